@@ -1,0 +1,1 @@
+//! Scales inference deployments on latency percentiles and on free GPU slices.

@@ -1,0 +1,1 @@
+//! Open Inference Protocol in JSON, binary and gRPC: parse, merge, split (pure).

@@ -1,0 +1,1 @@
+//! A simulated libnvidia-ml.so.1: simulated GPUs behind the real C ABI.

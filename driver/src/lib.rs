@@ -1,0 +1,1 @@
+//! DRA kubelet plugin: GPUs cut into MIG slices on demand.

@@ -1,0 +1,1 @@
+//! Load, scenarios, reports and the reference model server.
