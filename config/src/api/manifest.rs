@@ -1,0 +1,158 @@
+//! Reads Sluice's own kinds from YAML, strictly: an unknown kind or field is an error that names it, its
+//! file and document, and the nearest valid name.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{InferenceAutoscaler, LocalDeployment};
+use crate::settings::with_suggestion;
+
+/// One document of a manifest.
+#[derive(Debug, Clone)]
+pub enum Manifest {
+    /// What an SRE asks for.
+    InferenceAutoscaler(Box<InferenceAutoscaler>),
+    /// How a replica runs on one machine.
+    LocalDeployment(Box<LocalDeployment>),
+}
+
+/// Why a manifest was refused.
+#[derive(Debug, thiserror::Error)]
+#[error("manifest {path}, document {document}: {message}")]
+pub struct ManifestError {
+    /// The file.
+    pub path: PathBuf,
+    /// Number of the document in the file, from 1; 0 when the file itself is not readable.
+    pub document: usize,
+    /// What, where, and what would be allowed.
+    pub message: String,
+}
+
+/// All documents of the file, each checked.
+///
+/// # Errors
+/// At the first document that is not valid.
+pub fn read(path: &Path) -> Result<Vec<Manifest>, ManifestError> {
+    let failed =
+        |document: usize, message: String| ManifestError { path: path.to_owned(), document, message };
+    let text = std::fs::read_to_string(path).map_err(|error| failed(0, error.to_string()))?;
+    documents(&text)
+        .enumerate()
+        .map(|(index, document)| parse(document).map_err(|message| failed(index + 1, message)))
+        .collect()
+}
+
+/// The documents of a YAML stream that have any content.
+fn documents(text: &str) -> impl Iterator<Item = &str> {
+    let is_content = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
+    text.split_inclusive("\n---")
+        .map(|part| part.trim_end_matches("---").trim_start_matches("---"))
+        .filter(move |document| document.lines().any(is_content))
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct TypeMeta {
+    api_version: String,
+    kind: String,
+}
+
+fn parse(document: &str) -> Result<Manifest, String> {
+    let value: Value = serde_saphyr::from_str(document).map_err(|error| error.to_string())?;
+    let TypeMeta { api_version, kind } = serde_json::from_value(value.clone())
+        .map_err(|error| format!("{error}: a manifest needs apiVersion, kind, metadata and spec"))?;
+    let manifest = match (api_version.as_str(), kind.as_str()) {
+        ("sluice.dev/v1alpha1", "InferenceAutoscaler") => {
+            let object: InferenceAutoscaler = typed(value)?;
+            object.spec.validate()?;
+            Manifest::InferenceAutoscaler(Box::new(object))
+        }
+        ("sluice.dev/v1alpha1", "LocalDeployment") => {
+            let object: LocalDeployment = typed(value)?;
+            object.spec.validate()?;
+            Manifest::LocalDeployment(Box::new(object))
+        }
+        _ => {
+            return Err(format!(
+                "{api_version} {kind} is not known here; expected sluice.dev/v1alpha1 InferenceAutoscaler \
+                 or LocalDeployment"
+            ));
+        }
+    };
+    Ok(manifest)
+}
+
+fn typed<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_json::from_value(value).map_err(|error| with_suggestion(&error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AUTOSCALER: &str = "\
+apiVersion: sluice.dev/v1alpha1
+kind: InferenceAutoscaler
+metadata: {name: bert, namespace: default}
+spec:
+  scaleTargetRef: {apiVersion: sluice.dev/v1alpha1, kind: LocalDeployment, name: bert}
+  model: reference
+  objective: {percentile: 99, latencyMs: 300}
+  maxReplicas: 6
+  behavior:
+    scaleDown: {stabilizationWindowSeconds: 10}
+";
+    const DEPLOYMENT: &str = "\
+apiVersion: sluice.dev/v1alpha1
+kind: LocalDeployment
+metadata: {name: bert, namespace: default}
+spec:
+  command: [model, --listen, '127.0.0.1:{port}']
+  claim: {deviceClassName: mig-2g-10gb.gpu.sluice.dev}
+  gateway: {membersFile: /tmp/members.json, adminUrl: 'http://127.0.0.1:9901'}
+";
+
+    fn read_text(text: &str) -> Result<Vec<Manifest>, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("objects.yaml");
+        std::fs::write(&path, text).unwrap();
+        read(&path).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn several_documents_are_read_from_one_file() {
+        let manifests = read_text(&format!("---\n{AUTOSCALER}---\n# a comment\n{DEPLOYMENT}---\n")).unwrap();
+        let [Manifest::InferenceAutoscaler(autoscaler), Manifest::LocalDeployment(_)] = &manifests[..] else {
+            panic!("{manifests:?}")
+        };
+        assert_eq!(autoscaler.spec.min_replicas, 1);
+        assert_eq!(autoscaler.metadata.name.as_deref(), Some("bert"));
+    }
+
+    #[test]
+    fn a_misspelt_field_is_named_with_the_nearest_one_and_its_document() {
+        let error =
+            read_text(&format!("{DEPLOYMENT}---\n{}", AUTOSCALER.replace("maxReplicas", "maxReplica")))
+                .unwrap_err();
+        assert!(error.contains("document 2"), "{error}");
+        assert!(error.contains("did you mean `maxReplicas`?"), "{error}");
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_with_what_is_allowed() {
+        let error = read_text(&AUTOSCALER.replace("percentile: 99", "percentile: 100")).unwrap_err();
+        assert!(error.contains("spec.objective.percentile is 100"), "{error}");
+        let error = read_text(&DEPLOYMENT.replace("{port}", "9000")).unwrap_err();
+        assert!(error.contains("{port}"), "{error}");
+    }
+
+    #[test]
+    fn an_unknown_kind_is_refused_with_the_known_ones() {
+        let error =
+            read_text(&AUTOSCALER.replace("InferenceAutoscaler", "HorizontalPodAutoscaler")).unwrap_err();
+        assert!(error.contains("expected sluice.dev/v1alpha1 InferenceAutoscaler"), "{error}");
+    }
+}

@@ -1,0 +1,87 @@
+//! Every metric that one component writes and another one (or a dashboard) reads. Times are in seconds,
+//! work is in rows (items along dimension 0), ratios are 0 to 1. Names end in their unit or in `_total`.
+
+/// What `sluice-batcher` exports; all carry the label `model`.
+pub mod batcher {
+    /// Counter: rows that arrived, also those that were rejected or held. The autoscaler's demand.
+    pub const DEMAND_ROWS_TOTAL: &str = "sluice_batcher_demand_rows_total";
+    /// Gauge: rows that wait for a slot.
+    pub const QUEUE_ROWS: &str = "sluice_batcher_queue_rows";
+    /// Gauge: how long the oldest waiting request has waited.
+    pub const OLDEST_WAIT_SECONDS: &str = "sluice_batcher_oldest_wait_seconds";
+    /// Gauge: batches at the model servers now.
+    pub const INFLIGHT_BATCHES: &str = "sluice_batcher_inflight_batches";
+    /// Gauge: slots of upstreams that are ready (warm).
+    pub const SLOTS: &str = "sluice_batcher_slots";
+    /// Gauge: share of slot time that was busy over the last seconds.
+    pub const BUSY_FRACTION: &str = "sluice_batcher_busy_fraction";
+    /// Gauge: predicted wait of a request that arrives now.
+    pub const PREDICTED_WAIT_SECONDS: &str = "sluice_batcher_predicted_wait_seconds";
+    /// Gauge: answers within the objective over all requests, last 30 s.
+    pub const ATTAINMENT_RATIO: &str = "sluice_batcher_attainment_ratio";
+    /// Gauge: objective that requests without a deadline of their own get.
+    pub const OBJECTIVE_SECONDS: &str = "sluice_batcher_objective_seconds";
+    /// Gauge: α of the learned service curve L(b) = α + β·b.
+    pub const CURVE_ALPHA_SECONDS: &str = "sluice_batcher_curve_alpha_seconds";
+    /// Gauge: β of the learned service curve, per row.
+    pub const CURVE_BETA_SECONDS: &str = "sluice_batcher_curve_beta_seconds";
+    /// Gauge: effective number of batches behind the curve; 0 means that nothing is known yet.
+    pub const CURVE_SAMPLES: &str = "sluice_batcher_curve_samples";
+    /// Gauge: B*, the most rows that a batch may have now.
+    pub const BATCH_ROWS_LIMIT: &str = "sluice_batcher_batch_rows_limit";
+    /// Gauge, 0 or 1: a request was held for want of an upstream and has not been served yet.
+    pub const DEMAND_LATCHED: &str = "sluice_batcher_demand_latched";
+    /// Gauge with label `state`: upstreams by state.
+    pub const UPSTREAMS: &str = "sluice_batcher_upstreams";
+    /// Counter with labels `form`, `outcome`: answered requests.
+    pub const REQUESTS_TOTAL: &str = "sluice_batcher_requests_total";
+    /// Counter with label `reason`: requests that were refused, exactly counted.
+    pub const REJECTED_TOTAL: &str = "sluice_batcher_rejected_total";
+    /// Counter with label `release`: batches by the reason why they were cut.
+    pub const BATCHES_TOTAL: &str = "sluice_batcher_batches_total";
+    /// Histogram: from the request's last byte to the answer's first.
+    pub const REQUEST_DURATION_SECONDS: &str = "sluice_batcher_request_duration_seconds";
+    /// Histogram: time in the queue.
+    pub const QUEUE_DURATION_SECONDS: &str = "sluice_batcher_queue_duration_seconds";
+    /// Histogram: time of one batch at the model server.
+    pub const UPSTREAM_DURATION_SECONDS: &str = "sluice_batcher_upstream_duration_seconds";
+    /// Histogram: rows of a batch.
+    pub const BATCH_ROWS: &str = "sluice_batcher_batch_rows";
+}
+
+/// What `sluice-driver` exports.
+pub mod driver {
+    /// Gauge with label `profile`: prepared slices.
+    pub const SLICES_IN_USE: &str = "sluice_driver_slices_in_use";
+    /// Histogram: time of one claim's prepare.
+    pub const PREPARE_DURATION_SECONDS: &str = "sluice_driver_prepare_duration_seconds";
+    /// Histogram: time of one claim's unprepare.
+    pub const UNPREPARE_DURATION_SECONDS: &str = "sluice_driver_unprepare_duration_seconds";
+    /// Counter with label `profile`: seconds from the start of prepare to the end of unprepare, summed
+    /// over slices; grows while a slice is in use and never goes back, also after a restart.
+    pub const SLICE_SECONDS_TOTAL: &str = "sluice_driver_slice_seconds_total";
+    /// Counter with label `operation`, `outcome`: calls of the kubelet.
+    pub const OPERATIONS_TOTAL: &str = "sluice_driver_operations_total";
+    /// Counter with label `device`: critical errors (XID) that the GPUs reported.
+    pub const XID_EVENTS_TOTAL: &str = "sluice_driver_xid_events_total";
+}
+
+/// What `sluice-autoscaler` exports; label `name` is `<namespace>/<name>` of the InferenceAutoscaler.
+pub mod autoscaler {
+    /// Gauge: replicas that were asked for last.
+    pub const DESIRED_REPLICAS: &str = "sluice_autoscaler_desired_replicas";
+    /// Gauge: replicas that exist.
+    pub const CURRENT_REPLICAS: &str = "sluice_autoscaler_current_replicas";
+    /// Gauge: replicas that take traffic.
+    pub const READY_REPLICAS: &str = "sluice_autoscaler_ready_replicas";
+    /// Gauge with label `profile`: slices of a target's profile that could still be placed.
+    pub const FREE_SLICES: &str = "sluice_autoscaler_free_slices";
+    /// Counter with label `reason`: decisions.
+    pub const DECISIONS_TOTAL: &str = "sluice_autoscaler_decisions_total";
+    /// Gauge, 0 or 1: fewer replicas than wanted, for want of slices.
+    pub const CAPACITY_LIMITED: &str = "sluice_autoscaler_capacity_limited";
+    /// Gauge, 0 or 1: the signals are complete and recent.
+    pub const METRICS_FRESH: &str = "sluice_autoscaler_metrics_fresh";
+    /// Histogram: time of one tick, from scrape to acted.
+    pub const TICK_DURATION_SECONDS: &str = "sluice_autoscaler_tick_duration_seconds";
+}

@@ -1,0 +1,71 @@
+//! Names that two components share: changing one here changes it for its writer and its reader at once.
+
+/// Name of the DRA driver, in ResourceSlices, claims, and the kubelet's plugin sockets.
+pub const DRIVER: &str = "gpu.sluice.dev";
+
+/// API group of Sluice's own kinds.
+pub const API_GROUP: &str = "sluice.dev";
+
+/// Served version of Sluice's own kinds.
+pub const API_VERSION: &str = "v1alpha1";
+
+/// DeviceClass of whole GPUs.
+pub const CLASS_FULL_GPU: &str = "gpu.sluice.dev";
+
+/// DeviceClass of any MIG slice.
+pub const CLASS_ANY_MIG: &str = "mig.gpu.sluice.dev";
+
+/// CDI kind (`vendor/class`) of the devices of one claim.
+pub const CDI_KIND: &str = "sluice.dev/claim";
+
+/// DeviceClass of one MIG profile: `2g.10gb` → `mig-2g-10gb.gpu.sluice.dev`.
+pub fn class_of_profile(profile: &str) -> String {
+    format!("mig-{}.{CLASS_FULL_GPU}", dns_label(profile))
+}
+
+/// A profile name as part of a DNS label: `1g.5gb+me` → `1g-5gb-me`.
+pub fn dns_label(profile: &str) -> String {
+    profile.replace(['.', '+'], "-")
+}
+
+/// File name of the CDI specification of one claim, inside the CDI directory.
+pub fn cdi_file_name(claim_uid: &str) -> String {
+    format!("sluice.dev-claim_{claim_uid}.json")
+}
+
+/// Sockets of a kubelet plugin, relative to the kubelet's directory.
+pub mod sockets {
+    /// Folder that the kubelet watches for registration sockets.
+    pub const REGISTRY_DIR: &str = "plugins_registry";
+    /// The driver's registration socket in [`REGISTRY_DIR`].
+    pub const REGISTRATION: &str = "gpu.sluice.dev-reg.sock";
+    /// Folder of the plugins' own sockets; the driver's is `plugins/gpu.sluice.dev/dra.sock`.
+    pub const PLUGINS_DIR: &str = "plugins";
+    /// The driver's DRA socket in its folder below [`PLUGINS_DIR`].
+    pub const DRA: &str = "dra.sock";
+}
+
+/// Environment that a prepared device gives to the container (or process) that claimed it.
+pub mod env {
+    /// `MIG-<uuid>` or the GPU's UUID: what CUDA may see.
+    pub const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+    /// MIG profile such as `2g.10gb`, or `full`.
+    pub const PROFILE: &str = "SLUICE_PROFILE";
+    /// Name of the device in its ResourceSlice.
+    pub const DEVICE: &str = "SLUICE_DEVICE";
+    /// UID of the ResourceClaim.
+    pub const CLAIM_UID: &str = "SLUICE_CLAIM_UID";
+}
+
+/// Value of [`env::PROFILE`] and of the `profile` attribute for a whole GPU.
+pub const PROFILE_FULL: &str = "full";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_profile_becomes_a_dns_label_in_its_class_name() {
+        assert_eq!(class_of_profile("1g.5gb+me"), "mig-1g-5gb-me.gpu.sluice.dev");
+    }
+}

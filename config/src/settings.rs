@@ -1,0 +1,152 @@
+//! Settings from a YAML file, the environment and flags, with one precedence for every program:
+//! flags over environment over file over defaults.
+//!
+//! A program has one settings struct (serde, `deny_unknown_fields`, `default`) and one struct of flags
+//! (clap, all fields optional, with `env`); fields of the same name are the same setting. clap puts the
+//! flag over the environment, [`load`] puts both over the file, serde fills in the defaults.
+
+mod nearest;
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+pub use nearest::with_suggestion;
+
+/// Exit code of a program whose settings or usage are wrong (`EX_USAGE` of sysexits.h).
+pub const EXIT_USAGE: u8 = 64;
+
+/// Why settings were refused: what, where, and what would be allowed.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The file cannot be read.
+    #[error("settings file {path}: {source}")]
+    Unreadable {
+        /// The file named by `--config`.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file's content is not valid.
+    #[error("settings file {path}: {message}")]
+    File {
+        /// The file named by `--config`.
+        path: PathBuf,
+        /// Field, place and nearest valid name.
+        message: String,
+    },
+    /// A flag or an environment variable has a value that is not valid.
+    #[error("flags and environment: {0}")]
+    Flags(String),
+}
+
+/// Reads `file` (if given), puts `flags` over it and fills in the defaults of `S`.
+///
+/// `flags` may be any struct; its fields that are absent (`None`) leave the file's value as it is.
+///
+/// # Errors
+/// Names the file, the field, its place and the nearest valid name.
+pub fn load<S: DeserializeOwned>(file: Option<&Path>, flags: &impl Serialize) -> Result<S, SettingsError> {
+    let mut merged = match file {
+        Some(path) => read_file::<S>(path)?,
+        None => Map::new(),
+    };
+    let flags = serde_json::to_value(flags).map_err(|error| SettingsError::Flags(error.to_string()))?;
+    if let Value::Object(flags) = flags {
+        merged.extend(flags.into_iter().filter(|(_, value)| !value.is_null()));
+    }
+    serde_json::from_value(Value::Object(merged))
+        .map_err(|error| SettingsError::Flags(with_suggestion(&error.to_string())))
+}
+
+/// The file as a map, after it was checked as `S`: only there are line and column known.
+fn read_file<S: DeserializeOwned>(path: &Path) -> Result<Map<String, Value>, SettingsError> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
+    if text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#')) {
+        return Ok(Map::new());
+    }
+    let invalid = |message: String| SettingsError::File { path: path.to_owned(), message };
+    let map: Map<String, Value> =
+        serde_saphyr::from_str(&text).map_err(|error| invalid(error.without_snippet().to_string()))?;
+    // The YAML reader knows the place, serde_json's message quotes the names: together they tell all.
+    if let Err(error) = serde_saphyr::from_str::<S>(&text) {
+        let place = error
+            .location()
+            .map_or(String::new(), |at| format!("line {} column {}: ", at.line(), at.column()));
+        let message = match serde_json::from_value::<S>(Value::Object(map)) {
+            Err(error) => with_suggestion(&error.to_string()),
+            Ok(_) => error.without_snippet().to_string(),
+        };
+        return Err(invalid(format!("{place}{message}")));
+    }
+    Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+
+    #[derive(Debug, PartialEq, Deserialize)]
+    #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+    struct Example {
+        objective_ms: u64,
+        max_batch_rows: usize,
+    }
+
+    impl Default for Example {
+        fn default() -> Self {
+            Self { objective_ms: 100, max_batch_rows: 64 }
+        }
+    }
+
+    #[derive(Default, Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Flags {
+        objective_ms: Option<u64>,
+    }
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings.yaml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let (_dir, path) = file("objectiveMs: 200\nmaxBatchRows: 8\n");
+        let flags = Flags { objective_ms: Some(300) };
+        let loaded: Example = load(Some(&path), &flags).unwrap();
+        assert_eq!(loaded, Example { objective_ms: 300, max_batch_rows: 8 });
+        let loaded: Example = load(Some(&path), &Flags::default()).unwrap();
+        assert_eq!(loaded.objective_ms, 200);
+        let loaded: Example = load(None, &Flags::default()).unwrap();
+        assert_eq!(loaded, Example::default());
+    }
+
+    #[test]
+    fn a_file_of_comments_is_an_empty_one() {
+        let (_dir, path) = file("# nothing yet\n\n");
+        let loaded: Example = load(Some(&path), &Flags::default()).unwrap();
+        assert_eq!(loaded, Example::default());
+    }
+
+    #[test]
+    fn an_unknown_field_is_named_with_its_place_and_the_nearest_valid_one() {
+        let (_dir, path) = file("objectiveMs: 200\nmaxBatchRow: 8\n");
+        let error = load::<Example>(Some(&path), &Flags::default()).unwrap_err().to_string();
+        assert!(error.contains("maxBatchRow"), "{error}");
+        assert!(error.contains("did you mean `maxBatchRows`?"), "{error}");
+        assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = load::<Example>(Some(Path::new("/nonexistent/x.yaml")), &Flags::default()).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/x.yaml"));
+    }
+}
