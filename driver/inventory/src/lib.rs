@@ -1,1 +1,40 @@
-//! Devices, counters, MIG geometry and claims: what is free, as the scheduler would find it (pure).
+//! What accelerators there are, how they can be cut, who holds what, and what is free: exactly as the
+//! Kubernetes scheduler would find it. Pure: no I/O, no clock, no runtime; plain data in, plain data out.
+//!
+//! Two programs read one truth here. The driver turns what NVML says into ResourceSlices; the
+//! autoscaler (and the preloader) reads ResourceSlices and ResourceClaims and asks what still fits.
+//!
+//! ```text
+//!  NVML ──▶ gpu, geometry ──▶ names, order ──▶ publish ──▶ ResourceSlice, DeviceClass
+//!                                  └─▶ index: device name ──▶ which placement to create (prepare)
+//!
+//!  ResourceSlice, ResourceClaim, DeviceClass ──▶ cluster ──▶ pools ──▶ counters ─┐
+//!                                                selector (CEL), taints ─────────┼▶ allocate ──▶ AllocationResult
+//!                                                                                └▶ free, capacity ──▶ numbers and reasons
+//! ```
+//!
+//! "Free" is never memory divided by a size: it is how many claims the scheduler's first fit would
+//! place one after another. A 1g at placement 2 makes a free-looking 2g not fit, and this crate says so.
+pub mod allocate;
+pub mod capacity;
+mod check;
+pub mod cluster;
+mod describe;
+pub mod free;
+pub mod geometry;
+pub mod gpu;
+pub mod index;
+mod limits;
+pub mod names;
+mod order;
+mod pack;
+pub mod publish;
+
+pub use allocate::{Allocation, Refusal, allocate};
+pub use capacity::{Holder, PoolCapacity, ProfileCapacity, capacity_table};
+pub use cluster::Cluster;
+pub use free::{FreeSlices, Promised, free_slices};
+pub use geometry::{MigProfile, Placement};
+pub use gpu::{ComputeCapability, Gpu};
+pub use index::{DeviceEntry, DeviceIndex, DeviceKind};
+pub use publish::{Form, PublishError, device_classes, device_classes_of_profiles, resource_slices};

@@ -1,0 +1,94 @@
+//! What a device says of itself: attributes for selectors, capacities for people and capacity selectors.
+use k8s_openapi::api::resource::v1::{DeviceAttribute, DeviceCapacity};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use std::collections::BTreeMap;
+
+use crate::gpu::Gpu;
+use crate::index::{DeviceEntry, DeviceKind};
+use crate::names;
+
+type Attributes = BTreeMap<String, DeviceAttribute>;
+type Capacity = BTreeMap<String, DeviceCapacity>;
+
+/// Attributes and capacity of one device. Unqualified names belong to the driver's domain.
+pub(crate) fn device(gpu: &Gpu, entry: &DeviceEntry) -> (Attributes, Capacity) {
+    let mut attributes: Attributes = [
+        string(names::PROFILE, entry.profile()),
+        string(names::PRODUCT_NAME, &gpu.product),
+        string(names::ARCHITECTURE, &gpu.architecture),
+        version(names::CUDA_COMPUTE_CAPABILITY, compute_capability(gpu)),
+        version(names::DRIVER_VERSION, semver(&gpu.driver_version)),
+        int(names::MINOR, i64::from(gpu.minor)),
+        string(names::PCI_BUS_ID, &pci_address(&gpu.pci_bus_id)),
+    ]
+    .into();
+    let (memory, multiprocessors) = match &entry.kind {
+        DeviceKind::Full => {
+            attributes.extend([string(names::TYPE, names::TYPE_GPU), string(names::UUID, &gpu.uuid)]);
+            (bytes(gpu.memory_bytes), gpu.multiprocessors)
+        }
+        DeviceKind::Mig { profile_id, placement, .. } => {
+            attributes.extend([
+                string(names::TYPE, names::TYPE_MIG),
+                string(names::PARENT_UUID, &gpu.uuid),
+                int(names::PROFILE_ID, i64::from(*profile_id)),
+                int(names::PLACEMENT_START, i64::from(placement.start)),
+                int(names::PLACEMENT_SIZE, i64::from(placement.size)),
+            ]);
+            let profile = gpu.mig_profiles.iter().find(|p| p.profile_id == *profile_id);
+            let mib = profile.map_or(0, |p| p.memory_mib);
+            (format!("{mib}Mi"), profile.map_or(0, |p| p.multiprocessors))
+        }
+    };
+    let capacity = [
+        (names::MEMORY.to_owned(), of(memory)),
+        (names::MULTIPROCESSORS.to_owned(), of(multiprocessors.to_string())),
+    ]
+    .into();
+    (attributes, capacity)
+}
+
+/// `9.0` as a semantic version.
+pub(crate) fn compute_capability(gpu: &Gpu) -> String {
+    format!("{}.{}.0", gpu.compute_capability.major, gpu.compute_capability.minor)
+}
+
+/// NVIDIA's `580.95.05` as a semantic version, which has exactly three numbers and no leading zeros:
+/// `580.95.5`. What is no number at all becomes 0.
+pub(crate) fn semver(version: &str) -> String {
+    let mut numbers = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    format!("{}.{}.{}", next(), next(), next())
+}
+
+/// NVML prints `00000000:17:00.0` with an upper-case bus; Kubernetes wants `0000:17:00.0`.
+pub(crate) fn pci_address(nvml: &str) -> String {
+    let lower = nvml.to_ascii_lowercase();
+    match lower.split_once(':') {
+        Some((domain, rest)) if domain.len() == 8 && domain.starts_with("0000") => {
+            format!("{}:{rest}", &domain[4..])
+        }
+        _ => lower,
+    }
+}
+
+fn bytes(bytes: u64) -> String {
+    const MIB: u64 = 1 << 20;
+    if bytes.is_multiple_of(MIB) { format!("{}Mi", bytes / MIB) } else { bytes.to_string() }
+}
+
+fn of(value: String) -> DeviceCapacity {
+    DeviceCapacity { value: Quantity(value), request_policy: None }
+}
+
+fn string(name: &str, value: &str) -> (String, DeviceAttribute) {
+    (name.to_owned(), DeviceAttribute { string: Some(value.to_owned()), ..DeviceAttribute::default() })
+}
+
+fn version(name: &str, value: String) -> (String, DeviceAttribute) {
+    (name.to_owned(), DeviceAttribute { version: Some(value), ..DeviceAttribute::default() })
+}
+
+fn int(name: &str, value: i64) -> (String, DeviceAttribute) {
+    (name.to_owned(), DeviceAttribute { int: Some(value), ..DeviceAttribute::default() })
+}
