@@ -1,0 +1,54 @@
+//! An error in the form in which its client asked.
+
+use bytes::Bytes;
+
+use crate::Form;
+use crate::grpc::Code;
+
+/// An error answer, ready to be sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ErrorAnswer {
+    /// REST: a status and the protocol's error object.
+    Http {
+        /// HTTP status.
+        status: u16,
+        /// `{"error": "…"}`; its `Content-Type` is `application/json`.
+        body: Bytes,
+    },
+    /// gRPC: trailers only.
+    Grpc {
+        /// `grpc-status`.
+        code: Code,
+        /// `grpc-message`, percent-encoded.
+        message: String,
+    },
+}
+
+/// An error with HTTP status `status` for a client of the given form; gRPC clients get the corresponding code ([`Code::from_http`]).
+pub fn error_answer(form: Form, status: u16, message: &str) -> ErrorAnswer {
+    match form {
+        Form::Json | Form::Binary => ErrorAnswer::Http { status, body: json_error(message) },
+        Form::Grpc => {
+            ErrorAnswer::Grpc { code: Code::from_http(status), message: crate::grpc::encode_message(message) }
+        }
+    }
+}
+
+/// The protocol's error object: `{"error":"…"}`.
+pub fn json_error(message: &str) -> Bytes {
+    Bytes::from(serde_json::json!({ "error": message }).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_speaks_its_clients_form() {
+        assert_eq!(json_error("a \"b\""), r#"{"error":"a \"b\""}"#);
+        assert_eq!(
+            error_answer(Form::Grpc, 429, "full"),
+            ErrorAnswer::Grpc { code: Code::ResourceExhausted, message: "full".into() }
+        );
+    }
+}

@@ -1,0 +1,35 @@
+//! gRPC: the messages of package `inference`, their framing, and status codes.
+//!
+//! Messages are compiled from `proto/inference.proto`; every `bytes` field is a [`bytes::Bytes`] slice of the received message.
+
+mod frame;
+mod parse;
+mod status;
+
+pub use frame::{FrameError, PREFIX_BYTES, decode_unary, frame_prefix, next_message};
+pub use messages::*;
+pub use parse::parse_grpc;
+pub use status::{Code, decode_message, encode_message};
+
+/// Generated messages.
+#[allow(missing_docs)]
+mod messages {
+    #![allow(clippy::all, rustdoc::all)]
+    include!(concat!(env!("OUT_DIR"), "/inference.rs"));
+}
+
+/// Paths of the service's methods, as they stand in `:path`.
+pub mod path {
+    /// `ServerLive`.
+    pub const SERVER_LIVE: &str = "/inference.GRPCInferenceService/ServerLive";
+    /// `ServerReady`.
+    pub const SERVER_READY: &str = "/inference.GRPCInferenceService/ServerReady";
+    /// `ModelReady`.
+    pub const MODEL_READY: &str = "/inference.GRPCInferenceService/ModelReady";
+    /// `ServerMetadata`.
+    pub const SERVER_METADATA: &str = "/inference.GRPCInferenceService/ServerMetadata";
+    /// `ModelMetadata`.
+    pub const MODEL_METADATA: &str = "/inference.GRPCInferenceService/ModelMetadata";
+    /// `ModelInfer`.
+    pub const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+}

@@ -1,0 +1,161 @@
+//! gRPC status codes, their counterparts in HTTP, and the encoding of `grpc-message`.
+
+/// A gRPC status code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+#[allow(missing_docs)] // The names are gRPC's own.
+pub enum Code {
+    Ok = 0,
+    Cancelled = 1,
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    AlreadyExists = 6,
+    PermissionDenied = 7,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    Aborted = 10,
+    OutOfRange = 11,
+    Unimplemented = 12,
+    Internal = 13,
+    Unavailable = 14,
+    DataLoss = 15,
+    Unauthenticated = 16,
+}
+
+impl Code {
+    const ALL: [Self; 17] = [
+        Self::Ok,
+        Self::Cancelled,
+        Self::Unknown,
+        Self::InvalidArgument,
+        Self::DeadlineExceeded,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::PermissionDenied,
+        Self::ResourceExhausted,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::OutOfRange,
+        Self::Unimplemented,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DataLoss,
+        Self::Unauthenticated,
+    ];
+
+    /// The number in `grpc-status`.
+    pub fn number(self) -> u8 {
+        self as u8
+    }
+
+    /// Reads `grpc-status`; anything that is no known number is [`Code::Unknown`], as the specification asks.
+    pub fn from_header(value: &[u8]) -> Self {
+        std::str::from_utf8(value)
+            .ok()
+            .and_then(|text| text.parse::<usize>().ok())
+            .and_then(|number| Self::ALL.get(number).copied())
+            .unwrap_or(Self::Unknown)
+    }
+
+    /// The code for an HTTP status, for a gRPC client whose request was answered over REST.
+    /// The mapping is that of googleapis' `google.rpc.Code`, read backwards.
+    pub fn from_http(status: u16) -> Self {
+        match status {
+            200..=299 => Self::Ok,
+            400 | 422 => Self::InvalidArgument,
+            401 => Self::Unauthenticated,
+            403 => Self::PermissionDenied,
+            404 => Self::NotFound,
+            408 | 504 => Self::DeadlineExceeded,
+            409 => Self::Aborted,
+            413 | 429 => Self::ResourceExhausted,
+            499 => Self::Cancelled,
+            501 => Self::Unimplemented,
+            502 | 503 => Self::Unavailable,
+            500..=599 => Self::Internal,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// The HTTP status for a code, for a REST client whose request was answered over gRPC.
+    pub fn to_http(self) -> u16 {
+        match self {
+            Self::Ok => 200,
+            Self::InvalidArgument | Self::FailedPrecondition | Self::OutOfRange => 400,
+            Self::Unauthenticated => 401,
+            Self::PermissionDenied => 403,
+            Self::NotFound => 404,
+            Self::AlreadyExists | Self::Aborted => 409,
+            Self::ResourceExhausted => 429,
+            Self::Cancelled => 499,
+            Self::Unimplemented => 501,
+            Self::Unavailable => 503,
+            Self::DeadlineExceeded => 504,
+            Self::Unknown | Self::Internal | Self::DataLoss => 500,
+        }
+    }
+}
+
+/// Percent-encodes a `grpc-message`: all but printable ASCII, and `%` itself.
+pub fn encode_message(message: &str) -> String {
+    let mut encoded = String::with_capacity(message.len());
+    for &byte in message.as_bytes() {
+        if (b' '..=b'~').contains(&byte) && byte != b'%' {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    encoded
+}
+
+/// Decodes a `grpc-message`. Never fails: what is no valid encoding stays as it is, bytes that are not UTF-8 are replaced.
+pub fn decode_message(value: &[u8]) -> String {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value;
+    while let [first, tail @ ..] = rest {
+        let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        if let (b'%', [high, low, after @ ..]) = (first, tail)
+            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
+        {
+            bytes.push(high * 16 + low);
+            rest = after;
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_percent_encoding() {
+        let message = "50 % of é\nis 'x'";
+        let encoded = encode_message(message);
+        assert_eq!(encoded, "50 %25 of %C3%A9%0Ais 'x'");
+        assert_eq!(decode_message(encoded.as_bytes()), message);
+        assert_eq!(decode_message(b"a%zz%4"), "a%zz%4");
+    }
+
+    #[test]
+    fn unknown_status_numbers_read_as_unknown() {
+        assert_eq!(Code::from_header(b"14"), Code::Unavailable);
+        assert_eq!(Code::from_header(b"17"), Code::Unknown);
+        assert_eq!(Code::from_header(b"x"), Code::Unknown);
+    }
+
+    #[test]
+    fn overload_and_client_errors_keep_their_meaning_across_http() {
+        for code in
+            [Code::InvalidArgument, Code::ResourceExhausted, Code::Unavailable, Code::DeadlineExceeded]
+        {
+            assert_eq!(Code::from_http(code.to_http()), code);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! Bounds on what a request may contain: memory and time spent on it stay proportional to them.
+
+/// Limits on one request. A request beyond one of them is refused here ([`crate::ParseErrorKind::Limit`]) and never forwarded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the whole body.
+    pub body_bytes: usize,
+    /// Bytes of the JSON part of a binary body (its tensors are bounded by `body_bytes`).
+    pub header_bytes: usize,
+    /// Input tensors, and requested outputs.
+    pub tensors: usize,
+    /// Entries of one `parameters` object.
+    pub parameters: usize,
+    /// Dimensions of one tensor.
+    pub rank: usize,
+    /// Elements of one tensor.
+    pub elements: usize,
+    /// Nested brackets of one tensor's JSON `data`.
+    pub json_depth: usize,
+}
+
+impl Default for Limits {
+    /// 64 MiB, 256 tensors, 64 parameters, rank 16, 64 Mi elements, depth 16.
+    fn default() -> Self {
+        Self {
+            body_bytes: 64 << 20,
+            header_bytes: 64 << 20,
+            tensors: 256,
+            parameters: 64,
+            rank: 16,
+            elements: 64 << 20,
+            json_depth: 16,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Which model, which version: from a URL path and back.
+
+/// The model that a request addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Target {
+    /// Model name, percent-decoded.
+    pub model: String,
+    /// Explicit version. Absent differs from any explicit one: the server chooses.
+    pub version: Option<String>,
+}
+
+impl Target {
+    /// Reads `/v2/models/{model}[/versions/{version}]/infer` (a query must be cut off before).
+    /// `None`: the path is not that of an inference (or not valid UTF-8 once decoded); pass it through.
+    pub fn from_path(path: &str) -> Option<Self> {
+        let rest = path.strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
+        let mut segments = rest.split('/');
+        let model = decode(segments.next()?)?;
+        let version = match (segments.next(), segments.next()) {
+            (None, _) => None,
+            (Some("versions"), Some(version)) => Some(decode(version)?),
+            _ => return None,
+        };
+        segments.next().is_none().then_some(Self { model, version })
+    }
+
+    /// The path of an inference on this target, percent-encoded where needed.
+    pub fn infer_path(&self) -> String {
+        let mut path = String::with_capacity(32 + self.model.len());
+        path.push_str("/v2/models/");
+        encode(&self.model, &mut path);
+        if let Some(version) = &self.version {
+            path.push_str("/versions/");
+            encode(version, &mut path);
+        }
+        path.push_str("/infer");
+        path
+    }
+}
+
+/// Percent-decodes one path segment; `None` when it is empty, cut off, or not UTF-8.
+fn decode(segment: &str) -> Option<String> {
+    if segment.is_empty() {
+        return None;
+    }
+    if !segment.contains('%') {
+        return Some(segment.to_owned());
+    }
+    let mut bytes = Vec::with_capacity(segment.len());
+    let mut rest = segment.as_bytes().iter();
+    while let Some(&byte) = rest.next() {
+        if byte == b'%' {
+            let high = char::from(*rest.next()?).to_digit(16)?;
+            let low = char::from(*rest.next()?).to_digit(16)?;
+            bytes.push(u8::try_from(high * 16 + low).ok()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Percent-encodes all but RFC 3986's unreserved characters.
+fn encode(text: &str, path: &mut String) {
+    for &byte in text.as_bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            path.push(char::from(byte));
+        } else {
+            path.push_str(&format!("%{byte:02X}"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn infer_paths_are_read_with_and_without_a_version() {
+        let plain = Target::from_path("/v2/models/bert/infer").unwrap();
+        assert_eq!((plain.model.as_str(), plain.version.as_deref()), ("bert", None));
+        let versioned = Target::from_path("/v2/models/a%20b/versions/3/infer").unwrap();
+        assert_eq!((versioned.model.as_str(), versioned.version.as_deref()), ("a b", Some("3")));
+        assert_eq!(versioned.infer_path(), "/v2/models/a%20b/versions/3/infer");
+    }
+
+    #[test]
+    fn other_paths_are_left_to_pass_through() {
+        for path in [
+            "/v2/models/bert",
+            "/v2/models/bert/ready",
+            "/v2/models//infer",
+            "/v2/models/a/b/infer",
+            "/v2/models/a/versions/1/x/infer",
+            "/v2/models/a%2/infer",
+            "/v2/models/a%FF/infer",
+            "/v1/models/a:predict",
+        ] {
+            assert_eq!(Target::from_path(path), None, "{path}");
+        }
+    }
+}

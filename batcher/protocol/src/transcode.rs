@@ -1,0 +1,1 @@
+//! JSON text ↔ little-endian bytes.
