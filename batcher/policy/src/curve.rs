@@ -1,0 +1,56 @@
+//! The service curve: how long one batch takes.
+
+use serde::Serialize;
+
+/// Time of one batch of b rows, L(b) = α + β·b: the affine model of batched inference on accelerators (Inoue, arXiv 1912.06322;
+/// Nexus, SOSP'19), as learned by [`CurveEstimator`].
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct ServiceCurve {
+    /// Fixed time of a batch, seconds.
+    pub alpha_seconds: f64,
+    /// Time per row, seconds.
+    pub beta_seconds: f64,
+    /// 95th percentile of (measured ÷ predicted − 1) over recent batches, ≥ 0: the margin to keep where being late matters.
+    pub residual_p95_ratio: f64,
+    /// Batches that the curve rests on (the forgotten ones not counted).
+    pub samples: u64,
+}
+
+impl ServiceCurve {
+    /// Expected time of one batch of `rows` rows, seconds.
+    pub fn seconds(&self, rows: u32) -> f64 {
+        self.alpha_seconds + self.beta_seconds * f64::from(rows)
+    }
+
+    /// Expected time of one batch of `rows` rows, microseconds rounded up.
+    pub fn us(&self, rows: u32) -> u64 {
+        crate::to_us(self.seconds(rows))
+    }
+
+    /// Time that 95 % of batches of `rows` rows stay under, microseconds rounded up.
+    pub fn p95_us(&self, rows: u32) -> u64 {
+        crate::to_us(self.seconds(rows) * (1.0 + self.residual_p95_ratio))
+    }
+}
+
+/// Learns the [`ServiceCurve`] of one (model, shape class) from its batches.
+#[derive(Debug, Clone, Default)]
+pub struct CurveEstimator {}
+
+impl CurveEstimator {
+    /// An estimator that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in one batch: its rows and the time from dispatch to answer while it had a slot to itself, in seconds. Batches of zero rows and times
+    /// that are not positive and finite are ignored.
+    pub fn observe(&mut self, rows: u32, service_seconds: f64) {
+        todo!()
+    }
+
+    /// The curve as of now; `None` before the first batch.
+    pub fn curve(&self) -> Option<ServiceCurve> {
+        todo!()
+    }
+}
