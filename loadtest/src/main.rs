@@ -1,3 +1,52 @@
-//! Wiring only.
+//! Wiring only: parse, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use sluice_config::process::logging;
+use sluice_loadtest::cli::{Cli, Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
+use sluice_loadtest::model;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { EXIT_USAGE } else { EXIT_OK };
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    match cli.command {
+        Command::Model(flags) => serve_model(&flags),
+    }
+}
+
+fn serve_model(flags: &model::settings::Flags) -> ExitCode {
+    let settings = match flags.settings() {
+        Ok(settings) => settings,
+        Err(error) => return usage(&error),
+    };
+    if let Err(error) = logging::init(settings.log_format, &settings.log_level) {
+        return usage(&error);
+    }
+    let profile = std::env::var(sluice_config::names::env::PROFILE).ok();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(model::run(settings, profile)) {
+        Ok(()) => EXIT_OK.into(),
+        Err(error @ model::ProgramError::Start(_)) => usage(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn usage(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("sluice-loadtest: {error}");
+    EXIT_USAGE.into()
+}
+
+fn failed(error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("sluice-loadtest: {error}");
+    EXIT_FAILED.into()
+}

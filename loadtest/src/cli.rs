@@ -1,0 +1,42 @@
+//! The command line: subcommands, and what their ends mean to a shell.
+
+use clap::{Parser, Subcommand};
+
+use crate::model;
+
+/// Exit code: all is well.
+pub const EXIT_OK: u8 = 0;
+/// Exit code: a threshold was violated, or the program failed while running.
+pub const EXIT_FAILED: u8 = 1;
+/// Exit code: the run is invalid (the generator missed its own schedule).
+pub const EXIT_INVALID: u8 = 2;
+/// Exit code: wrong usage or settings.
+pub const EXIT_USAGE: u8 = sluice_config::settings::EXIT_USAGE;
+
+/// Load, scenarios, reports and the reference model server
+#[derive(Debug, Parser)]
+#[command(name = "sluice-loadtest", version)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the reference model (simulated inference)
+    ///
+    /// Speaks the Open Inference Protocol: REST JSON, REST binary and gRPC on one port. Inference is
+    /// simulated: a batch takes (alpha + beta * rows), scaled by reference compute slices over the compute
+    /// slices of the GPU slice that SLUICE_PROFILE names; without that variable it refuses to start. Row
+    /// ids are echoed and y = 3x + (id mod 1024), so that mix-ups are seen.
+    ///
+    /// Example:
+    ///
+    ///   SLUICE_PROFILE=7g.80gb sluice-loadtest model --listen 127.0.0.1:9000 --alpha-ms 2 --beta-ms 0.1
+    ///
+    ///   curl 127.0.0.1:9000/v2/models/reference
+    #[command(verbatim_doc_comment)]
+    Model(Box<model::settings::Flags>),
+}

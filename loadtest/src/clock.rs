@@ -1,0 +1,39 @@
+//! Time below a millisecond: the system's monotonic clock in nanoseconds, and sleeping until a point of it.
+//! tokio's timers tick at 1 ms; whatever must be more exact keeps time here, on a thread of its own.
+
+use std::num::NonZeroU64;
+
+use rustix::thread::{clock_nanosleep_absolute, set_current_timer_slack};
+use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Nanoseconds in a millisecond.
+pub const NS_PER_MS: f64 = 1e6;
+
+/// Nanoseconds in a second.
+pub const NS_PER_S: f64 = 1e9;
+
+/// Now on CLOCK_MONOTONIC, in nanoseconds.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// A point of CLOCK_MONOTONIC as the system wants it.
+pub(crate) fn timespec(at_ns: u64) -> Timespec {
+    Timespec { tv_sec: (at_ns / 1_000_000_000) as i64, tv_nsec: (at_ns % 1_000_000_000) as _ }
+}
+
+/// Sleeps until `at_ns` (CLOCK_MONOTONIC); returns at once where that is past.
+pub fn sleep_until_ns(at_ns: u64) {
+    // A signal may end the sleep early; the target is absolute, so that the rest is simply slept again.
+    while now_ns() < at_ns {
+        let _ = clock_nanosleep_absolute(ClockId::Monotonic, &timespec(at_ns));
+    }
+}
+
+/// Asks the kernel to fire this thread's timers at once instead of up to 50 µs later in company.
+pub fn sharpen_timers_of_this_thread() {
+    if let Err(error) = set_current_timer_slack(NonZeroU64::new(1)) {
+        tracing::debug!(%error, "The timer slack stays at the system's default.");
+    }
+}

@@ -1,0 +1,205 @@
+//! The slot: a plain thread that executes one call at a time, in the order of their arrival, and keeps
+//! time by absolute sleeps on the monotonic clock. The sockets live elsewhere; only messages pass.
+//!
+//! The inference is simulated: the thread sleeps for the service time. The answer is computed and encoded
+//! inside that time, so that nothing is added to it but the thread's wake-up.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use hdrhistogram::Histogram;
+use tokio::sync::oneshot;
+
+use super::call::{Answer, Call};
+use super::curve::{Curve, ServiceTime};
+use super::journal::{Entry, Journal};
+use crate::clock;
+
+/// Most calls that wait for the slot; more are answered with 503.
+const WAITING_CALLS: usize = 4096;
+/// Longest service time that the accuracy histograms can hold.
+const LONGEST_NS: u64 = 3_600_000_000_000;
+
+/// Why a call was not taken.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// Too many wait already.
+    #[error("{WAITING_CALLS} calls wait for this model already; it executes one at a time")]
+    Full,
+    /// The server is stopping.
+    #[error("this server is stopping")]
+    Stopping,
+}
+
+enum Message {
+    Execute(Call, oneshot::Sender<Answer>),
+    SetCurve(Curve),
+    Stop,
+}
+
+/// How well the asked service times were kept.
+#[derive(Debug, Clone)]
+pub struct Accuracy {
+    /// Asked, in nanoseconds.
+    pub asked_ns: Histogram<u64>,
+    /// Achieved minus asked, in nanoseconds.
+    pub late_ns: Histogram<u64>,
+    /// Rows of all calls.
+    pub rows: u64,
+    /// Sum of the asked times.
+    pub asked_total: Duration,
+    /// Sum of the achieved times.
+    pub achieved_total: Duration,
+}
+
+impl Accuracy {
+    fn new() -> Self {
+        let histogram = || {
+            Histogram::new_with_bounds(1, LONGEST_NS, 2).expect("the bounds of an hour in nanoseconds are valid")
+        };
+        Self {
+            asked_ns: histogram(),
+            late_ns: histogram(),
+            rows: 0,
+            asked_total: Duration::ZERO,
+            achieved_total: Duration::ZERO,
+        }
+    }
+
+    fn record(&mut self, rows: usize, asked: Duration, achieved: Duration) {
+        self.asked_ns.saturating_record(asked.as_nanos() as u64);
+        self.late_ns.saturating_record(achieved.saturating_sub(asked).as_nanos() as u64);
+        self.rows += rows as u64;
+        self.asked_total += asked;
+        self.achieved_total += achieved;
+    }
+
+    /// One sentence for people.
+    pub fn sentence(&self) -> String {
+        let us = |ns: u64| ns as f64 / 1000.0;
+        format!(
+            "{} calls with {} rows: asked {:.3} s, achieved {:.3} s; late by p50 {:.0} µs, p99 {:.0} µs, max {:.0} µs",
+            self.late_ns.len(),
+            self.rows,
+            self.asked_total.as_secs_f64(),
+            self.achieved_total.as_secs_f64(),
+            us(self.late_ns.value_at_quantile(0.5)),
+            us(self.late_ns.value_at_quantile(0.99)),
+            us(self.late_ns.max()),
+        )
+    }
+}
+
+/// The way to the slot from the sockets' side.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    messages: Sender<Message>,
+    accuracy: Arc<Mutex<Accuracy>>,
+}
+
+impl Slot {
+    /// Starts the thread. It ends, after the calls that it holds, at [`Slot::stop`].
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub fn start(
+        model: String,
+        service: ServiceTime,
+        journal: Option<Journal>,
+    ) -> std::io::Result<(Self, JoinHandle<()>)> {
+        let (messages, receiver) = bounded(WAITING_CALLS);
+        let accuracy = Arc::new(Mutex::new(Accuracy::new()));
+        let shared = Arc::clone(&accuracy);
+        let executor = Executor { model, service, journal, accuracy: shared };
+        let thread = std::thread::Builder::new().name("slot".into()).spawn(move || executor.run(&receiver))?;
+        Ok((Self { messages, accuracy }, thread))
+    }
+
+    /// Hands a call over; its answer comes when the slot has executed it.
+    ///
+    /// # Errors
+    /// The queue is full, or the server is stopping.
+    pub fn execute(&self, call: Call) -> Result<oneshot::Receiver<Answer>, Refused> {
+        let (sender, answer) = oneshot::channel();
+        self.send(Message::Execute(call, sender))?;
+        Ok(answer)
+    }
+
+    /// Changes α and β for the calls after those that wait already.
+    ///
+    /// # Errors
+    /// The queue is full, or the server is stopping.
+    pub fn set_curve(&self, curve: Curve) -> Result<(), Refused> {
+        self.send(Message::SetCurve(curve))
+    }
+
+    /// Ends the thread after the calls that it holds. Blocks while the queue is full.
+    pub fn stop(&self) {
+        // No receiver: it has ended already.
+        let _ = self.messages.send(Message::Stop);
+    }
+
+    /// How well time was kept so far.
+    pub fn accuracy(&self) -> Accuracy {
+        self.accuracy.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Calls that wait.
+    pub fn waiting(&self) -> usize {
+        self.messages.len()
+    }
+
+    fn send(&self, message: Message) -> Result<(), Refused> {
+        self.messages.try_send(message).map_err(|error| match error {
+            TrySendError::Full(_) => Refused::Full,
+            TrySendError::Disconnected(_) => Refused::Stopping,
+        })
+    }
+}
+
+struct Executor {
+    model: String,
+    service: ServiceTime,
+    journal: Option<Journal>,
+    accuracy: Arc<Mutex<Accuracy>>,
+}
+
+impl Executor {
+    fn run(mut self, messages: &Receiver<Message>) {
+        clock::sharpen_timers_of_this_thread();
+        for message in messages {
+            match message {
+                Message::Execute(call, answer) => self.execute(&call, answer),
+                Message::SetCurve(curve) => self.service.set_curve(curve),
+                Message::Stop => break,
+            }
+        }
+        if let Some(journal) = &self.journal
+            && let Err(error) = journal.sync()
+        {
+            tracing::error!(%error, "The journal's end may be missing on disk.");
+        }
+    }
+
+    fn execute(&mut self, call: &Call, answer: oneshot::Sender<Answer>) {
+        let began_ns = clock::now_ns();
+        let rows = call.batch.ids.len();
+        let asked = self.service.next(rows);
+        if let Some(journal) = &mut self.journal {
+            let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            let service_us = asked.as_micros() as u64;
+            let entry = Entry::new(since_1970.as_micros() as u64, &call.batch.ids, call.form, service_us);
+            if let Err(error) = journal.write(&entry) {
+                tracing::error!(%error, "A call is missing in the journal.");
+            }
+        }
+        let encoded = call.answer(&self.model);
+        clock::sleep_until_ns(began_ns + asked.as_nanos() as u64);
+        let achieved = Duration::from_nanos(clock::now_ns() - began_ns);
+        // The client may have gone; the model has worked all the same.
+        let _ = answer.send(encoded);
+        self.accuracy.lock().unwrap_or_else(PoisonError::into_inner).record(rows, asked, achieved);
+    }
+}
