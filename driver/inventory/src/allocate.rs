@@ -1,7 +1,21 @@
-//! Which devices a claim would get: the scheduler's first fit, for one claim.
-use k8s_openapi::api::resource::v1::{AllocationResult, ResourceClaim};
+//! Which devices a claim would get: the scheduler's structured allocator, for one claim.
+//!
+//! Depth-first, first fit, no scoring: pools by driver and name, slices by name, devices as listed
+//! (Kubernetes ≥ 1.36; older versions do not sort pools and slices). Nodes are tried in the order of
+//! their pools; which of several feasible nodes a pod really gets is up to the rest of the scheduler.
+use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
+use k8s_openapi::api::resource::v1::{
+    AllocationResult, DeviceAllocationConfiguration, DeviceAllocationResult, DeviceRequestAllocationResult,
+    ResourceClaim,
+};
 
 use crate::cluster::Cluster;
+use crate::ledger;
+use crate::pools::Place;
+use crate::reason;
+use crate::request::{self, Request};
+use crate::search::{Found, Search};
+use crate::view::View;
 
 /// A claim's devices.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,7 +28,14 @@ pub struct Allocation {
 
 /// Why a claim gets no devices.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum Refusal {
+    /// It holds devices already.
+    #[error("claim {claim} is allocated already; an allocation is only ever cleared, not changed")]
+    AlreadyAllocated {
+        /// `namespace/name`.
+        claim: String,
+    },
     /// The claim names a class that does not exist.
     #[error(
         "request {request:?} wants DeviceClass {class:?}, which does not exist; create it or correct the claim"
@@ -58,6 +79,89 @@ pub enum Refusal {
 /// # Errors
 /// See [`Refusal`]; `NoFit` may pass with time, the others will not.
 pub fn allocate(cluster: &Cluster, claim: &ResourceClaim) -> Result<Allocation, Refusal> {
-    let _ = (cluster, claim);
-    Err(Refusal::NoFit { reason: "nothing is free".to_owned() })
+    if claim.status.as_ref().is_some_and(|s| s.allocation.is_some()) {
+        return Err(Refusal::AlreadyAllocated { claim: ledger::name(claim) });
+    }
+    let (requests, matches) = request::of_claim(cluster, claim)?;
+    let (mut view, mut ledger) = View::new(cluster);
+    let eligible: Vec<_> = requests.iter().map(|request| view.eligible(request)).collect();
+    let search = Search { view: &view, requests: &requests, eligible: &eligible, matches: &matches };
+    let found = view
+        .nodes
+        .iter()
+        .find_map(|node| search.on_node(&mut ledger, node.as_deref()).map(|found| (node.clone(), found)));
+    match found {
+        Some((node, found)) => Ok(result(&view, claim, &requests, node, &found)),
+        None => Err(Refusal::NoFit { reason: reason::no_fit(&view, &ledger, &requests, &eligible) }),
+    }
+}
+
+fn result(
+    view: &View<'_>,
+    claim: &ResourceClaim,
+    requests: &[Request<'_>],
+    node: Option<String>,
+    found: &Found,
+) -> Allocation {
+    let results = found.iter().map(|&(request, (pool, slot))| {
+        let (request, pool) = (&requests[request], &view.pools[pool]);
+        let device = pool.slots[slot].device;
+        DeviceRequestAllocationResult {
+            request: request.name.clone(),
+            driver: pool.driver.to_owned(),
+            pool: pool.name.to_owned(),
+            device: device.name.clone(),
+            tolerations: (!request.tolerations.is_empty()).then(|| request.tolerations.clone()),
+            binding_conditions: device.binding_conditions.clone(),
+            binding_failure_conditions: device.binding_failure_conditions.clone(),
+            ..DeviceRequestAllocationResult::default()
+        }
+    });
+    let results: Vec<_> = results.collect();
+    let local = found.iter().any(|&(_, (pool, slot))| view.pools[pool].slots[slot].place != Place::Anywhere);
+    let node = node.filter(|_| local);
+    let config = configuration(claim, requests);
+    Allocation {
+        result: AllocationResult {
+            allocation_timestamp: None,
+            devices: Some(DeviceAllocationResult {
+                config: (!config.is_empty()).then_some(config),
+                results: Some(results),
+            }),
+            node_selector: node.as_deref().map(on_node),
+        },
+        node,
+    }
+}
+
+/// Opaque configuration: of the classes first, so that the claim's own overrides it.
+fn configuration(claim: &ResourceClaim, requests: &[Request<'_>]) -> Vec<DeviceAllocationConfiguration> {
+    let of_classes = requests.iter().flat_map(|request| {
+        request.class.spec.config.iter().flatten().map(|config| DeviceAllocationConfiguration {
+            source: "FromClass".to_owned(),
+            requests: Some(vec![request.name.clone()]),
+            opaque: config.opaque.clone(),
+        })
+    });
+    let of_claim = claim.spec.devices.iter().flat_map(|d| d.config.iter().flatten());
+    let of_claim = of_claim.map(|config| DeviceAllocationConfiguration {
+        source: "FromClaim".to_owned(),
+        requests: config.requests.clone(),
+        opaque: config.opaque.clone(),
+    });
+    of_classes.chain(of_claim).collect()
+}
+
+/// The selector that the scheduler writes for devices of one node.
+fn on_node(node: &str) -> NodeSelector {
+    NodeSelector {
+        node_selector_terms: vec![NodeSelectorTerm {
+            match_expressions: None,
+            match_fields: Some(vec![NodeSelectorRequirement {
+                key: "metadata.name".to_owned(),
+                operator: "In".to_owned(),
+                values: Some(vec![node.to_owned()]),
+            }]),
+        }],
+    }
 }

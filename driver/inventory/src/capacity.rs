@@ -2,6 +2,8 @@
 use serde::Serialize;
 
 use crate::cluster::Cluster;
+use crate::pools::Pool;
+use crate::view::{View, profile};
 
 /// One pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,7 +27,7 @@ pub struct PoolCapacity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileCapacity {
-    /// `2g.20gb`, `full`; the device's type or name where the driver has no profiles.
+    /// `2g.20gb`, `full`; the device's name where the driver has no profiles.
     pub profile: String,
     /// More claims of it that would be placed if nothing else came. Profiles share the same GPU, so
     /// these numbers do not add up.
@@ -48,6 +50,63 @@ pub struct Holder {
 
 /// Capacity of every pool, by driver and pool name.
 pub fn capacity_table(cluster: &Cluster) -> Vec<PoolCapacity> {
-    let _ = cluster;
-    Vec::new()
+    let (view, ledger) = View::new(cluster);
+    let pools = view.pools.iter().enumerate();
+    pools
+        .map(|(p, pool)| {
+            let unusable = view.unusable(pool);
+            // Profiles in published order, each with its slots.
+            let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
+            for slot in 0..pool.slots.len() {
+                let profile = profile_or_name(pool, slot);
+                match groups.iter_mut().find(|(name, _)| *name == profile) {
+                    Some((_, slots)) => slots.push(slot),
+                    None => groups.push((profile, vec![slot])),
+                }
+            }
+            let free = |slots: &[usize]| -> u32 {
+                let mut trial = ledger.clone();
+                let allowed = |slot: &&usize| unusable.is_none() && selectable(pool, **slot);
+                let placed = slots.iter().filter(allowed).filter(|s| trial.take(&view.pools, (p, **s), None));
+                u32::try_from(placed.count()).unwrap_or(u32::MAX)
+            };
+            let profiles = groups.iter().map(|(profile, slots)| {
+                let holders: Vec<_> = ledger
+                    .holds
+                    .iter()
+                    .filter(|hold| hold.at.0 == p && slots.contains(&hold.at.1))
+                    .map(|hold| Holder {
+                        claim: hold.holder.clone().unwrap_or_default(),
+                        device: pool.slots[hold.at.1].device.name.clone(),
+                    })
+                    .collect();
+                let in_use = slots.iter().filter(|slot| ledger.is_taken((p, **slot))).count();
+                ProfileCapacity {
+                    profile: profile.clone(),
+                    free: free(slots),
+                    in_use: u32::try_from(in_use).unwrap_or(u32::MAX),
+                    holders,
+                }
+            });
+            PoolCapacity {
+                driver: pool.driver.to_owned(),
+                pool: pool.name.to_owned(),
+                node: pool.node().map(str::to_owned),
+                generation: pool.generation,
+                profiles: profiles.collect(),
+                unusable,
+            }
+        })
+        .collect()
+}
+
+/// Whether a request without tolerations may get the device.
+fn selectable(pool: &Pool<'_>, slot: usize) -> bool {
+    let device = pool.slots[slot].device;
+    let tainted = device.taints.iter().flatten().any(|taint| taint.effect != "None");
+    !tainted && device.allow_multiple_allocations != Some(true)
+}
+
+fn profile_or_name(pool: &Pool<'_>, slot: usize) -> String {
+    profile(pool, slot).unwrap_or(&pool.slots[slot].device.name).to_owned()
 }

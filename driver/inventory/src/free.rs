@@ -1,6 +1,10 @@
 //! How many more claims of a class would be placed, and what stands in the way of the next.
 use crate::allocate::Refusal;
 use crate::cluster::Cluster;
+use crate::ledger::Ledger;
+use crate::reason;
+use crate::request::Request;
+use crate::view::{Eligible, View};
 
 /// Claims that were asked for and hold nothing yet: replicas without an allocation, lifts in flight.
 /// They are placed first, so that the same slice is not promised twice.
@@ -42,13 +46,63 @@ pub fn free_slices(
     promised: &[Promised],
     limit: u32,
 ) -> Result<FreeSlices, Refusal> {
-    let _ = (cluster, promised, limit);
+    let request = Request::one(cluster, device_class)?;
+    let (mut view, mut ledger) = View::new(cluster);
+    let eligible = view.eligible(&request);
+    let mut promised_unplaced = 0;
+    let mut unknown = Vec::new();
+    for promise in promised {
+        let placed = match Request::one(cluster, &promise.device_class) {
+            Ok(request) => {
+                let eligible = view.eligible(&request);
+                let holder = format!("{} (promised)", promise.holder);
+                place(&view, &mut ledger, &eligible, promise.claims, Some(&holder)).iter().sum()
+            }
+            Err(refusal) => {
+                unknown.push(format!("promised to {}: {refusal}", promise.holder));
+                0
+            }
+        };
+        promised_unplaced += promise.claims - placed;
+    }
+    let placed = place(&view, &mut ledger, &eligible, limit, None);
+    let profile = reason::profile_of(&view, &eligible).unwrap_or(device_class).to_owned();
+    let reason = reason::blockers(&view, &ledger, &eligible, &profile, &placed);
+    let mut problems = view.problems;
+    problems.extend(unknown);
     Ok(FreeSlices {
         device_class: device_class.to_owned(),
-        profile: device_class.to_owned(),
-        free: 0,
-        promised_unplaced: 0,
-        reason: "nothing is free".to_owned(),
-        problems: Vec::new(),
+        profile,
+        free: placed.iter().sum(),
+        promised_unplaced,
+        reason,
+        problems,
     })
+}
+
+/// Places up to `limit` claims of one device each; how many went into each pool.
+///
+/// One pass is the same as one search per claim: counters only fall, so what did not fit before the
+/// device that was taken will not fit afterwards either.
+pub(crate) fn place(
+    view: &View<'_>,
+    ledger: &mut Ledger,
+    eligible: &Eligible,
+    limit: u32,
+    holder: Option<&str>,
+) -> Vec<u32> {
+    let mut placed = vec![0; view.pools.len()];
+    let mut left = limit;
+    for node in &view.nodes {
+        for at in view.order(node.as_deref()) {
+            if left == 0 {
+                return placed;
+            }
+            if eligible.is(at) && ledger.take(&view.pools, at, holder) {
+                placed[at.0] += 1;
+                left -= 1;
+            }
+        }
+    }
+    placed
 }

@@ -1,0 +1,118 @@
+//! Who holds what: devices taken and counters left, per pool. Taking and giving back are exact inverses.
+use k8s_openapi::api::resource::v1::ResourceClaim;
+use std::collections::BTreeMap;
+
+use crate::pools::Pool;
+
+/// A device by position: pool, slot.
+pub(crate) type At = (usize, usize);
+
+/// A taken device.
+#[derive(Debug, Clone)]
+pub(crate) struct Hold {
+    pub(crate) at: At,
+    /// Who; `None` for a hypothetical claim while free ones are counted.
+    pub(crate) holder: Option<String>,
+}
+
+/// Mutable part of the scheduler's state.
+#[derive(Debug, Clone)]
+pub(crate) struct Ledger {
+    /// Counters left, per pool, in nano-units. Negative only where the cluster itself over-committed.
+    available: Vec<Vec<i128>>,
+    taken: Vec<Vec<bool>>,
+    pub(crate) holds: Vec<Hold>,
+}
+
+impl Ledger {
+    /// Totals minus what allocated claims consume; and what looked odd, in words.
+    ///
+    /// As the scheduler counts: every claim with an allocation, whoever its driver, whether or not it is
+    /// reserved or being deleted; admin access takes nothing; a shared device is charged once; a device
+    /// that is no longer published is not charged at all.
+    pub(crate) fn new(pools: &[Pool<'_>], claims: &[ResourceClaim]) -> (Self, Vec<String>) {
+        let mut ledger = Self {
+            available: pools.iter().map(|p| p.counters.iter().map(|c| c.total).collect()).collect(),
+            taken: pools.iter().map(|p| vec![false; p.slots.len()]).collect(),
+            holds: Vec::new(),
+        };
+        let mut index: BTreeMap<(&str, &str, &str), At> = BTreeMap::new();
+        for (p, pool) in pools.iter().enumerate() {
+            for (s, slot) in pool.slots.iter().enumerate() {
+                index.insert((pool.driver, pool.name, &slot.device.name), (p, s));
+            }
+        }
+        let complete = |driver: &str, name: &str| {
+            pools.iter().any(|p| p.driver == driver && p.name == name && p.unusable.is_none())
+        };
+        let mut problems = Vec::new();
+        for claim in claims {
+            let allocation = claim.status.as_ref().and_then(|s| s.allocation.as_ref());
+            let results = allocation.and_then(|a| a.devices.as_ref()).and_then(|d| d.results.as_ref());
+            for result in results.into_iter().flatten().filter(|r| r.admin_access != Some(true)) {
+                match index.get(&(result.driver.as_str(), result.pool.as_str(), result.device.as_str())) {
+                    Some(&at) if result.share_id.is_some() && ledger.is_taken(at) => {
+                        ledger.holds.push(Hold { at, holder: Some(name(claim)) });
+                    }
+                    Some(&at) => ledger.charge(pools, at, Some(name(claim))),
+                    None if complete(&result.driver, &result.pool) => problems.push(format!(
+                        "{} holds device {} of pool {}, which is not published any more; the scheduler does not count it",
+                        name(claim), result.device, result.pool
+                    )),
+                    None => {}
+                }
+            }
+        }
+        (ledger, problems)
+    }
+
+    pub(crate) fn is_taken(&self, (pool, slot): At) -> bool {
+        self.taken[pool][slot]
+    }
+
+    /// Counter left, in nano-units.
+    pub(crate) fn available(&self, pool: usize, counter: usize) -> i128 {
+        self.available[pool][counter]
+    }
+
+    /// Whether the device is not taken and every counter that it draws on has enough left.
+    pub(crate) fn fits(&self, pools: &[Pool<'_>], at: At) -> bool {
+        let (pool, slot) = at;
+        let draws = &pools[pool].slots[slot].draws;
+        !self.is_taken(at) && draws.iter().all(|&(counter, amount)| self.available[pool][counter] >= amount)
+    }
+
+    /// Takes the device if it fits.
+    pub(crate) fn take(&mut self, pools: &[Pool<'_>], at: At, holder: Option<&str>) -> bool {
+        let fits = self.fits(pools, at);
+        if fits {
+            self.charge(pools, at, holder.map(str::to_owned));
+        }
+        fits
+    }
+
+    /// Undoes the newest [`take`](Self::take).
+    pub(crate) fn undo(&mut self, pools: &[Pool<'_>]) {
+        if let Some(Hold { at: (pool, slot), .. }) = self.holds.pop() {
+            self.taken[pool][slot] = false;
+            for &(counter, amount) in &pools[pool].slots[slot].draws {
+                self.available[pool][counter] += amount;
+            }
+        }
+    }
+
+    fn charge(&mut self, pools: &[Pool<'_>], at: At, holder: Option<String>) {
+        let (pool, slot) = at;
+        self.taken[pool][slot] = true;
+        for &(counter, amount) in &pools[pool].slots[slot].draws {
+            self.available[pool][counter] -= amount;
+        }
+        self.holds.push(Hold { at, holder });
+    }
+}
+
+/// `namespace/name`.
+pub(crate) fn name(claim: &ResourceClaim) -> String {
+    let part = |part: &Option<String>| part.clone().unwrap_or_default();
+    format!("{}/{}", part(&claim.metadata.namespace), part(&claim.metadata.name))
+}

@@ -1,0 +1,175 @@
+//! Why nothing (more) fits, in words a person can act on: which profile, which pool, who holds it.
+use std::collections::BTreeMap;
+
+use crate::ledger::Ledger;
+use crate::names;
+use crate::pools::Pool;
+use crate::request::Request;
+use crate::view::{Eligible, View, profile};
+
+/// Phrases about one pool, and pools, that are told at most.
+const PHRASES: usize = 6;
+const POOLS: usize = 4;
+
+/// For a claim that does not fit.
+pub(crate) fn no_fit(
+    view: &View<'_>,
+    ledger: &Ledger,
+    requests: &[Request<'_>],
+    eligible: &[Eligible],
+) -> String {
+    if requests.is_empty() {
+        return "the claim requests no device".to_owned();
+    }
+    let parts = requests.iter().zip(eligible).map(|(request, eligible)| {
+        let class = request.class.metadata.name.as_deref().unwrap_or_default();
+        let what = profile_of(view, eligible).unwrap_or(class);
+        let what = if request.count > 1 { format!("{} x {what}", request.count) } else { what.to_owned() };
+        blockers(view, ledger, eligible, &what, &vec![0; view.pools.len()])
+    });
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+/// The one profile that all eligible devices have.
+pub(crate) fn profile_of<'a>(view: &View<'a>, eligible: &Eligible) -> Option<&'a str> {
+    let pools = view.pools.iter().enumerate();
+    let mut profiles = pools.flat_map(|(p, pool)| eligible.of_pool(p).map(move |slot| profile(pool, slot)));
+    let first = profiles.next()??;
+    profiles.all(|profile| profile == Some(first)).then_some(first)
+}
+
+/// `2g.10gb: 0 free in pool n/gpu: memory slices 0-3 of gpu-0 held by default/bert-1; …`. `placed` is how
+/// many were placed in each pool before it was full; the ledger is the one with these placed.
+pub(crate) fn blockers(
+    view: &View<'_>,
+    ledger: &Ledger,
+    eligible: &Eligible,
+    what: &str,
+    placed: &[u32],
+) -> String {
+    let mut parts = Vec::new();
+    let mut untold = 0_usize;
+    for (p, pool) in view.pools.iter().enumerate() {
+        if eligible.of_pool(p).next().is_none() && pool.unusable.is_none() {
+            continue;
+        }
+        if parts.len() >= POOLS {
+            untold += 1;
+            continue;
+        }
+        parts.push(match view.unusable(pool) {
+            Some(why) => format!("pool {} is not counted ({why})", pool.name),
+            None => {
+                let phrases = in_pool(ledger, eligible, p, pool, what);
+                let told = phrases.len().min(PHRASES);
+                let more = if phrases.len() > told {
+                    format!(", and {} more", phrases.len() - told)
+                } else {
+                    String::new()
+                };
+                let colon = if told == 0 { "" } else { ": " };
+                format!("{} free in pool {}{colon}{}{more}", placed[p], pool.name, phrases[..told].join(", "))
+            }
+        });
+    }
+    if untold > 0 {
+        parts.push(format!("and {untold} more pools"));
+    }
+    if parts.is_empty() {
+        return format!("{what}: no pool publishes a matching device");
+    }
+    format!("{what}: {}", parts.join("; "))
+}
+
+/// One phrase per holder and counter set, then what is left over but makes no placement.
+fn in_pool(ledger: &Ledger, eligible: &Eligible, p: usize, pool: &Pool<'_>, what: &str) -> Vec<String> {
+    // Counters that any eligible device needs.
+    let mut needed = vec![false; pool.counters.len()];
+    for slot in eligible.of_pool(p) {
+        pool.slots[slot].draws.iter().for_each(|&(counter, _)| needed[counter] = true);
+    }
+    // (set, holder) -> counters held; devices without counters are held as a whole.
+    let mut held: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
+    let mut whole = Vec::new();
+    for hold in ledger.holds.iter().filter(|hold| hold.at.0 == p) {
+        let Some(holder) = &hold.holder else { continue };
+        let slot = &pool.slots[hold.at.1];
+        if slot.draws.is_empty() && eligible.is(hold.at) {
+            whole.push(format!("{} held by {holder}", slot.device.name));
+        }
+        for &(counter, _) in slot.draws.iter().filter(|(counter, _)| needed[*counter]) {
+            held.entry((first_of_set(pool, counter), holder)).or_default().push(counter);
+        }
+    }
+    let mut phrases: Vec<(usize, usize, String)> = held
+        .into_iter()
+        .map(|((set, holder), mut counters)| {
+            counters.sort_by_key(|&c| slice_number(pool, c));
+            let first = counters.first().map_or(0, |&c| slice_number(pool, c).unwrap_or(usize::MAX));
+            (set, first, format!("{} held by {holder}", counters_in_words(pool, &counters)))
+        })
+        .collect();
+    phrases.sort();
+    let mut phrases: Vec<String> = phrases.into_iter().map(|(_, _, phrase)| phrase).collect();
+    phrases.extend(whole);
+    phrases.extend(left_over(ledger, p, pool, &needed, what));
+    phrases
+}
+
+/// Memory slices that are free and still make no placement: the "free-looking" ones.
+fn left_over(ledger: &Ledger, p: usize, pool: &Pool<'_>, needed: &[bool], what: &str) -> Vec<String> {
+    let mut by_set: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (counter, _) in needed.iter().enumerate().filter(|(_, needed)| **needed) {
+        if ledger.available(p, counter) > 0 && slice_number(pool, counter).is_some() {
+            by_set.entry(first_of_set(pool, counter)).or_default().push(counter);
+        }
+    }
+    by_set
+        .into_values()
+        .map(|mut counters| {
+            counters.sort_by_key(|&c| slice_number(pool, c));
+            format!("{} free but no placement of {what}", counters_in_words(pool, &counters))
+        })
+        .collect()
+}
+
+/// Counters of one set belong together; its first one's index stands for it.
+fn first_of_set(pool: &Pool<'_>, counter: usize) -> usize {
+    let set = pool.counters[counter].set;
+    pool.counters.iter().position(|c| c.set == set).unwrap_or(counter)
+}
+
+fn slice_number(pool: &Pool<'_>, counter: usize) -> Option<usize> {
+    pool.counters[counter].name.strip_prefix(names::MEMORY_SLICE_PREFIX)?.parse().ok()
+}
+
+/// `memory slices 0-3, 6 of gpu-0`, of counters of one set in ascending order.
+fn counters_in_words(pool: &Pool<'_>, counters: &[usize]) -> String {
+    let Some(&first) = counters.first() else { return String::new() };
+    let set = pool.counters[first].set;
+    let owner = set.strip_suffix(names::COUNTER_SET_SUFFIX).unwrap_or(set);
+    let slices: Vec<usize> = counters.iter().filter_map(|&c| slice_number(pool, c)).collect();
+    let others = counters.iter().filter(|&&c| slice_number(pool, c).is_none());
+    let mut words = Vec::new();
+    if !slices.is_empty() {
+        words.push(format!("memory slice{} {}", if slices.len() > 1 { "s" } else { "" }, ranges(&slices)));
+    }
+    words.extend(others.map(|&c| match pool.counters[c].name {
+        names::MEDIA_EXTENSIONS_COUNTER => "media extensions".to_owned(),
+        name => format!("counter {name}"),
+    }));
+    format!("{} of {owner}", words.join(" and "))
+}
+
+/// `0-3, 6`.
+fn ranges(numbers: &[usize]) -> String {
+    let mut parts: Vec<(usize, usize)> = Vec::new();
+    for &number in numbers {
+        match parts.last_mut() {
+            Some((_, end)) if *end + 1 == number => *end = number,
+            _ => parts.push((number, number)),
+        }
+    }
+    let text = |&(a, b): &(usize, usize)| if a == b { a.to_string() } else { format!("{a}-{b}") };
+    parts.iter().map(text).collect::<Vec<_>>().join(", ")
+}

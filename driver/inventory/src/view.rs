@@ -1,0 +1,132 @@
+//! A cluster made ready to be asked: pools gathered, holdings charged, selectors evaluated.
+use crate::cluster::Cluster;
+use crate::ledger::{At, Ledger};
+use crate::names;
+use crate::pools::{Place, Pool, gather};
+use crate::request::Request;
+use crate::selector::Evaluator;
+
+/// Problems that are told at most; the rest is counted.
+const PROBLEMS: usize = 8;
+
+pub(crate) struct View<'a> {
+    pub(crate) pools: Vec<Pool<'a>>,
+    /// Nodes that may be placed on, in the order of their first pool; `[None]` where no device belongs to a node.
+    pub(crate) nodes: Vec<Option<String>>,
+    pub(crate) problems: Vec<String>,
+    cluster: &'a Cluster,
+    evaluator: Evaluator,
+}
+
+/// For which devices a request's selectors, taints and modes allow; by pool and slot.
+pub(crate) struct Eligible(Vec<Vec<bool>>);
+
+impl Eligible {
+    pub(crate) fn is(&self, (pool, slot): At) -> bool {
+        self.0[pool][slot]
+    }
+
+    /// Eligible slots of a pool.
+    pub(crate) fn of_pool(&self, pool: usize) -> impl Iterator<Item = usize> + '_ {
+        self.0[pool].iter().enumerate().filter(|(_, eligible)| **eligible).map(|(slot, _)| slot)
+    }
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(cluster: &'a Cluster) -> (Self, Ledger) {
+        let pools = gather(&cluster.slices);
+        let (ledger, problems) = Ledger::new(&pools, &cluster.claims);
+        let mut nodes: Vec<Option<String>> = Vec::new();
+        let mut any_node = false;
+        for place in pools.iter().flat_map(|p| &p.slots).map(|s| &s.place) {
+            let Place::Nodes(names) = place else { continue };
+            any_node = true;
+            for name in names {
+                let node = Some(name.clone());
+                if !cluster.unschedulable_nodes.contains(name)
+                    && nodes.last() != Some(&node)
+                    && !nodes.contains(&node)
+                {
+                    nodes.push(node);
+                }
+            }
+        }
+        if !any_node {
+            nodes.push(None);
+        }
+        let mut view = Self { pools, nodes, problems: Vec::new(), cluster, evaluator: Evaluator::new() };
+        for problem in problems {
+            view.problem(problem);
+        }
+        (view, ledger)
+    }
+
+    /// Evaluates a request on every device of every pool.
+    pub(crate) fn eligible(&mut self, request: &Request<'_>) -> Eligible {
+        let mut problems = Vec::new();
+        let mut eligible = Vec::with_capacity(self.pools.len());
+        for pool in &self.pools {
+            let mut of_pool = Vec::with_capacity(pool.slots.len());
+            for slot in &pool.slots {
+                let matches = self.evaluator.matches(&request.selectors, pool.driver, slot.device);
+                let shareable = slot.device.allow_multiple_allocations == Some(true);
+                let matches = matches.unwrap_or_else(|problem| {
+                    problems.push(problem);
+                    false
+                });
+                if matches && shareable {
+                    problems.push(format!(
+                        "device {} of pool {} allows several allocations, which is not supported yet; it is not counted",
+                        slot.device.name, pool.name
+                    ));
+                }
+                of_pool.push(matches && !shareable && request.tolerates(slot));
+            }
+            eligible.push(of_pool);
+        }
+        for problem in problems {
+            self.problem(problem);
+        }
+        Eligible(eligible)
+    }
+
+    /// Devices that can be used from a node, in the scheduler's order.
+    pub(crate) fn order(&self, node: Option<&str>) -> Vec<At> {
+        let usable = self.pools.iter().enumerate().filter(|(_, pool)| pool.unusable.is_none());
+        usable
+            .flat_map(|(p, pool)| {
+                let reachable = pool.slots.iter().enumerate().filter(move |(_, s)| s.place.reaches(node));
+                reachable.map(move |(s, _)| (p, s))
+            })
+            .collect()
+    }
+
+    /// Why nothing of a pool is used; `None` when it is.
+    pub(crate) fn unusable(&self, pool: &Pool<'_>) -> Option<String> {
+        if pool.unusable.is_some() {
+            return pool.unusable.clone();
+        }
+        match pool.node() {
+            Some(node) if self.cluster.unschedulable_nodes.contains(node) => {
+                Some(format!("node {node} is unschedulable"))
+            }
+            _ if !pool.slots.is_empty() && pool.slots.iter().all(|s| s.place == Place::Unknown) => {
+                Some("it is bound to nodes by labels, which are not evaluated".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    fn problem(&mut self, problem: String) {
+        if self.problems.len() < PROBLEMS && !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+}
+
+/// A device's `profile` attribute in its driver's domain.
+pub(crate) fn profile<'d>(pool: &Pool<'d>, slot: usize) -> Option<&'d str> {
+    let attributes = pool.slots[slot].device.attributes.as_ref()?;
+    let qualified = format!("{}/{}", pool.driver, names::PROFILE);
+    attributes.get(names::PROFILE).or_else(|| attributes.get(&qualified))?.string.as_deref()
+}
