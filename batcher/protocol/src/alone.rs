@@ -1,5 +1,9 @@
 //! Why a valid request must not share a batch.
 
+use std::collections::HashSet;
+
+use crate::{Parameter, Parameters, RequestedOutput, Tensor};
+
 /// Why a request goes to the model server alone, its body untouched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Alone {
@@ -47,4 +51,73 @@ impl Alone {
             Self::UnknownField => "unknown_field",
         }
     }
+}
+
+/// Request parameters of generative models: with them an answer may depend on the request's place in a batch.
+const SAMPLING: [&str; 8] = [
+    "seed",
+    "random_seed",
+    "temperature",
+    "top_k",
+    "top_p",
+    "max_tokens",
+    "beam_width",
+    "repetition_penalty",
+];
+
+/// Tensor parameters that put the data elsewhere.
+const SHARED_MEMORY: [&str; 3] = ["shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"];
+
+impl Alone {
+    /// The first reason found, or `None` where the request may be merged.
+    pub(crate) fn of(
+        parameters: &Parameters,
+        inputs: &[Tensor],
+        outputs: &[RequestedOutput],
+        unknown_field: bool,
+    ) -> Option<Self> {
+        if unknown_field {
+            return Some(Self::UnknownField);
+        }
+        if let Some(reason) = parameters.iter().find_map(|(name, value)| Self::of_parameter(name, value)) {
+            return Some(reason);
+        }
+        let tensor_parameters = inputs.iter().map(|input| &input.parameters);
+        let mut tensor_parameters = tensor_parameters.chain(outputs.iter().map(|output| &output.parameters));
+        if tensor_parameters.any(|parameters| SHARED_MEMORY.iter().any(|name| parameters.contains_key(*name)))
+        {
+            return Some(Self::SharedMemory);
+        }
+        if has_duplicates(inputs.iter().map(|input| &*input.name))
+            || has_duplicates(outputs.iter().map(|output| &*output.name))
+        {
+            return Some(Self::DuplicateName);
+        }
+        let Some(first) = inputs.first() else { return Some(Self::NoInputs) };
+        if inputs.iter().any(|input| input.shape.is_empty()) {
+            return Some(Self::Scalar);
+        }
+        if inputs.iter().any(|input| input.rows() != first.rows()) {
+            return Some(Self::UnequalRows);
+        }
+        (first.rows() == Some(0)).then_some(Self::ZeroRows)
+    }
+
+    fn of_parameter(name: &str, value: &Parameter) -> Option<Self> {
+        match name {
+            "sequence_id" => {
+                let none = *value == Parameter::Int(0) || *value == Parameter::Text(String::new());
+                (!none).then_some(Self::Sequence)
+            }
+            "stream" => (value.as_bool() != Some(false)).then_some(Self::Streaming),
+            _ if name.starts_with("triton_") => Some(Self::ServerParameter),
+            _ if SAMPLING.contains(&name) => Some(Self::Sampling),
+            _ => None,
+        }
+    }
+}
+
+fn has_duplicates<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> bool {
+    let count = names.len();
+    count > 1 && names.collect::<HashSet<_>>().len() < count
 }

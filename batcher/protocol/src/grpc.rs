@@ -2,14 +2,18 @@
 //!
 //! Messages are compiled from `proto/inference.proto`; every `bytes` field is a [`bytes::Bytes`] slice of the received message.
 
+mod contents;
 mod frame;
-mod parse;
+pub(crate) mod parse;
 mod status;
 
 pub use frame::{FrameError, PREFIX_BYTES, decode_unary, frame_prefix, next_message};
 pub use messages::*;
 pub use parse::parse_grpc;
 pub use status::{Code, decode_message, encode_message};
+
+/// Value of `Content-Type`.
+pub const CONTENT_TYPE: &str = "application/grpc";
 
 /// Generated messages.
 #[allow(missing_docs)]

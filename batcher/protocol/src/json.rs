@@ -1,12 +1,26 @@
-//! V2 JSON.
+//! V2 JSON: a request's object read once, its tensors' data left as text.
+
+mod document;
+mod layout;
+pub(crate) mod lexer;
+mod nonfinite;
+pub(crate) mod tensors;
+pub(crate) mod write;
+
 use bytes::Bytes;
 
-use crate::{InferRequest, Limits, ParseError, Target};
+use crate::request::Parts;
+use crate::{Form, InferRequest, Limits, ParseError, Target};
 
 /// Reads a V2 JSON inference request. `target` comes from the URL path.
 ///
 /// # Errors
 /// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
 pub fn parse_json(target: &Target, body: Bytes, limits: &Limits) -> Result<InferRequest, ParseError> {
-    todo!()
+    if body.len() > limits.body_bytes {
+        return Err(ParseError::too_large(body.len(), limits.body_bytes));
+    }
+    let read = tensors::read_request(&body, None, limits)?;
+    Ok(Parts { form: Form::Json, target: target.clone(), read: Some(read), body, header_length: None }
+        .assemble())
 }

@@ -24,6 +24,7 @@
 
 mod alone;
 mod binary;
+mod chunks;
 mod datatype;
 mod error;
 mod error_answer;

@@ -33,3 +33,16 @@ impl Default for Limits {
         }
     }
 }
+
+impl Limits {
+    /// No limits beyond those of arithmetic: for the upstream's answers, whose length the reader of the body bounds.
+    pub(crate) const UNBOUNDED: Self = Self {
+        body_bytes: usize::MAX,
+        header_bytes: usize::MAX,
+        tensors: usize::MAX,
+        parameters: usize::MAX,
+        rank: 255,
+        elements: usize::MAX,
+        json_depth: 255,
+    };
+}

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use crate::json::tensors::{ReadRequest, take_bool};
 use crate::{Alone, Form, MergeKey, Parameters, Target, Tensor};
 
 /// A parsed inference request.
@@ -46,4 +47,71 @@ pub struct RequestedOutput {
     pub parameters: Parameters,
     /// The `binary_data` parameter: this client wants the output raw, or as JSON.
     pub binary_data: Option<bool>,
+}
+
+impl InferRequest {
+    /// Whether this client wants the output raw (REST; a gRPC client's answers are always raw).
+    pub(crate) fn wants_raw(&self, output: &str) -> bool {
+        let selected = self.outputs.iter().find(|selected| selected.name == output);
+        selected.and_then(|selected| selected.binary_data).unwrap_or(self.binary_data_output)
+    }
+
+    /// Whether this client wants any output raw.
+    pub(crate) fn wants_any_raw(&self) -> bool {
+        self.binary_data_output || self.outputs.iter().any(|output| output.binary_data == Some(true))
+    }
+}
+
+/// What a parser of one form has found, before it is judged.
+#[derive(Debug)]
+pub(crate) struct Parts {
+    pub(crate) form: Form,
+    pub(crate) target: Target,
+    /// `None`: a raw binary request.
+    pub(crate) read: Option<ReadRequest>,
+    pub(crate) body: Bytes,
+    pub(crate) header_length: Option<usize>,
+}
+
+impl Parts {
+    /// Takes out the parameters that we consume, counts rows, and says whether and with what the request may be merged.
+    pub(crate) fn assemble(self) -> InferRequest {
+        let raw_binary = self.read.is_none();
+        let ReadRequest { id, mut parameters, inputs, outputs, unknown_field } =
+            self.read.unwrap_or_default();
+        let alone = if raw_binary {
+            Some(Alone::RawBinary)
+        } else {
+            Alone::of(&parameters, &inputs, &outputs, unknown_field)
+        };
+        let mut consume = |name: &str| {
+            let value = parameters.get(name)?.as_u64()?;
+            parameters.remove(name);
+            Some(value)
+        };
+        let (priority, timeout_us) = (consume("priority"), consume("timeout"));
+        let binary_data_output = take_bool(&mut parameters, "binary_data_output").unwrap_or(false);
+        let rows = match alone {
+            None => {
+                inputs.first().and_then(Tensor::rows).and_then(|rows| usize::try_from(rows).ok()).unwrap_or(1)
+            }
+            Some(_) => 1,
+        };
+        InferRequest {
+            form: self.form,
+            key: MergeKey::of(&self.target, &parameters, &inputs, &outputs),
+            target: self.target,
+            id,
+            rows,
+            inputs,
+            outputs,
+            parameters,
+            priority,
+            timeout_us,
+            binary_data_output,
+            alone,
+            body: self.body,
+            header_length: self.header_length,
+        }
+    }
 }

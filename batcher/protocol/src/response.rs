@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
-use crate::{Parameters, ResponseError, Tensor, UpstreamForm};
+use crate::grpc::parse::read_response as read_grpc;
+use crate::json::tensors::read_response as read_json;
+use crate::{Parameters, ParseError, ResponseError, Tensor, UpstreamForm};
 
 /// A parsed inference response.
 #[derive(Debug, Clone)]
@@ -27,5 +29,16 @@ pub fn parse_response(
     header_length: Option<usize>,
     body: Bytes,
 ) -> Result<InferResponse, ResponseError> {
-    todo!()
+    let read = match (form, header_length) {
+        (UpstreamForm::Grpc, _) => read_grpc(body),
+        (_, None) => read_json(&body, None),
+        (_, Some(length)) if length <= body.len() => {
+            read_json(&body.slice(..length), Some(body.slice(length..)))
+        }
+        (_, Some(length)) => Err(ParseError::malformed(format!(
+            "Inference-Header-Content-Length is {length}, but the body has {} bytes",
+            body.len()
+        ))),
+    };
+    read.map_err(|error| ResponseError(error.to_string()))
 }

@@ -1,8 +1,12 @@
 //! One answer → each client's rows in its own form.
 
+mod grpc;
+mod rest;
+mod rows;
+
 use bytes::Bytes;
 
-use crate::{AnswerError, Form, InferRequest, InferResponse, SplitError};
+use crate::{AnswerError, Form, InferRequest, InferResponse, SplitError, Tensor};
 
 /// One client's answer (HTTP status 200, gRPC status 0).
 #[derive(Debug, Clone)]
@@ -21,6 +25,7 @@ pub struct Answer {
 
 /// Shares an answer out by rows: one result per request, in their order. `requests` and `rows` are those of the batch
 /// ([`crate::Merged::rows`]). Each answer has its client's form and id; model name, version and parameters are the upstream's.
+/// A client that selected outputs gets those alone, even where the upstream sent more.
 ///
 /// NaN and infinities go to JSON clients as the bare words `NaN`, `Infinity` and `-Infinity`: not strict JSON, but what Triton, TensorFlow Serving and Python's `json`
 /// write and read, so that the answer is the one that the client would have had directly.
@@ -33,5 +38,48 @@ pub fn split(
     requests: &[&InferRequest],
     rows: &[usize],
 ) -> Result<Vec<Result<Answer, AnswerError>>, SplitError> {
-    todo!()
+    let outputs = response
+        .outputs
+        .iter()
+        .map(|output| Ok(Shares { output, pieces: rows::cut(output, rows)? }))
+        .collect::<Result<Vec<_>, SplitError>>()?;
+    let answers = requests.iter().enumerate().map(|(index, request)| {
+        let shares = outputs.iter().filter(|shares| is_selected(request, &shares.output.name));
+        let shares = shares.map(|shares| Share {
+            output: shares.output,
+            shape: rows::shape(shares.output, rows, index),
+            piece: &shares.pieces[index],
+        });
+        let shares: Vec<Share<'_>> = shares.collect();
+        match request.form {
+            Form::Json | Form::Binary => rest::answer(response, request, &shares),
+            Form::Grpc => grpc::answer(response, request, &shares),
+        }
+    });
+    Ok(answers.collect())
+}
+
+fn is_selected(request: &InferRequest, output: &str) -> bool {
+    request.outputs.is_empty() || request.outputs.iter().any(|selected| selected.name == output)
+}
+
+/// One output, cut into the requests' pieces.
+struct Shares<'a> {
+    output: &'a Tensor,
+    pieces: Vec<Piece>,
+}
+
+/// One request's part of one output.
+struct Share<'a> {
+    output: &'a Tensor,
+    shape: Vec<u64>,
+    piece: &'a Piece,
+}
+
+/// Elements of some rows.
+enum Piece {
+    /// Items of a JSON array, with the commas between them and without the brackets around them.
+    Json(Bytes),
+    /// Little-endian elements.
+    Raw(Bytes),
 }

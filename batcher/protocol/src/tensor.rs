@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::{Datatype, Parameters};
+use crate::{Datatype, Limits, Parameters, ParseError};
 
 /// One input or output tensor.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,4 +57,18 @@ impl Tensor {
     pub fn elements_per_row(&self) -> usize {
         self.shape.iter().skip(1).fold(1, |product, &dim| product.saturating_mul(dim as usize))
     }
+}
+
+/// The number of elements of a shape, within `limits`.
+pub(crate) fn checked_elements(shape: &[u64], limits: &Limits) -> Result<usize, ParseError> {
+    if shape.len() > limits.rank {
+        return Err(ParseError::limit(format!("more than {} dimensions", limits.rank)));
+    }
+    let elements = shape
+        .iter()
+        .try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
+        .filter(|&elements| elements <= limits.elements);
+    elements.ok_or_else(|| {
+        ParseError::limit(format!("shape {shape:?} has more elements than the limit of {}", limits.elements))
+    })
 }

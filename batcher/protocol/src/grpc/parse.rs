@@ -1,12 +1,146 @@
-//! A gRPC inference request.
-use bytes::Bytes;
+//! A gRPC inference request and response, read.
 
-use crate::{InferRequest, Limits, ParseError};
+use bytes::{Buf, Bytes};
+use prost::Message;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+
+use super::{InferTensorContents, ModelInferRequest, ModelInferResponse, contents};
+use crate::json::tensors::ReadRequest;
+use crate::parameters::from_grpc;
+use crate::request::Parts;
+use crate::tensor::checked_elements;
+use crate::{
+    Datatype, Form, InferRequest, InferResponse, Limits, Parameters, ParseError, RequestedOutput, Target,
+    Tensor, TensorData, transcode,
+};
 
 /// Reads a `ModelInferRequest` (without the 5-byte prefix: see [`crate::grpc::decode_unary`]).
 ///
 /// # Errors
 /// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
 pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, ParseError> {
-    todo!()
+    if message.len() > limits.body_bytes {
+        return Err(ParseError::too_large(message.len(), limits.body_bytes));
+    }
+    check_counts(message.clone(), limits)?;
+    let body = message.clone();
+    let request = ModelInferRequest::decode(message)
+        .map_err(|error| ParseError::malformed(format!("not a valid ModelInferRequest: {error}")))?;
+
+    let mut raw = RawContents::new(request.raw_input_contents, request.inputs.len())?;
+    let inputs = request
+        .inputs
+        .into_iter()
+        .map(|input| {
+            let parts = (input.name, input.datatype, input.shape, from_grpc(input.parameters));
+            tensor(parts, input.contents, &mut raw, limits)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    let outputs = request.outputs.into_iter().map(|output| RequestedOutput {
+        name: output.name,
+        parameters: from_grpc(output.parameters),
+        binary_data: None,
+    });
+    let read = ReadRequest {
+        id: Some(request.id).filter(|id| !id.is_empty()),
+        parameters: from_grpc(request.parameters),
+        inputs,
+        outputs: outputs.collect(),
+        unknown_field: false,
+    };
+    let version = Some(request.model_version).filter(|version| !version.is_empty());
+    let target = Target { model: request.model_name, version };
+    Ok(Parts { form: Form::Grpc, target, read: Some(read), body, header_length: None }.assemble())
+}
+
+/// Reads a `ModelInferResponse`.
+pub(crate) fn read_response(message: Bytes) -> Result<InferResponse, ParseError> {
+    let response =
+        ModelInferResponse::decode(message).map_err(|error| ParseError::malformed(error.to_string()))?;
+    let mut raw = RawContents::new(response.raw_output_contents, response.outputs.len())?;
+    let outputs = response
+        .outputs
+        .into_iter()
+        .map(|output| {
+            let parts = (output.name, output.datatype, output.shape, from_grpc(output.parameters));
+            tensor(parts, output.contents, &mut raw, &Limits::UNBOUNDED)
+        })
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok(InferResponse {
+        model_name: Some(response.model_name),
+        model_version: Some(response.model_version).filter(|version| !version.is_empty()),
+        parameters: from_grpc(response.parameters),
+        outputs,
+    })
+}
+
+/// `raw_input_contents` or `raw_output_contents`: one per tensor, or none at all.
+struct RawContents(Option<std::vec::IntoIter<Bytes>>);
+
+impl RawContents {
+    fn new(raw: Vec<Bytes>, tensors: usize) -> Result<Self, ParseError> {
+        match raw.len() {
+            0 => Ok(Self(None)),
+            count if count == tensors => Ok(Self(Some(raw.into_iter()))),
+            count => Err(ParseError::malformed(format!("{count} raw contents for {tensors} tensors"))),
+        }
+    }
+}
+
+fn tensor(
+    (name, datatype, shape, parameters): (String, String, Vec<i64>, Parameters),
+    contents: Option<InferTensorContents>,
+    raw: &mut RawContents,
+    limits: &Limits,
+) -> Result<Tensor, ParseError> {
+    let at = |error: ParseError| error.at(&name);
+    let malformed = |message: String| ParseError::malformed(message).at(&name);
+    let datatype = Datatype::from_name(&datatype)
+        .ok_or_else(|| malformed(format!("datatype '{datatype}' is not known")))?;
+    let shape = shape
+        .iter()
+        .map(|&dim| u64::try_from(dim))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|_| malformed(format!("shape {shape:?} has a negative dimension")))?;
+    let elements = checked_elements(&shape, limits).map_err(at)?;
+    let shared_memory = parameters.contains_key("shared_memory_region");
+    let data = match (raw.0.as_mut().and_then(Iterator::next), contents) {
+        (Some(_), Some(_)) => return Err(malformed("has both typed and raw contents".into())),
+        (Some(raw), None) => raw,
+        (None, Some(contents)) => contents::to_raw(&contents, datatype).map_err(malformed)?,
+        (None, None) => Bytes::new(),
+    };
+    // Shared memory: there is nothing to read here, and the request goes alone.
+    if !shared_memory {
+        transcode::check_raw(&data, datatype, elements).map_err(malformed)?;
+    }
+    Ok(Tensor { name, datatype, shape, parameters, data: TensorData::Raw(data) })
+}
+
+/// Counts the tensors of an encoded `ModelInferRequest` before memory is spent on them: an empty one takes 2 bytes on the wire and a hundred here.
+fn check_counts(mut message: Bytes, limits: &Limits) -> Result<(), ParseError> {
+    let malformed =
+        |error: prost::DecodeError| ParseError::malformed(format!("not a valid ModelInferRequest: {error}"));
+    let mut counts = [0usize; 8];
+    while message.has_remaining() {
+        let (field, wire_type) = decode_key(&mut message).map_err(malformed)?;
+        if wire_type == WireType::LengthDelimited {
+            let length = decode_varint(&mut message).map_err(malformed)?;
+            let length = usize::try_from(length).ok().filter(|&length| length <= message.len());
+            message.advance(length.ok_or_else(|| ParseError::malformed("the message is cut off"))?);
+        } else {
+            skip_field(wire_type, field, &mut message, DecodeContext::default()).map_err(malformed)?;
+        }
+        if let Some(count) = counts.get_mut(field as usize) {
+            *count += 1;
+        }
+    }
+    let [.., parameters, inputs, outputs, raw] = counts;
+    if inputs.max(outputs).max(raw) > limits.tensors {
+        return Err(ParseError::limit(format!("more than {} tensors", limits.tensors)));
+    }
+    if parameters > limits.parameters {
+        return Err(ParseError::limit(format!("more than {} parameters", limits.parameters)));
+    }
+    Ok(())
 }

@@ -1,0 +1,51 @@
+//! A body as a list of chunks for a vectored write.
+
+use bytes::Bytes;
+
+/// Below this many bytes a piece is copied behind its neighbour: one more entry in a vectored write costs more than the copy.
+const COPY_BELOW_BYTES: usize = 512;
+
+/// Collects chunks; large pieces are shared, text between them is written once.
+#[derive(Debug, Default)]
+pub(crate) struct Chunks {
+    done: Vec<Bytes>,
+    done_bytes: usize,
+    /// Text that is being written.
+    pub(crate) open: Vec<u8>,
+}
+
+impl Chunks {
+    /// Appends a copy.
+    pub(crate) fn copy(&mut self, bytes: &[u8]) {
+        self.open.extend_from_slice(bytes);
+    }
+
+    /// Appends a piece without copying it, unless it is small.
+    pub(crate) fn share(&mut self, piece: &Bytes) {
+        if piece.len() < COPY_BELOW_BYTES {
+            self.copy(piece);
+        } else {
+            self.close();
+            self.done_bytes += piece.len();
+            self.done.push(piece.clone());
+        }
+    }
+
+    /// Bytes so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.done_bytes + self.open.len()
+    }
+
+    /// The chunks and their length together.
+    pub(crate) fn finish(mut self) -> (Vec<Bytes>, usize) {
+        self.close();
+        (self.done, self.done_bytes)
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.done_bytes += self.open.len();
+            self.done.push(Bytes::from(std::mem::take(&mut self.open)));
+        }
+    }
+}

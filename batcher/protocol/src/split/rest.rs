@@ -1,0 +1,66 @@
+//! A REST client's answer: JSON, with raw tensors behind it where the client asked for them.
+
+use bytes::Bytes;
+
+use super::{Answer, Piece, Share};
+use crate::chunks::Chunks;
+use crate::json::write;
+use crate::{AnswerError, InferRequest, InferResponse, Parameter, transcode};
+
+pub(super) fn answer(
+    response: &InferResponse,
+    request: &InferRequest,
+    shares: &[Share<'_>],
+) -> Result<Answer, AnswerError> {
+    let mut chunks = Chunks::default();
+    let out = &mut chunks.open;
+    // Without a name upstream (which the specification does not allow) the target's is right.
+    out.extend_from_slice(b"{\"model_name\":");
+    write::string(out, response.model_name.as_deref().unwrap_or(&request.target.model));
+    if let Some(version) = &response.model_version {
+        out.extend_from_slice(b",\"model_version\":");
+        write::string(out, version);
+    }
+    if let Some(id) = &request.id {
+        out.extend_from_slice(b",\"id\":");
+        write::string(out, id);
+    }
+    write::parameters(out, &response.parameters, &[]);
+    chunks.copy(b",\"outputs\":[");
+    let mut raw: Vec<Bytes> = Vec::new();
+    for (at, share) in shares.iter().enumerate() {
+        if at > 0 {
+            chunks.copy(b",");
+        }
+        let output = share.output;
+        let fail = |reason: String| AnswerError { output: output.name.clone(), reason };
+        write::tensor_head(&mut chunks.open, output, &share.shape);
+        if request.wants_raw(&output.name) {
+            let bytes = match share.piece {
+                Piece::Raw(bytes) => bytes.clone(),
+                Piece::Json(items) => transcode::json_to_raw(items, output.datatype).map_err(fail)?,
+            };
+            let size = Parameter::Uint(bytes.len() as u64);
+            write::parameters(&mut chunks.open, &output.parameters, &[("binary_data_size", size)]);
+            raw.push(bytes);
+        } else {
+            write::parameters(&mut chunks.open, &output.parameters, &[]);
+            chunks.copy(b",\"data\":[");
+            match share.piece {
+                Piece::Json(items) => chunks.share(items),
+                Piece::Raw(bytes) => transcode::raw_to_json(bytes, output.datatype, &mut chunks.open)
+                    .map_err(|reason| fail(format!("{reason}; ask for it with binary_data")))?,
+            }
+            chunks.copy(b"]");
+        }
+        chunks.copy(b"}");
+    }
+    chunks.copy(b"]}");
+    let header_length = (!raw.is_empty()).then(|| chunks.bytes());
+    for bytes in &raw {
+        chunks.share(bytes);
+    }
+    let content_type = if raw.is_empty() { "application/json" } else { "application/octet-stream" };
+    let (chunks, body_bytes) = chunks.finish();
+    Ok(Answer { form: request.form, header_length, content_type, chunks, body_bytes })
+}

@@ -1,0 +1,45 @@
+//! Cuts one output by rows.
+
+use super::Piece;
+use crate::json::lexer;
+use crate::{JsonLayout, SplitError, Tensor, TensorData, transcode};
+
+/// The piece of each request. A batch of one request takes the output whole, whatever its shape.
+pub(super) fn cut(output: &Tensor, rows: &[usize]) -> Result<Vec<Piece>, SplitError> {
+    if rows.len() == 1 {
+        return Ok(vec![match &output.data {
+            TensorData::Raw(raw) => Piece::Raw(raw.clone()),
+            TensorData::Json { text, .. } => Piece::Json(text.slice(lexer::inner_range(text))),
+        }]);
+    }
+    let total: usize = rows.iter().sum();
+    let error = || SplitError { output: output.name.clone(), shape: output.shape.clone(), rows: total };
+    if output.rows() != Some(total as u64) {
+        return Err(error());
+    }
+    let per_row = output.elements_per_row();
+    let elements = rows.iter().map(|rows| rows * per_row);
+    let pieces = match &output.data {
+        TensorData::Raw(raw) => transcode::split_raw(raw, output.datatype, elements)
+            .map(|pieces| pieces.into_iter().map(Piece::Raw).collect()),
+        TensorData::Json { text, layout } => {
+            let runs = match layout {
+                JsonLayout::Flat => lexer::runs(text, elements),
+                JsonLayout::Nested => lexer::runs(text, rows.iter().copied()),
+            };
+            runs.map(|runs| runs.into_iter().map(|run| Piece::Json(text.slice(run))).collect())
+        }
+    };
+    pieces.ok_or_else(error)
+}
+
+/// The shape of the piece of request `index`.
+pub(super) fn shape(output: &Tensor, rows: &[usize], index: usize) -> Vec<u64> {
+    let mut shape = output.shape.clone();
+    if rows.len() > 1
+        && let Some(first) = shape.first_mut()
+    {
+        *first = rows[index] as u64;
+    }
+    shape
+}
