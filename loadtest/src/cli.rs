@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::model;
+use crate::{model, run};
 
 /// Exit code: all is well.
 pub const EXIT_OK: u8 = 0;
@@ -39,4 +39,22 @@ pub enum Command {
     ///   curl 127.0.0.1:9000/v2/models/reference
     #[command(verbatim_doc_comment)]
     Model(Box<model::settings::Flags>),
+
+    /// Send load and report what became of it
+    ///
+    /// Open loop (--rate-rps, --steps, --ramp, --trace) sends by its schedule whatever the target does and
+    /// counts latency from the intended time; --concurrency is a closed loop. Answers are checked row by
+    /// row. It reports its own send lag and calls a run invalid when it was late itself.
+    ///
+    /// Examples:
+    ///
+    ///   sluice-loadtest run --target 127.0.0.1:8000 --rate-rps 300 --objective-ms 200 \\
+    ///       --threshold 'p99_ms<200' --threshold 'lost==0' --json report.json --html report.html
+    ///
+    ///   sluice-loadtest run --scenario loadtest/scenarios/mixed.yaml --rate-rps 500
+    ///
+    /// Exit codes: 0 all thresholds held, 1 a threshold was violated (or the target could not be reached),
+    /// 2 the run is invalid, 64 wrong usage or settings.
+    #[command(verbatim_doc_comment)]
+    Run(Box<run::settings::Flags>),
 }

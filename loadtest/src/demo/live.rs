@@ -1,0 +1,82 @@
+//! The live view: one line per arm, rewritten each second on a terminal, appended now and then elsewhere.
+
+use std::io::{IsTerminal, Write};
+
+use super::outcome::Sample;
+use super::settings::DemoSettings;
+
+/// Without a terminal a line per arm is printed every so many seconds.
+const PLAIN_INTERVAL_S: u32 = 10;
+
+/// The state of the view.
+#[derive(Debug)]
+pub struct Live {
+    arms: Vec<(String, Option<Sample>)>,
+    of_s: u32,
+    objective_ms: u32,
+    is_terminal: bool,
+    drawn_t_s: Option<u32>,
+}
+
+impl Live {
+    /// A view of these arms on standard output.
+    pub fn new(arms: Vec<String>, settings: &DemoSettings) -> Self {
+        Self {
+            arms: arms.into_iter().map(|name| (name, None)).collect(),
+            of_s: settings.duration_seconds,
+            objective_ms: settings.objective.latency_ms,
+            is_terminal: std::io::stdout().is_terminal(),
+            drawn_t_s: None,
+        }
+    }
+
+    /// Takes an arm's latest second, and draws once all arms have told theirs.
+    pub fn show(&mut self, arm: usize, sample: Sample) {
+        let t_s = sample.t_s;
+        if let Some((_, latest)) = self.arms.get_mut(arm) {
+            *latest = Some(sample);
+        }
+        let is_whole =
+            self.arms.iter().all(|(_, latest)| latest.as_ref().is_some_and(|latest| latest.t_s >= t_s));
+        let is_due = self.is_terminal || t_s.is_multiple_of(PLAIN_INTERVAL_S);
+        if is_whole && is_due && self.drawn_t_s != Some(t_s) {
+            // A closed standard output is no reason to stop the run.
+            let _ = self.draw(t_s);
+            self.drawn_t_s = Some(t_s);
+        }
+    }
+
+    fn draw(&self, t_s: u32) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if self.is_terminal && self.drawn_t_s.is_some() {
+            // Back over what was drawn last: the head line and one line per arm.
+            write!(out, "\x1b[{}A", self.arms.len() + 1)?;
+        }
+        let clear = if self.is_terminal { "\x1b[2K" } else { "" };
+        let head = format!("{t_s:>4}/{} s", self.of_s);
+        let objective = format!("p99 ms (≤ {})", self.objective_ms);
+        writeln!(
+            out,
+            "{clear}{head:<12} {:>6} {:>6} {:>8} {objective:>14} {:>6} {:>15} {:>17}",
+            "req/s", "429/s", "p50 ms", "queue", "ready/asked", "slices used/free"
+        )?;
+        for (name, sample) in &self.arms {
+            writeln!(out, "{clear}{}", line(name, sample.as_ref()))?;
+        }
+        out.flush()
+    }
+}
+
+fn line(arm: &str, sample: Option<&Sample>) -> String {
+    let Some(sample) = sample else { return format!("{arm:<12} starting") };
+    format!(
+        "{arm:<12} {:>6} {:>6} {:>8.1} {:>14.1} {:>6} {:>15} {:>17}",
+        sample.sent,
+        sample.rejected,
+        sample.p50_ms,
+        sample.p99_ms,
+        sample.queue_rows,
+        format!("{}/{}", sample.ready_replicas, sample.desired_replicas),
+        format!("{}/{}", sample.slices_in_use, sample.slices_free),
+    )
+}

@@ -1,0 +1,110 @@
+//! Settings of the demo: the trace, the objective, the simulated node and model, and the windows that are
+//! compressed together with the trace's time.
+
+use serde::{Deserialize, Serialize};
+use sluice_config::api::Behavior;
+use sluice_config::api::inference_autoscaler::Objective;
+
+/// The settings that the demo has when no file is named; the file is `loadtest/scenarios/demo.yaml`.
+pub const DEFAULT: &str = include_str!("../../scenarios/demo.yaml");
+
+/// The only trace that ships with the demo, with its source and licence in its first lines.
+pub const TRACE: (&str, &str) =
+    ("servegen-m-mid-71-day01", include_str!("../../traces/servegen-m-mid-71-day01.csv"));
+
+/// What the demo runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DemoSettings {
+    /// Name of the trace; only [`TRACE`] is known.
+    pub trace: String,
+    /// Time in which the whole trace is replayed.
+    pub duration_seconds: u32,
+    /// Requests per second at the trace's peak.
+    pub peak_rps: f64,
+    /// Shares of the request forms, such as `rest-json=1,grpc=1`.
+    pub protocols: String,
+    /// Seed of the arrivals; all arms get the same schedule.
+    pub seed: u64,
+    /// What to keep.
+    pub objective: Objective,
+    /// Models of the node's simulated GPUs.
+    pub gpus: Vec<String>,
+    /// What each replica claims.
+    pub device_class_name: String,
+    /// The reference model (simulated inference).
+    pub model: ModelSettings,
+    /// Fewest replicas of the autoscaled arm.
+    pub min_replicas: u32,
+    /// Most replicas of the autoscaled arm.
+    pub max_replicas: u32,
+    /// Start-up time that the autoscaler assumes before it has measured one.
+    pub expected_startup_seconds: u32,
+    /// Compressed windows and rate policies.
+    pub behavior: Behavior,
+    /// Fewest fixed replicas that meet the objective on this trace.
+    pub static_peak: u32,
+    /// Fixed replicas that the mean rate suggests; too few.
+    pub static_mean: u32,
+}
+
+/// The reference model's service curve and start-up.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ModelSettings {
+    /// Time of an empty batch.
+    pub alpha_ms: f64,
+    /// Time of one more row.
+    pub beta_ms: f64,
+    /// Compute slices of the slice on which the two times hold.
+    pub reference_compute_slices: u32,
+    /// Most rows of one batch.
+    pub max_batch_rows: u32,
+    /// Time to load, before it is ready.
+    pub load_ms: u32,
+    /// Extra time of the first call of each batch size.
+    pub first_call_ms: u32,
+}
+
+impl DemoSettings {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// Names the field, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.trace != TRACE.0 {
+            return Err(format!("trace is {:?}, but only {:?} ships with the demo", self.trace, TRACE.0));
+        }
+        if !(10..=3600).contains(&self.duration_seconds) {
+            return Err(format!(
+                "durationSeconds is {}, but must be 10 to 3600",
+                self.duration_seconds
+            ));
+        }
+        if !(self.peak_rps > 0.0 && self.peak_rps <= 5000.0) {
+            return Err(format!("peakRps is {}, but must be above 0 and at most 5000", self.peak_rps));
+        }
+        if self.gpus.is_empty() {
+            return Err("gpus is empty, but the node needs at least one simulated GPU".to_owned());
+        }
+        Ok(())
+    }
+
+    /// How many times faster than it was recorded the trace runs.
+    pub fn compression(&self) -> f64 {
+        86_400.0 / f64::from(self.duration_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_settings_that_ship_are_valid() {
+        let settings: DemoSettings = serde_saphyr::from_str(DEFAULT).unwrap();
+        settings.validate().unwrap();
+        assert!(settings.static_mean < settings.static_peak);
+        assert!(settings.static_peak <= settings.max_replicas);
+    }
+}

@@ -1,0 +1,243 @@
+//! The programs of one arm on one machine: simulated GPUs, driver, gateway, autoscaler, and (started by the
+//! autoscaler) model servers. Separate processes that talk over real sockets, as in production.
+
+use std::ffi::OsString;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sluice_config::api::local_deployment::GatewayRef;
+use sluice_config::metric_names;
+
+use super::arm::{Arm, NAME};
+use super::gpus;
+use super::http::Admin;
+use super::leftovers::MARK;
+use super::process::{Program, Supervised};
+use super::settings::DemoSettings;
+
+/// How long each start-up step may take, on a slow machine.
+const STEP_TIMEOUT: Duration = Duration::from_secs(60);
+/// Pause between two looks at something that is awaited.
+const POLL: Duration = Duration::from_millis(100);
+/// How long a program may take to stop; the autoscaler drains and stops all replicas in it.
+const STOP_GRACE: Duration = Duration::from_secs(40);
+
+/// Where programs are and what marks the run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Folder of the built programs.
+    pub bin_dir: PathBuf,
+    /// Folder of this run; each arm has one below it.
+    pub dir: PathBuf,
+    /// Value of [`MARK`] in every process of the run.
+    pub id: String,
+}
+
+/// The running programs of one arm.
+#[derive(Debug)]
+pub struct Stack {
+    dir: PathBuf,
+    /// Where requests go.
+    pub front: SocketAddr,
+    /// The gateway's admin port.
+    pub gateway_admin: Admin,
+    /// The driver's admin port.
+    pub driver_admin: Admin,
+    /// The autoscaler's admin port.
+    pub autoscaler_admin: Admin,
+    /// Publishes and prepares slices.
+    pub driver: Supervised,
+    /// Batches requests.
+    pub gateway: Supervised,
+    /// Decides and supervises model servers.
+    pub autoscaler: Supervised,
+}
+
+/// What is known only after everything has stopped.
+#[derive(Debug, Clone, Default)]
+pub struct StackEnd {
+    /// Total of the driver's slice-seconds.
+    pub slice_seconds: f64,
+    /// Prepared slices by the driver's gauge, and instances on the simulated GPUs.
+    pub slices_left: u64,
+    /// Times that any program was started again.
+    pub restarts: u32,
+    /// Programs that did not stop as they should.
+    pub errors: Vec<String>,
+}
+
+impl Stack {
+    /// Starts the arm's programs and waits until its first replicas take traffic.
+    ///
+    /// # Errors
+    /// Which program, which step, and where its log is. What had started is stopped again.
+    pub async fn start(run: &Run, arm: &Arm, settings: &DemoSettings) -> Result<Self, String> {
+        let stack = Self::spawn(run, arm, settings)?;
+        match stack.wait_until_ready(arm.initial_replicas(settings)).await {
+            Ok(()) => Ok(stack),
+            Err(error) => {
+                let logs = stack.dir.join("log");
+                let _ = stack.stop().await;
+                Err(format!("{}: {error}; logs are in {}", arm.name, logs.display()))
+            }
+        }
+    }
+
+    fn spawn(run: &Run, arm: &Arm, settings: &DemoSettings) -> Result<Self, String> {
+        let dir = run.dir.join(&arm.name);
+        let io = |error: std::io::Error| format!("{}: {error}", dir.display());
+        for folder in ["log", "journal", "driver-root"] {
+            std::fs::create_dir_all(dir.join(folder)).map_err(io)?;
+        }
+        gpus::install(&run.bin_dir, &dir.join("driver-root"), &settings.gpus)?;
+        let members_file = dir.join("members.json");
+        std::fs::write(&members_file, r#"{"upstreams":[]}"#).map_err(io)?;
+        let [front, gateway_admin, driver_admin, autoscaler_admin] = free_addresses().map_err(io)?;
+        let gateway_ref =
+            GatewayRef { members_file: members_file.clone(), admin_url: format!("http://{gateway_admin}") };
+        let objects = dir.join("objects.yaml");
+        let manifest = arm
+            .manifest(settings, &run.bin_dir.join("sluice-loadtest"), &dir.join("journal"), gateway_ref)
+            .map_err(|error| error.to_string())?;
+        std::fs::write(&objects, manifest).map_err(io)?;
+
+        let program = |name: &str, admin: SocketAddr| {
+            Program {
+                name: format!("{}/{name}", arm.name),
+                path: run.bin_dir.join(name),
+                arguments: Vec::new(),
+                mark: (MARK, run.id.clone()),
+                log: dir.join("log").join(format!("{name}.log")),
+            }
+            .flag("--admin-listen", admin.to_string())
+        };
+        let on_node = |program: Program| {
+            program
+                .flag("--store", path(&dir, "store"))
+                .flag("--kubelet-dir", path(&dir, "kubelet"))
+                .flag("--cdi-dir", path(&dir, "cdi"))
+        };
+        let driver = on_node(program("sluice-driver", driver_admin))
+            .flag("--driver-root", path(&dir, "driver-root"))
+            .flag("--state-dir", path(&dir, "driver"))
+            .flag("--node-name", &arm.name);
+        let gateway = program("sluice-batcher", gateway_admin)
+            .flag("--role", "gateway")
+            .flag("--listen", front.to_string())
+            .flag("--members", members_file)
+            .flag("--models", NAME)
+            .flag("--objective-ms", settings.objective.latency_ms.to_string())
+            .flag("--max-batch-rows", settings.model.max_batch_rows.to_string());
+        let autoscaler = on_node(program("sluice-autoscaler", autoscaler_admin))
+            .flag("--platform", "local")
+            .flag("--objects", objects)
+            .flag("--state-dir", path(&dir, "autoscaler"));
+        Ok(Self {
+            dir: dir.clone(),
+            front,
+            gateway_admin: Admin(gateway_admin),
+            driver_admin: Admin(driver_admin),
+            autoscaler_admin: Admin(autoscaler_admin),
+            driver: Supervised::start(driver)?,
+            gateway: Supervised::start(gateway)?,
+            autoscaler: Supervised::start(autoscaler)?,
+        })
+    }
+
+    async fn wait_until_ready(&self, replicas: u32) -> Result<(), String> {
+        let wait = async {
+            while self.driver_admin.get("/readyz").await.is_err() {
+                tokio::time::sleep(POLL).await;
+            }
+            while self.ready_replicas().await < replicas {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(STEP_TIMEOUT, wait)
+            .await
+            .map_err(|_| format!("{replicas} replicas were not ready within {} s", STEP_TIMEOUT.as_secs()))
+    }
+
+    async fn ready_replicas(&self) -> u32 {
+        let ready = self.gateway_admin.upstreams().await.unwrap_or_default();
+        ready.iter().filter(|upstream| upstream.state == "ready").count() as u32
+    }
+
+    /// Processes and sockets of the arm, one line each.
+    pub async fn describe(&self) -> Vec<String> {
+        let line = |program: &Supervised, name: &str, sockets: String| {
+            let pid = program.pid().map_or("-".to_owned(), |pid| pid.to_string());
+            format!("pid {pid:>7}  {name:<18} {sockets}")
+        };
+        let registration = path(&self.dir, "kubelet/plugins_registry/gpu.sluice.dev-reg.sock");
+        let mut lines = vec![
+            line(
+                &self.driver,
+                "sluice-driver",
+                format!("admin {}  unix {}", self.driver_admin.0, Path::new(&registration).display()),
+            ),
+            line(
+                &self.autoscaler,
+                "sluice-autoscaler",
+                format!("admin {}", self.autoscaler_admin.0),
+            ),
+            line(
+                &self.gateway,
+                "sluice-batcher",
+                format!("front {} (HTTP/1.1, h2c, gRPC)  admin {}", self.front, self.gateway_admin.0),
+            ),
+        ];
+        for upstream in self.gateway_admin.upstreams().await.unwrap_or_default() {
+            lines.push(format!(
+                "             {:<18} {}  (model server, simulated inference, {})",
+                upstream.name, upstream.address, upstream.state
+            ));
+        }
+        lines
+    }
+
+    /// Process ids of the arm's model servers among the run's processes.
+    pub fn model_servers(&self, processes: Vec<(u32, String)>) -> Vec<u32> {
+        let journals = self.dir.join("journal").display().to_string();
+        processes.into_iter().filter(|(_, command)| command.contains(&journals)).map(|(pid, _)| pid).collect()
+    }
+
+    /// Stops everything in order: the autoscaler ends its replicas, then gateway and driver go.
+    pub async fn stop(self) -> StackEnd {
+        let restarts = self.driver.restarts() + self.gateway.restarts() + self.autoscaler.restarts();
+        let mut end = StackEnd { restarts, ..Default::default() };
+        end.errors.extend(self.autoscaler.stop(STOP_GRACE).await.err());
+        match self.driver_admin.metrics().await {
+            Ok(metrics) => {
+                let sum = |name| metrics.sum(name).unwrap_or(0.0);
+                end.slice_seconds = sum(metric_names::driver::SLICE_SECONDS_TOTAL);
+                end.slices_left = sum(metric_names::driver::SLICES_IN_USE) as u64;
+            }
+            Err(error) => end.errors.push(format!("the driver's metrics could not be read: {error}")),
+        }
+        end.errors.extend(self.gateway.stop(STOP_GRACE).await.err());
+        end.errors.extend(self.driver.stop(STOP_GRACE).await.err());
+        match gpus::instances(&self.dir.join("driver-root")) {
+            Ok(instances) => end.slices_left = end.slices_left.max(instances),
+            Err(error) => end.errors.push(error),
+        }
+        end
+    }
+}
+
+fn path(dir: &Path, name: &str) -> OsString {
+    dir.join(name).into_os_string()
+}
+
+/// Loopback addresses that were free a moment ago. A program that finds its port taken is started again
+/// and says so in its log.
+fn free_addresses<const N: usize>() -> std::io::Result<[SocketAddr; N]> {
+    // All are bound at once, so that they differ.
+    let listeners = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
+    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
+    for (address, listener) in addresses.iter_mut().zip(&listeners) {
+        *address = listener.local_addr()?;
+    }
+    Ok(addresses)
+}

@@ -1,0 +1,58 @@
+//! The comparison as a text table.
+
+use std::fmt::Write;
+
+use super::outcome::{ArmOutcome, DemoOutcome};
+
+/// The table's columns, one row per arm.
+pub const COLUMNS: [&str; 9] = [
+    "", "requests", "lost", "429", "attainment", "p50 ms", "p99 ms", "slice-seconds", "replicas",
+];
+
+/// One arm's cells, as in [`COLUMNS`].
+pub fn row(arm: &ArmOutcome) -> [String; 9] {
+    let replicas = match arm.static_replicas {
+        Some(replicas) => format!("{replicas} fixed"),
+        None => format!(
+            "up to {} ({} up, {} down)",
+            arm.scaling.max_replicas, arm.scaling.scale_ups, arm.scaling.scale_downs
+        ),
+    };
+    [
+        arm.name.clone(),
+        arm.load.requests.to_string(),
+        arm.load.lost.to_string(),
+        arm.load.rejected.to_string(),
+        format!("{:.2} %", arm.load.attainment * 100.0),
+        format!("{:.1}", arm.load.p50_ms),
+        format!("{:.1}", arm.load.p99_ms),
+        format!("{:.1}", arm.slice_seconds),
+        replicas,
+    ]
+}
+
+/// The whole table with its words explained.
+pub fn text(outcome: &DemoOutcome) -> String {
+    let mut rows = vec![COLUMNS.map(str::to_owned)];
+    rows.extend(outcome.arms.iter().map(row));
+    let widths: Vec<usize> = (0..COLUMNS.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    let mut text = String::from("\n");
+    for row in &rows {
+        for (cell, width) in row.iter().zip(&widths) {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "{cell:>width$}  ");
+        }
+        text.push('\n');
+    }
+    let _ = writeln!(
+        text,
+        "\nattainment: correct answers within {} ms over all requests sent (objective {:.1} %). slice-seconds: from \
+         the start\nof prepare to the end of unprepare, by the driver's own counter. GPUs and inference are \
+         simulated; all else is real.",
+        outcome.objective_ms,
+        outcome.objective_attainment * 100.0
+    );
+    text
+}

@@ -1,0 +1,193 @@
+//! What a run found, for machines (JSON) and for people ([`text`], [`html`]); thresholds and what they say.
+
+pub mod html;
+pub mod text;
+pub mod threshold;
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::run::generator::Finished;
+use crate::run::mix::Protocol;
+use crate::run::tally::{Counts, Interval, Quantiles};
+use crate::run::{Load, Plan};
+use threshold::{Judged, Threshold};
+
+/// A run whose 99th percentile of the send lag is above this, in milliseconds, measured itself, not its target.
+pub const SEND_LAG_LIMIT_MS: f64 = 1.0;
+
+/// The result of a run. Field names are the names that thresholds use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Name of the scenario.
+    pub name: String,
+    /// Address of the target.
+    pub target: String,
+    /// What was sent, in words.
+    pub payload: String,
+    /// When it was sent, in words.
+    pub load: String,
+    /// Start, in seconds since 1970.
+    pub started_unix_s: f64,
+    /// From the first due time to the last fate.
+    pub duration_s: f64,
+    /// Seed of schedule and mix.
+    pub seed: u64,
+    /// Whether each client waited for its answer (then latencies hide stalls).
+    pub closed_loop: bool,
+    /// Stopped by a signal before its schedule's end.
+    pub stopped_early: bool,
+    /// False where the generator missed its own schedule: the numbers are not the target's then.
+    pub valid: bool,
+    /// Why not.
+    pub invalid_because: Vec<String>,
+    /// All requests.
+    pub requests: u64,
+    /// The same by fate.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Lost requests by how.
+    pub lost_kinds: BTreeMap<String, u64>,
+    /// Failed requests by status.
+    pub failures: BTreeMap<String, u64>,
+    /// What was wrong with the first wrong answers.
+    pub wrong_examples: Vec<String>,
+    /// The objective.
+    pub objective_ms: Option<f64>,
+    /// Correct answers within the objective ÷ all requests; `None` without an objective.
+    pub attainment: Option<f64>,
+    /// Requests sent per second.
+    pub offered_rps: f64,
+    /// Correct answers per second.
+    pub throughput_rps: f64,
+    /// Latency of correct answers, from the intended send time.
+    #[serde(flatten)]
+    pub latency: Option<Quantiles>,
+    /// Send lag; `None` in a closed loop, which has no intended times.
+    pub send_lag: Option<Quantiles>,
+    /// Connections opened.
+    pub connections_opened: u64,
+    /// By protocol.
+    pub by_protocol: BTreeMap<Protocol, ProtocolReport>,
+    /// Thresholds and whether they held.
+    pub thresholds: Vec<Judged>,
+    /// Interval by interval.
+    pub series: Vec<Interval>,
+}
+
+/// The part of one protocol.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProtocolReport {
+    /// All its requests.
+    pub requests: u64,
+    /// By fate.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Latency of its correct answers.
+    #[serde(flatten)]
+    pub latency: Option<Quantiles>,
+}
+
+impl Report {
+    /// The report of a finished run, without thresholds.
+    pub(crate) fn of(plan: &Plan, finished: &Finished, started: SystemTime) -> Self {
+        let tally = &finished.tally;
+        let counts = tally.all.counts.clone();
+        let closed_loop = matches!(plan.load, Load::Closed { .. });
+        let send_lag = if closed_loop { None } else { tally.send_lag() };
+        let lost_kinds: BTreeMap<String, u64> =
+            tally.lost_kinds.iter().map(|(kind, count)| (kind.as_str().to_owned(), *count)).collect();
+        let invalid_because = invalid_because(send_lag, lost_kinds.get("unsent").copied().unwrap_or(0));
+        let requests = counts.requests();
+        let duration_s = tally.elapsed_s().max(f64::MIN_POSITIVE);
+        let by_protocol = tally.by_protocol.iter().map(|(protocol, group)| {
+            let (counts, latency) = (group.counts.clone(), group.latency());
+            (*protocol, ProtocolReport { requests: counts.requests(), counts, latency })
+        });
+        let attainment = plan.objective.filter(|_| requests > 0).map(|_| counts.attained as f64 / requests as f64);
+        Self {
+            name: plan.name.clone(),
+            target: plan.address.to_string(),
+            payload: plan.payload.describe(),
+            load: plan.load.describe(),
+            started_unix_s: started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64(),
+            duration_s,
+            seed: plan.seed,
+            closed_loop,
+            stopped_early: finished.stopped_early,
+            valid: invalid_because.is_empty(),
+            invalid_because,
+            requests,
+            lost_kinds,
+            failures: tally.failures.clone(),
+            wrong_examples: tally.examples.clone(),
+            objective_ms: plan.objective.map(|objective| objective.as_secs_f64() * 1e3),
+            attainment,
+            offered_rps: requests as f64 / duration_s,
+            throughput_rps: counts.answered as f64 / duration_s,
+            latency: tally.all.latency(),
+            send_lag,
+            connections_opened: finished.connections_opened as u64,
+            by_protocol: by_protocol.collect(),
+            thresholds: Vec::new(),
+            series: finished.series.clone(),
+            counts,
+        }
+    }
+
+    /// The value that a threshold's metric has in this run; `None` where it has none (no answers, no objective).
+    pub fn metric(&self, metric: threshold::Metric) -> Option<f64> {
+        use threshold::Metric;
+        let latency = |value: fn(&Quantiles) -> f64| self.latency.as_ref().map(value);
+        let lag = |value: fn(&Quantiles) -> f64| self.send_lag.as_ref().map(value);
+        match metric {
+            Metric::Requests => Some(self.requests as f64),
+            Metric::Answered => Some(self.counts.answered as f64),
+            Metric::Attained => Some(self.counts.attained as f64),
+            Metric::Attainment => self.attainment,
+            Metric::Rejected => Some(self.counts.rejected as f64),
+            Metric::Failed => Some(self.counts.failed as f64),
+            Metric::Lost => Some(self.counts.lost as f64),
+            Metric::ThroughputRps => Some(self.throughput_rps),
+            Metric::MeanMs => latency(|latency| latency.mean_ms),
+            Metric::P50Ms => latency(|latency| latency.p50_ms),
+            Metric::P90Ms => latency(|latency| latency.p90_ms),
+            Metric::P95Ms => latency(|latency| latency.p95_ms),
+            Metric::P99Ms => latency(|latency| latency.p99_ms),
+            Metric::P99_9Ms => latency(|latency| latency.p99_9_ms),
+            Metric::MaxMs => latency(|latency| latency.max_ms),
+            Metric::SendLagP50Ms => lag(|lag| lag.p50_ms),
+            Metric::SendLagP99Ms => lag(|lag| lag.p99_ms),
+            Metric::SendLagMaxMs => lag(|lag| lag.max_ms),
+        }
+    }
+
+    /// Judges thresholds and keeps what they say.
+    pub fn judge(&mut self, thresholds: &[Threshold]) {
+        self.thresholds =
+            thresholds.iter().map(|threshold| threshold.judge(self.metric(threshold.metric))).collect();
+    }
+
+    /// Whether every threshold held.
+    pub fn passed(&self) -> bool {
+        self.thresholds.iter().all(|judged| judged.passed)
+    }
+}
+
+fn invalid_because(send_lag: Option<Quantiles>, unsent: u64) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if let Some(lag) = send_lag
+        && lag.p99_ms > SEND_LAG_LIMIT_MS
+    {
+        reasons.push(format!(
+            "the send lag's 99th percentile is {:.3} ms (limit {SEND_LAG_LIMIT_MS} ms): the generator was late itself",
+            lag.p99_ms
+        ));
+    }
+    if unsent > 0 {
+        reasons.push(format!("{unsent} requests were never sent: too many were in flight (maxInFlight)"));
+    }
+    reasons
+}

@@ -1,0 +1,143 @@
+//! `sluice-loadtest run`, and the same as a library: start a run by its [`Plan`], follow it interval by
+//! interval, get its [`Report`].
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`settings`] | scenario files and flags; they become a [`Plan`] |
+//! | [`plan`], [`mix`], [`target`] | what a run does; protocols; which addresses it may go to |
+//! | [`payload`], [`answer`] | pure: requests out, verdicts on what comes back |
+//! | [`tally`] | counts and histograms, per interval and in all |
+//! | `generator`, `pacer`, `client`, `stamp` | the thread that sends: schedule, timer, connections, send lag |
+//! | [`program`] | the command: live lines, report files, exit code |
+//!
+//! The generator is one thread with one event loop, whose timer is a timerfd: the thread that wakes for a
+//! due time is the thread that writes. Latency counts from the *intended* time, so that a stalled target
+//! shows in the percentiles what it would have cost its users.
+
+pub mod answer;
+mod client;
+pub(crate) mod generator;
+pub mod mix;
+mod pacer;
+pub mod payload;
+pub mod plan;
+pub mod program;
+pub mod settings;
+mod stamp;
+pub mod tally;
+pub mod target;
+
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use tokio::sync::{broadcast, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use plan::{Load, Payload, Plan};
+pub use tally::Interval;
+
+use crate::clock;
+use crate::report::Report;
+
+/// Intervals that a slow subscriber may fall behind before it misses some.
+const INTERVALS_KEPT: usize = 256;
+/// Tasks that the event loop polls before it looks at the timer again; tokio's 61 would cost send lag.
+const TASKS_PER_LOOK: u32 = 8;
+
+/// Why a run could not be started or finished.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// Nobody listens there.
+    #[error("target {address}: {source}; is the server started?")]
+    Connect {
+        /// The target.
+        address: SocketAddr,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A part of the request that cannot stand in one.
+    #[error(transparent)]
+    Path(#[from] payload::BadPath),
+    /// Timer, thread or event loop.
+    #[error("generator: {0}")]
+    System(#[from] std::io::Error),
+    /// A defect.
+    #[error("the generator ended by a panic")]
+    Panicked,
+}
+
+/// A run in progress.
+#[derive(Debug)]
+pub struct Run {
+    first: Option<broadcast::Receiver<Interval>>,
+    intervals: broadcast::WeakSender<Interval>,
+    stop: CancellationToken,
+    report: oneshot::Receiver<Result<Report, RunError>>,
+}
+
+impl Run {
+    /// The intervals from now on; the first call gets all of them. The channel closes when the run ends.
+    pub fn subscribe(&mut self) -> broadcast::Receiver<Interval> {
+        if let Some(first) = self.first.take() {
+            return first;
+        }
+        match self.intervals.upgrade() {
+            Some(sender) => sender.subscribe(),
+            // The run is over: a channel that is closed already says so.
+            None => broadcast::channel(1).1,
+        }
+    }
+
+    /// Sends nothing more; what is in flight still gets its fate. Any clone of the token does it.
+    pub fn stop_token(&self) -> CancellationToken {
+        self.stop.clone()
+    }
+
+    /// Waits for the end of the run.
+    ///
+    /// # Errors
+    /// [`RunError`]: the target could not be reached at all, or the generator failed.
+    pub async fn finish(self) -> Result<Report, RunError> {
+        self.report.await.unwrap_or(Err(RunError::Panicked))
+    }
+}
+
+/// Starts a run on a thread of its own.
+///
+/// # Errors
+/// The system gives no thread.
+pub fn start(plan: Plan) -> std::io::Result<Run> {
+    raise_file_limit();
+    let (intervals, first) = broadcast::channel(INTERVALS_KEPT);
+    let (sender, report) = oneshot::channel();
+    let stop = CancellationToken::new();
+    let run = Run { first: Some(first), intervals: intervals.downgrade(), stop: stop.clone(), report };
+    std::thread::Builder::new().name("generator".into()).spawn(move || {
+        // The program may have gone; then nobody wants the report.
+        let _ = sender.send(generate(&plan, intervals, stop));
+    })?;
+    Ok(run)
+}
+
+fn generate(
+    plan: &Plan,
+    intervals: broadcast::Sender<Interval>,
+    stop: CancellationToken,
+) -> Result<Report, RunError> {
+    clock::sharpen_timers_of_this_thread();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().event_interval(TASKS_PER_LOOK).build()?;
+    let started = SystemTime::now();
+    let finished = runtime.block_on(generator::run(plan, intervals, stop))?;
+    Ok(Report::of(plan, &finished, started))
+}
+
+/// Connections are files; the system's soft limit (often 1024) is lower than what a stall needs.
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "The limit of open files stays as it is; a stalled target may exhaust it.");
+    }
+}

@@ -1,0 +1,403 @@
+//! Scenario files and flags of `sluice-loadtest run`, and the [`Plan`] that they make.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use serde::{Deserialize, Serialize};
+use sluice_config::settings::{self, SettingsError};
+
+use super::mix::{Mix, UnknownProtocol};
+use super::plan::{Load, Payload, Plan};
+use super::target::{self, TargetError};
+use crate::arrivals::{RateCurve, RateError, Segment, Spacing, TraceError, parse_trace};
+use crate::report::threshold::{BadThreshold, Threshold};
+
+/// Whether answers are checked.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Verify {
+    /// Row by row against the reference function.
+    #[default]
+    Reference,
+    /// By status alone.
+    None,
+}
+
+/// A scenario, from file, environment and flags.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Name of the scenario in reports.
+    pub name: String,
+    /// `HOST:PORT` or `http://HOST:PORT`.
+    pub target: String,
+    /// Allows a target that is not this machine.
+    pub allow_remote: bool,
+    /// The model's name.
+    pub model: String,
+    /// A protocol, or a mix such as `rest-json=50,grpc=50`.
+    pub protocol: String,
+    /// Rows per request.
+    pub rows_per_request: usize,
+    /// Whether answers are checked.
+    pub verify: Verify,
+    /// Id of the first row.
+    pub first_id: i64,
+    /// File that is posted as it is, instead of rows of the reference function.
+    pub body: Option<PathBuf>,
+    /// Where `body` is posted to; `/v2/models/{model}/infer` unless set.
+    pub path: Option<String>,
+    /// Content type of `body`.
+    pub content_type: String,
+    /// `Inference-Header-Content-Length` of `body`, where binary tensors follow its JSON.
+    pub json_bytes: Option<usize>,
+    /// How arrivals are spaced.
+    pub arrivals: Spacing,
+    /// Load: a constant rate.
+    pub rate_rps: Option<f64>,
+    /// Load: rates one after the other, `RPS:MS,RPS:MS,…`.
+    pub steps: Option<String>,
+    /// Load: from one rate to another over `durationMs`, `RPS:RPS`.
+    pub ramp: Option<String>,
+    /// Load: a rate table (CSV `t_s,rate_rps`).
+    pub trace: Option<PathBuf>,
+    /// The trace's times are multiplied by this; 0.1 replays ten times faster.
+    pub trace_time_scale: f64,
+    /// The trace's rates are multiplied by this.
+    pub trace_rate_scale: f64,
+    /// Load: a closed loop of this many clients.
+    pub concurrency: Option<usize>,
+    /// Length of the run, where the load does not say it.
+    pub duration_ms: u64,
+    /// A request without an answer by then is lost.
+    pub timeout_ms: u64,
+    /// The objective that attainment is counted by.
+    pub objective_ms: Option<u64>,
+    /// Connections opened before the first request.
+    pub connections: usize,
+    /// Most requests in flight.
+    pub max_in_flight: usize,
+    /// Length of a reporting interval.
+    pub interval_ms: u64,
+    /// Seed of schedule and mix.
+    pub seed: u64,
+    /// Conditions such as `p99_ms<200` that decide the exit code.
+    pub thresholds: Vec<String>,
+    /// Report as JSON.
+    pub json: Option<PathBuf>,
+    /// Report as a page with charts.
+    pub html: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            name: "run".into(),
+            target: "127.0.0.1:8000".into(),
+            allow_remote: false,
+            model: "reference".into(),
+            protocol: "rest-json".into(),
+            rows_per_request: 1,
+            verify: Verify::Reference,
+            first_id: 1,
+            body: None,
+            path: None,
+            content_type: "application/json".into(),
+            json_bytes: None,
+            arrivals: Spacing::Poisson,
+            rate_rps: None,
+            steps: None,
+            ramp: None,
+            trace: None,
+            trace_time_scale: 1.0,
+            trace_rate_scale: 1.0,
+            concurrency: None,
+            duration_ms: 10_000,
+            timeout_ms: 10_000,
+            objective_ms: None,
+            connections: 16,
+            max_in_flight: 8192,
+            interval_ms: 1000,
+            seed: 1,
+            thresholds: Vec::new(),
+            json: None,
+            html: None,
+        }
+    }
+}
+
+/// Why a scenario is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ScenarioError {
+    /// A field is unknown or of the wrong type.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The target.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The protocol.
+    #[error(transparent)]
+    Protocol(#[from] UnknownProtocol),
+    /// A threshold.
+    #[error(transparent)]
+    Threshold(#[from] BadThreshold),
+    /// The rates.
+    #[error("load: {0}")]
+    Rate(#[from] RateError),
+    /// The trace.
+    #[error("trace {path}: {source}")]
+    Trace {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: TraceError,
+    },
+    /// A file that cannot be read.
+    #[error("{field} {path}: {source}")]
+    File {
+        /// Which setting names it.
+        field: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A value that cannot be.
+    #[error("{0}")]
+    Value(String),
+}
+
+impl Settings {
+    /// The plan and the thresholds. Relative paths are looked for from here, then beside `scenario`.
+    ///
+    /// # Errors
+    /// Names the setting and what would be allowed.
+    pub fn plan(&self, scenario: Option<&Path>) -> Result<(Plan, Vec<Threshold>), ScenarioError> {
+        let value = |message: String| Err(ScenarioError::Value(message));
+        let positive = [
+            ("rowsPerRequest", self.rows_per_request as u64),
+            ("durationMs", self.duration_ms),
+            ("timeoutMs", self.timeout_ms),
+            ("maxInFlight", self.max_in_flight as u64),
+            ("objectiveMs", self.objective_ms.unwrap_or(1)),
+            ("concurrency", self.concurrency.unwrap_or(1) as u64),
+        ];
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return value(format!("{name} is 0: it must be 1 or more"));
+        }
+        if self.interval_ms < 50 {
+            return value(format!("intervalMs is {}: it must be 50 or more", self.interval_ms));
+        }
+        if self.first_id < 1 {
+            return value(format!("firstId is {}: ids of clients are above 0 (0 is warm-up)", self.first_id));
+        }
+        let thresholds: Vec<Threshold> =
+            self.thresholds.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
+        if self.objective_ms.is_none()
+            && let Some(threshold) = self.thresholds.iter().find(|text| text.trim_start().starts_with("attain"))
+        {
+            return value(format!("threshold `{threshold}` needs an objective: set objectiveMs (--objective-ms)"));
+        }
+        let plan = Plan {
+            name: self.name.clone(),
+            address: target::resolve(&self.target, self.allow_remote)?,
+            payload: self.payload(scenario)?,
+            load: self.load(scenario)?,
+            timeout: Duration::from_millis(self.timeout_ms),
+            objective: self.objective_ms.map(Duration::from_millis),
+            connections: self.connections.max(self.concurrency.unwrap_or(0)),
+            max_in_flight: self.max_in_flight.max(self.concurrency.unwrap_or(0)),
+            interval: Duration::from_millis(self.interval_ms),
+            seed: self.seed,
+        };
+        Ok((plan, thresholds))
+    }
+
+    fn payload(&self, scenario: Option<&Path>) -> Result<Payload, ScenarioError> {
+        if let Some(path) = &self.body {
+            return Ok(Payload::Body {
+                path: self.path.clone().unwrap_or_else(|| format!("/v2/models/{}/infer", self.model)),
+                body: read("body", path, scenario)?.into(),
+                content_type: self.content_type.clone(),
+                json_bytes: self.json_bytes,
+            });
+        }
+        if self.path.is_some() {
+            return Err(ScenarioError::Value("path is set without body: only a body of yours has a path".into()));
+        }
+        let mix: Mix = self.protocol.parse()?;
+        let verify = self.verify == Verify::Reference;
+        let rows = self.rows_per_request;
+        Ok(Payload::Reference { model: self.model.clone(), mix, rows, verify, first_id: self.first_id })
+    }
+
+    fn load(&self, scenario: Option<&Path>) -> Result<Load, ScenarioError> {
+        let duration_s = self.duration_ms as f64 / 1e3;
+        let flat = self.rate_rps.map(|rate_rps| vec![Segment::flat(rate_rps, duration_s)]);
+        let steps = self.steps.as_deref().map(parse_steps).transpose()?;
+        let ramp = self.ramp.as_deref().map(|text| parse_ramp(text, duration_s)).transpose()?;
+        let trace = self.trace.as_deref().map(|path| self.read_trace(path, scenario)).transpose()?;
+        let mut curves: Vec<RateCurve> = trace.into_iter().collect();
+        for segments in [flat, steps, ramp].into_iter().flatten() {
+            curves.push(RateCurve::new(segments)?);
+        }
+        match (curves.pop(), curves.is_empty(), self.concurrency) {
+            (None, _, Some(concurrency)) => {
+                Ok(Load::Closed { concurrency, duration: Duration::from_millis(self.duration_ms) })
+            }
+            (Some(rate), true, None) => Ok(Load::Open { rate, spacing: self.arrivals }),
+            (None, _, None) => Err(ScenarioError::Value(
+                "no load: set one of rateRps, steps, ramp, trace (open loop) or concurrency (closed loop)".into(),
+            )),
+            _ => Err(ScenarioError::Value(
+                "more than one load: set only one of rateRps, steps, ramp, trace and concurrency".into(),
+            )),
+        }
+    }
+
+    fn read_trace(&self, path: &Path, scenario: Option<&Path>) -> Result<RateCurve, ScenarioError> {
+        for (name, scale) in [("traceTimeScale", self.trace_time_scale), ("traceRateScale", self.trace_rate_scale)] {
+            if !(scale.is_finite() && scale > 0.0) {
+                return Err(ScenarioError::Value(format!("{name} is {scale}: it must be above 0")));
+            }
+        }
+        let text = String::from_utf8_lossy(&read("trace", path, scenario)?).into_owned();
+        parse_trace(&text, self.trace_time_scale, self.trace_rate_scale)
+            .map_err(|source| ScenarioError::Trace { path: path.to_owned(), source })
+    }
+}
+
+fn read(field: &'static str, path: &Path, scenario: Option<&Path>) -> Result<Vec<u8>, ScenarioError> {
+    let beside = scenario.and_then(Path::parent).map(|folder| folder.join(path));
+    let found = beside.filter(|beside| !path.exists() && beside.exists()).unwrap_or_else(|| path.to_owned());
+    std::fs::read(&found).map_err(|source| ScenarioError::File { field, path: found, source })
+}
+
+fn parse_steps(text: &str) -> Result<Vec<Segment>, ScenarioError> {
+    let step = |part: &str| {
+        let (rate_rps, duration_ms) = part.split_once(':')?;
+        Some(Segment::flat(rate_rps.trim().parse().ok()?, duration_ms.trim().parse::<f64>().ok()? / 1e3))
+    };
+    let segments = text.split(',').map(step).collect::<Option<Vec<_>>>();
+    segments.ok_or_else(|| {
+        ScenarioError::Value(format!("steps `{text}`: expected RPS:MS,RPS:MS,… such as 100:10000,400:5000"))
+    })
+}
+
+fn parse_ramp(text: &str, duration_s: f64) -> Result<Vec<Segment>, ScenarioError> {
+    let ends = text.split_once(':').and_then(|(from, to)| Some((from.trim().parse().ok()?, to.trim().parse().ok()?)));
+    let (from_rps, to_rps) =
+        ends.ok_or_else(|| ScenarioError::Value(format!("ramp `{text}`: expected RPS:RPS such as 0:500")))?;
+    Ok(vec![Segment { duration_s, from_rps, to_rps }])
+}
+
+/// Flags of `sluice-loadtest run`; each sets the setting of its name.
+#[derive(Debug, Clone, Default, Args, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flags {
+    /// Scenario file (YAML); flags and environment win over it
+    #[arg(long, visible_alias = "scenario", value_name = "FILE", env = "SLUICE_LOADTEST_RUN_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Name of the scenario in reports [default: run]
+    #[arg(long)]
+    pub name: Option<String>,
+    /// Where to send [default: 127.0.0.1:8000]
+    #[arg(long, value_name = "HOST:PORT", env = "SLUICE_LOADTEST_RUN_TARGET")]
+    pub target: Option<String>,
+    /// Allow a target that is not this machine
+    #[arg(long, num_args = 0..=1, default_missing_value = "true", env = "SLUICE_LOADTEST_RUN_ALLOW_REMOTE")]
+    pub allow_remote: Option<bool>,
+    /// Name of the model [default: reference]
+    #[arg(long, env = "SLUICE_LOADTEST_RUN_MODEL")]
+    pub model: Option<String>,
+    /// rest-json, rest-binary, grpc, or a mix such as rest-json=50,grpc=50 [default: rest-json]
+    #[arg(long, value_name = "MIX", env = "SLUICE_LOADTEST_RUN_PROTOCOL")]
+    pub protocol: Option<String>,
+    /// Rows per request [default: 1]
+    #[arg(long, value_name = "ROWS", env = "SLUICE_LOADTEST_RUN_ROWS_PER_REQUEST")]
+    pub rows_per_request: Option<usize>,
+    /// Check answers row by row, or by status alone [default: reference]
+    #[arg(long, value_enum, env = "SLUICE_LOADTEST_RUN_VERIFY")]
+    pub verify: Option<Verify>,
+    /// Id of the first row; ids grow by one over the run [default: 1]
+    #[arg(long, value_name = "ID", env = "SLUICE_LOADTEST_RUN_FIRST_ID")]
+    pub first_id: Option<i64>,
+    /// Post this file as it is, to drive any model
+    #[arg(long, value_name = "FILE", env = "SLUICE_LOADTEST_RUN_BODY")]
+    pub body: Option<PathBuf>,
+    /// Where --body is posted to [default: /v2/models/MODEL/infer]
+    #[arg(long, env = "SLUICE_LOADTEST_RUN_PATH")]
+    pub path: Option<String>,
+    /// Content type of --body [default: application/json]
+    #[arg(long, env = "SLUICE_LOADTEST_RUN_CONTENT_TYPE")]
+    pub content_type: Option<String>,
+    /// Inference-Header-Content-Length of --body, where binary tensors follow its JSON
+    #[arg(long, value_name = "BYTES", env = "SLUICE_LOADTEST_RUN_JSON_BYTES")]
+    pub json_bytes: Option<usize>,
+    /// How arrivals are spaced [default: poisson]
+    #[arg(long, value_enum, env = "SLUICE_LOADTEST_RUN_ARRIVALS")]
+    pub arrivals: Option<Spacing>,
+    /// Open loop: requests per second
+    #[arg(long, value_name = "RPS", env = "SLUICE_LOADTEST_RUN_RATE_RPS")]
+    pub rate_rps: Option<f64>,
+    /// Open loop: rates one after the other, such as 100:10000,400:5000
+    #[arg(long, value_name = "RPS:MS,…", env = "SLUICE_LOADTEST_RUN_STEPS")]
+    pub steps: Option<String>,
+    /// Open loop: from one rate to another over --duration-ms
+    #[arg(long, value_name = "RPS:RPS", env = "SLUICE_LOADTEST_RUN_RAMP")]
+    pub ramp: Option<String>,
+    /// Open loop: a rate table, CSV `t_s,rate_rps`
+    #[arg(long, value_name = "FILE", env = "SLUICE_LOADTEST_RUN_TRACE")]
+    pub trace: Option<PathBuf>,
+    /// Multiply the trace's times; 0.1 replays ten times faster [default: 1]
+    #[arg(long, value_name = "FACTOR", env = "SLUICE_LOADTEST_RUN_TRACE_TIME_SCALE")]
+    pub trace_time_scale: Option<f64>,
+    /// Multiply the trace's rates [default: 1]
+    #[arg(long, value_name = "FACTOR", env = "SLUICE_LOADTEST_RUN_TRACE_RATE_SCALE")]
+    pub trace_rate_scale: Option<f64>,
+    /// Closed loop: this many clients, each of which waits for its answer
+    #[arg(long, value_name = "N", env = "SLUICE_LOADTEST_RUN_CONCURRENCY")]
+    pub concurrency: Option<usize>,
+    /// Length of the run, where steps or trace do not say it [default: 10000]
+    #[arg(long, value_name = "MS", env = "SLUICE_LOADTEST_RUN_DURATION_MS")]
+    pub duration_ms: Option<u64>,
+    /// A request without an answer by then is lost [default: 10000]
+    #[arg(long, value_name = "MS", env = "SLUICE_LOADTEST_RUN_TIMEOUT_MS")]
+    pub timeout_ms: Option<u64>,
+    /// The objective that attainment is counted by
+    #[arg(long, value_name = "MS", env = "SLUICE_LOADTEST_RUN_OBJECTIVE_MS")]
+    pub objective_ms: Option<u64>,
+    /// Connections opened before the first request; more when all are busy [default: 16]
+    #[arg(long, value_name = "N", env = "SLUICE_LOADTEST_RUN_CONNECTIONS")]
+    pub connections: Option<usize>,
+    /// Most requests in flight; one more makes the run invalid [default: 8192]
+    #[arg(long, value_name = "N", env = "SLUICE_LOADTEST_RUN_MAX_IN_FLIGHT")]
+    pub max_in_flight: Option<usize>,
+    /// Length of a reporting interval [default: 1000]
+    #[arg(long, value_name = "MS", env = "SLUICE_LOADTEST_RUN_INTERVAL_MS")]
+    pub interval_ms: Option<u64>,
+    /// Seed of schedule and mix [default: 1]
+    #[arg(long, env = "SLUICE_LOADTEST_RUN_SEED")]
+    pub seed: Option<u64>,
+    /// Condition on the report, such as p99_ms<200, lost==0, attainment>=0.99; may be repeated
+    #[arg(long = "threshold", value_name = "CONDITION")]
+    pub thresholds: Option<Vec<String>>,
+    /// Write the report as JSON
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the report as a page with charts
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+}
+
+impl Flags {
+    /// The settings that these flags, the environment and the scenario file make together.
+    ///
+    /// # Errors
+    /// Names the field, its place and the nearest valid name.
+    pub fn settings(&self) -> Result<Settings, SettingsError> {
+        settings::load(self.config.as_deref(), self)
+    }
+}

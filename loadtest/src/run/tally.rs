@@ -1,0 +1,319 @@
+//! The one place that counts: takes what became of each request, gives statistics per interval and in the end.
+//! Pure but for the histograms' memory, which does not grow with the run.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::answer::{LostKind, Verdict};
+use super::mix::Protocol;
+
+/// Longest time that the histograms can hold: an hour, in microseconds.
+const LONGEST_US: u64 = 3_600_000_000;
+/// Different failures that are told apart; more are counted as `other`.
+const MOST_FAILURES: usize = 100;
+/// Wrong answers that are kept word by word.
+const MOST_EXAMPLES: usize = 5;
+
+/// What became of one request. Times are nanoseconds of the monotonic clock.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// How it was sent.
+    pub protocol: Protocol,
+    /// When it was due.
+    pub intended_ns: u64,
+    /// When its bytes were handed to the socket, if they were.
+    pub sent_ns: Option<u64>,
+    /// When its fate was known.
+    pub done_ns: u64,
+    /// Its fate.
+    pub verdict: Verdict,
+    /// What was wrong, word by word.
+    pub example: Option<String>,
+}
+
+/// Counts of requests by their fate; every request is in exactly one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    /// Correct answers.
+    pub answered: u64,
+    /// Correct answers within the objective (all, where there is none).
+    pub attained: u64,
+    /// 429 or RESOURCE_EXHAUSTED.
+    pub rejected: u64,
+    /// Other errors.
+    pub failed: u64,
+    /// No answer, or a wrong one.
+    pub lost: u64,
+}
+
+impl Counts {
+    /// All requests whose fate is known.
+    pub fn requests(&self) -> u64 {
+        self.answered + self.rejected + self.failed + self.lost
+    }
+
+    fn add(&mut self, verdict: &Verdict, attained: bool) {
+        match verdict {
+            Verdict::Answered => {
+                self.answered += 1;
+                self.attained += u64::from(attained);
+            }
+            Verdict::Rejected => self.rejected += 1,
+            Verdict::Failed(_) => self.failed += 1,
+            Verdict::Lost(_) => self.lost += 1,
+        }
+    }
+}
+
+/// One reporting interval. An answer belongs to the interval in which it arrived.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// Its end, in seconds from the start of the run.
+    pub t_s: f64,
+    /// Its length in seconds.
+    pub length_s: f64,
+    /// Requests that became due and were sent in it.
+    pub sent: u64,
+    /// Requests whose fate was learnt in it.
+    #[serde(flatten)]
+    pub counts: Counts,
+    /// Requests without an answer at its end.
+    pub in_flight: u64,
+    /// Median latency of correct answers, from the intended send time.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile.
+    pub p99_ms: Option<f64>,
+    /// Longest.
+    pub max_ms: Option<f64>,
+    /// 99th percentile of the send lag.
+    pub send_lag_p99_ms: Option<f64>,
+}
+
+/// Percentiles of a time, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // The names say it.
+pub struct Quantiles {
+    pub mean_ms: f64,
+    pub p50_ms: f64,
+    pub p90_ms: f64,
+    pub p95_ms: f64,
+    pub p99_ms: f64,
+    pub p99_9_ms: f64,
+    pub max_ms: f64,
+}
+
+impl Quantiles {
+    /// Of a histogram in microseconds; `None` where it is empty.
+    fn of(histogram: &Histogram<u64>) -> Option<Self> {
+        if histogram.is_empty() {
+            return None;
+        }
+        let at = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        Some(Self {
+            mean_ms: histogram.mean() / 1000.0,
+            p50_ms: at(0.5),
+            p90_ms: at(0.9),
+            p95_ms: at(0.95),
+            p99_ms: at(0.99),
+            p99_9_ms: at(0.999),
+            max_ms: at(1.0),
+        })
+    }
+}
+
+/// Counts and latencies of one protocol, or of all.
+#[derive(Debug)]
+pub struct Group {
+    /// By fate.
+    pub counts: Counts,
+    latency_us: Histogram<u64>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { counts: Counts::default(), latency_us: histogram() }
+    }
+
+    /// Latencies of correct answers.
+    pub fn latency(&self) -> Option<Quantiles> {
+        Quantiles::of(&self.latency_us)
+    }
+}
+
+/// Everything that was counted.
+#[derive(Debug)]
+pub struct Tally {
+    objective_ns: Option<u64>,
+    start_ns: u64,
+    /// All requests.
+    pub all: Group,
+    /// The same by protocol.
+    pub by_protocol: BTreeMap<Protocol, Group>,
+    /// Lost requests by how.
+    pub lost_kinds: BTreeMap<LostKind, u64>,
+    /// Failed requests by status.
+    pub failures: BTreeMap<String, u64>,
+    /// What was wrong with the first wrong answers.
+    pub examples: Vec<String>,
+    /// When the last fate was learnt.
+    pub last_done_ns: u64,
+    send_lag_us: Histogram<u64>,
+    current: Group,
+    current_lag_us: Histogram<u64>,
+    current_start_ns: u64,
+    sent_before: u64,
+}
+
+fn histogram() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_US, 3).expect("the bounds of an hour in microseconds are valid")
+}
+
+impl Tally {
+    /// Nothing counted yet, for a run that starts at `start_ns`.
+    pub fn new(start_ns: u64, objective_ns: Option<u64>) -> Self {
+        Self {
+            objective_ns,
+            start_ns,
+            all: Group::new(),
+            by_protocol: BTreeMap::new(),
+            lost_kinds: BTreeMap::new(),
+            failures: BTreeMap::new(),
+            examples: Vec::new(),
+            last_done_ns: start_ns,
+            send_lag_us: histogram(),
+            current: Group::new(),
+            current_lag_us: histogram(),
+            current_start_ns: start_ns,
+            sent_before: 0,
+        }
+    }
+
+    /// Counts one request.
+    pub fn record(&mut self, outcome: Outcome) {
+        let latency_ns = outcome.done_ns.saturating_sub(outcome.intended_ns);
+        let attained = self.objective_ns.is_none_or(|objective_ns| latency_ns <= objective_ns);
+        self.last_done_ns = self.last_done_ns.max(outcome.done_ns);
+        let own = self.by_protocol.entry(outcome.protocol).or_insert_with(Group::new);
+        for group in [&mut self.all, &mut self.current, own] {
+            group.counts.add(&outcome.verdict, attained);
+            if outcome.verdict == Verdict::Answered {
+                group.latency_us.saturating_record(latency_ns / 1000);
+            }
+        }
+        if let Some(sent_ns) = outcome.sent_ns {
+            let lag_us = sent_ns.saturating_sub(outcome.intended_ns) / 1000;
+            self.send_lag_us.saturating_record(lag_us);
+            self.current_lag_us.saturating_record(lag_us);
+        }
+        match outcome.verdict {
+            Verdict::Lost(kind) => *self.lost_kinds.entry(kind).or_default() += 1,
+            Verdict::Failed(status) => {
+                let known = self.failures.len() < MOST_FAILURES || self.failures.contains_key(&status);
+                *self.failures.entry(if known { status } else { "other".into() }).or_default() += 1;
+            }
+            Verdict::Answered | Verdict::Rejected => {}
+        }
+        if let Some(example) = outcome.example
+            && self.examples.len() < MOST_EXAMPLES
+        {
+            self.examples.push(example);
+        }
+    }
+
+    /// Ends the current interval. `sent` is the number of requests sent since the start of the run.
+    pub fn end_interval(&mut self, now_ns: u64, sent: u64) -> Interval {
+        let seconds = |from_ns: u64| now_ns.saturating_sub(from_ns) as f64 / 1e9;
+        let latency = self.current.latency();
+        let interval = Interval {
+            t_s: seconds(self.start_ns),
+            length_s: seconds(self.current_start_ns),
+            sent: sent - self.sent_before,
+            counts: std::mem::take(&mut self.current.counts),
+            in_flight: sent.saturating_sub(self.all.counts.requests()),
+            p50_ms: latency.map(|latency| latency.p50_ms),
+            p99_ms: latency.map(|latency| latency.p99_ms),
+            max_ms: latency.map(|latency| latency.max_ms),
+            send_lag_p99_ms: Quantiles::of(&self.current_lag_us).map(|lag| lag.p99_ms),
+        };
+        self.current.latency_us.reset();
+        self.current_lag_us.reset();
+        self.current_start_ns = now_ns;
+        self.sent_before = sent;
+        interval
+    }
+
+    /// How late requests were sent.
+    pub fn send_lag(&self) -> Option<Quantiles> {
+        Quantiles::of(&self.send_lag_us)
+    }
+
+    /// From the start of the run to the last fate, in seconds.
+    pub fn elapsed_s(&self) -> f64 {
+        (self.last_done_ns - self.start_ns) as f64 / 1e9
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: u64 = 1_000_000;
+
+    fn outcome(intended_ms: u64, latency_ms: u64, verdict: Verdict) -> Outcome {
+        let intended_ns = intended_ms * MS;
+        Outcome {
+            protocol: Protocol::RestJson,
+            intended_ns,
+            sent_ns: Some(intended_ns + MS / 10),
+            done_ns: intended_ns + latency_ms * MS,
+            verdict,
+            example: None,
+        }
+    }
+
+    #[test]
+    fn every_request_is_in_one_count_and_only_correct_answers_have_a_latency() {
+        let mut tally = Tally::new(0, Some(10 * MS));
+        tally.record(outcome(0, 5, Verdict::Answered));
+        tally.record(outcome(0, 10, Verdict::Answered));
+        tally.record(outcome(0, 11, Verdict::Answered));
+        tally.record(outcome(0, 1, Verdict::Rejected));
+        tally.record(outcome(0, 1, Verdict::Failed("400".into())));
+        tally.record(outcome(0, 9000, Verdict::Lost(LostKind::Timeout)));
+        let counts = Counts { answered: 3, attained: 2, rejected: 1, failed: 1, lost: 1 };
+        assert_eq!(tally.all.counts, counts);
+        assert_eq!(counts.requests(), 6);
+        let latency = tally.all.latency().unwrap();
+        assert!((latency.max_ms - 11.0).abs() < 0.02, "{latency:?}");
+        assert_eq!(tally.lost_kinds[&LostKind::Timeout], 1);
+        assert_eq!(tally.failures["400"], 1);
+        assert!((tally.send_lag().unwrap().p99_ms - 0.1).abs() < 0.001);
+    }
+
+    #[test]
+    fn an_interval_holds_what_was_learnt_in_it() {
+        let mut tally = Tally::new(0, None);
+        tally.record(outcome(0, 5, Verdict::Answered));
+        let first = tally.end_interval(1000 * MS, 3);
+        tally.record(outcome(900, 300, Verdict::Answered));
+        let second = tally.end_interval(2000 * MS, 4);
+        assert_eq!((first.sent, first.counts.answered, first.in_flight), (3, 1, 2));
+        assert_eq!((second.sent, second.counts.answered, second.in_flight, second.t_s), (1, 1, 2, 2.0));
+        assert!((second.p50_ms.unwrap() - 300.0).abs() < 0.5);
+        assert_eq!(tally.end_interval(3000 * MS, 4).p50_ms, None);
+    }
+
+    #[test]
+    fn kinds_of_failure_and_examples_are_bounded() {
+        let mut tally = Tally::new(0, None);
+        for status in 0..1000 {
+            let example = Some(format!("example {status}"));
+            tally.record(Outcome { example, ..outcome(0, 1, Verdict::Failed(status.to_string())) });
+        }
+        assert!(tally.failures.len() <= MOST_FAILURES + 1);
+        assert_eq!(tally.failures.values().sum::<u64>(), 1000);
+        assert_eq!(tally.examples.len(), MOST_EXAMPLES);
+    }
+}
