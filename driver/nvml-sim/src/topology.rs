@@ -1,0 +1,252 @@
+//! `topology.yaml`: which simulated GPUs there are. Read beside the library at `nvmlInit`, strictly.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::geometry::Model;
+use crate::{functions, identity};
+
+/// Most GPUs in one topology; a machine has 16 at most, and PCI bus numbers are made from the index.
+pub const MAX_GPUS: usize = 32;
+
+/// The file's contents. Field names are camelCase in YAML; an unknown field is an error.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Topology {
+    /// What `nvmlSystemGetDriverVersion` says.
+    #[serde(default = "default_driver_version")]
+    pub driver_version: String,
+    /// What `nvmlSystemGetCudaDriverVersion` says: 1000 × major + 10 × minor, e.g. 13000 for CUDA 13.0.
+    #[serde(default = "default_cuda_driver_version")]
+    pub cuda_driver_version: u32,
+    /// The GPUs, in the order of their index.
+    pub gpus: Vec<Gpu>,
+    /// Added time per call in milliseconds, by function name (`nvmlGpuInstanceDestroy`) or by operation: see
+    /// [`functions::OPERATIONS`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub latency_ms: BTreeMap<String, u64>,
+    /// How MIG devices get their UUIDs.
+    #[serde(default)]
+    pub uuid_mode: UuidMode,
+}
+
+/// One simulated GPU.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gpu {
+    /// One of the names of [`Model::all`].
+    pub model: String,
+    /// `GPU-` and a UUID; made from model and index where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uuid: Option<String>,
+    /// The number of /dev/nvidia<minor>; the index where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub minor: Option<u32>,
+    /// PCI address as NVML writes it (`00000000:07:00.0`); made from the index where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus_id: Option<String>,
+    /// Whether MIG is on when the GPU is seen for the first time. Later `nvmlDeviceSetMigMode` decides.
+    #[serde(default)]
+    pub mig_enabled: bool,
+    /// Board serial number; made from the index where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+}
+
+/// How MIG devices get their UUIDs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum UuidMode {
+    /// From GPU UUID, GPU-instance id and compute-instance id, so that it repeats when the same slice is made again,
+    /// as on the real part.
+    #[default]
+    Deterministic,
+    /// New at each creation.
+    Random,
+}
+
+/// Why a topology was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// The file is not there or cannot be read.
+    #[error("cannot read the topology file {}: {source}; put a topology.yaml beside libnvidia-ml.so.1", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's error.
+        source: std::io::Error,
+    },
+    /// Not YAML, or not of this shape.
+    #[error("{}: {reason}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// The parser's words, with line and column.
+        reason: String,
+    },
+    /// Well-formed, but it does not describe a machine.
+    #[error("{field}: {reason}")]
+    Invalid {
+        /// Where, e.g. `gpus[1].model`.
+        field: String,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+}
+
+/// A GPU with everything filled in.
+#[derive(Debug, Clone)]
+pub(crate) struct Board {
+    pub(crate) model: &'static Model,
+    pub(crate) uuid: String,
+    pub(crate) minor: u32,
+    pub(crate) bus: PciAddress,
+    pub(crate) serial: String,
+    pub(crate) mig_enabled: bool,
+}
+
+/// A PCI address, function 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct PciAddress {
+    pub(crate) domain: u32,
+    pub(crate) bus: u32,
+    pub(crate) device: u32,
+}
+
+impl PciAddress {
+    /// From `dddddddd:bb:dd.0`, `dddd:bb:dd.0` or `bb:dd.0`, in either case.
+    pub(crate) fn parse(text: &str) -> Option<PciAddress> {
+        let hex = |digits: &str| u32::from_str_radix(digits, 16).ok();
+        let (rest, slot) = text.rsplit_once(':')?;
+        let (device, "0") = slot.split_once('.')? else { return None };
+        let (domain, bus) = rest.split_once(':').unwrap_or(("0", rest));
+        let address = PciAddress { domain: hex(domain)?, bus: hex(bus)?, device: hex(device)? };
+        (address.bus <= 0xff && address.device <= 0x1f).then_some(address)
+    }
+}
+
+impl std::fmt::Display for PciAddress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:08X}:{:02X}:{:02X}.0", self.domain, self.bus, self.device)
+    }
+}
+
+fn default_driver_version() -> String {
+    "580.95.05".to_owned()
+}
+
+fn default_cuda_driver_version() -> u32 {
+    13_000
+}
+
+impl Topology {
+    /// `count` GPUs of one model, MIG off, everything else by default.
+    pub fn uniform(model: &str, count: usize) -> Topology {
+        let gpu = Gpu {
+            model: model.to_owned(),
+            uuid: None,
+            minor: None,
+            bus_id: None,
+            mig_enabled: false,
+            serial: None,
+        };
+        Topology {
+            driver_version: default_driver_version(),
+            cuda_driver_version: default_cuda_driver_version(),
+            gpus: vec![gpu; count],
+            latency_ms: BTreeMap::new(),
+            uuid_mode: UuidMode::default(),
+        }
+    }
+
+    /// The same with MIG on from the start on every GPU.
+    pub fn with_mig(mut self) -> Topology {
+        self.gpus.iter_mut().for_each(|gpu| gpu.mig_enabled = true);
+        self
+    }
+
+    /// Reads and checks a topology file.
+    pub fn read(path: &Path) -> Result<Topology, TopologyError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| TopologyError::Unreadable { path: path.to_owned(), source })?;
+        let malformed = |reason| TopologyError::Malformed { path: path.to_owned(), reason };
+        let topology: Topology =
+            serde_saphyr::from_str(&text).map_err(|error| malformed(error.to_string()))?;
+        topology.boards().map_err(|error| malformed(error.to_string()))?;
+        Ok(topology)
+    }
+
+    /// The GPUs with all defaults filled in.
+    pub(crate) fn boards(&self) -> Result<Vec<Board>, TopologyError> {
+        let invalid = |field: String, reason: String| Err(TopologyError::Invalid { field, reason });
+        if self.gpus.is_empty() || self.gpus.len() > MAX_GPUS {
+            return invalid(
+                "gpus".into(),
+                format!("{} entries, where 1 to {MAX_GPUS} are possible", self.gpus.len()),
+            );
+        }
+        for key in self.latency_ms.keys() {
+            if functions::named_by(key).is_empty() {
+                let nearest = functions::nearest(key);
+                return invalid(
+                    format!("latencyMs.{key}"),
+                    format!("no such function or operation; the nearest is `{nearest}`"),
+                );
+            }
+        }
+        let mut boards: Vec<Board> = Vec::with_capacity(self.gpus.len());
+        let (mut uuids, mut minors, mut buses) = (HashSet::new(), HashSet::new(), HashSet::new());
+        for (index, gpu) in self.gpus.iter().enumerate() {
+            let board = gpu.board(index)?;
+            let taken = [
+                ("uuid", !uuids.insert(board.uuid.clone())),
+                ("minor", !minors.insert(board.minor)),
+                ("busId", !buses.insert(board.bus)),
+            ];
+            if let Some((field, _)) = taken.into_iter().find(|(_, taken)| *taken) {
+                return invalid(format!("gpus[{index}].{field}"), "another GPU has it already".into());
+            }
+            boards.push(board);
+        }
+        Ok(boards)
+    }
+
+    /// Added time of a call to `function`.
+    pub(crate) fn latency_of(&self, function: &str) -> std::time::Duration {
+        let milliseconds =
+            self.latency_ms.iter().filter(|(key, _)| functions::named_by(key).contains(&function));
+        std::time::Duration::from_millis(milliseconds.map(|(_, ms)| *ms).sum())
+    }
+}
+
+impl Gpu {
+    fn board(&self, index: usize) -> Result<Board, TopologyError> {
+        let invalid =
+            |field: &str, reason| TopologyError::Invalid { field: format!("gpus[{index}].{field}"), reason };
+        let model = Model::find(&self.model).ok_or_else(|| {
+            let known: Vec<_> = Model::all().iter().map(|model| model.name).collect();
+            invalid("model", format!("unknown model `{}`; known are {}", self.model, known.join(", ")))
+        })?;
+        let uuid = self.uuid.clone().unwrap_or_else(|| identity::gpu_uuid(model.name, index));
+        if uuid.strip_prefix("GPU-").is_none_or(|rest| uuid::Uuid::try_parse(rest).is_err()) {
+            return Err(invalid("uuid", format!("`{uuid}` is not `GPU-` and a UUID")));
+        }
+        let bus = match &self.bus_id {
+            Some(text) => PciAddress::parse(text).ok_or_else(|| {
+                invalid("busId", format!("`{text}` is not an address like 00000000:07:00.0"))
+            })?,
+            // Index is below MAX_GPUS, so the bus number fits its eight bits.
+            None => PciAddress { domain: 0, bus: 7 + 4 * index as u32, device: 0 },
+        };
+        Ok(Board {
+            model,
+            uuid,
+            minor: self.minor.unwrap_or(index as u32),
+            bus,
+            serial: self.serial.clone().unwrap_or_else(|| format!("13206220{index:05}")),
+            mig_enabled: self.mig_enabled,
+        })
+    }
+}
