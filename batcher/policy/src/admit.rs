@@ -17,7 +17,8 @@ pub struct AdmitView {
     pub slots: u32,
     /// Slots that are free now.
     pub free_slots: u32,
-    /// Predicted time until the first busy slot is free, microseconds; 0 when unknown. Used only when `free_slots` is 0.
+    /// Predicted time until the first busy slot is free, microseconds; 0 when unknown. Take [`ServiceCurve::p95_us`] of the running batch
+    /// less its age: with the mean instead, admission promises too much. Used only when `free_slots` is 0.
     pub slot_free_in_us: u64,
     /// B\* ([`crate::batch_limit`]).
     pub limit_rows: u32,
@@ -50,13 +51,143 @@ impl Admission {
     }
 }
 
-/// Decides on arrival: admit when the predicted finish is within the deadline.
+/// Decides on arrival: admit when the predicted finish is within the deadline. The prediction uses the curve's 95th percentile, and
+/// expects company in the request's own batch: a full one where a whole batch is ahead of it, else as many rows as the running batch has by the look of
+/// its remaining time (in a steady state, what arrives during one batch fills the next).
 pub fn admit(view: &AdmitView, curve: Option<&ServiceCurve>) -> Admission {
-    todo!()
+    let Some(prediction) = curve.and_then(|curve| predict(view, curve)) else {
+        return Admission::Admit { predicted_finish_us: None };
+    };
+    let predicted_finish_us =
+        view.now_us.saturating_add(prediction.wait_us).saturating_add(prediction.service_us);
+    if predicted_finish_us <= view.deadline_us {
+        Admission::Admit { predicted_finish_us: Some(predicted_finish_us) }
+    } else {
+        Admission::Reject { predicted_finish_us, retry_after_us: prediction.wait_us.max(1) }
+    }
 }
 
 /// Predicted time from now until the request would be dispatched, microseconds (the gauge `sluice_batcher_predicted_wait_seconds`);
 /// `None` where there is no curve or no slot yet. Its deadline is not looked at.
 pub fn predicted_wait_us(view: &AdmitView, curve: Option<&ServiceCurve>) -> Option<u64> {
-    todo!()
+    predict(view, curve?).map(|prediction| prediction.wait_us)
+}
+
+struct Prediction {
+    wait_us: u64,
+    service_us: u64,
+}
+
+fn predict(view: &AdmitView, curve: &ServiceCurve) -> Option<Prediction> {
+    if view.slots == 0 {
+        return None;
+    }
+    let limit = u64::from(view.limit_rows.max(1));
+    let rows = u64::from(view.rows.max(1));
+    let up_to_here = view.rows_ahead.saturating_add(rows);
+    // Its batch is the one in which its last row finds room; those before it are full.
+    let batches_ahead = (up_to_here - 1) / limit;
+    let full_us = curve.p95_us(view.limit_rows.max(1));
+    let wait_us = match batches_ahead.checked_sub(u64::from(view.free_slots)) {
+        // A free slot takes it at once.
+        None => 0,
+        // Slots become free one after the other, evenly spread.
+        Some(queued) => {
+            let until_first = if view.free_slots == 0 { view.slot_free_in_us } else { 0 };
+            let rounds_us = (u128::from(queued) * u128::from(full_us)).div_ceil(u128::from(view.slots));
+            until_first.saturating_add(u64::try_from(rounds_us).unwrap_or(u64::MAX))
+        }
+    };
+    let batch_rows = match (batches_ahead, view.free_slots) {
+        (0, 0) => up_to_here.saturating_add(rows_within(curve, view.slot_free_in_us)).min(limit).max(rows),
+        (0, _) => up_to_here,
+        _ => limit.max(rows),
+    };
+    let service_us = curve.p95_us(u32::try_from(batch_rows).unwrap_or(u32::MAX));
+    Some(Prediction { wait_us, service_us })
+}
+
+/// Rows of a batch that takes so long, 0 where even an empty one takes longer.
+fn rows_within(curve: &ServiceCurve, us: u64) -> u64 {
+    let seconds = us as f64 / crate::US_PER_SECOND - curve.alpha_seconds;
+    // The cast saturates; without a time per row any number of rows fits.
+    if seconds <= 0.0 { 0 } else { (seconds / curve.beta_seconds.max(f64::MIN_POSITIVE)) as u64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// L(8) = 28 ms.
+    const CURVE: ServiceCurve =
+        ServiceCurve { alpha_seconds: 0.020, beta_seconds: 0.001, residual_p95_ratio: 0.0, samples: 100 };
+
+    const IDLE: AdmitView = AdmitView {
+        now_us: 1_000_000,
+        deadline_us: 1_100_000,
+        rows: 1,
+        rows_ahead: 0,
+        slots: 1,
+        free_slots: 1,
+        slot_free_in_us: 0,
+        limit_rows: 8,
+    };
+
+    #[test]
+    fn an_idle_server_takes_a_request_at_once() {
+        assert_eq!(admit(&IDLE, Some(&CURVE)), Admission::Admit { predicted_finish_us: Some(1_021_000) });
+        assert_eq!(predicted_wait_us(&IDLE, Some(&CURVE)), Some(0));
+    }
+
+    #[test]
+    fn a_request_waits_for_the_running_batch_and_the_full_ones_before_its_own() {
+        let view = AdmitView { rows_ahead: 17, free_slots: 0, slot_free_in_us: 5_000, ..IDLE };
+        assert_eq!(predicted_wait_us(&view, Some(&CURVE)), Some(5_000 + 2 * 28_000));
+        assert_eq!(admit(&view, Some(&CURVE)), Admission::Admit { predicted_finish_us: Some(1_089_000) });
+        let two_slots = AdmitView { slots: 2, ..view };
+        assert_eq!(predicted_wait_us(&two_slots, Some(&CURVE)), Some(5_000 + 28_000));
+    }
+
+    #[test]
+    fn company_is_expected_while_a_batch_runs() {
+        // 26.5 ms left: a batch of at least 6 rows is running, so about 6 more will ride along.
+        let view = AdmitView { free_slots: 0, slot_free_in_us: 26_500, ..IDLE };
+        assert_eq!(admit(&view, Some(&CURVE)), Admission::Admit { predicted_finish_us: Some(1_053_500) });
+        assert_eq!(
+            admit(&AdmitView { slot_free_in_us: 900_000, ..view }, Some(&CURVE)).retry_after_seconds(),
+            Some(1)
+        );
+    }
+
+    #[test]
+    fn a_request_that_would_be_late_is_told_when_to_come_back() {
+        let view = AdmitView { rows_ahead: 400, free_slots: 0, slot_free_in_us: 5_000, ..IDLE };
+        let admission = admit(&view, Some(&CURVE));
+        let wait_us = 5_000 + 50 * 28_000;
+        assert_eq!(
+            admission,
+            Admission::Reject { predicted_finish_us: 1_000_000 + wait_us + 28_000, retry_after_us: wait_us }
+        );
+        assert_eq!(admission.retry_after_seconds(), Some(2));
+    }
+
+    #[test]
+    fn what_cannot_be_predicted_is_admitted() {
+        let unknown = Admission::Admit { predicted_finish_us: None };
+        assert_eq!(admit(&AdmitView { rows_ahead: 1_000_000, ..IDLE }, None), unknown);
+        assert_eq!(admit(&AdmitView { slots: 0, free_slots: 0, ..IDLE }, Some(&CURVE)), unknown);
+    }
+
+    #[test]
+    fn extreme_values_do_not_overflow() {
+        let view = AdmitView {
+            rows_ahead: u64::MAX,
+            rows: u32::MAX,
+            free_slots: 0,
+            slot_free_in_us: u64::MAX,
+            deadline_us: crate::NO_DEADLINE,
+            ..IDLE
+        };
+        assert!(matches!(admit(&view, Some(&CURVE)), Admission::Admit { .. }), "no deadline, no rejection");
+    }
 }

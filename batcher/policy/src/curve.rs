@@ -1,5 +1,9 @@
 //! The service curve: how long one batch takes.
 
+mod estimator;
+mod fit;
+
+pub use estimator::CurveEstimator;
 use serde::Serialize;
 
 /// Time of one batch of b rows, L(b) = α + β·b: the affine model of batched inference on accelerators (Inoue, arXiv 1912.06322;
@@ -30,27 +34,5 @@ impl ServiceCurve {
     /// Time that 95 % of batches of `rows` rows stay under, microseconds rounded up.
     pub fn p95_us(&self, rows: u32) -> u64 {
         crate::to_us(self.seconds(rows) * (1.0 + self.residual_p95_ratio))
-    }
-}
-
-/// Learns the [`ServiceCurve`] of one (model, shape class) from its batches.
-#[derive(Debug, Clone, Default)]
-pub struct CurveEstimator {}
-
-impl CurveEstimator {
-    /// An estimator that has seen nothing.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes in one batch: its rows and the time from dispatch to answer while it had a slot to itself, in seconds. Batches of zero rows and times
-    /// that are not positive and finite are ignored.
-    pub fn observe(&mut self, rows: u32, service_seconds: f64) {
-        todo!()
-    }
-
-    /// The curve as of now; `None` before the first batch.
-    pub fn curve(&self) -> Option<ServiceCurve> {
-        todo!()
     }
 }

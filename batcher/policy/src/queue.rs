@@ -49,19 +49,27 @@ pub struct Batch<K, T> {
     pub drop: Vec<(K, Waiting<T>)>,
 }
 
-/// The requests that wait, by key and in order. It has no bound of its own: the owner bounds what it pushes (by `len`, [`WaitQueue::rows`] or bytes).
+/// The requests that wait, by key and in order. It has no bound of its own: the owner bounds what it pushes (by [`WaitQueue::len`],
+/// [`WaitQueue::rows`] or bytes).
 #[derive(Debug)]
 pub struct WaitQueue<K, T> {
     lanes: HashMap<K, BTreeMap<Order, Waiting<T>>>,
-    rows: u64,
-    len: usize,
+    /// Rows that wait, by class.
+    class_rows: BTreeMap<u8, u64>,
+    /// When each came, by number of arrival.
+    arrivals: BTreeMap<u64, u64>,
     next_arrival: u64,
 }
 
 impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
     /// An empty queue.
     pub fn new() -> Self {
-        Self { lanes: HashMap::new(), rows: 0, len: 0, next_arrival: 0 }
+        Self {
+            lanes: HashMap::new(),
+            class_rows: BTreeMap::new(),
+            arrivals: BTreeMap::new(),
+            next_arrival: 0,
+        }
     }
 
     /// Takes a request in and returns its place, which is the handle to [`WaitQueue::cancel`] it. Zero rows count as 1.
@@ -74,48 +82,95 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         arrived_us: u64,
         payload: T,
     ) -> Order {
-        todo!()
+        let order = Order { class, deadline_us, arrival: self.next_arrival };
+        self.next_arrival += 1;
+        let rows = rows.max(1);
+        *self.class_rows.entry(class).or_default() += u64::from(rows);
+        self.arrivals.insert(order.arrival, arrived_us);
+        self.lanes.entry(key).or_default().insert(order, Waiting { order, rows, arrived_us, payload });
+        order
     }
 
     /// Takes a request out (its client has gone); `None` when it is no longer here.
     pub fn cancel(&mut self, key: &K, order: &Order) -> Option<Waiting<T>> {
-        todo!()
+        let lane = self.lanes.get_mut(key)?;
+        let waiting = lane.remove(order)?;
+        if lane.is_empty() {
+            self.lanes.remove(key);
+        }
+        self.arrivals.remove(&order.arrival);
+        if let Some(rows) = self.class_rows.get_mut(&order.class) {
+            *rows -= u64::from(waiting.rows);
+        }
+        Some(waiting)
     }
 
-    /// Takes out the next batch; call it when a slot is free. `lane` tells limit and curve of a key. The key is that of the first request in order
-    /// that can make its deadline (see [`crate::cut`]).
+    /// Takes out the next batch; call it when a slot is free. `lane` tells limit and curve of a key. The key is that of the first request
+    /// in order that can make its deadline (see [`crate::cut`]).
     pub fn cut(&mut self, now_us: u64, lane: impl Fn(&K) -> Lane) -> Batch<K, T> {
-        todo!()
+        let mut batch = Batch { take: Vec::new(), key: None, drop: Vec::new() };
+        while let Some(key) = self.first_key() {
+            let Lane { limit_rows, curve } = lane(&key);
+            let waiting = self.lanes.get(&key).into_iter().flat_map(|lane| lane.values());
+            let cut = crate::cut(waiting.map(|w| (w.order, w.rows)), now_us, limit_rows, curve.as_ref());
+            let dropped = cut.drop.iter().filter_map(|order| self.cancel(&key, order));
+            batch.drop.extend(dropped.map(|waiting| (key.clone(), waiting)));
+            // With its heads dropped, this lane may no longer be the most urgent one.
+            if !cut.take.is_empty() && (cut.drop.is_empty() || self.first_key().as_ref() == Some(&key)) {
+                batch.take = cut.take.iter().filter_map(|order| self.cancel(&key, order)).collect();
+                batch.key = Some(key);
+                break;
+            }
+        }
+        batch
     }
 
     /// Takes out everything, in order (shutdown, or the upstream is gone for good).
     pub fn drain(&mut self) -> Vec<(K, Waiting<T>)> {
-        todo!()
+        self.class_rows.clear();
+        self.arrivals.clear();
+        let lanes = self.lanes.drain();
+        let mut all: Vec<_> = lanes
+            .flat_map(|(key, lane)| lane.into_values().map(move |waiting| (key.clone(), waiting)))
+            .collect();
+        all.sort_by_key(|(_, waiting)| waiting.order);
+        all
     }
 
     /// Rows that wait.
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.class_rows.values().sum()
     }
 
     /// Requests that wait.
     pub fn len(&self) -> usize {
-        self.len
+        self.arrivals.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.arrivals.is_empty()
     }
 
-    /// Rows that would be served before a request of this class and deadline that arrived now.
+    /// Rows that would be served before a request of this class and deadline that arrived now. Its cost grows with those that would
+    /// be served after it within the class: none, where all have one objective.
     pub fn rows_ahead(&self, class: u8, deadline_us: u64) -> u64 {
-        todo!()
+        let up_to_class: u64 = self.class_rows.range(..=class).map(|(_, rows)| rows).sum();
+        let place = Order { class, deadline_us, arrival: self.next_arrival };
+        let end = Order { class, deadline_us: u64::MAX, arrival: u64::MAX };
+        let behind = self.lanes.values().flat_map(|lane| lane.range(place..=end));
+        up_to_class - behind.map(|(_, waiting)| u64::from(waiting.rows)).sum::<u64>()
     }
 
     /// How long the request that came first has waited, microseconds; 0 when none waits.
     pub fn oldest_wait_us(&self, now_us: u64) -> u64 {
-        todo!()
+        self.arrivals.first_key_value().map_or(0, |(_, arrived_us)| now_us.saturating_sub(*arrived_us))
+    }
+
+    /// The key of the first request in order.
+    fn first_key(&self) -> Option<K> {
+        let heads = self.lanes.iter().filter_map(|(key, lane)| Some((lane.first_key_value()?.0, key)));
+        heads.min_by_key(|(order, _)| **order).map(|(_, key)| key.clone())
     }
 }
 

@@ -1,43 +1,166 @@
 //! Gauges over the last seconds, fed with instants.
 
+/// Buckets of a window: it slides in steps of a sixty-fourth.
+const BUCKETS: usize = 64;
+
 /// Share of time that slots were busy, over a sliding window.
 #[derive(Debug, Clone)]
-pub struct BusyWindow {}
+pub struct BusyWindow {
+    ring: Ring<SlotTime>,
+    since_us: u64,
+    busy: u32,
+    slots: u32,
+}
+
+/// Slot-microseconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct SlotTime {
+    busy: u64,
+    all: u64,
+}
 
 impl BusyWindow {
     /// A window of `window_us` microseconds (at least 1 ms), starting at `now_us`.
     pub fn new(window_us: u64, now_us: u64) -> Self {
-        todo!()
+        Self { ring: Ring::new(window_us, now_us), since_us: now_us, busy: 0, slots: 0 }
     }
 
     /// From `now_us` on, `busy` of `slots` slots are busy. Call it at each dispatch, completion and change of membership.
     pub fn set(&mut self, now_us: u64, busy: u32, slots: u32) {
-        todo!()
+        self.settle(now_us);
+        self.slots = slots;
+        self.busy = busy.min(slots);
     }
 
     /// Busy slot-time ÷ slot-time over the window, 0 to 1; 0 where there were no slots.
     pub fn fraction(&mut self, now_us: u64) -> f64 {
-        todo!()
+        self.settle(now_us);
+        let (busy, all) = self.ring.buckets.iter().fold((0u64, 0u64), |(busy, all), bucket| {
+            (busy.saturating_add(bucket.busy), all.saturating_add(bucket.all))
+        });
+        if all == 0 { 0.0 } else { busy as f64 / all as f64 }
+    }
+
+    /// Books the time since the last change, bucket by bucket.
+    fn settle(&mut self, now_us: u64) {
+        // What lies before the window would be forgotten at once.
+        self.since_us = self.since_us.max(now_us.saturating_sub(self.ring.bucket_us * BUCKETS as u64));
+        while self.since_us < now_us {
+            let bucket_end = (self.since_us / self.ring.bucket_us + 1).saturating_mul(self.ring.bucket_us);
+            let until = bucket_end.min(now_us);
+            let span = until - self.since_us;
+            let (busy, slots) = (u64::from(self.busy), u64::from(self.slots));
+            let bucket = self.ring.at(self.since_us);
+            bucket.busy = bucket.busy.saturating_add(span.saturating_mul(busy));
+            bucket.all = bucket.all.saturating_add(span.saturating_mul(slots));
+            self.since_us = until;
+        }
+        self.ring.at(now_us);
     }
 }
 
 /// Share of requests answered within the objective, over a sliding window.
 #[derive(Debug, Clone)]
-pub struct AttainmentWindow {}
+pub struct AttainmentWindow {
+    ring: Ring<Counts>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    met: u64,
+    all: u64,
+}
 
 impl AttainmentWindow {
     /// A window of `window_us` microseconds (at least 1 ms), starting at `now_us`.
     pub fn new(window_us: u64, now_us: u64) -> Self {
-        todo!()
+        Self { ring: Ring::new(window_us, now_us) }
     }
 
     /// One request has its answer: a correct one within the objective (`met`), or any other (late, error, rejected).
     pub fn record(&mut self, now_us: u64, met: bool) {
-        todo!()
+        let bucket = self.ring.at(now_us);
+        bucket.all += 1;
+        bucket.met += u64::from(met);
     }
 
     /// Met ÷ all over the window; `None` when there was none.
     pub fn ratio(&mut self, now_us: u64) -> Option<f64> {
-        todo!()
+        self.ring.at(now_us);
+        let (met, all) =
+            self.ring.buckets.iter().fold((0, 0), |(met, all), bucket| (met + bucket.met, all + bucket.all));
+        (all > 0).then(|| met as f64 / all as f64)
+    }
+}
+
+/// Buckets of equal length; the oldest is cleared for the newest.
+#[derive(Debug, Clone)]
+struct Ring<T> {
+    buckets: [T; BUCKETS],
+    bucket_us: u64,
+    /// Number of the newest bucket, counted from instant 0.
+    newest: u64,
+}
+
+impl<T: Copy + Default> Ring<T> {
+    fn new(window_us: u64, now_us: u64) -> Self {
+        let bucket_us = window_us.max(1_000).div_ceil(BUCKETS as u64);
+        Self { buckets: [T::default(); BUCKETS], bucket_us, newest: now_us / bucket_us }
+    }
+
+    /// The bucket of an instant. One that is older than the newest bucket counts as that: instants never go back.
+    fn at(&mut self, now_us: u64) -> &mut T {
+        let number = (now_us / self.bucket_us).max(self.newest);
+        let passed = (number - self.newest).min(BUCKETS as u64);
+        for step in 1..=passed {
+            self.buckets[((number - passed + step) % BUCKETS as u64) as usize] = T::default();
+        }
+        self.newest = number;
+        &mut self.buckets[(number % BUCKETS as u64) as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    #[test]
+    fn the_busy_fraction_is_slot_time_over_the_window() {
+        let mut window = BusyWindow::new(10 * SECOND, 0);
+        window.set(0, 1, 2);
+        window.set(5 * SECOND, 2, 2);
+        let fraction = window.fraction(10 * SECOND);
+        assert!((fraction - 0.75).abs() < 0.02, "{fraction}");
+        // The idle time pushes the busy time out.
+        window.set(10 * SECOND, 0, 2);
+        assert!((window.fraction(15 * SECOND) - 0.5).abs() < 0.03);
+        assert!(window.fraction(25 * SECOND) == 0.0);
+    }
+
+    #[test]
+    fn without_slots_nothing_is_busy() {
+        assert!(BusyWindow::new(SECOND, 7).fraction(9 * SECOND) == 0.0);
+    }
+
+    #[test]
+    fn attainment_forgets_what_left_the_window() {
+        let mut window = AttainmentWindow::new(30 * SECOND, 100 * SECOND);
+        assert_eq!(window.ratio(100 * SECOND), None);
+        for _ in 0..3 {
+            window.record(101 * SECOND, true);
+        }
+        window.record(120 * SECOND, false);
+        assert_eq!(window.ratio(121 * SECOND), Some(0.75));
+        assert_eq!(window.ratio(140 * SECOND), Some(0.0));
+        assert_eq!(window.ratio(1_000 * SECOND), None);
+    }
+
+    #[test]
+    fn a_long_silence_costs_no_time() {
+        let mut window = BusyWindow::new(SECOND, 0);
+        window.set(0, 1, 1);
+        assert!(window.fraction(u64::MAX / 2) > 0.99);
     }
 }

@@ -1,0 +1,119 @@
+//! Learns the service curve from batches as they finish.
+
+use std::collections::VecDeque;
+
+use super::ServiceCurve;
+use super::fit::{Line, Sample, fit, median, quantile};
+
+/// Batches that are remembered.
+const WINDOW: usize = 256;
+/// Weight of a batch relative to the next one: half after 128 batches.
+const KEEP: f64 = 0.994_599;
+/// After so many batches the curve itself becomes the prior: what was learned of its shape outlives the window.
+const ANCHOR_AGE: u64 = 64;
+/// Tests for a step: newest batches, the deviations beyond which their median residual is no chance, and those beyond which their median
+/// absolute residual is none. (Of n normal values these have deviations of about 1.25/√n around 0, and 0.8/√n around 0.67: each limit is five or
+/// more of them away.)
+const STEP_TESTS: [(usize, f64, f64); 2] = [(8, 2.2, 2.4), (16, 1.5, 1.8)];
+/// A step is a change of at least this part.
+const LEAST_STEP: f64 = 0.03;
+
+/// Learns the [`ServiceCurve`] of one (model, shape class) from its batches, by robust regression with forgetting.
+///
+/// - **Outliers** (a page fault, a neighbour on the device) lose weight with the square of their distance.
+/// - **Drift** is followed because a batch counts half as much after 128 more.
+/// - **A step** (another slice, another clock, a new model) is found when the last 8 or 16 batches agree that the curve is wrong; all before the step is
+///   forgotten then, except the curve's shape.
+/// - **One batch size alone** does not tell α from β. Then the ratio stays what it was; before anything is known, half of the first batch's time is
+///   taken to be α and half to grow with rows. The times predicted at that size are right in any case, and the first batches of other sizes decide.
+#[derive(Debug, Clone, Default)]
+pub struct CurveEstimator {
+    samples: VecDeque<Sample>,
+    /// Prior for the shape.
+    anchor: Option<Line>,
+    since_anchor: u64,
+    fitted: Option<Fitted>,
+    scratch: Vec<f64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Fitted {
+    line: Line,
+    /// Standard deviation of relative residuals.
+    scale: f64,
+    p95: f64,
+}
+
+impl CurveEstimator {
+    /// An estimator that has seen nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in one batch: its rows and the time from dispatch to answer while it had a slot to itself, in seconds. Batches of zero rows
+    /// and times that are not positive and finite are ignored.
+    pub fn observe(&mut self, rows: u32, service_seconds: f64) {
+        // Below a nanosecond it is no measurement, and its square would underflow.
+        if rows == 0 || !service_seconds.is_finite() || service_seconds < 1e-9 {
+            return;
+        }
+        let sample = Sample { rows: f64::from(rows), seconds: service_seconds };
+        if self.samples.len() == WINDOW {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+        let anchor = *self.anchor.get_or_insert(Line {
+            alpha: service_seconds / 2.0,
+            beta: service_seconds / (2.0 * sample.rows),
+        });
+        let anchor = self.forget_before_a_step().unwrap_or(anchor);
+
+        let (line, scale) = fit(self.samples.make_contiguous(), anchor, KEEP, &mut self.scratch);
+        let p95 = quantile(self.samples.iter().map(|&sample| line.residual(sample)), 0.95, &mut self.scratch);
+        self.fitted = Some(Fitted { line, scale, p95: p95.max(0.0) });
+        self.since_anchor += 1;
+        if self.since_anchor >= ANCHOR_AGE {
+            self.since_anchor = 0;
+            self.anchor = Some(line);
+        }
+    }
+
+    /// The curve as of now; `None` before the first batch.
+    pub fn curve(&self) -> Option<ServiceCurve> {
+        self.fitted.map(|fitted| ServiceCurve {
+            alpha_seconds: fitted.line.alpha,
+            beta_seconds: fitted.line.beta,
+            residual_p95_ratio: fitted.p95,
+            samples: self.samples.len() as u64,
+        })
+    }
+
+    /// Finds a step in the newest batches, forgets what was before it and returns the new prior.
+    fn forget_before_a_step(&mut self) -> Option<Line> {
+        let fitted = self.fitted?;
+        let newest = |count: usize| self.samples.iter().rev().take(count).map(|&s| fitted.line.residual(s));
+        for (count, moved_deviations, spread_deviations) in STEP_TESTS {
+            // There must be an earlier curve to compare with.
+            if self.samples.len() < 2 * count {
+                continue;
+            }
+            let shift = median(newest(count), &mut self.scratch);
+            let spread = median(newest(count).map(f64::abs), &mut self.scratch);
+            // Either the level moved, or (α and β in opposite directions) most batches are far off, to both sides.
+            let moved = shift.abs() > (moved_deviations * fitted.scale).max(LEAST_STEP);
+            if !moved && spread <= (spread_deviations * fitted.scale).max(LEAST_STEP) {
+                continue;
+            }
+            let is_new = |&residual: &f64| {
+                if moved { (residual - shift).abs() < residual.abs() } else { residual.abs() > spread / 2.0 }
+            };
+            // The step lies behind the oldest batch from which on all (but outliers) belong to the new level.
+            let kept = newest(count).take_while(is_new).count().max(count / 2);
+            self.samples.drain(..self.samples.len() - kept);
+            self.anchor = Some(fitted.line);
+            self.since_anchor = 0;
+            return self.anchor;
+        }
+        None
+    }
+}
