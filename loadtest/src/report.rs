@@ -1,6 +1,8 @@
 //! What a run found, for machines (JSON) and for people ([`text`], [`html`]); thresholds and what they say.
 
+pub mod chart;
 pub mod html;
+pub mod page;
 pub mod text;
 pub mod threshold;
 

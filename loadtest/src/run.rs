@@ -124,7 +124,7 @@ fn generate(
     intervals: broadcast::Sender<Interval>,
     stop: CancellationToken,
 ) -> Result<Report, RunError> {
-    clock::sharpen_timers_of_this_thread();
+    clock::keep_time_on_this_thread();
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().event_interval(TASKS_PER_LOOK).build()?;
     let started = SystemTime::now();

@@ -168,7 +168,7 @@ struct Executor {
 
 impl Executor {
     fn run(mut self, messages: &Receiver<Message>) {
-        clock::sharpen_timers_of_this_thread();
+        clock::keep_time_on_this_thread();
         for message in messages {
             match message {
                 Message::Execute(call, answer) => self.execute(&call, answer),

@@ -24,6 +24,12 @@ pub fn live_line(interval: &Interval) -> String {
     )
 }
 
+/// A time in seconds since 1970 as date and time of day, UTC.
+pub fn clock_of(unix_s: f64) -> String {
+    let at = jiff::Timestamp::from_second(unix_s as i64).unwrap_or_default();
+    at.strftime("%F %T UTC").to_string()
+}
+
 /// The whole report.
 pub fn report(report: &Report) -> String {
     let mut out = String::new();

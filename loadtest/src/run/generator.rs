@@ -215,15 +215,17 @@ async fn count(
             _ = ticks.tick() => false,
         };
         let interval = tally.end_interval(clock::now_ns(), sent.load(Ordering::Relaxed));
-        // A remainder in which nothing happened says nothing.
-        if !over || interval.counts.requests() > 0 || interval.sent > 0 {
-            let _ = intervals.send(interval.clone());
-            if series.len() < MOST_INTERVALS {
-                series.push(interval);
-            }
-        }
         if over {
+            // The rest of a second, however short, would look like a change of rate.
+            match series.last_mut() {
+                Some(last) => Interval::absorb(last, &interval),
+                None => series.push(interval),
+            }
             return (tally, series);
+        }
+        let _ = intervals.send(interval.clone());
+        if series.len() < MOST_INTERVALS {
+            series.push(interval);
         }
     }
 }

@@ -91,6 +91,33 @@ pub struct Interval {
     pub send_lag_p99_ms: Option<f64>,
 }
 
+impl Interval {
+    /// Takes in the rest of the run that follows it. Counts add up; of percentiles, which do not, the
+    /// larger stays.
+    pub fn absorb(&mut self, rest: &Interval) {
+        self.t_s = rest.t_s;
+        self.length_s += rest.length_s;
+        self.sent += rest.sent;
+        self.counts.answered += rest.counts.answered;
+        self.counts.attained += rest.counts.attained;
+        self.counts.rejected += rest.counts.rejected;
+        self.counts.failed += rest.counts.failed;
+        self.counts.lost += rest.counts.lost;
+        self.in_flight = rest.in_flight;
+        self.p50_ms = larger(self.p50_ms, rest.p50_ms);
+        self.p99_ms = larger(self.p99_ms, rest.p99_ms);
+        self.max_ms = larger(self.max_ms, rest.max_ms);
+        self.send_lag_p99_ms = larger(self.send_lag_p99_ms, rest.send_lag_p99_ms);
+    }
+}
+
+fn larger(a: Option<f64>, b: Option<f64>) -> Option<f64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.max(b)),
+        (a, b) => a.or(b),
+    }
+}
+
 /// Percentiles of a time, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // The names say it.

@@ -1,0 +1,340 @@
+//! Charts over time as inline SVG inside a `<figure>`: lines, areas and steps with axes, units, legend,
+//! limits and marks. Colours come from the page's style sheet ([`super::page`]), so that a chart is readable
+//! on light and dark ground; hovering a point shows its values without any script.
+
+mod scale;
+
+use std::fmt::Write;
+
+use super::page::escape;
+use scale::Scale;
+
+const WIDTH: f64 = 900.0;
+const HEIGHT: f64 = 260.0;
+const LEFT: f64 = 62.0;
+const RIGHT: f64 = 14.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 40.0;
+/// Points of one series that are drawn; of more, the peaks of as many equal pieces are.
+const MOST_POINTS: usize = 600;
+
+/// Colours, by what they stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)] // Their names say it.
+pub enum Color {
+    Blue,
+    Orange,
+    Green,
+    Red,
+    Purple,
+    Grey,
+}
+
+impl Color {
+    fn class(self) -> &'static str {
+        match self {
+            Self::Blue => "blue",
+            Self::Orange => "orange",
+            Self::Green => "green",
+            Self::Red => "red",
+            Self::Purple => "purple",
+            Self::Grey => "grey",
+        }
+    }
+}
+
+/// How a series is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Style {
+    /// From point to point.
+    Line,
+    /// A line, filled down to the axis.
+    Area,
+    /// Each value holds until the next point.
+    Step,
+    /// Steps, filled down to the axis.
+    StepArea,
+}
+
+/// One line of a chart.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Name in the legend.
+    pub name: String,
+    /// Its colour.
+    pub color: Color,
+    /// How it is drawn.
+    pub style: Style,
+    /// Points by ascending x; a missing y leaves a gap.
+    pub points: Vec<(f64, Option<f64>)>,
+}
+
+impl Series {
+    /// A series with the given points.
+    pub fn new(
+        name: impl Into<String>,
+        color: Color,
+        style: Style,
+        points: impl IntoIterator<Item = (f64, Option<f64>)>,
+    ) -> Self {
+        Self { name: name.into(), color, style, points: points.into_iter().collect() }
+    }
+
+    /// At most [`MOST_POINTS`]; a piece keeps its highest point, because what a chart must not hide is peaks.
+    fn thinned(&self) -> Vec<(f64, Option<f64>)> {
+        if self.points.len() <= MOST_POINTS {
+            return self.points.clone();
+        }
+        let highest = |piece: &[(f64, Option<f64>)]| {
+            piece.iter().copied().max_by(|a, b| a.1.unwrap_or(f64::MIN).total_cmp(&b.1.unwrap_or(f64::MIN)))
+        };
+        self.points.chunks(self.points.len().div_ceil(MOST_POINTS)).filter_map(highest).collect()
+    }
+}
+
+/// A horizontal line with a name, such as an objective.
+#[derive(Debug, Clone)]
+pub struct Limit {
+    /// Where.
+    pub y: f64,
+    /// What it is.
+    pub name: String,
+}
+
+/// A vertical line with a name, such as an event.
+#[derive(Debug, Clone)]
+pub struct Mark {
+    /// When.
+    pub x: f64,
+    /// What happened.
+    pub name: String,
+}
+
+/// A chart.
+#[derive(Debug, Clone, Default)]
+pub struct Chart {
+    /// What is shown.
+    pub title: String,
+    /// Label of the horizontal axis, with its unit.
+    pub x_label: String,
+    /// Label of the vertical axis, with its unit.
+    pub y_label: String,
+    /// Lines, drawn in this order.
+    pub series: Vec<Series>,
+    /// Horizontal lines.
+    pub limits: Vec<Limit>,
+    /// Vertical lines.
+    pub marks: Vec<Mark>,
+    /// The horizontal range, where it must equal another chart's; otherwise that of the points.
+    pub x_range: Option<(f64, f64)>,
+    /// The top of the vertical axis, where peaks above it are not wanted whole; otherwise the highest point.
+    pub y_top: Option<f64>,
+}
+
+impl Chart {
+    /// The chart as a `<figure>` with caption, legend and SVG.
+    pub fn figure(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write_figure(&mut out);
+        out
+    }
+
+    fn write_figure(&self, out: &mut String) -> std::fmt::Result {
+        let (x, y) = self.scales();
+        write!(out, "<figure class=\"chart\"><figcaption><b>{}</b>", escape(&self.title))?;
+        for series in &self.series {
+            let (class, name) = (series.color.class(), escape(&series.name));
+            write!(out, "<span class=\"key {class}\">{name}</span>")?;
+        }
+        for limit in &self.limits {
+            write!(out, "<span class=\"key limit\">{}</span>", escape(&limit.name))?;
+        }
+        let title = escape(&self.title);
+        write!(out, "</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">")?;
+        self.write_axes(out, &x, &y)?;
+        for series in &self.series {
+            write_series(out, series, &x, &y)?;
+        }
+        for limit in &self.limits {
+            let at = y.at(limit.y);
+            let right = WIDTH - RIGHT;
+            write!(out, "<path class=\"limit\" d=\"M{LEFT} {at:.1}H{right}\"/>")?;
+        }
+        for mark in &self.marks {
+            let (at, bottom, name) = (x.at(mark.x), HEIGHT - BOTTOM, escape(&mark.name));
+            write!(
+                out,
+                "<g class=\"mark\"><path d=\"M{at:.1} {TOP}V{bottom}\"/><text x=\"{:.1}\" y=\"{:.1}\">{name}</text>\
+                 <title>{name}</title></g>",
+                at + 3.0,
+                TOP + 9.0
+            )?;
+        }
+        self.write_tips(out, &x)?;
+        write!(out, "</svg></figure>")
+    }
+
+    fn scales(&self) -> (Scale, Scale) {
+        let xs = || self.series.iter().flat_map(|series| series.points.iter().map(|(x, _)| *x));
+        let (low, high) = self
+            .x_range
+            .unwrap_or_else(|| (xs().fold(f64::INFINITY, f64::min).min(0.0), xs().fold(0.0, f64::max)));
+        let ys = self.series.iter().flat_map(|series| series.points.iter().filter_map(|(_, y)| *y));
+        let highest = ys.chain(self.limits.iter().map(|limit| limit.y)).fold(0.0, f64::max);
+        let x = Scale::new(low, high, LEFT, WIDTH - RIGHT, 10);
+        let y = Scale::with_whole_steps(0.0, self.y_top.unwrap_or(highest), HEIGHT - BOTTOM, TOP, 5);
+        (x, y)
+    }
+
+    fn write_axes(&self, out: &mut String, x: &Scale, y: &Scale) -> std::fmt::Result {
+        let (right, bottom) = (WIDTH - RIGHT, HEIGHT - BOTTOM);
+        for (value, label) in y.ticks() {
+            let at = y.at(value);
+            write!(out, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{right}\"/>")?;
+            write!(
+                out,
+                "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{label}</text>",
+                LEFT - 7.0,
+                at + 3.5
+            )?;
+        }
+        for (value, label) in x.ticks() {
+            let at = x.at(value);
+            write!(out, "<path class=\"axis\" d=\"M{at:.1} {bottom}v4\"/>")?;
+            write!(
+                out,
+                "<text class=\"tick\" x=\"{at:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{label}</text>",
+                bottom + 16.0
+            )?;
+        }
+        write!(out, "<path class=\"axis\" d=\"M{LEFT} {TOP}V{bottom}H{right}\"/>")?;
+        write!(
+            out,
+            "<text class=\"label\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
+            (LEFT + right) / 2.0,
+            HEIGHT - 6.0,
+            escape(&self.x_label)
+        )?;
+        let middle = (TOP + bottom) / 2.0;
+        write!(
+            out,
+            "<text class=\"label\" transform=\"translate(14 {middle:.1}) rotate(-90)\" text-anchor=\"middle\">{}</text>",
+            escape(&self.y_label)
+        )
+    }
+
+    /// One invisible strip per point of the longest series; its title is the tip that browsers show.
+    fn write_tips(&self, out: &mut String, x: &Scale) -> std::fmt::Result {
+        let Some(longest) = self.series.iter().max_by_key(|series| series.points.len()) else { return Ok(()) };
+        let points = longest.thinned();
+        let height = HEIGHT - BOTTOM - TOP;
+        for (index, (at, _)) in points.iter().enumerate() {
+            let edge = |other: Option<&(f64, _)>| other.map_or(x.at(*at), |(other, _)| x.at((at + other) / 2.0));
+            let left = edge(index.checked_sub(1).and_then(|before| points.get(before)));
+            let width = (edge(points.get(index + 1)) - left).max(1.0);
+            let mut tip = format!("{} {}", short(*at), self.x_label);
+            for series in &self.series {
+                if let Some(value) = value_at(series, *at) {
+                    write!(tip, "\n{}: {}", series.name, short(value))?;
+                }
+            }
+            write!(
+                out,
+                "<rect class=\"tip\" x=\"{left:.1}\" y=\"{TOP}\" width=\"{width:.1}\" height=\"{height}\"><title>{}</title></rect>",
+                escape(&tip)
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The last value at or before `x`.
+fn value_at(series: &Series, x: f64) -> Option<f64> {
+    let after = series.points.partition_point(|(at, _)| *at <= x);
+    series.points[..after].last().and_then(|(_, y)| *y)
+}
+
+/// A number for a tip.
+fn short(value: f64) -> String {
+    if value == value.trunc() { format!("{value:.0}") } else { format!("{value:.2}") }
+}
+
+fn write_series(out: &mut String, series: &Series, x: &Scale, y: &Scale) -> std::fmt::Result {
+    let steps = matches!(series.style, Style::Step | Style::StepArea);
+    let filled = matches!(series.style, Style::Area | Style::StepArea);
+    let points = series.thinned();
+    let mut line = String::new();
+    let mut area = String::new();
+    for run in points.split(|(_, y)| y.is_none()).filter(|run| !run.is_empty()) {
+        let mut path = String::new();
+        for (index, (at, value)) in run.iter().enumerate() {
+            let (px, py) = (x.at(*at), y.at(value.unwrap_or(0.0)));
+            match (index, steps) {
+                (0, _) => write!(path, "{px:.1} {py:.1}")?,
+                (_, false) => write!(path, "L{px:.1} {py:.1}")?,
+                (_, true) => write!(path, "H{px:.1}V{py:.1}")?,
+            }
+        }
+        // A single point would be an invisible line.
+        let dot = if run.len() == 1 { "h.1" } else { "" };
+        write!(line, "M{path}{dot}")?;
+        if filled && let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) {
+            let (left, right, floor) = (x.at(*first), x.at(*last), y.at(0.0));
+            write!(area, "M{left:.1} {floor:.1}L{path}L{right:.1} {floor:.1}Z")?;
+        }
+    }
+    let class = series.color.class();
+    if filled {
+        write!(out, "<path class=\"area {class}\" d=\"{area}\"/>")?;
+    }
+    write!(out, "<path class=\"line {class}\" d=\"{line}\"/>")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chart(points: Vec<(f64, Option<f64>)>) -> Chart {
+        Chart {
+            title: "Latency <all>".into(),
+            x_label: "seconds".into(),
+            y_label: "milliseconds".into(),
+            series: vec![Series::new("p99", Color::Orange, Style::Line, points)],
+            limits: vec![Limit { y: 200.0, name: "objective".into() }],
+            ..Chart::default()
+        }
+    }
+
+    #[test]
+    fn names_units_and_limits_are_there_and_escaped() {
+        let figure = chart(vec![(1.0, Some(10.0)), (2.0, Some(20.0))]).figure();
+        for part in ["Latency &lt;all&gt;", "seconds", "milliseconds", "p99", "objective"] {
+            assert!(figure.contains(part), "{part} in {figure}");
+        }
+        assert!(!figure.contains("NaN") && !figure.contains("inf"));
+    }
+
+    #[test]
+    fn a_missing_value_breaks_the_line() {
+        let points = vec![(1.0, Some(1.0)), (2.0, Some(2.0)), (3.0, None), (4.0, Some(1.0)), (5.0, Some(1.0))];
+        let figure = chart(points).figure();
+        let line = figure.split("class=\"line orange\" d=\"").nth(1).unwrap().split('"').next().unwrap();
+        assert_eq!(line.matches('M').count(), 2, "{line}");
+    }
+
+    #[test]
+    fn thinning_keeps_the_peak() {
+        let points = (0..10_000).map(|i| (f64::from(i), Some(if i == 5003 { 999.0 } else { 1.0 }))).collect();
+        let series = &chart(points).series[0];
+        let thinned = series.thinned();
+        assert!(thinned.len() <= MOST_POINTS);
+        assert!(thinned.contains(&(5003.0, Some(999.0))));
+    }
+
+    #[test]
+    fn nothing_to_draw_is_still_a_chart() {
+        let figure = Chart::default().figure();
+        assert!(figure.contains("<svg") && !figure.contains("NaN") && !figure.contains("inf"), "{figure}");
+    }
+}
