@@ -250,3 +250,63 @@ impl Gpu {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Topology, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Topology::read(file.path()).map_err(|error| error.to_string())
+    }
+
+    fn refused(text: &str, words: &[&str]) {
+        let error = read(text).unwrap_err();
+        assert!(words.iter().all(|word| error.contains(word)), "{error}");
+    }
+
+    #[test]
+    fn a_short_file_is_enough() {
+        let topology =
+            read("gpus:\n- model: A100-SXM4-40GB\n- model: A30-24GB\n  migEnabled: true\n").unwrap();
+        let boards = topology.boards().unwrap();
+        assert_eq!((boards[0].minor, boards[1].minor), (0, 1));
+        assert_eq!(boards[0].bus.to_string(), "00000000:07:00.0");
+        assert_eq!((boards[0].mig_enabled, boards[1].mig_enabled), (false, true));
+        assert_ne!(boards[0].uuid, boards[1].uuid);
+    }
+
+    #[test]
+    fn mistakes_are_named_with_their_place() {
+        refused("gpus: [{model: A30-24GB, colour: red}]", &["colour", "migEnabled"]);
+        refused("gpus: [{model: A31}]", &["gpus[0].model", "A31", "A30-24GB"]);
+        refused("gpus: []", &["gpus", "1 to 32"]);
+        refused("gpus: [{model: A30-24GB, busId: nine}]", &["gpus[0].busId", "00000000:07:00.0"]);
+        refused("gpus: [{model: A30-24GB, uuid: x}]", &["gpus[0].uuid", "GPU-"]);
+        refused("gpus: [{model: A30-24GB, minor: 1}, {model: A30-24GB}]", &["gpus[1].minor", "another GPU"]);
+        refused(
+            "gpus: [{model: A30-24GB}]\nlatencyMs: {gpuInstanceMake: 1}",
+            &["gpuInstanceMake", "gpuInstanceCreate"],
+        );
+        refused("gpus: [{model: A30-24GB}]\nuuidMode: sometimes", &["sometimes", "deterministic"]);
+    }
+
+    #[test]
+    fn latencies_are_set_by_function_or_by_operation() {
+        let topology =
+            read("gpus: [{model: A30-24GB}]\nlatencyMs: {gpuInstanceCreate: 100, nvmlShutdown: 5}").unwrap();
+        let ms = |function| topology.latency_of(function).as_millis();
+        assert_eq!(
+            (ms("nvmlDeviceCreateGpuInstance"), ms("nvmlDeviceCreateGpuInstanceWithPlacement")),
+            (100, 100)
+        );
+        assert_eq!((ms("nvmlShutdown"), ms("nvmlGpuInstanceDestroy")), (5, 0));
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let topology = Topology::uniform("H100-80GB-HBM3", 2).with_mig();
+        assert_eq!(read(&serde_saphyr::to_string(&topology).unwrap()), Ok(topology));
+    }
+}
