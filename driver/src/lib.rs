@@ -1,1 +1,37 @@
-//! DRA kubelet plugin: GPUs cut into MIG slices on demand.
+//! sluice-driver: a DRA kubelet plugin that cuts GPUs into MIG slices on demand.
+//!
+//! ```text
+//!  kubelet ──registration, DRA v1──▶ plugin ──▶ claims ──▶ slices ──▶ gpus (trait) ──▶ nvml
+//!                                                 │          ├──▶ checkpoint: ledger thread ──▶ file
+//!  API server / directory ◀── store (trait) ◀─────┤          └──▶ cdi
+//!            ▲                                    └─ reconcile: claims that are gone
+//!            └── publishing: ResourceSlices       xids: NVML's event thread ──▶ metrics
+//! ```
+//!
+//! | module | what it does | owns |
+//! |---|---|---|
+//! | [`gpus`], [`nvml`] | what GPUs can do, and NVML doing it | the NVML session |
+//! | [`checkpoint`] | what must survive a kill, and in which order it is written | the checkpoint (one thread) |
+//! | [`slices`] | prepare, unprepare, recovery; what is ours and what is foreign | locks, one a GPU |
+//! | [`allocation`] | from an allocated claim to devices; pure | – |
+//! | [`claims`] | one call of the kubelet; claims that are gone | claims in progress |
+//! | [`store`], [`publishing`] | objects; ResourceSlices that come back when wiped | the pool's generation |
+//! | [`cdi`] | files for container runtimes | – |
+//! | [`plugin`] | the two gRPC services and their sockets | the sockets |
+//! | [`xids`], [`measure`] | critical errors; metrics | – |
+//! | [`settings`], [`run`] | what can be set; wiring | – |
+
+pub mod allocation;
+pub mod cdi;
+pub mod checkpoint;
+pub mod claims;
+pub mod gpus;
+pub mod measure;
+pub mod nvml;
+pub mod plugin;
+pub mod publishing;
+pub mod run;
+pub mod settings;
+pub mod slices;
+pub mod store;
+pub mod xids;

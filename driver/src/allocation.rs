@@ -1,0 +1,195 @@
+//! From a claim as it was allocated to the devices that must be prepared for it. Pure.
+
+use k8s_openapi::api::resource::v1::ResourceClaim;
+use sluice_inventory::{DeviceIndex, DeviceKind, Gpu};
+
+use crate::checkpoint::{DeviceRecord, Instance, SliceRecord};
+
+/// Devices of this node by name.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Name of this driver.
+    pub driver: String,
+    /// Pool that this node's devices are published in.
+    pub pool: String,
+    /// Its GPUs.
+    pub gpus: Vec<Gpu>,
+    /// What they publish.
+    pub index: DeviceIndex,
+}
+
+/// Why a claim cannot be prepared here, whatever the GPUs say.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AllocationError {
+    /// Another object has the name now.
+    #[error("the claim of that name has uid {found:?} now, not {asked}; it was deleted and made again")]
+    OtherClaim {
+        /// UID that was asked for.
+        asked: String,
+        /// UID of the object.
+        found: Option<String>,
+    },
+    /// Nothing was allocated to it yet.
+    #[error("the claim is not allocated; a scheduler must fill status.allocation first")]
+    NotAllocated,
+    /// Nothing of this driver was.
+    #[error("the claim's allocation has no device of driver {driver}")]
+    NotOurs {
+        /// This driver.
+        driver: String,
+    },
+    /// Of another node.
+    #[error("device {device} was allocated from pool {pool:?}, this node's is {ours:?}")]
+    OtherPool {
+        /// Device name.
+        device: String,
+        /// Its pool.
+        pool: String,
+        /// This node's pool.
+        ours: String,
+    },
+    /// No such device.
+    #[error("device {device} is not published by this node; the allocation is out of date")]
+    Unknown {
+        /// Device name.
+        device: String,
+    },
+    /// Access beside the claim that owns the device.
+    #[error("request {request}: adminAccess is not supported by this driver yet")]
+    AdminAccess {
+        /// The request.
+        request: String,
+    },
+    /// Parameters that nothing here reads.
+    #[error(
+        "the claim has opaque parameters for driver {driver}, which takes none yet; remove them from the \
+         claim or its DeviceClass"
+    )]
+    Parameters {
+        /// This driver.
+        driver: String,
+    },
+}
+
+impl Node {
+    /// Devices of the claim that this driver prepares, as records without instances.
+    ///
+    /// Results of other drivers are left to them.
+    ///
+    /// # Errors
+    /// [`AllocationError`], for the person who wrote the claim.
+    pub fn wanted(&self, claim: &ResourceClaim, uid: &str) -> Result<Vec<DeviceRecord>, AllocationError> {
+        if claim.metadata.uid.as_deref() != Some(uid) {
+            return Err(AllocationError::OtherClaim {
+                asked: uid.to_owned(),
+                found: claim.metadata.uid.clone(),
+            });
+        }
+        let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
+        let devices = allocation.and_then(|a| a.devices.as_ref()).ok_or(AllocationError::NotAllocated)?;
+        let parameters = devices.config.iter().flatten().filter_map(|config| config.opaque.as_ref());
+        if parameters.into_iter().any(|opaque| opaque.driver == self.driver) {
+            return Err(AllocationError::Parameters { driver: self.driver.clone() });
+        }
+        let mut wanted = Vec::new();
+        for result in devices.results.iter().flatten().filter(|result| result.driver == self.driver) {
+            if result.admin_access == Some(true) {
+                return Err(AllocationError::AdminAccess { request: result.request.clone() });
+            }
+            if result.pool != self.pool {
+                return Err(AllocationError::OtherPool {
+                    device: result.device.clone(),
+                    pool: result.pool.clone(),
+                    ours: self.pool.clone(),
+                });
+            }
+            wanted.push(self.record(&result.device, &result.request)?);
+        }
+        match wanted.is_empty() {
+            true => Err(AllocationError::NotOurs { driver: self.driver.clone() }),
+            false => Ok(wanted),
+        }
+    }
+
+    fn record(&self, device: &str, request: &str) -> Result<DeviceRecord, AllocationError> {
+        let unknown = || AllocationError::Unknown { device: device.to_owned() };
+        let entry = self.index.get(device).ok_or_else(unknown)?;
+        let gpu = self.gpus.iter().find(|gpu| gpu.minor == entry.gpu_minor).ok_or_else(unknown)?;
+        // "main/alternative": containers name the request, not which of its alternatives was chosen.
+        let request = request.split('/').next().unwrap_or_default();
+        Ok(DeviceRecord {
+            requests: vec![request.to_owned()],
+            device: device.to_owned(),
+            gpu_uuid: gpu.uuid.clone(),
+            gpu_minor: gpu.minor,
+            profile: entry.profile().to_owned(),
+            slice: match entry.kind {
+                DeviceKind::Full => None,
+                DeviceKind::Mig { profile_id, placement, .. } => {
+                    Some(SliceRecord { profile_id, placement, instance: Instance::Absent })
+                }
+            },
+        })
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(crate) fn node() -> Node {
+        let gpus = vec![crate::gpus::fake::gpu()];
+        let index = DeviceIndex::new(&gpus);
+        Node { driver: "gpu.sluice.dev".to_owned(), pool: "n/gpu".to_owned(), gpus, index }
+    }
+
+    /// Claim `default/<uid>` with one result.
+    pub(crate) fn claim(uid: &str, driver: &str, pool: &str, device: &str) -> ResourceClaim {
+        serde_json::from_value(json!({
+            "metadata": {"name": uid, "namespace": "default", "uid": uid},
+            "spec": {"devices": {"requests": [{"name": "gpu"}]}},
+            "status": {"allocation": {"devices": {"results": [
+                {"request": "gpu/large", "driver": driver, "pool": pool, "device": device},
+            ]}}},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_result_becomes_a_placement_to_create() {
+        let claim = claim("1", "gpu.sluice.dev", "n/gpu", "gpu-0-mig-2g-10gb-4");
+        let wanted = node().wanted(&claim, "1").unwrap();
+        assert_eq!(wanted[0].requests, ["gpu"]);
+        let slice = wanted[0].slice.as_ref().unwrap();
+        assert_eq!((slice.profile_id, slice.placement.start, slice.placement.size), (14, 4, 2));
+    }
+
+    #[test]
+    fn a_claim_that_is_not_for_this_node_or_not_as_asked_is_refused_with_the_reason() {
+        let refused = |driver: &str, pool: &str, device: &str, uid: &str| {
+            node().wanted(&claim("1", driver, pool, device), uid).unwrap_err()
+        };
+        let device = "gpu-0-mig-2g-10gb-4";
+        assert!(matches!(refused("x.dev", "n/gpu", device, "1"), AllocationError::NotOurs { .. }));
+        assert!(matches!(refused("gpu.sluice.dev", "m/gpu", device, "1"), AllocationError::OtherPool { .. }));
+        assert!(matches!(refused("gpu.sluice.dev", "n/gpu", "gpu-9", "1"), AllocationError::Unknown { .. }));
+        assert!(matches!(
+            refused("gpu.sluice.dev", "n/gpu", device, "2"),
+            AllocationError::OtherClaim { .. }
+        ));
+    }
+
+    #[test]
+    fn an_unallocated_claim_and_unread_parameters_are_refused() {
+        let mut claim = claim("1", "gpu.sluice.dev", "n/gpu", "gpu-0-mig-2g-10gb-4");
+        let allocation = claim.status.as_mut().unwrap().allocation.as_mut().unwrap();
+        allocation.devices.as_mut().unwrap().config = serde_json::from_value(json!([
+            {"source": "FromClaim", "opaque": {"driver": "gpu.sluice.dev", "parameters": {"a": 1}}},
+        ]))
+        .unwrap();
+        assert!(matches!(node().wanted(&claim, "1"), Err(AllocationError::Parameters { .. })));
+        claim.status = None;
+        assert_eq!(node().wanted(&claim, "1"), Err(AllocationError::NotAllocated));
+    }
+}

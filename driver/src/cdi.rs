@@ -1,0 +1,182 @@
+//! Container Device Interface: the file that tells a container runtime what a claim's devices are.
+//!
+//! One file a claim, `sluice.dev-claim_<uid>.json`, with one CDI device for each device of the claim,
+//! named `<uid>-<device>`: never the same name twice, because runtimes cache them.
+
+pub mod nodes;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use sluice_config::names::{CDI_KIND, cdi_file_name, env};
+
+use crate::checkpoint::{DeviceRecord, Instance};
+use crate::slices::SliceError;
+pub use nodes::Majors;
+use nodes::{CharDevice, device_nodes};
+
+/// The oldest version that has device names which begin with a digit, as UIDs do. Runtimes refuse
+/// versions that they do not know, so it is not higher than needed.
+const CDI_VERSION: &str = "0.5.0";
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Spec {
+    cdi_version: &'static str,
+    kind: &'static str,
+    devices: Vec<Device>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Device {
+    name: String,
+    container_edits: ContainerEdits,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ContainerEdits {
+    env: Vec<String>,
+    device_nodes: Vec<CharDevice>,
+}
+
+/// Qualified CDI name of one device of a claim, as the kubelet hands it to the runtime.
+pub fn device_id(claim_uid: &str, device: &str) -> String {
+    format!("{CDI_KIND}={}", device_name(claim_uid, device))
+}
+
+fn device_name(claim_uid: &str, device: &str) -> String {
+    format!("{claim_uid}-{device}")
+}
+
+/// What CUDA calls the device; none for a slice whose instance does not stand.
+fn cuda_name(device: &DeviceRecord) -> Option<&str> {
+    match device.slice.as_ref().map(|slice| &slice.instance) {
+        None => Some(&device.gpu_uuid),
+        Some(Instance::Standing { compute, .. }) => Some(&compute.uuid),
+        Some(Instance::Absent | Instance::Creating { .. }) => None,
+    }
+}
+
+fn spec(claim_uid: &str, devices: &[DeviceRecord], majors: Majors) -> Spec {
+    let entry = |device: &DeviceRecord| {
+        // A container is given all devices of a request, and of two values of a variable it sees one.
+        let visible: Vec<&str> =
+            devices.iter().filter(|other| other.requests == device.requests).filter_map(cuda_name).collect();
+        Device {
+            name: device_name(claim_uid, &device.device),
+            container_edits: ContainerEdits {
+                env: vec![
+                    format!("{}={}", env::CUDA_VISIBLE_DEVICES, visible.join(",")),
+                    format!("{}={}", env::PROFILE, device.profile),
+                    format!("{}={}", env::DEVICE, device.device),
+                    format!("{}={claim_uid}", env::CLAIM_UID),
+                ],
+                device_nodes: device_nodes(device, majors),
+            },
+        }
+    };
+    Spec { cdi_version: CDI_VERSION, kind: CDI_KIND, devices: devices.iter().map(entry).collect() }
+}
+
+/// The folder that container runtimes read CDI files from.
+#[derive(Debug, Clone)]
+pub struct CdiDir {
+    path: PathBuf,
+    majors: Majors,
+}
+
+impl CdiDir {
+    /// Files go to `path`, made when needed.
+    pub fn new(path: impl Into<PathBuf>, majors: Majors) -> Self {
+        Self { path: path.into(), majors }
+    }
+
+    /// Writes a claim's file, whether or not it is there: it may have gone with a reboot.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn write(&self, claim_uid: &str, devices: &[DeviceRecord]) -> Result<(), SliceError> {
+        let path = self.path.join(cdi_file_name(claim_uid));
+        let write = || -> io::Result<()> {
+            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, self.majors))?;
+            sluice_config::objects::write_atomic(&path, &text)
+        };
+        write().map_err(|source| failed(&path, source))
+    }
+
+    /// Removes a claim's file; that there is none is a success.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn remove(&self, claim_uid: &str) -> Result<(), SliceError> {
+        let path = self.path.join(cdi_file_name(claim_uid));
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn failed(path: &Path, source: io::Error) -> SliceError {
+    SliceError::Cdi { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checkpoint::SliceRecord;
+    use crate::gpus::ComputeInstance;
+    use sluice_inventory::Placement;
+
+    fn slice(device: &str, uuid: &str) -> DeviceRecord {
+        DeviceRecord {
+            requests: vec!["gpu".to_owned()],
+            device: device.to_owned(),
+            gpu_uuid: "GPU-1".to_owned(),
+            gpu_minor: 1,
+            profile: "2g.10gb".to_owned(),
+            slice: Some(SliceRecord {
+                profile_id: 14,
+                placement: Placement { start: 4, size: 2 },
+                instance: Instance::Standing {
+                    boot_id: "b".to_owned(),
+                    gpu_instance: 5,
+                    compute: ComputeInstance { id: 0, uuid: uuid.to_owned() },
+                },
+            }),
+        }
+    }
+
+    #[test]
+    fn a_slice_is_named_to_cuda_and_to_the_runtime() {
+        let spec = spec("1234", &[slice("gpu-1-mig-2g-10gb-4", "MIG-x")], Majors::default());
+        let json = serde_json::to_value(&spec).unwrap();
+        assert_eq!(json["cdiVersion"], "0.5.0");
+        assert_eq!(json["kind"], "sluice.dev/claim");
+        assert_eq!(json["devices"][0]["name"], "1234-gpu-1-mig-2g-10gb-4");
+        assert_eq!(
+            json["devices"][0]["containerEdits"]["env"],
+            serde_json::json!([
+                "CUDA_VISIBLE_DEVICES=MIG-x",
+                "SLUICE_PROFILE=2g.10gb",
+                "SLUICE_DEVICE=gpu-1-mig-2g-10gb-4",
+                "SLUICE_CLAIM_UID=1234",
+            ])
+        );
+        assert_eq!(device_id("1234", "gpu-1"), "sluice.dev/claim=1234-gpu-1");
+    }
+
+    #[test]
+    fn devices_of_one_request_are_all_visible_and_those_of_others_are_not() {
+        let mut other = slice("gpu-1-mig-2g-10gb-0", "MIG-z");
+        other.requests = vec!["other".to_owned()];
+        let devices = [slice("a", "MIG-x"), slice("b", "MIG-y"), other];
+        let spec = spec("1234", &devices, Majors::default());
+        let visible = |i: usize| spec.devices[i].container_edits.env[0].clone();
+        assert_eq!(visible(1), "CUDA_VISIBLE_DEVICES=MIG-x,MIG-y");
+        assert_eq!(visible(2), "CUDA_VISIBLE_DEVICES=MIG-z");
+    }
+}

@@ -1,0 +1,39 @@
+//! How long slices have been held: the driver's slice-seconds.
+
+use std::collections::BTreeMap;
+
+use super::{Checkpoint, Phase};
+
+/// Use of one profile's slices.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Usage {
+    /// Slices that are handed out now.
+    pub in_use: u64,
+    /// Seconds from the start of prepare to the end of unprepare, summed over slices; for those still
+    /// held, until now.
+    pub slice_seconds: f64,
+}
+
+impl Checkpoint {
+    /// Use by profile at `now_ms` (milliseconds of the Unix clock), of every profile ever held.
+    ///
+    /// Start times are kept in the checkpoint, so the sum goes on over a restart where it was.
+    pub fn usage(&self, now_ms: u64) -> BTreeMap<String, Usage> {
+        let mut ms = self.ended_slice_ms.clone();
+        let mut in_use: BTreeMap<&str, u64> = BTreeMap::new();
+        for record in self.claims.values() {
+            for device in &record.devices {
+                *ms.entry(device.profile.clone()).or_default() += now_ms.saturating_sub(record.started_at_ms);
+                if record.phase != Phase::Preparing {
+                    *in_use.entry(&device.profile).or_default() += 1;
+                }
+            }
+        }
+        ms.into_iter()
+            .map(|(profile, ms)| {
+                let in_use = in_use.get(profile.as_str()).copied().unwrap_or(0);
+                (profile, Usage { in_use, slice_seconds: ms as f64 / 1000.0 })
+            })
+            .collect()
+    }
+}

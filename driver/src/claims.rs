@@ -1,0 +1,166 @@
+//! What the kubelet asks for, one claim at a time: the store, the slices and the metrics brought
+//! together.
+//!
+//! A call goes on when its caller hangs up: the kubelet gives up after 45 s and asks again, and half of a
+//! prepare is worth nothing. While it goes on, a second call for the same claim is told so.
+
+pub mod in_progress;
+pub mod reconcile;
+
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use crate::allocation::{AllocationError, Node};
+use crate::checkpoint::DeviceRecord;
+use crate::checkpoint::ledger::LedgerError;
+use crate::measure::{Measures, Operation};
+use crate::slices::{SliceError, Slices};
+use crate::store::{Store, StoreError};
+use in_progress::{Busy, InProgress};
+
+/// A claim as the kubelet names it.
+#[derive(Debug, Clone)]
+pub struct ClaimRef {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// UID of the object.
+    pub uid: String,
+}
+
+/// Why a call of the kubelet failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// Not a UID: it becomes a part of file names.
+    #[error("claim uid {0:?} is not valid; letters, digits and '-' are, up to 64 of them")]
+    Uid(String),
+    /// An earlier call for the same claim goes on.
+    #[error(transparent)]
+    Busy(#[from] Busy),
+    /// The store did not answer.
+    #[error("reading the claim: {0}")]
+    Store(#[from] StoreError),
+    /// There is no such claim.
+    #[error("there is no such claim; it was deleted")]
+    Absent,
+    /// The claim is not for this node, or not in a form that it takes.
+    #[error(transparent)]
+    Allocation(#[from] AllocationError),
+    /// The GPUs, the checkpoint or the CDI folder refused.
+    #[error(transparent)]
+    Slices(#[from] SliceError),
+    /// A bug: the operation panicked.
+    #[error("internal error: {0}")]
+    Panicked(String),
+}
+
+/// Everything that a claim's call needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Claims {
+    /// Where claims come from.
+    pub store: Arc<dyn Store>,
+    /// What this node publishes.
+    pub node: Arc<Node>,
+    /// What makes and takes back slices.
+    pub slices: Arc<Slices>,
+    /// Which claims are worked on now.
+    pub in_progress: InProgress,
+    /// Durations and outcomes.
+    pub measures: Measures,
+    /// Woken when a device was held by another claim, which may be gone.
+    pub stale: Arc<Notify>,
+}
+
+impl Claims {
+    /// Prepares a claim; answers its devices.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; every call may be repeated.
+    pub async fn prepare(&self, claim: ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
+        let this = self.clone();
+        let name = format!("{}/{}", claim.namespace, claim.name);
+        let uid = claim.uid.clone();
+        let work = async move { this.measures.timed(Operation::Prepare, this.prepare_now(&claim)).await };
+        let result = detached(work).await;
+        match &result {
+            Ok(devices) => {
+                let devices: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
+                tracing::info!(claim = name, uid, ?devices, "Prepared a claim.");
+            }
+            Err(error) => tracing::warn!(claim = name, uid, %error, "Could not prepare a claim."),
+        }
+        result
+    }
+
+    /// Unprepares a claim. A claim that is not known is a success.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; every call may be repeated.
+    pub async fn unprepare(&self, claim: ClaimRef) -> Result<(), ClaimError> {
+        let this = self.clone();
+        let name = format!("{}/{}", claim.namespace, claim.name);
+        let uid = claim.uid.clone();
+        let work =
+            async move { this.measures.timed(Operation::Unprepare, this.unprepare_now(&claim.uid)).await };
+        let result = detached(work).await;
+        match &result {
+            Ok(()) => tracing::info!(claim = name, uid, "Unprepared a claim."),
+            Err(error) => tracing::warn!(claim = name, uid, %error, "Could not unprepare a claim."),
+        }
+        result
+    }
+
+    async fn prepare_now(&self, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
+        check_uid(&claim.uid)?;
+        let busy = self.in_progress.begin(&claim.uid, "prepare")?;
+        let object = self.store.claim(&claim.namespace, &claim.name).await?.ok_or(ClaimError::Absent)?;
+        let wanted = self.node.wanted(&object, &claim.uid)?;
+        let (slices, claim) = (Arc::clone(&self.slices), claim.clone());
+        let result = blocking(move || {
+            // Held until the work is done, not until the caller has had enough.
+            let _busy = busy;
+            slices.prepare(&claim.uid, &claim.namespace, &claim.name, wanted)
+        })
+        .await?;
+        if let Err(SliceError::Ledger(LedgerError::Held(_))) = &result {
+            self.stale.notify_one();
+        }
+        Ok(result?)
+    }
+
+    async fn unprepare_now(&self, uid: &str) -> Result<(), ClaimError> {
+        check_uid(uid)?;
+        let busy = self.in_progress.begin(uid, "unprepare")?;
+        let (slices, uid) = (Arc::clone(&self.slices), uid.to_owned());
+        let result = blocking(move || {
+            let _busy = busy;
+            slices.unprepare(&uid)
+        })
+        .await?;
+        Ok(result?)
+    }
+}
+
+fn check_uid(uid: &str) -> Result<(), ClaimError> {
+    let valid = (1..=64).contains(&uid.len()) && uid.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+    if valid { Ok(()) } else { Err(ClaimError::Uid(uid.to_owned())) }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, ClaimError> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| ClaimError::Panicked(error.to_string()))
+}
+
+/// Runs to its end even when the caller is dropped.
+async fn detached<T: Send + 'static>(
+    work: impl Future<Output = Result<T, ClaimError>> + Send + 'static,
+) -> Result<T, ClaimError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ClaimError::Panicked(error.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests;

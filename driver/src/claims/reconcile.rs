@@ -1,0 +1,57 @@
+//! Releases what nobody will ask to be released: slices of claims that are gone, and releases that could
+//! not be finished.
+
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::Claims;
+use crate::checkpoint::{ClaimRecord, Phase};
+
+impl Claims {
+    /// Reconciles now, then every `interval` and whenever a claim met a device that another one holds,
+    /// until `stop`.
+    pub async fn reconcile(self, interval: Duration, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(interval);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = self.stale.notified() => {}
+                () = stop.cancelled() => return,
+            }
+            self.reconcile_once().await;
+        }
+    }
+
+    /// One pass over the claims that are remembered.
+    pub async fn reconcile_once(&self) {
+        let checkpoint = self.slices.ledger().checkpoint();
+        for (uid, record) in &checkpoint.claims {
+            let Some(why) = self.why_release(uid, record).await else { continue };
+            let claim = format!("{}/{}", record.namespace, record.name);
+            match self.unprepare_now(uid).await {
+                Ok(()) => tracing::info!(claim, uid, why, "Released the slices of a claim."),
+                Err(super::ClaimError::Busy(_)) => {}
+                Err(error) => {
+                    tracing::warn!(claim, uid, why, %error, "Could not release the slices of a claim; it is tried again.");
+                }
+            }
+        }
+    }
+
+    async fn why_release(&self, uid: &str, record: &ClaimRecord) -> Option<&'static str> {
+        if record.phase == Phase::Releasing {
+            return Some("its release was not finished");
+        }
+        match self.store.claim(&record.namespace, &record.name).await {
+            Ok(Some(object)) if object.metadata.uid.as_deref() == Some(uid) => None,
+            Ok(Some(_)) => Some("another claim has its name"),
+            Ok(None) => Some("it was deleted"),
+            // An error says nothing about the claim.
+            Err(error) => {
+                tracing::warn!(uid, %error, "Could not look whether a claim still exists.");
+                None
+            }
+        }
+    }
+}

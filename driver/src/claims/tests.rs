@@ -1,0 +1,134 @@
+use std::time::Duration;
+
+use super::*;
+use crate::allocation::tests::{claim, node};
+use crate::cdi::{CdiDir, Majors};
+use crate::checkpoint::file::StateDir;
+use crate::checkpoint::ledger::Ledger;
+use crate::gpus::Reason;
+use crate::gpus::fake::{FakeGpus, GPU_UUID};
+use crate::store::memory::MemoryStore;
+
+struct Fixture {
+    _dir: tempfile::TempDir,
+    gpus: Arc<FakeGpus>,
+    store: Arc<MemoryStore>,
+    claims: Claims,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let gpus = Arc::new(FakeGpus::default());
+    let store = Arc::new(MemoryStore::default());
+    let slices = Slices::new(
+        gpus.clone(),
+        [GPU_UUID.to_owned()],
+        Ledger::open(StateDir::lock(&dir.path().join("state")).unwrap()).unwrap(),
+        CdiDir::new(dir.path().join("cdi"), Majors::default()),
+        "boot-1".to_owned(),
+        Arc::new(|| 1_000),
+    );
+    let claims = Claims {
+        store: store.clone(),
+        node: Arc::new(node()),
+        slices: Arc::new(slices),
+        in_progress: InProgress::default(),
+        measures: Measures::new(),
+        stale: Arc::new(Notify::new()),
+    };
+    Fixture { _dir: dir, gpus, store, claims }
+}
+
+fn reference(uid: &str) -> ClaimRef {
+    ClaimRef { namespace: "default".to_owned(), name: uid.to_owned(), uid: uid.to_owned() }
+}
+
+impl Fixture {
+    fn allocate(&self, uid: &str, device: &str) {
+        self.store.put_claim(claim(uid, "gpu.sluice.dev", "n/gpu", device));
+    }
+}
+
+#[tokio::test]
+async fn a_claim_that_is_not_in_the_store_is_not_prepared() {
+    let fixture = fixture();
+    assert!(matches!(fixture.claims.prepare(reference("a")).await, Err(ClaimError::Absent)));
+    fixture.claims.unprepare(reference("a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_uid_that_would_leave_its_folder_is_refused() {
+    let fixture = fixture();
+    for uid in ["../../etc/x", "", "a/b"] {
+        assert!(matches!(fixture.claims.prepare(reference(uid)).await, Err(ClaimError::Uid(_))));
+        assert!(matches!(fixture.claims.unprepare(reference(uid)).await, Err(ClaimError::Uid(_))));
+    }
+}
+
+#[tokio::test]
+async fn a_second_call_for_a_claim_is_told_to_try_again() {
+    let fixture = fixture();
+    fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
+    let mark = fixture.claims.in_progress.begin("a", "prepare").unwrap();
+    let error = fixture.claims.prepare(reference("a")).await.unwrap_err();
+    assert!(matches!(error, ClaimError::Busy(_)), "{error}");
+    drop(mark);
+    fixture.claims.prepare(reference("a")).await.unwrap();
+}
+
+#[tokio::test]
+async fn slices_of_deleted_claims_are_released_and_those_of_others_are_kept() {
+    let fixture = fixture();
+    fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
+    fixture.allocate("b", "gpu-0-mig-2g-10gb-2");
+    for uid in ["a", "b"] {
+        fixture.claims.prepare(reference(uid)).await.unwrap();
+    }
+    fixture.store.delete_claim("default", "a");
+    fixture.claims.reconcile_once().await;
+    assert_eq!(fixture.gpus.standing(), [(4, 14, 2, 1)]);
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_releases_nothing() {
+    let fixture = fixture();
+    fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
+    fixture.claims.prepare(reference("a")).await.unwrap();
+    fixture.store.delete_claim("default", "a");
+    fixture.store.set_broken(true);
+    fixture.claims.reconcile_once().await;
+    assert_eq!(fixture.gpus.standing().len(), 1);
+    fixture.store.set_broken(false);
+    fixture.claims.reconcile_once().await;
+    assert!(fixture.gpus.standing().is_empty());
+}
+
+#[tokio::test]
+async fn a_release_that_failed_is_finished_by_the_reconciler() {
+    let fixture = fixture();
+    fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
+    fixture.claims.prepare(reference("a")).await.unwrap();
+    fixture.gpus.fail("destroy_gpu_instance", Reason::InUse);
+    fixture.claims.unprepare(reference("a")).await.unwrap_err();
+    fixture.gpus.heal();
+    fixture.claims.reconcile_once().await;
+    assert!(fixture.gpus.standing().is_empty());
+}
+
+#[tokio::test]
+async fn a_device_of_a_vanished_claim_is_freed_for_the_one_that_needs_it() {
+    let fixture = fixture();
+    fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
+    fixture.claims.prepare(reference("a")).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let reconciler = tokio::spawn(fixture.claims.clone().reconcile(Duration::from_secs(3600), stop.clone()));
+    // The first pass, with the claim still there.
+    tokio::task::yield_now().await;
+    fixture.store.delete_claim("default", "a");
+    fixture.allocate("b", "gpu-0-mig-2g-10gb-4");
+    while let Err(error) = fixture.claims.prepare(reference("b")).await {
+        assert!(error.to_string().contains("default/a"), "{error}");
+    }
+    stop.cancel();
+    reconciler.await.unwrap();
+}

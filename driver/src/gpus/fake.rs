@@ -1,0 +1,194 @@
+//! GPUs in memory: one A100 40 GB's placements, instances that anybody may add, and calls that fail on
+//! demand.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use sluice_inventory::{ComputeCapability, Gpu, MigProfile, Placement};
+
+use super::{ComputeInstance, GpuError, GpuInstance, Gpus, Reason, XidEvent, XidWatch};
+
+pub(crate) const GPU_UUID: &str = "GPU-0";
+
+#[derive(Default)]
+struct State {
+    instances: BTreeMap<u32, (GpuInstance, Vec<ComputeInstance>)>,
+    failing: BTreeMap<&'static str, Reason>,
+    calls: Vec<&'static str>,
+    steals: bool,
+}
+
+/// One GPU with MIG mode on, `GPU-0`.
+#[derive(Default)]
+pub(crate) struct FakeGpus(Mutex<State>);
+
+impl FakeGpus {
+    /// Makes every call of `method` fail until [`Self::heal`].
+    pub(crate) fn fail(&self, method: &'static str, reason: Reason) {
+        self.0.lock().unwrap().failing.insert(method, reason);
+    }
+
+    pub(crate) fn heal(&self) {
+        self.0.lock().unwrap().failing.clear();
+    }
+
+    /// What stands: id, profile id, start, number of compute instances.
+    pub(crate) fn standing(&self) -> Vec<(u32, u32, u8, usize)> {
+        let state = self.0.lock().unwrap();
+        let all = state.instances.values();
+        all.map(|(gi, cis)| (gi.id, gi.profile_id, gi.placement.start, cis.len())).collect()
+    }
+
+    /// An instance that somebody else makes.
+    pub(crate) fn add_foreign(&self, profile_id: u32, placement: Placement) -> u32 {
+        self.0.lock().unwrap().add(profile_id, placement).id
+    }
+
+    /// The next create comes a moment too late: somebody else has made the same instance.
+    pub(crate) fn steal_next_place(&self) {
+        self.0.lock().unwrap().steals = true;
+    }
+
+    /// What a reboot (or somebody with nvidia-smi) does to instances.
+    pub(crate) fn wipe(&self) {
+        self.0.lock().unwrap().instances.clear();
+    }
+
+    /// Calls that changed something, in order.
+    pub(crate) fn changes(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap().calls.clone()
+    }
+
+    fn call<T>(
+        &self,
+        method: &'static str,
+        act: impl FnOnce(&mut State) -> Result<T, Reason>,
+    ) -> Result<T, GpuError> {
+        let mut state = self.0.lock().unwrap();
+        let result = match state.failing.get(method) {
+            Some(reason) => Err(reason.clone()),
+            None => act(&mut state),
+        };
+        if result.is_ok() && (method.starts_with("create") || method.starts_with("destroy")) {
+            state.calls.push(method);
+        }
+        result.map_err(|reason| GpuError { call: method, gpu: GPU_UUID.to_owned(), reason })
+    }
+}
+
+impl State {
+    fn add(&mut self, profile_id: u32, placement: Placement) -> GpuInstance {
+        // As real GPUs number them: halves, quarters, eighths.
+        let id = u32::from(8 / placement.size - 1 + placement.start / placement.size);
+        let instance = GpuInstance { id, profile_id, placement };
+        self.instances.insert(id, (instance, Vec::new()));
+        instance
+    }
+
+    fn get(&mut self, id: u32) -> Result<&mut (GpuInstance, Vec<ComputeInstance>), Reason> {
+        self.instances.get_mut(&id).ok_or(Reason::NotFound)
+    }
+}
+
+/// The GPU as [`Gpus::discover`] tells of it.
+pub(crate) fn gpu() -> Gpu {
+    let profile = |profile_id, name: &str, slices, size, starts: &[u8]| MigProfile {
+        profile_id,
+        name: name.to_owned(),
+        compute_slices: slices,
+        memory_slices: size,
+        memory_mib: 4864 * u64::from(size),
+        multiprocessors: 14 * u32::from(slices),
+        has_media_extensions: false,
+        max_instances: starts.len() as u32,
+        placements: starts.iter().map(|start| Placement { start: *start, size }).collect(),
+    };
+    Gpu {
+        minor: 0,
+        uuid: GPU_UUID.to_owned(),
+        product: "A100-SXM4-40GB".to_owned(),
+        architecture: "Ampere".to_owned(),
+        compute_capability: ComputeCapability { major: 8, minor: 0 },
+        driver_version: "580.95.05".to_owned(),
+        pci_bus_id: "0000:07:00.0".to_owned(),
+        memory_bytes: 40 << 30,
+        multiprocessors: 108,
+        memory_slices: 8,
+        mig_enabled: true,
+        mig_switchable: false,
+        mig_profiles: vec![
+            profile(19, "1g.5gb", 1, 1, &[0, 1, 2, 3, 4, 5, 6]),
+            profile(14, "2g.10gb", 2, 2, &[0, 2, 4]),
+            profile(9, "3g.20gb", 3, 4, &[0, 4]),
+        ],
+    }
+}
+
+impl Gpus for FakeGpus {
+    fn discover(&self) -> Result<Vec<Gpu>, GpuError> {
+        Ok(vec![gpu()])
+    }
+
+    fn gpu_instances(&self, _: &str) -> Result<Vec<GpuInstance>, GpuError> {
+        self.call("gpu_instances", |state| Ok(state.instances.values().map(|(gi, _)| *gi).collect()))
+    }
+
+    fn create_gpu_instance(
+        &self,
+        _: &str,
+        profile_id: u32,
+        placement: Placement,
+    ) -> Result<GpuInstance, GpuError> {
+        self.call("create_gpu_instance", |state| {
+            if std::mem::take(&mut state.steals) {
+                state.add(profile_id, placement);
+            }
+            match state.instances.values().any(|(gi, _)| gi.placement.overlaps(placement)) {
+                true => Err(Reason::Occupied),
+                false => Ok(state.add(profile_id, placement)),
+            }
+        })
+    }
+
+    fn destroy_gpu_instance(&self, _: &str, id: u32) -> Result<(), GpuError> {
+        self.call("destroy_gpu_instance", |state| match state.get(id)?.1.is_empty() {
+            true => {
+                state.instances.remove(&id);
+                Ok(())
+            }
+            false => Err(Reason::InUse),
+        })
+    }
+
+    fn compute_instances(&self, _: &str, id: u32) -> Result<Vec<ComputeInstance>, GpuError> {
+        self.call("compute_instances", |state| Ok(state.get(id)?.1.clone()))
+    }
+
+    fn create_compute_instance(&self, _: &str, id: u32) -> Result<ComputeInstance, GpuError> {
+        self.call("create_compute_instance", |state| {
+            let compute = ComputeInstance { id: 0, uuid: format!("MIG-{id}-0") };
+            state.get(id)?.1.push(compute.clone());
+            Ok(compute)
+        })
+    }
+
+    fn destroy_compute_instance(&self, _: &str, id: u32, compute: u32) -> Result<(), GpuError> {
+        self.call("destroy_compute_instance", |state| {
+            state.get(id)?.1.retain(|instance| instance.id != compute);
+            Ok(())
+        })
+    }
+
+    fn watch_xids(&self) -> Result<Box<dyn XidWatch>, GpuError> {
+        Ok(Box::new(NoXids))
+    }
+}
+
+struct NoXids;
+
+impl XidWatch for NoXids {
+    fn next(&mut self, _: Duration) -> Result<Option<XidEvent>, GpuError> {
+        Ok(None)
+    }
+}

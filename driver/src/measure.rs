@@ -1,0 +1,100 @@
+//! The driver's metrics, their handles resolved once.
+
+use std::future::Future;
+
+use metrics::{Counter, Histogram, counter, gauge, histogram};
+use sluice_config::metric_names::driver as names;
+use tokio::time::Instant;
+
+use crate::checkpoint::Checkpoint;
+use crate::claims::ClaimError;
+
+/// Upper bounds of prepare and unprepare, seconds: creating takes tenths of a second to seconds, the
+/// kubelet gives up after 45.
+const DURATION_BOUNDS: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 45.0, 90.0];
+
+/// Bounds of the histograms, for the recorder.
+pub const BUCKETS: &[(&str, &[f64])] = &[
+    (names::PREPARE_DURATION_SECONDS, DURATION_BOUNDS),
+    (names::UNPREPARE_DURATION_SECONDS, DURATION_BOUNDS),
+];
+
+/// A call of the kubelet.
+#[derive(Debug, Clone, Copy)]
+pub enum Operation {
+    /// NodePrepareResources, one claim of it.
+    Prepare,
+    /// NodeUnprepareResources, one claim of it.
+    Unprepare,
+}
+
+#[derive(Clone)]
+struct OperationHandles {
+    duration: Histogram,
+    ok: Counter,
+    error: Counter,
+}
+
+/// Handles of the metrics of claims. Cheap to clone.
+#[derive(Clone)]
+pub struct Measures {
+    prepare: OperationHandles,
+    unprepare: OperationHandles,
+}
+
+impl Measures {
+    /// Resolves the handles with the process's recorder.
+    #[must_use]
+    pub fn new() -> Self {
+        let handles = |operation: &'static str, duration: &'static str| OperationHandles {
+            duration: histogram!(duration),
+            ok: counter!(names::OPERATIONS_TOTAL, "operation" => operation, "outcome" => "ok"),
+            error: counter!(names::OPERATIONS_TOTAL, "operation" => operation, "outcome" => "error"),
+        };
+        Self {
+            prepare: handles("prepare", names::PREPARE_DURATION_SECONDS),
+            unprepare: handles("unprepare", names::UNPREPARE_DURATION_SECONDS),
+        }
+    }
+
+    /// Runs one operation and records its time and outcome.
+    pub(crate) async fn timed<T>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, ClaimError>>,
+    ) -> Result<T, ClaimError> {
+        let handles = match operation {
+            Operation::Prepare => &self.prepare,
+            Operation::Unprepare => &self.unprepare,
+        };
+        let begin = Instant::now();
+        let result = work.await;
+        handles.duration.record(begin.elapsed().as_secs_f64());
+        let outcome = if result.is_ok() { &handles.ok } else { &handles.error };
+        outcome.increment(1);
+        result
+    }
+}
+
+impl Default for Measures {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// Sets slices in use and slice-seconds as they are at `now_ms`; called before each scrape, so that
+/// time accrues while a slice is in use.
+pub fn export_usage(checkpoint: &Checkpoint, now_ms: u64) {
+    for (profile, usage) in checkpoint.usage(now_ms) {
+        gauge!(names::SLICES_IN_USE, "profile" => profile.clone()).set(usage.in_use as f64);
+        // A counter is whole seconds; the part of the last one follows at the next scrape. It takes the
+        // larger of its value and this one, so a clock that is set back cannot make it fall.
+        counter!(names::SLICE_SECONDS_TOTAL, "profile" => profile).absolute(usage.slice_seconds as u64);
+    }
+}
+
+/// Counts a critical error of a device.
+pub fn count_xid(device: &str) {
+    counter!(names::XID_EVENTS_TOTAL, "device" => device.to_owned()).increment(1);
+}

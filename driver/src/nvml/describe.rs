@@ -1,0 +1,163 @@
+//! A GPU as plain data.
+
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
+use sluice_inventory::{ComputeCapability, Gpu, MigProfile, Placement};
+
+use super::raw::{self, ProfileInfo};
+use super::{Known, slice_number};
+use crate::gpus::Reason;
+
+/// Why a GPU cannot be described.
+#[derive(Debug, thiserror::Error)]
+#[error("GPU {uuid}: {fact}: {source}")]
+pub(super) struct DescribeError {
+    uuid: String,
+    fact: &'static str,
+    source: NvmlError,
+}
+
+/// Everything that is published of a GPU.
+pub(super) fn gpu(nvml: &Nvml, known: &Known) -> Result<Gpu, DescribeError> {
+    let device = &known.device;
+    let failed = |fact| move |source| DescribeError { uuid: known.uuid.clone(), fact, source };
+    let capability = device.cuda_compute_capability().map_err(failed("compute capability"))?;
+    let memory_bytes = device.memory_info().map_err(failed("memory"))?.total;
+    let compute_capability = ComputeCapability {
+        major: u32::try_from(capability.major).unwrap_or(0),
+        minor: u32::try_from(capability.minor).unwrap_or(0),
+    };
+    let mig_profiles = profiles(nvml, known, memory_bytes);
+    Ok(Gpu {
+        minor: device.minor_number().map_err(failed("minor number"))?,
+        uuid: known.uuid.clone(),
+        product: device.name().map_err(failed("name"))?,
+        architecture: device
+            .architecture()
+            .map_or_else(|_| "Unknown".to_owned(), |architecture| format!("{architecture:?}")),
+        compute_capability,
+        driver_version: nvml.sys_driver_version().map_err(failed("driver version"))?,
+        pci_bus_id: device.pci_info().map_err(failed("PCI address"))?.bus_id,
+        memory_bytes,
+        multiprocessors: multiprocessors(device, compute_capability, &mig_profiles),
+        memory_slices: mig_profiles
+            .iter()
+            .flat_map(|profile| &profile.placements)
+            .map(|placement| placement.slices().end)
+            .max()
+            .unwrap_or(0),
+        mig_enabled: device.mig_mode().is_ok_and(|mode| mode.current == 1),
+        mig_switchable: false,
+        mig_profiles,
+    })
+}
+
+/// Profiles that are published: plain ones and `+me`.
+///
+/// The graphics and partial-media variants of newer GPUs (`+gfx`, `-me`, `+me.all`) are left out: their
+/// engines would need counters of their own.
+fn profiles(nvml: &Nvml, known: &Known, gpu_memory_bytes: u64) -> Vec<MigProfile> {
+    let mut profiles: Vec<MigProfile> = Vec::new();
+    for info in &known.profiles {
+        let name = profile_name(info, gpu_memory_bytes);
+        let has_media_extensions = name.ends_with("+me");
+        if !(has_media_extensions || is_plain(&name)) || profiles.iter().any(|p| p.profile_id == info.id) {
+            continue;
+        }
+        let placements = match raw::possible_placements(nvml.lib(), known.handle, info.id) {
+            Ok(placements) => placements,
+            // With MIG mode off some drivers do not tell.
+            Err((_, Reason::NotSupported | Reason::NoPermission)) => continue,
+            Err((call, reason)) => {
+                tracing::warn!(gpu = known.uuid, profile = name, call, %reason, "A MIG profile is left out.");
+                continue;
+            }
+        };
+        let placements: Vec<Placement> = placements
+            .into_iter()
+            .map(|(start, size)| Placement { start: slice_number(start), size: slice_number(size) })
+            .collect();
+        profiles.push(MigProfile {
+            profile_id: info.id,
+            compute_slices: slice_number(info.slices),
+            memory_slices: placements.first().map_or(0, |placement| placement.size),
+            memory_mib: info.memory_mib,
+            multiprocessors: info.multiprocessors,
+            has_media_extensions,
+            max_instances: info.max_instances,
+            placements,
+            name,
+        });
+    }
+    profiles
+}
+
+/// `2g.10gb`: NVML's own name without its `MIG ` in front, or made as NVIDIA's tools make it.
+fn profile_name(info: &ProfileInfo, gpu_memory_bytes: u64) -> String {
+    match info.name.as_deref().map(|name| name.strip_prefix("MIG ").unwrap_or(name)) {
+        Some(name) if !name.is_empty() => name.to_owned(),
+        _ => format!("{}g.{}gb", info.slices, profile_gb(info.memory_mib, gpu_memory_bytes)),
+    }
+}
+
+/// The `10` of `2g.10gb`: the profile's memory in eighths of the GPU's, rounded up, times the GPU's GiB.
+fn profile_gb(profile_mib: u64, gpu_bytes: u64) -> u64 {
+    const MIB: u64 = 1 << 20;
+    const GIB: u64 = 1 << 30;
+    let gpu_gib = gpu_bytes.div_ceil(GIB);
+    let eighths = (profile_mib * MIB * 8).div_ceil(gpu_bytes.max(1));
+    (eighths * gpu_gib + 4) / 8
+}
+
+fn is_plain(name: &str) -> bool {
+    name.chars().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase() || c == '.')
+}
+
+/// Streaming multiprocessors of the whole GPU. NVML tells CUDA cores only; how many make one
+/// multiprocessor follows from the compute capability (CUDA programming guide, arithmetic throughput of
+/// 32-bit floating point). Without an answer the largest MIG profile's count stands in.
+fn multiprocessors(device: &Device<'_>, capability: ComputeCapability, profiles: &[MigProfile]) -> u32 {
+    let cores_per_multiprocessor = match (capability.major, capability.minor) {
+        (7, _) | (6, 0) | (8, 0) => 64,
+        _ => 128,
+    };
+    match device.num_cores() {
+        Ok(cores) if cores > 0 => cores / cores_per_multiprocessor,
+        _ => profiles.iter().map(|profile| profile.multiprocessors).max().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(slices: u32, memory_mib: u64, name: Option<&str>) -> ProfileInfo {
+        ProfileInfo {
+            id: 0,
+            slices,
+            max_instances: 1,
+            multiprocessors: 14,
+            memory_mib,
+            name: name.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_profile_bears_nvmls_name_or_the_one_that_nvidias_tools_would_make() {
+        let a100 = 40960 << 20;
+        assert_eq!(profile_name(&info(1, 4864, Some("MIG 1g.5gb+me")), a100), "1g.5gb+me");
+        assert_eq!(profile_name(&info(1, 4864, None), a100), "1g.5gb");
+        assert_eq!(profile_name(&info(2, 9984, None), a100), "2g.10gb");
+        assert_eq!(profile_name(&info(7, 40320, None), a100), "7g.40gb");
+        let h100 = 81559 << 20;
+        assert_eq!(profile_name(&info(1, 20096, None), h100), "1g.20gb");
+        assert_eq!(profile_name(&info(3, 40448, Some("")), h100), "3g.40gb");
+    }
+
+    #[test]
+    fn variants_whose_engines_have_no_counter_are_not_plain() {
+        assert!(is_plain("1g.24gb"));
+        assert!(!is_plain("1g.24gb-me"));
+        assert!(!is_plain("1g.24gb+gfx"));
+    }
+}

@@ -1,0 +1,44 @@
+//! Registration v1: who this plugin is and where it serves DRA.
+
+use std::path::PathBuf;
+
+use sluice_kubelet_api::registration::v1::registration_server::Registration;
+use sluice_kubelet_api::registration::v1::{
+    InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
+};
+use sluice_kubelet_api::{DRA_PLUGIN_TYPE, DRA_V1_SERVICE};
+use tonic::{Request, Response, Status};
+
+/// The service.
+pub struct RegistrationService {
+    /// Name of the driver.
+    pub driver: String,
+    /// Absolute path of the DRA socket.
+    pub endpoint: PathBuf,
+}
+
+#[tonic::async_trait]
+impl Registration for RegistrationService {
+    async fn get_info(&self, _: Request<InfoRequest>) -> Result<Response<PluginInfo>, Status> {
+        Ok(Response::new(PluginInfo {
+            r#type: DRA_PLUGIN_TYPE.to_owned(),
+            name: self.driver.clone(),
+            endpoint: self.endpoint.display().to_string(),
+            supported_versions: vec![DRA_V1_SERVICE.to_owned()],
+        }))
+    }
+
+    async fn notify_registration_status(
+        &self,
+        request: Request<RegistrationStatus>,
+    ) -> Result<Response<RegistrationStatusResponse>, Status> {
+        let status = request.into_inner();
+        if status.plugin_registered {
+            tracing::info!("The kubelet has registered the driver.");
+        } else {
+            // The kubelet tries again when the socket appears again, or when it restarts.
+            tracing::error!(error = status.error, "The kubelet has refused the driver.");
+        }
+        Ok(Response::new(RegistrationStatusResponse {}))
+    }
+}

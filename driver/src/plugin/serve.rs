@@ -1,0 +1,75 @@
+//! Serves both sockets: DRA first, so that it answers when the kubelet learns of it.
+
+use std::path::Path;
+
+use sluice_kubelet_api::dra::v1::dra_plugin_server::DraPluginServer;
+use sluice_kubelet_api::registration::v1::registration_server::RegistrationServer;
+use sluice_kubelet_api::{dra_socket, registration_socket};
+use tokio::task::JoinHandle;
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+
+use super::dra::DraService;
+use super::registration::RegistrationService;
+use super::sockets::{SocketError, bind};
+
+/// Calls at once on one connection; the kubelet makes one a pod.
+const MAX_CALLS: usize = 64;
+
+/// Both servers, running.
+#[derive(Debug)]
+pub struct Served {
+    dra: JoinHandle<()>,
+    registration: JoinHandle<()>,
+}
+
+impl Served {
+    /// Waits until both have ended: after the stop, when calls in flight are answered.
+    pub async fn ended(self) {
+        let _ = tokio::join!(self.registration, self.dra);
+    }
+}
+
+/// Binds both sockets and serves them until `stop`. Both are bound when this returns.
+///
+/// # Errors
+/// When a socket cannot be bound.
+pub fn serve(
+    kubelet_dir: &Path,
+    driver: &str,
+    dra: DraService,
+    stop: &CancellationToken,
+) -> Result<Served, SocketError> {
+    let endpoint = dra_socket(kubelet_dir, driver);
+    let (dra_listener, dra_file) = bind(&endpoint)?;
+    let (registration_listener, registration_file) = bind(&registration_socket(kubelet_dir, driver))?;
+    let stopped = stop.clone();
+    let dra = tokio::spawn(async move {
+        let served = Server::builder()
+            .concurrency_limit_per_connection(MAX_CALLS)
+            .add_service(DraPluginServer::new(dra))
+            .serve_with_incoming_shutdown(UnixListenerStream::new(dra_listener), stopped.cancelled_owned())
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "The DRA server has failed.");
+        }
+        drop(dra_file);
+    });
+    let registration = RegistrationService { driver: driver.to_owned(), endpoint };
+    let stopped = stop.clone();
+    let registration = tokio::spawn(async move {
+        let served = Server::builder()
+            .add_service(RegistrationServer::new(registration))
+            .serve_with_incoming_shutdown(
+                UnixListenerStream::new(registration_listener),
+                stopped.cancelled_owned(),
+            )
+            .await;
+        if let Err(error) = served {
+            tracing::error!(%error, "The registration server has failed.");
+        }
+        drop(registration_file);
+    });
+    Ok(Served { dra, registration })
+}

@@ -1,0 +1,241 @@
+//! Wiring: which task owns what, in the order in which they start and stop.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use sluice_config::names::DRIVER;
+use sluice_config::process::admin::{Admin, AdminRoutes};
+use sluice_config::process::{Readiness, admin, metrics, shutdown};
+use sluice_inventory::{DeviceIndex, Form, device_classes, names};
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::allocation::Node;
+use crate::cdi::CdiDir;
+use crate::checkpoint::file::{StateDir, StateError};
+use crate::checkpoint::ledger::Ledger;
+use crate::claims::Claims;
+use crate::claims::in_progress::InProgress;
+use crate::gpus::{GpuError, Gpus};
+use crate::measure::{self, Measures};
+use crate::nvml::{NvmlSession, OpenError};
+use crate::plugin::dra::DraService;
+use crate::plugin::serve::serve;
+use crate::plugin::sockets::SocketError;
+use crate::publishing::{Publication, publish};
+use crate::settings::Settings;
+use crate::slices::{Clock, Slices};
+use crate::store::{DirectoryStore, Store};
+use crate::xids;
+
+/// Identity of the running kernel's boot.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Why the driver cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// No NVML.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// NVML tells nothing.
+    #[error(transparent)]
+    Discover(#[from] GpuError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A socket cannot be bound.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// This node's GPUs or name cannot be published.
+    #[error(transparent)]
+    Publish(#[from] sluice_inventory::PublishError),
+    /// Something of the process itself.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The metrics recorder.
+    #[error("metrics: {0}")]
+    Metrics(String),
+}
+
+fn io_error(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RunError {
+    let what = what.into();
+    move |source| RunError::Io { what, source }
+}
+
+/// Runs the driver until SIGTERM or SIGINT.
+///
+/// Starts in this order: NVML, checkpoint, undoing what the last run left half done, sockets, slices. A
+/// device is thus never offered before it can be prepared.
+///
+/// # Errors
+/// What keeps it from starting.
+pub async fn run(settings: Settings) -> Result<(), RunError> {
+    let stop = shutdown::on_signals().map_err(io_error("signal handlers"))?;
+    let metrics = metrics::install(measure::BUCKETS).map_err(RunError::Metrics)?;
+    let listener = TcpListener::bind(settings.admin_listen)
+        .await
+        .map_err(io_error(format!("adminListen {}", settings.admin_listen)))?;
+    tracing::info!(address = %listener.local_addr().map_err(io_error("adminListen"))?, "The admin port is open.");
+
+    let readiness = Readiness::default();
+    let ledger = Ledger::open(StateDir::lock(&settings.state_dir)?)?;
+    let now_ms: Clock = Arc::new(unix_ms);
+    let routes = Arc::new(Routes { ledger: ledger.clone(), now_ms: Arc::clone(&now_ms) });
+    let admin = Admin { metrics, readiness: readiness.clone(), routes };
+    // It answers while NVML is still being initialised, and until the last call is answered.
+    let admin_stop = CancellationToken::new();
+    let admin = tokio::spawn(admin::serve(listener, admin, admin_stop.clone()));
+
+    let session = {
+        let root = settings.driver_root.clone();
+        tokio::task::spawn_blocking(move || NvmlSession::open(&root))
+            .await
+            .map_err(|error| io_error("NVML")(error.into()))??
+    };
+    let gpus: Arc<dyn Gpus> = Arc::new(session);
+    let work = start(&settings, gpus, ledger, now_ms, readiness, &stop).await?;
+    stop.cancelled().await;
+    work.ended().await;
+    admin_stop.cancel();
+    let _ = admin.await;
+    tracing::info!("Stopped; ResourceSlices and prepared claims stay.");
+    Ok(())
+}
+
+/// Everything that runs until the stop.
+struct Work {
+    served: crate::plugin::serve::Served,
+    tasks: Vec<tokio::task::JoinHandle<()>>,
+}
+
+impl Work {
+    async fn ended(self) {
+        self.served.ended().await;
+        for task in self.tasks {
+            let _ = task.await;
+        }
+    }
+}
+
+async fn start(
+    settings: &Settings,
+    gpus: Arc<dyn Gpus>,
+    ledger: Ledger,
+    now_ms: Clock,
+    readiness: Readiness,
+    stop: &CancellationToken,
+) -> Result<Work, RunError> {
+    let discovered = {
+        let gpus = Arc::clone(&gpus);
+        tokio::task::spawn_blocking(move || gpus.discover())
+            .await
+            .map_err(|error| io_error("discovery of GPUs")(error.into()))??
+    };
+    let publication = Publication {
+        node: settings.node_name.clone(),
+        driver: DRIVER.to_owned(),
+        gpus: discovered.clone(),
+        form: Form::from(settings.slice_form),
+    };
+    // A name that cannot be published is an error now, not a warning for ever.
+    publication.slices(1)?;
+    let node = Node {
+        driver: DRIVER.to_owned(),
+        pool: names::pool(&settings.node_name),
+        index: DeviceIndex::new(&discovered),
+        gpus: discovered.clone(),
+    };
+    tracing::info!(
+        node = settings.node_name,
+        gpus = node.gpus.len(),
+        devices = node.index.len(),
+        "Found GPUs."
+    );
+
+    let majors =
+        settings.device_majors.of_kernel(&settings.driver_root).map_err(io_error("/proc/devices"))?;
+    let boot_id = std::fs::read_to_string(BOOT_ID).map_err(io_error(BOOT_ID))?.trim().to_owned();
+    let slices = Arc::new(Slices::new(
+        Arc::clone(&gpus),
+        discovered.iter().map(|gpu| gpu.uuid.clone()),
+        ledger,
+        CdiDir::new(&settings.cdi_dir, majors),
+        boot_id,
+        now_ms,
+    ));
+    let recovering = Arc::clone(&slices);
+    tokio::task::spawn_blocking(move || recovering.recover())
+        .await
+        .map_err(|error| io_error("recovery")(error.into()))?;
+
+    let store: Arc<dyn Store> = Arc::new(DirectoryStore::new(settings.store.clone().unwrap_or_default()));
+    if let Err(error) = store.offer_classes(&device_classes(DRIVER, &discovered)).await {
+        tracing::warn!(%error, "DeviceClasses could not be written.");
+    }
+    let claims = Claims {
+        store: Arc::clone(&store),
+        node: Arc::new(node),
+        slices: Arc::clone(&slices),
+        in_progress: InProgress::default(),
+        measures: Measures::new(),
+        stale: Arc::new(Notify::new()),
+    };
+    let dra = DraService::new(claims.clone(), &settings.node_name);
+    let served = serve(&settings.kubelet_dir, DRIVER, dra, stop)?;
+
+    let (published, is_published) = watch::channel(false);
+    let interval = Duration::from_secs(settings.reconcile_interval_seconds);
+    let mut tasks = vec![
+        tokio::spawn(publish(store, publication, published, stop.clone())),
+        tokio::spawn(claims.reconcile(interval, stop.clone())),
+        tokio::spawn(tell_readiness(is_published, readiness)),
+    ];
+    match gpus.watch_xids() {
+        Ok(source) => {
+            let feed = xids::watch(source).map_err(io_error("thread of NVML's events"))?;
+            let checkpoint = move || slices.ledger().checkpoint();
+            tasks.push(tokio::spawn(xids::count(feed, discovered, checkpoint, stop.clone())));
+        }
+        Err(error) => tracing::warn!(%error, "Critical errors of the GPUs are not watched."),
+    }
+    Ok(Work { served, tasks })
+}
+
+/// Ready while the slices are published; the sockets are served before.
+async fn tell_readiness(mut published: watch::Receiver<bool>, readiness: Readiness) {
+    loop {
+        if *published.borrow_and_update() {
+            readiness.set_ready();
+        } else {
+            readiness.set_not_ready("ResourceSlices are not published; see the log");
+        }
+        if published.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+struct Routes {
+    ledger: Ledger,
+    now_ms: Clock,
+}
+
+#[async_trait]
+impl AdminRoutes for Routes {
+    async fn before_scrape(&self) {
+        measure::export_usage(&self.ledger.checkpoint(), (self.now_ms)());
+    }
+}
+
+fn unix_ms() -> u64 {
+    // A clock before 1970 counts as 1970.
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

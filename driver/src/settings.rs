@@ -1,0 +1,238 @@
+//! What can be set: by file, environment and flags, in rising precedence.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
+use sluice_config::process::logging::LogFormat;
+use sluice_inventory::Form;
+use sluice_kubelet_api::DEFAULT_KUBELET_DIR;
+
+use crate::cdi::Majors;
+
+/// Which rule of the API server ResourceSlices follow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SliceForm {
+    /// Kubernetes 1.34: counters and devices in one slice.
+    Combined,
+    /// Kubernetes 1.35 and newer: counters and devices in slices of their own.
+    Split,
+}
+
+impl From<SliceForm> for Form {
+    fn from(form: SliceForm) -> Self {
+        match form {
+            SliceForm::Combined => Self::Combined,
+            SliceForm::Split => Self::Split,
+        }
+    }
+}
+
+/// Cuts this node's NVIDIA GPUs into MIG slices on demand, as a DRA kubelet plugin.
+///
+/// It publishes every full GPU and every MIG placement of the node as a device of driver gpu.sluice.dev.
+/// When a claim is allocated one and the kubelet (or the local platform of sluice-autoscaler) asks for
+/// it, it creates the MIG instance, writes a CDI file for the container runtime, and takes both back
+/// afterwards. MIG instances that it has not created are never touched.
+///
+/// On one machine, with the objects in a directory:
+///
+///     sluice-driver --store /var/lib/sluice/objects --node-name "$(hostname)"
+///
+/// Every flag can also stand in the file given by --config (in camelCase: driverRoot) or in the
+/// environment (SLUICE_DRIVER_DRIVER_ROOT). Flags win over the environment, the environment over the file.
+#[derive(Debug, Default, Parser, Serialize)]
+#[command(name = "sluice-driver", version, verbatim_doc_comment)]
+#[serde(rename_all = "camelCase")]
+pub struct Flags {
+    /// YAML file of settings
+    #[arg(long, value_name = "FILE", env = "SLUICE_DRIVER_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// Root below which libnvidia-ml.so.1 lies: / for a driver on the host, /run/nvidia/driver for
+    /// NVIDIA's driver container [default: /]
+    #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_DRIVER_ROOT")]
+    driver_root: Option<PathBuf>,
+
+    /// Directory of Kubernetes objects that stands in for the API server on one machine
+    #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_STORE")]
+    store: Option<PathBuf>,
+
+    /// Directory whose plugins/ and plugins_registry/ hold the sockets [default: /var/lib/kubelet]
+    #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_KUBELET_DIR")]
+    kubelet_dir: Option<PathBuf>,
+
+    /// Directory of CDI files that container runtimes read [default: /var/run/cdi]
+    #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_CDI_DIR")]
+    cdi_dir: Option<PathBuf>,
+
+    /// Directory of the checkpoint; must outlive the process [default: /var/lib/sluice/driver]
+    #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_STATE_DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// Name of this node; its pool is <node>/gpu [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "SLUICE_DRIVER_NODE_NAME")]
+    node_name: Option<String>,
+
+    /// Form of the ResourceSlices [default: split]
+    #[arg(long, env = "SLUICE_DRIVER_SLICE_FORM")]
+    slice_form: Option<SliceForm>,
+
+    /// Seconds between looks for claims that are gone [default: 30]
+    #[arg(long, value_name = "SECONDS", env = "SLUICE_DRIVER_RECONCILE_INTERVAL_SECONDS")]
+    reconcile_interval_seconds: Option<u64>,
+
+    /// Address of /metrics, /livez and /readyz [default: 127.0.0.1:8093]
+    #[arg(long, value_name = "ADDRESS", env = "SLUICE_DRIVER_ADMIN_LISTEN")]
+    admin_listen: Option<SocketAddr>,
+
+    /// Form of the log lines [default: text]
+    #[arg(long, env = "SLUICE_DRIVER_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// Log filter: error, warn, info, debug, trace, or target=level,… [default: info]
+    #[arg(long, value_name = "FILTER", env = "SLUICE_DRIVER_LOG_LEVEL")]
+    log_level: Option<String>,
+}
+
+/// Settings of the driver, complete.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Root below which libnvidia-ml.so.1 lies.
+    pub driver_root: PathBuf,
+    /// Directory of objects.
+    pub store: Option<PathBuf>,
+    /// Directory of the kubelet's sockets.
+    pub kubelet_dir: PathBuf,
+    /// Directory of CDI files.
+    pub cdi_dir: PathBuf,
+    /// Directory of the checkpoint.
+    pub state_dir: PathBuf,
+    /// Name of the node; the host's where it is empty.
+    pub node_name: String,
+    /// Form of the ResourceSlices.
+    pub slice_form: SliceForm,
+    /// Seconds between two reconciliations.
+    pub reconcile_interval_seconds: u64,
+    /// Majors of the device nodes where /proc/devices does not list them. In the file only.
+    pub device_majors: Majors,
+    /// Address of the admin port.
+    pub admin_listen: SocketAddr,
+    /// Form of the log lines.
+    pub log_format: LogFormat,
+    /// Log filter.
+    pub log_level: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            driver_root: "/".into(),
+            store: None,
+            kubelet_dir: DEFAULT_KUBELET_DIR.into(),
+            cdi_dir: "/var/run/cdi".into(),
+            state_dir: "/var/lib/sluice/driver".into(),
+            node_name: String::new(),
+            slice_form: SliceForm::Split,
+            reconcile_interval_seconds: 30,
+            device_majors: Majors::default(),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 8093)),
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what serde cannot, and fills in the host's name.
+    ///
+    /// # Errors
+    /// What is wrong, and what to set.
+    pub fn checked(mut self) -> Result<Self, String> {
+        if self.store.is_none() {
+            return Err(
+                "store is not set: give --store DIR, a directory of Kubernetes objects (publishing to an \
+                        API server is not supported yet)"
+                    .to_owned(),
+            );
+        }
+        if self.reconcile_interval_seconds == 0 {
+            return Err("reconcileIntervalSeconds is 0: give at least 1".to_owned());
+        }
+        if self.node_name.is_empty() {
+            let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+            self.node_name = host;
+        }
+        if !self.kubelet_dir.is_absolute() {
+            // The kubelet takes an endpoint's path as it is told.
+            self.kubelet_dir = std::path::absolute(&self.kubelet_dir)
+                .map_err(|error| format!("kubeletDir {}: {error}", self.kubelet_dir.display()))?;
+        }
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_flag_is_a_setting_of_the_same_name() {
+        let flags = [
+            "sluice-driver",
+            "--driver-root",
+            "/r",
+            "--store",
+            "/s",
+            "--kubelet-dir",
+            "/k",
+            "--cdi-dir",
+            "/c",
+            "--state-dir",
+            "/t",
+            "--node-name",
+            "n",
+            "--slice-form",
+            "combined",
+            "--reconcile-interval-seconds",
+            "5",
+            "--admin-listen",
+            "127.0.0.1:1",
+            "--log-format",
+            "json",
+            "--log-level",
+            "debug",
+        ];
+        Flags::command().debug_assert();
+        let loaded: Settings = sluice_config::settings::load(None, &Flags::parse_from(flags)).unwrap();
+        let expected = Settings {
+            driver_root: "/r".into(),
+            store: Some("/s".into()),
+            kubelet_dir: "/k".into(),
+            cdi_dir: "/c".into(),
+            state_dir: "/t".into(),
+            node_name: "n".to_owned(),
+            slice_form: SliceForm::Combined,
+            reconcile_interval_seconds: 5,
+            device_majors: Majors::default(),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 1)),
+            log_format: LogFormat::Json,
+            log_level: "debug".to_owned(),
+        };
+        assert_eq!(loaded, expected);
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused_by_name() {
+        assert!(Settings::default().checked().unwrap_err().contains("--store"));
+        let settings = Settings { store: Some("/s".into()), ..Settings::default() };
+        let interval = Settings { reconcile_interval_seconds: 0, ..settings.clone() };
+        assert!(interval.checked().unwrap_err().contains("reconcileIntervalSeconds"));
+        assert!(!settings.checked().unwrap().node_name.is_empty());
+    }
+}

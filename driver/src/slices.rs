@@ -1,0 +1,110 @@
+//! Making slices and taking them back: prepare, release, recover. All of it blocks.
+//!
+//! The order of steps is the whole point (see [`crate::checkpoint`]); what is ours is decided in
+//! `decide`. Creating and listing on one GPU happen under that GPU's lock, so that "nothing stands there"
+//! is still true when create is called; GPUs do not wait for each other.
+
+mod decide;
+mod prepare;
+mod release;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::cdi::CdiDir;
+use crate::checkpoint::ledger::{Ledger, LedgerError};
+use crate::gpus::{GpuError, GpuInstance, Gpus};
+
+/// Milliseconds of the Unix clock, given from outside.
+pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+
+/// Why a claim's slices could not be made or taken back. Every one of them may be tried again.
+#[derive(Debug, thiserror::Error)]
+pub enum SliceError {
+    /// NVML refused.
+    #[error("device {device}: {source}")]
+    Gpu {
+        /// Device name.
+        device: String,
+        /// The call.
+        source: GpuError,
+    },
+    /// An instance that is not the driver's stands there.
+    #[error(
+        "device {device}: GPU instance {} at memory slices {}..{} was not made by this driver and is left \
+         alone; the device can be prepared when it is gone",
+        instance.id, instance.placement.start, instance.placement.slices().end
+    )]
+    Foreign {
+        /// Device name.
+        device: String,
+        /// What stands in its place.
+        instance: GpuInstance,
+    },
+    /// The checkpoint could not be changed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The CDI file could not be written or removed.
+    #[error("CDI file {path}: {source}; check --cdi-dir and its free space")]
+    Cdi {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// Prepare failed, and so did undoing it.
+    #[error("{cause}; what was made could not be undone yet ({undo}) and is undone later")]
+    NotUndone {
+        /// Why prepare failed.
+        cause: Box<SliceError>,
+        /// Why undoing failed.
+        undo: Box<SliceError>,
+    },
+    /// The claim has no record although it was just made.
+    #[error("claim {0} was released meanwhile; try again")]
+    Vanished(String),
+}
+
+/// Slices of this node's GPUs.
+pub struct Slices {
+    gpus: Arc<dyn Gpus>,
+    ledger: Ledger,
+    cdi: CdiDir,
+    /// Identity of this boot: no instance outlives it.
+    boot_id: String,
+    now_ms: Clock,
+    locks: BTreeMap<String, Mutex<()>>,
+}
+
+impl Slices {
+    /// Works on the GPUs with the given UUIDs.
+    pub fn new(
+        gpus: Arc<dyn Gpus>,
+        gpu_uuids: impl IntoIterator<Item = String>,
+        ledger: Ledger,
+        cdi: CdiDir,
+        boot_id: String,
+        now_ms: Clock,
+    ) -> Self {
+        let locks = gpu_uuids.into_iter().map(|uuid| (uuid, Mutex::new(()))).collect();
+        Self { gpus, ledger, cdi, boot_id, now_ms, locks }
+    }
+
+    /// Where claims and their slices are remembered.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// The lock of one GPU; none for a GPU that is not there, on which every call fails anyway.
+    fn lock(&self, gpu_uuid: &str) -> Option<MutexGuard<'_, ()>> {
+        // The lock guards no data, so a panic under it leaves nothing half-changed.
+        self.locks.get(gpu_uuid).map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+fn on_device(device: &str) -> impl Fn(GpuError) -> SliceError + '_ {
+    move |source| SliceError::Gpu { device: device.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests;

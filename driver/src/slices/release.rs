@@ -1,0 +1,87 @@
+//! Unprepare, and what a start finds of the last life.
+
+use super::decide::ours;
+use super::{SliceError, Slices, on_device};
+use crate::checkpoint::{Change, ClaimRecord, DeviceRecord, Instance, Phase};
+
+impl Slices {
+    /// Takes a claim's slices back and forgets the claim. A claim that is not known is a success.
+    ///
+    /// # Errors
+    /// When an instance cannot be destroyed (a process still uses it): the claim stays `releasing`, and
+    /// the next call goes on where this one stopped.
+    pub fn unprepare(&self, uid: &str) -> Result<(), SliceError> {
+        let checkpoint = self.ledger.checkpoint();
+        if let Some(record) = checkpoint.claims.get(uid) {
+            if record.phase != Phase::Releasing {
+                self.ledger.commit(vec![Change::Phase { uid: uid.to_owned(), phase: Phase::Releasing }])?;
+            }
+            for device in &record.devices {
+                self.destroy(device)?;
+            }
+        }
+        self.cdi.remove(uid)?;
+        if checkpoint.claims.contains_key(uid) {
+            self.ledger.commit(vec![Change::End { uid: uid.to_owned(), at_ms: (self.now_ms)() }])?;
+        }
+        Ok(())
+    }
+
+    /// What a start does before it serves: undoes every prepare that was not answered and finishes every
+    /// unprepare that was begun. What cannot be undone now is tried again by the reconciler.
+    pub fn recover(&self) {
+        for (uid, record) in &self.ledger.checkpoint().claims {
+            let (what, result) = match record.phase {
+                Phase::Prepared => ("drop what was not finished of", self.drop_unfinished(uid, record)),
+                Phase::Preparing => ("undo", self.unprepare(uid)),
+                Phase::Releasing => ("go on releasing", self.unprepare(uid)),
+            };
+            let claim = format!("{}/{}", record.namespace, record.name);
+            match result {
+                Ok(()) if record.phase == Phase::Prepared => {}
+                Ok(()) => tracing::info!(claim, uid, "Undid what the last run had not finished."),
+                Err(error) => {
+                    tracing::warn!(claim, uid, %error, "Could not {what} a claim of the last run; it is tried again.");
+                }
+            }
+        }
+    }
+
+    /// Destroys instances of a claim that were begun and not finished.
+    pub(super) fn drop_unfinished(&self, uid: &str, record: &ClaimRecord) -> Result<(), SliceError> {
+        for device in &record.devices {
+            let Some(slice) = &device.slice else { continue };
+            if matches!(slice.instance, Instance::Creating { .. }) {
+                self.destroy(device)?;
+                self.ledger.commit(vec![Change::Instance {
+                    uid: uid.to_owned(),
+                    device: device.device.clone(),
+                    instance: Instance::Absent,
+                }])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Destroys the instance of a device if it stands and is ours, compute instances first.
+    fn destroy(&self, device: &DeviceRecord) -> Result<(), SliceError> {
+        let Some(slice) = &device.slice else { return Ok(()) };
+        let boot_is_ours = match &slice.instance {
+            Instance::Absent => false,
+            Instance::Creating { boot_id } | Instance::Standing { boot_id, .. } => *boot_id == self.boot_id,
+        };
+        if !boot_is_ours {
+            // Gone with its boot, on a GPU that may be gone as well: NVML need not be asked.
+            return Ok(());
+        }
+        let gpu = &device.gpu_uuid;
+        let failed = on_device(&device.device);
+        let _lock = self.lock(gpu);
+        let standing = self.gpus.gpu_instances(gpu).map_err(&failed)?;
+        let Some(instance) = ours(slice, &self.boot_id, &standing) else { return Ok(()) };
+        for compute in self.gpus.compute_instances(gpu, instance.id).map_err(&failed)? {
+            self.gpus.destroy_compute_instance(gpu, instance.id, compute.id).map_err(&failed)?;
+        }
+        self.gpus.destroy_gpu_instance(gpu, instance.id).map_err(&failed)
+    }
+}

@@ -1,0 +1,79 @@
+//! A store in memory, which fails on demand.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use tokio::sync::Notify;
+
+use super::{Store, StoreError};
+
+/// Objects in memory.
+#[derive(Default)]
+pub(crate) struct MemoryStore {
+    slices: Mutex<BTreeMap<String, ResourceSlice>>,
+    claims: Mutex<BTreeMap<(String, String), ResourceClaim>>,
+    changed: Notify,
+    broken: AtomicBool,
+}
+
+impl MemoryStore {
+    pub(crate) fn put_claim(&self, claim: ResourceClaim) {
+        let key = |text: &Option<String>| text.clone().unwrap_or_default();
+        let key = (key(&claim.metadata.namespace), key(&claim.metadata.name));
+        self.claims.lock().unwrap().insert(key, claim);
+    }
+
+    pub(crate) fn delete_claim(&self, namespace: &str, name: &str) {
+        self.claims.lock().unwrap().remove(&(namespace.to_owned(), name.to_owned()));
+    }
+
+    /// From now on every call fails, or no longer.
+    pub(crate) fn set_broken(&self, broken: bool) {
+        self.broken.store(broken, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<(), StoreError> {
+        match self.broken.load(Ordering::SeqCst) {
+            true => Err(StoreError("the store is down".to_owned())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    async fn slices(&self, _: &str, _: &str) -> Result<Vec<ResourceSlice>, StoreError> {
+        self.check()?;
+        Ok(self.slices.lock().unwrap().values().cloned().collect())
+    }
+
+    async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError> {
+        self.check()?;
+        let name = slice.metadata.name.clone().unwrap_or_default();
+        self.slices.lock().unwrap().insert(name, slice.clone());
+        Ok(())
+    }
+
+    async fn delete_slice(&self, name: &str) -> Result<(), StoreError> {
+        self.check()?;
+        self.slices.lock().unwrap().remove(name);
+        self.changed.notify_one();
+        Ok(())
+    }
+
+    async fn slices_changed(&self) {
+        self.changed.notified().await;
+    }
+
+    async fn claim(&self, namespace: &str, name: &str) -> Result<Option<ResourceClaim>, StoreError> {
+        self.check()?;
+        Ok(self.claims.lock().unwrap().get(&(namespace.to_owned(), name.to_owned())).cloned())
+    }
+
+    async fn offer_classes(&self, _: &[DeviceClass]) -> Result<(), StoreError> {
+        self.check()
+    }
+}
