@@ -1,1 +1,40 @@
 //! Scales inference deployments on latency percentiles and on free GPU slices.
+//!
+//! ```text
+//!  object files ─▶ manifests ─▶ controller (a task per InferenceAutoscaler)
+//!                                 │ each tick:
+//!  batchers ──/metrics──▶ signals ┤            ┌▶ decisions (log, made to be replayed)
+//!  platform ──slices────▶ capacity┼▶ decide ───┼▶ status (conditions, last decisions, explanations)
+//!  platform ──replicas────────────┘ (pure)     └▶ platform.set_replicas
+//! ```
+//!
+//! - [`settings`], [`program`]: what the program is told, and how its parts are wired
+//! - [`manifests`]: the objects, read again when their files change
+//! - [`controller`]: the loop; [`signals`]: what is measured; [`capacity`]: what is free; [`spec`]: the
+//!   object as the policy wants it
+//! - [`platform`]: where replicas live; [`platform::local`]: processes on this machine
+//! - [`decisions`], [`replay`]: the log and its proof; [`status`], [`explanations`], [`status_store`]:
+//!   what the object says; [`telemetry`]: what the metrics say
+//! - [`cli`]: `kubectl sluice`
+//!
+//! Numbers are decided in `sluice-scaling-policy`, slices counted in `sluice-inventory`; both are pure.
+#![forbid(unsafe_code)]
+
+pub mod capacity;
+pub mod cli;
+pub mod clock;
+pub mod controller;
+pub mod controllers;
+pub mod decisions;
+pub mod explanations;
+pub mod fetch;
+pub mod manifests;
+pub mod platform;
+pub mod program;
+pub mod replay;
+pub mod settings;
+pub mod signals;
+pub mod spec;
+pub mod status;
+pub mod status_store;
+pub mod telemetry;

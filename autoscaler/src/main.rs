@@ -1,3 +1,84 @@
-//! Wiring only.
+//! sluice-autoscaler: parse, wire, exit code.
 
-fn main() {}
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use sluice_autoscaler::program;
+use sluice_autoscaler::replay::replay_file;
+use sluice_autoscaler::settings::{Flags, Settings};
+use sluice_config::process::logging;
+use sluice_config::settings::{EXIT_USAGE, load};
+
+/// Keeps inference deployments inside their latency objective on as few GPU slices as possible.
+///
+/// On one machine (--platform local) it reads InferenceAutoscaler and LocalDeployment objects from YAML
+/// files, measures demand at the batchers, finds free slices, claims them, and starts and stops
+/// model-server processes behind a gateway:
+///
+///   sluice-autoscaler --objects bert.yaml --store /var/lib/sluice/store
+///
+/// Why it scaled or did not: kubectl-sluice explain NAME. What is free: kubectl-sluice capacity.
+#[derive(Parser)]
+#[command(version, verbatim_doc_comment, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Decides every decision of a log again and compares bit for bit; exit code 1 on any difference.
+    Replay {
+        /// `<state-dir>/decisions-<namespace>.<name>.jsonl`.
+        file: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    match cli.command {
+        Some(Command::Replay { file }) => match replay_file(&file) {
+            Ok(report) => {
+                println!("{report}");
+                if report.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            }
+            Err(error) => fail(&format!("{}: {error}", file.display()), EXIT_USAGE),
+        },
+        None => serve(&cli.flags),
+    }
+}
+
+fn serve(flags: &Flags) -> ExitCode {
+    let settings = load::<Settings>(flags.config.as_deref(), flags)
+        .map_err(|error| error.to_string())
+        .and_then(|settings| settings.validate().map(|()| settings));
+    let settings = match settings {
+        Ok(settings) => settings,
+        Err(error) => return fail(&error, EXIT_USAGE),
+    };
+    if let Err(error) = logging::init(settings.log_format, &settings.log_level) {
+        return fail(&error, EXIT_USAGE);
+    }
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&format!("the runtime cannot be started: {error}"), 1),
+    };
+    match runtime.block_on(program::run(settings)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string(), if error.is_usage() { EXIT_USAGE } else { 1 }),
+    }
+}
+
+fn fail(message: &str, code: u8) -> ExitCode {
+    eprintln!("sluice-autoscaler: {message}");
+    ExitCode::from(code)
+}

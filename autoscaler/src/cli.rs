@@ -1,0 +1,7 @@
+//! `kubectl sluice`: what is free, and why replicas are as many as they are. Reads objects, writes none.
+
+pub mod capacity;
+pub mod explain;
+pub mod source;
+
+pub use source::ObjectSource;

@@ -1,0 +1,72 @@
+//! `kubectl sluice capacity`: per pool and profile what is free, what is in use, and who holds it.
+
+use std::fmt::Write;
+
+use sluice_inventory::{PoolCapacity, ProfileCapacity, capacity_table};
+
+use super::ObjectSource;
+
+/// Form of the output.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Output {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// The whole output.
+///
+/// # Errors
+/// In words.
+pub fn capacity(source: &dyn ObjectSource, output: Output) -> Result<String, String> {
+    let pools = capacity_table(&source.cluster()?);
+    match output {
+        Output::Json => serde_json::to_string_pretty(&pools).map_err(|error| error.to_string()),
+        Output::Table => Ok(table(&pools)),
+    }
+}
+
+fn table(pools: &[PoolCapacity]) -> String {
+    if pools.is_empty() {
+        return "No slices are published. Is sluice-driver running, with this store?\n".to_owned();
+    }
+    let mut rows = vec![["POOL", "PROFILE", "FREE", "IN USE", "HELD BY"].map(str::to_owned)];
+    let mut unusable = String::new();
+    for pool in pools {
+        rows.extend(pool.profiles.iter().map(|profile| row(pool, profile)));
+        if let Some(why) = &pool.unusable {
+            let _ = writeln!(unusable, "Nothing can be allocated from pool {}: {why}", pool.pool);
+        }
+    }
+    format!(
+        "{}{unusable}FREE is how many more of this profile fit if nothing else comes; profiles share GPUs, so do not add them up.\n",
+        aligned(&rows)
+    )
+}
+
+fn row(pool: &PoolCapacity, profile: &ProfileCapacity) -> [String; 5] {
+    let holders: Vec<String> =
+        profile.holders.iter().map(|holder| format!("{} ({})", holder.claim, holder.device)).collect();
+    let holders = if holders.is_empty() { "-".to_owned() } else { holders.join(", ") };
+    let free = if pool.unusable.is_some() { "?".to_owned() } else { profile.free.to_string() };
+    [pool.pool.clone(), profile.profile.clone(), free, profile.in_use.to_string(), holders]
+}
+
+/// Columns as wide as their widest cell; the last one as it is.
+pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
+    let widths: Vec<usize> = (0..N).map(width).collect();
+    let mut text = String::new();
+    for row in rows {
+        for (column, cell) in row.iter().enumerate() {
+            if column + 1 == N {
+                let _ = writeln!(text, "{cell}");
+            } else {
+                let _ = write!(text, "{cell:<width$}   ", width = widths[column]);
+            }
+        }
+    }
+    text
+}

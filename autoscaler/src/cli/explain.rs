@@ -1,0 +1,110 @@
+//! `kubectl sluice explain`: why an InferenceAutoscaler scaled, or did not.
+
+use std::fmt::Write;
+
+use sluice_config::api::InferenceAutoscaler;
+use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
+
+use super::ObjectSource;
+use super::capacity::aligned;
+use crate::controller::name_of;
+use crate::explanations::Explanations;
+
+/// The whole output for one autoscaler.
+///
+/// # Errors
+/// No such autoscaler; then those that there are are named.
+pub fn explain(source: &dyn ObjectSource, namespace: &str, name: &str) -> Result<String, String> {
+    let all = source.autoscalers()?;
+    let found = all.iter().find(|object| name_of(object) == (namespace.to_owned(), name.to_owned()));
+    match found {
+        Some(object) => Ok(text(object)),
+        None if all.is_empty() => {
+            Err("there are no InferenceAutoscalers; is sluice-autoscaler running, with this store?"
+                .to_owned())
+        }
+        None => {
+            let names: Vec<String> = all
+                .iter()
+                .map(|object| {
+                    let (namespace, name) = name_of(object);
+                    format!("{namespace}/{name}")
+                })
+                .collect();
+            Err(format!(
+                "there is no InferenceAutoscaler {namespace}/{name}; there are: {}",
+                names.join(", ")
+            ))
+        }
+    }
+}
+
+fn text(object: &InferenceAutoscaler) -> String {
+    let (namespace, name) = name_of(object);
+    let spec = &object.spec;
+    let mut text = format!(
+        "{namespace}/{name} scales {} {}\nObjective: p{} of model {} within {} ms, {} to {} replicas{}{}\n",
+        spec.scale_target_ref.kind,
+        spec.scale_target_ref.name,
+        spec.objective.percentile,
+        spec.model,
+        spec.objective.latency_ms,
+        spec.min_replicas,
+        spec.max_replicas,
+        if spec.paused { ", paused" } else { "" },
+        if spec.dry_run { ", dry run" } else { "" },
+    );
+    let Some(status) = &object.status else {
+        text.push_str("No decision yet.\n");
+        return text;
+    };
+    let _ = writeln!(
+        text,
+        "Replicas: {} desired, {} existing, {} ready\n",
+        status.desired_replicas, status.current_replicas, status.ready_replicas
+    );
+    text.push_str(&conditions(status));
+    text.push_str(&decisions(status, &Explanations::of(object)));
+    text
+}
+
+fn conditions(status: &InferenceAutoscalerStatus) -> String {
+    let mut rows = vec![["CONDITION", "STATUS", "SINCE", "REASON", "MESSAGE"].map(str::to_owned)];
+    rows.extend(status.conditions.iter().map(|condition| {
+        [
+            condition.type_.clone(),
+            condition.status.clone(),
+            condition.last_transition_time.0.to_string(),
+            condition.reason.clone(),
+            condition.message.clone(),
+        ]
+    }));
+    aligned(&rows)
+}
+
+fn decisions(status: &InferenceAutoscalerStatus, explanations: &Explanations) -> String {
+    let mut text = String::from("\nLast decisions, newest first:\n");
+    if status.decisions.is_empty() {
+        text.push_str("  none\n");
+    }
+    for decision in &status.decisions {
+        let change = if decision.from == decision.to {
+            format!("stays at {}", decision.to)
+        } else {
+            format!("{} to {}", decision.from, decision.to)
+        };
+        let _ = writeln!(text, "\n{}  {change}  {}: {}", decision.time, decision.reason, decision.message);
+        let Some(explanation) = explanations.at(&decision.time) else { continue };
+        for line in &explanation.lines {
+            let _ = writeln!(text, "    {line}");
+        }
+        if let Some(limited) = &explanation.limited {
+            let _ = writeln!(
+                text,
+                "    limited: {} wanted, {} more {} free: {}",
+                limited.wanted, limited.free, limited.profile, limited.reason
+            );
+        }
+    }
+    text
+}

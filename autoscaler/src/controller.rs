@@ -1,0 +1,282 @@
+//! One task per InferenceAutoscaler: scrape, look at the platform, decide, write down, act.
+//!
+//! The task owns everything that one decision hands to the next (history, policy state, status). Nothing
+//! of it survives a restart: a fresh state knows nothing, and who knows nothing does not scale down.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use sluice_config::api::InferenceAutoscaler;
+use sluice_scaling_policy::{ConditionType, Current, Decision, Input, Record, State, Windows};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::capacity::Capacity;
+use crate::clock::{Clock, timestamp};
+use crate::decisions::DecisionLog;
+use crate::explanations::Explanations;
+use crate::platform::{Platform, PlatformError, Replicas, Target};
+use crate::signals::{History, Limits, Reading, Scraper};
+use crate::spec::policy_spec;
+use crate::status::{Counts, StatusBook};
+use crate::status_store::StatusStore;
+use crate::telemetry::Telemetry;
+
+#[cfg(test)]
+mod tests;
+
+/// How a controller measures.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    /// Time between two decisions.
+    pub tick: Duration,
+    /// Windows over the signals.
+    pub windows: Windows,
+    /// Latency is measured over the requests of this time, milliseconds.
+    pub latency_window_ms: u64,
+}
+
+/// What a controller works with.
+pub struct Surroundings {
+    /// Where replicas live.
+    pub platform: Arc<dyn Platform>,
+    /// Where metrics come from.
+    pub scraper: Arc<dyn Scraper>,
+    /// Where the status goes.
+    pub status: Arc<dyn StatusStore>,
+    /// Time.
+    pub clock: Clock,
+}
+
+/// Controls one target.
+pub struct Controller {
+    object: watch::Receiver<Arc<InferenceAutoscaler>>,
+    with: Arc<Surroundings>,
+    pace: Pace,
+    log: DecisionLog,
+    target: Target,
+    generation: i64,
+    history: History,
+    state: State,
+    book: StatusBook,
+    telemetry: Telemetry,
+    metrics_were_fresh: bool,
+}
+
+impl Controller {
+    /// A controller for the object, which may change while it runs; its name may not.
+    pub async fn new(
+        object: watch::Receiver<Arc<InferenceAutoscaler>>,
+        with: Arc<Surroundings>,
+        pace: Pace,
+        log: DecisionLog,
+    ) -> Self {
+        let (namespace, name, target) = {
+            let object = object.borrow();
+            let (namespace, name) = name_of(&object);
+            let target = object.spec.scale_target_ref.name.clone();
+            (namespace.clone(), name, Target { namespace, name: target })
+        };
+        let before = with.status.read(&namespace, &name).await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "The status before the restart cannot be read; it begins anew.");
+            None
+        });
+        let (book, generation) = match before {
+            Some(before) => {
+                let generation = before.metadata.generation.unwrap_or(1);
+                let changed = before.spec != object.borrow().spec;
+                let explanations = Explanations::of(&before);
+                let book = StatusBook::resume(before.status.unwrap_or_default(), explanations);
+                (book, generation + i64::from(changed))
+            }
+            None => (StatusBook::default(), 1),
+        };
+        let windows = &pace.windows;
+        let longest = windows.demand_ms.max(windows.burst_ms).max(windows.trend_ms);
+        let limits = Limits {
+            keep_ms: longest + windows.stale_ms,
+            latency_window_ms: pace.latency_window_ms,
+            stale_ms: windows.stale_ms,
+        };
+        let telemetry = Telemetry::new(&format!("{namespace}/{name}"));
+        Self {
+            object,
+            with,
+            pace,
+            log,
+            target,
+            generation,
+            history: History::new(limits),
+            state: State::default(),
+            book,
+            telemetry,
+            metrics_were_fresh: true,
+        }
+    }
+
+    /// Ticks until `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let mut ticks = interval(self.pace.tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let started = Instant::now();
+            self.tick().await;
+            self.telemetry.tick.record(started.elapsed());
+        }
+    }
+
+    async fn tick(&mut self) {
+        if self.object.has_changed().unwrap_or(false) {
+            let object = self.object.borrow_and_update().clone();
+            self.generation += 1;
+            self.target.name.clone_from(&object.spec.scale_target_ref.name);
+            tracing::info!(name = %self.target, generation = self.generation, "The object changed.");
+        }
+        let object = Arc::clone(&self.object.borrow());
+        let at_ms = self.with.clock.now_ms();
+        let replicas = match self.with.platform.replicas(&self.target).await {
+            Ok(replicas) => replicas,
+            Err(error) => return self.cannot(&object, at_ms, &error).await,
+        };
+        self.measure(&object, &replicas).await;
+        let capacity = match self.with.platform.capacity(&self.target).await {
+            Ok(view) => Capacity::of(&view),
+            Err(error) => Capacity::unknown(error.to_string()),
+        };
+        self.telemetry.free(&capacity.profile, capacity.free.slices);
+        let record = self.decide(&object, &replicas, capacity);
+        let now_ms = record.input.now_ms;
+        self.state = record.decision.state.clone();
+        let asked = self.act(&record.decision, replicas.asked, now_ms).await;
+        self.tell(&object, &record, &replicas, asked).await;
+    }
+
+    /// Scrapes every batcher at once; what cannot be scraped adds nothing, and so becomes stale.
+    async fn measure(&mut self, object: &InferenceAutoscaler, replicas: &Replicas) {
+        let names: Vec<String> = replicas.batchers.iter().map(|batcher| batcher.name.clone()).collect();
+        self.history.retain(&names);
+        let scraper = &self.with.scraper;
+        let pages =
+            join_all(replicas.batchers.iter().map(|batcher| scraper.scrape(&batcher.metrics_url))).await;
+        let at_ms = self.with.clock.now_ms();
+        for (batcher, page) in replicas.batchers.iter().zip(pages) {
+            match page {
+                Ok(page) => {
+                    let reading = Reading::of(&page, &object.spec.model);
+                    self.history.record(&batcher.name, at_ms, reading);
+                }
+                // Once per outage is enough for a warning; the condition tells that it lasts.
+                Err(error) if self.metrics_were_fresh => {
+                    tracing::warn!(name = %self.target, batcher = batcher.name, %error, "A scrape failed.");
+                }
+                Err(error) => {
+                    tracing::debug!(name = %self.target, batcher = batcher.name, %error, "A scrape failed.");
+                }
+            }
+        }
+    }
+
+    fn decide(&mut self, object: &InferenceAutoscaler, replicas: &Replicas, capacity: Capacity) -> Record {
+        let spec = policy_spec(&object.spec, replicas.startup_ms, capacity.profile, &self.pace.windows);
+        let now_ms = self.with.clock.now_ms();
+        let input = Input {
+            now_ms,
+            current: Current { replicas: replicas.asked, ready: replicas.ready },
+            signals: self.history.signals(now_ms, spec.objective.quantile),
+            free: capacity.free,
+            state: std::mem::take(&mut self.state),
+            spec,
+        };
+        let (namespace, name) = name_of(object);
+        let record = Record::new(format!("{namespace}/{name}"), input);
+        let written = record.to_line().map_err(std::io::Error::other).and_then(|line| self.log.append(&line));
+        if let Err(error) = written {
+            tracing::warn!(%error, path = %self.log.path().display(), "A decision could not be logged.");
+        }
+        record
+    }
+
+    /// Applies the decision. Returns what is asked for now.
+    async fn act(&mut self, decision: &Decision, from: u32, now_ms: u64) -> u32 {
+        if !decision.apply || decision.desired == from {
+            return from;
+        }
+        match self.with.platform.set_replicas(&self.target, decision.desired).await {
+            Ok(asked) => {
+                self.state.scaled(now_ms, from, asked);
+                tracing::info!(
+                    name = %self.target, from, to = asked, wanted = decision.desired,
+                    reason = ?decision.reason, message = decision.message, "Replicas changed."
+                );
+                asked
+            }
+            Err(error) => {
+                tracing::warn!(name = %self.target, from, to = decision.desired, %error, "Replicas could not be changed; the next tick tries again.");
+                from
+            }
+        }
+    }
+
+    async fn tell(&mut self, object: &InferenceAutoscaler, record: &Record, replicas: &Replicas, asked: u32) {
+        let decision = &record.decision;
+        // In a dry run the recommendation is what the reader wants to see.
+        let recommended = if object.spec.dry_run { decision.desired } else { asked };
+        let fresh = holds(decision, ConditionType::MetricsFresh).unwrap_or(false);
+        self.metrics_were_fresh = fresh;
+        self.telemetry.decided(decision.reason);
+        self.telemetry.desired.set(f64::from(recommended));
+        self.telemetry.current.set(f64::from(replicas.asked + replicas.terminating));
+        self.telemetry.ready.set(f64::from(replicas.ready));
+        self.telemetry.metrics_fresh.set(f64::from(u8::from(fresh)));
+        self.telemetry.capacity_limited.set(f64::from(u8::from(decision.limited.is_some())));
+        let counts = Counts {
+            from: replicas.asked,
+            to: recommended,
+            current: replicas.asked + replicas.terminating,
+            ready: replicas.ready,
+        };
+        let at = timestamp(record.input.now_ms);
+        if self.book.decided(at, Some(self.generation), record, counts) {
+            self.write_status(object).await;
+        }
+    }
+
+    /// No decision: the platform could not even tell the replicas. They stay as they are.
+    async fn cannot(&mut self, object: &InferenceAutoscaler, at_ms: u64, error: &PlatformError) {
+        let reason = match error {
+            PlatformError::UnknownTarget(_) => "TargetNotFound",
+            PlatformError::Unavailable(_) => "PlatformUnavailable",
+        };
+        tracing::warn!(name = %self.target, %error, "No decision: the target's replicas are not known.");
+        if self.book.failed(timestamp(at_ms), Some(self.generation), reason, &error.to_string()) {
+            self.write_status(object).await;
+        }
+    }
+
+    async fn write_status(&mut self, object: &InferenceAutoscaler) {
+        let mut object = object.clone();
+        object.metadata.namespace = Some(name_of(&object).0);
+        object.metadata.generation = Some(self.generation);
+        object.status = Some(self.book.status().clone());
+        self.book.explanations().put_on(&mut object);
+        if let Err(error) = self.with.status.write(object).await {
+            tracing::warn!(%error, name = %self.target, "The status could not be written.");
+        }
+    }
+}
+
+/// Namespace (`default` when absent) and name.
+pub fn name_of(object: &InferenceAutoscaler) -> (String, String) {
+    let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    (namespace, object.metadata.name.clone().unwrap_or_default())
+}
+
+fn holds(decision: &Decision, condition: ConditionType) -> Option<bool> {
+    decision.conditions.iter().find(|known| known.r#type == condition).map(|known| known.status)
+}

@@ -1,0 +1,94 @@
+//! One running controller per InferenceAutoscaler, following the objects as they come and go.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use sluice_config::api::InferenceAutoscaler;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::{Controller, Pace, Surroundings};
+use crate::decisions::DecisionLog;
+use crate::platform::Target;
+
+/// All controllers.
+pub struct Controllers {
+    with: Arc<Surroundings>,
+    pace: Pace,
+    log_dir: PathBuf,
+    log_bytes: u64,
+    running: BTreeMap<Target, Running>,
+}
+
+struct Running {
+    object: watch::Sender<Arc<InferenceAutoscaler>>,
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Controllers {
+    /// None yet. Decision logs go to `log_dir`, at most `log_bytes` for each controller.
+    pub fn new(with: Arc<Surroundings>, pace: Pace, log_dir: PathBuf, log_bytes: u64) -> Self {
+        Self { with, pace, log_dir, log_bytes, running: BTreeMap::new() }
+    }
+
+    /// Starts, informs and stops controllers until these objects have one each.
+    pub async fn follow(&mut self, objects: BTreeMap<Target, Arc<InferenceAutoscaler>>) {
+        let gone: Vec<Target> =
+            self.running.keys().filter(|name| !objects.contains_key(name)).cloned().collect();
+        for name in gone {
+            tracing::info!(%name, "The InferenceAutoscaler is gone; its target keeps its replicas.");
+            if let Some(running) = self.running.remove(&name) {
+                running.end().await;
+            }
+        }
+        for (name, object) in objects {
+            match self.running.get(&name) {
+                Some(running) => {
+                    running.object.send_if_modified(|known| {
+                        let changed = known.spec != object.spec;
+                        if changed {
+                            *known = object;
+                        }
+                        changed
+                    });
+                }
+                None => self.start(name, object).await,
+            }
+        }
+    }
+
+    async fn start(&mut self, name: Target, object: Arc<InferenceAutoscaler>) {
+        let log = match DecisionLog::open(&self.log_dir, &name.namespace, &name.name, self.log_bytes) {
+            Ok(log) => log,
+            Err(error) => {
+                tracing::error!(%name, %error, dir = %self.log_dir.display(), "The decision log cannot be opened; without it nothing is scaled.");
+                return;
+            }
+        };
+        let (object, changes) = watch::channel(object);
+        let controller = Controller::new(changes, Arc::clone(&self.with), self.pace.clone(), log).await;
+        let stop = CancellationToken::new();
+        let task = tokio::spawn(controller.run(stop.clone()));
+        tracing::info!(%name, "An InferenceAutoscaler is controlled.");
+        self.running.insert(name, Running { object, stop, task });
+    }
+
+    /// Stops all; a decision that is being applied is applied.
+    pub async fn end(&mut self) {
+        while let Some((_, running)) = self.running.pop_first() {
+            running.end().await;
+        }
+    }
+}
+
+impl Running {
+    async fn end(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "A controller's task broke.");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Where replicas live. The controller knows this trait alone: `local` runs processes on one machine,
+//! a Kubernetes platform would patch scale subresources.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::capacity::CapacityView;
+
+#[cfg(test)]
+pub(crate) mod fake;
+pub mod local;
+
+/// What is scaled: a namespace and a name. The kind is the platform's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Target {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A batcher whose `/metrics` tell the demand on a target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batcher {
+    /// Which process; counters of different names are not mixed.
+    pub name: String,
+    /// Its metrics page.
+    pub metrics_url: String,
+}
+
+/// A target's replicas, as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Replicas {
+    /// Asked for: those that take traffic and those on their way there.
+    pub asked: u32,
+    /// Of these, taking traffic.
+    pub ready: u32,
+    /// Of these, not there yet.
+    pub starting: u32,
+    /// On their way out; not part of `asked`, and still holding their slices.
+    pub terminating: u32,
+    /// Measured time from asking for a replica until it takes traffic, smoothed, milliseconds.
+    pub startup_ms: Option<u64>,
+    /// Where demand is measured.
+    pub batchers: Vec<Batcher>,
+}
+
+/// Why a platform cannot tell or act.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlatformError {
+    /// The target does not exist.
+    #[error("the scale target {0} does not exist; create it, or correct spec.scaleTargetRef")]
+    UnknownTarget(Target),
+    /// The platform cannot be asked now.
+    #[error("{0}")]
+    Unavailable(String),
+}
+
+/// What a controller may ask and do.
+#[async_trait]
+pub trait Platform: Send + Sync {
+    /// The target's replicas now.
+    async fn replicas(&self, target: &Target) -> Result<Replicas, PlatformError>;
+
+    /// Asks for `replicas` replicas; the answer is what is asked for now, which is fewer where slices were
+    /// taken by another in the meantime.
+    async fn set_replicas(&self, target: &Target, replicas: u32) -> Result<u32, PlatformError>;
+
+    /// What the placement of the target's next replica depends on.
+    async fn capacity(&self, target: &Target) -> Result<CapacityView, PlatformError>;
+}

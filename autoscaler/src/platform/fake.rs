@@ -1,0 +1,123 @@
+//! A platform in memory: replicas are numbers, slices are real ResourceSlices.
+
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use sluice_config::names;
+use sluice_inventory::{Cluster, ComputeCapability, Form, Gpu, MigProfile, Placement};
+use sluice_inventory::{device_classes, resource_slices};
+
+use super::{Batcher, Platform, PlatformError, Replicas, Target};
+use crate::capacity::CapacityView;
+use crate::platform::local::claims;
+
+/// The page that the fake's batcher has.
+pub(crate) const METRICS_URL: &str = "http://batcher.test/metrics";
+
+/// Replicas are ready as soon as they are asked for.
+pub(crate) struct FakePlatform {
+    state: Mutex<State>,
+}
+
+struct State {
+    asked: u32,
+    calls: Vec<u32>,
+    cluster: Cluster,
+}
+
+impl FakePlatform {
+    /// `replicas` replicas of one 2g.10gb each on `gpus` simulated A100s, three of which fit on one.
+    pub(crate) fn new(gpus: u32, replicas: u32) -> Self {
+        let gpus: Vec<Gpu> = (0..gpus).map(a100).collect();
+        let cluster = Cluster {
+            slices: resource_slices("node", names::DRIVER, &gpus, Form::Combined, 1).unwrap(),
+            device_classes: device_classes(names::DRIVER, &gpus),
+            ..Cluster::default()
+        };
+        let mut state = State { asked: 0, calls: Vec::new(), cluster };
+        state.grow_to(replicas);
+        Self { state: Mutex::new(state) }
+    }
+
+    /// Every call of `set_replicas` so far.
+    pub(crate) fn calls(&self) -> Vec<u32> {
+        self.state.lock().unwrap().calls.clone()
+    }
+}
+
+impl State {
+    fn grow_to(&mut self, replicas: u32) {
+        while self.asked < replicas {
+            let name = format!("bert-{}", self.asked);
+            let mut claim = claims::new("default", &name, &name, DEVICE_CLASS, "bert");
+            let Ok(allocation) = sluice_inventory::allocate(&self.cluster, &claim) else { return };
+            claims::allocate_to(&mut claim, allocation.result);
+            self.cluster.claims.push(claim);
+            self.asked += 1;
+        }
+    }
+}
+
+const DEVICE_CLASS: &str = "mig-2g-10gb.gpu.sluice.dev";
+
+#[async_trait]
+impl Platform for FakePlatform {
+    async fn replicas(&self, _target: &Target) -> Result<Replicas, PlatformError> {
+        let asked = self.state.lock().unwrap().asked;
+        Ok(Replicas {
+            asked,
+            ready: asked,
+            startup_ms: Some(1000),
+            batchers: vec![Batcher { name: "gateway".to_owned(), metrics_url: METRICS_URL.to_owned() }],
+            ..Replicas::default()
+        })
+    }
+
+    async fn set_replicas(&self, _target: &Target, replicas: u32) -> Result<u32, PlatformError> {
+        let mut state = self.state.lock().unwrap();
+        state.calls.push(replicas);
+        state.asked = state.asked.min(replicas);
+        let keep = state.asked as usize;
+        state.cluster.claims.truncate(keep);
+        state.grow_to(replicas);
+        Ok(state.asked)
+    }
+
+    async fn capacity(&self, _target: &Target) -> Result<CapacityView, PlatformError> {
+        let state = self.state.lock().unwrap();
+        Ok(CapacityView {
+            cluster: state.cluster.clone(),
+            device_class: DEVICE_CLASS.to_owned(),
+            promised: Vec::new(),
+        })
+    }
+}
+
+/// What tests need of a GPU: an A100 of 40 GB that is cut into 2g.10gb alone.
+pub(crate) fn a100(minor: u32) -> Gpu {
+    Gpu {
+        minor,
+        uuid: format!("GPU-00000000-0000-0000-0000-00000000000{minor}"),
+        product: "NVIDIA A100-SXM4-40GB".to_owned(),
+        architecture: "Ampere".to_owned(),
+        compute_capability: ComputeCapability { major: 8, minor: 0 },
+        driver_version: "580.95.05".to_owned(),
+        pci_bus_id: format!("0000:0{minor}:00.0"),
+        memory_bytes: 40 << 30,
+        multiprocessors: 108,
+        memory_slices: 8,
+        mig_enabled: true,
+        mig_switchable: false,
+        mig_profiles: vec![MigProfile {
+            name: "2g.10gb".to_owned(),
+            profile_id: 14,
+            compute_slices: 2,
+            memory_slices: 2,
+            memory_mib: 9856,
+            multiprocessors: 28,
+            has_media_extensions: false,
+            max_instances: 3,
+            placements: [0, 2, 4].map(|start| Placement { start, size: 2 }).to_vec(),
+        }],
+    }
+}

@@ -1,0 +1,213 @@
+//! The kubelet's part towards a DRA driver: find it by its registration socket, prepare and unprepare
+//! claims on the endpoint that it names.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use sluice_kubelet_api::dra::v1::dra_plugin_client::DraPluginClient;
+use sluice_kubelet_api::dra::v1::{Claim, NodePrepareResourcesRequest, NodeUnprepareResourcesRequest};
+use sluice_kubelet_api::registration::v1::registration_client::RegistrationClient;
+use sluice_kubelet_api::registration::v1::{InfoRequest, PluginInfo, RegistrationStatus};
+use sluice_kubelet_api::{CALL_TIMEOUT_SECONDS, DRA_PLUGIN_TYPE, DRA_V1_SERVICE, registration_socket};
+use tonic::transport::{Channel, Endpoint};
+
+/// A registration socket that does not answer by then is not a plugin's.
+const INFO_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a claim is not prepared (or unprepared).
+#[derive(Debug, thiserror::Error)]
+pub enum KubeletError {
+    /// Nobody has registered for the driver.
+    #[error("no DRA plugin of driver {driver} answers in {dir}; is sluice-driver running?")]
+    NoPlugin {
+        /// The driver's name.
+        driver: String,
+        /// Where registration sockets are looked for.
+        dir: String,
+    },
+    /// The plugin speaks no version that we speak.
+    #[error("driver {driver} serves {versions:?}, but {DRA_V1_SERVICE} is needed; use a newer driver")]
+    Version {
+        /// The driver's name.
+        driver: String,
+        /// What it serves.
+        versions: Vec<String>,
+    },
+    /// The call failed.
+    #[error("driver {driver} at {endpoint}: {message}")]
+    Call {
+        /// The driver's name.
+        driver: String,
+        /// Its DRA socket.
+        endpoint: String,
+        /// What went wrong.
+        message: String,
+    },
+    /// The driver refused the claim.
+    #[error("driver {driver} refused claim {claim}: {message}")]
+    Refused {
+        /// The driver's name.
+        driver: String,
+        /// `namespace/name`.
+        claim: String,
+        /// The driver's words.
+        message: String,
+    },
+}
+
+/// A claim as the protocol names it.
+#[derive(Debug, Clone)]
+pub struct ClaimRef {
+    /// Its driver.
+    pub driver: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+}
+
+impl ClaimRef {
+    fn message(&self) -> Claim {
+        Claim { namespace: self.namespace.clone(), uid: self.uid.clone(), name: self.name.clone() }
+    }
+}
+
+/// Plays the kubelet towards the drivers below one kubelet directory.
+#[derive(Debug)]
+pub struct Kubelet {
+    dir: PathBuf,
+    /// DRA sockets of registered drivers, by driver name; forgotten when a call fails.
+    endpoints: Mutex<HashMap<String, PathBuf>>,
+}
+
+impl Kubelet {
+    /// For drivers that have their sockets below `kubelet_dir`.
+    pub fn new(kubelet_dir: &Path) -> Self {
+        Self { dir: kubelet_dir.to_owned(), endpoints: Mutex::default() }
+    }
+
+    /// Prepares a claim and returns the CDI ids of its devices. May be called again for a prepared claim.
+    ///
+    /// # Errors
+    /// See [`KubeletError`]; all may pass with time.
+    pub async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<String>, KubeletError> {
+        let (mut client, endpoint) = self.client(&claim.driver).await?;
+        let request = NodePrepareResourcesRequest { claims: vec![claim.message()] };
+        let response = client.node_prepare_resources(request).await;
+        let response =
+            response.map_err(|status| self.failed(&claim.driver, &endpoint, &status))?.into_inner();
+        match response.claims.get(&claim.uid) {
+            Some(answer) if answer.error.is_empty() => {
+                Ok(answer.devices.iter().flat_map(|device| device.cdi_device_ids.iter().cloned()).collect())
+            }
+            answer => Err(refused(claim, answer.map(|answer| answer.error.as_str()))),
+        }
+    }
+
+    /// Undoes the preparation; a claim that is not prepared is no error.
+    ///
+    /// # Errors
+    /// See [`KubeletError`]; all may pass with time.
+    pub async fn unprepare(&self, claim: &ClaimRef) -> Result<(), KubeletError> {
+        let (mut client, endpoint) = self.client(&claim.driver).await?;
+        let request = NodeUnprepareResourcesRequest { claims: vec![claim.message()] };
+        let response = client.node_unprepare_resources(request).await;
+        let response =
+            response.map_err(|status| self.failed(&claim.driver, &endpoint, &status))?.into_inner();
+        match response.claims.get(&claim.uid) {
+            Some(answer) if answer.error.is_empty() => Ok(()),
+            answer => Err(refused(claim, answer.map(|answer| answer.error.as_str()))),
+        }
+    }
+
+    async fn client(&self, driver: &str) -> Result<(DraPluginClient<Channel>, PathBuf), KubeletError> {
+        let known = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).get(driver).cloned();
+        let endpoint = match known {
+            Some(endpoint) => endpoint,
+            None => {
+                let endpoint = self.register(driver).await?;
+                let mut endpoints = self.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+                endpoints.insert(driver.to_owned(), endpoint.clone());
+                endpoint
+            }
+        };
+        let channel = connect(&endpoint, Duration::from_secs(CALL_TIMEOUT_SECONDS))
+            .await
+            .map_err(|message| self.forget(driver, &endpoint, message))?;
+        Ok((DraPluginClient::new(channel), endpoint))
+    }
+
+    /// Asks every registration socket who it is, the one with the usual name first, and accepts the driver.
+    async fn register(&self, driver: &str) -> Result<PathBuf, KubeletError> {
+        let usual = registration_socket(&self.dir, driver);
+        let registry = usual.parent().unwrap_or(&self.dir).to_owned();
+        let mut sockets: Vec<PathBuf> = match fs::read_dir(&registry) {
+            Ok(entries) => entries.filter_map(|entry| Some(entry.ok()?.path())).collect(),
+            Err(_) => Vec::new(),
+        };
+        sockets.retain(|socket| socket.extension().is_some_and(|extension| extension == "sock"));
+        sockets.sort_by_key(|socket| *socket != usual);
+        for socket in sockets {
+            let Ok(channel) = connect(&socket, INFO_TIMEOUT).await else { continue };
+            let mut registration = RegistrationClient::new(channel);
+            let Ok(info) = registration.get_info(InfoRequest {}).await else { continue };
+            let info: PluginInfo = info.into_inner();
+            if info.r#type != DRA_PLUGIN_TYPE || info.name != driver {
+                continue;
+            }
+            let speaks = info.supported_versions.iter().any(|version| version == DRA_V1_SERVICE);
+            let error = if speaks { String::new() } else { format!("{DRA_V1_SERVICE} is needed") };
+            let verdict = RegistrationStatus { plugin_registered: speaks, error };
+            if let Err(status) = registration.notify_registration_status(verdict).await {
+                tracing::warn!(driver, %status, "A DRA plugin did not take note of its registration.");
+            }
+            if !speaks {
+                return Err(KubeletError::Version {
+                    driver: driver.to_owned(),
+                    versions: info.supported_versions,
+                });
+            }
+            tracing::info!(driver, endpoint = info.endpoint, "A DRA plugin is registered.");
+            return Ok(PathBuf::from(info.endpoint));
+        }
+        Err(KubeletError::NoPlugin { driver: driver.to_owned(), dir: registry.display().to_string() })
+    }
+
+    fn failed(&self, driver: &str, endpoint: &Path, status: &tonic::Status) -> KubeletError {
+        self.forget(driver, endpoint, format!("{:?}: {}", status.code(), status.message()))
+    }
+
+    /// A driver that was replaced may have another endpoint: the next call looks again.
+    fn forget(&self, driver: &str, endpoint: &Path, message: String) -> KubeletError {
+        self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).remove(driver);
+        let endpoint = endpoint.display().to_string();
+        KubeletError::Call { driver: driver.to_owned(), endpoint, message }
+    }
+}
+
+/// `answer` is the driver's error; a claim that is missing from the answer is the driver's mistake.
+fn refused(claim: &ClaimRef, answer: Option<&str>) -> KubeletError {
+    KubeletError::Refused {
+        driver: claim.driver.clone(),
+        claim: format!("{}/{}", claim.namespace, claim.name),
+        message: answer.unwrap_or("the answer does not mention the claim").to_owned(),
+    }
+}
+
+async fn connect(socket: &Path, timeout: Duration) -> Result<Channel, String> {
+    Endpoint::from_shared(format!("unix://{}", socket.display()))
+        .map_err(|error| error.to_string())?
+        .connect_timeout(timeout)
+        .timeout(timeout)
+        .connect()
+        .await
+        .map_err(|error| match std::error::Error::source(&error) {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })
+}

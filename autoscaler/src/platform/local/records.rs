@@ -1,0 +1,139 @@
+//! Replica records: what the next supervisor must know after kill -9. One JSON file each, replaced whole.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sluice_config::objects::write_atomic;
+
+use super::procfs::Identity;
+use crate::platform::Target;
+
+/// One replica, as far as it has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// Namespace of its LocalDeployment and its claim.
+    pub namespace: String,
+    /// Name of its LocalDeployment.
+    pub deployment: String,
+    /// Its own name, and that of its claim.
+    pub name: String,
+    /// UID of its claim.
+    pub claim_uid: String,
+    /// DRA driver of its device.
+    pub driver: String,
+    /// Its process; `None` while there is none.
+    pub process: Option<Identity>,
+    /// Loopback port of the process.
+    pub port: Option<u16>,
+    /// Its name among the gateway's upstreams, once it was added there.
+    pub member: Option<String>,
+    /// Processes started so far: each is another upstream to the gateway.
+    pub starts: u32,
+    /// On its way out.
+    pub terminating: bool,
+}
+
+impl Record {
+    /// Its LocalDeployment.
+    pub fn target(&self) -> Target {
+        Target { namespace: self.namespace.clone(), name: self.deployment.clone() }
+    }
+}
+
+/// The folder of all records.
+#[derive(Debug, Clone)]
+pub struct Records {
+    dir: PathBuf,
+}
+
+impl Records {
+    /// Records in `<state_dir>/replicas`.
+    pub fn new(state_dir: &Path) -> Self {
+        Self { dir: state_dir.join("replicas") }
+    }
+
+    /// Every record; those that cannot be read are told and left where they are.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub fn list(&self) -> io::Result<Vec<Record>> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let path = entry?.path();
+            if path.extension().is_none_or(|extension| extension != "json") {
+                continue;
+            }
+            match fs::read(&path).map(|bytes| serde_json::from_slice::<Record>(&bytes)) {
+                Ok(Ok(record)) => records.push(record),
+                Ok(Err(error)) => {
+                    tracing::error!(path = %path.display(), %error, "A replica record is not readable; its claim must be removed by hand.");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        records.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        Ok(records)
+    }
+
+    /// Writes a record, durably.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn put(&self, record: &Record) -> io::Result<()> {
+        let text = serde_json::to_vec_pretty(record)?;
+        write_atomic(&self.file(record), &text)
+    }
+
+    /// Removes a record; one that is not there is removed already.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn remove(&self, record: &Record) -> io::Result<()> {
+        match fs::remove_file(self.file(record)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&self, record: &Record) -> PathBuf {
+        self.dir.join(format!("{}.{}.json", record.namespace, record.name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_read_back_and_a_broken_one_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        let records = Records::new(dir.path());
+        assert!(records.list().unwrap().is_empty());
+        let record = Record {
+            namespace: "default".to_owned(),
+            deployment: "bert".to_owned(),
+            name: "bert-0".to_owned(),
+            claim_uid: "1".to_owned(),
+            driver: "gpu.sluice.dev".to_owned(),
+            process: Some(Identity { pid: 7, start_ticks: 8, boot_id: "9".to_owned() }),
+            port: Some(9001),
+            member: None,
+            starts: 1,
+            terminating: false,
+        };
+        records.put(&record).unwrap();
+        fs::write(dir.path().join("replicas/broken.json"), "{").unwrap();
+        assert_eq!(records.list().unwrap(), [record.clone()]);
+        records.remove(&record).unwrap();
+        records.remove(&record).unwrap();
+        assert!(records.list().unwrap().is_empty());
+    }
+}

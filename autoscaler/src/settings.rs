@@ -1,0 +1,234 @@
+//! Settings of the autoscaler: file, environment and flags, in Sluice's common precedence.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use serde::{Deserialize, Serialize};
+use sluice_config::process::logging::LogFormat;
+use sluice_scaling_policy::Windows;
+
+use crate::controller::Pace;
+
+/// Where replicas live.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PlatformKind {
+    /// Processes on this machine.
+    #[default]
+    Local,
+}
+
+/// What happens to the replicas when the autoscaler is told to stop.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExit {
+    /// They are drained and stopped, their slices given back.
+    #[default]
+    Stop,
+    /// They live on; the next autoscaler with the same state directory adopts them.
+    Keep,
+}
+
+/// All settings, complete.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where replicas live.
+    pub platform: PlatformKind,
+    /// Files with InferenceAutoscaler and LocalDeployment objects.
+    pub objects: Vec<PathBuf>,
+    /// Object directory that is shared with sluice-driver.
+    pub store: PathBuf,
+    /// The kubelet's directory, where sluice-driver has its sockets.
+    pub kubelet_dir: PathBuf,
+    /// Where sluice-driver writes CDI specifications.
+    pub cdi_dir: PathBuf,
+    /// Replica records, decision logs and the model servers' output.
+    pub state_dir: PathBuf,
+    /// What happens to the replicas at SIGTERM.
+    pub on_exit: OnExit,
+    /// Time between two decisions.
+    pub tick_ms: u64,
+    /// Longest time that one scrape may take.
+    pub scrape_timeout_ms: u64,
+    /// Window over which the rate of rows is measured.
+    pub demand_window_ms: u64,
+    /// Window over which a burst is measured.
+    pub burst_window_ms: u64,
+    /// Window over which the trend is measured.
+    pub trend_window_ms: u64,
+    /// Window over which latency is observed.
+    pub latency_window_ms: u64,
+    /// A signal older than this is no signal.
+    pub stale_ms: u64,
+    /// How long panic lasts after the last burst.
+    pub panic_ms: u64,
+    /// In which time a queue is to be drained.
+    pub queue_drain_ms: u64,
+    /// Most bytes of one autoscaler's decision log.
+    pub decision_log_bytes: u64,
+    /// Admin port.
+    pub admin_listen: SocketAddr,
+    /// Form of the log.
+    pub log_format: LogFormat,
+    /// Filter of the log.
+    pub log_level: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let windows = Windows::default();
+        Self {
+            platform: PlatformKind::Local,
+            objects: Vec::new(),
+            store: "/var/lib/sluice/store".into(),
+            kubelet_dir: sluice_kubelet_api::DEFAULT_KUBELET_DIR.into(),
+            cdi_dir: "/var/run/cdi".into(),
+            state_dir: "/var/lib/sluice/autoscaler".into(),
+            on_exit: OnExit::Stop,
+            tick_ms: 1000,
+            scrape_timeout_ms: 500,
+            demand_window_ms: windows.demand_ms,
+            burst_window_ms: windows.burst_ms,
+            trend_window_ms: windows.trend_ms,
+            latency_window_ms: 30_000,
+            stale_ms: windows.stale_ms,
+            panic_ms: windows.panic_ms,
+            queue_drain_ms: windows.drain_ms,
+            decision_log_bytes: 32 << 20,
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 8083)),
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+impl Settings {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// Names the setting, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.objects.is_empty() {
+            return Err("objects is empty: name at least one file with an InferenceAutoscaler and a \
+                        LocalDeployment (--objects FILE)"
+                .to_owned());
+        }
+        for (name, value) in [
+            ("tickMs", self.tick_ms),
+            ("scrapeTimeoutMs", self.scrape_timeout_ms),
+            ("demandWindowMs", self.demand_window_ms),
+            ("burstWindowMs", self.burst_window_ms),
+            ("trendWindowMs", self.trend_window_ms),
+            ("latencyWindowMs", self.latency_window_ms),
+            ("staleMs", self.stale_ms),
+            ("queueDrainMs", self.queue_drain_ms),
+        ] {
+            if value == 0 || value > 86_400_000 {
+                return Err(format!("{name} is {value}, but must be 1 to 86400000 (a day)"));
+            }
+        }
+        if self.stale_ms < 2 * self.tick_ms {
+            return Err(format!(
+                "staleMs is {}, but must be at least twice tickMs ({}), or one late scrape makes signals stale",
+                self.stale_ms, self.tick_ms
+            ));
+        }
+        if self.decision_log_bytes < 1 << 20 {
+            return Err(format!(
+                "decisionLogBytes is {}, but must be at least 1048576 (1 MiB)",
+                self.decision_log_bytes
+            ));
+        }
+        Ok(())
+    }
+
+    /// How controllers measure.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            tick: Duration::from_millis(self.tick_ms),
+            windows: Windows {
+                demand_ms: self.demand_window_ms,
+                burst_ms: self.burst_window_ms,
+                trend_ms: self.trend_window_ms,
+                stale_ms: self.stale_ms,
+                panic_ms: self.panic_ms,
+                drain_ms: self.queue_drain_ms,
+            },
+            latency_window_ms: self.latency_window_ms,
+        }
+    }
+}
+
+/// Flags and environment; what is absent leaves the file's value as it is.
+#[derive(Debug, Default, Args, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Flags {
+    /// Settings file (YAML); its fields are these flags in camelCase.
+    #[arg(long, env = "SLUICE_AUTOSCALER_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Where replicas live.
+    #[arg(long, env = "SLUICE_AUTOSCALER_PLATFORM")]
+    pub platform: Option<PlatformKind>,
+    /// Files with InferenceAutoscaler and LocalDeployment objects (YAML, several documents each); read
+    /// again when they change.
+    #[arg(long, env = "SLUICE_AUTOSCALER_OBJECTS", value_delimiter = ',', value_name = "FILE")]
+    pub objects: Option<Vec<PathBuf>>,
+    /// Object directory that is shared with sluice-driver.
+    #[arg(long, env = "SLUICE_AUTOSCALER_STORE", value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// The kubelet's directory, where sluice-driver has its sockets.
+    #[arg(long, env = "SLUICE_AUTOSCALER_KUBELET_DIR", value_name = "DIR")]
+    pub kubelet_dir: Option<PathBuf>,
+    /// Where sluice-driver writes CDI specifications.
+    #[arg(long, env = "SLUICE_AUTOSCALER_CDI_DIR", value_name = "DIR")]
+    pub cdi_dir: Option<PathBuf>,
+    /// Replica records, decision logs and the model servers' output.
+    #[arg(long, env = "SLUICE_AUTOSCALER_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// What happens to the replicas at SIGTERM: drained and stopped, or left for the next autoscaler.
+    #[arg(long, env = "SLUICE_AUTOSCALER_ON_EXIT")]
+    pub on_exit: Option<OnExit>,
+    /// Time between two decisions, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_TICK_MS", value_name = "MS")]
+    pub tick_ms: Option<u64>,
+    /// Longest time that one scrape may take, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_SCRAPE_TIMEOUT_MS", value_name = "MS")]
+    pub scrape_timeout_ms: Option<u64>,
+    /// Window over which the rate of rows is measured, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_DEMAND_WINDOW_MS", value_name = "MS")]
+    pub demand_window_ms: Option<u64>,
+    /// Window over which a burst is measured, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_BURST_WINDOW_MS", value_name = "MS")]
+    pub burst_window_ms: Option<u64>,
+    /// Window over which the trend is measured, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_TREND_WINDOW_MS", value_name = "MS")]
+    pub trend_window_ms: Option<u64>,
+    /// Window over which latency is observed, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_LATENCY_WINDOW_MS", value_name = "MS")]
+    pub latency_window_ms: Option<u64>,
+    /// A signal older than this is no signal, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_STALE_MS", value_name = "MS")]
+    pub stale_ms: Option<u64>,
+    /// How long panic lasts after the last burst, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_PANIC_MS", value_name = "MS")]
+    pub panic_ms: Option<u64>,
+    /// In which time a queue is to be drained, milliseconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_QUEUE_DRAIN_MS", value_name = "MS")]
+    pub queue_drain_ms: Option<u64>,
+    /// Most bytes of one autoscaler's decision log.
+    #[arg(long, env = "SLUICE_AUTOSCALER_DECISION_LOG_BYTES", value_name = "BYTES")]
+    pub decision_log_bytes: Option<u64>,
+    /// Admin port: /metrics, /livez, /readyz.
+    #[arg(long, env = "SLUICE_AUTOSCALER_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Form of the log.
+    #[arg(long, env = "SLUICE_AUTOSCALER_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Filter of the log, such as `info` or `warn,sluice_autoscaler=debug`.
+    #[arg(long, env = "SLUICE_AUTOSCALER_LOG_LEVEL", value_name = "LEVEL")]
+    pub log_level: Option<String>,
+}

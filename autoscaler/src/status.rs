@@ -1,0 +1,241 @@
+//! The object's status: conditions with the times of their transitions, and the last decisions.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use sluice_config::api::inference_autoscaler::{DecisionSummary, InferenceAutoscalerStatus};
+use sluice_scaling_policy::{Decision, Record, explain};
+
+use crate::explanations::{Explanation, Explanations};
+
+/// Most decisions in the status.
+const MOST_DECISIONS: usize = 10;
+/// Words that changed with the numbers alone are written at most this often, milliseconds.
+const WORDS_EVERY_MS: i64 = 5_000;
+
+/// What is said about one autoscaler, kept so that it is written when it says something new.
+#[derive(Debug, Default)]
+pub struct StatusBook {
+    status: InferenceAutoscalerStatus,
+    explanations: Explanations,
+    written_at: Option<Timestamp>,
+}
+
+/// Numbers of one tick.
+#[derive(Debug, Clone, Copy)]
+pub struct Counts {
+    /// Replicas asked for before the decision.
+    pub from: u32,
+    /// Replicas asked for after it was applied (or not).
+    pub to: u32,
+    /// Replicas that exist, also those on their way out.
+    pub current: u32,
+    /// Replicas that take traffic.
+    pub ready: u32,
+}
+
+impl StatusBook {
+    /// Continues what was written before a restart: transition times and decisions are kept.
+    pub fn resume(status: InferenceAutoscalerStatus, explanations: Explanations) -> Self {
+        Self { status, explanations, written_at: None }
+    }
+
+    /// Current content.
+    pub fn status(&self) -> &InferenceAutoscalerStatus {
+        &self.status
+    }
+
+    /// How the decisions in the status came about.
+    pub fn explanations(&self) -> &Explanations {
+        &self.explanations
+    }
+
+    /// Takes in a decision. Returns whether the status should be written: something new, or the words
+    /// are some seconds old.
+    pub fn decided(
+        &mut self,
+        at: Timestamp,
+        generation: Option<i64>,
+        record: &Record,
+        counts: Counts,
+    ) -> bool {
+        let before = self.status.clone();
+        let decision = &record.decision;
+        self.status.observed_generation = generation;
+        self.status.desired_replicas = counts.to;
+        self.status.current_replicas = counts.current;
+        self.status.ready_replicas = counts.ready;
+        let conditions = decision.conditions.iter().map(|condition| Condition {
+            type_: format!("{:?}", condition.r#type),
+            status: if condition.status { "True" } else { "False" }.to_owned(),
+            reason: condition.reason.clone(),
+            message: condition.message.clone(),
+            observed_generation: generation,
+            last_transition_time: Time(at),
+        });
+        self.status.conditions = conditions.map(|condition| since(&before.conditions, condition)).collect();
+        let notable = self.is_notable(decision, counts);
+        if notable {
+            self.status.decisions.insert(
+                0,
+                DecisionSummary {
+                    time: at.to_string(),
+                    from: counts.from,
+                    to: counts.to,
+                    reason: format!("{:?}", decision.reason),
+                    message: decision.message.clone(),
+                },
+            );
+            self.status.decisions.truncate(MOST_DECISIONS);
+            self.explanations.remember(
+                Explanation {
+                    time: at.to_string(),
+                    lines: explain(record).lines().map(str::to_owned).collect(),
+                    limited: decision.limited.clone(),
+                },
+                MOST_DECISIONS,
+            );
+        }
+        self.is_due(&before, notable, at)
+    }
+
+    /// Takes in that no decision could be made. Returns whether the status should be written.
+    pub fn failed(&mut self, at: Timestamp, generation: Option<i64>, reason: &str, message: &str) -> bool {
+        let before = self.status.clone();
+        self.status.observed_generation = generation;
+        let condition = since(
+            &before.conditions,
+            Condition {
+                type_: "AbleToScale".to_owned(),
+                status: "False".to_owned(),
+                reason: reason.to_owned(),
+                message: message.to_owned(),
+                observed_generation: generation,
+                last_transition_time: Time(at),
+            },
+        );
+        match self.status.conditions.iter_mut().find(|known| known.type_ == condition.type_) {
+            Some(known) => *known = condition,
+            None => self.status.conditions.push(condition),
+        }
+        self.is_due(&before, false, at)
+    }
+
+    /// Takes in that the autoscaler stopped and left this many replicas.
+    pub fn stopped(&mut self, at: Timestamp, replicas: u32) {
+        self.failed(at, self.status.observed_generation, "Stopped", "The autoscaler has stopped.");
+        self.status.current_replicas = replicas;
+        self.status.ready_replicas = self.status.ready_replicas.min(replicas);
+    }
+
+    /// Whether a decision says something that the last one did not.
+    fn is_notable(&self, decision: &Decision, counts: Counts) -> bool {
+        match self.status.decisions.first() {
+            None => true,
+            Some(last) => {
+                counts.from != counts.to
+                    || last.to != counts.to
+                    || last.reason != format!("{:?}", decision.reason)
+            }
+        }
+    }
+
+    fn is_due(&mut self, before: &InferenceAutoscalerStatus, notable: bool, at: Timestamp) -> bool {
+        let words_are_old = self
+            .written_at
+            .is_none_or(|written| at.duration_since(written).as_millis() >= i128::from(WORDS_EVERY_MS));
+        let due = notable
+            || wordless(before) != wordless(&self.status)
+            || (words_are_old && *before != self.status);
+        if due {
+            self.written_at = Some(at);
+        }
+        due
+    }
+}
+
+/// The condition with the time since when it has had this status.
+fn since(before: &[Condition], mut condition: Condition) -> Condition {
+    let known = before.iter().find(|known| known.type_ == condition.type_);
+    if let Some(known) = known.filter(|known| known.status == condition.status) {
+        condition.last_transition_time = known.last_transition_time.clone();
+    }
+    condition
+}
+
+/// The status without what changes at every tick.
+fn wordless(status: &InferenceAutoscalerStatus) -> InferenceAutoscalerStatus {
+    let mut status = status.clone();
+    status.conditions.iter_mut().for_each(|condition| condition.message.clear());
+    status.decisions.clear();
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_scaling_policy::{Current, Free, Input, Objective, Signals, Spec, State, Windows};
+
+    fn record() -> Record {
+        let spec = Spec {
+            objective: Objective { quantile: 0.99, latency_ms: 300.0 },
+            min_replicas: 1,
+            max_replicas: 4,
+            behavior: sluice_scaling_policy::Behavior::default(),
+            scale_to_zero_after_seconds: None,
+            paused: false,
+            dry_run: false,
+            startup_ms: 1000,
+            profile: "2g.10gb".to_owned(),
+            windows: Windows::default(),
+        };
+        let input = Input {
+            now_ms: 1000,
+            spec,
+            current: Current { replicas: 1, ready: 1 },
+            signals: Signals::default(),
+            free: Free { slices: Some(2), reason: String::new() },
+            state: State::default(),
+        };
+        Record::new("default/bert", input)
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    const SAME: Counts = Counts { from: 1, to: 1, current: 1, ready: 1 };
+
+    #[test]
+    fn the_same_decision_again_is_not_written_again() {
+        let mut book = StatusBook::default();
+        assert!(book.decided(at(0), None, &record(), SAME));
+        for second in 1..100 {
+            assert!(!book.decided(at(second), None, &record(), SAME));
+        }
+        assert_eq!(book.status().decisions.len(), 1);
+    }
+
+    #[test]
+    fn a_change_of_replicas_is_written_and_the_list_stays_bounded() {
+        let mut book = StatusBook::default();
+        for step in 0..50_u32 {
+            let counts = Counts { from: step, to: step + 1, current: step, ready: step };
+            assert!(book.decided(at(i64::from(step)), Some(3), &record(), counts));
+        }
+        let status = book.status();
+        assert_eq!(status.decisions.len(), MOST_DECISIONS);
+        assert_eq!((status.decisions[0].from, status.decisions[0].to), (49, 50));
+        assert_eq!(status.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn a_condition_keeps_the_time_of_its_transition() {
+        let mut book = StatusBook::default();
+        assert!(book.failed(at(1), None, "TargetNotFound", "a"));
+        assert!(!book.failed(at(2), None, "TargetNotFound", "a"));
+        assert_eq!(book.status().conditions[0].last_transition_time, Time(at(1)));
+        let mut resumed = StatusBook::resume(book.status().clone(), Explanations::default());
+        resumed.failed(at(9), None, "TargetNotFound", "a");
+        assert_eq!(resumed.status().conditions[0].last_transition_time, Time(at(1)));
+    }
+}
