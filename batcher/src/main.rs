@@ -1,3 +1,74 @@
-//! Wiring only.
+//! Reads settings, binds the listeners, runs, and says by its exit code how it went.
 
-fn main() {}
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use sluice_batcher::batcher::{Listeners, run};
+use sluice_batcher::cli::Flags;
+use sluice_batcher::metrics::buckets;
+use sluice_batcher::settings::Settings;
+use sluice_config::process::{logging, metrics, shutdown};
+use sluice_config::settings::{EXIT_USAGE, load};
+use tokio::net::TcpListener;
+
+fn main() -> ExitCode {
+    let flags = match Flags::try_parse() {
+        Ok(flags) => flags,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let settings = match settings(&flags) {
+        Ok(settings) => settings,
+        Err(error) => {
+            eprintln!("sluice-batcher: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    match start(settings) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = format!("{error:#}"), "The batcher cannot run.");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn settings(flags: &Flags) -> Result<Settings, String> {
+    let settings: Settings = load(flags.config.as_deref(), flags).map_err(|error| error.to_string())?;
+    settings.validate().map_err(|error| error.to_string())?;
+    logging::init(settings.log_format, &settings.log_level)?;
+    Ok(settings)
+}
+
+fn start(settings: Settings) -> anyhow::Result<()> {
+    let mut runtime = match settings.worker_threads {
+        1 => tokio::runtime::Builder::new_current_thread(),
+        threads => {
+            let mut builder = tokio::runtime::Builder::new_multi_thread();
+            if threads > 0 {
+                builder.worker_threads(threads);
+            }
+            builder
+        }
+    };
+    runtime.enable_all().build().context("the runtime")?.block_on(async {
+        let stop = shutdown::on_signals().context("signal handlers")?;
+        let buckets = buckets(settings.objective_ms, settings.max_batch_rows);
+        let buckets: Vec<(&str, &[f64])> =
+            buckets.iter().map(|(name, bounds)| (*name, bounds.as_slice())).collect();
+        let metrics = metrics::install(&buckets).map_err(anyhow::Error::msg)?;
+        let bind = async |address, what| {
+            TcpListener::bind(address).await.with_context(|| format!("{what} {address}"))
+        };
+        let listeners = Listeners {
+            front: bind(settings.listen, "front port").await?,
+            admin: bind(settings.admin_listen, "admin port").await?,
+        };
+        tracing::info!(role = ?settings.role, listen = %settings.listen, admin = %settings.admin_listen, "The batcher is up.");
+        run(settings, listeners, metrics, stop).await;
+        Ok(())
+    })
+}

@@ -1,0 +1,111 @@
+//! The whole program, with its listeners and its stop signal given: `main` and the tests start it alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_config::process::Readiness;
+use sluice_config::process::admin::{self, Admin};
+use sluice_config::process::metrics::Metrics;
+use sluice_protocol::Limits;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::admin::Routes;
+use crate::clock::Clock;
+use crate::drain::{Drain, Mode};
+use crate::front::{Front, server};
+use crate::queue::entry::ByteBudget;
+use crate::registry::Registry;
+use crate::settings::{Role, Settings};
+use crate::upstream::members::{self, Upstreams};
+
+/// The listeners of a batcher.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For clients.
+    pub front: TcpListener,
+    /// For probes, scrapes and `/drain`.
+    pub admin: TcpListener,
+}
+
+/// Runs until `stop` is cancelled and everything queued and in flight is answered, or the drain deadline is over.
+pub async fn run(settings: Settings, listeners: Listeners, metrics: Metrics, stop: CancellationToken) {
+    let settings = Arc::new(settings);
+    let clock = Clock::start();
+    let registry = Arc::new(Registry::new(Arc::clone(&settings), clock));
+    let upstreams = Arc::new(Upstreams::default());
+    let front = Arc::new(Front {
+        clock,
+        registry: Arc::clone(&registry),
+        upstreams: Arc::clone(&upstreams),
+        drain: Arc::new(Drain::default()),
+        bytes: ByteBudget::new(settings.queue_bytes),
+        limits: Limits { body_bytes: settings.max_body_bytes, ..Limits::default() },
+        settings: Arc::clone(&settings),
+    });
+    let readiness = Readiness::default();
+    let end = CancellationToken::new();
+    tokio::spawn(members::run(upstreams, registry, Arc::clone(&settings), end.clone()));
+    tokio::spawn(keep_readiness(Arc::clone(&front), readiness.clone(), end.clone()));
+    let routes = Arc::new(Routes(Arc::clone(&front)));
+    tokio::spawn(admin::serve(listeners.admin, Admin { metrics, readiness, routes }, end.clone()));
+
+    let close = CancellationToken::new();
+    let serving = tokio::spawn(server::serve(listeners.front, Arc::clone(&front), close.clone()));
+    stop.cancelled().await;
+    front.drain.stop();
+    // Still accepting: whoever sends here has not heard yet that we are not ready.
+    tokio::time::sleep(Duration::from_millis(settings.propagation_ms)).await;
+    close.cancel();
+    let deadline = Duration::from_millis(settings.drain_deadline_ms);
+    if tokio::time::timeout(deadline, serving).await.is_err() {
+        tracing::error!(
+            active = front.drain.active(),
+            drain_deadline_ms = settings.drain_deadline_ms,
+            "Stopping with requests unanswered: the drain deadline is over."
+        );
+    }
+    end.cancel();
+}
+
+/// Keeps `/readyz` true to what is, and revokes a drain when a new epoch is warm.
+async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: CancellationToken) {
+    let mut upstreams = front.upstreams.subscribe();
+    let mut mode = front.drain.subscribe();
+    let mut epochs_at_drain = None;
+    loop {
+        let draining = front.drain.mode();
+        let warm: Vec<(String, u64)> = front
+            .upstreams
+            .all()
+            .iter()
+            .filter_map(|upstream| Some((upstream.name().to_owned(), upstream.open_epoch()?.number)))
+            .collect();
+        match draining {
+            Mode::Serving => epochs_at_drain = None,
+            Mode::Stopping => {}
+            Mode::Draining => {
+                let before = epochs_at_drain.get_or_insert_with(|| warm.clone());
+                if warm.iter().any(|epoch| !before.contains(epoch)) {
+                    tracing::info!("A new epoch is warm; the drain is revoked.");
+                    front.drain.revoke();
+                    continue;
+                }
+            }
+        }
+        match draining {
+            Mode::Stopping => readiness.set_not_ready("stopping"),
+            Mode::Draining => readiness.set_not_ready("draining"),
+            // A gateway without model servers holds requests: it is where they are to go.
+            Mode::Serving if front.settings.role == Role::Gateway || !warm.is_empty() => {
+                readiness.set_ready()
+            }
+            Mode::Serving => readiness.set_not_ready("no model server is warm"),
+        }
+        tokio::select! {
+            _ = upstreams.changed() => {}
+            _ = mode.changed() => {}
+            () = end.cancelled() => return,
+        }
+    }
+}

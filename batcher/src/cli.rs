@@ -1,0 +1,112 @@
+//! Flags and environment variables; both name the same settings as the file.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+use serde::Serialize;
+use sluice_config::process::logging::LogFormat;
+
+use crate::settings::{Batching, FormSetting, Role, Warmup};
+
+/// Request batcher in front of model servers that speak the Open Inference Protocol.
+///
+/// Requests of concurrent clients (V2 JSON, V2 binary, gRPC ModelInfer) for one model are merged into batches and
+/// their answers split again. No request reaches a model server that is not warm.
+///
+/// As a sidecar of one model server:
+///
+///   sluice-batcher --upstream 127.0.0.1:9000 --models bert --objective-ms 100
+///
+/// As a gateway in front of several, which may come and go:
+///
+///   sluice-batcher --role gateway --members members.json --models bert
+///
+/// A flag wins over its environment variable, that over the settings file, that over the default.
+#[derive(Debug, Default, Parser, Serialize)]
+#[command(name = "sluice-batcher", version, verbatim_doc_comment)]
+#[serde(rename_all = "camelCase")]
+pub struct Flags {
+    /// Settings file (YAML)
+    #[arg(long, env = "SLUICE_BATCHER_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// Where the batcher stands [default: sidecar]
+    #[arg(long, env = "SLUICE_BATCHER_ROLE")]
+    pub role: Option<Role>,
+    /// Front port: HTTP/1.1, h2c and gRPC [default: 0.0.0.0:8080]
+    #[arg(long, env = "SLUICE_BATCHER_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Admin port: /metrics /livez /readyz /upstreams /drain [default: 127.0.0.1:8081]
+    #[arg(long, env = "SLUICE_BATCHER_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
+    /// Sidecar: the model server
+    #[arg(long, env = "SLUICE_BATCHER_UPSTREAM", value_name = "HOST:PORT")]
+    pub upstream: Option<String>,
+    /// Sidecar: the model server's gRPC port, where it is another one
+    #[arg(long, env = "SLUICE_BATCHER_UPSTREAM_GRPC", value_name = "HOST:PORT")]
+    pub upstream_grpc: Option<String>,
+    /// Gateway: file with the model servers, read again when it changes
+    #[arg(long, env = "SLUICE_BATCHER_MEMBERS", value_name = "FILE")]
+    pub members: Option<PathBuf>,
+    /// Models that must be warm before the batcher is ready
+    #[arg(long, env = "SLUICE_BATCHER_MODELS", value_delimiter = ',', value_name = "NAME,…")]
+    pub models: Option<Vec<String>>,
+    /// Latency objective: deadline of requests without their own, basis of the batch size [default: 1000]
+    #[arg(long, env = "SLUICE_BATCHER_OBJECTIVE_MS")]
+    pub objective_ms: Option<u64>,
+    /// Most rows of a batch [default: 64]
+    #[arg(long, env = "SLUICE_BATCHER_MAX_BATCH_ROWS")]
+    pub max_batch_rows: Option<u32>,
+    /// Sizes that a batch may have, where not all
+    #[arg(long, env = "SLUICE_BATCHER_ALLOWED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS,…")]
+    pub allowed_batch_rows: Option<Vec<u32>>,
+    /// Batches that one model server runs at a time [default: 1]
+    #[arg(long, env = "SLUICE_BATCHER_SLOTS_PER_UPSTREAM")]
+    pub slots_per_upstream: Option<usize>,
+    /// Requests that may wait, per model [default: 4096]
+    #[arg(long, env = "SLUICE_BATCHER_QUEUE_REQUESTS")]
+    pub queue_requests: Option<usize>,
+    /// Bytes of waiting and running requests together [default: 268435456]
+    #[arg(long, env = "SLUICE_BATCHER_QUEUE_BYTES")]
+    pub queue_bytes: Option<usize>,
+    /// Most bytes of one body [default: 67108864]
+    #[arg(long, env = "SLUICE_BATCHER_MAX_BODY_BYTES")]
+    pub max_body_bytes: Option<usize>,
+    /// How long requests are held while no model server is ready [default: 30000]
+    #[arg(long, env = "SLUICE_BATCHER_HOLD_MS")]
+    pub hold_ms: Option<u64>,
+    /// How often a request is sent again after its connection broke [default: 2]
+    #[arg(long, env = "SLUICE_BATCHER_RETRIES")]
+    pub retries: Option<u32>,
+    /// How long a model server may take for one batch [default: 30000]
+    #[arg(long, env = "SLUICE_BATCHER_UPSTREAM_TIMEOUT_MS")]
+    pub upstream_timeout_ms: Option<u64>,
+    /// Form of batches [default: auto]
+    #[arg(long, env = "SLUICE_BATCHER_UPSTREAM_FORM")]
+    pub upstream_form: Option<FormSetting>,
+    /// Whether to merge [default: auto]
+    #[arg(long, env = "SLUICE_BATCHER_BATCHING")]
+    pub batching: Option<Batching>,
+    /// Whether and how to warm up [default: metadata]
+    #[arg(long, env = "SLUICE_BATCHER_WARMUP")]
+    pub warmup: Option<Warmup>,
+    /// Folder with warm-up bodies, <model>.<rows>.json
+    #[arg(long, env = "SLUICE_BATCHER_WARMUP_BODIES", value_name = "FOLDER")]
+    pub warmup_bodies: Option<PathBuf>,
+    /// After SIGTERM: how long requests may take to finish [default: 25000]
+    #[arg(long, env = "SLUICE_BATCHER_DRAIN_DEADLINE_MS")]
+    pub drain_deadline_ms: Option<u64>,
+    /// After SIGTERM: how long to keep accepting [default: 0]
+    #[arg(long, env = "SLUICE_BATCHER_PROPAGATION_MS")]
+    pub propagation_ms: Option<u64>,
+    /// Threads for requests; 0 is one per core [default: 1]
+    #[arg(long, env = "SLUICE_BATCHER_WORKER_THREADS")]
+    pub worker_threads: Option<usize>,
+    /// Form of the log lines [default: text]
+    #[arg(long, env = "SLUICE_BATCHER_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Log filter: error, warn, info, debug, trace, or target=level,… [default: info]
+    #[arg(long, env = "SLUICE_BATCHER_LOG_LEVEL")]
+    pub log_level: Option<String>,
+}

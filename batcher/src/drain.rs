@@ -1,0 +1,167 @@
+//! Whether the batcher takes traffic, and how it stops: a drain that can be revoked, and the end on SIGTERM.
+//!
+//! The model container's preStop hook calls `/drain` and waits for the answer. The hook also runs when only the
+//! model container is restarted, so a drain without SIGTERM ends as soon as a new epoch is warm.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+
+/// Whether new traffic is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Yes.
+    Serving,
+    /// No, but it is served; a new epoch ends this.
+    Draining,
+    /// No, for good.
+    Stopping,
+}
+
+/// What `/drain` answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Drained {
+    /// Nothing was queued or in flight at the end.
+    pub drained: bool,
+    /// A new epoch became warm meanwhile; traffic is welcome again.
+    pub revoked: bool,
+    /// Requests that were still there.
+    pub active: usize,
+}
+
+/// Counts requests and holds the mode.
+#[derive(Debug)]
+pub struct Drain {
+    mode: watch::Sender<Mode>,
+    active: AtomicUsize,
+    ended: Notify,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { mode: watch::Sender::new(Mode::Serving), active: AtomicUsize::new(0), ended: Notify::new() }
+    }
+}
+
+/// A request that is not answered yet.
+#[derive(Debug)]
+pub struct Active<'a>(&'a Drain);
+
+impl Drop for Active<'_> {
+    fn drop(&mut self) {
+        if self.0.active.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.mode() != Mode::Serving {
+            self.0.ended.notify_waiters();
+        }
+    }
+}
+
+impl Drain {
+    /// The mode now.
+    pub fn mode(&self) -> Mode {
+        *self.mode.borrow()
+    }
+
+    /// The mode, and every change of it.
+    pub fn subscribe(&self) -> watch::Receiver<Mode> {
+        self.mode.subscribe()
+    }
+
+    /// Counts a request until the guard is dropped.
+    pub fn enter(&self) -> Active<'_> {
+        self.active.fetch_add(1, Ordering::SeqCst);
+        Active(self)
+    }
+
+    /// Requests that are not answered yet.
+    pub fn active(&self) -> usize {
+        self.active.load(Ordering::SeqCst)
+    }
+
+    /// From now on stopping, for good.
+    pub fn stop(&self) {
+        self.mode.send_replace(Mode::Stopping);
+    }
+
+    /// A new epoch is warm: a drain without SIGTERM ends.
+    pub fn revoke(&self) {
+        self.mode.send_if_modified(|mode| {
+            let draining = *mode == Mode::Draining;
+            if draining {
+                *mode = Mode::Serving;
+            }
+            draining
+        });
+    }
+
+    /// Turns traffic away and waits until all requests are answered, at most so long. `inflight` tells of
+    /// streams whose heads are answered already.
+    pub async fn drain(&self, deadline: Duration, inflight: impl Fn() -> usize) -> Drained {
+        self.mode.send_if_modified(|mode| {
+            let serving = *mode == Mode::Serving;
+            if serving {
+                *mode = Mode::Draining;
+            }
+            serving
+        });
+        let mut mode = self.mode.subscribe();
+        let revoked = tokio::select! {
+            () = self.until_idle(&inflight) => false,
+            _ = mode.wait_for(|mode| *mode == Mode::Serving) => true,
+            () = tokio::time::sleep(deadline) => false,
+        };
+        let active = self.active().max(inflight());
+        Drained { drained: active == 0 && !revoked, revoked, active }
+    }
+
+    async fn until_idle(&self, inflight: &impl Fn() -> usize) {
+        loop {
+            let ended = self.ended.notified();
+            if self.active() == 0 && inflight() == 0 {
+                return;
+            }
+            // Streams end without a notice here; they are looked at again.
+            let _ = tokio::time::timeout(Duration::from_millis(20), ended).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_waits_for_the_last_answer() {
+        let drain = Drain::default();
+        let request = drain.enter();
+        let (drained, ()) = tokio::join!(drain.drain(Duration::from_secs(60), || 0), async {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            assert_eq!(drain.mode(), Mode::Draining);
+            drop(request);
+        });
+        assert_eq!(drained, Drained { drained: true, revoked: false, active: 0 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_ends_at_its_deadline_whatever_is_left() {
+        let drain = Drain::default();
+        let _request = drain.enter();
+        let drained = drain.drain(Duration::from_secs(3), || 0).await;
+        assert_eq!(drained, Drained { drained: false, revoked: false, active: 1 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_epoch_revokes_a_drain_but_not_a_stop() {
+        let drain = Drain::default();
+        let _request = drain.enter();
+        let (drained, ()) = tokio::join!(drain.drain(Duration::from_secs(60), || 0), async {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            drain.revoke();
+        });
+        assert!(drained.revoked);
+        assert_eq!(drain.mode(), Mode::Serving);
+        drain.stop();
+        drain.revoke();
+        assert_eq!(drain.mode(), Mode::Stopping);
+    }
+}

@@ -1,0 +1,125 @@
+//! Answers in the client's form: HTTP status and JSON error, or gRPC status in trailers.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use sluice_protocol::grpc::{Code, encode_message, frame_prefix};
+use sluice_protocol::{Form, HEADER_LENGTH, json_error};
+
+use super::body::FrontBody;
+use super::forward::strip_hop_by_hop;
+use crate::queue::{Failure, Reply};
+use crate::upstream::connection;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static(HEADER_LENGTH);
+const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
+const JSON_CONTENT: HeaderValue = HeaderValue::from_static("application/json");
+
+/// The answer for a reply, and its HTTP status for the metrics (also of gRPC ones).
+pub fn answer(form: Form, reply: Reply) -> (Response<FrontBody>, u16) {
+    match reply {
+        Reply::Rows(rows) => {
+            let response = match form {
+                Form::Grpc => grpc_message(rows.chunks),
+                Form::Json | Form::Binary => {
+                    let mut response = Response::new(FrontBody::pieces(rows.chunks));
+                    let headers = response.headers_mut();
+                    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(rows.content_type));
+                    if let Some(length) = rows.header_length {
+                        headers.insert(INFERENCE_HEADER_LENGTH, HeaderValue::from(length));
+                    }
+                    response
+                }
+            };
+            (response, 200)
+        }
+        Reply::Forwarded(upstream) => forwarded(form, upstream),
+        Reply::Failed(failure) => (failed(form, &failure), failure.status),
+    }
+}
+
+/// The model server's own answer.
+fn forwarded(form: Form, upstream: connection::Answer) -> (Response<FrontBody>, u16) {
+    let status = upstream.status.as_u16();
+    if form == Form::Grpc {
+        return (failed(form, &Failure::new(status, error_text(&upstream.body))), status);
+    }
+    let mut response = Response::new(FrontBody::from(upstream.body));
+    *response.status_mut() = upstream.status;
+    *response.headers_mut() = upstream.headers;
+    strip_hop_by_hop(response.headers_mut());
+    // Written anew from the body.
+    response.headers_mut().remove(header::CONTENT_LENGTH);
+    (response, status)
+}
+
+/// The text of a V2 error object, or the body as it is.
+fn error_text(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct Error {
+        error: String,
+    }
+    match serde_json::from_slice::<Error>(body) {
+        Ok(error) => error.error,
+        Err(_) => String::from_utf8_lossy(body).chars().take(1024).collect(),
+    }
+}
+
+/// An error of the batcher's own.
+pub fn failed(form: Form, failure: &Failure) -> Response<FrontBody> {
+    let mut response = match form {
+        Form::Grpc => grpc_status(Code::from_http(failure.status), &failure.message),
+        Form::Json | Form::Binary => {
+            let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            json(status, json_error(&failure.message))
+        }
+    };
+    if let Some(retry_after_ms) = failure.retry_after_ms {
+        let headers = response.headers_mut();
+        if form != Form::Grpc {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000).max(1)));
+        }
+        headers.insert(RETRY_AFTER_MS, HeaderValue::from(retry_after_ms));
+    }
+    response
+}
+
+/// A JSON answer.
+pub fn json(status: StatusCode, body: Bytes) -> Response<FrontBody> {
+    let mut response = Response::new(FrontBody::from(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, JSON_CONTENT);
+    response
+}
+
+/// A gRPC answer of one message; `chunks` begin with its prefix.
+pub fn grpc_message(chunks: Vec<Bytes>) -> Response<FrontBody> {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    let mut response = Response::new(FrontBody::with_trailers(chunks, trailers));
+    response.headers_mut().insert(header::CONTENT_TYPE, GRPC_CONTENT);
+    response
+}
+
+/// A gRPC answer of one small message.
+pub fn grpc_small(message: &impl prost::Message) -> Response<FrontBody> {
+    let encoded = message.encode_to_vec();
+    match frame_prefix(encoded.len()) {
+        Ok(prefix) => grpc_message(vec![Bytes::copy_from_slice(&prefix), encoded.into()]),
+        Err(error) => grpc_status(Code::Internal, &error.to_string()),
+    }
+}
+
+/// A gRPC answer without a message: status in the headers ("trailers only").
+pub fn grpc_status(code: Code, message: &str) -> Response<FrontBody> {
+    let mut response = Response::new(FrontBody::empty());
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, GRPC_CONTENT);
+    headers.insert(GRPC_STATUS, HeaderValue::from(u16::from(code.number())));
+    if let Ok(message) = HeaderValue::from_str(&encode_message(message)) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    response
+}

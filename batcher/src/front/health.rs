@@ -1,0 +1,70 @@
+//! Liveness and readiness: the batcher's own answers, so that nobody is sent to a cold model.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use hyper::body::Incoming;
+use prost::Message;
+use sluice_protocol::grpc::{
+    Code, ModelReadyRequest, ModelReadyResponse, ServerLiveResponse, ServerReadyResponse, decode_unary,
+};
+
+use super::Front;
+use super::answer::{grpc_small, grpc_status, json};
+use super::body::FrontBody;
+use super::receive::receive;
+use super::route::GrpcMethod;
+use crate::drain::Mode;
+
+/// Most bytes of a `ModelReadyRequest`.
+const SMALL_BYTES: usize = 64 << 10;
+
+impl Front {
+    /// A model server is ready, its barrier is open, and traffic is wanted.
+    pub fn is_ready(&self) -> bool {
+        self.drain.mode() == Mode::Serving && self.upstreams.any_ready()
+    }
+
+    /// The same for one model. Asking about a model makes it known, so that it is warmed.
+    pub fn is_model_ready(&self, model: &str) -> bool {
+        self.is_ready() && self.registry.get_or_add(model).is_some_and(|handle| handle.is_servable())
+    }
+
+    pub(super) fn live(&self) -> Response<FrontBody> {
+        json(StatusCode::OK, Bytes::from_static(b"{\"live\":true}"))
+    }
+
+    pub(super) fn ready(&self, ready: bool) -> Response<FrontBody> {
+        if ready {
+            json(StatusCode::OK, Bytes::from_static(b"{\"ready\":true}"))
+        } else {
+            json(StatusCode::SERVICE_UNAVAILABLE, Bytes::from_static(b"{\"ready\":false}"))
+        }
+    }
+
+    pub(super) async fn grpc_health(
+        &self,
+        method: GrpcMethod,
+        request: Request<Incoming>,
+    ) -> Response<FrontBody> {
+        let body = match receive(request.into_body(), SMALL_BYTES).await {
+            Ok(body) => body,
+            Err(error) => return grpc_status(Code::InvalidArgument, &error.to_string()),
+        };
+        match method {
+            GrpcMethod::ServerReady => grpc_small(&ServerReadyResponse { ready: self.is_ready() }),
+            GrpcMethod::ModelReady => {
+                let asked = decode_unary(body, SMALL_BYTES)
+                    .map_err(|error| (error.code(), error.to_string()))
+                    .and_then(|message| {
+                        ModelReadyRequest::decode(message)
+                            .map_err(|error| (Code::InvalidArgument, error.to_string()))
+                    });
+                match asked {
+                    Ok(asked) => grpc_small(&ModelReadyResponse { ready: self.is_model_ready(&asked.name) }),
+                    Err((code, message)) => grpc_status(code, &message),
+                }
+            }
+            GrpcMethod::ServerLive | GrpcMethod::Infer => grpc_small(&ServerLiveResponse { live: true }),
+        }
+    }
+}

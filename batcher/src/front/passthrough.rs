@@ -1,0 +1,68 @@
+//! Everything that is not ours to answer or to merge: passed on as it is, both bodies streamed. It waits for
+//! the barrier as inference does: these paths may be inference too (chat, generate, `:predict`).
+
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use sluice_protocol::Form;
+
+use super::Front;
+use super::answer::failed;
+use super::body::FrontBody;
+use super::forward::{strip_hop_by_hop, to_http1};
+use super::infer::declares_more_than;
+use crate::queue::Failure;
+use crate::upstream::relay::RelayError;
+
+impl Front {
+    /// Over HTTP/1.1.
+    pub(super) async fn pass(&self, request: Request<Incoming>) -> Response<FrontBody> {
+        if declares_more_than(&request, self.settings.max_body_bytes) {
+            let message =
+                format!("the body has more than {} bytes (maxBodyBytes)", self.settings.max_body_bytes);
+            return failed(Form::Json, &Failure::new(413, message));
+        }
+        let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
+            return failed(Form::Json, &self.nobody());
+        };
+        let (mut parts, body) = request.into_parts();
+        to_http1(&mut parts);
+        match upstream.relay(&epoch, Request::from_parts(parts, body)).await {
+            Ok(response) => {
+                let (mut parts, body) = response.into_parts();
+                strip_hop_by_hop(&mut parts.headers);
+                Response::from_parts(parts, FrontBody::Stream(body, Some(guard)))
+            }
+            Err(error) => failed(Form::Json, &not_passed(&error)),
+        }
+    }
+
+    /// gRPC, over HTTP/2.
+    pub(super) async fn pass_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
+        let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
+            return failed(Form::Grpc, &self.nobody());
+        };
+        match upstream.relay_grpc(&epoch, request).await {
+            Ok(response) => response.map(|body| FrontBody::Stream(body, Some(guard))),
+            Err(error) => failed(Form::Grpc, &not_passed(&error)),
+        }
+    }
+
+    fn hold(&self) -> Duration {
+        Duration::from_millis(self.settings.hold_ms)
+    }
+
+    fn nobody(&self) -> Failure {
+        let message = format!("no model server became ready within {} ms", self.settings.hold_ms);
+        Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
+    }
+}
+
+fn not_passed(error: &RelayError) -> Failure {
+    let status = match error {
+        RelayError::Connect(_) => 503,
+        RelayError::Broken(_) => 502,
+    };
+    Failure::new(status, error.to_string())
+}

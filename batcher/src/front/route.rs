@@ -1,0 +1,112 @@
+//! Which requests the batcher answers or merges itself; everything else passes through.
+
+use http::Method;
+use sluice_protocol::Target;
+
+/// What a request is, by method and path alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route<'a> {
+    /// `POST /v2/models/{model}[/versions/{version}]/infer`.
+    Infer(Target),
+    /// `GET /v2/health/live`.
+    Live,
+    /// `GET /v2/health/ready`.
+    Ready,
+    /// `GET /v2/models/{model}[/versions/{version}]/ready`.
+    ModelReady {
+        /// Name of the model.
+        model: &'a str,
+    },
+    /// A method of `inference.GRPCInferenceService`.
+    Grpc(GrpcMethod),
+    /// gRPC of any other service or method.
+    GrpcOther,
+    /// Anything else over HTTP.
+    Pass,
+}
+
+/// The gRPC methods that the batcher answers itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GrpcMethod {
+    /// `ModelInfer`.
+    Infer,
+    /// `ServerLive`.
+    ServerLive,
+    /// `ServerReady`.
+    ServerReady,
+    /// `ModelReady`.
+    ModelReady,
+}
+
+/// Path prefix of the Open Inference Protocol's gRPC service.
+const GRPC_SERVICE: &str = "/inference.GRPCInferenceService/";
+
+/// Sorts a request.
+pub fn route<'a>(method: &Method, path: &'a str, is_grpc: bool) -> Route<'a> {
+    if is_grpc {
+        return match path.strip_prefix(GRPC_SERVICE) {
+            Some("ModelInfer") => Route::Grpc(GrpcMethod::Infer),
+            Some("ServerLive") => Route::Grpc(GrpcMethod::ServerLive),
+            Some("ServerReady") => Route::Grpc(GrpcMethod::ServerReady),
+            Some("ModelReady") => Route::Grpc(GrpcMethod::ModelReady),
+            _ => Route::GrpcOther,
+        };
+    }
+    let reads = method == Method::GET || method == Method::HEAD;
+    match path {
+        "/v2/health/live" if reads => return Route::Live,
+        "/v2/health/ready" if reads => return Route::Ready,
+        _ => {}
+    }
+    if method == Method::POST {
+        return Target::from_path(path).map_or(Route::Pass, Route::Infer);
+    }
+    match path.strip_prefix("/v2/models/").and_then(|rest| rest.strip_suffix("/ready")) {
+        Some(rest) if reads => {
+            let model = rest.split_once("/versions/").map_or(rest, |(model, _)| model);
+            if model.is_empty() || model.contains(['/', '%']) {
+                Route::Pass
+            } else {
+                Route::ModelReady { model }
+            }
+        }
+        _ => Route::Pass,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inference_is_found_with_and_without_a_version() {
+        let find = |path| route(&Method::POST, path, false);
+        let target = |version: Option<&str>| Target { model: "m".into(), version: version.map(String::from) };
+        assert_eq!(find("/v2/models/m/infer"), Route::Infer(target(None)));
+        assert_eq!(find("/v2/models/m/versions/3/infer"), Route::Infer(target(Some("3"))));
+        for other in ["/v2/models//infer", "/v2/models/m/infer/", "/v2/models/m/infer/x"] {
+            assert_eq!(find(other), Route::Pass, "{other}");
+        }
+        assert_eq!(route(&Method::GET, "/v2/models/m/infer", false), Route::Pass);
+        assert_eq!(find("/v2/models/m/generate"), Route::Pass);
+    }
+
+    #[test]
+    fn health_is_answered_here_and_metadata_is_not() {
+        let find = |path| route(&Method::GET, path, false);
+        assert_eq!(find("/v2/health/ready"), Route::Ready);
+        assert_eq!(find("/v2/health/live"), Route::Live);
+        assert_eq!(find("/v2/models/m/ready"), Route::ModelReady { model: "m" });
+        assert_eq!(find("/v2/models/m/versions/1/ready"), Route::ModelReady { model: "m" });
+        assert_eq!(find("/v2/models/m"), Route::Pass);
+        assert_eq!(find("/v2"), Route::Pass);
+    }
+
+    #[test]
+    fn grpc_methods_are_told_by_their_path() {
+        let find = |path| route(&Method::POST, path, true);
+        assert_eq!(find("/inference.GRPCInferenceService/ModelInfer"), Route::Grpc(GrpcMethod::Infer));
+        assert_eq!(find("/inference.GRPCInferenceService/ModelMetadata"), Route::GrpcOther);
+        assert_eq!(find("/other.Service/ModelInfer"), Route::GrpcOther);
+    }
+}

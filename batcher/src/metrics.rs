@@ -1,0 +1,256 @@
+//! The batcher's metrics: names from `sluice_config`, handles resolved once per model.
+
+use std::sync::Arc;
+
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use sluice_config::metric_names::batcher as names;
+use sluice_protocol::Form;
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// With the model's answer.
+    Ok,
+    /// With a 4xx of the model server or of the batcher.
+    ClientError,
+    /// Refused for overload (429).
+    Rejected,
+    /// No model server in time (503, 504).
+    Unavailable,
+    /// Any other 5xx.
+    Error,
+}
+
+impl Outcome {
+    const ALL: [Self; 5] = [Self::Ok, Self::ClientError, Self::Rejected, Self::Unavailable, Self::Error];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::ClientError => "client_error",
+            Self::Rejected => "rejected",
+            Self::Unavailable => "unavailable",
+            Self::Error => "error",
+        }
+    }
+
+    /// The outcome that an HTTP status stands for.
+    pub fn of_status(status: u16) -> Self {
+        match status {
+            0..=399 => Self::Ok,
+            429 => Self::Rejected,
+            400..=499 => Self::ClientError,
+            503 | 504 => Self::Unavailable,
+            _ => Self::Error,
+        }
+    }
+}
+
+/// Why a request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// The model's queue is full.
+    QueueFull,
+    /// All waiting requests together hold too many bytes.
+    BytesFull,
+    /// On arrival: the answer would come after the deadline.
+    TooLate,
+    /// In the queue: the deadline can no longer be met.
+    Expired,
+    /// No model server became ready while the request was held.
+    HoldExpired,
+    /// The body is too large.
+    BodyTooLarge,
+}
+
+impl Refusal {
+    const ALL: [Self; 6] = [
+        Self::QueueFull,
+        Self::BytesFull,
+        Self::TooLate,
+        Self::Expired,
+        Self::HoldExpired,
+        Self::BodyTooLarge,
+    ];
+
+    /// The label `reason`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::BytesFull => "bytes_full",
+            Self::TooLate => "too_late",
+            Self::Expired => "expired",
+            Self::HoldExpired => "hold_expired",
+            Self::BodyTooLarge => "body_too_large",
+        }
+    }
+}
+
+/// Why a batch was cut when it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Release {
+    /// A slot was free and everything that waited fitted.
+    SlotFree,
+    /// It has as many rows as a batch may have.
+    Full,
+    /// A request that must not be merged.
+    Alone,
+}
+
+impl Release {
+    const ALL: [Self; 3] = [Self::SlotFree, Self::Full, Self::Alone];
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::SlotFree => "slot_free",
+            Self::Full => "full",
+            Self::Alone => "alone",
+        }
+    }
+}
+
+/// The metrics of one model.
+pub struct ModelMetrics {
+    /// Rows that arrived.
+    pub demand_rows: Counter,
+    /// From the last byte of the request to the first of the answer.
+    pub request_seconds: Histogram,
+    /// Time in the queue.
+    pub queue_seconds: Histogram,
+    /// Time of a batch at the model server.
+    pub upstream_seconds: Histogram,
+    /// Rows of a batch.
+    pub batch_rows: Histogram,
+    /// Gauges, set by the queue's owner.
+    pub gauges: ModelGauges,
+    requests: [[Counter; 5]; 3],
+    refused: [Counter; 6],
+    batches: [Counter; 3],
+}
+
+/// The gauges of one model.
+pub struct ModelGauges {
+    /// Rows that wait.
+    pub queue_rows: Gauge,
+    /// Age of the oldest waiting request.
+    pub oldest_wait: Gauge,
+    /// Batches at the model servers.
+    pub inflight: Gauge,
+    /// Ready slots.
+    pub slots: Gauge,
+    /// Share of slot time that was busy.
+    pub busy: Gauge,
+    /// Wait of a request that arrives now.
+    pub predicted_wait: Gauge,
+    /// Share of requests within the objective.
+    pub attainment: Gauge,
+    /// α.
+    pub alpha: Gauge,
+    /// β.
+    pub beta: Gauge,
+    /// Batches behind the curve.
+    pub samples: Gauge,
+    /// B*.
+    pub limit: Gauge,
+    /// Demand was held and has not been served.
+    pub latched: Gauge,
+}
+
+impl std::fmt::Debug for ModelMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ModelMetrics")
+    }
+}
+
+impl ModelMetrics {
+    /// Resolves all handles of one model; the gauge of the objective is set here, because it does not change.
+    pub fn new(model: &str, objective_ms: u64) -> Self {
+        let model: Arc<str> = Arc::from(model);
+        let m = || Arc::clone(&model);
+        gauge!(names::OBJECTIVE_SECONDS, "model" => m()).set(objective_ms as f64 / 1e3);
+        Self {
+            demand_rows: counter!(names::DEMAND_ROWS_TOTAL, "model" => m()),
+            request_seconds: histogram!(names::REQUEST_DURATION_SECONDS, "model" => m()),
+            queue_seconds: histogram!(names::QUEUE_DURATION_SECONDS, "model" => m()),
+            upstream_seconds: histogram!(names::UPSTREAM_DURATION_SECONDS, "model" => m()),
+            batch_rows: histogram!(names::BATCH_ROWS, "model" => m()),
+            gauges: ModelGauges {
+                queue_rows: gauge!(names::QUEUE_ROWS, "model" => m()),
+                oldest_wait: gauge!(names::OLDEST_WAIT_SECONDS, "model" => m()),
+                inflight: gauge!(names::INFLIGHT_BATCHES, "model" => m()),
+                slots: gauge!(names::SLOTS, "model" => m()),
+                busy: gauge!(names::BUSY_FRACTION, "model" => m()),
+                predicted_wait: gauge!(names::PREDICTED_WAIT_SECONDS, "model" => m()),
+                attainment: gauge!(names::ATTAINMENT_RATIO, "model" => m()),
+                alpha: gauge!(names::CURVE_ALPHA_SECONDS, "model" => m()),
+                beta: gauge!(names::CURVE_BETA_SECONDS, "model" => m()),
+                samples: gauge!(names::CURVE_SAMPLES, "model" => m()),
+                limit: gauge!(names::BATCH_ROWS_LIMIT, "model" => m()),
+                latched: gauge!(names::DEMAND_LATCHED, "model" => m()),
+            },
+            requests: [Form::Json, Form::Binary, Form::Grpc].map(|form| {
+                Outcome::ALL.map(|outcome| {
+                    counter!(names::REQUESTS_TOTAL, "model" => m(), "form" => form.as_str(), "outcome" => outcome.label())
+                })
+            }),
+            refused: Refusal::ALL.map(
+                |reason| counter!(names::REJECTED_TOTAL, "model" => m(), "reason" => reason.label()),
+            ),
+            batches: Release::ALL.map(
+                |release| counter!(names::BATCHES_TOTAL, "model" => m(), "release" => release.label()),
+            ),
+        }
+    }
+
+    /// Counts an answered request.
+    pub fn count_request(&self, form: Form, outcome: Outcome) {
+        self.requests[form as usize][outcome as usize].increment(1);
+    }
+
+    /// Counts a refused request.
+    pub fn count_refused(&self, reason: Refusal) {
+        self.refused[reason as usize].increment(1);
+    }
+
+    /// Counts a batch.
+    pub fn count_batch(&self, release: Release) {
+        self.batches[release as usize].increment(1);
+    }
+}
+
+/// Upper bounds of the histograms, in seconds and rows. Around the objective they are dense, so that the share
+/// within it is exact and quantiles near it are close.
+pub fn buckets(objective_ms: u64, max_batch_rows: u32) -> Vec<(&'static str, Vec<f64>)> {
+    let objective = objective_ms as f64 / 1e3;
+    let fine = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+    let around = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 3.0, 5.0];
+    let mut seconds: Vec<f64> =
+        fine.into_iter().chain(around.into_iter().map(|share| share * objective)).collect();
+    seconds.sort_by(f64::total_cmp);
+    seconds.dedup_by(|a, b| (*a - *b).abs() < 1e-9);
+    let mut rows: Vec<f64> = std::iter::successors(Some(1_u32), |rows| rows.checked_mul(2))
+        .take_while(|&rows| rows < max_batch_rows)
+        .map(f64::from)
+        .collect();
+    rows.push(f64::from(max_batch_rows));
+    vec![
+        (names::REQUEST_DURATION_SECONDS, seconds.clone()),
+        (names::QUEUE_DURATION_SECONDS, seconds.clone()),
+        (names::UPSTREAM_DURATION_SECONDS, seconds),
+        (names::BATCH_ROWS, rows),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_objective_is_a_bound_of_the_latency_histogram() {
+        let buckets = buckets(70, 48);
+        let (_, seconds) = &buckets[0];
+        assert!(seconds.iter().any(|&bound| (bound - 0.07).abs() < 1e-12));
+        assert!(seconds.is_sorted());
+        assert_eq!(buckets[3].1, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 48.0]);
+    }
+}

@@ -1,0 +1,19 @@
+//! The queue of one model: requests wait in a bounded ring, one owner task cuts batches for free slots, a task
+//! per batch speaks to the model server and shares the answer out.
+//!
+//! ```text
+//!  front ──Entry──▶ [ring: full = 429] ──▶ owner (pending by merge key) ──batch + slot──▶ dispatch ──▶ upstream
+//!    ▲                                        ▲  slots, finished batches, scrapes             │
+//!    └───────────── Reply (oneshot) ──────────┴───────────────────────────────────────────────┘
+//! ```
+
+pub mod dispatch;
+pub mod entry;
+pub mod handle;
+pub mod owner;
+mod sizes;
+pub mod slot;
+
+pub use entry::{Entry, Failure, Reply, Work};
+pub use handle::{Forecast, ModelHandle};
+pub use slot::Slot;

@@ -1,0 +1,408 @@
+//! One batch at a model server: merge, send, split; and when the answer is not a plain success, find out which
+//! request is to blame without letting the others pay for it.
+//!
+//! - 4xx (or 500) for a batch of several: each half again, so that a bad row fails alone.
+//! - An answer that cannot be shared out by rows: each request again, alone.
+//! - The connection broke: back to the queue, at its head, as often as `retries` allows.
+
+// A request is several hundred bytes and changes hands often: its box is moved, not the request.
+#![allow(clippy::vec_box)]
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use sluice_protocol::{HEADER_LENGTH, InferRequest, UpstreamForm, merge, parse_response, split};
+use tokio::time::{Instant, timeout};
+
+use super::handle::Event;
+use super::{Entry, Failure, ModelHandle, Reply, Slot};
+use crate::front::forward;
+use crate::upstream::connection::{Answer, Chunks, ExchangeError};
+use crate::upstream::{InFlight, Report, Upstream};
+
+/// What the owner hears when a batch has ended.
+#[derive(Debug)]
+pub struct Finished {
+    /// Number of the batch.
+    pub number: u64,
+    /// The slot, unless its connection failed.
+    pub slot: Option<Slot>,
+    /// Rows and seconds of each successful call.
+    pub times: Vec<(u32, f64)>,
+    /// Requests to be sent again.
+    pub again: Vec<Box<Entry>>,
+}
+
+/// Runs a batch in a task of its own; the owner hears of its end in any case, a panic included.
+pub(super) fn spawn(
+    handle: Arc<ModelHandle>,
+    number: u64,
+    slot: Slot,
+    guard: InFlight,
+    entries: Vec<Box<Entry>>,
+) {
+    let mut dispatch = Dispatch {
+        upstream: Arc::clone(&slot.upstream),
+        epoch: slot.epoch.number,
+        finished: Some(Finished { number, slot: None, times: Vec::new(), again: Vec::new() }),
+        slot: Some(slot),
+        extra_calls: 0,
+        handle,
+        _guard: guard,
+    };
+    tokio::spawn(async move { dispatch.run(entries).await });
+}
+
+/// Why a call has no answer.
+enum CallError {
+    /// Nothing was sent: no connection to this epoch.
+    Unsent(String),
+    /// The connection broke; the request may have been executed.
+    Broken(String),
+    /// No answer in time.
+    Timeout,
+    /// The answer is too large.
+    TooLarge(String),
+}
+
+/// What follows for the other groups of the batch.
+enum Next {
+    Continue,
+    /// The slot is gone.
+    Lost,
+}
+
+struct Dispatch {
+    handle: Arc<ModelHandle>,
+    upstream: Arc<Upstream>,
+    epoch: u64,
+    slot: Option<Slot>,
+    finished: Option<Finished>,
+    /// Calls beyond the first that server errors have cost.
+    extra_calls: u32,
+    _guard: InFlight,
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        if let Some(mut finished) = self.finished.take() {
+            finished.slot = self.slot.take();
+            if finished.slot.is_none() {
+                let model = Arc::clone(&self.handle.model);
+                self.upstream.report(Report::SlotFailed { epoch: self.epoch, model });
+            }
+            self.handle.tell(Event::Finished(finished));
+        }
+    }
+}
+
+impl Dispatch {
+    async fn run(&mut self, entries: Vec<Box<Entry>>) {
+        let mut groups = VecDeque::from([entries]);
+        while let Some(group) = groups.pop_front() {
+            let next = match group.first().map(|entry| entry.mergeable().is_some()) {
+                None => Next::Continue,
+                Some(true) => self.batch(group, &mut groups).await,
+                Some(false) => self.alone(group, &mut groups).await,
+            };
+            if matches!(next, Next::Lost) {
+                for entry in groups.drain(..).flatten() {
+                    self.again(entry);
+                }
+            }
+        }
+    }
+
+    /// Requests that may be merged, or one that is to be transcoded.
+    async fn batch(&mut self, mut entries: Vec<Box<Entry>>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
+        let Some(slot) = &self.slot else { return self.lost(entries) };
+        let form = slot.profile.form;
+        let (merged, path) = {
+            let requests: Vec<&InferRequest> = entries.iter().filter_map(|entry| entry.parsed()).collect();
+            let path = requests.first().map(|request| request.target.infer_path()).unwrap_or_default();
+            (merge(&requests, form), path)
+        };
+        let merged = match merged {
+            Ok(merged) => merged,
+            Err(error) if entries.len() > 1 => {
+                let blamed = entries.remove(error.index.min(entries.len() - 1));
+                groups.push_front(entries);
+                groups.push_back(vec![blamed]);
+                return Next::Continue;
+            }
+            Err(error) => return self.untranslatable(entries, groups, &error.reason).await,
+        };
+        let rows = merged.rows.clone();
+        let total: u32 = rows.iter().sum::<usize>() as u32;
+        let (wire, sent_form) = (merged.chunks, merged.form);
+        let request =
+            upstream_request(self.upstream.host(), &path, merged.content_type, merged.header_length, wire);
+        let Ok(request) = request else {
+            return fail(entries, &Failure::new(500, "the model's name is no valid path"));
+        };
+        let started = Instant::now();
+        let answer = match self.call(request).await {
+            Ok(answer) => answer,
+            Err(error) => return self.unanswered(entries, error),
+        };
+        if answer.status != StatusCode::OK {
+            return self.refused(entries, answer, groups);
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        self.handle.metrics.upstream_seconds.record(seconds);
+        if let Some(finished) = &mut self.finished {
+            finished.times.push((total, seconds));
+        }
+        match share_out(&entries, &rows, sent_form, &answer) {
+            Ok(replies) => {
+                for (entry, reply) in entries.into_iter().zip(replies) {
+                    entry.answer(reply);
+                }
+                Next::Continue
+            }
+            Err(reason) if entries.len() > 1 => {
+                tracing::warn!(model = %self.handle.model, reason, "An answer cannot be shared out by rows; its requests run again one by one.");
+                groups.extend(entries.into_iter().map(|entry| vec![entry]));
+                Next::Continue
+            }
+            Err(reason) => self.untranslatable(entries, groups, &reason).await,
+        }
+    }
+
+    /// A single request that cannot be transcoded: as it came where that is possible.
+    async fn untranslatable(
+        &mut self,
+        entries: Vec<Box<Entry>>,
+        groups: &mut VecDeque<Vec<Box<Entry>>>,
+        reason: &str,
+    ) -> Next {
+        if entries.first().is_some_and(|entry| entry.origin.is_some()) {
+            return self.alone(entries, groups).await;
+        }
+        fail(entries, &Failure::new(400, reason))
+    }
+
+    /// Requests that go one by one, as they came.
+    async fn alone(&mut self, entries: Vec<Box<Entry>>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
+        let mut entries = entries.into_iter();
+        let Some(entry) = entries.next() else { return Next::Continue };
+        groups.extend(entries.map(|entry| vec![entry]));
+        let request = match &entry.origin {
+            Some(origin) => forward::upstream_request(origin, entry.body()),
+            None => {
+                // gRPC: transcoded, for a server that speaks REST.
+                return Box::pin(self.alone_grpc(entry)).await;
+            }
+        };
+        match self.call(request).await {
+            Ok(answer) => {
+                entry.answer(Reply::Forwarded(answer));
+                Next::Continue
+            }
+            Err(error) => self.unanswered(vec![entry], error),
+        }
+    }
+
+    /// A gRPC request that must not be merged, transcoded as a batch of one.
+    async fn alone_grpc(&mut self, entry: Box<Entry>) -> Next {
+        let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
+        let Some(request) = entry.parsed() else {
+            return fail(vec![entry], &Failure::new(400, "the request cannot be read"));
+        };
+        let merged = match merge(&[request], slot.profile.form) {
+            Ok(merged) => merged,
+            Err(error) => return fail(vec![entry], &Failure::new(400, error.reason)),
+        };
+        let (rows, form) = (merged.rows, merged.form);
+        let path = request.target.infer_path();
+        let wire = upstream_request(
+            self.upstream.host(),
+            &path,
+            merged.content_type,
+            merged.header_length,
+            merged.chunks,
+        );
+        let Ok(wire) = wire else {
+            return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
+        };
+        let answer = match self.call(wire).await {
+            Ok(answer) => answer,
+            Err(error) => return self.unanswered(vec![entry], error),
+        };
+        let entries = vec![entry];
+        let replies = if answer.status == StatusCode::OK {
+            share_out(&entries, &rows, form, &answer)
+        } else {
+            Ok(vec![Reply::Forwarded(answer)])
+        };
+        match replies {
+            Ok(replies) => {
+                for (entry, reply) in entries.into_iter().zip(replies) {
+                    entry.answer(reply);
+                }
+                Next::Continue
+            }
+            Err(reason) => fail(entries, &Failure::new(502, reason)),
+        }
+    }
+
+    /// One call over the slot's connection; a connection that turns out to be closed is replaced once.
+    async fn call(&mut self, mut request: Request<Chunks>) -> Result<Answer, CallError> {
+        let limit = self.handle.settings.max_body_bytes;
+        let patience = Duration::from_millis(self.handle.settings.upstream_timeout_ms);
+        let Some(slot) = &mut self.slot else { return Err(CallError::Unsent("the slot is gone".into())) };
+        for fresh in [false, true] {
+            let kept = slot.connection.take().filter(|connection| !fresh && !connection.is_closed());
+            let mut connection = match kept {
+                Some(connection) => connection,
+                None => match slot.upstream.connect(&slot.epoch).await {
+                    Ok(connection) if slot.is_current() => connection,
+                    Ok(_) => {
+                        self.slot = None;
+                        return Err(CallError::Unsent("the model server has changed".into()));
+                    }
+                    Err(error) => {
+                        self.slot = None;
+                        return Err(CallError::Unsent(error.to_string()));
+                    }
+                },
+            };
+            match timeout(patience, connection.exchange(request, limit)).await {
+                Ok(Ok(answer)) => {
+                    slot.connection = Some(connection);
+                    return Ok(answer);
+                }
+                Ok(Err(ExchangeError::Unsent(unsent))) => request = *unsent,
+                Ok(Err(ExchangeError::Broken(reason))) => {
+                    self.slot = None;
+                    return Err(CallError::Broken(reason));
+                }
+                Ok(Err(error @ ExchangeError::TooLarge { .. })) => {
+                    return Err(CallError::TooLarge(error.to_string()));
+                }
+                Err(_) => return Err(CallError::Timeout),
+            }
+        }
+        self.slot = None;
+        Err(CallError::Unsent("the model server closes its connections at once".into()))
+    }
+
+    /// No answer: again, or an error.
+    fn unanswered(&mut self, entries: Vec<Box<Entry>>, error: CallError) -> Next {
+        match error {
+            CallError::Unsent(reason) => {
+                tracing::debug!(model = %self.handle.model, reason, "A batch was not sent.");
+                self.lost(entries)
+            }
+            CallError::Broken(reason) => {
+                tracing::info!(model = %self.handle.model, upstream = self.upstream.name(), requests = entries.len(), reason, "A connection broke while a batch was in flight.");
+                for mut entry in entries {
+                    entry.broken += 1;
+                    if entry.broken > self.handle.settings.retries {
+                        let message = format!(
+                            "the model server's connection broke {} times with this request in flight: {reason}",
+                            entry.broken
+                        );
+                        entry.answer(Reply::Failed(Failure::new(502, message)));
+                    } else {
+                        self.again(entry);
+                    }
+                }
+                Next::Lost
+            }
+            CallError::Timeout => {
+                let message = format!(
+                    "no answer of the model server within {} ms",
+                    self.handle.settings.upstream_timeout_ms
+                );
+                fail(entries, &Failure::new(504, message))
+            }
+            CallError::TooLarge(message) => fail(entries, &Failure::new(502, message)),
+        }
+    }
+
+    /// The model server said no to the whole batch.
+    fn refused(
+        &mut self,
+        mut entries: Vec<Box<Entry>>,
+        answer: Answer,
+        groups: &mut VecDeque<Vec<Box<Entry>>>,
+    ) -> Next {
+        let status = answer.status;
+        let blames_a_row = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+        // Some servers answer a bad input with 500: worth looking for the row, but not for ever.
+        let may_be_a_row = status == StatusCode::INTERNAL_SERVER_ERROR && self.extra_calls < 16;
+        if entries.len() > 1 && (blames_a_row || may_be_a_row) {
+            self.extra_calls += 2;
+            let second = entries.split_off(entries.len() / 2);
+            groups.push_front(second);
+            groups.push_front(entries);
+            return Next::Continue;
+        }
+        for entry in entries {
+            entry.answer(Reply::Forwarded(answer.clone()));
+        }
+        Next::Continue
+    }
+
+    fn lost(&mut self, entries: Vec<Box<Entry>>) -> Next {
+        entries.into_iter().for_each(|entry| self.again(entry));
+        Next::Lost
+    }
+
+    fn again(&mut self, entry: Box<Entry>) {
+        if let Some(finished) = &mut self.finished {
+            finished.again.push(entry);
+        }
+    }
+}
+
+fn fail(entries: Vec<Box<Entry>>, failure: &Failure) -> Next {
+    for entry in entries {
+        entry.answer(Reply::Failed(failure.clone()));
+    }
+    Next::Continue
+}
+
+/// Each request's rows of the answer; an error where the answer does not allow that.
+fn share_out(
+    entries: &[Box<Entry>],
+    rows: &[usize],
+    form: UpstreamForm,
+    answer: &Answer,
+) -> Result<Vec<Reply>, String> {
+    let header_length = answer
+        .headers
+        .get(HEADER_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.parse().ok());
+    let response =
+        parse_response(form, header_length, answer.body.clone()).map_err(|error| error.to_string())?;
+    let requests: Vec<&InferRequest> = entries.iter().filter_map(|entry| entry.parsed()).collect();
+    let answers = split(&response, &requests, rows).map_err(|error| error.to_string())?;
+    let reply = |result| match result {
+        Ok(answer) => Reply::Rows(answer),
+        Err(error) => Reply::Failed(Failure::new(400, format!("{error}"))),
+    };
+    Ok(answers.into_iter().map(|result: Result<_, sluice_protocol::AnswerError>| reply(result)).collect())
+}
+
+fn upstream_request(
+    host: &HeaderValue,
+    path: &str,
+    content_type: &'static str,
+    header_length: Option<usize>,
+    chunks: Vec<bytes::Bytes>,
+) -> Result<Request<Chunks>, http::Error> {
+    let mut request = Request::builder()
+        .method(Method::POST)
+        .uri(path)
+        .header(header::HOST, host)
+        .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(length) = header_length {
+        request = request.header(HEADER_LENGTH, HeaderValue::from(length));
+    }
+    request.body(Chunks::new(chunks))
+}

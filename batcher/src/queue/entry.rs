@@ -1,0 +1,167 @@
+//! One request while it is in the batcher's hands, and what becomes of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::request::Parts;
+use sluice_protocol::{Answer, Form, InferRequest};
+use tokio::sync::oneshot;
+
+use crate::metrics::Refusal;
+use crate::upstream::connection;
+
+/// A request that waits or runs. Dropping it without a reply tells the client's task, which answers with an
+/// error: there is always exactly one answer.
+#[derive(Debug)]
+pub struct Entry {
+    /// What is asked.
+    pub work: Work,
+    /// How the client asked.
+    pub form: Form,
+    /// Rows; 1 where they are not known.
+    pub rows: u32,
+    /// The client's HTTP head, for forwarding it alone and untouched; gRPC has none.
+    pub origin: Option<Parts>,
+    /// When its last byte came (microseconds of the process's clock).
+    pub arrived_us: u64,
+    /// When its answer is due.
+    pub deadline_us: u64,
+    /// How often it was in flight when a connection broke.
+    pub broken: u32,
+    /// Where the answer goes.
+    pub reply: oneshot::Sender<Reply>,
+    /// Its share of the memory for waiting requests.
+    pub bytes: QueuedBytes,
+}
+
+/// What is asked.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant)] // An entry is boxed as a whole.
+pub enum Work {
+    /// A request that was understood.
+    Parsed(InferRequest),
+    /// A body that was not: it goes alone, so that the model server's own error text reaches the client.
+    Raw(Bytes),
+}
+
+impl Entry {
+    /// The request, where it may share a batch.
+    pub fn mergeable(&self) -> Option<&InferRequest> {
+        match &self.work {
+            Work::Parsed(request) if request.alone.is_none() => Some(request),
+            _ => None,
+        }
+    }
+
+    /// The request, where it was understood.
+    pub fn parsed(&self) -> Option<&InferRequest> {
+        match &self.work {
+            Work::Parsed(request) => Some(request),
+            Work::Raw(_) => None,
+        }
+    }
+
+    /// The body as the client sent it.
+    pub fn body(&self) -> Bytes {
+        match &self.work {
+            Work::Parsed(request) => request.body.clone(),
+            Work::Raw(body) => body.clone(),
+        }
+    }
+
+    /// Whether nobody waits for the answer any more.
+    pub fn is_cancelled(&self) -> bool {
+        self.reply.is_closed()
+    }
+
+    /// Answers. A client that has gone meanwhile gets nothing.
+    pub fn answer(self, reply: Reply) {
+        let _ = self.reply.send(reply);
+    }
+}
+
+/// What becomes of a request.
+#[derive(Debug)]
+pub enum Reply {
+    /// Its rows of a batch's answer, in the client's form.
+    Rows(Answer),
+    /// The model server's answer to it alone, as it came.
+    Forwarded(connection::Answer),
+    /// No answer of the model server.
+    Failed(Failure),
+}
+
+/// An answer of the batcher's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// HTTP status; gRPC clients get the corresponding code.
+    pub status: u16,
+    /// What happened, for the client.
+    pub message: String,
+    /// When trying again makes sense.
+    pub retry_after_ms: Option<u64>,
+    /// Set where the request was refused for overload.
+    pub refusal: Option<Refusal>,
+}
+
+impl Failure {
+    /// An error that is not a refusal.
+    pub fn new(status: u16, message: impl Into<String>) -> Self {
+        Self { status, message: message.into(), retry_after_ms: None, refusal: None }
+    }
+
+    /// A refusal, with the time after which to try again.
+    pub fn refused(status: u16, reason: Refusal, message: impl Into<String>, retry_after_ms: u64) -> Self {
+        Self { status, message: message.into(), retry_after_ms: Some(retry_after_ms), refusal: Some(reason) }
+    }
+}
+
+/// Memory of the requests in the batcher's hands, bounded.
+#[derive(Debug, Clone)]
+pub struct ByteBudget {
+    used: Arc<AtomicUsize>,
+    limit: usize,
+}
+
+impl ByteBudget {
+    /// A budget of so many bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { used: Arc::default(), limit }
+    }
+
+    /// Takes a share; `None` when it is not there.
+    pub fn take(&self, bytes: usize) -> Option<QueuedBytes> {
+        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
+        let share = QueuedBytes { used: Arc::clone(&self.used), bytes };
+        (before.saturating_add(bytes) <= self.limit).then_some(share)
+    }
+}
+
+/// A share of a [`ByteBudget`], given back on drop.
+#[derive(Debug)]
+pub struct QueuedBytes {
+    used: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for QueuedBytes {
+    fn drop(&mut self) {
+        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_budget_refuses_what_does_not_fit_and_takes_shares_back() {
+        let budget = ByteBudget::new(10);
+        let first = budget.take(8).unwrap();
+        assert!(budget.take(3).is_none());
+        let _second = budget.take(2).unwrap();
+        drop(first);
+        assert!(budget.take(8).is_some());
+    }
+}

@@ -1,0 +1,215 @@
+//! What everybody but the owner knows of a model's queue: where to put requests, slots and messages, and what
+//! the owner last said about waiting times.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use arc_swap::ArcSwap;
+use crossbeam::queue::{ArrayQueue, SegQueue};
+use sluice_batch_policy::{Admission, AdmitView, ServiceCurve, admit};
+use tokio::sync::{Notify, oneshot};
+
+use super::dispatch::Finished;
+use super::{Entry, Slot};
+use crate::clock::Clock;
+use crate::metrics::ModelMetrics;
+use crate::settings::Settings;
+
+/// A message to the owner. Their number is bounded by the slots and by the scrapes under way.
+#[derive(Debug)]
+pub enum Event {
+    /// A warm slot.
+    Slot(Slot),
+    /// Times of warm-up batches: rows and seconds.
+    Warmed(Vec<(u32, f64)>),
+    /// A batch has ended.
+    Finished(Finished),
+    /// Some slots may have become void.
+    SlotsChanged,
+    /// Set the gauges.
+    Refresh(oneshot::Sender<()>),
+    /// The model does not exist anywhere: end.
+    Retire,
+}
+
+/// What the owner last said, for the decision on arrival.
+#[derive(Debug, Clone, Default)]
+pub struct Forecast {
+    /// The service curve.
+    pub curve: Option<ServiceCurve>,
+    /// Slots of ready upstreams.
+    pub slots: u32,
+    /// Slots that are free.
+    pub free_slots: u32,
+    /// When the first busy slot is expected to be free.
+    pub slot_free_at_us: u64,
+    /// B*.
+    pub limit_rows: u32,
+}
+
+/// The handle of one model's queue.
+#[derive(Debug)]
+pub struct ModelHandle {
+    /// The model's name.
+    pub model: Arc<str>,
+    /// Its metrics.
+    pub metrics: ModelMetrics,
+    /// The settings.
+    pub settings: Arc<Settings>,
+    /// The process's clock.
+    pub clock: Clock,
+    inbox: ArrayQueue<Box<Entry>>,
+    events: SegQueue<Event>,
+    wake: Notify,
+    /// Whether the owner sleeps and an arrival should wake it. While it waits for a slot it need not.
+    listening: AtomicBool,
+    queued_rows: AtomicU64,
+    forecast: ArcSwap<Forecast>,
+    met: AtomicU64,
+    missed: AtomicU64,
+    absent: AtomicBool,
+}
+
+impl ModelHandle {
+    pub(crate) fn new(model: Arc<str>, settings: Arc<Settings>, clock: Clock) -> Self {
+        Self {
+            metrics: ModelMetrics::new(&model, settings.objective_ms),
+            model,
+            clock,
+            inbox: ArrayQueue::new(settings.queue_requests),
+            settings,
+            events: SegQueue::new(),
+            wake: Notify::new(),
+            listening: AtomicBool::new(false),
+            queued_rows: AtomicU64::new(0),
+            forecast: ArcSwap::default(),
+            met: AtomicU64::new(0),
+            missed: AtomicU64::new(0),
+            absent: AtomicBool::new(false),
+        }
+    }
+
+    /// Puts a request into the queue.
+    ///
+    /// # Errors
+    /// The queue is full; the request comes back.
+    pub fn submit(&self, entry: Box<Entry>) -> Result<(), Box<Entry>> {
+        let rows = u64::from(entry.rows);
+        self.queued_rows.fetch_add(rows, Ordering::Relaxed);
+        if let Err(entry) = self.inbox.push(entry) {
+            self.queued_rows.fetch_sub(rows, Ordering::Relaxed);
+            return Err(entry);
+        }
+        // With the fence in `listen`: either the owner sees the entry, or we see that it listens.
+        fence(Ordering::SeqCst);
+        if self.listening.load(Ordering::Relaxed) {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Sends a message to the owner.
+    pub fn tell(&self, event: Event) {
+        self.events.push(event);
+        self.wake.notify_one();
+    }
+
+    /// Has the owner set the gauges.
+    pub async fn refresh(&self) {
+        let (done, refreshed) = oneshot::channel();
+        self.tell(Event::Refresh(done));
+        // The owner of a retired model answers nothing.
+        let _ = refreshed.await;
+    }
+
+    /// Decides about a request that arrives now.
+    pub fn admit(&self, now_us: u64, deadline_us: u64, rows: u32) -> Admission {
+        let forecast = self.forecast.load();
+        admit(&self.view(&forecast, now_us, deadline_us, rows), forecast.curve.as_ref())
+    }
+
+    /// The time after which to try again, where the ring is full: when what waits now will have been served.
+    pub fn retry_after_ms(&self, now_us: u64) -> u64 {
+        let forecast = self.forecast.load();
+        let view = self.view(&forecast, now_us, u64::MAX, 1);
+        let wait = sluice_batch_policy::predicted_wait_us(&view, forecast.curve.as_ref());
+        wait.map_or(1000, |wait_us| wait_us.div_ceil(1000).max(1))
+    }
+
+    pub(super) fn view(&self, forecast: &Forecast, now_us: u64, deadline_us: u64, rows: u32) -> AdmitView {
+        AdmitView {
+            now_us,
+            deadline_us,
+            rows,
+            rows_ahead: self.queued_rows(),
+            slots: forecast.slots,
+            free_slots: forecast.free_slots,
+            slot_free_in_us: forecast.slot_free_at_us.saturating_sub(now_us),
+            limit_rows: forecast.limit_rows.max(1),
+        }
+    }
+
+    /// Whether some model server has it, warm.
+    pub fn is_servable(&self) -> bool {
+        self.forecast.load().slots > 0 && !self.is_absent()
+    }
+
+    /// Rows that wait.
+    pub fn queued_rows(&self) -> u64 {
+        self.queued_rows.load(Ordering::Relaxed)
+    }
+
+    /// Counts an answer for the attainment gauge.
+    pub fn count_attainment(&self, met: bool) {
+        if met { &self.met } else { &self.missed }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Marks whether the model server says that there is no such model.
+    pub fn set_absent(&self, absent: bool) {
+        self.absent.store(absent, Ordering::Relaxed);
+    }
+
+    /// Whether the model server says that there is no such model.
+    pub fn is_absent(&self) -> bool {
+        self.absent.load(Ordering::Relaxed)
+    }
+}
+
+/// The owner's side.
+impl ModelHandle {
+    pub(super) fn next_entry(&self) -> Option<Box<Entry>> {
+        self.inbox.pop()
+    }
+
+    pub(super) fn next_event(&self) -> Option<Event> {
+        self.events.pop()
+    }
+
+    pub(super) fn left(&self, rows: u32) {
+        self.queued_rows.fetch_sub(u64::from(rows), Ordering::Relaxed);
+    }
+
+    pub(super) fn came_back(&self, rows: u32) {
+        self.queued_rows.fetch_add(u64::from(rows), Ordering::Relaxed);
+    }
+
+    pub(super) fn publish(&self, forecast: Forecast) {
+        self.forecast.store(Arc::new(forecast));
+    }
+
+    pub(super) fn take_attainment(&self) -> (u64, u64) {
+        (self.met.swap(0, Ordering::Relaxed), self.missed.swap(0, Ordering::Relaxed))
+    }
+
+    /// Announces whether arrivals should wake the owner. Returns true where something is there already, so that
+    /// it must not sleep.
+    pub(super) fn listen(&self, for_arrivals: bool) -> bool {
+        self.listening.store(for_arrivals, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        !self.events.is_empty() || (for_arrivals && !self.inbox.is_empty())
+    }
+
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+}

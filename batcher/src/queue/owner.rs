@@ -1,0 +1,358 @@
+//! The owner of one model's queue: the only task that knows what waits, which slots are free and how fast the
+//! model is. It decides by `sluice_batch_policy` and leaves the doing to a task per batch.
+
+use std::sync::Arc;
+
+use sluice_batch_policy::{
+    AttainmentWindow, BatchSizes, BusyWindow, CurveEstimator, Lane, NO_DEADLINE, WaitQueue, batch_limit,
+    predicted_wait_us,
+};
+use sluice_protocol::MergeKey;
+
+use super::dispatch::{self, Finished};
+use super::handle::Event;
+use super::sizes::allowed_prefix;
+use super::{Entry, Failure, Forecast, ModelHandle, Reply, Slot};
+use crate::metrics::{Refusal, Release};
+
+/// Class of requests that were in flight when a connection broke: they are served first.
+const CLASS_AGAIN: u8 = 0;
+/// Class of all others.
+const CLASS_NEW: u8 = 1;
+/// Requests that the owner looks at ahead of the next batch; the rest waits in the ring.
+const MIN_LOOKAHEAD: usize = 256;
+/// Window of the busy fraction.
+const BUSY_WINDOW_US: u64 = 5_000_000;
+/// Window of the attainment ratio.
+const ATTAINMENT_WINDOW_US: u64 = 30_000_000;
+
+/// What may share a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Key {
+    Merge(MergeKey),
+    Alone(u64),
+}
+
+/// Runs until the model is retired.
+pub(crate) async fn run(handle: Arc<ModelHandle>) {
+    let mut owner = Owner::new(handle);
+    while !owner.retired {
+        owner.turn();
+        if owner.handle.listen(owner.wants_arrivals()) {
+            continue;
+        }
+        match owner.next_expiry_us() {
+            None => owner.handle.woken().await,
+            Some(at_us) => {
+                let at = owner.handle.clock.instant(at_us);
+                // Either way the next turn sees what there is to do.
+                let _ = tokio::time::timeout_at(at, owner.handle.woken()).await;
+            }
+        }
+    }
+}
+
+struct Owner {
+    handle: Arc<ModelHandle>,
+    pending: WaitQueue<Key, Box<Entry>>,
+    idle: Vec<Slot>,
+    /// Batches in flight: number and expected end.
+    running: Vec<(u64, u64)>,
+    next_batch: u64,
+    next_alone: u64,
+    estimator: CurveEstimator,
+    sizes: BatchSizes,
+    allowed: Option<Vec<u32>>,
+    /// Requests that arrived before this were held for want of a slot; their deadline is the hold time.
+    held_before_us: u64,
+    latched: bool,
+    busy: BusyWindow,
+    attainment: AttainmentWindow,
+    lookahead: usize,
+    retired: bool,
+}
+
+impl Owner {
+    fn new(handle: Arc<ModelHandle>) -> Self {
+        let settings = &handle.settings;
+        let now_us = handle.clock.now_us();
+        let allowed = (!settings.allowed_batch_rows.is_empty()).then(|| settings.batch_sizes());
+        let sizes = match &allowed {
+            Some(allowed) => BatchSizes::allowed(settings.max_batch_rows, allowed),
+            None => BatchSizes::up_to(settings.max_batch_rows),
+        };
+        Self {
+            pending: WaitQueue::new(),
+            idle: Vec::new(),
+            running: Vec::new(),
+            next_batch: 0,
+            next_alone: 0,
+            estimator: CurveEstimator::new(),
+            sizes,
+            allowed,
+            held_before_us: 0,
+            latched: false,
+            busy: BusyWindow::new(BUSY_WINDOW_US, now_us),
+            attainment: AttainmentWindow::new(ATTAINMENT_WINDOW_US, now_us),
+            lookahead: MIN_LOOKAHEAD.max(4 * settings.max_batch_rows as usize),
+            retired: false,
+            handle,
+        }
+    }
+
+    /// Everything that can be done now.
+    fn turn(&mut self) {
+        let mut changed = false;
+        while let Some(event) = self.handle.next_event() {
+            changed |= self.on(event);
+        }
+        self.pull();
+        while !self.pending.is_empty() && self.dispatch_one() {
+            changed = true;
+            self.pull();
+        }
+        if self.slots() == 0 {
+            self.hold();
+        } else if self.pending.is_empty() {
+            self.latched = false;
+        }
+        if changed {
+            self.publish();
+        }
+    }
+
+    /// Takes a message in; true where the forecast changes with it.
+    fn on(&mut self, event: Event) -> bool {
+        match event {
+            Event::Slot(slot) => {
+                self.drop_void_slots();
+                if self.slots() == 0 {
+                    self.held_before_us = self.handle.clock.now_us();
+                }
+                self.idle.push(slot);
+            }
+            Event::Warmed(times) => {
+                for (rows, seconds) in times {
+                    self.estimator.observe(rows, seconds);
+                }
+            }
+            Event::Finished(finished) => self.finished(finished),
+            Event::SlotsChanged => self.drop_void_slots(),
+            Event::Refresh(done) => {
+                self.set_gauges();
+                let _ = done.send(());
+                return false;
+            }
+            Event::Retire => self.retired = true,
+        }
+        true
+    }
+
+    fn finished(&mut self, finished: Finished) {
+        self.running.retain(|(number, _)| *number != finished.number);
+        for (rows, seconds) in finished.times {
+            self.estimator.observe(rows, seconds);
+            self.latched = false;
+        }
+        self.idle.extend(finished.slot.filter(Slot::is_current));
+        for entry in finished.again {
+            self.handle.came_back(entry.rows);
+            let deadline_us = self.hold_deadline_us(&entry);
+            self.place(entry, CLASS_AGAIN, deadline_us);
+        }
+    }
+
+    /// Moves arrivals from the ring to where they can be put in order.
+    fn pull(&mut self) {
+        while self.pending.len() < self.lookahead {
+            let Some(entry) = self.handle.next_entry() else { return };
+            let held = self.slots() == 0 || entry.arrived_us < self.held_before_us;
+            let deadline_us = if held { self.hold_deadline_us(&entry) } else { entry.deadline_us };
+            self.place(entry, CLASS_NEW, deadline_us);
+        }
+    }
+
+    fn place(&mut self, entry: Box<Entry>, class: u8, deadline_us: u64) {
+        let key = match entry.mergeable() {
+            Some(request) => Key::Merge(request.key.clone()),
+            None => {
+                self.next_alone += 1;
+                Key::Alone(self.next_alone)
+            }
+        };
+        self.pending.push(key, class, deadline_us, entry.rows, entry.arrived_us, entry);
+    }
+
+    /// Until when a request is kept that could not be served in time for want of a model server.
+    fn hold_deadline_us(&self, entry: &Entry) -> u64 {
+        entry.deadline_us.max(entry.arrived_us.saturating_add(self.handle.settings.hold_ms * 1000))
+    }
+
+    /// Cuts and sends one batch; false where no slot is free or nothing (feasible) waits.
+    fn dispatch_one(&mut self) -> bool {
+        let Some((slot, guard)) = self.free_slot() else { return false };
+        let now_us = self.handle.clock.now_us();
+        let curve = self.estimator.curve();
+        let limit_rows = self.limit_rows().min(slot.profile.max_rows).max(1);
+        let batch = self.pending.cut(now_us, |_| Lane { limit_rows, curve });
+        for (_, waiting) in batch.drop {
+            self.handle.left(waiting.rows);
+            let retry_after_ms = self.handle.retry_after_ms(now_us);
+            let message = "the deadline can no longer be met: the model server is saturated";
+            waiting.payload.answer(Reply::Failed(Failure::refused(
+                429,
+                Refusal::Expired,
+                message,
+                retry_after_ms,
+            )));
+        }
+        let mut take = batch.take;
+        if let (Some(allowed), Some(Key::Merge(_))) = (&self.allowed, &batch.key) {
+            let keep = allowed_prefix(take.iter().map(|waiting| waiting.rows), allowed);
+            for back in take.split_off(keep.min(take.len())) {
+                let (class, deadline_us) = (back.order.class, back.order.deadline_us);
+                self.place(back.payload, class, deadline_us);
+            }
+        }
+        let mut rows = 0;
+        let mut entries = Vec::with_capacity(take.len());
+        for waiting in take {
+            self.handle.left(waiting.rows);
+            if !waiting.payload.is_cancelled() {
+                rows += waiting.rows;
+                let waited_us = now_us.saturating_sub(waiting.arrived_us);
+                self.handle.metrics.queue_seconds.record(waited_us as f64 / 1e6);
+                entries.push(waiting.payload);
+            }
+        }
+        if entries.is_empty() {
+            self.idle.push(slot);
+            // Only cancelled ones were there: what is left may be worth another cut.
+            return !self.pending.is_empty();
+        }
+        let release = match batch.key {
+            Some(Key::Alone(_)) => Release::Alone,
+            _ if rows >= limit_rows => Release::Full,
+            _ => Release::SlotFree,
+        };
+        self.handle.metrics.count_batch(release);
+        self.handle.metrics.batch_rows.record(f64::from(rows));
+        self.next_batch += 1;
+        let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.us(rows)));
+        self.running.push((self.next_batch, end_us));
+        dispatch::spawn(Arc::clone(&self.handle), self.next_batch, slot, guard, entries);
+        true
+    }
+
+    fn free_slot(&mut self) -> Option<(Slot, crate::upstream::InFlight)> {
+        while let Some(slot) = self.idle.pop() {
+            if let Some(guard) = slot.begin() {
+                return Some((slot, guard));
+            }
+        }
+        None
+    }
+
+    /// No slot: arrivals are held, and those that were held for too long are answered.
+    fn hold(&mut self) {
+        if self.pending.is_empty() {
+            return;
+        }
+        self.latched = true;
+        let now_us = self.handle.clock.now_us();
+        let hold_us = self.handle.settings.hold_ms * 1000;
+        // Deadlines within the objective, from before the last slot went, become those of held requests.
+        for (_, waiting) in self.pending.drain() {
+            let entry = waiting.payload;
+            if entry.is_cancelled() {
+                self.handle.left(entry.rows);
+            } else if self.hold_deadline_us(&entry) <= now_us {
+                self.handle.left(entry.rows);
+                entry.answer(Reply::Failed(Failure::refused(
+                    503,
+                    Refusal::HoldExpired,
+                    format!("no model server became ready within {} ms", hold_us / 1000),
+                    1000,
+                )));
+            } else {
+                let deadline_us = self.hold_deadline_us(&entry);
+                self.place(entry, waiting.order.class, deadline_us);
+            }
+        }
+    }
+
+    /// While requests are held: when the first of them has been held long enough.
+    fn next_expiry_us(&self) -> Option<u64> {
+        if self.pending.is_empty() || self.slots() > 0 {
+            return None;
+        }
+        let now_us = self.handle.clock.now_us();
+        let oldest_us = now_us.saturating_sub(self.pending.oldest_wait_us(now_us));
+        // Deadlines of their own may be later than that; then it is looked at again soon.
+        let hold_us = self.handle.settings.hold_ms * 1000;
+        Some(oldest_us.saturating_add(hold_us).max(now_us.saturating_add(10_000)))
+    }
+
+    /// Arrivals matter where they can be served at once, or where nothing is known to wait.
+    fn wants_arrivals(&self) -> bool {
+        !self.idle.is_empty() || self.pending.is_empty()
+    }
+
+    fn drop_void_slots(&mut self) {
+        self.idle.retain(Slot::is_current);
+    }
+
+    fn slots(&self) -> usize {
+        self.idle.len() + self.running.len()
+    }
+
+    fn limit_rows(&self) -> u32 {
+        let objective_us = self.handle.settings.objective_ms * 1000;
+        batch_limit(self.estimator.curve().as_ref(), objective_us, &self.sizes)
+    }
+
+    fn forecast(&self) -> Forecast {
+        Forecast {
+            curve: self.estimator.curve(),
+            slots: self.slots() as u32,
+            free_slots: self.idle.len() as u32,
+            slot_free_at_us: self.running.iter().map(|(_, end_us)| *end_us).min().unwrap_or(0),
+            limit_rows: self.limit_rows(),
+        }
+    }
+
+    fn publish(&mut self) {
+        let now_us = self.handle.clock.now_us();
+        self.busy.set(now_us, self.running.len() as u32, self.slots() as u32);
+        self.handle.publish(self.forecast());
+    }
+
+    fn set_gauges(&mut self) {
+        let now_us = self.handle.clock.now_us();
+        let (met, missed) = self.handle.take_attainment();
+        for (count, was_met) in [(met, true), (missed, false)] {
+            for _ in 0..count {
+                self.attainment.record(now_us, was_met);
+            }
+        }
+        let forecast = self.forecast();
+        let view = self.handle.view(&forecast, now_us, NO_DEADLINE, 1);
+        let wait_us = predicted_wait_us(&view, forecast.curve.as_ref()).unwrap_or(0);
+        let gauges = &self.handle.metrics.gauges;
+        gauges.queue_rows.set(self.handle.queued_rows() as f64);
+        gauges.oldest_wait.set(self.pending.oldest_wait_us(now_us) as f64 / 1e6);
+        gauges.inflight.set(self.running.len() as f64);
+        gauges.slots.set(self.slots() as f64);
+        gauges.busy.set(self.busy.fraction(now_us));
+        gauges.predicted_wait.set(wait_us as f64 / 1e6);
+        gauges.attainment.set(self.attainment.ratio(now_us).unwrap_or(1.0));
+        let (alpha, beta, samples) = forecast
+            .curve
+            .map_or((0.0, 0.0, 0), |curve| (curve.alpha_seconds, curve.beta_seconds, curve.samples));
+        gauges.alpha.set(alpha);
+        gauges.beta.set(beta);
+        gauges.samples.set(samples as f64);
+        gauges.limit.set(f64::from(forecast.limit_rows));
+        gauges.latched.set(if self.latched { 1.0 } else { 0.0 });
+    }
+}

@@ -1,0 +1,92 @@
+//! Model → queue handle. Request tasks look handles up and clone them out at once; new models are announced to
+//! the upstreams' monitors, which warm them.
+
+use std::sync::Arc;
+
+use dashmap::DashMap;
+use tokio::sync::watch;
+
+use crate::clock::Clock;
+use crate::queue::handle::Event;
+use crate::queue::{ModelHandle, owner};
+use crate::settings::Settings;
+
+/// The models that have a queue.
+pub type Models = Arc<Vec<Arc<ModelHandle>>>;
+
+/// All queues.
+#[derive(Debug)]
+pub struct Registry {
+    handles: DashMap<Arc<str>, Arc<ModelHandle>>,
+    models: watch::Sender<Models>,
+    settings: Arc<Settings>,
+    clock: Clock,
+}
+
+impl Registry {
+    /// With a queue for each model that the settings name.
+    pub fn new(settings: Arc<Settings>, clock: Clock) -> Self {
+        let registry = Self { handles: DashMap::new(), models: watch::Sender::default(), settings, clock };
+        for model in &registry.settings.models {
+            registry.add(model);
+        }
+        registry
+    }
+
+    /// The queue of a model; made at its first request. `None` when there are too many models already.
+    pub fn get_or_add(&self, model: &str) -> Option<Arc<ModelHandle>> {
+        if let Some(handle) = self.handles.get(model) {
+            return Some(Arc::clone(&handle));
+        }
+        (self.handles.len() < self.settings.max_models).then(|| self.add(model))
+    }
+
+    /// The queue of a model that has one.
+    pub fn get(&self, model: &str) -> Option<Arc<ModelHandle>> {
+        self.handles.get(model).map(|handle| Arc::clone(&handle))
+    }
+
+    /// All models, now and whenever there is another one.
+    pub fn subscribe(&self) -> watch::Receiver<Models> {
+        self.models.subscribe()
+    }
+
+    /// All models now.
+    pub fn all(&self) -> Models {
+        self.models.borrow().clone()
+    }
+
+    /// Forgets models that no model server knows, unless the settings name them: names come from clients.
+    pub fn forget_absent(&self) {
+        for handle in self.all().iter() {
+            let named = self.settings.models.iter().any(|model| **model == *handle.model);
+            if handle.is_absent() && !named && handle.queued_rows() == 0 {
+                self.handles.remove(&handle.model);
+                self.models.send_modify(|models| {
+                    *models = Arc::new(
+                        models.iter().filter(|other| !Arc::ptr_eq(other, handle)).cloned().collect(),
+                    );
+                });
+                handle.tell(Event::Retire);
+            }
+        }
+    }
+
+    fn add(&self, model: &str) -> Arc<ModelHandle> {
+        let name: Arc<str> = Arc::from(model);
+        let mut added = None;
+        // The entry's lock makes one queue of two first requests; nothing else is locked or awaited under it.
+        let handle = Arc::clone(&self.handles.entry(Arc::clone(&name)).or_insert_with(|| {
+            let handle = Arc::new(ModelHandle::new(name, Arc::clone(&self.settings), self.clock));
+            added = Some(Arc::clone(&handle));
+            handle
+        }));
+        if let Some(added) = added {
+            tokio::spawn(owner::run(Arc::clone(&added)));
+            self.models.send_modify(|models| {
+                *models = Arc::new(models.iter().cloned().chain([added]).collect());
+            });
+        }
+        handle
+    }
+}

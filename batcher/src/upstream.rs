@@ -1,0 +1,206 @@
+//! Model servers: who they are, whether they are warm, and connections to them.
+//!
+//! One *monitor* task per upstream owns its state machine ([`epoch`]); everybody else reads the few atomics of
+//! [`Upstream`]. A client's request reaches a model server only with an [`InFlight`] guard, which is given out
+//! while the barrier of just that epoch is open, over a connection that was verified to belong to that epoch.
+
+pub mod connection;
+pub mod control;
+pub mod discovery;
+pub mod epoch;
+pub mod listener;
+pub mod members;
+pub mod monitor;
+pub mod relay;
+pub mod warm_model;
+pub mod warmup;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+
+use arc_swap::ArcSwapOption;
+use http::HeaderValue;
+use tokio::sync::{Notify, mpsc, oneshot};
+
+use crate::settings::Member;
+use connection::H1Connection;
+use epoch::{Identity, Phase};
+use listener::listener_inodes;
+
+/// One model server, as everybody but its monitor sees it.
+#[derive(Debug)]
+pub struct Upstream {
+    member: Member,
+    host: HeaderValue,
+    phase: AtomicU8,
+    /// Number of the epoch whose barrier is open; 0 while it is closed.
+    open: AtomicU64,
+    /// The epoch that was observed last, warm or not.
+    epoch: ArcSwapOption<Epoch>,
+    inflight: AtomicUsize,
+    /// Wakes the monitor: the last request in flight has ended.
+    idle: Notify,
+    reports: mpsc::UnboundedSender<Report>,
+    relay: relay::Connections,
+}
+
+/// One loaded model server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Epoch {
+    /// Counts from 1 per upstream.
+    pub number: u64,
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Where it listens for gRPC.
+    pub grpc_address: SocketAddr,
+    /// Who it is.
+    pub identity: Identity,
+}
+
+/// What users of an upstream tell its monitor. Bounded by the number of slots and of requests in flight.
+#[derive(Debug)]
+pub enum Report {
+    /// A slot's connection failed; the slot has been given up and is to be replaced if the epoch still stands.
+    SlotFailed {
+        /// The epoch that the slot belonged to.
+        epoch: u64,
+        /// Whose slot it was.
+        model: Arc<str>,
+    },
+    /// Is this epoch still there? Answered by asking over a connection that is known to belong to it.
+    Verify {
+        /// The epoch.
+        epoch: u64,
+        /// The answer.
+        reply: oneshot::Sender<bool>,
+    },
+}
+
+/// Why there is no connection to an epoch.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The system's words.
+    #[error("cannot connect to {address}: {source}")]
+    Refused {
+        /// Where to.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// Somebody else listens there now.
+    #[error("the model server at {0} is another one than was warmed")]
+    Changed(SocketAddr),
+}
+
+/// A request on its way to an upstream. While it lives, the upstream is not forgotten.
+#[derive(Debug)]
+pub struct InFlight(Arc<Upstream>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.inflight.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.0.idle.notify_one();
+        }
+    }
+}
+
+impl Upstream {
+    fn new(member: Member, reports: mpsc::UnboundedSender<Report>) -> Self {
+        let host = HeaderValue::from_str(&member.address).unwrap_or(HeaderValue::from_static("upstream"));
+        Self {
+            member,
+            host,
+            phase: AtomicU8::new(Phase::Connecting as u8),
+            open: AtomicU64::new(0),
+            epoch: ArcSwapOption::empty(),
+            inflight: AtomicUsize::new(0),
+            idle: Notify::new(),
+            reports,
+            relay: relay::Connections::default(),
+        }
+    }
+
+    /// Its name among the members.
+    pub fn name(&self) -> &str {
+        &self.member.name
+    }
+
+    /// Where it is, as the membership says.
+    pub fn address(&self) -> &str {
+        &self.member.address
+    }
+
+    /// Value of `Host` for requests of our own.
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// Where it stands.
+    pub fn phase(&self) -> Phase {
+        let number = self.phase.load(Ordering::SeqCst);
+        Phase::ALL.into_iter().find(|phase| *phase as u8 == number).unwrap_or(Phase::Down)
+    }
+
+    /// The epoch that was observed last.
+    pub fn epoch(&self) -> Option<Arc<Epoch>> {
+        self.epoch.load_full()
+    }
+
+    /// The epoch whose barrier is open.
+    pub fn open_epoch(&self) -> Option<Arc<Epoch>> {
+        let open = self.open.load(Ordering::SeqCst);
+        self.epoch.load_full().filter(|epoch| epoch.number == open)
+    }
+
+    /// Requests (batches and relayed requests) in flight.
+    pub fn inflight(&self) -> usize {
+        self.inflight.load(Ordering::SeqCst)
+    }
+
+    /// Whether the barrier of this epoch is open.
+    pub fn is_open(&self, epoch: u64) -> bool {
+        epoch != 0 && self.open.load(Ordering::SeqCst) == epoch
+    }
+
+    /// Starts a request to this epoch, if its barrier is open. Counted first and checked second, so that a
+    /// monitor that closes the barrier and then sees nothing in flight can rely on it.
+    pub fn begin(self: &Arc<Self>, epoch: u64) -> Option<InFlight> {
+        self.inflight.fetch_add(1, Ordering::SeqCst);
+        let guard = InFlight(Arc::clone(self));
+        self.is_open(epoch).then_some(guard)
+    }
+
+    /// Tells the monitor.
+    pub fn report(&self, report: Report) {
+        // A monitor that is gone has drained: there is nothing left to be told.
+        let _ = self.reports.send(report);
+    }
+
+    /// A new connection to this very epoch: after connecting, the listener must still be the one that was warmed.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(&self, epoch: &Epoch) -> Result<H1Connection, ConnectError> {
+        let address = epoch.address;
+        let connection =
+            H1Connection::open(address).await.map_err(|source| ConnectError::Refused { address, source })?;
+        self.verify(epoch).await?;
+        Ok(connection)
+    }
+
+    /// Whether whoever accepted a connection just now is this epoch.
+    ///
+    /// # Errors
+    /// [`ConnectError::Changed`].
+    pub async fn verify(&self, epoch: &Epoch) -> Result<(), ConnectError> {
+        let same = if epoch.identity.listeners.is_empty() {
+            let (reply, verified) = oneshot::channel();
+            self.report(Report::Verify { epoch: epoch.number, reply });
+            verified.await.unwrap_or(false)
+        } else {
+            listener_inodes(epoch.address) == epoch.identity.listeners
+        };
+        if same { Ok(()) } else { Err(ConnectError::Changed(epoch.address)) }
+    }
+}

@@ -1,0 +1,175 @@
+//! The control connection to one model server: who it is, whether it is ready, what its models are, and
+//! warm-up calls. Everything over one connection, so that it all concerns the same process.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use sluice_protocol::Target;
+use tokio::time::timeout;
+
+use super::connection::{Answer, Chunks, ExchangeError, H1Connection};
+use super::listener::listener_inodes;
+
+/// How long a question about health or metadata may take.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a warm-up call may take: the first one compiles kernels on some servers.
+const WARMUP_TIMEOUT: Duration = Duration::from_secs(600);
+/// Most bytes of an answer here.
+const ANSWER_BYTES: usize = 256 << 20;
+/// Tells warm-up calls from clients' calls in the model server's logs.
+const WARMUP_HEADER: &str = "x-sluice-warmup";
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// The address has no host behind it.
+    #[error("{0} cannot be resolved: {1}")]
+    Unresolved(String, std::io::Error),
+    /// It cannot be connected to.
+    #[error("cannot connect to {0}: {1}")]
+    Refused(SocketAddr, std::io::Error),
+    /// The connection broke.
+    #[error(transparent)]
+    Broken(#[from] ExchangeError),
+    /// No answer in time.
+    #[error("no answer to {0} within {1:?}")]
+    Timeout(String, Duration),
+    /// The path or host is not valid.
+    #[error("{0}")]
+    Invalid(#[from] http::Error),
+}
+
+/// An open control connection.
+#[derive(Debug)]
+pub struct Control {
+    connection: H1Connection,
+    host: HeaderValue,
+    address: SocketAddr,
+    listeners: Vec<u64>,
+}
+
+/// The first address of `host:port`.
+///
+/// # Errors
+/// When there is none.
+pub async fn resolve(address: &str) -> Result<SocketAddr, ControlError> {
+    if let Ok(address) = address.parse() {
+        return Ok(address);
+    }
+    let unresolved = |error| ControlError::Unresolved(address.to_owned(), error);
+    let mut found = tokio::net::lookup_host(address).await.map_err(unresolved)?;
+    found.next().ok_or_else(|| unresolved(std::io::Error::other("no address")))
+}
+
+/// Who listens at an address of this machine; empty for any other.
+fn listeners_of(address: SocketAddr) -> Vec<u64> {
+    if address.ip().is_loopback() { listener_inodes(address) } else { Vec::new() }
+}
+
+impl Control {
+    /// Connects.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn open(address: SocketAddr, host: HeaderValue) -> Result<Self, ControlError> {
+        let refused = |error| ControlError::Refused(address, error);
+        let connection = H1Connection::open(address).await.map_err(refused)?;
+        Ok(Self { connection, host, address, listeners: listeners_of(address) })
+    }
+
+    /// Where it is connected to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Who listened there when the connection was made; empty for an upstream elsewhere.
+    pub fn listeners(&self) -> &[u64] {
+        &self.listeners
+    }
+
+    /// Whether the same process still listens there. For an upstream elsewhere: whether the connection stands.
+    pub fn still_there(&self) -> bool {
+        if self.listeners.is_empty() {
+            !self.connection.is_closed()
+        } else {
+            listeners_of(self.address) == self.listeners
+        }
+    }
+
+    /// Waits until the model server closes the connection.
+    pub async fn until_closed(&mut self) {
+        self.connection.until_closed().await;
+    }
+
+    /// Whether the model server says that it is ready. One without that path counts as ready: it answers.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn is_ready(&mut self) -> Result<bool, ControlError> {
+        let status = self.get("/v2/health/ready").await?.status;
+        Ok(status.is_success() || status == StatusCode::NOT_FOUND)
+    }
+
+    /// `GET /v2`, where there is one.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn server_metadata(&mut self) -> Result<Option<Bytes>, ControlError> {
+        let answer = self.get("/v2").await?;
+        Ok(answer.status.is_success().then_some(answer.body))
+    }
+
+    /// `GET /v2/models/{model}`; `None` when there is no such model.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn model_metadata(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {
+        let infer = Target { model: model.to_owned(), version: None }.infer_path();
+        let path = infer.strip_suffix("/infer").unwrap_or(&infer);
+        let answer = self.get(path).await?;
+        Ok(answer.status.is_success().then_some(answer.body))
+    }
+
+    /// A warm-up call.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn infer(&mut self, model: &str, body: Bytes) -> Result<Answer, ControlError> {
+        let path = Target { model: model.to_owned(), version: None }.infer_path();
+        let request = Request::builder()
+            .method(Method::POST)
+            .uri(path.as_str())
+            .header(header::HOST, &self.host)
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(WARMUP_HEADER, "1")
+            .body(Chunks::from(body))?;
+        self.ask(request, path, WARMUP_TIMEOUT).await
+    }
+
+    async fn get(&mut self, path: &str) -> Result<Answer, ControlError> {
+        let request = Request::builder().uri(path).header(header::HOST, &self.host).body(Chunks::default())?;
+        self.ask(request, path.to_owned(), QUESTION_TIMEOUT).await
+    }
+
+    async fn ask(
+        &mut self,
+        request: Request<Chunks>,
+        path: String,
+        patience: Duration,
+    ) -> Result<Answer, ControlError> {
+        match timeout(patience, self.connection.exchange(request, ANSWER_BYTES)).await {
+            Ok(answer) => Ok(answer?),
+            Err(_) => Err(ControlError::Timeout(path, patience)),
+        }
+    }
+}
+
+/// A digest of metadata documents. It only has to tell one answer from the next within this process.
+pub fn digest(documents: &[Option<Bytes>]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    documents.hash(&mut hasher);
+    hasher.finish()
+}

@@ -1,0 +1,225 @@
+//! The warm barrier of one upstream as a state machine without I/O: when an upstream becomes another one
+//! (an *epoch*), when it may take client requests, and when no longer.
+//!
+//! ```text
+//!  connecting ──Observed──▶ warming ──Warmed──▶ ready
+//!      ▲  │ ▲                 │ ▲                 │
+//!      │  │ └──────Lost───────┴─│───────Lost──────┤
+//!      │  └ConnectFailed×n▶ down └──Observed(new)─┘        any ──Removed──▶ draining
+//! ```
+//! The barrier is open in `ready` alone. Every way back to `ready` leads through `warming`.
+
+/// What tells one loaded model server from the next.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Identity {
+    /// Inodes of the listening sockets, for an upstream on this machine.
+    pub listeners: Vec<u64>,
+    /// Number of the control connection, for an upstream elsewhere: a lost connection is a new server.
+    pub connection: u64,
+    /// Digest of the metadata of all models that are served.
+    pub metadata: u64,
+}
+
+/// Where an upstream stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Nobody has answered yet, or not since the connection was lost.
+    Connecting = 0,
+    /// It answers; warm-up requests are on their way.
+    Warming = 1,
+    /// Warm: it takes client requests.
+    Ready = 2,
+    /// Removed from the membership: what is in flight finishes, nothing new starts.
+    Draining = 3,
+    /// It has refused [`FAILURES_UNTIL_DOWN`] connections in a row.
+    Down = 4,
+}
+
+impl Phase {
+    /// All phases, in the order of their numbers.
+    pub const ALL: [Self; 5] = [Self::Connecting, Self::Warming, Self::Ready, Self::Draining, Self::Down];
+
+    /// The name in `/upstreams` and in the label `state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connecting => "connecting",
+            Self::Warming => "warming",
+            Self::Ready => "ready",
+            Self::Draining => "draining",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Refused connections in a row until an upstream is called down (it is tried again all the same).
+pub const FAILURES_UNTIL_DOWN: u32 = 5;
+
+/// What was seen of an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// It answered, and this is who it is.
+    Observed(Identity),
+    /// A connection attempt or a first health check failed.
+    ConnectFailed,
+    /// Warm-up of this epoch is complete.
+    Warmed(u64),
+    /// The connection broke, nobody listens any more, or it says that it is not ready.
+    Lost,
+    /// It is no longer a member.
+    Removed,
+}
+
+/// What the shell has to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing has changed.
+    None,
+    /// The barrier is closed; a new epoch has to be warmed.
+    Warm(u64),
+    /// The barrier is open for this epoch.
+    Open(u64),
+    /// The barrier is closed; connect again.
+    Close,
+    /// The barrier is closed for good.
+    Drain,
+}
+
+/// The state machine of one upstream.
+#[derive(Debug, Clone)]
+pub struct Barrier {
+    phase: Phase,
+    epoch: u64,
+    identity: Option<Identity>,
+    failures: u32,
+}
+
+impl Default for Barrier {
+    fn default() -> Self {
+        Self { phase: Phase::Connecting, epoch: 0, identity: None, failures: 0 }
+    }
+}
+
+impl Barrier {
+    /// Where the upstream stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// Number of the current (or last) epoch; 0 before the first.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Connection attempts that failed in a row.
+    pub fn failures(&self) -> u32 {
+        self.failures
+    }
+
+    /// Takes one event in, and says what follows from it.
+    pub fn on(&mut self, event: Event) -> Effect {
+        use Phase::{Connecting, Down, Draining, Ready, Warming};
+        match (self.phase, event) {
+            (Draining, _) => Effect::None,
+            (_, Event::Removed) => {
+                self.phase = Draining;
+                Effect::Drain
+            }
+            (Warming | Ready, Event::Observed(identity)) if self.identity.as_ref() == Some(&identity) => {
+                Effect::None
+            }
+            (_, Event::Observed(identity)) => {
+                self.identity = Some(identity);
+                self.epoch += 1;
+                self.failures = 0;
+                self.phase = Warming;
+                Effect::Warm(self.epoch)
+            }
+            (Warming, Event::Warmed(epoch)) if epoch == self.epoch => {
+                self.phase = Ready;
+                Effect::Open(epoch)
+            }
+            // Warm-up of an epoch that is already history.
+            (_, Event::Warmed(_)) => Effect::None,
+            (Connecting | Down, Event::ConnectFailed | Event::Lost) => {
+                self.failures = self.failures.saturating_add(1);
+                self.phase = if self.failures >= FAILURES_UNTIL_DOWN { Down } else { Connecting };
+                Effect::None
+            }
+            (Warming | Ready, Event::ConnectFailed | Event::Lost) => {
+                self.identity = None;
+                self.phase = Connecting;
+                Effect::Close
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(inode: u64) -> Event {
+        Event::Observed(Identity { listeners: vec![inode], connection: 0, metadata: 7 })
+    }
+
+    #[test]
+    fn only_a_completed_warm_up_opens_the_barrier() {
+        let mut barrier = Barrier::default();
+        assert_eq!(barrier.on(server(1)), Effect::Warm(1));
+        assert_eq!(barrier.phase(), Phase::Warming);
+        assert_eq!(barrier.on(server(1)), Effect::None, "the same server again is nothing new");
+        assert_eq!(barrier.on(Event::Warmed(1)), Effect::Open(1));
+        assert_eq!(barrier.phase(), Phase::Ready);
+    }
+
+    #[test]
+    fn another_listener_on_the_port_closes_the_barrier_and_is_warmed_as_a_new_epoch() {
+        let mut barrier = Barrier::default();
+        barrier.on(server(1));
+        barrier.on(Event::Warmed(1));
+        assert_eq!(barrier.on(server(2)), Effect::Warm(2));
+        assert_eq!(barrier.phase(), Phase::Warming);
+    }
+
+    #[test]
+    fn a_warm_up_that_ends_after_the_server_changed_opens_nothing() {
+        let mut barrier = Barrier::default();
+        barrier.on(server(1));
+        barrier.on(server(2));
+        assert_eq!(barrier.on(Event::Warmed(1)), Effect::None);
+        assert_eq!(barrier.phase(), Phase::Warming);
+        assert_eq!(barrier.on(Event::Warmed(2)), Effect::Open(2));
+    }
+
+    #[test]
+    fn the_same_listener_after_a_loss_is_a_new_epoch_all_the_same() {
+        let mut barrier = Barrier::default();
+        barrier.on(server(1));
+        barrier.on(Event::Warmed(1));
+        assert_eq!(barrier.on(Event::Lost), Effect::Close);
+        assert_eq!(barrier.on(server(1)), Effect::Warm(2));
+    }
+
+    #[test]
+    fn refusals_in_a_row_mean_down_and_an_answer_ends_it() {
+        let mut barrier = Barrier::default();
+        for _ in 0..FAILURES_UNTIL_DOWN {
+            assert_ne!(barrier.phase(), Phase::Down);
+            barrier.on(Event::ConnectFailed);
+        }
+        assert_eq!(barrier.phase(), Phase::Down);
+        assert_eq!(barrier.on(server(3)), Effect::Warm(1));
+    }
+
+    #[test]
+    fn nothing_opens_after_removal() {
+        let mut barrier = Barrier::default();
+        barrier.on(server(1));
+        assert_eq!(barrier.on(Event::Removed), Effect::Drain);
+        for event in [Event::Warmed(1), server(2), Event::Lost, Event::ConnectFailed, Event::Removed] {
+            assert_eq!(barrier.on(event), Effect::None);
+            assert_eq!(barrier.phase(), Phase::Draining);
+        }
+    }
+}

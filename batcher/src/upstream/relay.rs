@@ -1,0 +1,139 @@
+//! Connections for requests that are passed on as they are: HTTP/1.1 ones kept for reuse, and one HTTP/2
+//! connection for gRPC. Each belongs to the epoch that it was verified for.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::net::TcpStream;
+
+use super::{ConnectError, Epoch, Upstream};
+
+/// Idle HTTP/1.1 connections that are kept per upstream.
+const MAX_IDLE: usize = 16;
+
+/// The connections of one upstream.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    idle: Mutex<Vec<(u64, http1::SendRequest<Incoming>)>>,
+    grpc: Mutex<Option<(u64, http2::SendRequest<Incoming>)>>,
+}
+
+/// Why a request was not passed on.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// Nothing was sent.
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    /// The connection broke.
+    #[error("the model server's connection broke: {0}")]
+    Broken(#[from] hyper::Error),
+}
+
+impl Upstream {
+    /// Passes an HTTP request on. The answer's body streams.
+    ///
+    /// # Errors
+    /// See [`RelayError`].
+    pub async fn relay(
+        self: &Arc<Self>,
+        epoch: &Epoch,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, RelayError> {
+        // A kept connection may have been closed meanwhile; then nothing was sent and the next one is tried.
+        while let Some(mut sender) = self.idle_relay(epoch.number) {
+            if sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    self.keep(epoch.number, sender);
+                    return Ok(response);
+                }
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failed.into_error().into()),
+                },
+            }
+        }
+        let address = epoch.address;
+        let stream = connect(address).await?;
+        self.verify(epoch).await?;
+        let (mut sender, connection) = http1::handshake(stream).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, %address, "A relay connection ended.");
+            }
+        });
+        let response = sender.send_request(request).await?;
+        self.keep(epoch.number, sender);
+        Ok(response)
+    }
+
+    /// Passes a gRPC request on over HTTP/2.
+    ///
+    /// # Errors
+    /// See [`RelayError`].
+    pub async fn relay_grpc(
+        &self,
+        epoch: &Epoch,
+        request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, RelayError> {
+        let mut sender = self.grpc_sender(epoch).await?;
+        sender.ready().await?;
+        Ok(sender.send_request(request).await?)
+    }
+
+    async fn grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<Incoming>, RelayError> {
+        let known = lock(&self.relay.grpc).clone();
+        if let Some((number, sender)) = known
+            && number == epoch.number
+            && !sender.is_closed()
+        {
+            return Ok(sender);
+        }
+        let stream = connect(epoch.grpc_address).await?;
+        self.verify(epoch).await?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "A gRPC relay connection ended.");
+            }
+        });
+        *lock(&self.relay.grpc) = Some((epoch.number, sender.clone()));
+        Ok(sender)
+    }
+
+    fn idle_relay(&self, epoch: u64) -> Option<http1::SendRequest<Incoming>> {
+        let mut idle = lock(&self.relay.idle);
+        idle.retain(|(number, sender)| *number == epoch && !sender.is_closed());
+        idle.pop().map(|(_, sender)| sender)
+    }
+
+    /// Keeps a connection once its answer has been read to the end; `ready` waits for that.
+    fn keep(self: &Arc<Self>, epoch: u64, mut sender: http1::SendRequest<Incoming>) {
+        let upstream = Arc::clone(self);
+        tokio::spawn(async move {
+            if sender.ready().await.is_ok() {
+                let mut idle = lock(&upstream.relay.idle);
+                if idle.len() < MAX_IDLE {
+                    idle.push((epoch, sender));
+                }
+            }
+        });
+    }
+}
+
+async fn connect(address: std::net::SocketAddr) -> Result<TokioIo<TcpStream>, ConnectError> {
+    let refused = |source| ConnectError::Refused { address, source };
+    let stream = TcpStream::connect(address).await.map_err(refused)?;
+    stream.set_nodelay(true).map_err(refused)?;
+    Ok(TokioIo::new(stream))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // What it guards is replaced whole: a panic elsewhere cannot leave it half-written.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

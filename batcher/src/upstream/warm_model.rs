@@ -1,0 +1,149 @@
+//! Warms one model of one upstream by real calls, as [`WarmupPlan`] asks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use sluice_protocol::UpstreamForm;
+use tokio::time::Instant;
+
+use super::control::{Control, ControlError};
+use super::discovery::{ModelMetadata, Profile, parse_metadata};
+use super::warmup::WarmupPlan;
+use crate::settings::{Settings, Warmup};
+
+/// Elements of one warm-up input at most: 256 MiB of FP32.
+const MAX_ELEMENTS: usize = 64 << 20;
+/// Server errors of one warm-up until it starts over.
+const MAX_SERVER_ERRORS: u32 = 20;
+/// Pause after a server error.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A model that may be given requests.
+#[derive(Debug, Clone)]
+pub struct WarmModel {
+    /// How requests are sent.
+    pub profile: Arc<Profile>,
+    /// Rows and seconds of warm batches.
+    pub times: Vec<(u32, f64)>,
+    /// The server says that it has no such model: requests get its own answer.
+    pub absent: bool,
+    /// Its metadata, to notice when it changes.
+    pub metadata: Option<Bytes>,
+}
+
+/// Why a model is not warm.
+#[derive(Debug, thiserror::Error)]
+pub enum WarmError {
+    /// The connection is gone: start over with whoever comes next.
+    #[error(transparent)]
+    Lost(#[from] ControlError),
+    /// The server does not take the warm-up requests, or does not have the model yet.
+    #[error("{0}")]
+    NotYet(String),
+}
+
+/// Reads a model's metadata and runs each batch size until its time is stable.
+///
+/// # Errors
+/// See [`WarmError`].
+pub async fn warm_model(
+    control: &mut Control,
+    model: &str,
+    form: UpstreamForm,
+    settings: &Settings,
+) -> Result<WarmModel, WarmError> {
+    let named = settings.models.iter().any(|name| name == model);
+    let metadata = control.model_metadata(model).await?;
+    let Some(document) = &metadata else {
+        if named {
+            return Err(WarmError::NotYet(format!("the model server has no model {model:?} yet")));
+        }
+        let profile = Arc::new(Profile { form, max_rows: 1 });
+        return Ok(WarmModel { profile, times: Vec::new(), absent: true, metadata });
+    };
+    let parsed = parse_metadata(document).map_err(WarmError::NotYet)?;
+    let max_rows = parsed.max_rows(settings);
+    let sizes: Vec<u32> = settings.batch_sizes().into_iter().filter(|&rows| rows <= max_rows).collect();
+    let has_bodies = !parsed.inputs.is_empty() || settings.warmup_bodies.is_some();
+    if settings.warmup == Warmup::Off || !has_bodies {
+        if settings.warmup != Warmup::Off {
+            tracing::warn!(
+                model,
+                "The model's metadata names no inputs, so there is no warm-up; give warmupBodies to have one."
+            );
+        }
+        let profile = Arc::new(Profile { form, max_rows });
+        return Ok(WarmModel { profile, times: Vec::new(), absent: false, metadata });
+    }
+    let plan = run(control, model, &parsed, sizes, settings).await?;
+    if let Some(rows) = plan.refused_rows() {
+        tracing::warn!(
+            model,
+            refused_rows = rows,
+            largest_rows = plan.accepted_rows(),
+            "The model server refuses larger batches than this."
+        );
+    }
+    let profile = Arc::new(Profile { form, max_rows: plan.accepted_rows() });
+    Ok(WarmModel { profile, times: plan.times().collect(), absent: false, metadata })
+}
+
+async fn run(
+    control: &mut Control,
+    model: &str,
+    metadata: &ModelMetadata,
+    sizes: Vec<u32>,
+    settings: &Settings,
+) -> Result<WarmupPlan, WarmError> {
+    let mut plan = WarmupPlan::new(sizes, settings.warmup_max_calls);
+    let mut server_errors = 0;
+    let mut made: Option<(u32, Bytes)> = None;
+    while let Some(rows) = plan.next_rows() {
+        let body = match &made {
+            Some((made_rows, body)) if *made_rows == rows => body.clone(),
+            _ => body(model, metadata, rows, settings).map_err(WarmError::NotYet)?,
+        };
+        made = Some((rows, body.clone()));
+        let started = Instant::now();
+        let answer = control.infer(model, body).await?;
+        let seconds = started.elapsed().as_secs_f64();
+        if answer.status.is_success() {
+            plan.took(seconds);
+        } else if answer.status.is_client_error() {
+            plan.refused();
+            if plan.next_rows().is_none() && plan.accepted_rows() == 0 {
+                let text = String::from_utf8_lossy(&answer.body).chars().take(200).collect::<String>();
+                return Err(WarmError::NotYet(format!(
+                    "the model server refuses a warm-up request of {rows} rows with {}: {text}; set warmupBodies or warmup: off",
+                    answer.status
+                )));
+            }
+        } else {
+            server_errors += 1;
+            if server_errors >= MAX_SERVER_ERRORS {
+                return Err(WarmError::NotYet(format!(
+                    "the model server answers warm-up requests with {}",
+                    answer.status
+                )));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+    Ok(plan)
+}
+
+/// From the folder of bodies where there is one for this model and size, else zeros.
+fn body(model: &str, metadata: &ModelMetadata, rows: u32, settings: &Settings) -> Result<Bytes, String> {
+    if let Some(folder) = &settings.warmup_bodies
+        && !model.contains('/')
+    {
+        let path = folder.join(format!("{model}.{rows}.json"));
+        match std::fs::read(&path) {
+            Ok(body) => return Ok(body.into()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !metadata.inputs.is_empty() => {}
+            Err(error) => return Err(format!("warm-up body {}: {error}", path.display())),
+        }
+    }
+    metadata.zeros(rows, MAX_ELEMENTS).map(Bytes::from)
+}
