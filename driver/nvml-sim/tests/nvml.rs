@@ -1,5 +1,8 @@
 //! The library as its clients see it: through nvml-wrapper and its raw bindings, loaded from an installation.
 
+// Helpers of tests are tests.
+#![allow(clippy::unwrap_used)]
+
 #[path = "nvml/client.rs"]
 mod client;
 #[path = "nvml/codes.rs"]
