@@ -1,0 +1,14 @@
+//! The protocol at its boundary: bytes of clients in, bytes of answers out.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "these are tests; clippy allows it only in the test functions themselves"
+)]
+
+mod answers;
+mod client;
+mod echo;
+mod hostile;
+mod identity;
+mod merging;
+mod parsing;
