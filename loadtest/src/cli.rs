@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{model, run};
+use crate::{demo, model, run};
 
 /// Exit code: all is well.
 pub const EXIT_OK: u8 = 0;
@@ -57,4 +57,16 @@ pub enum Command {
     /// 2 the run is invalid, 64 wrong usage or settings.
     #[command(verbatim_doc_comment)]
     Run(Box<run::settings::Flags>),
+
+    /// Run the whole of Sluice on this machine under a real trace's shape
+    ///
+    /// Starts simulated GPUs, sluice-driver, sluice-autoscaler on the local platform, a gateway and reference
+    /// model servers (simulated inference) as separate processes, replays one day of a public trace in about
+    /// three minutes, and beside it, on stacks of their own, the same with fixed replicas: enough for the
+    /// peak, and what the mean suggests. Prints a table, writes a report, leaves nothing behind.
+    ///
+    /// Exit codes: 0 success, 1 a request was lost, nothing was scaled up or down, or a process, socket or
+    /// slice was left behind (with --strict also: the objective was missed), 64 wrong usage or settings.
+    #[command(verbatim_doc_comment)]
+    Demo(Box<demo::flags::DemoFlags>),
 }

@@ -28,7 +28,6 @@ pub mod stack;
 pub mod table;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
@@ -40,12 +39,35 @@ use outcome::{ArmOutcome, DemoOutcome, Scaling};
 use settings::DemoSettings;
 use stack::{Run, Stack};
 
+/// Why the demo did not come to an outcome.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The settings are wrong.
+    #[error("{0}")]
+    Settings(String),
+    /// SIGINT or SIGTERM; everything was stopped.
+    #[error("interrupted; everything was stopped")]
+    Interrupted,
+    /// A program, a generator or a file failed.
+    #[error("{0}")]
+    Failed(String),
+    /// No signal handlers.
+    #[error("signals: {0}")]
+    Signals(#[from] std::io::Error),
+}
+
+impl From<String> for DemoError {
+    fn from(message: String) -> Self {
+        Self::Failed(message)
+    }
+}
+
 /// Runs the demo; the sentences that make it a failure, none for a success.
 ///
 /// # Errors
-/// When it could not be run to its end, or was interrupted. Everything is stopped in that case too.
-pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String>, String> {
-    let settings = Arc::new(read_settings(flags.settings.as_deref())?);
+/// When it did not come to an outcome. Everything is stopped in that case too.
+pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String>, DemoError> {
+    let settings = read_settings(flags.settings.as_deref()).map_err(DemoError::Settings)?;
     let bin_dir = match &flags.bin_dir {
         Some(dir) => std::path::absolute(dir).map_err(|error| format!("--bin-dir: {error}"))?,
         None => own_folder()?,
@@ -96,10 +118,10 @@ fn arms(flags: &DemoFlags, settings: &DemoSettings) -> Vec<Arm> {
 async fn run_arms(
     run: &Run,
     arms: &[Arm],
-    settings: &Arc<DemoSettings>,
+    settings: &DemoSettings,
     flags: &DemoFlags,
     stop: &CancellationToken,
-) -> Result<DemoOutcome, String> {
+) -> Result<DemoOutcome, DemoError> {
     println!(
         "Starting {} on simulated GPUs ({}), each arm with a stack of its own.",
         arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", "),
@@ -109,7 +131,7 @@ async fn run_arms(
     let started = tokio::select! {
         started = starting => started,
         // The stacks that were being started are swept up as leftovers.
-        () = stop.cancelled() => return Err("interrupted".to_owned()),
+        () = stop.cancelled() => return Err(DemoError::Interrupted),
     };
     let mut stacks = Vec::new();
     let mut failure = None;
@@ -120,7 +142,7 @@ async fn run_arms(
         }
     }
     let driven = match failure {
-        Some(error) => Err(error),
+        Some(error) => Err(DemoError::Failed(error)),
         None => {
             for (arm, stack) in arms.iter().zip(&stacks) {
                 println!("{}", arm.name);
@@ -163,7 +185,7 @@ fn publish(
     print!("{}", table::text(outcome));
     let default_report = || run.bin_dir.parent().unwrap_or(&run.bin_dir).join("sluice-demo/report.html");
     let report = flags.report.clone().unwrap_or_else(default_report);
-    write(&report, &page::html(outcome, settings))?;
+    write(&report, &page::html(outcome, settings, flags.strict))?;
     println!("Report: {}", report.display());
     if let Some(path) = &flags.json {
         write(path, &format!("{:#}\n", outcome.to_json(flags.strict)))?;

@@ -11,6 +11,7 @@
 //! | [`run`] | `sluice-loadtest run`, and the engine behind it for programs that drive load themselves |
 //! | [`report`] | what a run found: JSON, text, page with charts; thresholds |
 //! | [`tensor_text`] | numbers of JSON tensors |
+//! | [`demo`] | `sluice-loadtest demo`: the whole of Sluice on one machine |
 //! | [`cli`] | the command line |
 
 #![forbid(unsafe_code)]
@@ -18,6 +19,7 @@
 pub mod arrivals;
 pub mod cli;
 pub mod clock;
+pub mod demo;
 pub mod model;
 pub mod reference;
 pub mod report;

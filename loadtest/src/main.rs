@@ -3,9 +3,9 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use sluice_config::process::logging;
+use sluice_config::process::{logging, shutdown};
 use sluice_loadtest::cli::{Cli, Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
-use sluice_loadtest::{model, run};
+use sluice_loadtest::{demo, model, run};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Model(flags) => serve_model(&flags),
         Command::Run(flags) => send_load(&flags),
+        Command::Demo(flags) => show_demo(*flags),
     }
 }
 
@@ -61,6 +62,25 @@ fn send_load(flags: &run::settings::Flags) -> ExitCode {
     };
     match runtime.block_on(run::program::run(&settings, plan, &thresholds)) {
         Ok(code) => code.into(),
+        Err(error) => failed(&error),
+    }
+}
+
+fn show_demo(flags: demo::flags::DemoFlags) -> ExitCode {
+    if let Err(error) = logging::init(logging::LogFormat::Text, "warn") {
+        return usage(&error);
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    let failures = runtime.block_on(async { demo::run(flags, shutdown::on_signals()?).await });
+    match failures {
+        Ok(failures) => {
+            failures.iter().for_each(|failure| eprintln!("demo: {failure}"));
+            if failures.is_empty() { EXIT_OK } else { EXIT_FAILED }.into()
+        }
+        Err(error @ demo::DemoError::Settings(_)) => usage(&error),
         Err(error) => failed(&error),
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use super::DemoError;
 use super::arm::{Arm, NAME, Replicas};
 use super::http::Metrics;
 use super::kill::{Kill, Victim};
@@ -18,7 +19,7 @@ use super::outcome::{LoadOutcome, Sample};
 use super::process::signal;
 use super::settings::{DemoSettings, TRACE};
 use super::stack::{Run, Stack};
-use crate::arrivals::{Spacing, trace};
+use crate::arrivals::{Spacing, parse_trace};
 use crate::report::Report;
 use crate::run::{self, Interval, Load, Payload, Plan};
 
@@ -47,7 +48,7 @@ pub async fn all(
     settings: &DemoSettings,
     kills: &[Kill],
     stop: &CancellationToken,
-) -> Result<Vec<Driven>, String> {
+) -> Result<Vec<Driven>, DemoError> {
     let (seen, views) = mpsc::channel(64);
     let driving = try_join_all(arms.iter().zip(stacks).enumerate().map(|(index, (arm, stack))| {
         let kills = if arm.replicas == Replicas::Autoscaled { kills } else { &[] };
@@ -58,7 +59,7 @@ pub async fn all(
     let (driven, ()) = tokio::join!(driving, show(Live::new(names, settings), views));
     let driven = driven?;
     if stop.is_cancelled() {
-        return Err("interrupted".to_owned());
+        return Err(DemoError::Interrupted);
     }
     Ok(driven)
 }
@@ -120,7 +121,7 @@ fn forward(from: &CancellationToken, to: CancellationToken) -> tokio_util::sync:
 fn plan(stack: &Stack, settings: &DemoSettings) -> Result<Plan, String> {
     let objective = Duration::from_millis(u64::from(settings.objective.latency_ms));
     let time_scale = f64::from(settings.duration_seconds) / TRACE_SECONDS;
-    let rate = trace::parse(TRACE.1, time_scale, settings.peak_rps)
+    let rate = parse_trace(TRACE.1, time_scale, settings.peak_rps)
         .map_err(|error| format!("trace {}: {error}", TRACE.0))?;
     Ok(Plan {
         name: TRACE.0.to_owned(),
@@ -181,6 +182,17 @@ fn crash(run: &Run, stack: &Stack, victim: Victim) {
 }
 
 fn totals(report: &Report) -> LoadOutcome {
-    let _ = report;
-    LoadOutcome::default()
+    let latency = report.latency.as_ref();
+    LoadOutcome {
+        requests: report.requests,
+        answered: report.requests - report.counts.lost,
+        rejected: report.counts.rejected,
+        failed: report.counts.failed,
+        lost: report.counts.lost,
+        lost_kinds: report.lost_kinds.clone(),
+        attainment: report.attainment.unwrap_or(0.0),
+        p50_ms: latency.map_or(0.0, |latency| latency.p50_ms),
+        p99_ms: latency.map_or(0.0, |latency| latency.p99_ms),
+        send_lag_p99_ms: report.send_lag.as_ref().map_or(0.0, |lag| lag.p99_ms),
+    }
 }

@@ -4,15 +4,7 @@ use std::path::PathBuf;
 
 use super::kill::Kill;
 
-/// The whole of Sluice on one machine, under a real trace's shape.
-///
-/// Starts simulated GPUs, sluice-driver, sluice-autoscaler on the local platform, a gateway and reference model
-/// servers (simulated inference) as separate processes; replays one day of a public trace in about three
-/// minutes; beside it, on stacks of their own, the same trace with fixed replicas: enough for the peak, and
-/// what the mean suggests. Prints a table and writes a report. Everything is stopped and removed in the end.
-///
-/// Exit code 1 when a request was lost, nothing was scaled up or down, or a slice or a process was left
-/// behind; with --strict also when the objective was missed.
+/// What the demo can be asked for; what it does is said in [`crate::cli`].
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoFlags {
     /// Folder of the built programs; default: where this program lies.

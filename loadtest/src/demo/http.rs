@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn series_of_one_name_are_added_up_and_longer_names_are_not() {
-        let metrics = Metrics("# HELP a x\na{profile=\"2g {}\"} 1.5\na{profile=\"1g\"} 2\na_total 7\nb 3\n".into());
+        let metrics =
+            Metrics("# HELP a x\na{profile=\"2g {}\"} 1.5\na{profile=\"1g\"} 2\na_total 7\nb 3\n".into());
         assert_eq!(metrics.sum("a"), Some(3.5));
         assert_eq!(metrics.sum("b"), Some(3.0));
         assert_eq!(metrics.sum("c"), None);

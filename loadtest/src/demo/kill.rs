@@ -26,7 +26,8 @@ impl FromStr for Kill {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let expected = || format!("{text:?} is not PROGRAM@SECONDS with driver, autoscaler or model, e.g. driver@60");
+        let expected =
+            || format!("{text:?} is not PROGRAM@SECONDS with driver, autoscaler or model, e.g. driver@60");
         let (victim, at) = text.split_once('@').ok_or_else(expected)?;
         let victim = match victim {
             "driver" => Victim::Driver,

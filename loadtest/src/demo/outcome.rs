@@ -1,5 +1,7 @@
 //! What an arm, and the whole demo, came to; and whether that is a success.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::arm::Replicas;
@@ -44,6 +46,8 @@ pub struct LoadOutcome {
     pub failed: u64,
     /// No answer, a reset, a time-out, 502/503/504, a wrong or a second answer.
     pub lost: u64,
+    /// Lost requests by how.
+    pub lost_kinds: BTreeMap<String, u64>,
     /// Correct answers within the objective over all requests.
     pub attainment: f64,
     /// Median latency from the intended send time.
@@ -69,8 +73,10 @@ impl Scaling {
     /// Counts the changes of direction in what was asked for.
     pub fn of(samples: &[Sample]) -> Self {
         let changes = |wanted: fn(f64) -> bool| {
-            samples.windows(2).filter(|pair| wanted(pair[1].desired_replicas - pair[0].desired_replicas)).count()
-                as u32
+            samples
+                .windows(2)
+                .filter(|pair| wanted(pair[1].desired_replicas - pair[0].desired_replicas))
+                .count() as u32
         };
         Self {
             max_replicas: samples.iter().map(|sample| sample.ready_replicas as u32).max().unwrap_or(0),
@@ -130,7 +136,8 @@ impl DemoOutcome {
                 failures.push(format!("{name}: no request was sent"));
             }
             if arm.load.lost > 0 {
-                failures.push(format!("{name}: {} requests were lost", arm.load.lost));
+                failures
+                    .push(format!("{name}: {} requests were lost: {:?}", arm.load.lost, arm.load.lost_kinds));
             }
             if arm.load.failed > 0 {
                 failures.push(format!("{name}: {} requests got an error", arm.load.failed));
@@ -241,7 +248,7 @@ mod tests {
     fn a_lost_request_a_slice_left_or_no_scaling_is_a_failure() {
         let mut lost = outcome();
         lost.arms[2].load.lost = 1;
-        assert_eq!(lost.failures(false), ["static-2: 1 requests were lost"]);
+        assert_eq!(lost.failures(false), ["static-2: 1 requests were lost: {}"]);
         let mut left = outcome();
         left.arms[0].slices_left = 2;
         assert_eq!(left.failures(false), ["sluice: 2 slices were left behind"]);
@@ -266,7 +273,11 @@ mod tests {
     fn changes_of_what_was_asked_for_are_counted_by_direction() {
         let samples: Vec<_> = [1.0, 1.0, 3.0, 4.0, 2.0, 2.0]
             .into_iter()
-            .map(|replicas| Sample { desired_replicas: replicas, ready_replicas: replicas, ..Default::default() })
+            .map(|replicas| Sample {
+                desired_replicas: replicas,
+                ready_replicas: replicas,
+                ..Default::default()
+            })
             .collect();
         assert_eq!(Scaling::of(&samples), Scaling { max_replicas: 4, scale_ups: 2, scale_downs: 1 });
     }
@@ -275,8 +286,18 @@ mod tests {
     fn the_json_has_the_first_arms_numbers_at_the_top() {
         let json = outcome().to_json(true);
         for field in [
-            "requests", "answered", "lost", "attainment", "objective_ms", "p50_ms", "p99_ms", "slice_seconds",
-            "static_slice_seconds", "max_replicas", "scale_ups", "scale_downs",
+            "requests",
+            "answered",
+            "lost",
+            "attainment",
+            "objective_ms",
+            "p50_ms",
+            "p99_ms",
+            "slice_seconds",
+            "static_slice_seconds",
+            "max_replicas",
+            "scale_ups",
+            "scale_downs",
         ] {
             assert!(json.get(field).is_some_and(|value| value.is_number()), "{field} in {json}");
         }

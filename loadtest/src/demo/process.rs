@@ -81,13 +81,8 @@ impl Supervised {
         let restarts = Arc::new(AtomicU32::new(0));
         let first = program.spawn()?;
         let pid = Arc::new(Mutex::new(first.id()));
-        let task = tokio::spawn(supervise(
-            program,
-            first,
-            Arc::clone(&pid),
-            Arc::clone(&restarts),
-            stop.clone(),
-        ));
+        let task =
+            tokio::spawn(supervise(program, first, Arc::clone(&pid), Arc::clone(&restarts), stop.clone()));
         Ok(Self { name, pid, restarts, stop: stop.drop_guard(), task })
     }
 
@@ -165,10 +160,7 @@ async fn supervise(
 
 /// Sends a signal to a process of this run; `false` when it is gone.
 pub fn signal(pid: u32, signal: Signal) -> bool {
-    i32::try_from(pid)
-        .ok()
-        .and_then(Pid::from_raw)
-        .is_some_and(|pid| kill_process(pid, signal).is_ok())
+    i32::try_from(pid).ok().and_then(Pid::from_raw).is_some_and(|pid| kill_process(pid, signal).is_ok())
 }
 
 fn append(path: &Path) -> std::io::Result<File> {

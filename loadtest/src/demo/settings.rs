@@ -40,7 +40,9 @@ pub struct DemoSettings {
     pub max_replicas: u32,
     /// Start-up time that the autoscaler assumes before it has measured one.
     pub expected_startup_seconds: u32,
-    /// Compressed windows and rate policies.
+    /// Compressed windows of sluice-autoscaler's own settings, passed on as its settings file.
+    pub autoscaler: serde_json::Map<String, serde_json::Value>,
+    /// Compressed windows and rate policies of the InferenceAutoscaler.
     pub behavior: Behavior,
     /// Fewest fixed replicas that meet the objective on this trace.
     pub static_peak: u32,
@@ -76,10 +78,7 @@ impl DemoSettings {
             return Err(format!("trace is {:?}, but only {:?} ships with the demo", self.trace, TRACE.0));
         }
         if !(10..=3600).contains(&self.duration_seconds) {
-            return Err(format!(
-                "durationSeconds is {}, but must be 10 to 3600",
-                self.duration_seconds
-            ));
+            return Err(format!("durationSeconds is {}, but must be 10 to 3600", self.duration_seconds));
         }
         if !(self.peak_rps > 0.0 && self.peak_rps <= 5000.0) {
             return Err(format!("peakRps is {}, but must be above 0 and at most 5000", self.peak_rps));

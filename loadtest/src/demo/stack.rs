@@ -101,6 +101,10 @@ impl Stack {
             .manifest(settings, &run.bin_dir.join("sluice-loadtest"), &dir.join("journal"), gateway_ref)
             .map_err(|error| error.to_string())?;
         std::fs::write(&objects, manifest).map_err(io)?;
+        let autoscaler_settings = dir.join("autoscaler.yaml");
+        let windows =
+            serde_json::to_string_pretty(&settings.autoscaler).map_err(|error| error.to_string())?;
+        std::fs::write(&autoscaler_settings, windows).map_err(io)?;
 
         let program = |name: &str, admin: SocketAddr| {
             Program {
@@ -130,6 +134,7 @@ impl Stack {
             .flag("--objective-ms", settings.objective.latency_ms.to_string())
             .flag("--max-batch-rows", settings.model.max_batch_rows.to_string());
         let autoscaler = on_node(program("sluice-autoscaler", autoscaler_admin))
+            .flag("--config", autoscaler_settings)
             .flag("--platform", "local")
             .flag("--objects", objects)
             .flag("--state-dir", path(&dir, "autoscaler"));
@@ -177,11 +182,7 @@ impl Stack {
                 "sluice-driver",
                 format!("admin {}  unix {}", self.driver_admin.0, Path::new(&registration).display()),
             ),
-            line(
-                &self.autoscaler,
-                "sluice-autoscaler",
-                format!("admin {}", self.autoscaler_admin.0),
-            ),
+            line(&self.autoscaler, "sluice-autoscaler", format!("admin {}", self.autoscaler_admin.0)),
             line(
                 &self.gateway,
                 "sluice-batcher",

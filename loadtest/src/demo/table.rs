@@ -5,9 +5,8 @@ use std::fmt::Write;
 use super::outcome::{ArmOutcome, DemoOutcome};
 
 /// The table's columns, one row per arm.
-pub const COLUMNS: [&str; 9] = [
-    "", "requests", "lost", "429", "attainment", "p50 ms", "p99 ms", "slice-seconds", "replicas",
-];
+pub const COLUMNS: [&str; 9] =
+    ["", "requests", "lost", "429", "attainment", "p50 ms", "p99 ms", "slice-seconds", "replicas"];
 
 /// One arm's cells, as in [`COLUMNS`].
 pub fn row(arm: &ArmOutcome) -> [String; 9] {
