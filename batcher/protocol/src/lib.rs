@@ -11,6 +11,32 @@
 //!
 //! The crate is pure: bytes in, bytes out; no I/O, no clock, no tokio.
 //!
+//! ```
+//! use sluice_protocol::{Limits, Target, UpstreamForm, merge, parse_binary, parse_json, parse_response, split};
+//!
+//! let target = Target::from_path("/v2/models/double/infer").ok_or("not an inference")?;
+//! let json = r#"{"id":"a","inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[0.5,1]}]}"#;
+//! let header = r#"{"inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","parameters":{"binary_data_size":8}}]}"#;
+//! let binary = [header.as_bytes(), &2f32.to_le_bytes(), &3f32.to_le_bytes()].concat();
+//! let one = parse_json(&target, json.into(), &Limits::default())?;
+//! let two = parse_binary(&target, header.len(), binary.into(), &Limits::default())?;
+//! assert!(one.key == two.key, "they may share a batch");
+//!
+//! let batch = merge(&[&one, &two], UpstreamForm::Binary)?;
+//! assert_eq!((batch.total_rows(), batch.body_bytes - batch.header_length.unwrap_or(0)), (2, 16));
+//!
+//! // The model server doubles, and answers in JSON.
+//! let answer = r#"{"model_name":"double","outputs":[{"name":"y","shape":[2,2],"datatype":"FP32","data":[1.0,2.0,4.0,6.0]}]}"#;
+//! let answer = parse_response(batch.form, None, answer.into())?;
+//! let answers = split(&answer, &[&one, &two], &batch.rows)?;
+//! let first = answers[0].as_ref().map_err(Clone::clone)?;
+//! assert_eq!(
+//!     first.chunks.concat(),
+//!     br#"{"model_name":"double","id":"a","outputs":[{"name":"y","datatype":"FP32","shape":[1,2],"data":[1.0,2.0]}]}"#
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! | module | what is there |
 //! |---|---|
 //! | `target` | model and version, and their place in a URL path |

@@ -117,30 +117,61 @@ fn tensor(
     Ok(Tensor { name, datatype, shape, parameters, data: TensorData::Raw(data) })
 }
 
-/// Counts the tensors of an encoded `ModelInferRequest` before memory is spent on them: an empty one takes 2 bytes on the wire and a hundred here.
-fn check_counts(mut message: Bytes, limits: &Limits) -> Result<(), ParseError> {
+/// Counts the tensors and parameters of an encoded `ModelInferRequest` before memory is spent on them: an empty one takes 2 bytes on the wire
+/// and a hundred here.
+fn check_counts(message: Bytes, limits: &Limits) -> Result<(), ParseError> {
+    let (mut tensors, mut parameters) = ([0usize; 8], 0usize);
+    walk(message, |field, content| {
+        if let Some(count) = tensors.get_mut(field as usize) {
+            *count += 1;
+        }
+        // Request parameters are field 4, those of an input field 4 in field 5, those of an output field 2 in field 6.
+        let nested = match field {
+            4 => {
+                parameters += 1;
+                return check_parameters(parameters, limits);
+            }
+            5 => 4,
+            6 => 2,
+            _ => return Ok(()),
+        };
+        let mut own = 0usize;
+        walk(content, |field, _| {
+            own += usize::from(field == nested);
+            check_parameters(own, limits)
+        })
+    })?;
+    let [.., inputs, outputs, raw] = tensors;
+    if inputs.max(outputs).max(raw) > limits.tensors {
+        return Err(ParseError::limit(format!("more than {} tensors", limits.tensors)));
+    }
+    Ok(())
+}
+
+fn check_parameters(count: usize, limits: &Limits) -> Result<(), ParseError> {
+    if count > limits.parameters {
+        return Err(ParseError::limit(format!("more than {} parameters", limits.parameters)));
+    }
+    Ok(())
+}
+
+/// Shows `visit` each field of a message that has a length, by number and content, without copying; skips the others.
+fn walk(
+    mut message: Bytes,
+    mut visit: impl FnMut(u32, Bytes) -> Result<(), ParseError>,
+) -> Result<(), ParseError> {
     let malformed =
         |error: prost::DecodeError| ParseError::malformed(format!("not a valid ModelInferRequest: {error}"));
-    let mut counts = [0usize; 8];
     while message.has_remaining() {
         let (field, wire_type) = decode_key(&mut message).map_err(malformed)?;
         if wire_type == WireType::LengthDelimited {
             let length = decode_varint(&mut message).map_err(malformed)?;
             let length = usize::try_from(length).ok().filter(|&length| length <= message.len());
-            message.advance(length.ok_or_else(|| ParseError::malformed("the message is cut off"))?);
+            let length = length.ok_or_else(|| ParseError::malformed("the message is cut off"))?;
+            visit(field, message.split_to(length))?;
         } else {
             skip_field(wire_type, field, &mut message, DecodeContext::default()).map_err(malformed)?;
         }
-        if let Some(count) = counts.get_mut(field as usize) {
-            *count += 1;
-        }
-    }
-    let [.., parameters, inputs, outputs, raw] = counts;
-    if inputs.max(outputs).max(raw) > limits.tensors {
-        return Err(ParseError::limit(format!("more than {} tensors", limits.tensors)));
-    }
-    if parameters > limits.parameters {
-        return Err(ParseError::limit(format!("more than {} parameters", limits.parameters)));
     }
     Ok(())
 }

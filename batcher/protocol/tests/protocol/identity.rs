@@ -46,7 +46,10 @@ fn element(datatype: Datatype, text_only: bool) -> BoxedStrategy<Vec<u8>> {
 }
 
 fn cases() -> impl Strategy<Value = Case> {
-    let input = (select(Datatype::ALL.to_vec()), prop::collection::vec(1u64..4, 0..3));
+    let input = (
+        select(Datatype::ALL.to_vec()),
+        prop::collection::vec(prop_oneof![1 => Just(0u64), 15 => 1u64..4], 0..3),
+    );
     let clients = prop::collection::vec(
         (any::<Index>(), prop::option::of("[a-z\"]{1,4}"), 1u64..4, any::<bool>()),
         1..6,

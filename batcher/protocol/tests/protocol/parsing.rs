@@ -182,6 +182,11 @@ fn what_is_beyond_the_limits_is_refused_here() {
     let many = ModelInferRequest { inputs: vec![InferInputTensor::default(); 3], ..Default::default() };
     let error = parse_grpc(many.encode_to_vec().into(), &limits).unwrap_err();
     assert_eq!((error.to_string().as_str(), error.is_forwardable()), ("more than 2 tensors", false));
+    let parameters = ["a", "b"].map(|name| (name.to_owned(), InferParameter::default()));
+    let input = InferInputTensor { parameters: parameters.into(), ..Default::default() };
+    let many = ModelInferRequest { inputs: vec![input], ..Default::default() };
+    let error = parse_grpc(many.encode_to_vec().into(), &limits).unwrap_err();
+    assert_eq!((error.to_string().as_str(), error.is_forwardable()), ("more than 1 parameters", false));
 }
 
 fn grpc(change: impl FnOnce(&mut ModelInferRequest)) -> Result<InferRequest, ParseError> {
