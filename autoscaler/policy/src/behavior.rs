@@ -1,6 +1,8 @@
 //! How fast replicas may change: the HorizontalPodAutoscaler's `behavior`, word for word.
 use serde::{Deserialize, Serialize};
 
+use crate::float;
+
 /// Rules for both directions. The default is the HPA's: up at once, by at most 4 pods or 100 % per
 /// 15 s; down by the largest recommendation of the last 300 s.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,7 +35,7 @@ pub struct ScalingRules {
     #[serde(default)]
     pub policies: Vec<ScalingPolicy>,
     /// Relative change of the *need* (replicas as a fraction) below which nothing is done, e.g. 0.1.
-    #[serde(default = "default_tolerance")]
+    #[serde(default = "default_tolerance", with = "float")]
     pub tolerance: f64,
 }
 

@@ -1,13 +1,17 @@
 //! The service curve: how long a model server takes for one batch.
 use serde::{Deserialize, Serialize};
 
+use crate::float;
+
 /// L(b) = α + β·b for one slot (one batch at a time), as the batchers learned it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Curve {
     /// α: time that every batch costs, milliseconds.
+    #[serde(with = "float")]
     pub alpha_ms: f64,
     /// β: time that every row adds, milliseconds.
+    #[serde(with = "float")]
     pub beta_ms: f64,
     /// B\*: most rows that the batcher puts into one batch.
     pub batch_rows_limit: u32,

@@ -1,17 +1,109 @@
 //! The stages of a decision, in order.
-use crate::decision::{Decision, Reason, Steps};
+mod conditions;
+mod limits;
+mod need;
+mod words;
+
+use crate::decision::{CapacityLimited, Decision, Reason, Steps};
+use crate::demand;
 use crate::input::Input;
+use need::Wanted;
 
 /// Decides. A pure function: the same input gives the same decision, bit for bit.
+///
+/// Order: what the signals are → what the model wants → panic → stabilisation → rate policies → minimum
+/// and maximum → capacity. The stage that had the last word gives the [`Reason`].
 pub fn decide(input: &Input) -> Decision {
-    Decision {
-        desired: input.current.replicas,
-        apply: false,
-        reason: Reason::MetricsMissing,
-        message: "Holding.".to_owned(),
-        limited: None,
-        conditions: Vec::new(),
-        steps: Steps::default(),
-        state: input.state.clone(),
+    let now_ms = input.now_ms;
+    let current = input.current.replicas;
+    let mut steps = Steps::default();
+    let mut state = input.state.clone();
+    if state.since_ms.is_none() {
+        // As the HPA does: the replicas found count as the first recommendation, so that a restart of the
+        // autoscaler never scales down at once.
+        state.since_ms = Some(now_ms);
+        state.recommend(now_ms, current);
     }
+    let windows = &input.spec.windows;
+    let demand = demand::measure(&input.signals.demand_rows, now_ms, windows, input.spec.startup_ms);
+    let wanted = match input.spec.invalid() {
+        Some(why) => Wanted::hold(current, Reason::InvalidSpec, why),
+        None => need::wanted(input, demand.as_ref(), &mut state, &mut steps),
+    };
+    let mut verdict = Verdict { replicas: wanted.replicas, reason: wanted.reason, note: wanted.note.clone() };
+    // A hold is not a recommendation: it must not stand in a later window as if it had been measured.
+    if wanted.measured {
+        state.recommend(now_ms, wanted.replicas);
+    }
+    state.forget(now_ms, &input.spec);
+    if wanted.measured && !wanted.urgent {
+        let stabilized = limits::stabilize(input, &state, wanted.replicas);
+        verdict.cut(stabilized, Reason::Stabilized);
+    }
+    steps.stabilized = Some(verdict.replicas);
+    let limited_by_rate = limits::rate(input, &state, verdict.replicas);
+    verdict.cut(limited_by_rate, Reason::RateLimited);
+    steps.rate_limited = Some(verdict.replicas);
+    let (minimum, maximum) = limits::bounds(&input.spec, wanted.to_zero || current == 0 && !wanted.from_zero);
+    if verdict.replicas > maximum {
+        verdict.cut(maximum, Reason::AtMaximum);
+    } else if verdict.replicas < minimum {
+        verdict.cut(minimum, Reason::AtMinimum);
+    } else if verdict.replicas == maximum && wanted.replicas > maximum {
+        verdict.reason = Reason::AtMaximum;
+    }
+    steps.bounded = Some(verdict.replicas);
+    let limited = capacity(input, &mut verdict);
+    steps.capacity = Some(verdict.replicas);
+    if input.spec.paused {
+        verdict = Verdict { replicas: current, reason: Reason::Paused, note: String::new() };
+    }
+    let apply = verdict.replicas != current && !input.spec.paused && !input.spec.dry_run;
+    let conditions = conditions::all(input, demand.as_ref(), &wanted, &verdict, limited.as_ref());
+    let message = words::message(input, &steps, &verdict, limited.as_ref());
+    Decision {
+        desired: verdict.replicas,
+        apply,
+        reason: verdict.reason,
+        message,
+        limited,
+        conditions,
+        steps,
+        state,
+    }
+}
+
+/// The number so far and who made it.
+#[derive(Debug, Clone)]
+pub(crate) struct Verdict {
+    pub(crate) replicas: u32,
+    pub(crate) reason: Reason,
+    pub(crate) note: String,
+}
+
+impl Verdict {
+    fn cut(&mut self, replicas: u32, reason: Reason) {
+        if replicas != self.replicas {
+            self.replicas = replicas;
+            self.reason = reason;
+        }
+    }
+}
+
+/// Never more than there is and what is free; unknown capacity allows no growth.
+fn capacity(input: &Input, verdict: &mut Verdict) -> Option<CapacityLimited> {
+    let current = input.current.replicas;
+    let free = input.free.slices.unwrap_or(0);
+    let most = current.saturating_add(free);
+    if verdict.replicas <= most {
+        return None;
+    }
+    let limited = CapacityLimited {
+        profile: input.spec.profile.clone(),
+        wanted: verdict.replicas,
+        free,
+        reason: input.free.reason.clone(),
+    };
+    verdict.cut(most, Reason::CapacityLimited);
+    Some(limited)
 }

@@ -1,1 +1,225 @@
 //! How many rows per second there are, and will be when a replica that is started now is ready.
+//!
+//! Read from counters of rows that arrived. A counter that falls began anew: what it shows is what was
+//! added since. Samples that are no numbers are left out. No sample, or none that is recent, is "not
+//! known", never zero; where only some of the processes are known, the number is a lower bound and
+//! [`Demand::complete`] says so.
+use crate::input::Series;
+use crate::spec::Windows;
+
+/// How many standard deviations a burst or a trend must stand out to count.
+const SIGNIFICANT: f64 = 2.0;
+/// A forecast is at most this multiple of what is measured now.
+const MOST_GROWTH: f64 = 2.0;
+/// Indices of dispersion that are told apart: single numbers measured over a minute are too noisy for more.
+const BURSTINESS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
+
+/// What the counters say.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Demand {
+    /// Rows per second over the demand window.
+    pub rate: f64,
+    /// Rows per second over the burst window.
+    pub burst: f64,
+    /// The part of `burst` that is not chance.
+    pub significant_burst: f64,
+    /// Rows per second expected after the start-up time; never below `rate`.
+    pub forecast: f64,
+    /// Index of dispersion of arrivals, rounded: 1 = Poisson.
+    pub burstiness: f64,
+    /// Whether every process is known and recent: only then may less demand mean fewer replicas.
+    pub complete: bool,
+    /// When a counter last rose, ms; `None` if none did in the samples.
+    pub last_arrival_ms: Option<u64>,
+}
+
+/// Rows that arrived between two samples of one process.
+#[derive(Debug, Clone, Copy)]
+struct Interval {
+    from_ms: u64,
+    to_ms: u64,
+    rows: f64,
+}
+
+impl Interval {
+    fn seconds(self) -> f64 {
+        seconds(self.to_ms - self.from_ms)
+    }
+}
+
+/// Demand at `now_ms`, with a forecast for `startup_ms` later; `None` when nothing recent is known.
+pub fn measure(series: &[Series], now_ms: u64, windows: &Windows, startup_ms: u64) -> Option<Demand> {
+    let per_process = per_process(series, now_ms);
+    let (known, complete) = freshness(series, now_ms, windows.stale_ms);
+    if !known {
+        return None;
+    }
+    let rate = rate(&per_process, now_ms, windows.demand_ms)?;
+    let burst = self::rate(&per_process, now_ms, windows.burst_ms).unwrap_or(rate);
+    let burstiness = burstiness(&per_process, now_ms, windows.demand_ms);
+    let noise = (burstiness * burst / seconds(windows.burst_ms)).sqrt();
+    let significant_burst = (burst - SIGNIFICANT * noise).max(0.0);
+    let forecast = forecast(&per_process, now_ms, windows, startup_ms, rate);
+    let forecast = forecast.clamp(rate, (MOST_GROWTH * rate.max(significant_burst)).max(rate));
+    let arrivals = per_process.iter().flatten().filter(|i| i.rows > 0.0).map(|i| i.to_ms);
+    Some(Demand {
+        rate,
+        burst,
+        significant_burst,
+        forecast,
+        burstiness,
+        complete,
+        last_arrival_ms: arrivals.max(),
+    })
+}
+
+fn seconds(ms: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds of a window")]
+    let ms = ms as f64;
+    ms / 1000.0
+}
+
+/// Which process a series is of: `a` and `a#1` are one process before and after its counter began anew.
+fn process(series: &Series) -> &str {
+    series.source.split('#').next().unwrap_or_default()
+}
+
+fn per_process(series: &[Series], now_ms: u64) -> Vec<Vec<Interval>> {
+    let mut processes: Vec<(&str, Vec<Interval>)> = Vec::new();
+    for one in series {
+        let intervals = intervals(one, now_ms);
+        match processes.iter_mut().find(|(name, _)| *name == process(one)) {
+            Some((_, all)) => all.extend(intervals),
+            None => processes.push((process(one), intervals)),
+        }
+    }
+    processes.into_iter().map(|(_, intervals)| intervals).collect()
+}
+
+fn intervals(series: &Series, now_ms: u64) -> Vec<Interval> {
+    let mut intervals = Vec::new();
+    let mut last: Option<(u64, f64)> = None;
+    let finite = series.samples.iter().filter(|s| s.value.is_finite() && s.value >= 0.0 && s.at_ms <= now_ms);
+    for sample in finite {
+        if let Some((from_ms, before)) = last {
+            if sample.at_ms <= from_ms {
+                continue;
+            }
+            let rows = if sample.value >= before { sample.value - before } else { sample.value };
+            intervals.push(Interval { from_ms, to_ms: sample.at_ms, rows });
+        }
+        last = Some((sample.at_ms, sample.value));
+    }
+    intervals
+}
+
+/// (any process recent, every process recent). One recent series of a process is enough.
+fn freshness(series: &[Series], now_ms: u64, stale_ms: u64) -> (bool, bool) {
+    let recent = |s: &&Series| {
+        let newest = s.samples.iter().rev().find(|x| x.at_ms <= now_ms);
+        newest.is_some_and(|x| x.value.is_finite() && now_ms - x.at_ms <= stale_ms)
+    };
+    let fresh: Vec<&str> = series.iter().filter(recent).map(process).collect();
+    (!fresh.is_empty(), series.iter().all(|s| fresh.contains(&process(s))))
+}
+
+/// Rows per second over the newest `window_ms`; `None` before there are two samples of any process.
+fn rate(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> Option<f64> {
+    let start = now_ms.saturating_sub(window_ms);
+    let mut sum = None;
+    for intervals in per_process {
+        let (mut rows, mut time) = (0.0, 0.0);
+        for interval in intervals.iter().filter(|i| i.to_ms > start) {
+            // An interval that began before the window counts with the part inside.
+            let inside = seconds(interval.to_ms - interval.from_ms.max(start)) / interval.seconds();
+            rows += interval.rows * inside;
+            time += interval.seconds() * inside;
+        }
+        if time > 0.0 {
+            *sum.get_or_insert(0.0) += rows / time;
+        }
+    }
+    sum
+}
+
+/// Index of dispersion from differences of neighbouring intervals, so that a trend is not taken for noise.
+fn burstiness(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> f64 {
+    let start = now_ms.saturating_sub(window_ms);
+    let (mut observed, mut poisson, mut pairs) = (0.0, 0.0, 0_u32);
+    for intervals in per_process {
+        let recent: Vec<Interval> = intervals.iter().copied().filter(|i| i.from_ms >= start).collect();
+        for pair in recent.windows(2) {
+            let (a, b) = (pair[0], pair[1]);
+            let difference = a.rows / a.seconds() - b.rows / b.seconds();
+            let mean = (a.rows + b.rows) / (a.seconds() + b.seconds());
+            observed += difference * difference;
+            poisson += mean * (1.0 / a.seconds() + 1.0 / b.seconds());
+            pairs += 1;
+        }
+    }
+    if pairs < 5 || poisson <= 0.0 {
+        return 1.0;
+    }
+    let index = observed / poisson;
+    // 1.6 and not 1.5: Poisson itself shows up to 1.5 over a minute of one-second samples.
+    BURSTINESS.into_iter().rev().find(|grade| index >= 0.8 * grade).unwrap_or(1.0)
+}
+
+/// Linear trend of the rate over the trend window, extrapolated; the rate itself where there is no clear one.
+fn forecast(
+    per_process: &[Vec<Interval>],
+    now_ms: u64,
+    windows: &Windows,
+    startup_ms: u64,
+    rate: f64,
+) -> f64 {
+    const PARTS: u64 = 12;
+    let part_ms = (windows.trend_ms / PARTS).max(1);
+    let rates: Option<Vec<f64>> = (0..PARTS)
+        .map(|part| {
+            self::rate_between(
+                per_process,
+                now_ms.checked_sub((part + 1) * part_ms)?,
+                now_ms - part * part_ms,
+            )
+        })
+        .collect();
+    let Some(rates) = rates else { return rate };
+    // x = seconds before now of the middle of each part.
+    let points: Vec<(f64, f64)> = rates
+        .iter()
+        .enumerate()
+        .map(|(part, rate)| {
+            #[expect(clippy::cast_precision_loss, reason = "twelve parts")]
+            let middle = part as f64 + 0.5;
+            (-middle * seconds(part_ms), *rate)
+        })
+        .collect();
+    #[expect(clippy::cast_precision_loss, reason = "twelve parts")]
+    let n = points.len() as f64;
+    let mean_x = points.iter().map(|p| p.0).sum::<f64>() / n;
+    let mean_y = points.iter().map(|p| p.1).sum::<f64>() / n;
+    let xx: f64 = points.iter().map(|p| (p.0 - mean_x) * (p.0 - mean_x)).sum();
+    let xy: f64 = points.iter().map(|p| (p.0 - mean_x) * (p.1 - mean_y)).sum();
+    let slope = xy / xx;
+    let residual: f64 = points.iter().map(|p| p.1 - mean_y - slope * (p.0 - mean_x)).map(|r| r * r).sum();
+    let error = (residual / (n - 2.0) / xx).sqrt();
+    if slope.is_nan() || slope <= SIGNIFICANT * error {
+        return rate;
+    }
+    mean_y + slope * (seconds(startup_ms) - mean_x)
+}
+
+/// Rows per second between two times; `None` where no process covers the part.
+fn rate_between(per_process: &[Vec<Interval>], from_ms: u64, to_ms: u64) -> Option<f64> {
+    let mut covered = false;
+    let mut rows = 0.0;
+    for interval in per_process.iter().flatten() {
+        let (start, end) = (interval.from_ms.max(from_ms), interval.to_ms.min(to_ms));
+        if start < end {
+            covered = true;
+            rows += interval.rows * seconds(end - start) / interval.seconds();
+        }
+    }
+    covered.then(|| rows / seconds(to_ms - from_ms))
+}

@@ -1,5 +1,6 @@
 //! A decision written down: one JSON line that decides again to the same bits.
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::decide::decide;
 use crate::decision::Decision;
@@ -80,10 +81,82 @@ pub fn replay(record: &Record) -> Result<(), Difference> {
     if record.version != VERSION {
         return Err(Difference::Version { found: record.version });
     }
-    Ok(())
+    // As text: JSON writes floats to the last bit, and unlike `==` it tells 0 from -0 and equals NaN to NaN.
+    let recorded = serde_json::to_value(&record.decision)?;
+    let replayed = serde_json::to_value(decide(&record.input))?;
+    match difference("decision", &recorded, &replayed) {
+        None => Ok(()),
+        Some((field, recorded, replayed)) => Err(Difference::Decision { field, recorded, replayed }),
+    }
+}
+
+/// Path and both values of the first place where they differ.
+fn difference(path: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
+    match (a, b) {
+        (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
+            a.iter().find_map(|(key, value)| difference(&format!("{path}.{key}"), value, &b[key]))
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            let mut pairs = a.iter().zip(b).enumerate();
+            pairs.find_map(|(i, (a, b))| difference(&format!("{path}[{i}]"), a, b))
+        }
+        _ => {
+            let (a, b) = (a.to_string(), b.to_string());
+            (a != b).then(|| (path.to_owned(), a, b))
+        }
+    }
 }
 
 /// The record in words, a line per stage.
 pub fn explain(record: &Record) -> String {
-    record.decision.message.clone()
+    let (input, decision) = (&record.input, &record.decision);
+    let steps = &decision.steps;
+    let mut lines = vec![format!("{} at {} ms: {}", record.workload, input.now_ms, decision.message)];
+    let mut line = |name: &str, value: Option<String>| {
+        if let Some(value) = value {
+            lines.push(format!("  {name:<22}{value}"));
+        }
+    };
+    let per_second = |value: Option<f64>| value.map(|v| format!("{v:.2} rows/s"));
+    line("current", Some(format!("{} asked for, {} ready", input.current.replicas, input.current.ready)));
+    line("rate now", per_second(steps.rate_rows_per_second));
+    line("burst", per_second(steps.burst_rows_per_second));
+    line("forecast", per_second(steps.forecast_rows_per_second));
+    line("backlog", per_second(steps.backlog_rows_per_second));
+    line("demand", per_second(steps.demand_rows_per_second));
+    line("burstiness", steps.burstiness.map(|v| format!("{v} (1 = Poisson)")));
+    line(
+        "service curve",
+        input.signals.curve.map(|c| {
+            format!(
+                "{:.3} ms + {:.4} ms per row, at most {} rows, from {} batches",
+                c.alpha_ms, c.beta_ms, c.batch_rows_limit, c.samples
+            )
+        }),
+    );
+    line("correction", steps.correction.map(|v| format!("{v:.3} (observed / predicted)")));
+    line(
+        "predicted quantile",
+        steps.predicted_quantile_ms.map(|v| format!("{v:.1} ms at the current replicas")),
+    );
+    line("one replica serves", per_second(steps.capacity_per_replica_rows_per_second));
+    line("need", steps.need.map(|v| format!("{v:.3} replicas")));
+    let replicas = |value: Option<u32>| value.map(|v| format!("{v}"));
+    line("model", replicas(steps.model));
+    line("after panic", replicas(steps.panic));
+    line("after stabilisation", replicas(steps.stabilized));
+    line("after rate policies", replicas(steps.rate_limited));
+    line("after min and max", replicas(steps.bounded));
+    line("after capacity", replicas(steps.capacity));
+    line(
+        "free slices",
+        Some(match input.free.slices {
+            Some(free) => format!("{free} of {}: {}", input.spec.profile, input.free.reason),
+            None => format!("not known: {}", input.free.reason),
+        }),
+    );
+    line("reason", Some(format!("{:?}", decision.reason)));
+    let applied = if decision.apply { "to be applied" } else { "nothing to apply" };
+    line("desired", Some(format!("{} ({applied})", decision.desired)));
+    lines.join("\n")
 }

@@ -2,14 +2,17 @@
 use serde::{Deserialize, Serialize};
 
 use crate::behavior::Behavior;
+use crate::float;
 
 /// Latency objective.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Objective {
     /// Which quantile of latency, 0..1, e.g. 0.99.
+    #[serde(with = "float")]
     pub quantile: f64,
     /// Its upper bound, milliseconds.
+    #[serde(with = "float")]
     pub latency_ms: f64,
 }
 
@@ -45,6 +48,30 @@ pub struct Spec {
     /// Lengths of the windows that demand is read over.
     #[serde(default)]
     pub windows: Windows,
+}
+
+impl Spec {
+    /// Why it cannot be followed; `None` when it can.
+    pub fn invalid(&self) -> Option<String> {
+        let Objective { quantile, latency_ms } = self.objective;
+        if !(quantile > 0.0 && quantile < 1.0) {
+            return Some(format!("objective.quantile is {quantile}, but must be above 0 and below 1"));
+        }
+        if !(latency_ms.is_finite() && latency_ms > 0.0) {
+            return Some(format!("objective.latencyMs is {latency_ms}, but must be above 0"));
+        }
+        if self.max_replicas < self.min_replicas.max(1) {
+            return Some(format!(
+                "maxReplicas is {}, but must be at least 1 and at least minReplicas ({})",
+                self.max_replicas, self.min_replicas
+            ));
+        }
+        let tolerances = [self.behavior.scale_up.tolerance, self.behavior.scale_down.tolerance];
+        if tolerances.iter().any(|t| !(0.0..=1.0).contains(t)) {
+            return Some(format!("a tolerance of {tolerances:?} is not between 0 and 1"));
+        }
+        None
+    }
 }
 
 /// Windows over the signals. One set of numbers for real time; shorter ones for compressed time.

@@ -1,6 +1,11 @@
 //! What one decision hands to the next. Losing it is safe: an empty history never scales down at once.
 use serde::{Deserialize, Serialize};
 
+use crate::spec::Spec;
+
+/// Most entries of each list, whatever the windows are: an hour of decisions a second.
+const MOST_ENTRIES: usize = 3600;
+
 /// State of one workload's decisions. Bounded: entries older than the longest window are dropped.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -47,5 +52,33 @@ impl State {
         if from != to {
             self.scale_events.push(ScaleEvent { at_ms, from, to });
         }
+    }
+
+    /// Notes a recommendation. Of equal ones in a row only the newest is kept: a window that reaches any
+    /// of them reaches the newest.
+    pub(crate) fn recommend(&mut self, at_ms: u64, replicas: u32) {
+        match self.recommendations.last_mut().filter(|last| last.replicas == replicas) {
+            Some(last) => last.at_ms = at_ms,
+            None => self.recommendations.push(Recommendation { at_ms, replicas }),
+        }
+    }
+
+    /// Drops what no window reaches any more.
+    pub(crate) fn forget(&mut self, now_ms: u64, spec: &Spec) {
+        let behavior = &spec.behavior;
+        let rules = [&behavior.scale_up, &behavior.scale_down];
+        let window = rules.iter().map(|r| r.stabilization_window_seconds).max().unwrap_or(0);
+        let oldest = now_ms.saturating_sub(u64::from(window) * 1000);
+        let mut recommendations = std::mem::take(&mut self.recommendations);
+        // The newest stays whatever its age: it dates the last decision.
+        let newest = recommendations.last().copied();
+        recommendations.retain(|r| r.at_ms > oldest || Some(*r) == newest);
+        let excess = recommendations.len().saturating_sub(MOST_ENTRIES);
+        self.recommendations = recommendations.split_off(excess);
+        let period = rules.iter().flat_map(|r| &r.policies).map(|p| u64::from(p.period_seconds) * 1000).max();
+        let reach = period.unwrap_or(0).max(spec.windows.demand_ms);
+        self.scale_events.retain(|e| now_ms.saturating_sub(e.at_ms) <= reach);
+        let excess = self.scale_events.len().saturating_sub(MOST_ENTRIES);
+        self.scale_events.drain(..excess);
     }
 }

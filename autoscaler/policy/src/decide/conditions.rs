@@ -1,0 +1,124 @@
+//! Conditions in the HPA's vocabulary, so that dashboards and people read them without a manual.
+use super::Verdict;
+use super::need::Wanted;
+use crate::decision::{CapacityLimited, Condition, ConditionType, Reason};
+use crate::demand::Demand;
+use crate::input::Input;
+
+pub(super) fn all(
+    input: &Input,
+    demand: Option<&Demand>,
+    wanted: &Wanted,
+    verdict: &Verdict,
+    limited: Option<&CapacityLimited>,
+) -> Vec<Condition> {
+    vec![
+        able(input, verdict),
+        active(wanted),
+        limited_by(input, verdict, limited),
+        fresh(demand),
+        capacity(input, limited),
+        condition(
+            ConditionType::DryRun,
+            input.spec.dry_run,
+            if input.spec.dry_run { "DryRunRequested" } else { "Applying" },
+            if input.spec.dry_run {
+                "Decisions are recorded and not applied."
+            } else {
+                "Decisions are applied."
+            },
+        ),
+    ]
+}
+
+fn condition(r#type: ConditionType, status: bool, reason: &str, message: impl Into<String>) -> Condition {
+    Condition { r#type, status, reason: reason.to_owned(), message: message.into() }
+}
+
+fn able(input: &Input, verdict: &Verdict) -> Condition {
+    let (status, reason, message) = match verdict.reason {
+        Reason::Paused => (false, "Paused", "Paused by the specification."),
+        Reason::InvalidSpec => (false, "InvalidSpec", "The specification cannot be followed."),
+        Reason::Stabilized if verdict.replicas >= input.current.replicas => {
+            (true, "ScaleDownStabilized", "Recent recommendations were higher.")
+        }
+        Reason::Stabilized => (true, "ScaleUpStabilized", "Recent recommendations were lower."),
+        _ => (true, "ReadyForNewScale", "The target can be scaled."),
+    };
+    condition(ConditionType::AbleToScale, status, reason, message)
+}
+
+fn active(wanted: &Wanted) -> Condition {
+    let of = |status, reason, message: &str| condition(ConditionType::ScalingActive, status, reason, message);
+    match wanted.reason {
+        Reason::MetricsMissing => of(false, "MetricsMissing", &sentence(&wanted.note)),
+        Reason::LearningCurve => of(false, "LearningCurve", "The service curve is not known yet."),
+        Reason::InvalidSpec => of(false, "InvalidSpec", &sentence(&wanted.note)),
+        Reason::ObjectiveImpossible => of(
+            true,
+            "ObjectiveImpossible",
+            "One row alone takes longer than the objective: no number of replicas meets it.",
+        ),
+        Reason::ToZero => of(true, "ScaledToZero", "There is no demand."),
+        _ => of(
+            true,
+            "ValidMetricFound",
+            "Replicas follow from measured demand and the learned service curve.",
+        ),
+    }
+}
+
+fn limited_by(input: &Input, verdict: &Verdict, limited: Option<&CapacityLimited>) -> Condition {
+    let of =
+        |status, reason, message: &str| condition(ConditionType::ScalingLimited, status, reason, message);
+    if limited.is_some() {
+        return of(true, "CapacityLimited", "Fewer slices are free than wanted.");
+    }
+    match verdict.reason {
+        Reason::AtMaximum => of(true, "TooManyReplicas", "More replicas are wanted than maxReplicas."),
+        Reason::AtMinimum => of(true, "TooFewReplicas", "Fewer replicas are wanted than minReplicas."),
+        Reason::RateLimited if verdict.replicas < input.current.replicas => {
+            of(true, "ScaleDownLimit", "A scale-down policy limits the change.")
+        }
+        Reason::RateLimited => of(true, "ScaleUpLimit", "A scale-up policy limits the change."),
+        _ => of(false, "DesiredWithinRange", "The wanted number is within its bounds."),
+    }
+}
+
+fn fresh(demand: Option<&Demand>) -> Condition {
+    let of = |status, reason, message: &str| condition(ConditionType::MetricsFresh, status, reason, message);
+    match demand {
+        Some(demand) if demand.complete => of(true, "MetricsFresh", "Every batcher was read recently."),
+        Some(_) => {
+            of(false, "SomeMetricsStale", "A batcher's demand is stale or not a number; no scale-down.")
+        }
+        None => of(false, "MetricsMissing", "No batcher's demand is known; replicas are held."),
+    }
+}
+
+fn capacity(input: &Input, limited: Option<&CapacityLimited>) -> Condition {
+    let of =
+        |status, reason, message: String| condition(ConditionType::CapacityLimited, status, reason, message);
+    match (limited, input.free.slices) {
+        (Some(limited), None) => of(true, "CapacityUnknown", sentence(&limited.reason)),
+        (Some(limited), Some(_)) => of(
+            true,
+            "TooFewFreeSlices",
+            format!(
+                "{} replicas are wanted, {} more fit. {}",
+                limited.wanted,
+                limited.free,
+                sentence(&limited.reason)
+            ),
+        ),
+        (None, None) => of(false, "CapacityUnknown", sentence(&input.free.reason)),
+        (None, Some(free)) => of(false, "SlicesFree", format!("{free} more replicas fit.")),
+    }
+}
+
+/// A note as a sentence of its own.
+fn sentence(note: &str) -> String {
+    let mut letters = note.chars();
+    let first = letters.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();
+    format!("{first}{}{}", letters.as_str(), if note.ends_with('.') { "" } else { "." })
+}

@@ -1,0 +1,98 @@
+//! How fast and how far: stabilisation windows, rate policies and bounds, as in `autoscaling/v2`.
+use crate::behavior::{PolicyType, ScalingPolicy, ScalingRules, SelectPolicy};
+use crate::input::Input;
+use crate::spec::Spec;
+use crate::state::State;
+
+/// The smallest recommendation of the up window, the largest of the down window; what lies between holds.
+pub(super) fn stabilize(input: &Input, state: &State, wanted: u32) -> u32 {
+    let current = input.current.replicas;
+    let behavior = &input.spec.behavior;
+    let within = |rules: &ScalingRules| {
+        let start = input.now_ms.saturating_sub(u64::from(rules.stabilization_window_seconds) * 1000);
+        state.recommendations.iter().filter(move |r| r.at_ms > start || r.at_ms == input.now_ms)
+    };
+    let up = within(&behavior.scale_up).map(|r| r.replicas).min().unwrap_or(wanted).min(wanted);
+    let down = within(&behavior.scale_down).map(|r| r.replicas).max().unwrap_or(wanted).max(wanted);
+    current.max(up).min(down.max(up))
+}
+
+/// What the policies of the direction allow within their periods.
+pub(super) fn rate(input: &Input, state: &State, wanted: u32) -> u32 {
+    let current = input.current.replicas;
+    if wanted > current {
+        let rules = &input.spec.behavior.scale_up;
+        let limit = limit(rules, |policy| {
+            let start = at_period_start(input, state, policy);
+            match policy.r#type {
+                PolicyType::Pods => start.saturating_add(policy.value),
+                PolicyType::Percent => percent(start, 100 + u64::from(policy.value), true),
+            }
+        });
+        // From zero, a percentage allows nothing for ever: one is always allowed.
+        let most = limit.most(rules.select_policy, current).max(u32::from(current == 0));
+        wanted.min(most.max(current))
+    } else if wanted < current {
+        let rules = &input.spec.behavior.scale_down;
+        let limit = limit(rules, |policy| {
+            let start = at_period_start(input, state, policy);
+            match policy.r#type {
+                PolicyType::Pods => start.saturating_sub(policy.value),
+                PolicyType::Percent => percent(start, u64::from(100_u32.saturating_sub(policy.value)), false),
+            }
+        });
+        wanted.max(limit.least(rules.select_policy, current).min(current))
+    } else {
+        wanted
+    }
+}
+
+/// (fewest, most) replicas. `may_be_zero`: it was decided that zero is right.
+pub(super) fn bounds(spec: &Spec, may_be_zero: bool) -> (u32, u32) {
+    let zero = spec.scale_to_zero_after_seconds.is_some() && may_be_zero;
+    let minimum = if zero { 0 } else { spec.min_replicas.max(1) };
+    (minimum, spec.max_replicas.max(minimum))
+}
+
+/// What each policy allows; `None` = no policy, no limit.
+struct Limit(Option<Vec<u32>>);
+
+fn limit(rules: &ScalingRules, allows: impl Fn(&ScalingPolicy) -> u32) -> Limit {
+    Limit((!rules.policies.is_empty()).then(|| rules.policies.iter().map(allows).collect()))
+}
+
+impl Limit {
+    fn most(&self, select: SelectPolicy, current: u32) -> u32 {
+        match (select, &self.0) {
+            (SelectPolicy::Disabled, _) => current,
+            (_, None) => u32::MAX,
+            (SelectPolicy::Max, Some(limits)) => limits.iter().copied().max().unwrap_or(u32::MAX),
+            (SelectPolicy::Min, Some(limits)) => limits.iter().copied().min().unwrap_or(u32::MAX),
+        }
+    }
+
+    fn least(&self, select: SelectPolicy, current: u32) -> u32 {
+        match (select, &self.0) {
+            (SelectPolicy::Disabled, _) => current,
+            (_, None) => 0,
+            (SelectPolicy::Max, Some(limits)) => limits.iter().copied().min().unwrap_or(0),
+            (SelectPolicy::Min, Some(limits)) => limits.iter().copied().max().unwrap_or(0),
+        }
+    }
+}
+
+/// Replicas when the policy's period began: what was added since is taken off, what was removed is added.
+fn at_period_start(input: &Input, state: &State, policy: &ScalingPolicy) -> u32 {
+    let start = input.now_ms.saturating_sub(u64::from(policy.period_seconds) * 1000);
+    let events = state.scale_events.iter().filter(|e| e.at_ms > start);
+    let change: i64 = events.map(|e| i64::from(e.to) - i64::from(e.from)).sum();
+    let replicas = i64::from(input.current.replicas) - change;
+    u32::try_from(replicas.max(0)).unwrap_or(u32::MAX)
+}
+
+/// Percent of a number: up for more replicas, down for fewer, so that a small percentage still moves.
+fn percent(of: u32, percent: u64, up: bool) -> u32 {
+    let product = u64::from(of) * percent;
+    let whole = if up { product.div_ceil(100) } else { product / 100 };
+    u32::try_from(whole).unwrap_or(u32::MAX)
+}
