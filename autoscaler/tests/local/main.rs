@@ -1,0 +1,11 @@
+//! The local platform against a DRA plugin, a gateway and model servers that are simulated in this folder:
+//! the plugin speaks the kubelet's protocols over real sockets, model servers are real processes.
+
+mod adoption;
+mod gateway;
+mod journal;
+mod lifecycle;
+mod model;
+mod plugin;
+mod program;
+mod rig;
