@@ -109,7 +109,8 @@ mod tests {
 
     #[test]
     fn poisson_arrivals_have_the_mean_and_the_dispersion_of_a_poisson_process() {
-        let (mean, dispersion) = mean_and_dispersion(&counts(Arrivals::new(flat(500.0, 400.0), Spacing::Poisson, 1), 0.1));
+        let (mean, dispersion) =
+            mean_and_dispersion(&counts(Arrivals::new(flat(500.0, 400.0), Spacing::Poisson, 1), 0.1));
         assert!((mean - 50.0).abs() < 0.5, "mean {mean}");
         assert!((dispersion - 1.0).abs() < 0.1, "index of dispersion {dispersion}");
     }
@@ -131,7 +132,11 @@ mod tests {
 
     #[test]
     fn a_step_changes_the_rate_at_its_time_and_a_pause_has_no_arrivals() {
-        let rate = RateCurve::new(vec![Segment::flat(100.0, 10.0), Segment::flat(0.0, 5.0), Segment::flat(400.0, 10.0)]);
+        let rate = RateCurve::new(vec![
+            Segment::flat(100.0, 10.0),
+            Segment::flat(0.0, 5.0),
+            Segment::flat(400.0, 10.0),
+        ]);
         let counts = counts(Arrivals::new(rate.unwrap(), Spacing::Constant, 1), 5.0);
         assert_eq!(counts, [500.0, 500.0, 0.0, 2000.0, 2000.0]);
     }
@@ -145,7 +150,10 @@ mod tests {
 
     #[test]
     fn arrivals_never_go_back_in_time_nor_past_the_end() {
-        let rate = RateCurve::new(vec![Segment::flat(300.0, 1.0), Segment { duration_s: 2.0, from_rps: 300.0, to_rps: 0.0 }]);
+        let rate = RateCurve::new(vec![
+            Segment::flat(300.0, 1.0),
+            Segment { duration_s: 2.0, from_rps: 300.0, to_rps: 0.0 },
+        ]);
         let mut last = 0;
         for at_ns in Arrivals::new(rate.unwrap(), Spacing::Poisson, 3) {
             assert!(at_ns >= last && at_ns <= 3_000_000_000, "{at_ns} after {last}");

@@ -191,8 +191,10 @@ pub async fn run(settings: Settings, profile: Option<String>) -> Result<(), Prog
     let admin_listener = listen("adminListen", &settings.admin_listen).await?;
     tracing::info!(address = %display_address(&admin_listener), "The admin port answers.");
     let readiness = Readiness::default();
+    // Before anything resolves a metric: what was resolved without a recorder goes nowhere.
+    let metrics = metrics::install(&[]).map_err(process)?;
     let routes = Arc::new(control::Control::new(model.slot()));
-    let admin = Admin { metrics: metrics::install(&[]).map_err(process)?, readiness: readiness.clone(), routes };
+    let admin = Admin { metrics, readiness: readiness.clone(), routes };
     let admin = tokio::spawn(admin::serve(admin_listener, admin, stop.clone()));
     let accuracy = model.serve(readiness, stop).await;
     if let Err(error) = admin.await {

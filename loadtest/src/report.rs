@@ -108,7 +108,8 @@ impl Report {
             let (counts, latency) = (group.counts.clone(), group.latency());
             (*protocol, ProtocolReport { requests: counts.requests(), counts, latency })
         });
-        let attainment = plan.objective.filter(|_| requests > 0).map(|_| counts.attained as f64 / requests as f64);
+        let attainment =
+            plan.objective.filter(|_| requests > 0).map(|_| counts.attained as f64 / requests as f64);
         Self {
             name: plan.name.clone(),
             target: plan.address.to_string(),

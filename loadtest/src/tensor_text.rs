@@ -30,7 +30,9 @@ pub fn parse<T: FromStr>(json: &str, expected: usize) -> Result<Vec<T>, NotNumbe
     for token in tokens.filter(|token| !token.is_empty()) {
         let number = token.parse().ok().filter(|_| !token.starts_with(|c: char| c.is_ascii_alphabetic()));
         let index = numbers.len();
-        numbers.push(number.ok_or_else(|| NotNumbers::Element { index, found: token.chars().take(40).collect() })?);
+        numbers.push(
+            number.ok_or_else(|| NotNumbers::Element { index, found: token.chars().take(40).collect() })?,
+        );
     }
     Ok(numbers)
 }

@@ -9,7 +9,9 @@ pub enum BadInput {
     #[error("request body: {0}")]
     Malformed(String),
     /// An input that the model does not have, or has been given already.
-    #[error("input `{0}`: unknown or given twice; this model takes `id` (INT64 [-1,1]) and `x` (FP32 [-1,16])")]
+    #[error(
+        "input `{0}`: unknown or given twice; this model takes `id` (INT64 [-1,1]) and `x` (FP32 [-1,16])"
+    )]
     Unexpected(String),
     /// An input is absent.
     #[error("input `{0}`: missing; this model takes `id` (INT64 [-1,1]) and `x` (FP32 [-1,16])")]
@@ -238,7 +240,9 @@ impl BatchBuilder {
             return Err(BadInput::Length { name: input.name(), found: bytes.len(), expected, unit: "bytes" });
         }
         match input {
-            Input::Id => self.ids(bytes.as_chunks::<8>().0.iter().map(|le| i64::from_le_bytes(*le)).collect()),
+            Input::Id => {
+                self.ids(bytes.as_chunks::<8>().0.iter().map(|le| i64::from_le_bytes(*le)).collect())
+            }
             Input::X => self.x(bytes.as_chunks::<4>().0.iter().map(|le| f32::from_le_bytes(*le)).collect()),
         }
     }

@@ -65,7 +65,7 @@ impl ServiceTime {
         };
         let first = if self.seen_sizes.insert(rows) { self.first_call_ms } else { 0.0 };
         let ms = (self.curve.alpha_ms + self.curve.beta_ms * rows as f64) * self.scale * jitter + first;
-        Duration::from_nanos((ms * 1e6) as u64)
+        Duration::from_nanos((ms * 1e6).round() as u64)
     }
 }
 

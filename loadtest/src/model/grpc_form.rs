@@ -33,7 +33,10 @@ pub fn decode(body: Bytes, body_limit: usize, limits: &Limits) -> Result<(String
             (Some(bytes), None) => builder.raw(input, rows, bytes)?,
             (None, Some(contents)) => typed(&mut builder, input, rows, contents)?,
             (Some(_), Some(_)) => {
-                return Err(malformed(format!("input `{}` has both contents and raw_input_contents", tensor.name)));
+                return Err(malformed(format!(
+                    "input `{}` has both contents and raw_input_contents",
+                    tensor.name
+                )));
             }
             (None, None) => return Err(malformed(format!("input `{}` has no contents", tensor.name))),
         }
@@ -109,7 +112,12 @@ mod tests {
     const LIMITS: Limits = Limits { max_batch_rows: 4, poison_id: None };
 
     fn tensor(name: &str, datatype: &str, shape: [i64; 2]) -> InferInputTensor {
-        InferInputTensor { name: name.into(), datatype: datatype.into(), shape: shape.into(), ..Default::default() }
+        InferInputTensor {
+            name: name.into(),
+            datatype: datatype.into(),
+            shape: shape.into(),
+            ..Default::default()
+        }
     }
 
     fn request() -> ModelInferRequest {
@@ -133,8 +141,10 @@ mod tests {
     fn raw_and_typed_contents_mean_the_same() {
         let mut typed = request();
         typed.raw_input_contents.clear();
-        typed.inputs[0].contents = Some(InferTensorContents { int64_contents: vec![7], ..Default::default() });
-        typed.inputs[1].contents = Some(InferTensorContents { fp32_contents: vec![0.5; 16], ..Default::default() });
+        typed.inputs[0].contents =
+            Some(InferTensorContents { int64_contents: vec![7], ..Default::default() });
+        typed.inputs[1].contents =
+            Some(InferTensorContents { fp32_contents: vec![0.5; 16], ..Default::default() });
         assert_eq!(decoded(&request()).unwrap().batch, decoded(&typed).unwrap().batch);
     }
 
@@ -157,7 +167,10 @@ mod tests {
         one_raw.raw_input_contents.pop();
         assert!(decoded(&one_raw).unwrap_err().contains("1 raw_input_contents for 2 inputs"));
         let mut other = request();
-        other.outputs.push(grpc::model_infer_request::InferRequestedOutputTensor { name: "z".into(), ..Default::default() });
+        other.outputs.push(grpc::model_infer_request::InferRequestedOutputTensor {
+            name: "z".into(),
+            ..Default::default()
+        });
         assert!(decoded(&other).unwrap_err().contains("output `z`"));
     }
 }

@@ -145,7 +145,9 @@ async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
         (&Method::GET, ["v2", "health", "live"]) => json_answer(StatusCode::OK, &json!({ "live": true })),
         (&Method::GET, ["v2", "health", "ready"]) => ready(front, json!({ "ready": front.is_loaded() })),
         (&Method::GET, ["v2", "models", name]) => about(front, name, || metadata::model(name)),
-        (&Method::GET, ["v2", "models", name, "versions", "1"]) => about(front, name, || metadata::model(name)),
+        (&Method::GET, ["v2", "models", name, "versions", "1"]) => {
+            about(front, name, || metadata::model(name))
+        }
         (&Method::GET, ["v2", "models", name, "ready"]) => {
             if *name == front.model {
                 ready(front, json!({ "name": name, "ready": front.is_loaded() }))
@@ -164,13 +166,19 @@ async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
             infer(front, name, Some(version), request).await
         }
         (method, _) => {
-            let message = format!("{method} {path}: not a path of the Open Inference Protocol that is served here");
+            let message =
+                format!("{method} {path}: not a path of the Open Inference Protocol that is served here");
             bytes_answer(StatusCode::NOT_FOUND, error_body(&message))
         }
     }
 }
 
-async fn infer(front: &Front, model: &str, version: Option<&str>, request: Request<Incoming>) -> Response<Body> {
+async fn infer(
+    front: &Front,
+    model: &str,
+    version: Option<&str>,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let answer = async {
         front.check(model, version)?;
         let json_bytes = json_bytes(&request)?;

@@ -23,7 +23,9 @@ pub fn server() -> Value {
 /// `GET /v2/models/{name}`.
 pub fn model(name: &str) -> Value {
     let tensors = |list: [(&str, &str, usize); 2]| {
-        list.map(|(name, datatype, width)| json!({ "name": name, "datatype": datatype, "shape": [-1, width] }))
+        list.map(
+            |(name, datatype, width)| json!({ "name": name, "datatype": datatype, "shape": [-1, width] }),
+        )
     };
     json!({
         "name": name, "versions": ["1"], "platform": PLATFORM,

@@ -104,15 +104,24 @@ pub fn decode(body: &[u8], json_bytes: Option<usize>, limits: &Limits) -> Result
                 Input::X => builder.x(numbers(input, rows, data)?)?,
             },
             (Some(_), Some(_)) => {
-                return Err(BadInput::Malformed(format!("input `{}` has both data and binary_data_size", tensor.name)));
+                return Err(BadInput::Malformed(format!(
+                    "input `{}` has both data and binary_data_size",
+                    tensor.name
+                )));
             }
             (None, None) => {
-                return Err(BadInput::Malformed(format!("input `{}` has neither data nor binary_data_size", tensor.name)));
+                return Err(BadInput::Malformed(format!(
+                    "input `{}` has neither data nor binary_data_size",
+                    tensor.name
+                )));
             }
         }
     }
     if !raw.is_empty() {
-        return Err(BadInput::Malformed(format!("{} bytes are left over after the last binary tensor", raw.len())));
+        return Err(BadInput::Malformed(format!(
+            "{} bytes are left over after the last binary tensor",
+            raw.len()
+        )));
     }
 
     let all_binary = request.parameters.binary_data_output;
@@ -275,8 +284,13 @@ mod tests {
         assert!(refused(&request("[1]", 1, "[null]")).contains("`x`: element 0 is `null`"));
         assert!(refused(&request("[1,2,3,4,5]", 5, &x_of(5))).contains("at most 4"));
         assert!(refused(&request("[1,666]", 2, &x_of(2))).contains("row 1 has the poisoned id 666"));
-        assert!(refused(&request("[1]", 1, &x_of(1)).replace("FP32", "FP64")).contains("datatype FP64, expected FP32"));
-        assert!(refused(&request("[1]", 1, &x_of(1)).replace("[1,16]", "[1,8]")).contains("`x`: shape [1, 8]"));
+        assert!(
+            refused(&request("[1]", 1, &x_of(1)).replace("FP32", "FP64"))
+                .contains("datatype FP64, expected FP32")
+        );
+        assert!(
+            refused(&request("[1]", 1, &x_of(1)).replace("[1,16]", "[1,8]")).contains("`x`: shape [1, 8]")
+        );
         assert!(refused(r#"{"inputs":[]}"#).contains("`id`: missing"));
         assert!(refused("{").contains("not an inference request"));
     }

@@ -57,7 +57,8 @@ pub struct Accuracy {
 impl Accuracy {
     fn new() -> Self {
         let histogram = || {
-            Histogram::new_with_bounds(1, LONGEST_NS, 2).expect("the bounds of an hour in nanoseconds are valid")
+            Histogram::new_with_bounds(1, LONGEST_NS, 2)
+                .expect("the bounds of an hour in nanoseconds are valid")
         };
         Self {
             asked_ns: histogram(),
@@ -113,7 +114,8 @@ impl Slot {
         let accuracy = Arc::new(Mutex::new(Accuracy::new()));
         let shared = Arc::clone(&accuracy);
         let executor = Executor { model, service, journal, accuracy: shared };
-        let thread = std::thread::Builder::new().name("slot".into()).spawn(move || executor.run(&receiver))?;
+        let thread =
+            std::thread::Builder::new().name("slot".into()).spawn(move || executor.run(&receiver))?;
         Ok((Self { messages, accuracy }, thread))
     }
 

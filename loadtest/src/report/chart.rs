@@ -151,7 +151,10 @@ impl Chart {
             write!(out, "<span class=\"key limit\">{}</span>", escape(&limit.name))?;
         }
         let title = escape(&self.title);
-        write!(out, "</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">")?;
+        write!(
+            out,
+            "</figcaption><svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{title}\">"
+        )?;
         self.write_axes(out, &x, &y)?;
         for series in &self.series {
             write_series(out, series, &x, &y)?;
@@ -226,11 +229,14 @@ impl Chart {
 
     /// One invisible strip per point of the longest series; its title is the tip that browsers show.
     fn write_tips(&self, out: &mut String, x: &Scale) -> std::fmt::Result {
-        let Some(longest) = self.series.iter().max_by_key(|series| series.points.len()) else { return Ok(()) };
+        let Some(longest) = self.series.iter().max_by_key(|series| series.points.len()) else {
+            return Ok(());
+        };
         let points = longest.thinned();
         let height = HEIGHT - BOTTOM - TOP;
         for (index, (at, _)) in points.iter().enumerate() {
-            let edge = |other: Option<&(f64, _)>| other.map_or(x.at(*at), |(other, _)| x.at((at + other) / 2.0));
+            let edge =
+                |other: Option<&(f64, _)>| other.map_or(x.at(*at), |(other, _)| x.at((at + other) / 2.0));
             let left = edge(index.checked_sub(1).and_then(|before| points.get(before)));
             let width = (edge(points.get(index + 1)) - left).max(1.0);
             let mut tip = format!("{} {}", short(*at), self.x_label);
@@ -317,7 +323,8 @@ mod tests {
 
     #[test]
     fn a_missing_value_breaks_the_line() {
-        let points = vec![(1.0, Some(1.0)), (2.0, Some(2.0)), (3.0, None), (4.0, Some(1.0)), (5.0, Some(1.0))];
+        let points =
+            vec![(1.0, Some(1.0)), (2.0, Some(2.0)), (3.0, None), (4.0, Some(1.0)), (5.0, Some(1.0))];
         let figure = chart(points).figure();
         let line = figure.split("class=\"line orange\" d=\"").nth(1).unwrap().split('"').next().unwrap();
         assert_eq!(line.matches('M').count(), 2, "{line}");

@@ -44,8 +44,18 @@ fn tiles(page: &mut Page, report: &Report) {
     let ms = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1} ms"));
     let latency = report.latency.as_ref();
     let mut tiles = vec![
-        ("Requests", report.requests.to_string(), Tone::Plain, format!("{:.1} per second", report.offered_rps)),
-        ("Answered", counts.answered.to_string(), Tone::Plain, format!("{:.1} per second", report.throughput_rps)),
+        (
+            "Requests",
+            report.requests.to_string(),
+            Tone::Plain,
+            format!("{:.1} per second", report.offered_rps),
+        ),
+        (
+            "Answered",
+            counts.answered.to_string(),
+            Tone::Plain,
+            format!("{:.1} per second", report.throughput_rps),
+        ),
         ("Lost", counts.lost.to_string(), Tone::of(counts.lost == 0), "no answer, or a wrong one".into()),
         ("Rejected", counts.rejected.to_string(), Tone::Plain, "429".into()),
         ("p50", ms(latency.map(|latency| latency.p50_ms)), Tone::Plain, "of correct answers".into()),
@@ -76,21 +86,28 @@ pub fn charts(report: &Report) -> Vec<Chart> {
         x_range: Some((0.0, end)),
         ..Chart::default()
     };
+    let mut requests = vec![
+        line("sent", Color::Grey, Style::Area, |i| Some(i.sent as f64 / i.length_s)),
+        line("answered", Color::Blue, Style::Line, |i| Some(i.counts.answered as f64 / i.length_s)),
+    ];
+    if report.counts.rejected > 0 {
+        requests.push(line("rejected", Color::Orange, Style::Line, |i| {
+            Some(i.counts.rejected as f64 / i.length_s)
+        }));
+    }
+    if report.counts.lost + report.counts.failed > 0 {
+        requests.push(line("lost or failed", Color::Red, Style::Line, |i| {
+            Some((i.counts.lost + i.counts.failed) as f64 / i.length_s)
+        }));
+    }
     let mut charts = vec![
-        chart(
-            "Requests",
-            "requests per second",
-            vec![
-                line("sent", Color::Grey, Style::Area, |i| Some(i.sent as f64 / i.length_s)),
-                line("answered", Color::Blue, Style::Line, |i| Some(i.counts.answered as f64 / i.length_s)),
-                line("rejected", Color::Orange, Style::Line, |i| Some(i.counts.rejected as f64 / i.length_s)),
-                line("lost or failed", Color::Red, Style::Line, |i| {
-                    Some((i.counts.lost + i.counts.failed) as f64 / i.length_s)
-                }),
-            ],
-        ),
+        chart("Requests", "requests per second", requests),
         Chart {
-            limits: report.objective_ms.map(|y| Limit { y, name: format!("objective {y} ms") }).into_iter().collect(),
+            limits: report
+                .objective_ms
+                .map(|y| Limit { y, name: format!("objective {y} ms") })
+                .into_iter()
+                .collect(),
             ..chart(
                 "Latency of correct answers",
                 "milliseconds",
@@ -133,7 +150,9 @@ fn latency_table(page: &mut Page, report: &Report) {
     };
     let mut rows = vec![row("all".into(), report.latency.as_ref())];
     if report.by_protocol.len() > 1 {
-        rows.extend(report.by_protocol.iter().map(|(name, part)| row(name.to_string(), part.latency.as_ref())));
+        rows.extend(
+            report.by_protocol.iter().map(|(name, part)| row(name.to_string(), part.latency.as_ref())),
+        );
     }
     if report.send_lag.is_some() {
         rows.push(row("send lag".into(), report.send_lag.as_ref()));

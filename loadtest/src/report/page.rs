@@ -155,7 +155,8 @@ mod tests {
     #[test]
     fn a_page_asks_for_nothing_from_elsewhere_and_escapes_what_it_is_given() {
         let mut page = Page::new("a <b>", "lead & more");
-        page.tiles(&[("requests", "1".into(), Tone::Good, "<i>".into())]).table(&["x"], &[vec!["<td>".into()]]);
+        page.tiles(&[("requests", "1".into(), Tone::Good, "<i>".into())])
+            .table(&["x"], &[vec!["<td>".into()]]);
         let html = page.html();
         assert!(html.contains("a &lt;b&gt;") && html.contains("&lt;i&gt;") && html.contains("&lt;td&gt;"));
         for request in ["http://", "https://", "src=", "@import", "url("] {

@@ -70,7 +70,11 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(out, "    wrong: {example}")?;
     }
     if let (Some(objective), Some(attainment)) = (report.objective_ms, report.attainment) {
-        writeln!(out, "  attainment  {:>9.3} %  of all requests answered within {objective} ms", attainment * 100.0)?;
+        writeln!(
+            out,
+            "  attainment  {:>9.3} %  of all requests answered within {objective} ms",
+            attainment * 100.0
+        )?;
     }
     write_quantiles(out, "latency", report.latency.as_ref())?;
     if !report.closed_loop {
@@ -80,7 +84,9 @@ fn write_report(out: &mut String, report: &Report) -> std::fmt::Result {
         for (protocol, part) in &report.by_protocol {
             write!(out, "  {protocol:<11} {:>9}  requests, {} lost", part.requests, part.counts.lost)?;
             match &part.latency {
-                Some(latency) => writeln!(out, ", p50 {:.3} ms, p99 {:.3} ms", latency.p50_ms, latency.p99_ms)?,
+                Some(latency) => {
+                    writeln!(out, ", p50 {:.3} ms, p99 {:.3} ms", latency.p50_ms, latency.p99_ms)?
+                }
                 None => writeln!(out)?,
             }
         }

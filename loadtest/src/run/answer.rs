@@ -191,7 +191,8 @@ fn rest_rows(received: &Received) -> Result<Rows, String> {
         }
     };
     let (json, mut raw) = received.body.split_at(json_bytes);
-    let answer: RestAnswer<'_> = serde_json::from_slice(json).map_err(|error| format!("no answer: {error}"))?;
+    let answer: RestAnswer<'_> =
+        serde_json::from_slice(json).map_err(|error| format!("no answer: {error}"))?;
     let mut rows = Rows { request_id: answer.id.into_owned(), ids: Vec::new(), y: Vec::new() };
     for output in answer.outputs {
         let own = match output.parameters.binary_data_size {

@@ -109,15 +109,16 @@ async fn open_loop(
             }
             Err(_full) => {
                 let verdict = Verdict::Lost(LostKind::Unsent);
-                sender.report(Outcome {
-                    protocol: prepared.protocol,
-                    intended_ns,
-                    sent_ns: None,
-                    done_ns: clock::now_ns(),
-                    verdict,
-                    example: None,
-                })
-                .await;
+                sender
+                    .report(Outcome {
+                        protocol: prepared.protocol,
+                        intended_ns,
+                        sent_ns: None,
+                        done_ns: clock::now_ns(),
+                        verdict,
+                        example: None,
+                    })
+                    .await;
             }
         }
     }
@@ -165,7 +166,12 @@ struct Sender {
 
 impl Sender {
     /// Whether the target could be connected to.
-    async fn send_one(self, prepared: Prepared, intended_ns: u64, permit: Option<OwnedSemaphorePermit>) -> bool {
+    async fn send_one(
+        self,
+        prepared: Prepared,
+        intended_ns: u64,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> bool {
         let Prepared { protocol, request, expected } = prepared;
         let stamp = Stamp::default();
         let late = Duration::from_nanos(clock::now_ns().saturating_sub(intended_ns));

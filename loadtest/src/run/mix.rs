@@ -42,7 +42,9 @@ impl fmt::Display for Protocol {
 
 /// A mix that is not understood.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("protocol `{part}`: expected rest-json, rest-binary or grpc, alone or as a mix such as rest-json=50,grpc=50")]
+#[error(
+    "protocol `{part}`: expected rest-json, rest-binary or grpc, alone or as a mix such as rest-json=50,grpc=50"
+)]
 pub struct UnknownProtocol {
     /// The part that was found.
     pub part: String,
@@ -89,7 +91,8 @@ impl FromStr for Mix {
             let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
             let named = Protocol::ALL.into_iter().find(|protocol| protocol.as_str() == name);
             let protocol = named.filter(|protocol| *protocol != Protocol::Body).ok_or_else(unknown)?;
-            let weight = weight.parse().ok().filter(|weight| (1..=1_000_000).contains(weight)).ok_or_else(unknown)?;
+            let weight =
+                weight.parse().ok().filter(|weight| (1..=1_000_000).contains(weight)).ok_or_else(unknown)?;
             if parts.iter().any(|(other, _)| *other == protocol) {
                 return Err(unknown());
             }
@@ -126,7 +129,9 @@ mod tests {
 
     #[test]
     fn what_is_no_mix_is_refused_by_its_part() {
-        for (text, part) in [("http", "http"), ("grpc=0", "grpc=0"), ("grpc,grpc", "grpc"), ("", ""), ("body", "body")] {
+        for (text, part) in
+            [("http", "http"), ("grpc=0", "grpc=0"), ("grpc,grpc", "grpc"), ("", ""), ("body", "body")]
+        {
             assert_eq!(text.parse::<Mix>(), Err(UnknownProtocol { part: part.into() }), "{text}");
         }
     }

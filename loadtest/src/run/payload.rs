@@ -156,7 +156,8 @@ fn json(first_id: i64, rows: usize) -> Bytes {
         body.put_slice(format!("{separator}{id}").as_bytes());
         separator = ",";
     }
-    let middle = format!("]}},{{\"name\":\"{X}\",\"shape\":[{rows},{WIDTH}],\"datatype\":\"FP32\",\"data\":[");
+    let middle =
+        format!("]}},{{\"name\":\"{X}\",\"shape\":[{rows},{WIDTH}],\"datatype\":\"FP32\",\"data\":[");
     body.put_slice(middle.as_bytes());
     separator = "";
     for x in (first_id..first_id + rows as i64).flat_map(reference::row) {

@@ -195,9 +195,12 @@ impl Settings {
         let thresholds: Vec<Threshold> =
             self.thresholds.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
         if self.objective_ms.is_none()
-            && let Some(threshold) = self.thresholds.iter().find(|text| text.trim_start().starts_with("attain"))
+            && let Some(threshold) =
+                self.thresholds.iter().find(|text| text.trim_start().starts_with("attain"))
         {
-            return value(format!("threshold `{threshold}` needs an objective: set objectiveMs (--objective-ms)"));
+            return value(format!(
+                "threshold `{threshold}` needs an objective: set objectiveMs (--objective-ms)"
+            ));
         }
         let plan = Plan {
             name: self.name.clone(),
@@ -224,7 +227,9 @@ impl Settings {
             });
         }
         if self.path.is_some() {
-            return Err(ScenarioError::Value("path is set without body: only a body of yours has a path".into()));
+            return Err(ScenarioError::Value(
+                "path is set without body: only a body of yours has a path".into(),
+            ));
         }
         let mix: Mix = self.protocol.parse()?;
         let verify = self.verify == Verify::Reference;
@@ -248,7 +253,8 @@ impl Settings {
             }
             (Some(rate), true, None) => Ok(Load::Open { rate, spacing: self.arrivals }),
             (None, _, None) => Err(ScenarioError::Value(
-                "no load: set one of rateRps, steps, ramp, trace (open loop) or concurrency (closed loop)".into(),
+                "no load: set one of rateRps, steps, ramp, trace (open loop) or concurrency (closed loop)"
+                    .into(),
             )),
             _ => Err(ScenarioError::Value(
                 "more than one load: set only one of rateRps, steps, ramp, trace and concurrency".into(),
@@ -257,7 +263,9 @@ impl Settings {
     }
 
     fn read_trace(&self, path: &Path, scenario: Option<&Path>) -> Result<RateCurve, ScenarioError> {
-        for (name, scale) in [("traceTimeScale", self.trace_time_scale), ("traceRateScale", self.trace_rate_scale)] {
+        for (name, scale) in
+            [("traceTimeScale", self.trace_time_scale), ("traceRateScale", self.trace_rate_scale)]
+        {
             if !(scale.is_finite() && scale > 0.0) {
                 return Err(ScenarioError::Value(format!("{name} is {scale}: it must be above 0")));
             }
@@ -286,7 +294,9 @@ fn parse_steps(text: &str) -> Result<Vec<Segment>, ScenarioError> {
 }
 
 fn parse_ramp(text: &str, duration_s: f64) -> Result<Vec<Segment>, ScenarioError> {
-    let ends = text.split_once(':').and_then(|(from, to)| Some((from.trim().parse().ok()?, to.trim().parse().ok()?)));
+    let ends = text
+        .split_once(':')
+        .and_then(|(from, to)| Some((from.trim().parse().ok()?, to.trim().parse().ok()?)));
     let (from_rps, to_rps) =
         ends.ok_or_else(|| ScenarioError::Value(format!("ramp `{text}`: expected RPS:RPS such as 0:500")))?;
     Ok(vec![Segment { duration_s, from_rps, to_rps }])
