@@ -1,6 +1,6 @@
 //! Requests that wait for a slot, in the order in which they are to be served.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 
 use crate::ServiceCurve;
@@ -56,8 +56,8 @@ pub struct WaitQueue<K, T> {
     lanes: HashMap<K, BTreeMap<Order, Waiting<T>>>,
     /// Rows that wait, by class.
     class_rows: BTreeMap<u8, u64>,
-    /// When each came, by number of arrival.
-    arrivals: BTreeMap<u64, u64>,
+    /// When each came, and its number of arrival.
+    arrivals: BTreeSet<(u64, u64)>,
     next_arrival: u64,
 }
 
@@ -67,7 +67,7 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         Self {
             lanes: HashMap::new(),
             class_rows: BTreeMap::new(),
-            arrivals: BTreeMap::new(),
+            arrivals: BTreeSet::new(),
             next_arrival: 0,
         }
     }
@@ -84,11 +84,16 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
     ) -> Order {
         let order = Order { class, deadline_us, arrival: self.next_arrival };
         self.next_arrival += 1;
-        let rows = rows.max(1);
-        *self.class_rows.entry(class).or_default() += u64::from(rows);
-        self.arrivals.insert(order.arrival, arrived_us);
-        self.lanes.entry(key).or_default().insert(order, Waiting { order, rows, arrived_us, payload });
+        self.put_back(key, Waiting { order, rows: rows.max(1), arrived_us, payload });
         order
+    }
+
+    /// Puts a request that was taken out of this queue back to its old place, before all that came after it.
+    pub fn put_back(&mut self, key: K, waiting: Waiting<T>) {
+        let order = waiting.order;
+        *self.class_rows.entry(order.class).or_default() += u64::from(waiting.rows);
+        self.arrivals.insert((waiting.arrived_us, order.arrival));
+        self.lanes.entry(key).or_default().insert(order, waiting);
     }
 
     /// Takes a request out (its client has gone); `None` when it is no longer here.
@@ -98,7 +103,7 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         if lane.is_empty() {
             self.lanes.remove(key);
         }
-        self.arrivals.remove(&order.arrival);
+        self.arrivals.remove(&(waiting.arrived_us, order.arrival));
         if let Some(rows) = self.class_rows.get_mut(&order.class) {
             *rows -= u64::from(waiting.rows);
         }
@@ -162,9 +167,9 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         up_to_class - behind.map(|(_, waiting)| u64::from(waiting.rows)).sum::<u64>()
     }
 
-    /// How long the request that came first has waited, microseconds; 0 when none waits.
+    /// How long the one that came first has waited, microseconds; 0 when none waits.
     pub fn oldest_wait_us(&self, now_us: u64) -> u64 {
-        self.arrivals.first_key_value().map_or(0, |(_, arrived_us)| now_us.saturating_sub(*arrived_us))
+        self.arrivals.first().map_or(0, |(arrived_us, _)| now_us.saturating_sub(*arrived_us))
     }
 
     /// The key of the first request in order.

@@ -177,6 +177,20 @@ fn the_most_urgent_key_is_served_and_classes_come_first() {
 }
 
 #[test]
+fn a_request_put_back_keeps_its_place() {
+    let mut queue = WaitQueue::new();
+    for name in ["first", "second", "third"] {
+        queue.push("m", 0, 500_000, 1, 0, name);
+    }
+    let lane = |_: &_| Lane { limit_rows: 2, curve: None };
+    let mut taken = queue.cut(0, lane).take;
+    queue.put_back("m", taken.remove(1));
+    assert_eq!((queue.len(), queue.rows()), (2, 2));
+    let names: Vec<_> = queue.cut(0, lane).take.iter().map(|waiting| waiting.payload).collect();
+    assert_eq!(names, ["second", "third"]);
+}
+
+#[test]
 fn the_oldest_wait_is_that_of_the_first_arrival_whatever_its_deadline() {
     let mut queue = WaitQueue::new();
     assert_eq!(queue.oldest_wait_us(5), 0);

@@ -11,6 +11,9 @@ const WINDOW: usize = 256;
 const KEEP: f64 = 0.994_599;
 /// After so many batches the curve itself becomes the prior: what was learned of its shape outlives the window.
 const ANCHOR_AGE: u64 = 64;
+/// While there are few batches every one is fitted; with more, one fit serves so many batches (it costs some tens of microseconds).
+const FIT_EVERY: u64 = 8;
+const FIT_ALWAYS_BELOW: usize = 64;
 /// Tests for a step: newest batches, the deviations beyond which their median residual is no chance, and those beyond which their median
 /// absolute residual is none. (Of n normal values these have deviations of about 1.25/√n around 0, and 0.8/√n around 0.67: each limit is five or
 /// more of them away.)
@@ -32,6 +35,7 @@ pub struct CurveEstimator {
     /// Prior for the shape.
     anchor: Option<Line>,
     since_anchor: u64,
+    since_fit: u64,
     fitted: Option<Fitted>,
     scratch: Vec<f64>,
 }
@@ -66,12 +70,18 @@ impl CurveEstimator {
             alpha: service_seconds / 2.0,
             beta: service_seconds / (2.0 * sample.rows),
         });
-        let anchor = self.forget_before_a_step().unwrap_or(anchor);
+        let stepped = self.forget_before_a_step();
+        self.since_fit += 1;
+        if stepped.is_none() && self.since_fit < FIT_EVERY && self.samples.len() >= FIT_ALWAYS_BELOW {
+            return;
+        }
+        self.since_anchor += self.since_fit;
+        self.since_fit = 0;
 
+        let anchor = stepped.unwrap_or(anchor);
         let (line, scale) = fit(self.samples.make_contiguous(), anchor, KEEP, &mut self.scratch);
         let p95 = quantile(self.samples.iter().map(|&sample| line.residual(sample)), 0.95, &mut self.scratch);
         self.fitted = Some(Fitted { line, scale, p95: p95.max(0.0) });
-        self.since_anchor += 1;
         if self.since_anchor >= ANCHOR_AGE {
             self.since_anchor = 0;
             self.anchor = Some(line);
