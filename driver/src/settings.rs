@@ -44,7 +44,7 @@ impl From<SliceForm> for Form {
 /// Every flag can also stand in the file given by --config (in camelCase: driverRoot) or in the
 /// environment (SLUICE_DRIVER_DRIVER_ROOT). Flags win over the environment, the environment over the file.
 #[derive(Debug, Default, Parser, Serialize)]
-#[command(name = "sluice-driver", version, verbatim_doc_comment)]
+#[command(name = "sluice-driver", version, verbatim_doc_comment, args_override_self = true)]
 #[serde(rename_all = "camelCase")]
 pub struct Flags {
     /// YAML file of settings

@@ -1,0 +1,215 @@
+//! Idempotence, restarts, reboots, deleted claims, metrics.
+
+use nvidia_ml::{Fault, When};
+
+use crate::node::{DEADLINE, Node, PROFILE_2G, exists};
+
+#[test]
+fn the_driver_registers_itself_and_leaves_no_socket_behind() {
+    let mut node = Node::started();
+    let info = node.kubelet().register();
+    assert_eq!(info.r#type, "DRAPlugin");
+    assert_eq!(info.name, "gpu.sluice.dev");
+    assert_eq!(info.supported_versions, ["v1.DRAPlugin"]);
+    assert!(info.endpoint.starts_with('/') && exists(info.endpoint.as_ref()));
+    let registration = node.path("kubelet/plugins_registry/gpu.sluice.dev-reg.sock");
+    assert!(exists(&registration));
+    assert!(node.terminate());
+    assert!(!exists(&registration) && !exists(info.endpoint.as_ref()));
+    assert!(!node.slices().is_empty(), "slices stay, so that a restart takes no device away");
+}
+
+#[test]
+fn a_second_prepare_brings_a_lost_cdi_file_back_and_changes_nothing_else() {
+    let node = Node::started();
+    let kubelet = node.kubelet();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    let first = kubelet.prepare("bert").unwrap();
+    let (standing, cdi) = (node.standing(), node.cdi("bert"));
+    std::fs::remove_file(node.cdi_path("bert")).unwrap();
+    assert_eq!(kubelet.prepare("bert").unwrap(), first);
+    assert_eq!((node.standing(), node.cdi("bert")), (standing, cdi));
+}
+
+#[test]
+fn an_unknown_claim_is_unprepared_with_success_and_twice_is_once() {
+    let node = Node::started();
+    let kubelet = node.kubelet();
+    kubelet.unprepare("never").unwrap();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    kubelet.prepare("bert").unwrap();
+    kubelet.unprepare("bert").unwrap();
+    kubelet.unprepare("bert").unwrap();
+}
+
+#[test]
+fn prepared_claims_outlive_the_driver() {
+    let mut node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    node.kubelet().prepare("bert").unwrap();
+    let standing = node.standing();
+    assert!(node.terminate());
+    node.start(&[]);
+    assert_eq!(node.standing(), standing);
+    node.kubelet().unprepare("bert").unwrap();
+    assert!(node.standing().is_empty());
+}
+
+#[test]
+fn a_foreign_instance_is_never_touched() {
+    let mut node = Node::new();
+    node.gpus.create_instance(0, PROFILE_2G, 4).unwrap();
+    let foreign = node.standing();
+    node.start(&[]);
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    let error = node.kubelet().prepare("bert").unwrap_err();
+    assert!(error.contains("was not made by this driver"), "{error}");
+    node.kubelet().unprepare("bert").unwrap();
+    node.allocate("beside", "gpu-0-mig-2g-10gb-2");
+    node.kubelet().prepare("beside").unwrap();
+    node.kubelet().unprepare("beside").unwrap();
+    assert!(node.terminate());
+    node.start(&[]);
+    assert_eq!(node.standing(), foreign);
+}
+
+#[test]
+fn a_claim_deleted_while_the_driver_was_down_is_released_at_its_start() {
+    let mut node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    node.kubelet().prepare("bert").unwrap();
+    node.kill();
+    node.delete_claim("bert");
+    node.start(&[]);
+    node.eventually("release", |node| node.standing().is_empty().then_some(()));
+    node.eventually("removal of the CDI file", |node| node.cdi("bert").is_none().then_some(()));
+}
+
+#[test]
+fn a_claim_deleted_while_the_driver_runs_is_released() {
+    let mut node = Node::new();
+    node.start(&["--reconcile-interval-seconds", "1"]);
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    node.kubelet().prepare("bert").unwrap();
+    node.delete_claim("bert");
+    node.eventually("release", |node| node.standing().is_empty().then_some(()));
+}
+
+#[test]
+fn a_claim_that_was_made_again_under_its_name_is_another_claim() {
+    let node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    let file = node.objects.root().join("resourceclaims/default/bert.json");
+    let other = std::fs::read_to_string(&file).unwrap().replace("bert-uid", "other-uid");
+    std::fs::write(&file, other).unwrap();
+    let error = node.kubelet().prepare("bert").unwrap_err();
+    assert!(error.contains("other-uid"), "{error}");
+}
+
+#[test]
+fn a_slice_that_is_in_use_stays_until_a_later_call() {
+    let node = Node::started();
+    let kubelet = node.kubelet();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    kubelet.prepare("bert").unwrap();
+    let in_use = Fault::error("nvmlGpuInstanceDestroy", When::Before, nvidia_ml::Code::IN_USE);
+    node.gpus.add_fault("in-use", &in_use).unwrap();
+    let error = kubelet.unprepare("bert").unwrap_err();
+    assert!(error.contains("still in use"), "{error}");
+    node.gpus.remove_fault("in-use").unwrap();
+    kubelet.unprepare("bert").unwrap();
+    assert!(node.standing().is_empty());
+}
+
+#[test]
+fn a_failed_compute_instance_leaves_no_gpu_instance() {
+    let node = Node::started();
+    let kubelet = node.kubelet();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    let create = "nvmlGpuInstanceCreateComputeInstance";
+    for when in [When::Before, When::After] {
+        let fault = Fault::error(create, when, nvidia_ml::Code::UNKNOWN);
+        node.gpus.add_fault("failed", &fault).unwrap();
+        let error = kubelet.prepare("bert").unwrap_err();
+        assert!(error.contains(create) && error.contains("999"), "{error}");
+        assert!(node.standing().is_empty());
+    }
+    node.gpus.remove_fault("failed").unwrap();
+    kubelet.prepare("bert").unwrap();
+}
+
+#[test]
+fn a_call_that_goes_on_is_told_to_whoever_asks_again() {
+    let node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    node.gpus
+        .add_fault("gate", &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::Before))
+        .unwrap();
+    let first = node.kubelet();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || first.prepare("bert"));
+        node.gpus.wait_blocked("gate", DEADLINE).unwrap();
+        let error = node.kubelet().prepare("bert").unwrap_err();
+        assert!(error.contains("an earlier prepare of this claim goes on"), "{error}");
+        // Another claim on another GPU does not wait.
+        node.allocate("whole", "gpu-1");
+        node.kubelet().prepare("whole").unwrap();
+        node.gpus.remove_fault("gate").unwrap();
+        first.join().unwrap().unwrap();
+    });
+}
+
+#[test]
+fn metrics_count_slices_calls_and_slice_seconds() {
+    let mut node = Node::started();
+    let kubelet = node.kubelet();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    kubelet.prepare("bert").unwrap();
+    let in_use = "sluice_driver_slices_in_use{profile=\"2g.10gb\"}";
+    let seconds = "sluice_driver_slice_seconds_total{profile=\"2g.10gb\"}";
+    assert_eq!(node.metric(in_use), 1.0);
+    assert_eq!(node.metric("sluice_driver_prepare_duration_seconds_count"), 1.0);
+    node.eventually("a slice-second", |node| (node.metric(seconds) >= 1.0).then_some(()));
+    node.kill();
+    node.start(&[]);
+    assert!(node.metric(seconds) >= 1.0);
+    node.kubelet().unprepare("bert").unwrap();
+    assert_eq!(node.metric(in_use), 0.0);
+    assert!(node.metric(seconds) >= 1.0);
+    assert_eq!(node.metric("sluice_driver_operations_total{operation=\"unprepare\",outcome=\"ok\"}"), 1.0);
+}
+
+#[test]
+fn a_critical_error_of_a_slice_is_counted_by_its_device() {
+    let mut node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    node.kubelet().prepare("bert").unwrap();
+    let [instance] = &node.gpus.instances().unwrap()[..] else { panic!("one instance") };
+    // The driver may be about to register for events when it becomes ready, so more than one is sent.
+    let scope = Some((instance.gpu_instance_id, 0));
+    node.eventually("the slice's error in the metrics", |node| {
+        node.gpus.inject_xid(0, 94, scope).unwrap();
+        let series = "sluice_driver_xid_events_total{device=\"gpu-0-mig-2g-10gb-4\"}";
+        (node.metric(series) >= 1.0).then_some(())
+    });
+    node.eventually("the GPU's error in the metrics", |node| {
+        node.gpus.inject_xid(0, 79, None).unwrap();
+        (node.metric("sluice_driver_xid_events_total{device=\"gpu-0\"}") >= 1.0).then_some(())
+    });
+}
+
+#[test]
+fn after_a_reboot_a_claim_is_made_again_when_it_is_prepared_again() {
+    let mut node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    node.kubelet().prepare("bert").unwrap();
+    let standing = node.standing();
+    node.kill();
+    node.gpus.reboot().unwrap();
+    std::fs::remove_file(node.cdi_path("bert")).unwrap();
+    node.start(&[]);
+    assert!(node.standing().is_empty());
+    node.kubelet().prepare("bert").unwrap();
+    assert_eq!(node.standing(), standing);
+    assert!(node.cdi("bert").is_some());
+}

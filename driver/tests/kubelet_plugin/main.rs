@@ -1,0 +1,12 @@
+//! The real program against a stand-in for the kubelet, on a simulated NVML: sluice-driver is a process
+//! of its own, called over its unix sockets, and told apart from what it says by the simulated GPUs' own
+//! state.
+
+mod kubelet;
+mod node;
+
+mod devices;
+mod kill;
+mod lifecycle;
+mod publishing;
+mod refusals;

@@ -1,0 +1,216 @@
+//! One node: simulated GPUs, an object directory, and a sluice-driver process on them.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceSlice};
+use nvidia_ml::{Installation, Topology, install};
+use serde_json::json;
+use sluice_config::objects::ObjectDir;
+
+use crate::kubelet::Kubelet;
+
+/// Far longer than anything here takes; reached only when something is broken.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// 2g.10gb on the simulated A100.
+pub(crate) const PROFILE_2G: u32 = 14;
+
+pub(crate) struct Node {
+    dir: tempfile::TempDir,
+    pub(crate) gpus: Installation,
+    pub(crate) objects: ObjectDir,
+    driver: Option<Driver>,
+    starts: usize,
+}
+
+struct Driver {
+    process: Child,
+    log: PathBuf,
+    admin: String,
+}
+
+/// What stands on the simulated GPUs: GPU, profile, start, UUIDs of compute instances.
+pub(crate) type Standing = Vec<(usize, String, u32, Vec<String>)>;
+
+impl Node {
+    /// Two A100 40 GB, GPU 0 cut by MIG and GPU 1 not. The driver is not started.
+    pub(crate) fn new() -> Self {
+        let dir = tempfile::Builder::new().prefix("sd").tempdir().unwrap();
+        let mut topology = Topology::uniform("A100-SXM4-40GB", 2);
+        topology.gpus[0].mig_enabled = true;
+        let gpus = install(&dir.path().join("root/usr/lib64"), &topology).unwrap();
+        let objects = ObjectDir::new(dir.path().join("objects"));
+        Self { dir, gpus, objects, driver: None, starts: 0 }
+    }
+
+    pub(crate) fn started() -> Self {
+        let mut node = Self::new();
+        node.start(&[]);
+        node
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-driver"));
+        for (flag, folder) in [
+            ("--driver-root", "root"),
+            ("--store", "objects"),
+            ("--kubelet-dir", "kubelet"),
+            ("--cdi-dir", "cdi"),
+            ("--state-dir", "state"),
+        ] {
+            command.arg(flag).arg(self.path(folder));
+        }
+        command.args(["--node-name", "n1", "--admin-listen", "127.0.0.1:0"]);
+        command
+    }
+
+    /// Starts the driver and waits until it is ready.
+    pub(crate) fn start(&mut self, arguments: &[&str]) {
+        assert!(self.driver.is_none(), "the driver runs already");
+        self.starts += 1;
+        let log = self.path(&format!("driver-{}.log", self.starts));
+        let process = self.command().args(arguments).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        self.driver = Some(Driver { process, log: log.clone(), admin: String::new() });
+        let admin = self.eventually("the admin port's address in the log", |_| {
+            let text = std::fs::read_to_string(&log).unwrap();
+            let (_, rest) = text.split_once("address=")?;
+            rest.contains('\n').then(|| rest.split_whitespace().next().unwrap_or_default().to_owned())
+        });
+        if let Some(driver) = &mut self.driver {
+            driver.admin = admin;
+        }
+        self.eventually("/readyz", |node| node.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    }
+
+    /// SIGKILL, as a crash.
+    pub(crate) fn kill(&mut self) {
+        let mut driver = self.driver.take().expect("the driver runs");
+        driver.process.kill().unwrap();
+        driver.process.wait().unwrap();
+    }
+
+    /// SIGTERM; answers whether it ended well.
+    pub(crate) fn terminate(&mut self) -> bool {
+        let mut driver = self.driver.take().expect("the driver runs");
+        let pid = rustix::process::Pid::from_child(&driver.process);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        driver.process.wait().unwrap().success()
+    }
+
+    pub(crate) fn kubelet(&self) -> Kubelet {
+        Kubelet::new(&self.path("kubelet"))
+    }
+
+    /// Writes claim `default/<name>` with one device allocated; its UID is `<name>-uid`.
+    pub(crate) fn allocate(&self, name: &str, device: &str) {
+        let claim: ResourceClaim = serde_json::from_value(json!({
+            "metadata": {"name": name, "namespace": "default", "uid": format!("{name}-uid")},
+            "spec": {"devices": {"requests": [{"name": "gpu"}]}},
+            "status": {"allocation": {"devices": {"results": [
+                {"request": "gpu", "driver": "gpu.sluice.dev", "pool": "n1/gpu", "device": device},
+            ]}}},
+        }))
+        .unwrap();
+        self.objects.put(Some("default"), name, &claim).unwrap();
+    }
+
+    pub(crate) fn delete_claim(&self, name: &str) {
+        self.objects.delete::<ResourceClaim>(Some("default"), name).unwrap();
+    }
+
+    pub(crate) fn slices(&self) -> Vec<ResourceSlice> {
+        self.objects.list().unwrap()
+    }
+
+    pub(crate) fn standing(&self) -> Standing {
+        let instances = self.gpus.instances().unwrap();
+        let computes = |computes: Vec<(u32, String)>| computes.into_iter().map(|(_, uuid)| uuid).collect();
+        instances
+            .into_iter()
+            .map(|i| (i.gpu, i.profile.to_owned(), i.start, computes(i.compute_instances)))
+            .collect()
+    }
+
+    /// The CDI file of claim `default/<name>`, if there is one.
+    pub(crate) fn cdi(&self, name: &str) -> Option<serde_json::Value> {
+        let bytes = std::fs::read(self.cdi_path(name)).ok()?;
+        Some(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    pub(crate) fn cdi_path(&self, name: &str) -> PathBuf {
+        self.path("cdi").join(format!("sluice.dev-claim_{name}-uid.json"))
+    }
+
+    /// Value of a metric, labels and all; 0 when there is none.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let page = self.get("/metrics");
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.map_or(0.0, |value| value.trim().parse().unwrap())
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.driver.as_ref().map(|d| std::fs::read_to_string(&d.log).unwrap()).unwrap_or_default()
+    }
+
+    /// Waits until `condition` holds; fails with the driver's log at the deadline or when the driver has
+    /// ended.
+    pub(crate) fn eventually<T>(&mut self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
+        let begin = Instant::now();
+        loop {
+            if let Some(value) = condition(self) {
+                return value;
+            }
+            let ended = self.driver.as_mut().and_then(|d| d.process.try_wait().unwrap());
+            assert!(ended.is_none(), "the driver ended ({ended:?}) before {what}:\n{}", self.log());
+            assert!(begin.elapsed() < DEADLINE, "no {what}:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn get(&self, path: &str) -> String {
+        let admin = self.driver.as_ref().map(|driver| driver.admin.clone()).unwrap_or_default();
+        http_get(&admin, path).unwrap_or_default()
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if self.driver.is_some() {
+            if std::thread::panicking() {
+                eprintln!("--- log of the driver\n{}", self.log());
+            }
+            self.kill();
+        }
+    }
+}
+
+fn http_get(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address)?;
+    write!(stream, "GET {path} HTTP/1.1\r\nhost: driver\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}
+
+/// Values of the environment that a CDI file's first device gives.
+pub(crate) fn environment(cdi: &serde_json::Value) -> Vec<(String, String)> {
+    let variables = cdi["devices"][0]["containerEdits"]["env"].as_array().unwrap().iter();
+    variables
+        .map(|variable| variable.as_str().unwrap().split_once('=').unwrap())
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+/// Whether a path exists.
+pub(crate) fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
