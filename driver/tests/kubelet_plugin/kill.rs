@@ -194,3 +194,33 @@ fn a_driver_killed_inside_unprepare_finishes_it() {
     }
     print("unprepare, then unprepared again", &rows);
 }
+
+#[test]
+fn a_driver_killed_again_while_it_recovers_recovers_at_the_next_start() {
+    let (mut node, bystanders) = node();
+    node.allocate("bert", DEVICE);
+    let functions = [
+        "nvmlDeviceGetGpuInstances",
+        "nvmlGpuInstanceGetInfo",
+        "nvmlDeviceGetGpuInstanceById",
+        "nvmlComputeInstanceDestroy",
+        "nvmlGpuInstanceDestroy",
+    ];
+    let rows = rows(&functions.map(|function| (function.to_owned(), 1)));
+    let created =
+        Row { function: "nvmlGpuInstanceCreateComputeInstance".to_owned(), skip: 0, when: When::After };
+    for row in &rows {
+        kill_at(&mut node, &created, |kubelet| kubelet.prepare("bert").map(|_| ()));
+        node.gpus.add_fault(GATE, &Fault::block(&row.function, row.when)).unwrap();
+        node.spawn(&[]);
+        node.gpus.wait_blocked(GATE, DEADLINE).unwrap();
+        node.kill();
+        node.gpus.remove_fault(GATE).unwrap();
+        node.start(&[]);
+        assert_eq!(node.standing(), bystanders, "{row:?}");
+        node.kubelet().prepare("bert").unwrap_or_else(|error| panic!("{row:?}: {error}"));
+        assert_prepared(&node, &bystanders, row);
+        node.kubelet().unprepare("bert").unwrap();
+    }
+    print("recovery", &rows);
+}

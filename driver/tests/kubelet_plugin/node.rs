@@ -75,11 +75,7 @@ impl Node {
 
     /// Starts the driver and waits until it is ready.
     pub(crate) fn start(&mut self, arguments: &[&str]) {
-        assert!(self.driver.is_none(), "the driver runs already");
-        self.starts += 1;
-        let log = self.path(&format!("driver-{}.log", self.starts));
-        let process = self.command().args(arguments).stderr(File::create(&log).unwrap()).spawn().unwrap();
-        self.driver = Some(Driver { process, log: log.clone(), admin: String::new() });
+        let log = self.spawn(arguments);
         let admin = self.eventually("the admin port's address in the log", |_| {
             let text = std::fs::read_to_string(&log).unwrap();
             let (_, rest) = text.split_once("address=")?;
@@ -89,6 +85,16 @@ impl Node {
             driver.admin = admin;
         }
         self.eventually("/readyz", |node| node.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    }
+
+    /// Starts the driver and does not wait for it; answers where its log is.
+    pub(crate) fn spawn(&mut self, arguments: &[&str]) -> PathBuf {
+        assert!(self.driver.is_none(), "the driver runs already");
+        self.starts += 1;
+        let log = self.path(&format!("driver-{}.log", self.starts));
+        let process = self.command().args(arguments).stderr(File::create(&log).unwrap()).spawn().unwrap();
+        self.driver = Some(Driver { process, log: log.clone(), admin: String::new() });
+        log
     }
 
     /// SIGKILL, as a crash.
