@@ -17,8 +17,9 @@ pub struct AdmitView {
     pub slots: u32,
     /// Slots that are free now.
     pub free_slots: u32,
-    /// Predicted time until the first busy slot is free, microseconds; 0 when unknown. Take [`ServiceCurve::p95_us`] of the running batch
-    /// less its age: with the mean instead, admission promises too much. Used only when `free_slots` is 0.
+    /// Predicted time until the first busy slot is free, microseconds; 0 when unknown. Take
+    /// [`ServiceCurve::p95_us`] of the running batch less its age: with the mean instead, admission promises too
+    /// much. Used only when `free_slots` is 0.
     pub slot_free_in_us: u64,
     /// B\* ([`crate::batch_limit`]).
     pub limit_rows: u32,
@@ -27,7 +28,8 @@ pub struct AdmitView {
 /// Whether to take a request in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Take it in. The predicted finish is `None` where there is no curve or no slot yet: then only the queue's own bound holds.
+    /// Take it in. The predicted finish is `None` where there is no curve or no slot yet: then only the queue's
+    /// own bound holds.
     Admit {
         /// When its answer is expected, microseconds.
         predicted_finish_us: Option<u64>,
@@ -51,9 +53,10 @@ impl Admission {
     }
 }
 
-/// Decides on arrival: admit when the predicted finish is within the deadline. The prediction uses the curve's 95th percentile, and
-/// expects company in the request's own batch: a full one where a whole batch is ahead of it, else as many rows as the running batch has by the look of
-/// its remaining time (in a steady state, what arrives during one batch fills the next).
+/// Decides on arrival: admit when the predicted finish is within the deadline. The prediction uses the curve's
+/// 95th percentile, and expects company in the request's own batch: a full one where a whole batch is ahead of it,
+/// else as many rows as the running batch has by the look of its remaining time (in a steady state, what arrives
+/// during one batch fills the next).
 pub fn admit(view: &AdmitView, curve: Option<&ServiceCurve>) -> Admission {
     let Some(prediction) = curve.and_then(|curve| predict(view, curve)) else {
         return Admission::Admit { predicted_finish_us: None };
@@ -67,8 +70,9 @@ pub fn admit(view: &AdmitView, curve: Option<&ServiceCurve>) -> Admission {
     }
 }
 
-/// Predicted time from now until the request would be dispatched, microseconds (the gauge `sluice_batcher_predicted_wait_seconds`);
-/// `None` where there is no curve or no slot yet. Its deadline is not looked at.
+/// Predicted time from now until the request would be dispatched, microseconds (the gauge
+/// `sluice_batcher_predicted_wait_seconds`); `None` where there is no curve or no slot yet. Its deadline is not
+/// looked at.
 pub fn predicted_wait_us(view: &AdmitView, curve: Option<&ServiceCurve>) -> Option<u64> {
     predict(view, curve?).map(|prediction| prediction.wait_us)
 }

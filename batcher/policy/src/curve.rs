@@ -6,15 +6,16 @@ mod fit;
 pub use estimator::CurveEstimator;
 use serde::Serialize;
 
-/// Time of one batch of b rows, L(b) = α + β·b: the affine model of batched inference on accelerators (Inoue, arXiv 1912.06322;
-/// Nexus, SOSP'19), as learned by [`CurveEstimator`].
+/// Time of one batch of b rows, L(b) = α + β·b: the affine model of batched inference on accelerators (Inoue,
+/// arXiv 1912.06322; Nexus, SOSP'19), as learned by [`CurveEstimator`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct ServiceCurve {
     /// Fixed time of a batch, seconds.
     pub alpha_seconds: f64,
     /// Time per row, seconds.
     pub beta_seconds: f64,
-    /// 95th percentile of (measured ÷ predicted − 1) over recent batches, ≥ 0: the margin to keep where being late matters.
+    /// 95th percentile of (measured ÷ predicted − 1) over recent batches, ≥ 0: the margin to keep where being late
+    /// matters.
     pub residual_p95_ratio: f64,
     /// Batches that the curve rests on (the forgotten ones not counted).
     pub samples: u64,

@@ -15,13 +15,14 @@ pub struct Cut {
     pub rows: u32,
 }
 
-/// Cuts one batch; call it when a slot is free. `lane`: place and rows of each waiting request of one key, in order. Reads no more of it than
-/// the batch and what is dropped before it.
+/// Cuts one batch; call it when a slot is free. `lane`: place and rows of each waiting request of one key, in
+/// order. Reads no more of it than the batch and what is dropped before it.
 ///
-/// From the head on, requests are taken in order until the next one would not fit into `limit_rows`. A head whose deadline is before
-/// `now_us` + L(rows of the batch that it would lead) is dropped and the next one leads; the batch is never made smaller to save it. A request
-/// of more than `limit_rows` goes alone. A later one (of a lower class) that cannot make its deadline in this batch stays, unless even a batch of its own
-/// would be too late for it.
+/// From the head on, requests are taken in order until the next one would not fit into `limit_rows`. A head whose
+/// deadline is before `now_us` + L(rows of the batch that it would lead) is dropped and the next one leads; the
+/// batch is never made smaller to save it. A request of more than `limit_rows` goes alone. A later one (of a lower
+/// class) that cannot make its deadline in this batch stays, unless even a batch of its own would be too late for
+/// it.
 ///
 /// L is the curve's 95th percentile. Without a curve only what is overdue is dropped.
 pub fn cut(

@@ -1,16 +1,20 @@
 //! What to admit, when to cut a batch, whom to drop; and the service curve that all of it rests on.
 //!
 //! The rules, and why (each was compared with its alternatives by discrete-event simulation):
-//! - **Work-conserving.** A slot (a batch that the model server runs at a time) is free → dispatch what waits, up to
-//!   [`batch_limit`] rows. No timer: at low load it would only add latency, at high load the queue fills batches by itself.
-//! - **B\* = max b with 2·L(b) ≤ objective.** A request that arrives just after a batch has left waits for one batch and rides in the next.
-//! - **Drop the head, keep the batch full.** A request that cannot make its deadline is dropped; shrinking the batch to save
-//!   it is a death spiral: smaller batches, less throughput, more late heads.
-//! - **Reject on arrival** when the predicted finish is past the deadline, with the time after which trying again makes sense.
+//! - **Work-conserving.** A slot (a batch that the model server runs at a time) is free → dispatch what waits, up
+//!   to [`batch_limit`] rows. No timer: at low load it would only add latency, at high load the queue fills
+//!   batches by itself.
+//! - **B\* = max b with 2·L(b) ≤ objective.** A request that arrives just after a batch has left waits for one
+//!   batch and rides in the next.
+//! - **Drop the head, keep the batch full.** A request that cannot make its deadline is dropped; shrinking the
+//!   batch to save it is a death spiral: smaller batches, less throughput, more late heads.
+//! - **Reject on arrival** when the predicted finish is past the deadline, with the time after which trying again
+//!   makes sense.
 //! - **L(b) = α + β·b is learned** from the batches themselves, never set: [`CurveEstimator`].
 //!
-//! Everything here is a pure function or an accumulator: instants come in as microseconds (`u64`, from any epoch that never
-//! goes back), durations are microseconds in integers (`_us`) or seconds in floats (`_seconds`). No clock, no task, no lock.
+//! Everything here is a pure function or an accumulator: instants come in as microseconds (`u64`, from any epoch
+//! that never goes back), durations are microseconds in integers (`_us`) or seconds in floats (`_seconds`). No
+//! clock, no task, no lock.
 //!
 //! | module | what is there |
 //! |---|---|

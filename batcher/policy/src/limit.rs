@@ -32,9 +32,11 @@ impl BatchSizes {
     }
 }
 
-/// B\*: the most rows b with 2·L(b) ≤ `objective_us`, among `sizes`; at least the smallest of them. Before there is a curve: the largest.
+/// B\*: the most rows b with 2·L(b) ≤ `objective_us`, among `sizes`; at least the smallest of them. Before there
+/// is a curve: the largest.
 ///
-/// Why twice: a request that arrives just after a batch has left waits for that one and rides in the next (Nexus, SOSP'19, §6.1).
+/// Why twice: a request that arrives just after a batch has left waits for that one and rides in the next (Nexus,
+/// SOSP'19, §6.1).
 pub fn batch_limit(curve: Option<&ServiceCurve>, objective_us: u64, sizes: &BatchSizes) -> u32 {
     let Some(curve) = curve else { return sizes.cap_rows() };
     let fits = |rows: u32| 2.0 * curve.seconds(rows) <= objective_us as f64 / crate::US_PER_SECOND;

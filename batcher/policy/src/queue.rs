@@ -5,7 +5,8 @@ use std::hash::Hash;
 
 use crate::ServiceCurve;
 
-/// Place in the queue: by class, then earliest deadline, then arrival. Equal deadlines are thus first come, first served.
+/// Place in the queue: by class, then earliest deadline, then arrival. Equal deadlines are thus first come, first
+/// served.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Order {
     /// Priority class, 0 is served first. A class is served only while none before it waits.
@@ -49,8 +50,8 @@ pub struct Batch<K, T> {
     pub drop: Vec<(K, Waiting<T>)>,
 }
 
-/// The requests that wait, by key and in order. It has no bound of its own: the owner bounds what it pushes (by [`WaitQueue::len`],
-/// [`WaitQueue::rows`] or bytes).
+/// The requests that wait, by key and in order. It has no bound of its own: the owner bounds what it pushes (by
+/// [`WaitQueue::len`], [`WaitQueue::rows`] or bytes).
 #[derive(Debug)]
 pub struct WaitQueue<K, T> {
     lanes: HashMap<K, BTreeMap<Order, Waiting<T>>>,
@@ -110,8 +111,8 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         Some(waiting)
     }
 
-    /// Takes out the next batch; call it when a slot is free. `lane` tells limit and curve of a key. The key is that of the first request
-    /// in order that can make its deadline (see [`crate::cut`]).
+    /// Takes out the next batch; call it when a slot is free. `lane` tells limit and curve of a key. The key is
+    /// that of the first request in order that can make its deadline (see [`crate::cut`]).
     pub fn cut(&mut self, now_us: u64, lane: impl Fn(&K) -> Lane) -> Batch<K, T> {
         let mut batch = Batch { take: Vec::new(), key: None, drop: Vec::new() };
         while let Some(key) = self.first_key() {
@@ -157,8 +158,8 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         self.arrivals.is_empty()
     }
 
-    /// Rows that would be served before a request of this class and deadline that arrived now. Its cost grows with those that would
-    /// be served after it within the class: none, where all have one objective.
+    /// Rows that would be served before a request of this class and deadline that arrived now. Its cost grows with
+    /// those that would be served after it within the class: none, where all have one objective.
     pub fn rows_ahead(&self, class: u8, deadline_us: u64) -> u64 {
         let up_to_class: u64 = self.class_rows.range(..=class).map(|(_, rows)| rows).sum();
         let place = Order { class, deadline_us, arrival: self.next_arrival };

@@ -25,7 +25,8 @@ impl BusyWindow {
         Self { ring: Ring::new(window_us, now_us), since_us: now_us, busy: 0, slots: 0 }
     }
 
-    /// From `now_us` on, `busy` of `slots` slots are busy. Call it at each dispatch, completion and change of membership.
+    /// From `now_us` on, `busy` of `slots` slots are busy. Call it at each dispatch, completion and change of
+    /// membership.
     pub fn set(&mut self, now_us: u64, busy: u32, slots: u32) {
         self.settle(now_us);
         self.slots = slots;

@@ -4,7 +4,8 @@ use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sluice_batch_policy::{CurveEstimator, ServiceCurve};
 
-/// A simulated model server: L(b) = α + β·b with noise of the given relative standard deviation, and 3 % outliers of up to ten times.
+/// A simulated model server: L(b) = α + β·b with noise of the given relative standard deviation, and 3 % outliers
+/// of up to ten times.
 struct Server {
     alpha: f64,
     beta: f64,

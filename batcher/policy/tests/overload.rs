@@ -1,6 +1,7 @@
 //! The parts together, in a discrete-event simulation (simulated server and arrivals, virtual time, seeded).
 //!
-//! One slot, L(b) = 20 ms + 1 ms·b with noise, objective 300 ms, Poisson arrivals of one row. The curve is learned on the way.
+//! One slot, L(b) = 20 ms + 1 ms·b with noise, objective 300 ms, Poisson arrivals of one row. The curve is learned
+//! on the way.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

@@ -94,7 +94,8 @@ proptest! {
         let batch = queue.cut(0, |_| Lane { limit_rows, curve: None });
         prop_assert!(batch.take.is_sorted_by_key(|waiting| waiting.order));
         let left: HashSet<Order> = queue.drain().into_iter().map(|(_, waiting)| waiting.order).collect();
-        // Of its own key none that is left comes before one that was taken: equal deadlines keep their order of arrival.
+        // Of its own key none that is left comes before one that was taken: equal deadlines keep their order of
+        // arrival.
         if let (Some(key), Some(last)) = (batch.key, batch.take.last()) {
             for (arrival, order) in arrivals.iter().zip(&orders) {
                 prop_assert!(arrival.key != key || !left.contains(order) || *order > last.order);

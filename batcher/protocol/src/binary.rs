@@ -6,8 +6,9 @@ use crate::json::tensors;
 use crate::request::Parts;
 use crate::{Form, InferRequest, Limits, ParseError, Target};
 
-/// Reads a V2 binary inference request: `header_length` bytes of JSON (the header `Inference-Header-Content-Length`), then the raw
-/// tensors in the order in which the JSON names them. Inputs with JSON `data` may stand between.
+/// Reads a V2 binary inference request: `header_length` bytes of JSON (the header
+/// `Inference-Header-Content-Length`), then the raw tensors in the order in which the JSON names them. Inputs with
+/// JSON `data` may stand between.
 ///
 /// # Errors
 /// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).

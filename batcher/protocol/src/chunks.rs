@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-/// Below this many bytes a piece is copied behind its neighbour: one more entry in a vectored write costs more than the copy.
+/// Below this many bytes a piece is copied behind its neighbour: one more entry in a vectored write costs more
+/// than the copy.
 const COPY_BELOW_BYTES: usize = 512;
 
 /// Collects chunks; large pieces are shared, text between them is written once.

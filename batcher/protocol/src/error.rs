@@ -50,7 +50,8 @@ impl ParseError {
         self.kind == ParseErrorKind::Malformed
     }
 
-    /// The HTTP status when it is answered here: 413 for a body too large, else 400. (gRPC: RESOURCE_EXHAUSTED, INVALID_ARGUMENT.)
+    /// The HTTP status when it is answered here: 413 for a body too large, else 400. (gRPC: RESOURCE_EXHAUSTED,
+    /// INVALID_ARGUMENT.)
     pub fn http_status(&self) -> u16 {
         if self.kind == ParseErrorKind::TooLarge { 413 } else { 400 }
     }

@@ -24,7 +24,8 @@ pub enum ErrorAnswer {
     },
 }
 
-/// An error with HTTP status `status` for a client of the given form; gRPC clients get the corresponding code ([`Code::from_http`]).
+/// An error with HTTP status `status` for a client of the given form; gRPC clients get the corresponding code
+/// ([`Code::from_http`]).
 pub fn error_answer(form: Form, status: u16, message: &str) -> ErrorAnswer {
     match form {
         Form::Json | Form::Binary => ErrorAnswer::Http { status, body: json_error(message) },

@@ -1,6 +1,7 @@
 //! gRPC: the messages of package `inference`, their framing, and status codes.
 //!
-//! Messages are compiled from `proto/inference.proto`; every `bytes` field is a [`bytes::Bytes`] slice of the received message.
+//! Messages are compiled from `proto/inference.proto`; every `bytes` field is a [`bytes::Bytes`] slice of the
+//! received message.
 
 mod contents;
 mod frame;

@@ -5,9 +5,9 @@
 //! are equal may share a batch, whatever their forms. [`merge`] makes one upstream body of many requests,
 //! [`parse_response`] reads the upstream's answer, [`split`] gives each client its own rows back in its own form.
 //!
-//! Tensors are never copied unless their form changes: they stay slices ([`bytes::Bytes`]) of the received bodies, and bodies
-//! to be sent are lists of chunks for a vectored write. Numbers in JSON stay text: int64 beyond 2^53 and long digits
-//! survive, because nothing parses them unless a batch mixes forms.
+//! Tensors are never copied unless their form changes: they stay slices ([`bytes::Bytes`]) of the received bodies,
+//! and bodies to be sent are lists of chunks for a vectored write. Numbers in JSON stay text: int64 beyond 2^53
+//! and long digits survive, because nothing parses them unless a batch mixes forms.
 //!
 //! The crate is pure: bytes in, bytes out; no I/O, no clock, no tokio.
 //!

@@ -1,6 +1,7 @@
 //! Bounds on what a request may contain: memory and time spent on it stay proportional to them.
 
-/// Limits on one request. A request beyond one of them is refused here ([`crate::ParseErrorKind::Limit`]) and never forwarded.
+/// Limits on one request. A request beyond one of them is refused here ([`crate::ParseErrorKind::Limit`]) and
+/// never forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of the whole body.

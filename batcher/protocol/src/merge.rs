@@ -33,16 +33,17 @@ impl Merged {
     }
 }
 
-/// Makes one upstream body of requests whose keys are equal (see [`crate::MergeKey`]); `upstream` is the best form that the model server
-/// reads. One request alone is allowed, and then need not be mergeable: that is how a gRPC client reaches a REST-only server.
-/// Raw binary requests are the exception: nothing is known of their tensors; forward their body.
+/// Makes one upstream body of requests whose keys are equal (see [`crate::MergeKey`]); `upstream` is the best form
+/// that the model server reads. One request alone is allowed, and then need not be mergeable: that is how a gRPC
+/// client reaches a REST-only server. Raw binary requests are the exception: nothing is known of their tensors;
+/// forward their body.
 ///
-/// Clients that all sent JSON and want JSON are sent as JSON text, spliced, wherever the server speaks REST; all others meet in raw bytes.
-/// Client ids, `priority` and `timeout` are not forwarded.
+/// Clients that all sent JSON and want JSON are sent as JSON text, spliced, wherever the server speaks REST; all
+/// others meet in raw bytes. Client ids, `priority` and `timeout` are not forwarded.
 ///
 /// # Errors
-/// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype without a form upstream,
-/// an empty slice.
+/// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype without
+/// a form upstream, an empty slice.
 pub fn merge(requests: &[&InferRequest], upstream: UpstreamForm) -> Result<Merged, MergeError> {
     let columns = columns::align(requests)?;
     let form = match upstream {

@@ -23,16 +23,17 @@ pub struct Answer {
     pub body_bytes: usize,
 }
 
-/// Shares an answer out by rows: one result per request, in their order. `requests` and `rows` are those of the batch
-/// ([`crate::Merged::rows`]). Each answer has its client's form and id; model name, version and parameters are the upstream's.
-/// A client that selected outputs gets those alone, even where the upstream sent more.
+/// Shares an answer out by rows: one result per request, in their order. `requests` and `rows` are those of the
+/// batch ([`crate::Merged::rows`]). Each answer has its client's form and id; model name, version and parameters
+/// are the upstream's. A client that selected outputs gets those alone, even where the upstream sent more.
 ///
-/// NaN and infinities go to JSON clients as the bare words `NaN`, `Infinity` and `-Infinity`: not strict JSON, but what Triton, TensorFlow Serving and Python's `json`
-/// write and read, so that the answer is the one that the client would have had directly.
+/// NaN and infinities go to JSON clients as the bare words `NaN`, `Infinity` and `-Infinity`: not strict JSON, but
+/// what Triton, TensorFlow Serving and Python's `json` write and read, so that the answer is the one that the
+/// client would have had directly.
 ///
 /// # Errors
-/// [`SplitError`]: an output has not one row per row of the batch; run the requests again singly. Within: [`AnswerError`] for
-/// a client whose form cannot carry an output (answer it with 400).
+/// [`SplitError`]: an output has not one row per row of the batch; run the requests again singly. Within:
+/// [`AnswerError`] for a client whose form cannot carry an output (answer it with 400).
 pub fn split(
     response: &InferResponse,
     requests: &[&InferRequest],

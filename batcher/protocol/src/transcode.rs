@@ -1,6 +1,7 @@
 //! Tensor elements from JSON text to little-endian bytes and back: only where a batch mixes forms.
 //!
-//! FP32 is parsed directly as f32 (by way of f64 it would be rounded twice) and printed with the fewest digits that read back to the same bits.
+//! FP32 is parsed directly as f32 (by way of f64 it would be rounded twice) and printed with the fewest digits
+//! that read back to the same bits.
 
 use bytes::Bytes;
 

@@ -11,12 +11,13 @@ const WINDOW: usize = 256;
 const KEEP: f64 = 0.994_599;
 /// After so many batches the curve itself becomes the prior: what was learned of its shape outlives the window.
 const ANCHOR_AGE: u64 = 64;
-/// While there are few batches every one is fitted; with more, one fit serves so many batches (it costs some tens of microseconds).
+/// While there are few batches every one is fitted; with more, one fit serves so many batches (it costs some tens
+/// of microseconds).
 const FIT_EVERY: u64 = 8;
 const FIT_ALWAYS_BELOW: usize = 64;
-/// Tests for a step: newest batches, the deviations beyond which their median residual is no chance, and those beyond which their median
-/// absolute residual is none. (Of n normal values these have deviations of about 1.25/√n around 0, and 0.8/√n around 0.67: each limit is five or
-/// more of them away.)
+/// Tests for a step: newest batches, the deviations beyond which their median residual is no chance, and those
+/// beyond which their median absolute residual is none. (Of n normal values these have deviations of about 1.25/√n
+/// around 0, and 0.8/√n around 0.67: each limit is five or more of them away.)
 const STEP_TESTS: [(usize, f64, f64); 2] = [(8, 2.2, 2.4), (16, 1.5, 1.8)];
 /// A step is a change of at least this part.
 const LEAST_STEP: f64 = 0.03;
@@ -25,10 +26,11 @@ const LEAST_STEP: f64 = 0.03;
 ///
 /// - **Outliers** (a page fault, a neighbour on the device) lose weight with the square of their distance.
 /// - **Drift** is followed because a batch counts half as much after 128 more.
-/// - **A step** (another slice, another clock, a new model) is found when the last 8 or 16 batches agree that the curve is wrong; all before the step is
-///   forgotten then, except the curve's shape.
-/// - **One batch size alone** does not tell α from β. Then the ratio stays what it was; before anything is known, half of the first batch's time is
-///   taken to be α and half to grow with rows. The times predicted at that size are right in any case, and the first batches of other sizes decide.
+/// - **A step** (another slice, another clock, a new model) is found when the last 8 or 16 batches agree that the
+///   curve is wrong; all before the step is forgotten then, except the curve's shape.
+/// - **One batch size alone** does not tell α from β. Then the ratio stays what it was; before anything is known,
+///   half of the first batch's time is taken to be α and half to grow with rows. The times predicted at that size
+///   are right in any case, and the first batches of other sizes decide.
 #[derive(Debug, Clone, Default)]
 pub struct CurveEstimator {
     samples: VecDeque<Sample>,
@@ -54,8 +56,8 @@ impl CurveEstimator {
         Self::default()
     }
 
-    /// Takes in one batch: its rows and the time from dispatch to answer while it had a slot to itself, in seconds. Batches of zero rows
-    /// and times that are not positive and finite are ignored.
+    /// Takes in one batch: its rows and the time from dispatch to answer while it had a slot to itself, in
+    /// seconds. Batches of zero rows and times that are not positive and finite are ignored.
     pub fn observe(&mut self, rows: u32, service_seconds: f64) {
         // Below a nanosecond it is no measurement, and its square would underflow.
         if rows == 0 || !service_seconds.is_finite() || service_seconds < 1e-9 {

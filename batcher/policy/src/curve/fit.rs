@@ -40,9 +40,10 @@ const ROUNDS: usize = 4;
 /// MAD × this estimates a normal distribution's standard deviation.
 const MAD_TO_DEVIATION: f64 = 1.4826;
 
-/// Iteratively re-weighted least squares of relative residuals over `samples` (oldest first, the last one counts 1 and each before it `keep` times as much as its
-/// successor), held in place by a weak prior: the shape of `anchor`, scaled to the samples. Where all batches have one size, α and β cannot be told apart, and the ratio of
-/// `anchor` stays. Returns the line and the standard deviation of its relative residuals.
+/// Iteratively re-weighted least squares of relative residuals over `samples` (oldest first, the last one counts 1
+/// and each before it `keep` times as much as its successor), held in place by a weak prior: the shape of
+/// `anchor`, scaled to the samples. Where all batches have one size, α and β cannot be told apart, and the ratio
+/// of `anchor` stays. Returns the line and the standard deviation of its relative residuals.
 pub(super) fn fit(samples: &[Sample], anchor: Line, keep: f64, scratch: &mut Vec<f64>) -> (Line, f64) {
     let level = median(samples.iter().map(|&sample| anchor.residual(sample)), scratch);
     let anchor = anchor.scaled((1.0 + level).max(f64::MIN_POSITIVE));
@@ -111,7 +112,8 @@ impl Sums {
         self.rows_seconds += weight * rows * seconds;
     }
 
-    /// The line of least squares with α ≥ 0 and β ≥ 0: where one would be negative it is 0 and the other is fitted alone.
+    /// The line of least squares with α ≥ 0 and β ≥ 0: where one would be negative it is 0 and the other is fitted
+    /// alone.
     fn solve(&self) -> Line {
         let determinant = self.weight * self.rows_squared - self.rows * self.rows;
         let beta = (self.weight * self.rows_seconds - self.rows * self.seconds) / determinant;

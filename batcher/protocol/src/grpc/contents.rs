@@ -1,4 +1,5 @@
-//! Typed tensor contents → raw bytes. The way back is not needed: raw contents are the one form that carries every datatype.
+//! Typed tensor contents → raw bytes. The way back is not needed: raw contents are the one form that carries every
+//! datatype.
 
 use bytes::Bytes;
 
@@ -8,7 +9,8 @@ use crate::Datatype;
 /// The elements of typed contents, little-endian.
 ///
 /// # Errors
-/// An element out of the datatype's range, elements in a field of another datatype, or a datatype that has no typed contents.
+/// An element out of the datatype's range, elements in a field of another datatype, or a datatype that has no
+/// typed contents.
 pub(crate) fn to_raw(contents: &InferTensorContents, datatype: Datatype) -> Result<Bytes, String> {
     let mut out = Vec::new();
     macro_rules! plain {

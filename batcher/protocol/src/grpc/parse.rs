@@ -117,8 +117,8 @@ fn tensor(
     Ok(Tensor { name, datatype, shape, parameters, data: TensorData::Raw(data) })
 }
 
-/// Counts the tensors and parameters of an encoded `ModelInferRequest` before memory is spent on them: an empty one takes 2 bytes on the wire
-/// and a hundred here.
+/// Counts the tensors and parameters of an encoded `ModelInferRequest` before memory is spent on them: an empty
+/// one takes 2 bytes on the wire and a hundred here.
 fn check_counts(message: Bytes, limits: &Limits) -> Result<(), ParseError> {
     let (mut tensors, mut parameters) = ([0usize; 8], 0usize);
     walk(message, |field, content| {

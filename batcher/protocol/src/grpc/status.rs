@@ -111,7 +111,8 @@ pub fn encode_message(message: &str) -> String {
     encoded
 }
 
-/// Decodes a `grpc-message`. Never fails: what is no valid encoding stays as it is, bytes that are not UTF-8 are replaced.
+/// Decodes a `grpc-message`. Never fails: what is no valid encoding stays as it is, bytes that are not UTF-8 are
+/// replaced.
 pub fn decode_message(value: &[u8]) -> String {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value;

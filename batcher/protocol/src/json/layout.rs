@@ -1,10 +1,11 @@
-//! Is a tensor's JSON `data` what its datatype and shape say? Nothing is parsed; items are counted and their kinds looked at.
+//! Is a tensor's JSON `data` what its datatype and shape say? Nothing is parsed; items are counted and their kinds
+//! looked at.
 
 use super::lexer::{Token, Tokens};
 use crate::{Datatype, JsonLayout, Limits, ParseError};
 
-/// Checks the text of `data` and tells how it is bracketed. Only regular texts pass, so that a batch of them stays regular:
-/// a wrong one would shift the rows of all that follow it.
+/// Checks the text of `data` and tells how it is bracketed. Only regular texts pass, so that a batch of them stays
+/// regular: a wrong one would shift the rows of all that follow it.
 pub(crate) fn check(
     text: &[u8],
     datatype: Datatype,
@@ -76,7 +77,8 @@ fn mismatch(shape: &[u64], nested: bool, what: &str) -> String {
     }
 }
 
-/// Whether a scalar looks like an element of this datatype. Ranges are checked where numbers are parsed (`transcode`), or by the model server.
+/// Whether a scalar looks like an element of this datatype. Ranges are checked where numbers are parsed
+/// (`transcode`), or by the model server.
 fn is_kind(scalar: &[u8], datatype: Datatype) -> bool {
     match datatype {
         Datatype::Bool => scalar == b"true" || scalar == b"false",

@@ -1,6 +1,7 @@
 //! Walks the text of a JSON array without parsing its numbers.
 //!
-//! The text has been through a JSON parser already (see `document`), so this only has to find where items begin and end.
+//! The text has been through a JSON parser already (see `document`), so this only has to find where items begin
+//! and end.
 
 use std::ops::Range;
 
@@ -92,8 +93,8 @@ pub(crate) fn inner_range(text: &[u8]) -> Range<usize> {
     start..start + inner.trim_ascii().len()
 }
 
-/// Cuts the items of an array's outer level into runs of the given lengths: for each run the place from its first item's begin to its last one's end.
-/// `None`: there are not exactly as many items.
+/// Cuts the items of an array's outer level into runs of the given lengths: for each run the place from its first
+/// item's begin to its last one's end. `None`: there are not exactly as many items.
 pub(crate) fn runs(text: &[u8], lengths: impl Iterator<Item = usize>) -> Option<Vec<Range<usize>>> {
     let mut items = Items { tokens: Tokens::new(text) };
     let (_, Token::Open) = items.tokens.advance()? else { return None };

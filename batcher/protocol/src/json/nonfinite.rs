@@ -1,9 +1,11 @@
-//! `NaN`, `Infinity` and `-Infinity` in JSON: no strict JSON, yet what Triton, TensorFlow Serving and Python's `json` read and write.
+//! `NaN`, `Infinity` and `-Infinity` in JSON: no strict JSON, yet what Triton, TensorFlow Serving and Python's
+//! `json` read and write.
 
 use super::lexer::string_length;
 
-/// A text in which each bare `NaN` and `Infinity` is replaced by digits of the same length, so that a strict parser finds everything at its
-/// place; and the places. `None` when there are no such words (then the text is not JSON for another reason).
+/// A text in which each bare `NaN` and `Infinity` is replaced by digits of the same length, so that a strict
+/// parser finds everything at its place; and the places. `None` when there are no such words (then the text is not
+/// JSON for another reason).
 pub(crate) fn mask(text: &[u8]) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut masked = Vec::new();
     let mut places = Vec::new();

@@ -1,4 +1,5 @@
-//! A batch as a gRPC `ModelInferRequest`: the message's head encoded, then `raw_input_contents` from the clients' own buffers.
+//! A batch as a gRPC `ModelInferRequest`: the message's head encoded, then `raw_input_contents` from the clients'
+//! own buffers.
 
 use bytes::{BufMut, Bytes};
 use prost::Message;
