@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, model, run};
+use crate::{demo, figures, model, run};
 
 /// Exit code: all is well.
 pub const EXIT_OK: u8 = 0;
@@ -57,6 +57,16 @@ pub enum Command {
     /// 2 the run is invalid, 64 wrong usage or settings.
     #[command(verbatim_doc_comment)]
     Run(Box<run::settings::Flags>),
+    /// Measure the batcher beside the model alone
+    ///
+    /// Starts a reference model (simulated inference) and a sluice-batcher in front of it, sends closed loops
+    /// to both in turn, and prints requests/s, p50 and p99 of each, what the batcher adds and what it gains.
+    ///
+    /// Example (release builds of both programs in one folder):
+    ///
+    ///   sluice-loadtest figures --rounds 5 --json figures.json
+    #[command(verbatim_doc_comment)]
+    Figures(Box<figures::settings::Flags>),
 
     /// Run the whole of Sluice on this machine under a real trace's shape
     ///

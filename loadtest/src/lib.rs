@@ -12,6 +12,7 @@
 //! | [`report`] | what a run found: JSON, text, page with charts; thresholds |
 //! | [`tensor_text`] | numbers of JSON tensors |
 //! | [`demo`] | `sluice-loadtest demo`: the whole of Sluice on one machine |
+//! | [`figures`] | `sluice-loadtest figures`: the batcher beside the model alone |
 //! | [`cli`] | the command line |
 
 #![forbid(unsafe_code)]
@@ -20,6 +21,7 @@ pub mod arrivals;
 pub mod cli;
 pub mod clock;
 pub mod demo;
+pub mod figures;
 pub mod model;
 pub mod reference;
 pub mod report;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sluice_config::process::{logging, shutdown};
 use sluice_loadtest::cli::{Cli, Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
-use sluice_loadtest::{demo, model, run};
+use sluice_loadtest::{demo, figures, model, run};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Model(flags) => serve_model(&flags),
         Command::Run(flags) => send_load(&flags),
+        Command::Figures(flags) => measure_figures(&flags),
         Command::Demo(flags) => show_demo(*flags),
     }
 }
@@ -81,6 +82,31 @@ fn show_demo(flags: demo::flags::DemoFlags) -> ExitCode {
             if failures.is_empty() { EXIT_OK } else { EXIT_FAILED }.into()
         }
         Err(error @ demo::DemoError::Settings(_)) => usage(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn measure_figures(flags: &figures::settings::Flags) -> ExitCode {
+    if let Err(error) = logging::init(logging::LogFormat::Text, "warn") {
+        return usage(&error);
+    }
+    let settings = match flags.settings() {
+        Ok(settings) => settings,
+        Err(error) => return usage(&error),
+    };
+    let mix: run::mix::Mix = match settings.protocol.parse() {
+        Ok(mix) => mix,
+        Err(error) => return usage(&error),
+    };
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return failed(&error),
+    };
+    match runtime.block_on(figures::run(&settings, &mix)) {
+        Ok(summary) => {
+            println!("\n{summary}");
+            figures::write(&settings, &summary).map_or_else(|error| failed(&error), |()| EXIT_OK.into())
+        }
         Err(error) => failed(&error),
     }
 }
