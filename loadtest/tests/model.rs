@@ -62,6 +62,14 @@ fn rows(ids: &[i64]) -> String {
     )
 }
 
+async fn wait_until(condition: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while !condition() {
+        assert!(std::time::Instant::now() < deadline, "it never came to that");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 const INFER: &str = "/v2/models/reference/infer";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,16 +140,16 @@ async fn each_call_is_one_line_of_the_journal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_it_holds_is_answered_when_it_is_told_to_stop() {
-    let server = start(Settings { alpha_ms: 300.0, ..fast() }).await;
-    let call = tokio::spawn(http(server.address, "POST", INFER, rows(&[1])));
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
-    // Calls have been taken once one more waits, or the first is answered.
+    let folder = tempfile::tempdir().unwrap();
+    let journal = folder.path().join("journal.jsonl");
+    let server = start(Settings { alpha_ms: 300.0, journal: Some(journal.clone()), ..fast() }).await;
+    let executing = || std::fs::read_to_string(&journal).is_ok_and(|text| text.ends_with('\n'));
+    let first = tokio::spawn(http(server.address, "POST", INFER, rows(&[1])));
+    wait_until(executing).await;
     let second = tokio::spawn(http(server.address, "POST", INFER, rows(&[2])));
-    while server.slot.waiting() == 0 && !second.is_finished() && std::time::Instant::now() < deadline {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    wait_until(|| server.slot.waiting() == 1 || second.is_finished()).await;
     server.stop.cancel();
-    for call in [call, second] {
+    for call in [first, second] {
         assert!(call.await.unwrap().starts_with("HTTP/1.1 200"));
     }
     assert_eq!(server.serving.await.unwrap().rows, 2);
