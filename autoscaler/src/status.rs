@@ -89,7 +89,8 @@ impl StatusBook {
             self.explanations.remember(
                 Explanation {
                     time: at.to_string(),
-                    lines: explain(record).lines().map(str::to_owned).collect(),
+                    // The first line is the summary's message.
+                    lines: explain(record).lines().skip(1).map(|line| line.trim_start().to_owned()).collect(),
                     limited: decision.limited.clone(),
                 },
                 MOST_DECISIONS,

@@ -29,9 +29,8 @@ pub struct History {
 
 #[derive(Debug, Default)]
 struct Source {
-    /// Grows whenever the counter began anew: another process, another series.
-    restarts: u32,
-    series: VecDeque<Series>,
+    /// Of the demand counter. It may fall when its process began anew: the policy knows what that means.
+    demand: VecDeque<Sample>,
     latest: Option<(u64, Reading)>,
     latency: VecDeque<(u64, Buckets)>,
 }
@@ -52,7 +51,7 @@ impl History {
         let limits = self.limits;
         let entry = self.sources.entry(source.to_owned()).or_default();
         if let Some(value) = reading.demand_rows {
-            entry.count(source, Sample { at_ms, value });
+            entry.demand.push_back(Sample { at_ms, value });
         }
         entry.latency.push_back((at_ms, reading.latency.clone()));
         entry.latest = Some((at_ms, reading));
@@ -80,7 +79,7 @@ impl History {
             Some(Sample { at_ms, value })
         };
         Signals {
-            demand_rows: self.sources.values().flat_map(|source| source.series.iter().cloned()).collect(),
+            demand_rows: self.sources.iter().filter_map(|(name, source)| source.series(name)).collect(),
             // The batcher that learned from the most batches knows best.
             curve: latest.iter().filter_map(|(_, reading)| reading.curve).max_by_key(|curve| curve.samples),
             queue_rows: combine(|reading| reading.queue_rows, false),
@@ -110,33 +109,18 @@ impl History {
 }
 
 impl Source {
-    fn count(&mut self, source: &str, sample: Sample) {
-        let last = self.series.back().and_then(|series| series.samples.last());
-        let began_anew = last.is_some_and(|last| sample.value < last.value);
-        if began_anew {
-            self.restarts += 1;
-        }
-        if self.series.is_empty() || began_anew {
-            let source = match self.restarts {
-                0 => source.to_owned(),
-                restarts => format!("{source}#{restarts}"),
-            };
-            self.series.push_back(Series { source, samples: Vec::new() });
-        }
-        if let Some(series) = self.series.back_mut() {
-            series.samples.push(sample);
-        }
+    fn series(&self, name: &str) -> Option<Series> {
+        let samples: Vec<Sample> = self.demand.iter().copied().collect();
+        (!samples.is_empty()).then(|| Series { source: name.to_owned(), samples })
     }
 
     fn forget(&mut self, now_ms: u64, limits: Limits) {
         let old = |at_ms: u64, keep_ms: u64| now_ms.saturating_sub(at_ms) > keep_ms;
-        for series in &mut self.series {
-            let keep_from = series.samples.iter().position(|sample| !old(sample.at_ms, limits.keep_ms));
-            let keep_from = keep_from.unwrap_or(series.samples.len());
-            let keep_from = keep_from.max(series.samples.len().saturating_sub(MOST_SAMPLES));
-            series.samples.drain(..keep_from);
+        while self.demand.front().is_some_and(|sample| old(sample.at_ms, limits.keep_ms))
+            || self.demand.len() > MOST_SAMPLES
+        {
+            self.demand.pop_front();
         }
-        self.series.retain(|series| !series.samples.is_empty());
         // One older than the window stays, so that the difference spans the whole window.
         while self.latency.get(1).is_some_and(|(at_ms, _)| old(*at_ms, limits.latency_window_ms))
             || self.latency.len() > MOST_SAMPLES
@@ -165,17 +149,6 @@ mod tests {
         let signals = history.signals(99_000, 0.99);
         assert_eq!(signals.demand_rows.len(), 1);
         assert_eq!(signals.demand_rows[0].samples.len(), 11);
-    }
-
-    #[test]
-    fn a_counter_that_begins_anew_is_another_series() {
-        let mut history = History::new(LIMITS);
-        for (second, rows) in [(0, 100.0), (1, 110.0), (2, 3.0), (3, 13.0)] {
-            history.record("gateway", second * 1000, demand(rows));
-        }
-        let series = history.signals(3000, 0.99).demand_rows;
-        let sizes: Vec<_> = series.iter().map(|s| (s.source.as_str(), s.samples.len())).collect();
-        assert_eq!(sizes, [("gateway", 2), ("gateway#1", 2)]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sluice_config::objects::write_atomic;
@@ -84,10 +84,10 @@ async fn keep(path: PathBuf, mut members: Members, mut changes: mpsc::Receiver<C
     }
 }
 
-async fn write(path: &PathBuf, members: &Members) -> io::Result<()> {
+async fn write(path: &Path, members: &Members) -> io::Result<()> {
     let upstreams = members.iter().map(|(name, address)| Upstream { name, address }).collect();
     let text = serde_json::to_vec_pretty(&File { upstreams })?;
-    let path = path.clone();
+    let path = path.to_owned();
     tokio::task::spawn_blocking(move || write_atomic(&path, &text)).await?
 }
 
