@@ -168,3 +168,20 @@ fn devices_are_found_by_every_name_that_they_have() {
     assert_eq!(client.nvml.sys_driver_version().unwrap(), "580.95.05");
     assert_eq!(client.nvml.sys_cuda_driver_version().unwrap(), 13000);
 }
+
+#[test]
+fn an_administrator_makes_instances_beside_the_driver_and_a_reboot_ends_them() {
+    let machine = Machine::h100();
+    let client = machine.client();
+    let uuid = machine.installation.create_instance(0, G3, 4).unwrap();
+    assert!(client.nvml.device_by_uuid(uuid.as_str()).unwrap().mig_is_mig_device_handle().unwrap());
+    assert_eq!(client.create(client.gpu(0), G1, Some((6, 1))), Err(23));
+    let refused = machine.installation.create_instance(0, G1, 6).unwrap_err();
+    assert!(refused.to_string().contains("Insufficient Resources"), "{refused}");
+    let seen = machine.installation.instances().unwrap();
+    assert_eq!((seen[0].profile, seen[0].gpu_instance_id), ("3g.40gb", 2));
+    assert_eq!(seen[0].compute_instances, [(0, uuid)]);
+    machine.installation.reboot().unwrap();
+    assert!(machine.installation.instances().unwrap().is_empty());
+    assert!(client.create(client.gpu(0), G1, Some((6, 1))).is_ok(), "MIG is still on");
+}
