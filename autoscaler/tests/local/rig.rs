@@ -167,17 +167,14 @@ const STEP: Duration = Duration::from_millis(20);
 const DEADLINE_STEPS: u32 = 3000;
 
 /// Polls for a condition, generously long.
-#[track_caller]
-pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
-    async move {
-        for _ in 0..DEADLINE_STEPS {
-            if is_so() {
-                return;
-            }
-            tokio::time::sleep(STEP).await;
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..DEADLINE_STEPS {
+        if is_so() {
+            return;
         }
-        panic!("never happened: {what}");
+        tokio::time::sleep(STEP).await;
     }
+    panic!("never happened: {what}");
 }
 
 pub(crate) fn is_alive(pid: i32) -> bool {
