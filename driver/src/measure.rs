@@ -83,6 +83,14 @@ impl Default for Measures {
     }
 }
 
+/// Makes the series of these profiles exist from the start, at zero: a graph tells "none" from "unknown".
+pub fn announce<'a>(profiles: impl IntoIterator<Item = &'a str>) {
+    for profile in profiles {
+        gauge!(names::SLICES_IN_USE, "profile" => profile.to_owned()).set(0.0);
+        counter!(names::SLICE_SECONDS_TOTAL, "profile" => profile.to_owned()).absolute(0);
+    }
+}
+
 /// Sets slices in use and slice-seconds as they are at `now_ms`; called before each scrape, so that
 /// time accrues while a slice is in use.
 pub fn export_usage(checkpoint: &Checkpoint, now_ms: u64) {

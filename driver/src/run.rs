@@ -159,6 +159,7 @@ async fn start(
         "Found GPUs."
     );
 
+    measure::announce(node.index.iter().map(|device| device.profile()));
     let majors =
         settings.device_majors.of_kernel(&settings.driver_root).map_err(io_error("/proc/devices"))?;
     let boot_id = std::fs::read_to_string(BOOT_ID).map_err(io_error(BOOT_ID))?.trim().to_owned();

@@ -30,21 +30,25 @@ impl From<SliceForm> for Form {
     }
 }
 
+/// What `--help` begins with.
+const ABOUT: &str = "\
+Cuts this node's NVIDIA GPUs into MIG slices on demand, as a DRA kubelet plugin.
+
+It publishes every full GPU and every MIG placement of the node as a device of driver gpu.sluice.dev.
+When a claim is allocated one and the kubelet (or the local platform of sluice-autoscaler) asks for
+it, it creates the MIG instance, writes a CDI file for the container runtime, and takes both back
+afterwards. MIG instances that it has not created are never touched.
+
+On one machine, with the objects in a directory:
+
+    sluice-driver --store /var/lib/sluice/objects --node-name \"$(hostname)\"
+
+Every flag can also stand in the file given by --config (in camelCase: driverRoot) or in the
+environment (SLUICE_DRIVER_DRIVER_ROOT). Flags win over the environment, the environment over the file.";
+
 /// Cuts this node's NVIDIA GPUs into MIG slices on demand, as a DRA kubelet plugin.
-///
-/// It publishes every full GPU and every MIG placement of the node as a device of driver gpu.sluice.dev.
-/// When a claim is allocated one and the kubelet (or the local platform of sluice-autoscaler) asks for
-/// it, it creates the MIG instance, writes a CDI file for the container runtime, and takes both back
-/// afterwards. MIG instances that it has not created are never touched.
-///
-/// On one machine, with the objects in a directory:
-///
-///     sluice-driver --store /var/lib/sluice/objects --node-name "$(hostname)"
-///
-/// Every flag can also stand in the file given by --config (in camelCase: driverRoot) or in the
-/// environment (SLUICE_DRIVER_DRIVER_ROOT). Flags win over the environment, the environment over the file.
 #[derive(Debug, Default, Parser, Serialize)]
-#[command(name = "sluice-driver", version, verbatim_doc_comment, args_override_self = true)]
+#[command(name = "sluice-driver", version, long_about = ABOUT, args_override_self = true)]
 #[serde(rename_all = "camelCase")]
 pub struct Flags {
     /// YAML file of settings

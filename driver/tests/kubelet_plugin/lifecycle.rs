@@ -167,6 +167,8 @@ fn metrics_count_slices_calls_and_slice_seconds() {
     kubelet.prepare("bert").unwrap();
     let in_use = "sluice_driver_slices_in_use{profile=\"2g.10gb\"}";
     let seconds = "sluice_driver_slice_seconds_total{profile=\"2g.10gb\"}";
+    let unused = "sluice_driver_slices_in_use{profile=\"7g.40gb\"}";
+    assert_eq!(node.try_metric(unused), Some(0.0), "none is not the same as unknown");
     assert_eq!(node.metric(in_use), 1.0);
     assert_eq!(node.metric("sluice_driver_prepare_duration_seconds_count"), 1.0);
     node.eventually("a slice-second", |node| (node.metric(seconds) >= 1.0).then_some(()));

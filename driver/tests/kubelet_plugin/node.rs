@@ -158,9 +158,13 @@ impl Node {
 
     /// Value of a metric, labels and all; 0 when there is none.
     pub(crate) fn metric(&self, series: &str) -> f64 {
+        self.try_metric(series).unwrap_or(0.0)
+    }
+
+    pub(crate) fn try_metric(&self, series: &str) -> Option<f64> {
         let page = self.get("/metrics");
-        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.trim().parse().unwrap())
+        let value = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+        Some(value.trim().parse().unwrap())
     }
 
     pub(crate) fn log(&self) -> String {
