@@ -8,7 +8,7 @@ use crate::input::Series;
 use crate::spec::Windows;
 
 /// How many standard deviations a burst or a trend must stand out to count.
-const SIGNIFICANT: f64 = 2.0;
+const SIGNIFICANT: f64 = 3.0;
 /// A forecast is at most this multiple of what is measured now.
 const MOST_GROWTH: f64 = 2.0;
 /// Indices of dispersion that are told apart: single numbers measured over a minute are too noisy for more.
@@ -19,7 +19,7 @@ const BURSTINESS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
 pub struct Demand {
     /// Rows per second over the demand window.
     pub rate: f64,
-    /// Rows per second over the burst window.
+    /// Rows per second over the burst window, or over the newest part of it where a burst began just now.
     pub burst: f64,
     /// The part of `burst` that is not chance.
     pub significant_burst: f64,
@@ -55,11 +55,9 @@ pub fn measure(series: &[Series], now_ms: u64, windows: &Windows, startup_ms: u6
         return None;
     }
     let rate = rate(&per_process, now_ms, windows.demand_ms)?;
-    let burst = self::rate(&per_process, now_ms, windows.burst_ms).unwrap_or(rate);
-    let burstiness = burstiness(&per_process, now_ms, windows.demand_ms);
-    let noise = (burstiness * burst / seconds(windows.burst_ms)).sqrt();
-    let significant_burst = (burst - SIGNIFICANT * noise).max(0.0);
-    let forecast = forecast(&per_process, now_ms, windows, startup_ms, rate);
+    let burstiness = burstiness(&per_process, now_ms, windows.demand_ms.max(windows.trend_ms));
+    let (burst, significant_burst) = burst(&per_process, now_ms, windows, burstiness).unwrap_or((rate, 0.0));
+    let forecast = forecast(&per_process, now_ms, windows, startup_ms, (rate, burst));
     let forecast = forecast.clamp(rate, (MOST_GROWTH * rate.max(significant_burst)).max(rate));
     let arrivals = per_process.iter().flatten().filter(|i| i.rows > 0.0).map(|i| i.to_ms);
     Some(Demand {
@@ -142,10 +140,33 @@ fn rate(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> Option<f6
     sum
 }
 
-/// Index of dispersion from differences of neighbouring intervals, so that a trend is not taken for noise.
+/// (rows per second, the part that is not chance) of the newest burst window, or of a third or a sixth
+/// of it where these stand out more: a step shows in the first second, and what is short must be clearer.
+fn burst(
+    per_process: &[Vec<Interval>],
+    now_ms: u64,
+    windows: &Windows,
+    burstiness: f64,
+) -> Option<(f64, f64)> {
+    let whole = [(1, SIGNIFICANT), (3, SIGNIFICANT + 1.0), (6, SIGNIFICANT + 1.0)];
+    let mut best: Option<(f64, f64)> = None;
+    for (part, deviations) in whole {
+        let window_ms = (windows.burst_ms / part).max(1);
+        let Some(rate) = rate(per_process, now_ms, window_ms) else { continue };
+        let noise = (burstiness * rate / seconds(window_ms)).sqrt();
+        let significant = (rate - deviations * noise).max(0.0);
+        if best.is_none_or(|(_, most)| significant > most) {
+            best = Some((rate, significant));
+        }
+    }
+    best
+}
+
+/// Index of dispersion from differences of neighbouring intervals, so that a trend is not taken for noise;
+/// without the largest difference, so that a step is not either.
 fn burstiness(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> f64 {
     let start = now_ms.saturating_sub(window_ms);
-    let (mut observed, mut poisson, mut pairs) = (0.0, 0.0, 0_u32);
+    let (mut observed, mut poisson, mut pairs, mut largest) = (0.0, 0.0, 0_u32, 0.0_f64);
     for intervals in per_process {
         let recent: Vec<Interval> = intervals.iter().copied().filter(|i| i.from_ms >= start).collect();
         for pair in recent.windows(2) {
@@ -153,6 +174,7 @@ fn burstiness(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> f64
             let difference = a.rows / a.seconds() - b.rows / b.seconds();
             let mean = (a.rows + b.rows) / (a.seconds() + b.seconds());
             observed += difference * difference;
+            largest = largest.max(difference * difference);
             poisson += mean * (1.0 / a.seconds() + 1.0 / b.seconds());
             pairs += 1;
         }
@@ -160,18 +182,19 @@ fn burstiness(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> f64
     if pairs < 5 || poisson <= 0.0 {
         return 1.0;
     }
-    let index = observed / poisson;
-    // 1.6 and not 1.5: Poisson itself shows up to 1.5 over a minute of one-second samples.
+    let index = (observed - largest) / poisson;
+    // 2 from 1.6 on: Poisson itself shows up to 1.5 over two minutes of one-second samples.
     BURSTINESS.into_iter().rev().find(|grade| index >= 0.8 * grade).unwrap_or(1.0)
 }
 
-/// Linear trend of the rate over the trend window, extrapolated; the rate itself where there is no clear one.
+/// Linear trend of the rate over the trend window, extrapolated from where the burst window is now (a step
+/// must not be taken for the begin of a longer climb); the rate itself where there is no clear trend.
 fn forecast(
     per_process: &[Vec<Interval>],
     now_ms: u64,
     windows: &Windows,
     startup_ms: u64,
-    rate: f64,
+    (rate, burst): (f64, f64),
 ) -> f64 {
     const PARTS: u64 = 12;
     let part_ms = (windows.trend_ms / PARTS).max(1);
@@ -207,7 +230,7 @@ fn forecast(
     if slope.is_nan() || slope <= SIGNIFICANT * error {
         return rate;
     }
-    mean_y + slope * (seconds(startup_ms) - mean_x)
+    (mean_y - slope * mean_x).min(burst) + slope * seconds(startup_ms)
 }
 
 /// Rows per second between two times; `None` where no process covers the part.

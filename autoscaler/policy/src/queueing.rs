@@ -26,7 +26,7 @@ mod memo;
 use crate::curve::Curve;
 
 /// Predicted quantiles are taken this much larger before they are compared with an objective.
-pub const MARGIN: f64 = 1.10;
+pub const MARGIN: f64 = 1.05;
 /// Most units in a batch; larger batches are computed in units of several rows.
 pub const UNITS: u32 = 32;
 /// Loads at which quantiles are computed: multiples of 1 / GRID; between them they are interpolated.

@@ -68,11 +68,11 @@ impl State {
         let behavior = &spec.behavior;
         let rules = [&behavior.scale_up, &behavior.scale_down];
         let window = rules.iter().map(|r| r.stabilization_window_seconds).max().unwrap_or(0);
-        let oldest = now_ms.saturating_sub(u64::from(window) * 1000);
+        let window_ms = u64::from(window) * 1000;
         let mut recommendations = std::mem::take(&mut self.recommendations);
         // The newest stays whatever its age: it dates the last decision.
         let newest = recommendations.last().copied();
-        recommendations.retain(|r| r.at_ms > oldest || Some(*r) == newest);
+        recommendations.retain(|r| r.at_ms.saturating_add(window_ms) > now_ms || Some(*r) == newest);
         let excess = recommendations.len().saturating_sub(MOST_ENTRIES);
         self.recommendations = recommendations.split_off(excess);
         let period = rules.iter().flat_map(|r| &r.policies).map(|p| u64::from(p.period_seconds) * 1000).max();

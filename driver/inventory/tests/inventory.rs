@@ -1,4 +1,5 @@
 //! The inventory as its users see it: GPUs in, API objects out; objects in, placements and reasons out.
+#![allow(clippy::unwrap_used, reason = "tests")]
 #[path = "inventory/allocating.rs"]
 mod allocating;
 #[path = "inventory/capacity.rs"]

@@ -9,8 +9,10 @@ pub(super) fn stabilize(input: &Input, state: &State, wanted: u32) -> u32 {
     let current = input.current.replicas;
     let behavior = &input.spec.behavior;
     let within = |rules: &ScalingRules| {
-        let start = input.now_ms.saturating_sub(u64::from(rules.stabilization_window_seconds) * 1000);
-        state.recommendations.iter().filter(move |r| r.at_ms > start || r.at_ms == input.now_ms)
+        let window_ms = u64::from(rules.stabilization_window_seconds) * 1000;
+        let inside =
+            move |at_ms: u64| at_ms.saturating_add(window_ms) > input.now_ms || at_ms == input.now_ms;
+        state.recommendations.iter().filter(move |r| inside(r.at_ms))
     };
     let up = within(&behavior.scale_up).map(|r| r.replicas).min().unwrap_or(wanted).min(wanted);
     let down = within(&behavior.scale_down).map(|r| r.replicas).max().unwrap_or(wanted).max(wanted);
@@ -83,8 +85,8 @@ impl Limit {
 
 /// Replicas when the policy's period began: what was added since is taken off, what was removed is added.
 fn at_period_start(input: &Input, state: &State, policy: &ScalingPolicy) -> u32 {
-    let start = input.now_ms.saturating_sub(u64::from(policy.period_seconds) * 1000);
-    let events = state.scale_events.iter().filter(|e| e.at_ms > start);
+    let period_ms = u64::from(policy.period_seconds) * 1000;
+    let events = state.scale_events.iter().filter(|e| e.at_ms.saturating_add(period_ms) > input.now_ms);
     let change: i64 = events.map(|e| i64::from(e.to) - i64::from(e.from)).sum();
     let replicas = i64::from(input.current.replicas) - change;
     u32::try_from(replicas.max(0)).unwrap_or(u32::MAX)

@@ -8,6 +8,8 @@ use crate::state::State;
 
 /// Observed over predicted quantiles are believed within these bounds.
 const CORRECTION: (f64, f64) = (0.7, 1.5);
+/// Over how many demand windows observations are smoothed: a quantile of one window is noisy.
+const CORRECTION_WINDOWS: f64 = 5.0;
 /// Predictions are compared with observations only at these loads: below, the quantile says little, above,
 /// it says too much.
 const LOADS: (f64, f64) = (0.1, 0.9);
@@ -223,7 +225,7 @@ fn correct(input: &Input, slot: &Slot, demand: &Demand, observed_ms: Option<f64>
     let last_ms = state.recommendations.last().map_or(input.now_ms, |r| r.at_ms);
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a window")]
     let (passed, window) = (input.now_ms.saturating_sub(last_ms) as f64, windows.demand_ms.max(1) as f64);
-    let weight = passed / (passed + window);
+    let weight = passed / (passed + CORRECTION_WINDOWS * window);
     let before = state.correction.unwrap_or(1.0);
     state.correction = Some(before + weight * (ratio - before));
 }
@@ -231,10 +233,13 @@ fn correct(input: &Input, slot: &Slot, demand: &Demand, observed_ms: Option<f64>
 /// A burst beyond what there is: up at once, and no scale-down until it has been over for a while.
 fn panic(input: &Input, demand: &Demand, model: &Model, state: &mut State, wanted: &mut Wanted) {
     let current = input.current.replicas;
-    if model.need(demand.significant_burst) > f64::from(current) {
+    // A constant rate above what there is, is no burst: the model answers it.
+    let stands_out = demand.significant_burst > demand.rate;
+    if stands_out && model.need(demand.significant_burst) > f64::from(current) {
         state.panic_until_ms = Some(input.now_ms + input.spec.windows.panic_ms);
         let replicas = ceil(model.need(demand.burst)).max(wanted.replicas);
-        *wanted = Wanted::urgent(replicas, Reason::Panic);
+        let reason = if model.impossible { Reason::ObjectiveImpossible } else { Reason::Panic };
+        *wanted = Wanted::urgent(replicas, reason);
     } else if state.panic_until_ms.is_some_and(|until| input.now_ms < until) {
         if wanted.replicas < current {
             *wanted = Wanted::urgent(current, Reason::Panic);

@@ -125,9 +125,16 @@ fn latencies(slot: &Slot, units_per_ms: f64, left: &[f64]) -> Histogram {
                 let ahead = ahead_at_start + n;
                 let full_batches = ahead / batch;
                 let wait = rest + count(full_batches) * slot.batch_ms(slot.units);
-                // Its own batch: those before it, itself, and those that come while it waits.
-                let own = (count(ahead % batch) + 1.0 + units_per_ms * wait).min(f64::from(slot.units));
-                histogram.add(wait + slot.alpha_ms + slot.unit_ms * own, weight * probability);
+                // Its own batch: those before it, itself, and those that come while it waits; their number
+                // is a Poisson one, taken at three points (mean, and as far to both sides as has its variance).
+                let later = units_per_ms * wait;
+                let spread = (3.0 * later).sqrt();
+                for (later, share) in
+                    [(later - spread, 1.0 / 6.0), (later, 2.0 / 3.0), (later + spread, 1.0 / 6.0)]
+                {
+                    let own = (count(ahead % batch) + 1.0 + later.max(0.0)).min(f64::from(slot.units));
+                    histogram.add(wait + slot.alpha_ms + slot.unit_ms * own, weight * probability * share);
+                }
             }
         }
     }

@@ -47,7 +47,7 @@ fn gpu(minor: u32, product: &str, slices: u8, gib_per_slice: u64, rows: &[Row]) 
         compute_capability: ComputeCapability { major: 8, minor: 0 },
         driver_version: "580.95.05".to_owned(),
         pci_bus_id: format!("00000000:{minor:02X}:00.0"),
-        memory_bytes: u64::from(slices) * gib_per_slice << 30,
+        memory_bytes: (u64::from(slices) * gib_per_slice) << 30,
         multiprocessors: 98,
         memory_slices: slices,
         mig_enabled: true,

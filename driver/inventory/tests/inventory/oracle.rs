@@ -55,7 +55,7 @@ fn gpus() -> impl Strategy<Value = Vec<Gpu>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Random churn (place, release): every step gives the device that brute force gives, the free count
     /// is that of repeated placement, the table agrees, and nothing is held twice.

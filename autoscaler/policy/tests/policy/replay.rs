@@ -1,0 +1,167 @@
+//! A decision is a function of its record.
+use crate::fixtures::*;
+use proptest::prelude::*;
+use sluice_scaling_policy::state::{Recommendation, ScaleEvent};
+use sluice_scaling_policy::*;
+
+fn value() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        8 => 0.0..5000.0_f64,
+        1 => Just(f64::NAN),
+        1 => Just(f64::INFINITY),
+        1 => Just(-1.0),
+        1 => any::<f64>(),
+    ]
+}
+
+fn sample() -> impl Strategy<Value = Sample> {
+    (NOW - 20_000..NOW + 10, value()).prop_map(|(at_ms, value)| Sample { at_ms, value })
+}
+
+fn any_input() -> impl Strategy<Value = Input> {
+    let curve = prop_oneof![
+        (0.0..50.0_f64, 0.0..10.0_f64, 0..40_u32).prop_map(|(alpha_ms, beta_ms, batch_rows_limit)| {
+            Curve { alpha_ms, beta_ms, batch_rows_limit, samples: 9 }
+        }),
+        (value(), value()).prop_map(|(alpha_ms, beta_ms)| Curve {
+            alpha_ms,
+            beta_ms,
+            batch_rows_limit: 8,
+            samples: 1
+        }),
+    ];
+    let signals = (
+        (0.0..2000.0_f64, prop::collection::vec(sample(), 0..4)),
+        prop::option::of(curve),
+        prop::option::of(sample()),
+        prop::option::of(sample()),
+        prop::option::of(sample()),
+        any::<bool>(),
+    );
+    let signals = signals.prop_map(
+        |((rate, odd), curve, queue_rows, observed_quantile_ms, attainment, demand_latched)| {
+            let mut series = counter(NOW, 130, rate);
+            series.samples.extend(odd);
+            Signals {
+                demand_rows: vec![series],
+                curve,
+                queue_rows,
+                observed_quantile_ms,
+                attainment,
+                demand_latched,
+            }
+        },
+    );
+    let state = (
+        prop::option::of(0..NOW),
+        prop::collection::vec((NOW - 400_000..NOW, 0..30_u32), 0..5),
+        prop::collection::vec((NOW - 60_000..NOW, 0..30_u32, 0..30_u32), 0..5),
+        prop::option::of(0.7..1.5_f64),
+        prop::option::of(NOW - 1000..NOW + 60_000),
+        prop::option::of(0..NOW),
+    );
+    let state =
+        state.prop_map(|(since_ms, recommendations, events, correction, panic_until_ms, last_demand_ms)| {
+            State {
+                since_ms,
+                recommendations: recommendations
+                    .into_iter()
+                    .map(|(at_ms, replicas)| Recommendation { at_ms, replicas })
+                    .collect(),
+                scale_events: events
+                    .into_iter()
+                    .map(|(at_ms, from, to)| ScaleEvent { at_ms, from, to })
+                    .collect(),
+                correction,
+                panic_until_ms,
+                last_demand_ms,
+            }
+        });
+    let spec = (0..4_u32, 0..30_u32, prop::option::of(0..600_u32), any::<(bool, bool)>(), 0.0..500.0_f64);
+    let spec =
+        spec.prop_map(|(min_replicas, more, scale_to_zero_after_seconds, (paused, dry_run), latency_ms)| {
+            Spec {
+                min_replicas,
+                max_replicas: min_replicas + more,
+                scale_to_zero_after_seconds,
+                paused: paused && dry_run,
+                dry_run,
+                objective: Objective { quantile: 0.99, latency_ms },
+                ..crate::fixtures::spec()
+            }
+        });
+    (spec, 0..25_u32, 0..25_u32, signals, prop::option::of(0..10_u32), state).prop_map(
+        |(spec, replicas, ready, signals, slices, state)| Input {
+            now_ms: NOW,
+            spec,
+            current: Current { replicas, ready: ready.min(replicas) },
+            signals,
+            free: Free { slices, reason: "held by default/bert-1".to_owned() },
+            state,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Written as a line, read again and decided again: the same bits. And whatever comes in, what goes out
+    /// keeps its promises.
+    #[test]
+    fn any_decision_replays_bit_for_bit_and_keeps_its_promises(input in any_input()) {
+        let record = Record::new("default/bert", input);
+        let line = record.to_line().unwrap();
+        prop_assert!(!line.contains('\n'));
+        let read = Record::from_line(&line).unwrap();
+        prop_assert_eq!(read.to_line().unwrap(), line);
+        prop_assert!(replay(&read).is_ok(), "{:?}", replay(&read));
+        prop_assert!(!explain(&read).is_empty());
+
+        let (input, decision) = (&record.input, &record.decision);
+        let most = input.current.replicas + input.free.slices.unwrap_or(0);
+        prop_assert!(decision.desired <= most, "never more than there is and what is free");
+        if input.spec.invalid().is_none() && !input.spec.paused {
+            prop_assert!(decision.desired <= input.spec.max_replicas);
+            prop_assert!(decision.desired >= input.spec.min_replicas.min(most));
+        }
+        prop_assert!(!decision.apply || (decision.desired != input.current.replicas && !input.spec.dry_run));
+        prop_assert_eq!(decision.conditions.len(), 6);
+        prop_assert!(decision.state.correction.is_none_or(|c| (0.7..=1.5).contains(&c)));
+    }
+}
+
+#[test]
+fn a_changed_record_is_told_by_its_field() {
+    let mut record = Record::new("default/bert", input(2, 100.0));
+    record.decision.desired += 1;
+    let difference = replay(&record).unwrap_err().to_string();
+    assert!(difference.contains("decision.desired was"), "{difference}");
+    record = Record::new("default/bert", input(2, 100.0));
+    record.decision.steps.need = record.decision.steps.need.map(|need| f64::from_bits(need.to_bits() + 1));
+    assert!(replay(&record).unwrap_err().to_string().contains("decision.steps.need"), "one bit is enough");
+    record.version += 1;
+    assert!(matches!(replay(&record), Err(Difference::Version { .. })));
+}
+
+#[test]
+fn a_record_explains_itself_stage_by_stage() {
+    let text = explain(&Record::new("default/bert", input(2, 300.0)));
+    for part in [
+        "default/bert at 1000000 ms:",
+        "rate now",
+        "service curve",
+        "need",
+        "after capacity",
+        "free slices",
+        "reason",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}
+
+#[test]
+fn an_unknown_field_in_a_record_is_refused() {
+    let line = Record::new("default/bert", input(2, 300.0)).to_line().unwrap();
+    let error = Record::from_line(&line.replacen("\"nowMs\"", "\"nowMS\"", 1)).unwrap_err().to_string();
+    assert!(error.contains("nowMS"), "{error}");
+}
