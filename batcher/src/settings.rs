@@ -97,7 +97,7 @@ pub struct Settings {
     pub allowed_batch_rows: Vec<u32>,
     /// Batches that one model server runs at a time.
     pub slots_per_upstream: usize,
-    /// Requests that may wait, per model. Full means 429.
+    /// Requests that may wait, per model, beyond those of the next two batches. Full means 429.
     pub queue_requests: usize,
     /// Bytes of waiting and running requests together. Full means 429.
     pub queue_bytes: usize,

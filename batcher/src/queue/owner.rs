@@ -19,8 +19,8 @@ use crate::metrics::{Refusal, Release};
 const CLASS_AGAIN: u8 = 0;
 /// Class of all others.
 const CLASS_NEW: u8 = 1;
-/// Requests that the owner looks at ahead of the next batch; the rest waits in the ring.
-const MIN_LOOKAHEAD: usize = 256;
+/// Batches that the owner looks ahead, to put what waits in order; the rest waits in the ring.
+const LOOKAHEAD_BATCHES: usize = 2;
 /// Window of the busy fraction.
 const BUSY_WINDOW_US: u64 = 5_000_000;
 /// Window of the attainment ratio.
@@ -94,7 +94,7 @@ impl Owner {
             latched: false,
             busy: BusyWindow::new(BUSY_WINDOW_US, now_us),
             attainment: AttainmentWindow::new(ATTAINMENT_WINDOW_US, now_us),
-            lookahead: MIN_LOOKAHEAD.max(4 * settings.max_batch_rows as usize),
+            lookahead: LOOKAHEAD_BATCHES * settings.max_batch_rows as usize,
             retired: false,
             handle,
         }

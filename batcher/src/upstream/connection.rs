@@ -100,13 +100,28 @@ pub enum ExchangeError {
 /// An open connection, idle between exchanges.
 pub struct H1Connection {
     sender: http1::SendRequest<Chunks>,
-    driver: Pin<Box<http1::Connection<TokioIo<TcpStream>, Chunks>>>,
-    closed: bool,
+    driver: Driver,
+}
+
+/// hyper's side of the connection. It is dropped as soon as it has ended: only that tells a request that was
+/// handed to it too late that nobody will send it.
+struct Driver(Option<Pin<Box<http1::Connection<TokioIo<TcpStream>, Chunks>>>>);
+
+impl Driver {
+    /// Moves bytes; ready once the connection has ended.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(connection) = &mut self.0
+            && connection.as_mut().poll(cx).is_ready()
+        {
+            self.0 = None;
+        }
+        if self.0.is_none() { Poll::Ready(()) } else { Poll::Pending }
+    }
 }
 
 impl std::fmt::Debug for H1Connection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("H1Connection").field("closed", &self.closed).finish_non_exhaustive()
+        f.debug_struct("H1Connection").field("closed", &self.is_closed()).finish_non_exhaustive()
     }
 }
 
@@ -119,24 +134,17 @@ impl H1Connection {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
-        Ok(Self { sender, driver: Box::pin(driver), closed: false })
+        Ok(Self { sender, driver: Driver(Some(Box::pin(driver))) })
     }
 
     /// Whether the peer has closed it, as far as is known without reading.
     pub fn is_closed(&self) -> bool {
-        self.closed || self.sender.is_closed()
+        self.driver.0.is_none() || self.sender.is_closed()
     }
 
     /// Waits until the peer closes the idle connection.
     pub async fn until_closed(&mut self) {
-        poll_fn(|cx| self.drive(cx)).await;
-    }
-
-    fn drive(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.closed && self.driver.as_mut().poll(cx).is_ready() {
-            self.closed = true;
-        }
-        if self.closed { Poll::Ready(()) } else { Poll::Pending }
+        poll_fn(|cx| self.driver.poll(cx)).await;
     }
 
     /// Sends one request and reads the whole answer, at most `limit_bytes` of it.
@@ -149,7 +157,7 @@ impl H1Connection {
         limit_bytes: usize,
     ) -> Result<Answer, ExchangeError> {
         let ready = poll_fn(|cx| {
-            let _ = self.drive(cx);
+            let _ = self.driver.poll(cx);
             self.sender.poll_ready(cx)
         });
         if ready.await.is_err() {
@@ -157,11 +165,9 @@ impl H1Connection {
         }
         let response = {
             let mut sending = pin!(self.sender.try_send_request(request));
-            let (driver, closed) = (&mut self.driver, &mut self.closed);
+            let driver = &mut self.driver;
             poll_fn(|cx| {
-                if !*closed && driver.as_mut().poll(cx).is_ready() {
-                    *closed = true;
-                }
+                let _ = driver.poll(cx);
                 sending.as_mut().poll(cx)
             })
             .await
@@ -187,11 +193,9 @@ impl H1Connection {
         loop {
             let frame = {
                 let mut next = pin!(body.frame());
-                let (driver, closed) = (&mut self.driver, &mut self.closed);
+                let driver = &mut self.driver;
                 poll_fn(|cx| {
-                    if !*closed && driver.as_mut().poll(cx).is_ready() {
-                        *closed = true;
-                    }
+                    let _ = driver.poll(cx);
                     next.as_mut().poll(cx)
                 })
                 .await

@@ -1,0 +1,87 @@
+//! Stopping: everything that was accepted is answered.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::client::{get, infer_json, post};
+use crate::model::{Behaviour, Model};
+use crate::start::{settings, sidecar, until};
+
+#[tokio::test]
+async fn a_stop_answers_what_waits_and_what_runs() {
+    let name = "stopping";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, settings(name)).await;
+    let front = batcher.front;
+    model.close_gate();
+    let requests: Vec<_> =
+        (1..=20).map(|id| tokio::spawn(async move { infer_json(front, name, &[id]).await })).collect();
+    let label = format!("model=\"{name}\"");
+    until("some run, the others wait", async || {
+        let waiting = batcher.metric("sluice_batcher_queue_rows", &label).await;
+        let running: usize = model.client_calls().iter().map(|call| call.ids.len()).sum();
+        waiting + running as f64 == 20.0
+    })
+    .await;
+    batcher.stop.cancel();
+    until("it is not ready at once", async || get(batcher.admin, "/readyz").await.status == 503).await;
+    model.open_gate();
+    for (id, request) in (1..).zip(requests) {
+        assert_eq!(request.await.unwrap().output("twice"), [id * 2]);
+    }
+    tokio::time::timeout(Duration::from_secs(30), batcher.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_ends_at_its_deadline_even_if_the_model_hangs() {
+    let name = "hanging";
+    let model = Model::start(name, Behaviour::default()).await;
+    let settings = sluice_batcher::settings::Settings { drain_deadline_ms: 100, ..settings(name) };
+    let batcher = sidecar(&model, settings).await;
+    model.close_gate();
+    let _request = tokio::spawn(infer_json(batcher.front, name, &[1]));
+    until("it runs", async || model.at_gate() == 1).await;
+    batcher.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), batcher.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn drain_blocks_until_all_is_answered_and_keeps_accepting_meanwhile() {
+    let name = "draining";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, settings(name)).await;
+    let (front, admin) = (batcher.front, batcher.admin);
+    model.close_gate();
+    let first = tokio::spawn(infer_json(front, name, &[1]));
+    until("it runs", async || model.at_gate() == 1).await;
+    let drain = tokio::spawn(post(admin, "/drain?deadline_ms=60000", ""));
+    until("it is not ready", async || get(front, "/v2/health/ready").await.status == 503).await;
+    let late = tokio::spawn(infer_json(front, name, &[2]));
+    let label = format!("model=\"{name}\"");
+    until("the late one is accepted", async || {
+        batcher.metric("sluice_batcher_queue_rows", &label).await == 1.0
+    })
+    .await;
+    assert!(!drain.is_finished());
+    model.open_gate();
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(late.await.unwrap().status, 200);
+    let drained: Value = serde_json::from_str(&drain.await.unwrap().text()).unwrap();
+    assert_eq!(drained["drained"], true, "{drained}");
+    assert_eq!(get(front, "/v2/health/ready").await.status, 503, "it stays drained");
+}
+
+#[tokio::test]
+async fn a_new_epoch_revokes_a_drain() {
+    let name = "revoked";
+    let mut model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, settings(name)).await;
+    let (front, admin) = (batcher.front, batcher.admin);
+    assert_eq!(post(admin, "/drain", "").await.status, 200);
+    assert_eq!(get(front, "/v2/health/ready").await.status, 503);
+    // The model container alone was restarted, which runs the same hook.
+    model.restart().await;
+    batcher.until_ready().await;
+    assert_eq!(infer_json(front, name, &[1]).await.output("twice"), [2]);
+}

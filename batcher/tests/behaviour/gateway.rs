@@ -1,0 +1,125 @@
+//! The gateway role: model servers come and go, requests are held while there are none.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::json;
+use sluice_batcher::settings::{Role, Settings};
+
+use crate::client::{get, infer_json};
+use crate::model::{Behaviour, Model};
+use crate::start::{settings, start, until};
+
+fn gateway(name: &str, members: &Path) -> Settings {
+    Settings { role: Role::Gateway, members: Some(members.to_owned()), ..settings(name) }
+}
+
+/// As the owner of the file writes it: whole, by rename.
+fn write_members(path: &Path, models: &[&Model]) {
+    let upstreams: Vec<_> = models
+        .iter()
+        .map(|model| json!({"name": format!("m-{}", model.address.port()), "address": model.address.to_string()}))
+        .collect();
+    let temporary = path.with_extension("new");
+    std::fs::write(&temporary, json!({ "upstreams": upstreams }).to_string()).unwrap();
+    std::fs::rename(&temporary, path).unwrap();
+}
+
+#[tokio::test]
+async fn requests_are_held_while_there_is_no_server_and_then_served() {
+    let name = "held";
+    let dir = tempfile::tempdir().unwrap();
+    let members = dir.path().join("members.json");
+    let batcher = start(gateway(name, &members)).await;
+    let label = format!("model=\"{name}\"");
+    until("a gateway takes requests from the start", async || {
+        get(batcher.admin, "/readyz").await.status == 200
+    })
+    .await;
+    let held: Vec<_> = (1..=5)
+        .map(|id| {
+            let front = batcher.front;
+            tokio::spawn(async move { infer_json(front, name, &[id]).await })
+        })
+        .collect();
+    until("they are held", async || batcher.metric("sluice_batcher_queue_rows", &label).await == 5.0).await;
+    assert_eq!(batcher.metric("sluice_batcher_demand_latched", &label).await, 1.0);
+    assert_eq!(batcher.metric("sluice_batcher_demand_rows_total", &label).await, 5.0);
+    let model = Model::start(name, Behaviour::default()).await;
+    write_members(&members, &[&model]);
+    for (id, request) in (1..).zip(held) {
+        assert_eq!(request.await.unwrap().output("twice"), [id * 2]);
+    }
+    until("the demand is served", async || {
+        batcher.metric("sluice_batcher_demand_latched", &label).await == 0.0
+    })
+    .await;
+    assert_eq!(batcher.metric("sluice_batcher_slots", &label).await, 1.0);
+}
+
+#[tokio::test]
+async fn a_hold_that_lasts_too_long_ends_with_503_and_a_retry_after() {
+    let name = "forlorn";
+    let dir = tempfile::tempdir().unwrap();
+    let settings =
+        Settings { hold_ms: 100, objective_ms: 50, ..gateway(name, &dir.path().join("none.json")) };
+    let batcher = start(settings).await;
+    let got = infer_json(batcher.front, name, &[1]).await;
+    assert_eq!(got.status, 503);
+    assert!(got.text().contains("no model server"), "{}", got.text());
+    assert!(got.headers.contains_key("retry-after"));
+    let passed = get(batcher.front, "/v2/models/x").await;
+    assert_eq!(passed.status, 503, "what passes through is held too");
+    let label = format!("model=\"{name}\",reason=\"hold_expired\"");
+    assert_eq!(batcher.metric("sluice_batcher_rejected_total", &label).await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn members_that_come_and_go_under_load_lose_nothing() {
+    let name = "moving";
+    let dir = tempfile::tempdir().unwrap();
+    let members = dir.path().join("members.json");
+    let one = Model::start(name, Behaviour::default()).await;
+    let two = Model::start(name, Behaviour::default()).await;
+    write_members(&members, &[&one]);
+    let batcher = start(gateway(name, &members)).await;
+    batcher.until_ready().await;
+    let front = batcher.front;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (1..=8)
+        .map(|id| {
+            let stop = Arc::clone(&stop);
+            tokio::spawn(async move {
+                while !stop.load(Ordering::SeqCst) {
+                    assert_eq!(infer_json(front, name, &[id]).await.output("twice"), [id * 2]);
+                }
+            })
+        })
+        .collect();
+    for round in 0..6 {
+        let (stays, goes) = if round % 2 == 0 { (&two, &one) } else { (&one, &two) };
+        write_members(&members, &[stays, goes]);
+        let both = |state: &serde_json::Value| {
+            let list = state["upstreams"].as_array().unwrap();
+            list.len() == 2 && list.iter().all(|upstream| upstream["state"] == "ready")
+        };
+        until("both are ready", async || both(&batcher.upstreams().await)).await;
+        let before = stays.client_calls().len();
+        until("the new one is used", async || stays.client_calls().len() > before).await;
+        write_members(&members, &[stays]);
+        until("the removed one has drained and is forgotten", async || {
+            batcher.upstreams().await["upstreams"].as_array().unwrap().len() == 1
+        })
+        .await;
+        assert_eq!(goes.at_gate(), 0);
+        let before = goes.client_calls().len();
+        let passed = stays.client_calls().len();
+        until("the other one goes on", async || stays.client_calls().len() > passed + 5).await;
+        assert_eq!(goes.client_calls().len(), before, "nothing is sent to a removed member");
+    }
+    stop.store(true, Ordering::SeqCst);
+    for client in clients {
+        client.await.unwrap();
+    }
+}

@@ -1,0 +1,16 @@
+//! The batcher from outside: real sockets on the loopback interface, a model server in the same process, and
+//! only what its clients, its model server and its operators can see.
+
+// Every module is private to this binary.
+#![allow(unreachable_pub)]
+
+mod barrier;
+mod client;
+mod curve;
+mod draining;
+mod gateway;
+mod merging;
+mod model;
+mod overload;
+mod passthrough;
+mod start;

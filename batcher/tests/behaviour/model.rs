@@ -1,0 +1,288 @@
+//! A model server for tests: input `id` INT64 [-1,1]; outputs `id` as it came and `twice` = 2·id. It journals its
+//! calls, can be held at a gate, killed and started again on its port.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// One call, in the order in which they came.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Which run of the server: 1 is the first.
+    pub epoch: usize,
+    pub ids: Vec<i64>,
+    pub form: &'static str,
+}
+
+impl Call {
+    pub fn is_warmup(&self) -> bool {
+        self.ids.iter().all(|&id| id == 0)
+    }
+}
+
+/// What can be changed while it runs.
+pub struct Behaviour {
+    pub alpha_us: AtomicU64,
+    pub beta_us: AtomicU64,
+    pub extensions: Vec<&'static str>,
+    /// Refuse batches with this id.
+    pub poison: Option<i64>,
+    /// Answer one row only, whatever the batch.
+    pub one_row_only: bool,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self {
+            alpha_us: AtomicU64::new(1000),
+            beta_us: AtomicU64::new(0),
+            extensions: vec!["binary_tensor_data"],
+            poison: None,
+            one_row_only: false,
+        }
+    }
+}
+
+struct Shared {
+    name: String,
+    behaviour: Behaviour,
+    calls: Mutex<Vec<Call>>,
+    at_gate: AtomicUsize,
+    gate: watch::Sender<bool>,
+    epoch: AtomicUsize,
+}
+
+pub struct Model {
+    pub address: SocketAddr,
+    shared: Arc<Shared>,
+    stop: Option<CancellationToken>,
+}
+
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+impl Model {
+    pub async fn start(name: &str, behaviour: Behaviour) -> Self {
+        let mut model = Self::reserve(name, behaviour).await;
+        model.restart().await;
+        model
+    }
+
+    /// With a port, but not running.
+    pub async fn reserve(name: &str, behaviour: Behaviour) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let shared = Shared {
+            name: name.to_owned(),
+            behaviour,
+            calls: Mutex::default(),
+            at_gate: AtomicUsize::new(0),
+            gate: watch::Sender::new(true),
+            epoch: AtomicUsize::new(0),
+        };
+        Self { address: listener.local_addr().unwrap(), shared: Arc::new(shared), stop: None }
+    }
+
+    pub fn behaviour(&self) -> &Behaviour {
+        &self.shared.behaviour
+    }
+
+    /// Calls with clients' rows wait here while it is closed.
+    pub fn close_gate(&self) {
+        self.shared.gate.send_replace(false);
+    }
+
+    pub fn open_gate(&self) {
+        self.shared.gate.send_replace(true);
+    }
+
+    pub fn at_gate(&self) -> usize {
+        self.shared.at_gate.load(Ordering::SeqCst)
+    }
+
+    pub fn epoch(&self) -> usize {
+        self.shared.epoch.load(Ordering::SeqCst)
+    }
+
+    pub fn calls(&self) -> Vec<Call> {
+        self.shared.calls.lock().unwrap().clone()
+    }
+
+    /// Calls with clients' rows.
+    pub fn client_calls(&self) -> Vec<Call> {
+        self.calls().into_iter().filter(|call| !call.is_warmup()).collect()
+    }
+
+    /// As by SIGKILL: all sockets close at once, whatever is under way.
+    pub fn kill(&mut self) {
+        if let Some(stop) = self.stop.take() {
+            stop.cancel();
+        }
+    }
+
+    /// On the same port, as a new server.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let listener = loop {
+            match TcpListener::bind(self.address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let stop = CancellationToken::new();
+        self.stop = Some(stop.clone());
+        let epoch = self.shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
+        let shared = Arc::clone(&self.shared);
+        tokio::spawn(async move {
+            loop {
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted.unwrap(),
+                    () = stop.cancelled() => return,
+                };
+                let (shared, stop) = (Arc::clone(&shared), stop.clone());
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let shared = Arc::clone(&shared);
+                        async move { Ok::<_, Infallible>(shared.answer(epoch, request).await) }
+                    });
+                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let connection = server.serve_connection(TokioIo::new(accepted.0), service);
+                    tokio::select! {
+                        _ = connection => {}
+                        () = stop.cancelled() => {}
+                    }
+                });
+            }
+        });
+    }
+}
+
+impl Shared {
+    async fn answer(&self, epoch: usize, request: Request<Incoming>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let model = format!("/v2/models/{}", self.name);
+        match path.as_str() {
+            "/v2/health/ready" => reply(200, "{\"ready\":true}"),
+            "/v2" => {
+                reply(200, &json!({ "name": "stub", "extensions": self.behaviour.extensions }).to_string())
+            }
+            "/stream" => self.stream(),
+            "/echo" => echo(request).await,
+            path if path == model => {
+                let tensor = |name| json!({"name": name, "datatype": "INT64", "shape": [-1, 1]});
+                let metadata = json!({"name": self.name, "versions": ["1"], "platform": "stub",
+                    "inputs": [tensor("id")], "outputs": [tensor("id"), tensor("twice")]});
+                reply(200, &metadata.to_string())
+            }
+            path if path == format!("{model}/infer") => self.infer(epoch, request).await,
+            path => {
+                reply(404, &json!({"error": format!("nothing at {path}, says the model server")}).to_string())
+            }
+        }
+    }
+
+    async fn infer(&self, epoch: usize, request: Request<Incoming>) -> Response<Body> {
+        let headers = request.headers().clone();
+        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let Some((ids, form)) = read_ids(&headers, &body) else {
+            return reply(400, "{\"error\":\"not a request, says the model server\"}");
+        };
+        let call = Call { epoch, ids: ids.clone(), form };
+        let is_warmup = call.is_warmup();
+        self.calls.lock().unwrap().push(call);
+        if !is_warmup {
+            self.at_gate.fetch_add(1, Ordering::SeqCst);
+            let mut gate = self.gate.subscribe();
+            let _ = gate.wait_for(|open| *open).await;
+            self.at_gate.fetch_sub(1, Ordering::SeqCst);
+        }
+        let service_us = self.behaviour.alpha_us.load(Ordering::SeqCst)
+            + self.behaviour.beta_us.load(Ordering::SeqCst) * ids.len() as u64;
+        tokio::time::sleep(Duration::from_micros(service_us)).await;
+        if self.behaviour.poison.is_some_and(|poison| ids.contains(&poison)) {
+            return reply(400, "{\"error\":\"poisoned, says the model server\"}");
+        }
+        let ids = if self.behaviour.one_row_only { &ids[..1] } else { &ids };
+        let tensor = |name: &str, data: Vec<i64>| json!({"name": name, "datatype": "INT64", "shape": [data.len(), 1], "data": data});
+        let twice = ids.iter().map(|id| id * 2).collect();
+        let answer = json!({"model_name": self.name, "model_version": "1",
+            "outputs": [tensor("id", ids.to_vec()), tensor("twice", twice)]});
+        reply(200, &answer.to_string())
+    }
+
+    /// One event at once, a second one when the gate opens.
+    fn stream(&self) -> Response<Body> {
+        let mut gate = self.gate.subscribe();
+        let (events, received) = tokio::sync::mpsc::channel::<Bytes>(1);
+        tokio::spawn(async move {
+            let _ = events.send(Bytes::from_static(b"data: one\n\n")).await;
+            let _ = gate.wait_for(|open| *open).await;
+            let _ = events.send(Bytes::from_static(b"data: two\n\n")).await;
+        });
+        let stream = futures::stream::unfold(received, |mut received| async move {
+            let event = received.recv().await?;
+            Some((Ok(Frame::data(event)), received))
+        });
+        let mut response = Response::new(StreamBody::new(stream).boxed_unsync());
+        response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
+        response
+    }
+}
+
+/// The ids of a request, JSON or binary.
+fn read_ids(headers: &HeaderMap, body: &Bytes) -> Option<(Vec<i64>, &'static str)> {
+    match headers.get("inference-header-content-length") {
+        None => {
+            let request: Value = serde_json::from_slice(body).ok()?;
+            Some((flat(request.get("inputs")?.get(0)?.get("data")?), "json"))
+        }
+        Some(length) => {
+            let length: usize = length.to_str().ok()?.parse().ok()?;
+            let raw = body.slice(length..);
+            let ids = raw.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
+            Some((ids, "binary"))
+        }
+    }
+}
+
+fn flat(data: &Value) -> Vec<i64> {
+    match data {
+        Value::Array(items) => items.iter().flat_map(flat).collect(),
+        other => other.as_i64().into_iter().collect(),
+    }
+}
+
+/// What it received, as JSON, and the body behind it.
+async fn echo(request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+    let mut response = Response::new(Full::new(body).boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert("x-method", parts.method.as_str().parse().unwrap());
+    headers.insert("x-uri", parts.uri.to_string().parse().unwrap());
+    for (name, value) in &parts.headers {
+        let name = format!("x-got-{name}");
+        headers.append(http::HeaderName::try_from(name).unwrap(), value.clone());
+    }
+    *response.status_mut() = StatusCode::IM_A_TEAPOT;
+    response
+}
+
+fn reply(status: u16, body: &str) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(body.to_owned())).boxed_unsync());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    response
+}

@@ -1,0 +1,98 @@
+//! Starts a batcher on free ports, and reads its admin port.
+
+use std::net::SocketAddr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use sluice_batcher::batcher::{Listeners, run};
+use sluice_batcher::metrics::buckets;
+use sluice_batcher::settings::Settings;
+use sluice_config::process::metrics::{Metrics, install};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::client::get;
+use crate::model::Model;
+
+/// How long a condition may take to come true: far more than it needs on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Batcher {
+    pub front: SocketAddr,
+    pub admin: SocketAddr,
+    pub stop: CancellationToken,
+    pub ended: JoinHandle<()>,
+}
+
+/// The process has one recorder; each test has a model name of its own.
+fn recorder() -> Metrics {
+    static RECORDER: OnceLock<Metrics> = OnceLock::new();
+    RECORDER
+        .get_or_init(|| {
+            if let Ok(level) = std::env::var("SLUICE_TEST_LOG") {
+                sluice_config::process::logging::init(Default::default(), &level).unwrap();
+            }
+            let buckets = buckets(1000, 64);
+            let buckets: Vec<(&str, &[f64])> =
+                buckets.iter().map(|(name, bounds)| (*name, bounds.as_slice())).collect();
+            install(&buckets).unwrap()
+        })
+        .clone()
+}
+
+/// Few batch sizes, so that warm-up is short; no deadline that a busy machine would miss.
+pub fn settings(model: &str) -> Settings {
+    Settings {
+        models: vec![model.to_owned()],
+        max_batch_rows: 8,
+        objective_ms: 60_000,
+        probe_ms: 20,
+        hold_ms: 60_000,
+        ..Settings::default()
+    }
+}
+
+pub async fn start(settings: Settings) -> Batcher {
+    settings.validate().unwrap();
+    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let listeners = Listeners { front: bind().await, admin: bind().await };
+    let (front, admin) = (listeners.front.local_addr().unwrap(), listeners.admin.local_addr().unwrap());
+    let stop = CancellationToken::new();
+    let ended = tokio::spawn(run(settings, listeners, recorder(), stop.clone()));
+    Batcher { front, admin, stop, ended }
+}
+
+/// A sidecar of this model, ready.
+pub async fn sidecar(model: &Model, settings: Settings) -> Batcher {
+    let batcher = start(Settings { upstream: Some(model.address.to_string()), ..settings }).await;
+    batcher.until_ready().await;
+    batcher
+}
+
+impl Batcher {
+    pub async fn until_ready(&self) {
+        until("the batcher is ready", async || get(self.front, "/v2/health/ready").await.status == 200).await;
+    }
+
+    /// The value of a metric of one model; 0 when it is not there yet.
+    pub async fn metric(&self, name: &str, labels: &str) -> f64 {
+        let text = get(self.admin, "/metrics").await.text();
+        let start = format!("{name}{{{labels}}} ");
+        text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or(0.0)
+    }
+
+    pub async fn upstreams(&self) -> serde_json::Value {
+        serde_json::from_str(&get(self.admin, "/upstreams").await.text()).unwrap()
+    }
+}
+
+/// Polls until a condition is true.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
