@@ -9,7 +9,7 @@
 //! Instances do not outlive a boot, so each record carries the boot that it is of: what stands after a
 //! reboot where ours stood is foreign.
 //!
-//! This module is data and its transitions; [`file`] keeps it on disk, [`ledger`] is the one thread that
+//! This module is data and its transitions; [`mod@file`] keeps it on disk, [`ledger`] is the one thread that
 //! changes it.
 
 pub mod file;

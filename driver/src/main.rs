@@ -46,6 +46,9 @@ fn settings() -> Result<Settings, ExitCode> {
 }
 
 fn start(settings: Settings) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(run(settings))?;
-    Ok(())
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(run(settings));
+    // A thread that hangs in NVML must not keep the process.
+    runtime.shutdown_background();
+    Ok(ended?)
 }

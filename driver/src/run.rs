@@ -30,6 +30,10 @@ use crate::slices::{Clock, Slices};
 use crate::store::{DirectoryStore, Store};
 use crate::xids;
 
+/// Calls in flight get this long at the end: less than the 30 s after which Kubernetes kills. What is not
+/// done by then is undone at the next start.
+const STOP_GRACE: Duration = Duration::from_secs(20);
+
 /// Identity of the running kernel's boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
@@ -102,7 +106,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let gpus: Arc<dyn Gpus> = Arc::new(session);
     let work = start(&settings, gpus, ledger, now_ms, readiness, &stop).await?;
     stop.cancelled().await;
-    work.ended().await;
+    if tokio::time::timeout(STOP_GRACE, work.ended()).await.is_err() {
+        tracing::warn!("Calls still wait for NVML; the next start undoes what they have not finished.");
+    }
     admin_stop.cancel();
     let _ = admin.await;
     tracing::info!("Stopped; ResourceSlices and prepared claims stay.");

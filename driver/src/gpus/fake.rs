@@ -40,6 +40,11 @@ impl FakeGpus {
         all.map(|(gi, cis)| (gi.id, gi.profile_id, gi.placement.start, cis.len())).collect()
     }
 
+    /// Whether something stands on any of these memory slices.
+    pub(crate) fn is_taken(&self, placement: Placement) -> bool {
+        self.0.lock().unwrap().instances.values().any(|(gi, _)| gi.placement.overlaps(placement))
+    }
+
     /// An instance that somebody else makes.
     pub(crate) fn add_foreign(&self, profile_id: u32, placement: Placement) -> u32 {
         self.0.lock().unwrap().add(profile_id, placement).id

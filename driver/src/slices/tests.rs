@@ -235,3 +235,5 @@ fn a_claim_allocated_anew_moves() {
     node.prepare("a", 0).unwrap();
     assert_eq!(node.gpus.standing(), [(3, 14, 0, 1)]);
 }
+
+mod properties;

@@ -34,6 +34,17 @@ impl Kubelet {
         })
     }
 
+    /// Runs `act` while a connection to the DRA socket is open and idle.
+    pub(crate) fn while_connected<T>(&self, act: impl FnOnce() -> T) -> T {
+        let endpoint = self.register().endpoint;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.unwrap();
+        let client = runtime.block_on(connect(&endpoint)).unwrap();
+        let result = act();
+        drop(client);
+        result
+    }
+
     /// Prepares claim `default/<name>`; the error is the claim's, or the connection's when the driver dies.
     pub(crate) fn prepare(&self, name: &str) -> Result<Vec<Device>, String> {
         let endpoint = self.register().endpoint;

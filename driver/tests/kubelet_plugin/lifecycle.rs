@@ -20,6 +20,33 @@ fn the_driver_registers_itself_and_leaves_no_socket_behind() {
 }
 
 #[test]
+fn an_idle_connection_of_the_kubelet_does_not_keep_the_driver_from_stopping() {
+    let mut node = Node::started();
+    let kubelet = node.kubelet();
+    assert!(kubelet.while_connected(|| node.terminate()));
+}
+
+#[test]
+fn a_stop_waits_for_the_call_in_flight() {
+    let mut node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    node.gpus
+        .add_fault("gate", &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::After))
+        .unwrap();
+    let kubelet = node.kubelet();
+    std::thread::scope(|scope| {
+        let call = scope.spawn(move || kubelet.prepare("bert"));
+        node.gpus.wait_blocked("gate", DEADLINE).unwrap();
+        node.signal_terminate();
+        node.eventually("stop", |node| node.log().contains("Stopping.").then_some(()));
+        node.gpus.remove_fault("gate").unwrap();
+        call.join().unwrap().unwrap();
+    });
+    assert!(node.wait());
+    assert_eq!(node.standing().len(), 1);
+}
+
+#[test]
 fn a_second_prepare_brings_a_lost_cdi_file_back_and_changes_nothing_else() {
     let node = Node::started();
     let kubelet = node.kubelet();

@@ -106,9 +106,19 @@ impl Node {
 
     /// SIGTERM; answers whether it ended well.
     pub(crate) fn terminate(&mut self) -> bool {
-        let mut driver = self.driver.take().expect("the driver runs");
+        self.signal_terminate();
+        self.wait()
+    }
+
+    pub(crate) fn signal_terminate(&self) {
+        let driver = self.driver.as_ref().expect("the driver runs");
         let pid = rustix::process::Pid::from_child(&driver.process);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// Waits for the end of the process; answers whether it ended well.
+    pub(crate) fn wait(&mut self) -> bool {
+        let mut driver = self.driver.take().expect("the driver runs");
         driver.process.wait().unwrap().success()
     }
 
