@@ -48,7 +48,7 @@ pub enum Command {
     ///
     /// Examples:
     ///
-    ///   sluice-loadtest run --target 127.0.0.1:8000 --rate-rps 300 --objective-ms 200 \\
+    ///   sluice-loadtest run --target 127.0.0.1:8000 --rate-rps 300 --objective-ms 200 \
     ///       --threshold 'p99_ms<200' --threshold 'lost==0' --json report.json --html report.html
     ///
     ///   sluice-loadtest run --scenario loadtest/scenarios/mixed.yaml --rate-rps 500
@@ -56,7 +56,7 @@ pub enum Command {
     /// Exit codes: 0 all thresholds held, 1 a threshold was violated (or the target could not be reached),
     /// 2 the run is invalid, 64 wrong usage or settings.
     #[command(verbatim_doc_comment)]
-    Run(Box<run::settings::Flags>),
+    Run(Box<run::flags::Flags>),
     /// Measure the batcher beside the model alone
     ///
     /// Starts a reference model (simulated inference) and a sluice-batcher in front of it, sends closed loops

@@ -44,7 +44,7 @@ fn serve_model(flags: &model::settings::Flags) -> ExitCode {
     }
 }
 
-fn send_load(flags: &run::settings::Flags) -> ExitCode {
+fn send_load(flags: &run::flags::Flags) -> ExitCode {
     if let Err(error) = logging::init(logging::LogFormat::Text, "warn") {
         return usage(&error);
     }

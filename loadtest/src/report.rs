@@ -12,8 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::run::generator::Finished;
+use crate::run::interval::{Counts, Interval, Quantiles};
 use crate::run::mix::Protocol;
-use crate::run::tally::{Counts, Interval, Quantiles};
 use crate::run::{Load, Plan};
 use threshold::{Judged, Threshold};
 

@@ -3,10 +3,10 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`settings`] | scenario files and flags; they become a [`Plan`] |
+//! | [`settings`], [`flags`] | scenario files and flags; they become a [`Plan`] |
 //! | [`plan`], [`mix`], [`target`] | what a run does; protocols; which addresses it may go to |
 //! | [`payload`], [`answer`] | pure: requests out, verdicts on what comes back |
-//! | [`tally`] | counts and histograms, per interval and in all |
+//! | [`tally`], [`interval`] | counts and histograms, per interval and in all |
 //! | `generator`, `pacer`, `client`, `stamp` | the thread that sends: schedule, timer, connections, send lag |
 //! | [`program`] | the command: live lines, report files, exit code |
 //!
@@ -16,7 +16,9 @@
 
 pub mod answer;
 mod client;
+pub mod flags;
 pub(crate) mod generator;
+pub mod interval;
 pub mod mix;
 mod pacer;
 pub mod payload;
@@ -33,8 +35,8 @@ use std::time::SystemTime;
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
+pub use interval::Interval;
 pub use plan::{Load, Payload, Plan};
-pub use tally::Interval;
 
 use crate::clock;
 use crate::report::Report;

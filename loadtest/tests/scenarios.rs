@@ -4,7 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
-use sluice_loadtest::run::settings::{Flags, Settings};
+use sluice_loadtest::run::flags::Flags;
+use sluice_loadtest::run::settings::Settings;
 
 fn shipped() -> Vec<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");

@@ -3,11 +3,13 @@
 //! on light and dark ground; hovering a point shows its values without any script.
 
 mod scale;
+mod series;
 
 use std::fmt::Write;
 
 use super::page::escape;
 use scale::Scale;
+pub use series::{Color, Series, Style};
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 260.0;
@@ -15,82 +17,6 @@ const LEFT: f64 = 62.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
-/// Points of one series that are drawn; of more, the peaks of as many equal pieces are.
-const MOST_POINTS: usize = 600;
-
-/// Colours, by what they stand for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // Their names say it.
-pub enum Color {
-    Blue,
-    Orange,
-    Green,
-    Red,
-    Purple,
-    Grey,
-}
-
-impl Color {
-    fn class(self) -> &'static str {
-        match self {
-            Self::Blue => "blue",
-            Self::Orange => "orange",
-            Self::Green => "green",
-            Self::Red => "red",
-            Self::Purple => "purple",
-            Self::Grey => "grey",
-        }
-    }
-}
-
-/// How a series is drawn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
-    /// From point to point.
-    Line,
-    /// A line, filled down to the axis.
-    Area,
-    /// Each value holds until the next point.
-    Step,
-    /// Steps, filled down to the axis.
-    StepArea,
-}
-
-/// One line of a chart.
-#[derive(Debug, Clone)]
-pub struct Series {
-    /// Name in the legend.
-    pub name: String,
-    /// Its colour.
-    pub color: Color,
-    /// How it is drawn.
-    pub style: Style,
-    /// Points by ascending x; a missing y leaves a gap.
-    pub points: Vec<(f64, Option<f64>)>,
-}
-
-impl Series {
-    /// A series with the given points.
-    pub fn new(
-        name: impl Into<String>,
-        color: Color,
-        style: Style,
-        points: impl IntoIterator<Item = (f64, Option<f64>)>,
-    ) -> Self {
-        Self { name: name.into(), color, style, points: points.into_iter().collect() }
-    }
-
-    /// At most [`MOST_POINTS`]; a piece keeps its highest point, because what a chart must not hide is peaks.
-    fn thinned(&self) -> Vec<(f64, Option<f64>)> {
-        if self.points.len() <= MOST_POINTS {
-            return self.points.clone();
-        }
-        let highest = |piece: &[(f64, Option<f64>)]| {
-            piece.iter().copied().max_by(|a, b| a.1.unwrap_or(f64::MIN).total_cmp(&b.1.unwrap_or(f64::MIN)))
-        };
-        self.points.chunks(self.points.len().div_ceil(MOST_POINTS)).filter_map(highest).collect()
-    }
-}
 
 /// A horizontal line with a name, such as an objective.
 #[derive(Debug, Clone)]
@@ -157,7 +83,7 @@ impl Chart {
         )?;
         self.write_axes(out, &x, &y)?;
         for series in &self.series {
-            write_series(out, series, &x, &y)?;
+            series.write(out, &x, &y)?;
         }
         for limit in &self.limits {
             let at = y.at(limit.y);
@@ -241,7 +167,7 @@ impl Chart {
             let width = (edge(points.get(index + 1)) - left).max(1.0);
             let mut tip = format!("{} {}", short(*at), self.x_label);
             for series in &self.series {
-                if let Some(value) = value_at(series, *at) {
+                if let Some(value) = series.value_at(*at) {
                     write!(tip, "\n{}: {}", series.name, short(value))?;
                 }
             }
@@ -255,46 +181,9 @@ impl Chart {
     }
 }
 
-/// The last value at or before `x`.
-fn value_at(series: &Series, x: f64) -> Option<f64> {
-    let after = series.points.partition_point(|(at, _)| *at <= x);
-    series.points[..after].last().and_then(|(_, y)| *y)
-}
-
 /// A number for a tip.
 fn short(value: f64) -> String {
     if value == value.trunc() { format!("{value:.0}") } else { format!("{value:.2}") }
-}
-
-fn write_series(out: &mut String, series: &Series, x: &Scale, y: &Scale) -> std::fmt::Result {
-    let steps = matches!(series.style, Style::Step | Style::StepArea);
-    let filled = matches!(series.style, Style::Area | Style::StepArea);
-    let points = series.thinned();
-    let mut line = String::new();
-    let mut area = String::new();
-    for run in points.split(|(_, y)| y.is_none()).filter(|run| !run.is_empty()) {
-        let mut path = String::new();
-        for (index, (at, value)) in run.iter().enumerate() {
-            let (px, py) = (x.at(*at), y.at(value.unwrap_or(0.0)));
-            match (index, steps) {
-                (0, _) => write!(path, "{px:.1} {py:.1}")?,
-                (_, false) => write!(path, "L{px:.1} {py:.1}")?,
-                (_, true) => write!(path, "H{px:.1}V{py:.1}")?,
-            }
-        }
-        // A single point would be an invisible line.
-        let dot = if run.len() == 1 { "h.1" } else { "" };
-        write!(line, "M{path}{dot}")?;
-        if filled && let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) {
-            let (left, right, floor) = (x.at(*first), x.at(*last), y.at(0.0));
-            write!(area, "M{left:.1} {floor:.1}L{path}L{right:.1} {floor:.1}Z")?;
-        }
-    }
-    let class = series.color.class();
-    if filled {
-        write!(out, "<path class=\"area {class}\" d=\"{area}\"/>")?;
-    }
-    write!(out, "<path class=\"line {class}\" d=\"{line}\"/>")
 }
 
 #[cfg(test)]
@@ -335,7 +224,7 @@ mod tests {
         let points = (0..10_000).map(|i| (f64::from(i), Some(if i == 5003 { 999.0 } else { 1.0 }))).collect();
         let series = &chart(points).series[0];
         let thinned = series.thinned();
-        assert!(thinned.len() <= MOST_POINTS);
+        assert!(thinned.len() <= 600);
         assert!(thinned.contains(&(5003.0, Some(999.0))));
     }
 

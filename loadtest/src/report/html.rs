@@ -4,7 +4,7 @@ use super::Report;
 use super::chart::{Chart, Color, Limit, Series, Style};
 use super::page::{Cell, Page, Tone};
 use super::text::clock_of;
-use crate::run::tally::{Interval, Quantiles};
+use crate::run::interval::{Interval, Quantiles};
 
 /// The page of a run, self-contained.
 pub fn run_page(report: &Report) -> String {

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::{Report, SEND_LAG_LIMIT_MS};
-use crate::run::tally::{Interval, Quantiles};
+use crate::run::interval::{Interval, Quantiles};
 
 /// One line per interval while the run goes on.
 pub fn live_line(interval: &Interval) -> String {

@@ -12,12 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::RunError;
 use super::answer::{LostKind, Verdict, judge};
 use super::client::Client;
+use super::interval::Interval;
 use super::mix::Protocol;
 use super::pacer::Pacer;
 use super::payload::{Prepared, Requests};
 use super::plan::{Load, Payload, Plan};
 use super::stamp::Stamp;
-use super::tally::{Interval, Outcome, Tally};
+use super::tally::{Outcome, Tally};
 use crate::arrivals::Arrivals;
 use crate::clock;
 
