@@ -4,7 +4,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`reference`] | the function that the reference model computes and the generator checks |
+//! | [`mod@reference`] | the function that the reference model computes and the generator checks |
 //! | [`clock`] | time below a millisecond |
 //! | [`model`] | `sluice-loadtest model`: the reference model server (simulated inference) |
 //! | [`arrivals`] | pure: when requests are due |
