@@ -77,7 +77,7 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
-    /// Name of this node; its pool is <node>/gpu [default: the host's name]
+    /// Name of this node; its pool is `<node>/gpu` [default: the host's name]
     #[arg(long, value_name = "NAME", env = "SLUICE_DRIVER_NODE_NAME")]
     node_name: Option<String>,
 

@@ -16,7 +16,7 @@ const CONTROL_MINOR: u32 = 255;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Majors {
-    /// Of /dev/nvidia<minor> and /dev/nvidiactl (`nvidia` or `nvidia-frontend` in /proc/devices).
+    /// Of `/dev/nvidia<minor>` and /dev/nvidiactl (`nvidia` or `nvidia-frontend` in /proc/devices).
     pub gpu: u32,
     /// Of /dev/nvidia-uvm (`nvidia-uvm`).
     pub uvm: u32,
