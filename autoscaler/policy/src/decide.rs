@@ -55,7 +55,10 @@ pub fn decide(input: &Input) -> Decision {
     steps.bounded = Some(verdict.replicas);
     let limited = capacity(input, &mut verdict);
     steps.capacity = Some(verdict.replicas);
-    if input.spec.paused {
+    // Neither a pause nor bounds that contradict each other move anything.
+    if wanted.reason == Reason::InvalidSpec {
+        verdict = Verdict { replicas: current, reason: Reason::InvalidSpec, note: wanted.note.clone() };
+    } else if input.spec.paused {
         verdict = Verdict { replicas: current, reason: Reason::Paused, note: String::new() };
     }
     let apply = verdict.replicas != current && !input.spec.paused && !input.spec.dry_run;

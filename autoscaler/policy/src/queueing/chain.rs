@@ -2,12 +2,12 @@
 use super::Slot;
 
 /// Probabilities below this are nothing.
-const NEGLIGIBLE: f64 = 1e-10;
+const NEGLIGIBLE: f64 = 1e-8;
 /// The iteration ends when the distribution moves less than this (sum of absolute changes), or after [`ITERATIONS`].
-const STILL: f64 = 1e-6;
+const STILL: f64 = 1e-5;
 const ITERATIONS: u32 = 400;
 /// Points in time within a batch's service at which arrivals are looked at.
-const MOMENTS: u32 = 12;
+const MOMENTS: u32 = 8;
 /// Latencies are counted in bins of 1/128 of the shortest service up to 32 of it, then of 1/128 of the longest.
 const BINS_PER_SERVICE: f64 = 128.0;
 const FINE_BINS: usize = 4096;
@@ -74,8 +74,12 @@ fn stationary(slot: &Slot, units_per_ms: f64) -> Vec<f64> {
     let states = (8 * batch).max(160);
     let arrivals: Vec<Poisson> =
         (0..=slot.units).map(|b| Poisson::new(units_per_ms * slot.batch_ms(b.max(1)))).collect();
+    // Where it would stand without randomness: L = α + β·λ·L.
+    let still = slot.alpha_ms / (1.0 - slot.unit_ms * units_per_ms).max(0.1) * units_per_ms;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to a batch")]
+    let still = still.clamp(0.0, f64::from(slot.units)) as usize;
     let mut now = vec![0.0; states];
-    now[0] = 1.0;
+    now[still] = 1.0;
     let mut next = vec![0.0; states];
     for _ in 0..ITERATIONS {
         next.fill(0.0);
@@ -107,7 +111,7 @@ fn latencies(slot: &Slot, units_per_ms: f64, left: &[f64]) -> Histogram {
     let mut histogram = Histogram::new(slot);
     // Arrivals before each moment, for each size of the batch in service.
     let mut before: Vec<Option<Vec<Poisson>>> = (0..=batch).map(|_| None).collect();
-    for (q, &p) in left.iter().enumerate().filter(|(_, p)| **p > 1e-7) {
+    for (q, &p) in left.iter().enumerate().filter(|(_, p)| **p > 1e-6) {
         if q == 0 {
             // The slot is idle: the next unit is served at once, alone.
             histogram.add(slot.batch_ms(1), p);
@@ -121,24 +125,42 @@ fn latencies(slot: &Slot, units_per_ms: f64, left: &[f64]) -> Histogram {
         let weight = p * units_per_ms * service / f64::from(MOMENTS);
         for (m, arrived) in moments.iter().enumerate() {
             let rest = service * (1.0 - moment(u32::try_from(m).unwrap_or(0)));
-            for (n, probability) in arrived.iter() {
+            let mut own_batch = OwnBatch::default();
+            for (n, probability) in arrived.iter().filter(|(_, p)| *p > 1e-6) {
                 let ahead = ahead_at_start + n;
                 let full_batches = ahead / batch;
                 let wait = rest + count(full_batches) * slot.batch_ms(slot.units);
-                // Its own batch: those before it, itself, and those that come while it waits; their number
-                // is a Poisson one, taken at three points (mean, and as far to both sides as has its variance).
-                let later = units_per_ms * wait;
-                let spread = (3.0 * later).sqrt();
-                for (later, share) in
-                    [(later - spread, 1.0 / 6.0), (later, 2.0 / 3.0), (later + spread, 1.0 / 6.0)]
-                {
-                    let own = (count(ahead % batch) + 1.0 + later.max(0.0)).min(f64::from(slot.units));
+                own_batch.after(wait, units_per_ms);
+                for (later, share) in own_batch.later {
+                    let own = (count(ahead % batch) + 1.0 + later).min(f64::from(slot.units));
                     histogram.add(wait + slot.alpha_ms + slot.unit_ms * own, weight * probability * share);
                 }
             }
         }
     }
     histogram
+}
+
+/// How many units join an arriving one's batch while it waits: a Poisson number, taken at three points
+/// (its mean, and as far to both sides as has its variance).
+#[derive(Default)]
+struct OwnBatch {
+    wait_ms: f64,
+    /// (units, share)
+    later: [(f64, f64); 3],
+}
+
+impl OwnBatch {
+    fn after(&mut self, wait_ms: f64, units_per_ms: f64) {
+        // Neighbouring arrivals mostly wait equally long.
+        if wait_ms.to_bits() == self.wait_ms.to_bits() {
+            return;
+        }
+        let mean = units_per_ms * wait_ms;
+        let spread = (3.0 * mean).sqrt();
+        self.wait_ms = wait_ms;
+        self.later = [((mean - spread).max(0.0), 1.0 / 6.0), (mean, 2.0 / 3.0), (mean + spread, 1.0 / 6.0)];
+    }
 }
 
 /// Middle of the m-th part of a service, 0..1.

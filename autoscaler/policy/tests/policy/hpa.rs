@@ -163,4 +163,7 @@ fn a_specification_that_makes_no_sense_is_held_and_named() {
     let decision = decide(&input);
     assert_eq!((decision.desired, decision.reason), (2, Reason::InvalidSpec));
     assert!(decision.message.contains("objective.quantile is 99"), "{}", decision.message);
+    input = crate::fixtures::input(2, 8.0 * one_replica());
+    input.spec.min_replicas = 30;
+    assert_eq!((decide(&input).desired, decide(&input).reason), (2, Reason::InvalidSpec));
 }
