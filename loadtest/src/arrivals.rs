@@ -161,4 +161,29 @@ mod tests {
         }
         assert!(last > 2_000_000_000);
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+        /// Whatever the curve, equal gaps put as many arrivals before any time as the integral of the rate says.
+        #[test]
+        fn constant_arrivals_follow_the_integral_of_any_rate(
+            pieces in proptest::collection::vec((0.1_f64..5.0, 0.1_f64..200.0, 0.0_f64..200.0), 1..6),
+        ) {
+            let segments: Vec<_> = pieces
+                .into_iter()
+                .map(|(duration_s, from_rps, to_rps)| Segment { duration_s, from_rps, to_rps })
+                .collect();
+            let rate = RateCurve::new(segments.clone()).unwrap();
+            let arrivals: Vec<u64> = Arrivals::new(rate, Spacing::Constant, 1).collect();
+            proptest::prop_assert!(arrivals.is_sorted());
+            let (mut end_s, mut expected) = (0.0, 0.0);
+            for segment in segments {
+                end_s += segment.duration_s;
+                expected += segment.arrivals();
+                let before = arrivals.partition_point(|at_ns| *at_ns as f64 <= end_s * 1e9) as f64;
+                proptest::prop_assert!((before - expected).abs() <= 1.0, "{before} by {end_s} s, expected {expected}");
+            }
+        }
+    }
 }
