@@ -53,7 +53,11 @@ impl Admission {
     }
 }
 
-/// Decides on arrival: admit when the predicted finish is within the deadline. The prediction uses the curve's
+/// Decides on arrival: admit when the predicted finish is within the deadline, or when a free slot takes the request
+/// at once and it is not overdue yet. An idle slot costs nobody anything, and its batch is the only thing that can
+/// correct a curve that has become too slow: were it refused too, one bad minute would be refused for ever.
+///
+/// The prediction uses the curve's
 /// 95th percentile, and expects company in the request's own batch: a full one where a whole batch is ahead of it,
 /// else as many rows as the running batch has by the look of its remaining time (in a steady state, what arrives
 /// during one batch fills the next).
@@ -63,7 +67,8 @@ pub fn admit(view: &AdmitView, curve: Option<&ServiceCurve>) -> Admission {
     };
     let predicted_finish_us =
         view.now_us.saturating_add(prediction.wait_us).saturating_add(prediction.service_us);
-    if predicted_finish_us <= view.deadline_us {
+    let runs_at_once = prediction.wait_us == 0 && view.free_slots > 0 && view.now_us < view.deadline_us;
+    if predicted_finish_us <= view.deadline_us || runs_at_once {
         Admission::Admit { predicted_finish_us: Some(predicted_finish_us) }
     } else {
         Admission::Reject { predicted_finish_us, retry_after_us: prediction.wait_us.max(1) }
@@ -97,7 +102,8 @@ fn predict(view: &AdmitView, curve: &ServiceCurve) -> Option<Prediction> {
         None => 0,
         // Slots become free one after the other, evenly spread.
         Some(queued) => {
-            let until_first = if view.free_slots == 0 { view.slot_free_in_us } else { 0 };
+            // Free slots are taken by the batches ahead, full ones.
+            let until_first = if view.free_slots == 0 { view.slot_free_in_us } else { full_us };
             let rounds_us = (u128::from(queued) * u128::from(full_us)).div_ceil(u128::from(view.slots));
             until_first.saturating_add(u64::try_from(rounds_us).unwrap_or(u64::MAX))
         }
@@ -141,6 +147,18 @@ mod tests {
     fn an_idle_server_takes_a_request_at_once() {
         assert_eq!(admit(&IDLE, Some(&CURVE)), Admission::Admit { predicted_finish_us: Some(1_021_000) });
         assert_eq!(predicted_wait_us(&IDLE, Some(&CURVE)), Some(0));
+    }
+
+    #[test]
+    fn a_curve_that_promises_nothing_in_time_does_not_keep_an_idle_server_idle() {
+        let slow = ServiceCurve { alpha_seconds: 3.0, ..CURVE };
+        assert!(matches!(admit(&IDLE, Some(&slow)), Admission::Admit { .. }));
+        let busy = AdmitView { free_slots: 0, ..IDLE };
+        assert!(matches!(admit(&busy, Some(&slow)), Admission::Reject { .. }));
+        let behind_a_batch = AdmitView { rows_ahead: 8, ..IDLE };
+        assert!(matches!(admit(&behind_a_batch, Some(&slow)), Admission::Reject { .. }));
+        let overdue = AdmitView { deadline_us: IDLE.now_us, ..IDLE };
+        assert!(matches!(admit(&overdue, Some(&slow)), Admission::Reject { .. }));
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub struct Cut {
 /// it.
 ///
 /// L is the curve's 95th percentile. Without a curve only what is overdue is dropped.
+///
+/// Where the curve gives no request a chance, the last one that is not overdue goes alone: the slot is free, and
+/// its batch is what corrects a curve that has become too slow.
 pub fn cut(
     mut lane: impl Iterator<Item = (Order, u32)>,
     now_us: u64,
@@ -33,6 +36,7 @@ pub fn cut(
 ) -> Cut {
     let finish_us = |rows: u32| now_us.saturating_add(curve.map_or(0, |curve| curve.p95_us(rows)));
     let mut cut = Cut::default();
+    let mut dropped_rows = Vec::new();
     // The batch that the current head would lead.
     let mut batch: VecDeque<(Order, u32)> = VecDeque::new();
     let mut rows = 0u32;
@@ -49,6 +53,7 @@ pub fn cut(
         match batch.front() {
             Some((head, head_rows)) if head.deadline_us < finish_us(rows) => {
                 cut.drop.push(*head);
+                dropped_rows.push(*head_rows);
                 rows -= head_rows;
                 batch.pop_front();
             }
@@ -62,7 +67,15 @@ pub fn cut(
             cut.rows = cut.rows.saturating_add(own_rows);
         } else if order.deadline_us < finish_us(own_rows) {
             cut.drop.push(order);
+            dropped_rows.push(own_rows);
         }
+    }
+    if cut.take.is_empty()
+        && let Some(at) = cut.drop.iter().rposition(|order| order.deadline_us > now_us)
+    {
+        let (order, rows) = (cut.drop.remove(at), dropped_rows.remove(at));
+        cut.take.push(order);
+        cut.rows = rows;
     }
     cut
 }

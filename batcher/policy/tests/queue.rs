@@ -83,9 +83,23 @@ proptest! {
         prop_assert!(rows <= limit_rows || batch.take.len() == 1);
         for waiting in &batch.take {
             prop_assert_eq!(Some(arrivals[waiting.payload].key), batch.key);
-            prop_assert!(waiting.order.deadline_us >= now_us + predicted_us(curve.as_ref(), rows));
+            // Where the curve gives no request a chance, one that is not overdue goes alone.
+            let is_the_last_chance = batch.take.len() == 1 && waiting.order.deadline_us > now_us;
+            let makes_it = waiting.order.deadline_us >= now_us + predicted_us(curve.as_ref(), rows);
+            prop_assert!(makes_it || is_the_last_chance);
         }
         prop_assert!(!batch.take.is_empty() || queue.is_empty(), "a free slot is never left idle");
+    }
+
+    #[test]
+    fn a_curve_that_gives_nobody_a_chance_still_lets_one_run(arrivals in arrivals(), limit_rows in 1u32..20) {
+        let hopeless = ServiceCurve {
+            alpha_seconds: 1e6, beta_seconds: 0.0, residual_p95_ratio: 0.0, samples: 1,
+        };
+        let (mut queue, _) = filled(&arrivals);
+        let is_alive = arrivals.iter().any(|arrival| arrival.deadline_us > 0);
+        let batch = queue.cut(0, |_| Lane { limit_rows, curve: Some(hopeless) });
+        prop_assert_eq!(batch.take.len(), usize::from(is_alive));
     }
 
     #[test]

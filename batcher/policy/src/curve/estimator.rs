@@ -19,6 +19,8 @@ const FIT_ALWAYS_BELOW: usize = 64;
 /// beyond which their median absolute residual is none. (Of n normal values these have deviations of about 1.25/√n
 /// around 0, and 0.8/√n around 0.67: each limit is five or more of them away.)
 const STEP_TESTS: [(usize, f64, f64); 2] = [(8, 2.2, 2.4), (16, 1.5, 1.8)];
+/// A margin above this says that the curve is wrong, not that times vary: that is for the tests for a step.
+const LARGEST_MARGIN: f64 = 1.0;
 /// A step is a change of at least this part.
 const LEAST_STEP: f64 = 0.03;
 
@@ -83,7 +85,7 @@ impl CurveEstimator {
         let anchor = stepped.unwrap_or(anchor);
         let (line, scale) = fit(self.samples.make_contiguous(), anchor, KEEP, &mut self.scratch);
         let p95 = quantile(self.samples.iter().map(|&sample| line.residual(sample)), 0.95, &mut self.scratch);
-        self.fitted = Some(Fitted { line, scale, p95: p95.max(0.0) });
+        self.fitted = Some(Fitted { line, scale, p95: p95.clamp(0.0, LARGEST_MARGIN) });
         if self.since_anchor >= ANCHOR_AGE {
             self.since_anchor = 0;
             self.anchor = Some(line);

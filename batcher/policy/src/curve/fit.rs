@@ -77,19 +77,20 @@ fn deviation(samples: &[Sample], line: Line, scratch: &mut Vec<f64>) -> f64 {
     (MAD_TO_DEVIATION * median(absolute, scratch)).max(LEAST_SCALE)
 }
 
-/// The median (the upper one of two); 0 of nothing.
+/// The median (the lower one of two); 0 of nothing.
 pub(super) fn median(values: impl Iterator<Item = f64>, scratch: &mut Vec<f64>) -> f64 {
     quantile(values, 0.5, scratch)
 }
 
-/// The quantile `q` by rank; 0 of nothing.
+/// The quantile `q` by rank, rounded down, so that the largest of a few values is not taken for their 95th
+/// percentile; 0 of nothing.
 pub(super) fn quantile(values: impl Iterator<Item = f64>, q: f64, scratch: &mut Vec<f64>) -> f64 {
     scratch.clear();
     scratch.extend(values);
     if scratch.is_empty() {
         return 0.0;
     }
-    let rank = ((scratch.len() as f64 * q) as usize).min(scratch.len() - 1);
+    let rank = ((scratch.len() - 1) as f64 * q) as usize;
     *scratch.select_nth_unstable_by(rank, f64::total_cmp).1
 }
 
