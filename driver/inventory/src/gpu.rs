@@ -15,7 +15,7 @@ pub struct ComputeCapability {
 /// One physical GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gpu {
-    /// Minor number of /dev/nvidia<minor>; device names are made of it. Unlike NVML's index it does not
+    /// Minor number of `/dev/nvidia<minor>`; device names are made of it. Unlike NVML's index it does not
     /// depend on which GPUs are visible.
     pub minor: u32,
     /// `GPU-…`.
