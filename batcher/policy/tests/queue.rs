@@ -99,7 +99,7 @@ proptest! {
         let (mut queue, _) = filled(&arrivals);
         let is_alive = arrivals.iter().any(|arrival| arrival.deadline_us > 0);
         let batch = queue.cut(0, |_| Lane { limit_rows, curve: Some(hopeless) });
-        prop_assert_eq!(batch.take.len(), usize::from(is_alive));
+        prop_assert_eq!(!batch.take.is_empty(), is_alive);
     }
 
     #[test]
