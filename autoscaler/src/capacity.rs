@@ -22,23 +22,56 @@ pub struct CapacityView {
 pub struct Capacity {
     /// For the policy.
     pub free: Free,
-    /// What each replica needs, for messages: `2g.10gb`.
+    /// What each replica needs, for messages: `2g.10gb`; the class's name where that is not known.
     pub profile: String,
+    /// Whether `profile` is one: false until slices of the class are published.
+    pub is_published: bool,
 }
 
 impl Capacity {
     /// Nothing is known, for a reason; the policy then allows no growth.
     pub fn unknown(reason: impl Into<String>) -> Self {
-        Self { free: Free { slices: None, reason: reason.into() }, profile: String::new() }
+        Self {
+            free: Free { slices: None, reason: reason.into() },
+            profile: String::new(),
+            is_published: false,
+        }
     }
 
     /// Repeated first fit after the promised claims.
     pub fn of(view: &CapacityView) -> Self {
         match free_slices(&view.cluster, &view.device_class, &view.promised, COUNT_UP_TO) {
-            Ok(found) => {
-                Self { free: Free { slices: Some(found.free), reason: found.reason }, profile: found.profile }
-            }
+            Ok(found) => Self {
+                is_published: found.free > 0 || found.profile != view.device_class,
+                profile: found.profile,
+                free: Free {
+                    slices: Some(found.free),
+                    reason: [vec![found.reason], found.problems].concat().join("; "),
+                },
+            },
             Err(refusal) => Self::unknown(refusal.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_class_that_does_not_exist_is_not_known_and_not_zero() {
+        let view = CapacityView { device_class: "mig-9g.gpu.sluice.dev".to_owned(), ..Default::default() };
+        let capacity = Capacity::of(&view);
+        assert_eq!(capacity.free.slices, None);
+        assert!(capacity.free.reason.contains("mig-9g.gpu.sluice.dev"), "{}", capacity.free.reason);
+    }
+
+    #[test]
+    fn before_slices_are_published_there_is_no_profile() {
+        let device_class = "mig-2g-10gb.gpu.sluice.dev".to_owned();
+        let device_classes = sluice_inventory::device_classes_of_profiles("gpu.sluice.dev", &["2g.10gb"]);
+        let cluster = Cluster { device_classes, ..Cluster::default() };
+        let capacity = Capacity::of(&CapacityView { cluster, device_class, promised: Vec::new() });
+        assert_eq!((capacity.free.slices, capacity.is_published), (Some(0), false));
     }
 }

@@ -123,12 +123,17 @@ impl Controller {
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
             }
             let started = Instant::now();
             self.tick().await;
             self.telemetry.tick.record(started.elapsed());
         }
+        let message = "The autoscaler was stopped; nothing is scaled until it runs again.";
+        let at = timestamp(self.with.clock.now_ms());
+        self.book.failed(at, Some(self.generation), "Stopped", message);
+        let object = Arc::clone(&self.object.borrow());
+        self.write_status(&object).await;
     }
 
     async fn tick(&mut self) {
@@ -149,7 +154,9 @@ impl Controller {
             Ok(view) => Capacity::of(&view),
             Err(error) => Capacity::unknown(error.to_string()),
         };
-        self.telemetry.free(&capacity.profile, capacity.free.slices);
+        if capacity.is_published {
+            self.telemetry.free(&capacity.profile, capacity.free.slices);
+        }
         let record = self.decide(&object, &replicas, capacity);
         let now_ms = record.input.now_ms;
         self.state = record.decision.state.clone();

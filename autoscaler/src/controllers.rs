@@ -43,6 +43,9 @@ impl Controllers {
             if let Some(running) = self.running.remove(&name) {
                 running.end().await;
             }
+            if let Err(error) = self.with.status.remove(&name.namespace, &name.name).await {
+                tracing::warn!(%name, %error, "The status of a removed object could not be removed.");
+            }
         }
         for (name, object) in objects {
             match self.running.get(&name) {

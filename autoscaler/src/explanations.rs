@@ -3,7 +3,6 @@
 
 use serde::{Deserialize, Serialize};
 use sluice_config::api::InferenceAutoscaler;
-use sluice_scaling_policy::CapacityLimited;
 
 /// The annotation.
 pub const ANNOTATION: &str = "sluice.dev/explanations";
@@ -16,9 +15,6 @@ pub struct Explanation {
     pub time: String,
     /// One line per stage.
     pub lines: Vec<String>,
-    /// What was missing, where slices were.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub limited: Option<CapacityLimited>,
 }
 
 /// Explanations, newest first.

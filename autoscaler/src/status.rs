@@ -91,7 +91,6 @@ impl StatusBook {
                     time: at.to_string(),
                     // The first line is the summary's message.
                     lines: explain(record).lines().skip(1).map(|line| line.trim_start().to_owned()).collect(),
-                    limited: decision.limited.clone(),
                 },
                 MOST_DECISIONS,
             );
@@ -119,13 +118,6 @@ impl StatusBook {
             None => self.status.conditions.push(condition),
         }
         self.is_due(&before, false, at)
-    }
-
-    /// Takes in that the autoscaler stopped and left this many replicas.
-    pub fn stopped(&mut self, at: Timestamp, replicas: u32) {
-        self.failed(at, self.status.observed_generation, "Stopped", "The autoscaler has stopped.");
-        self.status.current_replicas = replicas;
-        self.status.ready_replicas = self.status.ready_replicas.min(replicas);
     }
 
     /// Whether a decision says something that the last one did not.

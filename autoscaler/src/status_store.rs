@@ -12,6 +12,9 @@ pub trait StatusStore: Send + Sync {
 
     /// Writes the object with its status.
     async fn write(&self, object: InferenceAutoscaler) -> Result<(), String>;
+
+    /// Removes an object that its user has removed.
+    async fn remove(&self, namespace: &str, name: &str) -> Result<(), String>;
 }
 
 #[async_trait]
@@ -27,6 +30,15 @@ impl StatusStore for ObjectDir {
             let namespace = object.metadata.namespace.as_deref();
             let name = object.metadata.name.as_deref().unwrap_or_default();
             store.put(namespace, name, &object).map_err(|error| error.to_string())
+        })
+        .await
+    }
+
+    async fn remove(&self, namespace: &str, name: &str) -> Result<(), String> {
+        let (store, namespace, name) = (self.clone(), namespace.to_owned(), name.to_owned());
+        off_the_runtime(move || {
+            let removed = store.delete::<InferenceAutoscaler>(Some(&namespace), &name);
+            removed.map(drop).map_err(|error| error.to_string())
         })
         .await
     }

@@ -60,9 +60,6 @@ impl Telemetry {
 
     /// Tells what is free of a profile; not known is NaN, not zero.
     pub fn free(&mut self, profile: &str, slices: Option<u32>) {
-        if profile.is_empty() {
-            return;
-        }
         if self.free.as_ref().is_none_or(|(known, _)| known != profile) {
             self.free =
                 Some((profile.to_owned(), gauge!(names::FREE_SLICES, "profile" => profile.to_owned())));

@@ -98,13 +98,6 @@ fn decisions(status: &InferenceAutoscalerStatus, explanations: &Explanations) ->
         for line in &explanation.lines {
             let _ = writeln!(text, "    {line}");
         }
-        if let Some(limited) = &explanation.limited {
-            let _ = writeln!(
-                text,
-                "    limited: {} wanted, {} more {} free: {}",
-                limited.wanted, limited.free, limited.profile, limited.reason
-            );
-        }
     }
     text
 }

@@ -163,4 +163,28 @@ mod tests {
             assert_eq!(error.line, 2, "{broken}");
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::test_runner::Config::with_cases(256))]
+
+        #[test]
+        fn any_text_is_read_or_refused(text in "[a-z{}=\",\\\\ 0-9\n#é]{0,60}") {
+            let _ = parse(&text);
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(
+            name in "[a-zA-Z_:][a-zA-Z0-9_:]{0,10}",
+            labels in proptest::collection::vec(("[a-zA-Z_][a-zA-Z0-9_]{0,6}", "\\PC{0,12}"), 0..4),
+            value: f64,
+        ) {
+            let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let written: Vec<String> =
+                labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
+            let read = one(&format!("{name}{{{}}} {value}", written.join(",")));
+            proptest::prop_assert_eq!(&read.name, &name);
+            proptest::prop_assert_eq!(&read.labels, &labels);
+            proptest::prop_assert!(read.value == value || (read.value.is_nan() && value.is_nan()));
+        }
+    }
 }

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use sluice_autoscaler::platform::Platform;
+use sluice_autoscaler::platform::local::supervisor::{Command, Deployments};
+use sluice_config::api::LocalDeployment;
 
 use crate::rig::{Rig, is_alive, target, until};
 
@@ -159,4 +161,18 @@ async fn stopping_leaves_no_process_no_claim_and_no_record() {
     assert!(running.stop_all().await.is_empty());
     assert!(rig.claims().is_empty() && rig.records().is_empty() && rig.gateway.members().is_empty());
     assert!(rig.started_pids().into_iter().all(|pid| !is_alive(pid)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_is_removed_ends_its_replicas_and_is_forgotten() {
+    let mut rig = Rig::new().await;
+    rig.start_plugin();
+    let running = rig.start();
+    running.set(1).await;
+    running.ready(1).await;
+    running.mailbox.send(Command::Deployments(Deployments::new())).await.unwrap();
+    until("nothing is left", || rig.claims().is_empty() && rig.records().is_empty()).await;
+    let unknown = running.platform.replicas(&target()).await.unwrap_err();
+    assert!(unknown.to_string().contains("default/bert"), "{unknown}");
+    until("the object is gone", || rig.config.store.list::<LocalDeployment>().unwrap().is_empty()).await;
 }

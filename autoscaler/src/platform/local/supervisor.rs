@@ -94,6 +94,8 @@ struct Scaled {
     members: MembersFile,
     gateway: watch::Receiver<Snapshot>,
     startup: Startup,
+    /// Ends the questions to the gateway.
+    stop_gateway: CancellationToken,
     /// No longer defined: only its replicas' end is awaited.
     removed: bool,
 }
@@ -224,6 +226,22 @@ impl Supervisor {
             }
             self.end_where(|known| known.target == target);
         }
+        self.forget_removed();
+    }
+
+    /// Forgets targets that are no longer defined and have no replicas left.
+    fn forget_removed(&mut self) {
+        let Self { targets, replicas, config, .. } = self;
+        targets.retain(|target, scaled| {
+            let stays = !scaled.removed || replicas.values().any(|known| known.target == *target);
+            if !stays {
+                scaled.stop_gateway.cancel();
+                if let Err(error) = config.store.delete::<LocalDeployment>(Some(&target.namespace), &target.name) {
+                    tracing::warn!(%target, %error, "A LocalDeployment that was removed is still in the store.");
+                }
+            }
+            stays
+        });
     }
 
     fn add_target(&mut self, target: Target, deployment: Arc<LocalDeployment>, adopted: &[Record]) {
@@ -236,9 +254,11 @@ impl Supervisor {
         };
         let members: Members = adopted.iter().filter_map(upstream).collect();
         let reference = &deployment.spec.gateway;
+        let stop_gateway = self.stop_gateways.child_token();
         let scaled = Scaled {
             members: MembersFile::own(reference.members_file.clone(), members),
-            gateway: gateway::follow(&reference.admin_url, self.stop_gateways.clone()),
+            gateway: gateway::follow(&reference.admin_url, stop_gateway.clone()),
+            stop_gateway,
             startup: Startup::load(&self.config.state_dir, &target.namespace, &target.name),
             removed: false,
             deployment,
@@ -470,10 +490,7 @@ impl Supervisor {
             Phase::Gone => {
                 tracing::info!(replica = key.1, "A replica has ended and its slice is free.");
                 self.replicas.remove(key);
-                let is_last = !self.replicas.values().any(|known| known.target == target);
-                if is_last && self.targets.get(&target).is_some_and(|scaled| scaled.removed) {
-                    self.targets.remove(&target);
-                }
+                self.forget_removed();
             }
             phase => known.phase = phase,
         }
