@@ -4,7 +4,7 @@ use sluice_config::api::InferenceAutoscaler;
 use sluice_config::objects::ObjectDir;
 use sluice_inventory::Cluster;
 
-use crate::platform::local::supervisor::read_cluster;
+use crate::platform::local::cluster::read_cluster;
 
 /// Objects to read: the object directory of one machine here, an API server there.
 pub trait ObjectSource {

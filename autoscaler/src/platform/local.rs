@@ -25,6 +25,7 @@ use supervisor::Command;
 mod backoff;
 pub mod cdi;
 pub mod claims;
+pub mod cluster;
 pub mod gateway;
 pub mod kubelet;
 mod members;

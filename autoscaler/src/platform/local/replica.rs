@@ -9,23 +9,24 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::resource::v1::ResourceClaim;
 use sluice_config::api::LocalDeployment;
 use sluice_config::objects::ObjectDir;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::gateway::{Drained, Snapshot, drained};
+use super::gateway::Snapshot;
 use super::kubelet::{ClaimRef, Kubelet};
 use super::members::MembersFile;
-use super::process::{Launch, Process, kill_leftovers};
+use super::process::Process;
 use super::records::{Record, Records};
 use super::supervisor::Command;
-use super::{cdi, process};
 use crate::fetch::Fetcher;
+use starting::{listening, loaded};
+
+mod ending;
+mod starting;
 
 /// Time between two looks at a port or a readiness path.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -194,170 +195,6 @@ impl Replica {
         Ok(format!("the model server {ended}"))
     }
 
-    /// Prepares the claim, as often as it takes, and starts the process.
-    async fn launch(&mut self) -> Result<Process, Halt> {
-        let mut env: Vec<(String, String)> =
-            self.deployment.spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
-        let devices = self.prepare().await?;
-        env.extend(
-            cdi::environment(&self.shared.cdi_dir, &devices)
-                .map_err(|error| Halt::Failed(error.to_string()))?,
-        );
-        let port = free_port().await.map_err(|error| Halt::Failed(format!("no free port: {error}")))?;
-        let command: Vec<String> = self
-            .deployment
-            .spec
-            .command
-            .iter()
-            .map(|argument| {
-                argument.replace("{port}", &port.to_string()).replace("{name}", &self.record.name)
-            })
-            .collect();
-        self.record.port = Some(port);
-        self.record.starts += 1;
-        self.record.process = None;
-        self.save();
-        let log = self.shared.log_dir.join(format!("{}.{}.log", self.record.namespace, self.record.name));
-        let process = process::Process::start(&Launch { command: &command, env: &env, log: &log })
-            .map_err(|error| Halt::Failed(error.to_string()))?;
-        self.record.process = Some(process.identity().clone());
-        self.save();
-        tracing::info!(
-            replica = self.record.name,
-            pid = process.identity().pid,
-            port,
-            log = %log.display(),
-            "A model server was started."
-        );
-        Ok(process)
-    }
-
-    async fn prepare(&mut self) -> Result<Vec<String>, Halt> {
-        let mut pauses = Backoff::new(CALL_PAUSES.0, CALL_PAUSES.1);
-        loop {
-            let claim = self.claim();
-            match self.unless_stopped(self.shared.kubelet.prepare(&claim)).await? {
-                Ok(devices) => return Ok(devices),
-                Err(error) => {
-                    tracing::warn!(replica = self.record.name, %error, "The claim could not be prepared; trying again.");
-                }
-            }
-            self.unless_stopped(tokio::time::sleep(pauses.pause())).await?;
-        }
-    }
-
-    /// Becomes an upstream. Every process is one of its own, so that the gateway never mistakes a new one
-    /// for the old.
-    async fn join(&mut self, port: u16) -> Result<String, Halt> {
-        let member = match self.record.starts {
-            0 | 1 => self.record.name.clone(),
-            starts => format!("{}-r{}", self.record.name, starts - 1),
-        };
-        self.record.member = Some(member.clone());
-        self.save();
-        let joined = self.members.join(&member, format!("127.0.0.1:{port}")).await;
-        joined.map_err(|error| Halt::Failed(format!("the gateway's members file: {error}")))?;
-        Ok(member)
-    }
-
-    /// After a failure: nothing of the process is left, the claim stays prepared.
-    async fn clear(&mut self, process: Option<Process>) {
-        self.leave().await;
-        self.stop_process(process).await;
-        self.record.process = None;
-        self.record.member = None;
-        self.save();
-    }
-
-    async fn end(mut self, process: Option<Process>) {
-        self.report(Phase::Ending).await;
-        self.record.terminating = true;
-        self.save();
-        if let Some(member) = self.leave().await {
-            let since = Instant::now();
-            let within = Duration::from_secs(u64::from(self.deployment.spec.termination.drain_seconds));
-            // A dead model server has nothing to finish.
-            if process.is_some() {
-                match drained(&mut self.gateway, &member, since, within).await {
-                    Drained::Forgotten => {}
-                    Drained::GatewayGone => {
-                        tracing::warn!(
-                            replica = self.record.name,
-                            "The gateway is gone; not waiting for it to drain."
-                        );
-                    }
-                    Drained::TimedOut => {
-                        tracing::warn!(
-                            replica = self.record.name,
-                            drain_ms = within.as_millis(),
-                            "The gateway did not drain the replica in time; it is stopped nevertheless."
-                        );
-                    }
-                }
-            }
-        }
-        self.stop_process(process).await;
-        self.give_back().await;
-        self.report(Phase::Gone).await;
-    }
-
-    /// Out of the gateway's file. Returns the name that it had there.
-    async fn leave(&mut self) -> Option<String> {
-        let member = self.record.member.clone()?;
-        let mut pauses = Backoff::new(CALL_PAUSES.0, CALL_PAUSES.1);
-        while let Err(error) = self.members.leave(&member).await {
-            tracing::warn!(member, %error, "The gateway's members file cannot be written; trying again.");
-            tokio::time::sleep(pauses.pause()).await;
-        }
-        Some(member)
-    }
-
-    async fn stop_process(&self, process: Option<Process>) {
-        if let Some(mut process) = process {
-            process
-                .stop(Duration::from_secs(u64::from(self.deployment.spec.termination.grace_seconds)))
-                .await;
-        }
-        if self.record.starts > 0 {
-            kill_leftovers(&self.record.claim_uid);
-        }
-    }
-
-    /// Unprepares, deletes the claim, then the record: in this order a restart in between repeats a step
-    /// and forgets none.
-    async fn give_back(&mut self) {
-        let mut pauses = Backoff::new(CALL_PAUSES.0, CALL_PAUSES.1);
-        loop {
-            match self.try_give_back().await {
-                Ok(()) => return,
-                Err(error) => {
-                    tracing::warn!(
-                        replica = self.record.name,
-                        error,
-                        "The slice could not be given back; trying again."
-                    );
-                }
-            }
-            tokio::time::sleep(pauses.pause()).await;
-        }
-    }
-
-    async fn try_give_back(&self) -> Result<(), String> {
-        self.shared.kubelet.unprepare(&self.claim()).await.map_err(|error| error.to_string())?;
-        let (store, records, record) =
-            (self.shared.store.clone(), self.shared.records.clone(), self.record.clone());
-        let forgotten = tokio::task::spawn_blocking(move || {
-            let (namespace, name) = (Some(record.namespace.as_str()), record.name.as_str());
-            let claim = store.get::<ResourceClaim>(namespace, name).map_err(|error| error.to_string())?;
-            // Somebody else's claim of the same name stays.
-            if claim.is_some_and(|claim| claim.metadata.uid.as_deref() == Some(&record.claim_uid)) {
-                store.delete::<ResourceClaim>(namespace, name).map_err(|error| error.to_string())?;
-            }
-            records.remove(&record).map_err(|error| error.to_string())
-        });
-        forgotten.await.unwrap_or_else(|error| Err(error.to_string()))
-    }
-
     fn claim(&self) -> ClaimRef {
         ClaimRef {
             driver: self.record.driver.clone(),
@@ -408,24 +245,6 @@ impl Replica {
             }
             () = self.stop.cancelled() => Err(Halt::Stop),
         }
-    }
-}
-
-/// A port that nobody listens on now. Another may take it before the model server does: then that fails to
-/// start, and gets another one.
-async fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port())
-}
-
-async fn listening(port: u16) {
-    while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-async fn loaded(readiness: &Fetcher, url: &str) {
-    while readiness.get_ok(url).await.is_err() {
-        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 

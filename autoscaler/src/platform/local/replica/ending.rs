@@ -1,0 +1,111 @@
+//! From a process that serves to nothing: out of the gateway, drained, stopped, given back, forgotten.
+
+use std::time::Duration;
+
+use k8s_openapi::api::resource::v1::ResourceClaim;
+use tokio::time::Instant;
+
+use super::{CALL_PAUSES, Phase, Replica};
+use crate::platform::local::backoff::Backoff;
+use crate::platform::local::gateway::{Drained, drained};
+use crate::platform::local::process::{Process, kill_leftovers};
+
+impl Replica {
+    /// After a failure: nothing of the process is left, the claim stays prepared.
+    pub(super) async fn clear(&mut self, process: Option<Process>) {
+        self.leave().await;
+        self.stop_process(process).await;
+        self.record.process = None;
+        self.record.member = None;
+        self.save();
+    }
+
+    pub(super) async fn end(mut self, process: Option<Process>) {
+        self.report(Phase::Ending).await;
+        self.record.terminating = true;
+        self.save();
+        if let Some(member) = self.leave().await {
+            let since = Instant::now();
+            let within = Duration::from_secs(u64::from(self.deployment.spec.termination.drain_seconds));
+            // A dead model server has nothing to finish.
+            if process.is_some() {
+                match drained(&mut self.gateway, &member, since, within).await {
+                    Drained::Forgotten => {}
+                    Drained::GatewayGone => {
+                        tracing::warn!(
+                            replica = self.record.name,
+                            "The gateway is gone; not waiting for it to drain."
+                        );
+                    }
+                    Drained::TimedOut => {
+                        tracing::warn!(
+                            replica = self.record.name,
+                            drain_ms = within.as_millis(),
+                            "The gateway did not drain the replica in time; it is stopped nevertheless."
+                        );
+                    }
+                }
+            }
+        }
+        self.stop_process(process).await;
+        self.give_back().await;
+        self.report(Phase::Gone).await;
+    }
+
+    /// Out of the gateway's file. Returns the name that it had there.
+    async fn leave(&mut self) -> Option<String> {
+        let member = self.record.member.clone()?;
+        let mut pauses = Backoff::new(CALL_PAUSES.0, CALL_PAUSES.1);
+        while let Err(error) = self.members.leave(&member).await {
+            tracing::warn!(member, %error, "The gateway's members file cannot be written; trying again.");
+            tokio::time::sleep(pauses.pause()).await;
+        }
+        Some(member)
+    }
+
+    async fn stop_process(&self, process: Option<Process>) {
+        if let Some(mut process) = process {
+            process
+                .stop(Duration::from_secs(u64::from(self.deployment.spec.termination.grace_seconds)))
+                .await;
+        }
+        if self.record.starts > 0 {
+            kill_leftovers(&self.record.claim_uid);
+        }
+    }
+
+    /// Unprepares, deletes the claim, then the record: in this order a restart in between repeats a step
+    /// and forgets none.
+    async fn give_back(&mut self) {
+        let mut pauses = Backoff::new(CALL_PAUSES.0, CALL_PAUSES.1);
+        loop {
+            match self.try_give_back().await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::warn!(
+                        replica = self.record.name,
+                        error,
+                        "The slice could not be given back; trying again."
+                    );
+                }
+            }
+            tokio::time::sleep(pauses.pause()).await;
+        }
+    }
+
+    async fn try_give_back(&self) -> Result<(), String> {
+        self.shared.kubelet.unprepare(&self.claim()).await.map_err(|error| error.to_string())?;
+        let (store, records, record) =
+            (self.shared.store.clone(), self.shared.records.clone(), self.record.clone());
+        let forgotten = tokio::task::spawn_blocking(move || {
+            let (namespace, name) = (Some(record.namespace.as_str()), record.name.as_str());
+            let claim = store.get::<ResourceClaim>(namespace, name).map_err(|error| error.to_string())?;
+            // Somebody else's claim of the same name stays.
+            if claim.is_some_and(|claim| claim.metadata.uid.as_deref() == Some(&record.claim_uid)) {
+                store.delete::<ResourceClaim>(namespace, name).map_err(|error| error.to_string())?;
+            }
+            records.remove(&record).map_err(|error| error.to_string())
+        });
+        forgotten.await.unwrap_or_else(|error| Err(error.to_string()))
+    }
+}
