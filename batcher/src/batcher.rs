@@ -15,9 +15,13 @@ use crate::clock::Clock;
 use crate::drain::{Drain, Mode};
 use crate::front::{Front, server};
 use crate::queue::entry::ByteBudget;
+use crate::queue::handle::Event;
 use crate::registry::Registry;
 use crate::settings::{Role, Settings};
 use crate::upstream::members::{self, Upstreams};
+
+/// Time for the last error answers to be written.
+const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// The listeners of a batcher.
 #[derive(Debug)]
@@ -51,19 +55,21 @@ pub async fn run(settings: Settings, listeners: Listeners, metrics: Metrics, sto
     tokio::spawn(admin::serve(listeners.admin, Admin { metrics, readiness, routes }, end.clone()));
 
     let close = CancellationToken::new();
-    let serving = tokio::spawn(server::serve(listeners.front, Arc::clone(&front), close.clone()));
+    let mut serving = tokio::spawn(server::serve(listeners.front, Arc::clone(&front), close.clone()));
     stop.cancelled().await;
     front.drain.stop();
     // Still accepting: whoever sends here has not heard yet that we are not ready.
     tokio::time::sleep(Duration::from_millis(settings.propagation_ms)).await;
     close.cancel();
     let deadline = Duration::from_millis(settings.drain_deadline_ms);
-    if tokio::time::timeout(deadline, serving).await.is_err() {
+    if tokio::time::timeout(deadline, &mut serving).await.is_err() {
         tracing::error!(
             active = front.drain.active(),
             drain_deadline_ms = settings.drain_deadline_ms,
-            "Stopping with requests unanswered: the drain deadline is over."
+            "The drain deadline is over; what still waits is answered with an error."
         );
+        front.registry.all().iter().for_each(|handle| handle.tell(Event::Retire));
+        let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     }
     end.cancel();
 }

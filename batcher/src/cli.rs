@@ -91,7 +91,7 @@ pub struct Flags {
     /// Whether and how to warm up [default: metadata]
     #[arg(long, env = "SLUICE_BATCHER_WARMUP")]
     pub warmup: Option<Warmup>,
-    /// Folder with warm-up bodies, <model>.<rows>.json
+    /// Folder with warm-up bodies, `<model>.<rows>.json`
     #[arg(long, env = "SLUICE_BATCHER_WARMUP_BODIES", value_name = "FOLDER")]
     pub warmup_bodies: Option<PathBuf>,
     /// After SIGTERM: how long requests may take to finish [default: 25000]

@@ -19,9 +19,12 @@ use crate::drain::Mode;
 const SMALL_BYTES: usize = 64 << 10;
 
 impl Front {
-    /// A model server is ready, its barrier is open, and traffic is wanted.
+    /// A model server is ready, its barrier is open for all models that the settings name, and traffic is wanted.
     pub fn is_ready(&self) -> bool {
-        self.drain.mode() == Mode::Serving && self.upstreams.any_ready()
+        let servable = |model: &String| self.registry.get(model).is_some_and(|handle| handle.is_servable());
+        self.drain.mode() == Mode::Serving
+            && self.upstreams.any_ready()
+            && self.settings.models.iter().all(servable)
     }
 
     /// The same for one model. Asking about a model makes it known, so that it is warmed.

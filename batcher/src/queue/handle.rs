@@ -28,7 +28,7 @@ pub enum Event {
     SlotsChanged,
     /// Set the gauges.
     Refresh(oneshot::Sender<()>),
-    /// The model does not exist anywhere: end.
+    /// The model does not exist anywhere, or the process ends: what waits is answered with an error.
     Retire,
 }
 
@@ -68,6 +68,8 @@ pub struct ModelHandle {
     met: AtomicU64,
     missed: AtomicU64,
     absent: AtomicBool,
+    /// The owner has ended: nobody serves the ring any more.
+    retired: AtomicBool,
 }
 
 impl ModelHandle {
@@ -86,6 +88,7 @@ impl ModelHandle {
             met: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             absent: AtomicBool::new(false),
+            retired: AtomicBool::new(false),
         }
     }
 
@@ -105,13 +108,21 @@ impl ModelHandle {
         if self.listening.load(Ordering::Relaxed) {
             self.wake.notify_one();
         }
+        if self.retired.load(Ordering::Relaxed) {
+            self.empty();
+        }
         Ok(())
     }
 
     /// Sends a message to the owner.
     pub fn tell(&self, event: Event) {
         self.events.push(event);
-        self.wake.notify_one();
+        fence(Ordering::SeqCst);
+        if self.retired.load(Ordering::Relaxed) {
+            self.empty();
+        } else {
+            self.wake.notify_one();
+        }
     }
 
     /// Has the owner set the gauges.
@@ -177,6 +188,21 @@ impl ModelHandle {
 
 /// The owner's side.
 impl ModelHandle {
+    /// Nobody will serve what waits or comes: dropping it has its clients told.
+    pub(super) fn retire(&self) {
+        self.retired.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        self.empty();
+    }
+
+    fn empty(&self) {
+        while let Some(entry) = self.inbox.pop() {
+            self.left(entry.rows);
+        }
+        // Dropped, refreshes are answered and slots given up.
+        while self.events.pop().is_some() {}
+    }
+
     pub(super) fn next_entry(&self) -> Option<Box<Entry>> {
         self.inbox.pop()
     }

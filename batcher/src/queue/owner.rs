@@ -36,8 +36,11 @@ enum Key {
 /// Runs until the model is retired.
 pub(crate) async fn run(handle: Arc<ModelHandle>) {
     let mut owner = Owner::new(handle);
-    while !owner.retired {
+    loop {
         owner.turn();
+        if owner.retired {
+            break;
+        }
         if owner.handle.listen(owner.wants_arrivals()) {
             continue;
         }
@@ -50,6 +53,7 @@ pub(crate) async fn run(handle: Arc<ModelHandle>) {
             }
         }
     }
+    owner.handle.retire();
 }
 
 struct Owner {
@@ -207,11 +211,10 @@ impl Owner {
             )));
         }
         let mut take = batch.take;
-        if let (Some(allowed), Some(Key::Merge(_))) = (&self.allowed, &batch.key) {
+        if let (Some(allowed), Some(key @ Key::Merge(_))) = (&self.allowed, &batch.key) {
             let keep = allowed_prefix(take.iter().map(|waiting| waiting.rows), allowed);
             for back in take.split_off(keep.min(take.len())) {
-                let (class, deadline_us) = (back.order.class, back.order.deadline_us);
-                self.place(back.payload, class, deadline_us);
+                self.pending.put_back(key.clone(), back);
             }
         }
         let mut rows = 0;

@@ -105,7 +105,9 @@ pub struct H1Connection {
 
 /// hyper's side of the connection. It is dropped as soon as it has ended: only that tells a request that was
 /// handed to it too late that nobody will send it.
-struct Driver(Option<Pin<Box<http1::Connection<TokioIo<TcpStream>, Chunks>>>>);
+struct Driver(Option<Pin<Box<HttpConnection>>>);
+
+type HttpConnection = http1::Connection<TokioIo<TcpStream>, Chunks>;
 
 impl Driver {
     /// Moves bytes; ready once the connection has ended.

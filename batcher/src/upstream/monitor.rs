@@ -327,8 +327,10 @@ impl Monitor {
         };
         match answers.await {
             Ok(same) => same,
-            // Closed just now: the same one may be asked over another connection.
-            Err(ControlError::Broken(_)) if control.still_there() && !control.listeners().is_empty() => {
+            // Closed just now, or too busy to answer: the same one may be asked over another connection.
+            Err(ControlError::Broken(_) | ControlError::Timeout(..))
+                if control.still_there() && !control.listeners().is_empty() =>
+            {
                 self.reconnect().await
             }
             Err(_) => false,

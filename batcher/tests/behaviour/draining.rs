@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use serde_json::Value;
+use sluice_batcher::settings::Settings;
 
 use crate::client::{get, infer_json, post};
 use crate::model::{Behaviour, Model};
-use crate::start::{settings, sidecar, until};
+use crate::start::{settings, sidecar, start, until};
 
 #[tokio::test]
 async fn a_stop_answers_what_waits_and_what_runs() {
@@ -37,12 +38,29 @@ async fn a_stop_answers_what_waits_and_what_runs() {
 async fn a_stop_ends_at_its_deadline_even_if_the_model_hangs() {
     let name = "hanging";
     let model = Model::start(name, Behaviour::default()).await;
-    let settings = sluice_batcher::settings::Settings { drain_deadline_ms: 100, ..settings(name) };
+    let settings = Settings { drain_deadline_ms: 100, ..settings(name) };
     let batcher = sidecar(&model, settings).await;
     model.close_gate();
     let _request = tokio::spawn(infer_json(batcher.front, name, &[1]));
     until("it runs", async || model.at_gate() == 1).await;
     batcher.stop.cancel();
+    tokio::time::timeout(Duration::from_secs(30), batcher.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stop_tells_held_requests_that_nobody_came() {
+    let name = "abandoned";
+    let nobody = Model::reserve(name, Behaviour::default()).await;
+    let upstream = Some(nobody.address.to_string());
+    let settings = Settings { upstream, drain_deadline_ms: 100, ..settings(name) };
+    let batcher = start(settings).await;
+    let front = batcher.front;
+    let held = tokio::spawn(async move { infer_json(front, name, &[1]).await });
+    let label = format!("model=\"{name}\"");
+    until("it is held", async || batcher.metric("sluice_batcher_queue_rows", &label).await == 1.0).await;
+    batcher.stop.cancel();
+    let got = held.await.unwrap();
+    assert_eq!(got.status, 503, "{}", got.text());
     tokio::time::timeout(Duration::from_secs(30), batcher.ended).await.unwrap().unwrap();
 }
 

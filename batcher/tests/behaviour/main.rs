@@ -1,8 +1,8 @@
 //! The batcher from outside: real sockets on the loopback interface, a model server in the same process, and
 //! only what its clients, its model server and its operators can see.
 
-// Every module is private to this binary.
-#![allow(unreachable_pub)]
+// Every module is private to this binary, and all of it is test code.
+#![allow(unreachable_pub, clippy::unwrap_used)]
 
 mod barrier;
 mod client;

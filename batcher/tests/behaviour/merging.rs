@@ -139,3 +139,25 @@ async fn an_unknown_model_is_the_servers_own_404() {
     assert_eq!(got.status, 404);
     assert_eq!(got.text(), "{\"error\":\"nothing at /v2/models/other/infer, says the model server\"}");
 }
+
+#[tokio::test]
+async fn a_server_with_two_slots_gets_two_batches_at_a_time() {
+    let name = "two-slots";
+    let model = Model::start(name, Behaviour::default()).await;
+    let two = sluice_batcher::settings::Settings { slots_per_upstream: 2, ..settings(name) };
+    let batcher = sidecar(&model, two).await;
+    let front = batcher.front;
+    model.close_gate();
+    let first = tokio::spawn(infer_json(front, name, &[1]));
+    until("the first is at the model", async || model.at_gate() == 1).await;
+    let second = tokio::spawn(infer_json(front, name, &[2]));
+    until("the second one too", async || model.at_gate() == 2).await;
+    let third = tokio::spawn(infer_json(front, name, &[3]));
+    let label = format!("model=\"{name}\"");
+    until("the third waits", async || batcher.metric("sluice_batcher_queue_rows", &label).await == 1.0).await;
+    assert_eq!(batcher.metric("sluice_batcher_inflight_batches", &label).await, 2.0);
+    model.open_gate();
+    for (id, request) in (1..).zip([first, second, third]) {
+        assert_eq!(request.await.unwrap().output("twice"), [id * 2]);
+    }
+}

@@ -65,11 +65,17 @@ async fn what_cannot_be_answered_in_time_is_refused_on_arrival() {
     let behaviour = Behaviour { alpha_us: 200_000.into(), ..Behaviour::default() };
     let model = Model::start(name, behaviour).await;
     let batcher = sidecar(&model, Settings { max_batch_rows: 1, ..settings(name) }).await;
+    // A free slot would take it all the same; this one is busy.
+    model.close_gate();
+    let first = tokio::spawn(infer_json(batcher.front, name, &[1]));
+    until("the first is at the model", async || model.at_gate() == 1).await;
     let body = r#"{"parameters":{"timeout":20000},"inputs":[{"name":"id","datatype":"INT64","shape":[1,1],"data":[1]}]}"#;
     let got = post(batcher.front, &format!("/v2/models/{name}/infer"), body).await;
     assert_eq!(got.status, 429, "a batch takes 200 ms, the request has 20: {}", got.text());
     assert!(got.headers.contains_key("retry-after"));
-    assert!(model.client_calls().is_empty());
+    model.open_gate();
+    assert_eq!(first.await.unwrap().status, 200);
+    assert_eq!(model.client_calls().len(), 1);
 }
 
 #[tokio::test]
