@@ -194,11 +194,11 @@ impl DemoOutcome {
             "failures": self.failures(strict),
             "arms": self.arms,
         });
-        if let (Some(first), Some(top)) = (self.arms.first(), json.as_object_mut()) {
-            if let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(first) {
-                fields.remove("samples");
-                top.extend(fields);
-            }
+        if let (Some(first), Some(top)) = (self.arms.first(), json.as_object_mut())
+            && let Ok(serde_json::Value::Object(mut fields)) = serde_json::to_value(first)
+        {
+            fields.remove("samples");
+            top.extend(fields);
         }
         json
     }
