@@ -7,8 +7,10 @@
 //!    └───────────── Reply (oneshot) ──────────┴───────────────────────────────────────────────┘
 //! ```
 
+mod call;
 pub mod dispatch;
 pub mod entry;
+mod gauges;
 pub mod handle;
 pub mod owner;
 mod sizes;

@@ -10,16 +10,16 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, StatusCode, header};
+use http::StatusCode;
 use sluice_protocol::{HEADER_LENGTH, InferRequest, UpstreamForm, merge, parse_response, split};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
+use super::call::{CallError, batch_request, call};
 use super::handle::Event;
 use super::{Entry, Failure, ModelHandle, Reply, Slot};
 use crate::front::forward;
-use crate::upstream::connection::{Answer, Chunks, ExchangeError};
+use crate::upstream::connection::Answer;
 use crate::upstream::{InFlight, Report, Upstream};
 
 /// What the owner hears when a batch has ended.
@@ -53,18 +53,6 @@ pub(super) fn spawn(
         _guard: guard,
     };
     tokio::spawn(async move { dispatch.run(entries).await });
-}
-
-/// Why a call has no answer.
-enum CallError {
-    /// Nothing was sent: no connection to this epoch.
-    Unsent(String),
-    /// The connection broke; the request may have been executed.
-    Broken(String),
-    /// No answer in time.
-    Timeout,
-    /// The answer is too large.
-    TooLarge(String),
 }
 
 /// What follows for the other groups of the batch.
@@ -134,16 +122,14 @@ impl Dispatch {
             }
             Err(error) => return self.untranslatable(entries, groups, &error.reason).await,
         };
-        let rows = merged.rows.clone();
-        let total: u32 = rows.iter().sum::<usize>() as u32;
-        let (wire, sent_form) = (merged.chunks, merged.form);
-        let request =
-            upstream_request(self.upstream.host(), &path, merged.content_type, merged.header_length, wire);
+        let total = merged.total_rows() as u32;
+        let (rows, sent_form) = (merged.rows.clone(), merged.form);
+        let request = batch_request(self.upstream.host(), &path, merged);
         let Ok(request) = request else {
             return fail(entries, &Failure::new(500, "the model's name is no valid path"));
         };
         let started = Instant::now();
-        let answer = match self.call(request).await {
+        let answer = match call(&mut self.slot, request, &self.handle.settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(entries, error),
         };
@@ -196,7 +182,7 @@ impl Dispatch {
                 return Box::pin(self.alone_grpc(entry)).await;
             }
         };
-        match self.call(request).await {
+        match call(&mut self.slot, request, &self.handle.settings).await {
             Ok(answer) => {
                 entry.answer(Reply::Forwarded(answer));
                 Next::Continue
@@ -215,19 +201,13 @@ impl Dispatch {
             Ok(merged) => merged,
             Err(error) => return fail(vec![entry], &Failure::new(400, error.reason)),
         };
-        let (rows, form) = (merged.rows, merged.form);
+        let (rows, form) = (merged.rows.clone(), merged.form);
         let path = request.target.infer_path();
-        let wire = upstream_request(
-            self.upstream.host(),
-            &path,
-            merged.content_type,
-            merged.header_length,
-            merged.chunks,
-        );
+        let wire = batch_request(self.upstream.host(), &path, merged);
         let Ok(wire) = wire else {
             return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
         };
-        let answer = match self.call(wire).await {
+        let answer = match call(&mut self.slot, wire, &self.handle.settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(vec![entry], error),
         };
@@ -246,47 +226,6 @@ impl Dispatch {
             }
             Err(reason) => fail(entries, &Failure::new(502, reason)),
         }
-    }
-
-    /// One call over the slot's connection; a connection that turns out to be closed is replaced once.
-    async fn call(&mut self, mut request: Request<Chunks>) -> Result<Answer, CallError> {
-        let limit = self.handle.settings.max_body_bytes;
-        let patience = Duration::from_millis(self.handle.settings.upstream_timeout_ms);
-        let Some(slot) = &mut self.slot else { return Err(CallError::Unsent("the slot is gone".into())) };
-        for fresh in [false, true] {
-            let kept = slot.connection.take().filter(|connection| !fresh && !connection.is_closed());
-            let mut connection = match kept {
-                Some(connection) => connection,
-                None => match slot.upstream.connect(&slot.epoch).await {
-                    Ok(connection) if slot.is_current() => connection,
-                    Ok(_) => {
-                        self.slot = None;
-                        return Err(CallError::Unsent("the model server has changed".into()));
-                    }
-                    Err(error) => {
-                        self.slot = None;
-                        return Err(CallError::Unsent(error.to_string()));
-                    }
-                },
-            };
-            match timeout(patience, connection.exchange(request, limit)).await {
-                Ok(Ok(answer)) => {
-                    slot.connection = Some(connection);
-                    return Ok(answer);
-                }
-                Ok(Err(ExchangeError::Unsent(unsent))) => request = *unsent,
-                Ok(Err(ExchangeError::Broken(reason))) => {
-                    self.slot = None;
-                    return Err(CallError::Broken(reason));
-                }
-                Ok(Err(error @ ExchangeError::TooLarge { .. })) => {
-                    return Err(CallError::TooLarge(error.to_string()));
-                }
-                Err(_) => return Err(CallError::Timeout),
-            }
-        }
-        self.slot = None;
-        Err(CallError::Unsent("the model server closes its connections at once".into()))
     }
 
     /// No answer: again, or an error.
@@ -387,22 +326,4 @@ fn share_out(
         Err(error) => Reply::Failed(Failure::new(400, format!("{error}"))),
     };
     Ok(answers.into_iter().map(|result: Result<_, sluice_protocol::AnswerError>| reply(result)).collect())
-}
-
-fn upstream_request(
-    host: &HeaderValue,
-    path: &str,
-    content_type: &'static str,
-    header_length: Option<usize>,
-    chunks: Vec<bytes::Bytes>,
-) -> Result<Request<Chunks>, http::Error> {
-    let mut request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(header::HOST, host)
-        .header(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    if let Some(length) = header_length {
-        request = request.header(HEADER_LENGTH, HeaderValue::from(length));
-    }
-    request.body(Chunks::new(chunks))
 }

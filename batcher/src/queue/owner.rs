@@ -3,13 +3,11 @@
 
 use std::sync::Arc;
 
-use sluice_batch_policy::{
-    AttainmentWindow, BatchSizes, BusyWindow, CurveEstimator, Lane, NO_DEADLINE, WaitQueue, batch_limit,
-    predicted_wait_us,
-};
+use sluice_batch_policy::{BatchSizes, CurveEstimator, Lane, WaitQueue, batch_limit};
 use sluice_protocol::MergeKey;
 
 use super::dispatch::{self, Finished};
+use super::gauges::{View, Windows};
 use super::handle::Event;
 use super::sizes::allowed_prefix;
 use super::{Entry, Failure, Forecast, ModelHandle, Reply, Slot};
@@ -21,11 +19,6 @@ const CLASS_AGAIN: u8 = 0;
 const CLASS_NEW: u8 = 1;
 /// Batches that the owner looks ahead, to put what waits in order; the rest waits in the ring.
 const LOOKAHEAD_BATCHES: usize = 2;
-/// Window of the busy fraction.
-const BUSY_WINDOW_US: u64 = 5_000_000;
-/// Window of the attainment ratio.
-const ATTAINMENT_WINDOW_US: u64 = 30_000_000;
-
 /// What may share a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
@@ -70,8 +63,7 @@ struct Owner {
     /// Requests that arrived before this were held for want of a slot; their deadline is the hold time.
     held_before_us: u64,
     latched: bool,
-    busy: BusyWindow,
-    attainment: AttainmentWindow,
+    windows: Windows,
     lookahead: usize,
     retired: bool,
 }
@@ -96,8 +88,7 @@ impl Owner {
             allowed,
             held_before_us: 0,
             latched: false,
-            busy: BusyWindow::new(BUSY_WINDOW_US, now_us),
-            attainment: AttainmentWindow::new(ATTAINMENT_WINDOW_US, now_us),
+            windows: Windows::new(now_us),
             lookahead: LOOKAHEAD_BATCHES * settings.max_batch_rows as usize,
             retired: false,
             handle,
@@ -326,36 +317,19 @@ impl Owner {
 
     fn publish(&mut self) {
         let now_us = self.handle.clock.now_us();
-        self.busy.set(now_us, self.running.len() as u32, self.slots() as u32);
+        self.windows.set_busy(now_us, self.running.len() as u32, self.slots() as u32);
         self.handle.publish(self.forecast());
     }
 
     fn set_gauges(&mut self) {
         let now_us = self.handle.clock.now_us();
-        let (met, missed) = self.handle.take_attainment();
-        for (count, was_met) in [(met, true), (missed, false)] {
-            for _ in 0..count {
-                self.attainment.record(now_us, was_met);
-            }
-        }
-        let forecast = self.forecast();
-        let view = self.handle.view(&forecast, now_us, NO_DEADLINE, 1);
-        let wait_us = predicted_wait_us(&view, forecast.curve.as_ref()).unwrap_or(0);
-        let gauges = &self.handle.metrics.gauges;
-        gauges.queue_rows.set(self.handle.queued_rows() as f64);
-        gauges.oldest_wait.set(self.pending.oldest_wait_us(now_us) as f64 / 1e6);
-        gauges.inflight.set(self.running.len() as f64);
-        gauges.slots.set(self.slots() as f64);
-        gauges.busy.set(self.busy.fraction(now_us));
-        gauges.predicted_wait.set(wait_us as f64 / 1e6);
-        gauges.attainment.set(self.attainment.ratio(now_us).unwrap_or(1.0));
-        let (alpha, beta, samples) = forecast
-            .curve
-            .map_or((0.0, 0.0, 0), |curve| (curve.alpha_seconds, curve.beta_seconds, curve.samples));
-        gauges.alpha.set(alpha);
-        gauges.beta.set(beta);
-        gauges.samples.set(samples as f64);
-        gauges.limit.set(f64::from(forecast.limit_rows));
-        gauges.latched.set(if self.latched { 1.0 } else { 0.0 });
+        self.windows.count(&self.handle, now_us);
+        let view = View {
+            forecast: self.forecast(),
+            oldest_wait_us: self.pending.oldest_wait_us(now_us),
+            inflight: self.running.len(),
+            latched: self.latched,
+        };
+        self.windows.set_gauges(&self.handle, &view, now_us);
     }
 }

@@ -1,0 +1,70 @@
+//! What an autoscaler and a person want to know of a queue, set before each scrape.
+
+use sluice_batch_policy::{AttainmentWindow, BusyWindow, NO_DEADLINE, predicted_wait_us};
+
+use super::{Forecast, ModelHandle};
+
+/// Window of the busy fraction.
+const BUSY_WINDOW_US: u64 = 5_000_000;
+/// Window of the attainment ratio.
+const ATTAINMENT_WINDOW_US: u64 = 30_000_000;
+
+/// What the owner knows at the moment.
+pub(super) struct View {
+    pub(super) forecast: Forecast,
+    pub(super) oldest_wait_us: u64,
+    pub(super) inflight: usize,
+    pub(super) latched: bool,
+}
+
+/// Gauges over the last seconds.
+pub(super) struct Windows {
+    busy: BusyWindow,
+    attainment: AttainmentWindow,
+}
+
+impl Windows {
+    pub(super) fn new(now_us: u64) -> Self {
+        Self {
+            busy: BusyWindow::new(BUSY_WINDOW_US, now_us),
+            attainment: AttainmentWindow::new(ATTAINMENT_WINDOW_US, now_us),
+        }
+    }
+
+    /// From now on so many slots are busy.
+    pub(super) fn set_busy(&mut self, now_us: u64, busy: u32, slots: u32) {
+        self.busy.set(now_us, busy, slots);
+    }
+
+    /// Takes over what request tasks have counted since the last time.
+    pub(super) fn count(&mut self, handle: &ModelHandle, now_us: u64) {
+        let (met, missed) = handle.take_attainment();
+        for (count, was_met) in [(met, true), (missed, false)] {
+            for _ in 0..count {
+                self.attainment.record(now_us, was_met);
+            }
+        }
+    }
+
+    pub(super) fn set_gauges(&mut self, handle: &ModelHandle, view: &View, now_us: u64) {
+        let forecast = &view.forecast;
+        let arrival = handle.view(forecast, now_us, NO_DEADLINE, 1);
+        let wait_us = predicted_wait_us(&arrival, forecast.curve.as_ref()).unwrap_or(0);
+        let gauges = &handle.metrics.gauges;
+        gauges.queue_rows.set(handle.queued_rows() as f64);
+        gauges.oldest_wait.set(view.oldest_wait_us as f64 / 1e6);
+        gauges.inflight.set(view.inflight as f64);
+        gauges.slots.set(f64::from(forecast.slots));
+        gauges.busy.set(self.busy.fraction(now_us));
+        gauges.predicted_wait.set(wait_us as f64 / 1e6);
+        gauges.attainment.set(self.attainment.ratio(now_us).unwrap_or(1.0));
+        let (alpha, beta, samples) = forecast
+            .curve
+            .map_or((0.0, 0.0, 0), |curve| (curve.alpha_seconds, curve.beta_seconds, curve.samples));
+        gauges.alpha.set(alpha);
+        gauges.beta.set(beta);
+        gauges.samples.set(samples as f64);
+        gauges.limit.set(f64::from(forecast.limit_rows));
+        gauges.latched.set(if view.latched { 1.0 } else { 0.0 });
+    }
+}
