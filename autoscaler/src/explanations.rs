@@ -42,6 +42,13 @@ impl Explanations {
         self.0.truncate(most);
     }
 
+    /// Drops the newest.
+    pub fn forget_newest(&mut self) {
+        if !self.0.is_empty() {
+            self.0.remove(0);
+        }
+    }
+
     /// That of the decision made at `time`.
     pub fn at(&self, time: &str) -> Option<&Explanation> {
         self.0.iter().find(|explanation| explanation.time == time)

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sluice_config::api::inference_autoscaler::{DecisionSummary, InferenceAutoscalerStatus};
-use sluice_scaling_policy::{Decision, Record, explain};
+use sluice_scaling_policy::{Decision, Reason, Record, explain};
 
 use crate::explanations::{Explanation, Explanations};
 
@@ -75,25 +75,23 @@ impl StatusBook {
         self.status.conditions = conditions.map(|condition| since(&before.conditions, condition)).collect();
         let notable = self.is_notable(decision, counts);
         if notable {
-            self.status.decisions.insert(
-                0,
-                DecisionSummary {
-                    time: at.to_string(),
-                    from: counts.from,
-                    to: counts.to,
-                    reason: format!("{:?}", decision.reason),
-                    message: decision.message.clone(),
-                },
-            );
+            let entry = DecisionSummary {
+                time: at.to_string(),
+                from: counts.from,
+                to: counts.to,
+                reason: format!("{:?}", decision.reason),
+                message: decision.message.clone(),
+            };
+            // Of calm ones in a row the newest is enough; or they would push out the changes of replicas.
+            if self.status.decisions.first().is_some_and(is_calm) && is_calm(&entry) {
+                self.status.decisions.remove(0);
+                self.explanations.forget_newest();
+            }
+            self.status.decisions.insert(0, entry);
             self.status.decisions.truncate(MOST_DECISIONS);
-            self.explanations.remember(
-                Explanation {
-                    time: at.to_string(),
-                    // The first line is the summary's message.
-                    lines: explain(record).lines().skip(1).map(|line| line.trim_start().to_owned()).collect(),
-                },
-                MOST_DECISIONS,
-            );
+            // The first line is the summary's message.
+            let lines = explain(record).lines().skip(1).map(|line| line.trim_start().to_owned()).collect();
+            self.explanations.remember(Explanation { time: at.to_string(), lines }, MOST_DECISIONS);
         }
         self.is_due(&before, notable, at)
     }
@@ -144,6 +142,18 @@ impl StatusBook {
         }
         due
     }
+}
+
+/// A decision that changed nothing and in which nothing was missing.
+fn is_calm(decision: &DecisionSummary) -> bool {
+    let trouble = [
+        Reason::CapacityLimited,
+        Reason::MetricsMissing,
+        Reason::ObjectiveImpossible,
+        Reason::InvalidSpec,
+        Reason::Paused,
+    ];
+    decision.from == decision.to && !trouble.iter().any(|reason| format!("{reason:?}") == decision.reason)
 }
 
 /// The condition with the time since when it has had this status.
@@ -219,6 +229,22 @@ mod tests {
         assert_eq!(status.decisions.len(), MOST_DECISIONS);
         assert_eq!((status.decisions[0].from, status.decisions[0].to), (49, 50));
         assert_eq!(status.observed_generation, Some(3));
+    }
+
+    #[test]
+    fn calm_decisions_do_not_push_out_a_change_of_replicas() {
+        let mut book = StatusBook::default();
+        book.decided(at(0), None, &record(), Counts { from: 1, to: 2, current: 1, ready: 1 });
+        let mut calm = record();
+        for second in 1..100 {
+            calm.decision.reason = if second % 2 == 0 { Reason::Steady } else { Reason::WithinTolerance };
+            book.decided(at(second), None, &calm, SAME);
+        }
+        let decisions = &book.status().decisions;
+        assert_eq!(decisions.len(), 2, "{decisions:?}");
+        assert_eq!((decisions[1].from, decisions[1].to), (1, 2));
+        assert_eq!(decisions[0].time, at(99).to_string());
+        assert!(decisions.iter().all(|decision| book.explanations().at(&decision.time).is_some()));
     }
 
     #[test]
