@@ -12,6 +12,16 @@ impl Journal {
         Self(path.to_owned())
     }
 
+    /// A new one; whoever finds its mark gone knows that the test is over.
+    pub(crate) fn begin(path: &Path) -> Self {
+        std::fs::write(path.with_extension("mark"), "").unwrap();
+        Self::at(path)
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        !self.0.with_extension("mark").exists()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

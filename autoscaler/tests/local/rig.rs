@@ -49,7 +49,7 @@ impl Rig {
     /// One GPU that three slices of 2g.10gb fit on.
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let journal = Journal::at(&dir.path().join("journal"));
+        let journal = Journal::begin(&dir.path().join("journal"));
         let gateway = Gateway::start(&dir.path().join("members.json"), &journal).await;
         let config = LocalConfig {
             store: ObjectDir::new(dir.path().join("store")),

@@ -76,6 +76,8 @@ impl Records {
                 Ok(Err(error)) => {
                     tracing::error!(path = %path.display(), %error, "A replica record is not readable; its claim must be removed by hand.");
                 }
+                // Removed since the folder was listed: its replica has ended.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
         }
