@@ -1,4 +1,4 @@
-"""Compares embeddings that come through the batcher, many at once, with those that the model gives alone, one at a time.
+"""Compares embeddings that come through the batcher, many at once, with those of the model alone, one at a time.
 
 The clients are tritonclient's, unmodified: REST with JSON, REST with binary tensors, gRPC. The exit code is 1 where an
 embedding differs or belongs to another sentence, where similar sentences are not similar, or where nothing was merged.
@@ -54,7 +54,7 @@ Embed = Callable[[str], Awaitable[np.ndarray]]
 def tensors(module, tokenizer: Tokenizer, sentence: str, **options) -> list:
     """The sentence as inputs of either of tritonclient's modules."""
     inputs = []
-    for name, values in zip(("input_ids", "attention_mask"), encode(tokenizer, sentence)):
+    for name, values in zip(("input_ids", "attention_mask"), encode(tokenizer, sentence), strict=True):
         array = np.array([values], dtype=np.int64)
         tensor = module.InferInput(name, list(array.shape), "INT64")
         tensor.set_data_from_numpy(array, **options)
