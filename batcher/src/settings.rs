@@ -160,7 +160,7 @@ impl Default for Settings {
             warmup: Warmup::Metadata,
             warmup_bodies: None,
             warmup_max_calls: 16,
-            probe_ms: 100,
+            probe_ms: 250,
             propagation_ms: 0,
             drain_deadline_ms: 25_000,
             worker_threads: 1,

@@ -4,43 +4,50 @@
 //! tells a restarted server from the one that was warmed, also when it came back within milliseconds.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
 
 /// TCP state `LISTEN` as `/proc/net/tcp` prints it.
 const LISTEN: &str = "0A";
 
-/// Room for a table of some 400 sockets.
-const TABLE_BYTES: usize = 64 << 10;
+/// The kernel makes only as much of the table as a read asks for, and looks through its whole table of connections
+/// (milliseconds) once the listening sockets, which come first, are through: so it is read in small pieces.
+const READ_BYTES: usize = 256;
 
 /// Inodes of the sockets that accept connections to `target`, sorted; empty when nobody listens or when the
 /// listener is in another network namespace.
 pub fn listener_inodes(target: SocketAddr) -> Vec<u64> {
     let mut inodes = Vec::new();
     for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        // The kernel does not tell the table's size; room for it ahead saves a dozen small reads.
-        let mut table = String::with_capacity(TABLE_BYTES);
-        if File::open(file).and_then(|mut file| file.read_to_string(&mut table)).is_ok() {
-            inodes.extend(parse(&table, target));
+        if let Ok(table) = File::open(file) {
+            let lines = BufReader::with_capacity(READ_BYTES, table).lines();
+            inodes.extend(parse(lines.map_while(Result::ok), target));
         }
     }
     inodes.sort_unstable();
+    inodes.dedup();
     inodes
 }
 
-/// The inodes in one such table: listening, on the target's port, on its address or on any address.
-fn parse(table: &str, target: SocketAddr) -> impl Iterator<Item = u64> + '_ {
-    table.lines().skip(1).filter_map(move |line| {
-        let mut fields = line.split_ascii_whitespace();
-        let (address, port) = fields.nth(1)?.split_once(':')?;
-        // After the local address: remote address, state; then five fields up to the inode.
-        if fields.nth(1)? != LISTEN || u16::from_str_radix(port, 16).ok()? != target.port() {
-            return None;
-        }
-        let address = address_of_hex(address)?;
-        let accepts = address.is_unspecified() || address.to_canonical() == target.ip().to_canonical();
-        accepts.then(|| fields.nth(5)?.parse().ok()).flatten()
-    })
+/// The inodes in one such table: listening, on the target's port, on its address or on any address. It ends at
+/// the first line of a socket that does not listen.
+fn parse(lines: impl Iterator<Item = String>, target: SocketAddr) -> impl Iterator<Item = u64> {
+    lines
+        .skip(1)
+        .take_while(|line| line.split_ascii_whitespace().nth(3) == Some(LISTEN))
+        .filter_map(move |line| inode_of(&line, target))
+}
+
+fn inode_of(line: &str, target: SocketAddr) -> Option<u64> {
+    let mut fields = line.split_ascii_whitespace();
+    let (address, port) = fields.nth(1)?.split_once(':')?;
+    if u16::from_str_radix(port, 16).ok()? != target.port() {
+        return None;
+    }
+    let address = address_of_hex(address)?;
+    let accepts = address.is_unspecified() || address.to_canonical() == target.ip().to_canonical();
+    // After the local address: remote address, state, then five fields up to the inode.
+    accepts.then(|| fields.nth(7)?.parse().ok()).flatten()
 }
 
 /// The kernel prints addresses as 32-bit words in the machine's byte order.
@@ -67,7 +74,8 @@ mod tests {
         "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
 
     fn find(rows: &str, target: &str) -> Vec<u64> {
-        parse(&format!("{HEADER}{rows}"), target.parse().unwrap()).collect()
+        let table = format!("{HEADER}{rows}");
+        parse(table.lines().map(String::from), target.parse().unwrap()).collect()
     }
 
     #[test]
@@ -93,7 +101,9 @@ mod tests {
 
     #[test]
     fn broken_lines_are_skipped() {
-        assert!(find("garbage\n 0: zz:2329 x 0A\n   1: 0100007F\n", "127.0.0.1:9001").is_empty());
+        let good = "   0: 0100007F:2329 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 5 1\n";
+        assert_eq!(find(&format!(" 0: zz:2329 x 0A\n 1: x y 0A\n{good}"), "127.0.0.1:9001"), [5]);
+        assert!(find("garbage\n   1: 0100007F\n", "127.0.0.1:9001").is_empty());
     }
 
     #[test]
