@@ -144,7 +144,18 @@ impl Front {
             return Err(Failure::refused(429, Refusal::BytesFull, message, retry_after_ms));
         };
         let (reply, waiting) = oneshot::channel();
-        let entry = Entry { work, form, rows, origin, arrived_us, deadline_us, broken: 0, reply, bytes };
+        let entry = Entry {
+            work,
+            form,
+            rows,
+            origin,
+            arrived_us,
+            deadline_us,
+            broken: 0,
+            alone: false,
+            reply,
+            bytes,
+        };
         match handle.submit(Box::new(entry)) {
             Ok(()) => Ok(waiting),
             Err(_) => {

@@ -75,18 +75,22 @@ struct Dispatch {
 
 impl Drop for Dispatch {
     fn drop(&mut self) {
-        if let Some(mut finished) = self.finished.take() {
-            finished.slot = self.slot.take();
-            if finished.slot.is_none() {
-                let model = Arc::clone(&self.handle.model);
-                self.upstream.report(Report::SlotFailed { epoch: self.epoch, model });
-            }
-            self.handle.tell(Event::Finished(finished));
-        }
+        self.finish();
     }
 }
 
 impl Dispatch {
+    /// Gives the slot back and tells the owner, once.
+    fn finish(&mut self) {
+        let Some(mut finished) = self.finished.take() else { return };
+        finished.slot = self.slot.take();
+        if finished.slot.is_none() {
+            let model = Arc::clone(&self.handle.model);
+            self.upstream.report(Report::SlotFailed { epoch: self.epoch, model });
+        }
+        self.handle.tell(Event::Finished(finished));
+    }
+
     async fn run(&mut self, entries: Vec<Box<Entry>>) {
         let mut groups = VecDeque::from([entries]);
         while let Some(group) = groups.pop_front() {
@@ -141,20 +145,32 @@ impl Dispatch {
         if let Some(finished) = &mut self.finished {
             finished.times.push((total, seconds));
         }
+        if groups.is_empty() {
+            // The slot is free now: the next batch should be on its way while this answer is shared out.
+            self.finish();
+            if self.handle.queued_rows() > 0 {
+                tokio::task::yield_now().await;
+            }
+        }
         match share_out(&entries, &rows, sent_form, &answer) {
             Ok(replies) => {
                 for (entry, reply) in entries.into_iter().zip(replies) {
                     entry.answer(reply);
                 }
-                Next::Continue
             }
-            Err(reason) if entries.len() > 1 => {
+            Err(reason) => {
                 tracing::warn!(model = %self.handle.model, reason, "An answer cannot be shared out by rows; its requests run again one by one.");
-                groups.extend(entries.into_iter().map(|entry| vec![entry]));
-                Next::Continue
+                for mut entry in entries {
+                    if entry.alone {
+                        entry.answer(Reply::Failed(Failure::new(502, reason.clone())));
+                    } else {
+                        entry.alone = true;
+                        self.handle.tell(Event::Again(vec![entry]));
+                    }
+                }
             }
-            Err(reason) => self.untranslatable(entries, groups, &reason).await,
         }
+        Next::Continue
     }
 
     /// A single request that cannot be transcoded: as it came where that is possible.

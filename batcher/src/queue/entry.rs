@@ -29,6 +29,8 @@ pub struct Entry {
     pub deadline_us: u64,
     /// How often it was in flight when a connection broke.
     pub broken: u32,
+    /// It must go alone: an answer to its batch could not be shared out by rows.
+    pub alone: bool,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Reply>,
     /// Its share of the memory for waiting requests.
@@ -49,7 +51,7 @@ impl Entry {
     /// The request, where it may share a batch.
     pub fn mergeable(&self) -> Option<&InferRequest> {
         match &self.work {
-            Work::Parsed(request) if request.alone.is_none() => Some(request),
+            Work::Parsed(request) if request.alone.is_none() && !self.alone => Some(request),
             _ => None,
         }
     }

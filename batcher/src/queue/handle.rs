@@ -1,6 +1,9 @@
 //! What everybody but the owner knows of a model's queue: where to put requests, slots and messages, and what
 //! the owner last said about waiting times.
 
+// A request is several hundred bytes and changes hands often: its box is moved, not the request.
+#![allow(clippy::vec_box)]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
@@ -24,6 +27,8 @@ pub enum Event {
     Warmed(Vec<(u32, f64)>),
     /// A batch has ended.
     Finished(Finished),
+    /// Requests of a batch that has ended, to be run again.
+    Again(Vec<Box<Entry>>),
     /// Some slots may have become void.
     SlotsChanged,
     /// Set the gauges.

@@ -132,6 +132,7 @@ impl Owner {
                 }
             }
             Event::Finished(finished) => self.finished(finished),
+            Event::Again(entries) => self.again(entries),
             Event::SlotsChanged => self.drop_void_slots(),
             Event::Refresh(done) => {
                 self.set_gauges();
@@ -150,7 +151,12 @@ impl Owner {
             self.latched = false;
         }
         self.idle.extend(finished.slot.filter(Slot::is_current));
-        for entry in finished.again {
+        self.again(finished.again);
+    }
+
+    #[allow(clippy::vec_box)] // As they come from the dispatch.
+    fn again(&mut self, entries: Vec<Box<Entry>>) {
+        for entry in entries {
             self.handle.came_back(entry.rows);
             let deadline_us = self.hold_deadline_us(&entry);
             self.place(entry, CLASS_AGAIN, deadline_us);
