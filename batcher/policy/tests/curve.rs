@@ -134,6 +134,22 @@ fn the_shape_outlives_a_long_time_at_one_batch_size() {
 }
 
 #[test]
+fn a_quiet_night_of_single_rows_with_a_skewed_noise_does_not_flatten_the_curve() {
+    for seed in 0..4 {
+        let mut estimator = CurveEstimator::new();
+        let mut server = Server::new(0.006, 0.0007, seed);
+        feed(&mut estimator, &mut server, 200);
+        for _ in 0..20_000 {
+            // Mostly on time, sometimes late, never early: what a timer and a scheduler do.
+            let late: f64 = server.random.random_range(0.0..1.0);
+            estimator.observe(1, 0.0067 * (1.0 + 0.3 * late.powi(4)));
+        }
+        let curve = estimator.curve().unwrap();
+        assert!(server.error_of(&curve, 1..=64) < 0.25, "seed {seed}: {curve:?}");
+    }
+}
+
+#[test]
 fn a_handful_of_outliers_does_not_move_the_curve() {
     let mut estimator = CurveEstimator::new();
     for batch in 0..100u32 {

@@ -11,6 +11,9 @@ const WINDOW: usize = 256;
 const KEEP: f64 = 0.994_599;
 /// After so many batches the curve itself becomes the prior: what was learned of its shape outlives the window.
 const ANCHOR_AGE: u64 = 64;
+/// But only where at least so many batches of the window are twice as large as its smallest: batches of one size
+/// say nothing about the shape, and a prior made from them would walk away with their noise.
+const SHAPE_BATCHES: usize = 8;
 /// While there are few batches every one is fitted; with more, one fit serves so many batches (it costs some tens
 /// of microseconds).
 const FIT_EVERY: u64 = 8;
@@ -39,6 +42,8 @@ pub struct CurveEstimator {
     /// Prior for the shape.
     anchor: Option<Line>,
     since_anchor: u64,
+    /// Rows of the largest batch ever: up to there the prior holds the curve.
+    largest_rows: f64,
     since_fit: u64,
     fitted: Option<Fitted>,
     scratch: Vec<f64>,
@@ -70,6 +75,7 @@ impl CurveEstimator {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
+        self.largest_rows = self.largest_rows.max(sample.rows);
         let anchor = *self.anchor.get_or_insert(Line {
             alpha: service_seconds / 2.0,
             beta: service_seconds / (2.0 * sample.rows),
@@ -83,13 +89,20 @@ impl CurveEstimator {
         self.since_fit = 0;
 
         let anchor = stepped.unwrap_or(anchor);
-        let (line, scale) = fit(self.samples.make_contiguous(), anchor, KEEP, &mut self.scratch);
+        let (line, scale) =
+            fit(self.samples.make_contiguous(), anchor, self.largest_rows, KEEP, &mut self.scratch);
         let p95 = quantile(self.samples.iter().map(|&sample| line.residual(sample)), 0.95, &mut self.scratch);
         self.fitted = Some(Fitted { line, scale, p95: p95.clamp(0.0, LARGEST_MARGIN) });
-        if self.since_anchor >= ANCHOR_AGE {
+        if self.since_anchor >= ANCHOR_AGE && self.tells_the_shape() {
             self.since_anchor = 0;
             self.anchor = Some(line);
         }
+    }
+
+    /// Whether the window has batches of different sizes, and enough of them.
+    fn tells_the_shape(&self) -> bool {
+        let smallest = self.samples.iter().map(|sample| sample.rows).fold(f64::INFINITY, f64::min);
+        self.samples.iter().filter(|sample| sample.rows >= 2.0 * smallest).count() >= SHAPE_BATCHES
     }
 
     /// The curve as of now; `None` before the first batch.
@@ -123,8 +136,11 @@ impl CurveEstimator {
             };
             // The step lies behind the oldest batch from which on all (but outliers) belong to the new level.
             let kept = newest(count).take_while(is_new).count().max(count / 2);
+            // Without batches of different sizes the shape is still the older prior's; `fit` scales it.
+            if self.tells_the_shape() {
+                self.anchor = Some(fitted.line);
+            }
             self.samples.drain(..self.samples.len() - kept);
-            self.anchor = Some(fitted.line);
             self.since_anchor = 0;
             return self.anchor;
         }

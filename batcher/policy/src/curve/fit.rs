@@ -42,12 +42,17 @@ const MAD_TO_DEVIATION: f64 = 1.4826;
 
 /// Iteratively re-weighted least squares of relative residuals over `samples` (oldest first, the last one counts 1
 /// and each before it `keep` times as much as its successor), held in place by a weak prior: the shape of
-/// `anchor`, scaled to the samples. Where all batches have one size, α and β cannot be told apart, and the ratio
-/// of `anchor` stays. Returns the line and the standard deviation of its relative residuals.
-pub(super) fn fit(samples: &[Sample], anchor: Line, keep: f64, scratch: &mut Vec<f64>) -> (Line, f64) {
+/// `anchor`, scaled to the samples, at one row and at twice `largest_rows`. Where all batches have one size, α and β
+/// cannot be told apart, and the ratio of `anchor` stays. Returns the line and the standard deviation of its relative residuals.
+pub(super) fn fit(
+    samples: &[Sample],
+    anchor: Line,
+    largest_rows: f64,
+    keep: f64,
+    scratch: &mut Vec<f64>,
+) -> (Line, f64) {
     let level = median(samples.iter().map(|&sample| anchor.residual(sample)), scratch);
     let anchor = anchor.scaled((1.0 + level).max(f64::MIN_POSITIVE));
-    let largest = samples.iter().fold(1.0, |largest: f64, sample| largest.max(sample.rows));
     let mut line = anchor;
     let mut scale = deviation(samples, line, scratch);
     for _ in 0..ROUNDS {
@@ -60,7 +65,7 @@ pub(super) fn fit(samples: &[Sample], anchor: Line, keep: f64, scratch: &mut Vec
             sums.add(sample.rows, sample.seconds, age_weight * excess / (predicted * predicted));
             age_weight *= keep;
         }
-        for rows in [1.0, 2.0 * largest] {
+        for rows in [1.0, 2.0 * largest_rows.max(1.0)] {
             let expected = anchor.at(rows);
             let deviation = expected * PRIOR_DEVIATION;
             sums.add(rows, expected, 1.0 / (deviation * deviation));
