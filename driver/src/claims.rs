@@ -17,7 +17,7 @@ use crate::checkpoint::ledger::LedgerError;
 use crate::measure::{Measures, Operation};
 use crate::slices::{SliceError, Slices};
 use crate::store::{Store, StoreError};
-use in_progress::{Busy, InProgress};
+use in_progress::{Busy, InProgress, Mark};
 
 /// A claim as the kubelet names it.
 #[derive(Debug, Clone)]
@@ -133,6 +133,10 @@ impl Claims {
     async fn unprepare_now(&self, uid: &str) -> Result<(), ClaimError> {
         check_uid(uid)?;
         let busy = self.in_progress.begin(uid, "unprepare")?;
+        self.unprepare_marked(busy, uid).await
+    }
+
+    async fn unprepare_marked(&self, busy: Mark, uid: &str) -> Result<(), ClaimError> {
         let (slices, uid) = (Arc::clone(&self.slices), uid.to_owned());
         let result = blocking(move || {
             let _busy = busy;

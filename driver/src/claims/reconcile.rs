@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::Claims;
+use super::{ClaimError, Claims};
 use crate::checkpoint::{ClaimRecord, Phase};
 
 impl Claims {
@@ -29,14 +29,28 @@ impl Claims {
         for (uid, record) in &checkpoint.claims {
             let Some(why) = self.why_release(uid, record).await else { continue };
             let claim = format!("{}/{}", record.namespace, record.name);
-            match self.unprepare_now(uid).await {
-                Ok(()) => tracing::info!(claim, uid, why, "Released the slices of a claim."),
-                Err(super::ClaimError::Busy(_)) => {}
+            match self.release(uid).await {
+                Ok(false) => {}
+                Ok(true) => tracing::info!(claim, uid, why, "Released the slices of a claim."),
+                Err(ClaimError::Busy(_)) => {}
                 Err(error) => {
                     tracing::warn!(claim, uid, why, %error, "Could not release the slices of a claim; it is tried again.");
                 }
             }
         }
+    }
+
+    /// Releases a claim if that is still due when nobody else works on it: since the pass began, the
+    /// kubelet may have prepared it again. Answers whether it did.
+    async fn release(&self, uid: &str) -> Result<bool, ClaimError> {
+        let busy = self.in_progress.begin(uid, "release")?;
+        let checkpoint = self.slices.ledger().checkpoint();
+        let Some(record) = checkpoint.claims.get(uid) else { return Ok(false) };
+        if self.why_release(uid, record).await.is_none() {
+            return Ok(false);
+        }
+        self.unprepare_marked(busy, uid).await?;
+        Ok(true)
     }
 
     async fn why_release(&self, uid: &str, record: &ClaimRecord) -> Option<&'static str> {

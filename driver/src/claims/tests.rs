@@ -116,6 +116,25 @@ async fn a_release_that_failed_is_finished_by_the_reconciler() {
 }
 
 #[tokio::test]
+async fn a_claim_that_was_prepared_again_while_the_reconciler_looked_is_kept() {
+    let fixture = fixture();
+    fixture.allocate("a", "gpu-0-mig-2g-10gb-2");
+    fixture.allocate("b", "gpu-0-mig-2g-10gb-4");
+    fixture.claims.prepare(reference("a")).await.unwrap();
+    fixture.claims.prepare(reference("b")).await.unwrap();
+    fixture.gpus.fail("destroy_gpu_instance", Reason::InUse);
+    fixture.claims.unprepare(reference("b")).await.unwrap_err();
+    fixture.gpus.heal();
+    // The pass has seen b half released and asks for a when b is wanted again.
+    let open = fixture.store.hold("a");
+    tokio::join!(fixture.claims.reconcile_once(), async {
+        fixture.claims.prepare(reference("b")).await.unwrap();
+        open.notify_one();
+    });
+    assert_eq!(fixture.gpus.standing().len(), 2);
+}
+
+#[tokio::test]
 async fn a_device_of_a_vanished_claim_is_freed_for_the_one_that_needs_it() {
     let fixture = fixture();
     fixture.allocate("a", "gpu-0-mig-2g-10gb-4");

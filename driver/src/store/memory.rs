@@ -1,8 +1,8 @@
 //! A store in memory, which fails on demand.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
@@ -17,6 +17,7 @@ pub(crate) struct MemoryStore {
     claims: Mutex<BTreeMap<(String, String), ResourceClaim>>,
     changed: Notify,
     broken: AtomicBool,
+    held: Mutex<Option<(String, Arc<Notify>)>>,
 }
 
 impl MemoryStore {
@@ -33,6 +34,13 @@ impl MemoryStore {
     /// From now on every call fails, or no longer.
     pub(crate) fn set_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
+    }
+
+    /// The next read of claims of this name waits until the answer is notified.
+    pub(crate) fn hold(&self, name: &str) -> Arc<Notify> {
+        let open = Arc::new(Notify::new());
+        *self.held.lock().unwrap() = Some((name.to_owned(), Arc::clone(&open)));
+        open
     }
 
     fn check(&self) -> Result<(), StoreError> {
@@ -69,6 +77,10 @@ impl Store for MemoryStore {
     }
 
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<ResourceClaim>, StoreError> {
+        let held = self.held.lock().unwrap().take_if(|(held, _)| held == name);
+        if let Some((_, open)) = held {
+            open.notified().await;
+        }
         self.check()?;
         Ok(self.claims.lock().unwrap().get(&(namespace.to_owned(), name.to_owned())).cloned())
     }
