@@ -238,7 +238,7 @@ impl Owner {
         self.handle.metrics.count_batch(release);
         self.handle.metrics.batch_rows.record(f64::from(rows));
         self.next_batch += 1;
-        let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.us(rows)));
+        let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.p95_us(rows)));
         self.running.push((self.next_batch, end_us));
         dispatch::spawn(Arc::clone(&self.handle), self.next_batch, slot, guard, entries);
         true
