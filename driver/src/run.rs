@@ -97,17 +97,23 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(listener, admin, admin_stop.clone()));
 
-    let session = {
+    let begin = async {
         let root = settings.driver_root.clone();
-        tokio::task::spawn_blocking(move || NvmlSession::open(&root))
+        let session = tokio::task::spawn_blocking(move || NvmlSession::open(&root))
             .await
-            .map_err(|error| io_error("NVML")(error.into()))??
+            .map_err(|error| io_error("NVML")(error.into()))??;
+        start(&settings, Arc::new(session), ledger, now_ms, readiness, &stop).await
     };
-    let gpus: Arc<dyn Gpus> = Arc::new(session);
-    let work = start(&settings, gpus, ledger, now_ms, readiness, &stop).await?;
-    stop.cancelled().await;
-    if tokio::time::timeout(STOP_GRACE, work.ended()).await.is_err() {
-        tracing::warn!("Calls still wait for NVML; the next start undoes what they have not finished.");
+    let work = tokio::select! {
+        work = begin => Some(work?),
+        // NVML may hang before anything is served; what a recovery leaves is for the next start.
+        () = stop.cancelled() => None,
+    };
+    if let Some(work) = work {
+        stop.cancelled().await;
+        if tokio::time::timeout(STOP_GRACE, work.ended()).await.is_err() {
+            tracing::warn!("Calls still wait for NVML; the next start undoes what they have not finished.");
+        }
     }
     admin_stop.cancel();
     let _ = admin.await;

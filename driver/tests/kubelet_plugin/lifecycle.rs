@@ -47,6 +47,16 @@ fn a_stop_waits_for_the_call_in_flight() {
 }
 
 #[test]
+fn a_stop_while_nvml_is_still_being_initialised_ends_the_driver() {
+    let mut node = Node::new();
+    node.gpus.add_fault("gate", &Fault::block("nvmlInit_v2", When::Before)).unwrap();
+    node.spawn(&[]);
+    node.gpus.wait_blocked("gate", DEADLINE).unwrap();
+    node.signal_terminate();
+    node.eventually_ends();
+}
+
+#[test]
 fn a_second_prepare_brings_a_lost_cdi_file_back_and_changes_nothing_else() {
     let node = Node::started();
     let kubelet = node.kubelet();

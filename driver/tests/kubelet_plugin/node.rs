@@ -122,6 +122,21 @@ impl Node {
         driver.process.wait().unwrap().success()
     }
 
+    /// Waits for a good end of the process; fails at the deadline.
+    pub(crate) fn eventually_ends(&mut self) {
+        let begin = Instant::now();
+        let ended = loop {
+            let driver = self.driver.as_mut().expect("the driver runs");
+            if let Some(status) = driver.process.try_wait().unwrap() {
+                break status;
+            }
+            assert!(begin.elapsed() < DEADLINE, "the driver does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        assert!(ended.success(), "{ended}:\n{}", self.log());
+        self.driver = None;
+    }
+
     pub(crate) fn kubelet(&self) -> Kubelet {
         Kubelet::new(&self.path("kubelet"))
     }
