@@ -93,15 +93,20 @@ pub async fn publish(
     stop: CancellationToken,
 ) {
     let mut generation = 0;
+    let mut said = String::new();
     loop {
         match round(store.as_ref(), &publication, generation).await {
             Ok(current) => {
                 generation = current;
                 published.send_replace(true);
+                said.clear();
             }
             Err(error) => {
-                if published.send_replace(false) || generation == 0 {
+                published.send_replace(false);
+                // Rounds follow each other quickly; what has been said is not said again.
+                if error.to_string() != said {
                     tracing::warn!(%error, "ResourceSlices could not be published; trying again.");
+                    said = error.to_string();
                 }
             }
         }
