@@ -22,6 +22,7 @@ pub mod cli;
 pub mod clock;
 pub mod drain;
 pub mod front;
+pub mod labels;
 pub mod metrics;
 pub mod queue;
 pub mod registry;

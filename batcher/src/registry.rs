@@ -1,12 +1,13 @@
 //! Model → queue handle. Request tasks look handles up and clone them out at once; new models are announced to
 //! the upstreams' monitors, which warm them.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
+use crate::labels::Labels;
 use crate::queue::handle::Event;
 use crate::queue::{ModelHandle, owner};
 use crate::settings::Settings;
@@ -19,6 +20,7 @@ pub type Models = Arc<Vec<Arc<ModelHandle>>>;
 pub struct Registry {
     handles: DashMap<Arc<str>, Arc<ModelHandle>>,
     models: watch::Sender<Models>,
+    labels: Mutex<Labels>,
     settings: Arc<Settings>,
     clock: Clock,
 }
@@ -26,7 +28,13 @@ pub struct Registry {
 impl Registry {
     /// With a queue for each model that the settings name.
     pub fn new(settings: Arc<Settings>, clock: Clock) -> Self {
-        let registry = Self { handles: DashMap::new(), models: watch::Sender::default(), settings, clock };
+        let registry = Self {
+            handles: DashMap::new(),
+            models: watch::Sender::default(),
+            labels: Mutex::new(Labels::new(settings.max_models)),
+            settings,
+            clock,
+        };
         for model in &registry.settings.models {
             registry.add(model);
         }
@@ -75,9 +83,11 @@ impl Registry {
     fn add(&self, model: &str) -> Arc<ModelHandle> {
         let name: Arc<str> = Arc::from(model);
         let mut added = None;
+        // A set is never left half-changed by a panic.
+        let label = self.labels.lock().unwrap_or_else(PoisonError::into_inner).of(&name);
         // The entry's lock makes one queue of two first requests; nothing else is locked or awaited under it.
         let handle = Arc::clone(&self.handles.entry(Arc::clone(&name)).or_insert_with(|| {
-            let handle = Arc::new(ModelHandle::new(name, Arc::clone(&self.settings), self.clock));
+            let handle = Arc::new(ModelHandle::new(name, &label, Arc::clone(&self.settings), self.clock));
             added = Some(Arc::clone(&handle));
             handle
         }));

@@ -78,9 +78,9 @@ pub struct ModelHandle {
 }
 
 impl ModelHandle {
-    pub(crate) fn new(model: Arc<str>, settings: Arc<Settings>, clock: Clock) -> Self {
+    pub(crate) fn new(model: Arc<str>, label: &str, settings: Arc<Settings>, clock: Clock) -> Self {
         Self {
-            metrics: ModelMetrics::new(&model, settings.objective_ms),
+            metrics: ModelMetrics::new(label, settings.objective_ms),
             model,
             clock,
             inbox: ArrayQueue::new(settings.queue_requests),
