@@ -38,15 +38,19 @@ pub(super) async fn call(
         let kept = slot.connection.take().filter(|connection| !fresh && !connection.is_closed());
         let mut connection = match kept {
             Some(connection) => connection,
-            None => match slot.upstream.connect(&slot.epoch).await {
-                Ok(connection) if slot.is_current() => connection,
-                Ok(_) => {
+            None => match timeout(patience, slot.upstream.connect(&slot.epoch)).await {
+                Ok(Ok(connection)) if slot.is_current() => connection,
+                Ok(Ok(_)) => {
                     *place = None;
                     return Err(CallError::Unsent("the model server has changed".into()));
                 }
-                Err(error) => {
+                Ok(Err(error)) => {
                     *place = None;
                     return Err(CallError::Unsent(error.to_string()));
+                }
+                Err(_) => {
+                    *place = None;
+                    return Err(CallError::Timeout);
                 }
             },
         };
