@@ -245,9 +245,14 @@ impl Monitor {
         let (Some(warm), Some(epoch)) = (self.state.warm.get(&handle.model), self.upstream.epoch()) else {
             return;
         };
-        // A connection made ahead saves the first request the handshake. If it fails, the dispatch finds out.
-        let connection = H1Connection::open(epoch.address).await.ok();
-        let verified = self.state.control.as_ref().is_some_and(Control::still_there);
+        // A connection made ahead saves the first request the handshake. If it fails, the dispatch finds out. One to
+        // a server elsewhere could only be verified by a question, which the dispatch asks when it connects.
+        let local = self.state.control.as_ref().filter(|control| !control.listeners().is_empty());
+        let connection = match local {
+            Some(_) => H1Connection::open(epoch.address).await.ok(),
+            None => None,
+        };
+        let verified = local.is_some_and(Control::still_there);
         handle.tell(QueueEvent::Slot(Slot {
             upstream: Arc::clone(&self.upstream),
             epoch,
