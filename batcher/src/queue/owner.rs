@@ -207,7 +207,9 @@ impl Owner {
                 retry_after_ms,
             )));
         }
-        let mut take = batch.take;
+        let (mut take, cancelled): (Vec<_>, Vec<_>) =
+            batch.take.into_iter().partition(|waiting| !waiting.payload.is_cancelled());
+        cancelled.iter().for_each(|waiting| self.handle.left(waiting.rows));
         if let (Some(allowed), Some(key @ Key::Merge(_))) = (&self.allowed, &batch.key) {
             let keep = allowed_prefix(take.iter().map(|waiting| waiting.rows), allowed);
             for back in take.split_off(keep.min(take.len())) {
@@ -218,12 +220,10 @@ impl Owner {
         let mut entries = Vec::with_capacity(take.len());
         for waiting in take {
             self.handle.left(waiting.rows);
-            if !waiting.payload.is_cancelled() {
-                rows += waiting.rows;
-                let waited_us = now_us.saturating_sub(waiting.arrived_us);
-                self.handle.metrics.queue_seconds.record(waited_us as f64 / 1e6);
-                entries.push(waiting.payload);
-            }
+            rows += waiting.rows;
+            let waited_us = now_us.saturating_sub(waiting.arrived_us);
+            self.handle.metrics.queue_seconds.record(waited_us as f64 / 1e6);
+            entries.push(waiting.payload);
         }
         if entries.is_empty() {
             self.idle.push(slot);
