@@ -19,10 +19,13 @@ pub enum Outcome {
     Unavailable,
     /// Any other 5xx.
     Error,
+    /// The client went away before there was an answer.
+    Cancelled,
 }
 
 impl Outcome {
-    const ALL: [Self; 5] = [Self::Ok, Self::ClientError, Self::Rejected, Self::Unavailable, Self::Error];
+    const ALL: [Self; 6] =
+        [Self::Ok, Self::ClientError, Self::Rejected, Self::Unavailable, Self::Error, Self::Cancelled];
 
     fn label(self) -> &'static str {
         match self {
@@ -31,6 +34,7 @@ impl Outcome {
             Self::Rejected => "rejected",
             Self::Unavailable => "unavailable",
             Self::Error => "error",
+            Self::Cancelled => "cancelled",
         }
     }
 
@@ -123,7 +127,7 @@ pub struct ModelMetrics {
     pub batch_rows: Histogram,
     /// Gauges, set by the queue's owner.
     pub gauges: ModelGauges,
-    requests: [[Counter; 5]; 3],
+    requests: [[Counter; 6]; 3],
     refused: [Counter; 6],
     batches: [Counter; 3],
 }

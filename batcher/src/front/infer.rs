@@ -92,6 +92,7 @@ impl Front {
         let budget_us = timeout_us.unwrap_or(self.settings.objective_ms * 1000);
         let deadline_us = arrived_us.saturating_add(budget_us);
         handle.metrics.demand_rows.increment(u64::from(rows));
+        let unanswered = Unanswered { handle, form, arrived_us };
         let reply = match self.admit(handle, form, work, rows, origin, arrived_us, deadline_us) {
             Ok(waiting) => waiting.await.unwrap_or_else(|_| {
                 Reply::Failed(Failure::new(503, "the batcher stopped before the request was served"))
@@ -102,6 +103,8 @@ impl Front {
             handle.metrics.count_refused(*reason);
         }
         let (response, status) = answer(form, reply);
+        // Answered: counted as such below.
+        std::mem::forget(unanswered);
         let elapsed_us = self.clock.now_us().saturating_sub(arrived_us);
         let outcome = Outcome::of_status(status);
         handle.metrics.request_seconds.record(elapsed_us as f64 / 1e6);
@@ -182,6 +185,24 @@ impl Front {
         let failure = Failure::new(error.http_status(), error.to_string());
         handle.metrics.count_request(form, Outcome::of_status(failure.status));
         failed(form, &failure)
+    }
+}
+
+/// A request whose client waits. The server drops it with the rest when the client goes away: it is counted then,
+/// and has missed its objective where the client waited as long as that.
+struct Unanswered<'a> {
+    handle: &'a ModelHandle,
+    form: Form,
+    arrived_us: u64,
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        self.handle.metrics.count_request(self.form, Outcome::Cancelled);
+        let waited_us = self.handle.clock.now_us().saturating_sub(self.arrived_us);
+        if waited_us > self.handle.settings.objective_ms * 1000 {
+            self.handle.count_attainment(false);
+        }
     }
 }
 

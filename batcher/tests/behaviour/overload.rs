@@ -109,6 +109,8 @@ async fn a_client_that_has_gone_costs_the_model_nothing() {
         drained.contains("\"active\":2")
     })
     .await;
+    let cancelled = format!("{label},form=\"json\",outcome=\"cancelled\"");
+    assert_eq!(batcher.metric("sluice_batcher_requests_total", &cancelled).await, 1.0);
     model.open_gate();
     first.await.unwrap();
     stays.await.unwrap();
