@@ -13,7 +13,7 @@ pub(super) fn all(
     limited: Option<&CapacityLimited>,
 ) -> Vec<Condition> {
     vec![
-        able(input, verdict),
+        able(wanted, verdict),
         active(wanted),
         limited_by(input, verdict, limited),
         fresh(demand),
@@ -35,11 +35,12 @@ fn condition(r#type: ConditionType, status: bool, reason: &str, message: impl In
     Condition { r#type, status, reason: reason.to_owned(), message: message.into() }
 }
 
-fn able(input: &Input, verdict: &Verdict) -> Condition {
+fn able(wanted: &Wanted, verdict: &Verdict) -> Condition {
     let (status, reason, message) = match verdict.reason {
         Reason::Paused => (false, "Paused", "Paused by the specification."),
         Reason::InvalidSpec => (false, "InvalidSpec", "The specification cannot be followed."),
-        Reason::Stabilized if verdict.replicas >= input.current.replicas => {
+        // Which window it is follows from what it kept off, whether replicas change nevertheless or not.
+        Reason::Stabilized if verdict.replicas >= wanted.replicas => {
             (true, "ScaleDownStabilized", "Recent recommendations were higher.")
         }
         Reason::Stabilized => (true, "ScaleUpStabilized", "Recent recommendations were lower."),

@@ -167,3 +167,26 @@ fn a_specification_that_makes_no_sense_is_held_and_named() {
     input.spec.min_replicas = 30;
     assert_eq!((decide(&input).desired, decide(&input).reason), (2, Reason::InvalidSpec));
 }
+
+#[test]
+fn a_change_that_a_window_shortens_is_not_called_held() {
+    // A recent recommendation of 3 lets a fall from 5 to 2 go to 3, and no further.
+    let mut down = input(5, 1.5 * one_replica());
+    down.state.recommendations = vec![Recommendation { at_ms: NOW - 10_000, replicas: 3 }];
+    let mut up = input(3, 7.5 * one_replica());
+    up.spec.behavior.scale_up.stabilization_window_seconds = 60;
+    up.spec.behavior.scale_up.policies.clear();
+    up.state.recommendations = vec![Recommendation { at_ms: NOW - 10_000, replicas: 5 }];
+    for (input, desired, window) in [(down, 3, "ScaleDownStabilized"), (up, 5, "ScaleUpStabilized")] {
+        let decision = decide(&input);
+        assert_eq!(
+            (decision.desired, decision.reason),
+            (desired, Reason::Stabilized),
+            "{}",
+            decision.message
+        );
+        assert!(decision.apply);
+        assert!(!decision.message.contains("holds it"), "{}", decision.message);
+        assert_eq!(condition(&decision, ConditionType::AbleToScale).reason, window);
+    }
+}
