@@ -151,7 +151,12 @@ pub fn explain(record: &Record) -> String {
     line(
         "free slices",
         Some(match input.free.slices {
-            Some(free) => format!("{free} of {}: {}", input.spec.profile, input.free.reason),
+            Some(free) => {
+                let (profile, reason) = (&input.spec.profile, &input.free.reason);
+                // The inventory's reason may begin with the profile: once is enough.
+                let why = reason.strip_prefix(&format!("{profile}: ")).unwrap_or(reason);
+                format!("{free} of {profile}: {why}")
+            }
             None => format!("not known: {}", input.free.reason),
         }),
     );

@@ -165,3 +165,10 @@ fn an_unknown_field_in_a_record_is_refused() {
     let error = Record::from_line(&line.replacen("\"nowMs\"", "\"nowMS\"", 1)).unwrap_err().to_string();
     assert!(error.contains("nowMS"), "{error}");
 }
+
+#[test]
+fn the_explanation_names_the_profile_of_the_free_slices_once() {
+    let text = explain(&Record::new("default/bert", input(2, 10.0)));
+    let line = text.lines().find(|line| line.contains("free slices")).unwrap();
+    assert!(line.ends_with("100 of 2g.10gb: plenty"), "{line}");
+}
