@@ -197,7 +197,9 @@ impl Monitor {
         let epoch = self.state.barrier.epoch();
         let models = self.models.borrow().clone();
         for handle in models.iter() {
-            if let Err(error) = self.warm_one(handle).await {
+            if let Err(error) = self.warm_one(handle).await
+                && !self.is_left_cold(handle, &error)
+            {
                 return self.not_warm(handle, error).await;
             }
         }
@@ -216,6 +218,18 @@ impl Monitor {
         handle.set_absent(warm.absent);
         self.state.warm.insert(Arc::clone(&handle.model), warm);
         Ok(())
+    }
+
+    /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing.
+    fn is_left_cold(&self, handle: &ModelHandle, error: &WarmError) -> bool {
+        let named = self.settings.models.iter().any(|model| **model == *handle.model);
+        match error {
+            WarmError::NotYet(reason) if !named => {
+                tracing::error!(upstream = self.upstream.name(), model = %handle.model, reason, "A model that the settings do not name cannot be warmed; its requests are not served here.");
+                true
+            }
+            _ => false,
+        }
     }
 
     async fn not_warm(&mut self, handle: &ModelHandle, error: WarmError) -> Event {
@@ -378,6 +392,7 @@ impl Monitor {
             }
             match self.warm_one(handle).await {
                 Ok(()) => self.give_slots(handle).await,
+                Err(error) if self.is_left_cold(handle, &error) => {}
                 Err(error) => return Some(self.not_warm(handle, error).await),
             }
         }

@@ -73,6 +73,18 @@ async fn a_model_that_was_not_named_is_warmed_at_its_first_request() {
     assert_warm_before_clients(&model.calls(), &[1, 2, 3, 4, 5, 6, 7, 8]);
 }
 
+#[tokio::test]
+async fn a_model_that_a_client_named_and_that_cannot_be_warmed_costs_the_others_nothing() {
+    let name = "steady";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, Settings { hold_ms: 300, objective_ms: 1000, ..settings(name) }).await;
+    let other = infer_json(batcher.front, "steady-broken", &[1]).await;
+    assert_eq!(other.status, 503, "{}", other.text());
+    assert_eq!(infer_json(batcher.front, name, &[3]).await.output("twice"), [6]);
+    let upstreams = get(batcher.admin, "/upstreams").await.text();
+    assert!(upstreams.contains("\"state\":\"ready\"") && upstreams.contains("\"epoch\":1"), "{upstreams}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_under_load_lose_nothing_and_no_row_reaches_a_cold_server() {
     let name = "killed";

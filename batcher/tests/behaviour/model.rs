@@ -180,7 +180,8 @@ impl Shared {
             }
             "/stream" => self.stream(),
             "/echo" => echo(request).await,
-            path if path == model => {
+            // The second one has metadata, but cannot be run.
+            path if path == model || path == format!("{model}-broken") => {
                 let tensor = |name| json!({"name": name, "datatype": "INT64", "shape": [-1, 1]});
                 let metadata = json!({"name": self.name, "versions": ["1"], "platform": "stub",
                     "inputs": [tensor("id")], "outputs": [tensor("id"), tensor("twice")]});
