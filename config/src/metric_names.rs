@@ -33,7 +33,7 @@ pub mod batcher {
     pub const DEMAND_LATCHED: &str = "sluice_batcher_demand_latched";
     /// Gauge with label `state`: upstreams by state.
     pub const UPSTREAMS: &str = "sluice_batcher_upstreams";
-    /// Counter with labels `form`, `outcome`: answered requests.
+    /// Counter with labels `form`, `outcome`: requests that came to an end, by how (`cancelled`: the client left).
     pub const REQUESTS_TOTAL: &str = "sluice_batcher_requests_total";
     /// Counter with label `reason`: requests that were refused, exactly counted.
     pub const REJECTED_TOTAL: &str = "sluice_batcher_rejected_total";
