@@ -148,10 +148,18 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let mut file = fs::File::create(&temporary)?;
+    let replaced = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+    if replaced.is_err() {
+        // A full disk must not fill up further with halves; the first error is the one that tells.
+        let _ = fs::remove_file(&temporary);
+    }
+    replaced
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create(path)?;
     file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)
+    file.sync_all()
 }
 
 fn read<K: Resource + DeserializeOwned>(path: &Path) -> Result<Option<K>, ObjectError> {
@@ -231,6 +239,15 @@ mod tests {
         fs::write(temporary.path().join("resourceclaims/default/a.json"), "{").unwrap();
         let error = objects.get::<ResourceClaim>(Some("default"), "a").unwrap_err().to_string();
         assert!(error.contains("a.json") && error.contains("ResourceClaim"), "{error}");
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_nothing_half_written() {
+        let temporary = tempfile::tempdir().unwrap();
+        let taken = temporary.path().join("a.json");
+        fs::create_dir(&taken).unwrap();
+        assert!(write_atomic(&taken, b"{}").is_err());
+        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -82,6 +82,11 @@ fn read_file<S: DeserializeOwned>(path: &Path) -> Result<Map<String, Value>, Set
         };
         return Err(invalid(format!("{place}{message}")));
     }
+    // YAML lets a bare 7 stand for the text "7"; the map knows it as a number, and with flags over it the error
+    // would be blamed on them.
+    serde_json::from_value::<S>(Value::Object(map.clone())).map_err(|error| {
+        invalid(format!("{error}; put quotes around a text that looks like another type"))
+    })?;
     Ok(map)
 }
 
@@ -142,6 +147,23 @@ mod tests {
         assert!(error.contains("maxBatchRow"), "{error}");
         assert!(error.contains("did you mean `maxBatchRows`?"), "{error}");
         assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_text_that_looks_like_a_number_is_refused_as_the_files_and_not_the_flags() {
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(default)]
+        struct Named {
+            name: String,
+        }
+        let (_dir, path) = file("name: 1234\n");
+        let error = load::<Named>(Some(&path), &Flags::default()).unwrap_err().to_string();
+        assert!(
+            error.contains("settings.yaml") && error.contains("1234") && error.contains("quotes"),
+            "{error}"
+        );
+        let (_dir, path) = file("name: '1234'\n");
+        assert_eq!(load::<Named>(Some(&path), &Flags::default()).unwrap().name, "1234");
     }
 
     #[test]

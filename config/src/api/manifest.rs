@@ -25,7 +25,7 @@ pub enum Manifest {
 pub struct ManifestError {
     /// The file.
     pub path: PathBuf,
-    /// Number of the document in the file, from 1; 0 when the file itself is not readable.
+    /// Number of the document in the file, from 1; 0 when the file itself is not readable YAML.
     pub document: usize,
     /// What, where, and what would be allowed.
     pub message: String,
@@ -39,18 +39,14 @@ pub fn read(path: &Path) -> Result<Vec<Manifest>, ManifestError> {
     let failed =
         |document: usize, message: String| ManifestError { path: path.to_owned(), document, message };
     let text = std::fs::read_to_string(path).map_err(|error| failed(0, error.to_string()))?;
-    documents(&text)
+    // The reader itself knows where documents end: a `---` can also stand in a text.
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).map_err(|error| failed(0, error.to_string()))?;
+    documents
+        .into_iter()
         .enumerate()
         .map(|(index, document)| parse(document).map_err(|message| failed(index + 1, message)))
         .collect()
-}
-
-/// The documents of a YAML stream that have any content.
-fn documents(text: &str) -> impl Iterator<Item = &str> {
-    let is_content = |line: &str| !line.trim().is_empty() && !line.trim_start().starts_with('#');
-    text.split_inclusive("\n---")
-        .map(|part| part.trim_end_matches("---").trim_start_matches("---"))
-        .filter(move |document| document.lines().any(is_content))
 }
 
 #[derive(Deserialize)]
@@ -60,8 +56,7 @@ struct TypeMeta {
     kind: String,
 }
 
-fn parse(document: &str) -> Result<Manifest, String> {
-    let value: Value = serde_saphyr::from_str(document).map_err(|error| error.to_string())?;
+fn parse(value: Value) -> Result<Manifest, String> {
     let TypeMeta { api_version, kind } = serde_json::from_value(value.clone())
         .map_err(|error| format!("{error}: a manifest needs apiVersion, kind, metadata and spec"))?;
     let manifest = match (api_version.as_str(), kind.as_str()) {
@@ -130,6 +125,22 @@ spec:
         };
         assert_eq!(autoscaler.spec.min_replicas, 1);
         assert_eq!(autoscaler.metadata.name.as_deref(), Some("bert"));
+    }
+
+    #[test]
+    fn directives_windows_line_ends_comments_and_dashes_inside_a_text_are_no_obstacle() {
+        let deployment = format!("{DEPLOYMENT}  env:\n    BANNER: |\n      a\n      ---\n      b\n");
+        for stream in [
+            format!("%YAML 1.2\n---\n{AUTOSCALER}---\n{deployment}"),
+            format!("# a comment\n--- # the first\n{AUTOSCALER}...\n---\n{deployment}...\n"),
+            format!("{AUTOSCALER}---\n{deployment}---\n---\n# nothing\n"),
+            format!("---\n{AUTOSCALER}---\n{deployment}").replace('\n', "\r\n"),
+        ] {
+            let manifests = read_text(&stream).unwrap_or_else(|error| panic!("{stream}: {error}"));
+            assert_eq!(manifests.len(), 2, "{stream}");
+        }
+        let error = read_text(&format!("{AUTOSCALER}---\na: [\n")).unwrap_err();
+        assert!(error.contains("objects.yaml") && error.contains("line"), "{error}");
     }
 
     #[test]
