@@ -27,6 +27,7 @@ pub mod settings;
 pub mod stack;
 pub mod table;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use futures::future::join_all;
@@ -72,16 +73,20 @@ pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String
         Some(dir) => std::path::absolute(dir).map_err(|error| format!("--bin-dir: {error}"))?,
         None => own_folder()?,
     };
-    let id = format!("{}-{}", std::process::id(), settings.seed);
-    // Short, because a unix socket's path may have 107 bytes.
-    let run = Run { bin_dir, dir: std::env::temp_dir().join(format!("sluice-{id}")), id };
+    check_kills(&flags.kill, &settings).map_err(DemoError::Settings)?;
+    let run = Run::new(bin_dir)?;
+    let sweep = leftovers::Sweep::of(&run.id);
     let outcome = run_arms(&run, &arms(&flags, &settings), &settings, &flags, &stop).await;
-    let ended = leftovers::end_processes(&run.id);
     let mut left_behind: Vec<_> =
-        ended.into_iter().map(|(pid, command)| format!("process {pid}: {command}")).collect();
-    left_behind.extend(leftovers::sockets(&run.dir).into_iter().map(|socket| format!("socket {socket}")));
-    if flags.keep {
-        println!("Logs, journals, objects and decisions: {}", run.dir.display());
+        sweep.end().into_iter().map(|(pid, command)| format!("process {pid}: {command}")).collect();
+    for socket in leftovers::sockets(&run.dir) {
+        // Kept folders hold logs, not sockets that look alive.
+        let _ = std::fs::remove_file(&socket);
+        left_behind.push(format!("socket {socket}"));
+    }
+    // A failure is explained by the logs.
+    if flags.keep || matches!(outcome, Err(DemoError::Failed(_))) {
+        say(&format!("Logs, journals, objects and decisions: {}", run.dir.display()));
     } else {
         let _ = std::fs::remove_dir_all(&run.dir);
     }
@@ -98,6 +103,16 @@ fn read_settings(file: Option<&Path>) -> Result<DemoSettings, String> {
     };
     settings.validate()?;
     Ok(settings)
+}
+
+fn check_kills(kills: &[kill::Kill], settings: &DemoSettings) -> Result<(), String> {
+    match kills.iter().find(|kill| kill.at_s >= settings.duration_seconds) {
+        Some(kill) => Err(format!(
+            "--kill at second {}: the run has only {} (durationSeconds)",
+            kill.at_s, settings.duration_seconds
+        )),
+        None => Ok(()),
+    }
 }
 
 fn own_folder() -> Result<PathBuf, String> {
@@ -122,11 +137,11 @@ async fn run_arms(
     flags: &DemoFlags,
     stop: &CancellationToken,
 ) -> Result<DemoOutcome, DemoError> {
-    println!(
+    say(&format!(
         "Starting {} on simulated GPUs ({}), each arm with a stack of its own.",
         arms.iter().map(|arm| arm.name.as_str()).collect::<Vec<_>>().join(", "),
         settings.gpus.join(" + ")
-    );
+    ));
     let starting = join_all(arms.iter().map(|arm| Stack::start(run, arm, settings)));
     let started = tokio::select! {
         started = starting => started,
@@ -145,8 +160,8 @@ async fn run_arms(
         Some(error) => Err(DemoError::Failed(error)),
         None => {
             for (arm, stack) in arms.iter().zip(&stacks) {
-                println!("{}", arm.name);
-                stack.describe().await.iter().for_each(|line| println!("  {line}"));
+                say(&arm.name);
+                stack.describe().await.iter().for_each(|line| say(&format!("  {line}")));
             }
             drive::all(run, arms, &stacks, settings, &flags.kill, stop).await
         }
@@ -182,15 +197,21 @@ fn publish(
     flags: &DemoFlags,
     run: &Run,
 ) -> Result<(), String> {
-    print!("{}", table::text(outcome));
+    say(table::text(outcome).trim_end());
     let default_report = || run.bin_dir.parent().unwrap_or(&run.bin_dir).join("sluice-demo/report.html");
     let report = flags.report.clone().unwrap_or_else(default_report);
     write(&report, &page::html(outcome, settings, flags.strict))?;
-    println!("Report: {}", report.display());
+    say(&format!("Report: {}", report.display()));
     if let Some(path) = &flags.json {
         write(path, &format!("{:#}\n", outcome.to_json(flags.strict)))?;
     }
     Ok(())
+}
+
+/// A line on standard output. Whoever reads it may have gone (`| head`): no reason to stop, and none to panic,
+/// as `println!` would.
+fn say(line: &str) {
+    let _ = writeln!(std::io::stdout(), "{line}");
 }
 
 fn write(path: &Path, text: &str) -> Result<(), String> {

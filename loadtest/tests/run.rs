@@ -123,7 +123,7 @@ async fn refusals_errors_and_losses_are_told_apart() {
         _ => Reply::Right,
     })
     .await;
-    let settings = Settings { rate_rps: Some(100.0), timeout_ms: 1500, ..scenario(target) };
+    let settings = Settings { rate_rps: Some(100.0), timeout_ms: 5000, ..scenario(target) };
     let report = report(&settings).await;
     let counts = &report.counts;
     assert_eq!((counts.rejected, counts.failed, counts.lost), (1, 1, 4), "{report:?}");

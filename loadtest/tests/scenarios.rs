@@ -65,6 +65,12 @@ fn a_wrong_scenario_is_refused_with_what_would_be_right() {
         ("rateRps: 1\nprotocol: http\n", vec!["protocol `http`", "rest-json"]),
         ("trace: nowhere.csv\n", vec!["trace", "nowhere.csv"]),
         ("rateRps: 1\nfirstId: 0\n", vec!["firstId is 0"]),
+        (
+            "rateRps: 1\nmaxInFlight: 9223372036854775807\n",
+            vec!["maxInFlight is 9223372036854775807", "1000000"],
+        ),
+        ("rateRps: 1\nintervalMs: 10\n", vec!["intervalMs is 10", "50 to"]),
+        ("rateRps: 1\nmodel: 1234\n", vec!["scenario.yaml", "1234", "quotes"]),
     ] {
         let message = refused(text);
         for part in parts {

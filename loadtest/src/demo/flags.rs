@@ -23,7 +23,7 @@ pub struct DemoFlags {
     #[arg(long)]
     pub strict: bool,
     /// SIGKILL for driver, autoscaler or model at a second of the autoscaled arm's run; may be repeated.
-    #[arg(long, value_name = "PROGRAM@SECONDS")]
+    #[arg(long, value_name = "PROGRAM@SECONDS", conflicts_with = "fixed")]
     pub kill: Vec<Kill>,
     /// Write the numbers as JSON.
     #[arg(long, value_name = "FILE")]

@@ -2,6 +2,7 @@
 //! still stand on the simulated GPUs. Both must be none.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::Signal;
 
@@ -9,6 +10,10 @@ use super::process::signal;
 
 /// Variable in the environment of every process of a run.
 pub const MARK: &str = "SLUICE_DEMO_RUN";
+/// Looks for processes that were killed, until none is left.
+const MOST_LOOKS: usize = 200;
+/// Pause between two of them.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Process ids, with their command lines, that carry `run` as [`MARK`], except this process.
 pub fn processes(run: &str) -> Vec<(u32, String)> {
@@ -23,13 +28,46 @@ pub fn processes(run: &str) -> Vec<(u32, String)> {
         .collect()
 }
 
-/// Ends what is still running; returns what had to be ended.
+/// Ends what is still running, and waits until it is gone; returns what had to be ended.
 pub fn end_processes(run: &str) -> Vec<(u32, String)> {
-    let left = processes(run);
-    for (pid, _) in &left {
-        signal(*pid, Signal::KILL);
+    let mut ended: Vec<(u32, String)> = Vec::new();
+    // More than one look: a program may have started another one after it was seen.
+    for _ in 0..MOST_LOOKS {
+        let left = processes(run);
+        if left.is_empty() {
+            break;
+        }
+        for (pid, command) in left {
+            signal(pid, Signal::KILL);
+            if !ended.iter().any(|(known, _)| *known == pid) {
+                ended.push((pid, command));
+            }
+        }
+        std::thread::sleep(LOOK_INTERVAL);
     }
-    left
+    ended
+}
+
+/// Ends the processes of a run when it is dropped, so that not even a panic leaves them.
+#[derive(Debug)]
+pub struct Sweep(String);
+
+impl Sweep {
+    /// A guard for the run with this mark.
+    pub fn of(run: &str) -> Self {
+        Self(run.to_owned())
+    }
+
+    /// Ends them now; returns what had to be ended.
+    pub fn end(self) -> Vec<(u32, String)> {
+        end_processes(&self.0)
+    }
+}
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        end_processes(&self.0);
+    }
 }
 
 /// Sockets below `dir` that still have a file.
@@ -68,15 +106,32 @@ mod tests {
     use super::*;
     use std::process::{Command, Stdio};
 
+    fn marked_sleeper(run: &str) -> std::process::Child {
+        let child = Command::new("sleep").arg("60").env(MARK, run).stdin(Stdio::null()).spawn().unwrap();
+        // The child may still be between fork and exec, where it has this process's environment.
+        while processes(run).is_empty() {
+            std::thread::yield_now();
+        }
+        child
+    }
+
+    #[test]
+    fn a_panic_in_mid_run_leaves_no_process() {
+        let run = format!("panic-{}", std::process::id());
+        let mut marked = marked_sleeper(&run);
+        let panicked = std::panic::catch_unwind(|| {
+            let _sweep = Sweep::of(&run);
+            panic!("as a closed standard output does");
+        });
+        assert!(panicked.is_err());
+        assert!(!marked.wait().unwrap().success());
+        assert!(processes(&run).is_empty());
+    }
+
     #[test]
     fn a_process_with_the_mark_is_found_and_ended_and_others_are_not() {
         let run = format!("test-{}", std::process::id());
-        let mut marked =
-            Command::new("sleep").arg("60").env(MARK, &run).stdin(Stdio::null()).spawn().unwrap();
-        // The child may still be between fork and exec, where it has this process's environment.
-        while processes(&run).is_empty() {
-            std::thread::yield_now();
-        }
+        let mut marked = marked_sleeper(&run);
         assert!(processes("another-run").is_empty());
         let ended = end_processes(&run);
         assert_eq!(ended.iter().map(|(pid, _)| *pid).collect::<Vec<_>>(), [marked.id()]);

@@ -52,17 +52,20 @@ impl Live {
             // Back over what was drawn last: the head line and one line per arm.
             write!(out, "\x1b[{}A", self.arms.len() + 1)?;
         }
-        let clear = if self.is_terminal { "\x1b[2K" } else { "" };
+        // A narrow terminal cuts lines off instead of wrapping them: only then is a line one row to go back over.
+        let (clear, cut, wrap) =
+            if self.is_terminal { ("\x1b[2K", "\x1b[?7l", "\x1b[?7h") } else { ("", "", "") };
         let head = format!("{t_s:>4}/{} s", self.of_s);
         let objective = format!("p99 ms (≤ {})", self.objective_ms);
         writeln!(
             out,
-            "{clear}{head:<12} {:>6} {:>6} {:>8} {objective:>14} {:>6} {:>15} {:>17}",
+            "{cut}{clear}{head:<12} {:>6} {:>6} {:>8} {objective:>14} {:>6} {:>15} {:>17}",
             "req/s", "429/s", "p50 ms", "queue", "ready/asked", "slices used/free"
         )?;
         for (name, sample) in &self.arms {
             writeln!(out, "{clear}{}", line(name, sample.as_ref()))?;
         }
+        write!(out, "{wrap}")?;
         out.flush()
     }
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use super::http::Admin;
 use super::leftovers::MARK;
 use super::process::{Program, Supervised};
 use super::settings::DemoSettings;
+use crate::clock;
 
 /// How long each start-up step may take, on a slow machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
@@ -22,6 +24,9 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(100);
 /// How long a program may take to stop; the autoscaler drains and stops all replicas in it.
 const STOP_GRACE: Duration = Duration::from_secs(40);
+
+/// A unix socket's path has at most 107 bytes; up to 60 of them are the arm's name and `REGISTRATION` below it.
+const LONGEST_DIR_BYTES: usize = 47;
 
 /// Where programs are and what marks the run.
 #[derive(Debug, Clone)]
@@ -32,6 +37,27 @@ pub struct Run {
     pub dir: PathBuf,
     /// Value of [`MARK`] in every process of the run.
     pub id: String,
+}
+
+impl Run {
+    /// A run with a new folder of its own, which no other user can enter.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or its path is too long for unix sockets.
+    pub fn new(bin_dir: PathBuf) -> Result<Self, String> {
+        // The process id alone comes again, in every container for example.
+        let id = format!("{}-{:08x}", std::process::id(), clock::now_ns() as u32);
+        let dir = std::env::temp_dir().join(format!("sluice-{id}"));
+        if dir.as_os_str().len() > LONGEST_DIR_BYTES {
+            return Err(format!(
+                "{}: unix sockets below it would have too long a path; set TMPDIR to a shorter folder",
+                dir.display()
+            ));
+        }
+        let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
+        made.map_err(|error| format!("{}: {error}", dir.display()))?;
+        Ok(Self { bin_dir, dir, id })
+    }
 }
 
 /// The running programs of one arm.

@@ -12,6 +12,9 @@ use super::target::{self, TargetError};
 use crate::arrivals::{RateCurve, RateError, Segment, Spacing, TraceError, parse_trace};
 use crate::report::threshold::{BadThreshold, Threshold};
 
+const HOUR_MS: u64 = 3_600_000;
+const DAY_MS: u64 = 24 * HOUR_MS;
+
 /// Whether answers are checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
@@ -174,19 +177,20 @@ impl Settings {
     /// Names the setting and what would be allowed.
     pub fn plan(&self, scenario: Option<&Path>) -> Result<(Plan, Vec<Threshold>), ScenarioError> {
         let value = |message: String| Err(ScenarioError::Value(message));
-        let positive = [
-            ("rowsPerRequest", self.rows_per_request as u64),
-            ("durationMs", self.duration_ms),
-            ("timeoutMs", self.timeout_ms),
-            ("maxInFlight", self.max_in_flight as u64),
-            ("objectiveMs", self.objective_ms.unwrap_or(1)),
-            ("concurrency", self.concurrency.unwrap_or(1) as u64),
+        let limits = [
+            ("rowsPerRequest", self.rows_per_request as u64, 1..=65_536),
+            ("durationMs", self.duration_ms, 1..=7 * DAY_MS),
+            ("timeoutMs", self.timeout_ms, 1..=HOUR_MS),
+            ("maxInFlight", self.max_in_flight as u64, 1..=1_000_000),
+            ("connections", self.connections as u64, 0..=60_000),
+            ("objectiveMs", self.objective_ms.unwrap_or(1), 1..=HOUR_MS),
+            ("concurrency", self.concurrency.unwrap_or(1) as u64, 1..=60_000),
+            ("intervalMs", self.interval_ms, 50..=HOUR_MS),
         ];
-        if let Some((name, _)) = positive.iter().find(|(_, value)| *value == 0) {
-            return value(format!("{name} is 0: it must be 1 or more"));
-        }
-        if self.interval_ms < 50 {
-            return value(format!("intervalMs is {}: it must be 50 or more", self.interval_ms));
+        if let Some((name, found, allowed)) =
+            limits.iter().find(|(_, found, allowed)| !allowed.contains(found))
+        {
+            return value(format!("{name} is {found}: it must be {} to {}", allowed.start(), allowed.end()));
         }
         if self.first_id < 1 {
             return value(format!("firstId is {}: ids of clients are above 0 (0 is warm-up)", self.first_id));
