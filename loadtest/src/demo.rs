@@ -75,6 +75,11 @@ pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String
     };
     check_kills(&flags.kill, &settings).map_err(DemoError::Settings)?;
     let run = Run::new(bin_dir)?;
+    let report = flags.report.clone().unwrap_or_else(|| default_report(&run.bin_dir));
+    // Now, not after three minutes, is the time to find that a file cannot be written.
+    for file in std::iter::once(&report).chain(&flags.json) {
+        write(file, "").map_err(DemoError::Settings)?;
+    }
     let sweep = leftovers::Sweep::of(&run.id);
     let outcome = run_arms(&run, &arms(&flags, &settings), &settings, &flags, &stop).await;
     let mut left_behind: Vec<_> =
@@ -92,7 +97,7 @@ pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String
     }
     let mut outcome = outcome?;
     outcome.left_behind = left_behind;
-    publish(&outcome, &settings, &flags, &run)?;
+    publish(&outcome, &settings, &flags, &report)?;
     Ok(outcome.failures(flags.strict))
 }
 
@@ -191,16 +196,19 @@ async fn run_arms(
     })
 }
 
+/// Beside the folder of the programs, so that a checkout stays clean.
+fn default_report(bin_dir: &Path) -> PathBuf {
+    bin_dir.parent().unwrap_or(bin_dir).join("sluice-demo/report.html")
+}
+
 fn publish(
     outcome: &DemoOutcome,
     settings: &DemoSettings,
     flags: &DemoFlags,
-    run: &Run,
+    report: &Path,
 ) -> Result<(), String> {
     say(table::text(outcome).trim_end());
-    let default_report = || run.bin_dir.parent().unwrap_or(&run.bin_dir).join("sluice-demo/report.html");
-    let report = flags.report.clone().unwrap_or_else(default_report);
-    write(&report, &page::html(outcome, settings, flags.strict))?;
+    write(report, &page::html(outcome, settings, flags.strict))?;
     say(&format!("Report: {}", report.display()));
     if let Some(path) = &flags.json {
         write(path, &format!("{:#}\n", outcome.to_json(flags.strict)))?;

@@ -28,6 +28,9 @@ pub fn html(outcome: &DemoOutcome, settings: &DemoSettings, strict: bool) -> Str
         outcome.objective_ms,
         outcome.objective_attainment * 100.0
     ));
+    for warning in table::late_generators(outcome) {
+        page.note(&warning);
+    }
     page.heading("Over the trace");
     for chart in charts(outcome) {
         page.chart(&chart);

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::outcome::{ArmOutcome, DemoOutcome};
+use crate::report::SEND_LAG_LIMIT_MS;
 
 /// The table's columns, one row per arm.
 pub const COLUMNS: [&str; 9] =
@@ -53,5 +54,20 @@ pub fn text(outcome: &DemoOutcome) -> String {
         outcome.objective_ms,
         outcome.objective_attainment * 100.0
     );
+    for warning in late_generators(outcome) {
+        let _ = writeln!(text, "{warning}");
+    }
     text
+}
+
+/// A sentence for each arm whose generator was late itself: part of that arm's latencies is the machine's.
+pub fn late_generators(outcome: &DemoOutcome) -> Vec<String> {
+    let late = outcome.arms.iter().filter(|arm| arm.load.send_lag_p99_ms > SEND_LAG_LIMIT_MS);
+    late.map(|arm| {
+        format!(
+            "{}: the machine was busy: 1 % of the requests were sent {:.1} ms late or more, which their latency includes.",
+            arm.name, arm.load.send_lag_p99_ms
+        )
+    })
+    .collect()
 }
