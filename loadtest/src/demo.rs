@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`settings`], [`flags`], [`arm`] | what is run |
 //! | [`stack`], [`process`], [`gpus`], [`kill`] | the programs: started, crashed on schedule, stopped |
-//! | [`drive`], [`http`] | the load and what is seen each second |
+//! | [`drive`] | the load and what is seen each second |
 //! | [`live`], [`outcome`], [`table`], [`page`] | what is shown |
 //! | [`leftovers`] | what must not be left behind |
 
@@ -16,7 +16,6 @@ pub mod arm;
 pub mod drive;
 pub mod flags;
 pub mod gpus;
-pub mod http;
 pub mod kill;
 pub mod leftovers;
 pub mod live;

@@ -13,10 +13,12 @@
 //! | [`tensor_text`] | numbers of JSON tensors |
 //! | [`demo`] | `sluice-loadtest demo`: the whole of Sluice on one machine |
 //! | [`figures`] | `sluice-loadtest figures`: the batcher beside the model alone |
+//! | [`admin_port`] | the other programs' metrics and upstreams |
 //! | [`cli`] | the command line |
 
 #![forbid(unsafe_code)]
 
+pub mod admin_port;
 pub mod arrivals;
 pub mod cli;
 pub mod clock;

@@ -11,7 +11,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::DemoError;
 use super::arm::{Arm, NAME, Replicas};
-use super::http::Metrics;
 use super::kill::{Kill, Victim};
 use super::leftovers;
 use super::live::Live;
@@ -19,6 +18,7 @@ use super::outcome::{LoadOutcome, Sample};
 use super::process::signal;
 use super::settings::{DemoSettings, TRACE};
 use super::stack::{Run, Stack};
+use crate::admin_port::Metrics;
 use crate::arrivals::{Spacing, parse_trace};
 use crate::report::Report;
 use crate::run::{self, Interval, Load, Payload, Plan};

@@ -12,10 +12,10 @@ use sluice_config::metric_names;
 
 use super::arm::{Arm, NAME};
 use super::gpus;
-use super::http::Admin;
 use super::leftovers::MARK;
 use super::process::{Program, Supervised};
 use super::settings::DemoSettings;
+use crate::admin_port::Admin;
 use crate::clock;
 
 /// How long each start-up step may take, on a slow machine.

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use sluice_config::names::env;
 use tokio::process::Command;
 
-use crate::demo::http::Admin;
+use crate::admin_port::Admin;
 
 /// Time that a program has to end after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! The demo's view of the programs' admin ports: metrics and upstreams.
+//! The other programs' admin ports as `demo` and `figures` see them: readiness, metrics, upstreams.
 
 use std::net::SocketAddr;
 use std::time::Duration;
