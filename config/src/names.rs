@@ -57,6 +57,35 @@ pub mod env {
     pub const CLAIM_UID: &str = "SLUICE_CLAIM_UID";
 }
 
+/// Namespace into which the manifests install Sluice.
+pub const SYSTEM_NAMESPACE: &str = "sluice-system";
+
+/// What opts a pod in, and what the preloader then gives it.
+pub mod pod {
+    /// Label of pods that get the sidecar and the gate; its value is [`INJECT_ENABLED`].
+    pub const INJECT_LABEL: &str = "sluice.dev/inject";
+    /// Value of [`INJECT_LABEL`].
+    pub const INJECT_ENABLED: &str = "enabled";
+    /// The scheduling gate that holds placement until a slice is free.
+    pub const GATE: &str = "sluice.dev/gpu-preload";
+    /// The same by the name that a pod template may already carry; on opted-in pods only.
+    pub const GATE_ALIAS: &str = "gpu-preload";
+    /// Name of the sidecar's container.
+    pub const SIDECAR: &str = "sluice-batcher";
+    /// The sidecar's front port: the model's named port is moved here.
+    pub const FRONT_PORT: u16 = 8080;
+    /// The sidecar's admin port (`/metrics`, `/drain`), by which autoscalers find sidecars.
+    pub const ADMIN_PORT: u16 = 8081;
+    /// Name of [`ADMIN_PORT`] among the sidecar's ports.
+    pub const ADMIN_PORT_NAME: &str = "sluice-admin";
+    /// Annotation: name of the container port that is moved to the sidecar; `http` where it is absent.
+    pub const PORT_ANNOTATION: &str = "sluice.dev/port";
+    /// Annotation: models that must be warm before the pod is ready, separated by commas.
+    pub const MODELS_ANNOTATION: &str = "sluice.dev/models";
+    /// Annotation: latency objective of the sidecar, milliseconds.
+    pub const OBJECTIVE_ANNOTATION: &str = "sluice.dev/objective-ms";
+}
+
 /// Value of [`env::PROFILE`] and of the `profile` attribute for a whole GPU.
 pub const PROFILE_FULL: &str = "full";
 
