@@ -1,0 +1,111 @@
+//! One kind of object, mirrored by a watch that never gives up.
+
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::ExponentialBuilder;
+use futures::StreamExt;
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::{self, Event, ExponentialBackoff};
+use kube::runtime::{WatchStreamExt, watcher as watch_objects};
+use kube::{Api, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+/// Pauses between two tries of a watch that failed. Short ones: what is free must be known again soon
+/// after the API server is back, and each program has four watches, not hundreds.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// A mirror of all objects of a kind.
+pub(crate) struct Reflected<K: Resource<DynamicType = ()> + Clone + 'static> {
+    store: Store<K>,
+    listed: watch::Receiver<bool>,
+}
+
+impl<K> Reflected<K>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    /// Begins to watch. `trim` drops what nobody will read; `changed` counts events.
+    pub(crate) fn start(
+        api: Api<K>,
+        trim: fn(&mut K),
+        changed: &Arc<watch::Sender<u64>>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let (store, writer) = reflector::store();
+        let (list_done, listed) = watch::channel(false);
+        let pauses = ExponentialBuilder::default()
+            .with_min_delay(PAUSES.0)
+            .with_max_delay(PAUSES.1)
+            .with_jitter()
+            .without_max_times();
+        let events = watch_objects(api, watcher::Config::default())
+            .modify(move |object| {
+                object.managed_fields_mut().clear();
+                trim(object);
+            })
+            .backoff(ExponentialBackoff::from(pauses))
+            .reflect(writer);
+        let (changed, stop) = (Arc::clone(changed), stop.clone());
+        tokio::spawn(async move {
+            let mut events = pin!(events);
+            let mut failing = false;
+            loop {
+                let event = tokio::select! {
+                    event = events.next() => event,
+                    () = stop.cancelled() => return,
+                };
+                match event {
+                    Some(Ok(event)) => {
+                        failing = false;
+                        if matches!(event, Event::InitDone) {
+                            list_done.send_replace(true);
+                        }
+                        // Objects of a new list are not in the store before the list is complete.
+                        if !matches!(event, Event::Init | Event::InitApply(_)) {
+                            changed.send_modify(|count| *count += 1);
+                        }
+                    }
+                    Some(Err(error)) => {
+                        tell(&K::plural(&()), &error, failing);
+                        failing = true;
+                    }
+                    None => return,
+                }
+            }
+        });
+        Self { store, listed }
+    }
+
+    /// Resolves when all objects were listed once.
+    pub(crate) async fn listed(&self) {
+        let mut listed = self.listed.clone();
+        if listed.wait_for(|listed| *listed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// All objects, by namespace and name; `None` before the first list is complete.
+    pub(crate) fn all(&self) -> Option<Vec<K>> {
+        if !*self.listed.borrow() {
+            return None;
+        }
+        let mut all = self.store.state();
+        // The store is a hash map: without an order, texts made from it would change from call to call.
+        all.sort_by_cached_key(|object| (object.namespace(), object.name_any()));
+        Some(all.iter().map(|object| K::clone(object)).collect())
+    }
+}
+
+/// Once per outage is enough for a warning.
+fn tell(kind: &str, error: &watcher::Error, failing: bool) {
+    if failing {
+        tracing::debug!(kind, %error, "A watch failed again.");
+    } else {
+        tracing::warn!(kind, %error, "A watch failed; what is known stays in force, and it is tried again.");
+    }
+}
