@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 use crate::capacity::Capacity;
 use crate::clock::{Clock, timestamp};
 use crate::decisions::DecisionLog;
-use crate::explanations::Explanations;
 use crate::platform::{Platform, PlatformError, Replicas, Target};
 use crate::signals::{History, Limits, Reading, Scraper};
 use crate::spec::policy_spec;
@@ -87,8 +86,7 @@ impl Controller {
             Some(before) => {
                 let generation = before.metadata.generation.unwrap_or(1);
                 let changed = before.spec != object.borrow().spec;
-                let explanations = Explanations::of(&before);
-                let book = StatusBook::resume(before.status.unwrap_or_default(), explanations);
+                let book = StatusBook::resume(before.status.unwrap_or_default());
                 (book, generation + i64::from(changed))
             }
             None => (StatusBook::default(), 1),
@@ -271,7 +269,6 @@ impl Controller {
         object.metadata.namespace = Some(name_of(&object).0);
         object.metadata.generation = Some(self.generation);
         object.status = Some(self.book.status().clone());
-        self.book.explanations().put_on(&mut object);
         if let Err(error) = self.with.status.write(object).await {
             tracing::warn!(%error, name = %self.target, "The status could not be written.");
         }

@@ -4,7 +4,7 @@
 //!  object files ─▶ manifests ─▶ controller (a task per InferenceAutoscaler)
 //!                                 │ each tick:
 //!  batchers ──/metrics──▶ signals ┤            ┌▶ decisions (log, made to be replayed)
-//!  platform ──slices────▶ capacity┼▶ decide ───┼▶ status (conditions, last decisions, explanations)
+//!  platform ──slices────▶ capacity┼▶ decide ───┼▶ status (conditions, last decisions)
 //!  platform ──replicas────────────┘ (pure)     └▶ platform.set_replicas
 //! ```
 //!
@@ -13,8 +13,7 @@
 //! - [`controller`]: the loop; [`signals`]: what is measured; [`capacity`]: what is free; [`spec`]: the
 //!   object as the policy wants it
 //! - [`platform`]: where replicas live; [`platform::local`]: processes on this machine
-//! - [`decisions`], [`replay`]: the log and its proof; [`status`], [`explanations`], [`status_store`]:
-//!   what the object says; [`telemetry`]: what the metrics say
+//! - [`decisions`], [`replay`]: the log and its proof; [`status`], [`status_store`]: what the object says; [`telemetry`]: what the metrics say
 //! - [`cli`]: `kubectl sluice`
 //!
 //! Numbers are decided in `sluice-scaling-policy`, slices counted in `sluice-inventory`; both are pure.
@@ -26,7 +25,6 @@ pub mod clock;
 pub mod controller;
 pub mod controllers;
 pub mod decisions;
-pub mod explanations;
 pub mod fetch;
 pub mod manifests;
 pub mod platform;

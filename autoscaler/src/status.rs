@@ -5,8 +5,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sluice_config::api::inference_autoscaler::{DecisionSummary, InferenceAutoscalerStatus};
 use sluice_scaling_policy::{Decision, Reason, Record, explain};
 
-use crate::explanations::{Explanation, Explanations};
-
 /// Most decisions in the status.
 const MOST_DECISIONS: usize = 10;
 /// Words that changed with the numbers alone are written at most this often, milliseconds.
@@ -16,7 +14,6 @@ const WORDS_EVERY_MS: i64 = 5_000;
 #[derive(Debug, Default)]
 pub struct StatusBook {
     status: InferenceAutoscalerStatus,
-    explanations: Explanations,
     written_at: Option<Timestamp>,
 }
 
@@ -35,18 +32,13 @@ pub struct Counts {
 
 impl StatusBook {
     /// Continues what was written before a restart: transition times and decisions are kept.
-    pub fn resume(status: InferenceAutoscalerStatus, explanations: Explanations) -> Self {
-        Self { status, explanations, written_at: None }
+    pub fn resume(status: InferenceAutoscalerStatus) -> Self {
+        Self { status, written_at: None }
     }
 
     /// Current content.
     pub fn status(&self) -> &InferenceAutoscalerStatus {
         &self.status
-    }
-
-    /// How the decisions in the status came about.
-    pub fn explanations(&self) -> &Explanations {
-        &self.explanations
     }
 
     /// Takes in a decision. Returns whether the status should be written: something new, or the words
@@ -81,17 +73,19 @@ impl StatusBook {
                 to: counts.to,
                 reason: format!("{:?}", decision.reason),
                 message: decision.message.clone(),
+                // The first line is the summary's message.
+                explanation: explain(record)
+                    .lines()
+                    .skip(1)
+                    .map(|line| line.trim_start().to_owned())
+                    .collect(),
             };
             // Of calm ones in a row the newest is enough; or they would push out the changes of replicas.
             if self.status.decisions.first().is_some_and(is_calm) && is_calm(&entry) {
                 self.status.decisions.remove(0);
-                self.explanations.forget_newest();
             }
             self.status.decisions.insert(0, entry);
             self.status.decisions.truncate(MOST_DECISIONS);
-            // The first line is the summary's message.
-            let lines = explain(record).lines().skip(1).map(|line| line.trim_start().to_owned()).collect();
-            self.explanations.remember(Explanation { time: at.to_string(), lines }, MOST_DECISIONS);
         }
         self.is_due(&before, notable, at)
     }
@@ -244,7 +238,7 @@ mod tests {
         assert_eq!(decisions.len(), 2, "{decisions:?}");
         assert_eq!((decisions[1].from, decisions[1].to), (1, 2));
         assert_eq!(decisions[0].time, at(99).to_string());
-        assert!(decisions.iter().all(|decision| book.explanations().at(&decision.time).is_some()));
+        assert!(decisions.iter().all(|decision| !decision.explanation.is_empty()));
     }
 
     #[test]
@@ -253,7 +247,7 @@ mod tests {
         assert!(book.failed(at(1), None, "TargetNotFound", "a"));
         assert!(!book.failed(at(2), None, "TargetNotFound", "a"));
         assert_eq!(book.status().conditions[0].last_transition_time, Time(at(1)));
-        let mut resumed = StatusBook::resume(book.status().clone(), Explanations::default());
+        let mut resumed = StatusBook::resume(book.status().clone());
         resumed.failed(at(9), None, "TargetNotFound", "a");
         assert_eq!(resumed.status().conditions[0].last_transition_time, Time(at(1)));
     }

@@ -2,9 +2,11 @@
 //!
 //! * [`InferenceAutoscaler`]: what an SRE writes: target, objective, bounds, behaviour.
 //! * [`LocalDeployment`]: what stands in for a Deployment on one machine without Kubernetes.
+//! * [`crd`]: the definition that a cluster is told.
 //! * [`manifest`]: reads them strictly from YAML.
 
 pub mod behavior;
+pub mod crd;
 pub mod inference_autoscaler;
 pub mod local_deployment;
 pub mod manifest;

@@ -8,7 +8,6 @@ use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
 use super::ObjectSource;
 use super::capacity::aligned;
 use crate::controller::name_of;
-use crate::explanations::Explanations;
 
 /// The whole output for one autoscaler.
 ///
@@ -64,7 +63,7 @@ fn text(object: &InferenceAutoscaler) -> String {
         status.desired_replicas, status.current_replicas, status.ready_replicas
     );
     text.push_str(&conditions(status));
-    text.push_str(&decisions(status, &Explanations::of(object)));
+    text.push_str(&decisions(status));
     text
 }
 
@@ -82,7 +81,7 @@ fn conditions(status: &InferenceAutoscalerStatus) -> String {
     aligned(&rows)
 }
 
-fn decisions(status: &InferenceAutoscalerStatus, explanations: &Explanations) -> String {
+fn decisions(status: &InferenceAutoscalerStatus) -> String {
     let mut text = String::from("\nLast decisions, newest first:\n");
     if status.decisions.is_empty() {
         text.push_str("  none\n");
@@ -94,8 +93,7 @@ fn decisions(status: &InferenceAutoscalerStatus, explanations: &Explanations) ->
             format!("{} to {}", decision.from, decision.to)
         };
         let _ = writeln!(text, "\n{}  {change}  {}: {}", decision.time, decision.reason, decision.message);
-        let Some(explanation) = explanations.at(&decision.time) else { continue };
-        for line in &explanation.lines {
+        for line in &decision.explanation {
             let _ = writeln!(text, "    {line}");
         }
     }

@@ -22,19 +22,22 @@ pub struct Behavior {
 pub struct ScalingRules {
     /// Past recommendations over this many seconds hold a change back. Absent: 0 up, 300 down.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 3600))]
     pub stabilization_window_seconds: Option<u32>,
     /// Which policy counts when several allow a change.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub select_policy: Option<SelectPolicy>,
     /// Limits of change per period. Absent: the defaults of the direction.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
     pub policies: Option<Vec<ScalingPolicy>>,
     /// No change while the wanted number is within this ratio of the current one, e.g. 0.1.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10))]
     pub tolerance: Option<f64>,
 }
 
-/// At most `value` replicas (or percent) of change within `period_seconds`.
+/// At most `value` replicas (or percent) of change within `periodSeconds`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScalingPolicy {
@@ -42,8 +45,10 @@ pub struct ScalingPolicy {
     #[serde(rename = "type")]
     pub type_: PolicyType,
     /// Replicas or percent, at least 1.
+    #[schemars(range(min = 1))]
     pub value: u32,
     /// Length of the period, 1 to 1800.
+    #[schemars(range(min = 1, max = 1800))]
     pub period_seconds: u32,
 }
 

@@ -1,40 +1,69 @@
 //! `InferenceAutoscaler`: keeps one deployment inside its latency objective on as few slices as possible.
+#![expect(
+    unreachable_pub,
+    reason = "KubeSchema's twins of the types are public like them, inside a function"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::CustomResource;
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Behavior;
 
 /// What an SRE asks for.
-#[derive(Debug, Clone, PartialEq, CustomResource, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "sluice.dev",
     version = "v1alpha1",
     kind = "InferenceAutoscaler",
     plural = "inferenceautoscalers",
     shortname = "ias",
+    category = "all",
     namespaced,
-    status = "InferenceAutoscalerStatus"
+    status = "InferenceAutoscalerStatus",
+    doc = "Keeps one deployment inside its latency objective on as few GPU slices as possible.",
+    printcolumn(name = "Target", type_ = "string", json_path = ".spec.scaleTargetRef.name"),
+    printcolumn(name = "Min", type_ = "integer", json_path = ".spec.minReplicas"),
+    printcolumn(name = "Max", type_ = "integer", json_path = ".spec.maxReplicas"),
+    printcolumn(name = "Desired", type_ = "integer", json_path = ".status.desiredReplicas"),
+    printcolumn(name = "Ready", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(
+        name = "Limited",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"CapacityLimited\")].status",
+        description = "Whether fewer slices are free than wanted"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.decisions[0].reason",
+        description = "What had the last word in the last decision"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
+#[x_kube(validation = Rule::new("self.maxReplicas >= self.minReplicas")
+    .message("maxReplicas must be at least minReplicas")
+    .field_path(".maxReplicas"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InferenceAutoscalerSpec {
     /// What to scale: anything with a scale subresource, or a `LocalDeployment` on one machine.
     pub scale_target_ref: ScaleTargetRef,
     /// The value of the label `model` in the batchers' metrics.
+    #[schemars(length(min = 1, max = 253))]
     pub model: String,
     /// What to keep.
     pub objective: Objective,
     /// Fewest replicas; 0 allows scale to zero.
     #[serde(default = "one")]
     pub min_replicas: u32,
-    /// Most replicas, at least `min_replicas` and 1.
+    /// Most replicas, at least `minReplicas` and 1.
+    #[schemars(range(min = 1))]
     pub max_replicas: u32,
     /// How fast replicas may change.
     #[serde(default)]
     pub behavior: Behavior,
-    /// Seconds without demand before the last replica goes; only with `min_replicas: 0`.
+    /// Seconds without demand before the last replica goes; only with `minReplicas: 0`.
     #[serde(default = "five_minutes")]
     pub scale_to_zero_idle_seconds: u32,
     /// Time from asking for a replica until it serves, for as long as none has been measured.
@@ -49,24 +78,33 @@ pub struct InferenceAutoscalerSpec {
 }
 
 /// A reference to what is scaled.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(validation = Rule::new("self.kind != 'LocalDeployment'")
+    .message("a LocalDeployment is for one machine without Kubernetes; name a Deployment, or another kind with a scale subresource")
+    .field_path(".kind"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScaleTargetRef {
     /// Group and version, e.g. `apps/v1`.
+    #[schemars(length(min = 1, max = 253))]
     pub api_version: String,
     /// Kind, e.g. `Deployment`.
+    #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Name in the autoscaler's own namespace.
+    #[schemars(length(min = 1, max = 253))]
     pub name: String,
 }
 
 /// A latency percentile and its limit.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Objective {
     /// Percentile of all requests that must be answered in time: above 0, below 100, e.g. 99.
+    #[x_kube(validation = Rule::new("self > 0.0 && self < 100.0")
+        .message("percentile must be above 0 and below 100"))]
     pub percentile: f64,
     /// The limit, from a request's arrival at the batcher to its answer.
+    #[schemars(range(min = 1))]
     pub latency_ms: u32,
 }
 
@@ -84,6 +122,7 @@ pub struct InferenceAutoscalerStatus {
     /// Replicas that take traffic.
     pub ready_replicas: u32,
     /// `AbleToScale`, `ScalingActive`, `ScalingLimited`, `MetricsFresh`, `CapacityLimited`, `DryRun`.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The last decisions, newest first.
     pub decisions: Vec<DecisionSummary>,
@@ -103,6 +142,9 @@ pub struct DecisionSummary {
     pub reason: String,
     /// The same for a person, with the numbers.
     pub message: String,
+    /// How it came about: one line per stage.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub explanation: Vec<String>,
 }
 
 fn one() -> u32 {
@@ -142,6 +184,17 @@ impl InferenceAutoscalerSpec {
         if latency_ms == 0 {
             return Err("spec.objective.latencyMs is 0, but must be at least 1".to_owned());
         }
+        let target = &self.scale_target_ref;
+        for (field, text) in [
+            ("model", &self.model),
+            ("scaleTargetRef.apiVersion", &target.api_version),
+            ("scaleTargetRef.kind", &target.kind),
+            ("scaleTargetRef.name", &target.name),
+        ] {
+            if text.is_empty() {
+                return Err(format!("spec.{field} is empty"));
+            }
+        }
         if self.max_replicas == 0 || self.max_replicas < self.min_replicas {
             return Err(format!(
                 "spec.maxReplicas is {}, but must be at least 1 and at least spec.minReplicas ({})",
@@ -151,6 +204,18 @@ impl InferenceAutoscalerSpec {
         for (direction, rules) in
             [("scaleUp", &self.behavior.scale_up), ("scaleDown", &self.behavior.scale_down)]
         {
+            let window = rules.iter().filter_map(|rules| rules.stabilization_window_seconds).next();
+            if let Some(seconds) = window.filter(|seconds| *seconds > 3600) {
+                return Err(format!(
+                    "spec.behavior.{direction}.stabilizationWindowSeconds is {seconds}, but must be at most 3600"
+                ));
+            }
+            let tolerance = rules.iter().filter_map(|rules| rules.tolerance).next();
+            if let Some(ratio) = tolerance.filter(|ratio| !(0.0..=10.0).contains(ratio)) {
+                return Err(format!(
+                    "spec.behavior.{direction}.tolerance is {ratio}, but must be 0 to 10, e.g. 0.1"
+                ));
+            }
             let policies = rules.iter().filter_map(|rules| rules.policies.as_ref()).flatten();
             for (index, policy) in policies.enumerate() {
                 if policy.value == 0 || !(1..=1800).contains(&policy.period_seconds) {

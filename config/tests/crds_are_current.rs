@@ -1,0 +1,52 @@
+//! The committed CustomResourceDefinitions are what the Rust types say. `REGENERATE=1` rewrites them.
+#![cfg(feature = "crd")]
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use sluice_config::api::crd;
+
+#[test]
+fn the_committed_definition_is_that_of_the_types() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("crd/inferenceautoscalers.yaml");
+    let made = crd::inference_autoscaler_yaml().unwrap();
+    if std::env::var_os("REGENERATE").is_some() {
+        std::fs::write(&path, &made).unwrap();
+    }
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == made,
+        "{} differs from the types; run REGENERATE=1 cargo test -p sluice-config --all-features \
+         --test crds_are_current",
+        path.display()
+    );
+}
+
+/// What the definition's CEL rules say to a specification that is right but for `change`.
+fn refusals(change: impl FnOnce(&mut Value)) -> String {
+    let crd: Value = serde_saphyr::from_str(&crd::inference_autoscaler_yaml().unwrap()).unwrap();
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    let mut object = json!({"spec": {
+        "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "bert"},
+        "model": "bert", "objective": {"percentile": 99.0, "latencyMs": 300},
+        "minReplicas": 1, "maxReplicas": 3,
+    }});
+    change(&mut object["spec"]);
+    match kube_cel::validate(schema, &object, None) {
+        Ok(()) => String::new(),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+#[test]
+fn the_definition_refuses_what_cannot_be_followed_and_names_the_field() {
+    assert_eq!(refusals(|_| ()), "");
+    for percentile in [0.0, 100.0, -1.0] {
+        let refused = refusals(|spec| spec["objective"]["percentile"] = json!(percentile));
+        assert!(refused.contains("percentile must be above 0 and below 100"), "{refused}");
+    }
+    let refused = refusals(|spec| spec["minReplicas"] = json!(4));
+    assert!(refused.contains("maxReplicas must be at least minReplicas"), "{refused}");
+    let refused = refusals(|spec| spec["scaleTargetRef"]["kind"] = json!("LocalDeployment"));
+    assert!(refused.contains("scale subresource"), "{refused}");
+}
