@@ -60,17 +60,30 @@ impl ObjectDir {
     /// # Errors
     /// When a file cannot be read or is no such object. A kind without a folder has no objects.
     pub fn list<K: Resource + DeserializeOwned>(&self) -> Result<Vec<K>, ObjectError> {
-        let mut objects = Vec::new();
+        let (objects, errors) = self.list_readable()?;
+        errors.into_iter().next().map_or(Ok(objects), Err)
+    }
+
+    /// The same for readers whom one broken file must not stop: the objects, and what is wrong with the
+    /// files that are none.
+    ///
+    /// # Errors
+    /// When a folder cannot be read.
+    pub fn list_readable<K: Resource + DeserializeOwned>(
+        &self,
+    ) -> Result<(Vec<K>, Vec<ObjectError>), ObjectError> {
+        let (mut objects, mut errors) = (Vec::new(), Vec::new());
         for namespace in sorted_entries(&self.kind_dir::<K>())? {
             for file in sorted_entries(&namespace)? {
-                if file.extension().is_some_and(|extension| extension == "json")
-                    && let Some(object) = read(&file)?
-                {
-                    objects.push(object);
+                if file.extension().is_some_and(|extension| extension == "json") {
+                    match read(&file) {
+                        Ok(object) => objects.extend(object),
+                        Err(error) => errors.push(error),
+                    }
                 }
             }
         }
-        Ok(objects)
+        Ok((objects, errors))
     }
 
     /// One object; `None` when there is none of that name. `namespace` is `None` for cluster-wide kinds.
@@ -139,12 +152,13 @@ impl ObjectDir {
     }
 }
 
-/// Replaces `path` by `bytes`: temporary file, fsync, rename. Missing folders are made.
+/// Replaces `path` by `bytes`: temporary file, fsync, rename, fsync of the folder. When this returns, the new
+/// content survives the loss of power; until then the old one does. Missing folders are made.
 ///
 /// # Errors
 /// What the file system says.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
@@ -153,7 +167,8 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
         // A full disk must not fill up further with halves; the first error is the one that tells.
         let _ = fs::remove_file(&temporary);
     }
-    replaced
+    replaced?;
+    fs::File::open(folder)?.sync_all()
 }
 
 fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -239,6 +254,10 @@ mod tests {
         fs::write(temporary.path().join("resourceclaims/default/a.json"), "{").unwrap();
         let error = objects.get::<ResourceClaim>(Some("default"), "a").unwrap_err().to_string();
         assert!(error.contains("a.json") && error.contains("ResourceClaim"), "{error}");
+        objects.put(Some("default"), "b", &claim("b")).unwrap();
+        assert!(objects.list::<ResourceClaim>().is_err());
+        let (readable, errors) = objects.list_readable::<ResourceClaim>().unwrap();
+        assert_eq!((readable.len(), errors.len()), (1, 1), "it does not hide the others");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! From a claim as it was allocated to the devices that must be prepared for it. Pure.
 
-use k8s_openapi::api::resource::v1::ResourceClaim;
+use k8s_openapi::api::resource::v1::{DeviceAllocationConfiguration, ResourceClaim};
 use sluice_inventory::{DeviceIndex, DeviceKind, Gpu};
 
 use crate::checkpoint::{DeviceRecord, Instance, SliceRecord};
+use crate::device_config::{ConfigError, DeviceConfig, Strategy};
 
 /// Devices of this node by name.
 #[derive(Debug, Clone)]
@@ -60,14 +61,15 @@ pub enum AllocationError {
         /// The request.
         request: String,
     },
-    /// Parameters that nothing here reads.
-    #[error(
-        "the claim has opaque parameters for driver {driver}, which takes none yet; remove them from the \
-         claim or its DeviceClass"
-    )]
-    Parameters {
+    /// A configuration that is not valid.
+    #[error("configuration for driver {driver} from {source_of_it}: {error}")]
+    Config {
         /// This driver.
         driver: String,
+        /// Whose it is.
+        source_of_it: &'static str,
+        /// What is wrong.
+        error: ConfigError,
     },
 }
 
@@ -87,9 +89,8 @@ impl Node {
         }
         let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
         let devices = allocation.and_then(|a| a.devices.as_ref()).ok_or(AllocationError::NotAllocated)?;
-        let parameters = devices.config.iter().flatten().filter_map(|config| config.opaque.as_ref());
-        if parameters.into_iter().any(|opaque| opaque.driver == self.driver) {
-            return Err(AllocationError::Parameters { driver: self.driver.clone() });
+        for config in devices.config.iter().flatten() {
+            self.check_config(config)?;
         }
         let mut wanted = Vec::new();
         for result in devices.results.iter().flatten().filter(|result| result.driver == self.driver) {
@@ -109,6 +110,21 @@ impl Node {
             true => Err(AllocationError::NotOurs { driver: self.driver.clone() }),
             false => Ok(wanted),
         }
+    }
+
+    /// Configurations of other drivers are theirs to judge.
+    fn check_config(&self, config: &DeviceAllocationConfiguration) -> Result<(), AllocationError> {
+        let Some(opaque) = config.opaque.as_ref().filter(|opaque| opaque.driver == self.driver) else {
+            return Ok(());
+        };
+        // All that can be asked for today is what every device gets anyway.
+        let DeviceConfig { sharing: Strategy::Exclusive } = DeviceConfig::parse(&opaque.parameters.0)
+            .map_err(|error| AllocationError::Config {
+                driver: self.driver.clone(),
+                source_of_it: if config.source == "FromClass" { "the DeviceClass" } else { "the claim" },
+                error,
+            })?;
+        Ok(())
     }
 
     fn record(&self, device: &str, request: &str) -> Result<DeviceRecord, AllocationError> {
@@ -181,15 +197,44 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unallocated_claim_and_unread_parameters_are_refused() {
+    fn an_unallocated_claim_is_refused() {
         let mut claim = claim("1", "gpu.sluice.dev", "n/gpu", "gpu-0-mig-2g-10gb-4");
-        let allocation = claim.status.as_mut().unwrap().allocation.as_mut().unwrap();
-        allocation.devices.as_mut().unwrap().config = serde_json::from_value(json!([
-            {"source": "FromClaim", "opaque": {"driver": "gpu.sluice.dev", "parameters": {"a": 1}}},
-        ]))
-        .unwrap();
-        assert!(matches!(node().wanted(&claim, "1"), Err(AllocationError::Parameters { .. })));
         claim.status = None;
         assert_eq!(node().wanted(&claim, "1"), Err(AllocationError::NotAllocated));
+    }
+
+    #[test]
+    fn of_several_drivers_results_only_the_own_ones_are_prepared() {
+        let mut claim = claim("1", "gpu.sluice.dev", "n/gpu", "gpu-0-mig-2g-10gb-4");
+        let allocation = claim.status.as_mut().unwrap().allocation.as_mut().unwrap();
+        let results = allocation.devices.as_mut().unwrap().results.as_mut().unwrap();
+        let mut nic = results[0].clone();
+        (nic.driver, nic.pool, nic.device) = ("nic.example".to_owned(), "n".to_owned(), "nic-0".to_owned());
+        results.insert(0, nic);
+        let wanted = node().wanted(&claim, "1").unwrap();
+        let devices: Vec<_> = wanted.iter().map(|record| record.device.as_str()).collect();
+        assert_eq!(devices, ["gpu-0-mig-2g-10gb-4"]);
+    }
+
+    #[test]
+    fn a_configuration_is_checked_whoever_gave_it_and_another_drivers_is_not() {
+        let with = |source: &str, driver: &str, strategy: &str| {
+            let mut claim = claim("1", "gpu.sluice.dev", "n/gpu", "gpu-0-mig-2g-10gb-4");
+            let allocation = claim.status.as_mut().unwrap().allocation.as_mut().unwrap();
+            allocation.devices.as_mut().unwrap().config = serde_json::from_value(json!([
+                {"source": source, "opaque": {"driver": driver, "parameters": {
+                    "apiVersion": "gpu.sluice.dev/v1alpha1", "kind": "DeviceConfig",
+                    "sharing": {"strategy": strategy},
+                }}},
+            ]))
+            .unwrap();
+            node().wanted(&claim, "1").map_err(|error| error.to_string())
+        };
+        assert!(with("FromClaim", "gpu.sluice.dev", "Exclusive").is_ok());
+        assert!(with("FromClaim", "other.example", "TimeSlicing").is_ok());
+        let error = with("FromClaim", "gpu.sluice.dev", "TimeSlicing").unwrap_err();
+        assert!(error.contains("from the claim: sharing.strategy is \"TimeSlicing\""), "{error}");
+        let error = with("FromClass", "gpu.sluice.dev", "MPS").unwrap_err();
+        assert!(error.contains("from the DeviceClass: sharing.strategy is \"MPS\""), "{error}");
     }
 }

@@ -13,7 +13,7 @@
 //! | [`gpus`], [`nvml`] | what GPUs can do, and NVML doing it | the NVML session |
 //! | [`checkpoint`] | what must survive a kill, and in which order it is written | the checkpoint (one thread) |
 //! | [`slices`] | prepare, unprepare, recovery; what is ours and what is foreign | locks, one a GPU |
-//! | [`allocation`] | from an allocated claim to devices; pure | – |
+//! | [`allocation`], [`device_config`] | from an allocated claim to devices; what a claim may configure; pure | – |
 //! | [`claims`] | one call of the kubelet; claims that are gone | claims in progress |
 //! | [`store`], [`publishing`] | objects; ResourceSlices that come back when wiped | the pool's generation |
 //! | [`cdi`] | files for container runtimes | – |
@@ -25,6 +25,7 @@ pub mod allocation;
 pub mod cdi;
 pub mod checkpoint;
 pub mod claims;
+pub mod device_config;
 pub mod gpus;
 pub mod measure;
 pub mod nvml;

@@ -10,6 +10,8 @@ use sluice_driver::run::run;
 use sluice_driver::settings::{Flags, Settings};
 
 fn main() -> ExitCode {
+    // Fails only when there is one already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = match settings() {
         Ok(settings) => settings,
         Err(code) => return code,

@@ -2,13 +2,20 @@
 //! start of its own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use sluice_inventory::{Form, Gpu, PublishError, resource_slices};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Store, StoreError};
+use crate::store::{Store, StoreError, has_counters};
+
+/// Pause after a round that wrote something or failed; doubled while every round does.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause: somebody who alters every slice that is put costs no more than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What to publish.
 #[derive(Debug, Clone)]
@@ -19,8 +26,8 @@ pub struct Publication {
     pub driver: String,
     /// The node's GPUs.
     pub gpus: Vec<Gpu>,
-    /// Form that the API server takes.
-    pub form: Form,
+    /// Form of the slices; what the store says where it is none.
+    pub form: Option<Form>,
 }
 
 impl Publication {
@@ -28,10 +35,19 @@ impl Publication {
     ///
     /// # Errors
     /// When the node's name or GPUs cannot be published.
-    pub fn slices(&self, generation: i64) -> Result<Vec<ResourceSlice>, PublishError> {
-        resource_slices(&self.node, &self.driver, &self.gpus, self.form, generation)
+    pub fn slices(&self, form: Form, generation: i64) -> Result<Vec<ResourceSlice>, PublishError> {
+        resource_slices(&self.node, &self.driver, &self.gpus, form, generation)
+    }
+
+    /// Only what needs no counters: GPUs that are not cut.
+    fn without_counters(&self) -> Self {
+        let gpus = self.gpus.iter().filter(|gpu| !gpu.serves_mig()).cloned().collect();
+        Self { gpus, ..self.clone() }
     }
 }
+
+/// What the readiness of the process is told: `Err` has the reason why something is not published.
+pub type Published = Result<(), String>;
 
 /// Why a round of publishing failed.
 #[derive(Debug, thiserror::Error)]
@@ -56,10 +72,15 @@ struct Plan {
 ///
 /// As long as every slice that is there has the right content, missing ones are put back in the same
 /// generation. Any other difference raises it, so that no reader ever mixes old slices with new ones.
-fn plan(publication: &Publication, existing: &[ResourceSlice], last: i64) -> Result<Plan, PublishError> {
+fn plan(
+    publication: &Publication,
+    form: Form,
+    existing: &[ResourceSlice],
+    last: i64,
+) -> Result<Plan, PublishError> {
     let newest = existing.iter().map(|slice| slice.spec.pool.generation).max().unwrap_or(0).max(last);
     let current = newest.max(1);
-    let desired = publication.slices(current)?;
+    let desired = publication.slices(form, current)?;
     let is_right = |slice: &ResourceSlice| {
         desired
             .iter()
@@ -73,7 +94,7 @@ fn plan(publication: &Publication, existing: &[ResourceSlice], last: i64) -> Res
         return Ok(Plan { put, delete: Vec::new(), generation: current });
     }
     let generation = newest + 1;
-    let put = publication.slices(generation)?;
+    let put = publication.slices(form, generation)?;
     let is_desired = |slice: &ResourceSlice| put.iter().any(|put| put.metadata.name == slice.metadata.name);
     let delete = existing
         .iter()
@@ -83,35 +104,69 @@ fn plan(publication: &Publication, existing: &[ResourceSlice], last: i64) -> Res
     Ok(Plan { put, delete, generation })
 }
 
-/// Publishes until `stop`; `published` tells whether the last round succeeded.
+/// What one round did.
+#[derive(Debug)]
+struct Round {
+    generation: i64,
+    wrote: bool,
+    /// What the store does not take.
+    left_out: Option<LeftOut>,
+}
+
+/// GPUs that are not offered, because their placements would be allocated one over the other.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{gpus} GPUs in MIG mode are not offered, because the API server drops the counters that keep their \
+     placements apart: switch on the feature gate DRAPartitionableDevices of kube-apiserver and kube-scheduler, \
+     or use Kubernetes 1.36 or newer, where it is on"
+)]
+struct LeftOut {
+    gpus: usize,
+}
+
+/// Publishes until `stop`; `published` tells what came of the last round.
 ///
 /// On `stop` the slices stay: a restart of the driver must not take the node's devices away.
 pub async fn publish(
     store: Arc<dyn Store>,
     publication: Publication,
-    published: watch::Sender<bool>,
+    published: watch::Sender<Published>,
     stop: CancellationToken,
 ) {
     let mut generation = 0;
     let mut said = String::new();
+    let mut pause = Duration::ZERO;
     loop {
-        match round(store.as_ref(), &publication, generation).await {
-            Ok(current) => {
-                generation = current;
-                published.send_replace(true);
-                said.clear();
+        let round = round(store.as_ref(), &publication, generation).await;
+        let is_done = round.is_ok();
+        let is_at_rest = round.as_ref().is_ok_and(|round| !round.wrote);
+        let outcome = match round {
+            Ok(round) => {
+                generation = round.generation;
+                round.left_out.map_or(Ok(()), |left_out| Err(left_out.to_string()))
             }
-            Err(error) => {
-                published.send_replace(false);
-                // Rounds follow each other quickly; what has been said is not said again.
-                if error.to_string() != said {
-                    tracing::warn!(%error, "ResourceSlices could not be published; trying again.");
-                    said = error.to_string();
-                }
+            Err(error) => Err(format!("ResourceSlices could not be published, trying again: {error}")),
+        };
+        // Rounds follow each other quickly; what has been said is not said again.
+        match &outcome {
+            Ok(()) => said.clear(),
+            Err(reason) if *reason == said => {}
+            Err(reason) => {
+                tracing::error!("{reason}");
+                said.clone_from(reason);
             }
         }
+        // The last outcome is of no more interest.
+        let _ = published.send_replace(outcome);
+        pause = if is_at_rest { Duration::ZERO } else { (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) };
+        let next = async {
+            tokio::time::sleep(pause).await;
+            if is_done {
+                store.slices_changed().await;
+            }
+        };
         tokio::select! {
-            () = store.slices_changed() => {}
+            () = next => {}
             () = stop.cancelled() => return,
         }
     }
@@ -121,79 +176,39 @@ async fn round(
     store: &dyn Store,
     publication: &Publication,
     last_generation: i64,
-) -> Result<i64, RoundError> {
+) -> Result<Round, RoundError> {
+    let form = match publication.form {
+        Some(form) => form,
+        None => store.form().await?,
+    };
     let existing = store.slices(&publication.driver, &publication.node).await?;
-    let plan = plan(publication, &existing, last_generation)?;
-    for name in &plan.delete {
+    let mut planned = plan(publication, form, &existing, last_generation)?;
+    let mut left_out = None;
+    // Tried before anything is written: a slice without its counters must not be seen for a moment.
+    if let Some(trial) = planned.put.iter().find(|slice| has_counters(slice))
+        && !store.keeps_counters(trial).await?
+    {
+        let reduced = publication.without_counters();
+        left_out = Some(LeftOut { gpus: publication.gpus.len() - reduced.gpus.len() });
+        planned = plan(&reduced, form, &existing, last_generation)?;
+    }
+    for name in &planned.delete {
         store.delete_slice(name).await?;
     }
-    for slice in &plan.put {
+    for slice in &planned.put {
         store.put_slice(slice).await?;
     }
-    if !plan.put.is_empty() {
+    let wrote = !(planned.put.is_empty() && planned.delete.is_empty());
+    if wrote {
         tracing::info!(
-            slices = plan.put.len(),
-            removed = plan.delete.len(),
-            generation = plan.generation,
+            slices = planned.put.len(),
+            removed = planned.delete.len(),
+            generation = planned.generation,
             "Published ResourceSlices."
         );
     }
-    Ok(plan.generation)
+    Ok(Round { generation: planned.generation, wrote, left_out })
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::memory::MemoryStore;
-
-    fn publication(form: Form) -> Publication {
-        let gpus = vec![crate::gpus::fake::gpu()];
-        Publication { node: "n".to_owned(), driver: "gpu.sluice.dev".to_owned(), gpus, form }
-    }
-
-    #[test]
-    fn what_is_right_is_left_and_what_is_missing_comes_back_in_its_generation() {
-        let publication = publication(Form::Split);
-        let all = publication.slices(3).unwrap();
-        assert!(all.len() > 1);
-        assert_eq!(plan(&publication, &all, 3).unwrap().put, []);
-        assert_eq!(plan(&publication, &all[1..], 3).unwrap().put, all[..1]);
-        assert_eq!(plan(&publication, &[], 3).unwrap().put, all);
-        assert_eq!(plan(&publication, &[], 0).unwrap().put, publication.slices(1).unwrap());
-    }
-
-    #[test]
-    fn changed_content_raises_the_generation_and_drops_slices_of_the_old_form() {
-        let old = publication(Form::Split).slices(3).unwrap();
-        let new = publication(Form::Combined);
-        let plan = plan(&new, &old, 0).unwrap();
-        assert_eq!(plan.put, new.slices(4).unwrap());
-        let names = |slices: &[ResourceSlice]| -> std::collections::BTreeSet<Option<String>> {
-            slices.iter().map(|slice| slice.metadata.name.clone()).collect()
-        };
-        let left: Vec<_> = names(&old).difference(&names(&plan.put)).flatten().cloned().collect();
-        assert_eq!(plan.delete, left);
-        assert!(!left.is_empty());
-    }
-
-    #[tokio::test]
-    async fn wiped_slices_come_back() {
-        let store = Arc::new(MemoryStore::default());
-        let (published, mut is_published) = watch::channel(false);
-        let stop = CancellationToken::new();
-        let publisher =
-            tokio::spawn(publish(store.clone(), publication(Form::Split), published, stop.clone()));
-        is_published.wait_for(|published| *published).await.unwrap();
-        let before = store.slices("", "").await.unwrap();
-        for slice in &before {
-            is_published.mark_unchanged();
-            store.delete_slice(slice.metadata.name.as_deref().unwrap()).await.unwrap();
-            is_published.changed().await.unwrap();
-        }
-        while store.slices("", "").await.unwrap() != before {
-            is_published.changed().await.unwrap();
-        }
-        stop.cancel();
-        publisher.await.unwrap();
-    }
-}
+mod tests;

@@ -24,10 +24,10 @@ use crate::nvml::{NvmlSession, OpenError};
 use crate::plugin::dra::DraService;
 use crate::plugin::serve::serve;
 use crate::plugin::sockets::SocketError;
-use crate::publishing::{Publication, publish};
+use crate::publishing::{Publication, Published, publish};
 use crate::settings::Settings;
 use crate::slices::{Clock, Slices};
-use crate::store::{DirectoryStore, Store};
+use crate::store::{ClusterStore, DirectoryStore, Store};
 use crate::xids;
 
 /// Calls in flight get this long at the end: less than the 30 s after which Kubernetes kills. What is not
@@ -55,6 +55,12 @@ pub enum RunError {
     /// This node's GPUs or name cannot be published.
     #[error(transparent)]
     Publish(#[from] sluice_inventory::PublishError),
+    /// No API server.
+    #[error(
+        "no API server is known: {0}. In a pod, check its service account; outside, set KUBECONFIG; on one \
+         machine without Kubernetes, give --store DIR"
+    )]
+    ApiServer(String),
     /// Something of the process itself.
     #[error("{what}: {source}")]
     Io {
@@ -154,10 +160,10 @@ async fn start(
         node: settings.node_name.clone(),
         driver: DRIVER.to_owned(),
         gpus: discovered.clone(),
-        form: Form::from(settings.slice_form),
+        form: settings.slice_form.fixed(),
     };
     // A name that cannot be published is an error now, not a warning for ever.
-    publication.slices(1)?;
+    publication.slices(publication.form.unwrap_or(Form::Split), 1)?;
     let node = Node {
         driver: DRIVER.to_owned(),
         pool: names::pool(&settings.node_name),
@@ -188,7 +194,7 @@ async fn start(
         .await
         .map_err(|error| io_error("recovery")(error.into()))?;
 
-    let store: Arc<dyn Store> = Arc::new(DirectoryStore::new(settings.store.clone().unwrap_or_default()));
+    let store = open_store(settings).await?;
     if let Err(error) = store.offer_classes(&device_classes(DRIVER, &discovered)).await {
         tracing::warn!(%error, "DeviceClasses could not be written.");
     }
@@ -203,7 +209,7 @@ async fn start(
     let dra = DraService::new(claims.clone(), &settings.node_name);
     let served = serve(&settings.kubelet_dir, DRIVER, dra, stop)?;
 
-    let (published, is_published) = watch::channel(false);
+    let (published, is_published) = watch::channel(Err("ResourceSlices are not published yet".to_owned()));
     let interval = Duration::from_secs(settings.reconcile_interval_seconds);
     let mut tasks = vec![
         tokio::spawn(publish(store, publication, published, stop.clone())),
@@ -221,13 +227,25 @@ async fn start(
     Ok(Work { served, tasks })
 }
 
-/// Ready while the slices are published; the sockets are served before.
-async fn tell_readiness(mut published: watch::Receiver<bool>, readiness: Readiness) {
+/// A directory where one is set, else the API server.
+async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, RunError> {
+    if let Some(folder) = &settings.store {
+        return Ok(Arc::new(DirectoryStore::new(folder)));
+    }
+    let unknown = |error: anyhow::Error| RunError::ApiServer(format!("{error:#}"));
+    let config = kube::Config::infer().await.map_err(|error| unknown(error.into()))?;
+    let url = config.cluster_url.clone();
+    let client = kube::Client::try_from(config).map_err(|error| unknown(error.into()))?;
+    tracing::info!(%url, "ResourceSlices go to the API server, and claims come from it.");
+    Ok(Arc::new(ClusterStore::start(client, DRIVER, &settings.node_name)))
+}
+
+/// Ready while everything is published; the sockets are served before.
+async fn tell_readiness(mut published: watch::Receiver<Published>, readiness: Readiness) {
     loop {
-        if *published.borrow_and_update() {
-            readiness.set_ready();
-        } else {
-            readiness.set_not_ready("ResourceSlices are not published; see the log");
+        match published.borrow_and_update().clone() {
+            Ok(()) => readiness.set_ready(),
+            Err(reason) => readiness.set_not_ready(reason),
         }
         if published.changed().await.is_err() {
             return;

@@ -15,17 +15,21 @@ use crate::cdi::Majors;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SliceForm {
+    /// What the API server's version asks for.
+    Auto,
     /// Kubernetes 1.34: counters and devices in one slice.
     Combined,
     /// Kubernetes 1.35 and newer: counters and devices in slices of their own.
     Split,
 }
 
-impl From<SliceForm> for Form {
-    fn from(form: SliceForm) -> Self {
-        match form {
-            SliceForm::Combined => Self::Combined,
-            SliceForm::Split => Self::Split,
+impl SliceForm {
+    /// The form that is set; `None` where the store is to be asked.
+    pub fn fixed(self) -> Option<Form> {
+        match self {
+            Self::Auto => None,
+            Self::Combined => Some(Form::Combined),
+            Self::Split => Some(Form::Split),
         }
     }
 }
@@ -39,7 +43,8 @@ When a claim is allocated one and the kubelet (or the local platform of sluice-a
 it, it creates the MIG instance, writes a CDI file for the container runtime, and takes both back
 afterwards. MIG instances that it has not created are never touched.
 
-On one machine, with the objects in a directory:
+In a cluster it finds the API server as every pod does, or by KUBECONFIG. On one machine without
+Kubernetes, the objects lie in a directory:
 
     sluice-driver --store /var/lib/sluice/objects --node-name \"$(hostname)\"
 
@@ -61,7 +66,8 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_DRIVER_ROOT")]
     driver_root: Option<PathBuf>,
 
-    /// Directory of Kubernetes objects that stands in for the API server on one machine
+    /// Directory of Kubernetes objects that stands in for the API server on one machine [default: the
+    /// API server of the cluster that this runs in, or of KUBECONFIG]
     #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_STORE")]
     store: Option<PathBuf>,
 
@@ -77,11 +83,11 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_STATE_DIR")]
     state_dir: Option<PathBuf>,
 
-    /// Name of this node; its pool is `<node>/gpu` [default: the host's name]
+    /// Name of this node's Node object; its pool is `<node>/gpu` [default: the host's name]
     #[arg(long, value_name = "NAME", env = "SLUICE_DRIVER_NODE_NAME")]
     node_name: Option<String>,
 
-    /// Form of the ResourceSlices [default: split]
+    /// Form of the ResourceSlices [default: auto, by the version of the API server]
     #[arg(long, env = "SLUICE_DRIVER_SLICE_FORM")]
     slice_form: Option<SliceForm>,
 
@@ -108,7 +114,7 @@ pub struct Flags {
 pub struct Settings {
     /// Root below which libnvidia-ml.so.1 lies.
     pub driver_root: PathBuf,
-    /// Directory of objects.
+    /// Directory of objects; the API server where there is none.
     pub store: Option<PathBuf>,
     /// Directory of the kubelet's sockets.
     pub kubelet_dir: PathBuf,
@@ -141,7 +147,7 @@ impl Default for Settings {
             cdi_dir: "/var/run/cdi".into(),
             state_dir: "/var/lib/sluice/driver".into(),
             node_name: String::new(),
-            slice_form: SliceForm::Split,
+            slice_form: SliceForm::Auto,
             reconcile_interval_seconds: 30,
             device_majors: Majors::default(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8093)),
@@ -157,13 +163,6 @@ impl Settings {
     /// # Errors
     /// What is wrong, and what to set.
     pub fn checked(mut self) -> Result<Self, String> {
-        if self.store.is_none() {
-            return Err(
-                "store is not set: give --store DIR, a directory of Kubernetes objects (publishing to an \
-                        API server is not supported yet)"
-                    .to_owned(),
-            );
-        }
         if self.reconcile_interval_seconds == 0 {
             return Err("reconcileIntervalSeconds is 0: give at least 1".to_owned());
         }
@@ -233,10 +232,8 @@ mod tests {
 
     #[test]
     fn settings_that_cannot_work_are_refused_by_name() {
-        assert!(Settings::default().checked().unwrap_err().contains("--store"));
-        let settings = Settings { store: Some("/s".into()), ..Settings::default() };
-        let interval = Settings { reconcile_interval_seconds: 0, ..settings.clone() };
+        let interval = Settings { reconcile_interval_seconds: 0, ..Settings::default() };
         assert!(interval.checked().unwrap_err().contains("reconcileIntervalSeconds"));
-        assert!(!settings.checked().unwrap().node_name.is_empty());
+        assert!(!Settings::default().checked().unwrap().node_name.is_empty());
     }
 }

@@ -1,13 +1,16 @@
 //! Where ResourceSlices go and claims come from, as a trait: the API server in a cluster, a directory of
 //! the same objects on one machine. What stands between is the same.
 
+pub mod cluster;
 pub mod directory;
 #[cfg(test)]
 pub(crate) mod memory;
 
 use async_trait::async_trait;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use sluice_inventory::Form;
 
+pub use cluster::ClusterStore;
 pub use directory::DirectoryStore;
 
 /// The store could not be read or written. It says nothing about what is in it: least of all that an
@@ -19,8 +22,15 @@ pub struct StoreError(pub String);
 /// Objects of resource.k8s.io/v1, as far as a node's driver needs them.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
+    /// Form of slices that the store takes now. It changes when a cluster is upgraded.
+    async fn form(&self) -> Result<Form, StoreError>;
+
     /// ResourceSlices of this driver on this node.
     async fn slices(&self, driver: &str, node: &str) -> Result<Vec<ResourceSlice>, StoreError>;
+
+    /// Whether the store would keep this slice's counters. An API server silently drops the fields of a
+    /// feature that is off, and placements without counters could be allocated one over the other.
+    async fn keeps_counters(&self, slice: &ResourceSlice) -> Result<bool, StoreError>;
 
     /// Creates or replaces a slice.
     async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError>;
@@ -37,4 +47,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes DeviceClasses where nobody else does. A cluster's are installed with its manifests.
     async fn offer_classes(&self, classes: &[DeviceClass]) -> Result<(), StoreError>;
+}
+
+/// Whether a slice says anything about counters.
+pub(crate) fn has_counters(slice: &ResourceSlice) -> bool {
+    let consumes = |device: &k8s_openapi::api::resource::v1::Device| device.consumes_counters.is_some();
+    slice.spec.shared_counters.is_some() || slice.spec.devices.iter().flatten().any(consumes)
 }

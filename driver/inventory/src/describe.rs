@@ -37,7 +37,7 @@ pub(crate) fn device(gpu: &Gpu, entry: &DeviceEntry) -> (Attributes, Capacity) {
             ]);
             let profile = gpu.mig_profiles.iter().find(|p| p.profile_id == *profile_id);
             let mib = profile.map_or(0, |p| p.memory_mib);
-            (format!("{mib}Mi"), profile.map_or(0, |p| p.multiprocessors))
+            (bytes(mib << 20), profile.map_or(0, |p| p.multiprocessors))
         }
     };
     let capacity = [
@@ -72,9 +72,15 @@ pub(crate) fn pci_address(nvml: &str) -> String {
     }
 }
 
+/// The one spelling that API servers give back, 40Gi and not 40960Mi, so that what was published can be
+/// compared with what is there.
 fn bytes(bytes: u64) -> String {
-    const MIB: u64 = 1 << 20;
-    if bytes.is_multiple_of(MIB) { format!("{}Mi", bytes / MIB) } else { bytes.to_string() }
+    let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+    let steps = (bytes.trailing_zeros() / 10).min(6);
+    match bytes {
+        0 => "0".to_owned(),
+        _ => format!("{}{}", bytes >> (10 * steps), units[steps as usize]),
+    }
 }
 
 fn of(value: String) -> DeviceCapacity {
@@ -91,4 +97,15 @@ fn version(name: &str, value: String) -> (String, DeviceAttribute) {
 
 fn int(name: &str, value: i64) -> (String, DeviceAttribute) {
     (name.to_owned(), DeviceAttribute { int: Some(value), ..DeviceAttribute::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_spelled_as_an_api_server_spells_it() {
+        let spelled = [0, 1023, 9984 << 20, 40960 << 20, 3 << 40].map(bytes);
+        assert_eq!(spelled, ["0", "1023", "9984Mi", "40Gi", "3Ti"]);
+    }
 }

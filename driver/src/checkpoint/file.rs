@@ -1,10 +1,11 @@
 //! The checkpoint on disk: one file, replaced whole, in a folder that one driver holds.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use sluice_config::objects::write_atomic;
 
 use super::{Checkpoint, VERSION};
 
@@ -109,14 +110,7 @@ impl StateDir {
     /// When the file system refuses; the old checkpoint stands then.
     pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), StateError> {
         let path = self.path.join(FILE);
-        let write = || -> io::Result<()> {
-            let temporary = self.path.join(".checkpoint.json.tmp");
-            let mut file = File::create(&temporary)?;
-            file.write_all(&serde_json::to_vec_pretty(checkpoint)?)?;
-            file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.path)?.sync_all()
-        };
+        let write = || write_atomic(&path, &serde_json::to_vec_pretty(checkpoint).map_err(io::Error::other)?);
         write().map_err(|source| StateError::Io { path: path.clone(), source })
     }
 }

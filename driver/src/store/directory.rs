@@ -1,11 +1,13 @@
 //! The store of one machine: [`ObjectDir`].
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_config::objects::{ObjectDir, ObjectError};
+use sluice_inventory::Form;
 
 use super::{Store, StoreError};
 
@@ -14,12 +16,27 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// Objects in a directory.
 #[derive(Debug, Clone)]
-pub struct DirectoryStore(ObjectDir);
+pub struct DirectoryStore {
+    objects: ObjectDir,
+    /// What was said last of files that cannot be read: they are met at every look.
+    said: Arc<Mutex<String>>,
+}
 
 impl DirectoryStore {
     /// The directory at `root`, made when the first object is written.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self(ObjectDir::new(root))
+        Self { objects: ObjectDir::new(root), said: Arc::default() }
+    }
+
+    /// Says once which files are no slices.
+    fn warn_of(&self, unreadable: &[ObjectError]) {
+        let text = unreadable.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        // A text that is replaced whole: a panic elsewhere leaves none half-written.
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != text && !text.is_empty() {
+            tracing::warn!(error = text, "Files that are no ResourceSlices are passed over.");
+        }
+        *said = text;
     }
 
     /// Runs file operations where they may block.
@@ -27,7 +44,7 @@ impl DirectoryStore {
         &self,
         act: impl FnOnce(&ObjectDir) -> Result<T, ObjectError> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let objects = self.0.clone();
+        let objects = self.objects.clone();
         match tokio::task::spawn_blocking(move || act(&objects)).await {
             Ok(result) => result.map_err(|error| StoreError(error.to_string())),
             Err(error) => Err(StoreError(format!("object directory: {error}"))),
@@ -37,12 +54,24 @@ impl DirectoryStore {
 
 #[async_trait]
 impl Store for DirectoryStore {
+    /// Directories never have the rules of an old server.
+    async fn form(&self) -> Result<Form, StoreError> {
+        Ok(Form::Split)
+    }
+
+    /// A file that cannot be read is as good as absent here: if it is one of this driver's, it is written
+    /// again, and if it is not, it must not keep this driver from publishing.
     async fn slices(&self, driver: &str, node: &str) -> Result<Vec<ResourceSlice>, StoreError> {
-        let all: Vec<ResourceSlice> = self.blocking(|objects| objects.list()).await?;
+        let (all, unreadable) = self.blocking(|objects| objects.list_readable::<ResourceSlice>()).await?;
+        self.warn_of(&unreadable);
         let is_ours = |slice: &ResourceSlice| {
             slice.spec.driver == driver && slice.spec.node_name.as_deref() == Some(node)
         };
         Ok(all.into_iter().filter(is_ours).collect())
+    }
+
+    async fn keeps_counters(&self, _: &ResourceSlice) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError> {

@@ -1,11 +1,12 @@
 //! A store in memory, which fails on demand.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use sluice_inventory::Form;
 use tokio::sync::Notify;
 
 use super::{Store, StoreError};
@@ -17,6 +18,9 @@ pub(crate) struct MemoryStore {
     claims: Mutex<BTreeMap<(String, String), ResourceClaim>>,
     changed: Notify,
     broken: AtomicBool,
+    drops_counters: AtomicBool,
+    alters_slices: AtomicBool,
+    puts: AtomicUsize,
     held: Mutex<Option<(String, Arc<Notify>)>>,
 }
 
@@ -36,6 +40,26 @@ impl MemoryStore {
         self.broken.store(broken, Ordering::SeqCst);
     }
 
+    /// From now on counters are not kept, as by a server whose feature is off, or no longer.
+    pub(crate) fn set_drops_counters(&self, drops: bool) {
+        self.drops_counters.store(drops, Ordering::SeqCst);
+    }
+
+    /// From now on every slice that is put is altered by somebody.
+    pub(crate) fn set_alters_slices(&self) {
+        self.alters_slices.store(true, Ordering::SeqCst);
+    }
+
+    /// How many slices were put so far.
+    pub(crate) fn puts(&self) -> usize {
+        self.puts.load(Ordering::SeqCst)
+    }
+
+    /// Wakes the publisher.
+    pub(crate) fn change(&self) {
+        self.changed.notify_one();
+    }
+
     /// The next read of claims of this name waits until the answer is notified.
     pub(crate) fn hold(&self, name: &str) -> Arc<Notify> {
         let open = Arc::new(Notify::new());
@@ -53,15 +77,31 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
+    async fn form(&self) -> Result<Form, StoreError> {
+        self.check()?;
+        Ok(Form::Split)
+    }
+
     async fn slices(&self, _: &str, _: &str) -> Result<Vec<ResourceSlice>, StoreError> {
         self.check()?;
         Ok(self.slices.lock().unwrap().values().cloned().collect())
     }
 
+    async fn keeps_counters(&self, _: &ResourceSlice) -> Result<bool, StoreError> {
+        self.check()?;
+        Ok(!self.drops_counters.load(Ordering::SeqCst))
+    }
+
     async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError> {
         self.check()?;
+        self.puts.fetch_add(1, Ordering::SeqCst);
         let name = slice.metadata.name.clone().unwrap_or_default();
-        self.slices.lock().unwrap().insert(name, slice.clone());
+        let mut slice = slice.clone();
+        if self.alters_slices.load(Ordering::SeqCst) {
+            slice.spec.all_nodes = Some(true);
+        }
+        self.slices.lock().unwrap().insert(name, slice);
+        self.changed.notify_one();
         Ok(())
     }
 

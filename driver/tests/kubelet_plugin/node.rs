@@ -59,10 +59,15 @@ impl Node {
     }
 
     pub(crate) fn command(&self) -> Command {
+        let mut command = self.command_without_store();
+        command.arg("--store").arg(self.path("objects"));
+        command
+    }
+
+    pub(crate) fn command_without_store(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_sluice-driver"));
         for (flag, folder) in [
             ("--driver-root", "root"),
-            ("--store", "objects"),
             ("--kubelet-dir", "kubelet"),
             ("--cdi-dir", "cdi"),
             ("--state-dir", "state"),

@@ -61,6 +61,21 @@ fn wiped_slices_come_back() {
 }
 
 #[test]
+fn files_that_are_no_slices_do_not_keep_it_from_publishing() {
+    let mut node = Node::started();
+    let published = node.slices();
+    let folder = node.objects.root().join("resourceslices/_");
+    std::fs::write(folder.join("somebodys.json"), "{").unwrap();
+    let own = format!("{}.json", published[0].metadata.name.as_deref().unwrap());
+    std::fs::write(folder.join(own), "{").unwrap();
+    node.eventually("its own slice again", |node| {
+        let (slices, broken) = node.objects.list_readable::<ResourceSlice>().unwrap();
+        (slices == published && broken.len() == 1).then_some(())
+    });
+    assert!(node.log().contains("somebodys.json"));
+}
+
+#[test]
 fn slices_of_other_drivers_are_left_alone() {
     let mut node = Node::new();
     let mut other = ResourceSlice::default();

@@ -2,6 +2,8 @@
 
 use std::process::Output;
 
+use k8s_openapi::api::resource::v1::ResourceClaim;
+
 use crate::node::Node;
 
 /// Runs a driver that cannot start.
@@ -36,7 +38,24 @@ fn an_unknown_setting_is_named_with_the_nearest_one() {
     assert!(message.contains("driverRot") && message.contains("did you mean `driverRoot`?"), "{message}");
     let (code, message) = run(&node, &["--slice-form", "both"]);
     assert_eq!(code, Some(64));
-    assert!(message.contains("combined, split"), "{message}");
+    assert!(message.contains("auto, combined, split"), "{message}");
+}
+
+#[test]
+fn without_a_directory_and_without_a_cluster_the_ways_to_one_are_named() {
+    let node = Node::new();
+    let output = node
+        .command_without_store()
+        .env_remove("KUBECONFIG")
+        .env_remove("KUBERNETES_SERVICE_HOST")
+        .env("HOME", node.path("home"))
+        .output()
+        .unwrap();
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    for way in ["KUBECONFIG", "service account", "--store DIR"] {
+        assert!(message.contains(way), "{message}");
+    }
 }
 
 #[test]
@@ -73,4 +92,23 @@ fn claims_that_cannot_be_prepared_say_why() {
     std::fs::write(&file, "{").unwrap();
     let error = kubelet.prepare("odd").unwrap_err();
     assert!(error.contains("odd.json"), "{error}");
+}
+
+#[test]
+fn a_configuration_that_is_not_supported_is_refused_by_field() {
+    let node = Node::started();
+    node.allocate("shared", "gpu-1");
+    let mut claim: ResourceClaim = node.objects.get(Some("default"), "shared").unwrap().unwrap();
+    let allocation = claim.status.as_mut().and_then(|status| status.allocation.as_mut()).unwrap();
+    allocation.devices.as_mut().unwrap().config = serde_json::from_value(serde_json::json!([
+        {"source": "FromClaim", "requests": ["gpu"], "opaque": {"driver": "gpu.sluice.dev", "parameters": {
+            "apiVersion": "gpu.sluice.dev/v1alpha1", "kind": "DeviceConfig",
+            "sharing": {"strategy": "TimeSlicing"},
+        }}},
+    ]))
+    .unwrap();
+    node.objects.put(Some("default"), "shared", &claim).unwrap();
+    let error = node.kubelet().prepare("shared").unwrap_err();
+    assert!(error.contains("sharing.strategy is \"TimeSlicing\"; allowed is \"Exclusive\""), "{error}");
+    assert!(node.cdi("shared").is_none());
 }

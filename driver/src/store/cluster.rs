@@ -1,0 +1,237 @@
+//! The store of a cluster: its API server.
+
+#[cfg(test)]
+mod fake;
+#[cfg(test)]
+mod tests;
+mod version;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt, pin_mut};
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client};
+use sluice_inventory::Form;
+use tokio::sync::Notify;
+use tokio_util::task::AbortOnDropHandle;
+
+use super::{Store, StoreError, has_counters};
+
+/// An answer that takes longer is none: the kubelet gives a whole prepare 45 s.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Slices are compared this often even when no watch event came: it also notices an upgraded API server.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// Tries to replace a slice that somebody else changes at the same time.
+const PUT_TRIES: usize = 5;
+
+/// What trial objects are called; they are never stored.
+const TRIAL_NAME: &str = "sluice-trial-";
+
+/// Objects of an API server.
+pub struct ClusterStore {
+    client: Client,
+    slices: Api<ResourceSlice>,
+    nodes: Api<Node>,
+    node: String,
+    changed: Arc<Notify>,
+    _watch: AbortOnDropHandle<()>,
+}
+
+impl ClusterStore {
+    /// Begins to watch the slices of `driver` on `node`; the watch ends with the store.
+    pub fn start(client: Client, driver: &str, node: &str) -> Self {
+        let changed = Arc::new(Notify::new());
+        let metadata: Api<PartialObjectMeta<ResourceSlice>> = Api::all(client.clone());
+        let watching = watch(metadata, selector(driver, node), Arc::clone(&changed));
+        Self {
+            slices: Api::all(client.clone()),
+            nodes: Api::all(client.clone()),
+            client,
+            node: node.to_owned(),
+            changed,
+            _watch: AbortOnDropHandle::new(tokio::spawn(watching)),
+        }
+    }
+
+    /// The node as owner, so that its slices go when it leaves the cluster. Asked every time: a node of the
+    /// same name may have joined since.
+    async fn owner(&self) -> Result<OwnerReference, StoreError> {
+        let what = format!("Node {}", self.node);
+        let uid = match in_time(self.nodes.get_metadata(&self.node)).await {
+            Ok(node) => node.metadata.uid.unwrap_or_default(),
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                return Err(StoreError(format!(
+                    "{what} does not exist; nodeName must be the name of this machine's Node object"
+                )));
+            }
+            Err(error) => return Err(failed(&what)(error)),
+        };
+        Ok(OwnerReference {
+            api_version: "v1".to_owned(),
+            kind: "Node".to_owned(),
+            name: self.node.clone(),
+            uid,
+            controller: Some(true),
+            block_owner_deletion: None,
+        })
+    }
+
+    /// One try to create or replace; `None` when somebody else was faster.
+    async fn try_put(&self, slice: &ResourceSlice, name: &str) -> kube::Result<Option<ResourceSlice>> {
+        let parameters = PostParams::default();
+        let (written, lost_to_another) = match in_time(self.slices.get_metadata_opt(name)).await? {
+            None => (in_time(self.slices.create(&parameters, slice)).await, &[409][..]),
+            Some(existing) => {
+                let mut slice = slice.clone();
+                slice.metadata.resource_version = existing.metadata.resource_version;
+                (in_time(self.slices.replace(name, &parameters, &slice)).await, &[409, 404][..])
+            }
+        };
+        match written {
+            Ok(stored) => Ok(Some(stored)),
+            Err(kube::Error::Api(status)) if lost_to_another.contains(&status.code) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Slices of one driver on one node.
+fn selector(driver: &str, node: &str) -> String {
+    format!("spec.nodeName={node},spec.driver={driver}")
+}
+
+/// Wakes the publisher whenever slices changed, until it is dropped.
+async fn watch(slices: Api<PartialObjectMeta<ResourceSlice>>, selector: String, changed: Arc<Notify>) {
+    let events = watcher(slices, watcher::Config::default().fields(&selector)).default_backoff();
+    pin_mut!(events);
+    let mut failing = false;
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(Event::Init | Event::InitApply(_)) => {}
+            Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_)) => {
+                failing = false;
+                changed.notify_one();
+            }
+            Err(error) => {
+                // Tries follow each other; what has been said is not said again.
+                if !failing {
+                    tracing::warn!(%error, "ResourceSlices cannot be watched; trying again.");
+                }
+                failing = true;
+            }
+        }
+    }
+}
+
+/// The answer to a call, or an error when there is none in time.
+async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
+    let late = || kube::Error::Service(format!("no answer within {} s", ANSWER_DEADLINE.as_secs()).into());
+    tokio::time::timeout(ANSWER_DEADLINE, call).await.unwrap_or_else(|_| Err(late()))
+}
+
+/// An error of the client, in words.
+fn failed(what: &str) -> impl Fn(kube::Error) -> StoreError + '_ {
+    move |error| {
+        StoreError(match error {
+            kube::Error::Api(status) => {
+                format!(
+                    "{what}: the API server answers {} {}: {}",
+                    status.code, status.reason, status.message
+                )
+            }
+            // The outer error only says that a request failed.
+            error => format!("{what}: the API server cannot be asked: {:#}", anyhow::Error::from(error)),
+        })
+    }
+}
+
+/// Whether an answer means that there is no object of this name. A 404 alone does not: a server that does
+/// not serve the kind, or something else at its address, answers the same code.
+fn says_absent(status: &kube::core::Status, name: &str) -> bool {
+    let details = status.details.as_ref();
+    status.reason == "NotFound" && details.is_some_and(|details| details.name == name)
+}
+
+#[async_trait]
+impl Store for ClusterStore {
+    async fn form(&self) -> Result<Form, StoreError> {
+        let version =
+            in_time(self.client.apiserver_version()).await.map_err(failed("the server's version"))?;
+        version::form(&version.major, &version.minor)
+    }
+
+    async fn slices(&self, driver: &str, node: &str) -> Result<Vec<ResourceSlice>, StoreError> {
+        let list = ListParams::default().fields(&selector(driver, node));
+        let list = in_time(self.slices.list(&list)).await.map_err(failed("ResourceSlices"))?;
+        Ok(list.items)
+    }
+
+    async fn keeps_counters(&self, slice: &ResourceSlice) -> Result<bool, StoreError> {
+        let trial = ResourceSlice {
+            metadata: ObjectMeta { generate_name: Some(TRIAL_NAME.to_owned()), ..ObjectMeta::default() },
+            spec: slice.spec.clone(),
+        };
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        let kept = in_time(self.slices.create(&dry_run, &trial)).await;
+        let kept = kept.map_err(failed("trial of a ResourceSlice"))?;
+        Ok(kept_counters(slice, &kept))
+    }
+
+    async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError> {
+        let mut slice = slice.clone();
+        let name = slice.metadata.name.clone().unwrap_or_default();
+        let what = format!("ResourceSlice {name}");
+        slice.metadata.owner_references = Some(vec![self.owner().await?]);
+        for _ in 0..PUT_TRIES {
+            let Some(stored) = self.try_put(&slice, &name).await.map_err(failed(&what))? else { continue };
+            if kept_counters(&slice, &stored) {
+                return Ok(());
+            }
+            // One of several API servers has the feature off: nothing may be allocated from what it made.
+            self.delete_slice(&name).await?;
+            return Err(StoreError(format!("{what}: an API server dropped its counters")));
+        }
+        Err(StoreError(format!("{what}: somebody else changed it during each of {PUT_TRIES} tries")))
+    }
+
+    async fn delete_slice(&self, name: &str) -> Result<(), StoreError> {
+        match in_time(self.slices.delete(name, &DeleteParams::default())).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(failed(&format!("ResourceSlice {name}"))(error)),
+        }
+    }
+
+    async fn slices_changed(&self) {
+        // Running out of time is as good as an event.
+        let _ = tokio::time::timeout(RESYNC, self.changed.notified()).await;
+    }
+
+    async fn claim(&self, namespace: &str, name: &str) -> Result<Option<ResourceClaim>, StoreError> {
+        let claims: Api<ResourceClaim> = Api::namespaced(self.client.clone(), namespace);
+        match in_time(claims.get(name)).await {
+            Ok(claim) => Ok(Some(claim)),
+            Err(kube::Error::Api(status)) if says_absent(&status, name) => Ok(None),
+            Err(error) => Err(failed(&format!("ResourceClaim {namespace}/{name}"))(error)),
+        }
+    }
+
+    async fn offer_classes(&self, _: &[DeviceClass]) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// Whether what was stored still has the counters that were sent.
+fn kept_counters(sent: &ResourceSlice, stored: &ResourceSlice) -> bool {
+    !has_counters(sent) || has_counters(stored)
+}
