@@ -1,0 +1,146 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::release::Minor;
+use crate::workdir::Name;
+
+/// Name of a cluster whose user names none.
+pub const DEFAULT_NAME: &str = "e2e";
+
+/// A real Kubernetes on one machine, with Sluice installed and simulated GPUs
+#[derive(Debug, Parser)]
+#[command(name = "sluice-testbed", version)]
+pub struct Cli {
+    /// Folder of Sluice's programs [default: where this program is]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub bin_dir: Option<PathBuf>,
+
+    /// Name of the cluster; several can live side by side
+    #[arg(long, global = true, default_value = DEFAULT_NAME)]
+    pub name: Name,
+
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring a cluster up, run all scenarios, take it away: what `cargo e2e` alone does
+    All(AllFlags),
+    /// Bring a cluster up and say how to use it
+    Up(UpFlags),
+    /// Take a cluster away, with all that is left of it
+    Down,
+    /// Run a command in a cluster's namespaces, with kubectl and its kubeconfig at hand
+    Exec {
+        /// The command and its arguments
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Show the processes of a cluster's control plane and node
+    Status,
+    /// Import this tree's images again and restart what runs of them: after a rebuild
+    Reload,
+    /// Run scenarios in a cluster that is up
+    Scenarios(ScenarioFlags),
+    /// (the first process of a cluster)
+    #[command(hide = true)]
+    Node,
+    /// (the part of `up` that runs inside)
+    #[command(hide = true)]
+    Provision,
+    /// (the part of `reload` that runs inside)
+    #[command(hide = true)]
+    ReloadInside,
+    /// (the part of `scenarios` that runs inside)
+    #[command(hide = true)]
+    ScenariosInside(ScenarioFlags),
+}
+
+/// What a cluster shall be.
+#[derive(Debug, Clone, Args)]
+pub struct UpFlags {
+    /// Kubernetes release
+    #[arg(long, value_name = "1.NN", default_value_t = Minor::NEWEST)]
+    pub kubernetes: Minor,
+
+    /// Folders with ready programs (kubelet, etcd, …); they come before PATH, the cache and a build
+    #[arg(long, value_name = "DIR", value_delimiter = ':', env = "SLUICE_TESTBED_BINARIES")]
+    pub binaries: Vec<PathBuf>,
+
+    /// Simulated GPUs of the node, MIG mode on
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    pub gpus: usize,
+
+    /// Their model
+    #[arg(long, value_name = "MODEL", default_value = "A100-SXM4-40GB")]
+    pub gpu_model: String,
+
+    /// Simulated nodes beside the real one: pods there are only said to run
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub kwok_nodes: usize,
+
+    /// Run Prometheus too, with the settings in prometheus/ beside the manifests
+    #[arg(long)]
+    pub prometheus: bool,
+
+    /// Leave Sluice out
+    #[arg(long)]
+    pub no_install: bool,
+
+    /// Kustomization to install [default: config/default of the repository]
+    #[arg(long, value_name = "DIR")]
+    pub manifests: Option<PathBuf>,
+}
+
+/// Which scenarios.
+#[derive(Debug, Clone, Args)]
+pub struct ScenarioFlags {
+    /// Only scenarios whose name contains this
+    pub filter: Option<String>,
+
+    /// Only list them
+    #[arg(long)]
+    pub list: bool,
+}
+
+/// Of `all`.
+#[derive(Debug, Clone, Args)]
+pub struct AllFlags {
+    /// The cluster
+    #[command(flatten)]
+    pub up: UpFlags,
+
+    /// The scenarios
+    #[command(flatten)]
+    pub scenarios: ScenarioFlags,
+
+    /// Leave the cluster up
+    #[arg(long)]
+    pub keep: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_command_for_the_cluster_keeps_its_own_options() {
+        let cli = Cli::parse_from(["x", "--bin-dir", "/b", "exec", "kubectl", "get", "--name", "pods", "-A"]);
+        let Command::Exec { command } = cli.command else { panic!() };
+        assert_eq!(command, ["kubectl", "get", "--name", "pods", "-A"]);
+        assert_eq!(cli.name.to_string(), DEFAULT_NAME);
+    }
+}

@@ -1,0 +1,171 @@
+//! A running cluster, seen from inside its namespaces: what provisioning and tests do with it.
+
+use std::future::Future;
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use k8s_openapi::api::core::v1::Node;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config};
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use crate::control::Control;
+use crate::workdir::Workdir;
+
+/// How often a wait looks again.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// What a look at the cluster found.
+#[derive(Debug)]
+pub enum Look<T> {
+    /// It is so.
+    Done(T),
+    /// Not yet; the text is what was seen instead, for the message when it never happens.
+    NotYet(String),
+}
+
+/// A running cluster.
+#[derive(Clone)]
+pub struct Cluster {
+    workdir: Workdir,
+    client: Client,
+}
+
+impl Cluster {
+    /// As its administrator. Whether it answers is not asked yet.
+    ///
+    /// # Errors
+    /// When its kubeconfig cannot be read.
+    pub async fn connect(workdir: Workdir) -> Result<Self> {
+        let path = workdir.kubeconfig();
+        let kubeconfig = Kubeconfig::read_from(&path).with_context(|| path.display().to_string())?;
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+        Ok(Self { workdir, client: Client::try_from(config)? })
+    }
+
+    /// For typed requests.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// The cluster's files and logs.
+    pub fn workdir(&self) -> &Workdir {
+        &self.workdir
+    }
+
+    /// Starts, stops and kills the processes of the control plane and the node.
+    pub fn control(&self) -> Control {
+        Control::new(self.workdir.control_socket())
+    }
+
+    /// Runs kubectl; the result is what it printed.
+    ///
+    /// # Errors
+    /// With kubectl's own message.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        self.kubectl_with_input(arguments, "").await
+    }
+
+    /// As [`Cluster::kubectl`], with `input` on its standard input.
+    ///
+    /// # Errors
+    /// With kubectl's own message.
+    pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+        let mut child = Command::new(self.workdir.program("kubectl"))
+            .arg("--kubeconfig")
+            .arg(self.workdir.kubeconfig())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .context("cannot start kubectl")?;
+        if let Some(mut stdin) = child.stdin.take() {
+            stdin.write_all(input.as_bytes()).await.context("kubectl does not read its input")?;
+        }
+        let output = child.wait_with_output().await?;
+        if !output.status.success() {
+            let message = String::from_utf8_lossy(&output.stderr);
+            bail!("kubectl {}: {}", arguments.join(" "), message.trim_end());
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Applies objects, as YAML or JSON.
+    ///
+    /// # Errors
+    /// With the API server's own message.
+    pub async fn apply(&self, objects: &str) -> Result<()> {
+        self.kubectl_with_input(&["apply", "-f", "-"], objects).await.map(drop)
+    }
+
+    /// Looks until it is so. A look that fails counts as: not yet.
+    ///
+    /// # Errors
+    /// After `within`, with what the last look saw.
+    pub async fn wait_for<T, F>(&self, what: &str, within: Duration, mut look: impl FnMut() -> F) -> Result<T>
+    where
+        F: Future<Output = Result<Look<T>>>,
+    {
+        let start = Instant::now();
+        let mut last = "nothing was seen".to_owned();
+        loop {
+            // A look that hangs must not outlive the wait.
+            match tokio::time::timeout_at(start + within, look()).await {
+                Ok(Ok(Look::Done(value))) => return Ok(value),
+                Ok(Ok(Look::NotYet(seen))) => last = seen,
+                Ok(Err(error)) => last = format!("{error:#}"),
+                Err(_) => {}
+            }
+            if start.elapsed() + LOOK_EVERY > within {
+                return Err(anyhow!("not within {} s: {what}; last seen: {last}", within.as_secs()));
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// Waits until the API server is ready.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub async fn wait_api(&self, within: Duration) -> Result<()> {
+        self.wait_for("the API server is ready", within, || async {
+            let request = http::Request::get("/readyz").body(Vec::new())?;
+            let text = self.client.request_text(request).await?;
+            Ok(if text == "ok" { Look::Done(()) } else { Look::NotYet(text) })
+        })
+        .await
+    }
+
+    /// Waits until a node is Ready.
+    ///
+    /// # Errors
+    /// When it is not in time, with its conditions.
+    pub async fn wait_node(&self, name: &str, within: Duration) -> Result<()> {
+        let nodes: Api<Node> = Api::all(self.client());
+        self.wait_for(&format!("node {name} is Ready"), within, || async {
+            let node = nodes.get(name).await?;
+            let conditions = node.status.and_then(|status| status.conditions).unwrap_or_default();
+            let ready = conditions.iter().find(|condition| condition.type_ == "Ready");
+            Ok(match ready {
+                Some(ready) if ready.status == "True" => Look::Done(()),
+                Some(ready) => Look::NotYet(ready.message.clone().unwrap_or_default()),
+                None => Look::NotYet("it has no condition Ready".to_owned()),
+            })
+        })
+        .await
+    }
+
+    /// Waits until a Deployment, DaemonSet or StatefulSet is rolled out: `deployment/bert-inference`.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub async fn wait_rollout(&self, namespace: &str, workload: &str, within: Duration) -> Result<()> {
+        let timeout = format!("--timeout={}s", within.as_secs());
+        self.kubectl(&["-n", namespace, "rollout", "status", workload, &timeout]).await.map(drop)
+    }
+}

@@ -1,0 +1,93 @@
+//! Runs scenarios as tests, one after the other, inside a cluster's namespaces; of one that fails it keeps what
+//! there was to see.
+
+mod evidence;
+pub mod load;
+pub mod traffic;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::cli::ScenarioFlags;
+use crate::cluster::Cluster;
+use crate::scenarios::{self, Scenario};
+use crate::workdir::Workdir;
+
+/// Longest that one scenario may take.
+const SCENARIO_WITHIN: Duration = Duration::from_secs(15 * 60);
+/// Where evidence of failures goes, from the folder in which the command runs.
+const EVIDENCE_DIR: &str = "target/e2e";
+
+/// Prints the names of all scenarios.
+pub fn list() {
+    for scenario in scenarios::all() {
+        println!("{}", scenario.name);
+    }
+}
+
+/// Runs the scenarios that the flags choose. Inside the namespaces.
+///
+/// # Errors
+/// When the cluster cannot be reached at all.
+pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
+    let runtime = Arc::new(tokio::runtime::Runtime::new().context("tokio")?);
+    let cluster = runtime.block_on(Cluster::connect(workdir.clone()))?;
+    let trial = |scenario: Scenario| {
+        let (runtime, cluster) = (Arc::clone(&runtime), cluster.clone());
+        Trial::test(scenario.name, move || runtime.block_on(run_one(scenario, cluster)).map_err(failed))
+    };
+    let trials = scenarios::all().into_iter().map(trial).collect();
+    // They share the node: one at a time.
+    let arguments = Arguments {
+        filter: flags.filter.clone(),
+        list: flags.list,
+        test_threads: Some(1),
+        ..Arguments::default()
+    };
+    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// While this process waits for others, Ctrl-C ends them and not itself.
+///
+/// # Errors
+/// When signals cannot be handled here.
+pub fn ignore_interrupts() -> Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    runtime.spawn(async {
+        // The first call takes the signal over for as long as the process lives.
+        while tokio::signal::ctrl_c().await.is_ok() {
+            eprintln!("interrupted: the cluster is taken away");
+        }
+    });
+    Ok(runtime)
+}
+
+async fn run_one(scenario: Scenario, cluster: Cluster) -> Result<()> {
+    // A task of its own: a panic is a failure too, of which evidence is kept.
+    let task = tokio::spawn((scenario.run)(cluster.clone()));
+    let abort = task.abort_handle();
+    let result = match tokio::time::timeout(SCENARIO_WITHIN, task).await {
+        Ok(Ok(result)) => result,
+        Ok(Err(panic)) => Err(anyhow!("{panic}")),
+        Err(_) => {
+            abort.abort();
+            Err(anyhow!("it took longer than {} s", SCENARIO_WITHIN.as_secs()))
+        }
+    };
+    let Err(error) = result else { return Ok(()) };
+    let folder = Path::new(EVIDENCE_DIR).join(scenario.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    match evidence::collect(&cluster, &folder).await {
+        Ok(()) => Err(error.context(format!("evidence is in {}", folder.display()))),
+        Err(other) => Err(error.context(format!("and no evidence could be kept: {other:#}"))),
+    }
+}
+
+fn failed(error: anyhow::Error) -> Failed {
+    // In the order in which it happened: the cause first.
+    Failed::from(format!("{:?}", error))
+}

@@ -1,0 +1,67 @@
+//! What there was to see when a scenario failed: objects, events, logs of pods and of the cluster's processes.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+
+use crate::cluster::Cluster;
+
+/// Objects that are kept, by file name.
+const OBJECTS: [(&str, &[&str]); 6] = [
+    ("pods.txt", &["get", "pods", "-A", "-o", "wide"]),
+    ("pods.yaml", &["get", "pods", "-A", "-o", "yaml"]),
+    ("events.txt", &["get", "events", "-A", "--sort-by=.metadata.creationTimestamp"]),
+    ("claims.yaml", &["get", "resourceclaims", "-A", "-o", "yaml"]),
+    ("slices.yaml", &["get", "resourceslices", "-o", "yaml"]),
+    ("workloads.yaml", &["get", "deployments,daemonsets,services,endpointslices", "-A", "-o", "yaml"]),
+];
+/// Kinds that a cluster need not have.
+const OPTIONAL: (&str, &[&str]) = ("autoscalers.yaml", &["get", "inferenceautoscalers", "-A", "-o", "yaml"]);
+/// Lines of each log.
+const TAIL: &str = "--tail=4000";
+
+/// Writes all of it below `folder`, in the place of what an earlier run left there.
+pub(super) async fn collect(cluster: &Cluster, folder: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(folder);
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for (file, arguments) in OBJECTS.into_iter().chain([OPTIONAL]) {
+        // One that cannot be had says why, and the others are still of use.
+        let text = cluster.kubectl(arguments).await.unwrap_or_else(|error| format!("{error:#}\n"));
+        write(&folder.join(file), &text)?;
+    }
+    pod_logs(cluster, &folder.join("logs")).await?;
+    let node_logs = folder.join("node");
+    fs::create_dir_all(&node_logs)?;
+    for entry in fs::read_dir(cluster.workdir().path("log"))? {
+        let entry = entry?;
+        fs::copy(entry.path(), node_logs.join(entry.file_name()))?;
+    }
+    Ok(())
+}
+
+async fn pod_logs(cluster: &Cluster, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder)?;
+    let pods = Api::<Pod>::all(cluster.client()).list(&ListParams::default()).await?;
+    for pod in pods {
+        let (Some(namespace), Some(name)) = (pod.metadata.namespace, pod.metadata.name) else { continue };
+        let restarted = pod.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        let restarted = restarted.iter().any(|container| container.restart_count > 0);
+        let logs = ["-n", &namespace, "logs", &name, "--all-containers", "--prefix", "--timestamps", TAIL];
+        let text = cluster.kubectl(&logs).await.unwrap_or_else(|error| format!("{error:#}\n"));
+        write(&folder.join(format!("{namespace}_{name}.log")), &text)?;
+        if restarted {
+            let previous: Vec<&str> = logs.into_iter().chain(["--previous"]).collect();
+            let text = cluster.kubectl(&previous).await.unwrap_or_else(|error| format!("{error:#}\n"));
+            write(&folder.join(format!("{namespace}_{name}.previous.log")), &text)?;
+        }
+    }
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}

@@ -1,0 +1,178 @@
+//! An OCI image as one tar file: layout, index, manifest, configuration, one layer. The same entries give the
+//! same bytes.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use anyhow::Result;
+use ring::digest::{SHA256, digest};
+use serde_json::{Value, json};
+use tar::{Builder, EntryType, Header};
+
+/// One image.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Its name.
+    pub reference: String,
+    /// The program that it runs.
+    pub entrypoint: String,
+    /// Its files.
+    pub entries: Vec<Entry>,
+}
+
+/// A file or a folder of an image.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    path: String,
+    mode: u32,
+    /// `None` for a folder.
+    content: Option<Vec<u8>>,
+}
+
+impl Entry {
+    /// An executable file.
+    pub fn program(path: &str, content: Vec<u8>) -> Self {
+        Self { path: path.to_owned(), mode: 0o755, content: Some(content) }
+    }
+
+    /// A folder.
+    pub fn folder(path: &str, mode: u32) -> Self {
+        Self { path: path.to_owned(), mode, content: None }
+    }
+}
+
+impl Image {
+    /// The image as `ctr images import` takes it.
+    ///
+    /// # Errors
+    /// When a path does not fit into a tar file.
+    pub fn tar(&self) -> Result<Vec<u8>> {
+        let layer = layer(&self.entries)?;
+        let configuration = serde_json::to_vec(&json!({
+            "architecture": architecture(),
+            "os": "linux",
+            "config": { "Entrypoint": [self.entrypoint], "Env": ["PATH=/usr/local/bin"] },
+            "rootfs": { "type": "layers", "diff_ids": [sha256(&layer)] },
+        }))?;
+        let manifest = serde_json::to_vec(&json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &configuration),
+            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
+        }))?;
+        let mut described = descriptor("application/vnd.oci.image.manifest.v1+json", &manifest);
+        described["annotations"] = json!({ "io.containerd.image.name": self.reference });
+        let index = serde_json::to_vec(&json!({ "schemaVersion": 2, "manifests": [described] }))?;
+
+        let mut tar = Builder::new(Vec::new());
+        append(&mut tar, "oci-layout", 0o644, Some(br#"{"imageLayoutVersion":"1.0.0"}"#))?;
+        append(&mut tar, "index.json", 0o644, Some(&index))?;
+        for blob in [&layer, &configuration, &manifest] {
+            append(&mut tar, &format!("blobs/{}", sha256(blob).replace(':', "/")), 0o644, Some(blob))?;
+        }
+        Ok(tar.into_inner()?)
+    }
+}
+
+fn layer(entries: &[Entry]) -> Result<Vec<u8>> {
+    let mut tar = Builder::new(Vec::new());
+    let mut folders = BTreeSet::new();
+    for entry in entries {
+        let above: Vec<&Path> = Path::new(&entry.path).ancestors().skip(1).collect();
+        for folder in above.into_iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
+            if folders.insert(folder.to_owned()) {
+                append(&mut tar, &folder.display().to_string(), 0o755, None)?;
+            }
+        }
+        append(&mut tar, &entry.path, entry.mode, entry.content.as_deref())?;
+    }
+    Ok(tar.into_inner()?)
+}
+
+fn append(tar: &mut Builder<Vec<u8>>, path: &str, mode: u32, content: Option<&[u8]>) -> Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_mode(mode);
+    header.set_entry_type(if content.is_some() { EntryType::Regular } else { EntryType::Directory });
+    let content = content.unwrap_or_default();
+    header.set_size(content.len() as u64);
+    tar.append_data(&mut header, path, content)?;
+    Ok(())
+}
+
+fn descriptor(media_type: &str, blob: &[u8]) -> Value {
+    json!({ "mediaType": media_type, "digest": sha256(blob), "size": blob.len() })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let hex: String = digest(&SHA256, bytes).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+/// As OCI names it.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::io::Read;
+
+    fn unpack(tar: &[u8]) -> BTreeMap<String, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        for entry in tar::Archive::new(tar).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let mut content = Vec::new();
+            entry.read_to_end(&mut content).unwrap();
+            files.insert(entry.path().unwrap().display().to_string(), content);
+        }
+        files
+    }
+
+    fn image() -> Image {
+        Image {
+            reference: "sluice.dev/x:1".into(),
+            entrypoint: "/usr/local/bin/x".into(),
+            entries: vec![
+                Entry::folder("tmp", 0o1777),
+                Entry::program("usr/local/bin/x", b"program".to_vec()),
+                Entry::program("usr/local/lib/y.so", b"library".to_vec()),
+            ],
+        }
+    }
+
+    #[test]
+    fn every_digest_leads_to_its_blob_down_to_the_programs() {
+        let files = unpack(&image().tar().unwrap());
+        let blob = |descriptor: &Value| {
+            let digest = descriptor["digest"].as_str().unwrap();
+            let content = &files[&format!("blobs/{}", digest.replace(':', "/"))];
+            assert_eq!(sha256(content), digest);
+            assert_eq!(descriptor["size"], content.len());
+            content
+        };
+        let index: Value = serde_json::from_slice(&files["index.json"]).unwrap();
+        assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], "sluice.dev/x:1");
+        let manifest: Value = serde_json::from_slice(blob(&index["manifests"][0])).unwrap();
+        let configuration: Value = serde_json::from_slice(blob(&manifest["config"])).unwrap();
+        assert_eq!(configuration["config"]["Entrypoint"][0], "/usr/local/bin/x");
+        assert_eq!(configuration["rootfs"]["diff_ids"][0], manifest["layers"][0]["digest"]);
+        let layer = unpack(blob(&manifest["layers"][0]));
+        assert_eq!(layer["usr/local/bin/x"], b"program");
+        let paths: Vec<&str> = layer.keys().map(|path| path.trim_end_matches('/')).collect();
+        assert_eq!(
+            paths,
+            ["tmp", "usr", "usr/local", "usr/local/bin", "usr/local/bin/x", "usr/local/lib", "usr/local/lib/y.so"]
+        );
+    }
+
+    #[test]
+    fn the_same_files_make_the_same_image() {
+        assert_eq!(image().tar().unwrap(), image().tar().unwrap());
+    }
+}

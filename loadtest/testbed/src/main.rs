@@ -1,0 +1,107 @@
+//! Wiring only: parse, run, exit code.
+
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use sluice_testbed::cli::{AllFlags, Cli, Command, ScenarioFlags};
+use sluice_testbed::control::Control;
+use sluice_testbed::workdir::Workdir;
+use sluice_testbed::{down, harness, install, namespaces, node, up};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Only fails when another one is installed already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sluice-testbed: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    let workdir = Workdir::of(&cli.name);
+    let bin_dir = bin_dir(cli.bin_dir)?;
+    match cli.command {
+        Command::All(flags) => return all(&workdir, &flags, &bin_dir),
+        Command::Up(flags) => up::up(&workdir, &flags, &bin_dir)?,
+        Command::Down => down::down(&workdir)?,
+        Command::Exec { command } => {
+            let (program, arguments) = command.split_first().context("no command")?;
+            let error = namespaces::inside(&workdir.running()?, &workdir, program).args(arguments).exec();
+            return Err(error).context("cannot start nsenter (Debian: util-linux)");
+        }
+        Command::Status => {
+            workdir.running()?;
+            for status in Control::new(workdir.control_socket()).status()? {
+                let pid = status.pid.map_or_else(|| "ended".to_owned(), |pid| format!("process {pid}"));
+                let end = status.last_end.map_or_else(String::new, |end| format!(", last: {end}"));
+                println!("{:24} {pid}, {} restarts{end}", status.name, status.restarts);
+            }
+        }
+        Command::Reload => return inside(&workdir, &["reload-inside"], &bin_dir),
+        Command::Scenarios(flags) => return scenarios(&workdir, &flags, &bin_dir),
+        Command::Node => node::run(&workdir)?,
+        Command::Provision => block_on(up::provision(&workdir))?,
+        Command::ReloadInside => {
+            up::import(&workdir, &bin_dir)?;
+            block_on(install::restart(&workdir))?;
+        }
+        Command::ScenariosInside(flags) => return harness::run(&workdir, &flags),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whatever happens, the cluster is taken away in the end.
+fn all(workdir: &Workdir, flags: &AllFlags, bin_dir: &std::path::Path) -> Result<ExitCode> {
+    down::down(workdir)?;
+    // The children get it too, end, and so does what waits for them here.
+    let _interrupt = harness::ignore_interrupts()?;
+    let ran = up::up(workdir, &flags.up, bin_dir)
+        .and_then(|()| scenarios(workdir, &flags.scenarios, bin_dir));
+    if flags.keep {
+        return ran;
+    }
+    down::down(workdir)?;
+    ran
+}
+
+fn scenarios(workdir: &Workdir, flags: &ScenarioFlags, bin_dir: &std::path::Path) -> Result<ExitCode> {
+    if flags.list {
+        harness::list();
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut arguments = vec!["scenarios-inside"];
+    arguments.extend(flags.filter.as_deref());
+    inside(workdir, &arguments, bin_dir)
+}
+
+/// Runs this program inside the cluster's namespaces.
+fn inside(workdir: &Workdir, arguments: &[&str], bin_dir: &std::path::Path) -> Result<ExitCode> {
+    let own = std::env::current_exe().context("/proc/self/exe")?;
+    let status = namespaces::inside(&workdir.running()?, workdir, own.as_os_str())
+        .arg("--bin-dir")
+        .arg(bin_dir)
+        .args(["--name", &workdir.name().to_string()])
+        .args(arguments)
+        .status()
+        .context("cannot start nsenter (Debian: util-linux)")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Runtime::new().context("tokio")?.block_on(work)
+}
+
+fn bin_dir(named: Option<PathBuf>) -> Result<PathBuf> {
+    let own = || {
+        let own = std::env::current_exe().context("/proc/self/exe")?;
+        own.parent().map(ToOwned::to_owned).context("this program is in no folder")
+    };
+    named.map_or_else(own, |named| std::path::absolute(named).context("--bin-dir"))
+}

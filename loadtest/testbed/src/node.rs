@@ -1,0 +1,61 @@
+//! The first process inside the namespaces: sets the place up and becomes the supervisor.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::components;
+use crate::mounts;
+use crate::network;
+use crate::supervisor;
+use crate::workdir::Workdir;
+
+/// Folders that must be there before the components start.
+const FOLDERS: [&str; 2] = ["/run/cdi", "/run/netns"];
+
+/// Never returns while all is well.
+///
+/// # Errors
+/// When the place cannot be set up.
+pub fn run(workdir: &Workdir) -> Result<()> {
+    let spec = workdir.spec()?;
+    mounts::set_up(workdir)?;
+    for folder in FOLDERS {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
+    }
+    network::set_up()?;
+    make_cgroups(Path::new("/sys/fs/cgroup"), &workdir.cgroup_root())?;
+    let components = components::all(workdir, &spec);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
+    runtime.block_on(supervisor::run(components, &workdir.control_socket(), &workdir.path("log")))
+}
+
+/// The kubelet wants its root to be there, in each hierarchy of cgroup v1 or in the one of v2.
+fn make_cgroups(mount: &Path, root: &str) -> Result<()> {
+    let root = root.trim_start_matches('/');
+    if mount.join("cgroup.controllers").exists() {
+        return make(&mount.join(root));
+    }
+    let entries = fs::read_dir(mount).with_context(|| mount.display().to_string())?;
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let folder = entry.path().join(root);
+        make(&folder)?;
+        // A new group of this controller has none, and takes no process then.
+        for list in ["cpuset.cpus", "cpuset.mems"] {
+            let above = entry.path().join(list);
+            if above.exists() {
+                fs::copy(&above, folder.join(list)).with_context(|| format!("cannot set {list}"))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn make(folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make the cgroup {}", folder.display()))
+}

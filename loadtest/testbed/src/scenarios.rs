@@ -1,0 +1,46 @@
+//! What must hold on a real cluster; one file for each matter. A scenario makes a namespace of its own and
+//! leaves the cluster as it found it.
+//!
+//! To add one: write `async fn name(cluster: Cluster) -> Result<()>` in a file here, and a line in [`all`].
+
+mod cluster_works;
+mod namespace;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use anyhow::Result;
+
+use crate::cluster::Cluster;
+
+pub use namespace::Namespace;
+
+/// What a scenario does.
+type Run = Box<dyn FnOnce(Cluster) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send>;
+
+/// One scenario.
+pub struct Scenario {
+    /// What holds, as a sentence.
+    pub name: &'static str,
+    /// Fails where it does not hold.
+    pub run: Run,
+}
+
+impl Scenario {
+    fn new<F, Fut>(name: &'static str, run: F) -> Self
+    where
+        F: FnOnce(Cluster) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<()>> + Send + 'static,
+    {
+        Self { name, run: Box::new(move |cluster| Box::pin(run(cluster))) }
+    }
+}
+
+/// All scenarios, in the order in which they run.
+pub fn all() -> Vec<Scenario> {
+    vec![
+        Scenario::new("a pod reaches another by the name of its service", cluster_works::names_resolve),
+        Scenario::new("a simulated node runs only pods that ask for it", cluster_works::simulated_nodes),
+        Scenario::new("a pod outlives restarts of kubelet and containerd", cluster_works::restarts),
+    ]
+}

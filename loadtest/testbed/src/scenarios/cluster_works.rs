@@ -1,0 +1,135 @@
+//! The cluster itself: pods run, names resolve, restarts of the node's programs harm nobody.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use super::Namespace;
+use crate::cluster::{Cluster, Look};
+use crate::components::NODE_NAME;
+use crate::fake_nodes::{self, LABEL, TAINT};
+use crate::images;
+
+/// How long a pod may take to run.
+const RUNS_WITHIN: Duration = Duration::from_secs(60);
+
+/// A Service with the reference model (simulated inference) behind it.
+fn model() -> Value {
+    let container = json!({
+        "name": "model",
+        "image": images::reference("sluice-loadtest"),
+        "args": ["model", "--listen", "0.0.0.0:9000", "--admin-listen", "0.0.0.0:9090"],
+        "ports": [{ "containerPort": 9000 }],
+        "readinessProbe": { "httpGet": { "path": "/v2/health/ready", "port": 9000 }, "periodSeconds": 1 },
+    });
+    json!({ "apiVersion": "v1", "kind": "List", "items": [
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": { "name": "model" },
+            "spec": {
+                "selector": { "matchLabels": { "app": "model" } },
+                "template": {
+                    "metadata": { "labels": { "app": "model" } },
+                    "spec": { "containers": [container], "terminationGracePeriodSeconds": 1 },
+                },
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": { "name": "model" },
+            "spec": { "selector": { "app": "model" }, "ports": [{ "port": 80, "targetPort": 9000 }] },
+        },
+    ]})
+}
+
+/// A pod that sends requests to `target` and fails where one is lost.
+fn client(target: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": { "name": "client" },
+        "spec": {
+            "restartPolicy": "Never",
+            "containers": [{
+                "name": "client",
+                "image": images::reference("sluice-loadtest"),
+                "args": [
+                    "run", "--target", target, "--allow-remote", "true", "--rate-rps", "50",
+                    "--duration-ms", "1000", "--thresholds", "lost==0",
+                ],
+            }],
+        },
+    })
+}
+
+/// By the name alone, and by the whole one.
+pub(super) async fn names_resolve(cluster: Cluster) -> Result<()> {
+    let namespace = Namespace::create(&cluster, "names-resolve").await?;
+    namespace.apply(&model().to_string()).await?;
+    namespace.wait_rollout("deployment/model", RUNS_WITHIN).await?;
+    for target in ["model:80", "model.names-resolve.svc.cluster.local:80"] {
+        namespace.apply(&client(target).to_string()).await?;
+        wait_succeeded(&cluster, &namespace, "client").await?;
+        namespace.kubectl(&["delete", "pod", "client"]).await?;
+    }
+    namespace.remove().await
+}
+
+/// KWOK's nodes take no pod that does not tolerate them, and say that one runs that does.
+pub(super) async fn simulated_nodes(cluster: Cluster) -> Result<()> {
+    fake_nodes::create(&cluster, 2).await?;
+    cluster.wait_node("kwok-1", RUNS_WITHIN).await?;
+    let namespace = Namespace::create(&cluster, "simulated-nodes").await?;
+    let mut asks = client("nowhere:80");
+    asks["metadata"]["name"] = json!("asks");
+    asks["spec"]["nodeSelector"] = json!({ LABEL.0: LABEL.1 });
+    asks["spec"]["tolerations"] = json!([{ "key": TAINT, "operator": "Exists" }]);
+    namespace.apply(&asks.to_string()).await?;
+    namespace.apply(&model().to_string()).await?;
+    namespace.wait_rollout("deployment/model", RUNS_WITHIN).await?;
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/asks", "--timeout=60s"]).await?;
+    let nodes = namespace.kubectl(&["get", "pods", "-o", "jsonpath={range .items[*]}{.spec.nodeName}{\"\\n\"}{end}"]);
+    let nodes = nodes.await?;
+    let real = nodes.lines().filter(|node| *node == NODE_NAME).count();
+    ensure!(real == 1 && nodes.lines().count() == 2, "one pod on each kind of node, not {nodes:?}");
+    namespace.remove().await
+}
+
+/// The pod's process is the same before and after, and answers all the time.
+pub(super) async fn restarts(cluster: Cluster) -> Result<()> {
+    let namespace = Namespace::create(&cluster, "restarts").await?;
+    namespace.apply(&model().to_string()).await?;
+    namespace.wait_rollout("deployment/model", RUNS_WITHIN).await?;
+    let started = "jsonpath={.items[0].status.containerStatuses[0].state.running.startedAt}";
+    let before = namespace.kubectl(&["get", "pods", "-o", started]).await?;
+    for component in ["containerd", "kubelet"] {
+        let control = cluster.control();
+        tokio::task::spawn_blocking(move || control.kill(component)).await??;
+        cluster.wait_node(NODE_NAME, RUNS_WITHIN).await.with_context(|| format!("after {component} was killed"))?;
+    }
+    namespace.apply(&client("model:80").to_string()).await?;
+    wait_succeeded(&cluster, &namespace, "client").await?;
+    let after = namespace.kubectl(&["get", "pods", "-l", "app=model", "-o", started]).await?;
+    ensure!(before == after, "the model started at {before} and again at {after}");
+    namespace.remove().await
+}
+
+async fn wait_succeeded(cluster: &Cluster, namespace: &Namespace, pod: &str) -> Result<()> {
+    let ended = cluster
+        .wait_for(&format!("pod {pod} ended"), RUNS_WITHIN, || async {
+            let phase = namespace.kubectl(&["get", "pod", pod, "-o", "jsonpath={.status.phase}"]).await?;
+            Ok(match phase.as_str() {
+                "Succeeded" | "Failed" => Look::Done(phase),
+                _ => Look::NotYet(phase),
+            })
+        })
+        .await?;
+    if ended != "Succeeded" {
+        let logs = namespace.kubectl(&["logs", pod]).await.unwrap_or_else(|error| format!("{error:#}"));
+        anyhow::bail!("pod {pod} {ended}: {logs}");
+    }
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! A namespace for one scenario, removed with everything in it when the scenario is over.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::cluster::{Cluster, Look};
+
+/// How long pods may take to end.
+const GONE_WITHIN: Duration = Duration::from_secs(120);
+
+/// A namespace of the cluster.
+#[derive(Clone)]
+pub struct Namespace {
+    cluster: Cluster,
+    /// Its name.
+    pub name: &'static str,
+}
+
+impl Namespace {
+    /// Makes it anew: one that an earlier run left is removed first.
+    ///
+    /// # Errors
+    /// When the API server refuses, or pods of an earlier run do not end.
+    pub async fn create(cluster: &Cluster, name: &'static str) -> Result<Self> {
+        let namespace = Self { cluster: cluster.clone(), name };
+        namespace.remove().await?;
+        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        cluster.apply(&object.to_string()).await?;
+        // Pods are refused before.
+        cluster
+            .wait_for("the namespace has its service account", GONE_WITHIN, || async {
+                namespace.kubectl(&["get", "serviceaccount", "default"]).await.map(Look::Done)
+            })
+            .await?;
+        Ok(namespace)
+    }
+
+    /// kubectl in this namespace.
+    ///
+    /// # Errors
+    /// With kubectl's own message.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        let arguments: Vec<&str> = ["-n", self.name].into_iter().chain(arguments.iter().copied()).collect();
+        self.cluster.kubectl(&arguments).await
+    }
+
+    /// Applies objects, as YAML or JSON, in this namespace.
+    ///
+    /// # Errors
+    /// With the API server's own message.
+    pub async fn apply(&self, objects: &str) -> Result<()> {
+        let arguments = ["-n", self.name, "apply", "-f", "-"];
+        self.cluster.kubectl_with_input(&arguments, objects).await.map(drop)
+    }
+
+    /// Waits until a Deployment is rolled out.
+    ///
+    /// # Errors
+    /// When it is not in time.
+    pub async fn wait_rollout(&self, workload: &str, within: Duration) -> Result<()> {
+        self.cluster.wait_rollout(self.name, workload, within).await
+    }
+
+    /// Removes it and waits until everything in it is gone.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub async fn remove(&self) -> Result<()> {
+        let timeout = format!("--timeout={}s", GONE_WITHIN.as_secs());
+        let arguments = ["delete", "namespace", self.name, "--ignore-not-found", "--wait", &timeout];
+        self.cluster.kubectl(&arguments).await.map(drop)
+    }
+}
