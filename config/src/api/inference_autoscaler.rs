@@ -3,6 +3,7 @@
     unreachable_pub,
     reason = "KubeSchema's twins of the types are public like them, inside a function"
 )]
+#![allow(clippy::duplicated_attributes, reason = "each printer column says its type")]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
@@ -54,8 +55,10 @@ pub struct InferenceAutoscalerSpec {
     pub model: String,
     /// What to keep.
     pub objective: Objective,
-    /// Fewest replicas; 0 allows scale to zero.
+    /// Fewest replicas; on one machine 0 allows scale to zero.
     #[serde(default = "one")]
+    #[x_kube(validation = Rule::new("self >= 1")
+        .message("minReplicas must be at least 1: without any replica there is no sidecar in which demand could be seen"))]
     pub min_replicas: u32,
     /// Most replicas, at least `minReplicas` and 1.
     #[schemars(range(min = 1))]

@@ -15,13 +15,14 @@
 #![forbid(unsafe_code)]
 
 pub mod place;
-mod reflect;
+pub mod reflect;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Node, PodSpec};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
+use kube::api::ListParams;
 use kube::{Api, Client};
 use sluice_inventory::Cluster;
 use tokio::sync::watch;
@@ -85,16 +86,50 @@ impl InventoryWatch {
 
     fn cluster_without(&self, excluded: impl Fn(&Node) -> bool) -> Option<Cluster> {
         let Kinds { slices, claims, classes, nodes } = &*self.kinds;
-        let (slices, claims, device_classes) = (slices.all()?, claims.all()?, classes.all()?);
-        let nodes = nodes.all()?;
-        let name = |node: &Node| node.metadata.name.clone().unwrap_or_default();
-        let known: BTreeSet<String> = nodes.iter().map(name).collect();
-        // Slices outlive their node for a while, until somebody removes them.
-        let gone = slices.iter().filter_map(|slice| slice.spec.node_name.clone());
-        let gone = gone.filter(|node| !known.contains(node));
-        let unschedulable_nodes = nodes.iter().filter(|node| excluded(node)).map(name).chain(gone).collect();
+        let slices = copies(&slices.all()?);
+        let unschedulable_nodes = closed(&slices, nodes.all()?.iter().map(AsRef::as_ref), excluded);
+        let (claims, device_classes) = (copies(&claims.all()?), copies(&classes.all()?));
         Some(Cluster { slices, claims, device_classes, unschedulable_nodes })
     }
+}
+
+/// The inventory of this moment, as [`InventoryWatch::cluster`] would have it, for whoever asks once.
+///
+/// # Errors
+/// What the API server says.
+pub async fn read(client: Client) -> Result<Cluster, kube::Error> {
+    let all = ListParams::default();
+    let slices = Api::<ResourceSlice>::all(client.clone()).list(&all).await?.items;
+    let claims = Api::<ResourceClaim>::all(client.clone()).list(&all).await?.items;
+    let device_classes = Api::<DeviceClass>::all(client.clone()).list(&all).await?.items;
+    let nodes = Api::<Node>::all(client).list(&all).await?.items;
+    let unschedulable_nodes = closed(&slices, nodes.iter(), |node| !place::is_open(node));
+    Ok(Cluster { slices, claims, device_classes, unschedulable_nodes })
+}
+
+fn copies<K: Clone>(objects: &[Arc<K>]) -> Vec<K> {
+    objects.iter().map(|object| K::clone(object)).collect()
+}
+
+/// Names of the nodes that take nothing.
+fn closed<'a>(
+    slices: &[ResourceSlice],
+    nodes: impl Iterator<Item = &'a Node>,
+    excluded: impl Fn(&Node) -> bool,
+) -> BTreeSet<String> {
+    let mut known = BTreeSet::new();
+    let mut closed = BTreeSet::new();
+    for node in nodes {
+        let name = node.metadata.name.clone().unwrap_or_default();
+        if excluded(node) {
+            closed.insert(name.clone());
+        }
+        known.insert(name);
+    }
+    // Slices outlive their node for a while, until somebody removes them.
+    let of_slices = slices.iter().filter_map(|slice| slice.spec.node_name.as_ref());
+    closed.extend(of_slices.filter(|node| !known.contains(*node)).cloned());
+    closed
 }
 
 /// Of a node only what placement depends on is kept: its list of images alone can be larger than all else.

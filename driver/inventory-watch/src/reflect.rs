@@ -1,13 +1,16 @@
-//! One kind of object, mirrored by a watch that never gives up.
+//! One kind of object, mirrored by a watch that never gives up. The inventory is made of these; whoever
+//! needs another kind beside it (pods, say) mirrors it the same way.
 
 use std::fmt::Debug;
+use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backon::ExponentialBuilder;
 use futures::StreamExt;
-use kube::runtime::reflector::{self, Store};
+use kube::runtime::reflector::Store;
+use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event, ExponentialBackoff};
 use kube::runtime::{WatchStreamExt, watcher as watch_objects};
 use kube::{Api, Resource, ResourceExt};
@@ -20,23 +23,47 @@ use tokio_util::sync::CancellationToken;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
 /// A mirror of all objects of a kind.
-pub(crate) struct Reflected<K: Resource<DynamicType = ()> + Clone + 'static> {
+pub struct Reflected<K>
+where
+    K: Resource + Clone + 'static,
+    K::DynamicType: Eq + Hash + Clone,
+{
     store: Store<K>,
     listed: watch::Receiver<bool>,
 }
 
 impl<K> Reflected<K>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone + Default + Send + Sync,
 {
-    /// Begins to watch. `trim` drops what nobody will read; `changed` counts events.
-    pub(crate) fn start(
+    /// Begins to watch a kind that its type names.
+    pub fn start(
         api: Api<K>,
         trim: fn(&mut K),
         changed: &Arc<watch::Sender<u64>>,
         stop: &CancellationToken,
     ) -> Self {
-        let (store, writer) = reflector::store();
+        Self::start_with(api, K::DynamicType::default(), trim, changed, stop)
+    }
+}
+
+impl<K> Reflected<K>
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+    K::DynamicType: Eq + Hash + Clone + Send + Sync,
+{
+    /// Begins to watch, until `stop`. `trim` drops what nobody will read; `changed` counts events.
+    pub fn start_with(
+        api: Api<K>,
+        kind: K::DynamicType,
+        trim: fn(&mut K),
+        changed: &Arc<watch::Sender<u64>>,
+        stop: &CancellationToken,
+    ) -> Self {
+        let plural = K::plural(&kind).into_owned();
+        let writer = Writer::new(kind);
+        let store = writer.as_reader();
         let (list_done, listed) = watch::channel(false);
         let pauses = ExponentialBuilder::default()
             .with_min_delay(PAUSES.0)
@@ -71,7 +98,7 @@ where
                         }
                     }
                     Some(Err(error)) => {
-                        tell(&K::plural(&()), &error, failing);
+                        tell(&plural, &error, failing);
                         failing = true;
                     }
                     None => return,
@@ -81,8 +108,8 @@ where
         Self { store, listed }
     }
 
-    /// Resolves when all objects were listed once.
-    pub(crate) async fn listed(&self) {
+    /// Resolves when all objects were listed once; never when the watch was stopped before.
+    pub async fn listed(&self) {
         let mut listed = self.listed.clone();
         if listed.wait_for(|listed| *listed).await.is_err() {
             std::future::pending::<()>().await;
@@ -90,14 +117,14 @@ where
     }
 
     /// All objects, by namespace and name; `None` before the first list is complete.
-    pub(crate) fn all(&self) -> Option<Vec<K>> {
+    pub fn all(&self) -> Option<Vec<Arc<K>>> {
         if !*self.listed.borrow() {
             return None;
         }
         let mut all = self.store.state();
         // The store is a hash map: without an order, texts made from it would change from call to call.
         all.sort_by_cached_key(|object| (object.namespace(), object.name_any()));
-        Some(all.iter().map(|object| K::clone(object)).collect())
+        Some(all)
     }
 }
 
