@@ -1,5 +1,6 @@
 //! The committed CustomResourceDefinitions are what the Rust types say. `REGENERATE=1` rewrites them.
 #![cfg(feature = "crd")]
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::path::Path;
 
