@@ -1,5 +1,6 @@
 //! The driver as a kubelet plugin: two gRPC servers on unix sockets.
 
+pub mod authority;
 pub mod dra;
 pub mod registration;
 pub mod serve;

@@ -1,15 +1,19 @@
 //! Serves both sockets: DRA first, so that it answers when the kubelet learns of it.
 
+use std::io;
 use std::path::Path;
 
+use futures::{Stream, StreamExt};
 use sluice_kubelet_api::dra::v1::dra_plugin_server::DraPluginServer;
 use sluice_kubelet_api::registration::v1::registration_server::RegistrationServer;
 use sluice_kubelet_api::{dra_socket, registration_socket};
+use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+use super::authority::AnyAuthority;
 use super::dra::DraService;
 use super::registration::RegistrationService;
 use super::sockets::{SocketError, bind};
@@ -49,7 +53,7 @@ pub fn serve(
         let served = Server::builder()
             .concurrency_limit_per_connection(MAX_CALLS)
             .add_service(DraPluginServer::new(dra))
-            .serve_with_incoming_shutdown(UnixListenerStream::new(dra_listener), stopped.cancelled_owned())
+            .serve_with_incoming_shutdown(connections(dra_listener), stopped.cancelled_owned())
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "The DRA server has failed.");
@@ -61,10 +65,7 @@ pub fn serve(
     let registration = tokio::spawn(async move {
         let served = Server::builder()
             .add_service(RegistrationServer::new(registration))
-            .serve_with_incoming_shutdown(
-                UnixListenerStream::new(registration_listener),
-                stopped.cancelled_owned(),
-            )
+            .serve_with_incoming_shutdown(connections(registration_listener), stopped.cancelled_owned())
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "The registration server has failed.");
@@ -72,4 +73,9 @@ pub fn serve(
         drop(registration_file);
     });
     Ok(Served { dra, registration })
+}
+
+/// Connections of kubelets, which name a socket's path as authority.
+fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<AnyAuthority<UnixStream>>> {
+    UnixListenerStream::new(listener).map(|connection| connection.map(AnyAuthority::new))
 }

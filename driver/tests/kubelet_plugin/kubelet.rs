@@ -1,5 +1,6 @@
 //! A stand-in for the kubelet: the client of both sockets.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use sluice_kubelet_api::dra::v1::dra_plugin_client::DraPluginClient;
@@ -32,6 +33,47 @@ impl Kubelet {
             client.notify_registration_status(status).await.unwrap();
             info
         })
+    }
+
+    /// Asks for the registration's answer as a kubelet does it on the wire: with the socket's path, percent-encoded,
+    /// as `:authority`. Answers the bytes that come back until they hold `expected`.
+    pub(crate) fn register_by_path(&self, expected: &str) -> std::io::Result<Vec<u8>> {
+        let path = self.registration.display().to_string().replace('/', "%2F");
+        let field = |first: &[u8], value: &str| {
+            [first, &[u8::try_from(value.len()).unwrap()], value.as_bytes()].concat()
+        };
+        let block = [
+            vec![0x83, 0x86],
+            field(&[0x44], "/pluginregistration.Registration/GetInfo"),
+            field(&[0x41], &path),
+            field(&[0x5f], "application/grpc"),
+            field(&[0x40, 2, b't', b'e'], "trailers"),
+        ]
+        .concat();
+        let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+            let length = u8::try_from(payload.len()).unwrap();
+            [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+        };
+        // Settings, headers, and an empty message that ends the stream.
+        let sent = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+            frame(4, 0, 0, &[]),
+            frame(1, 4, 1, &block),
+            frame(0, 1, 1, &[0; 5]),
+        ]
+        .concat();
+        let mut stream = std::os::unix::net::UnixStream::connect(&self.registration)?;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+        stream.write_all(&sent)?;
+        let mut received = Vec::new();
+        let mut chunk = [0; 1024];
+        while !received.windows(expected.len()).any(|part| part == expected.as_bytes()) {
+            match stream.read(&mut chunk)? {
+                0 => break,
+                n => received.extend_from_slice(&chunk[..n]),
+            }
+        }
+        Ok(received)
     }
 
     /// Runs `act` while a connection to the DRA socket is open and idle.

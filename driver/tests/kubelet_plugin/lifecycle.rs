@@ -20,6 +20,13 @@ fn the_driver_registers_itself_and_leaves_no_socket_behind() {
 }
 
 #[test]
+fn a_kubelet_that_names_the_sockets_path_as_authority_is_answered() {
+    let node = Node::started();
+    let answer = node.kubelet().register_by_path("v1.DRAPlugin").unwrap();
+    assert!(String::from_utf8_lossy(&answer).contains("gpu.sluice.dev/dra.sock"));
+}
+
+#[test]
 fn an_idle_connection_of_the_kubelet_does_not_keep_the_driver_from_stopping() {
     let mut node = Node::started();
     let kubelet = node.kubelet();
