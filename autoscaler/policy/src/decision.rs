@@ -44,6 +44,8 @@ pub enum Reason {
     ToZero,
     /// A stabilisation window holds it.
     Stabilized,
+    /// Fewer would do by the model, but recent requests missed the objective too often: held.
+    ObjectiveMissed,
     /// A rate policy holds it.
     RateLimited,
     /// At `minReplicas`.

@@ -72,6 +72,9 @@ pub struct Signals {
     pub attainment: Option<Sample>,
     /// Requests are held because there is no replica.
     pub demand_latched: bool,
+    /// Batchers that could not be read themselves and were read from the second source (Prometheus).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub second_source: Vec<String>,
 }
 
 /// What the inventory says: slices for further replicas, beyond those asked for already.

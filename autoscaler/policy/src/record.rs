@@ -7,7 +7,7 @@ use crate::decision::Decision;
 use crate::input::Input;
 
 /// Version of the record's format and of the algorithm: a record replays on the version that wrote it.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// One decision with everything that it was made from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +134,8 @@ pub fn explain(record: &Record) -> String {
             )
         }),
     );
+    let second = &input.signals.second_source;
+    line("from second source", (!second.is_empty()).then(|| second.join(", ")));
     line("correction", steps.correction.map(|v| format!("{v:.3} (observed / predicted)")));
     line(
         "predicted quantile",

@@ -16,7 +16,7 @@ pub(super) fn all(
         able(wanted, verdict),
         active(wanted),
         limited_by(input, verdict, limited),
-        fresh(demand),
+        fresh(input, demand),
         capacity(input, limited),
         condition(
             ConditionType::DryRun,
@@ -44,6 +44,9 @@ fn able(wanted: &Wanted, verdict: &Verdict) -> Condition {
             (true, "ScaleDownStabilized", "Recent recommendations were higher.")
         }
         Reason::Stabilized => (true, "ScaleUpStabilized", "Recent recommendations were lower."),
+        Reason::ObjectiveMissed => {
+            (true, "ObjectiveMissed", "Recent requests missed the objective too often for fewer replicas.")
+        }
         _ => (true, "ReadyForNewScale", "The target can be scaled."),
     };
     condition(ConditionType::AbleToScale, status, reason, message)
@@ -86,9 +89,15 @@ fn limited_by(input: &Input, verdict: &Verdict, limited: Option<&CapacityLimited
     }
 }
 
-fn fresh(demand: Option<&Demand>) -> Condition {
+fn fresh(input: &Input, demand: Option<&Demand>) -> Condition {
     let of = |status, reason, message: &str| condition(ConditionType::MetricsFresh, status, reason, message);
+    let second = input.signals.second_source.len();
     match demand {
+        Some(demand) if demand.complete && second > 0 => {
+            let message =
+                format!("Every batcher was read recently, {second} of them from the second source.");
+            of(true, "SecondSource", &message)
+        }
         Some(demand) if demand.complete => of(true, "MetricsFresh", "Every batcher was read recently."),
         Some(_) => {
             of(false, "SomeMetricsStale", "A batcher's demand is stale or not a number; no scale-down.")

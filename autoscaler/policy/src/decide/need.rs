@@ -108,7 +108,7 @@ pub(super) fn wanted(input: &Input, demand: Option<&Demand>, state: &mut State, 
         let missed = fresh(input.signals.attainment).map_or(0.0, |ratio| 1.0 - ratio);
         if missed > 2.0 * (1.0 - input.spec.objective.quantile) {
             let note = format!("{:.1} % of recent requests missed the objective", missed * 100.0);
-            return Wanted { measured: true, ..Wanted::hold(current, Reason::Stabilized, note) };
+            return Wanted { measured: true, ..Wanted::hold(current, Reason::ObjectiveMissed, note) };
         }
     }
     wanted

@@ -28,6 +28,7 @@ pub(super) fn message(
         Reason::ToZero => "there was no demand for long enough".to_owned(),
         Reason::Stabilized if desired == current => "a stabilisation window holds it".to_owned(),
         Reason::Stabilized => "a stabilisation window allows no further".to_owned(),
+        Reason::ObjectiveMissed => "the objective is missed too often for fewer replicas".to_owned(),
         Reason::RateLimited => "a rate policy limits the change".to_owned(),
         Reason::AtMinimum => "minReplicas is reached".to_owned(),
         Reason::AtMaximum => "maxReplicas is reached".to_owned(),

@@ -68,6 +68,7 @@ fn run(seconds: u64, replicas: u32, policy: bool, startup_ms: u64, rate: impl Fn
                 observed_quantile_ms: observed,
                 attainment: (!recent.is_empty()).then_some(Sample { at_ms: now_ms, value: attainment }),
                 demand_latched: false,
+                second_source: Vec::new(),
             },
             free: Free { slices: Some(100), reason: String::new() },
             state,

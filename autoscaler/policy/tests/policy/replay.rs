@@ -49,6 +49,7 @@ fn any_input() -> impl Strategy<Value = Input> {
                 observed_quantile_ms,
                 attainment,
                 demand_latched,
+                second_source: Vec::new(),
             }
         },
     );
@@ -83,7 +84,8 @@ fn any_input() -> impl Strategy<Value = Input> {
             Spec {
                 min_replicas,
                 max_replicas: min_replicas + more,
-                scale_to_zero_after_seconds,
+                // As the autoscaler does: to zero only where zero is a bound.
+                scale_to_zero_after_seconds: scale_to_zero_after_seconds.filter(|_| min_replicas == 0),
                 paused: paused && dry_run,
                 dry_run,
                 objective: Objective { quantile: 0.99, latency_ms },

@@ -166,7 +166,7 @@ fn an_objective_that_nothing_meets_is_named_and_still_served() {
 fn many_misses_forbid_a_scale_down() {
     let mut input = input(4, 1.5 * one_replica());
     input.signals.attainment = Some(Sample { at_ms: NOW, value: 0.9 });
-    assert_eq!((decide(&input).desired, decide(&input).reason), (4, Reason::Stabilized));
+    assert_eq!((decide(&input).desired, decide(&input).reason), (4, Reason::ObjectiveMissed));
     input.signals.attainment = Some(Sample { at_ms: NOW, value: 0.995 });
     assert_eq!(decide(&input).desired, 2);
 }
