@@ -91,6 +91,19 @@ impl Control {
         self.order(Verb::Kill, component).map(drop)
     }
 
+    /// SIGKILL, then waits until it runs again.
+    ///
+    /// # Errors
+    /// When there is no such component, or it does not run again.
+    pub fn crash(&self, component: &str) -> Result<()> {
+        let before = self.status()?.into_iter().find(|status| status.name == component);
+        self.kill(component)?;
+        let restarts = before.map_or(0, |status| status.restarts);
+        self.wait(component, STARTED_WITHIN, "running again", |status| {
+            status.restarts > restarts && status.pid.is_some()
+        })
+    }
+
     /// SIGTERM, then waits until it ended.
     ///
     /// # Errors

@@ -88,6 +88,5 @@ async fn run_one(scenario: Scenario, cluster: Cluster) -> Result<()> {
 }
 
 fn failed(error: anyhow::Error) -> Failed {
-    // In the order in which it happened: the cause first.
-    Failed::from(format!("{:?}", error))
+    Failed::from(format!("{error:#}"))
 }

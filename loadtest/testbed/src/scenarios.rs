@@ -5,6 +5,9 @@
 
 mod cluster_works;
 mod namespace;
+mod pods;
+mod sample;
+mod slices;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -42,5 +45,10 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("a pod reaches another by the name of its service", cluster_works::names_resolve),
         Scenario::new("a simulated node runs only pods that ask for it", cluster_works::simulated_nodes),
         Scenario::new("a pod outlives restarts of kubelet and containerd", cluster_works::restarts),
+        Scenario::new("a claim for a MIG slice has an instance while its pod runs", slices::claim),
+        Scenario::new("wiped resource slices come back", slices::wiped),
+        Scenario::new("a driver killed inside prepare leaves no orphan and the pod runs", slices::driver_killed),
+        Scenario::new("slices outlive restarts of kubelet and containerd", slices::node_programs_restarted),
+        Scenario::new("a wrong device config is refused with the name of its field", slices::wrong_device_config),
     ]
 }
