@@ -6,39 +6,60 @@
 //! second.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 /// Everything that the demo starts or loads.
-const PACKAGES: [&str; 5] =
-    ["sluice-driver", "sluice-batcher", "sluice-autoscaler", "sluice-loadtest", "sluice-nvml-sim"];
+const DEMO: &[&str] =
+    &["sluice-driver", "sluice-batcher", "sluice-autoscaler", "sluice-loadtest", "sluice-nvml-sim"];
 
-/// The program that the launcher becomes; its folder holds the others.
-const ENTRY: &str = "sluice-loadtest";
+/// Everything that a cluster runs or is made with.
+const CLUSTER: &[&str] = &[
+    "sluice-driver",
+    "sluice-batcher",
+    "sluice-autoscaler",
+    "sluice-loadtest",
+    "sluice-nvml-sim",
+    "sluice-testbed",
+];
 
-const USAGE: &str = "usage: cargo demo [OPTIONS] | cargo figures [OPTIONS]\n\
-                     Builds all programs (release), then runs `sluice-loadtest demo` or `figures` with OPTIONS;\n\
-                     `cargo demo --help` lists them.";
+/// Commands for a cluster that is there: they take the program that brought it up as it is.
+const WITHOUT_BUILD: [&str; 4] = ["down", "exec", "status", "help"];
+
+const USAGE: &str = "usage: cargo demo [OPTIONS] | cargo figures [OPTIONS] | cargo e2e [-- COMMAND]\n\
+                     Builds all programs (release), then runs `sluice-loadtest demo` or `figures` with OPTIONS, or\n\
+                     `sluice-testbed` with COMMAND; `cargo demo --help` and `cargo e2e -- --help` list them.";
+
+/// A program of the workspace, to become.
+struct Target {
+    /// What is built.
+    packages: &'static [&'static str],
+    /// Its name; its folder holds the others.
+    program: &'static str,
+    /// Arguments before and after the folder of the programs.
+    arguments: (Vec<OsString>, Vec<OsString>),
+    /// Whether one that was built earlier will do.
+    any_build: bool,
+}
 
 fn main() -> ExitCode {
-    let mut arguments = env::args().skip(1);
-    let command = match arguments.next() {
-        Some(command) if ["demo", "figures"].contains(&command.as_str()) => command,
-        _ => {
-            eprintln!("{USAGE}");
-            return ExitCode::from(64);
-        }
+    let Some(target) = Target::of(env::args_os().skip(1).collect()) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(64);
     };
-    let folder = match build() {
+    let earlier = || target.any_build.then(|| built_earlier(target.program)).flatten();
+    let folder = match earlier().map_or_else(|| build(target.packages, target.program), Ok) {
         Ok(folder) => folder,
         Err(error) => return failure(&error),
     };
-    let mut entry = Command::new(folder.join(ENTRY));
-    entry.arg(command).arg("--bin-dir").arg(&folder).args(arguments);
+    let program = folder.join(target.program);
+    let mut command = Command::new(&program);
+    command.args(target.arguments.0).arg("--bin-dir").arg(&folder).args(target.arguments.1);
     // Only returns when the program could not be started.
-    failure(&format!("{}: {}", folder.join(ENTRY).display(), entry.exec()))
+    failure(&format!("{}: {}", program.display(), command.exec()))
 }
 
 fn failure(error: &str) -> ExitCode {
@@ -46,12 +67,53 @@ fn failure(error: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Builds [`PACKAGES`] and returns the folder where they lie.
-fn build() -> Result<PathBuf, String> {
+impl Target {
+    fn of(mut arguments: Vec<OsString>) -> Option<Self> {
+        if arguments.is_empty() {
+            return None;
+        }
+        let command = arguments.remove(0);
+        match command.to_str()? {
+            "demo" | "figures" => Some(Self {
+                packages: DEMO,
+                program: "sluice-loadtest",
+                arguments: (vec![command], arguments),
+                any_build: false,
+            }),
+            "e2e" => Some(Self::cluster(arguments)),
+            _ => None,
+        }
+    }
+
+    fn cluster(mut arguments: Vec<OsString>) -> Self {
+        if arguments.first().is_some_and(|first| first == "--") {
+            arguments.remove(0);
+        }
+        let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
+        // `cargo e2e` and `cargo e2e -- --kubernetes 1.34`: everything.
+        if (first.is_empty() || first.starts_with('-'))
+            && !["-h", "--help", "-V", "--version"].contains(&&*first)
+        {
+            arguments.insert(0, "all".into());
+        }
+        let any_build = WITHOUT_BUILD.contains(&&*first) || first.starts_with("-h") || first == "--help";
+        Self { packages: CLUSTER, program: "sluice-testbed", arguments: (Vec::new(), arguments), any_build }
+    }
+}
+
+/// The folder of release programs beside that of this one, where it has `program` already.
+fn built_earlier(program: &str) -> Option<PathBuf> {
+    let own = env::current_exe().ok()?;
+    let folder = own.parent()?.parent()?.join("release");
+    folder.join(program).exists().then_some(folder)
+}
+
+/// Builds `packages` and returns the folder where they lie, with `program` among them.
+fn build(packages: &[&str], program: &str) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--release", "--message-format=json-render-diagnostics"]);
-    for package in PACKAGES {
+    for package in packages {
         build.args(["--package", package]);
     }
     let mut child = build.stdout(Stdio::piped()).spawn().map_err(|error| format!("cargo: {error}"))?;
@@ -60,7 +122,7 @@ fn build() -> Result<PathBuf, String> {
     for line in BufReader::new(stdout).lines() {
         let line = line.map_err(|error| format!("cargo: {error}"))?;
         if let Some(path) = executable(&line)
-            && path.file_name().is_some_and(|name| name == ENTRY)
+            && path.file_name().is_some_and(|name| name == program)
         {
             entry = Some(path);
         }
@@ -73,7 +135,7 @@ fn build() -> Result<PathBuf, String> {
         .as_deref()
         .and_then(Path::parent)
         .map(Path::to_owned)
-        .ok_or_else(|| format!("the build named no executable {ENTRY}"))
+        .ok_or_else(|| format!("the build named no executable {program}"))
 }
 
 /// The value of `"executable"` in one of cargo's JSON messages, if it is a path.
@@ -86,8 +148,15 @@ fn executable(message: &str) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
-    use super::executable;
-    use std::path::PathBuf;
+    use super::*;
+
+    fn arguments(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    fn after_folder(words: &[&str]) -> Vec<OsString> {
+        Target::of(arguments(words)).unwrap().arguments.1
+    }
 
     #[test]
     fn the_executable_is_read_from_an_artifact_message() {
@@ -95,5 +164,30 @@ mod tests {
             r#"{"reason":"compiler-artifact","fresh":true,"executable":"/t/release/sluice-loadtest"}"#;
         assert_eq!(executable(message), Some(PathBuf::from("/t/release/sluice-loadtest")));
         assert_eq!(executable(r#"{"reason":"compiler-artifact","executable":null}"#), None);
+    }
+
+    #[test]
+    fn e2e_alone_or_with_options_means_everything() {
+        assert_eq!(after_folder(&["e2e"]), arguments(&["all"]));
+        assert_eq!(
+            after_folder(&["e2e", "--", "--kubernetes", "1.34"]),
+            arguments(&["all", "--kubernetes", "1.34"])
+        );
+        assert_eq!(after_folder(&["e2e", "--", "up", "--gpus", "4"]), arguments(&["up", "--gpus", "4"]));
+        assert_eq!(after_folder(&["e2e", "--", "--help"]), arguments(&["--help"]));
+    }
+
+    #[test]
+    fn a_command_for_a_cluster_that_is_up_builds_nothing() {
+        for (words, any_build) in [("exec", true), ("down", true), ("up", false), ("scenarios", false)] {
+            assert_eq!(Target::of(arguments(&["e2e", words])).unwrap().any_build, any_build, "{words}");
+        }
+    }
+
+    #[test]
+    fn the_demo_takes_its_options_as_before() {
+        let target = Target::of(arguments(&["demo", "--json", "x"])).unwrap();
+        assert_eq!(target.arguments, (arguments(&["demo"]), arguments(&["--json", "x"])));
+        assert!(Target::of(arguments(&["other"])).is_none());
     }
 }

@@ -40,8 +40,13 @@ impl Sources {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));
         let cache = std::env::var_os("XDG_CACHE_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
-        let cache = cache.or_else(home).context("set HOME or XDG_CACHE_HOME: built programs are kept there")?;
-        Ok(Self { folders, path: std::env::split_paths(&path).collect(), cache: cache.join("sluice/testbed") })
+        let cache =
+            cache.or_else(home).context("set HOME or XDG_CACHE_HOME: built programs are kept there")?;
+        Ok(Self {
+            folders,
+            path: std::env::split_paths(&path).collect(),
+            cache: cache.join("sluice/testbed"),
+        })
     }
 
     /// All programs of `parts`, building what is nowhere.
@@ -108,7 +113,8 @@ fn complete(part: &Part, folder: &Path, right: impl Fn(&Part, &Path) -> bool) ->
     let found = part.programs.iter().map(|program| {
         // As laid out here, or side by side.
         let name = Path::new(program.file).file_name()?;
-        let path = [folder.join(program.file), folder.join(name)].into_iter().find(|path| is_executable(path))?;
+        let path =
+            [folder.join(program.file), folder.join(name)].into_iter().find(|path| is_executable(path))?;
         Some(Found { program: *program, path: std::path::absolute(path).ok()? })
     });
     let found: Vec<Found> = found.collect::<Option<_>>()?;

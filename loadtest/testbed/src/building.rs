@@ -37,7 +37,8 @@ pub fn build(part: &Part, recipe: &Recipe, folder: &Path) -> Result<()> {
     for program in &part.programs {
         go_build(recipe, program.package, &source, &programs.join(program.file))?;
     }
-    fs::rename(&programs, folder).with_context(|| format!("cannot move the programs to {}", folder.display()))?;
+    fs::rename(&programs, folder)
+        .with_context(|| format!("cannot move the programs to {}", folder.display()))?;
     let _ = fs::remove_dir_all(&scratch);
     println!("built {} {} in {} s", part.name, part.version, start.elapsed().as_secs());
     Ok(())
@@ -74,7 +75,9 @@ fn check_tools(recipe: &Recipe) -> Result<()> {
         );
     }
     if recipe.cgo && !works("pkg-config", &["--exists", "libseccomp"]) {
-        bail!("libseccomp's headers are missing: install gcc, pkg-config and libseccomp-dev (Debian's names)");
+        bail!(
+            "libseccomp's headers are missing: install gcc, pkg-config and libseccomp-dev (Debian's names)"
+        );
     }
     Ok(())
 }
@@ -84,7 +87,8 @@ fn lock(path: &PathBuf) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         println!("waiting for another build: {} is locked", path.display());
-        flock(&file, FlockOperation::LockExclusive).with_context(|| format!("cannot lock {}", path.display()))?;
+        flock(&file, FlockOperation::LockExclusive)
+            .with_context(|| format!("cannot lock {}", path.display()))?;
     }
     Ok(file)
 }

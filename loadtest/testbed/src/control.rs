@@ -131,7 +131,13 @@ impl Control {
         self.start(component)
     }
 
-    fn wait(&self, component: &str, within: Duration, what: &str, is: impl Fn(&Status) -> bool) -> Result<()> {
+    fn wait(
+        &self,
+        component: &str,
+        within: Duration,
+        what: &str,
+        is: impl Fn(&Status) -> bool,
+    ) -> Result<()> {
         let start = Instant::now();
         loop {
             let all = self.status()?;

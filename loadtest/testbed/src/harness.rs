@@ -80,7 +80,8 @@ async fn run_one(scenario: Scenario, cluster: Cluster) -> Result<()> {
         }
     };
     let Err(error) = result else { return Ok(()) };
-    let folder = Path::new(EVIDENCE_DIR).join(scenario.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    let folder =
+        Path::new(EVIDENCE_DIR).join(scenario.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
     match evidence::collect(&cluster, &folder).await {
         Ok(()) => Err(error.context(format!("evidence is in {}", folder.display()))),
         Err(other) => Err(error.context(format!("and no evidence could be kept: {other:#}"))),

@@ -74,18 +74,24 @@ pub fn import(workdir: &Workdir, source: &Source) -> Result<()> {
         .context("cannot start ctr")?;
     let _ = fs::remove_file(&file);
     if !output.status.success() {
-        bail!("containerd refuses {}: {}", source.reference, String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!(
+            "containerd refuses {}: {}",
+            source.reference,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
     }
     Ok(())
 }
 
 fn build(source: &Source) -> Result<Image> {
-    let name = source.program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
+    let name =
+        source.program.file_name().and_then(|name| name.to_str()).context("a program without a name")?;
     let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let path = format!("{PROGRAM_DIR}/{name}");
     let mut entries = vec![Entry::folder("tmp", 0o1777), Entry::program(&path, read(&source.program)?)];
     for library in libraries::needed(&source.program)? {
-        let inside = library.to_str().context("a library's path is not text")?.trim_start_matches('/').to_owned();
+        let inside =
+            library.to_str().context("a library's path is not text")?.trim_start_matches('/').to_owned();
         entries.push(Entry::program(&inside, read(&library)?));
     }
     Ok(Image { reference: source.reference.clone(), entrypoint: format!("/{path}"), entries })

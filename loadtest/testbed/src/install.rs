@@ -26,7 +26,10 @@ pub fn manifests(named: Option<PathBuf>) -> Result<PathBuf> {
     let here = std::env::current_dir().context("the current folder")?;
     let found = here.ancestors().map(|folder| folder.join(DEFAULT)).find(|folder| folder.is_dir());
     found.with_context(|| {
-        format!("no {DEFAULT} in {} or above it: run inside the repository, or name it with --manifests", here.display())
+        format!(
+            "no {DEFAULT} in {} or above it: run inside the repository, or name it with --manifests",
+            here.display()
+        )
     })
 }
 
@@ -45,7 +48,8 @@ async fn wait_ready(cluster: &Cluster) -> Result<()> {
     let workloads = cluster.kubectl(&["-n", SYSTEM_NAMESPACE, "get", kinds, "-o", "name"]).await?;
     for workload in workloads.lines() {
         let timeout = format!("--timeout={}s", READY_WITHIN.as_secs());
-        let status = cluster.kubectl(&["-n", SYSTEM_NAMESPACE, "rollout", "status", workload, &timeout]).await;
+        let status =
+            cluster.kubectl(&["-n", SYSTEM_NAMESPACE, "rollout", "status", workload, &timeout]).await;
         if let Err(error) = status {
             let pods = cluster.kubectl(&["-n", SYSTEM_NAMESPACE, "get", "pods", "-o", "wide"]).await?;
             let events = cluster

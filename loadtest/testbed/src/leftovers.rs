@@ -50,7 +50,10 @@ impl Leftovers {
 
     /// Whether nothing was found.
     pub fn is_empty(&self) -> bool {
-        self.processes.is_empty() && self.cgroups.is_empty() && self.mounts.is_empty() && self.folder.is_none()
+        self.processes.is_empty()
+            && self.cgroups.is_empty()
+            && self.mounts.is_empty()
+            && self.folder.is_none()
     }
 
     /// Removes all of it, in the order in which it holds on to each other.
@@ -71,12 +74,14 @@ impl Leftovers {
             remove_cgroup(root)?;
         }
         for mount in self.mounts.iter().rev() {
-            unmount(mount, UnmountFlags::DETACH).with_context(|| format!("cannot unmount {}", mount.display()))?;
+            unmount(mount, UnmountFlags::DETACH)
+                .with_context(|| format!("cannot unmount {}", mount.display()))?;
         }
         match &self.folder {
             // Its mounts were seen to be gone: nothing of another file system is removed here.
-            Some(folder) => fs::remove_dir_all(folder)
-                .with_context(|| format!("cannot remove {}", folder.display())),
+            Some(folder) => {
+                fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
+            }
             None => Ok(()),
         }
     }
@@ -90,7 +95,9 @@ impl std::fmt::Display for Leftovers {
             self.processes.len(),
             self.cgroups.len(),
             self.mounts.len(),
-            self.folder.as_ref().map_or_else(|| "no folder".to_owned(), |folder| folder.display().to_string()),
+            self.folder
+                .as_ref()
+                .map_or_else(|| "no folder".to_owned(), |folder| folder.display().to_string()),
         )
     }
 }
@@ -100,9 +107,13 @@ pub fn cgroups(mount: &Path, root: &str) -> Vec<PathBuf> {
     let root = root.trim_start_matches('/');
     let mut hierarchies = vec![mount.to_owned()];
     // Of cgroup v1, each controller is a folder; names that lead elsewhere (cpu,cpuacct) are links.
-    hierarchies.extend(fs::read_dir(mount).into_iter().flatten().flatten().filter_map(|entry| {
-        entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| entry.path())
-    }));
+    hierarchies.extend(
+        fs::read_dir(mount)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .filter_map(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()).then(|| entry.path())),
+    );
     hierarchies.into_iter().map(|hierarchy| hierarchy.join(root)).filter(|path| path.is_dir()).collect()
 }
 

@@ -62,8 +62,8 @@ fn all(workdir: &Workdir, flags: &AllFlags, bin_dir: &std::path::Path) -> Result
     down::down(workdir)?;
     // The children get it too, end, and so does what waits for them here.
     let _interrupt = harness::ignore_interrupts()?;
-    let ran = up::up(workdir, &flags.up, bin_dir)
-        .and_then(|()| scenarios(workdir, &flags.scenarios, bin_dir));
+    let ran =
+        up::up(workdir, &flags.up, bin_dir).and_then(|()| scenarios(workdir, &flags.scenarios, bin_dir));
     if flags.keep {
         return ran;
     }

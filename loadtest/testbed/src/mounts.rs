@@ -73,10 +73,8 @@ fn resolver(workdir: &Workdir) -> Result<()> {
         "nameserver {DNS_SERVICE}\nsearch default.svc.{CLUSTER_DOMAIN} svc.{CLUSTER_DOMAIN} {CLUSTER_DOMAIN}\noptions ndots:5\n"
     );
     fs::write(&file, lines).with_context(|| format!("cannot write {}", file.display()))?;
-    let target = fs::read_link("/etc/resolv.conf").map_or_else(
-        |_| PathBuf::from("/etc/resolv.conf"),
-        |link| Path::new("/etc").join(link),
-    );
+    let target = fs::read_link("/etc/resolv.conf")
+        .map_or_else(|_| PathBuf::from("/etc/resolv.conf"), |link| Path::new("/etc").join(link));
     if !target.exists() {
         // A link into /run, which is empty now.
         if let Some(folder) = target.parent() {

@@ -44,7 +44,10 @@ pub struct Recipe {
 /// go.mod and go.sum of one folder of `go/`.
 macro_rules! module {
     ($folder:literal) => {
-        (include_str!(concat!("../go/", $folder, "/go.mod")), include_str!(concat!("../go/", $folder, "/go.sum")))
+        (
+            include_str!(concat!("../go/", $folder, "/go.mod")),
+            include_str!(concat!("../go/", $folder, "/go.sum")),
+        )
     };
 }
 
@@ -106,7 +109,10 @@ fn containerd() -> Part {
         version: "2.4.2".to_owned(),
         programs: vec![
             program("containerd", "github.com/containerd/containerd/v2/cmd/containerd"),
-            program("containerd-shim-runc-v2", "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2"),
+            program(
+                "containerd-shim-runc-v2",
+                "github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2",
+            ),
             program("ctr", "github.com/containerd/containerd/v2/cmd/ctr"),
         ],
         tells: Some(("--version", "2.4.2".to_owned())),
@@ -171,9 +177,12 @@ mod tests {
             for part in all(minor.parse::<Minor>().unwrap().release()) {
                 let recipe = part.recipe.expect("every part of these releases can be built");
                 let first = part.programs[0].package;
-                let pinned = recipe.go_mod.lines().map(str::trim).map(|line| line.trim_start_matches("require "));
-                let mut pinned = pinned.filter(|line| line.ends_with(&format!(" v{}", part.version))
-                    || line.ends_with(&format!(" v{} // indirect", part.version)));
+                let pinned =
+                    recipe.go_mod.lines().map(str::trim).map(|line| line.trim_start_matches("require "));
+                let mut pinned = pinned.filter(|line| {
+                    line.ends_with(&format!(" v{}", part.version))
+                        || line.ends_with(&format!(" v{} // indirect", part.version))
+                });
                 assert!(
                     pinned.any(|line| line.split(' ').next().is_some_and(|module| first.starts_with(module))),
                     "{} {} is not in its go.mod",

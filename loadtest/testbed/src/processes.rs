@@ -141,7 +141,8 @@ mod tests {
     #[test]
     fn a_marked_process_is_found_and_ended_and_others_are_not() {
         let mark = format!("a-test-of-{}", std::process::id());
-        let mut child = std::process::Command::new("sleep").arg("60").env("SLUICE_TEST", &mark).spawn().unwrap();
+        let mut child =
+            std::process::Command::new("sleep").arg("60").env("SLUICE_TEST", &mark).spawn().unwrap();
         let variable = format!("SLUICE_TEST={mark}");
         let found = loop {
             // Between fork and exec the child has this process's environment.

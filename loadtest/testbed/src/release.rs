@@ -67,7 +67,8 @@ impl FromStr for Minor {
         match RELEASES.iter().find(known) {
             Some(release) => Ok(Minor(release.minor)),
             None => {
-                let all: Vec<String> = RELEASES.iter().map(|release| format!("1.{}", release.minor)).collect();
+                let all: Vec<String> =
+                    RELEASES.iter().map(|release| format!("1.{}", release.minor)).collect();
                 bail!("unknown Kubernetes release {text}; known are {}", all.join(", "))
             }
         }

@@ -47,8 +47,14 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("a pod outlives restarts of kubelet and containerd", cluster_works::restarts),
         Scenario::new("a claim for a MIG slice has an instance while its pod runs", slices::claim),
         Scenario::new("wiped resource slices come back", slices::wiped),
-        Scenario::new("a driver killed inside prepare leaves no orphan and the pod runs", slices::driver_killed),
+        Scenario::new(
+            "a driver killed inside prepare leaves no orphan and the pod runs",
+            slices::driver_killed,
+        ),
         Scenario::new("slices outlive restarts of kubelet and containerd", slices::node_programs_restarted),
-        Scenario::new("a wrong device config is refused with the name of its field", slices::wrong_device_config),
+        Scenario::new(
+            "a wrong device config is refused with the name of its field",
+            slices::wrong_device_config,
+        ),
     ]
 }

@@ -50,7 +50,8 @@ struct Table(Vec<Managed>);
 /// When the socket or the signal handlers cannot be set up.
 pub async fn run(components: Vec<Component>, socket: &Path, logs: &Path) -> Result<()> {
     let mut ended = signal(SignalKind::child()).context("SIGCHLD")?;
-    let listener = UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
+    let listener =
+        UnixListener::bind(socket).with_context(|| format!("cannot listen on {}", socket.display()))?;
     let mut tick = tokio::time::interval(LOOK_EVERY);
     let mut table = Table::new(components, Instant::now());
     loop {
@@ -204,7 +205,8 @@ mod tests {
     use super::*;
 
     fn table(now: Instant) -> Table {
-        let component = |name, after| Component { name, program: "/none".into(), arguments: Vec::new(), after };
+        let component =
+            |name, after| Component { name, program: "/none".into(), arguments: Vec::new(), after };
         Table::new(
             vec![
                 component("etcd", None),

@@ -37,11 +37,17 @@ pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
     let start = Instant::now();
     requirements::check(flags.prometheus)?;
     if workdir.running().is_ok() {
-        bail!("cluster {name} is up already; `cargo e2e -- down --name {name}` takes it away", name = workdir.name());
+        bail!(
+            "cluster {name} is up already; `cargo e2e -- down --name {name}` takes it away",
+            name = workdir.name()
+        );
     }
     let left = Leftovers::of(workdir)?;
     if !left.is_empty() {
-        bail!("of an earlier cluster {name} there still are {left}; `cargo e2e -- down --name {name}` removes them", name = workdir.name());
+        bail!(
+            "of an earlier cluster {name} there still are {left}; `cargo e2e -- down --name {name}` removes them",
+            name = workdir.name()
+        );
     }
     let manifests = if flags.no_install { None } else { Some(install::manifests(flags.manifests.clone())?) };
     let spec = Spec {
@@ -61,7 +67,10 @@ pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
         programs.push(Found { program: Program { file: "prometheus", package: "" }, path });
     }
     prepare(workdir, &spec, &programs)?;
-    say(start, &format!("Kubernetes {} starts in {}", spec.kubernetes.release().version(), workdir.root().display()));
+    say(
+        start,
+        &format!("Kubernetes {} starts in {}", spec.kubernetes.release().version(), workdir.root().display()),
+    );
     let arguments = ["node", "--name"].map(OsStr::new);
     let name = workdir.name().to_string();
     let arguments: Vec<&OsStr> = arguments.into_iter().chain([OsStr::new(&name)]).collect();
@@ -102,7 +111,10 @@ pub async fn provision(workdir: &Workdir) -> Result<()> {
     let accounts: Api<ServiceAccount> = Api::default_namespaced(cluster.client());
     cluster
         .wait_for("the default service account is there", API_WITHIN, || async {
-            Ok(accounts.get_opt("default").await?.map_or(Look::NotYet("it is not".to_owned()), |_| Look::Done(())))
+            Ok(accounts
+                .get_opt("default")
+                .await?
+                .map_or(Look::NotYet("it is not".to_owned()), |_| Look::Done(())))
         })
         .await?;
     cluster.wait_node(NODE_NAME, NODE_WITHIN).await?;
@@ -148,7 +160,8 @@ fn prepare(workdir: &Workdir, spec: &Spec, programs: &[Found]) -> Result<()> {
     // Not: unless it exists. Two that bring up the same cluster must not both go on.
     fs::create_dir(root).with_context(|| format!("cannot make {}", root.display()))?;
     for folder in FOLDERS {
-        fs::create_dir_all(workdir.path(folder)).with_context(|| format!("cannot make {}", workdir.text(folder)))?;
+        fs::create_dir_all(workdir.path(folder))
+            .with_context(|| format!("cannot make {}", workdir.text(folder)))?;
     }
     binaries::link(programs, &workdir.path("bin"))?;
     simulated::install(workdir, &spec.bin_dir, &spec.gpu_model, spec.gpus)?;
@@ -171,7 +184,8 @@ fn own_programs(bin_dir: &Path) -> Vec<Found> {
 
 fn usage(workdir: &Workdir, spec: &Spec) -> String {
     let name = workdir.name();
-    let option = if name.to_string() == crate::cli::DEFAULT_NAME { String::new() } else { format!(" --name {name}") };
+    let option =
+        if name.to_string() == crate::cli::DEFAULT_NAME { String::new() } else { format!(" --name {name}") };
     let mut text = format!(
         "Run programs in it:   cargo e2e -- exec{option} kubectl get nodes\n\
          Its kubeconfig:       {kubeconfig} (its network can be reached with exec only)\n\

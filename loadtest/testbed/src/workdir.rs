@@ -166,11 +166,7 @@ impl Workdir {
     pub fn running(&self) -> Result<Record> {
         match self.record()? {
             Some(record) if record.init.is_alive() => Ok(record),
-            _ => bail!(
-                "no cluster {} is up; `cargo e2e -- up --name {}` brings it up",
-                self.name,
-                self.name
-            ),
+            _ => bail!("no cluster {} is up; `cargo e2e -- up --name {}` brings it up", self.name, self.name),
         }
     }
 }

@@ -167,7 +167,15 @@ mod tests {
         let paths: Vec<&str> = layer.keys().map(|path| path.trim_end_matches('/')).collect();
         assert_eq!(
             paths,
-            ["tmp", "usr", "usr/local", "usr/local/bin", "usr/local/bin/x", "usr/local/lib", "usr/local/lib/y.so"]
+            [
+                "tmp",
+                "usr",
+                "usr/local",
+                "usr/local/bin",
+                "usr/local/bin/x",
+                "usr/local/lib",
+                "usr/local/lib/y.so"
+            ]
         );
     }
 

@@ -94,7 +94,8 @@ pub(super) async fn simulated_nodes(cluster: Cluster) -> Result<()> {
     namespace.apply(&model().to_string()).await?;
     namespace.wait_rollout("deployment/model", RUNS_WITHIN).await?;
     namespace.kubectl(&["wait", "--for=condition=Ready", "pod/asks", "--timeout=60s"]).await?;
-    let nodes = namespace.kubectl(&["get", "pods", "-o", "jsonpath={range .items[*]}{.spec.nodeName}{\"\\n\"}{end}"]);
+    let nodes =
+        namespace.kubectl(&["get", "pods", "-o", "jsonpath={range .items[*]}{.spec.nodeName}{\"\\n\"}{end}"]);
     let nodes = nodes.await?;
     let real = nodes.lines().filter(|node| *node == NODE_NAME).count();
     ensure!(real == 1 && nodes.lines().count() == 2, "one pod on each kind of node, not {nodes:?}");
@@ -115,7 +116,10 @@ pub(super) async fn restarts(cluster: Cluster) -> Result<()> {
         wait_ended(&cluster, &namespace, "client").await?;
         namespace.kubectl(&["delete", "pod", "client"]).await?;
         namespace.wait_rollout("deployment/model", RUNS_WITHIN).await?;
-        cluster.wait_node(NODE_NAME, RUNS_WITHIN).await.with_context(|| format!("after {component} was killed"))?;
+        cluster
+            .wait_node(NODE_NAME, RUNS_WITHIN)
+            .await
+            .with_context(|| format!("after {component} was killed"))?;
     }
     namespace.apply(&client("model:80").to_string()).await?;
     wait_nothing_lost(&cluster, &namespace, "client").await?;

@@ -1,0 +1,192 @@
+//! Pods as scenarios look at them: their state over time, their processes, the network that they see.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::api::ListParams;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::Namespace;
+use crate::cluster::{Cluster, Look};
+use crate::processes::{self, Identity};
+
+/// How often pods are looked at over time.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The namespace's pods with a label, without those on their way out.
+pub(super) async fn list(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Vec<Pod>> {
+    let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
+    let pods = pods.list(&ListParams::default().labels(labels)).await?;
+    Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
+}
+
+/// The only pod with a label.
+pub(super) async fn only(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Pod> {
+    let mut pods = list(cluster, namespace, labels).await?;
+    ensure!(pods.len() == 1, "{} pods have {labels}, not one", pods.len());
+    pods.pop().context("one pod")
+}
+
+/// Name of a pod.
+pub(super) fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Address of a pod.
+pub(super) fn address(pod: &Pod) -> Result<String> {
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    address.with_context(|| format!("pod {} has no address", name(pod)))
+}
+
+/// Whether a condition of the pod is `True`.
+pub(super) fn is(pod: &Pod, condition: &str) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| all.iter().any(|found| found.type_ == condition && found.status == "True"))
+}
+
+/// Whether the scheduler has said that it finds no place for the pod.
+fn is_unschedulable(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|all| {
+        all.iter().any(|found| {
+            found.type_ == "PodScheduled"
+                && found.status == "False"
+                && found.reason.as_deref() == Some("Unschedulable")
+        })
+    })
+}
+
+/// Waits until exactly `count` pods with a label are ready, and no others are there.
+pub(super) async fn wait_ready(
+    cluster: &Cluster,
+    namespace: &Namespace,
+    labels: &str,
+    count: usize,
+    within: Duration,
+) -> Result<Vec<Pod>> {
+    cluster
+        .wait_for(&format!("{count} ready pods with {labels}"), within, || async {
+            let pods = list(cluster, namespace.name, labels).await?;
+            let ready = pods.iter().filter(|pod| is(pod, "Ready")).count();
+            Ok(if ready == count && pods.len() == count {
+                Look::Done(pods)
+            } else {
+                Look::NotYet(format!("{} pods, {ready} ready", pods.len()))
+            })
+        })
+        .await
+}
+
+/// The process of a program in a pod, as this namespace sees it.
+pub(super) fn process(pod: &Pod, program: &str, argument: &str) -> Result<Identity> {
+    let uid = pod.metadata.uid.as_deref().context("a pod without a uid")?;
+    let in_pod = |pid: &u32| {
+        let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        cgroup.contains(uid)
+            && processes::program(*pid).as_deref() == Some(program)
+            && processes::command_line(*pid).contains(argument)
+    };
+    let found = processes::all().into_iter().find(in_pod).and_then(Identity::of);
+    found.with_context(|| format!("no process {program} {argument} in pod {}", name(pod)))
+}
+
+/// Root of a process's file system.
+pub(super) fn root(process: Identity) -> PathBuf {
+    PathBuf::from(format!("/proc/{}/root", process.pid))
+}
+
+/// A variable of a process's environment.
+pub(super) fn variable(process: Identity, name: &str) -> Result<String> {
+    let environment = fs::read(format!("/proc/{}/environ", process.pid))?;
+    let prefix = format!("{name}=");
+    let found = environment
+        .split(|byte| *byte == 0)
+        .find_map(|entry| std::str::from_utf8(entry).ok()?.strip_prefix(&prefix).map(ToOwned::to_owned));
+    found.with_context(|| format!("the process has no variable {name}"))
+}
+
+/// Whether a TCP connection can be made from inside the pod of `from`.
+pub(super) async fn can_connect(from: Identity, address: &str, port: u16) -> Result<bool> {
+    // bash's own sockets: no program of the pod's image is needed, only its network.
+    let status = tokio::process::Command::new("nsenter")
+        .args(["--target", &from.pid.to_string(), "--net", "timeout", "3", "bash", "-c"])
+        .arg(format!("exec 3<>/dev/tcp/{address}/{port}"))
+        .stderr(std::process::Stdio::null())
+        .status()
+        .await
+        .context("cannot start nsenter")?;
+    match status.code() {
+        Some(0) => Ok(true),
+        Some(_) => Ok(false),
+        None => bail!("nsenter was ended by a signal"),
+    }
+}
+
+/// Looks at pods all the time.
+#[derive(Debug)]
+pub(super) struct Observer {
+    task: JoinHandle<()>,
+    seen: std::sync::Arc<std::sync::Mutex<Seen>>,
+}
+
+/// What an [`Observer`] saw.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen {
+    /// Longest time that one pod was `Unschedulable`, and which.
+    pub(super) unschedulable: (Duration, String),
+    /// Most pods that were there at once, on their way out or not.
+    pub(super) most: usize,
+    /// Fewest pods that were ready at once.
+    pub(super) fewest_ready: Option<usize>,
+}
+
+impl Observer {
+    /// Starts to look.
+    pub(super) fn start(cluster: &Cluster, namespace: &'static str, labels: &'static str) -> Self {
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(Seen::default()));
+        let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
+        let writes = std::sync::Arc::clone(&seen);
+        let task = tokio::spawn(async move {
+            let mut since: HashMap<String, Instant> = HashMap::new();
+            loop {
+                if let Ok(found) = pods.list(&ListParams::default().labels(labels)).await {
+                    note(&mut since, &found.items, &writes);
+                }
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        });
+        Self { task, seen }
+    }
+
+    /// What was seen so far.
+    pub(super) fn seen(&self) -> Seen {
+        self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
+    }
+}
+
+impl Drop for Observer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn note(since: &mut HashMap<String, Instant>, pods: &[Pod], seen: &std::sync::Mutex<Seen>) {
+    let Ok(mut seen) = seen.lock() else { return };
+    let now = Instant::now();
+    since.retain(|known, _| pods.iter().any(|pod| name(pod) == known && is_unschedulable(pod)));
+    for pod in pods.iter().filter(|pod| is_unschedulable(pod)) {
+        let began = *since.entry(name(pod).to_owned()).or_insert(now);
+        if now - began > seen.unschedulable.0 {
+            seen.unschedulable = (now - began, name(pod).to_owned());
+        }
+    }
+    seen.most = seen.most.max(pods.len());
+    let ready = pods.iter().filter(|pod| is(pod, "Ready")).count();
+    seen.fewest_ready = Some(seen.fewest_ready.map_or(ready, |fewest| fewest.min(ready)));
+}
