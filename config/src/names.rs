@@ -84,6 +84,8 @@ pub mod pod {
     pub const MODELS_ANNOTATION: &str = "sluice.dev/models";
     /// Annotation: latency objective of the sidecar, milliseconds.
     pub const OBJECTIVE_ANNOTATION: &str = "sluice.dev/objective-ms";
+    /// Annotation: seconds after which this pod's gate is lifted whatever is free.
+    pub const GATE_DEADLINE_ANNOTATION: &str = "sluice.dev/gate-deadline-seconds";
 }
 
 /// Value of [`env::PROFILE`] and of the `profile` attribute for a whole GPU.

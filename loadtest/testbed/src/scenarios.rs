@@ -4,9 +4,13 @@
 //! To add one: write `async fn name(cluster: Cluster) -> Result<()>` in a file here, and a line in [`all`].
 
 mod cluster_works;
+mod gates;
 mod namespace;
 mod pods;
+mod refusals;
 mod sample;
+mod scaling;
+mod serving;
 mod slices;
 
 use std::future::Future;
@@ -56,5 +60,15 @@ pub fn all() -> Vec<Scenario> {
             "a wrong device config is refused with the name of its field",
             slices::wrong_device_config,
         ),
+        Scenario::new("a wrong autoscaler is refused with the name of its field", refusals::wrong_autoscaler),
+        Scenario::new("an ambiguous port is refused with the name of its field", refusals::ambiguous_port),
+        Scenario::new("the sample is gated, placed, warmed and serves merged batches", serving::serves),
+        Scenario::new("a pod without a slice waits at its gate", gates::waits_for_a_slice),
+        Scenario::new("without a preloader pods start after the gate's deadline", gates::preloader_gone),
+        Scenario::new("a rolling update under load loses nothing", serving::rolling_update),
+        Scenario::new("a liveness kill of the model loses nothing", serving::liveness_kill),
+        Scenario::new("replicas follow the load within the free slices", scaling::follows_load),
+        Scenario::new("another leader takes over without a change", scaling::leader_killed),
+        Scenario::new("lost metrics hold the replicas", scaling::metrics_lost),
     ]
 }

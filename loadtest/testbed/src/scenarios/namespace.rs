@@ -55,6 +55,15 @@ impl Namespace {
         self.cluster.kubectl_with_input(&arguments, objects).await.map(drop)
     }
 
+    /// What the API server would store of an object, after all admission.
+    ///
+    /// # Errors
+    /// With the API server's own message.
+    pub async fn dry_run(&self, object: &str) -> Result<serde_json::Value> {
+        let arguments = ["-n", self.name, "create", "--dry-run=server", "-o", "json", "-f", "-"];
+        Ok(serde_json::from_str(&self.cluster.kubectl_with_input(&arguments, object).await?)?)
+    }
+
     /// Waits until a Deployment is rolled out.
     ///
     /// # Errors

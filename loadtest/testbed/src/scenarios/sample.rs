@@ -57,6 +57,16 @@ impl Sample {
         Ok(self)
     }
 
+    /// The Deployment alone, under another name; it claims by the same template.
+    pub(super) fn renamed(mut self, name: &str) -> Result<Self> {
+        self.objects.retain(|object| object["kind"] == "Deployment");
+        let deployment = self.object("Deployment")?;
+        deployment["metadata"]["name"] = json!(name);
+        deployment["spec"]["selector"]["matchLabels"]["app"] = json!(name);
+        deployment["spec"]["template"]["metadata"]["labels"]["app"] = json!(name);
+        Ok(self)
+    }
+
     /// The pod template's spec.
     ///
     /// # Errors

@@ -1,0 +1,68 @@
+//! What cannot work is refused where it is written, with the name of the field.
+
+use anyhow::{Result, bail, ensure};
+use serde_json::json;
+
+use super::Namespace;
+use super::sample::Sample;
+use crate::cluster::Cluster;
+
+/// The refusal of `objects`, which must come.
+async fn refusal(namespace: &Namespace, objects: &str) -> Result<String> {
+    match namespace.apply(objects).await {
+        Ok(()) => bail!("it was taken: {objects}"),
+        Err(error) => Ok(format!("{error:#}")),
+    }
+}
+
+/// Each wrong field of an InferenceAutoscaler, by name.
+pub(super) async fn wrong_autoscaler(cluster: Cluster) -> Result<()> {
+    let namespace = Namespace::create(&cluster, "wrong-autoscaler").await?;
+    let right = Sample::read(&cluster)?.object("InferenceAutoscaler")?.clone();
+    namespace.apply(&right.to_string()).await?;
+    for (pointer, value, named) in [
+        ("/spec/objective/percentile", json!(100), "spec.objective.percentile"),
+        ("/spec/objective/latencyMs", json!(0), "spec.objective.latencyMs"),
+        ("/spec/maxReplicas", json!(0), "maxReplicas"),
+        ("/spec/scaleTargetRef", json!({ "kind": "Deployment" }), "spec.scaleTargetRef.name"),
+        ("/spec/model", json!(7), "spec.model"),
+    ] {
+        let mut wrong = right.clone();
+        if let Some(field) = wrong.pointer_mut(pointer) {
+            *field = value;
+        }
+        let said = refusal(&namespace, &wrong.to_string()).await?;
+        ensure!(said.contains(named), "the refusal of {pointer} does not name {named}: {said}");
+    }
+    let mut unknown = right;
+    unknown["spec"]["maxReplica"] = json!(3);
+    let said = refusal(&namespace, &unknown.to_string()).await?;
+    ensure!(said.contains("maxReplica"), "the refusal of an unknown field does not name it: {said}");
+    namespace.remove().await
+}
+
+/// Ports of which the sidecar cannot tell which is the model's.
+pub(super) async fn ambiguous_port(cluster: Cluster) -> Result<()> {
+    let namespace = Namespace::create(&cluster, "ambiguous-port").await?;
+    let template = Sample::read(&cluster)?.object("Deployment")?["spec"]["template"].clone();
+    let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"] });
+    pod["metadata"]["name"] = json!("ambiguous");
+
+    let mut twice = pod.clone();
+    let mut second = twice["spec"]["containers"][0].clone();
+    second["name"] = json!("second");
+    twice["spec"]["containers"].as_array_mut().into_iter().for_each(|all| all.push(second.clone()));
+    let said = refusal(&namespace, &twice.to_string()).await?;
+    ensure!(said.contains("spec.containers[1].ports[0].name"), "the field is not named: {said}");
+
+    let mut none = pod.clone();
+    none["spec"]["containers"][0]["ports"] = json!([{ "containerPort": 9000 }]);
+    let said = refusal(&namespace, &none.to_string()).await?;
+    ensure!(said.contains("spec.containers") && said.contains("http"), "the field is not named: {said}");
+
+    let mut number = pod;
+    number["metadata"]["annotations"][sluice_config::names::pod::PORT_ANNOTATION] = json!("9000");
+    let said = refusal(&namespace, &number.to_string()).await?;
+    ensure!(said.contains(sluice_config::names::pod::PORT_ANNOTATION), "the annotation is not named: {said}");
+    namespace.remove().await
+}

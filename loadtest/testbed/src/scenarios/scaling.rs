@@ -1,0 +1,280 @@
+//! Replicas follow the load, as far as there are slices; and nothing is changed by what is not known.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use sluice_config::names::{SYSTEM_NAMESPACE, pod as names};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::sample::{self, NAME, PODS, Sample};
+use super::{Namespace, pods};
+use crate::addresses;
+use crate::cluster::{Cluster, Look};
+use crate::harness::load::Load;
+use crate::harness::traffic::Cut;
+
+/// How long the sample may take to serve.
+const SERVES_WITHIN: Duration = Duration::from_secs(120);
+/// How long a condition or a change of replicas may take.
+const WITHIN: Duration = Duration::from_secs(90);
+/// Slices of the sample's profile that the node's two GPUs have.
+const SLICES: usize = 6;
+/// The InferenceAutoscaler, for kubectl.
+const AUTOSCALER: &str = "inferenceautoscaler/bert-inference";
+/// Label of the autoscaler's pods.
+const AUTOSCALER_PODS: &str = "app.kubernetes.io/name=sluice-autoscaler";
+/// The autoscaler's Deployment.
+const AUTOSCALER_DEPLOYMENT: &str = "deployment/sluice-autoscaler";
+
+/// The sample, scaled down soon, so that a scenario need not wait for it.
+async fn start(cluster: &Cluster, name: &'static str) -> Result<(Namespace, String)> {
+    let namespace = Namespace::create(cluster, name).await?;
+    let mut sample = Sample::read(cluster)?;
+    sample.object("InferenceAutoscaler")?["spec"]["behavior"] =
+        json!({ "scaleDown": { "stabilizationWindowSeconds": 10 } });
+    sample.start(&namespace, SERVES_WITHIN).await?;
+    let target = sample::address(&namespace).await?;
+    sample::wait_reachable(cluster, &target).await?;
+    Ok((namespace, target))
+}
+
+/// Sends at a rate for so long, in runs of a few seconds: new connections find new pods.
+async fn send(cluster: &Cluster, target: &str, rate_rps: u32, seconds: u32) -> Result<Vec<Value>> {
+    const RUN_S: u32 = 5;
+    let rate = rate_rps.to_string();
+    let mut reports = Vec::new();
+    for _ in 0..seconds.div_ceil(RUN_S) {
+        let arguments = [
+            "--protocol",
+            "rest-json=1,grpc=1",
+            "--rate-rps",
+            &rate,
+            "--duration-ms",
+            "5000",
+            "--connections",
+            "32",
+            "--timeout-ms",
+            "30000",
+        ];
+        reports.push(Load::start(cluster, target, &arguments)?.finish().await?);
+    }
+    Ok(reports)
+}
+
+/// Sum of a count over reports.
+fn sum(reports: &[Value], count: &str) -> u64 {
+    reports.iter().filter_map(|report| report[count].as_u64()).sum()
+}
+
+async fn replicas(namespace: &Namespace) -> Result<usize> {
+    let found =
+        namespace.kubectl(&["get", &format!("deployment/{NAME}"), "-o", "jsonpath={.spec.replicas}"]).await?;
+    found.parse().with_context(|| format!("replicas {found:?}"))
+}
+
+/// Status, reason and message of a condition of the InferenceAutoscaler.
+async fn condition(namespace: &Namespace, condition: &str) -> Result<String> {
+    let found = format!("{{.status.conditions[?(@.type==\"{condition}\")]");
+    let path = format!("jsonpath={found}.status}} {found}.reason}} {found}.message}}");
+    namespace.kubectl(&["get", AUTOSCALER, "-o", &path]).await
+}
+
+async fn wait_condition(
+    cluster: &Cluster,
+    namespace: &Namespace,
+    name: &str,
+    status: &str,
+) -> Result<String> {
+    cluster
+        .wait_for(&format!("{name} is {status}"), WITHIN, || async {
+            let found = condition(namespace, name).await?;
+            Ok(if found.starts_with(status) { Look::Done(found) } else { Look::NotYet(found) })
+        })
+        .await
+}
+
+async fn wait_replicas(
+    cluster: &Cluster,
+    namespace: &Namespace,
+    what: &str,
+    is: impl Fn(usize) -> bool,
+) -> Result<()> {
+    cluster
+        .wait_for(what, WITHIN, || async {
+            let found = replicas(namespace).await?;
+            Ok(if is(found) { Look::Done(()) } else { Look::NotYet(format!("{found} replicas")) })
+        })
+        .await
+}
+
+/// Load steps up within the free slices, then beyond them, then down.
+pub(super) async fn follows_load(cluster: Cluster) -> Result<()> {
+    let (namespace, target) = start(&cluster, "follows-load").await?;
+    let observer = pods::Observer::start(&cluster, namespace.name, PODS);
+    let mut reports = send(&cluster, &target, 30, 10).await?;
+    ensure!(replicas(&namespace).await? <= 2, "{} replicas for a light load", replicas(&namespace).await?);
+
+    reports.extend(send(&cluster, &target, 220, 30).await?);
+    let grown = replicas(&namespace).await?;
+    ensure!((3..=SLICES).contains(&grown), "{grown} replicas for a load that needs at least 3");
+
+    // More than the slices can serve: what is too much is refused, in words, and no pod is asked for in vain.
+    let overload = send(&cluster, &target, 800, 30).await?;
+    ensure!(sum(&overload, "rejected") > 0, "nothing was refused beyond the slices' limit");
+    let retry = refusal_header(&cluster, &target).await?;
+    ensure!(retry.is_some_and(|seconds| seconds > 0), "a refusal has no Retry-After: {retry:?}");
+    let limited = condition(&namespace, "CapacityLimited").await?;
+    ensure!(limited.starts_with("True") && limited.contains("2g.10gb"), "CapacityLimited is {limited:?}");
+    reports.extend(overload);
+    ensure!(replicas(&namespace).await? <= SLICES, "{} replicas are asked for", replicas(&namespace).await?);
+
+    // Light load meanwhile: scale-down loses nothing either.
+    let falling = async {
+        let mut reports = Vec::new();
+        for _ in 0..12 {
+            reports.extend(send(&cluster, &target, 20, 5).await?);
+            if replicas(&namespace).await? <= 1 {
+                break;
+            }
+        }
+        anyhow::Ok(reports)
+    };
+    reports.extend(falling.await?);
+    let left = replicas(&namespace).await?;
+    ensure!(left < grown, "{left} replicas are left when the load has fallen");
+    let (lost, failed, requests) =
+        (sum(&reports, "lost"), sum(&reports, "failed"), sum(&reports, "requests"));
+    ensure!(lost == 0 && failed == 0, "{lost} of {requests} requests were lost, {failed} failed");
+    let (longest, pod) = observer.seen().unschedulable;
+    ensure!(longest <= Duration::from_secs(5), "pod {pod} was Unschedulable for {} ms", longest.as_millis());
+    namespace.remove().await
+}
+
+/// `Retry-After` of a refusal, under an overload that is made for it.
+async fn refusal_header(cluster: &Cluster, target: &str) -> Result<Option<u64>> {
+    let load =
+        Load::start(cluster, target, &["--rate-rps", "800", "--duration-ms", "4000", "--connections", "32"])?;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut found = None;
+    for _ in 0..200 {
+        let answer = infer(target).await?;
+        if answer.starts_with("HTTP/1.1 429") {
+            let header = answer
+                .lines()
+                .find_map(|line| line.to_ascii_lowercase().strip_prefix("retry-after: ").map(str::to_owned));
+            found = header.and_then(|seconds| seconds.trim().parse().ok());
+            break;
+        }
+    }
+    load.finish().await?;
+    Ok(found)
+}
+
+/// One inference, by hand: head and body of its answer.
+async fn infer(target: &str) -> Result<String> {
+    let body = json!({ "inputs": [
+        { "name": "id", "datatype": "INT64", "shape": [1, 1], "data": [1] },
+        { "name": "x", "datatype": "FP32", "shape": [1, 16], "data": vec![0.5; 16] },
+    ]})
+    .to_string();
+    let mut stream = TcpStream::connect(target).await?;
+    let head = format!(
+        "POST /v2/models/reference/infer HTTP/1.1\r\nhost: {target}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all((head + &body).as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+/// The holder of the autoscaler's Lease.
+async fn leader(cluster: &Cluster) -> Result<String> {
+    let holder = [
+        "-n",
+        SYSTEM_NAMESPACE,
+        "get",
+        "lease",
+        "sluice-autoscaler",
+        "-o",
+        "jsonpath={.spec.holderIdentity}",
+    ];
+    cluster.kubectl(&holder).await
+}
+
+/// The leader's pod is killed under a steady load: the other takes over, and replicas stay what they are.
+pub(super) async fn leader_killed(cluster: Cluster) -> Result<()> {
+    let (namespace, target) = start(&cluster, "leader-killed").await?;
+    let steady = async |seconds| send(&cluster, &target, 130, seconds).await;
+    let mut reports = steady(30).await?;
+    let before = replicas(&namespace).await?;
+    ensure!(before >= 2, "{before} replicas for a load that needs two");
+    let killed = leader(&cluster).await?;
+    cluster
+        .kubectl(&["-n", SYSTEM_NAMESPACE, "delete", "pod", &killed, "--force", "--grace-period=0"])
+        .await?;
+    let observer = pods::Observer::start(&cluster, namespace.name, PODS);
+    reports.extend(steady(40).await?);
+    let now = leader(&cluster).await?;
+    ensure!(!now.is_empty() && now != killed, "the leader is {now:?}, after {killed} was killed");
+    let seen = observer.seen();
+    let after = replicas(&namespace).await?;
+    // The new leader knows nothing at first, and who knows nothing does not scale down.
+    ensure!(
+        after == before && seen.most == before,
+        "{before} replicas before, {after} after, at most {}",
+        seen.most
+    );
+    ensure!(sum(&reports, "lost") == 0, "{} requests were lost", sum(&reports, "lost"));
+    // It decides: without load, replicas go.
+    wait_replicas(&cluster, &namespace, "the new leader scales down", |found| found < before).await?;
+    cluster.wait_rollout(SYSTEM_NAMESPACE, AUTOSCALER_DEPLOYMENT, WITHIN).await?;
+    namespace.remove().await
+}
+
+/// Direct scrapes are cut: Prometheus has the same numbers. Prometheus goes too: held, and said.
+pub(super) async fn metrics_lost(cluster: Cluster) -> Result<()> {
+    let url = format!("SLUICE_AUTOSCALER_PROMETHEUS_URL=http://{}:9090", addresses::NODE);
+    let set = async |variable: &str| {
+        cluster.kubectl(&["-n", SYSTEM_NAMESPACE, "set", "env", AUTOSCALER_DEPLOYMENT, variable]).await?;
+        cluster.wait_rollout(SYSTEM_NAMESPACE, AUTOSCALER_DEPLOYMENT, SERVES_WITHIN).await
+    };
+    set(&url).await?;
+    let result = metrics_lost_with_prometheus(&cluster).await;
+    let control = cluster.control();
+    tokio::task::spawn_blocking(move || control.start("prometheus")).await??;
+    set("SLUICE_AUTOSCALER_PROMETHEUS_URL-").await?;
+    result
+}
+
+async fn metrics_lost_with_prometheus(cluster: &Cluster) -> Result<()> {
+    let (namespace, target) = start(cluster, "metrics-lost").await?;
+    let mut reports = send(cluster, &target, 30, 15).await?;
+    wait_condition(cluster, &namespace, "MetricsFresh", "True").await?;
+    let few = replicas(&namespace).await?;
+
+    let mut cuts = Vec::new();
+    for pod in pods::list(cluster, SYSTEM_NAMESPACE, AUTOSCALER_PODS).await? {
+        cuts.push(Cut::new(&pods::address(&pod)?, addresses::PODS, Some(names::ADMIN_PORT))?);
+    }
+    reports.extend(send(cluster, &target, 220, 45).await?);
+    let grown = replicas(&namespace).await?;
+    ensure!(grown > few && grown >= 3, "{few} replicas grew to {grown} with Prometheus as the only source");
+
+    let control = cluster.control();
+    tokio::task::spawn_blocking(move || control.stop("prometheus")).await??;
+    let said = wait_condition(cluster, &namespace, "MetricsFresh", "False").await?;
+    // Past the window of scale-down and of staleness, without any load.
+    tokio::time::sleep(Duration::from_secs(45)).await;
+    let held = replicas(&namespace).await?;
+    ensure!(held >= grown, "{grown} replicas became {held} while nothing was known ({said})");
+
+    cuts.into_iter().try_for_each(Cut::end)?;
+    wait_condition(cluster, &namespace, "MetricsFresh", "True").await?;
+    wait_replicas(cluster, &namespace, "it scales down when it knows again", |found| found < held).await?;
+    ensure!(sum(&reports, "lost") == 0, "{} requests were lost", sum(&reports, "lost"));
+    namespace.remove().await
+}
