@@ -9,6 +9,7 @@
 //! | [`api`] | `crd` | `InferenceAutoscaler` and `LocalDeployment`, read strictly from YAML |
 //! | [`objects`] | `objects` | Kubernetes objects in a directory: one machine's stand-in for the API server |
 //! | [`process`] | `process` | logs, signals, metrics and the admin port |
+//! | [`process::lease`] | `lease` | which of several replicas acts |
 //!
 //! The default features are empty, so that the sidecar has no Kubernetes code in its tree.
 

@@ -4,6 +4,8 @@
 //! [`shutdown::on_signals`], binds its listeners, and runs [`admin::serve`] beside its own tasks.
 
 pub mod admin;
+#[cfg(feature = "lease")]
+pub mod lease;
 pub mod logging;
 pub mod metrics;
 pub mod readiness;
