@@ -49,6 +49,8 @@ pub enum Command {
     Reload,
     /// Run scenarios in a cluster that is up
     Scenarios(ScenarioFlags),
+    /// Measure the loop in a cluster that is up: gates, a step of the load, none to one
+    Figures(FiguresFlags),
     /// (the first process of a cluster)
     #[command(hide = true)]
     Node,
@@ -58,6 +60,9 @@ pub enum Command {
     /// (the part of `reload` that runs inside)
     #[command(hide = true)]
     ReloadInside,
+    /// (the part of `figures` that runs inside)
+    #[command(hide = true)]
+    FiguresInside(FiguresFlags),
     /// (the part of `scenarios` that runs inside)
     #[command(hide = true)]
     ScenariosInside(ScenarioFlags),
@@ -108,6 +113,18 @@ pub struct ScenarioFlags {
     /// Only list them
     #[arg(long)]
     pub list: bool,
+}
+
+/// How much is measured.
+#[derive(Debug, Clone, Args)]
+pub struct FiguresFlags {
+    /// Measurements of each figure
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
+    pub rounds: u16,
+
+    /// Write them as JSON too
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// Of `all`.

@@ -15,6 +15,7 @@
 //! | [`images`], [`dns`], [`fake_nodes`], [`prometheus`], [`simulated`], [`install`] | what is put into it |
 //! | [`up`], [`down`] | the two commands |
 //! | [`cluster`], [`harness`], [`scenarios`] | tests that run inside |
+//! | [`figures`] | what is measured there |
 
 pub mod addresses;
 pub mod binaries;
@@ -26,6 +27,7 @@ pub mod control;
 pub mod dns;
 pub mod down;
 pub mod fake_nodes;
+pub mod figures;
 pub mod harness;
 pub mod images;
 pub mod install;

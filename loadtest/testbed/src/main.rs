@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use sluice_testbed::cli::{AllFlags, Cli, Command, ScenarioFlags};
+use sluice_testbed::cli::{AllFlags, Cli, Command, FiguresFlags, ScenarioFlags};
 use sluice_testbed::control::Control;
 use sluice_testbed::workdir::Workdir;
-use sluice_testbed::{down, harness, install, namespaces, node, up};
+use sluice_testbed::{down, figures, harness, install, namespaces, node, up};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -46,6 +46,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         }
         Command::Reload => return inside(&workdir, &["reload-inside"], &bin_dir),
         Command::Scenarios(flags) => return scenarios(&workdir, &flags, &bin_dir),
+        Command::Figures(flags) => return measure(&workdir, &flags, &bin_dir),
+        Command::FiguresInside(flags) => block_on(figures::run(&workdir, &flags))?,
         Command::Node => node::run(&workdir)?,
         Command::Provision => block_on(up::provision(&workdir))?,
         Command::ReloadInside => {
@@ -78,6 +80,16 @@ fn scenarios(workdir: &Workdir, flags: &ScenarioFlags, bin_dir: &std::path::Path
     }
     let mut arguments = vec!["scenarios-inside"];
     arguments.extend(flags.filter.as_deref());
+    inside(workdir, &arguments, bin_dir)
+}
+
+fn measure(workdir: &Workdir, flags: &FiguresFlags, bin_dir: &std::path::Path) -> Result<ExitCode> {
+    let rounds = flags.rounds.to_string();
+    let mut arguments = vec!["figures-inside", "--rounds", &rounds];
+    let json = flags.json.as_ref().map(|path| path.display().to_string());
+    if let Some(json) = &json {
+        arguments.extend(["--json", json]);
+    }
     inside(workdir, &arguments, bin_dir)
 }
 

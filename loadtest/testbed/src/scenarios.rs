@@ -6,9 +6,10 @@
 mod cluster_works;
 mod gates;
 mod namespace;
-mod pods;
+pub(crate) mod pods;
 mod refusals;
-mod sample;
+pub(crate) mod request;
+pub(crate) mod sample;
 mod scaling;
 mod serving;
 mod slices;

@@ -50,11 +50,7 @@ async fn gated(cluster: &Cluster, namespace: &Namespace, count: usize) -> Result
     cluster
         .wait_for(&format!("{count} pods are gated"), Duration::from_secs(30), || async {
             let pods = pods::list(cluster, namespace.name, PODS).await?;
-            let has_gate = |pod: &&k8s_openapi::api::core::v1::Pod| {
-                let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
-                gates.is_some_and(|gates| !gates.is_empty())
-            };
-            let gated: Vec<&str> = pods.iter().filter(has_gate).map(pods::name).collect();
+            let gated: Vec<&str> = pods.iter().filter(|pod| pods::is_gated(pod)).map(pods::name).collect();
             Ok(match gated.first() {
                 Some(first) if gated.len() == count => Look::Done((*first).to_owned()),
                 _ => Look::NotYet(format!("gated are {gated:?}")),

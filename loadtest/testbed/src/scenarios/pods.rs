@@ -20,34 +20,40 @@ use crate::processes::{self, Identity};
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// The namespace's pods with a label, without those on their way out.
-pub(super) async fn list(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Vec<Pod>> {
+pub(crate) async fn list(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Vec<Pod>> {
     let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
     let pods = pods.list(&ListParams::default().labels(labels)).await?;
     Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
 }
 
 /// The only pod with a label.
-pub(super) async fn only(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Pod> {
+pub(crate) async fn only(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Pod> {
     let mut pods = list(cluster, namespace, labels).await?;
     ensure!(pods.len() == 1, "{} pods have {labels}, not one", pods.len());
     pods.pop().context("one pod")
 }
 
 /// Name of a pod.
-pub(super) fn name(pod: &Pod) -> &str {
+pub(crate) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
 /// Address of a pod.
-pub(super) fn address(pod: &Pod) -> Result<String> {
+pub(crate) fn address(pod: &Pod) -> Result<String> {
     let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
     address.with_context(|| format!("pod {} has no address", name(pod)))
 }
 
 /// Whether a condition of the pod is `True`.
-pub(super) fn is(pod: &Pod, condition: &str) -> bool {
+pub(crate) fn is(pod: &Pod, condition: &str) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|found| found.type_ == condition && found.status == "True"))
+}
+
+/// Whether a scheduling gate holds the pod.
+pub(crate) fn is_gated(pod: &Pod) -> bool {
+    let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
+    gates.is_some_and(|gates| !gates.is_empty())
 }
 
 /// Whether the scheduler has said that it finds no place for the pod.
@@ -63,7 +69,7 @@ fn is_unschedulable(pod: &Pod) -> bool {
 }
 
 /// Waits until exactly `count` pods with a label are ready, and no others are there.
-pub(super) async fn wait_ready(
+pub(crate) async fn wait_ready(
     cluster: &Cluster,
     namespace: &Namespace,
     labels: &str,
@@ -84,7 +90,7 @@ pub(super) async fn wait_ready(
 }
 
 /// The process of a program in a pod, as this namespace sees it.
-pub(super) fn process(pod: &Pod, program: &str, argument: &str) -> Result<Identity> {
+pub(crate) fn process(pod: &Pod, program: &str, argument: &str) -> Result<Identity> {
     let uid = pod.metadata.uid.as_deref().context("a pod without a uid")?;
     let in_pod = |pid: &u32| {
         let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
@@ -97,12 +103,12 @@ pub(super) fn process(pod: &Pod, program: &str, argument: &str) -> Result<Identi
 }
 
 /// Root of a process's file system.
-pub(super) fn root(process: Identity) -> PathBuf {
+pub(crate) fn root(process: Identity) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root", process.pid))
 }
 
 /// A variable of a process's environment.
-pub(super) fn variable(process: Identity, name: &str) -> Result<String> {
+pub(crate) fn variable(process: Identity, name: &str) -> Result<String> {
     let environment = fs::read(format!("/proc/{}/environ", process.pid))?;
     let prefix = format!("{name}=");
     let found = environment
@@ -112,7 +118,7 @@ pub(super) fn variable(process: Identity, name: &str) -> Result<String> {
 }
 
 /// Whether a TCP connection can be made from inside the pod of `from`.
-pub(super) async fn can_connect(from: Identity, address: &str, port: u16) -> Result<bool> {
+pub(crate) async fn can_connect(from: Identity, address: &str, port: u16) -> Result<bool> {
     // bash's own sockets: no program of the pod's image is needed, only its network.
     let status = tokio::process::Command::new("nsenter")
         .args(["--target", &from.pid.to_string(), "--net", "timeout", "3", "bash", "-c"])
@@ -130,25 +136,25 @@ pub(super) async fn can_connect(from: Identity, address: &str, port: u16) -> Res
 
 /// Looks at pods all the time.
 #[derive(Debug)]
-pub(super) struct Observer {
+pub(crate) struct Observer {
     task: JoinHandle<()>,
     seen: std::sync::Arc<std::sync::Mutex<Seen>>,
 }
 
 /// What an [`Observer`] saw.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Seen {
+pub(crate) struct Seen {
     /// Longest time that one pod was `Unschedulable`, and which.
-    pub(super) unschedulable: (Duration, String),
+    pub(crate) unschedulable: (Duration, String),
     /// Most pods that were there at once, on their way out or not.
-    pub(super) most: usize,
+    pub(crate) most: usize,
     /// Fewest pods that were ready at once.
-    pub(super) fewest_ready: Option<usize>,
+    pub(crate) fewest_ready: Option<usize>,
 }
 
 impl Observer {
     /// Starts to look.
-    pub(super) fn start(cluster: &Cluster, namespace: &'static str, labels: &'static str) -> Self {
+    pub(crate) fn start(cluster: &Cluster, namespace: &'static str, labels: &'static str) -> Self {
         let seen = std::sync::Arc::new(std::sync::Mutex::new(Seen::default()));
         let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
         let writes = std::sync::Arc::clone(&seen);
@@ -165,7 +171,7 @@ impl Observer {
     }
 
     /// What was seen so far.
-    pub(super) fn seen(&self) -> Seen {
+    pub(crate) fn seen(&self) -> Seen {
         self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
     }
 }

@@ -10,15 +10,15 @@ use super::Namespace;
 use crate::cluster::{Cluster, Look};
 
 /// Name of the sample's Deployment, Service and InferenceAutoscaler.
-pub(super) const NAME: &str = "bert-inference";
+pub(crate) const NAME: &str = "bert-inference";
 /// Label selector of its pods.
-pub(super) const PODS: &str = "app=bert-inference";
+pub(crate) const PODS: &str = "app=bert-inference";
 /// Where the sample's model container finds the folder of [`Sample::journal`].
 const JOURNAL_MOUNT: &str = "/journal";
 
 /// The sample's objects.
 #[derive(Debug, Clone)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     objects: Vec<Value>,
 }
 
@@ -27,7 +27,7 @@ impl Sample {
     ///
     /// # Errors
     /// When it is not there, or is not YAML.
-    pub(super) fn read(cluster: &Cluster) -> Result<Self> {
+    pub(crate) fn read(cluster: &Cluster) -> Result<Self> {
         let manifests = cluster.workdir().spec()?.manifests.context("Sluice is not installed")?;
         let path = manifests.join("../samples/bert-inference.yaml");
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -40,25 +40,25 @@ impl Sample {
     ///
     /// # Errors
     /// When the sample has none.
-    pub(super) fn object(&mut self, kind: &str) -> Result<&mut Value> {
+    pub(crate) fn object(&mut self, kind: &str) -> Result<&mut Value> {
         let mut objects = self.objects.iter_mut();
         objects.find(|object| object["kind"] == kind).with_context(|| format!("the sample has no {kind}"))
     }
 
     /// The same without the object of a kind.
-    pub(super) fn without(mut self, kind: &str) -> Self {
+    pub(crate) fn without(mut self, kind: &str) -> Self {
         self.objects.retain(|object| object["kind"] != kind);
         self
     }
 
     /// With so many replicas from the start.
-    pub(super) fn replicas(mut self, replicas: u32) -> Result<Self> {
+    pub(crate) fn replicas(mut self, replicas: u32) -> Result<Self> {
         self.object("Deployment")?["spec"]["replicas"] = json!(replicas);
         Ok(self)
     }
 
     /// The Deployment alone, under another name; it claims by the same template.
-    pub(super) fn renamed(mut self, name: &str) -> Result<Self> {
+    pub(crate) fn renamed(mut self, name: &str) -> Result<Self> {
         self.objects.retain(|object| object["kind"] == "Deployment");
         let deployment = self.object("Deployment")?;
         deployment["metadata"]["name"] = json!(name);
@@ -71,12 +71,12 @@ impl Sample {
     ///
     /// # Errors
     /// When the sample has no Deployment.
-    pub(super) fn pod(&mut self) -> Result<&mut Value> {
+    pub(crate) fn pod(&mut self) -> Result<&mut Value> {
         Ok(&mut self.object("Deployment")?["spec"]["template"]["spec"])
     }
 
     /// Further arguments for the model (simulated inference).
-    pub(super) fn model_arguments(mut self, arguments: &[&str]) -> Result<Self> {
+    pub(crate) fn model_arguments(mut self, arguments: &[&str]) -> Result<Self> {
         let given =
             self.pod()?["containers"][0]["args"].as_array_mut().context("the model has no arguments")?;
         given.extend(arguments.iter().map(|argument| json!(argument)));
@@ -85,7 +85,7 @@ impl Sample {
 
     /// Every pod's model writes what reaches it to a file of the pod's name; the result has them after the pods
     /// are gone too.
-    pub(super) fn journal(self, cluster: &Cluster, namespace: &str) -> Result<(Self, Journal)> {
+    pub(crate) fn journal(self, cluster: &Cluster, namespace: &str) -> Result<(Self, Journal)> {
         let folder = cluster.workdir().path(&format!("journal-{namespace}"));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder)?;
@@ -109,12 +109,12 @@ impl Sample {
     }
 
     /// Everything as one list, for `kubectl apply`.
-    pub(super) fn list(&self) -> String {
+    pub(crate) fn list(&self) -> String {
         json!({ "apiVersion": "v1", "kind": "List", "items": self.objects }).to_string()
     }
 
     /// Applies it and waits until as many pods as asked for are ready.
-    pub(super) async fn start(&self, namespace: &Namespace, within: Duration) -> Result<()> {
+    pub(crate) async fn start(&self, namespace: &Namespace, within: Duration) -> Result<()> {
         namespace.apply(&self.list()).await?;
         namespace.wait_rollout(&format!("deployment/{NAME}"), within).await
     }
@@ -129,7 +129,7 @@ fn push(list: &mut Value, item: Value) -> Result<()> {
 ///
 /// # Errors
 /// When it has none.
-pub(super) async fn address(namespace: &Namespace) -> Result<String> {
+pub(crate) async fn address(namespace: &Namespace) -> Result<String> {
     let what = "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}";
     namespace.kubectl(&["get", "service", NAME, "-o", what]).await
 }
@@ -138,7 +138,7 @@ pub(super) async fn address(namespace: &Namespace) -> Result<String> {
 ///
 /// # Errors
 /// When it does not within a minute.
-pub(super) async fn wait_reachable(cluster: &Cluster, target: &str) -> Result<()> {
+pub(crate) async fn wait_reachable(cluster: &Cluster, target: &str) -> Result<()> {
     cluster
         .wait_for(&format!("{target} takes connections"), Duration::from_secs(60), || async {
             tokio::net::TcpStream::connect(target).await?;
@@ -149,29 +149,29 @@ pub(super) async fn wait_reachable(cluster: &Cluster, target: &str) -> Result<()
 
 /// What reached the models, by pod.
 #[derive(Debug)]
-pub(super) struct Journal {
+pub(crate) struct Journal {
     folder: PathBuf,
 }
 
 /// One call of a model.
 #[derive(Debug, serde::Deserialize)]
-pub(super) struct Call {
+pub(crate) struct Call {
     /// When it began: microseconds since 1970.
-    pub(super) t_us: u64,
+    pub(crate) t_us: u64,
     /// Ids of its rows; 0 is a warm-up row.
-    pub(super) ids: Vec<i64>,
+    pub(crate) ids: Vec<i64>,
 }
 
 impl Call {
     /// Whether it carries a client's row.
-    pub(super) fn is_clients(&self) -> bool {
+    pub(crate) fn is_clients(&self) -> bool {
         self.ids.iter().any(|id| *id != 0)
     }
 }
 
 impl Journal {
     /// The calls of every pod so far, by pod, in order.
-    pub(super) fn pods(&self) -> Result<Vec<(String, Vec<Call>)>> {
+    pub(crate) fn pods(&self) -> Result<Vec<(String, Vec<Call>)>> {
         let mut pods = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let entry = entry?;
@@ -185,7 +185,7 @@ impl Journal {
     }
 
     /// Fails when a client's row reached a model before its warm-up; `at_least` models must have been used.
-    pub(super) fn assert_no_cold_request(&self, at_least: usize) -> Result<()> {
+    pub(crate) fn assert_no_cold_request(&self, at_least: usize) -> Result<()> {
         let pods = self.pods()?;
         let mut used = 0;
         for (pod, calls) in &pods {

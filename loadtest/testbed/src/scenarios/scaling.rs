@@ -5,11 +5,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sluice_config::names::{SYSTEM_NAMESPACE, pod as names};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::sample::{self, NAME, PODS, Sample};
-use super::{Namespace, pods};
+use super::{Namespace, pods, request};
 use crate::addresses;
 use crate::cluster::{Cluster, Look};
 use crate::harness::load::Load;
@@ -159,7 +157,7 @@ async fn refusal_header(cluster: &Cluster, target: &str) -> Result<Option<u64>> 
     tokio::time::sleep(Duration::from_secs(2)).await;
     let mut found = None;
     for _ in 0..200 {
-        let answer = infer(target).await?;
+        let answer = request::infer(target).await?;
         if answer.starts_with("HTTP/1.1 429") {
             let header = answer
                 .lines()
@@ -170,25 +168,6 @@ async fn refusal_header(cluster: &Cluster, target: &str) -> Result<Option<u64>> 
     }
     load.finish().await?;
     Ok(found)
-}
-
-/// One inference, by hand: head and body of its answer.
-async fn infer(target: &str) -> Result<String> {
-    let body = json!({ "inputs": [
-        { "name": "id", "datatype": "INT64", "shape": [1, 1], "data": [1] },
-        { "name": "x", "datatype": "FP32", "shape": [1, 16], "data": vec![0.5; 16] },
-    ]})
-    .to_string();
-    let mut stream = TcpStream::connect(target).await?;
-    let head = format!(
-        "POST /v2/models/reference/infer HTTP/1.1\r\nhost: {target}\r\ncontent-type: application/json\r\n\
-         content-length: {}\r\nconnection: close\r\n\r\n",
-        body.len()
-    );
-    stream.write_all((head + &body).as_bytes()).await?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).await?;
-    Ok(answer)
 }
 
 /// The holder of the autoscaler's Lease.
