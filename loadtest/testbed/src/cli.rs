@@ -110,6 +110,10 @@ pub struct ScenarioFlags {
     /// Only scenarios whose name contains this
     pub filter: Option<String>,
 
+    /// Only those that show that the parts work together: claim, gate, sample
+    #[arg(long)]
+    pub core: bool,
+
     /// Only list them
     #[arg(long)]
     pub list: bool,

@@ -41,7 +41,8 @@ pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
         let (runtime, cluster) = (Arc::clone(&runtime), cluster.clone());
         Trial::test(scenario.name, move || runtime.block_on(run_one(scenario, cluster)).map_err(failed))
     };
-    let trials = scenarios::all().into_iter().map(trial).collect();
+    let chosen = scenarios::all().into_iter().filter(|scenario| scenario.is_core || !flags.core);
+    let trials = chosen.map(trial).collect();
     // They share the node: one at a time.
     let arguments = Arguments {
         filter: flags.filter.clone(),

@@ -79,6 +79,7 @@ fn scenarios(workdir: &Workdir, flags: &ScenarioFlags, bin_dir: &std::path::Path
         return Ok(ExitCode::SUCCESS);
     }
     let mut arguments = vec!["scenarios-inside"];
+    arguments.extend(flags.core.then_some("--core"));
     arguments.extend(flags.filter.as_deref());
     inside(workdir, &arguments, bin_dir)
 }

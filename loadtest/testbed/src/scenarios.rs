@@ -30,6 +30,8 @@ type Run = Box<dyn FnOnce(Cluster) -> Pin<Box<dyn Future<Output = Result<()>> + 
 pub struct Scenario {
     /// What holds, as a sentence.
     pub name: &'static str,
+    /// Whether it shows that the parts work together; these run on every supported release.
+    pub is_core: bool,
     /// Fails where it does not hold.
     pub run: Run,
 }
@@ -40,7 +42,11 @@ impl Scenario {
         F: FnOnce(Cluster) -> Fut + Send + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
-        Self { name, run: Box::new(move |cluster| Box::pin(run(cluster))) }
+        Self { name, is_core: false, run: Box::new(move |cluster| Box::pin(run(cluster))) }
+    }
+
+    fn core(self) -> Self {
+        Self { is_core: true, ..self }
     }
 }
 
@@ -50,7 +56,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("a pod reaches another by the name of its service", cluster_works::names_resolve),
         Scenario::new("a simulated node runs only pods that ask for it", cluster_works::simulated_nodes),
         Scenario::new("a pod outlives restarts of kubelet and containerd", cluster_works::restarts),
-        Scenario::new("a claim for a MIG slice has an instance while its pod runs", slices::claim),
+        Scenario::new("a claim for a MIG slice has an instance while its pod runs", slices::claim).core(),
         Scenario::new("wiped resource slices come back", slices::wiped),
         Scenario::new(
             "a driver killed inside prepare leaves no orphan and the pod runs",
@@ -63,8 +69,9 @@ pub fn all() -> Vec<Scenario> {
         ),
         Scenario::new("a wrong autoscaler is refused with the name of its field", refusals::wrong_autoscaler),
         Scenario::new("an ambiguous port is refused with the name of its field", refusals::ambiguous_port),
-        Scenario::new("the sample is gated, placed, warmed and serves merged batches", serving::serves),
-        Scenario::new("a pod without a slice waits at its gate", gates::waits_for_a_slice),
+        Scenario::new("the sample is gated, placed, warmed and serves merged batches", serving::serves)
+            .core(),
+        Scenario::new("a pod without a slice waits at its gate", gates::waits_for_a_slice).core(),
         Scenario::new("without a preloader pods start after the gate's deadline", gates::preloader_gone),
         Scenario::new("a rolling update under load loses nothing", serving::rolling_update),
         Scenario::new("a liveness kill of the model loses nothing", serving::liveness_kill),
