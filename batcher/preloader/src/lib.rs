@@ -1,0 +1,10 @@
+//! Gives opted-in pods what an inference pod needs: a sidecar in front of its model, and a scheduling gate that
+//! holds its placement until a slice is free.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`settings`] | what can be set |
+//! | [`run`] | wiring: webhook, certificates, gates |
+
+pub mod run;
+pub mod settings;

@@ -1,0 +1,212 @@
+//! What can be set: by file, environment and flags, in rising precedence.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use serde::{Deserialize, Serialize};
+use sluice_config::names::SYSTEM_NAMESPACE;
+use sluice_config::process::logging::LogFormat;
+
+/// What the process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Answers the webhook; while it leads, it lifts gates.
+    Preloader,
+    /// Lifts gates that are past their deadline while no preloader leads; nothing else.
+    Watchdog,
+}
+
+/// What `--help` begins with.
+const ABOUT: &str = "\
+Gives opted-in pods (label sluice.dev/inject: enabled) a sidecar that batches their requests and keeps them from
+a cold model, and a scheduling gate that holds their placement until a GPU slice of the claimed profile is free.
+
+The API server finds it through the MutatingWebhookConfiguration `sluice-preloader`; its CA and certificate are
+made by itself and kept in one Secret. Every replica answers; the one that holds the Lease `sluice-preloader`
+lifts gates. It finds the API server as every pod does, or by KUBECONFIG.
+
+Every flag can also stand in the file given by --config (in camelCase: sidecarImage) or in the environment
+(SLUICE_PRELOADER_SIDECAR_IMAGE). Flags win over the environment, the environment over the file.";
+
+/// Gives opted-in pods their sidecar and their scheduling gate, and lifts the gate when a slice is free.
+#[derive(Debug, Default, Parser, Serialize)]
+#[command(name = "sluice-preloader", version, long_about = ABOUT, args_override_self = true)]
+#[serde(rename_all = "camelCase")]
+pub struct Flags {
+    /// YAML file of settings
+    #[arg(long, value_name = "FILE", env = "SLUICE_PRELOADER_CONFIG")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+
+    /// What this process does [default: preloader]
+    #[arg(long, env = "SLUICE_PRELOADER_MODE")]
+    mode: Option<Mode>,
+
+    /// Namespace of the Secret, the Service and the Lease [default: sluice-system]
+    #[arg(long, value_name = "NAME", env = "SLUICE_PRELOADER_NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Who this replica is among the others; its pod's name [default: the host's name]
+    #[arg(long, value_name = "NAME", env = "SLUICE_PRELOADER_IDENTITY")]
+    identity: Option<String>,
+
+    /// Address of the webhook [default: 0.0.0.0:9443]
+    #[arg(long, value_name = "ADDRESS", env = "SLUICE_PRELOADER_WEBHOOK_LISTEN")]
+    webhook_listen: Option<SocketAddr>,
+
+    /// Address of /metrics, /livez and /readyz [default: 127.0.0.1:8085]
+    #[arg(long, value_name = "ADDRESS", env = "SLUICE_PRELOADER_ADMIN_LISTEN")]
+    admin_listen: Option<SocketAddr>,
+
+    /// Image of the sidecar [default: sluice.dev/sluice-batcher, this version]
+    #[arg(long, value_name = "IMAGE", env = "SLUICE_PRELOADER_SIDECAR_IMAGE")]
+    sidecar_image: Option<String>,
+
+    /// CPU that a sidecar requests [default: 50m]
+    #[arg(long, value_name = "QUANTITY", env = "SLUICE_PRELOADER_SIDECAR_CPU")]
+    sidecar_cpu: Option<String>,
+
+    /// Memory that a sidecar requests [default: 64Mi]
+    #[arg(long, value_name = "QUANTITY", env = "SLUICE_PRELOADER_SIDECAR_MEMORY")]
+    sidecar_memory: Option<String>,
+
+    /// How long requests may take to finish when their pod goes [default: 25000]
+    #[arg(long, value_name = "MS", env = "SLUICE_PRELOADER_DRAIN_DEADLINE_MS")]
+    drain_deadline_ms: Option<u64>,
+
+    /// How long a pod that goes serves on, until nobody sends to it any more [default: 2000]
+    #[arg(long, value_name = "MS", env = "SLUICE_PRELOADER_PROPAGATION_MS")]
+    propagation_ms: Option<u64>,
+
+    /// Age at which a gate is lifted whatever is free [default: 300]
+    #[arg(long, value_name = "SECONDS", env = "SLUICE_PRELOADER_GATE_DEADLINE_SECONDS")]
+    gate_deadline_seconds: Option<u64>,
+
+    /// Form of the log lines [default: text]
+    #[arg(long, env = "SLUICE_PRELOADER_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+
+    /// Log filter: error, warn, info, debug, trace, or target=level,… [default: info]
+    #[arg(long, value_name = "FILTER", env = "SLUICE_PRELOADER_LOG_LEVEL")]
+    log_level: Option<String>,
+}
+
+/// Settings of the preloader, complete.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Settings {
+    /// What the process does.
+    pub mode: Mode,
+    /// Namespace of the Secret, the Service and the Lease.
+    pub namespace: String,
+    /// Who this replica is among the others.
+    pub identity: String,
+    /// Address of the webhook.
+    pub webhook_listen: SocketAddr,
+    /// Address of the admin port.
+    pub admin_listen: SocketAddr,
+    /// Image of the sidecar.
+    pub sidecar_image: String,
+    /// CPU that a sidecar requests.
+    pub sidecar_cpu: String,
+    /// Memory that a sidecar requests.
+    pub sidecar_memory: String,
+    /// How long requests may take to finish when their pod goes.
+    pub drain_deadline_ms: u64,
+    /// How long a pod that goes serves on, until nobody sends to it any more.
+    pub propagation_ms: u64,
+    /// Age at which a gate is lifted whatever is free; a pod's annotation goes first.
+    pub gate_deadline_seconds: u64,
+    /// Form of the log lines.
+    pub log_format: LogFormat,
+    /// Log filter.
+    pub log_level: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            mode: Mode::Preloader,
+            namespace: SYSTEM_NAMESPACE.to_owned(),
+            identity: String::new(),
+            webhook_listen: SocketAddr::from(([0, 0, 0, 0], 9443)),
+            admin_listen: SocketAddr::from(([127, 0, 0, 1], 8085)),
+            sidecar_image: concat!("sluice.dev/sluice-batcher:", env!("CARGO_PKG_VERSION")).to_owned(),
+            sidecar_cpu: "50m".to_owned(),
+            sidecar_memory: "64Mi".to_owned(),
+            drain_deadline_ms: 25_000,
+            propagation_ms: 2_000,
+            gate_deadline_seconds: 300,
+            log_format: LogFormat::Text,
+            log_level: "info".to_owned(),
+        }
+    }
+}
+
+impl Settings {
+    /// Fills in what the machine says, and checks what types cannot.
+    ///
+    /// # Errors
+    /// The first setting that is not valid: which, and what is allowed.
+    pub fn checked(mut self) -> Result<Self, String> {
+        if self.identity.is_empty() {
+            // In a pod the host's name is the pod's.
+            self.identity = std::fs::read_to_string("/proc/sys/kernel/hostname")
+                .map_err(|error| {
+                    format!("identity: is not set, and the host's name cannot be read: {error}")
+                })?
+                .trim()
+                .to_owned();
+        }
+        for (name, value) in [
+            ("namespace", &self.namespace),
+            ("identity", &self.identity),
+            ("sidecarImage", &self.sidecar_image),
+            ("sidecarCpu", &self.sidecar_cpu),
+            ("sidecarMemory", &self.sidecar_memory),
+        ] {
+            if value.is_empty() {
+                return Err(format!("{name}: must not be empty"));
+            }
+        }
+        if self.gate_deadline_seconds == 0 {
+            return Err("gateDeadlineSeconds: must be at least 1".to_owned());
+        }
+        for (name, value) in
+            [("drainDeadlineMs", self.drain_deadline_ms), ("propagationMs", self.propagation_ms)]
+        {
+            if value > 3_600_000 {
+                return Err(format!("{name}: {value} is more than an hour (3600000)"));
+            }
+        }
+        Ok(self)
+    }
+
+    /// Age at which a gate is lifted whatever is free.
+    pub fn gate_deadline(&self) -> Duration {
+        Duration::from_secs(self.gate_deadline_seconds)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid_and_a_replica_has_a_name() {
+        let settings = Settings::default().checked().unwrap();
+        assert!(!settings.identity.is_empty());
+        assert_eq!(settings.namespace, "sluice-system");
+    }
+
+    #[test]
+    fn a_setting_out_of_range_is_refused_by_name() {
+        let error = Settings { gate_deadline_seconds: 0, ..Settings::default() }.checked().unwrap_err();
+        assert!(error.starts_with("gateDeadlineSeconds"), "{error}");
+        let error = Settings { sidecar_image: String::new(), ..Settings::default() }.checked().unwrap_err();
+        assert!(error.starts_with("sidecarImage"), "{error}");
+    }
+}
