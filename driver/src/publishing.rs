@@ -137,7 +137,11 @@ pub async fn publish(
     let mut said = String::new();
     let mut pause = Duration::ZERO;
     loop {
-        let round = round(store.as_ref(), &publication, generation).await;
+        let round = tokio::select! {
+            round = round(store.as_ref(), &publication, generation) => round,
+            // Each of its writes stands for itself.
+            () = stop.cancelled() => return,
+        };
         let is_done = round.is_ok();
         let is_at_rest = round.as_ref().is_ok_and(|round| !round.wrote);
         let outcome = match round {

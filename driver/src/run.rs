@@ -22,6 +22,7 @@ use crate::gpus::{GpuError, Gpus};
 use crate::measure::{self, Measures};
 use crate::nvml::{NvmlSession, OpenError};
 use crate::plugin::dra::DraService;
+use crate::plugin::registration::Registered;
 use crate::plugin::serve::serve;
 use crate::plugin::sockets::SocketError;
 use crate::publishing::{Publication, Published, publish};
@@ -208,13 +209,15 @@ async fn start(
     };
     let dra = DraService::new(claims.clone(), &settings.node_name);
     let served = serve(&settings.kubelet_dir, DRIVER, dra, stop)?;
+    // On one machine without Kubernetes, whoever prepares claims need not register the driver.
+    let registered = if settings.store.is_none() { served.registered() } else { watch::channel(Ok(())).1 };
 
     let (published, is_published) = watch::channel(Err("ResourceSlices are not published yet".to_owned()));
     let interval = Duration::from_secs(settings.reconcile_interval_seconds);
     let mut tasks = vec![
         tokio::spawn(publish(store, publication, published, stop.clone())),
         tokio::spawn(claims.reconcile(interval, stop.clone())),
-        tokio::spawn(tell_readiness(is_published, readiness)),
+        tokio::spawn(tell_readiness(is_published, registered, readiness)),
     ];
     match gpus.watch_xids() {
         Ok(source) => {
@@ -240,15 +243,23 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, RunError> {
     Ok(Arc::new(ClusterStore::start(client, DRIVER, &settings.node_name)))
 }
 
-/// Ready while everything is published; the sockets are served before.
-async fn tell_readiness(mut published: watch::Receiver<Published>, readiness: Readiness) {
+/// Ready while everything is published and the kubelet knows the driver: a claim that is allocated before
+/// would wait for the kubelet's next try, which may take more than a minute.
+async fn tell_readiness(
+    mut published: watch::Receiver<Published>,
+    mut registered: watch::Receiver<Registered>,
+    readiness: Readiness,
+) {
     loop {
-        match published.borrow_and_update().clone() {
+        let state = registered.borrow_and_update().clone().and(published.borrow_and_update().clone());
+        match state {
             Ok(()) => readiness.set_ready(),
             Err(reason) => readiness.set_not_ready(reason),
         }
-        if published.changed().await.is_err() {
-            return;
+        // A sender that is gone changes nothing any more; the publisher's goes with the process.
+        tokio::select! {
+            changed = published.changed() => if changed.is_err() { return },
+            Ok(()) = registered.changed() => {}
         }
     }
 }
@@ -269,4 +280,33 @@ fn unix_ms() -> u64 {
     // A clock before 1970 counts as 1970.
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ready_means_published_and_registered() {
+        let (publisher, published) = watch::channel(Ok(()));
+        let (kubelet, registered) = watch::channel(Err("not registered".to_owned()));
+        let readiness = Readiness::default();
+        let telling = tokio::spawn(tell_readiness(published, registered, readiness.clone()));
+        let steps: [(Published, Registered, Result<(), &str>); 4] = [
+            (Ok(()), Err("not registered".to_owned()), Err("not registered")),
+            (Err("wiped".to_owned()), Ok(()), Err("wiped")),
+            (Ok(()), Ok(()), Ok(())),
+            (Ok(()), Err("refused".to_owned()), Err("refused")),
+        ];
+        for (told, said, expected) in steps {
+            let _ = kubelet.send_replace(said);
+            let _ = publisher.send_replace(told);
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(readiness.get(), expected.map_err(str::to_owned));
+        }
+        drop(publisher);
+        telling.await.unwrap();
+    }
 }

@@ -19,15 +19,19 @@ impl Claims {
                 () = self.stale.notified() => {}
                 () = stop.cancelled() => return,
             }
-            self.reconcile_once().await;
+            self.reconcile_once(&stop).await;
         }
     }
 
-    /// One pass over the claims that are remembered.
-    pub async fn reconcile_once(&self) {
+    /// One pass over the claims that are remembered; what is being released at `stop` is released.
+    pub async fn reconcile_once(&self, stop: &CancellationToken) {
         let checkpoint = self.slices.ledger().checkpoint();
         for (uid, record) in &checkpoint.claims {
-            let Some(why) = self.why_release(uid, record).await else { continue };
+            let why = tokio::select! {
+                why = self.why_release(uid, record) => why,
+                () = stop.cancelled() => return,
+            };
+            let Some(why) = why else { continue };
             let claim = format!("{}/{}", record.namespace, record.name);
             match self.release(uid).await {
                 Ok(false) => {}

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use super::*;
 use crate::allocation::tests::{claim, node};
 use crate::cdi::{CdiDir, Majors};
@@ -85,7 +87,7 @@ async fn slices_of_deleted_claims_are_released_and_those_of_others_are_kept() {
         fixture.claims.prepare(reference(uid)).await.unwrap();
     }
     fixture.store.delete_claim("default", "a");
-    fixture.claims.reconcile_once().await;
+    fixture.claims.reconcile_once(&CancellationToken::new()).await;
     assert_eq!(fixture.gpus.standing(), [(4, 14, 2, 1)]);
 }
 
@@ -96,10 +98,10 @@ async fn a_store_that_does_not_answer_releases_nothing() {
     fixture.claims.prepare(reference("a")).await.unwrap();
     fixture.store.delete_claim("default", "a");
     fixture.store.set_broken(true);
-    fixture.claims.reconcile_once().await;
+    fixture.claims.reconcile_once(&CancellationToken::new()).await;
     assert_eq!(fixture.gpus.standing().len(), 1);
     fixture.store.set_broken(false);
-    fixture.claims.reconcile_once().await;
+    fixture.claims.reconcile_once(&CancellationToken::new()).await;
     assert!(fixture.gpus.standing().is_empty());
 }
 
@@ -111,7 +113,7 @@ async fn a_release_that_failed_is_finished_by_the_reconciler() {
     fixture.gpus.fail("destroy_gpu_instance", Reason::InUse);
     fixture.claims.unprepare(reference("a")).await.unwrap_err();
     fixture.gpus.heal();
-    fixture.claims.reconcile_once().await;
+    fixture.claims.reconcile_once(&CancellationToken::new()).await;
     assert!(fixture.gpus.standing().is_empty());
 }
 
@@ -127,7 +129,8 @@ async fn a_claim_that_was_prepared_again_while_the_reconciler_looked_is_kept() {
     fixture.gpus.heal();
     // The pass has seen b half released and asks for a when b is wanted again.
     let open = fixture.store.hold("a");
-    tokio::join!(fixture.claims.reconcile_once(), async {
+    let stop = CancellationToken::new();
+    tokio::join!(fixture.claims.reconcile_once(&stop), async {
         fixture.claims.prepare(reference("b")).await.unwrap();
         open.notify_one();
     });
@@ -139,7 +142,7 @@ async fn a_device_of_a_vanished_claim_is_freed_for_the_one_that_needs_it() {
     let fixture = fixture();
     fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
     fixture.claims.prepare(reference("a")).await.unwrap();
-    let stop = tokio_util::sync::CancellationToken::new();
+    let stop = CancellationToken::new();
     let reconciler = tokio::spawn(fixture.claims.clone().reconcile(Duration::from_secs(3600), stop.clone()));
     // The first pass, with the claim still there.
     tokio::task::yield_now().await;

@@ -7,7 +7,11 @@ use sluice_kubelet_api::registration::v1::{
     InfoRequest, PluginInfo, RegistrationStatus, RegistrationStatusResponse,
 };
 use sluice_kubelet_api::{DRA_PLUGIN_TYPE, DRA_V1_SERVICE};
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
+
+/// What the kubelet has said: `Err` has the reason why no claim can be prepared yet.
+pub type Registered = Result<(), String>;
 
 /// The service.
 pub struct RegistrationService {
@@ -15,6 +19,8 @@ pub struct RegistrationService {
     pub driver: String,
     /// Absolute path of the DRA socket.
     pub endpoint: PathBuf,
+    /// Told what the kubelet says.
+    pub registered: watch::Sender<Registered>,
 }
 
 #[tonic::async_trait]
@@ -35,9 +41,13 @@ impl Registration for RegistrationService {
         let status = request.into_inner();
         if status.plugin_registered {
             tracing::info!("The kubelet has registered the driver.");
+            // The last outcome is of no more interest, here and below.
+            let _ = self.registered.send_replace(Ok(()));
         } else {
             // The kubelet tries again when the socket appears again, or when it restarts.
             tracing::error!(error = status.error, "The kubelet has refused the driver.");
+            let refused = format!("the kubelet has refused the driver: {}", status.error);
+            let _ = self.registered.send_replace(Err(refused));
         }
         Ok(Response::new(RegistrationStatusResponse {}))
     }

@@ -8,6 +8,7 @@ use sluice_kubelet_api::dra::v1::dra_plugin_server::DraPluginServer;
 use sluice_kubelet_api::registration::v1::registration_server::RegistrationServer;
 use sluice_kubelet_api::{dra_socket, registration_socket};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -15,7 +16,7 @@ use tonic::transport::Server;
 
 use super::authority::AnyAuthority;
 use super::dra::DraService;
-use super::registration::RegistrationService;
+use super::registration::{Registered, RegistrationService};
 use super::sockets::{SocketError, bind};
 
 /// Calls at once on one connection; the kubelet makes one a pod.
@@ -26,9 +27,15 @@ const MAX_CALLS: usize = 64;
 pub struct Served {
     dra: JoinHandle<()>,
     registration: JoinHandle<()>,
+    registered: watch::Receiver<Registered>,
 }
 
 impl Served {
+    /// What the kubelet has said of the driver.
+    pub fn registered(&self) -> watch::Receiver<Registered> {
+        self.registered.clone()
+    }
+
     /// Waits until both have ended: after the stop, when calls in flight are answered.
     pub async fn ended(self) {
         let _ = tokio::join!(self.registration, self.dra);
@@ -47,7 +54,12 @@ pub fn serve(
 ) -> Result<Served, SocketError> {
     let endpoint = dra_socket(kubelet_dir, driver);
     let (dra_listener, dra_file) = bind(&endpoint)?;
-    let (registration_listener, registration_file) = bind(&registration_socket(kubelet_dir, driver))?;
+    let registration_path = registration_socket(kubelet_dir, driver);
+    let (registration_listener, registration_file) = bind(&registration_path)?;
+    let (sender, registered) = watch::channel(Err(format!(
+        "the kubelet has not registered the driver yet; it must find {}",
+        registration_path.display()
+    )));
     let stopped = stop.clone();
     let dra = tokio::spawn(async move {
         let served = Server::builder()
@@ -60,7 +72,7 @@ pub fn serve(
         }
         drop(dra_file);
     });
-    let registration = RegistrationService { driver: driver.to_owned(), endpoint };
+    let registration = RegistrationService { driver: driver.to_owned(), endpoint, registered: sender };
     let stopped = stop.clone();
     let registration = tokio::spawn(async move {
         let served = Server::builder()
@@ -72,7 +84,7 @@ pub fn serve(
         }
         drop(registration_file);
     });
-    Ok(Served { dra, registration })
+    Ok(Served { dra, registration, registered })
 }
 
 /// Connections of kubelets, which name a socket's path as authority.
