@@ -4,7 +4,9 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`settings`] | what can be set |
+//! | [`inject`] | what is added to a pod, and which pods are refused (pure) |
 //! | [`run`] | wiring: webhook, certificates, gates |
 
+pub mod inject;
 pub mod run;
 pub mod settings;

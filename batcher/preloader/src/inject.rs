@@ -1,0 +1,123 @@
+//! What is added to an opted-in pod, and which pods are refused: pure functions from a pod to a pod.
+//!
+//! ```text
+//!  template:   [init …] → model (port http 9000)
+//!  injected:   [init …] → sluice-batcher (native sidecar; ports http 8080, sluice-admin 8081) → model (9000, preStop)
+//! ```
+//!
+//! The gate and the sidecar are added by two webhooks that may fail in different ways, so they are two functions
+//! here too, and neither relies on the other.
+
+mod gate;
+mod model;
+mod port;
+mod sidecar;
+
+use json_patch::Patch;
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use sluice_config::names::pod as names;
+
+pub use gate::{ClaimedClasses, is_ours, with_gate};
+pub use port::passes_by;
+
+/// Grace period of a pod that names none.
+const DEFAULT_GRACE_SECONDS: i64 = 30;
+
+/// What every sidecar is like.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sidecar {
+    /// Its image.
+    pub image: String,
+    /// CPU that it requests.
+    pub cpu: Quantity,
+    /// Memory that it requests.
+    pub memory: Quantity,
+    /// How long requests may take to finish when the pod goes.
+    pub drain_deadline_ms: u64,
+    /// How long it serves on, when the pod goes, until nobody sends to it any more.
+    pub propagation_ms: u64,
+}
+
+impl Sidecar {
+    /// How long `/drain` may take: nobody sends any more, and then everything is answered.
+    fn drain_ms(&self) -> u64 {
+        self.propagation_ms.saturating_add(self.drain_deadline_ms)
+    }
+}
+
+/// Why a pod cannot have its sidecar.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct Refusal {
+    /// Path of the field, as the pod has it.
+    pub field: String,
+    /// What is wrong with it and what would be right.
+    pub problem: String,
+}
+
+impl Refusal {
+    fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+/// Whether the pod asks for what is injected.
+pub fn opts_in(pod: &Pod) -> bool {
+    let labels = pod.metadata.labels.as_ref();
+    labels
+        .and_then(|labels| labels.get(names::INJECT_LABEL))
+        .is_some_and(|value| value == names::INJECT_ENABLED)
+}
+
+/// The pod with its sidecar; `None` when it has it already. `token` guards the sidecar's `/drain`.
+///
+/// # Errors
+/// Names the field for which it cannot be done.
+pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option<Pod>, Refusal> {
+    let Some(spec) = &pod.spec else { return Err(Refusal::new("spec", "is missing")) };
+    if sidecar::is_there(spec)? {
+        return Ok(None);
+    }
+    if spec.host_network == Some(true) {
+        let problem = "the sidecar's ports would be the node's; opt in only pods with a network of their own";
+        return Err(Refusal::new("spec.hostNetwork", problem));
+    }
+    let wishes = sidecar::Wishes::read(pod)?;
+    let found = port::find(spec, &wishes.port_name)?;
+    port::check_free(spec)?;
+    let mut injected = pod.clone();
+    let spec = injected.spec.get_or_insert_default();
+    let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
+    let drain_seconds = i64::try_from(settings.drain_ms().div_ceil(1000)).unwrap_or(i64::MAX);
+    // The template's own period is for what comes after the drain.
+    spec.termination_grace_period_seconds = Some(grace.saturating_add(drain_seconds));
+    let probed = model::prepare(spec, &found, settings.drain_ms(), token)?;
+    let container = sidecar::container(settings, &wishes, &found, &probed, token);
+    spec.init_containers.get_or_insert_default().push(container);
+    Ok(Some(injected))
+}
+
+/// The JSON patch that makes one pod of the other.
+///
+/// # Errors
+/// When one of them cannot be written as JSON.
+pub fn patch(before: &Pod, after: &Pod) -> Result<Patch, serde_json::Error> {
+    // Both are read from the same type: a field that the type does not know is in neither, and stays as it is.
+    Ok(json_patch::diff(&serde_json::to_value(before)?, &serde_json::to_value(after)?))
+}
+
+/// Every list of containers that may listen on ports, with its field's name.
+fn listening(
+    spec: &PodSpec,
+) -> impl Iterator<Item = (&'static str, usize, &k8s_openapi::api::core::v1::Container)> {
+    let sidecars = spec.init_containers.iter().flatten().enumerate();
+    let sidecars = sidecars.filter(|(_, container)| container.restart_policy.as_deref() == Some("Always"));
+    let containers = spec.containers.iter().enumerate();
+    containers
+        .map(|(index, container)| ("containers", index, container))
+        .chain(sidecars.map(|(index, container)| ("initContainers", index, container)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,177 @@
+//! The sidecar's container, and the annotations by which a pod wishes it to be.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{
+    Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, Pod, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecurityContext,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use sluice_config::names::pod as names;
+
+use super::port::ModelPort;
+use super::{Refusal, Sidecar};
+
+/// Name of the moved port where the pod says nothing.
+const DEFAULT_PORT: &str = "http";
+/// Variable that holds the token of `/drain`; by it a sidecar of ours is told from another container of its name.
+const TOKEN_VARIABLE: &str = "SLUICE_BATCHER_DRAIN_TOKEN";
+/// Any user but root; the image has no user database.
+const USER: i64 = 65532;
+
+/// What the pod's annotations say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Wishes {
+    pub(super) port_name: String,
+    models: Option<String>,
+    objective_ms: Option<u64>,
+}
+
+impl Wishes {
+    pub(super) fn read(pod: &Pod) -> Result<Self, Refusal> {
+        let annotations = pod.metadata.annotations.as_ref();
+        let text = |name: &str| annotations.and_then(|annotations| annotations.get(name)).map(String::as_str);
+        let refused =
+            |name: &str, problem: String| Refusal::new(format!("metadata.annotations[{name}]"), problem);
+        let positive = |name: &'static str| match text(name) {
+            None => Ok(None),
+            Some(text) => match text.parse::<u64>() {
+                Ok(number) if number > 0 => Ok(Some(number)),
+                _ => Err(refused(name, format!("{text:?} is not a whole number above 0"))),
+            },
+        };
+        let port_name = text(names::PORT_ANNOTATION).unwrap_or(DEFAULT_PORT);
+        // A port's name has a letter, so this is a number, or nothing that could be a name.
+        if !port_name.contains(|letter: char| letter.is_ascii_lowercase()) {
+            let problem = format!(
+                "{port_name:?} is not the name of a port; the sidecar takes over a port by its name, because \
+                 Services that send to a number would pass it by"
+            );
+            return Err(refused(names::PORT_ANNOTATION, problem));
+        }
+        let models = text(names::MODELS_ANNOTATION).map(str::to_owned);
+        if let Some(models) = &models
+            && models.split(',').any(|model| model.trim().is_empty())
+        {
+            let problem = format!("{models:?} is not a list of model names separated by commas");
+            return Err(refused(names::MODELS_ANNOTATION, problem));
+        }
+        positive(names::GATE_DEADLINE_ANNOTATION)?;
+        Ok(Self {
+            port_name: port_name.to_owned(),
+            models: models.map(|models| models.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
+            objective_ms: positive(names::OBJECTIVE_ANNOTATION)?,
+        })
+    }
+}
+
+/// Whether the pod has its sidecar.
+pub(super) fn is_there(spec: &PodSpec) -> Result<bool, Refusal> {
+    let taken = |list: &str, index: usize| {
+        let problem = format!("{:?} is the sidecar's name; choose another", names::SIDECAR);
+        Refusal::new(format!("spec.{list}[{index}].name"), problem)
+    };
+    if let Some(index) = spec.containers.iter().position(|container| container.name == names::SIDECAR) {
+        return Err(taken("containers", index));
+    }
+    let mut init = spec.init_containers.iter().flatten().enumerate();
+    match init.find(|(_, container)| container.name == names::SIDECAR) {
+        None => Ok(false),
+        Some((_, container)) if container.env.iter().flatten().any(|env| env.name == TOKEN_VARIABLE) => {
+            Ok(true)
+        }
+        Some((index, _)) => Err(taken("initContainers", index)),
+    }
+}
+
+/// The sidecar.
+pub(super) fn container(
+    settings: &Sidecar,
+    wishes: &Wishes,
+    found: &ModelPort,
+    probed: &[String],
+    token: &str,
+) -> Container {
+    let port = |name: &str, number: u16| ContainerPort {
+        name: Some(name.to_owned()),
+        container_port: i32::from(number),
+        protocol: Some("TCP".to_owned()),
+        ..ContainerPort::default()
+    };
+    let requests = [("cpu", &settings.cpu), ("memory", &settings.memory)];
+    Container {
+        name: names::SIDECAR.to_owned(),
+        image: Some(settings.image.clone()),
+        image_pull_policy: Some("IfNotPresent".to_owned()),
+        // A native sidecar: it starts before the model and ends after it.
+        restart_policy: Some("Always".to_owned()),
+        args: Some(arguments(settings, wishes, found, probed)),
+        env: Some(vec![EnvVar {
+            name: TOKEN_VARIABLE.to_owned(),
+            value: Some(token.to_owned()),
+            value_from: None,
+        }]),
+        ports: Some(vec![
+            port(&found.name, names::FRONT_PORT),
+            port(names::ADMIN_PORT_NAME, names::ADMIN_PORT),
+        ]),
+        // "The process is up", never "the model is warm": the model starts only after this.
+        startup_probe: Some(probe("/livez", 1, 120, 2)),
+        // "The model is warm": one missed answer takes the pod out of its Services.
+        readiness_probe: Some(probe("/readyz", 1, 1, 2)),
+        liveness_probe: Some(probe("/livez", 10, 6, 5)),
+        resources: Some(ResourceRequirements {
+            requests: Some(requests.map(|(name, quantity)| (name.to_owned(), quantity.clone())).into()),
+            ..ResourceRequirements::default()
+        }),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities { drop: Some(vec!["ALL".to_owned()]), add: None }),
+            read_only_root_filesystem: Some(true),
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".to_owned(),
+                localhost_profile: None,
+            }),
+            ..SecurityContext::default()
+        }),
+        ..Container::default()
+    }
+}
+
+fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, probed: &[String]) -> Vec<String> {
+    let mut flags = BTreeMap::from([
+        ("--upstream", format!("127.0.0.1:{}", found.number)),
+        ("--listen", format!("0.0.0.0:{}", names::FRONT_PORT)),
+        ("--admin-listen", format!("0.0.0.0:{}", names::ADMIN_PORT)),
+        ("--drain-deadline-ms", settings.drain_deadline_ms.to_string()),
+        ("--propagation-ms", settings.propagation_ms.to_string()),
+        ("--log-format", "json".to_owned()),
+    ]);
+    if let Some(models) = &wishes.models {
+        flags.insert("--models", models.clone());
+    }
+    if let Some(objective_ms) = wishes.objective_ms {
+        flags.insert("--objective-ms", objective_ms.to_string());
+    }
+    if !probed.is_empty() {
+        flags.insert("--probe-paths", probed.join(","));
+    }
+    flags.into_iter().map(|(flag, value)| format!("{flag}={value}")).collect()
+}
+
+fn probe(path: &str, period_seconds: i32, failure_threshold: i32, timeout_seconds: i32) -> Probe {
+    Probe {
+        http_get: Some(HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::Int(i32::from(names::ADMIN_PORT)),
+            ..HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        failure_threshold: Some(failure_threshold),
+        timeout_seconds: Some(timeout_seconds),
+        ..Probe::default()
+    }
+}
