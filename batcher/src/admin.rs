@@ -1,4 +1,7 @@
-//! What the batcher adds to its admin port: `/drain`, `/upstreams`, and gauges that are set before each scrape.
+//! What the batcher adds to its admin port: `/drain`, `/upstreams`, the kubelet's questions about the model server,
+//! and gauges that are set before each scrape.
+
+mod query;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +13,20 @@ use metrics::gauge;
 use serde::Serialize;
 use sluice_config::metric_names::batcher as names;
 use sluice_config::process::admin::{AdminResponse, AdminRoutes, json, plain};
+use subtle::ConstantTimeEq;
 
+use query::{DrainQuery, path};
+
+use crate::drain::Drained;
 use crate::front::Front;
 use crate::upstream::Upstream;
 use crate::upstream::epoch::Phase;
+use crate::upstream::probe::{LIVE_PATH, Probed, probe};
+
+/// How often in a row a model server must keep silent until a drain does not wait for it any more.
+const UNANSWERED: u32 = 3;
+/// Pause between two questions during a drain.
+const QUESTION_PAUSE: Duration = Duration::from_secs(1);
 
 /// The batcher's admin paths.
 #[derive(Debug)]
@@ -68,7 +81,15 @@ impl AdminRoutes for Routes {
             "/drain" if [Method::GET, Method::POST].contains(request.method()) => {
                 Some(self.drain(request.uri().query()).await)
             }
-            "/drain" | "/upstreams" => Some(plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n")),
+            "/upstream-livez" if request.method() == Method::GET => {
+                Some(self.ask_upstream(request.uri().query().unwrap_or_default(), Probed::is_live).await)
+            }
+            "/upstream-startedz" if request.method() == Method::GET => {
+                Some(self.ask_upstream(request.uri().query().unwrap_or_default(), Probed::is_started).await)
+            }
+            "/drain" | "/upstreams" | "/upstream-livez" | "/upstream-startedz" => {
+                Some(plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n"))
+            }
             _ => None,
         }
     }
@@ -76,44 +97,76 @@ impl AdminRoutes for Routes {
 
 impl Routes {
     async fn drain(&self, query: Option<&str>) -> AdminResponse {
-        let deadline_ms = match deadline_ms(query.unwrap_or_default()) {
-            Ok(given) => given.unwrap_or(self.0.settings.drain_deadline_ms),
+        let asked = match DrainQuery::parse(query.unwrap_or_default()) {
+            Ok(asked) => asked,
             Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
         };
+        let settings = &self.0.settings;
+        if !is_allowed(settings.drain_token.as_deref(), asked.token) {
+            return plain(StatusCode::FORBIDDEN, "a drain needs ?token= as this process was given it\n");
+        }
+        let deadline_ms = asked.deadline_ms.unwrap_or(settings.drain_deadline_ms);
         tracing::info!(deadline_ms, active = self.0.drain.active(), "Draining.");
         let inflight = || self.0.upstreams.all().iter().map(|upstream| upstream.inflight()).sum();
-        let drained = self.0.drain.drain(Duration::from_millis(deadline_ms), inflight).await;
+        let silence = Duration::from_millis(settings.propagation_ms);
+        let drained = tokio::select! {
+            drained = self.0.drain.drain(Duration::from_millis(deadline_ms), silence, inflight) => drained,
+            () = self.until_nobody_answers() => {
+                tracing::warn!("The model server does not answer; waiting for it would be in vain.");
+                let active = self.0.drain.active().max(inflight());
+                Drained { drained: active == 0, revoked: false, active }
+            }
+        };
         tracing::info!(drained.drained, drained.revoked, drained.active, "The drain has ended.");
         json(StatusCode::OK, &drained)
     }
-}
 
-/// `deadline_ms` of a query string.
-fn deadline_ms(query: &str) -> Result<Option<u64>, String> {
-    let mut deadline = None;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=') {
-            Some(("deadline_ms", value)) => {
-                let parsed = value
-                    .parse()
-                    .map_err(|_| format!("deadline_ms={value}: must be a whole number of milliseconds"))?;
-                deadline = Some(parsed);
+    /// Resolves when the model server of a sidecar has not answered several times: what it has in flight will
+    /// not be answered either before it is killed, and then it is sent to its successor.
+    async fn until_nobody_answers(&self) {
+        let upstreams = self.0.upstreams.all();
+        let [upstream] = upstreams.as_slice() else { return std::future::pending().await };
+        let mut unanswered = 0;
+        while unanswered < UNANSWERED {
+            tokio::time::sleep(QUESTION_PAUSE).await;
+            match probe(upstream.address(), upstream.host(), Some(LIVE_PATH)).await {
+                Probed::Answered(_) => unanswered = 0,
+                Probed::NobodyListens(_) | Probed::Silent(_) => unanswered += 1,
             }
-            _ => return Err(format!("unknown parameter {pair:?}; there is deadline_ms")),
         }
     }
-    Ok(deadline)
+
+    /// The kubelet's question about the model server of a sidecar, passed on.
+    async fn ask_upstream(&self, query: &str, judge: fn(&Probed) -> Result<(), String>) -> AdminResponse {
+        let path = match path(query) {
+            Ok(path) => path,
+            Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
+        };
+        let upstreams = self.0.upstreams.all();
+        let [upstream] = upstreams.as_slice() else {
+            return plain(StatusCode::NOT_FOUND, "only a sidecar answers for its model server\n");
+        };
+        match judge(&probe(upstream.address(), upstream.host(), path.as_deref()).await) {
+            Ok(()) => plain(StatusCode::OK, "ok\n"),
+            Err(problem) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")),
+        }
+    }
+}
+
+/// Without a token anybody may. The comparison takes the same time wherever the first difference is.
+fn is_allowed(wanted: Option<&str>, given: Option<&str>) -> bool {
+    wanted.is_none_or(|wanted| bool::from(wanted.as_bytes().ct_eq(given.unwrap_or_default().as_bytes())))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::deadline_ms;
+    use super::is_allowed;
 
     #[test]
-    fn a_drain_deadline_is_read_strictly() {
-        assert_eq!(deadline_ms(""), Ok(None));
-        assert_eq!(deadline_ms("deadline_ms=250"), Ok(Some(250)));
-        assert!(deadline_ms("deadline_ms=soon").unwrap_err().contains("milliseconds"));
-        assert!(deadline_ms("deadline=1").unwrap_err().contains("there is deadline_ms"));
+    fn a_drain_needs_the_token_where_there_is_one() {
+        assert!(is_allowed(None, None) && is_allowed(None, Some("anything")));
+        assert!(is_allowed(Some("abc"), Some("abc")));
+        assert!(!is_allowed(Some("abc"), None) && !is_allowed(Some("abc"), Some("abd")));
+        assert!(!is_allowed(Some("abc"), Some("ab")) && !is_allowed(Some("abc"), Some("abcd")));
     }
 }

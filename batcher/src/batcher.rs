@@ -57,9 +57,9 @@ pub async fn run(settings: Settings, listeners: Listeners, metrics: Metrics, sto
     let close = CancellationToken::new();
     let mut serving = tokio::spawn(server::serve(listeners.front, Arc::clone(&front), close.clone()));
     stop.cancelled().await;
-    front.drain.stop();
+    let not_ready_since = front.drain.stop();
     // Still accepting: whoever sends here has not heard yet that we are not ready.
-    tokio::time::sleep(Duration::from_millis(settings.propagation_ms)).await;
+    tokio::time::sleep_until(not_ready_since + Duration::from_millis(settings.propagation_ms)).await;
     close.cancel();
     let deadline = Duration::from_millis(settings.drain_deadline_ms);
     if tokio::time::timeout(deadline, &mut serving).await.is_err() {

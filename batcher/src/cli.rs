@@ -37,7 +37,7 @@ pub struct Flags {
     /// Front port: HTTP/1.1, h2c and gRPC [default: 0.0.0.0:8080]
     #[arg(long, env = "SLUICE_BATCHER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Admin port: /metrics /livez /readyz /upstreams /drain [default: 127.0.0.1:8081]
+    /// Admin port: /metrics /livez /readyz /upstreams /upstream-livez /drain [default: 127.0.0.1:8081]
     #[arg(long, env = "SLUICE_BATCHER_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
     /// Sidecar: the model server
@@ -97,9 +97,12 @@ pub struct Flags {
     /// After SIGTERM: how long requests may take to finish [default: 25000]
     #[arg(long, env = "SLUICE_BATCHER_DRAIN_DEADLINE_MS")]
     pub drain_deadline_ms: Option<u64>,
-    /// After SIGTERM: how long to keep accepting [default: 0]
+    /// How long others may still send here once it is not ready [default: 0]
     #[arg(long, env = "SLUICE_BATCHER_PROPAGATION_MS")]
     pub propagation_ms: Option<u64>,
+    /// What /drain?token= must say; better given by the environment, where no list of processes shows it
+    #[arg(long, env = "SLUICE_BATCHER_DRAIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    pub drain_token: Option<String>,
     /// Threads for requests; 0 is one per core [default: 1]
     #[arg(long, env = "SLUICE_BATCHER_WORKER_THREADS")]
     pub worker_threads: Option<usize>,

@@ -2,11 +2,16 @@
 //!
 //! The model container's preStop hook calls `/drain` and waits for the answer. The hook also runs when only the
 //! model container is restarted, so a drain without SIGTERM ends as soon as a new epoch is warm.
+//!
+//! Being idle for a moment is not the end: those who have not heard yet that nobody is ready here still send.
+//! A drain is over when all is answered and nothing has come for a while.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 /// Whether new traffic is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +41,26 @@ pub struct Drain {
     mode: watch::Sender<Mode>,
     active: AtomicUsize,
     ended: Notify,
+    turned_away: Mutex<TurnedAway>,
+}
+
+/// Since traffic is not wanted any more.
+#[derive(Debug, Clone, Copy)]
+struct TurnedAway {
+    since: Instant,
+    /// The last request that came all the same; else `since`.
+    last: Instant,
 }
 
 impl Default for Drain {
     fn default() -> Self {
-        Self { mode: watch::Sender::new(Mode::Serving), active: AtomicUsize::new(0), ended: Notify::new() }
+        let now = Instant::now();
+        Self {
+            mode: watch::Sender::new(Mode::Serving),
+            active: AtomicUsize::new(0),
+            ended: Notify::new(),
+            turned_away: Mutex::new(TurnedAway { since: now, last: now }),
+        }
     }
 }
 
@@ -70,6 +90,9 @@ impl Drain {
     /// Counts a request until the guard is dropped.
     pub fn enter(&self) -> Active<'_> {
         self.active.fetch_add(1, Ordering::SeqCst);
+        if self.mode() != Mode::Serving {
+            self.turned_away(|turned_away| turned_away.last = Instant::now());
+        }
         Active(self)
     }
 
@@ -78,9 +101,22 @@ impl Drain {
         self.active.load(Ordering::SeqCst)
     }
 
-    /// From now on stopping, for good.
-    pub fn stop(&self) {
-        self.mode.send_replace(Mode::Stopping);
+    /// From now on stopping, for good. Since when traffic has not been wanted: a drain may have begun before.
+    pub fn stop(&self) -> Instant {
+        if self.mode.send_replace(Mode::Stopping) == Mode::Serving {
+            self.begin();
+        }
+        self.turned_away(|turned_away| turned_away.since)
+    }
+
+    fn begin(&self) {
+        let now = Instant::now();
+        self.turned_away(|turned_away| *turned_away = TurnedAway { since: now, last: now });
+    }
+
+    fn turned_away<T>(&self, change: impl FnOnce(&mut TurnedAway) -> T) -> T {
+        // Two instants that are written whole: a panic elsewhere leaves nothing half done.
+        change(&mut self.turned_away.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// A new epoch is warm: a drain without SIGTERM ends.
@@ -94,19 +130,26 @@ impl Drain {
         });
     }
 
-    /// Turns traffic away and waits until all requests are answered, at most so long. `inflight` tells of
-    /// streams whose heads are answered already.
-    pub async fn drain(&self, deadline: Duration, inflight: impl Fn() -> usize) -> Drained {
+    /// Turns traffic away and waits until all requests are answered and none has come for `silence`, at most
+    /// until the deadline. `inflight` tells of streams whose heads are answered already. May be asked for again
+    /// while it is under way, and afterwards.
+    pub async fn drain(
+        &self,
+        deadline: Duration,
+        silence: Duration,
+        inflight: impl Fn() -> usize,
+    ) -> Drained {
         self.mode.send_if_modified(|mode| {
             let serving = *mode == Mode::Serving;
             if serving {
+                self.begin();
                 *mode = Mode::Draining;
             }
             serving
         });
         let mut mode = self.mode.subscribe();
         let revoked = tokio::select! {
-            () = self.until_idle(&inflight) => false,
+            () = self.until_silent(silence, &inflight) => false,
             _ = mode.wait_for(|mode| *mode == Mode::Serving) => true,
             () = tokio::time::sleep(deadline) => false,
         };
@@ -114,11 +157,16 @@ impl Drain {
         Drained { drained: active == 0 && !revoked, revoked, active }
     }
 
-    async fn until_idle(&self, inflight: &impl Fn() -> usize) {
+    async fn until_silent(&self, silence: Duration, inflight: &impl Fn() -> usize) {
         loop {
             let ended = self.ended.notified();
             if self.active() == 0 && inflight() == 0 {
-                return;
+                let silent = self.turned_away(|turned_away| turned_away.last) + silence;
+                if Instant::now() >= silent {
+                    return;
+                }
+                tokio::time::sleep_until(silent).await;
+                continue;
             }
             // Streams end without a notice here; they are looked at again.
             let _ = tokio::time::timeout(Duration::from_millis(20), ended).await;
@@ -134,7 +182,7 @@ mod tests {
     async fn a_drain_waits_for_the_last_answer() {
         let drain = Drain::default();
         let request = drain.enter();
-        let (drained, ()) = tokio::join!(drain.drain(Duration::from_secs(60), || 0), async {
+        let (drained, ()) = tokio::join!(drain.drain(Duration::from_secs(60), Duration::ZERO, || 0), async {
             tokio::time::sleep(Duration::from_secs(5)).await;
             assert_eq!(drain.mode(), Mode::Draining);
             drop(request);
@@ -146,15 +194,35 @@ mod tests {
     async fn a_drain_ends_at_its_deadline_whatever_is_left() {
         let drain = Drain::default();
         let _request = drain.enter();
-        let drained = drain.drain(Duration::from_secs(3), || 0).await;
+        let drained = drain.drain(Duration::from_secs(3), Duration::ZERO, || 0).await;
         assert_eq!(drained, Drained { drained: false, revoked: false, active: 1 });
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_drain_serves_those_who_have_not_heard_of_it_and_ends_when_they_have() {
+        let drain = Drain::default();
+        let begun = Instant::now();
+        let (drained, ()) =
+            tokio::join!(drain.drain(Duration::from_secs(60), Duration::from_secs(2), || 0), async {
+                for _ in 0..3 {
+                    tokio::time::sleep(Duration::from_millis(1900)).await;
+                    drop(drain.enter());
+                }
+            });
+        assert!(drained.drained);
+        assert_eq!(begun.elapsed().as_millis(), 3 * 1900 + 2000);
+        let again = Instant::now();
+        assert!(drain.drain(Duration::from_secs(60), Duration::from_secs(2), || 0).await.drained);
+        assert_eq!(again.elapsed(), Duration::ZERO, "asked again, it is over already");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(drain.stop(), begun, "a stop goes on from there");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_epoch_revokes_a_drain_but_not_a_stop() {
         let drain = Drain::default();
         let _request = drain.enter();
-        let (drained, ()) = tokio::join!(drain.drain(Duration::from_secs(60), || 0), async {
+        let (drained, ()) = tokio::join!(drain.drain(Duration::from_secs(60), Duration::ZERO, || 0), async {
             tokio::time::sleep(Duration::from_secs(1)).await;
             drain.revoke();
         });

@@ -121,10 +121,13 @@ pub struct Settings {
     pub warmup_max_calls: u32,
     /// How often a model server's identity is checked.
     pub probe_ms: u64,
-    /// After SIGTERM: how long to keep accepting while not ready, until nobody sends here any more.
+    /// How long it takes until nobody sends here any more once this process is not ready: a drain waits for so
+    /// long a silence, and after SIGTERM connections are accepted for so long.
     pub propagation_ms: u64,
     /// After SIGTERM: how long requests may take to finish, and the default deadline of `/drain`.
     pub drain_deadline_ms: u64,
+    /// What `/drain?token=` must say; without it, whoever reaches the admin port may drain.
+    pub drain_token: Option<String>,
     /// Threads for requests; 0: one per core.
     pub worker_threads: usize,
     /// Form of the log lines.
@@ -163,6 +166,7 @@ impl Default for Settings {
             probe_ms: 250,
             propagation_ms: 0,
             drain_deadline_ms: 25_000,
+            drain_token: None,
             worker_threads: 1,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
@@ -232,6 +236,15 @@ impl Settings {
             return invalid(
                 "allowedBatchRows",
                 &format!("{rows} is not between 1 and maxBatchRows ({})", self.max_batch_rows),
+            );
+        }
+        let letters = |token: &String| {
+            !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+        };
+        if !self.drain_token.iter().all(letters) {
+            return invalid(
+                "drainToken",
+                "must be letters, digits and -._~, so that it stands in a query as it is",
             );
         }
         if self.models.len() > self.max_models {
@@ -317,6 +330,8 @@ mod tests {
         assert_eq!(error.to_string(), "allowedBatchRows: 128 is not between 1 and maxBatchRows (64)");
         let error = Settings { probe_ms: 0, ..sidecar() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "probeMs: must be at least 1");
+        let error = Settings { drain_token: Some("a b".into()), ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.field, "drainToken");
         let error = Settings { upstream: Some("nowhere".into()), ..sidecar() }.validate().unwrap_err();
         assert!(error.to_string().contains("\"nowhere\" is not host:port"), "{error}");
     }

@@ -11,6 +11,7 @@ pub mod epoch;
 pub mod listener;
 pub mod members;
 pub mod monitor;
+pub mod probe;
 pub mod relay;
 pub mod warm_model;
 pub mod warmup;

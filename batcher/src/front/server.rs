@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderValue, Request, Response, Version, header};
@@ -22,6 +23,9 @@ use crate::drain::Mode;
 const MAX_STREAMS: u32 = 1024;
 /// Receive windows of HTTP/2: large tensors must not wait for window updates.
 const WINDOW_BYTES: u32 = 4 << 20;
+/// An HTTP/2 connection that is made while traffic is turned away is for the few requests of those who have not
+/// heard of it: it is told to go after so long.
+const LATE_CONNECTION: Duration = Duration::from_millis(500);
 /// Pause when no connection can be accepted (out of file descriptors, as a rule).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -52,8 +56,25 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set.");
     }
-    let service = service_fn(move |request| {
+    let mut mode = front.drain.subscribe();
+    let late = *mode.borrow() != Mode::Serving;
+    let is_http2 = Arc::new(AtomicBool::new(false));
+    let turned_away = {
+        let is_http2 = Arc::clone(&is_http2);
+        async move {
+            let _ = mode.wait_for(|mode| *mode != Mode::Serving).await;
+            if late {
+                tokio::time::sleep(LATE_CONNECTION).await;
+            }
+            // Only HTTP/2 can be closed without a race against the next request; of HTTP/1.1 each answer says so.
+            if !is_http2.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        }
+    };
+    let service = service_fn(move |request: Request<Incoming>| {
         let front = Arc::clone(&front);
+        is_http2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
         async move { Ok::<_, Infallible>(front.serve(request).await) }
     });
     let mut server = auto::Builder::new(TokioExecutor::new());
@@ -62,7 +83,7 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
     let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = async { tokio::select! { () = turned_away => {} () = stop.cancelled() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -78,7 +99,7 @@ impl Front {
         let _active = self.drain.enter();
         let http1 = request.version() < Version::HTTP_2;
         let mut response = self.dispatch(request).await;
-        if http1 && self.drain.mode() == Mode::Stopping {
+        if http1 && self.drain.mode() != Mode::Serving {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response

@@ -150,6 +150,14 @@ impl Control {
         self.ask(request, path, WARMUP_TIMEOUT).await
     }
 
+    /// The status that a path is answered with.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn status(&mut self, path: &str) -> Result<StatusCode, ControlError> {
+        Ok(self.get(path).await?.status)
+    }
+
     async fn get(&mut self, path: &str) -> Result<Answer, ControlError> {
         let request = Request::builder().uri(path).header(header::HOST, &self.host).body(Chunks::default())?;
         self.ask(request, path.to_owned(), QUESTION_TIMEOUT).await

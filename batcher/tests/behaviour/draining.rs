@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use sluice_batcher::settings::Settings;
 
-use crate::client::{get, infer_json, post};
+use crate::client::{get, infer_grpc, infer_json, post};
 use crate::model::{Behaviour, Model};
 use crate::start::{settings, sidecar, start, until};
 
@@ -102,4 +102,51 @@ async fn a_new_epoch_revokes_a_drain() {
     model.restart().await;
     batcher.until_ready().await;
     assert_eq!(infer_json(front, name, &[1]).await.output("twice"), [2]);
+}
+
+#[tokio::test]
+async fn a_drain_needs_the_token_and_serves_those_who_have_not_heard_of_it() {
+    let name = "token";
+    let model = Model::start(name, Behaviour::default()).await;
+    let settings = Settings {
+        drain_token: Some("secret".to_owned()),
+        propagation_ms: 300,
+        drain_deadline_ms: 60_000,
+        ..settings(name)
+    };
+    let batcher = sidecar(&model, settings).await;
+    let (front, admin) = (batcher.front, batcher.admin);
+    for path in ["/drain", "/drain?token=guess", "/drain?token="] {
+        assert_eq!(get(admin, path).await.status, 403, "{path}");
+    }
+    assert_eq!(get(front, "/v2/health/ready").await.status, 200);
+    assert!(!infer_json(front, name, &[1]).await.headers.contains_key("connection"));
+    let drain = tokio::spawn(get(admin, "/drain?token=secret"));
+    until("it is not ready", async || get(front, "/v2/health/ready").await.status == 503).await;
+    let late = infer_json(front, name, &[2]).await;
+    assert_eq!(late.output("twice"), [4]);
+    assert_eq!(late.headers["connection"], "close", "the client is to look for another one");
+    assert!(!drain.is_finished(), "it waits for silence");
+    assert_eq!(infer_grpc(front, name, &[3]).await.grpc_status(), 0);
+    let drained: Value = serde_json::from_str(&drain.await.unwrap().text()).unwrap();
+    assert_eq!(drained["drained"], true, "{drained}");
+}
+
+#[tokio::test]
+async fn the_kubelet_asks_the_model_server_through_the_sidecar() {
+    let name = "asked";
+    let mut model = Model::reserve(name, Behaviour::default()).await;
+    let upstream = Some(model.address.to_string());
+    let batcher = start(Settings { upstream, ..settings(name) }).await;
+    let asked = async |path: &str| get(batcher.admin, path).await.status;
+    assert_eq!(asked("/livez").await, 200);
+    assert_eq!(asked("/readyz").await, 503);
+    assert_eq!(asked("/upstream-livez").await, 200, "it may still be starting");
+    assert_eq!(asked("/upstream-startedz?path=/v2/health/ready").await, 503);
+    model.restart().await;
+    batcher.until_ready().await;
+    assert_eq!(asked("/upstream-startedz?path=/v2/health/ready").await, 200);
+    assert_eq!(asked("/upstream-startedz").await, 200);
+    assert_eq!(asked("/upstream-livez?path=/nothing-there").await, 503);
+    assert_eq!(asked("/upstream-livez?paht=/v2").await, 400);
 }

@@ -1,0 +1,96 @@
+//! The kubelet's questions about the model server, passed on: it listens on the loopback interface, which only
+//! the sidecar can reach. Each question is asked anew, over a connection of its own; nothing is remembered.
+
+use std::time::Duration;
+
+use http::{HeaderValue, StatusCode};
+use tokio::time::timeout;
+
+use super::control::{Control, ControlError, resolve};
+
+/// Where the model server says whether it lives, by the Open Inference Protocol.
+pub const LIVE_PATH: &str = "/v2/health/live";
+/// Longer than any probe should wait; the kubelet's own time-out comes first.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What came of a question.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probed {
+    /// An answer.
+    Answered(StatusCode),
+    /// Nobody listens: it is starting, or its container has ended, which the kubelet knows by itself.
+    NobodyListens(String),
+    /// Somebody listens, but there is no answer.
+    Silent(String),
+}
+
+impl Probed {
+    /// Alive unless it says otherwise or keeps silent. Not listening yet is no reason to be killed.
+    pub fn is_live(&self) -> Result<(), String> {
+        match self {
+            Self::NobodyListens(_) => Ok(()),
+            _ => self.is_started(),
+        }
+    }
+
+    /// Whether it listens and says that all is well.
+    pub fn is_started(&self) -> Result<(), String> {
+        match self {
+            Self::Answered(status) if status.is_success() || status.is_redirection() => Ok(()),
+            Self::Answered(status) => Err(format!("the model server answered {status}")),
+            Self::NobodyListens(why) | Self::Silent(why) => Err(why.clone()),
+        }
+    }
+}
+
+/// Asks the model server; without a path, only whether it accepts a connection.
+pub async fn probe(address: &str, host: &HeaderValue, path: Option<&str>) -> Probed {
+    let answer = async {
+        let address = resolve(address).await?;
+        let mut control = Control::open(address, host.clone()).await?;
+        match path {
+            Some(path) => control.status(path).await,
+            None => Ok(StatusCode::OK),
+        }
+    };
+    match timeout(PATIENCE, answer).await {
+        Ok(Ok(status)) => Probed::Answered(status),
+        Ok(Err(error @ (ControlError::Refused(..) | ControlError::Unresolved(..)))) => {
+            Probed::NobodyListens(error.to_string())
+        }
+        Ok(Err(error)) => Probed::Silent(error.to_string()),
+        Err(_) => Probed::Silent(format!("the model server did not answer within {PATIENCE:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn a_server_that_does_not_listen_yet_lives_and_has_not_started() {
+        let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+        let probed = probe(&free, &HeaderValue::from_static("test"), Some(LIVE_PATH)).await;
+        assert!(matches!(probed, Probed::NobodyListens(_)), "{probed:?}");
+        assert!(probed.is_live().is_ok() && probed.is_started().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_that_keeps_silent_does_not_live() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap().to_string();
+        let probed = probe(&address, &HeaderValue::from_static("test"), Some(LIVE_PATH)).await;
+        assert!(matches!(probed, Probed::Silent(_)), "{probed:?}");
+        assert!(probed.is_live().is_err());
+        assert_eq!(probe(&address, &HeaderValue::from_static("test"), None).await.is_started(), Ok(()));
+    }
+
+    #[test]
+    fn any_status_but_success_and_redirection_is_a_no() {
+        let answered = |status| Probed::Answered(status);
+        assert!(answered(StatusCode::FOUND).is_live().is_ok());
+        let why = answered(StatusCode::SERVICE_UNAVAILABLE).is_live().unwrap_err();
+        assert!(why.contains("503"), "{why}");
+    }
+}
