@@ -11,8 +11,8 @@ const COUNT_UP_TO: u32 = 1024;
 pub struct CapacityView {
     /// Slices, claims and classes.
     pub cluster: Cluster,
-    /// DeviceClass that each replica claims one device of.
-    pub device_class: String,
+    /// DeviceClass that each replica claims one device of; `None` when it claims nothing.
+    pub device_class: Option<String>,
     /// Claims that were asked for and hold nothing yet; they come first.
     pub promised: Vec<Promised>,
 }
@@ -40,9 +40,13 @@ impl Capacity {
 
     /// Repeated first fit after the promised claims.
     pub fn of(view: &CapacityView) -> Self {
-        match free_slices(&view.cluster, &view.device_class, &view.promised, COUNT_UP_TO) {
+        let Some(device_class) = &view.device_class else {
+            let free = Free { slices: Some(COUNT_UP_TO), reason: "its replicas claim no device".to_owned() };
+            return Self { free, profile: String::new(), is_published: false };
+        };
+        match free_slices(&view.cluster, device_class, &view.promised, COUNT_UP_TO) {
             Ok(found) => Self {
-                is_published: found.free > 0 || found.profile != view.device_class,
+                is_published: found.free > 0 || found.profile != *device_class,
                 profile: found.profile,
                 free: Free {
                     slices: Some(found.free),
@@ -60,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_class_that_does_not_exist_is_not_known_and_not_zero() {
-        let view = CapacityView { device_class: "mig-9g.gpu.sluice.dev".to_owned(), ..Default::default() };
+        let view =
+            CapacityView { device_class: Some("mig-9g.gpu.sluice.dev".to_owned()), ..Default::default() };
         let capacity = Capacity::of(&view);
         assert_eq!(capacity.free.slices, None);
         assert!(capacity.free.reason.contains("mig-9g.gpu.sluice.dev"), "{}", capacity.free.reason);
@@ -68,7 +73,7 @@ mod tests {
 
     #[test]
     fn before_slices_are_published_there_is_no_profile() {
-        let device_class = "mig-2g-10gb.gpu.sluice.dev".to_owned();
+        let device_class = Some("mig-2g-10gb.gpu.sluice.dev".to_owned());
         let device_classes = sluice_inventory::device_classes_of_profiles("gpu.sluice.dev", &["2g.10gb"]);
         let cluster = Cluster { device_classes, ..Cluster::default() };
         let capacity = Capacity::of(&CapacityView { cluster, device_class, promised: Vec::new() });

@@ -9,15 +9,17 @@ use std::time::Duration;
 use futures::future::join_all;
 use sluice_config::api::InferenceAutoscaler;
 use sluice_scaling_policy::{ConditionType, Current, Decision, Input, Record, State, Windows};
+use std::collections::BTreeMap;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::announcements::{Announcement, Announcements, Announcer, rescaled};
 use crate::capacity::Capacity;
 use crate::clock::{Clock, timestamp};
 use crate::decisions::DecisionLog;
-use crate::platform::{Platform, PlatformError, Replicas, Target};
-use crate::signals::{History, Limits, Reading, Scraper};
+use crate::platform::{Platform, PlatformError, Replicas, ScaleTarget, Target};
+use crate::signals::{Choice, Dated, History, Limits, Reading, Scraper, SecondSource, choose};
 use crate::spec::policy_spec;
 use crate::status::{Counts, StatusBook};
 use crate::status_store::StatusStore;
@@ -43,8 +45,12 @@ pub struct Surroundings {
     pub platform: Arc<dyn Platform>,
     /// Where metrics come from.
     pub scraper: Arc<dyn Scraper>,
+    /// Where they come from when batchers cannot be scraped.
+    pub second: Option<Arc<dyn SecondSource>>,
     /// Where the status goes.
     pub status: Arc<dyn StatusStore>,
+    /// Where events go.
+    pub events: Arc<dyn Announcer>,
     /// Time.
     pub clock: Clock,
 }
@@ -55,11 +61,12 @@ pub struct Controller {
     with: Arc<Surroundings>,
     pace: Pace,
     log: DecisionLog,
-    target: Target,
+    target: ScaleTarget,
     generation: i64,
     history: History,
     state: State,
     book: StatusBook,
+    announcements: Announcements,
     telemetry: Telemetry,
     metrics_were_fresh: bool,
 }
@@ -72,17 +79,16 @@ impl Controller {
         pace: Pace,
         log: DecisionLog,
     ) -> Self {
-        let (namespace, name, target) = {
+        let (namespace, name, target, told) = {
             let object = object.borrow();
             let (namespace, name) = name_of(&object);
-            let target = object.spec.scale_target_ref.name.clone();
-            (namespace.clone(), name, Target { namespace, name: target })
+            (namespace, name, target_of(&object), object.metadata.generation)
         };
         let before = with.status.read(&namespace, &name).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "The status before the restart cannot be read; it begins anew.");
             None
         });
-        let (book, generation) = match before {
+        let (book, counted) = match before {
             Some(before) => {
                 let generation = before.metadata.generation.unwrap_or(1);
                 let changed = before.spec != object.borrow().spec;
@@ -91,6 +97,9 @@ impl Controller {
             }
             None => (StatusBook::default(), 1),
         };
+        // An API server counts generations itself.
+        let generation = told.unwrap_or(counted);
+        let announcements = Announcements::resume(&book.status().conditions);
         let windows = &pace.windows;
         let longest = windows.demand_ms.max(windows.burst_ms).max(windows.trend_ms);
         let limits = Limits {
@@ -109,6 +118,7 @@ impl Controller {
             history: History::new(limits),
             state: State::default(),
             book,
+            announcements,
             telemetry,
             metrics_were_fresh: true,
         }
@@ -137,8 +147,8 @@ impl Controller {
     async fn tick(&mut self) {
         if self.object.has_changed().unwrap_or(false) {
             let object = self.object.borrow_and_update().clone();
-            self.generation += 1;
-            self.target.name.clone_from(&object.spec.scale_target_ref.name);
+            self.generation = object.metadata.generation.unwrap_or(self.generation + 1);
+            self.target = target_of(&object);
             tracing::info!(name = %self.target, generation = self.generation, "The object changed.");
         }
         let object = Arc::clone(&self.object.borrow());
@@ -158,32 +168,71 @@ impl Controller {
         let record = self.decide(&object, &replicas, capacity);
         let now_ms = record.input.now_ms;
         self.state = record.decision.state.clone();
-        let asked = self.act(&record.decision, replicas.asked, now_ms).await;
+        let asked = self.act(&object, &record.decision, replicas.asked, now_ms).await;
         self.tell(&object, &record, &replicas, asked).await;
     }
 
-    /// Scrapes every batcher at once; what cannot be scraped adds nothing, and so becomes stale.
+    /// Scrapes every batcher at once, and asks the second source for those that could not be scraped. What
+    /// neither knows adds nothing, and so becomes stale.
     async fn measure(&mut self, object: &InferenceAutoscaler, replicas: &Replicas) {
-        let names: Vec<String> = replicas.batchers.iter().map(|batcher| batcher.name.clone()).collect();
-        self.history.retain(&names);
+        self.history.present(self.with.clock.now_ms(), &replicas.batchers);
         let scraper = &self.with.scraper;
         let pages =
             join_all(replicas.batchers.iter().map(|batcher| scraper.scrape(&batcher.metrics_url))).await;
         let at_ms = self.with.clock.now_ms();
+        let mut own: Vec<Option<Reading>> = Vec::with_capacity(pages.len());
+        let mut unread = Vec::new();
         for (batcher, page) in replicas.batchers.iter().zip(pages) {
-            match page {
-                Ok(page) => {
-                    let reading = Reading::of(&page, &object.spec.model);
-                    self.history.record(&batcher.name, at_ms, reading);
+            let page = page.map_err(|error| self.tell_unread(&batcher.name, &error.to_string()));
+            let reading = page.ok().map(|page| Reading::of(&page, &object.spec.model));
+            if reading.is_none() && self.history.awaits(&batcher.name) {
+                unread.push(batcher.name.clone());
+            }
+            own.push(reading);
+        }
+        let mut second = self.ask_second(object, &unread).await;
+        let stale_ms = self.pace.windows.stale_ms;
+        for (batcher, own) in replicas.batchers.iter().zip(own) {
+            match choose(own, second.remove(&batcher.name), at_ms, stale_ms) {
+                Choice::Own(reading) => self.history.record(&batcher.name, at_ms, false, reading),
+                Choice::Second(Dated { at_ms, reading }) => {
+                    self.history.record(&batcher.name, at_ms, true, reading);
                 }
-                // Once per outage is enough for a warning; the condition tells that it lasts.
-                Err(error) if self.metrics_were_fresh => {
-                    tracing::warn!(name = %self.target, batcher = batcher.name, %error, "A scrape failed.");
-                }
-                Err(error) => {
-                    tracing::debug!(name = %self.target, batcher = batcher.name, %error, "A scrape failed.");
+                Choice::Nothing(why) => {
+                    tracing::debug!(name = %self.target, batcher = batcher.name, why, "Nothing is known.");
                 }
             }
+        }
+    }
+
+    /// What the second source knows of these batchers.
+    async fn ask_second(&self, object: &InferenceAutoscaler, batchers: &[String]) -> BTreeMap<String, Dated> {
+        let Some(second) = self.with.second.as_ref().filter(|_| !batchers.is_empty()) else {
+            return BTreeMap::new();
+        };
+        let within = Duration::from_millis(self.pace.windows.stale_ms);
+        let model = &object.spec.model;
+        match second.pages(&self.target.at.namespace, batchers, model, within).await {
+            Ok(pages) => pages
+                .into_iter()
+                .map(|page| {
+                    let reading = Reading::of(&page.metrics, model);
+                    (page.pod, Dated { at_ms: page.at_ms, reading })
+                })
+                .collect(),
+            Err(error) => {
+                self.tell_unread("the second source", &error);
+                BTreeMap::new()
+            }
+        }
+    }
+
+    /// Once per outage is enough for a warning; the condition tells that it lasts.
+    fn tell_unread(&self, batcher: &str, error: &str) {
+        if self.metrics_were_fresh {
+            tracing::warn!(name = %self.target, batcher, %error, "A scrape failed.");
+        } else {
+            tracing::debug!(name = %self.target, batcher, %error, "A scrape failed.");
         }
     }
 
@@ -208,7 +257,13 @@ impl Controller {
     }
 
     /// Applies the decision. Returns what is asked for now.
-    async fn act(&mut self, decision: &Decision, from: u32, now_ms: u64) -> u32 {
+    async fn act(
+        &mut self,
+        object: &InferenceAutoscaler,
+        decision: &Decision,
+        from: u32,
+        now_ms: u64,
+    ) -> u32 {
         if !decision.apply || decision.desired == from {
             return from;
         }
@@ -219,6 +274,9 @@ impl Controller {
                     name = %self.target, from, to = asked, wanted = decision.desired,
                     reason = ?decision.reason, message = decision.message, "Replicas changed."
                 );
+                if asked != from {
+                    self.with.events.announce(object, rescaled(decision));
+                }
                 asked
             }
             Err(error) => {
@@ -246,6 +304,13 @@ impl Controller {
             current: replicas.asked + replicas.terminating,
             ready: replicas.ready,
         };
+        if record.input.state.since_ms.is_none() && !decision.apply {
+            // A rate needs two samples: the first decision knows nothing yet, and a new leader must not
+            // seem to have lost what its predecessor knew.
+            return;
+        }
+        let told = self.announcements.decided(record.input.now_ms, decision);
+        self.announce(object, told);
         let at = timestamp(record.input.now_ms);
         if self.book.decided(at, Some(self.generation), record, counts) {
             self.write_status(object).await;
@@ -256,9 +321,12 @@ impl Controller {
     async fn cannot(&mut self, object: &InferenceAutoscaler, at_ms: u64, error: &PlatformError) {
         let reason = match error {
             PlatformError::UnknownTarget(_) => "TargetNotFound",
+            PlatformError::Unscalable(_) => "TargetNotScalable",
             PlatformError::Unavailable(_) => "PlatformUnavailable",
         };
         tracing::warn!(name = %self.target, %error, "No decision: the target's replicas are not known.");
+        let told = self.announcements.failed(at_ms, reason, &error.to_string());
+        self.announce(object, told);
         if self.book.failed(timestamp(at_ms), Some(self.generation), reason, &error.to_string()) {
             self.write_status(object).await;
         }
@@ -271,8 +339,20 @@ impl Controller {
         object.status = Some(self.book.status().clone());
         if let Err(error) = self.with.status.write(object).await {
             tracing::warn!(%error, name = %self.target, "The status could not be written.");
+            self.book.not_written();
         }
     }
+
+    fn announce(&self, object: &InferenceAutoscaler, told: impl IntoIterator<Item = Announcement>) {
+        told.into_iter().for_each(|one| self.with.events.announce(object, one));
+    }
+}
+
+/// What the object scales.
+pub fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
+    let wanted = &object.spec.scale_target_ref;
+    let at = Target { namespace: name_of(object).0, name: wanted.name.clone() };
+    ScaleTarget { at, api_version: wanted.api_version.clone(), kind: wanted.kind.clone() }
 }
 
 /// Namespace (`default` when absent) and name.

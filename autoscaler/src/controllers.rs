@@ -51,7 +51,8 @@ impl Controllers {
             match self.running.get(&name) {
                 Some(running) => {
                     running.object.send_if_modified(|known| {
-                        let changed = known.spec != object.spec;
+                        // One that was made anew under the same name is another object.
+                        let changed = known.spec != object.spec || known.metadata.uid != object.metadata.uid;
                         if changed {
                             *known = object;
                         }
@@ -77,6 +78,17 @@ impl Controllers {
         let task = tokio::spawn(controller.run(stop.clone()));
         tracing::info!(%name, "An InferenceAutoscaler is controlled.");
         self.running.insert(name, Running { object, stop, task });
+    }
+
+    /// Stops all where they stand and waits until they are gone: nothing is written any more, not even a
+    /// farewell. For whoever may not write any longer.
+    pub async fn abort(&mut self) {
+        for running in self.running.values() {
+            running.task.abort();
+        }
+        while let Some((_, running)) = self.running.pop_first() {
+            let _ = running.task.await;
+        }
     }
 
     /// Stops all; a decision that is being applied is applied.

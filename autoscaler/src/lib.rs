@@ -19,6 +19,7 @@
 //! Numbers are decided in `sluice-scaling-policy`, slices counted in `sluice-inventory`; both are pure.
 #![forbid(unsafe_code)]
 
+pub mod announcements;
 pub mod capacity;
 pub mod cli;
 pub mod clock;
@@ -26,6 +27,7 @@ pub mod controller;
 pub mod controllers;
 pub mod decisions;
 pub mod fetch;
+pub mod kubernetes;
 pub mod manifests;
 pub mod platform;
 pub mod program;

@@ -18,6 +18,9 @@ use sluice_config::settings::{EXIT_USAGE, load};
 ///
 ///   sluice-autoscaler --objects bert.yaml --store /var/lib/sluice/store
 ///
+/// In a cluster (--platform kubernetes) it watches InferenceAutoscalers, measures demand at the sidecars
+/// of their targets' pods, and patches the targets' scale; of several replicas one acts.
+///
 /// Why it scaled or did not: kubectl-sluice explain NAME. What is free: kubectl-sluice capacity.
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment, args_conflicts_with_subcommands = true)]

@@ -1,5 +1,5 @@
 //! Where replicas live. The controller knows this trait alone: `local` runs processes on one machine,
-//! a Kubernetes platform would patch scale subresources.
+//! `kubernetes` patches scale subresources.
 
 use std::fmt;
 
@@ -9,9 +9,10 @@ use crate::capacity::CapacityView;
 
 #[cfg(test)]
 pub(crate) mod fake;
+pub mod kubernetes;
 pub mod local;
 
-/// What is scaled: a namespace and a name. The kind is the platform's.
+/// A namespace and a name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Target {
     /// Namespace.
@@ -26,6 +27,23 @@ impl fmt::Display for Target {
     }
 }
 
+/// What is scaled.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ScaleTarget {
+    /// Namespace and name.
+    pub at: Target,
+    /// Group and version, e.g. `apps/v1`.
+    pub api_version: String,
+    /// Kind, e.g. `Deployment`.
+    pub kind: String,
+}
+
+impl fmt::Display for ScaleTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.at)
+    }
+}
+
 /// A batcher whose `/metrics` tell the demand on a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batcher {
@@ -33,6 +51,10 @@ pub struct Batcher {
     pub name: String,
     /// Its metrics page.
     pub metrics_url: String,
+    /// Whether it takes traffic, so that it must be readable; one that still starts may not answer yet.
+    pub is_required: bool,
+    /// When its process started, milliseconds since 1970, where that is known.
+    pub started_ms: Option<u64>,
 }
 
 /// A target's replicas, as they are.
@@ -57,7 +79,10 @@ pub struct Replicas {
 pub enum PlatformError {
     /// The target does not exist.
     #[error("the scale target {0} does not exist; create it, or correct spec.scaleTargetRef")]
-    UnknownTarget(Target),
+    UnknownTarget(String),
+    /// The target cannot be scaled as it is.
+    #[error("{0}")]
+    Unscalable(String),
     /// The platform cannot be asked now.
     #[error("{0}")]
     Unavailable(String),
@@ -67,12 +92,12 @@ pub enum PlatformError {
 #[async_trait]
 pub trait Platform: Send + Sync {
     /// The target's replicas now.
-    async fn replicas(&self, target: &Target) -> Result<Replicas, PlatformError>;
+    async fn replicas(&self, target: &ScaleTarget) -> Result<Replicas, PlatformError>;
 
     /// Asks for `replicas` replicas; the answer is what is asked for now, which is fewer where slices were
     /// taken by another in the meantime.
-    async fn set_replicas(&self, target: &Target, replicas: u32) -> Result<u32, PlatformError>;
+    async fn set_replicas(&self, target: &ScaleTarget, replicas: u32) -> Result<u32, PlatformError>;
 
     /// What the placement of the target's next replica depends on.
-    async fn capacity(&self, target: &Target) -> Result<CapacityView, PlatformError>;
+    async fn capacity(&self, target: &ScaleTarget) -> Result<CapacityView, PlatformError>;
 }

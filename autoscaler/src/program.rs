@@ -1,30 +1,22 @@
 //! The program: its parts, wired, from start to exit.
 
-use std::fs::File;
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
-use sluice_config::objects::ObjectDir;
 use sluice_config::process::admin::{Admin, NoRoutes, serve};
-use sluice_config::process::metrics::Metrics;
 use sluice_config::process::{Readiness, metrics, shutdown};
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clock::Clock;
-use crate::controller::Surroundings;
-use crate::controllers::Controllers;
-use crate::manifests::{self, Manifests, ManifestsError};
-use crate::platform::local::supervisor::{Command, Supervisor};
-use crate::platform::local::{LocalConfig, LocalPlatform};
-use crate::settings::{OnExit, Settings};
-use crate::signals::HttpScraper;
+use crate::manifests::ManifestsError;
+use crate::settings::{PlatformKind, Settings};
 use crate::telemetry;
+
+mod kubernetes;
+mod local;
 
 /// Why the program ended with an error.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +40,9 @@ pub enum ProgramError {
     /// The metrics recorder.
     #[error("metrics: {0}")]
     Metrics(String),
+    /// The cluster cannot be spoken to.
+    #[error("the cluster: {0}")]
+    Cluster(String),
     /// Replicas that did not end in time.
     #[error(
         "these replicas could not be ended: {}; the next start with the same state directory ends them", .0.join(", ")
@@ -67,120 +62,48 @@ impl ProgramError {
 /// # Errors
 /// See [`ProgramError`].
 pub async fn run(settings: Settings) -> Result<(), ProgramError> {
-    let manifests = Manifests::read(&settings.objects)?;
-    let lock = lock(&settings.state_dir)?;
-    let metrics = metrics::install(telemetry::BUCKETS).map_err(ProgramError::Metrics)?;
-    let stop = shutdown::on_signals().map_err(io_error("signal handlers"))?;
-    let readiness = Readiness::default();
-    let admin_stop = CancellationToken::new();
-    let admin = listen(settings.admin_listen, metrics, readiness.clone(), admin_stop.clone()).await?;
-
-    let config = LocalConfig {
-        store: ObjectDir::new(&settings.store),
-        kubelet_dir: settings.kubelet_dir.clone(),
-        cdi_dir: settings.cdi_dir.clone(),
-        state_dir: settings.state_dir.clone(),
-    };
-    let (supervisor, mailbox, messages) = Supervisor::adopt(config.clone(), manifests.deployments.clone())
-        .map_err(io_error("replica records and claims of the last run"))?;
-    let supervisor = tokio::spawn(supervisor.run(messages));
-    let with = Surroundings {
-        platform: Arc::new(LocalPlatform::new(mailbox.clone())),
-        scraper: Arc::new(HttpScraper::new(Duration::from_millis(settings.scrape_timeout_ms))),
-        status: Arc::new(config.store),
-        clock: Clock::system(),
-    };
-    let controllers = Controllers::new(
-        Arc::new(with),
-        settings.pace(),
-        settings.state_dir.clone(),
-        settings.decision_log_bytes,
-    );
-    control(controllers, manifests, &settings, &mailbox, readiness, stop).await;
-
-    let left = match settings.on_exit {
-        OnExit::Stop => stop_all(&mailbox).await,
-        OnExit::Keep => {
-            tracing::info!("The model servers live on.");
-            Vec::new()
-        }
-    };
-    supervisor.abort();
-    let _ = supervisor.await;
-    admin_stop.cancel();
-    let _ = admin.await;
-    drop(lock);
-    if left.is_empty() { Ok(()) } else { Err(ProgramError::LeftBehind(left)) }
+    match settings.platform {
+        PlatformKind::Local => local::run(settings).await,
+        PlatformKind::Kubernetes => kubernetes::run(settings).await,
+    }
 }
 
-/// Runs the controllers and follows the object files until `stop`.
-async fn control(
-    mut controllers: Controllers,
-    manifests: Manifests,
-    settings: &Settings,
-    mailbox: &mpsc::Sender<Command>,
-    readiness: Readiness,
+/// What both platforms have around them.
+struct Process {
     stop: CancellationToken,
-) {
-    controllers.follow(manifests.autoscalers).await;
-    readiness.set_ready();
-    let (sender, mut changes) = mpsc::channel(1);
-    let files = settings.objects.clone();
-    let following = tokio::spawn(manifests::follow(files, stop.clone(), sender));
-    loop {
-        let changed = tokio::select! {
-            changed = changes.recv() => changed,
-            () = stop.cancelled() => None,
-        };
-        let Some(manifests) = changed else { break };
-        tracing::info!("The object files changed.");
-        // Targets first, so that no controller looks for one that is about to come.
-        let _ = mailbox.send(Command::Deployments(manifests.deployments)).await;
-        controllers.follow(manifests.autoscalers).await;
-    }
-    readiness.set_not_ready("stopping");
-    drop(changes);
-    controllers.end().await;
-    let _ = following.await;
+    readiness: Readiness,
+    admin_stop: CancellationToken,
+    admin: JoinHandle<()>,
 }
 
-async fn stop_all(mailbox: &mpsc::Sender<Command>) -> Vec<String> {
-    tracing::info!("Draining and stopping all replicas.");
-    let (reply, answer) = oneshot::channel();
-    if mailbox.send(Command::StopAll { reply }).await.is_err() {
-        return Vec::new();
+impl Process {
+    async fn begin(settings: &Settings) -> Result<Self, ProgramError> {
+        let metrics = metrics::install(telemetry::BUCKETS).map_err(ProgramError::Metrics)?;
+        let stop = shutdown::on_signals().map_err(io_error("signal handlers"))?;
+        let readiness = Readiness::default();
+        let admin_stop = CancellationToken::new();
+        let admin = Admin { metrics, readiness: readiness.clone(), routes: Arc::new(NoRoutes) };
+        let admin = listen(settings.admin_listen, admin, admin_stop.clone()).await?;
+        Ok(Self { stop, readiness, admin_stop, admin })
     }
-    answer.await.unwrap_or_default()
+
+    async fn end(self) {
+        self.admin_stop.cancel();
+        let _ = self.admin.await;
+    }
 }
 
 async fn listen(
     address: SocketAddr,
-    metrics: Metrics,
-    readiness: Readiness,
+    admin: Admin,
     stop: CancellationToken,
-) -> Result<tokio::task::JoinHandle<()>, ProgramError> {
+) -> Result<JoinHandle<()>, ProgramError> {
     let listener =
         TcpListener::bind(address).await.map_err(io_error(format!("admin port {address} (adminListen)")))?;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, "The admin port is open.");
     }
-    let admin = Admin { metrics, readiness, routes: Arc::new(NoRoutes) };
     Ok(tokio::spawn(serve(listener, admin, stop)))
-}
-
-/// One autoscaler per state directory: two would both own the same replicas. The lock goes with the
-/// process, also with kill -9.
-fn lock(state_dir: &Path) -> Result<File, ProgramError> {
-    let path = state_dir.join("lock");
-    let failed =
-        |source| ProgramError::Io { what: format!("state directory {}", state_dir.display()), source };
-    std::fs::create_dir_all(state_dir).map_err(failed)?;
-    let file = File::create(&path).map_err(failed)?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ProgramError::Locked(state_dir.to_owned())),
-        Err(error) => Err(failed(error.into())),
-    }
 }
 
 fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> ProgramError {

@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
+use sluice_config::names;
 use sluice_config::process::logging::LogFormat;
 use sluice_scaling_policy::Windows;
 
 use crate::controller::Pace;
+use crate::signals::second_source::check_url;
 
 /// Where replicas live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -18,6 +20,8 @@ pub enum PlatformKind {
     /// Processes on this machine.
     #[default]
     Local,
+    /// Pods of a cluster.
+    Kubernetes,
 }
 
 /// What happens to the replicas when the autoscaler is told to stop.
@@ -37,6 +41,16 @@ pub enum OnExit {
 pub struct Settings {
     /// Where replicas live.
     pub platform: PlatformKind,
+    /// In a cluster: the one namespace that is looked after; all where it is absent.
+    pub namespace: Option<String>,
+    /// In a cluster: Prometheus, as second source of metrics.
+    pub prometheus_url: Option<String>,
+    /// In a cluster: namespace of the Lease that decides which of several autoscalers acts.
+    pub lease_namespace: String,
+    /// In a cluster: who this process is among them; the host's name where it is absent.
+    pub lease_identity: Option<String>,
+    /// In a cluster: how long others wait for a leader that shows no sign of life.
+    pub lease_seconds: u32,
     /// Files with InferenceAutoscaler and LocalDeployment objects.
     pub objects: Vec<PathBuf>,
     /// Object directory that is shared with sluice-driver.
@@ -82,6 +96,11 @@ impl Default for Settings {
         let windows = Windows::default();
         Self {
             platform: PlatformKind::Local,
+            namespace: None,
+            prometheus_url: None,
+            lease_namespace: names::SYSTEM_NAMESPACE.to_owned(),
+            lease_identity: None,
+            lease_seconds: 15,
             objects: Vec::new(),
             store: "/var/lib/sluice/store".into(),
             kubelet_dir: sluice_kubelet_api::DEFAULT_KUBELET_DIR.into(),
@@ -111,10 +130,9 @@ impl Settings {
     /// # Errors
     /// Names the setting, its value and what is allowed.
     pub fn validate(&self) -> Result<(), String> {
-        if self.objects.is_empty() {
-            return Err("objects is empty: name at least one file with an InferenceAutoscaler and a \
-                        LocalDeployment (--objects FILE)"
-                .to_owned());
+        match self.platform {
+            PlatformKind::Local => self.validate_local()?,
+            PlatformKind::Kubernetes => self.validate_kubernetes()?,
         }
         for (name, value) in [
             ("tickMs", self.tick_ms),
@@ -145,6 +163,51 @@ impl Settings {
         Ok(())
     }
 
+    fn validate_local(&self) -> Result<(), String> {
+        if self.objects.is_empty() {
+            return Err("objects is empty: name at least one file with an InferenceAutoscaler and a \
+                        LocalDeployment (--objects FILE), or say --platform kubernetes"
+                .to_owned());
+        }
+        let default = Self::default();
+        let foreign = [
+            ("namespace", self.namespace.is_some()),
+            ("prometheusUrl", self.prometheus_url.is_some()),
+            ("leaseNamespace", self.lease_namespace != default.lease_namespace),
+            ("leaseIdentity", self.lease_identity.is_some()),
+            ("leaseSeconds", self.lease_seconds != default.lease_seconds),
+        ];
+        only_for("kubernetes", &foreign)
+    }
+
+    fn validate_kubernetes(&self) -> Result<(), String> {
+        let default = Self::default();
+        let foreign = [
+            ("objects", !self.objects.is_empty()),
+            ("store", self.store != default.store),
+            ("kubeletDir", self.kubelet_dir != default.kubelet_dir),
+            ("cdiDir", self.cdi_dir != default.cdi_dir),
+            ("onExit", self.on_exit != default.on_exit),
+        ];
+        only_for("local", &foreign)?;
+        if let Some(url) = &self.prometheus_url {
+            check_url(url)?;
+        }
+        if !(3..=3600).contains(&self.lease_seconds) {
+            return Err(format!("leaseSeconds is {}, but must be 3 to 3600", self.lease_seconds));
+        }
+        for (name, text) in [
+            ("namespace", self.namespace.as_ref()),
+            ("leaseIdentity", self.lease_identity.as_ref()),
+            ("leaseNamespace", Some(&self.lease_namespace)),
+        ] {
+            if text.is_some_and(String::is_empty) {
+                return Err(format!("{name} is empty; leave it out instead"));
+            }
+        }
+        Ok(())
+    }
+
     /// How controllers measure.
     pub fn pace(&self) -> Pace {
         Pace {
@@ -162,6 +225,14 @@ impl Settings {
     }
 }
 
+/// Names the first setting that is given and means nothing on this platform.
+fn only_for(platform: &str, given: &[(&str, bool)]) -> Result<(), String> {
+    match given.iter().find(|(_, is_given)| *is_given) {
+        Some((name, _)) => Err(format!("{name} is for platform {platform} alone; leave it out")),
+        None => Ok(()),
+    }
+}
+
 /// Flags and environment; what is absent leaves the file's value as it is.
 #[derive(Debug, Default, Args, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -173,23 +244,38 @@ pub struct Flags {
     /// Where replicas live.
     #[arg(long, env = "SLUICE_AUTOSCALER_PLATFORM")]
     pub platform: Option<PlatformKind>,
-    /// Files with InferenceAutoscaler and LocalDeployment objects (YAML, several documents each); read
+    /// In a cluster: the one namespace that is looked after; all where it is absent.
+    #[arg(long, env = "SLUICE_AUTOSCALER_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// In a cluster: Prometheus, as second source of metrics when sidecars cannot be scraped.
+    #[arg(long, env = "SLUICE_AUTOSCALER_PROMETHEUS_URL", value_name = "URL")]
+    pub prometheus_url: Option<String>,
+    /// In a cluster: namespace of the Lease that decides which of several autoscalers acts.
+    #[arg(long, env = "SLUICE_AUTOSCALER_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    pub lease_namespace: Option<String>,
+    /// In a cluster: who this process is among them (its pod's name); the host's name where it is absent.
+    #[arg(long, env = "SLUICE_AUTOSCALER_LEASE_IDENTITY", value_name = "NAME")]
+    pub lease_identity: Option<String>,
+    /// In a cluster: how long others wait for a leader that shows no sign of life, seconds.
+    #[arg(long, env = "SLUICE_AUTOSCALER_LEASE_SECONDS", value_name = "SECONDS")]
+    pub lease_seconds: Option<u32>,
+    /// On one machine: files with InferenceAutoscaler and LocalDeployment objects (YAML, several documents each); read
     /// again when they change.
     #[arg(long, env = "SLUICE_AUTOSCALER_OBJECTS", value_delimiter = ',', value_name = "FILE")]
     pub objects: Option<Vec<PathBuf>>,
-    /// Object directory that is shared with sluice-driver.
+    /// On one machine: object directory that is shared with sluice-driver.
     #[arg(long, env = "SLUICE_AUTOSCALER_STORE", value_name = "DIR")]
     pub store: Option<PathBuf>,
-    /// The kubelet's directory, where sluice-driver has its sockets.
+    /// On one machine: the kubelet's directory, where sluice-driver has its sockets.
     #[arg(long, env = "SLUICE_AUTOSCALER_KUBELET_DIR", value_name = "DIR")]
     pub kubelet_dir: Option<PathBuf>,
-    /// Where sluice-driver writes CDI specifications.
+    /// On one machine: where sluice-driver writes CDI specifications.
     #[arg(long, env = "SLUICE_AUTOSCALER_CDI_DIR", value_name = "DIR")]
     pub cdi_dir: Option<PathBuf>,
-    /// Replica records, decision logs and the model servers' output.
+    /// Decision logs; on one machine also replica records and the model servers' output.
     #[arg(long, env = "SLUICE_AUTOSCALER_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
-    /// What happens to the replicas at SIGTERM: drained and stopped, or left for the next autoscaler.
+    /// On one machine: what happens to the replicas at SIGTERM: drained and stopped, or left for the next autoscaler.
     #[arg(long, env = "SLUICE_AUTOSCALER_ON_EXIT")]
     pub on_exit: Option<OnExit>,
     /// Time between two decisions, milliseconds.

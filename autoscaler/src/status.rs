@@ -15,6 +15,8 @@ const WORDS_EVERY_MS: i64 = 5_000;
 pub struct StatusBook {
     status: InferenceAutoscalerStatus,
     written_at: Option<Timestamp>,
+    /// What was to be written last was not.
+    is_behind: bool,
 }
 
 /// Numbers of one tick.
@@ -33,7 +35,12 @@ pub struct Counts {
 impl StatusBook {
     /// Continues what was written before a restart: transition times and decisions are kept.
     pub fn resume(status: InferenceAutoscalerStatus) -> Self {
-        Self { status, written_at: None }
+        Self { status, written_at: None, is_behind: false }
+    }
+
+    /// The last writing failed: the next tick tries again, whether or not anything is new.
+    pub fn not_written(&mut self) {
+        self.is_behind = true;
     }
 
     /// Current content.
@@ -128,7 +135,8 @@ impl StatusBook {
         let words_are_old = self
             .written_at
             .is_none_or(|written| at.duration_since(written).as_millis() >= i128::from(WORDS_EVERY_MS));
-        let due = notable
+        let due = std::mem::take(&mut self.is_behind)
+            || notable
             || wordless(before) != wordless(&self.status)
             || (words_are_old && *before != self.status);
         if due {
@@ -210,6 +218,15 @@ mod tests {
             assert!(!book.decided(at(second), None, &record(), SAME));
         }
         assert_eq!(book.status().decisions.len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_written_at_the_next_tick() {
+        let mut book = StatusBook::default();
+        assert!(book.decided(at(0), None, &record(), SAME));
+        book.not_written();
+        assert!(book.decided(at(1), None, &record(), SAME));
+        assert!(!book.decided(at(2), None, &record(), SAME));
     }
 
     #[test]

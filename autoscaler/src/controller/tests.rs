@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::announcements::Silent;
 use crate::platform::fake::{FakePlatform, METRICS_URL};
 use crate::signals::scrape::fake::FakeScraper;
 
@@ -74,6 +75,8 @@ impl Rig {
         let with = Surroundings {
             platform: platform.clone(),
             scraper: scraper.clone(),
+            second: None,
+            events: Arc::new(Silent),
             status: Arc::new(ObjectDir::new(dir.path())),
             clock: Clock::starting_at(1_700_000_000_000),
         };
@@ -116,7 +119,7 @@ impl Rig {
     }
 
     async fn asked(&self) -> u32 {
-        let target = Target { namespace: "default".to_owned(), name: "bert".to_owned() };
+        let target = target_of(&self.object.borrow());
         self.platform.replicas(&target).await.unwrap().asked
     }
 

@@ -7,7 +7,7 @@ use sluice_config::names;
 use sluice_inventory::{Cluster, ComputeCapability, Form, Gpu, MigProfile, Placement};
 use sluice_inventory::{device_classes, resource_slices};
 
-use super::{Batcher, Platform, PlatformError, Replicas, Target};
+use super::{Batcher, Platform, PlatformError, Replicas, ScaleTarget};
 use crate::capacity::CapacityView;
 use crate::platform::local::claims;
 
@@ -62,18 +62,23 @@ const DEVICE_CLASS: &str = "mig-2g-10gb.gpu.sluice.dev";
 
 #[async_trait]
 impl Platform for FakePlatform {
-    async fn replicas(&self, _target: &Target) -> Result<Replicas, PlatformError> {
+    async fn replicas(&self, _target: &ScaleTarget) -> Result<Replicas, PlatformError> {
         let asked = self.state.lock().unwrap().asked;
         Ok(Replicas {
             asked,
             ready: asked,
             startup_ms: Some(1000),
-            batchers: vec![Batcher { name: "gateway".to_owned(), metrics_url: METRICS_URL.to_owned() }],
+            batchers: vec![Batcher {
+                name: "gateway".to_owned(),
+                metrics_url: METRICS_URL.to_owned(),
+                is_required: true,
+                started_ms: None,
+            }],
             ..Replicas::default()
         })
     }
 
-    async fn set_replicas(&self, _target: &Target, replicas: u32) -> Result<u32, PlatformError> {
+    async fn set_replicas(&self, _target: &ScaleTarget, replicas: u32) -> Result<u32, PlatformError> {
         let mut state = self.state.lock().unwrap();
         state.calls.push(replicas);
         state.asked = state.asked.min(replicas);
@@ -83,11 +88,11 @@ impl Platform for FakePlatform {
         Ok(state.asked)
     }
 
-    async fn capacity(&self, _target: &Target) -> Result<CapacityView, PlatformError> {
+    async fn capacity(&self, _target: &ScaleTarget) -> Result<CapacityView, PlatformError> {
         let state = self.state.lock().unwrap();
         Ok(CapacityView {
             cluster: state.cluster.clone(),
-            device_class: DEVICE_CLASS.to_owned(),
+            device_class: Some(DEVICE_CLASS.to_owned()),
             promised: Vec::new(),
         })
     }

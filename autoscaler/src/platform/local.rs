@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use sluice_config::objects::ObjectDir;
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Platform, PlatformError, Replicas, Target};
+use super::{Platform, PlatformError, Replicas, ScaleTarget};
 use crate::capacity::CapacityView;
 use supervisor::Command;
 
@@ -72,15 +72,15 @@ impl LocalPlatform {
 
 #[async_trait]
 impl Platform for LocalPlatform {
-    async fn replicas(&self, target: &Target) -> Result<Replicas, PlatformError> {
-        self.ask(|reply| Command::Replicas { target: target.clone(), reply }).await?
+    async fn replicas(&self, target: &ScaleTarget) -> Result<Replicas, PlatformError> {
+        self.ask(|reply| Command::Replicas { target: target.at.clone(), reply }).await?
     }
 
-    async fn set_replicas(&self, target: &Target, replicas: u32) -> Result<u32, PlatformError> {
-        self.ask(|reply| Command::SetReplicas { target: target.clone(), replicas, reply }).await?
+    async fn set_replicas(&self, target: &ScaleTarget, replicas: u32) -> Result<u32, PlatformError> {
+        self.ask(|reply| Command::SetReplicas { target: target.at.clone(), replicas, reply }).await?
     }
 
-    async fn capacity(&self, target: &Target) -> Result<CapacityView, PlatformError> {
-        self.ask(|reply| Command::Capacity { target: target.clone(), reply }).await?
+    async fn capacity(&self, target: &ScaleTarget) -> Result<CapacityView, PlatformError> {
+        self.ask(|reply| Command::Capacity { target: target.at.clone(), reply }).await?
     }
 }

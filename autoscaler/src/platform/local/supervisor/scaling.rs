@@ -16,7 +16,7 @@ use crate::platform::{Batcher, PlatformError, Replicas, Target};
 impl Supervisor {
     fn scaled(&self, target: &Target) -> Result<&Scaled, PlatformError> {
         let known = self.targets.get(target).filter(|scaled| !scaled.removed);
-        known.ok_or_else(|| PlatformError::UnknownTarget(target.clone()))
+        known.ok_or_else(|| PlatformError::UnknownTarget(target.to_string()))
     }
 
     pub(super) fn replicas_of(&mut self, target: &Target) -> Result<Replicas, PlatformError> {
@@ -25,7 +25,12 @@ impl Supervisor {
         let admin_url = scaled.deployment.spec.gateway.admin_url.trim_end_matches('/').to_owned();
         let mut replicas = Replicas {
             startup_ms: scaled.startup.smoothed_ms(),
-            batchers: vec![Batcher { name: admin_url.clone(), metrics_url: format!("{admin_url}/metrics") }],
+            batchers: vec![Batcher {
+                name: admin_url.clone(),
+                metrics_url: format!("{admin_url}/metrics"),
+                is_required: true,
+                started_ms: None,
+            }],
             ..Replicas::default()
         };
         for known in self.replicas.values().filter(|known| known.target == *target) {
@@ -153,7 +158,11 @@ impl Supervisor {
     pub(super) async fn capacity(&self, target: &Target) -> Result<CapacityView, PlatformError> {
         let device_class = self.scaled(target)?.deployment.spec.claim.device_class_name.clone();
         // Every replica that was asked for has its claim already, so nothing is merely promised.
-        Ok(CapacityView { cluster: self.cluster().await?, device_class, promised: Vec::new() })
+        Ok(CapacityView {
+            cluster: self.cluster().await?,
+            device_class: Some(device_class),
+            promised: Vec::new(),
+        })
     }
 
     async fn cluster(&self) -> Result<Cluster, PlatformError> {

@@ -1,0 +1,207 @@
+//! What is worth telling whoever watches an object's events: that replicas changed, and that something
+//! began to stand in the way. Told when it begins, not while it lasts (pure).
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use sluice_config::api::InferenceAutoscaler;
+use sluice_scaling_policy::{ConditionType, Decision};
+
+/// Something that comes and goes at each tick is told at most this often, milliseconds.
+const SAME_EVERY_MS: u64 = 60_000;
+
+/// One event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Announcement {
+    /// Whether somebody should look.
+    pub is_warning: bool,
+    /// One CamelCase word.
+    pub reason: String,
+    /// What was tried.
+    pub action: &'static str,
+    /// One sentence.
+    pub message: String,
+}
+
+/// Where announcements go.
+pub trait Announcer: Send + Sync {
+    /// Tells it, soon; it does not wait until it was told.
+    fn announce(&self, object: &InferenceAutoscaler, announcement: Announcement);
+}
+
+/// On one machine there are no events: the log and the status say the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Announcer for Silent {
+    fn announce(&self, _object: &InferenceAutoscaler, _announcement: Announcement) {}
+}
+
+/// What was announced of one object.
+#[derive(Debug, Default)]
+pub struct Announcements {
+    /// What stood in the way when it was looked at last.
+    troubles: BTreeMap<String, bool>,
+    told_ms: BTreeMap<String, u64>,
+}
+
+impl Announcements {
+    /// Continues after a restart: what the object's conditions say already is not told again.
+    pub fn resume(conditions: &[Condition]) -> Self {
+        let mut troubles = BTreeMap::new();
+        for condition in conditions {
+            let is_true = condition.status == "True";
+            match condition.type_.as_str() {
+                "CapacityLimited" => troubles.insert("CapacityLimited".to_owned(), is_true),
+                "MetricsFresh" => troubles.insert("MetricsMissing".to_owned(), !is_true),
+                "AbleToScale" if !is_true => troubles.insert(condition.reason.clone(), true),
+                _ => None,
+            };
+        }
+        Self { troubles, told_ms: BTreeMap::new() }
+    }
+
+    /// After a decision that was made from what could be seen.
+    pub fn decided(&mut self, now_ms: u64, decision: &Decision) -> Vec<Announcement> {
+        // A decision could be made: whatever prevented it is over.
+        self.troubles.retain(|trouble, _| trouble == "CapacityLimited" || trouble == "MetricsMissing");
+        let condition =
+            |wanted: ConditionType| decision.conditions.iter().find(|condition| condition.r#type == wanted);
+        let limited = condition(ConditionType::CapacityLimited)
+            .filter(|condition| condition.status)
+            .and_then(|condition| self.begins(now_ms, "CapacityLimited", "Scale", &condition.message));
+        let missing = condition(ConditionType::MetricsFresh)
+            .filter(|condition| !condition.status)
+            .and_then(|condition| self.begins(now_ms, "MetricsMissing", "Measure", &condition.message));
+        for (trouble, wanted, status) in [
+            ("CapacityLimited", ConditionType::CapacityLimited, false),
+            ("MetricsMissing", ConditionType::MetricsFresh, true),
+        ] {
+            if condition(wanted).is_some_and(|condition| condition.status == status) {
+                self.troubles.insert(trouble.to_owned(), false);
+            }
+        }
+        [limited, missing].into_iter().flatten().collect()
+    }
+
+    /// After no decision could be made.
+    pub fn failed(&mut self, now_ms: u64, reason: &str, message: &str) -> Option<Announcement> {
+        self.begins(now_ms, reason, "Decide", message)
+    }
+
+    /// Something stands in the way; told when it did not before.
+    fn begins(
+        &mut self,
+        now_ms: u64,
+        reason: &str,
+        action: &'static str,
+        message: &str,
+    ) -> Option<Announcement> {
+        if self.troubles.insert(reason.to_owned(), true) == Some(true) {
+            return None;
+        }
+        let told = self.told_ms.get(reason);
+        if told.is_some_and(|told_ms| now_ms.saturating_sub(*told_ms) < SAME_EVERY_MS) {
+            return None;
+        }
+        self.told_ms.insert(reason.to_owned(), now_ms);
+        Some(Announcement {
+            is_warning: true,
+            reason: reason.to_owned(),
+            action,
+            message: message.to_owned(),
+        })
+    }
+}
+
+/// Replicas were changed.
+pub fn rescaled(decision: &Decision) -> Announcement {
+    Announcement {
+        is_warning: false,
+        reason: "Rescaled".to_owned(),
+        action: "Scale",
+        message: decision.message.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sluice_scaling_policy::{Current, Free, Input, Objective, Signals, Spec, State, Windows, decide};
+
+    /// A decision without any metrics; `free` = slices.
+    fn decision() -> Decision {
+        decide(&Input {
+            now_ms: 1000,
+            spec: Spec {
+                objective: Objective { quantile: 0.99, latency_ms: 300.0 },
+                min_replicas: 1,
+                max_replicas: 4,
+                behavior: sluice_scaling_policy::Behavior::default(),
+                scale_to_zero_after_seconds: None,
+                paused: false,
+                dry_run: false,
+                startup_ms: 1000,
+                profile: "2g.10gb".to_owned(),
+                windows: Windows::default(),
+            },
+            current: Current { replicas: 1, ready: 1 },
+            signals: Signals::default(),
+            free: Free { slices: Some(2), reason: String::new() },
+            state: State::default(),
+        })
+    }
+
+    fn with(fresh: bool) -> Decision {
+        let mut decision = decision();
+        for condition in &mut decision.conditions {
+            if condition.r#type == ConditionType::MetricsFresh {
+                condition.status = fresh;
+            }
+        }
+        decision
+    }
+
+    #[test]
+    fn what_stands_in_the_way_is_told_when_it_begins_and_not_while_it_lasts() {
+        let mut told = Announcements::default();
+        let first = told.decided(0, &with(false));
+        assert_eq!(first.iter().map(|one| one.reason.as_str()).collect::<Vec<_>>(), ["MetricsMissing"]);
+        assert!(first[0].is_warning);
+        assert!(told.decided(1000, &with(false)).is_empty());
+        assert!(told.decided(2000, &with(true)).is_empty());
+        assert!(told.decided(3000, &with(false)).is_empty(), "again so soon: once is enough");
+        assert!(told.decided(4000, &with(true)).is_empty());
+        assert_eq!(told.decided(61_000, &with(false)).len(), 1);
+    }
+
+    #[test]
+    fn a_new_leader_does_not_tell_again_what_the_conditions_say() {
+        let mut told = Announcements::default();
+        told.decided(0, &with(false));
+        let condition = |type_: &str, status: &str, reason: &str| Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message: String::new(),
+            observed_generation: None,
+            last_transition_time: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(
+                jiff::Timestamp::UNIX_EPOCH,
+            ),
+        };
+        let mut told = Announcements::resume(&[condition("MetricsFresh", "False", "MetricsMissing")]);
+        assert!(told.decided(0, &with(false)).is_empty());
+        let mut told = Announcements::resume(&[condition("AbleToScale", "False", "TargetNotFound")]);
+        assert_eq!(told.failed(0, "TargetNotFound", "x"), None);
+        assert!(told.failed(0, "PlatformUnavailable", "x").is_some());
+    }
+
+    #[test]
+    fn a_failure_is_over_once_a_decision_was_made() {
+        let mut told = Announcements::default();
+        assert!(told.failed(0, "TargetNotFound", "x").is_some());
+        assert!(told.failed(1000, "TargetNotFound", "x").is_none());
+        told.decided(2000, &with(true));
+        assert!(told.failed(100_000, "TargetNotFound", "x").is_some());
+    }
+}

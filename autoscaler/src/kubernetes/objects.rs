@@ -1,0 +1,181 @@
+//! The InferenceAutoscalers of a cluster, each read for itself: one that this version cannot read, or that
+//! fights another one for the same target, is refused with a reason and keeps no other from being followed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::core::{ApiResource, DynamicObject};
+use kube::{Api, Client};
+use sluice_config::api::InferenceAutoscaler;
+use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
+use sluice_config::settings::with_suggestion;
+use sluice_inventory_watch::reflect::Reflected;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::controller::target_of;
+use crate::platform::{ScaleTarget, Target};
+
+/// A watch of all of them.
+pub struct Objects {
+    all: Reflected<DynamicObject>,
+    changed: watch::Receiver<u64>,
+}
+
+/// What there is.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// To be followed.
+    pub autoscalers: BTreeMap<Target, Arc<InferenceAutoscaler>>,
+    /// Not to be followed, and why.
+    pub refused: BTreeMap<Target, Refusal>,
+}
+
+/// Why an object is not followed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// One CamelCase word.
+    pub reason: &'static str,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// The object's generation.
+    pub generation: Option<i64>,
+    /// What its status says now.
+    pub status: InferenceAutoscalerStatus,
+}
+
+impl Objects {
+    /// Begins to watch those of `namespace`, or all, until `stop`.
+    pub fn start(client: Client, namespace: Option<&str>, stop: &CancellationToken) -> Self {
+        let kind = kind();
+        let api = match namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
+            None => Api::all_with(client, &kind),
+        };
+        let changes = Arc::new(watch::Sender::new(0));
+        let changed = changes.subscribe();
+        Self { all: Reflected::start_with(api, kind, |_| (), &changes, stop), changed }
+    }
+
+    /// Resolves when they were listed once.
+    pub async fn listed(&self) {
+        self.all.listed().await;
+    }
+
+    /// Changes whenever one of them did.
+    pub fn changed(&self) -> watch::Receiver<u64> {
+        self.changed.clone()
+    }
+
+    /// Those of now; `None` before they were listed.
+    pub fn found(&self) -> Option<Found> {
+        Some(sort(self.all.all()?.iter().map(AsRef::as_ref)))
+    }
+}
+
+/// The kind, as a cluster serves it.
+pub fn kind() -> ApiResource {
+    ApiResource::erase::<InferenceAutoscaler>(&())
+}
+
+/// Reads each object; of several that scale the same target the oldest counts (pure).
+pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
+    let mut found = Found::default();
+    let mut read: Vec<(Target, Arc<InferenceAutoscaler>)> = Vec::new();
+    for object in objects {
+        let name = Target {
+            namespace: object.metadata.namespace.clone().unwrap_or_default(),
+            name: object.metadata.name.clone().unwrap_or_default(),
+        };
+        match parse(object) {
+            Ok(autoscaler) => read.push((name, Arc::new(autoscaler))),
+            Err(message) => {
+                let status = object.data.get("status").cloned().unwrap_or_default();
+                let refusal = Refusal {
+                    reason: "InvalidSpec",
+                    message,
+                    generation: object.metadata.generation,
+                    status: serde_json::from_value(status).unwrap_or_default(),
+                };
+                found.refused.insert(name, refusal);
+            }
+        }
+    }
+    let made = |object: &InferenceAutoscaler| object.metadata.creation_timestamp.as_ref().map(|Time(at)| *at);
+    read.sort_by_key(|(name, object)| (made(object), name.clone()));
+    let mut scaled_by: BTreeMap<ScaleTarget, Target> = BTreeMap::new();
+    for (name, object) in read {
+        let mut target = target_of(&object);
+        // Two versions of one kind are the same objects.
+        let group = target.api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
+        target.api_version = group;
+        if let Some(other) = scaled_by.get(&target) {
+            let refusal = Refusal {
+                reason: "AmbiguousTarget",
+                message: format!("{target} is scaled by {other} already; remove one of them"),
+                generation: object.metadata.generation,
+                status: object.status.clone().unwrap_or_default(),
+            };
+            found.refused.insert(name, refusal);
+        } else {
+            scaled_by.insert(target, name.clone());
+            found.autoscalers.insert(name, object);
+        }
+    }
+    found
+}
+
+fn parse(object: &DynamicObject) -> Result<InferenceAutoscaler, String> {
+    let value = serde_json::to_value(object).map_err(|error| error.to_string())?;
+    let object: InferenceAutoscaler =
+        serde_json::from_value(value).map_err(|error| with_suggestion(&error.to_string()))?;
+    object.spec.validate()?;
+    Ok(object)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn object(name: &str, second: u32, change: Value) -> DynamicObject {
+        let mut value = json!({
+            "apiVersion": "sluice.dev/v1alpha1", "kind": "InferenceAutoscaler",
+            "metadata": {
+                "namespace": "ns", "name": name, "generation": 3,
+                "creationTimestamp": format!("2026-01-01T00:00:{second:02}Z"),
+            },
+            "spec": {
+                "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "bert"},
+                "model": "bert", "objective": {"percentile": 99, "latencyMs": 300}, "maxReplicas": 3,
+            },
+        });
+        json_patch::merge(&mut value, &change);
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_keeps_no_other_from_being_followed() {
+        let odd = object("odd", 1, json!({"spec": {"maxReplica": 3}}));
+        let wrong = object("wrong", 1, json!({"spec": {"objective": {"percentile": 100}}}));
+        let found = sort([&object("good", 2, json!({})), &odd, &wrong].into_iter());
+        assert_eq!(found.autoscalers.len(), 1);
+        let refusals: Vec<_> = found.refused.values().collect();
+        assert!(refusals[0].message.contains("did you mean `maxReplicas`?"), "{refusals:?}");
+        assert!(refusals[1].message.contains("spec.objective.percentile is 100"), "{refusals:?}");
+        assert_eq!(refusals[0].generation, Some(3));
+    }
+
+    #[test]
+    fn of_two_that_scale_one_target_the_older_one_counts() {
+        let newer = object("a", 9, json!({"spec": {"scaleTargetRef": {"apiVersion": "apps/v1beta9"}}}));
+        let other = object("c", 9, json!({"spec": {"scaleTargetRef": {"kind": "StatefulSet"}}}));
+        let found = sort([&newer, &object("b", 2, json!({})), &other].into_iter());
+        let followed: Vec<_> = found.autoscalers.keys().map(|target| target.name.as_str()).collect();
+        assert_eq!(followed, ["b", "c"]);
+        let refusal = found.refused.values().next().unwrap();
+        assert_eq!(refusal.reason, "AmbiguousTarget");
+        assert!(refusal.message.contains("scaled by ns/b already"), "{}", refusal.message);
+    }
+}

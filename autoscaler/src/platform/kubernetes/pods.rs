@@ -1,0 +1,221 @@
+//! What a target's pods say about its replicas (pure).
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use sluice_config::names::pod as names;
+
+use crate::platform::{Batcher, Replicas};
+
+/// Replicas of a target that asks for `asked`, whose pods these are.
+pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>) -> Replicas {
+    let live = pods.iter().filter(|pod| is_live(pod));
+    let ready = u32::try_from(live.filter(|pod| is_ready(pod)).count()).unwrap_or(u32::MAX);
+    // A rolling update has more pods than were asked for, and they are ready too.
+    let ready = ready.min(asked);
+    let terminating = pods.iter().filter(|pod| is_terminating(pod) && !is_over(pod)).count();
+    Replicas {
+        asked,
+        ready,
+        starting: asked - ready,
+        terminating: u32::try_from(terminating).unwrap_or(u32::MAX),
+        startup_ms,
+        batchers: pods.iter().filter_map(|pod| batcher(pod)).collect(),
+    }
+}
+
+/// Neither over nor on its way out.
+pub fn is_live(pod: &Pod) -> bool {
+    !is_terminating(pod) && !is_over(pod)
+}
+
+/// Takes traffic, as Services see it.
+pub fn is_ready(pod: &Pod) -> bool {
+    condition(pod, "Ready").is_some()
+}
+
+/// Since when a condition of the pod has been true, milliseconds since 1970.
+pub fn condition(pod: &Pod, name: &str) -> Option<u64> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let found = conditions.iter().find(|condition| condition.type_ == name && condition.status == "True")?;
+    Some(found.last_transition_time.as_ref().map_or(0, |time| millis(time.0)))
+}
+
+/// Milliseconds since 1970; 0 before.
+pub fn millis(time: jiff::Timestamp) -> u64 {
+    u64::try_from(time.as_millisecond()).unwrap_or(0)
+}
+
+/// Its name; pods always have one.
+pub fn name(pod: &Pod) -> &str {
+    pod.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn is_terminating(pod: &Pod) -> bool {
+    pod.metadata.deletion_timestamp.is_some()
+}
+
+fn is_over(pod: &Pod) -> bool {
+    matches!(phase(pod), "Succeeded" | "Failed")
+}
+
+fn phase(pod: &Pod) -> &str {
+    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
+}
+
+/// The pod's sidecar, from when its address is known. One that drains still counts requests, so it is read
+/// for as long as it answers.
+fn batcher(pod: &Pod) -> Option<Batcher> {
+    let sidecar = sidecar(pod)?;
+    let ports = sidecar.ports.as_ref()?;
+    let port = ports.iter().find(|port| port.name.as_deref() == Some(names::ADMIN_PORT_NAME))?;
+    let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
+    if phase(pod) != "Running" && phase(pod) != "Pending" {
+        return None;
+    }
+    let host = match address {
+        IpAddr::V4(address) => address.to_string(),
+        IpAddr::V6(address) => format!("[{address}]"),
+    };
+    Some(Batcher {
+        name: name(pod).to_owned(),
+        metrics_url: format!("http://{host}:{}/metrics", port.container_port),
+        is_required: is_ready(pod) && is_live(pod),
+        started_ms: started_ms(pod),
+    })
+}
+
+fn sidecar(pod: &Pod) -> Option<&Container> {
+    let containers = pod.spec.as_ref()?.init_containers.as_ref()?;
+    containers.iter().find(|container| container.name == names::SIDECAR)
+}
+
+/// When the process that counts in the sidecar now began.
+fn started_ms(pod: &Pod) -> Option<u64> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let sidecar = statuses.iter().find(|status| status.name == names::SIDECAR)?;
+    Some(millis(sidecar.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0))
+}
+
+/// Of a pod only what is read here is kept: there are many, and most of each is of no interest.
+pub fn trim(pod: &mut Pod) {
+    pod.metadata.annotations = None;
+    if let Some(spec) = &mut pod.spec {
+        let kept = PodSpec {
+            init_containers: spec.init_containers.take().map(|all| {
+                let ours = all.into_iter().filter(|container| container.name == names::SIDECAR);
+                ours.map(|c| Container { name: c.name, ports: c.ports, ..Container::default() }).collect()
+            }),
+            resource_claims: spec.resource_claims.take(),
+            tolerations: spec.tolerations.take(),
+            node_selector: spec.node_selector.take(),
+            affinity: spec.affinity.take(),
+            ..PodSpec::default()
+        };
+        *spec = kept;
+    }
+    if let Some(status) = &mut pod.status {
+        let kept = PodStatus {
+            phase: status.phase.take(),
+            pod_ip: status.pod_ip.take(),
+            conditions: status.conditions.take(),
+            init_container_statuses: status.init_container_statuses.take().map(|mut all| {
+                all.retain(|status| status.name == names::SIDECAR);
+                all
+            }),
+            ..PodStatus::default()
+        };
+        *status = kept;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    /// A pod with a sidecar, changed by `patch` (RFC 7396).
+    fn pod(name: &str, patch: Value) -> Pod {
+        let mut value = json!({
+            "metadata": {"name": name, "namespace": "ns", "annotations": {"a": "b"}},
+            "spec": {
+                "containers": [{"name": "model"}],
+                "initContainers": [
+                    {"name": "setup"},
+                    {"name": "sluice-batcher", "ports": [
+                        {"name": "http", "containerPort": 8080},
+                        {"name": "sluice-admin", "containerPort": 8081},
+                    ]},
+                ],
+            },
+            "status": {
+                "phase": "Running", "podIP": "10.0.0.7",
+                "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:09Z"}],
+                "initContainerStatuses": [{
+                    "name": "sluice-batcher", "image": "", "imageID": "", "ready": true, "restartCount": 0,
+                    "state": {"running": {"startedAt": "2026-01-01T00:00:01Z"}},
+                }],
+            },
+        });
+        json_patch::merge(&mut value, &patch);
+        let mut pod = serde_json::from_value(value).unwrap();
+        trim(&mut pod);
+        pod
+    }
+
+    fn of(asked: u32, pods: &[Pod]) -> Replicas {
+        replicas(asked, &pods.iter().collect::<Vec<_>>(), None)
+    }
+
+    const NOT_READY: &str = r#"{"status": {"conditions": [{"type": "Ready", "status": "False"}]}}"#;
+    const TERMINATING: &str = r#"{"metadata": {"deletionTimestamp": "2026-01-01T00:01:00Z"}}"#;
+
+    fn parsed(patch: &str) -> Value {
+        serde_json::from_str(patch).unwrap()
+    }
+
+    #[test]
+    fn pods_are_ready_starting_or_on_their_way_out() {
+        let pods = [
+            pod("a", json!({})),
+            pod("b", parsed(NOT_READY)),
+            pod("c", parsed(TERMINATING)),
+            pod("d", json!({"status": {"phase": "Failed"}})),
+        ];
+        let replicas = of(3, &pods);
+        assert_eq!((replicas.asked, replicas.ready, replicas.starting, replicas.terminating), (3, 1, 2, 1));
+    }
+
+    #[test]
+    fn a_rolling_update_has_no_more_ready_replicas_than_were_asked_for() {
+        let pods = ["a", "b", "c"].map(|name| pod(name, json!({})));
+        let replicas = of(2, &pods);
+        assert_eq!((replicas.ready, replicas.starting), (2, 0));
+    }
+
+    #[test]
+    fn sidecars_are_read_and_only_those_of_ready_pods_must_be_readable() {
+        let pods = [
+            pod("a", json!({})),
+            pod("b", parsed(NOT_READY)),
+            pod("c", parsed(TERMINATING)),
+            pod("d", json!({"status": {"podIP": null}})),
+            pod("e", json!({"spec": {"initContainers": []}})),
+            pod("f", json!({"status": {"podIP": "fd00::7"}})),
+            pod("g", json!({"status": {"phase": "Succeeded"}})),
+        ];
+        let batchers = of(4, &pods).batchers;
+        let told: Vec<_> = batchers.iter().map(|b| (b.name.as_str(), b.is_required)).collect();
+        assert_eq!(told, [("a", true), ("b", false), ("c", false), ("f", true)]);
+        assert_eq!(batchers[0].metrics_url, "http://10.0.0.7:8081/metrics");
+        assert_eq!(batchers[3].metrics_url, "http://[fd00::7]:8081/metrics");
+        assert_eq!(batchers[0].started_ms, Some(1_767_225_601_000));
+    }
+
+    #[test]
+    fn a_pod_is_trimmed_to_what_is_read() {
+        let pod = pod("a", json!({}));
+        assert_eq!(pod.metadata.annotations, None);
+        assert!(pod.spec.unwrap().containers.is_empty());
+    }
+}

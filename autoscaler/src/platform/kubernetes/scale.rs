@@ -1,0 +1,193 @@
+//! The scale subresource of anything that has one.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::PodSpec;
+use kube::api::{Patch, PatchParams};
+use kube::core::discovery::Scope;
+use kube::core::{DynamicObject, GroupVersionKind, Selector};
+use kube::discovery::{self, ApiResource};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::selector;
+use crate::platform::{PlatformError, ScaleTarget};
+
+/// An answer that takes longer is none: the next tick asks again.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Where nearly all kinds with pods have the template of their pods.
+const TEMPLATE: &str = "/spec/template/spec";
+
+/// A target's scale as it is.
+#[derive(Debug, Clone)]
+pub struct Scale {
+    /// Replicas asked for.
+    pub replicas: u32,
+    /// Which pods are its.
+    pub selector: Selector,
+    /// Version of the target: it differs when anything of the target does.
+    pub version: String,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Set {
+    /// The scale says so now.
+    Done,
+    /// Somebody else changed the target in between.
+    Conflict,
+}
+
+/// Scale subresources of an API server.
+pub struct Scales {
+    client: Client,
+    /// Kinds that were looked up.
+    kinds: Mutex<HashMap<(String, String), ApiResource>>,
+}
+
+impl Scales {
+    /// Of the server that the client speaks to.
+    pub fn new(client: Client) -> Self {
+        Self { client, kinds: Mutex::default() }
+    }
+
+    /// The scale.
+    ///
+    /// # Errors
+    /// There is no such target or kind, or it cannot be scaled, or the API server does not answer.
+    pub async fn get(&self, target: &ScaleTarget) -> Result<Scale, PlatformError> {
+        let api = self.api(target).await?;
+        let scale = match answer("GET", target, api.get_scale(&target.at.name)).await {
+            Err(PlatformError::UnknownTarget(target_name)) => {
+                // Its kind may be another one by now, or the subresource may be gone.
+                self.forget(target);
+                return Err(PlatformError::UnknownTarget(target_name));
+            }
+            other => other?,
+        };
+        let spec = scale.spec.unwrap_or_default();
+        let text = scale.status.and_then(|status| status.selector).unwrap_or_default();
+        let selector = selector::parse(&text).map_err(|problem| {
+            PlatformError::Unscalable(format!("{target}: its scale's selector: {problem}"))
+        })?;
+        if selector.selects_all() {
+            return Err(PlatformError::Unscalable(format!(
+                "{target}: its scale subresource has no selector, so its pods cannot be told from others"
+            )));
+        }
+        Ok(Scale {
+            replicas: u32::try_from(spec.replicas.unwrap_or(0)).unwrap_or(0),
+            selector,
+            version: scale.metadata.resource_version.unwrap_or_default(),
+        })
+    }
+
+    /// Asks for `replicas`, unless the target is not of `version` any more.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get); and when the API server refuses.
+    pub async fn set(
+        &self,
+        target: &ScaleTarget,
+        version: &str,
+        replicas: u32,
+    ) -> Result<Set, PlatformError> {
+        let api = self.api(target).await?;
+        let patch =
+            Patch::Merge(json!({"metadata": {"resourceVersion": version}, "spec": {"replicas": replicas}}));
+        let asked = async {
+            match api.patch_scale(&target.at.name, &PatchParams::default(), &patch).await {
+                Ok(_) => Ok(Set::Done),
+                Err(kube::Error::Api(status)) if status.code == 409 => Ok(Set::Conflict),
+                Err(error) => Err(error),
+            }
+        };
+        answer("PATCH", target, asked).await
+    }
+
+    /// The specification of the target's pods; `None` where its kind has it elsewhere than usual.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get).
+    pub async fn template(&self, target: &ScaleTarget) -> Result<Option<PodSpec>, PlatformError> {
+        let api = self.api(target).await?;
+        let object = answer("GET", target, api.get(&target.at.name)).await?;
+        let Some(spec) = object.data.pointer(TEMPLATE) else { return Ok(None) };
+        serde_json::from_value(spec.clone()).map(Some).map_err(|error| {
+            PlatformError::Unscalable(format!("{target}: spec.template.spec is not that of a pod: {error}"))
+        })
+    }
+
+    fn forget(&self, target: &ScaleTarget) {
+        let key = (target.api_version.clone(), target.kind.clone());
+        self.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
+    }
+
+    /// The API of the target's kind, which is looked up once.
+    async fn api(&self, target: &ScaleTarget) -> Result<Api<DynamicObject>, PlatformError> {
+        let key = (target.api_version.clone(), target.kind.clone());
+        let known = self.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned();
+        let kind = match known {
+            Some(kind) => kind,
+            None => {
+                let kind = self.look_up(target).await?;
+                let mut kinds = self.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                kinds.insert(key, kind.clone());
+                kind
+            }
+        };
+        Ok(Api::namespaced_with(self.client.clone(), &target.at.namespace, &kind))
+    }
+
+    async fn look_up(&self, target: &ScaleTarget) -> Result<ApiResource, PlatformError> {
+        let ScaleTarget { api_version, kind, .. } = target;
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let wanted = GroupVersionKind::gvk(group, version, kind);
+        let found = async {
+            match discovery::pinned_kind(&self.client, &wanted).await {
+                Ok(found) => Ok(Some(found)),
+                Err(kube::Error::Discovery(_)) => Ok(None),
+                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let unscalable = |problem: &str| {
+            Err(PlatformError::Unscalable(format!(
+                "spec.scaleTargetRef: {api_version} {kind} {problem}; name a kind such as apps/v1 Deployment"
+            )))
+        };
+        let Some((resource, capabilities)) = answer("discovery", target, found).await? else {
+            return unscalable("is not known to this cluster");
+        };
+        if capabilities.scope != Scope::Namespaced {
+            return unscalable("does not belong to a namespace");
+        }
+        let mut subresources = capabilities.subresources.iter();
+        // Its plural is `deployments/scale`, or `scale` alone.
+        if !subresources.any(|(one, _)| one.plural.rsplit('/').next() == Some("scale")) {
+            return unscalable("has no scale subresource");
+        }
+        Ok(resource)
+    }
+}
+
+/// Waits for an answer, not for ever, and puts errors into words.
+async fn answer<T>(
+    what: &str,
+    target: &ScaleTarget,
+    asked: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, PlatformError> {
+    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
+            Err(PlatformError::UnknownTarget(target.to_string()))
+        }
+        Ok(Err(error)) => Err(PlatformError::Unavailable(format!("{what} of {target}: {error}"))),
+        Err(_) => Err(PlatformError::Unavailable(format!(
+            "{what} of {target}: the API server did not answer within {} s",
+            ANSWER_WITHIN.as_secs()
+        ))),
+    }
+}

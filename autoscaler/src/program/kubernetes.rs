@@ -1,0 +1,174 @@
+//! In a cluster: objects from the API server, replicas as pods, and of several autoscalers one that acts.
+//!
+//! ```text
+//!  Lease ──leads──▶ term: controllers run ◀──objects── watch
+//!                     └─ lost: all of them are dropped at once, nothing is written any more
+//! ```
+//!
+//! Watches run in every process, so that the next leader knows the cluster from its first moment.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use sluice_config::process::lease::{self, LeaseSettings};
+use sluice_inventory_watch::InventoryWatch;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{Process, ProgramError};
+use crate::clock::{Clock, timestamp};
+use crate::controller::Surroundings;
+use crate::controllers::Controllers;
+use crate::kubernetes::events::ApiEvents;
+use crate::kubernetes::objects::Objects;
+use crate::kubernetes::status::ApiStatus;
+use crate::platform::kubernetes::KubernetesPlatform;
+use crate::settings::Settings;
+use crate::signals::second_source::Prometheus;
+use crate::signals::{HttpScraper, SecondSource};
+
+/// Name of the Lease.
+const LEASE: &str = "sluice-autoscaler";
+/// How long Prometheus may take for an answer.
+const PROMETHEUS_WITHIN: Duration = Duration::from_secs(2);
+
+pub(super) async fn run(settings: Settings) -> Result<(), ProgramError> {
+    let process = Process::begin(&settings).await?;
+    let client = client().await?;
+    let identity = identity(&settings);
+    // The watches and the Lease outlive the controllers, which end first.
+    let end = CancellationToken::new();
+    let (leads, lease) = lease::hold(client.clone(), lease_settings(&settings, &identity), end.clone());
+    let parts = Parts::start(client, &settings, &identity, leads, &end)?;
+    tokio::select! {
+        () = parts.listed() => {
+            process.readiness.set_ready();
+            parts.follow(&process.stop).await;
+        }
+        () = process.stop.cancelled() => {}
+    }
+    process.readiness.set_not_ready("stopping");
+    end.cancel();
+    let _ = lease.await;
+    process.end().await;
+    Ok(())
+}
+
+/// Everything that controllers are made of.
+struct Parts {
+    settings: Settings,
+    leads: watch::Receiver<bool>,
+    objects: Objects,
+    platform: Arc<KubernetesPlatform>,
+    status: Arc<ApiStatus>,
+    with: Arc<Surroundings>,
+}
+
+impl Parts {
+    fn start(
+        client: Client,
+        settings: &Settings,
+        identity: &str,
+        leads: watch::Receiver<bool>,
+        end: &CancellationToken,
+    ) -> Result<Self, ProgramError> {
+        let namespace = settings.namespace.as_deref();
+        let inventory = InventoryWatch::start(client.clone(), end.clone());
+        let platform =
+            Arc::new(KubernetesPlatform::start(client.clone(), namespace, inventory, leads.clone(), end));
+        let objects = Objects::start(client.clone(), namespace, end);
+        let status = Arc::new(ApiStatus::new(client.clone(), leads.clone()));
+        let second: Option<Arc<dyn SecondSource>> = match &settings.prometheus_url {
+            Some(url) => {
+                Some(Arc::new(Prometheus::new(url, PROMETHEUS_WITHIN).map_err(ProgramError::Cluster)?))
+            }
+            None => None,
+        };
+        let with = Arc::new(Surroundings {
+            platform: Arc::clone(&platform) as _,
+            scraper: Arc::new(HttpScraper::new(Duration::from_millis(settings.scrape_timeout_ms))),
+            second,
+            status: Arc::clone(&status) as _,
+            events: Arc::new(ApiEvents::start(client, identity, leads.clone())),
+            clock: Clock::system(),
+        });
+        Ok(Self { settings: settings.clone(), leads, objects, platform, status, with })
+    }
+
+    async fn listed(&self) {
+        tokio::join!(self.objects.listed(), self.platform.ready());
+        tracing::info!("The cluster is known.");
+    }
+
+    /// Leads whenever it is this process's turn, until `stop`.
+    async fn follow(&self, stop: &CancellationToken) {
+        let mut leads = self.leads.clone();
+        loop {
+            tokio::select! {
+                turn = leads.wait_for(|leads| *leads) => if turn.is_err() { return },
+                () = stop.cancelled() => return,
+            }
+            tracing::info!("This process leads: it decides from now on.");
+            let mut controllers = Controllers::new(
+                Arc::clone(&self.with),
+                self.settings.pace(),
+                self.settings.state_dir.clone(),
+                self.settings.decision_log_bytes,
+            );
+            tokio::select! {
+                () = self.control(&mut controllers) => {}
+                _ = leads.wait_for(|leads| !*leads) => {
+                    tracing::warn!("This process does not lead any more: nothing is decided or written.");
+                }
+                () = stop.cancelled() => {}
+            }
+            controllers.abort().await;
+        }
+    }
+
+    /// Keeps a controller for each object, and tells those that are refused why.
+    async fn control(&self, controllers: &mut Controllers) {
+        let mut changed = self.objects.changed();
+        loop {
+            changed.mark_unchanged();
+            if let Some(found) = self.objects.found() {
+                controllers.follow(found.autoscalers).await;
+                for (name, refusal) in found.refused {
+                    let at = timestamp(self.with.clock.now_ms());
+                    tracing::warn!(%name, problem = refusal.message, "An InferenceAutoscaler is refused.");
+                    if let Err(error) = self.status.refuse(&name, refusal, at).await {
+                        tracing::warn!(%name, %error, "The status could not be written.");
+                    }
+                }
+            }
+            if changed.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// A client from the pod's service account, or from the kubeconfig.
+async fn client() -> Result<Client, ProgramError> {
+    // Another part of the process may have installed one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::try_default().await.map_err(|error| ProgramError::Cluster(error.to_string()))
+}
+
+fn identity(settings: &Settings) -> String {
+    settings
+        .lease_identity
+        .clone()
+        .unwrap_or_else(|| rustix::system::uname().nodename().to_string_lossy().into_owned())
+}
+
+fn lease_settings(settings: &Settings, identity: &str) -> LeaseSettings {
+    let duration = Duration::from_secs(u64::from(settings.lease_seconds));
+    LeaseSettings {
+        duration,
+        // A fifth: two tries may fail within the two thirds after which a holder gives up.
+        renew_every: duration / 5,
+        ..LeaseSettings::new(&settings.lease_namespace, LEASE, identity)
+    }
+}
