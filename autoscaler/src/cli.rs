@@ -4,4 +4,4 @@ pub mod capacity;
 pub mod explain;
 pub mod source;
 
-pub use source::ObjectSource;
+pub use source::{ApiServer, ObjectSource};

@@ -5,26 +5,27 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sluice_autoscaler::cli::{capacity, explain};
+use sluice_autoscaler::cli::{ApiServer, ObjectSource, capacity, explain};
 use sluice_config::objects::ObjectDir;
 use sluice_config::settings::EXIT_USAGE;
 
 /// What is free, and why replicas are as many as they are.
 ///
+/// In a cluster, by the kubeconfig's current context:
+///
+///   kubectl sluice capacity
+///   kubectl sluice explain bert -n default
+///
+/// On one machine without Kubernetes, by the object directory:
+///
 ///   kubectl-sluice --store /var/lib/sluice/store capacity
-///   kubectl-sluice --store /var/lib/sluice/store explain bert
 #[derive(Parser)]
 #[command(version, verbatim_doc_comment)]
 struct Cli {
-    /// Object directory that sluice-driver and sluice-autoscaler use.
-    #[arg(
-        long,
-        env = "SLUICE_STORE",
-        value_name = "DIR",
-        default_value = "/var/lib/sluice/store",
-        global = true
-    )]
-    store: PathBuf,
+    /// Object directory that sluice-driver and sluice-autoscaler use on one machine; without it the
+    /// cluster is asked.
+    #[arg(long, env = "SLUICE_STORE", value_name = "DIR", global = true)]
+    store: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -41,9 +42,9 @@ enum Command {
     Explain {
         /// Its name.
         name: String,
-        /// Its namespace.
-        #[arg(short, long, default_value = "default")]
-        namespace: String,
+        /// Its namespace; that of the kubeconfig's context where it is absent.
+        #[arg(short, long)]
+        namespace: Option<String>,
     },
 }
 
@@ -55,12 +56,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let store = ObjectDir::new(cli.store);
-    let text = match cli.command {
-        Command::Capacity { output } => capacity::capacity(&store, output),
-        Command::Explain { name, namespace } => explain::explain(&store, &namespace, &name),
-    };
-    match text {
+    match answer(cli) {
         Ok(text) => {
             // A closed pipe (head) is the reader's choice.
             let _ = std::io::stdout().write_all(format!("{}\n", text.trim_end()).as_bytes());
@@ -69,6 +65,19 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("kubectl-sluice: {error}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+fn answer(cli: Cli) -> Result<String, String> {
+    let source: Box<dyn ObjectSource> = match cli.store {
+        Some(store) => Box::new(ObjectDir::new(store)),
+        None => Box::new(ApiServer::connect()?),
+    };
+    match cli.command {
+        Command::Capacity { output } => capacity::capacity(source.as_ref(), output),
+        Command::Explain { name, namespace } => {
+            explain::explain(source.as_ref(), namespace.as_deref(), &name)
         }
     }
 }

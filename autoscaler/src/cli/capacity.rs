@@ -24,13 +24,13 @@ pub fn capacity(source: &dyn ObjectSource, output: Output) -> Result<String, Str
     let pools = capacity_table(&source.cluster()?);
     match output {
         Output::Json => serde_json::to_string_pretty(&pools).map_err(|error| error.to_string()),
-        Output::Table => Ok(table(&pools)),
+        Output::Table => Ok(table(&pools, source.hint())),
     }
 }
 
-fn table(pools: &[PoolCapacity]) -> String {
+fn table(pools: &[PoolCapacity], hint: &str) -> String {
     if pools.is_empty() {
-        return "No slices are published. Is sluice-driver running, with this store?\n".to_owned();
+        return format!("No slices are published; {hint}\n");
     }
     let mut rows = vec![["POOL", "PROFILE", "FREE", "IN USE", "HELD BY"].map(str::to_owned)];
     let mut unusable = String::new();

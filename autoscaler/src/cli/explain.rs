@@ -13,15 +13,14 @@ use crate::controller::name_of;
 ///
 /// # Errors
 /// No such autoscaler; then those that there are are named.
-pub fn explain(source: &dyn ObjectSource, namespace: &str, name: &str) -> Result<String, String> {
+pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -> Result<String, String> {
+    let default = source.default_namespace();
+    let namespace = namespace.unwrap_or(&default);
     let all = source.autoscalers()?;
     let found = all.iter().find(|object| name_of(object) == (namespace.to_owned(), name.to_owned()));
     match found {
         Some(object) => Ok(text(object)),
-        None if all.is_empty() => {
-            Err("there are no InferenceAutoscalers; is sluice-autoscaler running, with this store?"
-                .to_owned())
-        }
+        None if all.is_empty() => Err(format!("there are no InferenceAutoscalers; {}", source.hint())),
         None => {
             let names: Vec<String> = all
                 .iter()

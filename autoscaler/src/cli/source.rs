@@ -1,10 +1,19 @@
 //! Where the objects come from.
 
+use std::time::Duration;
+
+use kube::api::ListParams;
+use kube::core::DynamicObject;
+use kube::{Api, Client, Config};
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::objects::ObjectDir;
 use sluice_inventory::Cluster;
 
+use crate::kubernetes::objects::kind;
 use crate::platform::local::cluster::read_cluster;
+
+/// An answer that takes longer is none.
+const ANSWER_WITHIN: Duration = Duration::from_secs(10);
 
 /// Objects to read: the object directory of one machine here, an API server there.
 pub trait ObjectSource {
@@ -14,11 +23,17 @@ pub trait ObjectSource {
     /// In words.
     fn cluster(&self) -> Result<Cluster, String>;
 
-    /// All InferenceAutoscalers.
+    /// All InferenceAutoscalers of a namespace, or of all.
     ///
     /// # Errors
     /// In words.
     fn autoscalers(&self) -> Result<Vec<InferenceAutoscaler>, String>;
+
+    /// Namespace of names that are given without one.
+    fn default_namespace(&self) -> String;
+
+    /// Why there may be nothing.
+    fn hint(&self) -> &'static str;
 }
 
 impl ObjectSource for ObjectDir {
@@ -31,6 +46,14 @@ impl ObjectSource for ObjectDir {
         exists(self)?;
         self.list().map_err(|error| error.to_string())
     }
+
+    fn default_namespace(&self) -> String {
+        "default".to_owned()
+    }
+
+    fn hint(&self) -> &'static str {
+        "are sluice-driver and sluice-autoscaler running, with this store?"
+    }
 }
 
 /// A directory that is not there would look like a machine without GPUs.
@@ -42,4 +65,71 @@ fn exists(store: &ObjectDir) -> Result<(), String> {
         "there is no object directory {}; --store must name the one that sluice-driver and sluice-autoscaler use",
         store.root().display()
     ))
+}
+
+/// The cluster of the kubeconfig's current context, or of the pod that this runs in.
+pub struct ApiServer {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    namespace: String,
+}
+
+impl ApiServer {
+    /// Reads the kubeconfig; nothing is asked yet.
+    ///
+    /// # Errors
+    /// There is none, or it is not understood.
+    pub fn connect() -> Result<Self, String> {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("the runtime cannot be started: {error}"))?;
+        let no_cluster = |error: String| {
+            format!("no cluster to ask: {error}; set KUBECONFIG, or name an object directory with --store")
+        };
+        let config = runtime.block_on(Config::infer()).map_err(|error| no_cluster(error.to_string()))?;
+        let namespace = config.default_namespace.clone();
+        let client = {
+            // The client starts tasks of its own.
+            let _inside = runtime.enter();
+            Client::try_from(config).map_err(|error| no_cluster(error.to_string()))?
+        };
+        Ok(Self { runtime, client, namespace })
+    }
+
+    fn ask<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
+        let answer = async { tokio::time::timeout(ANSWER_WITHIN, asked).await };
+        match self.runtime.block_on(answer) {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(kube::Error::Api(status))) => Err(format!("the API server says: {}", status.message)),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(_) => Err(format!("the API server did not answer within {} s", ANSWER_WITHIN.as_secs())),
+        }
+    }
+}
+
+impl ObjectSource for ApiServer {
+    fn cluster(&self) -> Result<Cluster, String> {
+        self.ask(sluice_inventory_watch::read(self.client.clone()))
+    }
+
+    fn autoscalers(&self) -> Result<Vec<InferenceAutoscaler>, String> {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind());
+        let found = async { api.list(&ListParams::default()).await };
+        let all = self.ask(found)?.items;
+        // One that this version cannot read must not hide the others.
+        Ok(all
+            .into_iter()
+            .filter_map(|object| serde_json::from_value(serde_json::to_value(object).ok()?).ok())
+            .collect())
+    }
+
+    fn default_namespace(&self) -> String {
+        self.namespace.clone()
+    }
+
+    fn hint(&self) -> &'static str {
+        "is Sluice installed in this cluster, and does its driver run on a node with GPUs?"
+    }
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::resource::v1::ResourceClaim;
 use sluice_autoscaler::platform::local::records::{Record, Records};
 use sluice_autoscaler::platform::local::supervisor::{Command, Deployments, Supervisor};
 use sluice_autoscaler::platform::local::{LocalConfig, LocalPlatform};
-use sluice_autoscaler::platform::{Platform, Replicas, Target};
+use sluice_autoscaler::platform::{Platform, Replicas, ScaleTarget, Target};
 use sluice_config::api::local_deployment::{ClaimTemplate, GatewayRef, Readiness, Termination};
 use sluice_config::api::{LocalDeployment, LocalDeploymentSpec};
 use sluice_config::names;
@@ -41,8 +41,12 @@ pub(crate) struct Running {
     task: JoinHandle<()>,
 }
 
-pub(crate) fn target() -> Target {
-    Target { namespace: "default".to_owned(), name: "bert".to_owned() }
+pub(crate) fn target() -> ScaleTarget {
+    ScaleTarget {
+        at: Target { namespace: "default".to_owned(), name: "bert".to_owned() },
+        api_version: "sluice.dev/v1alpha1".to_owned(),
+        kind: "LocalDeployment".to_owned(),
+    }
 }
 
 impl Rig {
@@ -97,7 +101,7 @@ impl Rig {
     }
 
     pub(crate) fn start(&self) -> Running {
-        let deployments = Deployments::from([(target(), Arc::new(self.deployment()))]);
+        let deployments = Deployments::from([(target().at, Arc::new(self.deployment()))]);
         let (supervisor, mailbox, messages) = Supervisor::adopt(self.config.clone(), deployments).unwrap();
         Running {
             platform: LocalPlatform::new(mailbox.clone()),
