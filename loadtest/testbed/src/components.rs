@@ -179,11 +179,14 @@ mod tests {
     }
 
     #[test]
-    fn an_older_release_differs_by_its_feature_gates_alone() {
-        let gates = "\n    --feature-gates=DRAPartitionableDevices=true,DRAExtendedResource=true,DRADeviceTaints=true,ResourceHealthStatus=true";
+    fn an_older_release_differs_by_its_gates_and_their_apis_alone() {
+        let gates = "\n    --feature-gates=DRAPartitionableDevices=true,DRAExtendedResource=true,\
+                     DRADeviceTaints=true,ResourceHealthStatus=true";
         let older = lines("1.34");
         assert_eq!(older.matches(gates).count(), 3);
-        assert_eq!(older.replace(gates, ""), lines("1.37"));
+        let apis = "\n    --runtime-config=resource.k8s.io/v1alpha3=true";
+        assert_eq!(older.matches(apis).count(), 1);
+        assert_eq!(older.replace(gates, "").replace(apis, ""), lines("1.37"));
         let workdir = Workdir::of(&"golden".parse().unwrap());
         let kubelet = |minor: &str| node::kubelet_settings(&workdir, spec(minor).kubernetes.release());
         assert_eq!(kubelet("1.34")["featureGates"]["DRAPartitionableDevices"], true);

@@ -1,11 +1,10 @@
 //! Runs scenarios as tests, one after the other, inside a cluster's namespaces; of one that fails it keeps what
 //! there was to see.
 
-mod evidence;
+pub mod evidence;
 pub mod load;
 pub mod traffic;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,8 +19,6 @@ use crate::workdir::Workdir;
 
 /// Longest that one scenario may take.
 const SCENARIO_WITHIN: Duration = Duration::from_secs(15 * 60);
-/// Where evidence of failures goes, from the folder in which the command runs.
-const EVIDENCE_DIR: &str = "target/e2e";
 
 /// Prints the names of all scenarios.
 pub fn list() {
@@ -81,12 +78,7 @@ async fn run_one(scenario: Scenario, cluster: Cluster) -> Result<()> {
         }
     };
     let Err(error) = result else { return Ok(()) };
-    let folder =
-        Path::new(EVIDENCE_DIR).join(scenario.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
-    match evidence::collect(&cluster, &folder).await {
-        Ok(()) => Err(error.context(format!("evidence is in {}", folder.display()))),
-        Err(other) => Err(error.context(format!("and no evidence could be kept: {other:#}"))),
-    }
+    Err(evidence::keep(&cluster, scenario.name, error).await)
 }
 
 fn failed(error: anyhow::Error) -> Failed {

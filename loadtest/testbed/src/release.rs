@@ -10,10 +10,11 @@ const GATES_BEFORE_1_36: &[&str] =
     &["DRAPartitionableDevices", "DRAExtendedResource", "DRADeviceTaints", "ResourceHealthStatus"];
 
 const RELEASES: [Release; 4] = [
-    Release { minor: 34, patch: 10, buildable: true, gates: GATES_BEFORE_1_36 },
-    Release { minor: 35, patch: 4, buildable: false, gates: GATES_BEFORE_1_36 },
-    Release { minor: 36, patch: 4, buildable: false, gates: &[] },
-    Release { minor: 37, patch: 1, buildable: true, gates: &[] },
+    // The scheduler of 1.34 watches taint rules, and schedules nothing until it could list them.
+    Release { minor: 34, patch: 10, gates: GATES_BEFORE_1_36, apis: Some("resource.k8s.io/v1alpha3=true") },
+    Release { minor: 35, patch: 4, gates: GATES_BEFORE_1_36, apis: None },
+    Release { minor: 36, patch: 4, gates: &[], apis: None },
+    Release { minor: 37, patch: 1, gates: &[], apis: None },
 ];
 
 /// One supported release.
@@ -23,10 +24,10 @@ pub struct Release {
     pub minor: u32,
     /// The patch release that it is tested with.
     pub patch: u32,
-    /// Whether it can be built from pinned modules; the others need ready programs.
-    pub buildable: bool,
     /// Feature gates that must be turned on, in every component.
     pub gates: &'static [&'static str],
+    /// APIs that must be turned on for these gates.
+    pub apis: Option<&'static str>,
 }
 
 /// The minor version, as a user says it: `1.37`.

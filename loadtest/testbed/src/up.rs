@@ -13,6 +13,7 @@ use crate::binaries::{self, Found, Sources};
 use crate::cli::UpFlags;
 use crate::cluster::{Cluster, Look};
 use crate::components::{self, NODE_NAME};
+use crate::harness::evidence;
 use crate::leftovers::Leftovers;
 use crate::parts::{self, Program};
 use crate::workdir::{Spec, Workdir};
@@ -96,11 +97,18 @@ pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
 /// Runs inside the namespaces: waits for the node and puts everything into the cluster.
 ///
 /// # Errors
-/// When something does not become ready, with what was seen last.
+/// When something does not become ready, with what was seen last; evidence of it is kept.
 pub async fn provision(workdir: &Workdir) -> Result<()> {
+    let cluster = Cluster::connect(workdir.clone()).await?;
+    match fill(workdir, &cluster).await {
+        Ok(()) => Ok(()),
+        Err(error) => Err(evidence::keep(&cluster, "up", error).await),
+    }
+}
+
+async fn fill(workdir: &Workdir, cluster: &Cluster) -> Result<()> {
     let start = Instant::now();
     let spec = workdir.spec()?;
-    let cluster = Cluster::connect(workdir.clone()).await?;
     // Images need containerd alone.
     let importing = tokio::task::spawn_blocking({
         let (workdir, bin_dir) = (workdir.clone(), spec.bin_dir.clone());
@@ -121,12 +129,12 @@ pub async fn provision(workdir: &Workdir) -> Result<()> {
     say(start, "the node is Ready");
     let imported = importing.await.context("the import ended early")??;
     say(start, &format!("{imported} images are imported"));
-    dns::install(&cluster).await?;
-    fake_nodes::create(&cluster, spec.kwok_nodes).await?;
+    dns::install(cluster).await?;
+    fake_nodes::create(cluster, spec.kwok_nodes).await?;
     cluster.wait_rollout("kube-system", "deployment/coredns", DNS_WITHIN).await?;
     say(start, "DNS is ready");
     if let Some(manifests) = &spec.manifests {
-        install::install(&cluster, manifests).await?;
+        install::install(cluster, manifests).await?;
         say(start, "Sluice is installed");
     }
     Ok(())

@@ -18,7 +18,7 @@ pub(super) fn etcd(workdir: &Workdir) -> Component {
 }
 
 pub(super) fn api_server(workdir: &Workdir, release: Release) -> Component {
-    Component::new(workdir, "kube-apiserver")
+    let component = Component::new(workdir, "kube-apiserver")
         .after(Gate::Port(ETCD.parse().unwrap_or_else(|_| ([127, 0, 0, 1], 2379).into())))
         .flag("etcd-servers", format!("http://{ETCD}"))
         .flag("bind-address", "0.0.0.0")
@@ -39,7 +39,11 @@ pub(super) fn api_server(workdir: &Workdir, release: Release) -> Component {
         .flag("authorization-mode", "Node,RBAC")
         .flag("enable-admission-plugins", "NodeRestriction")
         .flag("allow-privileged", "true")
-        .gates(release)
+        .gates(release);
+    match release.apis {
+        Some(apis) => component.flag("runtime-config", apis),
+        None => component,
+    }
 }
 
 pub(super) fn controller_manager(workdir: &Workdir, release: Release) -> Component {

@@ -10,6 +10,8 @@ use kube::api::ListParams;
 
 use crate::cluster::Cluster;
 
+/// Where it goes, from the folder in which the command runs.
+const DIR: &str = "target/e2e";
 /// Objects that are kept, by file name.
 const OBJECTS: [(&str, &[&str]); 6] = [
     ("pods.txt", &["get", "pods", "-A", "-o", "wide"]),
@@ -24,8 +26,17 @@ const OPTIONAL: (&str, &[&str]) = ("autoscalers.yaml", &["get", "inferenceautosc
 /// Lines of each log.
 const TAIL: &str = "--tail=4000";
 
-/// Writes all of it below `folder`, in the place of what an earlier run left there.
-pub(super) async fn collect(cluster: &Cluster, folder: &Path) -> Result<()> {
+/// Keeps it in a folder with the name of what failed, in the place of what an earlier run left there; the
+/// result is the failure, which then says where.
+pub async fn keep(cluster: &Cluster, name: &str, failure: anyhow::Error) -> anyhow::Error {
+    let folder = Path::new(DIR).join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    match collect(cluster, &folder).await {
+        Ok(()) => failure.context(format!("evidence is in {}", folder.display())),
+        Err(other) => failure.context(format!("and no evidence could be kept: {other:#}")),
+    }
+}
+
+async fn collect(cluster: &Cluster, folder: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (file, arguments) in OBJECTS.into_iter().chain([OPTIONAL]) {

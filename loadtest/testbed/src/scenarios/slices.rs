@@ -16,8 +16,8 @@ use crate::cluster::{Cluster, Look};
 use crate::components::NODE_NAME;
 use crate::{images, simulated};
 
-/// How long a pod may take to run, or its slice to go.
-const WITHIN: Duration = Duration::from_secs(90);
+/// How long a pod may take to run, or its slice to go. After a failed prepare the kubelet waits for over a minute.
+const WITHIN: Duration = Duration::from_secs(180);
 /// Label of the driver's pods.
 const DRIVER: &str = "app.kubernetes.io/name=sluice-driver";
 /// Name of the fault at which the driver is stopped.
