@@ -5,8 +5,14 @@
 //! |---|---|
 //! | [`settings`] | what can be set |
 //! | [`inject`] | what is added to a pod, and which pods are refused (pure) |
+//! | [`webhook`] | HTTPS for the API server |
+//! | [`certificates`] | the webhook's certificate: made, renewed, trusted |
+//! | [`metrics`] | what is measured |
 //! | [`run`] | wiring: webhook, certificates, gates |
 
+pub mod certificates;
 pub mod inject;
+pub mod metrics;
 pub mod run;
 pub mod settings;
+pub mod webhook;

@@ -1,0 +1,175 @@
+//! The webhook's certificate: made here, kept in one Secret, told to the API server, renewed before it ends.
+//!
+//! ```text
+//!  Secret sluice-preloader-tls ◀─ create, or renew ─┐
+//!        │ watch                                    │
+//!        ▼                                          │
+//!   every replica: reconcile ── due? ───────────────┘
+//!        ├─▶ caBundle of the MutatingWebhookConfiguration (first: who serves must be trusted already)
+//!        └─▶ Served (then)
+//! ```
+//!
+//! Whichever replica comes first makes it; all writes are guarded, so that the others take over what it made.
+
+mod bundle;
+mod trust;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, bail};
+use arc_swap::ArcSwapOption;
+use futures::StreamExt;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Client};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+use sluice_config::process::Readiness;
+use tokio_util::sync::CancellationToken;
+
+pub use bundle::{Bundle, Due};
+
+/// Name of the Service, and of the webhook's configuration.
+pub const NAME: &str = "sluice-preloader";
+/// Name of the Secret.
+const SECRET: &str = "sluice-preloader-tls";
+/// Pause after a failed attempt.
+const RETRY: Duration = Duration::from_secs(2);
+/// Longest time between two looks, whatever the watches say.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// The certificate that is served now; empty until there is one.
+#[derive(Debug, Default)]
+pub struct Served(ArcSwapOption<CertifiedKey>);
+
+impl Served {
+    /// From now on this one, for new connections.
+    pub fn set(&self, key: CertifiedKey) {
+        self.0.store(Some(Arc::new(key)));
+    }
+}
+
+impl ResolvesServerCert for Served {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.load_full()
+    }
+}
+
+/// Keeps the certificate valid, trusted and served until `stop`. Ready once it is all three.
+pub async fn keep(
+    client: Client,
+    namespace: String,
+    served: Arc<Served>,
+    readiness: Readiness,
+    stop: CancellationToken,
+) {
+    let keeper = Keeper {
+        secrets: Api::namespaced(client.clone(), &namespace),
+        configurations: Api::all(client),
+        names: [NAME.to_owned(), format!("{NAME}.{namespace}"), format!("{NAME}.{namespace}.svc")],
+        served,
+    };
+    let only = |name: &str| watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let secret = watcher(keeper.secrets.clone(), only(SECRET)).default_backoff().map(|event| event.map(drop));
+    let trusted =
+        watcher(keeper.configurations.clone(), only(NAME)).default_backoff().map(|event| event.map(drop));
+    let mut events = std::pin::pin!(futures::stream::select(secret, trusted));
+    loop {
+        let pause = match keeper.reconcile().await {
+            Ok(pause) => {
+                readiness.set_ready();
+                pause
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                tracing::warn!(error, "The webhook's certificate is not in order yet; it is tried again.");
+                // What was served before still is.
+                if keeper.served.0.load().is_none() {
+                    readiness.set_not_ready(error);
+                }
+                RETRY
+            }
+        };
+        let wait = async {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                _ = events.next() => {}
+            }
+            // Several events that come together are one look.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            while futures::FutureExt::now_or_never(events.next()).is_some() {}
+        };
+        tokio::select! {
+            () = wait => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+struct Keeper {
+    secrets: Api<Secret>,
+    configurations: Api<MutatingWebhookConfiguration>,
+    names: [String; 3],
+    served: Arc<Served>,
+}
+
+impl Keeper {
+    /// One look at everything; the result is when the next one is due.
+    async fn reconcile(&self) -> anyhow::Result<Duration> {
+        let now_s = now_s()?;
+        let bundle = self.bundle(now_s).await?;
+        trust::publish(&self.configurations, bundle.ca_certificates()).await?;
+        self.served.set(bundle.certified_key()?);
+        Ok(match bundle.due(now_s) {
+            Due::In(seconds) => Duration::from_secs(seconds).min(LONGEST_PAUSE),
+            Due::Certificate | Due::Everything => RETRY,
+        })
+    }
+
+    /// What the Secret holds, made or renewed where that is due.
+    async fn bundle(&self, now_s: u64) -> anyhow::Result<Bundle> {
+        let stored = self.secrets.get_opt(SECRET).await.with_context(|| format!("reading Secret {SECRET}"))?;
+        let Some(secret) = stored else {
+            let bundle = Bundle::new(&self.names, now_s, None)?;
+            let written = self.secrets.create(&PostParams::default(), &bundle.to_secret(SECRET)).await;
+            return self.written(written, bundle, "made");
+        };
+        let read = Bundle::from_secret(&secret);
+        let bundle = match &read {
+            Ok(bundle) => match bundle.due(now_s) {
+                Due::In(_) => return Ok(bundle.clone()),
+                Due::Certificate => bundle.renewed(&self.names, now_s)?,
+                Due::Everything => Bundle::new(&self.names, now_s, Some(bundle))?,
+            },
+            Err(problem) => {
+                tracing::warn!(problem, secret = SECRET, "The Secret cannot be used; it is made anew.");
+                Bundle::new(&self.names, now_s, None)?
+            }
+        };
+        let mut renewed = bundle.to_secret(SECRET);
+        // Guarded: a replica that was faster has the word.
+        renewed.metadata.resource_version = secret.metadata.resource_version;
+        let written = self.secrets.replace(SECRET, &PostParams::default(), &renewed).await;
+        self.written(written, bundle, "renewed")
+    }
+
+    fn written(&self, answer: kube::Result<Secret>, bundle: Bundle, what: &str) -> anyhow::Result<Bundle> {
+        match answer {
+            Ok(_) => {
+                tracing::info!(secret = SECRET, "The webhook's certificate was {what}.");
+                Ok(bundle)
+            }
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                bail!("another replica writes Secret {SECRET} at this moment")
+            }
+            Err(error) => Err(error).with_context(|| format!("writing Secret {SECRET}")),
+        }
+    }
+}
+
+fn now_s() -> anyhow::Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs())
+}
