@@ -10,7 +10,8 @@ use sluice_scaling_policy::Reason;
 pub const BUCKETS: &[(&str, &[f64])] =
     &[(names::TICK_DURATION_SECONDS, &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])];
 
-/// Handles of one autoscaler's metrics.
+/// Handles of one autoscaler's metrics. Whoever does not decide any more does not tell old numbers either:
+/// with the handles the gauges become NaN.
 #[derive(Debug)]
 pub struct Telemetry {
     name: String,
@@ -28,6 +29,13 @@ pub struct Telemetry {
     pub tick: Histogram,
     decisions: HashMap<Reason, Counter>,
     free: Option<(String, Gauge)>,
+}
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        let gauges = [&self.desired, &self.current, &self.ready, &self.capacity_limited, &self.metrics_fresh];
+        gauges.into_iter().for_each(|gauge| gauge.set(f64::NAN));
+    }
 }
 
 impl Telemetry {

@@ -107,13 +107,22 @@ impl Scales {
         answer("PATCH", target, asked).await
     }
 
-    /// The specification of the target's pods; `None` where its kind has it elsewhere than usual.
+    /// The specification of the target's pods; `None` where its kind has it elsewhere than usual, or it may
+    /// not be read.
     ///
     /// # Errors
     /// As [`get`](Self::get).
     pub async fn template(&self, target: &ScaleTarget) -> Result<Option<PodSpec>, PlatformError> {
         let api = self.api(target).await?;
-        let object = answer("GET", target, api.get(&target.at.name)).await?;
+        let read = async {
+            match api.get(&target.at.name).await {
+                Ok(object) => Ok(Some(object)),
+                // The roles that are installed allow the usual kinds; of others the scale must do.
+                Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        let Some(object) = answer("GET", target, read).await? else { return Ok(None) };
         let Some(spec) = object.data.pointer(TEMPLATE) else { return Ok(None) };
         serde_json::from_value(spec.clone()).map(Some).map_err(|error| {
             PlatformError::Unscalable(format!("{target}: spec.template.spec is not that of a pod: {error}"))
