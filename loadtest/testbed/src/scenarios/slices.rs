@@ -181,7 +181,7 @@ async fn wait_published(cluster: &Cluster) -> Result<()> {
         .await
 }
 
-/// Whoever wipes the slices (the kubelet does at every start), they are back within a second.
+/// Whoever wipes the slices (the kubelet does at every start), they are back at once.
 pub(super) async fn wiped(cluster: Cluster) -> Result<()> {
     let count = async || {
         let names = cluster.kubectl(&["get", "resourceslices", "-o", "name"]).await?;
@@ -191,14 +191,12 @@ pub(super) async fn wiped(cluster: Cluster) -> Result<()> {
     ensure!(before > 0, "no slices are published");
     let slices = kube::Api::<k8s_openapi::api::resource::v1::ResourceSlice>::all(cluster.client());
     slices.delete_collection(&Default::default(), &Default::default()).await?;
-    let wiped = tokio::time::Instant::now();
     cluster
         .wait_for("all slices are back", Duration::from_secs(10), || async {
             let now = slices.list(&Default::default()).await?.items.len();
             Ok(if now == before { Look::Done(()) } else { Look::NotYet(format!("{now} of {before}")) })
         })
         .await?;
-    println!("wiped slices were back after {} ms", wiped.elapsed().as_millis());
     Ok(())
 }
 
