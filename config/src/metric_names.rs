@@ -85,3 +85,15 @@ pub mod autoscaler {
     /// Histogram: time of one tick, from scrape to acted.
     pub const TICK_DURATION_SECONDS: &str = "sluice_autoscaler_tick_duration_seconds";
 }
+
+/// What `sluice-preloader` exports.
+pub mod preloader {
+    /// Histogram: from when a gate could be lifted until the API server has lifted it.
+    pub const LIFT_LATENCY_SECONDS: &str = "sluice_preloader_lift_latency_seconds";
+    /// Gauge with label `reason`: pods that are held by a gate, by why it stays.
+    pub const GATED_PODS: &str = "sluice_preloader_gated_pods";
+    /// Counter with label `why`: gates that were lifted; `deadline` and `needs_node` without a free slice.
+    pub const GATES_LIFTED_TOTAL: &str = "sluice_preloader_gates_lifted_total";
+    /// Counter: lifts that the API server refused.
+    pub const LIFTS_REFUSED_TOTAL: &str = "sluice_preloader_lifts_refused_total";
+}
