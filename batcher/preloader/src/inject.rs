@@ -92,8 +92,8 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     let drain_seconds = i64::try_from(settings.drain_ms().div_ceil(1000)).unwrap_or(i64::MAX);
     // The template's own period is for what comes after the drain.
     spec.termination_grace_period_seconds = Some(grace.saturating_add(drain_seconds));
-    let probed = model::prepare(spec, &found, settings.drain_ms(), token)?;
-    let container = sidecar::container(settings, &wishes, &found, &probed, token);
+    model::prepare(spec, &found, settings.drain_ms(), token)?;
+    let container = sidecar::container(settings, &wishes, &found, token);
     spec.init_containers.get_or_insert_default().push(container);
     Ok(Some(injected))
 }

@@ -85,13 +85,7 @@ pub(super) fn is_there(spec: &PodSpec) -> Result<bool, Refusal> {
 }
 
 /// The sidecar.
-pub(super) fn container(
-    settings: &Sidecar,
-    wishes: &Wishes,
-    found: &ModelPort,
-    probed: &[String],
-    token: &str,
-) -> Container {
+pub(super) fn container(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, token: &str) -> Container {
     let port = |name: &str, number: u16| ContainerPort {
         name: Some(name.to_owned()),
         container_port: i32::from(number),
@@ -105,7 +99,7 @@ pub(super) fn container(
         image_pull_policy: Some("IfNotPresent".to_owned()),
         // A native sidecar: it starts before the model and ends after it.
         restart_policy: Some("Always".to_owned()),
-        args: Some(arguments(settings, wishes, found, probed)),
+        args: Some(arguments(settings, wishes, found)),
         env: Some(vec![EnvVar {
             name: TOKEN_VARIABLE.to_owned(),
             value: Some(token.to_owned()),
@@ -141,7 +135,7 @@ pub(super) fn container(
     }
 }
 
-fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, probed: &[String]) -> Vec<String> {
+fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort) -> Vec<String> {
     let mut flags = BTreeMap::from([
         ("--upstream", format!("127.0.0.1:{}", found.number)),
         ("--listen", format!("0.0.0.0:{}", names::FRONT_PORT)),
@@ -155,9 +149,6 @@ fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, probed: &[S
     }
     if let Some(objective_ms) = wishes.objective_ms {
         flags.insert("--objective-ms", objective_ms.to_string());
-    }
-    if !probed.is_empty() {
-        flags.insert("--probe-paths", probed.join(","));
     }
     flags.into_iter().map(|(flag, value)| format!("{flag}={value}")).collect()
 }

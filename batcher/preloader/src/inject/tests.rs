@@ -75,7 +75,6 @@ fn the_sidecar_stands_between_the_init_containers_and_the_model() {
             "--log-format=json",
             "--models=bert,other",
             "--objective-ms=300",
-            "--probe-paths=/v2/health/live",
             "--propagation-ms=2000",
             "--upstream=127.0.0.1:9000",
         ],
@@ -120,13 +119,27 @@ fn the_model_gives_its_port_and_its_probes_to_the_sidecar_and_is_drained_before_
             { "name": "metrics", "containerPort": 9002 },
             { "containerPort": 9000, "protocol": "TCP" },
         ],
-        "livenessProbe": { "httpGet": { "path": "/upstream/v2/health/live", "port": 8081 }, "periodSeconds": 7 },
-        "startupProbe": { "tcpSocket": { "port": 9000 } },
+        "livenessProbe": { "httpGet": { "path": "/upstream-livez?path=/v2/health/live", "port": 8081 }, "periodSeconds": 7 },
+        "startupProbe": { "httpGet": { "path": "/upstream-startedz", "port": 8081 } },
         "lifecycle": { "preStop": { "httpGet": { "path": "/drain?token=secret&deadline_ms=27000", "port": 8081 } } },
     });
     assert_eq!(document["spec"]["containers"][0], golden);
     assert_eq!(document["spec"]["containers"][1]["livenessProbe"], json!({ "httpGet": { "port": 9000 } }));
     assert_eq!(document["spec"]["terminationGracePeriodSeconds"], 30 + 27, "the drain comes before the rest");
+}
+
+#[test]
+fn a_probes_path_keeps_its_query_and_numbers_count_as_names() {
+    let document = injected(&pod(|pod| {
+        pod["spec"]["containers"][0]["readinessProbe"] =
+            json!({ "httpGet": { "path": "health?deep=1&b", "port": 9000 } });
+        pod["spec"]["containers"][0]["livenessProbe"] =
+            json!({ "httpGet": { "host": "10.0.0.1", "port": 9000 } });
+    }));
+    let model = &document["spec"]["containers"][0];
+    assert_eq!(model["readinessProbe"]["httpGet"]["path"], "/upstream-startedz?path=/health%3Fdeep%3D1%26b");
+    assert_eq!(model["readinessProbe"]["httpGet"]["port"], 8081);
+    assert_eq!(model["livenessProbe"], json!({ "httpGet": { "host": "10.0.0.1", "port": 9000 } }));
 }
 
 #[test]
