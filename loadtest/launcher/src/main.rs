@@ -20,6 +20,7 @@ const DEMO: &[&str] =
 const CLUSTER: &[&str] = &[
     "sluice-driver",
     "sluice-batcher",
+    "sluice-preloader",
     "sluice-autoscaler",
     "sluice-loadtest",
     "sluice-nvml-sim",

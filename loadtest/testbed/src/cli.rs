@@ -54,6 +54,9 @@ pub enum Command {
     /// (the first process of a cluster)
     #[command(hide = true)]
     Node,
+    /// (tells Prometheus where the pods are)
+    #[command(hide = true)]
+    Discover,
     /// (the part of `up` that runs inside)
     #[command(hide = true)]
     Provision,

@@ -70,7 +70,9 @@ pub fn all(workdir: &Workdir, spec: &Spec) -> Vec<Component> {
         node::proxy(workdir),
         add_ons::kwok(workdir),
     ];
-    components.extend(spec.prometheus.then(|| add_ons::prometheus(workdir)));
+    if spec.prometheus {
+        components.extend([add_ons::discovery(workdir), add_ons::prometheus(workdir)]);
+    }
     components
 }
 

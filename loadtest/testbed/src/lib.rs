@@ -12,7 +12,7 @@
 //! | [`workdir`], [`leftovers`] | what a cluster has on the machine, and how all of it goes away |
 //! | [`namespaces`], [`mounts`], [`network`], [`pki`] | the place in which the cluster lives |
 //! | [`components`], [`supervisor`], [`control`], [`node`] | its processes: command lines, restarts, orders from outside |
-//! | [`images`], [`dns`], [`fake_nodes`], [`prometheus`], [`simulated`], [`install`] | what is put into it |
+//! | [`images`], [`dns`], [`fake_nodes`], [`prometheus`], [`discovery`], [`simulated`], [`install`] | what is put into it |
 //! | [`up`], [`down`] | the two commands |
 //! | [`cluster`], [`harness`], [`scenarios`] | tests that run inside |
 //! | [`figures`] | what is measured there |
@@ -24,6 +24,7 @@ pub mod cli;
 pub mod cluster;
 pub mod components;
 pub mod control;
+pub mod discovery;
 pub mod dns;
 pub mod down;
 pub mod fake_nodes;

@@ -9,7 +9,7 @@ use clap::Parser;
 use sluice_testbed::cli::{AllFlags, Cli, Command, FiguresFlags, ScenarioFlags};
 use sluice_testbed::control::Control;
 use sluice_testbed::workdir::Workdir;
-use sluice_testbed::{down, figures, harness, install, namespaces, node, up};
+use sluice_testbed::{discovery, down, figures, harness, install, namespaces, node, up};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -49,6 +49,7 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Figures(flags) => return measure(&workdir, &flags, &bin_dir),
         Command::FiguresInside(flags) => block_on(figures::run(&workdir, &flags))?,
         Command::Node => node::run(&workdir)?,
+        Command::Discover => block_on(discovery::run(&workdir))?,
         Command::Provision => block_on(up::provision(&workdir))?,
         Command::ReloadInside => {
             up::import(&workdir, &bin_dir)?;

@@ -1,13 +1,17 @@
-//! Prometheus beside the cluster: the shipped settings, told where the API server is and who asks.
+//! Prometheus beside the cluster: the shipped settings, told where the pods are.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::addresses::api_server;
 use crate::workdir::Workdir;
+
+/// The file with the pods.
+pub fn targets(workdir: &Workdir) -> PathBuf {
+    workdir.path("etc/prometheus-targets.json")
+}
 
 /// Writes the settings that the component reads.
 ///
@@ -16,26 +20,27 @@ use crate::workdir::Workdir;
 pub fn write_settings(workdir: &Workdir, shipped: &Path) -> Result<()> {
     let text = fs::read_to_string(shipped).with_context(|| shipped.display().to_string())?;
     let settings: Value = serde_saphyr::from_str(&text).with_context(|| shipped.display().to_string())?;
-    let adapted = serde_json::to_string_pretty(&adapt(settings, workdir))?;
+    let adapted = serde_json::to_string_pretty(&adapt(settings, workdir)?)?;
     let path = workdir.path("etc/prometheus.yaml");
     fs::write(&path, adapted).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// In a cluster, Prometheus takes the API server and a token from its pod; here it is no pod.
-fn adapt(mut settings: Value, workdir: &Workdir) -> Value {
+/// Debian's Prometheus is built without the discovery of Kubernetes: its pods come from a file instead, with the
+/// labels that discovery would have given them ([`crate::discovery`]).
+fn adapt(mut settings: Value, workdir: &Workdir) -> Result<Value> {
     let scrapes = settings.get_mut("scrape_configs").and_then(Value::as_array_mut);
-    for scrape in scrapes.into_iter().flatten() {
-        let discoveries = scrape.get_mut("kubernetes_sd_configs").and_then(Value::as_array_mut);
-        for discovery in discoveries.into_iter().flatten() {
-            discovery["api_server"] = Value::String(api_server());
-            discovery["tls_config"] = json!({
-                "ca_file": workdir.path("pki/ca.crt"),
-                "cert_file": workdir.path("pki/admin.crt"),
-                "key_file": workdir.path("pki/admin.key"),
-            });
+    for scrape in scrapes.into_iter().flatten().filter_map(Value::as_object_mut) {
+        let Some(discoveries) = scrape.remove("kubernetes_sd_configs") else { continue };
+        for discovery in discoveries.as_array().into_iter().flatten() {
+            ensure!(
+                discovery["role"] == "pod",
+                "only role pod can be discovered here, not {}",
+                discovery["role"]
+            );
         }
+        scrape.insert("file_sd_configs".to_owned(), json!([{ "files": [targets(workdir)] }]));
     }
-    settings
+    Ok(settings)
 }
 
 #[cfg(test)]
@@ -43,17 +48,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_way_to_the_api_server_is_changed() {
+    fn only_the_way_to_the_pods_is_changed() {
         let workdir = Workdir::of(&"p".parse().unwrap());
         let shipped = json!({
             "global": { "scrape_interval": "2s" },
-            "scrape_configs": [{ "job_name": "pods", "kubernetes_sd_configs": [{ "role": "pod" }] }],
+            "scrape_configs": [{
+                "job_name": "pods",
+                "kubernetes_sd_configs": [{ "role": "pod" }],
+                "relabel_configs": [{ "source_labels": ["__meta_kubernetes_namespace"] }],
+            }],
         });
-        let adapted = adapt(shipped.clone(), &workdir);
+        let adapted = adapt(shipped.clone(), &workdir).unwrap();
         assert_eq!(adapted["global"], shipped["global"]);
-        let discovery = &adapted["scrape_configs"][0]["kubernetes_sd_configs"][0];
-        assert_eq!(discovery["role"], "pod");
-        assert_eq!(discovery["api_server"], "https://198.18.0.1:6443");
-        assert_eq!(discovery["tls_config"]["key_file"], "/tmp/sluice-p/pki/admin.key");
+        let (before, after) = (&shipped["scrape_configs"][0], &adapted["scrape_configs"][0]);
+        assert_eq!(after["relabel_configs"], before["relabel_configs"]);
+        assert_eq!(after["file_sd_configs"][0]["files"][0], "/tmp/sluice-p/etc/prometheus-targets.json");
+        assert!(after.get("kubernetes_sd_configs").is_none());
+    }
+
+    #[test]
+    fn another_role_than_pod_is_refused() {
+        let workdir = Workdir::of(&"p".parse().unwrap());
+        let shipped = json!({ "scrape_configs": [{ "kubernetes_sd_configs": [{ "role": "node" }] }] });
+        assert_eq!(
+            adapt(shipped, &workdir).unwrap_err().to_string(),
+            "only role pod can be discovered here, not \"node\""
+        );
     }
 }

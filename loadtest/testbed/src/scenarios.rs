@@ -55,6 +55,7 @@ pub fn all() -> Vec<Scenario> {
     vec![
         Scenario::new("a pod reaches another by the name of its service", cluster_works::names_resolve),
         Scenario::new("a simulated node runs only pods that ask for it", cluster_works::simulated_nodes),
+        Scenario::new("a cut between pods cuts nothing else", cluster_works::cut_traffic),
         Scenario::new("a pod outlives restarts of kubelet and containerd", cluster_works::restarts),
         Scenario::new("a claim for a MIG slice has an instance while its pod runs", slices::claim).core(),
         Scenario::new("wiped resource slices come back", slices::wiped),

@@ -27,8 +27,10 @@ const NODE_WITHIN: Duration = Duration::from_secs(60);
 const DNS_WITHIN: Duration = Duration::from_secs(60);
 /// Folders below the cluster's own.
 const FOLDERS: [&str; 7] = ["bin", "etc", "log", "kubelet", "cni/networks", "containerd", "driver"];
-/// Programs of this tree that a user runs by hand.
-const AT_HAND: [&str; 2] = ["kubectl-sluice", "sluice-loadtest"];
+/// Settings of Prometheus, from the folder of the manifests.
+const PROMETHEUS_SETTINGS: &str = "../prometheus/prometheus.yaml";
+/// Programs of this tree that run beside the cluster or by hand.
+const AT_HAND: [&str; 3] = ["kubectl-sluice", "sluice-loadtest", "sluice-testbed"];
 
 /// Brings the cluster up and fills it.
 ///
@@ -50,14 +52,17 @@ pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
             name = workdir.name()
         );
     }
-    let manifests = if flags.no_install { None } else { Some(install::manifests(flags.manifests.clone())?) };
+    let needed = !flags.no_install || flags.prometheus;
+    let manifests = needed.then(|| install::manifests(flags.manifests.clone())).transpose()?;
+    let settings =
+        manifests.as_ref().filter(|_| flags.prometheus).map(|folder| folder.join(PROMETHEUS_SETTINGS));
     let spec = Spec {
         kubernetes: flags.kubernetes,
         gpus: flags.gpus,
         gpu_model: flags.gpu_model.clone(),
         kwok_nodes: flags.kwok_nodes,
         prometheus: flags.prometheus,
-        manifests,
+        manifests: manifests.filter(|_| !flags.no_install),
         bin_dir: bin_dir.to_owned(),
     };
     let sources = Sources::of_environment(flags.binaries.clone())?;
@@ -67,7 +72,7 @@ pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
         let path = requirements::find_in_path("prometheus").context("prometheus is gone from PATH")?;
         programs.push(Found { program: Program { file: "prometheus", package: "" }, path });
     }
-    prepare(workdir, &spec, &programs)?;
+    prepare(workdir, &spec, &programs, settings.as_deref())?;
     say(
         start,
         &format!("Kubernetes {} starts in {}", spec.kubernetes.release().version(), workdir.root().display()),
@@ -163,7 +168,12 @@ pub fn import(workdir: &Workdir, bin_dir: &Path) -> Result<usize> {
     Ok(sources.len())
 }
 
-fn prepare(workdir: &Workdir, spec: &Spec, programs: &[Found]) -> Result<()> {
+fn prepare(
+    workdir: &Workdir,
+    spec: &Spec,
+    programs: &[Found],
+    prometheus_settings: Option<&Path>,
+) -> Result<()> {
     let root = workdir.root();
     // Not: unless it exists. Two that bring up the same cluster must not both go on.
     fs::create_dir(root).with_context(|| format!("cannot make {}", root.display()))?;
@@ -175,9 +185,8 @@ fn prepare(workdir: &Workdir, spec: &Spec, programs: &[Found]) -> Result<()> {
     simulated::install(workdir, &spec.bin_dir, &spec.gpu_model, spec.gpus)?;
     pki::write(workdir)?;
     components::write_settings(workdir, spec)?;
-    if spec.prometheus {
-        let beside = spec.manifests.clone().map_or_else(|| install::manifests(None), Ok)?;
-        prometheus::write_settings(workdir, &beside.join("../prometheus/prometheus.yaml"))?;
+    if let Some(settings) = prometheus_settings {
+        prometheus::write_settings(workdir, settings)?;
     }
     workdir.write_spec(spec)
 }

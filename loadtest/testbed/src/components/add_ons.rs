@@ -19,6 +19,14 @@ pub(super) fn kwok(workdir: &Workdir) -> Component {
         .flag("node-lease-duration-seconds", "40")
 }
 
+/// Tells Prometheus where the pods are.
+pub(super) fn discovery(workdir: &Workdir) -> Component {
+    let mut component = Component::new(workdir, "discovery").after(api_server_is_up());
+    component.program = workdir.program("sluice-testbed");
+    component.arguments = vec!["--name".into(), workdir.name().to_string().into(), "discover".into()];
+    component
+}
+
 /// Debian's Prometheus, found through PATH.
 pub(super) fn prometheus(workdir: &Workdir) -> Component {
     Component::new(workdir, "prometheus")

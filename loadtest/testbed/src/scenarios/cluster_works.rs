@@ -5,15 +5,21 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sluice_config::names;
+use tokio::net::TcpStream;
 
 use super::Namespace;
+use crate::addresses;
 use crate::cluster::{Cluster, Look};
 use crate::components::NODE_NAME;
 use crate::fake_nodes::{self, LABEL, TAINT};
+use crate::harness::traffic::Cut;
 use crate::images;
 
 /// How long a pod may take to run.
 const RUNS_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long a client is watched that cannot get through; with no cut it is done in 2 s.
+const CUT_FOR: Duration = Duration::from_secs(5);
 
 /// A Service with the reference model (simulated inference) behind it.
 fn model() -> Value {
@@ -126,6 +132,32 @@ pub(super) async fn restarts(cluster: Cluster) -> Result<()> {
     let after = namespace.kubectl(&["get", "pods", "-l", "app=model", "-o", started]).await?;
     ensure!(before == after, "the model started at {before} and again at {after}");
     namespace.remove().await
+}
+
+/// What other scenarios rely on when they cut a program off: only what was named is cut, also between two pods.
+pub(super) async fn cut_traffic(cluster: Cluster) -> Result<()> {
+    let namespace = Namespace::create(&cluster, "cut-traffic").await?;
+    namespace.apply(&model().to_string()).await?;
+    namespace.wait_rollout("deployment/model", RUNS_WITHIN).await?;
+    let address = namespace.kubectl(&["get", "pods", "-o", "jsonpath={.items[0].status.podIP}"]).await?;
+    let cut = Cut::new(addresses::PODS, &address, Some(9000))?;
+    ensure!(!answers(&address, 9000).await, "{address}:9000 answers the node");
+    ensure!(answers(&address, 9090).await, "{address}:9090, which was not cut, does not answer");
+    // It connects again and again, and gets through when the cut ends.
+    namespace.apply(&client(&format!("{address}:9000")).to_string()).await?;
+    namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]).await?;
+    tokio::time::sleep(CUT_FOR).await;
+    let phase = namespace.kubectl(&["get", "pod", "client", "-o", "jsonpath={.status.phase}"]).await?;
+    ensure!(phase == "Running", "the other pod got through: it {phase}");
+    cut.end()?;
+    ensure!(answers(&address, 9000).await, "{address}:9000 does not answer again");
+    wait_nothing_lost(&cluster, &namespace, "client").await?;
+    namespace.remove().await
+}
+
+async fn answers(address: &str, port: u16) -> bool {
+    let connecting = TcpStream::connect((address.to_owned(), port));
+    tokio::time::timeout(Duration::from_secs(2), connecting).await.is_ok_and(|connected| connected.is_ok())
 }
 
 /// The pod's own report counts: that the generator was late, on a busy machine, is no failure here.
