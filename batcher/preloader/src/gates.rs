@@ -18,6 +18,8 @@ mod look;
 mod patch;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) mod world;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

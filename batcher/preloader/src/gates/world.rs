@@ -1,0 +1,179 @@
+//! A small cluster for tests: one node of A100-40s, pods that claim one slice each, and a scheduler in a sentence.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimStatus};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use sluice_config::names::class_of_profile;
+use sluice_inventory::{
+    Cluster, ComputeCapability, Form, Gpu, MigProfile, Placement, allocate, device_classes, resource_slices,
+};
+
+use super::{ClaimIndex, Gated, InFlight, Look, PodRef, View, age, deadline, foreign_gates, look};
+
+/// Profiles of the node's GPUs: name, compute slices, memory slices, starts.
+const PROFILES: [(&str, u8, u8, &[u8]); 4] = [
+    ("1g.5gb", 1, 1, &[0, 1, 2, 3, 4, 5, 6]),
+    ("2g.10gb", 2, 2, &[0, 2, 4]),
+    ("3g.20gb", 3, 4, &[0, 4]),
+    ("7g.40gb", 7, 8, &[0]),
+];
+
+/// The deadline of pods that name none.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
+
+/// Everything that the API server has.
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) pods: Vec<Pod>,
+    pub(crate) cluster: Cluster,
+    /// The moment from which pods' seconds count.
+    pub(crate) start: Timestamp,
+}
+
+impl World {
+    pub(crate) fn of_gpus(count: u32) -> Self {
+        let gpus: Vec<Gpu> = (0..count).map(gpu).collect();
+        let cluster = Cluster {
+            slices: resource_slices("n", "gpu.sluice.dev", &gpus, Form::Split, 1).unwrap(),
+            device_classes: device_classes("gpu.sluice.dev", &[gpu(0)]),
+            ..Cluster::default()
+        };
+        Self { pods: Vec::new(), cluster, start: Timestamp::now() }
+    }
+
+    /// A gated pod that was made `second` seconds after the start, and its claim.
+    pub(crate) fn add(&mut self, name: &str, profile: &str, second: i64) -> &mut Pod {
+        let uid = format!("uid-{name}-{}", self.pods.len() + self.cluster.claims.len());
+        let created = self.start + SignedDuration::from_secs(second);
+        let claim = json!({
+            "metadata": {
+                "namespace": "ns", "name": format!("{name}-slice-x"),
+                "annotations": {"resource.kubernetes.io/pod-claim-name": "slice"},
+                "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid}],
+            },
+            "spec": {"devices": {"requests": [
+                {"name": "gpu", "exactly": {"deviceClassName": class_of_profile(profile)}},
+            ]}},
+        });
+        let pod = json!({
+            "metadata": {
+                "namespace": "ns", "name": name, "uid": uid, "creationTimestamp": created.to_string(),
+                "labels": {"sluice.dev/inject": "enabled"},
+            },
+            "spec": {
+                "containers": [],
+                "schedulingGates": [{"name": "sluice.dev/gpu-preload"}],
+                "resourceClaims": [{"name": "slice", "resourceClaimTemplateName": "slice"}],
+            },
+        });
+        self.cluster.claims.push(serde_json::from_value(claim).unwrap());
+        self.pods.push(serde_json::from_value(pod).unwrap());
+        self.pods.last_mut().unwrap()
+    }
+
+    pub(crate) fn pod(&mut self, name: &str) -> &mut Pod {
+        self.pods.iter_mut().find(|pod| pod.metadata.name.as_deref() == Some(name)).unwrap()
+    }
+
+    pub(crate) fn claim(&mut self, of: &str) -> &mut ResourceClaim {
+        let name = format!("{of}-slice-x");
+        let mut claims = self.cluster.claims.iter_mut();
+        claims.find(|claim| claim.metadata.name.as_deref() == Some(&name)).unwrap()
+    }
+
+    pub(crate) fn lift(&mut self, name: &str) {
+        self.pod(name).spec.as_mut().unwrap().scheduling_gates = None;
+    }
+
+    /// Pod and claim are gone.
+    pub(crate) fn remove(&mut self, name: &str) {
+        self.pods.retain(|pod| pod.metadata.name.as_deref() != Some(name));
+        let claim = format!("{name}-slice-x");
+        self.cluster.claims.retain(|one| one.metadata.name.as_deref() != Some(&claim));
+    }
+
+    /// Allocates what ungated pods claim, as far as it fits, those who came first before the others; the result
+    /// are pods that are left.
+    pub(crate) fn schedule(&mut self) -> Vec<String> {
+        let mut ungated: Vec<Pod> =
+            self.pods.iter().filter(|pod| look(pod, false) == Look::InFlight).cloned().collect();
+        ungated.sort_by_key(|pod| pod.metadata.creation_timestamp.clone().map(|at| at.0));
+        let mut left = Vec::new();
+        for pod in ungated {
+            let name = pod.metadata.name.unwrap();
+            let claim = self.claim(&name).clone();
+            if claim.status.is_some() {
+                continue;
+            }
+            match allocate(&self.cluster, &claim) {
+                Ok(allocation) => {
+                    let status =
+                        ResourceClaimStatus { allocation: Some(allocation.result), ..Default::default() };
+                    self.claim(&name).status = Some(status);
+                }
+                Err(_) => left.push(name),
+            }
+        }
+        left
+    }
+
+    /// As a preloader sees it that has just started, `second` seconds after the start.
+    pub(crate) fn view(&self, second: i64) -> View {
+        let now = self.start + SignedDuration::from_secs(second);
+        let claims = ClaimIndex::new(&self.cluster.claims);
+        let mut view = View { cluster: self.cluster.clone(), ..View::default() };
+        for pod in &self.pods {
+            let priority = pod.spec.as_ref().unwrap().priority.unwrap_or(0);
+            let created = pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
+            let (this, wants) = (PodRef::of(pod), claims.wants(pod));
+            match look(pod, false) {
+                Look::Gated => view.gated.push(Gated {
+                    pod: this,
+                    priority,
+                    created,
+                    wants,
+                    foreign_gates: foreign_gates(pod),
+                    age: age(pod, now),
+                    deadline: deadline(pod, DEADLINE),
+                    unplaceable_for: Duration::ZERO,
+                    backs_off: false,
+                }),
+                Look::InFlight => view.in_flight.push(InFlight { pod: this, priority, created, wants }),
+                Look::NoConcern => {}
+            }
+        }
+        view
+    }
+}
+
+fn gpu(minor: u32) -> Gpu {
+    let profiles = PROFILES.iter().zip(1..).map(|(&(name, compute, memory, starts), id)| MigProfile {
+        profile_id: id,
+        name: name.to_owned(),
+        compute_slices: compute,
+        memory_slices: memory,
+        memory_mib: u64::from(memory) * 4864,
+        multiprocessors: u32::from(compute) * 14,
+        has_media_extensions: false,
+        max_instances: u32::try_from(starts.len()).unwrap(),
+        placements: starts.iter().map(|&start| Placement { start, size: memory }).collect(),
+    });
+    Gpu {
+        minor,
+        uuid: format!("GPU-00000000-0000-0000-0000-{minor:012}"),
+        product: "NVIDIA A100-SXM4-40GB".to_owned(),
+        architecture: "Ampere".to_owned(),
+        compute_capability: ComputeCapability { major: 8, minor: 0 },
+        driver_version: "580.95.05".to_owned(),
+        pci_bus_id: format!("00000000:{minor:02X}:00.0"),
+        memory_bytes: 40 << 30,
+        multiprocessors: 98,
+        memory_slices: 8,
+        mig_enabled: true,
+        mig_switchable: false,
+        mig_profiles: profiles.collect(),
+    }
+}
