@@ -131,7 +131,8 @@ impl Keeper {
 
     /// What the Secret holds, made or renewed where that is due.
     async fn bundle(&self, now_s: u64) -> anyhow::Result<Bundle> {
-        let stored = self.secrets.get_opt(SECRET).await.with_context(|| format!("reading Secret {SECRET}"))?;
+        let stored =
+            self.secrets.get_opt(SECRET).await.with_context(|| format!("reading Secret {SECRET}"))?;
         let Some(secret) = stored else {
             let bundle = Bundle::new(&self.names, now_s, None)?;
             let written = self.secrets.create(&PostParams::default(), &bundle.to_secret(SECRET)).await;

@@ -7,12 +7,14 @@ use anyhow::Context;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
 use sluice_config::process::admin::{self, Admin, NoRoutes};
+use sluice_config::process::lease::{self, LeaseSettings};
 use sluice_config::process::{Readiness, metrics, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::certificates::{self, Served};
 use crate::inject::Sidecar;
+use crate::lifting::{self, LiftSettings};
 use crate::metrics::{ADMISSION_BUCKETS, ADMISSION_SECONDS};
 use crate::settings::{Mode, Settings};
 use crate::webhook::lookup::ApiLookup;
@@ -28,10 +30,12 @@ const PROPAGATION: Duration = Duration::from_secs(5);
 /// When it cannot start: what, and what to do.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = shutdown::on_signals().context("signal handlers")?;
-    let metrics = metrics::install(&[(ADMISSION_SECONDS, &ADMISSION_BUCKETS)]).map_err(anyhow::Error::msg)?;
-    let client = Client::try_default().await.context(
-        "there is no API server: neither KUBECONFIG nor the service account of a pod names one",
-    )?;
+    let mut buckets: Vec<(&str, &[f64])> = vec![(ADMISSION_SECONDS, &ADMISSION_BUCKETS)];
+    buckets.extend_from_slice(lifting::BUCKETS);
+    let metrics = metrics::install(&buckets).map_err(anyhow::Error::msg)?;
+    let client = Client::try_default()
+        .await
+        .context("there is no API server: neither KUBECONFIG nor the service account of a pod names one")?;
     let admin = TcpListener::bind(settings.admin_listen)
         .await
         .with_context(|| format!("admin port {}", settings.admin_listen))?;
@@ -58,7 +62,8 @@ async fn preload(
         .await
         .with_context(|| format!("webhook {}", settings.webhook_listen))?;
     let served = Arc::new(Served::default());
-    let webhook = Webhook { sidecar: sidecar(&settings), lookup: Arc::new(ApiLookup { client: client.clone() }) };
+    let webhook =
+        Webhook { sidecar: sidecar(&settings), lookup: Arc::new(ApiLookup { client: client.clone() }) };
     let close = CancellationToken::new();
     let answering = tokio::spawn(webhook::serve(listener, webhook, Arc::clone(&served), close.clone()));
     tokio::spawn(certificates::keep(
@@ -68,19 +73,31 @@ async fn preload(
         readiness.clone(),
         stop.clone(),
     ));
+    let lease = LeaseSettings::new(&settings.namespace, lifting::LEASE, &settings.identity);
+    let (leads, holding) = lease::hold(client.clone(), lease, stop.clone());
+    let lifting = tokio::spawn(lifting::run(client, lift_settings(&settings), leads, stop.clone()));
     tracing::info!(identity = settings.identity, webhook = %settings.webhook_listen, "The preloader is up.");
     stop.cancelled().await;
     readiness.set_not_ready("stopping");
     tokio::time::sleep(PROPAGATION).await;
     close.cancel();
     answering.await.context("the webhook")??;
-    Ok(())
+    lifting.await.context("the lifting of gates")?;
+    holding.await.context("the Lease")
 }
 
 async fn watch(client: Client, settings: Settings, readiness: &Readiness, stop: CancellationToken) {
-    let _ = (client, settings);
+    tracing::info!(lease = lifting::LEASE, "The watchdog is up.");
     readiness.set_ready();
-    stop.cancelled().await;
+    lifting::watchdog(client, lift_settings(&settings), stop).await;
+}
+
+fn lift_settings(settings: &Settings) -> LiftSettings {
+    LiftSettings {
+        gate_deadline: settings.gate_deadline(),
+        identity: settings.identity.clone(),
+        namespace: settings.namespace.clone(),
+    }
 }
 
 fn sidecar(settings: &Settings) -> Sidecar {

@@ -80,8 +80,7 @@ impl Bundle {
     /// # Errors
     /// When a name is none, or the CA's key is no key.
     pub fn renewed(&self, names: &[String], now_s: u64) -> Result<Self, rcgen::Error> {
-        let issuer =
-            Issuer::new(authority(now_s, self.ca_not_after_s)?, KeyPair::from_pem(&self.ca_key)?);
+        let issuer = Issuer::new(authority(now_s, self.ca_not_after_s)?, KeyPair::from_pem(&self.ca_key)?);
         let key = KeyPair::generate()?;
         let not_after_s = now_s.saturating_add(LIFETIME_S).min(self.ca_not_after_s);
         let mut params = params(names, now_s, not_after_s)?;
@@ -223,7 +222,9 @@ mod tests {
     #[test]
     fn a_damaged_secret_is_told_by_its_key() {
         let bundle = Bundle::new(&names(), NOW_S, None).unwrap();
-        for (key, told) in [(CERTIFICATE, "data.tls.crt"), (CA_KEY, "data.ca.key"), (ENDS, "data.tls.not-after")] {
+        for (key, told) in
+            [(CERTIFICATE, "data.tls.crt"), (CA_KEY, "data.ca.key"), (ENDS, "data.tls.not-after")]
+        {
             let mut secret = bundle.to_secret("tls");
             secret.data.as_mut().unwrap().insert(key.into(), ByteString(b"x".to_vec()));
             let problem = Bundle::from_secret(&secret).unwrap_err();

@@ -2,8 +2,8 @@
 
 use anyhow::Context;
 use json_patch::Patch as JsonPatch;
-use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::ByteString;
+use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -15,9 +15,14 @@ pub(super) async fn publish(
     configurations: &Api<MutatingWebhookConfiguration>,
     ca_certificates: &str,
 ) -> anyhow::Result<()> {
-    let found = configurations.get_opt(NAME).await.with_context(|| format!("reading MutatingWebhookConfiguration {NAME}"))?;
+    let found = configurations
+        .get_opt(NAME)
+        .await
+        .with_context(|| format!("reading MutatingWebhookConfiguration {NAME}"))?;
     let configuration = found.with_context(|| {
-        format!("there is no MutatingWebhookConfiguration {NAME}; install it: kubectl apply -k config/default")
+        format!(
+            "there is no MutatingWebhookConfiguration {NAME}; install it: kubectl apply -k config/default"
+        )
     })?;
     let Some(patch) = change(&configuration, ca_certificates)? else { return Ok(()) };
     configurations
