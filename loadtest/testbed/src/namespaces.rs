@@ -64,6 +64,9 @@ pub fn inside(record: &Record, workdir: &Workdir, program: &OsStr) -> Command {
         .arg(std::env::current_dir().unwrap_or_else(|_| "/".into()))
         .arg(format!("PATH={}", path_with_programs(workdir)))
         .arg(format!("KUBECONFIG={}", workdir.kubeconfig().display()))
+        // For ctr: the node's containerd, and the part of it that the kubelet uses.
+        .arg(format!("CONTAINERD_ADDRESS={}", workdir.text("containerd.sock")))
+        .arg("CONTAINERD_NAMESPACE=k8s.io")
         .arg(program);
     command
 }
