@@ -15,7 +15,7 @@ use crate::manifests::ManifestsError;
 use crate::settings::{PlatformKind, Settings};
 use crate::telemetry;
 
-mod kubernetes;
+pub mod kubernetes;
 mod local;
 
 /// Why the program ended with an error.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
+use sluice_config::process::Readiness;
 use sluice_config::process::lease::{self, LeaseSettings};
 use sluice_inventory_watch::InventoryWatch;
 use tokio::sync::watch;
@@ -36,22 +37,36 @@ const PROMETHEUS_WITHIN: Duration = Duration::from_secs(2);
 pub(super) async fn run(settings: Settings) -> Result<(), ProgramError> {
     let process = Process::begin(&settings).await?;
     let client = client().await?;
-    let identity = identity(&settings);
+    let served = serve(client, &settings, &process.readiness, &process.stop).await;
+    process.end().await;
+    served
+}
+
+/// Everything but the process around it: until `stop`, through whatever leads to the API server.
+///
+/// # Errors
+/// A setting cannot be followed.
+pub async fn serve(
+    client: Client,
+    settings: &Settings,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> Result<(), ProgramError> {
+    let identity = identity(settings);
     // The watches and the Lease outlive the controllers, which end first.
     let end = CancellationToken::new();
-    let (leads, lease) = lease::hold(client.clone(), lease_settings(&settings, &identity), end.clone());
-    let parts = Parts::start(client, &settings, &identity, leads, &end)?;
+    let (leads, lease) = lease::hold(client.clone(), lease_settings(settings, &identity), end.clone());
+    let parts = Parts::start(client, settings, &identity, leads, &end)?;
     tokio::select! {
         () = parts.listed() => {
-            process.readiness.set_ready();
-            parts.follow(&process.stop).await;
+            readiness.set_ready();
+            parts.follow(stop).await;
         }
-        () = process.stop.cancelled() => {}
+        () = stop.cancelled() => {}
     }
-    process.readiness.set_not_ready("stopping");
+    readiness.set_not_ready("stopping");
     end.cancel();
     let _ = lease.await;
-    process.end().await;
     Ok(())
 }
 

@@ -1,0 +1,224 @@
+//! The whole program but its process: who leads, what is written, and from which source it decides.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sluice_autoscaler::program::kubernetes::serve;
+use sluice_autoscaler::settings::{PlatformKind, Settings};
+use sluice_config::process::Readiness;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::api::Api;
+use crate::objects::{AUTOSCALERS, DEPLOYMENTS, LEASES, PODS, autoscaler, cluster, deployment, pod, until};
+use crate::page::{Counter, Server};
+
+struct Program {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+    readiness: Readiness,
+    _state: tempfile::TempDir,
+}
+
+fn start(api: &Api, identity: &str, change: impl FnOnce(&mut Settings)) -> Program {
+    if let Ok(level) = std::env::var("SLUICE_TEST_LOG") {
+        let _ = sluice_config::process::logging::init(Default::default(), &level);
+    }
+    let state = tempfile::tempdir().unwrap();
+    let mut settings = Settings {
+        platform: PlatformKind::Kubernetes,
+        lease_identity: Some(identity.to_owned()),
+        lease_seconds: 3,
+        state_dir: state.path().to_owned(),
+        tick_ms: 50,
+        demand_window_ms: 1000,
+        burst_window_ms: 500,
+        trend_window_ms: 2000,
+        stale_ms: 600,
+        ..Settings::default()
+    };
+    change(&mut settings);
+    settings.validate().unwrap();
+    let (stop, readiness) = (CancellationToken::new(), Readiness::default());
+    let (client, ends, ready) = (api.client(), stop.clone(), readiness.clone());
+    let task = tokio::spawn(async move { serve(client, &settings, &ready, &ends).await.unwrap() });
+    Program { stop, task, readiness, _state: state }
+}
+
+impl Program {
+    async fn end(self) {
+        self.stop.cancel();
+        self.task.await.unwrap();
+    }
+}
+
+fn status(api: &Api, name: &str) -> Value {
+    api.get(AUTOSCALERS, "ns", name).unwrap()["status"].clone()
+}
+
+fn condition(api: &Api, name: &str, wanted: &str) -> (String, String) {
+    let status = status(api, name);
+    let found = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == wanted);
+    let text = |part: &str| found.and_then(|one| one[part].as_str()).unwrap_or_default().to_owned();
+    (text("status"), text("reason"))
+}
+
+fn replicas(api: &Api) -> u64 {
+    api.get(DEPLOYMENTS, "ns", "bert").unwrap()["spec"]["replicas"].as_u64().unwrap()
+}
+
+/// Paths that were written but for the Lease.
+fn written(api: &Api) -> Vec<String> {
+    api.writes().into_iter().map(|(_, path, _)| path).filter(|path| !path.contains("leases")).collect()
+}
+
+/// A Deployment of one ready pod, whose sidecar counts.
+async fn bert(counter: &Counter) -> (Api, Server) {
+    let sidecar = Server::sidecar(counter).await;
+    let api = cluster();
+    api.put(DEPLOYMENTS, deployment("bert", 1));
+    api.put(PODS, pod("bert", "bert-a", sidecar.port, true));
+    api.put(AUTOSCALERS, autoscaler("bert", "bert"));
+    (api, sidecar)
+}
+
+#[tokio::test]
+async fn replicas_follow_demand_as_far_as_slices_are_free_and_the_object_says_so() {
+    let counter = Counter::default();
+    let (api, _sidecar) = bert(&counter).await;
+    let program = start(&api, "one", |_| ());
+    until("it is ready", || program.readiness.get().is_ok()).await;
+    until("it decides", || condition(&api, "bert", "MetricsFresh").0 == "True").await;
+    assert_eq!(replicas(&api), 1);
+    counter.set_rate(6000.0);
+    until("it grew", || replicas(&api) == 3).await;
+    until("it says why no further", || {
+        condition(&api, "bert", "CapacityLimited") == ("True".to_owned(), "TooFewFreeSlices".to_owned())
+    })
+    .await;
+    let status = status(&api, "bert");
+    assert_eq!(status["observedGeneration"], json!(1));
+    assert!(status["decisions"][0]["explanation"].as_array().unwrap().len() > 5, "{status}");
+    // Everything that was written is a scale, a status, or an event.
+    let mut others = written(&api);
+    others
+        .retain(|path| !path.ends_with("/scale") && !path.ends_with("/status") && !path.ends_with("/events"));
+    assert!(others.is_empty(), "{others:?}");
+    program.end().await;
+}
+
+#[tokio::test]
+async fn a_status_that_says_nothing_new_is_not_written() {
+    let (api, _sidecar) = bert(&Counter::default()).await;
+    let program = start(&api, "one", |_| ());
+    until("it decides", || condition(&api, "bert", "MetricsFresh").0 == "True").await;
+    tokio::time::sleep(Duration::from_millis(1000)).await;
+    written(&api);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let writes = written(&api);
+    assert!(writes.len() <= 1, "30 ticks: {writes:?}");
+    program.end().await;
+}
+
+#[tokio::test]
+async fn of_two_one_acts_and_the_other_takes_over_without_changing_anything() {
+    let counter = Counter::default();
+    let (api, _sidecar) = bert(&counter).await;
+    counter.set_rate(1500.0);
+    let seen_by_one = api.seen_alone();
+    let one = start(&seen_by_one, "one", |_| ());
+    until("it grew", || replicas(&api) >= 2).await;
+    until("its decisions are written", || status(&api, "bert")["desiredReplicas"] == json!(3)).await;
+    let grown = replicas(&api);
+    let two = start(&api, "two", |_| ());
+    until("the other knows the cluster", || two.readiness.get().is_ok()).await;
+    // As kill -9 would: nothing is said any more, nothing given back.
+    seen_by_one.is_away.store(true, std::sync::atomic::Ordering::SeqCst);
+    let holder =
+        || api.get(LEASES, "sluice-system", "sluice-autoscaler").unwrap()["spec"]["holderIdentity"].clone();
+    until("the other leads", || holder() == json!("two")).await;
+    written(&api);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(replicas(&api), grown);
+    let writes = written(&api);
+    assert!(!writes.iter().any(|path| path.ends_with("/scale")), "{writes:?}");
+    assert!(!writes.iter().any(|path| path.ends_with("/events")), "{writes:?}");
+    one.end().await;
+    two.end().await;
+    assert_eq!(holder(), json!(""), "who is told to stop gives the Lease back");
+}
+
+#[tokio::test]
+async fn who_lost_the_lease_writes_nothing_any_more() {
+    let counter = Counter::default();
+    let (api, _sidecar) = bert(&counter).await;
+    let program = start(&api, "one", |_| ());
+    until("it decides", || condition(&api, "bert", "MetricsFresh").0 == "True").await;
+    let mut lease = api.get(LEASES, "sluice-system", "sluice-autoscaler").unwrap();
+    lease["spec"]["holderIdentity"] = json!("somebody else");
+    lease["spec"]["leaseDurationSeconds"] = json!(600);
+    api.put(LEASES, lease);
+    // The next renewal shows it.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    api.writes();
+    counter.set_rate(6000.0);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert_eq!(api.writes(), Vec::new());
+    assert_eq!(replicas(&api), 1);
+    program.end().await;
+}
+
+#[tokio::test]
+async fn decisions_go_on_from_prometheus_and_without_any_source_replicas_are_held() {
+    let counter = Counter::default();
+    let (api, sidecar) = bert(&counter).await;
+    let prometheus = Server::prometheus("bert-a", &counter).await;
+    let url = format!("http://127.0.0.1:{}", prometheus.port);
+    let program = start(&api, "one", |settings| settings.prometheus_url = Some(url));
+    until("it decides", || condition(&api, "bert", "MetricsFresh").0 == "True").await;
+    drop(sidecar);
+    until("it says where it reads", || {
+        condition(&api, "bert", "MetricsFresh") == ("True".to_owned(), "SecondSource".to_owned())
+    })
+    .await;
+    counter.set_rate(1000.0);
+    until("it grew", || replicas(&api) == 2).await;
+    drop(prometheus);
+    until("it says that nothing is known", || condition(&api, "bert", "MetricsFresh").0 == "False").await;
+    tokio::time::sleep(Duration::from_millis(2000)).await;
+    assert_eq!(replicas(&api), 2);
+    assert_eq!(status(&api, "bert")["decisions"][0]["reason"], json!("MetricsMissing"));
+    program.end().await;
+}
+
+#[tokio::test]
+async fn objects_that_cannot_be_followed_say_why_and_disturb_nobody() {
+    let (api, _sidecar) = bert(&Counter::default()).await;
+    let mut wrong = autoscaler("wrong", "other");
+    wrong["spec"]["objective"]["percentile"] = json!(100);
+    api.put(AUTOSCALERS, wrong);
+    let mut second = autoscaler("second", "bert");
+    second["metadata"]["creationTimestamp"] = json!("2026-02-01T00:00:00Z");
+    api.put(AUTOSCALERS, second);
+    api.put(AUTOSCALERS, autoscaler("lost", "nothing"));
+    let program = start(&api, "one", |_| ());
+    let able = |name: &str| condition(&api, name, "AbleToScale");
+    until("all are told", || {
+        able("wrong") == ("False".to_owned(), "InvalidSpec".to_owned())
+            && able("second") == ("False".to_owned(), "AmbiguousTarget".to_owned())
+            && able("lost") == ("False".to_owned(), "TargetNotFound".to_owned())
+            && able("bert").0 == "True"
+    })
+    .await;
+    // The user corrects one and removes another.
+    let mut corrected = api.get(AUTOSCALERS, "ns", "second").unwrap();
+    corrected["spec"]["scaleTargetRef"]["name"] = json!("other");
+    api.put(DEPLOYMENTS, deployment("other", 0));
+    api.put(AUTOSCALERS, corrected);
+    api.delete(AUTOSCALERS, "ns", "lost");
+    until("the corrected one is followed", || {
+        api.get(DEPLOYMENTS, "ns", "other").unwrap()["spec"]["replicas"] == json!(1)
+    })
+    .await;
+    program.end().await;
+}

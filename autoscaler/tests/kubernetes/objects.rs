@@ -1,0 +1,148 @@
+//! Objects of a small cluster: one simulated A100 on which three slices of 2g.10gb fit.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sluice_config::names;
+use sluice_inventory::{
+    ComputeCapability, Form, Gpu, MigProfile, Placement, device_classes, resource_slices,
+};
+
+use crate::api::Api;
+
+pub(crate) const DEPLOYMENTS: &str = "apis/apps/v1/deployments";
+pub(crate) const PODS: &str = "api/v1/pods";
+pub(crate) const CLAIMS: &str = "apis/resource.k8s.io/v1/resourceclaims";
+pub(crate) const AUTOSCALERS: &str = "apis/sluice.dev/v1alpha1/inferenceautoscalers";
+pub(crate) const LEASES: &str = "apis/coordination.k8s.io/v1/leases";
+pub(crate) const CLASS: &str = "mig-2g-10gb.gpu.sluice.dev";
+
+/// The node, its slices and classes, and the template of a claim.
+pub(crate) fn cluster() -> Api {
+    let api = Api::new();
+    let gpus = [a100()];
+    for slice in resource_slices("node", names::DRIVER, &gpus, Form::Combined, 1).unwrap() {
+        api.put("apis/resource.k8s.io/v1/resourceslices", serde_json::to_value(slice).unwrap());
+    }
+    for class in device_classes(names::DRIVER, &gpus) {
+        api.put("apis/resource.k8s.io/v1/deviceclasses", serde_json::to_value(class).unwrap());
+    }
+    api.put("api/v1/nodes", node(json!({})));
+    api.put(
+        "apis/resource.k8s.io/v1/resourceclaimtemplates",
+        json!({"metadata": {"namespace": "ns", "name": "slice"}, "spec": {"spec": claim_spec()}}),
+    );
+    api
+}
+
+pub(crate) fn node(spec: Value) -> Value {
+    json!({
+        "metadata": {"name": "node"}, "spec": spec,
+        "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+    })
+}
+
+fn claim_spec() -> Value {
+    json!({"devices": {"requests": [{"name": "gpu", "exactly": {"deviceClassName": CLASS}}]}})
+}
+
+pub(crate) fn deployment(name: &str, replicas: u32) -> Value {
+    json!({
+        "metadata": {"namespace": "ns", "name": name},
+        "spec": {
+            "replicas": replicas,
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"spec": {
+                "containers": [{"name": "model"}],
+                "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "slice"}],
+            }},
+        },
+    })
+}
+
+pub(crate) fn autoscaler(name: &str, target: &str) -> Value {
+    json!({
+        "apiVersion": "sluice.dev/v1alpha1", "kind": "InferenceAutoscaler",
+        "metadata": {"namespace": "ns", "name": name, "generation": 1},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": target},
+            "model": "bert", "objective": {"percentile": 99, "latencyMs": 400},
+            "minReplicas": 1, "maxReplicas": 8,
+        },
+    })
+}
+
+/// A pod of a Deployment; its sidecar's admin port is `port` of the loopback.
+pub(crate) fn pod(of: &str, name: &str, port: u16, ready: bool) -> Value {
+    json!({
+        "metadata": {
+            "namespace": "ns", "name": name, "uid": name, "labels": {"app": of},
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+        },
+        "spec": {
+            "containers": [{"name": "model"}],
+            "initContainers": [{"name": "sluice-batcher", "restartPolicy": "Always", "ports": [
+                {"name": "sluice-admin", "containerPort": port},
+            ]}],
+            "resourceClaims": [{"name": "gpu", "resourceClaimTemplateName": "slice"}],
+        },
+        "status": {"phase": "Running", "podIP": "127.0.0.1", "conditions": [
+            {"type": "Ready", "status": if ready { "True" } else { "False" }},
+        ]},
+    })
+}
+
+/// The claim of a pod; `device` is what was allocated.
+pub(crate) fn claim(of_pod: &str, device: Option<&str>) -> Value {
+    let mut claim = json!({
+        "metadata": {"namespace": "ns", "name": format!("{of_pod}-gpu"), "ownerReferences": [
+            {"apiVersion": "v1", "kind": "Pod", "name": of_pod, "uid": of_pod},
+        ]},
+        "spec": claim_spec(),
+    });
+    if let Some(device) = device {
+        claim["status"] = json!({"allocation": {"devices": {"results": [
+            {"request": "gpu", "driver": names::DRIVER, "pool": "node/gpu", "device": device},
+        ]}}});
+    }
+    claim
+}
+
+/// Waits until it is so; fails the test if that takes long.
+pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    for _ in 0..1500 {
+        if is_so() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("never happened: {what}");
+}
+
+fn a100() -> Gpu {
+    Gpu {
+        minor: 0,
+        uuid: "GPU-00000000-0000-0000-0000-000000000000".to_owned(),
+        product: "NVIDIA A100-SXM4-40GB".to_owned(),
+        architecture: "Ampere".to_owned(),
+        compute_capability: ComputeCapability { major: 8, minor: 0 },
+        driver_version: "580.95.05".to_owned(),
+        pci_bus_id: "0000:00:00.0".to_owned(),
+        memory_bytes: 40 << 30,
+        multiprocessors: 108,
+        memory_slices: 8,
+        mig_enabled: true,
+        mig_switchable: false,
+        mig_profiles: vec![MigProfile {
+            name: "2g.10gb".to_owned(),
+            profile_id: 14,
+            compute_slices: 2,
+            memory_slices: 2,
+            memory_mib: 9856,
+            multiprocessors: 28,
+            has_media_extensions: false,
+            max_instances: 3,
+            placements: [0, 2, 4].map(|start| Placement { start, size: 2 }).to_vec(),
+        }],
+    }
+}
