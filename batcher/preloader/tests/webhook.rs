@@ -268,13 +268,16 @@ async fn certificate(webhook: &Running) -> Vec<u8> {
 async fn a_stop_ends_idle_connections() {
     let webhook = start(ours()).await;
     let stream = connect(webhook.address, webhook.bundle.ca_certificates()).await.unwrap();
-    let (_sender, connection) = hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(
+    let (mut sender, connection) = hyper::client::conn::http2::handshake::<_, _, Full<Bytes>>(
         TokioExecutor::new(),
         TokioIo::new(stream),
     )
     .await
     .unwrap();
     let ended = tokio::spawn(connection);
+    let request = Request::get(format!("https://{NAME}/mutate-gate")).body(Full::default()).unwrap();
+    let refused = sender.send_request(request).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::METHOD_NOT_ALLOWED);
     webhook.stop.cancel();
     tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.unwrap().unwrap().unwrap();
 }

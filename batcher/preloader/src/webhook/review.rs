@@ -49,8 +49,10 @@ pub async fn answer(hook: Hook, body: &[u8], sidecar: &Sidecar, lookup: &dyn Loo
         Ok(review) => review,
         Err(error) => return malformed(format!("not an AdmissionReview of a Pod: {error}\n")),
     };
-    let Some(request) = review.request else {
-        return malformed("the AdmissionReview has no request\n".to_owned());
+    // By this way, for the answer must name the version of the question.
+    let request: AdmissionRequest<Pod> = match review.try_into() {
+        Ok(request) => request,
+        Err(_) => return malformed("the AdmissionReview has no request\n".to_owned()),
     };
     let (outcome, response) = match decide(hook, &request, sidecar, lookup).await {
         Ok((None, warnings)) => ("unchanged", warned(AdmissionResponse::from(&request), warnings)),
