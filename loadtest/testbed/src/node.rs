@@ -34,7 +34,11 @@ pub fn run(workdir: &Workdir) -> Result<()> {
 /// The kubelet wants its root to be there, in each hierarchy of cgroup v1 or in the one of v2.
 fn make_cgroups(mount: &Path, root: &str) -> Result<()> {
     let root = root.trim_start_matches('/');
-    if mount.join("cgroup.controllers").exists() {
+    if let Ok(controllers) = fs::read_to_string(mount.join("cgroup.controllers")) {
+        for controller in controllers.split_whitespace() {
+            // Most are passed on already; one that cannot be is for the kubelet to judge.
+            let _ = fs::write(mount.join("cgroup.subtree_control"), format!("+{controller}"));
+        }
         return make(&mount.join(root));
     }
     let entries = fs::read_dir(mount).with_context(|| mount.display().to_string())?;

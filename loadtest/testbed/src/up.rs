@@ -177,6 +177,20 @@ fn prepare(
     let root = workdir.root();
     // Not: unless it exists. Two that bring up the same cluster must not both go on.
     fs::create_dir(root).with_context(|| format!("cannot make {}", root.display()))?;
+    let written = write_files(workdir, spec, programs, prometheus_settings);
+    if written.is_err() {
+        // Nothing runs there yet that would be worth a look.
+        let _ = fs::remove_dir_all(root);
+    }
+    written
+}
+
+fn write_files(
+    workdir: &Workdir,
+    spec: &Spec,
+    programs: &[Found],
+    prometheus_settings: Option<&Path>,
+) -> Result<()> {
     for folder in FOLDERS {
         fs::create_dir_all(workdir.path(folder))
             .with_context(|| format!("cannot make {}", workdir.text(folder)))?;
