@@ -1,5 +1,6 @@
 //! A small cluster for tests: one node of A100-40s, pods that claim one slice each, and a scheduler in a sentence.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -95,12 +96,14 @@ impl World {
         self.cluster.claims.retain(|one| one.metadata.name.as_deref() != Some(&claim));
     }
 
-    /// Allocates what ungated pods claim, as far as it fits, those who came first before the others; the result
-    /// are pods that are left.
+    /// Allocates what ungated pods claim, as far as it fits, by priority and age; the result are pods that are
+    /// left.
     pub(crate) fn schedule(&mut self) -> Vec<String> {
         let mut ungated: Vec<Pod> =
             self.pods.iter().filter(|pod| look(pod, false) == Look::InFlight).cloned().collect();
-        ungated.sort_by_key(|pod| pod.metadata.creation_timestamp.clone().map(|at| at.0));
+        let priority = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
+        let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
+        ungated.sort_by_key(|pod| (Reverse(priority(pod)), created(pod), pod.metadata.name.clone()));
         let mut left = Vec::new();
         for pod in ungated {
             let name = pod.metadata.name.unwrap();

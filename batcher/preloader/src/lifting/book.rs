@@ -31,7 +31,9 @@ pub(super) struct Book {
 #[derive(Debug)]
 struct Entry {
     first_seen: Instant,
-    /// When a gate of somebody else was seen last.
+    /// As of the last view a gate of somebody else holds it, too.
+    is_shared: bool,
+    /// When the last one of these was gone.
     shared_until: Option<Instant>,
     lift: Lift,
     refusals: u32,
@@ -89,9 +91,11 @@ impl Book {
             let foreign_gates = gates::foreign_gates(pod);
             let deadline = gates::deadline(pod, default_deadline);
             let entry = self.entries.entry(this.uid.clone()).or_insert_with(|| Entry::new(now));
-            if !foreign_gates.is_empty() {
+            // Until it is seen without them, which may be long after the view before.
+            if entry.is_shared || !foreign_gates.is_empty() {
                 entry.shared_until = Some(now);
             }
+            entry.is_shared = !foreign_gates.is_empty();
             let age = entry.age(gates::age(pod, wall), now);
             entry.due = now + deadline.saturating_sub(age).min(Duration::from_secs(86_400));
             gated.push(Gated {
@@ -188,6 +192,7 @@ impl Entry {
     fn new(now: Instant) -> Self {
         Self {
             first_seen: now,
+            is_shared: false,
             shared_until: None,
             lift: Lift::None,
             refusals: 0,
