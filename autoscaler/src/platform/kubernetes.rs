@@ -38,8 +38,8 @@ use claims::{Missing, Templates};
 use scale::{Scale, Scales, Set};
 use startup::Startup;
 
-/// A target of which nobody asked for so long is not scaled any more.
-const FORGET_AFTER: Duration = Duration::from_secs(60);
+/// A target of which nobody asked for so long, many ticks, is not scaled any more.
+const FORGET_AFTER: Duration = Duration::from_secs(10);
 /// Tries of one change when others change the target too.
 const TRIES: u32 = 3;
 

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sluice_scaling_policy::{Sample, Series, Signals};
+use sluice_scaling_policy::{Curve, Sample, Series, Signals};
 
 use super::reading::{Buckets, Reading};
 use crate::platform::Batcher;
 
 /// Most samples that are kept of one counter, whatever the windows and the tick are.
 const MOST_SAMPLES: usize = 4096;
+
+/// Curves are compared by the time of a batch of so many rows.
+const TYPICAL_ROWS: f64 = 8.0;
 
 /// How long what is kept.
 #[derive(Debug, Clone, Copy)]
@@ -140,8 +143,7 @@ impl History {
                 .iter()
                 .filter_map(|(name, source)| source.series(name, self.is_missing(now_ms, source)))
                 .collect(),
-            // The batcher that learned from the most batches knows best.
-            curve: latest.iter().filter_map(|(_, reading)| reading.curve).max_by_key(|curve| curve.samples),
+            curve: typical(latest.iter().filter_map(|(_, reading)| reading.curve).collect()),
             queue_rows: combine(|reading| reading.queue_rows, false),
             observed_quantile_ms: self.observed_quantile_ms(now_ms, quantile),
             attainment: combine(|reading| reading.attainment.filter(|ratio| !ratio.is_nan()), true),
@@ -232,6 +234,18 @@ impl Source {
             self.latency.pop_front();
         }
     }
+}
+
+/// One curve for all: replicas are alike, so what one of them learned while its node was busy with
+/// something else must not speak for the others. Of those that learned from about as many batches as the
+/// one that knows most, the middle one counts.
+fn typical(mut curves: Vec<Curve>) -> Option<Curve> {
+    let most = curves.iter().map(|curve| curve.samples).max()?;
+    curves.retain(|curve| curve.samples >= most / 2);
+    let time_ms = |curve: &Curve| curve.alpha_ms + TYPICAL_ROWS * curve.beta_ms;
+    curves.sort_by(|a, b| time_ms(a).total_cmp(&time_ms(b)));
+    // Of two the faster one: nothing makes a replica faster than it is.
+    curves.get((curves.len() - 1) / 2).copied()
 }
 
 #[cfg(test)]
@@ -345,6 +359,18 @@ mod tests {
         history.present(20_000, &[batcher("a"), batcher("b"), batcher("c")]);
         assert_eq!(missing(&history, 21_000), 0, "who joined is given a moment");
         assert_eq!(missing(&history, 21_001), 1);
+    }
+
+    #[test]
+    fn one_replica_on_a_busy_node_does_not_speak_for_the_others() {
+        let curve =
+            |alpha_ms: f64, samples: u64| Curve { alpha_ms, beta_ms: 1.0, batch_rows_limit: 8, samples };
+        let chosen = |curves: &[Curve]| typical(curves.to_vec()).map(|curve| curve.alpha_ms);
+        assert_eq!(chosen(&[]), None);
+        assert_eq!(chosen(&[curve(140.0, 256)]), Some(140.0));
+        assert_eq!(chosen(&[curve(140.0, 256), curve(30.0, 256)]), Some(30.0));
+        assert_eq!(chosen(&[curve(31.0, 200), curve(140.0, 256), curve(30.0, 256)]), Some(31.0));
+        assert_eq!(chosen(&[curve(40.0, 256), curve(30.0, 9)]), Some(40.0), "who has just begun");
     }
 
     #[test]
