@@ -28,7 +28,7 @@ const CLUSTER: &[&str] = &[
 ];
 
 /// Commands for a cluster that is there: they take the program that brought it up as it is.
-const WITHOUT_BUILD: [&str; 4] = ["down", "exec", "status", "help"];
+const WITHOUT_BUILD: [&str; 7] = ["down", "exec", "status", "stop", "start", "crash", "help"];
 
 const USAGE: &str = "usage: cargo demo [OPTIONS] | cargo figures [OPTIONS] | cargo e2e [-- COMMAND]\n\
                      Builds all programs (release), then runs `sluice-loadtest demo` or `figures` with OPTIONS, or\n\

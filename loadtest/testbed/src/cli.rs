@@ -45,6 +45,21 @@ pub enum Command {
     },
     /// Show the processes of a cluster's control plane and node
     Status,
+    /// End a process of the control plane or the node, and leave it ended
+    Stop {
+        /// Its name, as `status` shows it
+        component: String,
+    },
+    /// Start a process that was stopped
+    Start {
+        /// Its name, as `status` shows it
+        component: String,
+    },
+    /// Kill a process with SIGKILL; it is started again after a second
+    Crash {
+        /// Its name, as `status` shows it
+        component: String,
+    },
     /// Import this tree's images again and restart what runs of them: after a rebuild
     Reload,
     /// Run scenarios in a cluster that is up

@@ -37,13 +37,15 @@ fn run(cli: Cli) -> Result<ExitCode> {
             return Err(error).context("cannot start nsenter (Debian: util-linux)");
         }
         Command::Status => {
-            workdir.running()?;
-            for status in Control::new(workdir.control_socket()).status()? {
+            for status in control(&workdir)?.status()? {
                 let pid = status.pid.map_or_else(|| "ended".to_owned(), |pid| format!("process {pid}"));
                 let end = status.last_end.map_or_else(String::new, |end| format!(", last: {end}"));
                 println!("{:24} {pid}, {} restarts{end}", status.name, status.restarts);
             }
         }
+        Command::Stop { component } => control(&workdir)?.stop(&component)?,
+        Command::Start { component } => control(&workdir)?.start(&component)?,
+        Command::Crash { component } => control(&workdir)?.crash(&component)?,
         Command::Reload => return inside(&workdir, &["reload-inside"], &bin_dir),
         Command::Scenarios(flags) => return scenarios(&workdir, &flags, &bin_dir),
         Command::Figures(flags) => return measure(&workdir, &flags, &bin_dir),
@@ -58,6 +60,11 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::ScenariosInside(flags) => return harness::run(&workdir, &flags),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn control(workdir: &Workdir) -> Result<Control> {
+    workdir.running()?;
+    Ok(Control::new(workdir.control_socket()))
 }
 
 /// Whatever happens, the cluster is taken away in the end.
