@@ -71,8 +71,8 @@ struct Sent {
     pod: PodRef,
     why: Why,
     message: String,
-    /// When the change was seen that made it possible.
-    since: Instant,
+    /// From the change that made it possible to the answer.
+    took: Duration,
     answer: Answer,
 }
 
@@ -165,20 +165,20 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
             let hands = self.hands.clone();
             self.sent.spawn(async move {
                 let answer = hands.lift(pod.clone(), patch).await;
-                Sent { pod, why, message, since, answer }
+                Sent { pod, why, message, took: since.elapsed(), answer }
             });
         }
     }
 
     /// Whether the gate is gone.
     fn answered(&mut self, sent: Sent) -> bool {
-        let Sent { pod, why, message, since, answer } = sent;
+        let Sent { pod, why, message, took, answer } = sent;
         let now = Instant::now();
         let name = format!("{}/{}", pod.namespace, pod.name);
         match answer {
             Answer::Lifted => {
                 self.book.lifted(&pod.uid);
-                figures::lifted(why, now - since);
+                figures::lifted(why, took);
                 tracing::info!(pod = name, why = why.label(), "A gate was lifted: {message}.");
                 self.hands.tell(&pod, Telling::Lifted(why, message));
                 return true;

@@ -20,6 +20,8 @@ use crate::gates::placement_key;
 pub(super) struct PodMirror {
     pods: Reflected<Pod>,
     changed: watch::Receiver<u64>,
+    /// Pods of concern, as they were seen last.
+    seen: Vec<Arc<Pod>>,
 }
 
 impl PodMirror {
@@ -28,14 +30,28 @@ impl PodMirror {
     pub(super) fn start(client: Client, stop: &CancellationToken) -> Self {
         let changes = Arc::new(watch::Sender::new(0));
         let changed = changes.subscribe();
-        Self { pods: Reflected::start(Api::all(client), trim, &changes, stop), changed }
+        let pods = Reflected::start(Api::all(client), trim, &changes, stop);
+        Self { pods, changed, seen: Vec::new() }
+    }
+
+    /// Pods that are held by a gate, or claim devices.
+    fn of_concern(&self) -> Option<Vec<Arc<Pod>>> {
+        let mut pods = self.pods.all()?;
+        pods.retain(|pod| {
+            pod.spec.as_ref().is_some_and(|spec| {
+                spec.scheduling_gates.as_ref().is_some_and(|gates| !gates.is_empty())
+                    || spec.resource_claims.as_ref().is_some_and(|claims| !claims.is_empty())
+            })
+        });
+        Some(pods)
     }
 }
 
 impl Sight for PodMirror {
     fn see(&mut self) -> Option<(Vec<Arc<Pod>>, Cluster)> {
         self.changed.mark_unchanged();
-        Some((self.pods.all()?, Cluster::default()))
+        self.seen = self.of_concern()?;
+        Some((self.seen.clone(), Cluster::default()))
     }
 
     fn closed_nodes(&self, _: &Pod) -> Arc<BTreeSet<String>> {
@@ -43,7 +59,13 @@ impl Sight for PodMirror {
     }
 
     async fn changed(&mut self) {
-        next(&mut self.changed).await;
+        // In a large cluster pods change all the time, and nearly always in what is of no concern here.
+        loop {
+            next(&mut self.changed).await;
+            if self.of_concern().is_none_or(|now| now != self.seen) {
+                return;
+            }
+        }
     }
 }
 
@@ -107,15 +129,7 @@ async fn next(changed: &mut watch::Receiver<u64>) {
 /// Keeps what decisions depend on: a cluster has many pods, and most of them are of no concern.
 fn trim(pod: &mut Pod) {
     let ObjectMeta {
-        name,
-        namespace,
-        uid,
-        resource_version,
-        creation_timestamp,
-        deletion_timestamp,
-        labels,
-        annotations,
-        ..
+        name, namespace, uid, creation_timestamp, deletion_timestamp, labels, annotations, ..
     } = std::mem::take(&mut pod.metadata);
     let one = |all: Option<BTreeMap<String, String>>, key: &str| {
         Some(all?.into_iter().filter(|(one, _)| one == key).collect())
@@ -124,7 +138,6 @@ fn trim(pod: &mut Pod) {
         name,
         namespace,
         uid,
-        resource_version,
         creation_timestamp,
         deletion_timestamp,
         labels: one(labels, names::INJECT_LABEL),
