@@ -43,6 +43,8 @@ pub struct Announcements {
     /// What stood in the way when it was looked at last.
     troubles: BTreeMap<String, bool>,
     told_ms: BTreeMap<String, u64>,
+    /// When metrics were first found missing, while they never were there.
+    never_fresh_since_ms: Option<u64>,
 }
 
 impl Announcements {
@@ -58,7 +60,7 @@ impl Announcements {
                 _ => None,
             };
         }
-        Self { troubles, told_ms: BTreeMap::new() }
+        Self { troubles, ..Self::default() }
     }
 
     /// After a decision that was made from what could be seen.
@@ -71,7 +73,7 @@ impl Announcements {
             .filter(|condition| condition.status)
             .and_then(|condition| self.begins(now_ms, "CapacityLimited", "Scale", &condition.message));
         let missing = condition(ConditionType::MetricsFresh)
-            .filter(|condition| !condition.status)
+            .filter(|condition| !condition.status && self.were_or_should_be_there(now_ms))
             .and_then(|condition| self.begins(now_ms, "MetricsMissing", "Measure", &condition.message));
         for (trouble, wanted, status) in [
             ("CapacityLimited", ConditionType::CapacityLimited, false),
@@ -87,6 +89,15 @@ impl Announcements {
     /// After no decision could be made.
     pub fn failed(&mut self, now_ms: u64, reason: &str, message: &str) -> Option<Announcement> {
         self.begins(now_ms, reason, "Decide", message)
+    }
+
+    /// Whether missing metrics are worth telling: a target whose first replica has just been asked for has
+    /// none yet.
+    fn were_or_should_be_there(&mut self, now_ms: u64) -> bool {
+        if self.troubles.contains_key("MetricsMissing") {
+            return true;
+        }
+        now_ms.saturating_sub(*self.never_fresh_since_ms.get_or_insert(now_ms)) >= SAME_EVERY_MS
     }
 
     /// Something stands in the way; told when it did not before.
@@ -165,6 +176,7 @@ mod tests {
     #[test]
     fn what_stands_in_the_way_is_told_when_it_begins_and_not_while_it_lasts() {
         let mut told = Announcements::default();
+        assert!(told.decided(0, &with(true)).is_empty());
         let first = told.decided(0, &with(false));
         assert_eq!(first.iter().map(|one| one.reason.as_str()).collect::<Vec<_>>(), ["MetricsMissing"]);
         assert!(first[0].is_warning);
@@ -176,9 +188,16 @@ mod tests {
     }
 
     #[test]
-    fn a_new_leader_does_not_tell_again_what_the_conditions_say() {
+    fn metrics_that_never_were_there_are_told_after_a_while() {
         let mut told = Announcements::default();
-        told.decided(0, &with(false));
+        assert!(told.decided(0, &with(false)).is_empty());
+        assert!(told.decided(59_999, &with(false)).is_empty());
+        assert_eq!(told.decided(60_000, &with(false)).len(), 1);
+        assert!(told.decided(61_000, &with(false)).is_empty());
+    }
+
+    #[test]
+    fn a_new_leader_does_not_tell_again_what_the_conditions_say() {
         let condition = |type_: &str, status: &str, reason: &str| Condition {
             type_: type_.to_owned(),
             status: status.to_owned(),

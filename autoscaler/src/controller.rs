@@ -324,8 +324,13 @@ impl Controller {
             PlatformError::Unscalable(_) => "TargetNotScalable",
             PlatformError::Unavailable(_) => "PlatformUnavailable",
         };
-        tracing::warn!(name = %self.target, %error, "No decision: the target's replicas are not known.");
         let told = self.announcements.failed(at_ms, reason, &error.to_string());
+        // It may last: once is enough for a warning.
+        if told.is_some() {
+            tracing::warn!(name = %self.target, %error, "No decision: the target's replicas are not known.");
+        } else {
+            tracing::debug!(name = %self.target, %error, "No decision: the target's replicas are not known.");
+        }
         self.announce(object, told);
         if self.book.failed(timestamp(at_ms), Some(self.generation), reason, &error.to_string()) {
             self.write_status(object).await;

@@ -7,6 +7,7 @@
 //!
 //! Watches run in every process, so that the next leader knows the cluster from its first moment.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use crate::controllers::Controllers;
 use crate::kubernetes::events::ApiEvents;
 use crate::kubernetes::objects::Objects;
 use crate::kubernetes::status::ApiStatus;
+use crate::platform::Target;
 use crate::platform::kubernetes::KubernetesPlatform;
 use crate::settings::Settings;
 use crate::signals::second_source::Prometheus;
@@ -145,13 +147,19 @@ impl Parts {
     /// Keeps a controller for each object, and tells those that are refused why.
     async fn control(&self, controllers: &mut Controllers) {
         let mut changed = self.objects.changed();
+        let mut told: BTreeMap<Target, String> = BTreeMap::new();
         loop {
             changed.mark_unchanged();
             if let Some(found) = self.objects.found() {
                 controllers.follow(found.autoscalers).await;
+                told.retain(|name, _| found.refused.contains_key(name));
                 for (name, refusal) in found.refused {
                     let at = timestamp(self.with.clock.now_ms());
-                    tracing::warn!(%name, problem = refusal.message, "An InferenceAutoscaler is refused.");
+                    let problem = refusal.message.clone();
+                    if told.get(&name) != Some(&problem) {
+                        tracing::warn!(%name, problem, "An InferenceAutoscaler is refused.");
+                        told.insert(name.clone(), problem);
+                    }
                     if let Err(error) = self.status.refuse(&name, refusal, at).await {
                         tracing::warn!(%name, %error, "The status could not be written.");
                     }
