@@ -7,6 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodResourceClaim, Service};
 use k8s_openapi::api::resource::v1::{DeviceClaim, ResourceClaim, ResourceClaimTemplate};
 use kube::api::ListParams;
 use kube::{Api, Client};
+use sluice_config::names::CLASS_FULL_GPU;
 
 /// The API server waits 5 s for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -14,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The objects around a pod.
 #[async_trait]
 pub trait Lookup: Send + Sync + 'static {
-    /// DeviceClasses of all claims of the pod; the error says which claim cannot be read.
+    /// DeviceClasses of all claims of the pod, a class of ours for those that do not exist yet; the error says which
+    /// claim cannot be read.
     async fn claimed_classes(&self, namespace: &str, pod: &Pod) -> Result<Vec<String>, String>;
 
     /// Services of the namespace; none where they cannot be had in time, for they only serve a warning.
@@ -60,15 +62,21 @@ impl ApiLookup {
         if let Some(name) = &claim.resource_claim_template_name {
             let templates: Api<ResourceClaimTemplate> = Api::namespaced(self.client.clone(), namespace);
             let found = templates.get_opt(name).await.map_err(|error| error.to_string())?;
-            let template = found.ok_or_else(|| format!("there is no ResourceClaimTemplate {name}"))?;
-            return Ok(template.spec.spec.devices.iter().flat_map(classes_of).collect());
+            return Ok(found.map_or_else(not_yet, |template| {
+                template.spec.spec.devices.iter().flat_map(classes_of).collect()
+            }));
         }
         let Some(name) = &claim.resource_claim_name else { return Ok(Vec::new()) };
         let claims: Api<ResourceClaim> = Api::namespaced(self.client.clone(), namespace);
         let found = claims.get_opt(name).await.map_err(|error| error.to_string())?;
-        let claim = found.ok_or_else(|| format!("there is no ResourceClaim {name}"))?;
-        Ok(claim.spec.devices.iter().flat_map(classes_of).collect())
+        Ok(found.map_or_else(not_yet, |claim| claim.spec.devices.iter().flat_map(classes_of).collect()))
     }
+}
+
+/// What does not exist yet may claim a device of ours. A gate can be lifted later, but never added, so it counts
+/// as if it did: manifests may be applied in any order.
+fn not_yet() -> Vec<String> {
+    vec![CLASS_FULL_GPU.to_owned()]
 }
 
 /// Every class that a claim may be allocated from.
