@@ -17,8 +17,8 @@ pub struct Announcement {
     pub is_warning: bool,
     /// One CamelCase word.
     pub reason: String,
-    /// What was tried.
-    pub action: &'static str,
+    /// What was tried. Events of the same reason and action are counted as one, with the first one's message.
+    pub action: String,
     /// One sentence.
     pub message: String,
 }
@@ -101,13 +101,7 @@ impl Announcements {
     }
 
     /// Something stands in the way; told when it did not before.
-    fn begins(
-        &mut self,
-        now_ms: u64,
-        reason: &str,
-        action: &'static str,
-        message: &str,
-    ) -> Option<Announcement> {
+    fn begins(&mut self, now_ms: u64, reason: &str, action: &str, message: &str) -> Option<Announcement> {
         if self.troubles.insert(reason.to_owned(), true) == Some(true) {
             return None;
         }
@@ -126,11 +120,11 @@ impl Announcements {
 }
 
 /// Replicas were changed.
-pub fn rescaled(decision: &Decision) -> Announcement {
+pub fn rescaled(decision: &Decision, from: u32, to: u32) -> Announcement {
     Announcement {
         is_warning: false,
         reason: "Rescaled".to_owned(),
-        action: "Scale",
+        action: format!("ScaleFrom{from}To{to}"),
         message: decision.message.clone(),
     }
 }

@@ -275,7 +275,7 @@ impl Controller {
                     reason = ?decision.reason, message = decision.message, "Replicas changed."
                 );
                 if asked != from {
-                    self.with.events.announce(object, rescaled(decision));
+                    self.with.events.announce(object, rescaled(decision, from, asked));
                 }
                 asked
             }

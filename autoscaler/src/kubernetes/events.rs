@@ -60,7 +60,7 @@ fn event(announcement: Announcement) -> Event {
         type_: if announcement.is_warning { EventType::Warning } else { EventType::Normal },
         reason: announcement.reason,
         note: Some(note),
-        action: announcement.action.to_owned(),
+        action: announcement.action,
         secondary: None,
     }
 }
