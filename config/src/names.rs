@@ -84,6 +84,8 @@ pub mod pod {
     pub const MODELS_ANNOTATION: &str = "sluice.dev/models";
     /// Annotation: latency objective of the sidecar, milliseconds.
     pub const OBJECTIVE_ANNOTATION: &str = "sluice.dev/objective-ms";
+    /// Annotation: most rows of a batch; every size up to it is warmed before the pod is ready.
+    pub const MAX_BATCH_ROWS_ANNOTATION: &str = "sluice.dev/max-batch-rows";
     /// Annotation: seconds after which this pod's gate is lifted whatever is free.
     pub const GATE_DEADLINE_ANNOTATION: &str = "sluice.dev/gate-deadline-seconds";
 }

@@ -25,6 +25,7 @@ pub(super) struct Wishes {
     pub(super) port_name: String,
     models: Option<String>,
     objective_ms: Option<u64>,
+    max_batch_rows: Option<u64>,
 }
 
 impl Wishes {
@@ -36,8 +37,12 @@ impl Wishes {
         let positive = |name: &'static str| match text(name) {
             None => Ok(None),
             Some(text) => match text.parse::<u64>() {
-                Ok(number) if number > 0 => Ok(Some(number)),
-                _ => Err(refused(name, format!("{text:?} is not a whole number above 0"))),
+                // The smallest type that any of them becomes.
+                Ok(number) if (1..=u64::from(u32::MAX)).contains(&number) => Ok(Some(number)),
+                _ => Err(refused(
+                    name,
+                    format!("{text:?} is not a whole number above 0 (at most {})", u32::MAX),
+                )),
             },
         };
         let port_name = text(names::PORT_ANNOTATION).unwrap_or(DEFAULT_PORT);
@@ -61,6 +66,7 @@ impl Wishes {
             port_name: port_name.to_owned(),
             models: models.map(|models| models.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
             objective_ms: positive(names::OBJECTIVE_ANNOTATION)?,
+            max_batch_rows: positive(names::MAX_BATCH_ROWS_ANNOTATION)?,
         })
     }
 }
@@ -149,6 +155,9 @@ fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort) -> Vec<Stri
     }
     if let Some(objective_ms) = wishes.objective_ms {
         flags.insert("--objective-ms", objective_ms.to_string());
+    }
+    if let Some(rows) = wishes.max_batch_rows {
+        flags.insert("--max-batch-rows", rows.to_string());
     }
     flags.into_iter().map(|(flag, value)| format!("{flag}={value}")).collect()
 }

@@ -21,7 +21,7 @@ fn pod(change: impl FnOnce(&mut Value)) -> Pod {
         "metadata": {
             "generateName": "bert-",
             "labels": { "app": "bert", names::INJECT_LABEL: "enabled" },
-            "annotations": { names::MODELS_ANNOTATION: "bert, other", names::OBJECTIVE_ANNOTATION: "300" },
+            "annotations": { names::MODELS_ANNOTATION: "bert, other", names::OBJECTIVE_ANNOTATION: "300", names::MAX_BATCH_ROWS_ANNOTATION: "16" },
         },
         "spec": {
             "terminationGracePeriodSeconds": 30,
@@ -54,6 +54,10 @@ fn injected(pod: &Pod) -> Value {
     document
 }
 
+fn class(name: &str) -> String {
+    name.to_owned()
+}
+
 fn refusal(change: impl FnOnce(&mut Value)) -> Refusal {
     with_sidecar(&pod(change), &settings(), "secret").unwrap_err()
 }
@@ -73,6 +77,7 @@ fn the_sidecar_stands_between_the_init_containers_and_the_model() {
             "--drain-deadline-ms=25000",
             "--listen=0.0.0.0:8080",
             "--log-format=json",
+            "--max-batch-rows=16",
             "--models=bert,other",
             "--objective-ms=300",
             "--propagation-ms=2000",
@@ -146,7 +151,7 @@ fn a_probes_path_keeps_its_query_and_numbers_count_as_names() {
 fn a_pod_that_has_its_sidecar_stays_as_it_is() {
     let once = with_sidecar(&pod(|_| ()), &settings(), "secret").unwrap().unwrap();
     assert_eq!(with_sidecar(&once, &settings(), "another").unwrap(), None);
-    let claimed = ["mig-2g-10gb.gpu.sluice.dev".to_owned()];
+    let claimed = [class("mig-2g-10gb.gpu.sluice.dev")];
     let gated = with_gate(&once, &claimed).unwrap();
     assert_eq!(with_gate(&gated, &claimed), None);
     assert_eq!(with_sidecar(&gated, &settings(), "another").unwrap(), None);
@@ -213,6 +218,7 @@ fn annotations_are_read_strictly() {
     for (name, value) in [
         (names::OBJECTIVE_ANNOTATION, "fast"),
         (names::OBJECTIVE_ANNOTATION, "0"),
+        (names::MAX_BATCH_ROWS_ANNOTATION, "5000000000"),
         (names::GATE_DEADLINE_ANNOTATION, "-1"),
         (names::MODELS_ANNOTATION, "bert,,other"),
     ] {
@@ -224,12 +230,12 @@ fn annotations_are_read_strictly() {
 
 #[test]
 fn only_pods_that_claim_our_devices_and_have_no_node_are_gated() {
-    let ours = ["other.example.com".to_owned(), "mig.gpu.sluice.dev".to_owned()];
+    let ours = [class("other.example.com"), class("mig.gpu.sluice.dev")];
     let gated = with_gate(&pod(|_| ()), &ours).unwrap();
     let gates = gated.spec.unwrap().scheduling_gates.unwrap();
     assert_eq!(gates.iter().map(|gate| gate.name.as_str()).collect::<Vec<_>>(), [names::GATE]);
     assert_eq!(with_gate(&pod(|_| ()), &[]), None);
-    assert_eq!(with_gate(&pod(|_| ()), &["notgpu.sluice.dev".to_owned()]), None);
+    assert_eq!(with_gate(&pod(|_| ()), &[class("notgpu.sluice.dev")]), None);
     assert_eq!(with_gate(&pod(|pod| pod["spec"]["nodeName"] = json!("n")), &ours), None);
     let alias = pod(|pod| pod["spec"]["schedulingGates"] = json!([{ "name": names::GATE_ALIAS }]));
     assert_eq!(with_gate(&alias, &ours), None, "one gate is enough");

@@ -112,7 +112,7 @@ async fn decide(
         Hook::Gate => match lookup.claimed_classes(namespace, pod).await {
             Ok(classes) => inject::with_gate(pod, &classes),
             Err(problem) => {
-                // The gate fails open: a claim that is not there yet is the scheduler's to wait for.
+                // The gate fails open.
                 warnings.push(format!("no scheduling gate was added: {problem}"));
                 None
             }
