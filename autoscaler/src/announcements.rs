@@ -113,7 +113,7 @@ impl Announcements {
         Some(Announcement {
             is_warning: true,
             reason: reason.to_owned(),
-            action,
+            action: action.to_owned(),
             message: message.to_owned(),
         })
     }
