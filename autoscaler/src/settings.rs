@@ -318,3 +318,43 @@ pub struct Flags {
     #[arg(long, env = "SLUICE_AUTOSCALER_LOG_LEVEL", value_name = "LEVEL")]
     pub log_level: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(change: impl FnOnce(&mut Settings)) -> Result<(), String> {
+        let mut settings = Settings { platform: PlatformKind::Kubernetes, ..Settings::default() };
+        change(&mut settings);
+        settings.validate()
+    }
+
+    #[test]
+    fn in_a_cluster_nothing_has_to_be_set() {
+        assert_eq!(cluster(|_| ()), Ok(()));
+        assert!(Settings::default().validate().unwrap_err().contains("objects is empty"));
+    }
+
+    #[test]
+    fn what_means_nothing_on_a_platform_is_refused_by_its_name() {
+        let error = cluster(|settings| settings.objects = vec!["a.yaml".into()]).unwrap_err();
+        assert_eq!(error, "objects is for platform local alone; leave it out");
+        let error = cluster(|settings| settings.kubelet_dir = "/tmp".into()).unwrap_err();
+        assert!(error.starts_with("kubeletDir"), "{error}");
+        let url = Some("http://prometheus:9090".to_owned());
+        let local = Settings { objects: vec!["a.yaml".into()], prometheus_url: url, ..Settings::default() };
+        assert_eq!(
+            local.validate().unwrap_err(),
+            "prometheusUrl is for platform kubernetes alone; leave it out"
+        );
+    }
+
+    #[test]
+    fn a_url_or_a_lease_that_cannot_be_used_is_refused() {
+        let error = cluster(|settings| settings.prometheus_url = Some("https://p".to_owned())).unwrap_err();
+        assert!(error.contains("prometheusUrl"), "{error}");
+        assert!(cluster(|settings| settings.lease_seconds = 1).unwrap_err().starts_with("leaseSeconds is 1"));
+        let error = cluster(|settings| settings.lease_identity = Some(String::new())).unwrap_err();
+        assert!(error.starts_with("leaseIdentity is empty"), "{error}");
+    }
+}

@@ -19,6 +19,7 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use kube::core::{Selector, SelectorExt};
 use kube::{Api, Client};
+use sluice_config::names::pod as names;
 use sluice_inventory_watch::InventoryWatch;
 use sluice_inventory_watch::reflect::Reflected;
 use tokio::sync::watch;
@@ -201,6 +202,18 @@ impl KubernetesPlatform {
 impl Platform for KubernetesPlatform {
     async fn replicas(&self, target: &ScaleTarget) -> Result<Replicas, PlatformError> {
         let (scale, replicas) = self.look(target).await?;
+        if replicas.ready > 0 && replicas.batchers.is_empty() {
+            // Held either way; like this it is said what to do.
+            return Err(PlatformError::Unscalable(format!(
+                "{target}: none of its {} ready pods has a sidecar {} with a port named {}, so demand cannot be \
+                 seen; label its pod template {}: {}",
+                replicas.ready,
+                names::SIDECAR,
+                names::ADMIN_PORT_NAME,
+                names::INJECT_LABEL,
+                names::INJECT_ENABLED
+            )));
+        }
         // Read here, so that the capacity that is asked for next is of the same moment.
         self.pod_spec(target, &scale.version).await.map(drop).or_else(|error| match error {
             // What it claims is the capacity's question.

@@ -73,8 +73,13 @@ async fn a_target_has_the_replicas_that_its_pods_are() {
 async fn what_cannot_be_scaled_is_told_by_its_field() {
     let api = cluster();
     api.put(DEPLOYMENTS, deployment("empty", 1));
+    let mut bare = pod("empty", "empty-a", 8081, true);
+    bare["spec"]["initContainers"] = json!([]);
+    api.put(PODS, bare);
     let rig = rig(api).await;
     let error = |error: PlatformError| error.to_string();
+    let bare = rig.platform.replicas(&target("Deployment", "empty")).await.map_err(error).unwrap_err();
+    assert!(bare.contains("sluice.dev/inject: enabled"), "{bare}");
     let gone = rig.platform.replicas(&target("Deployment", "gone")).await.map_err(error).unwrap_err();
     assert!(gone.contains("Deployment ns/gone does not exist"), "{gone}");
     for (kind, says) in [("DaemonSet", "has no scale subresource"), ("Frobnicator", "is not known")] {
