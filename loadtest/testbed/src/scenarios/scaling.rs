@@ -17,6 +17,10 @@ use crate::harness::traffic::Cut;
 const SERVES_WITHIN: Duration = Duration::from_secs(120);
 /// How long a condition or a change of replicas may take.
 const WITHIN: Duration = Duration::from_secs(90);
+/// Window of scale-down where a scenario waits for it, seconds.
+const SOON_S: u32 = 10;
+/// Where it must not come by itself.
+const NOT_SOON_S: u32 = 300;
 /// Slices of the sample's profile that the node's two GPUs have.
 const SLICES: usize = 6;
 /// The InferenceAutoscaler, for kubectl.
@@ -26,12 +30,12 @@ const AUTOSCALER_PODS: &str = "app.kubernetes.io/name=sluice-autoscaler";
 /// The autoscaler's Deployment.
 const AUTOSCALER_DEPLOYMENT: &str = "deployment/sluice-autoscaler";
 
-/// The sample, scaled down soon, so that a scenario need not wait for it.
-async fn start(cluster: &Cluster, name: &'static str) -> Result<(Namespace, String)> {
+/// The sample, scaled down so many seconds after the load has fallen.
+async fn start(cluster: &Cluster, name: &'static str, window_s: u32) -> Result<(Namespace, String)> {
     let namespace = Namespace::create(cluster, name).await?;
     let mut sample = Sample::read(cluster)?;
     sample.object("InferenceAutoscaler")?["spec"]["behavior"] =
-        json!({ "scaleDown": { "stabilizationWindowSeconds": 10 } });
+        json!({ "scaleDown": { "stabilizationWindowSeconds": window_s } });
     sample.start(&namespace, SERVES_WITHIN).await?;
     let target = sample::address(&namespace).await?;
     sample::wait_reachable(cluster, &target).await?;
@@ -109,7 +113,7 @@ async fn wait_replicas(
 
 /// Load steps up within the free slices, then beyond them, then down.
 pub(super) async fn follows_load(cluster: Cluster) -> Result<()> {
-    let (namespace, target) = start(&cluster, "follows-load").await?;
+    let (namespace, target) = start(&cluster, "follows-load", SOON_S).await?;
     let observer = pods::Observer::start(&cluster, namespace.name, PODS);
     let mut reports = send(&cluster, &target, 30, 10).await?;
     ensure!(replicas(&namespace).await? <= 2, "{} replicas for a light load", replicas(&namespace).await?);
@@ -129,19 +133,16 @@ pub(super) async fn follows_load(cluster: Cluster) -> Result<()> {
     ensure!(replicas(&namespace).await? <= SLICES, "{} replicas are asked for", replicas(&namespace).await?);
 
     // Light load meanwhile: scale-down loses nothing either.
-    let falling = async {
-        let mut reports = Vec::new();
-        for _ in 0..12 {
-            reports.extend(send(&cluster, &target, 20, 5).await?);
-            if replicas(&namespace).await? <= 1 {
-                break;
-            }
+    // The burst counts for a minute, the window comes after it.
+    let mut left = SLICES;
+    for _ in 0..30 {
+        reports.extend(send(&cluster, &target, 20, 5).await?);
+        left = replicas(&namespace).await?;
+        if left < grown {
+            break;
         }
-        anyhow::Ok(reports)
-    };
-    reports.extend(falling.await?);
-    let left = replicas(&namespace).await?;
-    ensure!(left < grown, "{left} replicas are left when the load has fallen");
+    }
+    ensure!(left < grown, "{left} replicas are left when the load has fallen, of {grown}");
     let (lost, failed, requests) =
         (sum(&reports, "lost"), sum(&reports, "failed"), sum(&reports, "requests"));
     ensure!(lost == 0 && failed == 0, "{lost} of {requests} requests were lost, {failed} failed");
@@ -186,7 +187,7 @@ async fn leader(cluster: &Cluster) -> Result<String> {
 
 /// The leader's pod is killed under a steady load: the other takes over, and replicas stay what they are.
 pub(super) async fn leader_killed(cluster: Cluster) -> Result<()> {
-    let (namespace, target) = start(&cluster, "leader-killed").await?;
+    let (namespace, target) = start(&cluster, "leader-killed", NOT_SOON_S).await?;
     let steady = async |seconds| send(&cluster, &target, 130, seconds).await;
     let mut reports = steady(30).await?;
     let before = replicas(&namespace).await?;
@@ -208,8 +209,11 @@ pub(super) async fn leader_killed(cluster: Cluster) -> Result<()> {
         seen.most
     );
     ensure!(sum(&reports, "lost") == 0, "{} requests were lost", sum(&reports, "lost"));
-    // It decides: without load, replicas go.
-    wait_replicas(&cluster, &namespace, "the new leader scales down", |found| found < before).await?;
+    // It decides: more load, more replicas.
+    reports = send(&cluster, &target, 400, 20).await?;
+    let grown = replicas(&namespace).await?;
+    ensure!(grown > before, "the new leader left it at {before} replicas when the load grew");
+    ensure!(sum(&reports, "lost") == 0, "{} requests were lost", sum(&reports, "lost"));
     cluster.wait_rollout(SYSTEM_NAMESPACE, AUTOSCALER_DEPLOYMENT, WITHIN).await?;
     namespace.remove().await
 }
@@ -230,7 +234,7 @@ pub(super) async fn metrics_lost(cluster: Cluster) -> Result<()> {
 }
 
 async fn metrics_lost_with_prometheus(cluster: &Cluster) -> Result<()> {
-    let (namespace, target) = start(cluster, "metrics-lost").await?;
+    let (namespace, target) = start(cluster, "metrics-lost", SOON_S).await?;
     let mut reports = send(cluster, &target, 30, 15).await?;
     wait_condition(cluster, &namespace, "MetricsFresh", "True").await?;
     let few = replicas(&namespace).await?;
