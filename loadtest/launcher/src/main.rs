@@ -12,12 +12,9 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-/// Everything that the demo starts or loads.
-const DEMO: &[&str] =
-    &["sluice-driver", "sluice-batcher", "sluice-autoscaler", "sluice-loadtest", "sluice-nvml-sim"];
-
-/// Everything that a cluster runs or is made with.
-const CLUSTER: &[&str] = &[
+/// Everything that the demo or a cluster runs or is made with. One list, so that neither builds anew what the other
+/// has built: other packages are other features of shared dependencies.
+const PACKAGES: [&str; 7] = [
     "sluice-driver",
     "sluice-batcher",
     "sluice-preloader",
@@ -36,8 +33,6 @@ const USAGE: &str = "usage: cargo demo [OPTIONS] | cargo figures [OPTIONS] | car
 
 /// A program of the workspace, to become.
 struct Target {
-    /// What is built.
-    packages: &'static [&'static str],
     /// Its name; its folder holds the others.
     program: &'static str,
     /// Arguments before and after the folder of the programs.
@@ -52,7 +47,7 @@ fn main() -> ExitCode {
         return ExitCode::from(64);
     };
     let earlier = || target.any_build.then(|| built_earlier(target.program)).flatten();
-    let folder = match earlier().map_or_else(|| build(target.packages, target.program), Ok) {
+    let folder = match earlier().map_or_else(|| build(target.program), Ok) {
         Ok(folder) => folder,
         Err(error) => return failure(&error),
     };
@@ -76,7 +71,6 @@ impl Target {
         let command = arguments.remove(0);
         match command.to_str()? {
             "demo" | "figures" => Some(Self {
-                packages: DEMO,
                 program: "sluice-loadtest",
                 arguments: (vec![command], arguments),
                 any_build: false,
@@ -98,7 +92,7 @@ impl Target {
             arguments.insert(0, "all".into());
         }
         let any_build = WITHOUT_BUILD.contains(&&*first) || first.starts_with("-h") || first == "--help";
-        Self { packages: CLUSTER, program: "sluice-testbed", arguments: (Vec::new(), arguments), any_build }
+        Self { program: "sluice-testbed", arguments: (Vec::new(), arguments), any_build }
     }
 }
 
@@ -109,12 +103,12 @@ fn built_earlier(program: &str) -> Option<PathBuf> {
     folder.join(program).exists().then_some(folder)
 }
 
-/// Builds `packages` and returns the folder where they lie, with `program` among them.
-fn build(packages: &[&str], program: &str) -> Result<PathBuf, String> {
+/// Builds [`PACKAGES`] and returns the folder where they lie, with `program` among them.
+fn build(program: &str) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--release", "--message-format=json-render-diagnostics"]);
-    for package in packages {
+    for package in PACKAGES {
         build.args(["--package", package]);
     }
     let mut child = build.stdout(Stdio::piped()).spawn().map_err(|error| format!("cargo: {error}"))?;
