@@ -1,6 +1,7 @@
 //! A small cluster for tests: one node of A100-40s, pods that claim one slice each, and a scheduler in a sentence.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -128,10 +129,13 @@ impl World {
         let now = self.start + SignedDuration::from_secs(second);
         let claims = ClaimIndex::new(&self.cluster.claims);
         let mut view = View { cluster: self.cluster.clone(), ..View::default() };
+        // One set for all, as pods of one specification have it.
+        let closed_nodes = Arc::default();
         for pod in &self.pods {
             let priority = pod.spec.as_ref().unwrap().priority.unwrap_or(0);
             let created = pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
-            let (this, wants) = (PodRef::of(pod), claims.wants(pod));
+            let (this, mut wants) = (PodRef::of(pod), claims.wants(pod));
+            wants.closed_nodes = Arc::clone(&closed_nodes);
             match look(pod, false) {
                 Look::Gated => view.gated.push(Gated {
                     pod: this,
