@@ -98,10 +98,11 @@ async fn merged(cluster: &Cluster, namespace: &Namespace, journal: &sample::Jour
     const GRPC: i64 = 2_000_000;
     let target = sample::address(namespace).await?;
     sample::wait_reachable(cluster, &target).await?;
+    // By a schedule: two closed loops would take turns.
     let load = |protocol, first: i64| {
         let first = first.to_string();
         let arguments =
-            ["--protocol", protocol, "--first-id", &first, "--concurrency", "4", "--duration-ms", "4000"];
+            ["--protocol", protocol, "--first-id", &first, "--rate-rps", "20", "--duration-ms", "5000"];
         Load::start(cluster, &target, &arguments)
     };
     let (rest, grpc) = (load("rest-json", REST)?, load("grpc", GRPC)?);
