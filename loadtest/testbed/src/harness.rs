@@ -14,7 +14,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::cli::ScenarioFlags;
 use crate::cluster::Cluster;
-use crate::scenarios::{self, Scenario};
+use crate::scenarios::{self, Namespace, Scenario};
 use crate::workdir::Workdir;
 
 /// Longest that one scenario may take.
@@ -78,7 +78,12 @@ async fn run_one(scenario: Scenario, cluster: Cluster) -> Result<()> {
         }
     };
     let Err(error) = result else { return Ok(()) };
-    Err(evidence::keep(&cluster, scenario.name, error).await)
+    let error = evidence::keep(&cluster, scenario.name, error).await;
+    // What it has left would be in the next one's way.
+    Err(match Namespace::remove_all(&cluster).await {
+        Ok(()) => error,
+        Err(other) => error.context(format!("its namespace stays: {other:#}")),
+    })
 }
 
 fn failed(error: anyhow::Error) -> Failed {

@@ -10,6 +10,9 @@ use crate::cluster::{Cluster, Look};
 /// How long pods may take to end.
 const GONE_WITHIN: Duration = Duration::from_secs(120);
 
+/// Label of the namespaces of scenarios.
+const LABEL: &str = "testbed.sluice.dev/scenario";
+
 /// A namespace of the cluster.
 #[derive(Clone)]
 pub struct Namespace {
@@ -26,7 +29,7 @@ impl Namespace {
     pub async fn create(cluster: &Cluster, name: &'static str) -> Result<Self> {
         let namespace = Self { cluster: cluster.clone(), name };
         namespace.remove().await?;
-        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": { LABEL: "" } } });
         cluster.apply(&object.to_string()).await?;
         // Pods are refused before.
         cluster
@@ -70,6 +73,15 @@ impl Namespace {
     /// When it is not in time.
     pub async fn wait_rollout(&self, workload: &str, within: Duration) -> Result<()> {
         self.cluster.wait_rollout(self.name, workload, within).await
+    }
+
+    /// Removes what scenarios that failed have left: the next one needs their slices.
+    ///
+    /// # Errors
+    /// When something stays.
+    pub async fn remove_all(cluster: &Cluster) -> Result<()> {
+        let timeout = format!("--timeout={}s", GONE_WITHIN.as_secs());
+        cluster.kubectl(&["delete", "namespace", "--selector", LABEL, "--wait", &timeout]).await.map(drop)
     }
 
     /// Removes it and waits until everything in it is gone.
