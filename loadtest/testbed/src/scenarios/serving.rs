@@ -15,6 +15,8 @@ use crate::{images, simulated};
 
 /// How long the sample may take to serve.
 const SERVES_WITHIN: Duration = Duration::from_secs(120);
+/// Clients that are tried until one is led to a certain pod of two.
+const MOST_NEW_CLIENTS: usize = 20;
 /// Most requests are answered in a fraction of a second; only one that hangs takes longer.
 const TIMEOUT_MS: &str = "60000";
 
@@ -208,7 +210,13 @@ pub(super) async fn liveness_kill(cluster: Cluster) -> Result<()> {
     let load = Load::start(&cluster, &target, &arguments)?;
     tokio::time::sleep(Duration::from_secs(3)).await;
 
-    let pod = pods::list(&cluster, namespace.name, PODS).await?.remove(0);
+    // The one that clients' connections lead to: something shall be in flight.
+    let journals = journal.pods()?;
+    let busiest =
+        journals.iter().max_by_key(|(_, calls)| calls.iter().filter(|call| call.is_clients()).count());
+    let (busiest, _) = busiest.context("no model has a journal")?;
+    let pods = pods::list(&cluster, namespace.name, PODS).await?;
+    let pod = pods.into_iter().find(|pod| pods::name(pod) == busiest).context("the busiest pod is gone")?;
     let (model, sidecar) =
         (pods::process(&pod, "sluice-loadtest", "model")?, pods::process(&pod, "sluice-batcher", "")?);
     ensure!(model.signal(Signal::STOP), "the model had ended");
@@ -225,19 +233,22 @@ pub(super) async fn liveness_kill(cluster: Cluster) -> Result<()> {
     ensure!(sidecar.is_alive(), "the sidecar was restarted too");
     assert_nothing_lost(&load.finish().await?)?;
 
-    // The new model's first call is a warm-up, and clients come back to it.
-    let journal = journal.pods()?;
-    let (_, calls) =
-        journal.iter().find(|(name, _)| name == pods::name(&pod)).context("no journal of the pod")?;
-    let again: Vec<_> = calls.iter().filter(|call| call.t_us > stopped_us).collect();
-    match again.first() {
-        None => bail!("nothing reached the new model, which ran by {restarted} µs"),
-        Some(first) => {
-            ensure!(!first.is_clients(), "a client's request reached the cold model first: {first:?}")
+    // The new model's first call is a warm-up, and new clients come to it.
+    for _ in 0..MOST_NEW_CLIENTS {
+        let client = Load::start(&cluster, &target, &["--rate-rps", "20", "--duration-ms", "1000"])?;
+        assert_nothing_lost(&client.finish().await?)?;
+        let journals = journal.pods()?;
+        let (_, calls) =
+            journals.iter().find(|(name, _)| name == pods::name(&pod)).context("no journal of the pod")?;
+        let again: Vec<_> = calls.iter().filter(|call| call.t_us > stopped_us).collect();
+        if let Some(first) = again.first() {
+            ensure!(!first.is_clients(), "a client's request reached the cold model first: {first:?}");
+        }
+        if again.iter().any(|call| call.is_clients()) {
+            return namespace.remove().await;
         }
     }
-    ensure!(again.iter().any(|call| call.is_clients()), "no client's request reached the new model");
-    namespace.remove().await
+    bail!("no client's request reached the new model, which ran by {restarted} µs")
 }
 
 fn now_us() -> Result<u64> {
