@@ -128,6 +128,10 @@ pub struct ScenarioFlags {
     /// Only scenarios whose name contains this
     pub filter: Option<String>,
 
+    /// Times that a scenario may be tried on a machine where others run too; every failure is shown
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=3))]
+    pub flake_attempts: u8,
+
     /// Only those that show that the parts work together: claim, gate, sample
     #[arg(long)]
     pub core: bool,

@@ -36,7 +36,10 @@ pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
     let cluster = runtime.block_on(Cluster::connect(workdir.clone()))?;
     let trial = |scenario: Scenario| {
         let (runtime, cluster) = (Arc::clone(&runtime), cluster.clone());
-        Trial::test(scenario.name, move || runtime.block_on(run_one(scenario, cluster)).map_err(failed))
+        let attempts = flags.flake_attempts;
+        Trial::test(scenario.name, move || {
+            runtime.block_on(attempt(&scenario, &cluster, attempts)).map_err(failed)
+        })
     };
     let chosen = scenarios::all().into_iter().filter(|scenario| scenario.is_core || !flags.core);
     let trials = chosen.map(trial).collect();
@@ -65,7 +68,19 @@ pub fn ignore_interrupts() -> Result<tokio::runtime::Runtime> {
     Ok(runtime)
 }
 
-async fn run_one(scenario: Scenario, cluster: Cluster) -> Result<()> {
+/// The result of the last attempt; those before it are printed, so that nobody takes them for nothing.
+async fn attempt(scenario: &Scenario, cluster: &Cluster, attempts: u8) -> Result<()> {
+    for number in 1..attempts {
+        let name = format!("{} (attempt {number})", scenario.name);
+        match run_one(scenario, &name, cluster).await {
+            Ok(()) => return Ok(()),
+            Err(error) => eprintln!("\nFLAKE? {name}: {error:#}"),
+        }
+    }
+    run_one(scenario, scenario.name, cluster).await
+}
+
+async fn run_one(scenario: &Scenario, name: &str, cluster: &Cluster) -> Result<()> {
     // A task of its own: a panic is a failure too, of which evidence is kept.
     let task = tokio::spawn((scenario.run)(cluster.clone()));
     let abort = task.abort_handle();
@@ -78,9 +93,9 @@ async fn run_one(scenario: Scenario, cluster: Cluster) -> Result<()> {
         }
     };
     let Err(error) = result else { return Ok(()) };
-    let error = evidence::keep(&cluster, scenario.name, error).await;
+    let error = evidence::keep(cluster, name, error).await;
     // What it has left would be in the next one's way.
-    Err(match Namespace::remove_all(&cluster).await {
+    Err(match Namespace::remove_all(cluster).await {
         Ok(()) => error,
         Err(other) => error.context(format!("its namespace stays: {other:#}")),
     })

@@ -87,6 +87,8 @@ fn scenarios(workdir: &Workdir, flags: &ScenarioFlags, bin_dir: &std::path::Path
         return Ok(ExitCode::SUCCESS);
     }
     let mut arguments = vec!["scenarios-inside"];
+    let attempts = flags.flake_attempts.to_string();
+    arguments.extend(["--flake-attempts", &attempts]);
     arguments.extend(flags.core.then_some("--core"));
     arguments.extend(flags.filter.as_deref());
     inside(workdir, &arguments, bin_dir)

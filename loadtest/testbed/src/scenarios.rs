@@ -24,7 +24,7 @@ use crate::cluster::Cluster;
 pub use namespace::Namespace;
 
 /// What a scenario does.
-type Run = Box<dyn FnOnce(Cluster) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send>;
+type Run = Box<dyn Fn(Cluster) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send>;
 
 /// One scenario.
 pub struct Scenario {
@@ -39,7 +39,7 @@ pub struct Scenario {
 impl Scenario {
     fn new<F, Fut>(name: &'static str, run: F) -> Self
     where
-        F: FnOnce(Cluster) -> Fut + Send + 'static,
+        F: Fn(Cluster) -> Fut + Send + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
         Self { name, is_core: false, run: Box::new(move |cluster| Box::pin(run(cluster))) }
