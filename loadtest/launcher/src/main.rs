@@ -108,6 +108,15 @@ fn build(program: &str) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--release", "--message-format=json-render-diagnostics"]);
+    // Variables of this package, by which build scripts would take a build by hand for another one.
+    for (name, _) in env::vars_os() {
+        if name
+            .to_str()
+            .is_some_and(|name| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_"))
+        {
+            build.env_remove(name);
+        }
+    }
     for package in PACKAGES {
         build.args(["--package", package]);
     }
