@@ -8,13 +8,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
-use rustix::process::Signal;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::Instant;
 
 use crate::control::Control;
-use crate::processes::{self, Identity};
 use crate::workdir::Workdir;
 
 /// How often a wait looks again.
@@ -70,18 +68,6 @@ impl Cluster {
     pub async fn crash(&self, component: &str) -> Result<()> {
         let (control, component) = (self.control(), component.to_owned());
         tokio::task::spawn_blocking(move || control.crash(&component)).await?
-    }
-
-    /// Process ids of the programs with this file name (`sluice-driver`), in containers too.
-    pub fn processes_of(&self, program: &str) -> Vec<u32> {
-        let runs = |pid: &u32| processes::program(*pid).is_some_and(|found| found == program);
-        processes::all().into_iter().filter(runs).collect()
-    }
-
-    /// SIGKILL for every process of a program, in containers too; the result is how many there were.
-    pub fn kill_program(&self, program: &str) -> usize {
-        let killed = |pid: u32| Identity::of(pid).is_some_and(|process| process.signal(Signal::KILL));
-        self.processes_of(program).into_iter().filter(|pid| killed(*pid)).count()
     }
 
     /// Runs kubectl; the result is what it printed.
