@@ -101,7 +101,7 @@ impl Routes {
             Ok(asked) => asked,
             Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
         };
-        let settings = &self.0.settings;
+        let settings = self.0.settings.now();
         if !is_allowed(settings.drain_token.as_deref(), asked.token) {
             return plain(StatusCode::FORBIDDEN, "a drain needs ?token= as this process was given it\n");
         }

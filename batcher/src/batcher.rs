@@ -17,7 +17,7 @@ use crate::front::{Front, server};
 use crate::queue::entry::ByteBudget;
 use crate::queue::handle::Event;
 use crate::registry::Registry;
-use crate::settings::{Role, Settings};
+use crate::settings::{Live, Role, Settings};
 use crate::upstream::members::{self, Upstreams};
 
 /// Time for the last error answers to be written.
@@ -34,9 +34,10 @@ pub struct Listeners {
 
 /// Runs until `stop` is cancelled and everything queued and in flight is answered, or the drain deadline is over.
 pub async fn run(settings: Settings, listeners: Listeners, metrics: Metrics, stop: CancellationToken) {
-    let settings = Arc::new(settings);
+    let live = Live::new(settings);
+    let settings = live.now();
     let clock = Clock::start();
-    let registry = Arc::new(Registry::new(Arc::clone(&settings), clock));
+    let registry = Arc::new(Registry::new(live.clone(), clock));
     let upstreams = Arc::new(Upstreams::default());
     let front = Arc::new(Front {
         clock,
@@ -45,11 +46,11 @@ pub async fn run(settings: Settings, listeners: Listeners, metrics: Metrics, sto
         drain: Arc::new(Drain::default()),
         bytes: ByteBudget::new(settings.queue_bytes),
         limits: Limits { body_bytes: settings.max_body_bytes, ..Limits::default() },
-        settings: Arc::clone(&settings),
+        settings: live.clone(),
     });
     let readiness = Readiness::default();
     let end = CancellationToken::new();
-    tokio::spawn(members::run(upstreams, registry, Arc::clone(&settings), end.clone()));
+    tokio::spawn(members::run(upstreams, registry, live.clone(), end.clone()));
     tokio::spawn(keep_readiness(Arc::clone(&front), readiness.clone(), end.clone()));
     let routes = Arc::new(Routes(Arc::clone(&front)));
     tokio::spawn(admin::serve(listeners.admin, Admin { metrics, readiness, routes }, end.clone()));
@@ -59,13 +60,13 @@ pub async fn run(settings: Settings, listeners: Listeners, metrics: Metrics, sto
     stop.cancelled().await;
     let not_ready_since = front.drain.stop();
     // Still accepting: whoever sends here has not heard yet that we are not ready.
-    tokio::time::sleep_until(not_ready_since + Duration::from_millis(settings.propagation_ms)).await;
+    tokio::time::sleep_until(not_ready_since + Duration::from_millis(live.now().propagation_ms)).await;
     close.cancel();
-    let deadline = Duration::from_millis(settings.drain_deadline_ms);
+    let deadline = Duration::from_millis(live.now().drain_deadline_ms);
     if tokio::time::timeout(deadline, &mut serving).await.is_err() {
         tracing::error!(
             active = front.drain.active(),
-            drain_deadline_ms = settings.drain_deadline_ms,
+            drain_deadline_ms = live.now().drain_deadline_ms,
             "The drain deadline is over; what still waits is answered with an error."
         );
         front.registry.all().iter().for_each(|handle| handle.tell(Event::Retire));
@@ -103,7 +104,7 @@ async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: Cancellati
             Mode::Stopping => readiness.set_not_ready("stopping"),
             Mode::Draining => readiness.set_not_ready("draining"),
             // A gateway without model servers holds requests: it is where they are to go.
-            Mode::Serving if front.settings.role == Role::Gateway || !warm.is_empty() => {
+            Mode::Serving if front.settings.now().role == Role::Gateway || !warm.is_empty() => {
                 readiness.set_ready()
             }
             Mode::Serving => readiness.set_not_ready("no model server is warm"),

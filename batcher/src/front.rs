@@ -29,14 +29,14 @@ use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::queue::entry::ByteBudget;
 use crate::registry::Registry;
-use crate::settings::Settings;
+use crate::settings::Live;
 use crate::upstream::members::Upstreams;
 
 /// What request tasks need.
 #[derive(Debug)]
 pub struct Front {
     /// The settings.
-    pub settings: Arc<Settings>,
+    pub settings: Live,
     /// The process's clock.
     pub clock: Clock,
     /// The queues.

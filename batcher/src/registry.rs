@@ -10,7 +10,7 @@ use crate::clock::Clock;
 use crate::labels::Labels;
 use crate::queue::handle::Event;
 use crate::queue::{ModelHandle, owner};
-use crate::settings::Settings;
+use crate::settings::Live;
 
 /// The models that have a queue.
 pub type Models = Arc<Vec<Arc<ModelHandle>>>;
@@ -21,21 +21,21 @@ pub struct Registry {
     handles: DashMap<Arc<str>, Arc<ModelHandle>>,
     models: watch::Sender<Models>,
     labels: Mutex<Labels>,
-    settings: Arc<Settings>,
+    settings: Live,
     clock: Clock,
 }
 
 impl Registry {
     /// With a queue for each model that the settings name.
-    pub fn new(settings: Arc<Settings>, clock: Clock) -> Self {
+    pub fn new(settings: Live, clock: Clock) -> Self {
         let registry = Self {
             handles: DashMap::new(),
             models: watch::Sender::default(),
-            labels: Mutex::new(Labels::new(settings.max_models)),
+            labels: Mutex::new(Labels::new(settings.now().max_models)),
             settings,
             clock,
         };
-        for model in &registry.settings.models {
+        for model in &registry.settings.now().models {
             registry.add(model);
         }
         registry
@@ -46,7 +46,7 @@ impl Registry {
         if let Some(handle) = self.handles.get(model) {
             return Some(Arc::clone(&handle));
         }
-        (self.handles.len() < self.settings.max_models).then(|| self.add(model))
+        (self.handles.len() < self.settings.now().max_models).then(|| self.add(model))
     }
 
     /// The queue of a model that has one.
@@ -67,7 +67,7 @@ impl Registry {
     /// Forgets models that no model server knows, unless the settings name them: names come from clients.
     pub fn forget_absent(&self) {
         for handle in self.all().iter() {
-            let named = self.settings.models.iter().any(|model| **model == *handle.model);
+            let named = self.settings.now().models.iter().any(|model| **model == *handle.model);
             if handle.is_absent() && !named && handle.queued_rows() == 0 {
                 self.handles.remove(&handle.model);
                 self.models.send_modify(|models| {
@@ -87,7 +87,7 @@ impl Registry {
         let label = self.labels.lock().unwrap_or_else(PoisonError::into_inner).of(&name);
         // The entry's lock makes one queue of two first requests; nothing else is locked or awaited under it.
         let handle = Arc::clone(&self.handles.entry(Arc::clone(&name)).or_insert_with(|| {
-            let handle = Arc::new(ModelHandle::new(name, &label, Arc::clone(&self.settings), self.clock));
+            let handle = Arc::new(ModelHandle::new(name, &label, self.settings.clone(), self.clock));
             added = Some(Arc::clone(&handle));
             handle
         }));

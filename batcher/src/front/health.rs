@@ -24,7 +24,7 @@ impl Front {
         let servable = |model: &String| self.registry.get(model).is_some_and(|handle| handle.is_servable());
         self.drain.mode() == Mode::Serving
             && self.upstreams.any_ready()
-            && self.settings.models.iter().all(servable)
+            && self.settings.now().models.iter().all(servable)
     }
 
     /// The same for one model. Asking about a model makes it known, so that it is warmed.

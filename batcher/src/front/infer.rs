@@ -36,7 +36,7 @@ impl Front {
             let request = Request::from_parts(parts, body);
             return self.pass(request).await;
         };
-        let body = match receive(body, self.settings.max_body_bytes).await {
+        let body = match receive(body, self.settings.now().max_body_bytes).await {
             Ok(body) => body,
             Err(error) => return self.unreceived(&handle, form, &error),
         };
@@ -55,13 +55,13 @@ impl Front {
     /// gRPC `ModelInfer`.
     pub(super) async fn infer_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
         let timeout_us = grpc_timeout_us(&request);
-        let body = match receive(request.into_body(), self.settings.max_body_bytes).await {
+        let body = match receive(request.into_body(), self.settings.now().max_body_bytes).await {
             Ok(body) => body,
             Err(error) => {
                 return failed(Form::Grpc, &Failure::new(receive_status(&error), error.to_string()));
             }
         };
-        let message = match decode_unary(body, self.settings.max_body_bytes) {
+        let message = match decode_unary(body, self.settings.now().max_body_bytes) {
             Ok(message) => message,
             Err(error) => return grpc_status(error.code(), &error.to_string()),
         };
@@ -89,7 +89,7 @@ impl Front {
             Work::Parsed(request) => (rows_of(request), request.timeout_us.filter(|&timeout| timeout > 0)),
             Work::Raw(_) => (1, None),
         };
-        let budget_us = timeout_us.unwrap_or(self.settings.objective_ms * 1000);
+        let budget_us = timeout_us.unwrap_or(self.settings.now().objective_ms * 1000);
         let deadline_us = arrived_us.saturating_add(budget_us);
         handle.metrics.demand_rows.increment(u64::from(rows));
         let unanswered = Unanswered { handle, form, arrived_us };
@@ -111,8 +111,9 @@ impl Front {
         handle.metrics.count_request(form, outcome);
         // A client's own mistake says nothing about whether the objective is met.
         if outcome != Outcome::ClientError {
-            handle
-                .count_attainment(outcome == Outcome::Ok && elapsed_us <= self.settings.objective_ms * 1000);
+            handle.count_attainment(
+                outcome == Outcome::Ok && elapsed_us <= self.settings.now().objective_ms * 1000,
+            );
         }
         response
     }
@@ -141,8 +142,10 @@ impl Front {
             Work::Raw(body) => body.len(),
         };
         let Some(bytes) = self.bytes.take(size) else {
-            let message =
-                format!("waiting requests hold {} bytes already (queueBytes)", self.settings.queue_bytes);
+            let message = format!(
+                "waiting requests hold {} bytes already (queueBytes)",
+                self.settings.now().queue_bytes
+            );
             let retry_after_ms = handle.retry_after_ms(arrived_us);
             return Err(Failure::refused(429, Refusal::BytesFull, message, retry_after_ms));
         };
@@ -164,7 +167,7 @@ impl Front {
             Err(_) => {
                 let message = format!(
                     "the queue of the model is full: {} requests wait (queueRequests)",
-                    self.settings.queue_requests
+                    self.settings.now().queue_requests
                 );
                 let retry_after_ms = handle.retry_after_ms(arrived_us);
                 Err(Failure::refused(429, Refusal::QueueFull, message, retry_after_ms))
@@ -200,7 +203,7 @@ impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
         self.handle.metrics.count_request(self.form, Outcome::Cancelled);
         let waited_us = self.handle.clock.now_us().saturating_sub(self.arrived_us);
-        if waited_us > self.handle.settings.objective_ms * 1000 {
+        if waited_us > self.handle.settings.now().objective_ms * 1000 {
             self.handle.count_attainment(false);
         }
     }

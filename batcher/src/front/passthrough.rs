@@ -18,9 +18,9 @@ use crate::upstream::relay::RelayError;
 impl Front {
     /// Over HTTP/1.1.
     pub(super) async fn pass(&self, request: Request<Incoming>) -> Response<FrontBody> {
-        if declares_more_than(&request, self.settings.max_body_bytes) {
+        if declares_more_than(&request, self.settings.now().max_body_bytes) {
             let message =
-                format!("the body has more than {} bytes (maxBodyBytes)", self.settings.max_body_bytes);
+                format!("the body has more than {} bytes (maxBodyBytes)", self.settings.now().max_body_bytes);
             return failed(Form::Json, &Failure::new(413, message));
         }
         let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
@@ -50,11 +50,11 @@ impl Front {
     }
 
     fn hold(&self) -> Duration {
-        Duration::from_millis(self.settings.hold_ms)
+        Duration::from_millis(self.settings.now().hold_ms)
     }
 
     fn nobody(&self) -> Failure {
-        let message = format!("no model server became ready within {} ms", self.settings.hold_ms);
+        let message = format!("no model server became ready within {} ms", self.settings.now().hold_ms);
         Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
     }
 }

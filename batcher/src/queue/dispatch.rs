@@ -133,7 +133,7 @@ impl Dispatch {
             return fail(entries, &Failure::new(500, "the model's name is no valid path"));
         };
         let started = Instant::now();
-        let answer = match call(&mut self.slot, request, &self.handle.settings).await {
+        let answer = match call(&mut self.slot, request, &self.handle.settings.now()).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(entries, error),
         };
@@ -198,7 +198,7 @@ impl Dispatch {
                 return Box::pin(self.alone_grpc(entry)).await;
             }
         };
-        match call(&mut self.slot, request, &self.handle.settings).await {
+        match call(&mut self.slot, request, &self.handle.settings.now()).await {
             Ok(answer) => {
                 entry.answer(Reply::Forwarded(answer));
                 Next::Continue
@@ -223,7 +223,7 @@ impl Dispatch {
         let Ok(wire) = wire else {
             return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
         };
-        let answer = match call(&mut self.slot, wire, &self.handle.settings).await {
+        let answer = match call(&mut self.slot, wire, &self.handle.settings.now()).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(vec![entry], error),
         };
@@ -255,7 +255,7 @@ impl Dispatch {
                 tracing::info!(model = %self.handle.model, upstream = self.upstream.name(), requests = entries.len(), reason, "A connection broke while a batch was in flight.");
                 for mut entry in entries {
                     entry.broken += 1;
-                    if entry.broken > self.handle.settings.retries {
+                    if entry.broken > self.handle.settings.now().retries {
                         let message = format!(
                             "the model server's connection broke {} times with this request in flight: {reason}",
                             entry.broken
@@ -270,7 +270,7 @@ impl Dispatch {
             CallError::Timeout => {
                 let message = format!(
                     "no answer of the model server within {} ms",
-                    self.handle.settings.upstream_timeout_ms
+                    self.handle.settings.now().upstream_timeout_ms
                 );
                 fail(entries, &Failure::new(504, message))
             }

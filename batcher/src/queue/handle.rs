@@ -16,7 +16,7 @@ use super::dispatch::Finished;
 use super::{Entry, Slot};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
-use crate::settings::Settings;
+use crate::settings::Live;
 
 /// A message to the owner. Their number is bounded by the slots and by the scrapes under way.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ pub struct ModelHandle {
     /// Its metrics.
     pub metrics: ModelMetrics,
     /// The settings.
-    pub settings: Arc<Settings>,
+    pub settings: Live,
     /// The process's clock.
     pub clock: Clock,
     inbox: ArrayQueue<Box<Entry>>,
@@ -78,12 +78,12 @@ pub struct ModelHandle {
 }
 
 impl ModelHandle {
-    pub(crate) fn new(model: Arc<str>, label: &str, settings: Arc<Settings>, clock: Clock) -> Self {
+    pub(crate) fn new(model: Arc<str>, label: &str, settings: Live, clock: Clock) -> Self {
         Self {
-            metrics: ModelMetrics::new(label, settings.objective_ms),
+            metrics: ModelMetrics::new(label, settings.now().objective_ms),
             model,
             clock,
-            inbox: ArrayQueue::new(settings.queue_requests),
+            inbox: ArrayQueue::new(settings.now().queue_requests),
             settings,
             events: SegQueue::new(),
             wake: Notify::new(),

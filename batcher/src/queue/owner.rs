@@ -70,7 +70,7 @@ struct Owner {
 
 impl Owner {
     fn new(handle: Arc<ModelHandle>) -> Self {
-        let settings = &handle.settings;
+        let settings = handle.settings.now();
         let now_us = handle.clock.now_us();
         let allowed = (!settings.allowed_batch_rows.is_empty()).then(|| settings.batch_sizes());
         let sizes = match &allowed {
@@ -186,7 +186,7 @@ impl Owner {
 
     /// Until when a request is kept that could not be served in time for want of a model server.
     fn hold_deadline_us(&self, entry: &Entry) -> u64 {
-        entry.deadline_us.max(entry.arrived_us.saturating_add(self.handle.settings.hold_ms * 1000))
+        entry.deadline_us.max(entry.arrived_us.saturating_add(self.handle.settings.now().hold_ms * 1000))
     }
 
     /// Cuts and sends one batch; false where no slot is free or nothing (feasible) waits.
@@ -260,7 +260,7 @@ impl Owner {
         }
         self.latched = true;
         let now_us = self.handle.clock.now_us();
-        let hold_us = self.handle.settings.hold_ms * 1000;
+        let hold_us = self.handle.settings.now().hold_ms * 1000;
         // Deadlines within the objective, from before the last slot went, become those of held requests.
         for (_, waiting) in self.pending.drain() {
             let entry = waiting.payload;
@@ -289,7 +289,7 @@ impl Owner {
         let now_us = self.handle.clock.now_us();
         let oldest_us = now_us.saturating_sub(self.pending.oldest_wait_us(now_us));
         // Deadlines of their own may be later than that; then it is looked at again soon.
-        let hold_us = self.handle.settings.hold_ms * 1000;
+        let hold_us = self.handle.settings.now().hold_ms * 1000;
         Some(oldest_us.saturating_add(hold_us).max(now_us.saturating_add(10_000)))
     }
 
@@ -307,7 +307,7 @@ impl Owner {
     }
 
     fn limit_rows(&self) -> u32 {
-        let objective_us = self.handle.settings.objective_ms * 1000;
+        let objective_us = self.handle.settings.now().objective_ms * 1000;
         batch_limit(self.estimator.curve().as_ref(), objective_us, &self.sizes)
     }
 

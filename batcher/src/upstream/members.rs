@@ -16,7 +16,7 @@ use super::epoch::Phase;
 use super::monitor::{Monitor, State};
 use super::{Epoch, InFlight, Upstream};
 use crate::registry::Registry;
-use crate::settings::{Member, Settings, check_members};
+use crate::settings::{Live, Member, check_members};
 
 /// How often the members file is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -86,13 +86,13 @@ impl Upstreams {
 pub async fn run(
     upstreams: Arc<Upstreams>,
     registry: Arc<Registry>,
-    settings: Arc<Settings>,
+    settings: Live,
     stop: CancellationToken,
 ) {
     let mut membership =
         Membership { upstreams, registry, settings, known: BTreeMap::new(), monitors: JoinSet::new() };
-    membership.set(&membership.settings.members_of_role());
-    let mut file = membership.settings.members.clone().map(MembersFile::new);
+    membership.set(&membership.settings.now().members_of_role());
+    let mut file = membership.settings.now().members.clone().map(MembersFile::new);
     let mut poll = tokio::time::interval(POLL);
     loop {
         tokio::select! {
@@ -116,7 +116,7 @@ pub async fn run(
 struct Membership {
     upstreams: Arc<Upstreams>,
     registry: Arc<Registry>,
-    settings: Arc<Settings>,
+    settings: Live,
     known: BTreeMap<String, (Member, CancellationToken)>,
     monitors: JoinSet<Arc<Upstream>>,
 }
@@ -149,7 +149,7 @@ impl Membership {
             models: self.registry.subscribe(),
             removed: removed.clone(),
             changed: self.upstreams.changed.clone(),
-            settings: Arc::clone(&self.settings),
+            settings: self.settings.clone(),
             state: State::default(),
         };
         self.monitors.spawn(monitor.run());

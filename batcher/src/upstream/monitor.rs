@@ -21,7 +21,7 @@ use super::{Epoch, Report, Upstream};
 use crate::queue::handle::Event as QueueEvent;
 use crate::queue::{ModelHandle, Slot};
 use crate::registry::Models;
-use crate::settings::Settings;
+use crate::settings::Live;
 
 /// Pause after the first failed connection; grows with each further one.
 const RETRY_STEP: Duration = Duration::from_millis(50);
@@ -38,7 +38,7 @@ pub(super) struct Monitor {
     pub(super) removed: CancellationToken,
     /// Told whenever the barrier of any upstream moves.
     pub(super) changed: watch::Sender<()>,
-    pub(super) settings: Arc<Settings>,
+    pub(super) settings: Live,
     pub(super) state: State,
 }
 
@@ -180,9 +180,9 @@ impl Monitor {
             return Ok(None);
         }
         let server = control.server_metadata().await?;
-        self.state.form = Some(form_of(self.settings.upstream_form, server.as_deref()));
+        self.state.form = Some(form_of(self.settings.now().upstream_form, server.as_deref()));
         let mut documents = vec![server];
-        for model in &self.settings.models {
+        for model in &self.settings.now().models {
             documents.push(control.model_metadata(model).await?);
         }
         let listeners = control.listeners().to_vec();
@@ -214,7 +214,7 @@ impl Monitor {
         let Some(control) = &mut self.state.control else {
             return Err(WarmError::NotYet("there is no connection".to_owned()));
         };
-        let warm = warm_model(control, &handle.model, form, &self.settings).await?;
+        let warm = warm_model(control, &handle.model, form, &self.settings.now()).await?;
         handle.set_absent(warm.absent);
         self.state.warm.insert(Arc::clone(&handle.model), warm);
         Ok(())
@@ -222,7 +222,7 @@ impl Monitor {
 
     /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing.
     fn is_left_cold(&self, handle: &ModelHandle, error: &WarmError) -> bool {
-        let named = self.settings.models.iter().any(|model| **model == *handle.model);
+        let named = self.settings.now().models.iter().any(|model| **model == *handle.model);
         match error {
             WarmError::NotYet(reason) if !named => {
                 tracing::error!(upstream = self.upstream.name(), model = %handle.model, reason, "A model that the settings do not name cannot be warmed; its requests are not served here.");
@@ -250,7 +250,7 @@ impl Monitor {
     async fn give_slots(&self, handle: &ModelHandle) {
         let Some(warm) = self.state.warm.get(&handle.model) else { return };
         handle.tell(QueueEvent::Warmed(warm.times.clone()));
-        for _ in 0..self.settings.slots_per_upstream {
+        for _ in 0..self.settings.now().slots_per_upstream {
             self.give_slot(handle).await;
         }
     }
@@ -277,7 +277,7 @@ impl Monitor {
 
     /// All is well: look out for the moment when it no longer is.
     async fn watch(&mut self) -> Event {
-        let mut probe = interval(Duration::from_millis(self.settings.probe_ms));
+        let mut probe = interval(Duration::from_millis(self.settings.now().probe_ms));
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut question = interval(QUESTION_INTERVAL);
         question.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,0 +1,51 @@
+//! Settings with a few values each.
+
+use serde::{Deserialize, Serialize};
+
+/// Where the batcher stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Beside one model server.
+    #[default]
+    Sidecar,
+    /// In front of several model servers, whose number may be zero and may change.
+    Gateway,
+}
+
+/// In which form batches are sent to the model server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum FormSetting {
+    /// Binary where `GET /v2` lists the extension `binary_tensor_data`, else JSON.
+    #[default]
+    Auto,
+    /// V2 REST, JSON alone.
+    Json,
+    /// V2 REST with the binary tensor extension.
+    Binary,
+}
+
+/// Whether dimension 0 is the batch dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Batching {
+    /// Yes where the model's metadata says so: all inputs have -1 first.
+    #[default]
+    Auto,
+    /// Yes, whatever the metadata says.
+    On,
+    /// No: requests go to the model server one by one.
+    Off,
+}
+
+/// Where warm-up bodies come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Warmup {
+    /// Zeros of the shapes in the model's metadata (or `warmupBodies` where a model is named there).
+    #[default]
+    Metadata,
+    /// None: the barrier opens as soon as the model server is ready.
+    Off,
+}

@@ -1,0 +1,41 @@
+//! Model servers as settings and the members file name them.
+
+use serde::{Deserialize, Serialize};
+
+/// One model server of a gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Member {
+    /// Name in logs, metrics and `/upstreams`; unique.
+    pub name: String,
+    /// `host:port` of its HTTP port.
+    pub address: String,
+    /// `host:port` of its gRPC port, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_address: Option<String>,
+}
+
+/// Whether a membership is valid: names unique and not empty, addresses `host:port`.
+///
+/// # Errors
+/// What is wrong with which member.
+pub fn check_members(members: &[Member]) -> Result<(), String> {
+    let mut names = std::collections::BTreeSet::new();
+    for member in members {
+        if member.name.is_empty() {
+            return Err(format!("the member with address {:?} has no name", member.address));
+        }
+        if !names.insert(&member.name) {
+            return Err(format!("the name {:?} occurs twice", member.name));
+        }
+        for address in std::iter::once(&member.address).chain(&member.grpc_address) {
+            let valid = address.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
+            });
+            if !valid {
+                return Err(format!("{}: address {address:?} is not host:port", member.name));
+            }
+        }
+    }
+    Ok(())
+}

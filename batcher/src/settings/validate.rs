@@ -1,0 +1,124 @@
+//! What makes settings valid, beyond their types.
+
+use super::{Role, Settings, check_members};
+
+/// A setting that is not valid: which, and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {problem}")]
+pub struct InvalidSetting {
+    /// Its name.
+    pub field: &'static str,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+impl Settings {
+    /// Checks what types cannot.
+    ///
+    /// # Errors
+    /// The first setting that is not valid.
+    pub fn validate(&self) -> Result<(), InvalidSetting> {
+        let invalid = |field, problem: &str| Err(InvalidSetting { field, problem: problem.to_owned() });
+        match self.role {
+            Role::Sidecar if self.upstream.is_none() => {
+                return invalid(
+                    "upstream",
+                    "a sidecar needs the model server's address, such as 127.0.0.1:9000",
+                );
+            }
+            Role::Sidecar if !self.upstreams.is_empty() || self.members.is_some() => {
+                return invalid(
+                    "role",
+                    "upstreams and members are for role gateway; a sidecar has one upstream",
+                );
+            }
+            Role::Gateway if self.upstream.is_some() => {
+                return invalid("upstream", "is for role sidecar; a gateway has upstreams or members");
+            }
+            Role::Gateway if self.upstreams.is_empty() == self.members.is_none() => {
+                return invalid("members", "a gateway needs either a members file or a list of upstreams");
+            }
+            _ => {}
+        }
+        check_members(&self.members_of_role()).or_else(|problem| invalid("upstreams", &problem))?;
+        let at_least_one = [
+            ("objectiveMs", self.objective_ms),
+            ("maxBatchRows", u64::from(self.max_batch_rows)),
+            ("slotsPerUpstream", self.slots_per_upstream as u64),
+            ("queueRequests", self.queue_requests as u64),
+            ("queueBytes", self.queue_bytes as u64),
+            ("maxBodyBytes", self.max_body_bytes as u64),
+            ("upstreamTimeoutMs", self.upstream_timeout_ms),
+            ("warmupMaxCalls", u64::from(self.warmup_max_calls)),
+            ("probeMs", self.probe_ms),
+            ("maxModels", self.max_models as u64),
+        ];
+        for (field, value) in at_least_one {
+            if value == 0 {
+                return invalid(field, "must be at least 1");
+            }
+        }
+        if let Some(rows) =
+            self.allowed_batch_rows.iter().find(|&&rows| rows == 0 || rows > self.max_batch_rows)
+        {
+            return invalid(
+                "allowedBatchRows",
+                &format!("{rows} is not between 1 and maxBatchRows ({})", self.max_batch_rows),
+            );
+        }
+        let letters = |token: &String| {
+            !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
+        };
+        if !self.drain_token.iter().all(letters) {
+            return invalid(
+                "drainToken",
+                "must be letters, digits and -._~, so that it stands in a query as it is",
+            );
+        }
+        if self.models.len() > self.max_models {
+            return invalid("models", "names more models than maxModels allows");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sidecar() -> Settings {
+        Settings { upstream: Some("127.0.0.1:9000".into()), ..Settings::default() }
+    }
+
+    #[test]
+    fn defaults_need_nothing_but_an_upstream() {
+        sidecar().validate().unwrap();
+        assert_eq!(Settings::default().validate().unwrap_err().field, "upstream");
+    }
+
+    #[test]
+    fn a_gateway_has_either_a_file_or_a_list() {
+        let gateway = Settings { role: Role::Gateway, ..Settings::default() };
+        assert_eq!(gateway.validate().unwrap_err().field, "members");
+        Settings { members: Some("members.json".into()), ..gateway }.validate().unwrap();
+    }
+
+    #[test]
+    fn errors_name_the_field_and_what_is_allowed() {
+        let error = Settings { allowed_batch_rows: vec![1, 128], ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "allowedBatchRows: 128 is not between 1 and maxBatchRows (64)");
+        let error = Settings { probe_ms: 0, ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "probeMs: must be at least 1");
+        let error = Settings { drain_token: Some("a b".into()), ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.field, "drainToken");
+        let error = Settings { upstream: Some("nowhere".into()), ..sidecar() }.validate().unwrap_err();
+        assert!(error.to_string().contains("\"nowhere\" is not host:port"), "{error}");
+    }
+
+    #[test]
+    fn one_row_is_always_an_allowed_size() {
+        let settings = Settings { allowed_batch_rows: vec![8, 4], ..sidecar() };
+        assert_eq!(settings.batch_sizes(), [1, 4, 8]);
+        assert_eq!(Settings { max_batch_rows: 3, ..sidecar() }.batch_sizes(), [1, 2, 3]);
+    }
+}
