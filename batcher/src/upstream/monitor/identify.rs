@@ -1,0 +1,96 @@
+//! Who is there: connects, asks for health and metadata, and later asks again whether all is as it was.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::{Monitor, RETRY_MAX};
+use crate::upstream::control::{Control, ControlError, digest, resolve};
+use crate::upstream::discovery::form_of;
+use crate::upstream::epoch::{Event, Identity};
+
+/// Pause after the first failed connection; grows with each further one.
+const RETRY_STEP: Duration = Duration::from_millis(50);
+
+impl Monitor {
+    /// Connects and asks who is there.
+    pub(super) async fn identify(&mut self) -> Event {
+        // Reports about an epoch that is over.
+        while self.reports.try_recv().is_ok() {}
+        let failures = self.state.barrier.failures();
+        tokio::time::sleep((RETRY_STEP * failures).min(RETRY_MAX)).await;
+        match self.observe().await {
+            Ok(Some(identity)) => Event::Observed(identity),
+            Ok(None) => self.failed("it says that it is not ready".to_owned()),
+            Err(error) => self.failed(error.to_string()),
+        }
+    }
+
+    fn failed(&mut self, trouble: String) -> Event {
+        if trouble != self.state.last_trouble {
+            tracing::info!(upstream = self.upstream.name(), trouble, "A model server is not there yet.");
+            self.state.last_trouble = trouble;
+        }
+        Event::ConnectFailed
+    }
+
+    async fn observe(&mut self) -> Result<Option<Identity>, ControlError> {
+        self.state.control = None;
+        let address = resolve(self.upstream.address()).await?;
+        let mut control = Control::open(address, self.upstream.host().clone()).await?;
+        self.state.connections += 1;
+        if !control.is_ready().await? {
+            return Ok(None);
+        }
+        let server = control.server_metadata().await?;
+        self.state.form = Some(form_of(self.settings.now().upstream_form, server.as_deref()));
+        let mut documents = vec![server];
+        for model in &self.settings.now().models {
+            documents.push(control.model_metadata(model).await?);
+        }
+        let listeners = control.listeners().to_vec();
+        let connection = if listeners.is_empty() { self.state.connections } else { 0 };
+        self.state.control = Some(control);
+        self.state.last_trouble.clear();
+        Ok(Some(Identity { listeners, connection, metadata: digest(&documents) }))
+    }
+
+    pub(super) async fn reconnect(&mut self) -> bool {
+        let Some(old) = &self.state.control else { return false };
+        let Ok(control) = Control::open(old.address(), self.upstream.host().clone()).await else {
+            return false;
+        };
+        let same = control.listeners() == old.listeners();
+        self.state.control = Some(control);
+        same
+    }
+
+    /// Whether health and metadata are what they were when the epoch was warmed.
+    pub(super) async fn answers_as_before(&mut self) -> bool {
+        let Some(control) = &mut self.state.control else { return false };
+        let known: Vec<(Arc<str>, Option<Bytes>)> =
+            self.state.warm.iter().map(|(model, warm)| (Arc::clone(model), warm.metadata.clone())).collect();
+        let answers = async {
+            if !control.is_ready().await? {
+                return Ok(false);
+            }
+            for (model, before) in &known {
+                if control.model_metadata(model).await? != *before {
+                    return Ok(false);
+                }
+            }
+            Ok::<_, ControlError>(true)
+        };
+        match answers.await {
+            Ok(same) => same,
+            // Closed just now, or too busy to answer: the same one may be asked over another connection.
+            Err(ControlError::Broken(_) | ControlError::Timeout(..))
+                if control.still_there() && !control.listeners().is_empty() =>
+            {
+                self.reconnect().await
+            }
+            Err(_) => false,
+        }
+    }
+}

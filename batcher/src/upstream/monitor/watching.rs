@@ -1,0 +1,84 @@
+//! The time while the barrier is open: looks out for the moment when it must be closed.
+
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::Monitor;
+use crate::upstream::Report;
+use crate::upstream::control::Control;
+use crate::upstream::epoch::Event;
+
+/// How often health and metadata are asked for while all is well.
+const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
+
+impl Monitor {
+    /// All is well: look out for the moment when it no longer is.
+    pub(super) async fn watch(&mut self) -> Event {
+        let mut probe = interval(Duration::from_millis(self.settings.now().probe_ms));
+        probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut question = interval(QUESTION_INTERVAL);
+        question.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let Some(control) = &mut self.state.control else { return Event::Lost };
+            tokio::select! {
+                () = control.until_closed() => {
+                    // A server may close an idle connection; it is the same one if the same socket still listens.
+                    if control.listeners().is_empty() || !control.still_there() || !self.reconnect().await {
+                        return Event::Lost;
+                    }
+                }
+                _ = probe.tick() => {
+                    if !control.still_there() {
+                        return Event::Lost;
+                    }
+                }
+                _ = question.tick() => {
+                    if !self.answers_as_before().await {
+                        return Event::Lost;
+                    }
+                }
+                report = self.reports.recv() => match report {
+                    Some(report) => if !self.on_report(report).await {
+                        return Event::Lost;
+                    },
+                    None => return Event::Removed,
+                },
+                changed = self.models.changed() => {
+                    if changed.is_err() {
+                        return Event::Removed;
+                    }
+                    if let Some(event) = self.warm_new_models().await {
+                        return event;
+                    }
+                }
+            }
+        }
+    }
+
+    /// False where the report shows that the epoch is over.
+    async fn on_report(&mut self, report: Report) -> bool {
+        let current = self.state.barrier.epoch();
+        match report {
+            Report::Verify { epoch, reply } => {
+                let Some(control) = &mut self.state.control else { return false };
+                let same = epoch == current && control.is_ready().await.unwrap_or(false);
+                let _ = reply.send(same);
+                same || epoch != current
+            }
+            Report::SlotFailed { epoch, .. } if epoch != current => true,
+            Report::SlotFailed { model, .. } => {
+                if !self.answers_as_before().await
+                    || !self.state.control.as_ref().is_some_and(Control::still_there)
+                {
+                    return false;
+                }
+                let models = self.models.borrow().clone();
+                if let Some(handle) = models.iter().find(|handle| handle.model == model) {
+                    self.give_slot(handle).await;
+                }
+                true
+            }
+        }
+    }
+}
