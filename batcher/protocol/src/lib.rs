@@ -76,7 +76,7 @@ pub use grpc::parse_grpc;
 pub use json::parse_json;
 pub use key::MergeKey;
 pub use limits::Limits;
-pub use merge::{Merged, merge};
+pub use merge::{BatchRows, Merged, merge, merge_padded};
 pub use parameters::{Parameter, Parameters};
 pub use request::{InferRequest, RequestedOutput};
 pub use response::{InferResponse, parse_response};

@@ -4,6 +4,7 @@ mod binary;
 mod columns;
 pub(crate) mod grpc;
 mod json;
+mod padding;
 
 use bytes::Bytes;
 
@@ -22,14 +23,35 @@ pub struct Merged {
     pub header_length: Option<usize>,
     /// Value of `Content-Type`.
     pub content_type: &'static str,
-    /// Rows of each request, in the order given.
-    pub rows: Vec<usize>,
+    /// Whose rows are where; [`crate::split`] wants it back.
+    pub rows: BatchRows,
 }
 
 impl Merged {
-    /// Rows of the whole batch.
+    /// Rows of the whole batch, padding included.
     pub fn total_rows(&self) -> usize {
-        self.rows.iter().sum()
+        self.rows.total()
+    }
+}
+
+/// How the rows of a batch are shared among its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BatchRows {
+    /// Rows of each request, in the order given.
+    pub requests: Vec<usize>,
+    /// Rows behind them that belong to nobody.
+    pub padding: usize,
+}
+
+impl BatchRows {
+    /// Rows of the whole batch, padding included.
+    pub fn total(&self) -> usize {
+        self.requests.iter().sum::<usize>() + self.padding
+    }
+
+    /// The runs of rows into which an output falls: one for each request, and the padding where there is any.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = usize> {
+        self.requests.iter().copied().chain((self.padding > 0).then_some(self.padding))
     }
 }
 
@@ -45,7 +67,28 @@ impl Merged {
 /// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype without
 /// a form upstream, an empty slice.
 pub fn merge(requests: &[&InferRequest], upstream: UpstreamForm) -> Result<Merged, MergeError> {
-    let columns = columns::align(requests)?;
+    merge_padded(requests, upstream, 0)
+}
+
+/// As [`merge`], for a server that takes batches of some sizes only: a batch of fewer than `to_rows` rows is filled
+/// up to that many by repeating its last row, which is a valid input wherever the last request is one (zeros need
+/// not be). [`split`](crate::split()) drops what the server answers for the filling. A batch of `to_rows` rows or more is left as it is.
+///
+/// # Errors
+/// As [`merge`]; and a request whose rows are not known ([`InferRequest::alone`]) cannot be padded.
+pub fn merge_padded(
+    requests: &[&InferRequest],
+    upstream: UpstreamForm,
+    to_rows: usize,
+) -> Result<Merged, MergeError> {
+    let own: Vec<usize> = requests.iter().map(|request| request.rows).collect();
+    let padding = to_rows.saturating_sub(own.iter().sum());
+    let rows = BatchRows { requests: own, padding };
+    let last_row = match requests.last() {
+        Some(last) if padding > 0 => padding::last_row(last, requests.len() - 1)?,
+        _ => Vec::new(),
+    };
+    let columns = columns::align(requests, &rows, &last_row)?;
     let form = match upstream {
         UpstreamForm::Binary if requests.iter().all(|request| is_json_throughout(request)) => {
             UpstreamForm::Json
@@ -64,7 +107,7 @@ pub fn merge(requests: &[&InferRequest], upstream: UpstreamForm) -> Result<Merge
         body_bytes,
         header_length: body.header_length,
         content_type: body.content_type,
-        rows: requests.iter().map(|request| request.rows).collect(),
+        rows,
     })
 }
 

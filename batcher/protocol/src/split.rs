@@ -6,6 +6,7 @@ mod rows;
 
 use bytes::Bytes;
 
+use crate::merge::BatchRows;
 use crate::{AnswerError, Form, InferRequest, InferResponse, SplitError, Tensor};
 
 /// One client's answer (HTTP status 200, gRPC status 0).
@@ -37,7 +38,7 @@ pub struct Answer {
 pub fn split(
     response: &InferResponse,
     requests: &[&InferRequest],
-    rows: &[usize],
+    rows: &BatchRows,
 ) -> Result<Vec<Result<Answer, AnswerError>>, SplitError> {
     let outputs = response
         .outputs

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use http::StatusCode;
-use sluice_protocol::{HEADER_LENGTH, InferRequest, UpstreamForm, merge, parse_response, split};
+use sluice_protocol::{BatchRows, HEADER_LENGTH, InferRequest, UpstreamForm, merge, parse_response, split};
 use tokio::time::Instant;
 
 use super::call::{CallError, batch_request, call};
@@ -324,7 +324,7 @@ fn fail(entries: Vec<Box<Entry>>, failure: &Failure) -> Next {
 /// Each request's rows of the answer; an error where the answer does not allow that.
 fn share_out(
     entries: &[Box<Entry>],
-    rows: &[usize],
+    rows: &BatchRows,
     form: UpstreamForm,
     answer: &Answer,
 ) -> Result<Vec<Reply>, String> {

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 
+use super::BatchRows;
 use crate::{InferRequest, MergeError, Tensor, TensorData, transcode};
 
 /// One input of the batch.
@@ -12,12 +13,19 @@ pub(super) struct Column<'a> {
     pub(super) first: &'a Tensor,
     /// Shape of the batch.
     pub(super) shape: Cow<'a, [u64]>,
-    /// Each request's tensor, in the order of the requests.
+    /// Each request's tensor, in the order of the requests; then the last row, as often as it is repeated.
     pub(super) members: Vec<&'a Tensor>,
+    /// Requests of the batch.
+    requests: usize,
 }
 
-/// Brings the inputs of all requests into the order of the first.
-pub(super) fn align<'a>(requests: &[&'a InferRequest]) -> Result<Vec<Column<'a>>, MergeError> {
+/// Brings the inputs of all requests into the order of the first. `last_row`: the inputs of the row that fills the
+/// batch up, where it is padded.
+pub(super) fn align<'a>(
+    requests: &[&'a InferRequest],
+    rows: &BatchRows,
+    last_row: &'a [Tensor],
+) -> Result<Vec<Column<'a>>, MergeError> {
     let Some((first, others)) = requests.split_first() else {
         return Err(MergeError { index: 0, reason: "a batch needs at least one request".into() });
     };
@@ -32,7 +40,7 @@ pub(super) fn align<'a>(requests: &[&'a InferRequest]) -> Result<Vec<Column<'a>>
     if let (Some(alone), false) = (first.alone, others.is_empty()) {
         return Err(MergeError { index: 0, reason: format!("the request goes alone ({})", alone.as_str()) });
     }
-    let rows: u64 = requests.iter().map(|request| request.rows as u64).sum();
+    let total = rows.total() as u64;
     let column = |(position, tensor): (usize, &'a Tensor)| {
         let mut members = Vec::with_capacity(requests.len());
         members.push(tensor);
@@ -46,23 +54,35 @@ pub(super) fn align<'a>(requests: &[&'a InferRequest]) -> Result<Vec<Column<'a>>
                 })?;
             members.push(member);
         }
-        let shape = if others.is_empty() {
+        if let Some(filler) = last_row.iter().find(|other| other.name == tensor.name) {
+            members.extend(std::iter::repeat_n(filler, rows.padding));
+        }
+        let shape = if members.len() == 1 {
             Cow::Borrowed(&tensor.shape[..])
         } else {
-            Cow::Owned(std::iter::once(rows).chain(tensor.shape.iter().skip(1).copied()).collect())
+            Cow::Owned(std::iter::once(total).chain(tensor.shape.iter().skip(1).copied()).collect())
         };
-        Ok(Column { first: tensor, shape, members })
+        Ok(Column { first: tensor, shape, members, requests: requests.len() })
     };
     first.inputs.iter().enumerate().map(column).collect()
 }
 
 impl Column<'_> {
+    /// The request to blame for a member: a filler is the last request's.
+    pub(super) fn blame(&self, member: usize) -> usize {
+        member.min(self.requests - 1)
+    }
+
     /// Each member's elements as raw bytes: its own buffer, or its JSON text transcoded.
     pub(super) fn raw(&self) -> Result<Vec<Bytes>, MergeError> {
         let raw = |(index, member): (usize, &&Tensor)| match &member.data {
             TensorData::Raw(bytes) => Ok(bytes.clone()),
-            TensorData::Json { text, .. } => transcode::json_to_raw(text, member.datatype)
-                .map_err(|reason| MergeError { index, reason: format!("input '{}': {reason}", member.name) }),
+            TensorData::Json { text, .. } => {
+                transcode::json_to_raw(text, member.datatype).map_err(|reason| {
+                    let reason = format!("input '{}': {reason}", member.name);
+                    MergeError { index: self.blame(index), reason }
+                })
+            }
         };
         self.members.iter().enumerate().map(raw).collect()
     }

@@ -59,7 +59,8 @@ fn data(chunks: &mut Chunks, column: &Column<'_>) -> Result<(), MergeError> {
             TensorData::Json { text, .. } => flatten(&mut chunks.open, text),
             TensorData::Raw(raw) => {
                 transcode::raw_to_json(raw, member.datatype, &mut chunks.open).map_err(|reason| {
-                    MergeError { index, reason: format!("input '{}': {reason}", member.name) }
+                    let reason = format!("input '{}': {reason}", member.name);
+                    MergeError { index: column.blame(index), reason }
                 })?
             }
         }

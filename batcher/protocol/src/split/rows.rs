@@ -2,30 +2,32 @@
 
 use super::Piece;
 use crate::json::lexer;
+use crate::merge::BatchRows;
 use crate::{JsonLayout, SplitError, Tensor, TensorData, transcode};
 
-/// The piece of each request. A batch of one request takes the output whole, whatever its shape.
-pub(super) fn cut(output: &Tensor, rows: &[usize]) -> Result<Vec<Piece>, SplitError> {
-    if rows.len() == 1 {
+/// The piece of each request; behind them that of the padding, where there is any. A batch of one request takes the
+/// output whole, whatever its shape.
+pub(super) fn cut(output: &Tensor, rows: &BatchRows) -> Result<Vec<Piece>, SplitError> {
+    if is_whole(rows) {
         return Ok(vec![match &output.data {
             TensorData::Raw(raw) => Piece::Raw(raw.clone()),
             TensorData::Json { text, .. } => Piece::Json(text.slice(lexer::inner_range(text))),
         }]);
     }
-    let total: usize = rows.iter().sum();
+    let total = rows.total();
     let error = || SplitError { output: output.name.clone(), shape: output.shape.clone(), rows: total };
     if output.rows() != Some(total as u64) {
         return Err(error());
     }
     let per_row = output.elements_per_row();
-    let elements = rows.iter().map(|rows| rows * per_row);
+    let elements = rows.runs().map(|rows| rows * per_row);
     let pieces = match &output.data {
         TensorData::Raw(raw) => transcode::split_raw(raw, output.datatype, elements)
             .map(|pieces| pieces.into_iter().map(Piece::Raw).collect()),
         TensorData::Json { text, layout } => {
             let runs = match layout {
                 JsonLayout::Flat => lexer::runs(text, elements),
-                JsonLayout::Nested => lexer::runs(text, rows.iter().copied()),
+                JsonLayout::Nested => lexer::runs(text, rows.runs()),
             };
             runs.map(|runs| runs.into_iter().map(|run| Piece::Json(text.slice(run))).collect())
         }
@@ -34,12 +36,16 @@ pub(super) fn cut(output: &Tensor, rows: &[usize]) -> Result<Vec<Piece>, SplitEr
 }
 
 /// The shape of the piece of request `index`.
-pub(super) fn shape(output: &Tensor, rows: &[usize], index: usize) -> Vec<u64> {
+pub(super) fn shape(output: &Tensor, rows: &BatchRows, index: usize) -> Vec<u64> {
     let mut shape = output.shape.clone();
-    if rows.len() > 1
+    if !is_whole(rows)
         && let Some(first) = shape.first_mut()
     {
-        *first = rows[index] as u64;
+        *first = rows.requests[index] as u64;
     }
     shape
+}
+
+fn is_whole(rows: &BatchRows) -> bool {
+    rows.requests.len() == 1 && rows.padding == 0
 }

@@ -1,13 +1,17 @@
 //! What clients are answered.
 
 use bytes::Bytes;
-use sluice_protocol::{InferResponse, UpstreamForm, parse_response, split};
+use sluice_protocol::{BatchRows, InferResponse, UpstreamForm, parse_response, split};
 
 use crate::client::{Style, Values, receive, request};
 use crate::parsing::json;
 
 fn response(text: &str) -> InferResponse {
     parse_response(UpstreamForm::Json, None, Bytes::from(text.to_owned())).unwrap()
+}
+
+fn rows<const N: usize>(requests: [usize; N]) -> BatchRows {
+    BatchRows { requests: requests.into(), padding: 0 }
 }
 
 fn ask(outputs: &str) -> sluice_protocol::InferRequest {
@@ -29,7 +33,7 @@ fn json_answers_are_cut_as_text() {
                        {"name":"z","shape":[3,2],"datatype":"INT64","parameters":{"r":1},"data":[1,2,3,4,5,9007199254740993]}]}"#,
     );
     let one = ask("");
-    let answers = split(&response, &[&one, &one], &[1, 2]).unwrap();
+    let answers = split(&response, &[&one, &one], &rows([1, 2])).unwrap();
     let answers: Vec<_> = answers.into_iter().map(|answer| text(&answer.unwrap())).collect();
     assert_eq!(
         answers[0],
@@ -45,7 +49,7 @@ fn a_client_gets_the_outputs_that_it_selected() {
         r#"{"model_name":"m","outputs":[{"name":"y","shape":[1],"datatype":"INT8","data":[1]},{"name":"z","shape":[1],"datatype":"INT8","data":[2]}]}"#,
     );
     let selects = ask(r#","outputs":[{"name":"z"}]"#);
-    let answer = split(&response, &[&selects], &[1]).unwrap().remove(0).unwrap();
+    let answer = split(&response, &[&selects], &rows([1])).unwrap().remove(0).unwrap();
     let names: Vec<_> = receive(&answer).outputs.into_iter().map(|output| output.name).collect();
     assert_eq!(names, ["z"]);
 }
@@ -58,7 +62,7 @@ fn each_output_is_raw_or_json_as_its_client_asked() {
     let mixed = ask(
         r#","outputs":[{"name":"y","parameters":{"binary_data":false}},{"name":"z"}],"parameters":{"binary_data_output":true}"#,
     );
-    let answer = split(&response, &[&mixed], &[1]).unwrap().remove(0).unwrap();
+    let answer = split(&response, &[&mixed], &rows([1])).unwrap().remove(0).unwrap();
     let head = answer.header_length.unwrap();
     let body = answer.chunks.concat();
     assert_eq!(&body[head..], b"\x03\0\0\0h\xc3\xa9");
@@ -73,9 +77,9 @@ fn an_answer_that_does_not_have_one_row_per_row_is_not_guessed_at() {
         let response = response(&format!(
             r#"{{"model_name":"m","outputs":[{{"name":"y","shape":{shape},"datatype":"INT8","data":{data}}}]}}"#
         ));
-        let error = split(&response, &[&one, &one], &[1, 1]).unwrap_err();
+        let error = split(&response, &[&one, &one], &rows([1, 1])).unwrap_err();
         assert_eq!((error.output.as_str(), error.rows), ("y", 2));
-        assert!(split(&response, &[&one], &[1]).is_ok(), "a request alone takes what came");
+        assert!(split(&response, &[&one], &rows([1])).is_ok(), "a request alone takes what came");
     }
 }
 
@@ -91,7 +95,7 @@ fn a_client_whose_form_cannot_carry_an_output_fails_alone() {
         elements: vec![vec![1]],
     };
     let (plain, raw) = (ask(""), request(Style::GrpcRaw, None, &[values]));
-    let mut answers = split(&response, &[&plain, &raw], &[1, 1]).unwrap();
+    let mut answers = split(&response, &[&plain, &raw], &rows([1, 1])).unwrap();
     assert_eq!(receive(&answers.remove(1).unwrap()).outputs[0].elements, [[0, 64]]);
     assert_eq!(
         answers.remove(0).unwrap_err().to_string(),

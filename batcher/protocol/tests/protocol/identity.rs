@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use sluice_protocol::{Datatype, UpstreamForm, merge, split};
+use sluice_protocol::{Datatype, UpstreamForm, merge_padded, split};
 
 use crate::client::{Style, Values, receive, request};
 use crate::echo::echo;
@@ -12,6 +12,8 @@ use crate::echo::echo;
 struct Case {
     upstream: UpstreamForm,
     clients: Vec<Client>,
+    /// The size that the server takes.
+    to_rows: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -54,8 +56,8 @@ fn cases() -> impl Strategy<Value = Case> {
         (any::<Index>(), prop::option::of("[a-z\"]{1,4}"), 1u64..4, any::<bool>()),
         1..6,
     );
-    (prop::collection::vec(input, 1..4), clients, 0usize..3).prop_flat_map(
-        |(signature, clients, upstream)| {
+    (prop::collection::vec(input, 1..4), clients, 0usize..3, 0usize..20).prop_flat_map(
+        |(signature, clients, upstream, to_rows)| {
             let raw_only = signature.iter().any(|(datatype, _)| !datatype.has_json_form());
             let styles: Vec<Style> =
                 Style::ALL.into_iter().filter(|style| !raw_only || style.is_raw_throughout()).collect();
@@ -90,7 +92,7 @@ fn cases() -> impl Strategy<Value = Case> {
                     })
                 })
                 .collect();
-            clients.prop_map(move |clients| Case { upstream, clients })
+            clients.prop_map(move |clients| Case { upstream, clients, to_rows })
         },
     )
 }
@@ -113,10 +115,14 @@ proptest! {
             prop_assert_eq!(&request.key, &requests[0].key, "form, order, rows and id are not part of the key");
             prop_assert_eq!(request.alone, None);
         }
-        let merged = merge(&requests, case.upstream).unwrap();
+        let merged = merge_padded(&requests, case.upstream, case.to_rows).unwrap();
         let rows: Vec<_> = case.clients.iter().map(|client| client.inputs[0].shape[0] as usize).collect();
-        prop_assert_eq!(&merged.rows, &rows);
+        prop_assert_eq!(&merged.rows.requests, &rows);
+        prop_assert_eq!(merged.total_rows(), case.to_rows.max(rows.iter().sum()));
         let response = echo(&merged);
+        for output in &response.outputs {
+            prop_assert_eq!(output.rows(), Some(merged.total_rows() as u64), "this is what the server saw");
+        }
         let answers = split(&response, &requests, &merged.rows).unwrap();
         prop_assert_eq!(answers.len(), case.clients.len());
         for ((answer, client), request) in answers.into_iter().zip(case.clients).zip(requests) {

@@ -1,7 +1,7 @@
 //! What goes upstream, byte for byte.
 
 use bytes::Bytes;
-use sluice_protocol::{Datatype, InferRequest, Merged, TensorData, UpstreamForm, merge};
+use sluice_protocol::{Datatype, InferRequest, Merged, TensorData, UpstreamForm, merge, merge_padded};
 
 use crate::client::{Style, Values, request};
 use crate::parsing::json;
@@ -120,6 +120,35 @@ fn a_number_that_its_datatype_cannot_hold_names_the_request_to_send_alone() {
     );
     // Among JSON alone the number is not looked at: the model server says what it thinks of it.
     assert!(merge(&[&wrong, &wrong], UpstreamForm::Binary).is_ok());
+}
+
+#[test]
+fn a_batch_is_filled_up_by_repeating_its_last_row() {
+    let flat = x("[1,2, 3,4]", "[2,2]", "INT64");
+    let nested = x("[ [5,6] , [7,8] ]", "[2,2]", "INT64");
+    for (requests, expected) in [
+        ([&flat, &flat], r#""shape":[6,2],"data":[1,2, 3,4,1,2, 3,4,3,4,3,4]"#),
+        ([&nested, &nested], r#""shape":[6,2],"data":[[5,6] , [7,8],[5,6] , [7,8],[7,8],[7,8]]"#),
+        ([&flat, &nested], r#""shape":[6,2],"data":[1,2, 3,4,5,6,7,8,7,8,7,8]"#),
+    ] {
+        let merged = merge_padded(&requests, UpstreamForm::Json, 6).unwrap();
+        assert!(body(&merged).contains(expected), "{}", body(&merged));
+        assert_eq!((merged.total_rows(), merged.rows.padding), (6, 2));
+    }
+    assert_eq!(merge_padded(&[&flat], UpstreamForm::Json, 2).unwrap().rows.padding, 0);
+
+    let strings = Values {
+        name: "x".into(),
+        datatype: Datatype::Bytes,
+        shape: vec![2],
+        elements: vec![b"first".to_vec(), b"last".to_vec()],
+    };
+    let merged = merge_padded(&[&request(Style::Binary, None, &[strings])], UpstreamForm::Binary, 3).unwrap();
+    assert!(body(&merged).ends_with("}\x05\0\0\0first\x04\0\0\0last\x04\0\0\0last"), "{}", body(&merged));
+
+    let scalar = x("[1]", "[]", "INT64");
+    let error = merge_padded(&[&scalar], UpstreamForm::Json, 2).unwrap_err();
+    assert_eq!((error.index, error.reason.as_str()), (0, "the request goes alone (scalar)"));
 }
 
 #[test]
