@@ -40,11 +40,11 @@ pub struct Flags {
     /// Admin port: /metrics /livez /readyz /upstreams /upstream-livez /drain [default: 127.0.0.1:8081]
     #[arg(long, env = "SLUICE_BATCHER_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
-    /// Sidecar: the model server
-    #[arg(long, env = "SLUICE_BATCHER_UPSTREAM", value_name = "HOST:PORT")]
+    /// Sidecar: the model server, HOST:PORT or unix:/PATH
+    #[arg(long, env = "SLUICE_BATCHER_UPSTREAM", value_name = "ADDRESS")]
     pub upstream: Option<String>,
-    /// Sidecar: the model server's gRPC port, where it is another one
-    #[arg(long, env = "SLUICE_BATCHER_UPSTREAM_GRPC", value_name = "HOST:PORT")]
+    /// Sidecar: the model server's gRPC port or socket, where it is another one
+    #[arg(long, env = "SLUICE_BATCHER_UPSTREAM_GRPC", value_name = "ADDRESS")]
     pub upstream_grpc: Option<String>,
     /// Gateway: file with the model servers, read again when it changes
     #[arg(long, env = "SLUICE_BATCHER_MEMBERS", value_name = "FILE")]

@@ -2,11 +2,13 @@
 //!
 //! | module | what is there |
 //! |---|---|
+//! | `address` | `host:port`, or the path of a Unix socket |
 //! | `choices` | settings with a few values each |
 //! | `members` | model servers by name and address |
 //! | `validate` | what types cannot check; every error names the field, the value and what is allowed |
 //! | `live` | the settings as they are now |
 
+mod address;
 mod choices;
 mod live;
 mod members;
@@ -18,6 +20,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
 
+pub use address::{check_address, unix_path};
 pub use choices::{Batching, FormSetting, Role, Warmup};
 pub use live::Live;
 pub use members::{Member, check_members};
@@ -33,9 +36,9 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Admin port.
     pub admin_listen: SocketAddr,
-    /// Sidecar: `host:port` of the model server.
+    /// Sidecar: `host:port` of the model server, or `unix:/path`.
     pub upstream: Option<String>,
-    /// Sidecar: `host:port` of its gRPC port, where that is another one.
+    /// Sidecar: `host:port` or `unix:/path` for gRPC, where that is another one.
     pub upstream_grpc: Option<String>,
     /// Gateway: the model servers, where their number is fixed.
     pub upstreams: Vec<Member>,

@@ -7,6 +7,7 @@
 pub mod connection;
 pub mod control;
 pub mod discovery;
+pub mod endpoint;
 pub mod epoch;
 pub mod listener;
 pub mod members;
@@ -16,7 +17,6 @@ pub mod relay;
 pub mod warm_model;
 pub mod warmup;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
@@ -26,8 +26,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::settings::Member;
 use connection::H1Connection;
+use endpoint::{Endpoint, host_of};
 use epoch::{Identity, Phase};
-use listener::listener_inodes;
 
 /// One model server, as everybody but its monitor sees it.
 #[derive(Debug)]
@@ -52,9 +52,9 @@ pub struct Epoch {
     /// Counts from 1 per upstream.
     pub number: u64,
     /// Where it listens.
-    pub address: SocketAddr,
+    pub endpoint: Endpoint,
     /// Where it listens for gRPC.
-    pub grpc_address: SocketAddr,
+    pub grpc_endpoint: Endpoint,
     /// Who it is.
     pub identity: Identity,
 }
@@ -82,16 +82,16 @@ pub enum Report {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     /// The system's words.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {endpoint}: {source}")]
     Refused {
         /// Where to.
-        address: SocketAddr,
+        endpoint: Endpoint,
         /// Why not.
         source: std::io::Error,
     },
     /// Somebody else listens there now.
     #[error("the model server at {0} is another one than was warmed")]
-    Changed(SocketAddr),
+    Changed(Endpoint),
 }
 
 /// A request on its way to an upstream. While it lives, the upstream is not forgotten.
@@ -108,7 +108,7 @@ impl Drop for InFlight {
 
 impl Upstream {
     fn new(member: Member, reports: mpsc::UnboundedSender<Report>) -> Self {
-        let host = HeaderValue::from_str(&member.address).unwrap_or(HeaderValue::from_static("upstream"));
+        let host = host_of(&member.address);
         Self {
             member,
             host,
@@ -183,9 +183,8 @@ impl Upstream {
     /// # Errors
     /// See [`ConnectError`].
     pub async fn connect(&self, epoch: &Epoch) -> Result<H1Connection, ConnectError> {
-        let address = epoch.address;
-        let connection =
-            H1Connection::open(address).await.map_err(|source| ConnectError::Refused { address, source })?;
+        let refused = |source| ConnectError::Refused { endpoint: epoch.endpoint.clone(), source };
+        let connection = H1Connection::open(&epoch.endpoint).await.map_err(refused)?;
         self.verify(epoch).await?;
         Ok(connection)
     }
@@ -200,8 +199,8 @@ impl Upstream {
             self.report(Report::Verify { epoch: epoch.number, reply });
             verified.await.unwrap_or(false)
         } else {
-            listener_inodes(epoch.address) == epoch.identity.listeners
+            epoch.endpoint.listeners() == epoch.identity.listeners
         };
-        if same { Ok(()) } else { Err(ConnectError::Changed(epoch.address)) }
+        if same { Ok(()) } else { Err(ConnectError::Changed(epoch.endpoint.clone())) }
     }
 }

@@ -2,20 +2,22 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::check_address;
+
 /// One model server of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Member {
     /// Name in logs, metrics and `/upstreams`; unique.
     pub name: String,
-    /// `host:port` of its HTTP port.
+    /// `host:port` of its HTTP port, or `unix:/path`.
     pub address: String,
-    /// `host:port` of its gRPC port, where that is another one.
+    /// `host:port` or `unix:/path` for gRPC, where that is another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grpc_address: Option<String>,
 }
 
-/// Whether a membership is valid: names unique and not empty, addresses `host:port`.
+/// Whether a membership is valid: names unique and not empty, addresses `host:port` or `unix:/path`.
 ///
 /// # Errors
 /// What is wrong with which member.
@@ -29,12 +31,7 @@ pub fn check_members(members: &[Member]) -> Result<(), String> {
             return Err(format!("the name {:?} occurs twice", member.name));
         }
         for address in std::iter::once(&member.address).chain(&member.grpc_address) {
-            let valid = address.rsplit_once(':').is_some_and(|(host, port)| {
-                !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0)
-            });
-            if !valid {
-                return Err(format!("{}: address {address:?} is not host:port", member.name));
-            }
+            check_address(address).map_err(|problem| format!("{}: {problem}", member.name))?;
         }
     }
     Ok(())

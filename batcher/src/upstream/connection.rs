@@ -3,7 +3,6 @@
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -13,7 +12,8 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+
+use super::endpoint::{Endpoint, Stream};
 
 /// Below this size a body is copied into one piece: one `write` of a copy is cheaper than many pieces.
 const COALESCE_BYTES: usize = 16 * 1024;
@@ -107,7 +107,7 @@ pub struct H1Connection {
 /// handed to it too late that nobody will send it.
 struct Driver(Option<Pin<Box<HttpConnection>>>);
 
-type HttpConnection = http1::Connection<TokioIo<TcpStream>, Chunks>;
+type HttpConnection = http1::Connection<TokioIo<Stream>, Chunks>;
 
 impl Driver {
     /// Moves bytes; ready once the connection has ended.
@@ -128,13 +128,12 @@ impl std::fmt::Debug for H1Connection {
 }
 
 impl H1Connection {
-    /// Connects without Nagle's delay.
+    /// Connects.
     ///
     /// # Errors
     /// What the system says: refused, unreachable, …
-    pub async fn open(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
+    pub async fn open(endpoint: &Endpoint) -> std::io::Result<Self> {
+        let stream = endpoint.connect().await?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         Ok(Self { sender, driver: Driver(Some(Box::pin(driver))) })
     }

@@ -2,7 +2,6 @@
 //! warm-up calls. Everything over one connection, so that it all concerns the same process.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,7 +10,7 @@ use sluice_protocol::Target;
 use tokio::time::timeout;
 
 use super::connection::{Answer, Chunks, ExchangeError, H1Connection};
-use super::listener::listener_inodes;
+use super::endpoint::Endpoint;
 
 /// How long a question about health or metadata may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,7 +29,7 @@ pub enum ControlError {
     Unresolved(String, std::io::Error),
     /// It cannot be connected to.
     #[error("cannot connect to {0}: {1}")]
-    Refused(SocketAddr, std::io::Error),
+    Refused(Endpoint, std::io::Error),
     /// The connection broke.
     #[error(transparent)]
     Broken(#[from] ExchangeError),
@@ -47,26 +46,16 @@ pub enum ControlError {
 pub struct Control {
     connection: H1Connection,
     host: HeaderValue,
-    address: SocketAddr,
+    endpoint: Endpoint,
     listeners: Vec<u64>,
 }
 
-/// The first address of `host:port`.
+/// The endpoint of an address as the settings have it.
 ///
 /// # Errors
-/// When there is none.
-pub async fn resolve(address: &str) -> Result<SocketAddr, ControlError> {
-    if let Ok(address) = address.parse() {
-        return Ok(address);
-    }
-    let unresolved = |error| ControlError::Unresolved(address.to_owned(), error);
-    let mut found = tokio::net::lookup_host(address).await.map_err(unresolved)?;
-    found.next().ok_or_else(|| unresolved(std::io::Error::other("no address")))
-}
-
-/// Who listens at an address of this machine; empty for any other.
-fn listeners_of(address: SocketAddr) -> Vec<u64> {
-    if address.ip().is_loopback() { listener_inodes(address) } else { Vec::new() }
+/// The name cannot be resolved.
+pub async fn resolve(address: &str) -> Result<Endpoint, ControlError> {
+    Endpoint::resolve(address).await.map_err(|error| ControlError::Unresolved(address.to_owned(), error))
 }
 
 impl Control {
@@ -74,15 +63,16 @@ impl Control {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn open(address: SocketAddr, host: HeaderValue) -> Result<Self, ControlError> {
-        let refused = |error| ControlError::Refused(address, error);
-        let connection = H1Connection::open(address).await.map_err(refused)?;
-        Ok(Self { connection, host, address, listeners: listeners_of(address) })
+    pub async fn open(endpoint: Endpoint, host: HeaderValue) -> Result<Self, ControlError> {
+        let refused = |error| ControlError::Refused(endpoint.clone(), error);
+        let connection = H1Connection::open(&endpoint).await.map_err(refused)?;
+        let listeners = endpoint.listeners();
+        Ok(Self { connection, host, endpoint, listeners })
     }
 
     /// Where it is connected to.
-    pub fn address(&self) -> SocketAddr {
-        self.address
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
     }
 
     /// Who listened there when the connection was made; empty for an upstream elsewhere.
@@ -96,7 +86,7 @@ impl Control {
             !self.connection.is_closed()
         } else {
             // The table may move while it is read; a socket that is missing is looked for once more.
-            (0..2).any(|_| listeners_of(self.address) == self.listeners)
+            (0..2).any(|_| self.endpoint.listeners() == self.listeners)
         }
     }
 

@@ -12,7 +12,7 @@
 /// What tells one loaded model server from the next.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
-    /// Inodes of the listening sockets, for an upstream on this machine.
+    /// Who listens, for an upstream on this machine: see [`super::endpoint::Endpoint::listeners`].
     pub listeners: Vec<u64>,
     /// Number of the control connection, for an upstream elsewhere: a lost connection is a new server.
     pub connection: u64,

@@ -1,4 +1,5 @@
-//! Who listens on a port: the inodes of the listening sockets in `/proc/net/tcp` and `/proc/net/tcp6`.
+//! Who listens on a port: the inodes of the listening sockets in `/proc/net/tcp` and `/proc/net/tcp6`; and on a
+//! path: those in `/proc/net/unix`.
 //!
 //! The batcher shares its network namespace with the model server (one pod, or one machine), so the inode
 //! tells a restarted server from the one that was warmed, also when it came back within milliseconds.
@@ -6,6 +7,8 @@
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// TCP state `LISTEN` as `/proc/net/tcp` prints it.
 const LISTEN: &str = "0A";
@@ -48,6 +51,30 @@ fn inode_of(line: &str, target: SocketAddr) -> Option<u64> {
     let accepts = address.is_unspecified() || address.to_canonical() == target.ip().to_canonical();
     // After the local address: remote address, state, then five fields up to the inode.
     accepts.then(|| fields.nth(7)?.parse().ok()).flatten()
+}
+
+/// Flag of a Unix socket that accepts connections (`__SO_ACCEPTCON`), as `/proc/net/unix` prints it.
+const ACCEPTS: &[u8] = b"00010000";
+
+/// Inodes of the Unix sockets that listen under this very path, sorted; empty where the listener was bound in
+/// another network namespace or by another path to the same file.
+pub fn unix_listener_inodes(path: &Path) -> Vec<u64> {
+    let Ok(table) = File::open("/proc/net/unix") else { return Vec::new() };
+    // Paths are bytes: not always text.
+    let lines = BufReader::new(table).split(b'\n').map_while(Result::ok);
+    let mut inodes: Vec<u64> = lines.filter_map(|line| unix_inode_of(&line, path)).collect();
+    inodes.sort_unstable();
+    inodes
+}
+
+/// `Num: RefCount Protocol Flags Type St Inode Path`; only the inode is padded with spaces.
+fn unix_inode_of(line: &[u8], path: &Path) -> Option<u64> {
+    let before = line.strip_suffix(path.as_os_str().as_bytes())?.strip_suffix(b" ")?;
+    let mut fields = before.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
+    if fields.nth(3)? != ACCEPTS {
+        return None;
+    }
+    std::str::from_utf8(fields.nth(2)?).ok()?.parse().ok()
 }
 
 /// The kernel prints addresses as 32-bit words in the machine's byte order.
@@ -104,6 +131,23 @@ mod tests {
         let good = "   0: 0100007F:2329 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 5 1\n";
         assert_eq!(find(&format!(" 0: zz:2329 x 0A\n 1: x y 0A\n{good}"), "127.0.0.1:9001"), [5]);
         assert!(find("garbage\n   1: 0100007F\n", "127.0.0.1:9001").is_empty());
+    }
+
+    #[test]
+    fn only_the_listening_socket_of_just_that_path_is_found() {
+        let find = |line: &str| unix_inode_of(line.as_bytes(), Path::new("/run/m.sock"));
+        let listening = "ffff8: 00000002 00000000 00010000 0001 01  4711 /run/m.sock";
+        assert_eq!(find(listening), Some(4711));
+        assert_eq!(find("ffff8: 00000003 00000000 00000000 0001 03  4712 /run/m.sock"), None);
+        assert_eq!(find("ffff8: 00000002 00000000 00010000 0001 01  4713 /x/run/m.sock"), None);
+        for garbage in ["", "Num Path", " /run/m.sock", "a b c 00010000 0001 01 x /run/m.sock"] {
+            assert_eq!(find(garbage), None, "{garbage}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("m.sock");
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        assert_eq!(unix_listener_inodes(&path).len(), 1);
     }
 
     #[test]

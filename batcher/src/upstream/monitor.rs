@@ -91,12 +91,12 @@ impl Monitor {
             Effect::Warm(number) => {
                 self.close();
                 if let (Some(identity), Some(control)) = (identity, &self.state.control) {
-                    let address = control.address();
-                    let grpc_address = match &self.upstream.member.grpc_address {
-                        Some(grpc) => resolve(grpc).await.unwrap_or(address),
-                        None => address,
+                    let endpoint = control.endpoint().clone();
+                    let grpc_endpoint = match &self.upstream.member.grpc_address {
+                        Some(grpc) => resolve(grpc).await.unwrap_or_else(|_| endpoint.clone()),
+                        None => endpoint.clone(),
                     };
-                    let epoch = Epoch { number, address, grpc_address, identity };
+                    let epoch = Epoch { number, endpoint, grpc_endpoint, identity };
                     self.upstream.epoch.store(Some(Arc::new(epoch)));
                 }
                 tracing::info!(upstream = self.upstream.name(), epoch = number, "Warming a model server.");

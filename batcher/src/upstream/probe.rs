@@ -46,8 +46,8 @@ impl Probed {
 /// Asks the model server; without a path, only whether it accepts a connection.
 pub async fn probe(address: &str, host: &HeaderValue, path: Option<&str>) -> Probed {
     let answer = async {
-        let address = resolve(address).await?;
-        let mut control = Control::open(address, host.clone()).await?;
+        let endpoint = resolve(address).await?;
+        let mut control = Control::open(endpoint, host.clone()).await?;
         match path {
             Some(path) => control.status(path).await,
             None => Ok(StatusCode::OK),

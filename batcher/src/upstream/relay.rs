@@ -7,8 +7,8 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 
+use super::endpoint::{Endpoint, Stream};
 use super::{ConnectError, Epoch, Upstream};
 
 /// Idle HTTP/1.1 connections that are kept per upstream.
@@ -58,13 +58,13 @@ impl Upstream {
                 },
             }
         }
-        let address = epoch.address;
-        let stream = connect(address).await?;
+        let stream = connect(&epoch.endpoint).await?;
         self.verify(epoch).await?;
         let (mut sender, connection) = http1::handshake(stream).await?;
+        let endpoint = epoch.endpoint.clone();
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                tracing::debug!(%error, %address, "A relay connection ended.");
+                tracing::debug!(%error, %endpoint, "A relay connection ended.");
             }
         });
         let response = sender.send_request(request).await?;
@@ -94,7 +94,7 @@ impl Upstream {
         {
             return Ok(sender);
         }
-        let stream = connect(epoch.grpc_address).await?;
+        let stream = connect(&epoch.grpc_endpoint).await?;
         self.verify(epoch).await?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
         tokio::spawn(async move {
@@ -126,11 +126,9 @@ impl Upstream {
     }
 }
 
-async fn connect(address: std::net::SocketAddr) -> Result<TokioIo<TcpStream>, ConnectError> {
-    let refused = |source| ConnectError::Refused { address, source };
-    let stream = TcpStream::connect(address).await.map_err(refused)?;
-    stream.set_nodelay(true).map_err(refused)?;
-    Ok(TokioIo::new(stream))
+async fn connect(endpoint: &Endpoint) -> Result<TokioIo<Stream>, ConnectError> {
+    let refused = |source| ConnectError::Refused { endpoint: endpoint.clone(), source };
+    Ok(TokioIo::new(endpoint.connect().await.map_err(refused)?))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -88,7 +88,11 @@ async fn a_model_that_a_client_named_and_that_cannot_be_warmed_costs_the_others_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_kills_under_load_lose_nothing_and_no_row_reaches_a_cold_server() {
     let name = "killed";
-    let mut model = Model::start(name, Behaviour::default()).await;
+    kill_fifty_times(name, Model::start(name, Behaviour::default()).await).await;
+}
+
+/// Under load: nothing is lost, and no client's row reaches a cold server.
+pub async fn kill_fifty_times(name: &'static str, mut model: Model) {
     let sizes = Settings { allowed_batch_rows: vec![1, 2, 4, 8], ..settings(name) };
     let batcher = sidecar(&model, sizes).await;
     let front = batcher.front;

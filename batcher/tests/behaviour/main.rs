@@ -14,3 +14,4 @@ mod model;
 mod overload;
 mod passthrough;
 mod start;
+mod unix_socket;

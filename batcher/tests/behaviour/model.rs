@@ -3,6 +3,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -15,8 +16,10 @@ use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use tokio::net::TcpListener;
+use sluice_batcher::upstream::endpoint::Stream;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
 /// One call, in the order in which they came.
@@ -67,7 +70,9 @@ struct Shared {
 }
 
 pub struct Model {
+    /// Where it listens, unless it does at a path.
     pub address: SocketAddr,
+    path: Option<PathBuf>,
     shared: Arc<Shared>,
     stop: Option<CancellationToken>,
 }
@@ -81,6 +86,22 @@ impl Model {
         model
     }
 
+    /// At a Unix socket.
+    pub async fn start_at(path: &Path, name: &str, behaviour: Behaviour) -> Self {
+        let mut model = Self::reserve(name, behaviour).await;
+        model.path = Some(path.to_owned());
+        model.restart().await;
+        model
+    }
+
+    /// Its address, as settings have it.
+    pub fn upstream(&self) -> String {
+        match &self.path {
+            Some(path) => format!("unix:{}", path.display()),
+            None => self.address.to_string(),
+        }
+    }
+
     /// With a port, but not running.
     pub async fn reserve(name: &str, behaviour: Behaviour) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -92,7 +113,7 @@ impl Model {
             gate: watch::Sender::new(true),
             epoch: AtomicUsize::new(0),
         };
-        Self { address: listener.local_addr().unwrap(), shared: Arc::new(shared), stop: None }
+        Self { address: listener.local_addr().unwrap(), path: None, shared: Arc::new(shared), stop: None }
     }
 
     pub fn behaviour(&self) -> &Behaviour {
@@ -132,15 +153,24 @@ impl Model {
         }
     }
 
-    /// On the same port, as a new server.
-    pub async fn restart(&mut self) {
-        self.kill();
-        let listener = loop {
+    async fn listen(&self) -> Listening {
+        if let Some(path) = &self.path {
+            // A killed server leaves its socket's file behind.
+            let _ = std::fs::remove_file(path);
+            return Listening::Unix(UnixListener::bind(path).unwrap());
+        }
+        loop {
             match TcpListener::bind(self.address).await {
-                Ok(listener) => break listener,
+                Ok(listener) => return Listening::Tcp(listener),
                 Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             }
-        };
+        }
+    }
+
+    /// On the same port or path, as a new server.
+    pub async fn restart(&mut self) {
+        self.kill();
+        let listener = self.listen().await;
         let stop = CancellationToken::new();
         self.stop = Some(stop.clone());
         let epoch = self.shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
@@ -148,7 +178,7 @@ impl Model {
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
-                    accepted = listener.accept() => accepted.unwrap(),
+                    accepted = listener.accept() => accepted,
                     () = stop.cancelled() => return,
                 };
                 let (shared, stop) = (Arc::clone(&shared), stop.clone());
@@ -158,7 +188,7 @@ impl Model {
                         async move { Ok::<_, Infallible>(shared.answer(epoch, request).await) }
                     });
                     let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-                    let connection = server.serve_connection(TokioIo::new(accepted.0), service);
+                    let connection = server.serve_connection(TokioIo::new(accepted), service);
                     tokio::select! {
                         _ = connection => {}
                         () = stop.cancelled() => {}
@@ -166,6 +196,20 @@ impl Model {
                 });
             }
         });
+    }
+}
+
+enum Listening {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listening {
+    async fn accept(&self) -> Stream {
+        match self {
+            Self::Tcp(listener) => Either::Left(listener.accept().await.unwrap().0),
+            Self::Unix(listener) => Either::Right(listener.accept().await.unwrap().0),
+        }
     }
 }
 

@@ -66,7 +66,7 @@ pub async fn start(settings: Settings) -> Batcher {
 
 /// A sidecar of this model, ready.
 pub async fn sidecar(model: &Model, settings: Settings) -> Batcher {
-    let batcher = start(Settings { upstream: Some(model.address.to_string()), ..settings }).await;
+    let batcher = start(Settings { upstream: Some(model.upstream()), ..settings }).await;
     batcher.until_ready().await;
     batcher
 }

@@ -37,8 +37,8 @@ impl Monitor {
 
     async fn observe(&mut self) -> Result<Option<Identity>, ControlError> {
         self.state.control = None;
-        let address = resolve(self.upstream.address()).await?;
-        let mut control = Control::open(address, self.upstream.host().clone()).await?;
+        let endpoint = resolve(self.upstream.address()).await?;
+        let mut control = Control::open(endpoint, self.upstream.host().clone()).await?;
         self.state.connections += 1;
         if !control.is_ready().await? {
             return Ok(None);
@@ -58,7 +58,7 @@ impl Monitor {
 
     pub(super) async fn reconnect(&mut self) -> bool {
         let Some(old) = &self.state.control else { return false };
-        let Ok(control) = Control::open(old.address(), self.upstream.host().clone()).await else {
+        let Ok(control) = Control::open(old.endpoint().clone(), self.upstream.host().clone()).await else {
             return false;
         };
         let same = control.listeners() == old.listeners();

@@ -84,7 +84,7 @@ impl Monitor {
         // a server elsewhere could only be verified by a question, which the dispatch asks when it connects.
         let local = self.state.control.as_ref().filter(|control| !control.listeners().is_empty());
         let connection = match local {
-            Some(_) => H1Connection::open(epoch.address).await.ok(),
+            Some(_) => H1Connection::open(&epoch.endpoint).await.ok(),
             None => None,
         };
         let verified = local.is_some_and(Control::still_there);
