@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use sluice_protocol::Target;
+use sluice_protocol::{HEADER_LENGTH, Merged, Target};
 use tokio::time::timeout;
 
 use super::connection::{Answer, Chunks, ExchangeError, H1Connection};
@@ -128,16 +128,18 @@ impl Control {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn infer(&mut self, model: &str, body: Bytes) -> Result<Answer, ControlError> {
+    pub async fn infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {
         let path = Target { model: model.to_owned(), version: None }.infer_path();
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(Method::POST)
             .uri(path.as_str())
             .header(header::HOST, &self.host)
-            .header(header::CONTENT_TYPE, "application/json")
-            .header(WARMUP_HEADER, "1")
-            .body(Chunks::from(body))?;
-        self.ask(request, path, WARMUP_TIMEOUT).await
+            .header(header::CONTENT_TYPE, body.content_type)
+            .header(WARMUP_HEADER, "1");
+        if let Some(length) = body.header_length {
+            request = request.header(HEADER_LENGTH, HeaderValue::from(length));
+        }
+        self.ask(request.body(Chunks::new(body.chunks))?, path, WARMUP_TIMEOUT).await
     }
 
     /// The status that a path is answered with.

@@ -1,7 +1,7 @@
 //! What a model server says about itself: its extensions and its models' metadata.
 
 use serde::Deserialize;
-use sluice_protocol::{Datatype, UpstreamForm};
+use sluice_protocol::UpstreamForm;
 
 use crate::settings::{Batching, FormSetting, Settings};
 
@@ -80,57 +80,6 @@ impl ModelMetadata {
         };
         if merges { settings.max_batch_rows } else { 1 }
     }
-
-    /// A JSON request of zeros: `rows` rows where dimension 0 is a batch dimension, 1 for all other dimensions that may vary.
-    ///
-    /// # Errors
-    /// When an input cannot be written as JSON (FP16, BF16) or is larger than `limit_elements`.
-    pub fn zeros(&self, rows: u32, limit_elements: usize) -> Result<Vec<u8>, String> {
-        let mut body = b"{\"inputs\":[".to_vec();
-        for (index, input) in self.inputs.iter().enumerate() {
-            let shape: Vec<i64> = input
-                .shape
-                .iter()
-                .enumerate()
-                .map(|(axis, &dim)| match dim {
-                    -1 if axis == 0 => i64::from(rows),
-                    ..0 => 1,
-                    _ => dim,
-                })
-                .collect();
-            let elements = shape
-                .iter()
-                .try_fold(1_usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
-                .filter(|&elements| elements <= limit_elements)
-                .ok_or_else(|| format!("input {:?} of shape {shape:?} is too large to make", input.name))?;
-            let zero: &[u8] = match Datatype::from_name(&input.datatype) {
-                Some(Datatype::Bool) => b"false",
-                Some(Datatype::Bytes) => b"\"\"",
-                Some(Datatype::Fp16 | Datatype::Bf16) => {
-                    return Err(format!("input {:?}: {} has no JSON form", input.name, input.datatype));
-                }
-                Some(_) => b"0",
-                None => return Err(format!("input {:?}: unknown datatype {:?}", input.name, input.datatype)),
-            };
-            if index > 0 {
-                body.push(b',');
-            }
-            let head = serde_json::json!({ "name": input.name, "datatype": input.datatype, "shape": shape });
-            let head = head.to_string();
-            body.extend_from_slice(&head.as_bytes()[..head.len() - 1]);
-            body.extend_from_slice(b",\"data\":[");
-            body.reserve(elements * (zero.len() + 1));
-            for element in 0..elements {
-                if element > 0 {
-                    body.push(b',');
-                }
-                body.extend_from_slice(zero);
-            }
-            body.extend_from_slice(b"]}");
-        }
-        body.extend_from_slice(b"]}");
-        Ok(body)
-    }
 }
 
 #[cfg(test)]
@@ -148,24 +97,6 @@ mod tests {
         let mut fixed = metadata;
         fixed.inputs[1].shape[0] = 8;
         assert!(!fixed.is_batched());
-    }
-
-    #[test]
-    fn zeros_have_the_asked_rows_and_ones_for_other_free_dimensions() {
-        let body = parse_metadata(METADATA).unwrap().zeros(2, 1000).unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(body["inputs"][0]["shape"], serde_json::json!([2, 1]));
-        assert_eq!(body["inputs"][0]["data"], serde_json::json!([0, 0]));
-        assert_eq!(body["inputs"][1]["shape"], serde_json::json!([2, 2, 1]));
-        assert_eq!(body["inputs"][1]["data"], serde_json::json!([false, false, false, false]));
-    }
-
-    #[test]
-    fn inputs_that_cannot_be_made_are_named() {
-        let mut metadata = parse_metadata(METADATA).unwrap();
-        assert!(metadata.zeros(1000, 100).unwrap_err().contains("\"id\""));
-        metadata.inputs[0].datatype = "FP16".into();
-        assert!(metadata.zeros(1, 100).unwrap_err().contains("no JSON form"));
     }
 
     #[test]

@@ -4,16 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sluice_protocol::UpstreamForm;
+use sluice_protocol::{Merged, UpstreamForm};
 use tokio::time::Instant;
 
 use super::control::{Control, ControlError};
 use super::discovery::{ModelMetadata, Profile, parse_metadata};
+use super::warm_body::warm_body;
 use super::warmup::WarmupPlan;
 use crate::settings::{Settings, Warmup};
 
-/// Elements of one warm-up input at most: 256 MiB of FP32.
-const MAX_ELEMENTS: usize = 64 << 20;
 /// Server errors of one warm-up until it starts over.
 const MAX_SERVER_ERRORS: u32 = 20;
 /// Pause after a server error.
@@ -76,7 +75,7 @@ pub async fn warm_model(
         let profile = Arc::new(Profile { form, max_rows });
         return Ok(WarmModel { profile, times: Vec::new(), absent: false, metadata });
     }
-    let plan = run(control, model, &parsed, sizes, settings).await?;
+    let plan = run(control, model, &parsed, form, sizes, settings).await?;
     if let Some(rows) = plan.refused_rows() {
         tracing::warn!(
             model,
@@ -93,16 +92,18 @@ async fn run(
     control: &mut Control,
     model: &str,
     metadata: &ModelMetadata,
+    form: UpstreamForm,
     sizes: Vec<u32>,
     settings: &Settings,
 ) -> Result<WarmupPlan, WarmError> {
     let mut plan = WarmupPlan::new(sizes, settings.warmup_max_calls);
     let mut server_errors = 0;
-    let mut made: Option<(u32, Bytes)> = None;
+    let mut made: Option<(u32, Merged)> = None;
     while let Some(rows) = plan.next_rows() {
         let body = match &made {
             Some((made_rows, body)) if *made_rows == rows => body.clone(),
-            _ => body(model, metadata, rows, settings).map_err(WarmError::NotYet)?,
+            _ => warm_body(model, metadata, rows, form, settings.warmup_bodies.as_deref())
+                .map_err(WarmError::NotYet)?,
         };
         made = Some((rows, body.clone()));
         let started = Instant::now();
@@ -131,19 +132,4 @@ async fn run(
         }
     }
     Ok(plan)
-}
-
-/// From the folder of bodies where there is one for this model and size, else zeros.
-fn body(model: &str, metadata: &ModelMetadata, rows: u32, settings: &Settings) -> Result<Bytes, String> {
-    if let Some(folder) = &settings.warmup_bodies
-        && !model.contains('/')
-    {
-        let path = folder.join(format!("{model}.{rows}.json"));
-        match std::fs::read(&path) {
-            Ok(body) => return Ok(body.into()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound && !metadata.inputs.is_empty() => {}
-            Err(error) => return Err(format!("warm-up body {}: {error}", path.display())),
-        }
-    }
-    metadata.zeros(rows, MAX_ELEMENTS).map(Bytes::from)
 }

@@ -1,0 +1,170 @@
+//! Bodies of warm-up calls: from a folder, or zeros of the shapes that the model's metadata names. They are merged
+//! as clients' requests are, so that the model server sees the very form that batches will have.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use sluice_protocol::{
+    Datatype, InferRequest, Limits, Merged, Target, UpstreamForm, merge, parse_binary, parse_json,
+};
+
+use super::discovery::{ModelMetadata, TensorMetadata};
+
+/// Elements of one input at most: 256 MiB of FP32.
+const MAX_ELEMENTS: usize = 64 << 20;
+
+/// The body of a call with so many rows: from the folder where it has one for this model and size, else zeros.
+///
+/// # Errors
+/// The file cannot be read, or the metadata does not allow to make one: which input, and why.
+pub fn warm_body(
+    model: &str,
+    metadata: &ModelMetadata,
+    rows: u32,
+    form: UpstreamForm,
+    folder: Option<&Path>,
+) -> Result<Merged, String> {
+    if let Some(folder) = folder
+        && let Some(body) = read(folder, model, rows, metadata.inputs.is_empty())?
+    {
+        return from_file(model, body, rows, form);
+    }
+    let request = zeros(model, metadata, rows, MAX_ELEMENTS)?;
+    merge(&[&request], form).map_err(|error| error.reason)
+}
+
+/// `<model>.<rows>.json`; a file that is missing is an error only where there is no other way.
+fn read(folder: &Path, model: &str, rows: u32, needed: bool) -> Result<Option<Bytes>, String> {
+    // A name from clients must not lead out of the folder.
+    if model.contains('/') {
+        return Ok(None);
+    }
+    let path = folder.join(format!("{model}.{rows}.json"));
+    match std::fs::read(&path) {
+        Ok(body) => Ok(Some(body.into())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => Ok(None),
+        Err(error) => Err(format!("warm-up body {}: {error}", path.display())),
+    }
+}
+
+/// As it is to a server that reads JSON, so that fields which only that server knows are kept.
+fn from_file(model: &str, body: Bytes, rows: u32, form: UpstreamForm) -> Result<Merged, String> {
+    if form == UpstreamForm::Grpc {
+        let target = Target { model: model.to_owned(), version: None };
+        let request = parse_json(&target, body, &Limits::default()).map_err(|error| error.to_string())?;
+        return merge(&[&request], form).map_err(|error| error.reason);
+    }
+    Ok(Merged {
+        form: UpstreamForm::Json,
+        body_bytes: body.len(),
+        chunks: vec![body],
+        header_length: None,
+        content_type: "application/json",
+        rows: vec![rows as usize],
+    })
+}
+
+/// A request of zeros: `rows` rows where dimension 0 is a batch dimension, 1 for all other dimensions that may vary.
+fn zeros(
+    model: &str,
+    metadata: &ModelMetadata,
+    rows: u32,
+    limit_elements: usize,
+) -> Result<InferRequest, String> {
+    let mut inputs = Vec::with_capacity(metadata.inputs.len());
+    let mut raw_bytes = 0;
+    for input in &metadata.inputs {
+        let shape = shape(input, rows);
+        let size_bytes = match Datatype::from_name(&input.datatype) {
+            // An empty string is its length alone.
+            Some(datatype) => datatype.size_bytes().unwrap_or(4),
+            None => return Err(format!("input {:?}: unknown datatype {:?}", input.name, input.datatype)),
+        };
+        let bytes = shape
+            .iter()
+            .try_fold(1_usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
+            .filter(|&elements| elements <= limit_elements)
+            .map(|elements| elements * size_bytes)
+            .ok_or_else(|| format!("input {:?} of shape {shape:?} is too large to make", input.name))?;
+        raw_bytes += bytes;
+        inputs.push(serde_json::json!({
+            "name": input.name, "datatype": input.datatype, "shape": shape,
+            "parameters": { "binary_data_size": bytes },
+        }));
+    }
+    let mut body = serde_json::json!({ "inputs": inputs }).to_string().into_bytes();
+    let header_length = body.len();
+    body.resize(header_length + raw_bytes, 0);
+    let limits = Limits { body_bytes: body.len(), ..Limits::default() };
+    let target = Target { model: model.to_owned(), version: None };
+    parse_binary(&target, header_length, body.into(), &limits).map_err(|error| error.to_string())
+}
+
+fn shape(input: &TensorMetadata, rows: u32) -> Vec<i64> {
+    let dims = input.shape.iter().enumerate();
+    dims.map(|(axis, &dim)| match dim {
+        -1 if axis == 0 => i64::from(rows),
+        ..0 => 1,
+        _ => dim,
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::discovery::parse_metadata;
+    use super::*;
+
+    const METADATA: &[u8] = br#"{"inputs":[{"name":"id","datatype":"INT64","shape":[-1,1]},
+        {"name":"ok","datatype":"BOOL","shape":[-1,2,-1]},{"name":"text","datatype":"BYTES","shape":[-1,1]}]}"#;
+    const HALF: &[u8] = br#"{"inputs":[{"name":"x","datatype":"FP16","shape":[-1,3]}]}"#;
+
+    fn body(metadata: &[u8], rows: u32, form: UpstreamForm) -> Result<Merged, String> {
+        warm_body("m", &parse_metadata(metadata).unwrap(), rows, form, None)
+    }
+
+    #[test]
+    fn zeros_have_the_asked_rows_and_ones_for_other_free_dimensions() {
+        let json = body(METADATA, 2, UpstreamForm::Json).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json.chunks.concat()).unwrap();
+        assert_eq!(json["inputs"][0]["shape"], serde_json::json!([2, 1]));
+        assert_eq!(json["inputs"][0]["data"], serde_json::json!([0, 0]));
+        assert_eq!(json["inputs"][1]["shape"], serde_json::json!([2, 2, 1]));
+        assert_eq!(json["inputs"][1]["data"], serde_json::json!([false, false, false, false]));
+        assert_eq!(json["inputs"][2]["data"], serde_json::json!(["", ""]));
+    }
+
+    #[test]
+    fn half_precision_is_made_where_the_server_reads_raw_tensors() {
+        let raw = body(HALF, 2, UpstreamForm::Binary).unwrap();
+        let header_length = raw.header_length.unwrap();
+        assert_eq!(raw.body_bytes - header_length, 2 * 3 * 2);
+        assert!(body(HALF, 2, UpstreamForm::Grpc).is_ok());
+        assert!(body(HALF, 2, UpstreamForm::Json).unwrap_err().contains("FP16"));
+    }
+
+    #[test]
+    fn inputs_that_cannot_be_made_are_named() {
+        let metadata = parse_metadata(METADATA).unwrap();
+        assert!(zeros("m", &metadata, 1000, 100).unwrap_err().contains("\"id\""));
+        let unknown = METADATA.to_vec();
+        let unknown = String::from_utf8(unknown).unwrap().replace("BOOL", "BOOLEAN");
+        let metadata = parse_metadata(unknown.as_bytes()).unwrap();
+        assert!(zeros("m", &metadata, 1, 100).unwrap_err().contains("\"ok\""));
+    }
+
+    #[test]
+    fn a_file_of_the_folder_wins_and_is_sent_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = r#"{"inputs":[{"name":"id","shape":[1,1],"datatype":"INT64","data":[7]}],"its_own":1}"#;
+        std::fs::write(folder.path().join("m.1.json"), text).unwrap();
+        let metadata = parse_metadata(METADATA).unwrap();
+        let one = warm_body("m", &metadata, 1, UpstreamForm::Binary, Some(folder.path())).unwrap();
+        assert_eq!(one.chunks.concat(), text.as_bytes());
+        let two = warm_body("m", &metadata, 2, UpstreamForm::Binary, Some(folder.path())).unwrap();
+        assert!(two.header_length.is_some(), "zeros where there is no file");
+        let none = ModelMetadata::default();
+        let error = warm_body("m", &none, 3, UpstreamForm::Json, Some(folder.path())).unwrap_err();
+        assert!(error.contains("m.3.json"), "{error}");
+    }
+}
