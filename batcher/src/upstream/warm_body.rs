@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sluice_protocol::{
-    Datatype, InferRequest, Limits, Merged, Target, UpstreamForm, merge, parse_binary, parse_json,
+    BatchRows, Datatype, InferRequest, Limits, Merged, Target, UpstreamForm, merge, parse_binary, parse_json,
 };
 
 use super::discovery::{ModelMetadata, TensorMetadata};
@@ -60,7 +60,7 @@ fn from_file(model: &str, body: Bytes, rows: u32, form: UpstreamForm) -> Result<
         chunks: vec![body],
         header_length: None,
         content_type: "application/json",
-        rows: vec![rows as usize],
+        rows: BatchRows { requests: vec![rows as usize], padding: 0 },
     })
 }
 
