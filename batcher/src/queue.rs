@@ -12,7 +12,9 @@ pub mod dispatch;
 pub mod entry;
 mod gauges;
 pub mod handle;
+mod mailbox;
 pub mod owner;
+mod primitives;
 mod sizes;
 pub mod slot;
 

@@ -5,14 +5,14 @@
 #![allow(clippy::vec_box)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use crossbeam::queue::{ArrayQueue, SegQueue};
 use sluice_batch_policy::{Admission, AdmitView, ServiceCurve, admit};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 
 use super::dispatch::Finished;
+use super::mailbox::Mailbox;
 use super::{Entry, Slot};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
@@ -63,18 +63,12 @@ pub struct ModelHandle {
     pub settings: Live,
     /// The process's clock.
     pub clock: Clock,
-    inbox: ArrayQueue<Box<Entry>>,
-    events: SegQueue<Event>,
-    wake: Notify,
-    /// Whether the owner sleeps and an arrival should wake it. While it waits for a slot it need not.
-    listening: AtomicBool,
+    mailbox: Mailbox<Box<Entry>, Event>,
     queued_rows: AtomicU64,
     forecast: ArcSwap<Forecast>,
     met: AtomicU64,
     missed: AtomicU64,
     absent: AtomicBool,
-    /// The owner has ended: nobody serves the ring any more.
-    retired: AtomicBool,
 }
 
 impl ModelHandle {
@@ -83,17 +77,13 @@ impl ModelHandle {
             metrics: ModelMetrics::new(label, settings.now().objective_ms),
             model,
             clock,
-            inbox: ArrayQueue::new(settings.now().queue_requests),
+            mailbox: Mailbox::new(settings.now().queue_requests),
             settings,
-            events: SegQueue::new(),
-            wake: Notify::new(),
-            listening: AtomicBool::new(false),
             queued_rows: AtomicU64::new(0),
             forecast: ArcSwap::default(),
             met: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             absent: AtomicBool::new(false),
-            retired: AtomicBool::new(false),
         }
     }
 
@@ -104,30 +94,15 @@ impl ModelHandle {
     pub fn submit(&self, entry: Box<Entry>) -> Result<(), Box<Entry>> {
         let rows = u64::from(entry.rows);
         self.queued_rows.fetch_add(rows, Ordering::Relaxed);
-        if let Err(entry) = self.inbox.push(entry) {
-            self.queued_rows.fetch_sub(rows, Ordering::Relaxed);
-            return Err(entry);
-        }
-        // With the fence in `listen`: either the owner sees the entry, or we see that it listens.
-        fence(Ordering::SeqCst);
-        if self.listening.load(Ordering::Relaxed) {
-            self.wake.notify_one();
-        }
-        if self.retired.load(Ordering::Relaxed) {
-            self.empty();
-        }
-        Ok(())
+        self.mailbox.submit(entry, |unserved| self.give_up(unserved)).inspect_err(|entry| {
+            self.left(entry.rows);
+        })
     }
 
     /// Sends a message to the owner.
     pub fn tell(&self, event: Event) {
-        self.events.push(event);
-        fence(Ordering::SeqCst);
-        if self.retired.load(Ordering::Relaxed) {
-            self.empty();
-        } else {
-            self.wake.notify_one();
-        }
+        // Dropped, refreshes are answered and slots given up.
+        self.mailbox.tell(event, |unserved| self.give_up(unserved));
     }
 
     /// Has the owner set the gauges.
@@ -195,25 +170,19 @@ impl ModelHandle {
 impl ModelHandle {
     /// Nobody will serve what waits or comes: dropping it has its clients told.
     pub(super) fn retire(&self) {
-        self.retired.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        self.empty();
+        self.mailbox.retire(|unserved| self.give_up(unserved));
     }
 
-    fn empty(&self) {
-        while let Some(entry) = self.inbox.pop() {
-            self.left(entry.rows);
-        }
-        // Dropped, refreshes are answered and slots given up.
-        while self.events.pop().is_some() {}
+    fn give_up(&self, entry: Box<Entry>) {
+        self.left(entry.rows);
     }
 
     pub(super) fn next_entry(&self) -> Option<Box<Entry>> {
-        self.inbox.pop()
+        self.mailbox.next_item()
     }
 
     pub(super) fn next_event(&self) -> Option<Event> {
-        self.events.pop()
+        self.mailbox.next_message()
     }
 
     pub(super) fn left(&self, rows: u32) {
@@ -235,12 +204,10 @@ impl ModelHandle {
     /// Announces whether arrivals should wake the owner. Returns true where something is there already, so that
     /// it must not sleep.
     pub(super) fn listen(&self, for_arrivals: bool) -> bool {
-        self.listening.store(for_arrivals, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
-        !self.events.is_empty() || (for_arrivals && !self.inbox.is_empty())
+        self.mailbox.listen(for_arrivals)
     }
 
     pub(super) async fn woken(&self) {
-        self.wake.notified().await;
+        self.mailbox.woken().await;
     }
 }
