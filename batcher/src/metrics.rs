@@ -115,6 +115,8 @@ impl Release {
 
 /// The metrics of one model.
 pub struct ModelMetrics {
+    /// Value of the label `model`.
+    pub label: Arc<str>,
     /// Rows that arrived.
     pub demand_rows: Counter,
     /// From the last byte of the request to the first of the answer.
@@ -173,6 +175,7 @@ impl ModelMetrics {
         let m = || Arc::clone(&model);
         gauge!(names::OBJECTIVE_SECONDS, "model" => m()).set(objective_ms as f64 / 1e3);
         Self {
+            label: m(),
             demand_rows: counter!(names::DEMAND_ROWS_TOTAL, "model" => m()),
             request_seconds: histogram!(names::REQUEST_DURATION_SECONDS, "model" => m()),
             queue_seconds: histogram!(names::QUEUE_DURATION_SECONDS, "model" => m()),

@@ -8,6 +8,7 @@
 //! ```
 
 mod call;
+mod curves;
 pub mod dispatch;
 pub mod entry;
 mod gauges;

@@ -27,6 +27,12 @@ pub mod batcher {
     pub const CURVE_BETA_SECONDS: &str = "sluice_batcher_curve_beta_seconds";
     /// Gauge: effective number of batches behind the curve; 0 means that nothing is known yet.
     pub const CURVE_SAMPLES: &str = "sluice_batcher_curve_samples";
+    /// Gauge with label `shape_class`: α of the curve of one shape class. The label is the most elements of a row.
+    pub const CLASS_CURVE_ALPHA_SECONDS: &str = "sluice_batcher_class_curve_alpha_seconds";
+    /// Gauge with label `shape_class`: β of that curve, per row.
+    pub const CLASS_CURVE_BETA_SECONDS: &str = "sluice_batcher_class_curve_beta_seconds";
+    /// Gauge with label `shape_class`: batches behind that curve; 0 once the class has been forgotten.
+    pub const CLASS_CURVE_SAMPLES: &str = "sluice_batcher_class_curve_samples";
     /// Gauge: B*, the most rows that a batch may have now.
     pub const BATCH_ROWS_LIMIT: &str = "sluice_batcher_batch_rows_limit";
     /// Gauge, 0 or 1: a request was held for want of an upstream and has not been served yet.

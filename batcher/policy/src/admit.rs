@@ -1,6 +1,6 @@
 //! The decision on arrival.
 
-use crate::ServiceCurve;
+use crate::{Lane, ServiceCurve};
 
 /// What is known when a request arrives.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -62,7 +62,13 @@ impl Admission {
 /// else as many rows as the running batch has by the look of its remaining time (in a steady state, what arrives
 /// during one batch fills the next).
 pub fn admit(view: &AdmitView, curve: Option<&ServiceCurve>) -> Admission {
-    let Some(prediction) = curve.and_then(|curve| predict(view, curve)) else {
+    admit_of_class(view, &Lane { limit_rows: view.limit_rows, curve: curve.copied() }, curve)
+}
+
+/// The same for a request whose own batch has another curve and B\* (`own`) than what is ahead of it (`ahead`, and
+/// the view's limit).
+pub fn admit_of_class(view: &AdmitView, own: &Lane, ahead: Option<&ServiceCurve>) -> Admission {
+    let Some(prediction) = ahead.and_then(|ahead| predict(view, own, ahead)) else {
         return Admission::Admit { predicted_finish_us: None };
     };
     let predicted_finish_us =
@@ -79,7 +85,8 @@ pub fn admit(view: &AdmitView, curve: Option<&ServiceCurve>) -> Admission {
 /// `sluice_batcher_predicted_wait_seconds`); `None` where there is no curve or no slot yet. Its deadline is not
 /// looked at.
 pub fn predicted_wait_us(view: &AdmitView, curve: Option<&ServiceCurve>) -> Option<u64> {
-    predict(view, curve?).map(|prediction| prediction.wait_us)
+    let own = Lane { limit_rows: view.limit_rows, curve: curve.copied() };
+    predict(view, &own, curve?).map(|prediction| prediction.wait_us)
 }
 
 struct Prediction {
@@ -87,7 +94,7 @@ struct Prediction {
     service_us: u64,
 }
 
-fn predict(view: &AdmitView, curve: &ServiceCurve) -> Option<Prediction> {
+fn predict(view: &AdmitView, own: &Lane, ahead: &ServiceCurve) -> Option<Prediction> {
     if view.slots == 0 {
         return None;
     }
@@ -96,7 +103,7 @@ fn predict(view: &AdmitView, curve: &ServiceCurve) -> Option<Prediction> {
     let up_to_here = view.rows_ahead.saturating_add(rows);
     // Its batch is the one in which its last row finds room; those before it are full.
     let batches_ahead = (up_to_here - 1) / limit;
-    let full_us = curve.p95_us(view.limit_rows.max(1));
+    let full_us = ahead.p95_us(view.limit_rows.max(1));
     let wait_us = match batches_ahead.checked_sub(u64::from(view.free_slots)) {
         // A free slot takes it at once.
         None => 0,
@@ -108,12 +115,15 @@ fn predict(view: &AdmitView, curve: &ServiceCurve) -> Option<Prediction> {
             until_first.saturating_add(u64::try_from(rounds_us).unwrap_or(u64::MAX))
         }
     };
+    let own_limit = u64::from(own.limit_rows.max(1));
     let batch_rows = match (batches_ahead, view.free_slots) {
-        (0, 0) => up_to_here.saturating_add(rows_within(curve, view.slot_free_in_us)).min(limit).max(rows),
-        (0, _) => up_to_here,
-        _ => limit.max(rows),
+        (0, 0) => {
+            up_to_here.saturating_add(rows_within(ahead, view.slot_free_in_us)).min(own_limit).max(rows)
+        }
+        (0, _) => up_to_here.min(own_limit).max(rows),
+        _ => own_limit.max(rows),
     };
-    let service_us = curve.p95_us(u32::try_from(batch_rows).unwrap_or(u32::MAX));
+    let service_us = own.curve.as_ref()?.p95_us(u32::try_from(batch_rows).unwrap_or(u32::MAX));
     Some(Prediction { wait_us, service_us })
 }
 
@@ -191,6 +201,18 @@ mod tests {
             Admission::Reject { predicted_finish_us: 1_000_000 + wait_us + 28_000, retry_after_us: wait_us }
         );
         assert_eq!(admission.retry_after_seconds(), Some(2));
+    }
+
+    #[test]
+    fn a_request_of_another_class_waits_by_the_common_curve_and_runs_by_its_own() {
+        let view = AdmitView { rows_ahead: 8, free_slots: 0, slot_free_in_us: 5_000, ..IDLE };
+        let slow = ServiceCurve { alpha_seconds: 0.050, beta_seconds: 0.005, ..CURVE };
+        let own = Lane { limit_rows: 4, curve: Some(slow) };
+        // 5 ms for the running batch, 28 ms for the one before its own; 50 + 4·5 ms for its own.
+        let admission = admit_of_class(&view, &own, Some(&CURVE));
+        let predicted_finish_us = 1_000_000 + 5_000 + 28_000 + 70_000;
+        assert_eq!(admission, Admission::Reject { predicted_finish_us, retry_after_us: 33_000 });
+        assert!(matches!(admit(&view, Some(&CURVE)), Admission::Admit { .. }));
     }
 
     #[test]

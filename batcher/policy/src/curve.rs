@@ -1,8 +1,10 @@
 //! The service curve: how long one batch takes.
 
+mod class;
 mod estimator;
 mod fit;
 
+pub use class::{ClassCurves, ShapeClass};
 pub use estimator::CurveEstimator;
 use serde::Serialize;
 

@@ -18,7 +18,7 @@
 //!
 //! | module | what is there |
 //! |---|---|
-//! | `curve` | the service curve and its estimator |
+//! | `curve` | the service curve, its estimator, and the curves of shape classes |
 //! | `limit` | B\* and the sizes that a batch may have |
 //! | `queue` | requests that wait, in order: class, then deadline, then arrival |
 //! | `cut` | one batch out of one lane of that order |
@@ -32,8 +32,8 @@ mod limit;
 mod queue;
 mod window;
 
-pub use admit::{Admission, AdmitView, admit, predicted_wait_us};
-pub use curve::{CurveEstimator, ServiceCurve};
+pub use admit::{Admission, AdmitView, admit, admit_of_class, predicted_wait_us};
+pub use curve::{ClassCurves, CurveEstimator, ServiceCurve, ShapeClass};
 pub use cut::{Cut, cut};
 pub use limit::{BatchSizes, batch_limit};
 pub use queue::{Batch, Lane, Order, WaitQueue, Waiting};

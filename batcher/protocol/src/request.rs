@@ -50,6 +50,11 @@ pub struct RequestedOutput {
 }
 
 impl InferRequest {
+    /// Elements of one row, over all inputs. Equal for requests of one key.
+    pub fn elements_per_row(&self) -> u64 {
+        self.inputs.iter().fold(0, |sum: u64, input| sum.saturating_add(input.elements_per_row() as u64))
+    }
+
     /// Whether this client wants the output raw (REST; a gRPC client's answers are always raw).
     pub(crate) fn wants_raw(&self, output: &str) -> bool {
         let selected = self.outputs.iter().find(|selected| selected.name == output);

@@ -4,7 +4,7 @@ use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Request, Response};
 use hyper::body::Incoming;
-use sluice_batch_policy::Admission;
+use sluice_batch_policy::{Admission, ShapeClass};
 use sluice_protocol::grpc::decode_unary;
 use sluice_protocol::{
     Form, HEADER_LENGTH, InferRequest, ParseError, Target, parse_binary, parse_grpc, parse_json,
@@ -129,7 +129,13 @@ impl Front {
         arrived_us: u64,
         deadline_us: u64,
     ) -> Result<oneshot::Receiver<Reply>, Failure> {
-        if let Admission::Reject { retry_after_us, .. } = handle.admit(arrived_us, deadline_us, rows) {
+        let class = match &work {
+            Work::Parsed(request) if request.alone.is_none() => {
+                Some(ShapeClass::of_elements(request.elements_per_row()))
+            }
+            _ => None,
+        };
+        if let Admission::Reject { retry_after_us, .. } = handle.admit(arrived_us, deadline_us, rows, class) {
             return Err(Failure::refused(
                 429,
                 Refusal::TooLate,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use sluice_batch_policy::{Admission, AdmitView, ServiceCurve, admit};
+use sluice_batch_policy::{Admission, AdmitView, Lane, ServiceCurve, ShapeClass, admit_of_class};
 use tokio::sync::oneshot;
 
 use super::dispatch::Finished;
@@ -40,8 +40,10 @@ pub enum Event {
 /// What the owner last said, for the decision on arrival.
 #[derive(Debug, Clone, Default)]
 pub struct Forecast {
-    /// The service curve.
+    /// The common service curve.
     pub curve: Option<ServiceCurve>,
+    /// Curve and B* of the shape classes that have their own.
+    pub lanes: Vec<(ShapeClass, Lane)>,
     /// Slots of ready upstreams.
     pub slots: u32,
     /// Slots that are free.
@@ -113,10 +115,13 @@ impl ModelHandle {
         let _ = refreshed.await;
     }
 
-    /// Decides about a request that arrives now.
-    pub fn admit(&self, now_us: u64, deadline_us: u64, rows: u32) -> Admission {
+    /// Decides about a request that arrives now. `class`: of its rows, where it may be merged.
+    pub fn admit(&self, now_us: u64, deadline_us: u64, rows: u32, class: Option<ShapeClass>) -> Admission {
         let forecast = self.forecast.load();
-        admit(&self.view(&forecast, now_us, deadline_us, rows), forecast.curve.as_ref())
+        let view = self.view(&forecast, now_us, deadline_us, rows);
+        let own = forecast.lanes.iter().find(|(of, _)| Some(*of) == class).map(|(_, lane)| *lane);
+        let common = Lane { limit_rows: view.limit_rows, curve: forecast.curve };
+        admit_of_class(&view, &own.unwrap_or(common), forecast.curve.as_ref())
     }
 
     /// The time after which to try again, where the ring is full: when what waits now will have been served.

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
-use sluice_batch_policy::{BatchSizes, CurveEstimator, Lane, WaitQueue, batch_limit};
+use sluice_batch_policy::{BatchSizes, Lane, ShapeClass, WaitQueue};
 use sluice_protocol::MergeKey;
 
+use super::curves::Curves;
 use super::dispatch::{self, Finished};
 use super::gauges::{View, Windows};
 use super::handle::Event;
@@ -22,8 +23,27 @@ const LOOKAHEAD_BATCHES: usize = 2;
 /// What may share a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Key {
-    Merge(MergeKey),
+    /// The class follows from the key.
+    Merge(MergeKey, ShapeClass),
     Alone(u64),
+}
+
+impl Key {
+    /// Whose curve its batches follow. What goes alone counts as one row, whatever it holds: no curve of a shape.
+    fn class(&self) -> Option<ShapeClass> {
+        match self {
+            Self::Merge(_, class) => Some(*class),
+            Self::Alone(_) => None,
+        }
+    }
+}
+
+/// A batch in flight.
+struct Running {
+    number: u64,
+    class: Option<ShapeClass>,
+    /// When it is expected to end.
+    end_us: u64,
 }
 
 /// Runs until the model is retired.
@@ -53,11 +73,10 @@ struct Owner {
     handle: Arc<ModelHandle>,
     pending: WaitQueue<Key, Box<Entry>>,
     idle: Vec<Slot>,
-    /// Batches in flight: number and expected end.
-    running: Vec<(u64, u64)>,
+    running: Vec<Running>,
     next_batch: u64,
     next_alone: u64,
-    estimator: CurveEstimator,
+    curves: Curves,
     sizes: BatchSizes,
     allowed: Option<Vec<u32>>,
     /// Requests that arrived before this were held for want of a slot; their deadline is the hold time.
@@ -83,7 +102,7 @@ impl Owner {
             running: Vec::new(),
             next_batch: 0,
             next_alone: 0,
-            estimator: CurveEstimator::new(),
+            curves: Curves::new(),
             sizes,
             allowed,
             held_before_us: 0,
@@ -128,7 +147,7 @@ impl Owner {
             }
             Event::Warmed(times) => {
                 for (rows, seconds) in times {
-                    self.estimator.observe(rows, seconds);
+                    self.curves.observe(None, rows, seconds);
                 }
             }
             Event::Finished(finished) => self.finished(finished),
@@ -145,9 +164,10 @@ impl Owner {
     }
 
     fn finished(&mut self, finished: Finished) {
-        self.running.retain(|(number, _)| *number != finished.number);
+        let at = self.running.iter().position(|running| running.number == finished.number);
+        let class = at.and_then(|at| self.running.swap_remove(at).class);
         for (rows, seconds) in finished.times {
-            self.estimator.observe(rows, seconds);
+            self.curves.observe(class, rows, seconds);
             self.latched = false;
         }
         self.idle.extend(finished.slot.filter(Slot::is_current));
@@ -175,7 +195,9 @@ impl Owner {
 
     fn place(&mut self, entry: Box<Entry>, class: u8, deadline_us: u64) {
         let key = match entry.mergeable() {
-            Some(request) => Key::Merge(request.key.clone()),
+            Some(request) => {
+                Key::Merge(request.key.clone(), ShapeClass::of_elements(request.elements_per_row()))
+            }
             None => {
                 self.next_alone += 1;
                 Key::Alone(self.next_alone)
@@ -193,9 +215,16 @@ impl Owner {
     fn dispatch_one(&mut self) -> bool {
         let Some((slot, guard)) = self.free_slot() else { return false };
         let now_us = self.handle.clock.now_us();
-        let curve = self.estimator.curve();
-        let limit_rows = self.limit_rows().min(slot.profile.max_rows).max(1);
-        let batch = self.pending.cut(now_us, |_| Lane { limit_rows, curve });
+        let objective_us = self.objective_us();
+        let max_rows = slot.profile.max_rows;
+        let (curves, sizes) = (&self.curves, &self.sizes);
+        let lane = |class| {
+            let lane = curves.lane(class, objective_us, sizes);
+            Lane { limit_rows: lane.limit_rows.min(max_rows).max(1), ..lane }
+        };
+        let batch = self.pending.cut(now_us, |key| lane(key.class()));
+        let class = batch.key.as_ref().and_then(Key::class);
+        let Lane { limit_rows, curve } = lane(class);
         for (_, waiting) in batch.drop {
             self.handle.left(waiting.rows);
             let retry_after_ms = self.handle.retry_after_ms(now_us);
@@ -210,7 +239,7 @@ impl Owner {
         let (mut take, cancelled): (Vec<_>, Vec<_>) =
             batch.take.into_iter().partition(|waiting| !waiting.payload.is_cancelled());
         cancelled.iter().for_each(|waiting| self.handle.left(waiting.rows));
-        if let (Some(allowed), Some(key @ Key::Merge(_))) = (&self.allowed, &batch.key) {
+        if let (Some(allowed), Some(key @ Key::Merge(..))) = (&self.allowed, &batch.key) {
             let keep = allowed_prefix(take.iter().map(|waiting| waiting.rows), allowed);
             for back in take.split_off(keep.min(take.len())) {
                 self.pending.put_back(key.clone(), back);
@@ -239,7 +268,7 @@ impl Owner {
         self.handle.metrics.batch_rows.record(f64::from(rows));
         self.next_batch += 1;
         let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.p95_us(rows)));
-        self.running.push((self.next_batch, end_us));
+        self.running.push(Running { number: self.next_batch, class, end_us });
         dispatch::spawn(Arc::clone(&self.handle), self.next_batch, slot, guard, entries);
         true
     }
@@ -306,18 +335,19 @@ impl Owner {
         self.idle.len() + self.running.len()
     }
 
-    fn limit_rows(&self) -> u32 {
-        let objective_us = self.handle.settings.now().objective_ms * 1000;
-        batch_limit(self.estimator.curve().as_ref(), objective_us, &self.sizes)
+    fn objective_us(&self) -> u64 {
+        self.handle.settings.now().objective_ms * 1000
     }
 
     fn forecast(&self) -> Forecast {
+        let objective_us = self.objective_us();
         Forecast {
-            curve: self.estimator.curve(),
+            curve: self.curves.common(),
+            lanes: self.curves.lanes(objective_us, &self.sizes),
             slots: self.slots() as u32,
             free_slots: self.idle.len() as u32,
-            slot_free_at_us: self.running.iter().map(|(_, end_us)| *end_us).min().unwrap_or(0),
-            limit_rows: self.limit_rows(),
+            slot_free_at_us: self.running.iter().map(|running| running.end_us).min().unwrap_or(0),
+            limit_rows: self.curves.lane(None, objective_us, &self.sizes).limit_rows,
         }
     }
 
@@ -337,5 +367,6 @@ impl Owner {
             latched: self.latched,
         };
         self.windows.set_gauges(&self.handle, &view, now_us);
+        self.curves.set_gauges(&self.handle);
     }
 }

@@ -2,7 +2,9 @@
 
 use std::sync::atomic::Ordering;
 
-use crate::client::infer_json;
+use serde_json::json;
+
+use crate::client::{infer_json, post};
 use crate::model::{Behaviour, Model};
 use crate::start::{settings, sidecar, until};
 
@@ -26,4 +28,31 @@ async fn the_exported_curve_follows_when_the_model_changes_its_speed() {
         .await;
     }
     assert!(batcher.metric("sluice_batcher_curve_samples", &label).await > 0.0);
+}
+
+#[tokio::test]
+async fn rows_of_different_shapes_have_curves_of_their_own() {
+    let name = "shapes";
+    let model = Model::start(name, Behaviour::default()).await;
+    // 1 ms and 1 ms per element: a row of 64 takes more than ten times as long as one of 1.
+    model.behaviour().beta_us.store(1000, Ordering::SeqCst);
+    let batcher = sidecar(&model, settings(name)).await;
+    for _ in 0..5 {
+        for width in [1, 64] {
+            let body = json!({"inputs": [
+                {"name": "id", "datatype": "INT64", "shape": [1, width], "data": vec![1; width]}]});
+            let got = post(batcher.front, &format!("/v2/models/{name}/infer"), body.to_string()).await;
+            assert_eq!(got.output("twice"), vec![2; width]);
+        }
+    }
+    let seconds = async |class: &str| {
+        let labels = format!("model=\"{name}\",shape_class=\"{class}\"");
+        assert_eq!(batcher.metric("sluice_batcher_class_curve_samples", &labels).await, 5.0);
+        batcher.metric("sluice_batcher_class_curve_alpha_seconds", &labels).await
+            + batcher.metric("sluice_batcher_class_curve_beta_seconds", &labels).await
+    };
+    let long = seconds("64").await;
+    assert!(long > 0.06, "it takes at least 65 ms: {long}");
+    let short = seconds("1").await;
+    assert!(short < long, "{short} {long}");
 }

@@ -260,7 +260,8 @@ impl Shared {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         }
         let ids = if self.behaviour.one_row_only { &ids[..1] } else { &ids };
-        let tensor = |name: &str, data: Vec<i64>| json!({"name": name, "datatype": "INT64", "shape": [data.len(), 1], "data": data});
+        let width = width(&headers, &body).max(1);
+        let tensor = |name: &str, data: Vec<i64>| json!({"name": name, "datatype": "INT64", "shape": [data.len() / width, width], "data": data});
         let twice = ids.iter().map(|id| id * 2).collect();
         let answer = json!({"model_name": self.name, "model_version": "1",
             "outputs": [tensor("id", ids.to_vec()), tensor("twice", twice)]});
@@ -300,6 +301,15 @@ fn read_ids(headers: &HeaderMap, body: &Bytes) -> Option<(Vec<i64>, &'static str
             Some((ids, "binary"))
         }
     }
+}
+
+/// Elements of one row of the input.
+fn width(headers: &HeaderMap, body: &Bytes) -> usize {
+    let header_length = headers.get("inference-header-content-length");
+    let header_length = header_length.and_then(|length| length.to_str().ok()?.parse().ok());
+    let request: Value =
+        serde_json::from_slice(&body[..header_length.unwrap_or(body.len())]).unwrap_or_default();
+    request["inputs"][0]["shape"][1].as_u64().unwrap_or(1) as usize
 }
 
 fn flat(data: &Value) -> Vec<i64> {

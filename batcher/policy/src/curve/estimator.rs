@@ -63,6 +63,14 @@ impl CurveEstimator {
         Self::default()
     }
 
+    /// An estimator that takes the shape of this curve for given until it knows better.
+    pub fn starting_from(prior: &ServiceCurve) -> Self {
+        let line = Line { alpha: prior.alpha_seconds, beta: prior.beta_seconds };
+        // Nothing is known by a curve of zeros.
+        let anchor = (line.at(1.0) > 0.0).then_some(line);
+        Self { anchor, ..Self::default() }
+    }
+
     /// Takes in one batch: its rows and the time from dispatch to answer while it had a slot to itself, in
     /// seconds. Batches of zero rows and times that are not positive and finite are ignored.
     pub fn observe(&mut self, rows: u32, service_seconds: f64) {
