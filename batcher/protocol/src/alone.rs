@@ -79,7 +79,7 @@ impl Alone {
         if unknown_field {
             return Some(Self::UnknownField);
         }
-        if let Some(reason) = parameters.iter().find_map(|(name, value)| Self::of_parameter(name, value)) {
+        if let Some(reason) = Self::of_parameters(parameters) {
             return Some(reason);
         }
         let tensor_parameters = inputs.iter().map(|input| &input.parameters);
@@ -103,7 +103,13 @@ impl Alone {
         (first.rows() == Some(0)).then_some(Self::ZeroRows)
     }
 
-    fn of_parameter(name: &str, value: &Parameter) -> Option<Self> {
+    /// The first reason found among request parameters.
+    pub(crate) fn of_parameters(parameters: &Parameters) -> Option<Self> {
+        parameters.iter().find_map(|(name, value)| Self::of_parameter(name, value))
+    }
+
+    /// What one request parameter forbids.
+    pub(crate) fn of_parameter(name: &str, value: &Parameter) -> Option<Self> {
         match name {
             "sequence_id" => {
                 let none = *value == Parameter::Int(0) || *value == Parameter::Text(String::new());

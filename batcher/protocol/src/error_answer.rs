@@ -28,7 +28,7 @@ pub enum ErrorAnswer {
 /// ([`Code::from_http`]).
 pub fn error_answer(form: Form, status: u16, message: &str) -> ErrorAnswer {
     match form {
-        Form::Json | Form::Binary => ErrorAnswer::Http { status, body: json_error(message) },
+        Form::Json | Form::Binary | Form::V1 => ErrorAnswer::Http { status, body: json_error(message) },
         Form::Grpc => {
             ErrorAnswer::Grpc { code: Code::from_http(status), message: crate::grpc::encode_message(message) }
         }

@@ -1,9 +1,10 @@
 //! V2 JSON: a request's object read once, its tensors' data left as text.
 
 mod document;
-mod layout;
+pub(crate) mod items;
+pub(crate) mod layout;
 pub(crate) mod lexer;
-mod nonfinite;
+pub(crate) mod nonfinite;
 pub(crate) mod tensors;
 pub(crate) mod write;
 

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::json::items;
+use crate::v1::{Data, V1Request};
 use crate::{Parameter, Parameters, RequestedOutput, Target, Tensor};
 
 /// What must be equal for two requests to share a batch: model, explicit version, the set of inputs (name,
@@ -20,10 +22,7 @@ impl MergeKey {
         inputs: &[Tensor],
         outputs: &[RequestedOutput],
     ) -> Self {
-        let mut writer = Writer(Vec::with_capacity(128));
-        writer.text(&target.model);
-        writer.0.push(u8::from(target.version.is_some()));
-        writer.text(target.version.as_deref().unwrap_or_default());
+        let mut writer = Writer::of(target, Family::V2);
         writer.parameters(parameters);
 
         let mut inputs: Vec<&Tensor> = inputs.iter().collect();
@@ -48,19 +47,100 @@ impl MergeKey {
         }
         Self(writer.0.into())
     }
+
+    /// For a V1 request that is no V2 tensors: model, version or label, by rows or by columns, names of the columns,
+    /// all other fields as they were written (`signature_name`, …), and what the first row looks like.
+    pub(crate) fn of_v1(target: &Target, request: &V1Request) -> Self {
+        let mut writer = Writer::of(target, Family::V1);
+        writer.optional(request.label.as_deref());
+        match &request.data {
+            Data::Rows(rows) => writer.column(0, "", rows),
+            Data::Column(rows) => writer.column(1, "", rows),
+            Data::Columns(columns) => {
+                let mut columns: Vec<_> = columns.iter().collect();
+                columns.sort_by(|(one, _), (other, _)| one.cmp(other));
+                columns.into_iter().for_each(|(name, rows)| writer.column(2, name, rows));
+            }
+        }
+        writer.count(request.fields.len());
+        for (name, value) in &request.fields {
+            writer.text(name);
+            writer.bytes(value);
+        }
+        Self(writer.0.into())
+    }
+}
+
+/// Requests of different families have nothing in common.
+#[derive(Clone, Copy)]
+enum Family {
+    V1 = 1,
+    V2,
 }
 
 /// Writes the canonical form: every part has a fixed length or its length before it, so that no two keys read alike.
 struct Writer(Vec<u8>);
 
 impl Writer {
+    fn of(target: &Target, family: Family) -> Self {
+        let mut writer = Self(Vec::with_capacity(128));
+        writer.0.push(family as u8);
+        writer.text(&target.model);
+        writer.optional(target.version.as_deref());
+        writer
+    }
+
+    fn optional(&mut self, text: Option<&str>) {
+        self.0.push(u8::from(text.is_some()));
+        self.text(text.unwrap_or_default());
+    }
+
+    /// A column of a V1 request: its kind, its name, and the form of its first row.
+    fn column(&mut self, kind: u8, name: &str, rows: &[u8]) {
+        self.0.push(kind);
+        self.text(name);
+        let first = items::items(rows).next();
+        self.value(first.map_or(&[][..], |first| &rows[first]));
+    }
+
+    /// What a JSON value looks like: dimensions, names and kinds, without what it says.
+    fn value(&mut self, text: &[u8]) {
+        match text.first() {
+            Some(b'[') => {
+                self.0.push(b'[');
+                let mut level = items::items(text);
+                let first = level.next();
+                self.count(usize::from(first.is_some()) + level.count());
+                self.value(first.map_or(&[][..], |first| &text[first]));
+            }
+            Some(b'{') => {
+                self.0.push(b'{');
+                let mut members: Vec<_> = items::members(text).collect();
+                members.sort_by(|(one, _), (other, _)| text[one.clone()].cmp(&text[other.clone()]));
+                self.count(members.len());
+                for (name, value) in members {
+                    self.bytes(&text[name]);
+                    self.value(&text[value]);
+                }
+            }
+            Some(b'-' | b'0'..=b'9' | b'N' | b'I') => self.0.push(b'0'),
+            Some(b'f') => self.0.push(b't'),
+            Some(&other) => self.0.push(other),
+            None => self.0.push(0),
+        }
+    }
+
     fn count(&mut self, count: usize) {
         self.0.extend_from_slice(&(count as u64).to_le_bytes());
     }
 
     fn text(&mut self, text: &str) {
-        self.count(text.len());
-        self.0.extend_from_slice(text.as_bytes());
+        self.bytes(text.as_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.count(bytes.len());
+        self.0.extend_from_slice(bytes);
     }
 
     fn parameters(&mut self, parameters: &Parameters) {

@@ -1,9 +1,12 @@
-//! The Open Inference Protocol (V2) in its three forms: what a batcher must know of it, and nothing else.
+//! The Open Inference Protocol (V2) in its three forms, and V1: what a batcher must know of them, and nothing else.
 //!
 //! Requests arrive as V2 JSON, V2 binary (a JSON header and raw tensors) or gRPC `ModelInfer`. [`parse_json`],
 //! [`parse_binary`] and [`parse_grpc`] make the same [`InferRequest`] of all three; two requests whose [`MergeKey`]s
 //! are equal may share a batch, whatever their forms. [`merge`] makes one upstream body of many requests,
 //! [`parse_response`] reads the upstream's answer, [`split`] gives each client its own rows back in its own form.
+//!
+//! V1 `:predict` requests ([`parse_v1`]) name no datatypes: where the model's metadata does, they join V2 requests;
+//! otherwise they share batches with each other, spliced as text.
 //!
 //! Tensors are never copied unless their form changes: they stay slices ([`bytes::Bytes`]) of the received bodies,
 //! and bodies to be sent are lists of chunks for a vectored write. Numbers in JSON stay text: int64 beyond 2^53
@@ -43,6 +46,7 @@
 //! | `datatype`, `tensor`, `parameters` | the vocabulary: datatypes, tensors as JSON text or raw bytes, parameters |
 //! | `limits`, `error` | bounds on what is accepted; every error with what, where and whether to forward anyway |
 //! | `json`, `binary`, [`grpc`] | the three forms on the wire, each way |
+//! | `signature`, `v1` | a model's metadata; V1 requests and answers |
 //! | `request`, `alone`, `key` | a parsed request; why it must not be merged; with what it may be |
 //! | `merge`, `response`, `split` | many requests → one body → one answer → many answers |
 //! | `transcode` | JSON text ↔ little-endian bytes, where a batch mixes forms |
@@ -62,13 +66,15 @@ mod merge;
 mod parameters;
 mod request;
 mod response;
+mod signature;
 mod split;
 mod target;
 mod tensor;
 mod transcode;
+mod v1;
 
 pub use alone::Alone;
-pub use binary::parse_binary;
+pub use binary::{parse_binary, parse_raw};
 pub use datatype::Datatype;
 pub use error::{AnswerError, MergeError, ParseError, ParseErrorKind, ResponseError, SplitError};
 pub use error_answer::{ErrorAnswer, error_answer, json_error};
@@ -80,9 +86,11 @@ pub use merge::{BatchRows, Merged, merge, merge_padded};
 pub use parameters::{Parameter, Parameters};
 pub use request::{InferRequest, RequestedOutput};
 pub use response::{InferResponse, parse_response};
+pub use signature::{ModelSignature, TensorSignature};
 pub use split::{Answer, split};
 pub use target::Target;
 pub use tensor::{JsonLayout, Tensor, TensorData};
+pub use v1::{V1Request, V1Target, parse_v1};
 
 /// Name of the HTTP header that gives the length in bytes of the JSON part of a V2 binary body.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
@@ -96,15 +104,21 @@ pub enum Form {
     Binary,
     /// gRPC `ModelInfer`.
     Grpc,
+    /// V1 REST `:predict`.
+    V1,
 }
 
 impl Form {
-    /// The word for metric labels and journals: `json`, `binary` or `grpc`.
+    /// All forms, in the order of their discriminants.
+    pub const ALL: [Self; 4] = [Self::Json, Self::Binary, Self::Grpc, Self::V1];
+
+    /// The word for metric labels and journals: `json`, `binary`, `grpc` or `v1`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Json => "json",
             Self::Binary => "binary",
             Self::Grpc => "grpc",
+            Self::V1 => "v1",
         }
     }
 }
@@ -118,4 +132,6 @@ pub enum UpstreamForm {
     Binary,
     /// gRPC `ModelInfer` with `raw_input_contents`.
     Grpc,
+    /// V1 REST `:predict`: for servers that have no V2, and for V1 requests that are no V2 tensors.
+    V1,
 }

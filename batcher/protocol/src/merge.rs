@@ -84,6 +84,9 @@ pub fn merge_padded(
     let own: Vec<usize> = requests.iter().map(|request| request.rows).collect();
     let padding = to_rows.saturating_sub(own.iter().sum());
     let rows = BatchRows { requests: own, padding };
+    if requests.first().is_some_and(|first| first.v1.is_some()) {
+        return merge_v1(requests, upstream, rows);
+    }
     let last_row = match requests.last() {
         Some(last) if padding > 0 => padding::last_row(last, requests.len() - 1)?,
         _ => Vec::new(),
@@ -99,16 +102,30 @@ pub fn merge_padded(
         UpstreamForm::Json => json::write(requests[0], &columns),
         UpstreamForm::Binary => binary::write(requests[0], &columns),
         UpstreamForm::Grpc => grpc::write(requests[0], &columns),
+        UpstreamForm::V1 => {
+            let reason = "the model server speaks V1 alone".into();
+            Err(MergeError { index: 0, reason })
+        }
     }?;
-    let (chunks, body_bytes) = body.chunks.finish();
-    Ok(Merged {
-        form,
-        chunks,
-        body_bytes,
-        header_length: body.header_length,
-        content_type: body.content_type,
-        rows,
-    })
+    Ok(body.into_merged(form, rows))
+}
+
+/// Requests that have no V2 tensors.
+fn merge_v1(
+    requests: &[&InferRequest],
+    upstream: UpstreamForm,
+    rows: BatchRows,
+) -> Result<Merged, MergeError> {
+    if upstream == UpstreamForm::Grpc {
+        let reason = "the model server speaks gRPC alone".into();
+        return Err(MergeError { index: 0, reason });
+    }
+    columns::check_keys(requests)?;
+    if let (Some(alone), 1..) = (requests[0].alone, rows.padding) {
+        let reason = format!("the request goes alone ({})", alone.as_str());
+        return Err(MergeError { index: 0, reason });
+    }
+    Ok(crate::v1::write(requests, &rows)?.into_merged(UpstreamForm::V1, rows))
 }
 
 /// Whether a request's inputs are JSON text and its outputs wanted as such.
@@ -119,8 +136,16 @@ fn is_json_throughout(request: &InferRequest) -> bool {
 }
 
 /// A body of one form.
-struct Body {
-    chunks: crate::chunks::Chunks,
-    header_length: Option<usize>,
-    content_type: &'static str,
+pub(crate) struct Body {
+    pub(crate) chunks: crate::chunks::Chunks,
+    pub(crate) header_length: Option<usize>,
+    pub(crate) content_type: &'static str,
+}
+
+impl Body {
+    fn into_merged(self, form: UpstreamForm, rows: BatchRows) -> Merged {
+        let (header_length, content_type) = (self.header_length, self.content_type);
+        let (chunks, body_bytes) = self.chunks.finish();
+        Merged { form, chunks, body_bytes, header_length, content_type, rows }
+    }
 }

@@ -3,7 +3,8 @@
 use bytes::Bytes;
 
 use crate::json::tensors::{ReadRequest, take_bool};
-use crate::{Alone, Form, MergeKey, Parameters, Target, Tensor};
+use crate::v1::{V1Request, predict_path};
+use crate::{Alone, Form, MergeKey, Parameters, Target, Tensor, UpstreamForm};
 
 /// A parsed inference request.
 #[derive(Debug, Clone)]
@@ -32,6 +33,8 @@ pub struct InferRequest {
     pub alone: Option<Alone>,
     /// Requests with equal keys may share a batch.
     pub key: MergeKey,
+    /// Set: a V1 request that is no V2 tensors; it has no `inputs`, and shares batches with V1 requests alone.
+    pub v1: Option<V1Request>,
     /// The body as it was received (gRPC: the message without its 5-byte prefix).
     pub body: Bytes,
     /// Bytes of the JSON part of `body`; `None` where the header was not sent.
@@ -52,7 +55,19 @@ pub struct RequestedOutput {
 impl InferRequest {
     /// Elements of one row, over all inputs. Equal for requests of one key.
     pub fn elements_per_row(&self) -> u64 {
-        self.inputs.iter().fold(0, |sum: u64, input| sum.saturating_add(input.elements_per_row() as u64))
+        let v1 = self.v1.as_ref().map_or(0, V1Request::elements_per_row);
+        self.inputs.iter().fold(v1, |sum: u64, input| sum.saturating_add(input.elements_per_row() as u64))
+    }
+
+    /// The path of the upstream for a batch of this request's key in the form that [`crate::Merged::form`] tells.
+    pub fn path(&self, form: UpstreamForm) -> String {
+        match form {
+            UpstreamForm::Grpc => crate::grpc::path::MODEL_INFER.to_owned(),
+            UpstreamForm::V1 => {
+                predict_path(&self.target, self.v1.as_ref().and_then(|v1| v1.label.as_deref()))
+            }
+            UpstreamForm::Json | UpstreamForm::Binary => self.target.infer_path(),
+        }
     }
 
     /// Whether this client wants the output raw (REST; a gRPC client's answers are always raw).
@@ -115,6 +130,7 @@ impl Parts {
             timeout_us,
             binary_data_output,
             alone,
+            v1: None,
             body: self.body,
             header_length: self.header_length,
         }

@@ -17,6 +17,8 @@ pub struct InferResponse {
     pub parameters: Parameters,
     /// Outputs in the upstream's order.
     pub outputs: Vec<Tensor>,
+    /// The answer of a V1 path, which has no tensors.
+    pub(crate) v1: Option<crate::v1::Response>,
 }
 
 /// Reads the body of the upstream's 200 answer. `form`: [`crate::Merged::form`]. `header_length`: the answer's
@@ -29,6 +31,12 @@ pub fn parse_response(
     header_length: Option<usize>,
     body: Bytes,
 ) -> Result<InferResponse, ResponseError> {
+    if form == UpstreamForm::V1 {
+        let v1 = crate::v1::read_response(body)?;
+        let (model_name, model_version) = (None, None);
+        let (parameters, outputs) = (Parameters::new(), Vec::new());
+        return Ok(InferResponse { model_name, model_version, parameters, outputs, v1: Some(v1) });
+    }
     let read = match (form, header_length) {
         (UpstreamForm::Grpc, _) => read_grpc(body),
         (_, None) => read_json(&body, None),

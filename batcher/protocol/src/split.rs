@@ -3,6 +3,7 @@
 mod grpc;
 mod rest;
 mod rows;
+mod v1;
 
 use bytes::Bytes;
 
@@ -40,6 +41,9 @@ pub fn split(
     requests: &[&InferRequest],
     rows: &BatchRows,
 ) -> Result<Vec<Result<Answer, AnswerError>>, SplitError> {
+    if let Some(v1) = &response.v1 {
+        return crate::v1::answers(v1, rows);
+    }
     let outputs = response
         .outputs
         .iter()
@@ -56,6 +60,7 @@ pub fn split(
         match request.form {
             Form::Json | Form::Binary => rest::answer(response, request, &shares),
             Form::Grpc => grpc::answer(response, request, &shares),
+            Form::V1 => v1::answer(request, &shares),
         }
     });
     Ok(answers.collect())

@@ -39,7 +39,7 @@ impl Target {
 }
 
 /// Percent-decodes one path segment; `None` when it is empty, cut off, or not UTF-8.
-fn decode(segment: &str) -> Option<String> {
+pub(crate) fn decode(segment: &str) -> Option<String> {
     if segment.is_empty() {
         return None;
     }
@@ -61,7 +61,7 @@ fn decode(segment: &str) -> Option<String> {
 }
 
 /// Percent-encodes all but RFC 3986's unreserved characters.
-fn encode(text: &str, path: &mut String) {
+pub(crate) fn encode(text: &str, path: &mut String) {
     for &byte in text.as_bytes() {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             path.push(char::from(byte));

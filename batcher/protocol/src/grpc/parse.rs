@@ -71,6 +71,7 @@ pub(crate) fn read_response(message: Bytes) -> Result<InferResponse, ParseError>
         model_version: Some(response.model_version).filter(|version| !version.is_empty()),
         parameters: from_grpc(response.parameters),
         outputs,
+        v1: None,
     })
 }
 

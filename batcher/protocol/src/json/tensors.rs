@@ -72,6 +72,7 @@ pub(crate) fn read_response(text: &Bytes, raw: Option<Bytes>) -> Result<InferRes
             model_version: document.model_version,
             parameters: document.parameters,
             outputs,
+            v1: None,
         })
     })
 }

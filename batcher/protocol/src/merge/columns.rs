@@ -19,19 +19,13 @@ pub(super) struct Column<'a> {
     requests: usize,
 }
 
-/// Brings the inputs of all requests into the order of the first. `last_row`: the inputs of the row that fills the
-/// batch up, where it is padded.
-pub(super) fn align<'a>(
-    requests: &[&'a InferRequest],
-    rows: &BatchRows,
-    last_row: &'a [Tensor],
-) -> Result<Vec<Column<'a>>, MergeError> {
+/// The first request and the others, where all may share a batch.
+pub(super) fn check_keys<'a, 'r>(
+    requests: &'r [&'a InferRequest],
+) -> Result<(&'a InferRequest, &'r [&'a InferRequest]), MergeError> {
     let Some((first, others)) = requests.split_first() else {
         return Err(MergeError { index: 0, reason: "a batch needs at least one request".into() });
     };
-    if first.inputs.is_empty() {
-        return Err(MergeError { index: 0, reason: "the request has no inputs that could be read".into() });
-    }
     for (at, request) in others.iter().enumerate() {
         if request.key != first.key || request.alone.is_some() {
             return Err(MergeError { index: at + 1, reason: "the request may not share this batch".into() });
@@ -39,6 +33,20 @@ pub(super) fn align<'a>(
     }
     if let (Some(alone), false) = (first.alone, others.is_empty()) {
         return Err(MergeError { index: 0, reason: format!("the request goes alone ({})", alone.as_str()) });
+    }
+    Ok((first, others))
+}
+
+/// Brings the inputs of all requests into the order of the first. `last_row`: the inputs of the row that fills the
+/// batch up, where it is padded.
+pub(super) fn align<'a>(
+    requests: &[&'a InferRequest],
+    rows: &BatchRows,
+    last_row: &'a [Tensor],
+) -> Result<Vec<Column<'a>>, MergeError> {
+    let (first, others) = check_keys(requests)?;
+    if first.inputs.is_empty() {
+        return Err(MergeError { index: 0, reason: "the request has no inputs that could be read".into() });
     }
     let total = rows.total() as u64;
     let column = |(position, tensor): (usize, &'a Tensor)| {

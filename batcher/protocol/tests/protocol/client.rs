@@ -3,10 +3,14 @@
 use bytes::Bytes;
 use prost::Message;
 use serde_json::Value;
+use sluice_protocol::grpc::infer_parameter::ParameterChoice;
 use sluice_protocol::grpc::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use sluice_protocol::grpc::{InferTensorContents, ModelInferRequest, ModelInferResponse, decode_unary};
+use sluice_protocol::grpc::{
+    InferParameter, InferTensorContents, ModelInferRequest, ModelInferResponse, decode_unary,
+};
 use sluice_protocol::{
-    Answer, Datatype, Form, InferRequest, Limits, Target, parse_binary, parse_grpc, parse_json,
+    Answer, Datatype, Form, InferRequest, Limits, ModelSignature, Target, TensorSignature, V1Target,
+    parse_binary, parse_grpc, parse_json, parse_v1,
 };
 
 /// A tensor by value; each element is its little-endian bytes (BYTES: without the length).
@@ -32,10 +36,14 @@ pub(crate) enum Style {
     BinaryMixed,
     GrpcRaw,
     GrpcTyped,
+    /// Instances: bare values of a single input, else objects by name.
+    V1,
+    /// Instances that are always objects.
+    V1Named,
 }
 
 impl Style {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::JsonFlat,
         Self::JsonNested,
         Self::JsonRawOut,
@@ -44,7 +52,13 @@ impl Style {
         Self::BinaryMixed,
         Self::GrpcRaw,
         Self::GrpcTyped,
+        Self::V1,
+        Self::V1Named,
     ];
+
+    pub(crate) fn is_v1(self) -> bool {
+        matches!(self, Self::V1 | Self::V1Named)
+    }
 
     pub(crate) fn wants_raw(self) -> bool {
         matches!(self, Self::JsonRawOut | Self::Binary | Self::BinaryMixed)
@@ -62,11 +76,37 @@ pub(crate) fn target() -> Target {
 
 /// Encodes and parses a request.
 pub(crate) fn request(style: Style, id: Option<&str>, inputs: &[Values]) -> InferRequest {
+    request_with(style, id, inputs, &Wishes::default())
+}
+
+/// What a client says beyond its inputs.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Wishes {
+    /// Names of the outputs that it selects; none: all.
+    pub(crate) outputs: Vec<String>,
+    /// The parameter `timeout`, which is the batcher's own.
+    pub(crate) timeout_us: Option<u64>,
+    /// A parameter that is forwarded.
+    pub(crate) flavour: Option<String>,
+}
+
+/// Encodes and parses a request.
+pub(crate) fn request_with(
+    style: Style,
+    id: Option<&str>,
+    inputs: &[Values],
+    wishes: &Wishes,
+) -> InferRequest {
     let limits = Limits::default();
     let parsed = match style {
-        Style::GrpcRaw | Style::GrpcTyped => parse_grpc(grpc_body(style, id, inputs), &limits),
+        Style::GrpcRaw | Style::GrpcTyped => parse_grpc(grpc_body(style, id, inputs, wishes), &limits),
+        Style::V1 | Style::V1Named => {
+            assert_eq!((id, wishes), (None, &Wishes::default()), "V1 has neither");
+            let v1 = V1Target { target: target(), label: None };
+            parse_v1(&v1, v1_body(style, inputs), &limits, Some(&signature(inputs)))
+        }
         _ => {
-            let (header, raw) = rest_body(style, id, inputs);
+            let (header, raw) = rest_body(style, id, inputs, wishes);
             let length = header.len();
             let body = Bytes::from([header.into_bytes(), raw].concat());
             match style {
@@ -80,7 +120,40 @@ pub(crate) fn request(style: Style, id: Option<&str>, inputs: &[Values]) -> Infe
     parsed.unwrap_or_else(|error| panic!("{style:?}: {error}"))
 }
 
-fn rest_body(style: Style, id: Option<&str>, inputs: &[Values]) -> (String, Vec<u8>) {
+/// The metadata of a model with these inputs: dimension 0 may vary, and every other one besides the last.
+pub(crate) fn signature(inputs: &[Values]) -> ModelSignature {
+    let tensor = |values: &Values| TensorSignature {
+        name: values.name.clone(),
+        datatype: values.datatype,
+        shape: (0..values.shape.len()).map(|at| (at % 2 == 1).then(|| values.shape[at])).collect(),
+    };
+    ModelSignature { inputs: inputs.iter().map(tensor).collect(), outputs: Vec::new() }
+}
+
+fn v1_body(style: Style, inputs: &[Values]) -> Bytes {
+    let rows = inputs[0].shape[0] as usize;
+    let value = |values: &Values, row: usize| {
+        let size = values.elements.len() / rows;
+        let (shape, elements) = (&values.shape[1..], &values.elements[row * size..(row + 1) * size]);
+        let one = Values { elements: elements.to_vec(), ..values.clone() };
+        match shape {
+            [] => json_scalar(values.datatype, &elements[0]),
+            shape => json_data(&one, shape),
+        }
+    };
+    let instance = |row: usize| match inputs {
+        [single] if style == Style::V1 => value(single, row),
+        _ => {
+            let members =
+                inputs.iter().map(|values| format!(r#""{}" : {}"#, values.name, value(values, row)));
+            format!("{{{}}}", members.collect::<Vec<_>>().join(", "))
+        }
+    };
+    let instances: Vec<_> = (0..rows).map(instance).collect();
+    format!(r#"{{"signature_name":"serving_default","instances":[{}]}}"#, instances.join(" ,")).into()
+}
+
+fn rest_body(style: Style, id: Option<&str>, inputs: &[Values], wishes: &Wishes) -> (String, Vec<u8>) {
     let mut raw = Vec::new();
     let mut tensors = Vec::new();
     for (at, values) in inputs.iter().enumerate() {
@@ -105,11 +178,21 @@ fn rest_body(style: Style, id: Option<&str>, inputs: &[Values]) -> (String, Vec<
         ));
     }
     let id = id.map(|id| format!(r#""id":{},"#, Value::from(id))).unwrap_or_default();
-    let output = if style.wants_raw() { r#""parameters":{"binary_data_output":true},"# } else { "" };
-    (format!(r#"{{{id}{output}"inputs":[{}]}}"#, tensors.join(",")), raw)
+    let mut parameters = serde_json::Map::new();
+    if style.wants_raw() {
+        parameters.insert("binary_data_output".into(), true.into());
+    }
+    parameters.extend(wishes.timeout_us.map(|timeout| ("timeout".to_owned(), timeout.into())));
+    parameters.extend(wishes.flavour.clone().map(|flavour| ("flavour".to_owned(), flavour.into())));
+    let parameters = Value::from(parameters);
+    let outputs: Vec<_> = wishes.outputs.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect();
+    let outputs =
+        if outputs.is_empty() { String::new() } else { format!(r#","outputs":[{}]"#, outputs.join(",")) };
+    let inputs = tensors.join(",");
+    (format!(r#"{{{id}"parameters":{parameters},"inputs":[{inputs}]{outputs}}}"#), raw)
 }
 
-fn grpc_body(style: Style, id: Option<&str>, inputs: &[Values]) -> Bytes {
+fn grpc_body(style: Style, id: Option<&str>, inputs: &[Values], wishes: &Wishes) -> Bytes {
     let raw = style == Style::GrpcRaw;
     let input = |values: &Values| InferInputTensor {
         name: values.name.clone(),
@@ -118,11 +201,21 @@ fn grpc_body(style: Style, id: Option<&str>, inputs: &[Values]) -> Bytes {
         parameters: Default::default(),
         contents: (!raw).then(|| contents(values)),
     };
+    let parameter = |choice| InferParameter { parameter_choice: Some(choice) };
+    let timeout = wishes
+        .timeout_us
+        .map(|timeout| ("timeout".to_owned(), parameter(ParameterChoice::Int64Param(timeout.cast_signed()))));
+    let flavour = wishes.flavour.clone();
+    let flavour =
+        flavour.map(|flavour| ("flavour".to_owned(), parameter(ParameterChoice::StringParam(flavour))));
+    let output =
+        |name: &String| InferRequestedOutputTensor { name: name.clone(), parameters: Default::default() };
     let message = ModelInferRequest {
         model_name: "m".into(),
         id: id.unwrap_or_default().into(),
+        parameters: timeout.into_iter().chain(flavour).collect(),
         inputs: inputs.iter().map(input).collect(),
-        outputs: Vec::<InferRequestedOutputTensor>::new(),
+        outputs: wishes.outputs.iter().map(output).collect(),
         raw_input_contents: if raw {
             inputs.iter().map(raw_bytes).map(Bytes::from).collect()
         } else {
@@ -217,6 +310,8 @@ fn contents(values: &Values) -> InferTensorContents {
 pub(crate) struct Received {
     pub(crate) id: Option<String>,
     pub(crate) model: String,
+    /// The answer's parameter `served`, which all clients get.
+    pub(crate) served: String,
     pub(crate) outputs: Vec<Values>,
     /// How many of the outputs were raw.
     pub(crate) raw_outputs: usize,
@@ -234,13 +329,7 @@ pub(crate) fn receive(answer: &Answer) -> Received {
     let expected =
         if answer.header_length.is_some() { "application/octet-stream" } else { "application/json" };
     assert_eq!(answer.content_type, expected);
-    // NaN and infinities are no JSON for serde_json: give them as strings.
-    let mut text = str::from_utf8(&body[..json]).unwrap().to_owned();
-    for (bare, quoted) in [("-Infinity", "\"-Infinit\""), ("Infinity", "\"Infinity\""), ("NaN", "\"NaN\"")] {
-        text = text.replace(bare, quoted);
-    }
-    let text = text.replace("-Infinit\"", "-Infinity\"");
-    let document: Value = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    let document = document(&body[..json]);
     let mut rest = &body[json..];
     let mut raw_outputs = 0;
     let outputs = document["outputs"].as_array().unwrap().iter().map(|output| {
@@ -267,8 +356,49 @@ pub(crate) fn receive(answer: &Answer) -> Received {
     Received {
         id: document["id"].as_str().map(Into::into),
         model: document["model_name"].as_str().unwrap().into(),
+        served: document["parameters"]["served"].as_str().unwrap_or_default().into(),
         outputs,
         raw_outputs,
+    }
+}
+
+/// JSON in which NaN and infinities, which serde_json does not know, are strings.
+fn document(text: &[u8]) -> Value {
+    let mut text = str::from_utf8(text).unwrap().to_owned();
+    for (bare, quoted) in [("-Infinity", "\"-Infinit\""), ("Infinity", "\"Infinity\""), ("NaN", "\"NaN\"")] {
+        text = text.replace(bare, quoted);
+    }
+    let text = text.replace("-Infinit\"", "-Infinity\"");
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+/// Decodes `predictions`. V1 answers name no datatypes: those of `like`, which are the echoed inputs', are expected.
+pub(crate) fn receive_v1(answer: &Answer, like: &[Values]) -> Vec<Values> {
+    assert_eq!((answer.form, answer.content_type), (Form::V1, "application/json"));
+    let body = document(&answer.chunks.concat());
+    let predictions = body["predictions"].as_array().unwrap();
+    let column = |values: &Values| {
+        let mut elements = Vec::new();
+        for prediction in predictions {
+            let value = if like.len() == 1 { prediction } else { &prediction[&values.name] };
+            let dims = dimensions(value);
+            assert_eq!(dims, values.shape[1..], "{prediction}");
+            flatten(value, &mut |scalar| elements.push(scalar_bytes(values.datatype, scalar)));
+        }
+        let mut shape = values.shape.clone();
+        shape[0] = predictions.len() as u64;
+        Values { shape, elements, ..values.clone() }
+    };
+    like.iter().map(column).collect()
+}
+
+fn dimensions(value: &Value) -> Vec<u64> {
+    match value {
+        Value::Array(items) => {
+            let inner = items.first().map(dimensions).unwrap_or_default();
+            std::iter::once(items.len() as u64).chain(inner).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -283,6 +413,10 @@ fn receive_grpc(body: Bytes) -> Received {
     Received {
         id: Some(message.id).filter(|id| !id.is_empty()),
         model: message.model_name,
+        served: match message.parameters.get("served").and_then(|value| value.parameter_choice.clone()) {
+            Some(ParameterChoice::StringParam(served)) => served,
+            _ => String::new(),
+        },
         raw_outputs: message.raw_output_contents.len(),
         outputs: outputs.collect(),
     }

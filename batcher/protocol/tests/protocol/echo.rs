@@ -2,8 +2,9 @@
 
 use bytes::Bytes;
 use prost::Message;
+use sluice_protocol::grpc::infer_parameter::ParameterChoice;
 use sluice_protocol::grpc::model_infer_response::InferOutputTensor;
-use sluice_protocol::grpc::{ModelInferRequest, ModelInferResponse, decode_unary};
+use sluice_protocol::grpc::{InferParameter, ModelInferRequest, ModelInferResponse, decode_unary};
 use sluice_protocol::{
     InferResponse, Limits, Merged, TensorData, UpstreamForm, parse_binary, parse_json, parse_response,
 };
@@ -27,6 +28,11 @@ pub(crate) fn echo(merged: &Merged) -> InferResponse {
         UpstreamForm::Grpc => {
             assert_eq!((merged.header_length, merged.content_type), (None, "application/grpc"));
             (None, grpc_answer(decode_unary(body, usize::MAX).unwrap()))
+        }
+        UpstreamForm::V1 => {
+            assert_eq!((merged.header_length, merged.content_type), (None, "application/json"));
+            let text = str::from_utf8(&body).unwrap();
+            (None, Bytes::from(text.replace("instances", "predictions").replace("inputs", "outputs")))
         }
     };
     parse_response(merged.form, header_length, answer).unwrap()
@@ -55,7 +61,10 @@ fn rest_answer(header_length: Option<usize>, body: Bytes) -> Bytes {
         let (name, shape, datatype) = (&input.name, &input.shape, input.datatype.name());
         outputs.push(format!(r#"{{"name":"{name}","shape":{shape:?},"datatype":"{datatype}",{data}}}"#));
     }
-    let head = format!(r#"{{"model_name":"m","model_version":"1","outputs":[{}]}}"#, outputs.join(","));
+    let head = format!(
+        r#"{{"model_name":"m","model_version":"1","parameters":{{"served":"echo"}},"outputs":[{}]}}"#,
+        outputs.join(",")
+    );
     Bytes::from([head.as_bytes(), b"\n", &raw].concat())
 }
 
@@ -73,9 +82,11 @@ fn grpc_answer(message: Bytes) -> Bytes {
         shape: input.shape,
         ..Default::default()
     });
+    let served = InferParameter { parameter_choice: Some(ParameterChoice::StringParam("echo".to_owned())) };
     let response = ModelInferResponse {
         model_name: request.model_name,
         model_version: "1".into(),
+        parameters: [("served".to_owned(), served)].into(),
         outputs: outputs.collect(),
         raw_output_contents: request.raw_input_contents,
         ..Default::default()

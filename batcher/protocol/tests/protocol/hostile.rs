@@ -4,11 +4,11 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use sluice_protocol::{
-    Datatype, InferRequest, Limits, UpstreamForm, merge, parse_binary, parse_grpc, parse_json,
-    parse_response, split,
+    Datatype, InferRequest, Limits, UpstreamForm, V1Target, merge, parse_binary, parse_grpc, parse_json,
+    parse_response, parse_v1, split,
 };
 
-use crate::client::{Style, Values, receive, request, target};
+use crate::client::{Style, Values, receive, request, signature, target};
 use crate::echo::echo;
 
 const UPSTREAMS: [UpstreamForm; 3] = [UpstreamForm::Json, UpstreamForm::Binary, UpstreamForm::Grpc];
@@ -76,6 +76,10 @@ fn parse(style: Style, header_length: Option<usize>, body: Bytes) -> Option<Infe
     let limits = Limits::default();
     match (style, header_length) {
         (Style::GrpcRaw | Style::GrpcTyped, _) => parse_grpc(body, &limits),
+        (Style::V1 | Style::V1Named, _) => {
+            let v1 = V1Target { target: target(), label: None };
+            parse_v1(&v1, body, &limits, Some(&signature(&values())))
+        }
         (_, Some(length)) => parse_binary(&target(), length, body, &limits),
         (_, None) => parse_json(&target(), body, &limits),
     }
@@ -90,7 +94,7 @@ proptest! {
         style in prop::sample::select(Style::ALL.to_vec()), changes in changes(), length_change in -3i64..4,
     ) {
         let neighbour = request(Style::JsonNested, None, &values());
-        let valid = request(style, Some("id"), &values());
+        let valid = request(style, (!style.is_v1()).then_some("id"), &values());
         let header_length = valid.header_length.map(|length| length.saturating_add_signed(length_change as isize));
         let Some(strange) = parse(style, header_length, changed(&valid.body, &changes)) else { return Ok(()) };
         for upstream in UPSTREAMS {

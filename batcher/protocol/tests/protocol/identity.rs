@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use sluice_protocol::{Datatype, UpstreamForm, merge_padded, split};
 
-use crate::client::{Style, Values, receive, request};
+use crate::client::{Style, Values, Wishes, receive, receive_v1, request_with};
 use crate::echo::echo;
 
 /// A batch: its signature, and each client's style, id, rows and order of inputs.
@@ -21,6 +21,7 @@ struct Client {
     style: Style,
     id: Option<String>,
     inputs: Vec<Values>,
+    wishes: Wishes,
 }
 
 fn element(datatype: Datatype, text_only: bool) -> BoxedStrategy<Vec<u8>> {
@@ -30,11 +31,27 @@ fn element(datatype: Datatype, text_only: bool) -> BoxedStrategy<Vec<u8>> {
         // One NaN: JSON does not tell them apart.
         Datatype::Fp32 => prop_oneof![
             any::<f32>().prop_map(|value| if value.is_nan() { f32::NAN } else { value }),
-            select(vec![f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MIN_POSITIVE, 0.1])
+            select(vec![
+                f32::NAN,
+                f32::INFINITY,
+                f32::NEG_INFINITY,
+                -0.0,
+                0.1,
+                f32::MIN_POSITIVE,
+                f32::MAX,
+                f32::from_bits(1),
+                f32::from_bits(0x007f_ffff),
+                f32::EPSILON
+            ])
         ]
         .prop_map(|value| value.to_le_bytes().to_vec())
         .boxed(),
-        Datatype::Fp64 => any::<f64>()
+        Datatype::Int64 => {
+            prop_oneof![any::<i64>(), select(vec![i64::MIN, i64::MAX, (1 << 53) + 1, -(1 << 53) - 1])]
+                .prop_map(|value| value.to_le_bytes().to_vec())
+                .boxed()
+        }
+        Datatype::Fp64 => prop_oneof![any::<f64>(), select(vec![-0.0, f64::from_bits(1), f64::INFINITY])]
             .prop_map(|value| if value.is_nan() { f64::NAN } else { value })
             .prop_map(|value| value.to_le_bytes().to_vec())
             .boxed(),
@@ -53,14 +70,25 @@ fn cases() -> impl Strategy<Value = Case> {
         prop::collection::vec(prop_oneof![1 => Just(0u64), 15 => 1u64..4], 0..3),
     );
     let clients = prop::collection::vec(
-        (any::<Index>(), prop::option::of("[a-z\"]{1,4}"), 1u64..4, any::<bool>()),
+        (any::<Index>(), prop::option::of("[a-z\"]{1,4}"), 1u64..4, any::<bool>(), prop::option::of(0u64..9)),
         1..6,
     );
-    (prop::collection::vec(input, 1..4), clients, 0usize..3, 0usize..20).prop_flat_map(
-        |(signature, clients, upstream, to_rows)| {
+    // Outputs that all clients of the batch select, and a parameter that all give: both are part of the key.
+    let common = (prop::collection::btree_set(0usize..3, 0..3), prop::option::of("[a-z]{1,3}"));
+    (prop::collection::vec(input, 1..4), clients, 0usize..3, 0usize..20, common).prop_flat_map(
+        |(signature, clients, upstream, to_rows, (selected, flavour))| {
+            let selected: Vec<String> =
+                selected.into_iter().filter(|at| *at < signature.len()).map(|at| format!("in{at}")).collect();
+            // V1 can neither select nor give parameters, and does not tell the dimensions of what is empty.
+            let no_v1 = !selected.is_empty()
+                || flavour.is_some()
+                || signature.iter().any(|(_, dims)| dims.contains(&0));
             let raw_only = signature.iter().any(|(datatype, _)| !datatype.has_json_form());
-            let styles: Vec<Style> =
-                Style::ALL.into_iter().filter(|style| !raw_only || style.is_raw_throughout()).collect();
+            let styles: Vec<Style> = Style::ALL
+                .into_iter()
+                .filter(|style| !raw_only || style.is_raw_throughout())
+                .filter(|style| !no_v1 || !style.is_v1())
+                .collect();
             let upstream = match upstream {
                 0 if !raw_only => UpstreamForm::Json,
                 1 => UpstreamForm::Grpc,
@@ -68,8 +96,14 @@ fn cases() -> impl Strategy<Value = Case> {
             };
             let clients: Vec<_> = clients
                 .into_iter()
-                .map(|(style, id, rows, reversed)| {
+                .map(|(style, id, rows, reversed, timeout_us)| {
                     let style = *style.get(&styles);
+                    let mut wishes =
+                        Wishes { outputs: selected.clone(), timeout_us, flavour: flavour.clone() };
+                    if reversed {
+                        wishes.outputs.reverse();
+                    }
+                    let (id, wishes) = if style.is_v1() { (None, Wishes::default()) } else { (id, wishes) };
                     let inputs: Vec<_> = signature
                         .iter()
                         .enumerate()
@@ -88,7 +122,7 @@ fn cases() -> impl Strategy<Value = Case> {
                         if reversed {
                             inputs.reverse();
                         }
-                        Client { style, id: id.clone(), inputs }
+                        Client { style, id: id.clone(), inputs, wishes: wishes.clone() }
                     })
                 })
                 .collect();
@@ -103,12 +137,12 @@ fn sorted(mut values: Vec<Values>) -> Vec<Values> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn merge_echo_split_is_identity(case in cases()) {
         let requests: Vec<_> = case.clients.iter()
-            .map(|client| request(client.style, client.id.as_deref(), &client.inputs))
+            .map(|client| request_with(client.style, client.id.as_deref(), &client.inputs, &client.wishes))
             .collect();
         let requests: Vec<_> = requests.iter().collect();
         for request in &requests {
@@ -128,12 +162,20 @@ proptest! {
         for ((answer, client), request) in answers.into_iter().zip(case.clients).zip(requests) {
             let answer = answer.unwrap();
             prop_assert_eq!(answer.form, request.form);
+            if client.style.is_v1() {
+                prop_assert_eq!(receive_v1(&answer, &client.inputs), client.inputs);
+                continue;
+            }
             let received = receive(&answer);
+            let wanted: Vec<_> = client.inputs.into_iter()
+                .filter(|input| client.wishes.outputs.is_empty() || client.wishes.outputs.contains(&input.name))
+                .collect();
+            prop_assert_eq!(received.served, "echo");
             prop_assert_eq!(received.id, client.id);
             prop_assert_eq!(received.model, "m");
             let all_raw = client.style.wants_raw() || answer.form == sluice_protocol::Form::Grpc;
-            prop_assert_eq!(received.raw_outputs, if all_raw { client.inputs.len() } else { 0 });
-            prop_assert_eq!(sorted(received.outputs), sorted(client.inputs));
+            prop_assert_eq!(received.raw_outputs, if all_raw { wanted.len() } else { 0 });
+            prop_assert_eq!(sorted(received.outputs), sorted(wanted));
         }
     }
 }

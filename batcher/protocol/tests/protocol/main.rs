@@ -12,3 +12,4 @@ mod hostile;
 mod identity;
 mod merging;
 mod parsing;
+mod v1;

@@ -1,0 +1,68 @@
+//! V1 `:predict`: `instances` → `predictions` by rows, or `inputs` → `outputs` by columns.
+//!
+//! V1 names no datatypes, so a batch of V1 requests is spliced as text and goes to the server's own V1 path. Where
+//! the model's metadata is known ([`crate::ModelSignature`]) and the instances fit it, the request is read as V2
+//! tensors instead and shares batches with V2 requests of all forms; its answer is written as `predictions` again.
+
+mod join;
+mod merge;
+mod parse;
+mod response;
+mod split;
+mod target;
+
+use bytes::Bytes;
+
+use crate::json::items;
+
+pub(crate) use merge::write;
+pub use parse::parse_v1;
+pub(crate) use response::{Response, read_response};
+pub(crate) use split::answers;
+pub use target::V1Target;
+pub(crate) use target::predict_path;
+
+/// What a V1 request says that is no V2 tensor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct V1Request {
+    /// Label of the version, where the path has one.
+    pub(crate) label: Option<String>,
+    pub(crate) data: Data,
+    /// All other fields (`signature_name`, …) as they were written, by name.
+    pub(crate) fields: Vec<(String, Bytes)>,
+}
+
+/// The values; each text is a JSON value as it was written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Data {
+    /// `instances`: an array of rows.
+    Rows(Bytes),
+    /// `inputs` of a model with one input: an array whose items are rows.
+    Column(Bytes),
+    /// `inputs` by name: each an array whose items are rows.
+    Columns(Vec<(String, Bytes)>),
+}
+
+impl V1Request {
+    /// Scalars of the first row, over all columns.
+    pub(crate) fn elements_per_row(&self) -> u64 {
+        let first = |rows: &Bytes| {
+            let first = items::items(rows).next();
+            first.map_or(0, |first| items::scalars(&rows[first]))
+        };
+        match &self.data {
+            Data::Rows(rows) | Data::Column(rows) => first(rows),
+            Data::Columns(columns) => columns.iter().map(|(_, rows)| first(rows)).sum(),
+        }
+    }
+}
+
+impl Data {
+    /// The request's field that holds it.
+    fn field(&self) -> &'static str {
+        match self {
+            Self::Rows(_) => "instances",
+            Self::Column(_) | Self::Columns(_) => "inputs",
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A V1 request, read.
+
+use bytes::Bytes;
+use serde_json::value::RawValue;
+
+use super::{Data, V1Request, V1Target, join};
+use crate::json::{items, nonfinite};
+use crate::{Alone, Form, InferRequest, Limits, MergeKey, ModelSignature, Parameters, ParseError};
+
+/// Reads a V1 `:predict` request. `signature`: the model's metadata, where it is known; a request by rows that fits
+/// it shares batches with V2 requests.
+///
+/// # Errors
+/// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
+pub fn parse_v1(
+    target: &V1Target,
+    body: Bytes,
+    limits: &Limits,
+    signature: Option<&ModelSignature>,
+) -> Result<InferRequest, ParseError> {
+    if body.len() > limits.body_bytes {
+        return Err(ParseError::too_large(body.len(), limits.body_bytes));
+    }
+    let read = read(target, &body, limits)?;
+    if let Some(signature) = signature
+        && let Some(inputs) = join::tensors(&read, signature, limits)
+    {
+        return Ok(join::assemble(target.target.clone(), inputs, body));
+    }
+    let (rows, alone) = match rows(&read.data) {
+        Ok(rows) => (rows, alone_by_field(&read)),
+        Err(alone) => (1, Some(alone)),
+    };
+    if rows > limits.elements {
+        return Err(ParseError::limit(format!("more than {} instances", limits.elements)));
+    }
+    Ok(InferRequest {
+        form: Form::V1,
+        key: MergeKey::of_v1(&target.target, &read),
+        target: target.target.clone(),
+        id: None,
+        rows,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        parameters: Parameters::new(),
+        priority: None,
+        timeout_us: None,
+        binary_data_output: false,
+        alone,
+        v1: Some(read),
+        body,
+        header_length: None,
+    })
+}
+
+/// The body's fields, each a slice of it.
+fn read(target: &V1Target, body: &Bytes, limits: &Limits) -> Result<V1Request, ParseError> {
+    let text = value(body)?;
+    if !items::is_object(&text) {
+        return Err(ParseError::malformed("not an object"));
+    }
+    let mut data = None;
+    let mut fields: Vec<(String, Bytes)> = Vec::new();
+    for (name, value) in members(&text) {
+        let name = name?;
+        if fields.len() > limits.parameters {
+            return Err(ParseError::limit(format!("more than {} fields", limits.parameters)));
+        }
+        let found = match name.as_str() {
+            "instances" if items::is_array(&value) => Data::Rows(value),
+            "inputs" if items::is_object(&value) => Data::Columns(columns(&value, limits)?),
+            "inputs" => Data::Column(value),
+            _ if fields.iter().any(|(other, _)| *other == name) => {
+                return Err(ParseError::malformed(format!("field '{name}' occurs twice")));
+            }
+            _ => {
+                fields.push((name, value));
+                continue;
+            }
+        };
+        if data.replace(found).is_some() {
+            return Err(ParseError::malformed("more than one of 'instances' and 'inputs'"));
+        }
+    }
+    let data = data.ok_or_else(|| ParseError::malformed("neither an array 'instances' nor 'inputs'"))?;
+    if items::depth(&text) > limits.json_depth.saturating_add(2) {
+        let limit = limits.json_depth;
+        return Err(ParseError::limit(format!("values are nested deeper than the limit of {limit}")));
+    }
+    fields.sort();
+    Ok(V1Request { label: target.label.clone(), data, fields })
+}
+
+/// The one JSON value of a body, blanks around it left out. `NaN` and `Infinity` are taken, as TensorFlow Serving does.
+pub(super) fn value(body: &Bytes) -> Result<Bytes, ParseError> {
+    let check = |text: &[u8]| serde_json::from_slice::<&RawValue>(text).map(|_| ());
+    if let Err(error) = check(body)
+        && nonfinite::mask(body).is_none_or(|(masked, _)| check(&masked).is_err())
+    {
+        return Err(ParseError::malformed(format!("not valid JSON: {error}")));
+    }
+    let start = body.len() - body.trim_ascii_start().len();
+    Ok(body.slice(start..start + body.trim_ascii().len()))
+}
+
+/// The members of an object, names read, values as slices of the text.
+pub(super) fn members(text: &Bytes) -> impl Iterator<Item = (Result<String, ParseError>, Bytes)> {
+    items::members(text).map(|(name, value)| {
+        let name = items::name(&text[name]).ok_or_else(|| ParseError::malformed("a name is no string"));
+        (name, text.slice(value))
+    })
+}
+
+fn columns(text: &Bytes, limits: &Limits) -> Result<Vec<(String, Bytes)>, ParseError> {
+    let mut columns: Vec<(String, Bytes)> = Vec::new();
+    for (name, value) in members(text) {
+        if columns.len() == limits.tensors {
+            return Err(ParseError::limit(format!("more than {} tensors", limits.tensors)));
+        }
+        let name = name?;
+        if columns.iter().any(|(other, _)| *other == name) {
+            return Err(ParseError::malformed("occurs twice").at(&name));
+        }
+        columns.push((name, value));
+    }
+    Ok(columns)
+}
+
+/// Items of the outer level, which all columns have in common.
+fn rows(data: &Data) -> Result<usize, Alone> {
+    let count = |text: &Bytes| {
+        if items::is_array(text) { Ok(items::items(text).count()) } else { Err(Alone::Scalar) }
+    };
+    let rows = match data {
+        Data::Rows(text) | Data::Column(text) => count(text)?,
+        Data::Columns(columns) => {
+            let counts = columns.iter().map(|(_, text)| count(text)).collect::<Result<Vec<_>, _>>()?;
+            let first = *counts.first().ok_or(Alone::NoInputs)?;
+            if counts.iter().any(|count| *count != first) {
+                return Err(Alone::UnequalRows);
+            }
+            first
+        }
+    };
+    if rows == 0 { Err(Alone::ZeroRows) } else { Ok(rows) }
+}
+
+/// Fields that forbid a batch, on the outer level and in `parameters`.
+fn alone_by_field(request: &V1Request) -> Option<Alone> {
+    request.fields.iter().find_map(|(name, text)| {
+        if name == "parameters"
+            && let Ok(parameters) = serde_json::from_slice::<Parameters>(text)
+        {
+            return Alone::of_parameters(&parameters);
+        }
+        let value = serde_json::from_slice(text);
+        Alone::of_parameter(name, &value.unwrap_or(crate::Parameter::Bool(true)))
+    })
+}
