@@ -6,6 +6,7 @@
 //! | [`route`] | which requests are ours |
 //! | [`receive`] | reading a request's body whole, within limits |
 //! | [`infer`] | an inference request: parse, admit, queue, wait |
+//! | [`predict`] | the same for V1 |
 //! | [`answer`] | replies in the client's form |
 //! | [`health`] | liveness and readiness, the batcher's own |
 //! | [`passthrough`] | everything else, streamed |
@@ -17,6 +18,7 @@ pub mod forward;
 pub mod health;
 pub mod infer;
 pub mod passthrough;
+pub mod predict;
 pub mod receive;
 pub mod route;
 pub mod server;

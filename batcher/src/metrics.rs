@@ -129,7 +129,7 @@ pub struct ModelMetrics {
     pub batch_rows: Histogram,
     /// Gauges, set by the queue's owner.
     pub gauges: ModelGauges,
-    requests: [[Counter; 6]; 3],
+    requests: [[Counter; 6]; 4],
     refused: [Counter; 6],
     batches: [Counter; 3],
 }
@@ -195,7 +195,7 @@ impl ModelMetrics {
                 limit: gauge!(names::BATCH_ROWS_LIMIT, "model" => m()),
                 latched: gauge!(names::DEMAND_LATCHED, "model" => m()),
             },
-            requests: [Form::Json, Form::Binary, Form::Grpc].map(|form| {
+            requests: Form::ALL.map(|form| {
                 Outcome::ALL.map(|outcome| {
                     counter!(names::REQUESTS_TOTAL, "model" => m(), "form" => form.as_str(), "outcome" => outcome.label())
                 })

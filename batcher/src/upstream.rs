@@ -14,6 +14,7 @@ pub mod members;
 pub mod monitor;
 pub mod probe;
 pub mod relay;
+pub mod signature;
 pub mod warm_body;
 pub mod warm_model;
 pub mod warmup;

@@ -23,7 +23,7 @@ pub fn answer(form: Form, reply: Reply) -> (Response<FrontBody>, u16) {
         Reply::Rows(rows) => {
             let response = match form {
                 Form::Grpc => grpc_message(rows.chunks),
-                Form::Json | Form::Binary => {
+                Form::Json | Form::Binary | Form::V1 => {
                     let mut response = Response::new(FrontBody::pieces(rows.chunks));
                     let headers = response.headers_mut();
                     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(rows.content_type));
@@ -71,7 +71,7 @@ fn error_text(body: &[u8]) -> String {
 pub fn failed(form: Form, failure: &Failure) -> Response<FrontBody> {
     let mut response = match form {
         Form::Grpc => grpc_status(Code::from_http(failure.status), &failure.message),
-        Form::Json | Form::Binary => {
+        Form::Json | Form::Binary | Form::V1 => {
             let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             json(status, json_error(&failure.message))
         }

@@ -7,7 +7,7 @@ use hyper::body::Incoming;
 use sluice_batch_policy::{Admission, ShapeClass};
 use sluice_protocol::grpc::decode_unary;
 use sluice_protocol::{
-    Form, HEADER_LENGTH, InferRequest, ParseError, Target, parse_binary, parse_grpc, parse_json,
+    Form, HEADER_LENGTH, InferRequest, ParseError, Target, parse_binary, parse_grpc, parse_json, parse_raw,
 };
 use tokio::sync::oneshot;
 
@@ -42,6 +42,7 @@ impl Front {
         };
         let parsed = match header_length {
             None => parse_json(&target, body.clone(), &self.limits),
+            Some(0) => parse_raw(&target, body.clone(), &self.limits, handle.signature().as_deref()),
             Some(length) => parse_binary(&target, length, body.clone(), &self.limits),
         };
         let work = match parsed {
@@ -77,7 +78,7 @@ impl Front {
         self.queue(&handle, Form::Grpc, Work::Parsed(request), None).await
     }
 
-    async fn queue(
+    pub(super) async fn queue(
         &self,
         handle: &ModelHandle,
         form: Form,
@@ -181,7 +182,12 @@ impl Front {
         }
     }
 
-    fn unreceived(&self, handle: &ModelHandle, form: Form, error: &ReceiveError) -> Response<FrontBody> {
+    pub(super) fn unreceived(
+        &self,
+        handle: &ModelHandle,
+        form: Form,
+        error: &ReceiveError,
+    ) -> Response<FrontBody> {
         if matches!(error, ReceiveError::TooLarge { .. }) {
             handle.metrics.count_refused(Refusal::BodyTooLarge);
         }
@@ -190,7 +196,12 @@ impl Front {
         failed(form, &failure)
     }
 
-    fn unparsed(&self, handle: &ModelHandle, form: Form, error: &ParseError) -> Response<FrontBody> {
+    pub(super) fn unparsed(
+        &self,
+        handle: &ModelHandle,
+        form: Form,
+        error: &ParseError,
+    ) -> Response<FrontBody> {
         let failure = Failure::new(error.http_status(), error.to_string());
         handle.metrics.count_request(form, Outcome::of_status(failure.status));
         failed(form, &failure)

@@ -1,13 +1,15 @@
 //! Which requests the batcher answers or merges itself; everything else passes through.
 
 use http::Method;
-use sluice_protocol::Target;
+use sluice_protocol::{Target, V1Target};
 
 /// What a request is, by method and path alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route<'a> {
     /// `POST /v2/models/{model}[/versions/{version}]/infer`.
     Infer(Target),
+    /// `POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict`.
+    Predict(V1Target),
     /// `GET /v2/health/live`.
     Live,
     /// `GET /v2/health/ready`.
@@ -59,7 +61,8 @@ pub fn route<'a>(method: &Method, path: &'a str, is_grpc: bool) -> Route<'a> {
         _ => {}
     }
     if method == Method::POST {
-        return Target::from_path(path).map_or(Route::Pass, Route::Infer);
+        let predict = || V1Target::from_path(path).map_or(Route::Pass, Route::Predict);
+        return Target::from_path(path).map_or_else(predict, Route::Infer);
     }
     match path.strip_prefix("/v2/models/").and_then(|rest| rest.strip_suffix("/ready")) {
         Some(rest) if reads => {
@@ -89,6 +92,18 @@ mod tests {
         }
         assert_eq!(route(&Method::GET, "/v2/models/m/infer", false), Route::Pass);
         assert_eq!(find("/v2/models/m/generate"), Route::Pass);
+    }
+
+    #[test]
+    fn predictions_are_ours_and_other_v1_verbs_are_not() {
+        let find = |path| route(&Method::POST, path, false);
+        let labelled =
+            V1Target { target: Target { model: "m".into(), version: None }, label: Some("canary".into()) };
+        assert_eq!(find("/v1/models/m/labels/canary:predict"), Route::Predict(labelled));
+        for other in ["/v1/models/m:classify", "/v1/models/m:regress", "/v1/models/m:explain"] {
+            assert_eq!(find(other), Route::Pass, "{other}");
+        }
+        assert_eq!(route(&Method::GET, "/v1/models/m:predict", false), Route::Pass);
     }
 
     #[test]

@@ -113,8 +113,10 @@ impl Dispatch {
         let form = slot.profile.form;
         let (merged, path) = {
             let requests: Vec<&InferRequest> = entries.iter().filter_map(|entry| entry.parsed()).collect();
-            let path = requests.first().map(|request| request.target.infer_path()).unwrap_or_default();
-            (merge(&requests, form), path)
+            let merged = merge(&requests, form);
+            let path = |form| requests.first().map(|request| request.path(form)).unwrap_or_default();
+            let path = merged.as_ref().map(|merged| path(merged.form)).unwrap_or_default();
+            (merged, path)
         };
         let merged = match merged {
             Ok(merged) => merged,
@@ -192,11 +194,11 @@ impl Dispatch {
         let Some(entry) = entries.next() else { return Next::Continue };
         groups.extend(entries.map(|entry| vec![entry]));
         let request = match &entry.origin {
-            Some(origin) => forward::upstream_request(origin, entry.body()),
-            None => {
-                // gRPC: transcoded, for a server that speaks REST.
-                return Box::pin(self.alone_grpc(entry)).await;
+            Some(origin) if !(entry.is_joined_v1() && self.reads_v2()) => {
+                forward::upstream_request(origin, entry.body())
             }
+            // gRPC, for a server that speaks REST, and V1, for a server that may have V2 alone.
+            _ => return Box::pin(self.alone_transcoded(entry)).await,
         };
         match call(&mut self.slot, request, &self.handle.settings.now()).await {
             Ok(answer) => {
@@ -207,8 +209,12 @@ impl Dispatch {
         }
     }
 
-    /// A gRPC request that must not be merged, transcoded as a batch of one.
-    async fn alone_grpc(&mut self, entry: Box<Entry>) -> Next {
+    fn reads_v2(&self) -> bool {
+        self.slot.as_ref().is_some_and(|slot| slot.profile.form != UpstreamForm::V1)
+    }
+
+    /// A request that must not be merged and that the server cannot read as it came: transcoded as a batch of one.
+    async fn alone_transcoded(&mut self, entry: Box<Entry>) -> Next {
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some(request) = entry.parsed() else {
             return fail(vec![entry], &Failure::new(400, "the request cannot be read"));
@@ -218,7 +224,7 @@ impl Dispatch {
             Err(error) => return fail(vec![entry], &Failure::new(400, error.reason)),
         };
         let (rows, form) = (merged.rows.clone(), merged.form);
-        let path = request.target.infer_path();
+        let path = request.path(form);
         let wire = batch_request(self.upstream.host(), &path, merged);
         let Ok(wire) = wire else {
             return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
@@ -286,7 +292,10 @@ impl Dispatch {
         groups: &mut VecDeque<Vec<Box<Entry>>>,
     ) -> Next {
         let status = answer.status;
-        let blames_a_row = status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS;
+        // Path and method are those of all requests of the batch: none is to blame for them.
+        let concerns_all =
+            [StatusCode::TOO_MANY_REQUESTS, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+        let blames_a_row = status.is_client_error() && !concerns_all.contains(&status);
         // Some servers answer a bad input with 500: worth looking for the row, but not for ever.
         let may_be_a_row = status == StatusCode::INTERNAL_SERVER_ERROR && self.extra_calls < 16;
         if entries.len() > 1 && (blames_a_row || may_be_a_row) {

@@ -64,6 +64,11 @@ impl Entry {
         }
     }
 
+    /// Whether it came as V1 and was read as V2 tensors: a server that has V2 alone can serve it.
+    pub fn is_joined_v1(&self) -> bool {
+        self.form == Form::V1 && self.parsed().is_some_and(|request| request.v1.is_none())
+    }
+
     /// The body as the client sent it.
     pub fn body(&self) -> Bytes {
         match &self.work {

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use sluice_batch_policy::{Admission, AdmitView, Lane, ServiceCurve, ShapeClass, admit_of_class};
+use sluice_protocol::ModelSignature;
 use tokio::sync::oneshot;
 
 use super::dispatch::Finished;
@@ -71,6 +72,7 @@ pub struct ModelHandle {
     met: AtomicU64,
     missed: AtomicU64,
     absent: AtomicBool,
+    signature: ArcSwapOption<ModelSignature>,
 }
 
 impl ModelHandle {
@@ -86,6 +88,7 @@ impl ModelHandle {
             met: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             absent: AtomicBool::new(false),
+            signature: ArcSwapOption::empty(),
         }
     }
 
@@ -158,6 +161,16 @@ impl ModelHandle {
     /// Counts an answer for the attainment gauge.
     pub fn count_attainment(&self, met: bool) {
         if met { &self.met } else { &self.missed }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What the model's metadata says of its tensors, where it does.
+    pub fn signature(&self) -> Option<Arc<ModelSignature>> {
+        self.signature.load_full()
+    }
+
+    /// Sets what the model's metadata says.
+    pub fn set_signature(&self, signature: Option<ModelSignature>) {
+        self.signature.store(signature.map(Arc::new));
     }
 
     /// Marks whether the model server says that there is no such model.

@@ -15,3 +15,4 @@ mod overload;
 mod passthrough;
 mod start;
 mod unix_socket;
+mod v1;

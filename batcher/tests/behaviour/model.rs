@@ -1,6 +1,8 @@
 //! A model server for tests: input `id` INT64 [-1,1]; outputs `id` as it came and `twice` = 2·id. It journals its
 //! calls, can be held at a gate, killed and started again on its port.
 
+mod predict;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -46,6 +48,8 @@ pub struct Behaviour {
     pub poison: Option<i64>,
     /// Answer one row only, whatever the batch.
     pub one_row_only: bool,
+    /// Has V1 `:predict`, and no inputs in its V2 metadata.
+    pub v1: bool,
 }
 
 impl Default for Behaviour {
@@ -56,6 +60,7 @@ impl Default for Behaviour {
             extensions: vec!["binary_tensor_data"],
             poison: None,
             one_row_only: false,
+            v1: false,
         }
     }
 }
@@ -227,11 +232,17 @@ impl Shared {
             // The second one has metadata, but cannot be run.
             path if path == model || path == format!("{model}-broken") => {
                 let tensor = |name| json!({"name": name, "datatype": "INT64", "shape": [-1, 1]});
-                let metadata = json!({"name": self.name, "versions": ["1"], "platform": "stub",
+                let mut metadata = json!({"name": self.name, "versions": ["1"], "platform": "stub",
                     "inputs": [tensor("id")], "outputs": [tensor("id"), tensor("twice")]});
+                if self.behaviour.v1 {
+                    metadata["inputs"] = json!([]);
+                }
                 reply(200, &metadata.to_string())
             }
             path if path == format!("{model}/infer") => self.infer(epoch, request).await,
+            path if self.behaviour.v1 && path.starts_with(&format!("/v1/models/{}", self.name)) => {
+                self.predict(epoch, request).await
+            }
             path => {
                 reply(404, &json!({"error": format!("nothing at {path}, says the model server")}).to_string())
             }
@@ -244,18 +255,7 @@ impl Shared {
         let Some((ids, form)) = read_ids(&headers, &body) else {
             return reply(400, "{\"error\":\"not a request, says the model server\"}");
         };
-        let call = Call { epoch, ids: ids.clone(), form };
-        let is_warmup = call.is_warmup();
-        self.calls.lock().unwrap().push(call);
-        if !is_warmup {
-            self.at_gate.fetch_add(1, Ordering::SeqCst);
-            let mut gate = self.gate.subscribe();
-            let _ = gate.wait_for(|open| *open).await;
-            self.at_gate.fetch_sub(1, Ordering::SeqCst);
-        }
-        let service_us = self.behaviour.alpha_us.load(Ordering::SeqCst)
-            + self.behaviour.beta_us.load(Ordering::SeqCst) * ids.len() as u64;
-        tokio::time::sleep(Duration::from_micros(service_us)).await;
+        self.work(Call { epoch, ids: ids.clone(), form }).await;
         if self.behaviour.poison.is_some_and(|poison| ids.contains(&poison)) {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         }
@@ -266,6 +266,21 @@ impl Shared {
         let answer = json!({"model_name": self.name, "model_version": "1",
             "outputs": [tensor("id", ids.to_vec()), tensor("twice", twice)]});
         reply(200, &answer.to_string())
+    }
+
+    /// Takes its time for a call.
+    async fn work(&self, call: Call) {
+        let (is_warmup, rows) = (call.is_warmup(), call.ids.len() as u64);
+        self.calls.lock().unwrap().push(call);
+        if !is_warmup {
+            self.at_gate.fetch_add(1, Ordering::SeqCst);
+            let mut gate = self.gate.subscribe();
+            let _ = gate.wait_for(|open| *open).await;
+            self.at_gate.fetch_sub(1, Ordering::SeqCst);
+        }
+        let service_us = self.behaviour.alpha_us.load(Ordering::SeqCst)
+            + self.behaviour.beta_us.load(Ordering::SeqCst) * rows;
+        tokio::time::sleep(Duration::from_micros(service_us)).await;
     }
 
     /// One event at once, a second one when the gate opens.

@@ -10,6 +10,7 @@ use crate::queue::{ModelHandle, Slot};
 use crate::upstream::connection::H1Connection;
 use crate::upstream::control::Control;
 use crate::upstream::epoch::Event;
+use crate::upstream::signature::signature_of;
 use crate::upstream::warm_model::{WarmError, warm_model};
 
 impl Monitor {
@@ -37,6 +38,7 @@ impl Monitor {
         };
         let warm = warm_model(control, &handle.model, form, &self.settings.now()).await?;
         handle.set_absent(warm.absent);
+        handle.set_signature(warm.metadata.as_deref().and_then(signature_of));
         self.state.warm.insert(Arc::clone(&handle.model), warm);
         Ok(())
     }

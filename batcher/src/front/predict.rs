@@ -1,0 +1,31 @@
+//! A V1 `:predict` request: into the same queue as V2 requests for the model.
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use sluice_protocol::{Form, V1Target, parse_v1};
+
+use super::Front;
+use super::body::FrontBody;
+use super::receive::receive;
+use crate::queue::Work;
+
+impl Front {
+    /// By rows or by columns.
+    pub(super) async fn predict(&self, target: V1Target, request: Request<Incoming>) -> Response<FrontBody> {
+        let Some(handle) = self.registry.get_or_add(&target.target.model) else {
+            return self.pass(request).await;
+        };
+        let (parts, body) = request.into_parts();
+        let body = match receive(body, self.settings.now().max_body_bytes).await {
+            Ok(body) => body,
+            Err(error) => return self.unreceived(&handle, Form::V1, &error),
+        };
+        let signature = handle.signature();
+        let work = match parse_v1(&target, body.clone(), &self.limits, signature.as_deref()) {
+            Ok(request) => Work::Parsed(request),
+            Err(error) if error.is_forwardable() => Work::Raw(body),
+            Err(error) => return self.unparsed(&handle, Form::V1, &error),
+        };
+        self.queue(&handle, Form::V1, work, Some(parts)).await
+    }
+}
