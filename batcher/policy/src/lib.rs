@@ -23,6 +23,7 @@
 //! | `queue` | requests that wait, in order: class, then deadline, then arrival |
 //! | `cut` | one batch out of one lane of that order |
 //! | `admit` | the decision on arrival |
+//! | `streams` | requests that the server batches itself: how many at a time, and who next |
 //! | `window` | busy fraction and attainment over the last seconds |
 
 mod admit;
@@ -30,6 +31,7 @@ mod curve;
 mod cut;
 mod limit;
 mod queue;
+mod streams;
 mod window;
 
 pub use admit::{Admission, AdmitView, admit, admit_of_class, predicted_wait_us};
@@ -37,6 +39,7 @@ pub use curve::{ClassCurves, CurveEstimator, ServiceCurve, ShapeClass};
 pub use cut::{Cut, cut};
 pub use limit::{BatchSizes, batch_limit};
 pub use queue::{Batch, Lane, Order, WaitQueue, Waiting};
+pub use streams::{Arrival, ConcurrencyLimiter, GateSettings, Left, LimitBounds, StreamGate};
 pub use window::{AttainmentWindow, BusyWindow};
 
 /// The deadline of a request that has none.

@@ -1,0 +1,296 @@
+//! Who may start now, who waits, who is told to come back later.
+
+use std::collections::BTreeMap;
+
+use super::{ConcurrencyLimiter, LimitBounds};
+use crate::Order;
+
+/// Settings of a gate.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GateSettings {
+    /// Bounds of the limit per server.
+    pub bounds: LimitBounds,
+    /// Most that wait.
+    pub most_waiting: usize,
+    /// How long requests are held while there is no server, microseconds.
+    pub hold_us: u64,
+}
+
+/// What becomes of a request on arrival.
+#[derive(Debug, PartialEq)]
+pub enum Arrival<T> {
+    /// It waits; [`StreamGate::next`] may give it out at once.
+    Waits,
+    /// Too many wait already.
+    Full {
+        /// It.
+        payload: T,
+        /// When there will be room, microseconds.
+        retry_after_us: u64,
+    },
+    /// It would start after its deadline.
+    TooLate {
+        /// It.
+        payload: T,
+        /// When what waits now will have started, microseconds.
+        retry_after_us: u64,
+    },
+}
+
+/// A request that leaves the queue.
+#[derive(Debug, PartialEq)]
+pub enum Left<T> {
+    /// It starts. `weight` is to be handed back with [`StreamGate::ended`].
+    Starts {
+        /// It.
+        payload: T,
+        /// Its share of the limit.
+        weight: f64,
+        /// How long it has waited, microseconds.
+        waited_us: u64,
+    },
+    /// Its deadline is over.
+    Expired {
+        /// It.
+        payload: T,
+        /// When what waits now will have started, microseconds.
+        retry_after_us: u64,
+        /// It was held for want of a server.
+        held: bool,
+    },
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    weight: f64,
+    arrived_us: u64,
+    /// There was no server for a time: then it is the hold time that counts.
+    held: bool,
+    payload: T,
+}
+
+/// The gate before the servers of one model: a bounded queue by class and deadline, a learned limit per server
+/// ([`ConcurrencyLimiter`]), and the prediction of when a request would start.
+///
+/// The limit counts streams of mean cost. One whose cost in tokens (prompt, and what it may generate) is known weighs
+/// its cost ÷ the mean cost, between a quarter and four; one of unknown cost weighs 1. Where all costs are known, a
+/// limit of n streams is thus a limit of n · mean tokens.
+#[derive(Debug)]
+pub struct StreamGate<T> {
+    settings: GateSettings,
+    limiter: ConcurrencyLimiter,
+    waiting: BTreeMap<Order, Waiting<T>>,
+    next_arrival: u64,
+    servers: u32,
+    running: u32,
+    in_flight: f64,
+    /// Tokens of a request of known cost, on average.
+    mean_tokens: Option<f64>,
+    /// Seconds from start to end, on average.
+    mean_seconds: Option<f64>,
+}
+
+/// Weight of a new cost or duration in its mean.
+const NEW_PART: f64 = 1.0 / 32.0;
+/// When to come back, where nothing is known of durations.
+const UNKNOWN_WAIT_US: u64 = 1_000_000;
+/// Bounds of a weight: one request neither counts as nothing nor fills the limit by what it says of itself.
+const WEIGHTS: (f64, f64) = (0.25, 4.0);
+
+impl<T> StreamGate<T> {
+    /// A gate before no server.
+    pub fn new(settings: GateSettings, now_us: u64) -> Self {
+        Self {
+            limiter: ConcurrencyLimiter::new(settings.bounds, now_us),
+            settings,
+            waiting: BTreeMap::new(),
+            next_arrival: 0,
+            servers: 0,
+            running: 0,
+            in_flight: 0.0,
+            mean_tokens: None,
+            mean_seconds: None,
+        }
+    }
+
+    /// Other settings from now on.
+    pub fn set(&mut self, settings: GateSettings) {
+        if settings != self.settings {
+            self.limiter.set_bounds(settings.bounds);
+            self.settings = settings;
+        }
+    }
+
+    /// So many servers are there now.
+    pub fn set_servers(&mut self, now_us: u64, servers: u32) {
+        self.servers = servers;
+        if servers == 0 {
+            self.waiting.values_mut().for_each(|waiting| waiting.held = true);
+        }
+        self.tell_limiter(now_us);
+    }
+
+    /// A request arrives. `deadline_us`: when it must have started. `tokens`: its cost, where it is known.
+    pub fn arrive(
+        &mut self,
+        now_us: u64,
+        class: u8,
+        deadline_us: u64,
+        tokens: Option<u64>,
+        payload: T,
+    ) -> Arrival<T> {
+        let weight = self.weigh(tokens);
+        let order = Order { class, deadline_us, arrival: self.next_arrival };
+        let wait_us = self.wait_us(&order, weight);
+        let held = self.servers == 0;
+        let at_once = !held && self.ahead(&order) == 0.0 && self.has_room_for(weight);
+        if self.waiting.len() >= self.settings.most_waiting && !at_once {
+            return Arrival::Full { payload, retry_after_us: self.retry_after_us(wait_us) };
+        }
+        if !held && wait_us > 0 && now_us.saturating_add(wait_us) > deadline_us {
+            return Arrival::TooLate { payload, retry_after_us: wait_us };
+        }
+        self.next_arrival += 1;
+        self.waiting.insert(order, Waiting { weight, arrived_us: now_us, held, payload });
+        self.tell_limiter(now_us);
+        Arrival::Waits
+    }
+
+    /// The next one that leaves the queue now, if any: ask until there is none.
+    pub fn next(&mut self, now_us: u64) -> Option<Left<T>> {
+        let expired = self.waiting.iter().find(|(order, waiting)| self.expiry_us(order, waiting) <= now_us);
+        if let Some((order, waiting)) = expired {
+            let (order, weight) = (*order, waiting.weight);
+            let Waiting { payload, held, .. } = self.waiting.remove(&order)?;
+            let retry_after_us = self.retry_after_us(self.wait_us(&order, weight));
+            self.tell_limiter(now_us);
+            return Some(Left::Expired { payload, retry_after_us, held: held && self.servers == 0 });
+        }
+        let (_, first) = self.waiting.first_key_value()?;
+        if self.servers == 0 || !self.has_room_for(first.weight) {
+            return None;
+        }
+        let (_, Waiting { payload, weight, arrived_us, .. }) = self.waiting.pop_first()?;
+        self.running += 1;
+        self.in_flight += weight;
+        self.tell_limiter(now_us);
+        Some(Left::Starts { payload, weight, waited_us: now_us.saturating_sub(arrived_us) })
+    }
+
+    /// Takes out those that are no longer wanted.
+    pub fn retain(&mut self, now_us: u64, wanted: impl Fn(&T) -> bool) {
+        self.waiting.retain(|_, waiting| wanted(&waiting.payload));
+        self.tell_limiter(now_us);
+    }
+
+    /// One that was started has ended. `seconds`: from its start, where it came to its own end.
+    pub fn ended(&mut self, now_us: u64, weight: f64, seconds: Option<f64>) {
+        self.running = self.running.saturating_sub(1);
+        // Nothing is left of rounding when nothing runs.
+        self.in_flight = if self.running == 0 { 0.0 } else { (self.in_flight - weight).max(0.0) };
+        if let Some(seconds) = seconds {
+            average(&mut self.mean_seconds, seconds);
+        }
+        self.tell_limiter(now_us);
+    }
+
+    /// See [`ConcurrencyLimiter::first_token`].
+    pub fn first_token(&mut self, seconds: f64) {
+        self.limiter.first_token(seconds);
+    }
+
+    /// So much was done since the last time, by all servers.
+    pub fn work(&mut self, units: f64) {
+        self.limiter.work(units / f64::from(self.servers.max(1)));
+    }
+
+    /// Lets the limit follow; see [`ConcurrencyLimiter::turn`].
+    pub fn turn(&mut self, now_us: u64) -> bool {
+        self.limiter.turn(now_us)
+    }
+
+    /// Streams that may be in flight at all servers together: the limit of one times their number.
+    pub fn limit(&self) -> f64 {
+        self.limiter.limit() * f64::from(self.servers)
+    }
+
+    /// Streams in flight.
+    pub fn running(&self) -> u32 {
+        self.running
+    }
+
+    /// Requests that wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// How long the one that came first has waited, microseconds.
+    pub fn oldest_wait_us(&self, now_us: u64) -> u64 {
+        let oldest = self.waiting.values().map(|waiting| waiting.arrived_us).min();
+        oldest.map_or(0, |arrived_us| now_us.saturating_sub(arrived_us))
+    }
+
+    /// When the next one expires, microseconds.
+    pub fn next_expiry_us(&self) -> Option<u64> {
+        self.waiting.iter().map(|(order, waiting)| self.expiry_us(order, waiting)).min()
+    }
+
+    /// Predicted wait of a request of this class without a deadline that arrives now, microseconds.
+    pub fn predicted_wait_us(&self, class: u8) -> u64 {
+        self.wait_us(&Order { class, deadline_us: u64::MAX, arrival: u64::MAX }, 1.0)
+    }
+
+    fn weigh(&mut self, tokens: Option<u64>) -> f64 {
+        let Some(tokens) = tokens else { return 1.0 };
+        let tokens = tokens.max(1) as f64;
+        average(&mut self.mean_tokens, tokens);
+        let mean = self.mean_tokens.unwrap_or(tokens);
+        (tokens / mean).clamp(WEIGHTS.0, WEIGHTS.1)
+    }
+
+    fn expiry_us(&self, order: &Order, waiting: &Waiting<T>) -> u64 {
+        if waiting.held {
+            order.deadline_us.max(waiting.arrived_us.saturating_add(self.settings.hold_us))
+        } else {
+            order.deadline_us
+        }
+    }
+
+    /// One always runs, however much it weighs.
+    fn has_room_for(&self, weight: f64) -> bool {
+        self.running == 0 || self.in_flight + weight <= self.limit() + 1e-9
+    }
+
+    /// Predicted wait of a request with this place. By Little's law a full server ends (limit ÷ mean duration) streams per
+    /// second; 0 where it could start at once or no duration is known yet.
+    fn wait_us(&self, order: &Order, weight: f64) -> u64 {
+        let ahead = self.ahead(order);
+        if ahead == 0.0 && self.has_room_for(weight) {
+            return 0;
+        }
+        let limit = self.limit().max(1.0);
+        let to_end = self.in_flight + ahead + weight - limit;
+        let seconds = to_end.max(0.0) * self.mean_seconds.unwrap_or(0.0) / limit;
+        crate::to_us(seconds)
+    }
+
+    /// Weight of those that would start before.
+    fn ahead(&self, order: &Order) -> f64 {
+        self.waiting.range(..order).map(|(_, waiting)| waiting.weight).sum()
+    }
+
+    /// Where no wait can be predicted, soon.
+    fn retry_after_us(&self, wait_us: u64) -> u64 {
+        if wait_us == 0 { UNKNOWN_WAIT_US } else { wait_us }
+    }
+
+    fn tell_limiter(&mut self, now_us: u64) {
+        let servers = f64::from(self.servers.max(1));
+        let waiting = self.servers > 0 && !self.waiting.is_empty();
+        self.limiter.set(now_us, self.in_flight / servers, waiting);
+    }
+}
+
+fn average(mean: &mut Option<f64>, value: f64) {
+    *mean = Some(mean.map_or(value, |mean| mean + NEW_PART * (value - mean)));
+}
