@@ -17,7 +17,7 @@ use crate::front::{Front, server};
 use crate::queue::entry::ByteBudget;
 use crate::queue::handle::Event;
 use crate::registry::Registry;
-use crate::settings::{Live, Role, Settings};
+use crate::settings::{Live, Role};
 use crate::upstream::members::{self, Upstreams};
 
 /// Time for the last error answers to be written.
@@ -33,8 +33,7 @@ pub struct Listeners {
 }
 
 /// Runs until `stop` is cancelled and everything queued and in flight is answered, or the drain deadline is over.
-pub async fn run(settings: Settings, listeners: Listeners, metrics: Metrics, stop: CancellationToken) {
-    let live = Live::new(settings);
+pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: CancellationToken) {
     let settings = live.now();
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(live.clone(), clock));
@@ -52,6 +51,7 @@ pub async fn run(settings: Settings, listeners: Listeners, metrics: Metrics, sto
     let end = CancellationToken::new();
     tokio::spawn(members::run(upstreams, registry, live.clone(), end.clone()));
     tokio::spawn(keep_readiness(Arc::clone(&front), readiness.clone(), end.clone()));
+    tokio::spawn(follow_settings(Arc::clone(&front), end.clone()));
     let routes = Arc::new(Routes(Arc::clone(&front)));
     tokio::spawn(admin::serve(listeners.admin, Admin { metrics, readiness, routes }, end.clone()));
 
@@ -114,5 +114,20 @@ async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: Cancellati
             _ = mode.changed() => {}
             () = end.cancelled() => return,
         }
+    }
+}
+
+/// Tells those who keep something made of settings when these change.
+async fn follow_settings(front: Arc<Front>, end: CancellationToken) {
+    let mut changed = front.settings.subscribe();
+    loop {
+        tokio::select! {
+            _ = changed.changed() => {}
+            () = end.cancelled() => return,
+        }
+        let settings = front.settings.now();
+        front.bytes.set_limit(settings.queue_bytes);
+        front.registry.add_named();
+        front.registry.all().iter().for_each(|handle| handle.tell(Event::SettingsChanged));
     }
 }

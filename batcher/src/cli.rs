@@ -7,7 +7,7 @@ use clap::Parser;
 use serde::Serialize;
 use sluice_config::process::logging::LogFormat;
 
-use crate::settings::{Batching, FormSetting, Role, Warmup};
+use crate::settings::{Batching, FormSetting, Role, Warmup, WhileCold};
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.
 ///
@@ -76,6 +76,9 @@ pub struct Flags {
     /// How long requests are held while no model server is ready [default: 30000]
     #[arg(long, env = "SLUICE_BATCHER_HOLD_MS")]
     pub hold_ms: Option<u64>,
+    /// Sidecar: hold or reject what arrives while the model server is not warm [default: hold]
+    #[arg(long, env = "SLUICE_BATCHER_WHILE_COLD")]
+    pub while_cold: Option<WhileCold>,
     /// How often a request is sent again after its connection broke [default: 2]
     #[arg(long, env = "SLUICE_BATCHER_RETRIES")]
     pub retries: Option<u32>,

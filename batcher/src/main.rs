@@ -7,7 +7,7 @@ use clap::Parser;
 use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::cli::Flags;
 use sluice_batcher::metrics::buckets;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::settings::{Live, Reload, Settings};
 use sluice_config::process::{logging, metrics, shutdown};
 use sluice_config::settings::{EXIT_USAGE, load};
 use tokio::net::TcpListener;
@@ -27,7 +27,10 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    match start(settings) {
+    let reload = flags.config.clone().map(|file| {
+        Reload::new(file, move || load(flags.config.as_deref(), &flags).map_err(|error| error.to_string()))
+    });
+    match start(settings, reload) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(error = format!("{error:#}"), "The batcher cannot run.");
@@ -43,7 +46,7 @@ fn settings(flags: &Flags) -> Result<Settings, String> {
     Ok(settings)
 }
 
-fn start(settings: Settings) -> anyhow::Result<()> {
+fn start(settings: Settings, reload: Option<Reload>) -> anyhow::Result<()> {
     let mut runtime = match settings.worker_threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         threads => {
@@ -68,7 +71,11 @@ fn start(settings: Settings) -> anyhow::Result<()> {
             admin: bind(settings.admin_listen, "admin port").await?,
         };
         tracing::info!(role = ?settings.role, listen = %settings.listen, admin = %settings.admin_listen, "The batcher is up.");
-        run(settings, listeners, metrics, stop).await;
+        let live = Live::new(settings);
+        if let Some(reload) = reload {
+            tokio::spawn(reload.run(live.clone(), stop.clone()));
+        }
+        run(live, listeners, metrics, stop).await;
         Ok(())
     })
 }

@@ -65,16 +65,19 @@ pub enum Refusal {
     HoldExpired,
     /// The body is too large.
     BodyTooLarge,
+    /// No model server is warm, and requests are not to be held.
+    Cold,
 }
 
 impl Refusal {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::BytesFull,
         Self::TooLate,
         Self::Expired,
         Self::HoldExpired,
         Self::BodyTooLarge,
+        Self::Cold,
     ];
 
     /// The label `reason`.
@@ -86,6 +89,7 @@ impl Refusal {
             Self::Expired => "expired",
             Self::HoldExpired => "hold_expired",
             Self::BodyTooLarge => "body_too_large",
+            Self::Cold => "cold",
         }
     }
 }
@@ -129,8 +133,9 @@ pub struct ModelMetrics {
     pub batch_rows: Histogram,
     /// Gauges, set by the queue's owner.
     pub gauges: ModelGauges,
+    objective: Gauge,
     requests: [[Counter; 6]; 4],
-    refused: [Counter; 6],
+    refused: [Counter; Refusal::ALL.len()],
     batches: [Counter; 3],
 }
 
@@ -169,13 +174,13 @@ impl std::fmt::Debug for ModelMetrics {
 }
 
 impl ModelMetrics {
-    /// Resolves all handles of one model; the gauge of the objective is set here, because it does not change.
-    pub fn new(model: &str, objective_ms: u64) -> Self {
+    /// Resolves all handles of one model.
+    pub fn new(model: &str) -> Self {
         let model: Arc<str> = Arc::from(model);
         let m = || Arc::clone(&model);
-        gauge!(names::OBJECTIVE_SECONDS, "model" => m()).set(objective_ms as f64 / 1e3);
         Self {
             label: m(),
+            objective: gauge!(names::OBJECTIVE_SECONDS, "model" => m()),
             demand_rows: counter!(names::DEMAND_ROWS_TOTAL, "model" => m()),
             request_seconds: histogram!(names::REQUEST_DURATION_SECONDS, "model" => m()),
             queue_seconds: histogram!(names::QUEUE_DURATION_SECONDS, "model" => m()),
@@ -207,6 +212,11 @@ impl ModelMetrics {
                 |release| counter!(names::BATCHES_TOTAL, "model" => m(), "release" => release.label()),
             ),
         }
+    }
+
+    /// Says the latency objective.
+    pub fn set_objective(&self, objective_ms: u64) {
+        self.objective.set(objective_ms as f64 / 1e3);
     }
 
     /// Counts an answered request.

@@ -35,10 +35,15 @@ impl Registry {
             settings,
             clock,
         };
-        for model in &registry.settings.now().models {
-            registry.add(model);
-        }
+        registry.add_named();
         registry
+    }
+
+    /// A queue for each model that the settings name and that has none.
+    pub fn add_named(&self) {
+        for model in &self.settings.now().models {
+            self.add(model);
+        }
     }
 
     /// The queue of a model; made at its first request. `None` when there are too many models already.

@@ -6,14 +6,16 @@
 //! | `choices` | settings with a few values each |
 //! | `members` | model servers by name and address |
 //! | `validate` | what types cannot check; every error names the field, the value and what is allowed |
-//! | `live` | the settings as they are now |
+//! | `live`, `reload` | the settings as they are now; a changed file is taken over without a restart |
 
 mod address;
 mod choices;
 mod live;
 mod members;
+mod reload;
 mod validate;
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -21,10 +23,22 @@ use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
 
 pub use address::{check_address, unix_path};
-pub use choices::{Batching, FormSetting, Role, Warmup};
+pub use choices::{Batching, FormSetting, Role, Warmup, WhileCold};
 pub use live::Live;
 pub use members::{Member, check_members};
+pub use reload::{Reload, take_over};
 pub use validate::InvalidSetting;
+
+/// Settings with which a model server was warmed: with others it has to be warmed again.
+const WARMED_BY: [&str; 7] = [
+    "maxBatchRows",
+    "allowedBatchRows",
+    "batching",
+    "slotsPerUpstream",
+    "upstreamForm",
+    "warmup",
+    "warmupBodies",
+];
 
 /// Everything that can be set. No setting names the model's speed: that is learned.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -64,6 +78,8 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// How long requests are held while no model server is ready; then 503.
     pub hold_ms: u64,
+    /// Whether requests that arrive while no model server is warm are held or refused.
+    pub while_cold: WhileCold,
     /// How often a request is sent again after a connection broke in mid-flight.
     pub retries: u32,
     /// How long a model server may take for one batch; then 504.
@@ -115,6 +131,7 @@ impl Default for Settings {
             queue_bytes: 256 << 20,
             max_body_bytes: 64 << 20,
             hold_ms: 30_000,
+            while_cold: WhileCold::Hold,
             retries: 2,
             upstream_timeout_ms: 30_000,
             upstream_form: FormSetting::Auto,
@@ -156,5 +173,15 @@ impl Settings {
         sizes.sort_unstable();
         sizes.dedup();
         sizes
+    }
+
+    /// Digest of all that decides which batches a model server must have been warmed with. It only has to tell one
+    /// state from the next within this process.
+    pub fn warmth_digest(&self) -> u64 {
+        let mut fields = reload::fields(self);
+        fields.retain(|name, _| WARMED_BY.contains(&name.as_str()));
+        let mut hasher = DefaultHasher::new();
+        serde_json::Value::Object(fields).to_string().hash(&mut hasher);
+        hasher.finish()
     }
 }

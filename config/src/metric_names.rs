@@ -37,6 +37,8 @@ pub mod batcher {
     pub const BATCH_ROWS_LIMIT: &str = "sluice_batcher_batch_rows_limit";
     /// Gauge, 0 or 1: a request was held for want of an upstream and has not been served yet.
     pub const DEMAND_LATCHED: &str = "sluice_batcher_demand_latched";
+    /// Gauge, 0 or 1, without labels: the settings file was taken over when it last changed.
+    pub const SETTINGS_RELOAD_SUCCESSFUL: &str = "sluice_batcher_settings_reload_successful";
     /// Gauge with label `state`: upstreams by state.
     pub const UPSTREAMS: &str = "sluice_batcher_upstreams";
     /// Counter with labels `form`, `outcome`: requests that came to an end, by how (`cancelled`: the client left).

@@ -17,6 +17,10 @@ use super::body::FrontBody;
 use super::receive::{ReceiveError, receive};
 use crate::metrics::{Outcome, Refusal};
 use crate::queue::{Entry, Failure, ModelHandle, Reply, Work};
+use crate::settings::WhileCold;
+
+/// When to try again where nothing is held: a model server takes seconds to be warm, another replica none.
+const COLD_RETRY_MS: u64 = 1000;
 
 impl Front {
     /// REST, JSON or binary.
@@ -130,6 +134,9 @@ impl Front {
         arrived_us: u64,
         deadline_us: u64,
     ) -> Result<oneshot::Receiver<Reply>, Failure> {
+        if self.settings.now().while_cold == WhileCold::Reject && handle.is_cold() {
+            return Err(Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS));
+        }
         let class = match &work {
             Work::Parsed(request) if request.alone.is_none() => {
                 Some(ShapeClass::of_elements(request.elements_per_row()))

@@ -13,6 +13,7 @@ use super::body::FrontBody;
 use super::forward::{strip_hop_by_hop, to_http1};
 use super::infer::declares_more_than;
 use crate::queue::Failure;
+use crate::settings::WhileCold;
 use crate::upstream::relay::RelayError;
 
 impl Front {
@@ -50,11 +51,15 @@ impl Front {
     }
 
     fn hold(&self) -> Duration {
-        Duration::from_millis(self.settings.now().hold_ms)
+        let settings = self.settings.now();
+        match settings.while_cold {
+            WhileCold::Hold => Duration::from_millis(settings.hold_ms),
+            WhileCold::Reject => Duration::ZERO,
+        }
     }
 
     fn nobody(&self) -> Failure {
-        let message = format!("no model server became ready within {} ms", self.settings.now().hold_ms);
+        let message = format!("no model server became ready within {} ms", self.hold().as_millis());
         Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
     }
 }

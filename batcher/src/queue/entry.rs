@@ -128,20 +128,25 @@ impl Failure {
 #[derive(Debug, Clone)]
 pub struct ByteBudget {
     used: Arc<AtomicUsize>,
-    limit: usize,
+    limit: Arc<AtomicUsize>,
 }
 
 impl ByteBudget {
     /// A budget of so many bytes.
     pub fn new(limit: usize) -> Self {
-        Self { used: Arc::default(), limit }
+        Self { used: Arc::default(), limit: Arc::new(AtomicUsize::new(limit)) }
+    }
+
+    /// From now on so many bytes. What is taken already stays taken.
+    pub fn set_limit(&self, limit: usize) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// Takes a share; `None` when it is not there.
     pub fn take(&self, bytes: usize) -> Option<QueuedBytes> {
         let before = self.used.fetch_add(bytes, Ordering::Relaxed);
         let share = QueuedBytes { used: Arc::clone(&self.used), bytes };
-        (before.saturating_add(bytes) <= self.limit).then_some(share)
+        (before.saturating_add(bytes) <= self.limit.load(Ordering::Relaxed)).then_some(share)
     }
 }
 

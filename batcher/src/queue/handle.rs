@@ -32,6 +32,8 @@ pub enum Event {
     Again(Vec<Box<Entry>>),
     /// Some slots may have become void.
     SlotsChanged,
+    /// What was made of settings is to be made again.
+    SettingsChanged,
     /// Set the gauges.
     Refresh(oneshot::Sender<()>),
     /// The model does not exist anywhere, or the process ends: what waits is answered with an error.
@@ -78,7 +80,7 @@ pub struct ModelHandle {
 impl ModelHandle {
     pub(crate) fn new(model: Arc<str>, label: &str, settings: Live, clock: Clock) -> Self {
         Self {
-            metrics: ModelMetrics::new(label, settings.now().objective_ms),
+            metrics: ModelMetrics::new(label),
             model,
             clock,
             mailbox: Mailbox::new(settings.now().queue_requests),
@@ -150,7 +152,12 @@ impl ModelHandle {
 
     /// Whether some model server has it, warm.
     pub fn is_servable(&self) -> bool {
-        self.forecast.load().slots > 0 && !self.is_absent()
+        !self.is_cold() && !self.is_absent()
+    }
+
+    /// Whether no model server has a warm slot for it.
+    pub fn is_cold(&self) -> bool {
+        self.forecast.load().slots == 0
     }
 
     /// Rows that wait.

@@ -89,29 +89,36 @@ struct Owner {
 
 impl Owner {
     fn new(handle: Arc<ModelHandle>) -> Self {
-        let settings = handle.settings.now();
         let now_us = handle.clock.now_us();
-        let allowed = (!settings.allowed_batch_rows.is_empty()).then(|| settings.batch_sizes());
-        let sizes = match &allowed {
-            Some(allowed) => BatchSizes::allowed(settings.max_batch_rows, allowed),
-            None => BatchSizes::up_to(settings.max_batch_rows),
-        };
-        Self {
+        let mut owner = Self {
             pending: WaitQueue::new(),
             idle: Vec::new(),
             running: Vec::new(),
             next_batch: 0,
             next_alone: 0,
             curves: Curves::new(),
-            sizes,
-            allowed,
+            sizes: BatchSizes::up_to(1),
+            allowed: None,
             held_before_us: 0,
             latched: false,
             windows: Windows::new(now_us),
-            lookahead: LOOKAHEAD_BATCHES * settings.max_batch_rows as usize,
+            lookahead: LOOKAHEAD_BATCHES,
             retired: false,
             handle,
-        }
+        };
+        owner.apply_settings();
+        owner
+    }
+
+    fn apply_settings(&mut self) {
+        let settings = self.handle.settings.now();
+        self.handle.metrics.set_objective(settings.objective_ms);
+        self.allowed = (!settings.allowed_batch_rows.is_empty()).then(|| settings.batch_sizes());
+        self.sizes = match &self.allowed {
+            Some(allowed) => BatchSizes::allowed(settings.max_batch_rows, allowed),
+            None => BatchSizes::up_to(settings.max_batch_rows),
+        };
+        self.lookahead = LOOKAHEAD_BATCHES * settings.max_batch_rows as usize;
     }
 
     /// Everything that can be done now.
@@ -153,6 +160,7 @@ impl Owner {
             Event::Finished(finished) => self.finished(finished),
             Event::Again(entries) => self.again(entries),
             Event::SlotsChanged => self.drop_void_slots(),
+            Event::SettingsChanged => self.apply_settings(),
             Event::Refresh(done) => {
                 self.set_gauges();
                 let _ = done.send(());

@@ -49,3 +49,14 @@ pub enum Warmup {
     /// None: the barrier opens as soon as the model server is ready.
     Off,
 }
+
+/// What becomes of requests while no model server is warm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum WhileCold {
+    /// They are held, at most for `holdMs`.
+    #[default]
+    Hold,
+    /// Those that arrive are refused at once (503), so that clients go elsewhere. What was admitted before is held.
+    Reject,
+}

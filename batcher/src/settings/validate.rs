@@ -1,6 +1,6 @@
 //! What makes settings valid, beyond their types.
 
-use super::{Role, Settings, check_members};
+use super::{Role, Settings, WhileCold, check_members};
 
 /// A setting that is not valid: which, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -39,6 +39,12 @@ impl Settings {
                 return invalid("members", "a gateway needs either a members file or a list of upstreams");
             }
             _ => {}
+        }
+        if self.role == Role::Gateway && self.while_cold == WhileCold::Reject {
+            return invalid(
+                "whileCold",
+                "reject is for role sidecar; a gateway holds requests, or nothing could start from zero",
+            );
         }
         check_members(&self.members_of_role()).or_else(|problem| invalid("upstreams", &problem))?;
         let at_least_one = [

@@ -18,6 +18,8 @@ pub struct Identity {
     pub connection: u64,
     /// Digest of the metadata of all models that are served.
     pub metadata: u64,
+    /// Digest of the settings that decide which batches it must have been warmed with.
+    pub settings: u64,
 }
 
 /// Where an upstream stands.
@@ -160,7 +162,7 @@ mod tests {
     use super::*;
 
     fn server(inode: u64) -> Event {
-        Event::Observed(Identity { listeners: vec![inode], connection: 0, metadata: 7 })
+        Event::Observed(Identity { listeners: vec![inode], connection: 0, metadata: 7, settings: 0 })
     }
 
     #[test]

@@ -5,7 +5,7 @@ mod identify;
 mod warming;
 mod watching;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -45,7 +45,11 @@ pub(super) struct State {
     connections: u64,
     form: Option<UpstreamForm>,
     warm: HashMap<Arc<str>, WarmModel>,
+    /// Models that are being warmed while others are served.
+    asked: HashSet<Arc<str>>,
     last_trouble: String,
+    /// Digest of the settings when it was observed.
+    warmed_with: u64,
 }
 
 impl Monitor {
@@ -140,6 +144,7 @@ impl Monitor {
     fn close(&mut self) {
         self.upstream.open.store(0, Ordering::SeqCst);
         self.state.warm.clear();
+        self.state.asked.clear();
         for handle in self.models.borrow().iter() {
             handle.tell(QueueEvent::SlotsChanged);
         }

@@ -13,6 +13,7 @@ mod merging;
 mod model;
 mod overload;
 mod passthrough;
+mod reload;
 mod start;
 mod unix_socket;
 mod v1;

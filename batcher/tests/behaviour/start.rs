@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::metrics::buckets;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::settings::{Live, Settings};
 use sluice_config::process::metrics::{Metrics, install};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -22,6 +22,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Batcher {
     pub front: SocketAddr,
     pub admin: SocketAddr,
+    pub settings: Live,
     pub stop: CancellationToken,
     pub ended: JoinHandle<()>,
 }
@@ -60,8 +61,9 @@ pub async fn start(settings: Settings) -> Batcher {
     let listeners = Listeners { front: bind().await, admin: bind().await };
     let (front, admin) = (listeners.front.local_addr().unwrap(), listeners.admin.local_addr().unwrap());
     let stop = CancellationToken::new();
-    let ended = tokio::spawn(run(settings, listeners, recorder(), stop.clone()));
-    Batcher { front, admin, stop, ended }
+    let settings = Live::new(settings);
+    let ended = tokio::spawn(run(settings.clone(), listeners, recorder(), stop.clone()));
+    Batcher { front, admin, settings, stop, ended }
 }
 
 /// A sidecar of this model, ready.

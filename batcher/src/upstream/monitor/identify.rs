@@ -39,21 +39,24 @@ impl Monitor {
         self.state.control = None;
         let endpoint = resolve(self.upstream.address()).await?;
         let mut control = Control::open(endpoint, self.upstream.host().clone()).await?;
+        let settings = self.settings.now();
         self.state.connections += 1;
         if !control.is_ready().await? {
             return Ok(None);
         }
         let server = control.server_metadata().await?;
-        self.state.form = Some(form_of(self.settings.now().upstream_form, server.as_deref()));
+        self.state.form = Some(form_of(settings.upstream_form, server.as_deref()));
         let mut documents = vec![server];
-        for model in &self.settings.now().models {
+        for model in &settings.models {
             documents.push(control.model_metadata(model).await?);
         }
         let listeners = control.listeners().to_vec();
         let connection = if listeners.is_empty() { self.state.connections } else { 0 };
         self.state.control = Some(control);
         self.state.last_trouble.clear();
-        Ok(Some(Identity { listeners, connection, metadata: digest(&documents) }))
+        self.state.warmed_with = settings.warmth_digest();
+        let settings = self.state.warmed_with;
+        Ok(Some(Identity { listeners, connection, metadata: digest(&documents), settings }))
     }
 
     pub(super) async fn reconnect(&mut self) -> bool {

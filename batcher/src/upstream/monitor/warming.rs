@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use sluice_protocol::UpstreamForm;
+use tokio::task::{JoinError, JoinSet};
 
 use super::{Monitor, RETRY_MAX};
 use crate::queue::handle::Event as QueueEvent;
@@ -11,7 +12,7 @@ use crate::upstream::connection::H1Connection;
 use crate::upstream::control::Control;
 use crate::upstream::epoch::Event;
 use crate::upstream::signature::signature_of;
-use crate::upstream::warm_model::{WarmError, warm_model};
+use crate::upstream::warm_model::{WarmError, WarmModel, warm_model};
 
 impl Monitor {
     /// Warms all models that are known.
@@ -37,10 +38,14 @@ impl Monitor {
             return Err(WarmError::NotYet("there is no connection".to_owned()));
         };
         let warm = warm_model(control, &handle.model, form, &self.settings.now()).await?;
+        self.now_warm(handle, warm);
+        Ok(())
+    }
+
+    fn now_warm(&mut self, handle: &ModelHandle, warm: WarmModel) {
         handle.set_absent(warm.absent);
         handle.set_signature(warm.metadata.as_deref().and_then(signature_of));
         self.state.warm.insert(Arc::clone(&handle.model), warm);
-        Ok(())
     }
 
     /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing.
@@ -98,20 +103,60 @@ impl Monitor {
         }));
     }
 
-    /// Warms models that were asked for since the barrier opened; it stays open for the others meanwhile.
-    pub(super) async fn warm_new_models(&mut self) -> Option<Event> {
+    /// Warms models that were asked for since the barrier opened, each over a connection of its own: the barrier
+    /// stays open for the others meanwhile, and is watched.
+    pub(super) fn warm_new_models(&mut self, warming: &mut JoinSet<NewModel>) {
         let models = self.models.borrow_and_update().clone();
         self.state.warm.retain(|model, _| models.iter().any(|handle| handle.model == *model));
+        self.state.asked.retain(|model| models.iter().any(|handle| handle.model == *model));
+        let Some(control) = &self.state.control else { return };
+        let (endpoint, host) = (control.endpoint().clone(), self.upstream.host().clone());
+        let (listeners, form) = (control.listeners().to_vec(), self.state.form.unwrap_or(UpstreamForm::Json));
         for handle in models.iter() {
-            if self.state.warm.contains_key(&handle.model) {
+            let known = self.state.warm.contains_key(&handle.model);
+            if known || !self.state.asked.insert(Arc::clone(&handle.model)) {
                 continue;
             }
-            match self.warm_one(handle).await {
-                Ok(()) => self.give_slots(handle).await,
-                Err(error) if self.is_left_cold(handle, &error) => {}
-                Err(error) => return Some(self.not_warm(handle, error).await),
-            }
+            let (handle, settings) = (Arc::clone(handle), self.settings.now());
+            let (endpoint, host, listeners) = (endpoint.clone(), host.clone(), listeners.clone());
+            warming.spawn(async move {
+                let warm = async {
+                    let mut control = Control::open(endpoint, host).await?;
+                    if control.listeners() != listeners {
+                        return Err(WarmError::NotYet("another process listens there now".to_owned()));
+                    }
+                    warm_model(&mut control, &handle.model, form, &settings).await
+                };
+                let warm = warm.await;
+                NewModel { handle, warm }
+            });
         }
-        None
     }
+
+    /// An event where the epoch does not go on.
+    pub(super) async fn new_model_warmed(&mut self, ended: Result<NewModel, JoinError>) -> Option<Event> {
+        let NewModel { handle, warm } = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::error!(%error, "The warm-up of a model ended.");
+                return Some(Event::Lost);
+            }
+        };
+        self.state.asked.remove(&handle.model);
+        match warm {
+            Ok(warm) => {
+                self.now_warm(&handle, warm);
+                self.give_slots(&handle).await;
+                None
+            }
+            Err(error) if self.is_left_cold(&handle, &error) => None,
+            Err(error) => Some(self.not_warm(&handle, error).await),
+        }
+    }
+}
+
+/// A model that was warmed while others were served, or was not.
+pub(super) struct NewModel {
+    handle: Arc<ModelHandle>,
+    warm: Result<WarmModel, WarmError>,
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Monitor;
@@ -19,7 +20,16 @@ impl Monitor {
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut question = interval(QUESTION_INTERVAL);
         question.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut settings = self.settings.subscribe();
+        let mut warming = JoinSet::new();
         loop {
+            if self.settings.now().warmth_digest() != self.state.warmed_with {
+                tracing::info!(
+                    upstream = self.upstream.name(),
+                    "Its batches have other settings now; it is warmed again."
+                );
+                return Event::Lost;
+            }
             let Some(control) = &mut self.state.control else { return Event::Lost };
             tokio::select! {
                 () = control.until_closed() => {
@@ -48,8 +58,16 @@ impl Monitor {
                     if changed.is_err() {
                         return Event::Removed;
                     }
-                    if let Some(event) = self.warm_new_models().await {
+                    self.warm_new_models(&mut warming);
+                }
+                Some(ended) = warming.join_next() => {
+                    if let Some(event) = self.new_model_warmed(ended).await {
                         return event;
+                    }
+                }
+                changed = settings.changed() => {
+                    if changed.is_err() {
+                        return Event::Removed;
                     }
                 }
             }

@@ -1,0 +1,188 @@
+//! Takes over a settings file that was changed, without a restart.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use metrics::gauge;
+use serde_json::{Map, Value};
+use sluice_config::metric_names::batcher as names;
+use tokio_util::sync::CancellationToken;
+
+use super::{InvalidSetting, Live, Settings};
+
+/// How often the file is looked at. A mounted ConfigMap changes by a symlink, which no watch on the file sees.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What is bound, spawned or allocated once: another value needs a new process.
+const AT_START_ONLY: [&str; 11] = [
+    "role",
+    "listen",
+    "adminListen",
+    "upstream",
+    "upstreamGrpc",
+    "members",
+    "maxModels",
+    "queueRequests",
+    "workerThreads",
+    "logFormat",
+    "logLevel",
+];
+
+/// A settings file that is watched.
+pub struct Reload {
+    file: PathBuf,
+    text: String,
+    read: Box<dyn Fn() -> Result<Settings, String> + Send>,
+}
+
+impl std::fmt::Debug for Reload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reload").field("file", &self.file).finish_non_exhaustive()
+    }
+}
+
+impl Reload {
+    /// Watches `file`; `read` makes settings of it, with flags and environment over them. What the file says now is
+    /// taken to be in use.
+    pub fn new(file: PathBuf, read: impl Fn() -> Result<Settings, String> + Send + 'static) -> Self {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        Self { file, text, read: Box::new(read) }
+    }
+
+    /// Takes changes over until `end`. Settings that are not valid, or that need a restart, change nothing.
+    pub async fn run(mut self, live: Live, end: CancellationToken) {
+        succeeded(true);
+        let mut poll = tokio::time::interval(POLL);
+        loop {
+            tokio::select! {
+                () = end.cancelled() => return,
+                _ = poll.tick() => self.look(&live),
+            }
+        }
+    }
+
+    fn look(&mut self, live: &Live) {
+        // Missing for a moment, as while it is replaced: nothing new is known.
+        let Ok(text) = std::fs::read_to_string(&self.file) else { return };
+        if text == self.text {
+            return;
+        }
+        self.text = text;
+        let taken =
+            (self.read)().and_then(|wanted| take_over(live, wanted).map_err(|error| error.to_string()));
+        succeeded(taken.is_ok());
+        match taken {
+            Ok(changed) => {
+                tracing::info!(file = %self.file.display(), ?changed, "The settings were read again.");
+            }
+            Err(trouble) => {
+                tracing::error!(file = %self.file.display(), trouble, "The changed settings cannot be used; all stay as they are.");
+            }
+        }
+    }
+}
+
+fn succeeded(yes: bool) {
+    gauge!(names::SETTINGS_RELOAD_SUCCESSFUL).set(if yes { 1.0 } else { 0.0 });
+}
+
+/// Makes `wanted` the settings, all or none, and tells which fields have changed.
+///
+/// # Errors
+/// A field that is not valid, or that cannot change without a restart.
+pub fn take_over(live: &Live, wanted: Settings) -> Result<Vec<String>, InvalidSetting> {
+    wanted.validate()?;
+    let (old, new) = (fields(&live.now()), fields(&wanted));
+    let changed: Vec<String> = new
+        .iter()
+        .filter(|(name, value)| old.get(*name) != Some(value))
+        .map(|(name, _)| name.clone())
+        .collect();
+    if let Some(&field) = AT_START_ONLY.iter().find(|&&name| changed.iter().any(|other| other == name)) {
+        let value = |fields: &Map<String, Value>| fields.get(field).cloned().unwrap_or_default();
+        return Err(InvalidSetting {
+            field,
+            problem: format!(
+                "cannot change from {} to {} while the process runs; restart it",
+                value(&old),
+                value(&new)
+            ),
+        });
+    }
+    if !changed.is_empty() {
+        live.set(wanted);
+    }
+    Ok(changed)
+}
+
+/// By their names in the file.
+pub(super) fn fields(settings: &Settings) -> Map<String, Value> {
+    match serde_json::to_value(settings) {
+        Ok(Value::Object(fields)) => fields,
+        // Plain data under a derive: it always is an object.
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        Settings { upstream: Some("127.0.0.1:9000".into()), ..Settings::default() }
+    }
+
+    #[test]
+    fn valid_settings_are_taken_over_and_the_changed_ones_named() {
+        let live = Live::new(settings());
+        let changed = live.subscribe();
+        let names = take_over(&live, Settings { objective_ms: 70, retries: 0, ..settings() }).unwrap();
+        assert_eq!(names, ["objectiveMs", "retries"]);
+        assert_eq!(live.now().objective_ms, 70);
+        assert!(changed.has_changed().unwrap());
+    }
+
+    #[test]
+    fn what_is_not_valid_or_needs_a_restart_changes_nothing() {
+        let live = Live::new(settings());
+        let error = take_over(&live, Settings { objective_ms: 0, ..settings() }).unwrap_err();
+        assert_eq!(error.field, "objectiveMs");
+        let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 9999));
+        let error = take_over(&live, Settings { listen, retries: 9, ..settings() }).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            r#"listen: cannot change from "0.0.0.0:8080" to "127.0.0.1:9999" while the process runs; restart it"#
+        );
+        assert_eq!(live.now().retries, Settings::default().retries, "all or none");
+        assert!(!live.subscribe().has_changed().unwrap());
+    }
+
+    #[test]
+    fn all_fields_that_need_a_restart_are_fields() {
+        let fields = fields(&settings());
+        for name in AT_START_ONLY {
+            assert!(fields.contains_key(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_is_taken_over_when_its_text_changes_and_kept_out_when_it_is_broken() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("batcher.yaml");
+        std::fs::write(&file, "upstream: 127.0.0.1:9000\n").unwrap();
+        let path = file.clone();
+        let read = move || {
+            sluice_config::settings::load(Some(path.as_path()), &()).map_err(|error| error.to_string())
+        };
+        let mut reload = Reload::new(file.clone(), read);
+        let live = Live::new(settings());
+        reload.look(&live);
+        assert!(!live.subscribe().has_changed().unwrap());
+        std::fs::write(&file, "upstream: 127.0.0.1:9000\nobjectivMs: 5\n").unwrap();
+        reload.look(&live);
+        assert_eq!(live.now().objective_ms, 1000);
+        std::fs::write(&file, "upstream: 127.0.0.1:9000\nobjectiveMs: 5\n").unwrap();
+        reload.look(&live);
+        assert_eq!(live.now().objective_ms, 5);
+    }
+}
