@@ -1,4 +1,4 @@
-//! The other programs' admin ports as `demo` and `figures` see them: readiness, metrics, upstreams.
+//! The other programs' admin ports as `demo` and `compare` see them: readiness, metrics, upstreams.
 
 use std::net::SocketAddr;
 use std::time::Duration;

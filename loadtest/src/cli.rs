@@ -2,7 +2,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::{demo, figures, model, run};
+use crate::{compare, demo, model, run};
 
 /// Exit code: all is well.
 pub const EXIT_OK: u8 = 0;
@@ -57,16 +57,22 @@ pub enum Command {
     /// 2 the run is invalid, 64 wrong usage or settings.
     #[command(verbatim_doc_comment)]
     Run(Box<run::flags::Flags>),
-    /// Measure the batcher beside the model alone
+    /// Measure the batcher beside the model alone, other proxies and other batchers
     ///
-    /// Starts a reference model (simulated inference) and a sluice-batcher in front of it, sends closed loops
-    /// to both in turn, and prints requests/s, p50 and p99 of each, what the batcher adds and what it gains.
+    /// Starts each of them on this machine with the same simulated model, sends closed and open loops to each in
+    /// turn, and prints requests/s, latencies, CPU time per request, and which goals were met. nginx, HAProxy and
+    /// servers from PyPI are installed on demand into a folder of their own; one that cannot be is a row that says so.
     ///
-    /// Example (release builds of both programs in one folder):
+    /// Examples (release builds of both programs in one folder):
     ///
-    ///   sluice-loadtest figures --rounds 5 --json figures.json
+    ///   sluice-loadtest compare --rounds 5 --json compare.json
+    ///
+    ///   sluice-loadtest compare --peers direct,sluice --scenarios closed
+    ///
+    /// Exit codes: 0 measured, 1 with --strict: a goal was missed or a peer was not measured, 64 wrong usage or
+    /// settings.
     #[command(verbatim_doc_comment)]
-    Figures(Box<figures::settings::Flags>),
+    Compare(Box<compare::settings::Flags>),
 
     /// Run the whole of Sluice on this machine under a real trace's shape
     ///

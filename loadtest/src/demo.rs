@@ -10,7 +10,7 @@
 //! | [`stack`], [`process`], [`gpus`], [`kill`] | the programs: started, crashed on schedule, stopped |
 //! | [`drive`] | the load and what is seen each second |
 //! | [`live`], [`outcome`], [`table`], [`page`] | what is shown |
-//! | [`leftovers`] | what must not be left behind |
+//! | [`leftovers`] | sockets that must not be left behind |
 
 pub mod arm;
 pub mod drive;
@@ -38,6 +38,8 @@ use flags::DemoFlags;
 use outcome::{ArmOutcome, DemoOutcome, Scaling};
 use settings::DemoSettings;
 use stack::{Run, Stack};
+
+use crate::marked;
 
 /// Why the demo did not come to an outcome.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +81,7 @@ pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String
     for file in std::iter::once(&report).chain(&flags.json) {
         write(file, "").map_err(DemoError::Settings)?;
     }
-    let sweep = leftovers::Sweep::of(&run.id);
+    let sweep = marked::Sweep::of(&run.id);
     let outcome = run_arms(&run, &arms(&flags, &settings), &settings, &flags, &stop).await;
     let mut left_behind: Vec<_> =
         sweep.end().into_iter().map(|(pid, command)| format!("process {pid}: {command}")).collect();

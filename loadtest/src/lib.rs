@@ -12,7 +12,8 @@
 //! | [`report`] | what a run found: JSON, text, page with charts; thresholds |
 //! | [`tensor_text`] | numbers of JSON tensors |
 //! | [`demo`] | `sluice-loadtest demo`: the whole of Sluice on one machine |
-//! | [`figures`] | `sluice-loadtest figures`: the batcher beside the model alone |
+//! | [`compare`] | `sluice-loadtest compare`: the batcher beside the model alone, other proxies and other batchers |
+//! | [`marked`] | processes of a run, found by the mark in their environment |
 //! | [`admin_port`] | the other programs' metrics and upstreams |
 //! | [`cli`] | the command line |
 
@@ -22,8 +23,10 @@ pub mod admin_port;
 pub mod arrivals;
 pub mod cli;
 pub mod clock;
+pub mod compare;
 pub mod demo;
-pub mod figures;
+
+pub mod marked;
 pub mod model;
 pub mod reference;
 pub mod report;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use sluice_config::process::{logging, shutdown};
 use sluice_loadtest::cli::{Cli, Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
-use sluice_loadtest::{demo, figures, model, run};
+use sluice_loadtest::{compare, demo, model, run};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Model(flags) => serve_model(&flags),
         Command::Run(flags) => send_load(&flags),
-        Command::Figures(flags) => measure_figures(&flags),
+        Command::Compare(flags) => compare_peers(&flags),
         Command::Demo(flags) => show_demo(*flags),
     }
 }
@@ -86,7 +86,7 @@ fn show_demo(flags: demo::flags::DemoFlags) -> ExitCode {
     }
 }
 
-fn measure_figures(flags: &figures::settings::Flags) -> ExitCode {
+fn compare_peers(flags: &compare::settings::Flags) -> ExitCode {
     if let Err(error) = logging::init(logging::LogFormat::Text, "warn") {
         return usage(&error);
     }
@@ -94,20 +94,28 @@ fn measure_figures(flags: &figures::settings::Flags) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return usage(&error),
     };
-    let mix: run::mix::Mix = match settings.protocol.parse() {
-        Ok(mix) => mix,
-        Err(error) => return usage(&error),
-    };
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failed(&error),
     };
-    match runtime.block_on(figures::run(&settings, &mix)) {
-        Ok(summary) => {
-            println!("\n{summary}");
-            figures::write(&settings, &summary).map_or_else(|error| failed(&error), |()| EXIT_OK.into())
+    let outcome = runtime.block_on(async {
+        let stop = shutdown::on_signals().map_err(|error| error.to_string())?;
+        tokio::select! {
+            outcome = compare::run(&settings) => outcome.map_err(|error| error.to_string()),
+            // Whatever runs is ended when it is dropped.
+            () = stop.cancelled() => Err("interrupted".to_owned()),
         }
-        Err(error) => failed(&error),
+    });
+    match outcome {
+        Ok(outcome) => {
+            println!("\n{outcome}");
+            let failed = settings.strict && !outcome.is_complete_and_met();
+            if failed { EXIT_FAILED } else { EXIT_OK }.into()
+        }
+        Err(error) => {
+            eprintln!("sluice-loadtest: {error}");
+            EXIT_FAILED.into()
+        }
     }
 }
 

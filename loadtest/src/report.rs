@@ -50,6 +50,9 @@ pub struct Report {
     /// The same by fate.
     #[serde(flatten)]
     pub counts: Counts,
+    /// Rejections with `Retry-After`.
+    #[serde(default)]
+    pub rejected_retry_after: u64,
     /// Lost requests by how.
     pub lost_kinds: BTreeMap<String, u64>,
     /// Failed requests by status.
@@ -124,6 +127,7 @@ impl Report {
             invalid_because,
             requests,
             lost_kinds,
+            rejected_retry_after: tally.rejected_retry_after,
             failures: tally.failures.clone(),
             wrong_examples: tally.examples.clone(),
             objective_ms: plan.objective.map(|objective| objective.as_secs_f64() * 1e3),

@@ -27,8 +27,8 @@ const PACKAGES: [&str; 7] = [
 /// Commands for a cluster that is there: they take the program that brought it up as it is.
 const WITHOUT_BUILD: [&str; 7] = ["down", "exec", "status", "stop", "start", "crash", "help"];
 
-const USAGE: &str = "usage: cargo demo [OPTIONS] | cargo figures [OPTIONS] | cargo e2e [-- COMMAND]\n\
-                     Builds all programs (release), then runs `sluice-loadtest demo` or `figures` with OPTIONS, or\n\
+const USAGE: &str = "usage: cargo demo [OPTIONS] | cargo compare [OPTIONS] | cargo e2e [-- COMMAND]\n\
+                     Builds all programs (release), then runs `sluice-loadtest demo` or `compare` with OPTIONS, or\n\
                      `sluice-testbed` with COMMAND; `cargo demo --help` and `cargo e2e -- --help` list them.";
 
 /// A program of the workspace, to become.
@@ -70,7 +70,7 @@ impl Target {
         }
         let command = arguments.remove(0);
         match command.to_str()? {
-            "demo" | "figures" => Some(Self {
+            "demo" | "compare" => Some(Self {
                 program: "sluice-loadtest",
                 arguments: (vec![command], arguments),
                 any_build: false,

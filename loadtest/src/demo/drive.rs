@@ -12,14 +12,13 @@ use tokio_util::sync::CancellationToken;
 use super::DemoError;
 use super::arm::{Arm, NAME, Replicas};
 use super::kill::{Kill, Victim};
-use super::leftovers;
 use super::live::Live;
 use super::outcome::{LoadOutcome, Sample};
-use super::process::signal;
 use super::settings::{DemoSettings, TRACE};
 use super::stack::{Run, Stack};
 use crate::admin_port::Metrics;
 use crate::arrivals::{Spacing, parse_trace};
+use crate::marked::{self, signal};
 use crate::report::Report;
 use crate::run::{self, Interval, Load, Payload, Plan};
 
@@ -176,7 +175,7 @@ fn crash(run: &Run, stack: &Stack, victim: Victim) {
         Victim::Driver => stack.driver.kill(),
         Victim::Autoscaler => stack.autoscaler.kill(),
         Victim::Model => stack
-            .model_servers(leftovers::processes(&run.id))
+            .model_servers(marked::processes(&run.id))
             .first()
             .is_some_and(|pid| signal(*pid, rustix::process::Signal::KILL)),
     };

@@ -9,10 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
+
+use crate::marked::signal;
 
 /// Pause before a program that died is started again.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
@@ -156,11 +158,6 @@ async fn supervise(
             child.id().map(|pid| signal(pid, Signal::TERM));
         }
     }
-}
-
-/// Sends a signal to a process of this run; `false` when it is gone.
-pub fn signal(pid: u32, signal: Signal) -> bool {
-    i32::try_from(pid).ok().and_then(Pid::from_raw).is_some_and(|pid| kill_process(pid, signal).is_ok())
 }
 
 fn append(path: &Path) -> std::io::Result<File> {

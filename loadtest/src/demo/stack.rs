@@ -12,11 +12,11 @@ use sluice_config::metric_names;
 
 use super::arm::{Arm, NAME};
 use super::gpus;
-use super::leftovers::MARK;
 use super::process::{Program, Supervised};
 use super::settings::DemoSettings;
 use crate::admin_port::Admin;
 use crate::clock;
+use crate::marked::MARK;
 
 /// How long each start-up step may take, on a slow machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);

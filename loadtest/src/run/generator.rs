@@ -118,6 +118,7 @@ async fn open_loop(
                         done_ns: clock::now_ns(),
                         verdict,
                         example: None,
+                        retry_after: false,
                     })
                     .await;
             }
@@ -178,8 +179,10 @@ impl Sender {
         let late = Duration::from_nanos(clock::now_ns().saturating_sub(intended_ns));
         let left = self.timeout.saturating_sub(late);
         let answer = tokio::time::timeout(left, self.client.send(protocol, request, &stamp)).await;
+        let mut retry_after = false;
         let (verdict, example, done_ns) = match answer {
             Ok(Ok(arrived)) => {
+                retry_after = arrived.received.headers.contains_key(http::header::RETRY_AFTER);
                 let (verdict, example) = judge(protocol, &arrived.received, expected);
                 (verdict, example, arrived.at_ns)
             }
@@ -188,7 +191,7 @@ impl Sender {
         };
         let connected = verdict != Verdict::Lost(LostKind::Connect);
         let sent_ns = stamp.marked_ns();
-        self.report(Outcome { protocol, intended_ns, sent_ns, done_ns, verdict, example }).await;
+        self.report(Outcome { protocol, intended_ns, sent_ns, done_ns, verdict, example, retry_after }).await;
         drop(permit);
         connected
     }

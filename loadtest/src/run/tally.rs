@@ -31,6 +31,8 @@ pub struct Outcome {
     pub verdict: Verdict,
     /// What was wrong, word by word.
     pub example: Option<String>,
+    /// Whether the answer said when to try again.
+    pub retry_after: bool,
 }
 
 /// Counts and latencies of one protocol, or of all.
@@ -67,6 +69,8 @@ pub struct Tally {
     pub failures: BTreeMap<String, u64>,
     /// What was wrong with the first wrong answers.
     pub examples: Vec<String>,
+    /// Rejections that said when to try again.
+    pub rejected_retry_after: u64,
     /// When the last fate was learnt.
     pub last_done_ns: u64,
     send_lag_us: Histogram<u64>,
@@ -91,6 +95,7 @@ impl Tally {
             lost_kinds: BTreeMap::new(),
             failures: BTreeMap::new(),
             examples: Vec::new(),
+            rejected_retry_after: 0,
             last_done_ns: start_ns,
             send_lag_us: histogram(),
             current: Group::new(),
@@ -123,7 +128,8 @@ impl Tally {
                 let known = self.failures.len() < MOST_FAILURES || self.failures.contains_key(&status);
                 *self.failures.entry(if known { status } else { "other".into() }).or_default() += 1;
             }
-            Verdict::Answered | Verdict::Rejected => {}
+            Verdict::Rejected => self.rejected_retry_after += u64::from(outcome.retry_after),
+            Verdict::Answered => {}
         }
         if let Some(example) = outcome.example
             && self.examples.len() < MOST_EXAMPLES
@@ -180,6 +186,7 @@ mod tests {
             done_ns: intended_ns + latency_ms * MS,
             verdict,
             example: None,
+            retry_after: false,
         }
     }
 

@@ -1,0 +1,191 @@
+//! One measurement: one peer under one load, by the generator of `sluice-loadtest run`. The same bytes are sent
+//! each time and answers are judged by status, so that the generator has the same work with every peer; before
+//! it, where the peer speaks V2, rows that differ are sent and their answers checked.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::ask;
+use super::cpu::CpuTime;
+use super::peer::{Form, Peer};
+use super::program::Program;
+use super::scenario::{LoadPoint, Scenario};
+use crate::arrivals::{RateCurve, Segment, Spacing};
+use crate::report::Report;
+use crate::run::mix::{Mix, Protocol};
+use crate::run::{self, Load, Payload, Plan};
+
+/// Sent before each measurement and not counted: connections, curve and caches settle.
+const SETTLE: Duration = Duration::from_millis(500);
+/// A request without an answer by then is lost.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// Most requests in flight in an open loop: more than a peer that refuses nothing can collect within [`TIMEOUT`].
+const MAX_IN_FLIGHT: usize = 16_384;
+
+/// One peer, one load, one round.
+#[derive(Debug, Clone, Serialize)]
+pub struct Measurement {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The peer.
+    pub peer: Peer,
+    /// The load.
+    pub load: LoadPoint,
+    /// Which round, from 0.
+    pub round: usize,
+    /// Requests sent.
+    pub requests: u64,
+    /// Correct answers.
+    pub answered: u64,
+    /// Correct answers within the objective; all where there is none.
+    pub attained: u64,
+    /// 429.
+    pub rejected: u64,
+    /// 429 with `Retry-After`.
+    pub rejected_retry_after: u64,
+    /// Other errors.
+    pub failed: u64,
+    /// No answer, 502, 503, 504.
+    pub lost: u64,
+    /// Answers per second.
+    pub throughput_rps: f64,
+    /// Answers within the objective per second of the schedule.
+    pub attained_rps: f64,
+    /// Median latency of answers; none without answers.
+    pub p50_ms: Option<f64>,
+    /// 99th percentile.
+    pub p99_ms: Option<f64>,
+    /// CPU time of the peer's processes per request. In front of the reference model that is the proxy alone.
+    pub cpu_us_per_request: f64,
+    /// Share of one core that the generator (and this program) used.
+    pub generator_busy: f64,
+    /// Why the generator says that this measured itself, not the peer.
+    pub invalid_because: Vec<String>,
+}
+
+/// A peer that runs.
+#[derive(Debug, Clone, Copy)]
+pub struct Running<'a> {
+    /// Which.
+    pub peer: Peer,
+    /// Its processes.
+    pub program: &'a Program,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+/// Measures `running` under `load`.
+///
+/// # Errors
+/// The generator failed, or answers were wrong before the measurement.
+pub async fn measure(
+    scenario: Scenario,
+    running: Running<'_>,
+    load: LoadPoint,
+    round: usize,
+    duration: Duration,
+) -> Result<Measurement, String> {
+    let Running { peer, program, address } = running;
+    if let LoadPoint::Clients(concurrency) = load {
+        let settled = send(plan(
+            scenario,
+            peer,
+            address,
+            Load::Closed { concurrency, duration: SETTLE },
+            settling(peer),
+        ))
+        .await?;
+        if !settled.wrong_examples.is_empty() {
+            return Err(format!("wrong answers under {load}: {}", settled.wrong_examples.join("; ")));
+        }
+    }
+    let (path, body) = ask::request(peer);
+    let payload = Payload::Body {
+        path: path.to_owned(),
+        body,
+        content_type: "application/json".to_owned(),
+        json_bytes: None,
+    };
+    let plan = plan(scenario, peer, address, schedule(scenario, load, duration)?, payload);
+    let own = || CpuTime::of([std::process::id()]);
+    let (cpu, generator) = (program.cpu(), own());
+    let report = send(plan).await?;
+    let (cpu, generator) = (program.cpu().since(&cpu), own().since(&generator));
+    Ok(Measurement {
+        scenario,
+        peer,
+        load,
+        round,
+        requests: report.requests,
+        answered: report.counts.answered,
+        attained: report.counts.attained,
+        rejected: report.counts.rejected,
+        rejected_retry_after: report.rejected_retry_after,
+        failed: report.counts.failed,
+        lost: report.counts.lost,
+        throughput_rps: report.throughput_rps,
+        attained_rps: report.counts.attained as f64 / duration.as_secs_f64(),
+        p50_ms: report.latency.map(|latency| latency.p50_ms),
+        p99_ms: report.latency.map(|latency| latency.p99_ms),
+        cpu_us_per_request: cpu.as_secs_f64() * 1e6 / (report.requests as f64).max(1.0),
+        generator_busy: generator.as_secs_f64() / report.duration_s,
+        invalid_because: report.invalid_because,
+    })
+}
+
+/// Rows that differ, each answer checked, where the peer speaks V2; else its own form, by status.
+fn settling(peer: Peer) -> Payload {
+    match peer.form() {
+        Form::V2 => Payload::Reference {
+            model: "reference".to_owned(),
+            mix: Mix::only(Protocol::RestJson),
+            rows: 1,
+            verify: true,
+            first_id: 1,
+        },
+        Form::Own { .. } => {
+            let (path, body) = ask::request(peer);
+            let content_type = "application/json".to_owned();
+            Payload::Body { path: path.to_owned(), body, content_type, json_bytes: None }
+        }
+    }
+}
+
+fn schedule(scenario: Scenario, load: LoadPoint, duration: Duration) -> Result<Load, String> {
+    match load {
+        LoadPoint::Clients(concurrency) => Ok(Load::Closed { concurrency, duration }),
+        LoadPoint::HardMaximum(factor) => {
+            let rate_rps = factor * scenario.model().hard_maximum_rps();
+            let rate = RateCurve::new(vec![Segment::flat(rate_rps, duration.as_secs_f64())])
+                .map_err(|error| error.to_string())?;
+            Ok(Load::Open { rate, spacing: Spacing::Poisson })
+        }
+    }
+}
+
+fn plan(scenario: Scenario, peer: Peer, address: SocketAddr, load: Load, payload: Payload) -> Plan {
+    let (connections, max_in_flight) = match load {
+        Load::Closed { concurrency, .. } => (concurrency, concurrency),
+        Load::Open { .. } => (256, MAX_IN_FLIGHT),
+    };
+    Plan {
+        name: peer.to_string(),
+        address,
+        payload,
+        load,
+        timeout: TIMEOUT,
+        objective: scenario.objective_ms().map(Duration::from_millis),
+        connections,
+        max_in_flight,
+        interval: Duration::from_secs(1),
+        // The same schedule for every peer and round.
+        seed: 1,
+    }
+}
+
+async fn send(plan: Plan) -> Result<Report, String> {
+    let run = run::start(plan).map_err(|error| error.to_string())?;
+    run.finish().await.map_err(|error| error.to_string())
+}

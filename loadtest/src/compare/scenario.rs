@@ -1,0 +1,88 @@
+//! What is measured: models, loads. Pure.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A group of measurements on one simulated model.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// Closed loops on 2 ms + 0.1 ms per row.
+    Closed,
+    /// Closed loops on a model that takes no time: what a proxy itself costs.
+    Hop,
+    /// Open loops around and above the hard maximum of 20 ms + 1 ms per row.
+    Open,
+}
+
+/// A simulated model: a batch of b rows takes `alpha_ms` + `beta_ms`·b, one batch at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Model {
+    /// Time of a batch, in milliseconds.
+    pub alpha_ms: f64,
+    /// Time of a row, in milliseconds.
+    pub beta_ms: f64,
+    /// Most rows of a batch.
+    pub max_batch_rows: u32,
+}
+
+/// How requests come.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadPoint {
+    /// So many clients, each of which waits for its answer.
+    Clients(usize),
+    /// By a schedule of so many times the hard maximum.
+    HardMaximum(f64),
+}
+
+impl Model {
+    /// The most rows per second that one slot can give: cap ÷ (α + β·cap). Infinite where it takes no time.
+    pub fn hard_maximum_rps(self) -> f64 {
+        let rows = f64::from(self.max_batch_rows);
+        rows / (self.alpha_ms + self.beta_ms * rows) * 1e3
+    }
+}
+
+impl Scenario {
+    /// All of them, in the order of the report.
+    pub const ALL: [Self; 3] = [Self::Closed, Self::Hop, Self::Open];
+
+    /// Its model.
+    pub fn model(self) -> Model {
+        let (alpha_ms, beta_ms) = match self {
+            Self::Closed => (2.0, 0.1),
+            Self::Hop => (0.0, 0.0),
+            Self::Open => (20.0, 1.0),
+        };
+        Model { alpha_ms, beta_ms, max_batch_rows: 64 }
+    }
+
+    /// The latency objective that peers are told where they have one, in milliseconds.
+    pub fn objective_ms(self) -> Option<u64> {
+        (self == Self::Open).then_some(300)
+    }
+
+    /// Its loads.
+    pub fn loads(self) -> &'static [LoadPoint] {
+        use LoadPoint::{Clients, HardMaximum};
+        match self {
+            Self::Closed => &[Clients(1), Clients(16), Clients(64)],
+            Self::Hop => &[Clients(1), Clients(16)],
+            Self::Open => &[HardMaximum(0.5), HardMaximum(1.5), HardMaximum(3.0)],
+        }
+    }
+}
+
+impl fmt::Display for LoadPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Clients(1) => f.pad("1 client"),
+            Self::Clients(clients) => f.pad(&format!("{clients} clients")),
+            Self::HardMaximum(factor) => f.pad(&format!("{factor} x max")),
+        }
+    }
+}
