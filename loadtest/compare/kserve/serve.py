@@ -23,7 +23,7 @@ class Reference(kserve.Model):
             output = kserve.InferOutput(name, list(array.shape), datatype)
             output.set_data_from_numpy(array.astype("int64" if name == "id" else "float32"), binary_data=False)
             outputs.append(output)
-        return kserve.InferResponse(payload.id, self.name, outputs)
+        return kserve.InferResponse(payload.id or "", self.name, outputs)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ Usage: tritonclient_rest.py MODEL_HOST:PORT BATCHER_HOST:PORT
 """
 
 import itertools
-import threading
 
 import numpy as np
 import tritonclient.http as v2
@@ -12,23 +11,21 @@ import tritonclient.http as v2
 from checking import Checker, main
 from tensors import INPUTS, bits, readable_rows, rows
 
-# A client and its greenlets belong to one thread.
-clients = threading.local()
 
 
-def client(address: str) -> v2.InferenceServerClient:
-    if not hasattr(clients, address):
-        setattr(clients, address, v2.InferenceServerClient(address, network_timeout=30))
-    return getattr(clients, address)
+def call(address: str, method: str, *arguments, **options):
+    """One call of a client of its own: a client's greenlets belong to the thread that made it."""
+    with v2.InferenceServerClient(address, network_timeout=30) as client:
+        return getattr(client, method)(*arguments, **options)
 
 
 def comparable(result: v2.InferResult) -> dict:
     response = result.get_response()
     outputs = {}
-    for output in response.pop("outputs"):
-        output.pop("data", None)
-        outputs[output["name"]] = (output, bits(result.as_numpy(output["name"])))
-    return {"outputs": outputs, "rest": response}
+    for output in response["outputs"]:
+        described = {key: value for key, value in output.items() if key != "data"}
+        outputs[output["name"]] = (described, bits(result.as_numpy(output["name"])))
+    return {"outputs": outputs, "rest": {key: value for key, value in response.items() if key != "outputs"}}
 
 
 def ask(address: str, model: str, tensors: dict[str, tuple[np.ndarray, str, bool]], outputs: dict[str, bool] | None, **options):
@@ -40,7 +37,7 @@ def ask(address: str, model: str, tensors: dict[str, tuple[np.ndarray, str, bool
     requested = None
     if outputs is not None:
         requested = [v2.InferRequestedOutput(name, binary_data=binary) for name, binary in outputs.items()]
-    return comparable(client(address).infer(model, inputs, outputs=requested, **options))
+    return comparable(call(address, "infer", model, inputs, outputs=requested, **options))
 
 
 def mirror(address: str, first: int, count: int = 1, binary_in=(True,) * 4, binary_out=(True,) * 4, outputs=INPUTS, **options):
@@ -129,12 +126,12 @@ def check(model: str, batcher: str) -> int:
     same(
         "metadata and health",
         [("get_server_metadata",), ("is_server_live",), ("is_server_ready",)],
-        lambda address, method: getattr(client(address), method)(),
+        call,
     )
     same(
         "metadata of models",
         [("get_model_metadata", "mirror"), ("is_model_ready", "mirror"), ("get_model_metadata", "nobody")],
-        lambda address, method, name: getattr(client(address), method)(name),
+        call,
     )
     return checker.exit_code()
 

@@ -29,7 +29,7 @@ class Mirror(kserve.Model):
             output = kserve.InferOutput(f"{tensor.name}_out", list(array.shape), tensor.datatype)
             output.set_data_from_numpy(np.ascontiguousarray(array), binary_data=False)
             outputs.append(output)
-        return kserve.InferResponse(payload.id, self.name, outputs)
+        return kserve.InferResponse(payload.id or "", self.name, outputs)
 
 
 if __name__ == "__main__":
