@@ -34,7 +34,8 @@ impl Call {
     /// Computes and encodes the answer of the model `name`.
     pub fn answer(&self, name: &str) -> Answer {
         match self.form {
-            Form::Json | Form::Binary => rest_form::encode(self, name),
+            // V1 has no reader here, so that no call has its form.
+            Form::Json | Form::Binary | Form::V1 => rest_form::encode(self, name),
             Form::Grpc => grpc_form::encode(self, name),
         }
     }
