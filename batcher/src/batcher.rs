@@ -16,6 +16,7 @@ use crate::drain::{Drain, Mode};
 use crate::front::{Front, server};
 use crate::queue::entry::ByteBudget;
 use crate::queue::handle::Event;
+use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::{Live, Role};
 use crate::upstream::members::{self, Upstreams};
@@ -44,6 +45,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         upstreams: Arc::clone(&upstreams),
         drain: Arc::new(Drain::default()),
         bytes: ByteBudget::new(settings.queue_bytes),
+        tenants: Tenants::default(),
         limits: Limits { body_bytes: settings.max_body_bytes, ..Limits::default() },
         settings: live.clone(),
     });

@@ -7,7 +7,7 @@ use clap::Parser;
 use serde::Serialize;
 use sluice_config::process::logging::LogFormat;
 
-use crate::settings::{Batching, FormSetting, Role, Warmup, WhileCold};
+use crate::settings::{Batching, FormSetting, Padding, Role, Warmup, WhileCold};
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.
 ///
@@ -61,6 +61,39 @@ pub struct Flags {
     /// Sizes that a batch may have, where not all
     #[arg(long, env = "SLUICE_BATCHER_ALLOWED_BATCH_ROWS", value_delimiter = ',', value_name = "ROWS,…")]
     pub allowed_batch_rows: Option<Vec<u32>>,
+    /// Whether a batch may be filled up to an allowed size [default: off]
+    #[arg(long, env = "SLUICE_BATCHER_PADDING")]
+    pub padding: Option<Padding>,
+    /// Most bytes of the bodies of a batch
+    #[arg(long, env = "SLUICE_BATCHER_MAX_BATCH_BYTES")]
+    pub max_batch_bytes: Option<u64>,
+    /// Most tokens of a batch
+    #[arg(long, env = "SLUICE_BATCHER_MAX_BATCH_TOKENS")]
+    pub max_batch_tokens: Option<u64>,
+    /// The input whose elements are tokens [default: the longest one, where it is of integers]
+    #[arg(long, env = "SLUICE_BATCHER_TOKENS_INPUT", value_name = "NAME")]
+    pub tokens_input: Option<String>,
+    /// Priority classes; 1 is served first [default: 1]
+    #[arg(long, env = "SLUICE_BATCHER_PRIORITY_LEVELS")]
+    pub priority_levels: Option<u8>,
+    /// Class of requests that name none [default: the middle one]
+    #[arg(long, env = "SLUICE_BATCHER_DEFAULT_PRIORITY_LEVEL")]
+    pub default_priority_level: Option<u8>,
+    /// Header with a request's class; "" for none [default: x-sluice-priority]
+    #[arg(long, env = "SLUICE_BATCHER_PRIORITY_HEADER", value_name = "NAME")]
+    pub priority_header: Option<String>,
+    /// Header with a request's deadline in milliseconds; "" for none [default: x-request-timeout-ms]
+    #[arg(long, env = "SLUICE_BATCHER_DEADLINE_HEADER", value_name = "NAME")]
+    pub deadline_header: Option<String>,
+    /// Longest deadline that a request may ask for
+    #[arg(long, env = "SLUICE_BATCHER_MAX_TIMEOUT_MS")]
+    pub max_timeout_ms: Option<u64>,
+    /// Header that says whose a request is; "" for none [default: x-sluice-tenant]
+    #[arg(long, env = "SLUICE_BATCHER_TENANT_HEADER", value_name = "NAME")]
+    pub tenant_header: Option<String>,
+    /// Most tenants with requests at a time [default: 64]
+    #[arg(long, env = "SLUICE_BATCHER_MAX_TENANTS")]
+    pub max_tenants: Option<usize>,
     /// Batches that one model server runs at a time [default: 1]
     #[arg(long, env = "SLUICE_BATCHER_SLOTS_PER_UPSTREAM")]
     pub slots_per_upstream: Option<usize>,

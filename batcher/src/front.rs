@@ -8,6 +8,7 @@
 //! | [`infer`] | an inference request: parse, admit, queue, wait |
 //! | [`predict`] | the same for V1 |
 //! | [`answer`] | replies in the client's form |
+//! | `urgency` | deadline, class and tenant of a request |
 //! | [`health`] | liveness and readiness, the batcher's own |
 //! | [`passthrough`] | everything else, streamed |
 //! | [`forward`] | which headers go on |
@@ -22,6 +23,7 @@ pub mod predict;
 pub mod receive;
 pub mod route;
 pub mod server;
+mod urgency;
 
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ use sluice_protocol::Limits;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::queue::entry::ByteBudget;
+use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::Live;
 use crate::upstream::members::Upstreams;
@@ -49,6 +52,8 @@ pub struct Front {
     pub drain: Arc<Drain>,
     /// Memory for requests.
     pub bytes: ByteBudget,
+    /// Whose requests are here.
+    pub tenants: Tenants,
     /// Bounds on what is parsed.
     pub limits: Limits,
 }

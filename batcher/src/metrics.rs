@@ -131,6 +131,8 @@ pub struct ModelMetrics {
     pub upstream_seconds: Histogram,
     /// Rows of a batch.
     pub batch_rows: Histogram,
+    /// Rows added to batches to make them of an allowed size.
+    pub padding_rows: Counter,
     /// Gauges, set by the queue's owner.
     pub gauges: ModelGauges,
     objective: Gauge,
@@ -186,6 +188,7 @@ impl ModelMetrics {
             queue_seconds: histogram!(names::QUEUE_DURATION_SECONDS, "model" => m()),
             upstream_seconds: histogram!(names::UPSTREAM_DURATION_SECONDS, "model" => m()),
             batch_rows: histogram!(names::BATCH_ROWS, "model" => m()),
+            padding_rows: counter!(names::PADDING_ROWS_TOTAL, "model" => m()),
             gauges: ModelGauges {
                 queue_rows: gauge!(names::QUEUE_ROWS, "model" => m()),
                 oldest_wait: gauge!(names::OLDEST_WAIT_SECONDS, "model" => m()),

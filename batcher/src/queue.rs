@@ -14,11 +14,14 @@ pub mod entry;
 mod gauges;
 pub mod handle;
 mod mailbox;
+mod occupancy;
 pub mod owner;
 mod primitives;
-mod sizes;
+mod size;
 pub mod slot;
+pub mod tenants;
 
 pub use entry::{Entry, Failure, Reply, Work};
 pub use handle::{Forecast, ModelHandle};
+pub use size::size_of;
 pub use slot::Slot;

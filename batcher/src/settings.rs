@@ -5,6 +5,7 @@
 //! | `address` | `host:port`, or the path of a Unix socket |
 //! | `choices` | settings with a few values each |
 //! | `members` | model servers by name and address |
+//! | `of_model` | what may differ from model to model |
 //! | `validate` | what types cannot check; every error names the field, the value and what is allowed |
 //! | `live`, `reload` | the settings as they are now; a changed file is taken over without a restart |
 
@@ -12,9 +13,11 @@ mod address;
 mod choices;
 mod live;
 mod members;
+mod of_model;
 mod reload;
 mod validate;
 
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -23,16 +26,18 @@ use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
 
 pub use address::{check_address, unix_path};
-pub use choices::{Batching, FormSetting, Role, Warmup, WhileCold};
+pub use choices::{Batching, FormSetting, Padding, Role, Warmup, WhileCold};
 pub use live::Live;
 pub use members::{Member, check_members};
+pub use of_model::{ModelOverrides, ModelSettings};
 pub use reload::{Reload, take_over};
 pub use validate::InvalidSetting;
 
 /// Settings with which a model server was warmed: with others it has to be warmed again.
-const WARMED_BY: [&str; 7] = [
+const WARMED_BY: [&str; 8] = [
     "maxBatchRows",
     "allowedBatchRows",
+    "padding",
     "batching",
     "slotsPerUpstream",
     "upstreamForm",
@@ -66,11 +71,37 @@ pub struct Settings {
     pub objective_ms: u64,
     /// Most rows of a batch.
     pub max_batch_rows: u32,
-    /// Sizes that a batch may have, where not all up to `maxBatchRows`; 1 is always allowed.
+    /// Sizes that a batch may have, where not all up to `maxBatchRows`; 1 is always allowed, unless batches are padded.
     pub allowed_batch_rows: Vec<u32>,
+    /// Whether a batch may be filled up to an allowed size.
+    pub padding: Padding,
+    /// Most bytes of the bodies of a batch.
+    pub max_batch_bytes: Option<u64>,
+    /// Most tokens of a batch.
+    pub max_batch_tokens: Option<u64>,
+    /// The input whose elements are tokens; without it, the one with the most elements per row, where these are integers.
+    pub tokens_input: Option<String>,
+    /// What differs from model to model.
+    pub model_settings: BTreeMap<String, ModelOverrides>,
+    /// Priority classes; 1 is served first. With one, all requests are of it.
+    pub priority_levels: u8,
+    /// The class of requests that name none, or one that there is not; without it, the middle one.
+    pub default_priority_level: Option<u8>,
+    /// Header with a request's class; it wins over the parameter `priority`. Empty: none.
+    pub priority_header: String,
+    /// Header with a request's deadline in milliseconds from its arrival. Empty: none.
+    pub deadline_header: String,
+    /// Longest deadline that a request may ask for; longer ones are cut to it.
+    pub max_timeout_ms: Option<u64>,
+    /// Header that says whose a request is; requests without it are all one tenant's. Empty: none.
+    pub tenant_header: String,
+    /// Weights of tenants, 1 where there is none here: a tenant's part of the service relative to the others'.
+    pub tenant_weights: BTreeMap<String, u32>,
+    /// Most tenants with requests at a time; further ones share one place.
+    pub max_tenants: usize,
     /// Batches that one model server runs at a time.
     pub slots_per_upstream: usize,
-    /// Requests that may wait, per model, beyond those of the next two batches. Full means 429.
+    /// Requests that may wait, per model. Full means 429.
     pub queue_requests: usize,
     /// Bytes of waiting and running requests together. Full means 429.
     pub queue_bytes: usize,
@@ -126,6 +157,19 @@ impl Default for Settings {
             objective_ms: 1000,
             max_batch_rows: 64,
             allowed_batch_rows: Vec::new(),
+            padding: Padding::Off,
+            max_batch_bytes: None,
+            max_batch_tokens: None,
+            tokens_input: None,
+            model_settings: BTreeMap::new(),
+            priority_levels: 1,
+            default_priority_level: None,
+            priority_header: "x-sluice-priority".to_owned(),
+            deadline_header: "x-request-timeout-ms".to_owned(),
+            max_timeout_ms: None,
+            tenant_header: "x-sluice-tenant".to_owned(),
+            tenant_weights: BTreeMap::new(),
+            max_tenants: 64,
             slots_per_upstream: 1,
             queue_requests: 4096,
             queue_bytes: 256 << 20,
@@ -163,18 +207,6 @@ impl Settings {
         }
     }
 
-    /// The sizes that a batch may have, ascending; always with 1.
-    pub fn batch_sizes(&self) -> Vec<u32> {
-        if self.allowed_batch_rows.is_empty() {
-            return (1..=self.max_batch_rows).collect();
-        }
-        let mut sizes = self.allowed_batch_rows.clone();
-        sizes.push(1);
-        sizes.sort_unstable();
-        sizes.dedup();
-        sizes
-    }
-
     /// Digest of all that decides which batches a model server must have been warmed with. It only has to tell one
     /// state from the next within this process.
     pub fn warmth_digest(&self) -> u64 {
@@ -182,6 +214,11 @@ impl Settings {
         fields.retain(|name, _| WARMED_BY.contains(&name.as_str()));
         let mut hasher = DefaultHasher::new();
         serde_json::Value::Object(fields).to_string().hash(&mut hasher);
+        // Of what models have of their own, only what decides about sizes.
+        for model in self.model_settings.keys() {
+            let own = self.of_model(model);
+            (model, own.batch_rows(), format!("{:?}", own.batching)).hash(&mut hasher);
+        }
         hasher.finish()
     }
 }

@@ -55,6 +55,8 @@ pub mod batcher {
     pub const UPSTREAM_DURATION_SECONDS: &str = "sluice_batcher_upstream_duration_seconds";
     /// Histogram: rows of a batch.
     pub const BATCH_ROWS: &str = "sluice_batcher_batch_rows";
+    /// Rows added to batches to make them of an allowed size.
+    pub const PADDING_ROWS_TOTAL: &str = "sluice_batcher_padding_rows_total";
 }
 
 /// What `sluice-driver` exports.

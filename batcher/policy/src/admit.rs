@@ -11,7 +11,7 @@ pub struct AdmitView {
     pub deadline_us: u64,
     /// Its rows.
     pub rows: u32,
-    /// Rows that will be served before it ([`crate::WaitQueue::rows_ahead`]).
+    /// Rows that will be served before it ([`crate::Backlog::rows_ahead`]).
     pub rows_ahead: u64,
     /// Batches that the upstreams can run at a time. 0: none is there (holding is then the owner's decision).
     pub slots: u32,

@@ -19,26 +19,35 @@
 //! | module | what is there |
 //! |---|---|
 //! | `curve` | the service curve, its estimator, and the curves of shape classes |
-//! | `limit` | B\* and the sizes that a batch may have |
-//! | `queue` | requests that wait, in order: class, then deadline, then arrival |
+//! | `size` | what a request adds to a batch, and what a batch may hold: rows, bytes, tokens |
+//! | `limit` | B\*, the most rows of a batch |
+//! | `sizes` | the sizes that a batch may have: pad up or batch down |
+//! | `queue` | requests that wait, in order: class, then the tenants' fair share, then deadline, then arrival |
 //! | `cut` | one batch out of one lane of that order |
+//! | `backlog` | what waits by class and tenant, and how much of it will be served before a new arrival |
 //! | `admit` | the decision on arrival |
 //! | `streams` | requests that the server batches itself: how many at a time, and who next |
 //! | `window` | busy fraction and attainment over the last seconds |
 
 mod admit;
+mod backlog;
 mod curve;
 mod cut;
 mod limit;
 mod queue;
+mod size;
+mod sizes;
 mod streams;
 mod window;
 
 pub use admit::{Admission, AdmitView, admit, admit_of_class, predicted_wait_us};
+pub use backlog::{Backlog, Flow};
 pub use curve::{ClassCurves, CurveEstimator, ServiceCurve, ShapeClass};
-pub use cut::{Cut, cut};
-pub use limit::{BatchSizes, batch_limit};
-pub use queue::{Batch, Lane, Order, WaitQueue, Waiting};
+pub use cut::{BatchLimits, Cut, Lane, cut};
+pub use limit::batch_limit;
+pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
+pub use size::{Budget, Size};
+pub use sizes::{BatchSizes, Fit};
 pub use streams::{Arrival, ConcurrencyLimiter, GateSettings, Left, LimitBounds, StreamGate};
 pub use window::{AttainmentWindow, BusyWindow};
 

@@ -1,20 +1,55 @@
 //! Requests that wait for a slot, in the order in which they are to be served.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod fair;
+mod lane;
+
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
-use crate::ServiceCurve;
+use crate::{BatchLimits, Lane, Size};
+use fair::FairShares;
+use lane::{Requests, ServiceOrder};
 
-/// Place in the queue: by class, then earliest deadline, then arrival. Equal deadlines are thus first come, first
-/// served.
+/// Place of a request among those of its class and tenant: earliest deadline, then arrival. Equal deadlines are
+/// thus first come, first served. Between classes the lower number comes first; between the tenants of a class the
+/// queue shares fairly, whatever their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Order {
     /// Priority class, 0 is served first. A class is served only while none before it waits.
     pub class: u8,
+    /// Whose it is.
+    pub tenant: u32,
     /// When the answer is due, microseconds; [`crate::NO_DEADLINE`] without one.
     pub deadline_us: u64,
     /// Number of its arrival, given by the queue; unique.
     pub arrival: u64,
+}
+
+impl Order {
+    fn first_of(class: u8, tenant: u32) -> Self {
+        Self { class, tenant, deadline_us: 0, arrival: 0 }
+    }
+
+    fn last_of(class: u8, tenant: u32) -> Self {
+        Self { class, tenant, deadline_us: u64::MAX, arrival: u64::MAX }
+    }
+}
+
+/// What the queue must know of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ticket {
+    /// Priority class, 0 is served first.
+    pub class: u8,
+    /// Whose it is: any number; 0 where there are no tenants.
+    pub tenant: u32,
+    /// The tenant's weight, at least 1: its part of the rows served, relative to the others'.
+    pub weight: u32,
+    /// When the answer is due, microseconds.
+    pub deadline_us: u64,
+    /// What it adds to a batch. Zero rows count as 1.
+    pub size: Size,
+    /// When it came, microseconds.
+    pub arrived_us: u64,
 }
 
 /// A request that waits.
@@ -22,21 +57,14 @@ pub struct Order {
 pub struct Waiting<T> {
     /// Its place.
     pub order: Order,
-    /// Its rows, at least 1.
-    pub rows: u32,
+    /// Its tenant's weight.
+    pub weight: u32,
+    /// What it adds to a batch; at least one row.
+    pub size: Size,
     /// When it came, microseconds.
     pub arrived_us: u64,
     /// Whatever the owner of the queue keeps with it.
     pub payload: T,
-}
-
-/// What a cut needs to know of one lane (requests of one key).
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Lane {
-    /// B\* of the lane ([`crate::batch_limit`]).
-    pub limit_rows: u32,
-    /// Its service curve, once there is one.
-    pub curve: Option<ServiceCurve>,
 }
 
 /// The requests to dispatch as one batch, and those that can no longer make their deadlines.
@@ -46,84 +74,98 @@ pub struct Batch<K, T> {
     pub take: Vec<Waiting<T>>,
     /// The key of `take`.
     pub key: Option<K>,
+    /// Of all in `take` together.
+    pub size: Size,
+    /// Rows on the wire: more than `size.rows` where the batch is to be padded.
+    pub sent_rows: u32,
     /// To be answered with an error now, with their keys.
     pub drop: Vec<(K, Waiting<T>)>,
+    /// Those that nobody waits for any more.
+    pub gone: Vec<Waiting<T>>,
 }
 
 /// The requests that wait, by key and in order. It has no bound of its own: the owner bounds what it pushes (by
 /// [`WaitQueue::len`], [`WaitQueue::rows`] or bytes).
 #[derive(Debug)]
 pub struct WaitQueue<K, T> {
-    lanes: HashMap<K, BTreeMap<Order, Waiting<T>>>,
-    /// Rows that wait, by class.
-    class_rows: BTreeMap<u8, u64>,
-    /// When each came, and its number of arrival.
-    arrivals: BTreeSet<(u64, u64)>,
+    lanes: HashMap<K, Requests<T>>,
+    /// The key of each request.
+    keys: BTreeMap<Order, K>,
+    shares: FairShares,
     next_arrival: u64,
 }
 
 impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
     /// An empty queue.
     pub fn new() -> Self {
-        Self {
-            lanes: HashMap::new(),
-            class_rows: BTreeMap::new(),
-            arrivals: BTreeSet::new(),
-            next_arrival: 0,
-        }
+        Self { lanes: HashMap::new(), keys: BTreeMap::new(), shares: FairShares::default(), next_arrival: 0 }
     }
 
-    /// Takes a request in and returns its place, which is the handle to [`WaitQueue::cancel`] it. Zero rows count as 1.
-    pub fn push(
-        &mut self,
-        key: K,
-        class: u8,
-        deadline_us: u64,
-        rows: u32,
-        arrived_us: u64,
-        payload: T,
-    ) -> Order {
-        let order = Order { class, deadline_us, arrival: self.next_arrival };
+    /// Takes a request in and returns its place, which is the handle to [`WaitQueue::cancel`] it.
+    pub fn push(&mut self, key: K, arrival: Ticket, payload: T) -> Order {
+        let Ticket { class, tenant, weight, deadline_us, size, arrived_us } = arrival;
+        let order = Order { class, tenant, deadline_us, arrival: self.next_arrival };
         self.next_arrival += 1;
-        self.put_back(key, Waiting { order, rows: rows.max(1), arrived_us, payload });
+        let size = Size { rows: size.rows.max(1), ..size };
+        self.shares.enter(class, tenant, size.rows);
+        self.keys.insert(order, key.clone());
+        let waiting = Waiting { order, weight, size, arrived_us, payload };
+        self.lanes.entry(key).or_default().insert(order, waiting);
         order
     }
 
-    /// Puts a request that was taken out of this queue back to its old place, before all that came after it.
-    pub fn put_back(&mut self, key: K, waiting: Waiting<T>) {
-        let order = waiting.order;
-        *self.class_rows.entry(order.class).or_default() += u64::from(waiting.rows);
-        self.arrivals.insert((waiting.arrived_us, order.arrival));
-        self.lanes.entry(key).or_default().insert(order, waiting);
-    }
-
     /// Takes a request out (its client has gone); `None` when it is no longer here.
-    pub fn cancel(&mut self, key: &K, order: &Order) -> Option<Waiting<T>> {
-        let lane = self.lanes.get_mut(key)?;
-        let waiting = lane.remove(order)?;
-        if lane.is_empty() {
-            self.lanes.remove(key);
-        }
-        self.arrivals.remove(&(waiting.arrived_us, order.arrival));
-        if let Some(rows) = self.class_rows.get_mut(&order.class) {
-            *rows -= u64::from(waiting.rows);
-        }
-        Some(waiting)
+    pub fn cancel(&mut self, order: &Order) -> Option<Waiting<T>> {
+        let key = self.keys.get(order)?.clone();
+        self.remove(&key, std::slice::from_ref(order)).pop()
     }
 
-    /// Takes out the next batch; call it when a slot is free. `lane` tells limit and curve of a key. The key is
-    /// that of the first request in order that can make its deadline (see [`crate::cut`]).
-    pub fn cut(&mut self, now_us: u64, lane: impl Fn(&K) -> Lane) -> Batch<K, T> {
-        let mut batch = Batch { take: Vec::new(), key: None, drop: Vec::new() };
-        while let Some(key) = self.first_key() {
-            let Lane { limit_rows, curve } = lane(&key);
-            let waiting = self.lanes.get(&key).into_iter().flat_map(|lane| lane.values());
-            let cut = crate::cut(waiting.map(|w| (w.order, w.rows)), now_us, limit_rows, curve.as_ref());
-            let dropped = cut.drop.iter().filter_map(|order| self.cancel(&key, order));
+    /// Takes out the next batch; call it when a slot is free. `lane` tells B\* and curve of a key; requests whose
+    /// `is_gone` says so take no room. The key is that of the first request in order that can make its deadline (see
+    /// [`crate::cut`]).
+    pub fn cut(
+        &mut self,
+        now_us: u64,
+        lane: impl Fn(&K) -> Lane,
+        limits: &BatchLimits<'_>,
+        is_gone: impl Fn(&T) -> bool,
+    ) -> Batch<K, T> {
+        let mut batch = Batch {
+            take: Vec::new(),
+            key: None,
+            size: Size::default(),
+            sent_rows: 0,
+            drop: Vec::new(),
+            gone: Vec::new(),
+        };
+        while let Some(key) = self.first_key().cloned() {
+            let Some(requests) = self.lanes.get(&key) else { break };
+            let mut gone = Vec::new();
+            let waiting = ServiceOrder::new(requests, &self.shares)
+                .filter(|waiting| {
+                    let is_gone = is_gone(&waiting.payload);
+                    if is_gone {
+                        gone.push(waiting.order);
+                    }
+                    !is_gone
+                })
+                .map(|waiting| (waiting.order, waiting.size));
+            let cut = crate::cut(waiting, now_us, &lane(&key), limits);
+            batch.gone.extend(self.remove(&key, &gone));
+            let dropped = self.remove(&key, &cut.drop).into_iter();
             batch.drop.extend(dropped.map(|waiting| (key.clone(), waiting)));
             // With its heads dropped, this lane may no longer be the most urgent one.
-            if !cut.take.is_empty() && (cut.drop.is_empty() || self.first_key().as_ref() == Some(&key)) {
-                batch.take = cut.take.iter().filter_map(|order| self.cancel(&key, order)).collect();
+            let removed = !(cut.drop.is_empty() && gone.is_empty());
+            if !cut.take.is_empty() && (!removed || self.first_key() == Some(&key)) {
+                for order in &cut.take {
+                    let taken = self.lanes.get(&key).and_then(|requests| requests.get(order));
+                    if let Some(Waiting { size, weight, .. }) = taken {
+                        self.shares.serve(order.class, order.tenant, size.rows, *weight);
+                    }
+                }
+                batch.take = self.remove(&key, &cut.take);
+                self.shares.settle_all();
+                (batch.size, batch.sent_rows) = (cut.size, cut.sent_rows);
                 batch.key = Some(key);
                 break;
             }
@@ -131,10 +173,24 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         batch
     }
 
-    /// Takes out everything, in order (shutdown, or the upstream is gone for good).
+    /// Takes out what is due by now, in no order between keys, tenants and classes.
+    pub fn overdue(&mut self, now_us: u64) -> Vec<Waiting<T>> {
+        // Deadlines are in order within a class and tenant only; whoever calls this does so by a timer.
+        self.take_out(|waiting| waiting.order.deadline_us <= now_us)
+    }
+
+    /// Takes out all for which `condition` holds. Looks at each request.
+    pub fn take_out(&mut self, condition: impl Fn(&Waiting<T>) -> bool) -> Vec<Waiting<T>> {
+        let all = self.lanes.values().flat_map(Requests::values);
+        let orders: Vec<Order> =
+            all.filter(|waiting| condition(waiting)).map(|waiting| waiting.order).collect();
+        orders.iter().filter_map(|order| self.cancel(order)).collect()
+    }
+
+    /// Takes out everything, by class, tenant and deadline (shutdown, or the upstream is gone for good).
     pub fn drain(&mut self) -> Vec<(K, Waiting<T>)> {
-        self.class_rows.clear();
-        self.arrivals.clear();
+        self.shares.clear();
+        self.keys.clear();
         let lanes = self.lanes.drain();
         let mut all: Vec<_> = lanes
             .flat_map(|(key, lane)| lane.into_values().map(move |waiting| (key.clone(), waiting)))
@@ -145,38 +201,66 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
 
     /// Rows that wait.
     pub fn rows(&self) -> u64 {
-        self.class_rows.values().sum()
+        self.shares.rows()
     }
 
     /// Requests that wait.
     pub fn len(&self) -> usize {
-        self.arrivals.len()
+        self.keys.len()
     }
 
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.arrivals.is_empty()
+        self.keys.is_empty()
     }
 
-    /// Rows that would be served before a request of this class and deadline that arrived now. Its cost grows with
-    /// those that would be served after it within the class: none, where all have one objective.
-    pub fn rows_ahead(&self, class: u8, deadline_us: u64) -> u64 {
-        let up_to_class: u64 = self.class_rows.range(..=class).map(|(_, rows)| rows).sum();
-        let place = Order { class, deadline_us, arrival: self.next_arrival };
-        let end = Order { class, deadline_us: u64::MAX, arrival: u64::MAX };
-        let behind = self.lanes.values().flat_map(|lane| lane.range(place..=end));
-        up_to_class - behind.map(|(_, waiting)| u64::from(waiting.rows)).sum::<u64>()
+    /// The earliest deadline of all that wait.
+    pub fn earliest_deadline_us(&self) -> Option<u64> {
+        let mut earliest: Option<u64> = None;
+        let mut from = Order::first_of(0, 0);
+        // The first one of each class and tenant.
+        while let Some((&order, _)) = self.keys.range(from..).next() {
+            earliest = Some(earliest.map_or(order.deadline_us, |us| us.min(order.deadline_us)));
+            let Some(next) = order.tenant.checked_add(1) else { break };
+            from = Order::first_of(order.class, next);
+        }
+        earliest
     }
 
-    /// How long the one that came first has waited, microseconds; 0 when none waits.
+    /// How long the one that came first has waited, microseconds; 0 when none waits. Looks at each request.
     pub fn oldest_wait_us(&self, now_us: u64) -> u64 {
-        self.arrivals.first().map_or(0, |(arrived_us, _)| now_us.saturating_sub(*arrived_us))
+        let all = self.lanes.values().flat_map(Requests::values);
+        all.map(|waiting| now_us.saturating_sub(waiting.arrived_us)).max().unwrap_or(0)
     }
 
     /// The key of the first request in order.
-    fn first_key(&self) -> Option<K> {
-        let heads = self.lanes.iter().filter_map(|(key, lane)| Some((lane.first_key_value()?.0, key)));
-        heads.min_by_key(|(order, _)| **order).map(|(_, key)| key.clone())
+    fn first_key(&self) -> Option<&K> {
+        let (class, tenants) = self.shares.first_class()?;
+        let heads = tenants.filter_map(|tenant| {
+            let flow = Order::first_of(class, tenant)..=Order::last_of(class, tenant);
+            self.keys.range(flow).next()
+        });
+        let urgency = |order: &Order| (self.shares.tag(class, order.tenant), order.deadline_us);
+        heads.min_by_key(|(order, _)| urgency(order)).map(|(_, key)| key)
+    }
+
+    /// Takes these of one key out, in their order.
+    fn remove(&mut self, key: &K, orders: &[Order]) -> Vec<Waiting<T>> {
+        if orders.is_empty() {
+            return Vec::new();
+        }
+        let Some(requests) = self.lanes.get_mut(key) else { return Vec::new() };
+        let mut removed = Vec::with_capacity(orders.len());
+        for order in orders {
+            let Some(waiting) = requests.remove(order) else { continue };
+            self.keys.remove(order);
+            self.shares.leave(order.class, order.tenant, waiting.size.rows);
+            removed.push(waiting);
+        }
+        if requests.is_empty() {
+            self.lanes.remove(key);
+        }
+        removed
     }
 }
 

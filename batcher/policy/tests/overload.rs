@@ -6,7 +6,8 @@
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sluice_batch_policy::{
-    Admission, AdmitView, BatchSizes, CurveEstimator, Lane, WaitQueue, admit, batch_limit,
+    Admission, AdmitView, BatchLimits, BatchSizes, CurveEstimator, Lane, Size, Ticket, WaitQueue, admit,
+    batch_limit,
 };
 
 const ALPHA: f64 = 0.020;
@@ -72,7 +73,7 @@ fn simulate(cap_rows: u32, rate_per_second: f64, seconds: u64, seed: u64) -> Out
                 now_us,
                 deadline_us: now_us + OBJECTIVE_US,
                 rows: 1,
-                rows_ahead: queue.rows_ahead(0, now_us + OBJECTIVE_US),
+                rows_ahead: queue.rows(),
                 slots: 1,
                 free_slots: u32::from(running.is_none()),
                 slot_free_in_us,
@@ -81,11 +82,24 @@ fn simulate(cap_rows: u32, rate_per_second: f64, seconds: u64, seed: u64) -> Out
             let admitted = matches!(admit(&view, curve.as_ref()), Admission::Admit { .. });
             if admitted && queue.len() < QUEUE_BOUND {
                 outcome.admitted += counted;
-                queue.push((), 0, now_us + OBJECTIVE_US, 1, now_us, ());
+                let arrival = Ticket {
+                    class: 1,
+                    tenant: 0,
+                    weight: 1,
+                    deadline_us: now_us + OBJECTIVE_US,
+                    size: Size::of_rows(1),
+                    arrived_us: now_us,
+                };
+                queue.push((), arrival, ());
             }
         }
         if running.is_none() {
-            let batch = queue.cut(now_us, |()| Lane { limit_rows, curve });
+            let batch = queue.cut(
+                now_us,
+                |()| Lane { limit_rows, curve },
+                &BatchLimits::of_sizes(&sizes),
+                |()| false,
+            );
             let counted = |arrived_us: u64| u64::from(arrived_us >= counted_from_us);
             outcome.dropped += batch.drop.iter().map(|(_, waiting)| counted(waiting.arrived_us)).sum::<u64>();
             if !batch.take.is_empty() {

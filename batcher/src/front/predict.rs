@@ -16,6 +16,10 @@ impl Front {
             return self.pass(request).await;
         };
         let (parts, body) = request.into_parts();
+        let urgency = match self.urgency(&parts.headers) {
+            Ok(urgency) => urgency,
+            Err(failure) => return self.invalid(&handle, Form::V1, &failure),
+        };
         let body = match receive(body, self.settings.now().max_body_bytes).await {
             Ok(body) => body,
             Err(error) => return self.unreceived(&handle, Form::V1, &error),
@@ -26,6 +30,6 @@ impl Front {
             Err(error) if error.is_forwardable() => Work::Raw(body),
             Err(error) => return self.unparsed(&handle, Form::V1, &error),
         };
-        self.queue(&handle, Form::V1, work, Some(parts)).await
+        self.queue(&handle, Form::V1, work, Some(parts), urgency).await
     }
 }

@@ -12,7 +12,9 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use http::StatusCode;
-use sluice_protocol::{BatchRows, HEADER_LENGTH, InferRequest, UpstreamForm, merge, parse_response, split};
+use sluice_protocol::{
+    BatchRows, HEADER_LENGTH, InferRequest, UpstreamForm, merge, merge_padded, parse_response, split,
+};
 use tokio::time::Instant;
 
 use super::call::{CallError, batch_request, call};
@@ -113,7 +115,8 @@ impl Dispatch {
         let form = slot.profile.form;
         let (merged, path) = {
             let requests: Vec<&InferRequest> = entries.iter().filter_map(|entry| entry.parsed()).collect();
-            let merged = merge(&requests, form);
+            let own: usize = requests.iter().map(|request| request.rows).sum();
+            let merged = merge_padded(&requests, form, self.sent_rows(own));
             let path = |form| requests.first().map(|request| request.path(form)).unwrap_or_default();
             let path = merged.as_ref().map(|merged| path(merged.form)).unwrap_or_default();
             (merged, path)
@@ -144,6 +147,7 @@ impl Dispatch {
         }
         let seconds = started.elapsed().as_secs_f64();
         self.handle.metrics.upstream_seconds.record(seconds);
+        self.handle.metrics.padding_rows.increment(rows.padding as u64);
         if let Some(finished) = &mut self.finished {
             finished.times.push((total, seconds));
         }
@@ -173,6 +177,13 @@ impl Dispatch {
             }
         }
         Next::Continue
+    }
+
+    /// Rows on the wire for a group of so many: parts of a batch are padded to sizes of their own.
+    fn sent_rows(&self, rows: usize) -> usize {
+        let settings = self.handle.settings.now();
+        let sizes = settings.of_model(&self.handle.model).sizes();
+        u32::try_from(rows).map_or(rows, |rows| sizes.sent_rows(rows) as usize)
     }
 
     /// A single request that cannot be transcoded: as it came where that is possible.

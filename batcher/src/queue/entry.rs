@@ -5,9 +5,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::request::Parts;
+use sluice_batch_policy::{Flow, Size};
 use sluice_protocol::{Answer, Form, InferRequest};
 use tokio::sync::oneshot;
 
+use super::tenants::Tenant;
 use crate::metrics::Refusal;
 use crate::upstream::connection;
 
@@ -19,8 +21,14 @@ pub struct Entry {
     pub work: Work,
     /// How the client asked.
     pub form: Form,
-    /// Rows; 1 where they are not known.
-    pub rows: u32,
+    /// What it adds to a batch; one row where the rows are not known.
+    pub size: Size,
+    /// Its class and its tenant's number.
+    pub flow: Flow,
+    /// Its tenant, known for as long as this is here.
+    pub tenant: Option<Arc<Tenant>>,
+    /// It is counted by class and tenant.
+    pub is_ranked: bool,
     /// The client's HTTP head, for forwarding it alone and untouched; gRPC has none.
     pub origin: Option<Parts>,
     /// When its last byte came (microseconds of the process's clock).
@@ -140,6 +148,11 @@ impl ByteBudget {
     /// From now on so many bytes. What is taken already stays taken.
     pub fn set_limit(&self, limit: usize) {
         self.limit.store(limit, Ordering::Relaxed);
+    }
+
+    /// A share of nothing.
+    pub fn nothing(&self) -> QueuedBytes {
+        QueuedBytes { used: Arc::clone(&self.used), bytes: 0 }
     }
 
     /// Takes a share; `None` when it is not there.

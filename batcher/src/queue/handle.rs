@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use sluice_batch_policy::{Admission, AdmitView, Lane, ServiceCurve, ShapeClass, admit_of_class};
+use sluice_batch_policy::{Admission, AdmitView, Flow, Lane, ServiceCurve, ShapeClass, admit_of_class};
 use sluice_protocol::ModelSignature;
 use tokio::sync::oneshot;
 
 use super::dispatch::Finished;
 use super::mailbox::Mailbox;
+use super::occupancy::Occupancy;
 use super::{Entry, Slot};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
@@ -69,7 +70,9 @@ pub struct ModelHandle {
     /// The process's clock.
     pub clock: Clock,
     mailbox: Mailbox<Box<Entry>, Event>,
-    queued_rows: AtomicU64,
+    occupancy: Occupancy,
+    /// When the owner will look for overdue requests by itself.
+    expiry_us: AtomicU64,
     forecast: ArcSwap<Forecast>,
     met: AtomicU64,
     missed: AtomicU64,
@@ -85,7 +88,8 @@ impl ModelHandle {
             clock,
             mailbox: Mailbox::new(settings.now().queue_requests),
             settings,
-            queued_rows: AtomicU64::new(0),
+            occupancy: Occupancy::default(),
+            expiry_us: AtomicU64::new(0),
             forecast: ArcSwap::default(),
             met: AtomicU64::new(0),
             missed: AtomicU64::new(0),
@@ -97,19 +101,23 @@ impl ModelHandle {
     /// Puts a request into the queue.
     ///
     /// # Errors
-    /// The queue is full; the request comes back.
-    pub fn submit(&self, entry: Box<Entry>) -> Result<(), Box<Entry>> {
-        let rows = u64::from(entry.rows);
-        self.queued_rows.fetch_add(rows, Ordering::Relaxed);
-        self.mailbox.submit(entry, |unserved| self.give_up(unserved)).inspect_err(|entry| {
-            self.left(entry.rows);
-        })
+    /// The queue, or its tenant's part of it, is full; the request comes back.
+    pub fn submit(&self, mut entry: Box<Entry>) -> Result<(), Box<Entry>> {
+        if !self.occupancy.enter(&mut entry, self.settings.now().queue_requests) {
+            return Err(entry);
+        }
+        let is_early = entry.deadline_us < self.expiry_us.load(Ordering::Relaxed);
+        self.mailbox.submit(entry, |unserved| self.left(&unserved)).inspect_err(|entry| self.left(entry))?;
+        if is_early {
+            self.mailbox.wake();
+        }
+        Ok(())
     }
 
     /// Sends a message to the owner.
     pub fn tell(&self, event: Event) {
         // Dropped, refreshes are answered and slots given up.
-        self.mailbox.tell(event, |unserved| self.give_up(unserved));
+        self.mailbox.tell(event, |unserved| self.left(&unserved));
     }
 
     /// Has the owner set the gauges.
@@ -121,12 +129,25 @@ impl ModelHandle {
     }
 
     /// Decides about a request that arrives now. `class`: of its rows, where it may be merged.
-    pub fn admit(&self, now_us: u64, deadline_us: u64, rows: u32, class: Option<ShapeClass>) -> Admission {
+    pub fn admit(
+        &self,
+        now_us: u64,
+        deadline_us: u64,
+        rows: u32,
+        flow: Flow,
+        class: Option<ShapeClass>,
+    ) -> Admission {
         let forecast = self.forecast.load();
-        let view = self.view(&forecast, now_us, deadline_us, rows);
+        let rows_ahead = self.occupancy.rows_ahead(flow, rows);
+        let view = AdmitView { rows_ahead, ..self.view(&forecast, now_us, deadline_us, rows) };
         let own = forecast.lanes.iter().find(|(of, _)| Some(*of) == class).map(|(_, lane)| *lane);
         let common = Lane { limit_rows: view.limit_rows, curve: forecast.curve };
         admit_of_class(&view, &own.unwrap_or(common), forecast.curve.as_ref())
+    }
+
+    /// From now on classes or tenants play a part in the order.
+    pub fn rank(&self) {
+        self.occupancy.rank();
     }
 
     /// The time after which to try again, where the ring is full: when what waits now will have been served.
@@ -160,9 +181,14 @@ impl ModelHandle {
         self.forecast.load().slots == 0
     }
 
+    /// The latency objective.
+    pub fn objective_ms(&self) -> u64 {
+        self.settings.now().of_model(&self.model).objective_ms
+    }
+
     /// Rows that wait.
     pub fn queued_rows(&self) -> u64 {
-        self.queued_rows.load(Ordering::Relaxed)
+        self.occupancy.rows()
     }
 
     /// Counts an answer for the attainment gauge.
@@ -195,11 +221,7 @@ impl ModelHandle {
 impl ModelHandle {
     /// Nobody will serve what waits or comes: dropping it has its clients told.
     pub(super) fn retire(&self) {
-        self.mailbox.retire(|unserved| self.give_up(unserved));
-    }
-
-    fn give_up(&self, entry: Box<Entry>) {
-        self.left(entry.rows);
+        self.mailbox.retire(|unserved| self.left(&unserved));
     }
 
     pub(super) fn next_entry(&self) -> Option<Box<Entry>> {
@@ -210,12 +232,24 @@ impl ModelHandle {
         self.mailbox.next_message()
     }
 
-    pub(super) fn left(&self, rows: u32) {
-        self.queued_rows.fetch_sub(u64::from(rows), Ordering::Relaxed);
+    /// A request no longer waits.
+    pub(super) fn left(&self, entry: &Entry) {
+        self.occupancy.leave(entry);
     }
 
-    pub(super) fn came_back(&self, rows: u32) {
-        self.queued_rows.fetch_add(u64::from(rows), Ordering::Relaxed);
+    /// A request that was in flight waits again.
+    pub(super) fn came_back(&self, entry: &mut Entry) {
+        self.occupancy.come_back(entry);
+    }
+
+    /// These were dispatched together.
+    pub(super) fn served<'a>(&self, batch: impl Iterator<Item = &'a Entry> + Clone) {
+        self.occupancy.served(batch);
+    }
+
+    /// When the owner will look for overdue requests by itself: those that are due before wake it.
+    pub(super) fn set_expiry_us(&self, expiry_us: u64) {
+        self.expiry_us.store(expiry_us, Ordering::Relaxed);
     }
 
     pub(super) fn publish(&self, forecast: Forecast) {

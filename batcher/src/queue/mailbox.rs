@@ -60,6 +60,11 @@ impl<T, M> Mailbox<T, M> {
         }
     }
 
+    /// Wakes the owner, whether it listens or not.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     fn empty(&self, unserved: impl FnMut(T)) {
         std::iter::from_fn(|| self.items.pop()).for_each(unserved);
         while self.messages.pop().is_some() {}

@@ -39,6 +39,17 @@ pub enum Batching {
     Off,
 }
 
+/// What is done with a batch of a size that is not allowed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Padding {
+    /// It is made smaller.
+    #[default]
+    Off,
+    /// It may be filled up by repeating its last row, where the learned curve says that this is cheaper.
+    Repeat,
+}
+
 /// Where warm-up bodies come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -1,5 +1,8 @@
 //! What makes settings valid, beyond their types.
 
+mod batches;
+mod order;
+
 use super::{Role, Settings, WhileCold, check_members};
 
 /// A setting that is not valid: which, and what is allowed.
@@ -48,8 +51,6 @@ impl Settings {
         }
         check_members(&self.members_of_role()).or_else(|problem| invalid("upstreams", &problem))?;
         let at_least_one = [
-            ("objectiveMs", self.objective_ms),
-            ("maxBatchRows", u64::from(self.max_batch_rows)),
             ("slotsPerUpstream", self.slots_per_upstream as u64),
             ("queueRequests", self.queue_requests as u64),
             ("queueBytes", self.queue_bytes as u64),
@@ -64,14 +65,8 @@ impl Settings {
                 return invalid(field, "must be at least 1");
             }
         }
-        if let Some(rows) =
-            self.allowed_batch_rows.iter().find(|&&rows| rows == 0 || rows > self.max_batch_rows)
-        {
-            return invalid(
-                "allowedBatchRows",
-                &format!("{rows} is not between 1 and maxBatchRows ({})", self.max_batch_rows),
-            );
-        }
+        self.validate_batches()?;
+        self.validate_order()?;
         let letters = |token: &String| {
             !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
         };
@@ -119,12 +114,5 @@ mod tests {
         assert_eq!(error.field, "drainToken");
         let error = Settings { upstream: Some("nowhere".into()), ..sidecar() }.validate().unwrap_err();
         assert!(error.to_string().contains("\"nowhere\" is not host:port"), "{error}");
-    }
-
-    #[test]
-    fn one_row_is_always_an_allowed_size() {
-        let settings = Settings { allowed_batch_rows: vec![8, 4], ..sidecar() };
-        assert_eq!(settings.batch_sizes(), [1, 4, 8]);
-        assert_eq!(Settings { max_batch_rows: 3, ..sidecar() }.batch_sizes(), [1, 2, 3]);
     }
 }

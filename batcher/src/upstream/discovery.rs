@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use sluice_protocol::UpstreamForm;
 
-use crate::settings::{Batching, FormSetting, Settings};
+use crate::settings::{Batching, FormSetting, ModelSettings};
 
 /// The extension of `GET /v2` by which a server says that it reads raw tensors.
 const BINARY_EXTENSION: &str = "binary_tensor_data";
@@ -72,7 +72,7 @@ impl ModelMetadata {
     }
 
     /// Most rows of a batch before warm-up has tried them.
-    pub fn max_rows(&self, settings: &Settings) -> u32 {
+    pub fn max_rows(&self, settings: &ModelSettings<'_>) -> u32 {
         let merges = match settings.batching {
             Batching::On => true,
             Batching::Off => false,

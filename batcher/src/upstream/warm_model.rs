@@ -62,8 +62,12 @@ pub async fn warm_model(
         return Ok(WarmModel { profile, times: Vec::new(), absent: true, metadata });
     };
     let parsed = parse_metadata(document).map_err(WarmError::NotYet)?;
-    let max_rows = parsed.max_rows(settings);
-    let sizes: Vec<u32> = settings.batch_sizes().into_iter().filter(|&rows| rows <= max_rows).collect();
+    let own = settings.of_model(model);
+    let max_rows = parsed.max_rows(&own);
+    let sizes: Vec<u32> = match max_rows {
+        1 => vec![1],
+        _ => own.batch_rows().into_iter().filter(|&rows| rows <= max_rows).collect(),
+    };
     let has_bodies = !parsed.inputs.is_empty() || settings.warmup_bodies.is_some();
     if settings.warmup == Warmup::Off || !has_bodies {
         if settings.warmup != Warmup::Off {

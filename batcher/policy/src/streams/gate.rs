@@ -140,7 +140,7 @@ impl<T> StreamGate<T> {
         payload: T,
     ) -> Arrival<T> {
         let weight = self.weigh(tokens);
-        let order = Order { class, deadline_us, arrival: self.next_arrival };
+        let order = Order { class, tenant: 0, deadline_us, arrival: self.next_arrival };
         let wait_us = self.wait_us(&order, weight);
         let held = self.servers == 0;
         let at_once = !held && self.ahead(&order) == 0.0 && self.has_room_for(weight);
@@ -237,7 +237,7 @@ impl<T> StreamGate<T> {
 
     /// Predicted wait of a request of this class without a deadline that arrives now, microseconds.
     pub fn predicted_wait_us(&self, class: u8) -> u64 {
-        self.wait_us(&Order { class, deadline_us: u64::MAX, arrival: u64::MAX }, 1.0)
+        self.wait_us(&Order { class, tenant: 0, deadline_us: u64::MAX, arrival: u64::MAX }, 1.0)
     }
 
     fn weigh(&mut self, tokens: Option<u64>) -> f64 {

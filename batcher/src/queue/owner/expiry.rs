@@ -1,0 +1,55 @@
+//! Requests that have waited for too long, in either of two regimes: without a model server they are held, long, and
+//! then told that there is none (503); with one that is busy their own deadlines hold, and they are told when to try
+//! again (429).
+
+use super::Owner;
+use crate::metrics::Refusal;
+use crate::queue::{Entry, Failure, Reply};
+
+/// Clients that have gone while nothing is dispatched are noticed after so long: what they hold is wanted.
+const SWEEP_US: u64 = 500_000;
+
+impl Owner {
+    /// When to look again: a request is due, or clients may have gone. Nothing waits, no timer.
+    pub(super) fn next_expiry_us(&mut self) -> Option<u64> {
+        let earliest_us = self.pending.earliest_deadline_us();
+        let next_us = earliest_us.map(|due_us| due_us.min(self.swept_us.saturating_add(SWEEP_US)));
+        // While requests are held, arrivals are due later than those that wait; so they need not wake anybody.
+        let is_held = self.slots() == 0;
+        self.handle.set_expiry_us(if is_held { 0 } else { earliest_us.unwrap_or(0) });
+        next_us
+    }
+
+    /// Answers what is due, and lets go what nobody waits for any more.
+    pub(super) fn expire(&mut self) {
+        let now_us = self.handle.clock.now_us();
+        let is_due = self.pending.earliest_deadline_us().is_some_and(|due_us| due_us <= now_us);
+        if !is_due && now_us < self.swept_us.saturating_add(SWEEP_US) {
+            return;
+        }
+        self.swept_us = now_us;
+        for waiting in self.pending.take_out(|waiting| waiting.payload.is_cancelled()) {
+            self.handle.left(&waiting.payload);
+        }
+        for waiting in self.pending.overdue(now_us) {
+            match self.slots() {
+                0 => self.hold_expired(*waiting.payload),
+                _ => self.too_late(*waiting.payload, now_us),
+            }
+        }
+    }
+
+    fn hold_expired(&self, entry: Entry) {
+        let message = format!("no model server became ready within {} ms", self.limits.hold_us / 1000);
+        self.handle.left(&entry);
+        entry.answer(Reply::Failed(Failure::refused(503, Refusal::HoldExpired, message, 1000)));
+    }
+
+    /// Its deadline can no longer be met.
+    pub(super) fn too_late(&self, entry: Entry, now_us: u64) {
+        self.handle.left(&entry);
+        let retry_after_ms = self.handle.retry_after_ms(now_us);
+        let message = "the deadline can no longer be met: the model server is saturated";
+        entry.answer(Reply::Failed(Failure::refused(429, Refusal::Expired, message, retry_after_ms)));
+    }
+}

@@ -1,0 +1,89 @@
+//! Who sends: names that clients bring, made into numbers. Only tenants with requests in the batcher's hands are
+//! known, and not more than `maxTenants` of them: names are free to invent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::settings::Settings;
+
+/// Number of requests that name no tenant.
+pub const NOBODY: u32 = 0;
+/// Number that all share who came when there were too many.
+const OTHERS: u32 = 1;
+
+/// A tenant with requests here.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Tenant {
+    /// Its number among all that are here.
+    pub number: u32,
+    /// Its part of the service relative to the others'.
+    pub weight: u32,
+}
+
+/// The tenants with requests here.
+#[derive(Debug)]
+pub struct Tenants {
+    known: Mutex<HashMap<Box<str>, Arc<Tenant>>>,
+    others: Arc<Tenant>,
+}
+
+impl Default for Tenants {
+    fn default() -> Self {
+        Self { known: Mutex::default(), others: Arc::new(Tenant { number: OTHERS, weight: 1 }) }
+    }
+}
+
+impl Tenants {
+    /// The tenant of this name; hold it for as long as the request is here.
+    pub fn of(&self, name: &str, settings: &Settings) -> Arc<Tenant> {
+        let weight = settings.tenant_weights.get(name).copied().unwrap_or(1);
+        // The map is never left half-changed by a panic.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get_mut(name) {
+            Some(tenant) if tenant.weight == weight => return Arc::clone(tenant),
+            Some(tenant) => {
+                *tenant = Arc::new(Tenant { number: tenant.number, weight });
+                return Arc::clone(tenant);
+            }
+            None => {}
+        }
+        if known.len() >= settings.max_tenants {
+            // Nobody but this map holds them: they have no request here.
+            known.retain(|_, tenant| Arc::strong_count(tenant) > 1);
+        }
+        if known.len() >= settings.max_tenants {
+            return Arc::clone(&self.others);
+        }
+        let is_free = |number: &u32| known.values().all(|tenant| tenant.number != *number);
+        let Some(number) = (OTHERS + 1..).find(is_free) else { return Arc::clone(&self.others) };
+        let tenant = Arc::new(Tenant { number, weight });
+        known.insert(name.into(), Arc::clone(&tenant));
+        tenant
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_clients_invent_share_one_place_while_others_have_requests_here() {
+        let settings = Settings { max_tenants: 2, ..Settings::default() };
+        let tenants = Tenants::default();
+        let (a, b) = (tenants.of("a", &settings), tenants.of("b", &settings));
+        assert_ne!(a.number, b.number);
+        assert_eq!(tenants.of("a", &settings), a);
+        assert!((0..100).all(|n| tenants.of(&format!("invented-{n}"), &settings).number == OTHERS));
+        drop(a);
+        let c = tenants.of("c", &settings);
+        assert!(c.number != OTHERS && c.number != b.number, "the place of one that left");
+    }
+
+    #[test]
+    fn weights_are_those_of_the_settings_now() {
+        let tenants = Tenants::default();
+        let weighted = Settings { tenant_weights: [("a".to_owned(), 3)].into(), ..Settings::default() };
+        assert_eq!(tenants.of("a", &weighted).weight, 3);
+        assert_eq!(tenants.of("a", &Settings::default()).weight, 1);
+    }
+}
