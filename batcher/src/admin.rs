@@ -65,6 +65,8 @@ impl AdminRoutes for Routes {
         for handle in self.0.registry.all().iter() {
             handle.refresh().await;
         }
+        gauge!(names::REQUEST_BYTES).set(self.0.bytes.used() as f64);
+        gauge!(names::CONNECTIONS).set(self.0.connections.len() as f64);
         let upstreams = self.0.upstreams.all();
         for phase in Phase::ALL {
             let count = upstreams.iter().filter(|upstream| upstream.phase() == phase).count();

@@ -9,6 +9,7 @@ use sluice_config::process::metrics::Metrics;
 use sluice_protocol::Limits;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::admin::Routes;
 use crate::clock::Clock;
@@ -46,6 +47,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         drain: Arc::new(Drain::default()),
         bytes: ByteBudget::new(settings.queue_bytes),
         tenants: Tenants::default(),
+        connections: TaskTracker::new(),
         limits: Limits { body_bytes: settings.max_body_bytes, ..Limits::default() },
         settings: live.clone(),
     });

@@ -106,6 +106,9 @@ pub struct Flags {
     /// Most bytes of one body [default: 67108864]
     #[arg(long, env = "SLUICE_BATCHER_MAX_BODY_BYTES")]
     pub max_body_bytes: Option<usize>,
+    /// Most connections of clients at once [default: 10000]
+    #[arg(long, env = "SLUICE_BATCHER_MAX_CONNECTIONS")]
+    pub max_connections: Option<usize>,
     /// How long requests are held while no model server is ready [default: 30000]
     #[arg(long, env = "SLUICE_BATCHER_HOLD_MS")]
     pub hold_ms: Option<u64>,

@@ -3,31 +3,44 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`server`] | connections, and their graceful end |
+//! | [`guarded`], [`framing`], [`pace`] | what a connection may not do: be ambiguous, be too slow |
+//! | [`observed`] | an answer's body until the client has taken it |
 //! | [`route`] | which requests are ours |
 //! | [`receive`] | reading a request's body whole, within limits |
+//! | [`decode`] | compressed bodies |
 //! | [`infer`] | an inference request: parse, admit, queue, wait |
 //! | [`predict`] | the same for V1 |
 //! | [`answer`] | replies in the client's form |
 //! | `urgency` | deadline, class and tenant of a request |
+//! | [`retry_info`] | when a gRPC client may try again |
 //! | [`health`] | liveness and readiness, the batcher's own |
 //! | [`passthrough`] | everything else, streamed |
+//! | [`upload`] | a client's body on its way to a model server |
 //! | [`forward`] | which headers go on |
 
 pub mod answer;
 pub mod body;
+pub mod decode;
 pub mod forward;
+pub mod framing;
+pub mod guarded;
 pub mod health;
 pub mod infer;
+pub mod observed;
+pub mod pace;
 pub mod passthrough;
 pub mod predict;
 pub mod receive;
+pub mod retry_info;
 pub mod route;
 pub mod server;
+pub mod upload;
 mod urgency;
 
 use std::sync::Arc;
 
 use sluice_protocol::Limits;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::drain::Drain;
@@ -54,6 +67,8 @@ pub struct Front {
     pub bytes: ByteBudget,
     /// Whose requests are here.
     pub tenants: Tenants,
+    /// Connections of clients.
+    pub connections: TaskTracker,
     /// Bounds on what is parsed.
     pub limits: Limits,
 }

@@ -107,6 +107,18 @@ pub struct Settings {
     pub queue_bytes: usize,
     /// Most bytes of one request's body, and of one upstream answer.
     pub max_body_bytes: usize,
+    /// Most connections of clients at once; more are answered 503 and closed.
+    pub max_connections: usize,
+    /// Most bytes of a request's head; more is 431.
+    pub max_header_bytes: usize,
+    /// How long a request's head may take from its first byte to its last.
+    pub header_timeout_ms: u64,
+    /// How long a body may pause; then 408.
+    pub body_timeout_ms: u64,
+    /// How long a client may take nothing of an answer that is ready; then its connection is closed.
+    pub answer_timeout_ms: u64,
+    /// How long a connection may be without requests; then it is closed gracefully.
+    pub idle_timeout_ms: u64,
     /// How long requests are held while no model server is ready; then 503.
     pub hold_ms: u64,
     /// Whether requests that arrive while no model server is warm are held or refused.
@@ -174,6 +186,12 @@ impl Default for Settings {
             queue_requests: 4096,
             queue_bytes: 256 << 20,
             max_body_bytes: 64 << 20,
+            max_connections: 10_000,
+            max_header_bytes: 64 << 10,
+            header_timeout_ms: 10_000,
+            body_timeout_ms: 30_000,
+            answer_timeout_ms: 60_000,
+            idle_timeout_ms: 300_000,
             hold_ms: 30_000,
             while_cold: WhileCold::Hold,
             retries: 2,

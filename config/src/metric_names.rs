@@ -41,6 +41,13 @@ pub mod batcher {
     pub const SETTINGS_RELOAD_SUCCESSFUL: &str = "sluice_batcher_settings_reload_successful";
     /// Gauge with label `state`: upstreams by state.
     pub const UPSTREAMS: &str = "sluice_batcher_upstreams";
+    /// Gauge without labels: connections of clients.
+    pub const CONNECTIONS: &str = "sluice_batcher_connections";
+    /// Counter with label `reason` alone: connections that the batcher ended because of what the client did or
+    /// left undone, or refused.
+    pub const CONNECTIONS_CLOSED_TOTAL: &str = "sluice_batcher_connections_closed_total";
+    /// Gauge without labels: bytes of the requests that arrive, wait or run.
+    pub const REQUEST_BYTES: &str = "sluice_batcher_request_bytes";
     /// Counter with labels `form`, `outcome`: requests that came to an end, by how (`cancelled`: the client left).
     pub const REQUESTS_TOTAL: &str = "sluice_batcher_requests_total";
     /// Counter with label `reason`: requests that were refused, exactly counted.

@@ -7,11 +7,13 @@ use sluice_protocol::{Form, HEADER_LENGTH, json_error};
 
 use super::body::FrontBody;
 use super::forward::strip_hop_by_hop;
+use super::retry_info::status_details;
 use crate::queue::{Failure, Reply};
 use crate::upstream::connection;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+const GRPC_STATUS_DETAILS: HeaderName = HeaderName::from_static("grpc-status-details-bin");
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static(HEADER_LENGTH);
 const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
@@ -78,7 +80,12 @@ pub fn failed(form: Form, failure: &Failure) -> Response<FrontBody> {
     };
     if let Some(retry_after_ms) = failure.retry_after_ms {
         let headers = response.headers_mut();
-        if form != Form::Grpc {
+        if form == Form::Grpc {
+            let code = Code::from_http(failure.status);
+            if let Some(details) = status_details(code, &failure.message, retry_after_ms) {
+                headers.insert(GRPC_STATUS_DETAILS, details);
+            }
+        } else {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000).max(1)));
         }
         headers.insert(RETRY_AFTER_MS, HeaderValue::from(retry_after_ms));

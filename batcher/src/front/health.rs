@@ -1,5 +1,7 @@
 //! Liveness and readiness: the batcher's own answers, so that nobody is sent to a cold model.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -49,8 +51,9 @@ impl Front {
         method: GrpcMethod,
         request: Request<Incoming>,
     ) -> Response<FrontBody> {
-        let body = match receive(request.into_body(), SMALL_BYTES).await {
-            Ok(body) => body,
+        let patience = Duration::from_millis(self.settings.now().body_timeout_ms);
+        let (body, _share) = match receive(request.into_body(), SMALL_BYTES, patience, &self.bytes).await {
+            Ok(received) => received,
             Err(error) => return grpc_status(Code::InvalidArgument, &error.to_string()),
         };
         match method {

@@ -14,19 +14,24 @@ use tokio::sync::oneshot;
 use super::Front;
 use super::answer::{answer, failed, grpc_status};
 use super::body::FrontBody;
-use super::receive::{ReceiveError, receive};
+use super::decode::undecoded;
+use super::receive::Received;
 use super::urgency::Urgency;
 use crate::metrics::{Outcome, Refusal};
+use crate::queue::entry::QueuedBytes;
 use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
 use crate::settings::{Settings, WhileCold};
 
 /// When to try again where nothing is held: a model server takes seconds to be warm, another replica none.
 const COLD_RETRY_MS: u64 = 1000;
 
+/// When a gRPC client may try again whose model is not known yet, for its request was not read.
+const RETRY_AFTER_MS: u64 = 1000;
+
 impl Front {
     /// REST, JSON or binary.
     pub(super) async fn infer_rest(&self, target: Target, request: Request<Incoming>) -> Response<FrontBody> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let header_length = match parts.headers.get(HEADER_LENGTH).map(|value| value.to_str().map(str::parse))
         {
             None => None,
@@ -45,9 +50,9 @@ impl Front {
             Ok(urgency) => urgency,
             Err(failure) => return self.invalid(&handle, form, &failure),
         };
-        let body = match receive(body, self.settings.now().max_body_bytes).await {
-            Ok(body) => body,
-            Err(error) => return self.unreceived(&handle, form, &error),
+        let (body, bytes) = match self.take_in(&handle, form, &mut parts, body).await {
+            Ok(received) => received,
+            Err(response) => return *response,
         };
         let parsed = match header_length {
             None => parse_json(&target, body.clone(), &self.limits),
@@ -59,7 +64,7 @@ impl Front {
             Err(error) if error.is_forwardable() => Work::Raw(body),
             Err(error) => return self.unparsed(&handle, form, &error),
         };
-        self.queue(&handle, form, work, Some(parts), urgency).await
+        self.queue(&handle, form, work, Some(parts), urgency, bytes).await
     }
 
     /// gRPC `ModelInfer`.
@@ -68,11 +73,14 @@ impl Front {
             Ok(urgency) => urgency,
             Err(failure) => return failed(Form::Grpc, &failure),
         };
-        let body = match receive(request.into_body(), self.settings.now().max_body_bytes).await {
-            Ok(body) => body,
-            Err(error) => {
-                return failed(Form::Grpc, &Failure::new(receive_status(&error), error.to_string()));
-            }
+        let (parts, body) = request.into_parts();
+        let received = match self.receive(body).await {
+            Ok(received) => received,
+            Err(error) => return failed(Form::Grpc, &error.failure(|| RETRY_AFTER_MS)),
+        };
+        let (body, bytes) = match self.decode_grpc(&parts.headers, received).await {
+            Ok(decoded) => decoded,
+            Err(error) => return undecoded(Form::Grpc, &error, RETRY_AFTER_MS).0,
         };
         let message = match decode_unary(body, self.settings.now().max_body_bytes) {
             Ok(message) => message,
@@ -86,7 +94,7 @@ impl Front {
             let message = format!("model {:?} is not known, and maxModels is reached", request.target.model);
             return failed(Form::Grpc, &Failure::new(404, message));
         };
-        self.queue(&handle, Form::Grpc, Work::Parsed(request), None, urgency).await
+        self.queue(&handle, Form::Grpc, Work::Parsed(request), None, urgency, bytes).await
     }
 
     pub(super) async fn queue(
@@ -96,6 +104,7 @@ impl Front {
         work: Work,
         origin: Option<Parts>,
         urgency: Urgency,
+        bytes: QueuedBytes,
     ) -> Response<FrontBody> {
         let arrived_us = self.clock.now_us();
         let settings = self.settings.now();
@@ -121,7 +130,7 @@ impl Front {
             broken: 0,
             alone: false,
             reply,
-            bytes: self.bytes.nothing(),
+            bytes,
         };
         let reply = match self.admit(handle, entry, &settings) {
             Ok(()) => waiting.await.unwrap_or_else(|_| {
@@ -147,7 +156,7 @@ impl Front {
     }
 
     /// Puts a request into the queue, unless there is a reason not to.
-    fn admit(&self, handle: &ModelHandle, mut entry: Entry, settings: &Settings) -> Result<(), Failure> {
+    fn admit(&self, handle: &ModelHandle, entry: Entry, settings: &Settings) -> Result<(), Failure> {
         if settings.while_cold == WhileCold::Reject && handle.is_cold() {
             return Err(Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS));
         }
@@ -166,13 +175,6 @@ impl Front {
                 retry_after_us.div_ceil(1000).max(1),
             ));
         }
-        let Some(bytes) = self.bytes.take(entry.size.bytes as usize) else {
-            let message =
-                format!("waiting requests hold {} bytes already (queueBytes)", settings.queue_bytes);
-            let retry_after_ms = handle.retry_after_ms(arrived_us);
-            return Err(Failure::refused(429, Refusal::BytesFull, message, retry_after_ms));
-        };
-        entry.bytes = bytes;
         handle.submit(Box::new(entry)).map_err(|entry| {
             let whose = if entry.tenant.is_some() { "the tenant's part of " } else { "" };
             let message =
@@ -181,18 +183,24 @@ impl Front {
         })
     }
 
-    pub(super) fn unreceived(
+    /// Reads and decodes a REST body; else the answer.
+    pub(super) async fn take_in(
         &self,
         handle: &ModelHandle,
         form: Form,
-        error: &ReceiveError,
-    ) -> Response<FrontBody> {
-        if matches!(error, ReceiveError::TooLarge { .. }) {
-            handle.metrics.count_refused(Refusal::BodyTooLarge);
-        }
-        let failure = Failure::new(receive_status(error), error.to_string());
-        handle.metrics.count_request(form, Outcome::of_status(failure.status));
-        failed(form, &failure)
+        parts: &mut Parts,
+        body: Incoming,
+    ) -> Result<Received, Box<Response<FrontBody>>> {
+        let retry_after_ms = || handle.retry_after_ms(self.clock.now_us());
+        let received = self.receive(body).await.map_err(|error| {
+            let failure = error.failure(retry_after_ms);
+            Box::new(self.invalid(handle, form, &failure))
+        })?;
+        self.decode(&mut parts.headers, received).await.map_err(|error| {
+            let (response, failure) = undecoded(form, &error, retry_after_ms());
+            count_failure(handle, form, &failure);
+            Box::new(response)
+        })
     }
 
     pub(super) fn unparsed(
@@ -205,9 +213,18 @@ impl Front {
     }
 
     pub(super) fn invalid(&self, handle: &ModelHandle, form: Form, failure: &Failure) -> Response<FrontBody> {
-        handle.metrics.count_request(form, Outcome::of_status(failure.status));
+        count_failure(handle, form, failure);
         failed(form, failure)
     }
+}
+
+/// Counts a request that did not come as far as the queue.
+fn count_failure(handle: &ModelHandle, form: Form, failure: &Failure) {
+    let refusal = failure.refusal.or((failure.status == 413).then_some(Refusal::BodyTooLarge));
+    if let Some(reason) = refusal {
+        handle.metrics.count_refused(reason);
+    }
+    handle.metrics.count_request(form, Outcome::of_status(failure.status));
 }
 
 /// A request whose client waits. The server drops it with the rest when the client goes away: it is counted then,
@@ -225,13 +242,6 @@ impl Drop for Unanswered<'_> {
         if waited_us > self.handle.objective_ms() * 1000 {
             self.handle.count_attainment(false);
         }
-    }
-}
-
-fn receive_status(error: &ReceiveError) -> u16 {
-    match error {
-        ReceiveError::TooLarge { .. } => 413,
-        ReceiveError::Broken(_) => 400,
     }
 }
 

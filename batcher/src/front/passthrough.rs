@@ -12,6 +12,7 @@ use super::answer::failed;
 use super::body::FrontBody;
 use super::forward::{strip_hop_by_hop, to_http1};
 use super::infer::declares_more_than;
+use super::upload::{Upload, UploadError};
 use crate::queue::Failure;
 use crate::settings::WhileCold;
 use crate::upstream::relay::RelayError;
@@ -29,6 +30,7 @@ impl Front {
         };
         let (mut parts, body) = request.into_parts();
         to_http1(&mut parts);
+        let body = Upload::new(body, Duration::from_millis(self.settings.now().body_timeout_ms));
         match upstream.relay(&epoch, Request::from_parts(parts, body)).await {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
@@ -67,7 +69,10 @@ impl Front {
 fn not_passed(error: &RelayError) -> Failure {
     let status = match error {
         RelayError::Connect(_) => 503,
-        RelayError::Broken(_) => 502,
+        RelayError::Broken(broken) => match UploadError::failure(broken) {
+            Some(clients_own) => return clients_own,
+            None => 502,
+        },
     };
     Failure::new(status, error.to_string())
 }

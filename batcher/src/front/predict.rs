@@ -6,7 +6,6 @@ use sluice_protocol::{Form, V1Target, parse_v1};
 
 use super::Front;
 use super::body::FrontBody;
-use super::receive::receive;
 use crate::queue::Work;
 
 impl Front {
@@ -15,14 +14,14 @@ impl Front {
         let Some(handle) = self.registry.get_or_add(&target.target.model) else {
             return self.pass(request).await;
         };
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let urgency = match self.urgency(&parts.headers) {
             Ok(urgency) => urgency,
             Err(failure) => return self.invalid(&handle, Form::V1, &failure),
         };
-        let body = match receive(body, self.settings.now().max_body_bytes).await {
-            Ok(body) => body,
-            Err(error) => return self.unreceived(&handle, Form::V1, &error),
+        let (body, bytes) = match self.take_in(&handle, Form::V1, &mut parts, body).await {
+            Ok(received) => received,
+            Err(response) => return *response,
         };
         let signature = handle.signature();
         let work = match parse_v1(&target, body.clone(), &self.limits, signature.as_deref()) {
@@ -30,6 +29,6 @@ impl Front {
             Err(error) if error.is_forwardable() => Work::Raw(body),
             Err(error) => return self.unparsed(&handle, Form::V1, &error),
         };
-        self.queue(&handle, Form::V1, work, Some(parts), urgency).await
+        self.queue(&handle, Form::V1, work, Some(parts), urgency, bytes).await
     }
 }

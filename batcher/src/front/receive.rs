@@ -1,8 +1,17 @@
-//! Reads a request's body whole, within limits, without copying it where it came in one piece.
+//! Reads a request's body whole, within limits, without copying it where it came in one piece. Its share of the
+//! memory for requests is taken as its bytes arrive: a declared length costs nothing, a flood of bodies is bounded.
+
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
+use tokio::time::timeout;
+
+use super::Front;
+use crate::metrics::Refusal;
+use crate::queue::Failure;
+use crate::queue::entry::{ByteBudget, QueuedBytes};
 
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
@@ -13,26 +22,76 @@ pub enum ReceiveError {
         /// The limit.
         limit_bytes: usize,
     },
+    /// All requests together hold as much as they may.
+    #[error(
+        "the requests that wait or arrive hold all of the {limit_bytes} bytes that they may (queueBytes)"
+    )]
+    NoMemory {
+        /// The limit.
+        limit_bytes: usize,
+    },
+    /// The client sends nothing more.
+    #[error("no byte of the body came for {patience_ms} ms (bodyTimeoutMs)")]
+    Stalled {
+        /// The limit.
+        patience_ms: u64,
+    },
     /// The client stopped sending, or sent what is not HTTP.
     #[error("the body could not be read: {0}")]
     Broken(#[from] hyper::Error),
+}
+
+impl ReceiveError {
+    /// The answer to the client; `retry_after_ms` is for a refusal.
+    pub fn failure(&self, retry_after_ms: impl FnOnce() -> u64) -> Failure {
+        match self {
+            Self::TooLarge { .. } => Failure::new(413, self.to_string()),
+            Self::Stalled { .. } => Failure::new(408, self.to_string()),
+            Self::Broken(_) => Failure::new(400, self.to_string()),
+            Self::NoMemory { .. } => {
+                Failure::refused(429, Refusal::BytesFull, self.to_string(), retry_after_ms())
+            }
+        }
+    }
+}
+
+/// A body, and its share of the memory for requests.
+pub type Received = (Bytes, QueuedBytes);
+
+impl Front {
+    /// Reads a body within the settings' limits.
+    pub(super) async fn receive(&self, body: Incoming) -> Result<Received, ReceiveError> {
+        let settings = self.settings.now();
+        let patience = Duration::from_millis(settings.body_timeout_ms);
+        receive(body, settings.max_body_bytes, patience, &self.bytes).await
+    }
 }
 
 /// Reads it.
 ///
 /// # Errors
 /// See [`ReceiveError`]. A body whose `Content-Length` is too large is not read at all.
-pub async fn receive(mut body: Incoming, limit_bytes: usize) -> Result<Bytes, ReceiveError> {
+pub async fn receive(
+    mut body: Incoming,
+    limit_bytes: usize,
+    patience: Duration,
+    budget: &ByteBudget,
+) -> Result<Received, ReceiveError> {
     let declared = body.size_hint();
     if declared.lower() > limit_bytes as u64 {
         return Err(ReceiveError::TooLarge { limit_bytes });
     }
+    let mut share = budget.empty();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
-    while let Some(frame) = body.frame().await {
+    let stalled = |_| ReceiveError::Stalled { patience_ms: patience.as_millis() as u64 };
+    while let Some(frame) = timeout(patience, body.frame()).await.map_err(stalled)? {
         let Ok(data) = frame?.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit_bytes {
             return Err(ReceiveError::TooLarge { limit_bytes });
+        }
+        if !share.grow(data.len()) {
+            return Err(ReceiveError::NoMemory { limit_bytes: budget.limit() });
         }
         if first.is_empty() && rest.is_empty() {
             first = data;
@@ -47,5 +106,5 @@ pub async fn receive(mut body: Incoming, limit_bytes: usize) -> Result<Bytes, Re
         }
         rest.extend_from_slice(&data);
     }
-    Ok(if rest.is_empty() { first } else { rest.freeze() })
+    Ok((if rest.is_empty() { first } else { rest.freeze() }, share))
 }

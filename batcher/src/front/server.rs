@@ -10,17 +10,26 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
+use metrics::counter;
+use sluice_config::metric_names::batcher as names;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::Front;
 use super::body::FrontBody;
+use super::guarded::Guarded;
+use super::observed::Observed;
+use super::pace::Pace;
 use super::route::{GrpcMethod, Route, route};
 use crate::drain::Mode;
 
 /// Concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
+/// Streams that a client may reset before they were looked at; more end the connection (rapid reset).
+const MAX_UNSEEN_RESETS: usize = 64;
+/// Streams that we may have to reset because of what the client did; more end the connection.
+const MAX_FAULTY_STREAMS: usize = 256;
 /// Receive windows of HTTP/2: large tensors must not wait for window updates.
 const WINDOW_BYTES: u32 = 4 << 20;
 /// An HTTP/2 connection that is made while traffic is turned away is for the few requests of those who have not
@@ -32,13 +41,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Serves until `stop` is cancelled; then open connections are closed gracefully (GOAWAY, `Connection: close`)
 /// once their requests are answered. Returns when all are closed.
 pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationToken) {
-    let connections = TaskTracker::new();
+    let connections = &front.connections;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = stop.cancelled() => break,
         };
         match accepted {
+            Ok((stream, _)) if connections.len() >= front.settings.now().max_connections => {
+                counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "limit").increment(1);
+                refuse(&stream);
+            }
             Ok((stream, _)) => {
                 connections.spawn(connection(stream, Arc::clone(&front), stop.clone()));
             }
@@ -50,6 +63,15 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationT
     }
     connections.close();
     connections.wait().await;
+}
+
+/// Says why to those who speak HTTP/1.1; there is no waiting for a client that does not read.
+fn refuse(stream: &TcpStream) {
+    let _ = stream.try_write(
+        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 61\r\n\
+          retry-after: 1\r\nconnection: close\r\n\r\n\
+          {\"error\":\"there are too many connections (maxConnections)\"}\n\n",
+    );
 }
 
 async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToken) {
@@ -72,20 +94,48 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
             }
         }
     };
-    let service = service_fn(move |request: Request<Incoming>| {
-        let front = Arc::clone(&front);
-        is_http2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
-        async move { Ok::<_, Infallible>(front.serve(request).await) }
-    });
+    let settings = front.settings.now();
+    let pace = Pace::new(front.clock);
+    let socket = Guarded::new(stream, Arc::clone(&pace), front.settings.clone(), front.clock);
+    let service = {
+        let pace = Arc::clone(&pace);
+        service_fn(move |request: Request<Incoming>| {
+            let (front, under_way) = (Arc::clone(&front), pace.enter());
+            is_http2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
+            async move {
+                let response = front.serve(request).await;
+                Ok::<_, Infallible>(response.map(|body| Observed::new(body, under_way)))
+            }
+        })
+    };
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http2().max_concurrent_streams(MAX_STREAMS);
-    server.http2().initial_stream_window_size(WINDOW_BYTES).initial_connection_window_size(WINDOW_BYTES);
-    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
+    server.http1().max_buf_size(settings.max_header_bytes);
+    server
+        .http2()
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+        .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
+        .max_local_error_reset_streams(MAX_FAULTY_STREAMS)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
+    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(socket), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = async { tokio::select! { () = turned_away => {} () = stop.cancelled() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = pace.idle.notified() => {
+            connection.as_mut().graceful_shutdown();
+            let patience = Duration::from_millis(settings.header_timeout_ms);
+            loop {
+                match timeout(patience, connection.as_mut()).await {
+                    Ok(ended) => break ended,
+                    // A client that does not close its side either is not waited for, unless it has just asked.
+                    Err(_) if pace.quiet_since_us().is_some() => break Ok(()),
+                    Err(_) => {}
+                }
+            }
         }
     };
     if let Err(error) = ended {

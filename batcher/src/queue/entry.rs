@@ -150,29 +150,53 @@ impl ByteBudget {
         self.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// A share of nothing.
-    pub fn nothing(&self) -> QueuedBytes {
-        QueuedBytes { used: Arc::clone(&self.used), bytes: 0 }
+    /// A share that has nothing yet.
+    pub fn empty(&self) -> QueuedBytes {
+        QueuedBytes { budget: self.clone(), bytes: 0 }
     }
 
     /// Takes a share; `None` when it is not there.
     pub fn take(&self, bytes: usize) -> Option<QueuedBytes> {
-        let before = self.used.fetch_add(bytes, Ordering::Relaxed);
-        let share = QueuedBytes { used: Arc::clone(&self.used), bytes };
-        (before.saturating_add(bytes) <= self.limit.load(Ordering::Relaxed)).then_some(share)
+        let mut share = self.empty();
+        share.grow(bytes).then_some(share)
+    }
+
+    /// Bytes that are taken.
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that there are.
+    pub fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
     }
 }
 
 /// A share of a [`ByteBudget`], given back on drop.
 #[derive(Debug)]
 pub struct QueuedBytes {
-    used: Arc<AtomicUsize>,
+    budget: ByteBudget,
     bytes: usize,
+}
+
+impl QueuedBytes {
+    /// Takes more; false, and as it was, where that is not there.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
+        let fits = before.saturating_add(bytes) <= self.budget.limit();
+        if fits {
+            self.bytes += bytes;
+        } else {
+            self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fits
+    }
 }
 
 impl Drop for QueuedBytes {
     fn drop(&mut self) {
-        self.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -185,7 +209,9 @@ mod tests {
         let budget = ByteBudget::new(10);
         let first = budget.take(8).unwrap();
         assert!(budget.take(3).is_none());
-        let _second = budget.take(2).unwrap();
+        let mut second = budget.take(1).unwrap();
+        assert!(second.grow(1) && !second.grow(1));
+        assert_eq!(budget.used(), 10);
         drop(first);
         assert!(budget.take(8).is_some());
     }

@@ -5,6 +5,11 @@ mod order;
 
 use super::{Role, Settings, WhileCold, check_members};
 
+/// A buffer of the HTTP library has at least so many bytes, and a head of up to so many is read.
+const MIN_HEADER_BYTES: usize = 8 << 10;
+/// Beyond any head that a client of a model server has reason to send.
+const MAX_HEADER_BYTES: usize = 16 << 20;
+
 /// A setting that is not valid: which, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
@@ -55,6 +60,11 @@ impl Settings {
             ("queueRequests", self.queue_requests as u64),
             ("queueBytes", self.queue_bytes as u64),
             ("maxBodyBytes", self.max_body_bytes as u64),
+            ("maxConnections", self.max_connections as u64),
+            ("headerTimeoutMs", self.header_timeout_ms),
+            ("bodyTimeoutMs", self.body_timeout_ms),
+            ("answerTimeoutMs", self.answer_timeout_ms),
+            ("idleTimeoutMs", self.idle_timeout_ms),
             ("upstreamTimeoutMs", self.upstream_timeout_ms),
             ("warmupMaxCalls", u64::from(self.warmup_max_calls)),
             ("probeMs", self.probe_ms),
@@ -67,6 +77,15 @@ impl Settings {
         }
         self.validate_batches()?;
         self.validate_order()?;
+        if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&self.max_header_bytes) {
+            return invalid(
+                "maxHeaderBytes",
+                &format!(
+                    "{} is not between {MIN_HEADER_BYTES} and {MAX_HEADER_BYTES}",
+                    self.max_header_bytes
+                ),
+            );
+        }
         let letters = |token: &String| {
             !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))
         };
@@ -108,6 +127,8 @@ mod tests {
     fn errors_name_the_field_and_what_is_allowed() {
         let error = Settings { allowed_batch_rows: vec![1, 128], ..sidecar() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "allowedBatchRows: 128 is not between 1 and maxBatchRows (64)");
+        let error = Settings { max_header_bytes: 100, ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "maxHeaderBytes: 100 is not between 8192 and 16777216");
         let error = Settings { probe_ms: 0, ..sidecar() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "probeMs: must be at least 1");
         let error = Settings { drain_token: Some("a b".into()), ..sidecar() }.validate().unwrap_err();

@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use super::endpoint::{Endpoint, Stream};
 use super::{ConnectError, Epoch, Upstream};
+use crate::front::upload::Upload;
 
 /// Idle HTTP/1.1 connections that are kept per upstream.
 const MAX_IDLE: usize = 16;
@@ -17,7 +18,7 @@ const MAX_IDLE: usize = 16;
 /// The connections of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    idle: Mutex<Vec<(u64, http1::SendRequest<Incoming>)>>,
+    idle: Mutex<Vec<(u64, http1::SendRequest<Upload>)>>,
     grpc: Mutex<Option<(u64, http2::SendRequest<Incoming>)>>,
 }
 
@@ -40,7 +41,7 @@ impl Upstream {
     pub async fn relay(
         self: &Arc<Self>,
         epoch: &Epoch,
-        mut request: Request<Incoming>,
+        mut request: Request<Upload>,
     ) -> Result<Response<Incoming>, RelayError> {
         // A kept connection may have been closed meanwhile; then nothing was sent and the next one is tried.
         while let Some(mut sender) = self.idle_relay(epoch.number) {
@@ -106,14 +107,14 @@ impl Upstream {
         Ok(sender)
     }
 
-    fn idle_relay(&self, epoch: u64) -> Option<http1::SendRequest<Incoming>> {
+    fn idle_relay(&self, epoch: u64) -> Option<http1::SendRequest<Upload>> {
         let mut idle = lock(&self.relay.idle);
         idle.retain(|(number, sender)| *number == epoch && !sender.is_closed());
         idle.pop().map(|(_, sender)| sender)
     }
 
     /// Keeps a connection once its answer has been read to the end; `ready` waits for that.
-    fn keep(self: &Arc<Self>, epoch: u64, mut sender: http1::SendRequest<Incoming>) {
+    fn keep(self: &Arc<Self>, epoch: u64, mut sender: http1::SendRequest<Upload>) {
         let upstream = Arc::clone(self);
         tokio::spawn(async move {
             if sender.ready().await.is_ok() {

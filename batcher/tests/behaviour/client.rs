@@ -102,23 +102,31 @@ pub async fn grpc(address: SocketAddr, method: &str, message: &impl Message) -> 
     let encoded = message.encode_to_vec();
     let mut body = frame_prefix(encoded.len()).unwrap().to_vec();
     body.extend_from_slice(&encoded);
+    grpc_framed(address, method, body, &[]).await
+}
+
+/// A gRPC call with this body, whatever it is.
+pub async fn grpc_framed(address: SocketAddr, method: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Got {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method("POST")
         .uri(format!("http://{address}{method}"))
         .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(Full::new(Bytes::from(body)))
-        .unwrap();
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request.body(Full::new(Bytes::from(body))).unwrap();
     read(sender.send_request(request).await.unwrap()).await.unwrap()
 }
 
-pub async fn infer_grpc(address: SocketAddr, model: &str, ids: &[i64]) -> Got {
+/// A `ModelInfer` message with these rows.
+pub fn infer_message(model: &str, ids: &[i64]) -> ModelInferRequest {
     let raw: Vec<u8> = ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-    let message = ModelInferRequest {
+    ModelInferRequest {
         model_name: model.to_owned(),
         inputs: vec![model_infer_request::InferInputTensor {
             name: "id".into(),
@@ -128,8 +136,11 @@ pub async fn infer_grpc(address: SocketAddr, model: &str, ids: &[i64]) -> Got {
         }],
         raw_input_contents: vec![raw.into()],
         ..Default::default()
-    };
-    grpc(address, grpc::path::MODEL_INFER, &message).await
+    }
+}
+
+pub async fn infer_grpc(address: SocketAddr, model: &str, ids: &[i64]) -> Got {
+    grpc(address, grpc::path::MODEL_INFER, &infer_message(model, ids)).await
 }
 
 /// The raw INT64 output of a gRPC answer.

@@ -6,14 +6,20 @@
 
 mod barrier;
 mod client;
+mod compressed;
 mod curve;
 mod draining;
+mod flood;
+mod framing;
 mod gateway;
+mod leaving;
 mod merging;
 mod model;
 mod overload;
 mod passthrough;
+mod raw;
 mod reload;
+mod slow;
 mod start;
 mod unix_socket;
 mod v1;

@@ -1,0 +1,71 @@
+//! When to try again, as gRPC clients understand it: `google.rpc.RetryInfo` inside `google.rpc.Status`, base64 in
+//! the header `grpc-status-details-bin`. The messages are those of googleapis' `google/rpc/status.proto` and
+//! `error_details.proto`, of which no more is needed.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use http::HeaderValue;
+use prost::Message;
+use sluice_protocol::grpc::Code;
+
+/// Type of a `RetryInfo` inside an `Any`.
+const TYPE_URL: &str = "type.googleapis.com/google.rpc.RetryInfo";
+
+/// `google.rpc.Status`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Status {
+    /// The number of the gRPC code.
+    #[prost(int32, tag = "1")]
+    pub code: i32,
+    /// As in `grpc-message`.
+    #[prost(string, tag = "2")]
+    pub message: String,
+    /// Messages of any type.
+    #[prost(message, repeated, tag = "3")]
+    pub details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Any {
+    /// Which message it is.
+    #[prost(string, tag = "1")]
+    pub type_url: String,
+    /// The message.
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`.
+#[derive(Clone, PartialEq, Message)]
+pub struct RetryInfo {
+    /// How long to wait at least.
+    #[prost(message, optional, tag = "1")]
+    pub retry_delay: Option<Delay>,
+}
+
+/// `google.protobuf.Duration`.
+#[derive(Clone, PartialEq, Message)]
+pub struct Delay {
+    /// Whole seconds.
+    #[prost(int64, tag = "1")]
+    pub seconds: i64,
+    /// And nanoseconds.
+    #[prost(int32, tag = "2")]
+    pub nanos: i32,
+}
+
+/// The value of `grpc-status-details-bin`.
+pub fn status_details(code: Code, message: &str, retry_after_ms: u64) -> Option<HeaderValue> {
+    let delay = Delay {
+        seconds: i64::try_from(retry_after_ms / 1000).unwrap_or(i64::MAX),
+        nanos: (retry_after_ms % 1000) as i32 * 1_000_000,
+    };
+    let info = RetryInfo { retry_delay: Some(delay) };
+    let status = Status {
+        code: i32::from(code.number()),
+        message: message.to_owned(),
+        details: vec![Any { type_url: TYPE_URL.to_owned(), value: info.encode_to_vec() }],
+    };
+    HeaderValue::try_from(STANDARD_NO_PAD.encode(status.encode_to_vec())).ok()
+}
