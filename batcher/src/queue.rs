@@ -17,6 +17,7 @@ mod mailbox;
 mod occupancy;
 pub mod owner;
 mod primitives;
+pub mod samples;
 mod size;
 pub mod slot;
 pub mod tenants;

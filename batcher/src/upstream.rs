@@ -13,6 +13,7 @@ pub mod listener;
 pub mod members;
 pub mod monitor;
 pub mod probe;
+pub mod recorded;
 pub mod relay;
 pub mod signature;
 pub mod warm_body;

@@ -6,6 +6,7 @@
 //! | [`names`] | – | driver name, API group, sockets, environment variables of a prepared device |
 //! | [`metric_names`] | – | every metric that one component writes and another reads |
 //! | [`settings`] | – | file, environment and flags with one precedence; strict, with suggestions |
+//! | [`atomic_file`] | – | files that are replaced whole, or not at all |
 //! | [`api`] | `crd` | `InferenceAutoscaler` and `LocalDeployment`, read strictly from YAML |
 //! | [`objects`] | `objects` | Kubernetes objects in a directory: one machine's stand-in for the API server |
 //! | [`process`] | `process` | logs, signals, metrics and the admin port |
@@ -17,6 +18,7 @@
 
 #[cfg(feature = "crd")]
 pub mod api;
+pub mod atomic_file;
 pub mod metric_names;
 pub mod names;
 #[cfg(feature = "objects")]

@@ -5,12 +5,14 @@
 //! half; every object has one writer. Readers poll.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+use crate::atomic_file::write_atomic;
 
 /// Why an object could not be read or written.
 #[derive(Debug, thiserror::Error)]
@@ -152,31 +154,6 @@ impl ObjectDir {
     }
 }
 
-/// Replaces `path` by `bytes`: temporary file, fsync, rename, fsync of the folder. When this returns, the new
-/// content survives the loss of power; until then the old one does. Missing folders are made.
-///
-/// # Errors
-/// What the file system says.
-pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
-    let replaced = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if replaced.is_err() {
-        // A full disk must not fill up further with halves; the first error is the one that tells.
-        let _ = fs::remove_file(&temporary);
-    }
-    replaced?;
-    fs::File::open(folder)?.sync_all()
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
-}
-
 fn read<K: Resource + DeserializeOwned>(path: &Path) -> Result<Option<K>, ObjectError> {
     match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map(Some).map_err(|source| ObjectError::Invalid {
@@ -258,15 +235,6 @@ mod tests {
         assert!(objects.list::<ResourceClaim>().is_err());
         let (readable, errors) = objects.list_readable::<ResourceClaim>().unwrap();
         assert_eq!((readable.len(), errors.len()), (1, 1), "it does not hide the others");
-    }
-
-    #[test]
-    fn a_write_that_fails_leaves_nothing_half_written() {
-        let temporary = tempfile::tempdir().unwrap();
-        let taken = temporary.path().join("a.json");
-        fs::create_dir(&taken).unwrap();
-        assert!(write_atomic(&taken, b"{}").is_err());
-        assert_eq!(fs::read_dir(temporary.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl CdiDir {
         let path = self.path.join(cdi_file_name(claim_uid));
         let write = || -> io::Result<()> {
             let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, self.majors))?;
-            sluice_config::objects::write_atomic(&path, &text)
+            sluice_config::atomic_file::write_atomic(&path, &text)
         };
         write().map_err(|source| failed(&path, source))
     }

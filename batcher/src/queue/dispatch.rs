@@ -160,6 +160,11 @@ impl Dispatch {
         }
         match share_out(&entries, &rows, sent_form, &answer) {
             Ok(replies) => {
+                entries
+                    .iter()
+                    .take(1)
+                    .filter_map(|entry| entry.parsed())
+                    .for_each(|request| self.handle.record(request));
                 for (entry, reply) in entries.into_iter().zip(replies) {
                     entry.answer(reply);
                 }

@@ -9,16 +9,18 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sluice_batch_policy::{Admission, AdmitView, Flow, Lane, ServiceCurve, ShapeClass, admit_of_class};
-use sluice_protocol::ModelSignature;
+use sluice_protocol::{InferRequest, ModelSignature};
 use tokio::sync::oneshot;
 
 use super::dispatch::Finished;
 use super::mailbox::Mailbox;
 use super::occupancy::Occupancy;
+use super::samples::Samples;
 use super::{Entry, Slot};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
-use crate::settings::Live;
+use crate::settings::{Live, Warmup};
+use crate::upstream::recorded;
 
 /// A message to the owner. Their number is bounded by the slots and by the scrapes under way.
 #[derive(Debug)]
@@ -69,6 +71,8 @@ pub struct ModelHandle {
     pub settings: Live,
     /// The process's clock.
     pub clock: Clock,
+    /// Requests to warm model servers with.
+    pub samples: Samples,
     mailbox: Mailbox<Box<Entry>, Event>,
     occupancy: Occupancy,
     /// When the owner will look for overdue requests by itself.
@@ -86,6 +90,7 @@ impl ModelHandle {
             metrics: ModelMetrics::new(label),
             model,
             clock,
+            samples: Samples::default(),
             mailbox: Mailbox::new(settings.now().queue_requests),
             settings,
             occupancy: Occupancy::default(),
@@ -118,6 +123,21 @@ impl ModelHandle {
     pub fn tell(&self, event: Event) {
         // Dropped, refreshes are answered and slots given up.
         self.mailbox.tell(event, |unserved| self.left(&unserved));
+    }
+
+    /// Remembers a request that was answered well, where warm-up is to repeat such.
+    pub(super) fn record(&self, request: &InferRequest) {
+        let settings = self.settings.now();
+        if settings.warmup != Warmup::Recorded || !self.samples.offer(request, self.clock.now_us()) {
+            return;
+        }
+        let Some(folder) = settings.warmup_bodies.clone() else { return };
+        let (model, request) = (Arc::clone(&self.model), request.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(trouble) = recorded::write(&folder, &model, &request) {
+                tracing::warn!(%model, trouble, "A request could not be recorded for warm-up.");
+            }
+        });
     }
 
     /// Has the owner set the gauges.

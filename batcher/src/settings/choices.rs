@@ -57,6 +57,9 @@ pub enum Warmup {
     /// Zeros of the shapes in the model's metadata (or `warmupBodies` where a model is named there).
     #[default]
     Metadata,
+    /// The same, and one request of each shape that live traffic has brought: kept in memory for the next epoch, and in
+    /// `warmupBodies` for the next process.
+    Recorded,
     /// None: the barrier opens as soon as the model server is ready.
     Off,
 }

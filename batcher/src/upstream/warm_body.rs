@@ -1,11 +1,12 @@
-//! Bodies of warm-up calls: from a folder, or zeros of the shapes that the model's metadata names. They are merged
+//! Bodies of warm-up calls: from a folder, zeros of the shapes that the model's metadata names, or recorded requests. They are merged
 //! as clients' requests are, so that the model server sees the very form that batches will have.
 
 use std::path::Path;
 
 use bytes::Bytes;
 use sluice_protocol::{
-    BatchRows, Datatype, InferRequest, Limits, Merged, Target, UpstreamForm, merge, parse_binary, parse_json,
+    BatchRows, Datatype, InferRequest, Limits, Merged, Target, UpstreamForm, merge, merge_padded,
+    parse_binary, parse_json,
 };
 
 use super::discovery::{ModelMetadata, TensorMetadata};
@@ -13,24 +14,54 @@ use super::discovery::{ModelMetadata, TensorMetadata};
 /// Elements of one input at most: 256 MiB of FP32.
 const MAX_ELEMENTS: usize = 64 << 20;
 
-/// The body of a call with so many rows: from the folder where it has one for this model and size, else zeros.
-///
-/// # Errors
-/// The file cannot be read, or the metadata does not allow to make one: which input, and why.
-pub fn warm_body(
-    model: &str,
-    metadata: &ModelMetadata,
-    rows: u32,
-    form: UpstreamForm,
-    folder: Option<&Path>,
-) -> Result<Merged, String> {
-    if let Some(folder) = folder
-        && let Some(body) = read(folder, model, rows, metadata.inputs.is_empty())?
-    {
-        return from_file(model, body, rows, form);
+/// Where the bodies of a warm-up come from.
+#[derive(Debug, Clone, Copy)]
+pub enum Source<'a> {
+    /// From the folder where it has one for this model and size, else zeros.
+    Made {
+        /// The model's inputs.
+        metadata: &'a ModelMetadata,
+        /// The folder of bodies.
+        folder: Option<&'a Path>,
+    },
+    /// A request of live traffic, its last row repeated.
+    Recorded(&'a InferRequest),
+}
+
+impl Source<'_> {
+    /// The body of a call with so many rows.
+    ///
+    /// # Errors
+    /// The file cannot be read, or the metadata does not allow to make one: which input, and why.
+    pub fn body(&self, model: &str, rows: u32, form: UpstreamForm) -> Result<Merged, String> {
+        match *self {
+            Self::Made { metadata, folder } => {
+                if let Some(folder) = folder
+                    && let Some(body) = read(folder, model, rows, metadata.inputs.is_empty())?
+                {
+                    return from_file(model, body, rows, form);
+                }
+                let request = zeros(model, metadata, rows, MAX_ELEMENTS)?;
+                merge(&[&request], form).map_err(|error| error.reason)
+            }
+            Self::Recorded(request) => {
+                merge_padded(&[request], form, rows as usize).map_err(|error| error.reason)
+            }
+        }
     }
-    let request = zeros(model, metadata, rows, MAX_ELEMENTS)?;
-    merge(&[&request], form).map_err(|error| error.reason)
+
+    /// The fewest rows that a body can have.
+    pub fn least_rows(&self) -> u32 {
+        match self {
+            Self::Made { .. } => 1,
+            Self::Recorded(request) => u32::try_from(request.rows).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+/// Whether zeros of the metadata have the shape of this request.
+pub fn has_shape_of_zeros(metadata: &ModelMetadata, request: &InferRequest) -> bool {
+    zeros(&request.target.model, metadata, 1, MAX_ELEMENTS).is_ok_and(|zeros| zeros.key == request.key)
 }
 
 /// `<model>.<rows>.json`; a file that is missing is an error only where there is no other way.
@@ -120,7 +151,8 @@ mod tests {
     const HALF: &[u8] = br#"{"inputs":[{"name":"x","datatype":"FP16","shape":[-1,3]}]}"#;
 
     fn body(metadata: &[u8], rows: u32, form: UpstreamForm) -> Result<Merged, String> {
-        warm_body("m", &parse_metadata(metadata).unwrap(), rows, form, None)
+        let metadata = parse_metadata(metadata).unwrap();
+        Source::Made { metadata: &metadata, folder: None }.body("m", rows, form)
     }
 
     #[test]
@@ -159,12 +191,28 @@ mod tests {
         let text = r#"{"inputs":[{"name":"id","shape":[1,1],"datatype":"INT64","data":[7]}],"its_own":1}"#;
         std::fs::write(folder.path().join("m.1.json"), text).unwrap();
         let metadata = parse_metadata(METADATA).unwrap();
-        let one = warm_body("m", &metadata, 1, UpstreamForm::Binary, Some(folder.path())).unwrap();
+        let source = Source::Made { metadata: &metadata, folder: Some(folder.path()) };
+        let one = source.body("m", 1, UpstreamForm::Binary).unwrap();
         assert_eq!(one.chunks.concat(), text.as_bytes());
-        let two = warm_body("m", &metadata, 2, UpstreamForm::Binary, Some(folder.path())).unwrap();
+        let two = source.body("m", 2, UpstreamForm::Binary).unwrap();
         assert!(two.header_length.is_some(), "zeros where there is no file");
         let none = ModelMetadata::default();
-        let error = warm_body("m", &none, 3, UpstreamForm::Json, Some(folder.path())).unwrap_err();
+        let source = Source::Made { metadata: &none, folder: Some(folder.path()) };
+        let error = source.body("m", 3, UpstreamForm::Json).unwrap_err();
         assert!(error.contains("m.3.json"), "{error}");
+    }
+
+    #[test]
+    fn a_recorded_request_is_repeated_to_any_larger_batch() {
+        let target = Target { model: "m".into(), version: None };
+        let text = r#"{"id":"a","inputs":[{"name":"x","shape":[2,1],"datatype":"INT64","data":[7,9]}]}"#;
+        let request = parse_json(&target, text.into(), &Limits::default()).unwrap();
+        let source = Source::Recorded(&request);
+        assert_eq!(source.least_rows(), 2);
+        let body = source.body("m", 4, UpstreamForm::Json).unwrap().chunks.concat();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["inputs"][0]["data"], serde_json::json!([7, 9, 9, 9]));
+        assert_eq!(body.get("id"), None);
+        assert!(!has_shape_of_zeros(&parse_metadata(METADATA).unwrap(), &request));
     }
 }

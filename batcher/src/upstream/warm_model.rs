@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use sluice_protocol::{Merged, UpstreamForm};
+use sluice_protocol::{InferRequest, Merged, UpstreamForm};
 use tokio::time::Instant;
 
 use super::control::{Control, ControlError};
 use super::discovery::{ModelMetadata, Profile, parse_metadata};
-use super::warm_body::warm_body;
+use super::warm_body::{Source, has_shape_of_zeros};
 use super::warmup::WarmupPlan;
 use crate::settings::{Settings, Warmup};
 
@@ -51,6 +51,7 @@ pub async fn warm_model(
     model: &str,
     form: UpstreamForm,
     settings: &Settings,
+    recorded: &[InferRequest],
 ) -> Result<WarmModel, WarmError> {
     let named = settings.models.iter().any(|name| name == model);
     let metadata = control.model_metadata(model).await?;
@@ -68,18 +69,20 @@ pub async fn warm_model(
         1 => vec![1],
         _ => own.batch_rows().into_iter().filter(|&rows| rows <= max_rows).collect(),
     };
-    let has_bodies = !parsed.inputs.is_empty() || settings.warmup_bodies.is_some();
-    if settings.warmup == Warmup::Off || !has_bodies {
-        if settings.warmup != Warmup::Off {
-            tracing::warn!(
-                model,
-                "The model's metadata names no inputs, so there is no warm-up; give warmupBodies to have one."
-            );
-        }
+    if settings.warmup == Warmup::Off {
         let profile = Arc::new(Profile { form, max_rows });
         return Ok(WarmModel { profile, times: Vec::new(), absent: false, metadata });
     }
-    let plan = run(control, model, &parsed, form, sizes, settings).await?;
+    let sources = sources(&parsed, settings, recorded);
+    let Some((first, others)) = sources.split_first() else {
+        tracing::warn!(
+            model,
+            "The model's metadata names no inputs, so there is no warm-up; give warmupBodies to have one."
+        );
+        let profile = Arc::new(Profile { form, max_rows });
+        return Ok(WarmModel { profile, times: Vec::new(), absent: false, metadata });
+    };
+    let plan = run(control, model, first, form, &sizes, settings).await?;
     if let Some(rows) = plan.refused_rows() {
         tracing::warn!(
             model,
@@ -88,26 +91,55 @@ pub async fn warm_model(
             "The model server refuses larger batches than this."
         );
     }
-    let profile = Arc::new(Profile { form, max_rows: plan.accepted_rows() });
+    let max_rows = plan.accepted_rows();
+    let sizes: Vec<u32> = sizes.into_iter().filter(|&rows| rows <= max_rows).collect();
+    for source in others {
+        match run(control, model, source, form, &sizes, settings).await {
+            Ok(_) => {}
+            Err(WarmError::Lost(error)) => return Err(error.into()),
+            // Another version may not take what its predecessor took; clients of that shape are then the first.
+            Err(WarmError::NotYet(reason)) => {
+                tracing::warn!(model, reason, "A recorded request is not taken for warm-up.");
+            }
+        }
+    }
+    let profile = Arc::new(Profile { form, max_rows });
     Ok(WarmModel { profile, times: plan.times().collect(), absent: false, metadata })
 }
 
+/// What the model is warmed with: one body that can be made, and recorded requests of other shapes.
+fn sources<'a>(
+    metadata: &'a ModelMetadata,
+    settings: &'a Settings,
+    recorded: &'a [InferRequest],
+) -> Vec<Source<'a>> {
+    let folder = settings.warmup_bodies.as_deref();
+    let recorded = recorded.iter().filter(|request| !has_shape_of_zeros(metadata, request));
+    let mut sources: Vec<Source<'a>> = recorded.map(Source::Recorded).collect();
+    // Where nothing is known of the inputs, a folder of bodies must have them; recorded requests are as good.
+    if !metadata.inputs.is_empty() || (folder.is_some() && sources.is_empty()) {
+        sources.insert(0, Source::Made { metadata, folder });
+    }
+    sources
+}
+
+/// Runs each size that the source can have until its time is stable.
 async fn run(
     control: &mut Control,
     model: &str,
-    metadata: &ModelMetadata,
+    source: &Source<'_>,
     form: UpstreamForm,
-    sizes: Vec<u32>,
+    sizes: &[u32],
     settings: &Settings,
 ) -> Result<WarmupPlan, WarmError> {
+    let sizes = sizes.iter().copied().filter(|&rows| rows >= source.least_rows()).collect();
     let mut plan = WarmupPlan::new(sizes, settings.warmup_max_calls);
     let mut server_errors = 0;
     let mut made: Option<(u32, Merged)> = None;
     while let Some(rows) = plan.next_rows() {
         let body = match &made {
             Some((made_rows, body)) if *made_rows == rows => body.clone(),
-            _ => warm_body(model, metadata, rows, form, settings.warmup_bodies.as_deref())
-                .map_err(WarmError::NotYet)?,
+            _ => source.body(model, rows, form).map_err(WarmError::NotYet)?,
         };
         made = Some((rows, body.clone()));
         let started = Instant::now();

@@ -18,6 +18,7 @@ mod model;
 mod overload;
 mod passthrough;
 mod raw;
+mod recorded;
 mod reload;
 mod slow;
 mod start;

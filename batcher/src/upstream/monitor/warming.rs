@@ -2,15 +2,17 @@
 
 use std::sync::Arc;
 
-use sluice_protocol::UpstreamForm;
+use sluice_protocol::{InferRequest, UpstreamForm};
 use tokio::task::{JoinError, JoinSet};
 
 use super::{Monitor, RETRY_MAX};
 use crate::queue::handle::Event as QueueEvent;
 use crate::queue::{ModelHandle, Slot};
+use crate::settings::{Settings, Warmup};
 use crate::upstream::connection::H1Connection;
 use crate::upstream::control::Control;
 use crate::upstream::epoch::Event;
+use crate::upstream::recorded;
 use crate::upstream::signature::signature_of;
 use crate::upstream::warm_model::{WarmError, WarmModel, warm_model};
 
@@ -37,7 +39,9 @@ impl Monitor {
         let Some(control) = &mut self.state.control else {
             return Err(WarmError::NotYet("there is no connection".to_owned()));
         };
-        let warm = warm_model(control, &handle.model, form, &self.settings.now()).await?;
+        let settings = self.settings.now();
+        let recorded = recorded(handle, &settings);
+        let warm = warm_model(control, &handle.model, form, &settings, &recorded).await?;
         self.now_warm(handle, warm);
         Ok(())
     }
@@ -125,7 +129,8 @@ impl Monitor {
                     if control.listeners() != listeners {
                         return Err(WarmError::NotYet("another process listens there now".to_owned()));
                     }
-                    warm_model(&mut control, &handle.model, form, &settings).await
+                    let recorded = recorded(&handle, &settings);
+                    warm_model(&mut control, &handle.model, form, &settings, &recorded).await
                 };
                 let warm = warm.await;
                 NewModel { handle, warm }
@@ -159,4 +164,16 @@ impl Monitor {
 pub(super) struct NewModel {
     handle: Arc<ModelHandle>,
     warm: Result<WarmModel, WarmError>,
+}
+
+/// Requests of live traffic: those of this process, or else what others have left in the folder of bodies.
+fn recorded(handle: &ModelHandle, settings: &Settings) -> Vec<InferRequest> {
+    if settings.warmup != Warmup::Recorded {
+        return Vec::new();
+    }
+    let own = handle.samples.all();
+    match &settings.warmup_bodies {
+        Some(folder) if own.is_empty() => recorded::read(folder, &handle.model),
+        _ => own,
+    }
 }
