@@ -1,0 +1,104 @@
+//! The parts together, in a discrete-event simulation: what overload leaves, of whom. `-- --nocapture` prints the
+//! figures.
+
+mod simulation;
+
+use simulation::{Outcome, Source, hard_maximum, simulate};
+
+const SECONDS: u64 = 60;
+
+/// Answers within the objective, as a part of what the server could do at most.
+fn goodput(outcomes: &[Outcome], cap_rows: u32) -> f64 {
+    let met: u64 = outcomes.iter().map(|outcome| outcome.met).sum();
+    met as f64 / SECONDS as f64 / hard_maximum(cap_rows)
+}
+
+/// One source of no class or tenant, at so many times the hard maximum.
+fn alone(cap_rows: u32, load: f64, seed: u64) -> Outcome {
+    let source = Source::new(1, 0, load * hard_maximum(cap_rows));
+    simulate(cap_rows, &[source], SECONDS, seed).remove(0)
+}
+
+#[test]
+fn overload_keeps_goodput_near_the_hard_maximum_and_promises_to_the_admitted() {
+    for cap_rows in [64, 128] {
+        for load in [1.5, 3.0] {
+            let outcome = alone(cap_rows, load, 42);
+            let goodput = goodput(std::slice::from_ref(&outcome), cap_rows);
+            let kept = outcome.kept();
+            println!("cap {cap_rows}, {load}×: goodput {goodput:.3} of the hard maximum, kept {kept:.4}");
+            assert!(goodput >= 0.90, "cap {cap_rows}, {load}×: goodput {goodput}");
+            assert!(kept >= 0.99, "cap {cap_rows}, {load}×: kept {kept}");
+        }
+    }
+}
+
+#[test]
+fn below_the_maximum_nearly_all_are_admitted_and_in_time() {
+    let outcome = alone(64, 0.7, 43);
+    assert!(outcome.met as f64 >= 0.99 * outcome.sent as f64, "{} of {}", outcome.met, outcome.sent);
+}
+
+#[test]
+fn low_load_is_not_made_to_wait_for_company() {
+    // 2 requests/s: hardly any two meet, and a batch of one takes 21 ms.
+    let outcome = alone(64, 2.0 / hard_maximum(64), 44);
+    assert!(outcome.p50_us < 23_000, "{}", outcome.p50_us);
+}
+
+#[test]
+fn overload_of_a_low_class_costs_the_high_one_nothing() {
+    for high_load in [0.2, 0.6] {
+        let maximum = hard_maximum(64);
+        let sources = [Source::new(1, 0, high_load * maximum), Source::new(2, 0, 3.0 * maximum)];
+        let outcomes = simulate(64, &sources, SECONDS, 45);
+        let [high, low] = &outcomes[..] else { unreachable!("one outcome for each source") };
+        let goodput = goodput(&outcomes, 64);
+        println!(
+            "high class at {high_load}×, low at 3×: goodput {goodput:.3}; high {:.4} of what it sent in time, low kept {:.4}",
+            high.met as f64 / high.sent as f64,
+            low.kept()
+        );
+        assert!(high.met as f64 >= 0.99 * high.sent as f64, "{} of {}", high.met, high.sent);
+        assert!(goodput >= 0.90, "{goodput}");
+        // It is overtaken by arrivals that nobody knew when it was admitted.
+        assert!(low.kept() >= 0.97, "{}", low.kept());
+    }
+}
+
+#[test]
+fn a_tenant_within_its_share_does_not_feel_anothers_flood() {
+    for modest_load in [0.1, 0.4] {
+        let maximum = hard_maximum(64);
+        let sources = [Source::new(1, 2, modest_load * maximum), Source::new(1, 3, 3.0 * maximum)];
+        let outcomes = simulate(64, &sources, SECONDS, 46);
+        let [modest, flood] = &outcomes[..] else { unreachable!("one outcome for each source") };
+        let goodput = goodput(&outcomes, 64);
+        println!(
+            "a tenant at {modest_load}×, another at 3×: goodput {goodput:.3}; the first has {:.4} of what it sent in time, the other kept {:.4}",
+            modest.met as f64 / modest.sent as f64,
+            flood.kept()
+        );
+        assert!(modest.met as f64 >= 0.99 * modest.sent as f64, "{} of {}", modest.met, modest.sent);
+        assert!(goodput >= 0.90, "{goodput}");
+        assert!(flood.kept() >= 0.97, "{}", flood.kept());
+    }
+}
+
+#[test]
+fn tenants_that_all_flood_get_goodput_by_their_weights() {
+    let maximum = hard_maximum(64);
+    let mut sources = [1, 2, 3].map(|tenant| Source::new(1, tenant, 2.0 * maximum));
+    sources[2].flow.weight = 2;
+    let outcomes = simulate(64, &sources, SECONDS, 47);
+    let goodput = goodput(&outcomes, 64);
+    let met: Vec<f64> = outcomes.iter().map(|outcome| outcome.met as f64).collect();
+    let kept: Vec<f64> = outcomes.iter().map(Outcome::kept).collect();
+    println!("weights 1, 1, 2, each at 2×: goodput {goodput:.3}, answers {met:?}, kept {kept:.3?}");
+    assert!(goodput >= 0.90, "{goodput}");
+    let whole: f64 = met.iter().sum();
+    for (part, weight) in met.iter().zip([1.0, 1.0, 2.0]) {
+        assert!((part / whole - weight / 4.0).abs() < 0.02, "{met:?}");
+    }
+    assert!(kept.iter().all(|&kept| kept >= 0.97), "{kept:?}");
+}
