@@ -1,0 +1,111 @@
+//! What a batch may hold: rows, bytes, tokens; sizes and padding; for all models or for one.
+
+use sluice_batcher::settings::{ModelOverrides, Padding, Settings};
+
+use crate::client::{Got, infer_binary, infer_json, json_body};
+use crate::model::{Behaviour, Call, Model};
+use crate::start::{Batcher, settings, sidecar, until};
+
+/// Sends one request that holds the model server, these while it does, and tells what came of them and in which
+/// calls.
+async fn together(
+    model: &Model,
+    batcher: &Batcher,
+    name: &'static str,
+    requests: &[&[i64]],
+) -> (Vec<Got>, Vec<Call>) {
+    let front = batcher.front;
+    model.close_gate();
+    let before = model.client_calls().len();
+    let first = tokio::spawn(infer_json(front, name, &[1]));
+    until("the first is at the model", async || model.at_gate() == 1).await;
+    let label = format!("model=\"{name}\"");
+    let mut rows = 0;
+    let mut waiting = Vec::new();
+    for ids in requests {
+        let ids = ids.to_vec();
+        rows += ids.len();
+        waiting.push(tokio::spawn(async move { infer_json(front, name, &ids).await }));
+        until("it waits", async || batcher.metric("sluice_batcher_queue_rows", &label).await == rows as f64)
+            .await;
+    }
+    model.open_gate();
+    first.await.unwrap();
+    let mut answers = Vec::new();
+    for request in waiting {
+        answers.push(request.await.unwrap());
+    }
+    (answers, model.client_calls().split_off(before + 1))
+}
+
+fn sizes(calls: &[Call]) -> Vec<usize> {
+    calls.iter().map(|call| call.ids.len()).collect()
+}
+
+#[tokio::test]
+async fn a_batch_keeps_to_its_tokens_and_a_larger_request_goes_alone() {
+    let name = "tokens";
+    let model = Model::start(name, Behaviour::default()).await;
+    // The test model's input has one element per row, an integer.
+    let batcher = sidecar(&model, Settings { max_batch_tokens: Some(3), ..settings(name) }).await;
+    let (answers, calls) = together(&model, &batcher, name, &[&[2, 3], &[4], &[5, 6, 7, 8, 9], &[10]]).await;
+    assert!(answers.iter().all(|got| got.status == 200));
+    assert_eq!(sizes(&calls), [3, 5, 1]);
+}
+
+#[tokio::test]
+async fn a_batch_keeps_to_its_bytes() {
+    let name = "bytes";
+    let model = Model::start(name, Behaviour::default()).await;
+    let two = 2 * json_body(&[2]).len() as u64;
+    let batcher = sidecar(&model, Settings { max_batch_bytes: Some(two), ..settings(name) }).await;
+    let (answers, calls) = together(&model, &batcher, name, &[&[2], &[3], &[4], &[5], &[6]]).await;
+    assert!(answers.iter().all(|got| got.status == 200));
+    assert_eq!(sizes(&calls), [2, 2, 1]);
+}
+
+#[tokio::test]
+async fn a_model_has_settings_of_its_own_and_is_warmed_by_them() {
+    let name = "own";
+    let model = Model::start(name, Behaviour::default()).await;
+    let own = ModelOverrides { max_batch_rows: Some(2), ..ModelOverrides::default() };
+    let other = ModelOverrides { max_batch_rows: Some(1), ..ModelOverrides::default() };
+    let overrides = [(name.to_owned(), own), ("other".to_owned(), other)].into();
+    let batcher = sidecar(&model, Settings { model_settings: overrides, ..settings(name) }).await;
+    let largest = model.calls().iter().map(|call| call.ids.len()).max();
+    assert_eq!(largest, Some(2), "no other size is sent, so no other is warmed");
+    let (_, calls) = together(&model, &batcher, name, &[&[2], &[3], &[4]]).await;
+    assert_eq!(sizes(&calls), [2, 1]);
+    let label = format!("model=\"{name}\"");
+    assert_eq!(batcher.metric("sluice_batcher_batch_rows_limit", &label).await, 2.0);
+}
+
+#[tokio::test]
+async fn a_padded_batch_has_an_allowed_size_and_nobody_sees_the_filling() {
+    let name = "padded";
+    let model = Model::start(name, Behaviour { alpha_us: 20_000.into(), ..Behaviour::default() }).await;
+    let padded = Settings { allowed_batch_rows: vec![4, 8], padding: Padding::Repeat, ..settings(name) };
+    let batcher = sidecar(&model, padded).await;
+    let (answers, calls) = together(&model, &batcher, name, &[&[2], &[3, 4], &[5, 6, 7]]).await;
+    let outputs: Vec<Vec<i64>> = answers.iter().map(|got| got.output("twice")).collect();
+    assert_eq!(outputs, [vec![4], vec![6, 8], vec![10, 12, 14]]);
+    assert!(model.calls().iter().all(|call| [4, 8].contains(&call.ids.len())), "warm-up too");
+    let sent: Vec<&[i64]> = calls.iter().map(|call| &call.ids[..]).collect();
+    assert_eq!(sent, [[2, 3, 4, 5, 6, 7, 7, 7]]);
+    assert_eq!(infer_binary(batcher.front, name, &[9]).await.status, 200);
+    assert_eq!(model.client_calls().last().map(|call| &call.ids[..]), Some(&[9, 9, 9, 9][..]));
+    let label = format!("model=\"{name}\"");
+    assert_eq!(batcher.metric("sluice_batcher_padding_rows_total", &label).await, 3.0 + 2.0 + 3.0);
+}
+
+#[tokio::test]
+async fn a_bad_row_in_a_padded_batch_fails_alone() {
+    let name = "padded-poison";
+    let model = Model::start(name, Behaviour { poison: Some(666), ..Behaviour::default() }).await;
+    let padded = Settings { allowed_batch_rows: vec![4, 8], padding: Padding::Repeat, ..settings(name) };
+    let batcher = sidecar(&model, padded).await;
+    let (answers, calls) = together(&model, &batcher, name, &[&[2], &[3], &[4], &[5], &[666]]).await;
+    let statuses: Vec<u16> = answers.iter().map(|got| got.status).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 400]);
+    assert!(calls.iter().all(|call| [4, 8].contains(&call.ids.len())), "{calls:?}");
+}
