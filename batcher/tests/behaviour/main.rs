@@ -4,6 +4,7 @@
 // Every module is private to this binary, and all of it is test code.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod alone;
 mod barrier;
 mod client;
 mod compressed;

@@ -29,11 +29,7 @@ pub(crate) fn echo(merged: &Merged) -> InferResponse {
             assert_eq!((merged.header_length, merged.content_type), (None, "application/grpc"));
             (None, grpc_answer(decode_unary(body, usize::MAX).unwrap()))
         }
-        UpstreamForm::V1 => {
-            assert_eq!((merged.header_length, merged.content_type), (None, "application/json"));
-            let text = str::from_utf8(&body).unwrap();
-            (None, Bytes::from(text.replace("instances", "predictions").replace("inputs", "outputs")))
-        }
+        UpstreamForm::V1 => unreachable!("a V1 answer has no tensors"),
     };
     parse_response(merged.form, header_length, answer).unwrap()
 }
@@ -58,8 +54,9 @@ fn rest_answer(header_length: Option<usize>, body: Bytes) -> Bytes {
                 format!(r#""parameters":{{"binary_data_size":{}}}"#, bytes.len())
             }
         };
-        let (name, shape, datatype) = (&input.name, &input.shape, input.datatype.name());
-        outputs.push(format!(r#"{{"name":"{name}","shape":{shape:?},"datatype":"{datatype}",{data}}}"#));
+        let name = serde_json::Value::from(&*input.name);
+        let (shape, datatype) = (&input.shape, input.datatype.name());
+        outputs.push(format!(r#"{{"name":{name},"shape":{shape:?},"datatype":"{datatype}",{data}}}"#));
     }
     let head = format!(
         r#"{{"model_name":"m","model_version":"1","parameters":{{"served":"echo"}},"outputs":[{}]}}"#,
