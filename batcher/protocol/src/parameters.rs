@@ -1,7 +1,9 @@
 //! Parameters of requests, inputs and outputs.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::grpc::{InferParameter, infer_parameter::ParameterChoice};
@@ -10,7 +12,7 @@ use crate::grpc::{InferParameter, infer_parameter::ParameterChoice};
 pub type Parameters = BTreeMap<String, Parameter>;
 
 /// A parameter's value. JSON's and gRPC's types meet here: a gRPC `uint64` equals the same JSON integer.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Parameter {
     /// `true` or `false`.
@@ -25,7 +27,48 @@ pub enum Parameter {
     Text(String),
 }
 
+/// Not derived: an untagged enum tries its variants in turn, with an error made and dropped for each that fails.
+impl<'de> Deserialize<'de> for Parameter {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(ParameterVisitor)
+    }
+}
+
+struct ParameterVisitor;
+
+impl Visitor<'_> for ParameterVisitor {
+    type Value = Parameter;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string, a number or a bool")
+    }
+
+    fn visit_bool<E: Error>(self, value: bool) -> Result<Parameter, E> {
+        Ok(Parameter::Bool(value))
+    }
+
+    fn visit_i64<E: Error>(self, value: i64) -> Result<Parameter, E> {
+        Ok(Parameter::Int(value))
+    }
+
+    fn visit_u64<E: Error>(self, value: u64) -> Result<Parameter, E> {
+        Ok(Parameter::from_u64(value))
+    }
+
+    fn visit_f64<E: Error>(self, value: f64) -> Result<Parameter, E> {
+        Ok(Parameter::Double(value))
+    }
+
+    fn visit_str<E: Error>(self, value: &str) -> Result<Parameter, E> {
+        Ok(Parameter::Text(value.to_owned()))
+    }
+}
+
 impl Parameter {
+    fn from_u64(value: u64) -> Self {
+        i64::try_from(value).map_or(Self::Uint(value), Self::Int)
+    }
+
     /// The value as a non-negative integer, where it is one.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
@@ -47,7 +90,7 @@ impl Parameter {
         match choice {
             ParameterChoice::BoolParam(value) => Self::Bool(value),
             ParameterChoice::Int64Param(value) => Self::Int(value),
-            ParameterChoice::Uint64Param(value) => i64::try_from(value).map_or(Self::Uint(value), Self::Int),
+            ParameterChoice::Uint64Param(value) => Self::from_u64(value),
             ParameterChoice::StringParam(value) => Self::Text(value),
             ParameterChoice::DoubleParam(value) => Self::Double(value),
         }
@@ -77,4 +120,27 @@ pub(crate) fn from_grpc(parameters: BTreeMap<String, InferParameter>) -> Paramet
 /// Parameters for a gRPC message.
 pub(crate) fn to_grpc(parameters: &Parameters) -> BTreeMap<String, InferParameter> {
     parameters.iter().map(|(name, parameter)| (name.clone(), parameter.to_grpc())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_keep_their_kind_and_others_are_refused() {
+        for (text, expected) in [
+            ("true", Parameter::Bool(true)),
+            ("-1", Parameter::Int(-1)),
+            ("9223372036854775807", Parameter::Int(i64::MAX)),
+            ("18446744073709551615", Parameter::Uint(u64::MAX)),
+            ("1.0", Parameter::Double(1.0)),
+            ("18446744073709551616", Parameter::Double(18_446_744_073_709_551_616.0)),
+            (r#""a\n""#, Parameter::Text("a\n".into())),
+        ] {
+            assert_eq!(serde_json::from_str::<Parameter>(text).unwrap(), expected);
+        }
+        for other in ["null", "[]", "{}", "1e400"] {
+            assert!(serde_json::from_str::<Parameter>(other).is_err(), "{other}");
+        }
+    }
 }

@@ -64,11 +64,14 @@ pub(crate) fn checked_elements(shape: &[u64], limits: &Limits) -> Result<usize, 
     if shape.len() > limits.rank {
         return Err(ParseError::limit(format!("more than {} dimensions", limits.rank)));
     }
-    let elements = shape
+    // A tensor without elements is bounded as well: rows of others are added to its shape.
+    let bound = shape
         .iter()
+        .filter(|dim| **dim > 0)
         .try_fold(1usize, |product, &dim| product.checked_mul(usize::try_from(dim).ok()?))
         .filter(|&elements| elements <= limits.elements);
-    elements.ok_or_else(|| {
+    let bound = bound.ok_or_else(|| {
         ParseError::limit(format!("shape {shape:?} has more elements than the limit of {}", limits.elements))
-    })
+    })?;
+    Ok(if shape.contains(&0) { 0 } else { bound })
 }

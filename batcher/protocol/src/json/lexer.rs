@@ -30,7 +30,7 @@ impl<'a> Tokens<'a> {
 
     /// The next token and its place.
     fn advance(&mut self) -> Option<(Range<usize>, Token<'a>)> {
-        while let Some(b' ' | b'\n' | b'\r' | b'\t' | b',') = self.text.get(self.at) {
+        while self.text.get(self.at).is_some_and(|byte| BETWEEN[usize::from(*byte)]) {
             self.at += 1;
         }
         let start = self.at;
@@ -43,7 +43,8 @@ impl<'a> Tokens<'a> {
                 (length, Token::Scalar(&rest[..length]))
             }
             _ => {
-                let length = rest.iter().position(|byte| b",] \n\r\t".contains(byte)).unwrap_or(rest.len());
+                let length =
+                    rest.iter().position(|byte| ENDS_SCALAR[usize::from(*byte)]).unwrap_or(rest.len());
                 (length, Token::Scalar(&rest[..length]))
             }
         };
@@ -58,6 +59,22 @@ impl<'a> Iterator for Tokens<'a> {
     fn next(&mut self) -> Option<Self::Item> {
         self.advance()
     }
+}
+
+/// Bytes between items.
+const BETWEEN: [bool; 256] = table(b" \n\r\t,");
+/// Bytes behind a number or a word.
+const ENDS_SCALAR: [bool; 256] = table(b" \n\r\t,]");
+
+/// One look-up per byte costs a third of as many comparisons.
+const fn table(bytes: &[u8]) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < bytes.len() {
+        table[bytes[at] as usize] = true;
+        at += 1;
+    }
+    table
 }
 
 /// Length of the string literal at the beginning of `text`, quotes included.

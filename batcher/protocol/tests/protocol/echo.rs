@@ -36,7 +36,8 @@ pub(crate) fn echo(merged: &Merged) -> InferResponse {
 
 /// JSON header, a newline (legal blank) as the mark of its end, raw tensors.
 fn rest_answer(header_length: Option<usize>, body: Bytes) -> Bytes {
-    let limits = Limits::default();
+    // A batch may be larger than any request.
+    let limits = Limits { body_bytes: 1 << 40, elements: 1 << 40, ..Limits::default() };
     let request = match header_length {
         None => parse_json(&target(), body, &limits),
         Some(length) => parse_binary(&target(), length, body, &limits),

@@ -172,6 +172,11 @@ fn what_is_beyond_the_limits_is_refused_here() {
             x("[4294967296,4294967296,4294967296]", "[1]"),
             "input 'x': shape [4294967296, 4294967296, 4294967296] has more elements than the limit of 8",
         ),
+        // No elements, and yet a shape that would overflow once rows of others are added to it.
+        (
+            x("[1,9223372036854775808,0]", "[]"),
+            "input 'x': shape [1, 9223372036854775808, 0] has more elements than the limit of 8",
+        ),
         (x("[1,1,1]", "[[[1]]]"), "input 'x': data is nested deeper than the limit of 2"),
     ] {
         assert_eq!((error.to_string().as_str(), error.is_forwardable()), (expected, false));
