@@ -67,6 +67,8 @@ impl AdminRoutes for Routes {
         }
         gauge!(names::REQUEST_BYTES).set(self.0.bytes.used() as f64);
         gauge!(names::CONNECTIONS).set(self.0.connections.len() as f64);
+        // After the queues: what both know of is set by whoever knows more.
+        self.0.streams.refresh().await;
         let upstreams = self.0.upstreams.all();
         for phase in Phase::ALL {
             let count = upstreams.iter().filter(|upstream| upstream.phase() == phase).count();

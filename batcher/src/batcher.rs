@@ -20,6 +20,7 @@ use crate::queue::handle::Event;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::{Live, Role};
+use crate::streams::Streams;
 use crate::upstream::members::{self, Upstreams};
 
 /// Time for the last error answers to be written.
@@ -49,6 +50,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
         limits: Limits { body_bytes: settings.max_body_bytes, ..Limits::default() },
+        streams: Streams::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         settings: live.clone(),
     });
     let readiness = Readiness::default();
@@ -74,6 +76,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
             "The drain deadline is over; what still waits is answered with an error."
         );
         front.registry.all().iter().for_each(|handle| handle.tell(Event::Retire));
+        front.streams.retire();
         let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     }
     end.cancel();

@@ -7,7 +7,7 @@ use clap::Parser;
 use serde::Serialize;
 use sluice_config::process::logging::LogFormat;
 
-use crate::settings::{Batching, FormSetting, Padding, Role, Warmup, WhileCold};
+use crate::settings::{Batching, FormSetting, Padding, Role, Streaming, Warmup, WhileCold};
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.
 ///
@@ -127,6 +127,15 @@ pub struct Flags {
     /// Whether to merge [default: auto]
     #[arg(long, env = "SLUICE_BATCHER_BATCHING")]
     pub batching: Option<Batching>,
+    /// Whether streams (OpenAI, generate) are let in by a learned limit [default: auto]
+    #[arg(long, env = "SLUICE_BATCHER_STREAMING")]
+    pub streaming: Option<Streaming>,
+    /// Largest limit of streams per model and model server [default: 1024]
+    #[arg(long, env = "SLUICE_BATCHER_MAX_STREAMS")]
+    pub max_streams: Option<u32>,
+    /// When a stream without a deadline of its own must have started [default: 10000]
+    #[arg(long, env = "SLUICE_BATCHER_STREAM_WAIT_MS")]
+    pub stream_wait_ms: Option<u64>,
     /// Whether and how to warm up [default: metadata]
     #[arg(long, env = "SLUICE_BATCHER_WARMUP")]
     pub warmup: Option<Warmup>,

@@ -15,6 +15,8 @@
 //! | [`retry_info`] | when a gRPC client may try again |
 //! | [`health`] | liveness and readiness, the batcher's own |
 //! | [`passthrough`] | everything else, streamed |
+//! | [`stream`], `peek` | requests that the model server batches itself: look into the body, wait at the gate |
+//! | [`relayed`] | a model server's answer on its way to the client |
 //! | [`upload`] | a client's body on its way to a model server |
 //! | [`forward`] | which headers go on |
 
@@ -29,11 +31,14 @@ pub mod infer;
 pub mod observed;
 pub mod pace;
 pub mod passthrough;
+mod peek;
 pub mod predict;
 pub mod receive;
+pub mod relayed;
 pub mod retry_info;
 pub mod route;
 pub mod server;
+pub mod stream;
 pub mod upload;
 mod urgency;
 
@@ -48,6 +53,7 @@ use crate::queue::entry::ByteBudget;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::Live;
+use crate::streams::Streams;
 use crate::upstream::members::Upstreams;
 
 /// What request tasks need.
@@ -63,6 +69,8 @@ pub struct Front {
     pub upstreams: Arc<Upstreams>,
     /// Whether traffic is wanted.
     pub drain: Arc<Drain>,
+    /// The gates of streams.
+    pub streams: Streams,
     /// Memory for requests.
     pub bytes: ByteBudget,
     /// Whose requests are here.

@@ -10,6 +10,7 @@
 //! | what waits, free slots, the service curve of one model | [`queue::owner`], a task per model |
 //! | epoch and barrier of one model server | [`upstream::monitor`], a task per model server |
 //! | membership | [`upstream::members`], one task |
+//! | who waits and runs of one model's streams, and their limit | `streams::owner`, a task per model |
 //! | a batch under way, and its connection | [`queue::dispatch`], a task per batch |
 //!
 //! [`batcher::run`] wires them; everything that it needs from outside (listeners, stop signal) is given to it.
@@ -27,4 +28,5 @@ pub mod metrics;
 pub mod queue;
 pub mod registry;
 pub mod settings;
+pub mod streams;
 pub mod upstream;

@@ -24,10 +24,12 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    const ALL: [Self; 6] =
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] =
         [Self::Ok, Self::ClientError, Self::Rejected, Self::Unavailable, Self::Error, Self::Cancelled];
 
-    fn label(self) -> &'static str {
+    /// The label `outcome`.
+    pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::ClientError => "client_error",
@@ -70,7 +72,8 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Self; 7] = [
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::BytesFull,
         Self::TooLate,
@@ -253,7 +256,15 @@ pub fn buckets(objective_ms: u64, max_batch_rows: u32) -> Vec<(&'static str, Vec
         .map(f64::from)
         .collect();
     rows.push(f64::from(max_batch_rows));
+    // From the speed of small models to what nobody waits for.
+    let tokens =
+        [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0];
+    let streams = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];
     vec![
+        (names::STREAM_FIRST_TOKEN_SECONDS, seconds.clone()),
+        (names::STREAM_QUEUE_DURATION_SECONDS, seconds.clone()),
+        (names::STREAM_INTER_TOKEN_SECONDS, tokens.to_vec()),
+        (names::STREAM_DURATION_SECONDS, streams.to_vec()),
         (names::REQUEST_DURATION_SECONDS, seconds.clone()),
         (names::QUEUE_DURATION_SECONDS, seconds.clone()),
         (names::UPSTREAM_DURATION_SECONDS, seconds),
@@ -268,9 +279,10 @@ mod tests {
     #[test]
     fn the_objective_is_a_bound_of_the_latency_histogram() {
         let buckets = buckets(70, 48);
-        let (_, seconds) = &buckets[0];
+        let (name, seconds) = &buckets[4];
+        assert_eq!(*name, names::REQUEST_DURATION_SECONDS);
         assert!(seconds.iter().any(|&bound| (bound - 0.07).abs() < 1e-12));
         assert!(seconds.is_sorted());
-        assert_eq!(buckets[3].1, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 48.0]);
+        assert_eq!(buckets[7].1, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 48.0]);
     }
 }

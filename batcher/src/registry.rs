@@ -85,11 +85,16 @@ impl Registry {
         }
     }
 
+    /// The label of a model's series, for one that may have no queue.
+    pub fn label(&self, model: &str) -> Arc<str> {
+        // A set is never left half-changed by a panic.
+        self.labels.lock().unwrap_or_else(PoisonError::into_inner).of(&Arc::from(model))
+    }
+
     fn add(&self, model: &str) -> Arc<ModelHandle> {
         let name: Arc<str> = Arc::from(model);
         let mut added = None;
-        // A set is never left half-changed by a panic.
-        let label = self.labels.lock().unwrap_or_else(PoisonError::into_inner).of(&name);
+        let label = self.label(model);
         // The entry's lock makes one queue of two first requests; nothing else is locked or awaited under it.
         let handle = Arc::clone(&self.handles.entry(Arc::clone(&name)).or_insert_with(|| {
             let handle = Arc::new(ModelHandle::new(name, &label, self.settings.clone(), self.clock));

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
 
 pub use address::{check_address, unix_path};
-pub use choices::{Batching, FormSetting, Padding, Role, Warmup, WhileCold};
+pub use choices::{Batching, FormSetting, Padding, Role, Streaming, Warmup, WhileCold};
 pub use live::Live;
 pub use members::{Member, check_members};
 pub use of_model::{ModelOverrides, ModelSettings};
@@ -131,6 +131,20 @@ pub struct Settings {
     pub upstream_form: FormSetting,
     /// Whether to merge.
     pub batching: Batching,
+    /// Whether streams are let in by a learned limit.
+    pub streaming: Streaming,
+    /// Least limit of streams per model and model server.
+    pub min_streams: u32,
+    /// Largest limit.
+    pub max_streams: u32,
+    /// The limit before anything is learned.
+    pub initial_streams: u32,
+    /// Requests that may wait to become streams, per model. More is 429.
+    pub max_waiting_streams: usize,
+    /// When a stream without a deadline of its own must have started; it is 429 when that cannot be.
+    pub stream_wait_ms: u64,
+    /// Longest body of a stream's request that is looked into, for its model and its tokens.
+    pub stream_peek_bytes: usize,
     /// Whether and how to warm up.
     pub warmup: Warmup,
     /// Folder with warm-up bodies: `<model>.<rows>.json`, V2 JSON requests of so many rows.
@@ -198,6 +212,13 @@ impl Default for Settings {
             upstream_timeout_ms: 30_000,
             upstream_form: FormSetting::Auto,
             batching: Batching::Auto,
+            streaming: Streaming::Auto,
+            min_streams: 1,
+            max_streams: 1024,
+            initial_streams: 32,
+            max_waiting_streams: 1024,
+            stream_wait_ms: 10_000,
+            stream_peek_bytes: 256 << 10,
             warmup: Warmup::Metadata,
             warmup_bodies: None,
             warmup_max_calls: 16,

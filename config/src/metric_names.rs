@@ -60,6 +60,30 @@ pub mod batcher {
     pub const QUEUE_DURATION_SECONDS: &str = "sluice_batcher_queue_duration_seconds";
     /// Histogram: time of one batch at the model server.
     pub const UPSTREAM_DURATION_SECONDS: &str = "sluice_batcher_upstream_duration_seconds";
+    /// Counter with label `outcome`: streams that came to an end, by how.
+    pub const STREAMS_TOTAL: &str = "sluice_batcher_streams_total";
+    /// Counter with label `reason`: streams that were refused.
+    pub const STREAMS_REJECTED_TOTAL: &str = "sluice_batcher_streams_rejected_total";
+    /// Gauge: streams at the model servers now.
+    pub const STREAMS_IN_FLIGHT: &str = "sluice_batcher_streams_in_flight";
+    /// Gauge: requests that wait to become streams.
+    pub const STREAMS_WAITING: &str = "sluice_batcher_streams_waiting";
+    /// Gauge: how long the oldest of them has waited.
+    pub const STREAMS_OLDEST_WAIT_SECONDS: &str = "sluice_batcher_streams_oldest_wait_seconds";
+    /// Gauge: predicted wait of one that arrives now.
+    pub const STREAMS_PREDICTED_WAIT_SECONDS: &str = "sluice_batcher_streams_predicted_wait_seconds";
+    /// Gauge: streams of mean cost that may be in flight, at all model servers together; learned.
+    pub const STREAMS_LIMIT: &str = "sluice_batcher_streams_limit";
+    /// Counter with label `kind` (`prompt`, `completion`): tokens, where answers tell.
+    pub const STREAM_TOKENS_TOTAL: &str = "sluice_batcher_stream_tokens_total";
+    /// Histogram: from a request's arrival to the first event of its answer.
+    pub const STREAM_FIRST_TOKEN_SECONDS: &str = "sluice_batcher_stream_first_token_seconds";
+    /// Histogram: from one event of an answer to the next.
+    pub const STREAM_INTER_TOKEN_SECONDS: &str = "sluice_batcher_stream_inter_token_seconds";
+    /// Histogram: from a request's arrival to the end of its answer.
+    pub const STREAM_DURATION_SECONDS: &str = "sluice_batcher_stream_duration_seconds";
+    /// Histogram: time at the gate.
+    pub const STREAM_QUEUE_DURATION_SECONDS: &str = "sluice_batcher_stream_queue_duration_seconds";
     /// Histogram: rows of a batch.
     pub const BATCH_ROWS: &str = "sluice_batcher_batch_rows";
     /// Rows added to batches to make them of an allowed size.

@@ -5,9 +5,9 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::HeaderMap;
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 
-use crate::upstream::InFlight;
+use super::relayed::Relayed;
 
 /// The body of an answer to a client.
 #[derive(Debug)]
@@ -19,8 +19,8 @@ pub enum FrontBody {
         /// gRPC's status.
         trailers: Option<HeaderMap>,
     },
-    /// The upstream's own stream. The guard counts the request as in flight until the stream's end.
-    Stream(Incoming, Option<InFlight>),
+    /// The model server's own, as it comes.
+    Stream(Box<Relayed>),
 }
 
 impl FrontBody {
@@ -61,20 +61,14 @@ impl Body for FrontBody {
                 Some(piece) => Some(Ok(Frame::data(piece))),
                 None => trailers.take().map(|trailers| Ok(Frame::trailers(trailers))),
             }),
-            Self::Stream(incoming, guard) => {
-                let polled = Pin::new(incoming).poll_frame(cx);
-                if let Poll::Ready(None | Some(Err(_))) = polled {
-                    guard.take();
-                }
-                polled
-            }
+            Self::Stream(relayed) => Pin::new(relayed.as_mut()).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Known { pieces, trailers } => pieces.is_empty() && trailers.is_none(),
-            Self::Stream(incoming, _) => incoming.is_end_stream(),
+            Self::Stream(relayed) => relayed.is_end_stream(),
         }
     }
 
@@ -83,7 +77,7 @@ impl Body for FrontBody {
             Self::Known { pieces, .. } => {
                 SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
             }
-            Self::Stream(incoming, _) => incoming.size_hint(),
+            Self::Stream(relayed) => relayed.size_hint(),
         }
     }
 }

@@ -23,7 +23,7 @@ use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
 use crate::settings::{Settings, WhileCold};
 
 /// When to try again where nothing is held: a model server takes seconds to be warm, another replica none.
-const COLD_RETRY_MS: u64 = 1000;
+pub(super) const COLD_RETRY_MS: u64 = 1000;
 
 /// When a gRPC client may try again whose model is not known yet, for its request was not read.
 const RETRY_AFTER_MS: u64 = 1000;

@@ -12,6 +12,7 @@ use super::answer::failed;
 use super::body::FrontBody;
 use super::forward::{strip_hop_by_hop, to_http1};
 use super::infer::declares_more_than;
+use super::relayed::Relayed;
 use super::upload::{Upload, UploadError};
 use crate::queue::Failure;
 use crate::settings::WhileCold;
@@ -31,11 +32,14 @@ impl Front {
         let (mut parts, body) = request.into_parts();
         to_http1(&mut parts);
         let body = Upload::new(body, Duration::from_millis(self.settings.now().body_timeout_ms));
-        match upstream.relay(&epoch, Request::from_parts(parts, body)).await {
-            Ok(response) => {
+        match upstream.relay(&epoch, Request::from_parts(parts, body.into())).await {
+            Ok((response, hang_up)) => {
                 let (mut parts, body) = response.into_parts();
                 strip_hop_by_hop(&mut parts.headers);
-                Response::from_parts(parts, FrontBody::Stream(body, Some(guard)))
+                Response::from_parts(
+                    parts,
+                    FrontBody::Stream(Box::new(Relayed::new(body, guard, Some(hang_up)))),
+                )
             }
             Err(error) => failed(Form::Json, &not_passed(&error)),
         }
@@ -47,12 +51,12 @@ impl Front {
             return failed(Form::Grpc, &self.nobody());
         };
         match upstream.relay_grpc(&epoch, request).await {
-            Ok(response) => response.map(|body| FrontBody::Stream(body, Some(guard))),
+            Ok(response) => response.map(|body| FrontBody::Stream(Box::new(Relayed::new(body, guard, None)))),
             Err(error) => failed(Form::Grpc, &not_passed(&error)),
         }
     }
 
-    fn hold(&self) -> Duration {
+    pub(super) fn hold(&self) -> Duration {
         let settings = self.settings.now();
         match settings.while_cold {
             WhileCold::Hold => Duration::from_millis(settings.hold_ms),
@@ -60,13 +64,13 @@ impl Front {
         }
     }
 
-    fn nobody(&self) -> Failure {
+    pub(super) fn nobody(&self) -> Failure {
         let message = format!("no model server became ready within {} ms", self.hold().as_millis());
         Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
     }
 }
 
-fn not_passed(error: &RelayError) -> Failure {
+pub(super) fn not_passed(error: &RelayError) -> Failure {
     let status = match error {
         RelayError::Connect(_) => 503,
         RelayError::Broken(broken) => match UploadError::failure(broken) {

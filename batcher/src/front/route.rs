@@ -10,6 +10,11 @@ pub enum Route<'a> {
     Infer(Target),
     /// `POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict`.
     Predict(V1Target),
+    /// OpenAI's completions, `POST /v2/models/{model}[/versions/{version}]/generate[_stream]`: the server batches itself.
+    Stream {
+        /// Name of the model, where the path has it.
+        model: Option<String>,
+    },
     /// `GET /v2/health/live`.
     Live,
     /// `GET /v2/health/ready`.
@@ -61,6 +66,9 @@ pub fn route<'a>(method: &Method, path: &'a str, is_grpc: bool) -> Route<'a> {
         _ => {}
     }
     if method == Method::POST {
+        if let Some(model) = streaming(path) {
+            return Route::Stream { model };
+        }
         let predict = || V1Target::from_path(path).map_or(Route::Pass, Route::Predict);
         return Target::from_path(path).map_or_else(predict, Route::Infer);
     }
@@ -77,6 +85,18 @@ pub fn route<'a>(method: &Method, path: &'a str, is_grpc: bool) -> Route<'a> {
     }
 }
 
+/// Paths of OpenAI's API; some servers have it below a prefix.
+const OPENAI: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/responses"];
+
+/// The model of a path that is answered by generating, `None` inside where the body names it.
+fn streaming(path: &str) -> Option<Option<String>> {
+    if OPENAI.contains(&path.strip_prefix("/openai").unwrap_or(path)) {
+        return Some(None);
+    }
+    let rest = path.strip_suffix("/generate").or_else(|| path.strip_suffix("/generate_stream"))?;
+    Target::from_path(&format!("{rest}/infer")).map(|target| Some(target.model))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,7 +111,21 @@ mod tests {
             assert_eq!(find(other), Route::Pass, "{other}");
         }
         assert_eq!(route(&Method::GET, "/v2/models/m/infer", false), Route::Pass);
-        assert_eq!(find("/v2/models/m/generate"), Route::Pass);
+    }
+
+    #[test]
+    fn what_is_answered_by_generating_is_a_stream() {
+        let find = |path| route(&Method::POST, path, false);
+        for path in ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/openai/v1/completions"] {
+            assert_eq!(find(path), Route::Stream { model: None }, "{path}");
+            assert_eq!(route(&Method::GET, path, false), Route::Pass, "{path}");
+        }
+        for path in ["/v2/models/m/generate", "/v2/models/m/versions/2/generate_stream"] {
+            assert_eq!(find(path), Route::Stream { model: Some("m".into()) }, "{path}");
+        }
+        for path in ["/v1/embeddings", "/generate", "/v2/models//generate", "/v1/responses/x"] {
+            assert_eq!(find(path), Route::Pass, "{path}");
+        }
     }
 
     #[test]

@@ -163,6 +163,7 @@ impl Front {
         match route(request.method(), request.uri().path(), is_grpc) {
             Route::Infer(target) => self.infer_rest(target, request).await,
             Route::Predict(target) => self.predict(target, request).await,
+            Route::Stream { model } => self.stream(model, request).await,
             Route::Live => self.live(),
             Route::Ready => self.ready(self.is_ready()),
             Route::ModelReady { model } => self.ready(self.is_model_ready(model)),

@@ -50,6 +50,17 @@ pub enum Padding {
     Repeat,
 }
 
+/// Whether requests to servers that batch by themselves are let in by a learned limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Streaming {
+    /// Those to OpenAI's chat completions, completions and responses, and to `generate` and `generate_stream`.
+    #[default]
+    Auto,
+    /// None: they pass through as they come.
+    Off,
+}
+
 /// Where warm-up bodies come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -95,6 +95,14 @@ impl Settings {
                 "must be letters, digits and -._~, so that it stands in a query as it is",
             );
         }
+        let streams = [self.min_streams, self.initial_streams, self.max_streams];
+        if streams[0] == 0 || !streams.is_sorted() {
+            let problem = format!(
+                "minStreams {}, initialStreams {} and maxStreams {} must be at least 1 and in this order",
+                streams[0], streams[1], streams[2]
+            );
+            return invalid("initialStreams", &problem);
+        }
         if self.models.len() > self.max_models {
             return invalid("models", "names more models than maxModels allows");
         }

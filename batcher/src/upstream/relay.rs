@@ -7,10 +7,12 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::task::AbortHandle;
 
 use super::endpoint::{Endpoint, Stream};
+use super::hang_up::HangUp;
+use super::relay_body::RelayBody;
 use super::{ConnectError, Epoch, Upstream};
-use crate::front::upload::Upload;
 
 /// Idle HTTP/1.1 connections that are kept per upstream.
 const MAX_IDLE: usize = 16;
@@ -18,8 +20,18 @@ const MAX_IDLE: usize = 16;
 /// The connections of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    idle: Mutex<Vec<(u64, http1::SendRequest<Upload>)>>,
+    idle: Mutex<Vec<Idle>>,
     grpc: Mutex<Option<(u64, http2::SendRequest<Incoming>)>>,
+}
+
+/// An HTTP/1.1 connection between two requests.
+#[derive(Debug)]
+struct Idle {
+    /// Number of its epoch.
+    epoch: u64,
+    sender: http1::SendRequest<RelayBody>,
+    /// The task that drives it.
+    driver: AbortHandle,
 }
 
 /// Why a request was not passed on.
@@ -34,24 +46,26 @@ pub enum RelayError {
 }
 
 impl Upstream {
-    /// Passes an HTTP request on. The answer's body streams.
+    /// Passes an HTTP request on. The answer's body streams. Where the answer is given up, or this future is dropped,
+    /// the connection is closed at once.
     ///
     /// # Errors
     /// See [`RelayError`].
     pub async fn relay(
         self: &Arc<Self>,
         epoch: &Epoch,
-        mut request: Request<Upload>,
-    ) -> Result<Response<Incoming>, RelayError> {
+        mut request: Request<RelayBody>,
+    ) -> Result<(Response<Incoming>, HangUp), RelayError> {
         // A kept connection may have been closed meanwhile; then nothing was sent and the next one is tried.
-        while let Some(mut sender) = self.idle_relay(epoch.number) {
-            if sender.ready().await.is_err() {
+        while let Some(mut idle) = self.idle_relay(epoch.number) {
+            if idle.sender.ready().await.is_err() {
                 continue;
             }
-            match sender.try_send_request(request).await {
+            let hang_up = HangUp::new(idle.driver.clone());
+            match idle.sender.try_send_request(request).await {
                 Ok(response) => {
-                    self.keep(epoch.number, sender);
-                    return Ok(response);
+                    self.keep(idle);
+                    return Ok((response, hang_up));
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) => request = unsent,
@@ -63,14 +77,16 @@ impl Upstream {
         self.verify(epoch).await?;
         let (mut sender, connection) = http1::handshake(stream).await?;
         let endpoint = epoch.endpoint.clone();
-        tokio::spawn(async move {
+        let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, %endpoint, "A relay connection ended.");
             }
-        });
+        })
+        .abort_handle();
+        let hang_up = HangUp::new(driver.clone());
         let response = sender.send_request(request).await?;
-        self.keep(epoch.number, sender);
-        Ok(response)
+        self.keep(Idle { epoch: epoch.number, sender, driver });
+        Ok((response, hang_up))
     }
 
     /// Passes a gRPC request on over HTTP/2.
@@ -107,20 +123,20 @@ impl Upstream {
         Ok(sender)
     }
 
-    fn idle_relay(&self, epoch: u64) -> Option<http1::SendRequest<Upload>> {
+    fn idle_relay(&self, epoch: u64) -> Option<Idle> {
         let mut idle = lock(&self.relay.idle);
-        idle.retain(|(number, sender)| *number == epoch && !sender.is_closed());
-        idle.pop().map(|(_, sender)| sender)
+        idle.retain(|idle| idle.epoch == epoch && !idle.sender.is_closed());
+        idle.pop()
     }
 
     /// Keeps a connection once its answer has been read to the end; `ready` waits for that.
-    fn keep(self: &Arc<Self>, epoch: u64, mut sender: http1::SendRequest<Upload>) {
+    fn keep(self: &Arc<Self>, mut used: Idle) {
         let upstream = Arc::clone(self);
         tokio::spawn(async move {
-            if sender.ready().await.is_ok() {
+            if used.sender.ready().await.is_ok() {
                 let mut idle = lock(&upstream.relay.idle);
                 if idle.len() < MAX_IDLE {
-                    idle.push((epoch, sender));
+                    idle.push(used);
                 }
             }
         });

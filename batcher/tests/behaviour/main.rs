@@ -7,6 +7,7 @@
 mod alone;
 mod barrier;
 mod client;
+mod completions;
 mod compressed;
 mod curve;
 mod draining;
@@ -25,5 +26,6 @@ mod recorded;
 mod reload;
 mod slow;
 mod start;
+mod streams;
 mod unix_socket;
 mod v1;

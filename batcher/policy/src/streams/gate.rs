@@ -214,6 +214,11 @@ impl<T> StreamGate<T> {
         self.limiter.limit() * f64::from(self.servers)
     }
 
+    /// Servers that are there.
+    pub fn servers(&self) -> u32 {
+        self.servers
+    }
+
     /// Streams in flight.
     pub fn running(&self) -> u32 {
         self.running

@@ -1,0 +1,126 @@
+//! A request to a server that batches by itself: look at what it asks, wait at the model's gate, pass it on, and watch its
+//! answer stream.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use sluice_protocol::Form;
+
+use super::Front;
+use super::answer::failed;
+use super::body::FrontBody;
+use super::forward::{strip_hop_by_hop, to_http1};
+use super::infer::{COLD_RETRY_MS, declares_more_than};
+use super::passthrough::not_passed;
+use super::peek::Peeked;
+use super::relayed::Relayed;
+use crate::labels::OTHER;
+use crate::metrics::Refusal;
+use crate::queue::Failure;
+use crate::settings::{Streaming, WhileCold};
+use crate::streams::asked::Asked;
+use crate::streams::{Record, Verdict};
+use crate::upstream::relay::RelayError;
+use crate::upstream::relay_body::RelayBody;
+
+impl Front {
+    /// `model`: where the path names it; else the body does.
+    pub(super) async fn stream(
+        &self,
+        model: Option<String>,
+        request: Request<Incoming>,
+    ) -> Response<FrontBody> {
+        let settings = self.settings.now();
+        if settings.streaming == Streaming::Off || declares_more_than(&request, settings.max_body_bytes) {
+            return self.pass(request).await;
+        }
+        let (mut parts, body) = request.into_parts();
+        let arrived_us = self.clock.now_us();
+        let urgency = match self.urgency(&parts.headers) {
+            Ok(urgency) => urgency,
+            Err(failure) => return failed(Form::Json, &failure),
+        };
+        // Its share of the memory is given back when the answer begins.
+        let (body, _share) = match self.peek(body).await {
+            Ok(peeked) => peeked,
+            Err(error) => return failed(Form::Json, &error.failure(|| 1000)),
+        };
+        let asked = body.whole().map(|body| Asked::read(body)).unwrap_or_default();
+        let handle = self.streams.of(model.as_deref().or(asked.model.as_deref()).unwrap_or(OTHER));
+        let mut record = Record::new(Arc::clone(&handle), arrived_us);
+        if settings.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
+            let failure = Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS);
+            return refused(record, &failure);
+        }
+        let deadline_us = arrived_us.saturating_add(urgency.budget_us(settings.stream_wait_ms, &settings));
+        match handle.knock(urgency.flow(&settings).class, deadline_us, asked.tokens).await {
+            Verdict::Start(permit) => record.starts(permit),
+            Verdict::Refused(failure) => return refused(record, &failure),
+        }
+        to_http1(&mut parts);
+        self.send(&parts, body, record).await
+    }
+
+    /// Sends it to a warm server. Nothing was sent where there is no connection: then it waits for the next server. A
+    /// connection that breaks before there is an answer is tried again as often as `retries` allows, where all of the
+    /// body is there.
+    async fn send(
+        &self,
+        parts: &http::request::Parts,
+        body: Peeked,
+        mut record: Record,
+    ) -> Response<FrontBody> {
+        let again = body.whole().cloned();
+        let patience = Duration::from_millis(self.settings.now().body_timeout_ms);
+        let mut body = Some(body.into_body(patience));
+        let mut broken = 0;
+        loop {
+            let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
+                return refused(record, &self.nobody());
+            };
+            let this = body.take().or_else(|| Some(RelayBody::new([again.clone()?], None)));
+            let Some(this) = this else {
+                return fail(record, &Failure::new(502, "the model server's connection broke"));
+            };
+            let error = match upstream.relay(&epoch, Request::from_parts(parts.clone(), this)).await {
+                Ok((response, hang_up)) => {
+                    let (mut parts, body) = response.into_parts();
+                    strip_hop_by_hop(&mut parts.headers);
+                    record.head(parts.status, &parts.headers);
+                    let body = Relayed::recorded(body, guard, hang_up, record);
+                    return Response::from_parts(parts, FrontBody::Stream(Box::new(body)));
+                }
+                Err(error) => error,
+            };
+            tracing::info!(upstream = upstream.name(), %error, "A stream was not answered.");
+            let may_retry = again.is_some()
+                && match error {
+                    RelayError::Connect(_) => true,
+                    RelayError::Broken(_) => {
+                        broken += 1;
+                        broken <= self.settings.now().retries
+                    }
+                };
+            if !may_retry {
+                return fail(record, &not_passed(&error));
+            }
+            drop(guard);
+            // Whoever closed the connection is given the time to be noticed as gone.
+            tokio::time::sleep(Duration::from_millis(self.settings.now().probe_ms.min(100))).await;
+        }
+    }
+}
+
+fn refused(mut record: Record, failure: &Failure) -> Response<FrontBody> {
+    if let Some(reason) = failure.refusal {
+        record.refused(reason);
+    }
+    fail(record, failure)
+}
+
+fn fail(record: Record, failure: &Failure) -> Response<FrontBody> {
+    record.fails(failure.status);
+    failed(Form::Json, failure)
+}

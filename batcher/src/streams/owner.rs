@@ -1,0 +1,187 @@
+//! The owner of one gate: the only task that knows who waits and how many are in flight. It decides by
+//! `sluice_batch_policy`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sluice_batch_policy::{Arrival, GateSettings, Left, LimitBounds, StreamGate};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::handle::{Event, Knock, Permit, StreamHandle, Verdict};
+use super::metrics::View;
+use crate::clock::Clock;
+use crate::metrics::Refusal;
+use crate::queue::Failure;
+use crate::settings::{Live, Settings};
+use crate::upstream::epoch::Phase;
+use crate::upstream::members::Upstreams;
+
+/// While requests wait, the limit is looked at at least so often.
+const LOOK: Duration = Duration::from_secs(1);
+
+type Gate = StreamGate<oneshot::Sender<Verdict>>;
+
+/// Starts the owner of a gate; it ends when it is told to.
+pub(super) fn start(
+    label: Arc<str>,
+    upstreams: Arc<Upstreams>,
+    settings: Live,
+    clock: Clock,
+) -> Arc<StreamHandle> {
+    let (events, inbox) = mpsc::unbounded_channel();
+    let handle = Arc::new(StreamHandle::new(label, clock, events));
+    let gate = Gate::new(gate_settings(&settings.now()), clock.now_us());
+    let owner = Owner { handle: Arc::clone(&handle), upstreams, settings, gate, latched: false };
+    tokio::spawn(owner.run(inbox));
+    handle
+}
+
+struct Owner {
+    handle: Arc<StreamHandle>,
+    upstreams: Arc<Upstreams>,
+    settings: Live,
+    gate: Gate,
+    /// A request was held for want of a server, and none has started since.
+    latched: bool,
+}
+
+impl Owner {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Event>) {
+        let mut changed = self.upstreams.subscribe();
+        self.count_servers();
+        loop {
+            let wake = self.wake();
+            tokio::select! {
+                event = inbox.recv() => {
+                    let mut next = event;
+                    while let Some(event) = next {
+                        if matches!(event, Event::Retire) {
+                            return;
+                        }
+                        self.on(event);
+                        next = inbox.try_recv().ok();
+                    }
+                }
+                _ = changed.changed() => self.count_servers(),
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            self.turn();
+        }
+    }
+
+    /// When there is something to do though nobody says anything.
+    fn wake(&self) -> Instant {
+        let look = Instant::now() + LOOK;
+        match self.gate.next_expiry_us() {
+            Some(at_us) => look.min(self.handle.clock.instant(at_us)),
+            // Nobody waits: whatever happens, somebody says it.
+            None => Instant::now() + Duration::from_secs(3600),
+        }
+    }
+
+    fn on(&mut self, event: Event) {
+        let now_us = self.handle.clock.now_us();
+        match event {
+            Event::Arrived(knock) => {
+                self.arrived(now_us, knock);
+                self.turn();
+            }
+            Event::Left => self.gate.retain(now_us, |reply| !reply.is_closed()),
+            Event::FirstToken(seconds) => self.gate.first_token(seconds),
+            Event::Ended { weight, seconds } => self.gate.ended(now_us, weight, seconds),
+            Event::Refresh { has_queue, done } => {
+                self.set_gauges(now_us, has_queue);
+                let _ = done.send(());
+            }
+            Event::Retire => {}
+        }
+    }
+
+    fn arrived(&mut self, now_us: u64, knock: Knock) {
+        let Knock { class, deadline_us, tokens, reply } = knock;
+        match self.gate.arrive(now_us, class, deadline_us, tokens, reply) {
+            Arrival::Waits => {}
+            Arrival::Full { payload, retry_after_us } => {
+                let message = format!(
+                    "{} requests wait for this model already (maxWaitingStreams)",
+                    self.settings.now().max_waiting_streams
+                );
+                refuse(payload, 429, Refusal::QueueFull, message, retry_after_us);
+            }
+            Arrival::TooLate { payload, retry_after_us } => {
+                let message = "it would start after its deadline: the model server is saturated";
+                refuse(payload, 429, Refusal::TooLate, message, retry_after_us);
+            }
+        }
+    }
+
+    /// Everything that can be done now.
+    fn turn(&mut self) {
+        let now_us = self.handle.clock.now_us();
+        self.gate.set(gate_settings(&self.settings.now()));
+        self.gate.work(self.handle.take_work() as f64);
+        self.gate.turn(now_us);
+        while let Some(left) = self.gate.next(now_us) {
+            match left {
+                Left::Starts { payload, weight, waited_us } => {
+                    self.latched = false;
+                    self.handle.metrics.queue_seconds.record(waited_us as f64 / 1e6);
+                    let permit = Permit::new(Arc::clone(&self.handle), weight, now_us);
+                    // A client that has left meanwhile: the permit comes back as one that has ended.
+                    let _ = payload.send(Verdict::Start(permit));
+                }
+                Left::Expired { payload, held: true, .. } => {
+                    let message =
+                        format!("no model server became ready within {} ms", self.settings.now().hold_ms);
+                    refuse(payload, 503, Refusal::HoldExpired, message, 1_000_000);
+                }
+                Left::Expired { payload, held: false, retry_after_us } => {
+                    let message = "it did not start before its deadline: the model server is saturated";
+                    refuse(payload, 429, Refusal::Expired, message, retry_after_us);
+                }
+            }
+        }
+        self.latched |= self.gate.servers() == 0 && self.gate.waiting() > 0;
+    }
+
+    fn count_servers(&mut self) {
+        let servers = self.upstreams.all().iter().filter(|upstream| upstream.phase() == Phase::Ready).count();
+        self.gate.set_servers(self.handle.clock.now_us(), u32::try_from(servers).unwrap_or(u32::MAX));
+    }
+
+    fn set_gauges(&self, now_us: u64, has_queue: bool) {
+        self.handle.metrics.set_gauges(&View {
+            in_flight: self.gate.running(),
+            waiting: self.gate.waiting(),
+            oldest_wait_us: self.gate.oldest_wait_us(now_us),
+            predicted_wait_us: self.gate.predicted_wait_us(u8::MAX),
+            limit: self.gate.limit(),
+            latched: self.latched,
+            has_queue,
+        });
+    }
+}
+
+fn refuse(
+    reply: oneshot::Sender<Verdict>,
+    status: u16,
+    reason: Refusal,
+    message: impl Into<String>,
+    retry_after_us: u64,
+) {
+    let retry_after_ms = retry_after_us.div_ceil(1000).max(1);
+    let _ = reply.send(Verdict::Refused(Failure::refused(status, reason, message, retry_after_ms)));
+}
+
+fn gate_settings(settings: &Settings) -> GateSettings {
+    GateSettings {
+        bounds: LimitBounds {
+            least: f64::from(settings.min_streams),
+            most: f64::from(settings.max_streams),
+            start: f64::from(settings.initial_streams),
+        },
+        most_waiting: settings.max_waiting_streams,
+        hold_us: settings.hold_ms.saturating_mul(1000),
+    }
+}
