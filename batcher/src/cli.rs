@@ -7,7 +7,7 @@ use clap::Parser;
 use serde::Serialize;
 use sluice_config::process::logging::LogFormat;
 
-use crate::settings::{Batching, FormSetting, Padding, Role, Streaming, Warmup, WhileCold};
+use crate::settings::{Batching, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup, WhileCold};
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.
 ///
@@ -97,6 +97,9 @@ pub struct Flags {
     /// Batches that one model server runs at a time [default: 1]
     #[arg(long, env = "SLUICE_BATCHER_SLOTS_PER_UPSTREAM")]
     pub slots_per_upstream: Option<usize>,
+    /// Whether the models of a model server share these [default: shared]
+    #[arg(long, env = "SLUICE_BATCHER_SLOT_SHARING")]
+    pub slot_sharing: Option<SlotSharing>,
     /// Requests that may wait, per model [default: 4096]
     #[arg(long, env = "SLUICE_BATCHER_QUEUE_REQUESTS")]
     pub queue_requests: Option<usize>,

@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
 
 pub use address::{check_address, unix_path};
-pub use choices::{Batching, FormSetting, Padding, Role, Streaming, Warmup, WhileCold};
+pub use choices::{Batching, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup, WhileCold};
 pub use live::Live;
 pub use members::{Member, check_members};
 pub use of_model::{ModelOverrides, ModelSettings};
@@ -39,7 +39,7 @@ const WARMED_BY: [&str; 8] = [
     "allowedBatchRows",
     "padding",
     "batching",
-    "slotsPerUpstream",
+    "slotSharing",
     "upstreamForm",
     "warmup",
     "warmupBodies",
@@ -101,6 +101,8 @@ pub struct Settings {
     pub max_tenants: usize,
     /// Batches that one model server runs at a time.
     pub slots_per_upstream: usize,
+    /// Whether these are for all models together.
+    pub slot_sharing: SlotSharing,
     /// Requests that may wait, per model. Full means 429.
     pub queue_requests: usize,
     /// Bytes of waiting and running requests together. Full means 429.
@@ -197,6 +199,7 @@ impl Default for Settings {
             tenant_weights: BTreeMap::new(),
             max_tenants: 64,
             slots_per_upstream: 1,
+            slot_sharing: SlotSharing::Shared,
             queue_requests: 4096,
             queue_bytes: 256 << 20,
             max_body_bytes: 64 << 20,

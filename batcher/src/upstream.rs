@@ -29,6 +29,7 @@ use arc_swap::ArcSwapOption;
 use http::HeaderValue;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use crate::queue::SlotGate;
 use crate::settings::Member;
 use connection::H1Connection;
 use endpoint::{Endpoint, host_of};
@@ -45,6 +46,8 @@ pub struct Upstream {
     /// The epoch that was observed last, warm or not.
     epoch: ArcSwapOption<Epoch>,
     inflight: AtomicUsize,
+    /// Its slots, between the models that it serves.
+    slots: Arc<SlotGate>,
     /// Wakes the monitor: the last request in flight has ended.
     idle: Notify,
     reports: mpsc::UnboundedSender<Report>,
@@ -121,6 +124,7 @@ impl Upstream {
             open: AtomicU64::new(0),
             epoch: ArcSwapOption::empty(),
             inflight: AtomicUsize::new(0),
+            slots: SlotGate::new(0),
             idle: Notify::new(),
             reports,
             relay: relay::Connections::default(),
@@ -162,6 +166,11 @@ impl Upstream {
     /// Requests (batches and relayed requests) in flight.
     pub fn inflight(&self) -> usize {
         self.inflight.load(Ordering::SeqCst)
+    }
+
+    /// Its slots, between the models that it serves.
+    pub fn slots(&self) -> &Arc<SlotGate> {
+        &self.slots
     }
 
     /// Whether the barrier of this epoch is open.

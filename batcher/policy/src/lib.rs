@@ -27,7 +27,9 @@
 //! | `backlog` | what waits by class and tenant, and how much of it will be served before a new arrival |
 //! | `admit` | the decision on arrival |
 //! | `streams` | requests that the server batches itself: how many at a time, and who next |
+//! | `share` | slots shared fairly between models |
 //! | `window` | busy fraction and attainment over the last seconds |
+//! | `work` | which of several model servers gets the next batch |
 
 mod admit;
 mod backlog;
@@ -35,10 +37,12 @@ mod curve;
 mod cut;
 mod limit;
 mod queue;
+mod share;
 mod size;
 mod sizes;
 mod streams;
 mod window;
+mod work;
 
 pub use admit::{Admission, AdmitView, admit, admit_of_class, predicted_wait_us};
 pub use backlog::{Backlog, Flow};
@@ -46,10 +50,12 @@ pub use curve::{ClassCurves, CurveEstimator, ServiceCurve, ShapeClass};
 pub use cut::{BatchLimits, Cut, Lane, cut};
 pub use limit::batch_limit;
 pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
+pub use share::SlotShare;
 pub use size::{Budget, Size};
 pub use sizes::{BatchSizes, Fit};
 pub use streams::{Arrival, ConcurrencyLimiter, GateSettings, Left, LimitBounds, StreamGate};
 pub use window::{AttainmentWindow, BusyWindow};
+pub use work::{Load, least_work};
 
 /// The deadline of a request that has none.
 pub const NO_DEADLINE: u64 = u64::MAX;

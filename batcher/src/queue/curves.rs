@@ -30,6 +30,11 @@ impl Curves {
         self.learned.common()
     }
 
+    /// The curve of a class.
+    pub(super) fn of(&self, class: Option<ShapeClass>) -> Option<ServiceCurve> {
+        self.learned.of(class)
+    }
+
     /// Curve and B* for batches of a class.
     pub(super) fn lane(&self, class: Option<ShapeClass>, objective_us: u64, sizes: &BatchSizes) -> Lane {
         let curve = self.learned.of(class);

@@ -29,6 +29,8 @@ use crate::upstream::{InFlight, Report, Upstream};
 pub struct Finished {
     /// Number of the batch.
     pub number: u64,
+    /// Where it ran.
+    pub upstream: Arc<Upstream>,
     /// The slot, unless its connection failed.
     pub slot: Option<Slot>,
     /// Rows and seconds of each successful call.
@@ -48,7 +50,13 @@ pub(super) fn spawn(
     let mut dispatch = Dispatch {
         upstream: Arc::clone(&slot.upstream),
         epoch: slot.epoch.number,
-        finished: Some(Finished { number, slot: None, times: Vec::new(), again: Vec::new() }),
+        finished: Some(Finished {
+            number,
+            upstream: Arc::clone(&slot.upstream),
+            slot: None,
+            times: Vec::new(),
+            again: Vec::new(),
+        }),
         slot: Some(slot),
         extra_calls: 0,
         handle,

@@ -16,7 +16,7 @@ use super::dispatch::Finished;
 use super::mailbox::Mailbox;
 use super::occupancy::Occupancy;
 use super::samples::Samples;
-use super::{Entry, Slot};
+use super::{Entry, Grant, Slot};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
 use crate::settings::{Live, Warmup};
@@ -27,6 +27,8 @@ use crate::upstream::recorded;
 pub enum Event {
     /// A warm slot.
     Slot(Slot),
+    /// A slot that was waited for.
+    Granted(Grant),
     /// Times of warm-up batches: rows and seconds.
     Warmed(Vec<(u32, f64)>),
     /// A batch has ended.
@@ -63,6 +65,8 @@ pub struct Forecast {
 /// The handle of one model's queue.
 #[derive(Debug)]
 pub struct ModelHandle {
+    /// Tells it from all others, those that had its name before too.
+    pub number: u64,
     /// The model's name.
     pub model: Arc<str>,
     /// Its metrics.
@@ -86,7 +90,9 @@ pub struct ModelHandle {
 
 impl ModelHandle {
     pub(crate) fn new(model: Arc<str>, label: &str, settings: Live, clock: Clock) -> Self {
+        static HANDLES: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: HANDLES.fetch_add(1, Ordering::Relaxed),
             metrics: ModelMetrics::new(label),
             model,
             clock,

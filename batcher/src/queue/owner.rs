@@ -8,23 +8,16 @@ mod limits;
 
 use std::sync::Arc;
 
-use sluice_batch_policy::{ShapeClass, WaitQueue};
+use sluice_batch_policy::WaitQueue;
 
 use super::curves::Curves;
 use super::dispatch::Finished;
 use super::gauges::{View, Windows};
 use super::handle::Event;
-use super::{Entry, Forecast, ModelHandle, Slot};
+use super::places::Places;
+use super::{Entry, Forecast, ModelHandle};
 use intake::Key;
 use limits::Limits;
-
-/// A batch in flight.
-struct Running {
-    number: u64,
-    class: Option<ShapeClass>,
-    /// When it is expected to end.
-    end_us: u64,
-}
 
 /// Runs until the model is retired.
 pub(crate) async fn run(handle: Arc<ModelHandle>) {
@@ -52,9 +45,7 @@ pub(crate) async fn run(handle: Arc<ModelHandle>) {
 struct Owner {
     handle: Arc<ModelHandle>,
     pending: WaitQueue<Key, Box<Entry>>,
-    idle: Vec<Slot>,
-    running: Vec<Running>,
-    next_batch: u64,
+    places: Places,
     next_alone: u64,
     curves: Curves,
     limits: Limits,
@@ -74,9 +65,7 @@ impl Owner {
         let now_us = handle.clock.now_us();
         Self {
             pending: WaitQueue::new(),
-            idle: Vec::new(),
-            running: Vec::new(),
-            next_batch: 0,
+            places: Places::new(Arc::clone(&handle)),
             next_alone: 0,
             curves: Curves::new(),
             limits: Limits::of(&handle),
@@ -97,6 +86,8 @@ impl Owner {
             changed |= self.on(event);
         }
         self.pull();
+        let wish = (!self.pending.is_empty()).then(|| self.wish());
+        self.places.settle(wish);
         while !self.pending.is_empty() && self.dispatch_one() {
             changed = true;
             self.pull();
@@ -112,6 +103,9 @@ impl Owner {
             self.latched = false;
         }
         self.expire();
+        if self.pending.is_empty() {
+            self.places.rest();
+        }
         if changed {
             self.publish();
         }
@@ -121,12 +115,13 @@ impl Owner {
     fn on(&mut self, event: Event) -> bool {
         match event {
             Event::Slot(slot) => {
-                self.drop_void_slots();
-                if self.slots() == 0 {
+                self.places.drop_void();
+                if self.places.slots() == 0 {
                     self.held_before_us = self.handle.clock.now_us();
                 }
-                self.idle.push(slot);
+                self.places.add(slot);
             }
+            Event::Granted(grant) => self.places.granted(grant),
             Event::Warmed(times) => {
                 for (rows, seconds) in times {
                     self.curves.observe(None, rows, seconds);
@@ -134,8 +129,11 @@ impl Owner {
             }
             Event::Finished(finished) => self.finished(finished),
             Event::Again(entries) => self.again(entries),
-            Event::SlotsChanged => self.drop_void_slots(),
-            Event::SettingsChanged => self.limits = Limits::of(&self.handle),
+            Event::SlotsChanged => self.places.drop_void(),
+            Event::SettingsChanged => {
+                self.limits = Limits::of(&self.handle);
+                self.places.claim_again();
+            }
             Event::Refresh(done) => {
                 self.set_gauges();
                 let _ = done.send(());
@@ -147,44 +145,42 @@ impl Owner {
     }
 
     fn finished(&mut self, finished: Finished) {
-        let at = self.running.iter().position(|running| running.number == finished.number);
-        let class = at.and_then(|at| self.running.swap_remove(at).class);
+        let class = self.places.ended(finished.number, finished.slot, self.handle.clock.now_us());
         for (rows, seconds) in finished.times {
+            if let Some(curve) = self.curves.of(class) {
+                self.places.paced(&finished.upstream, seconds / curve.seconds(rows));
+            }
             self.curves.observe(class, rows, seconds);
             self.latched = false;
         }
-        self.idle.extend(finished.slot.filter(Slot::is_current));
         self.again(finished.again);
     }
 
-    /// Arrivals matter where they can be served at once, or where nothing is known to wait.
+    /// Arrivals matter where nothing is known to wait: what waits waits for a slot.
     fn wants_arrivals(&self) -> bool {
-        !self.idle.is_empty() || self.pending.is_empty()
-    }
-
-    fn drop_void_slots(&mut self) {
-        self.idle.retain(Slot::is_current);
+        self.pending.is_empty()
     }
 
     fn slots(&self) -> usize {
-        self.idle.len() + self.running.len()
+        self.places.slots()
     }
 
     fn forecast(&self) -> Forecast {
         let Limits { objective_us, ref sizes, .. } = self.limits;
+        let room = self.places.room();
         Forecast {
             curve: self.curves.common(),
             lanes: self.curves.lanes(objective_us, sizes),
-            slots: self.slots() as u32,
-            free_slots: self.idle.len() as u32,
-            slot_free_at_us: self.running.iter().map(|running| running.end_us).min().unwrap_or(0),
+            slots: room.slots,
+            free_slots: room.free,
+            slot_free_at_us: room.first_end_us,
             limit_rows: self.curves.lane(None, objective_us, sizes).limit_rows,
         }
     }
 
     fn publish(&mut self) {
         let now_us = self.handle.clock.now_us();
-        self.windows.set_busy(now_us, self.running.len() as u32, self.slots() as u32);
+        self.windows.set_busy(now_us, self.places.running() as u32, self.slots() as u32);
         self.handle.publish(self.forecast());
     }
 
@@ -194,7 +190,7 @@ impl Owner {
         let view = View {
             forecast: self.forecast(),
             oldest_wait_us: self.pending.oldest_wait_us(now_us),
-            inflight: self.running.len(),
+            inflight: self.places.running(),
             latched: self.latched,
         };
         self.windows.set_gauges(&self.handle, &view, now_us);

@@ -26,6 +26,16 @@ impl Slot {
         self.upstream.is_open(self.epoch.number)
     }
 
+    /// Another one like it, to be connected when it is used.
+    pub fn without_connection(&self) -> Self {
+        Self {
+            upstream: Arc::clone(&self.upstream),
+            epoch: Arc::clone(&self.epoch),
+            profile: Arc::clone(&self.profile),
+            connection: None,
+        }
+    }
+
     /// Starts a batch, if the slot is still good.
     pub fn begin(&self) -> Option<InFlight> {
         self.upstream.begin(self.epoch.number)

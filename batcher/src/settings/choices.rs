@@ -85,3 +85,15 @@ pub enum WhileCold {
     /// Those that arrive are refused at once (503), so that clients go elsewhere. What was admitted before is held.
     Reject,
 }
+
+/// Between whom the slots of a model server are shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "camelCase")]
+#[value(rename_all = "camelCase")]
+pub enum SlotSharing {
+    /// All models of a model server share its slots, fairly: they share its device.
+    #[default]
+    Shared,
+    /// Each model has as many slots of its own.
+    PerModel,
+}

@@ -25,6 +25,8 @@ pub struct ModelOverrides {
     pub tokens_input: Option<String>,
     /// As [`Settings::batching`].
     pub batching: Option<Batching>,
+    /// Its part of the slot time that models share, relative to others'; 1 where nothing is said.
+    pub slot_weight: Option<u32>,
 }
 
 /// What holds for one model.
@@ -39,6 +41,7 @@ pub struct ModelSettings<'a> {
     pub max_batch_tokens: Option<u64>,
     pub tokens_input: Option<&'a str>,
     pub batching: Batching,
+    pub slot_weight: u32,
 }
 
 impl Settings {
@@ -53,6 +56,7 @@ impl Settings {
             max_batch_tokens: self.max_batch_tokens,
             tokens_input: self.tokens_input.as_deref(),
             batching: self.batching,
+            slot_weight: 1,
         }
     }
 
@@ -73,6 +77,7 @@ impl Settings {
             max_batch_tokens: own.max_batch_tokens.or(all.max_batch_tokens),
             tokens_input: own.tokens_input.as_deref().or(all.tokens_input),
             batching: own.batching.unwrap_or(all.batching),
+            slot_weight: own.slot_weight.unwrap_or(all.slot_weight),
         }
     }
 }

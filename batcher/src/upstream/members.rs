@@ -45,19 +45,22 @@ impl Upstreams {
         self.changed.subscribe()
     }
 
-    /// The next one with an open barrier, in turn.
+    /// Of those with an open barrier the one with the fewest requests in flight; equal ones in turn.
     pub fn pick(&self) -> Option<(Arc<Upstream>, Arc<Epoch>, InFlight)> {
         let list = self.list.load();
-        let start = self.next.fetch_add(1, Ordering::Relaxed);
-        (0..list.len()).find_map(|offset| {
-            let upstream = &list[start.wrapping_add(offset) % list.len()];
-            let epoch = upstream.open_epoch()?;
+        let start = self.next.fetch_add(1, Ordering::Relaxed) % list.len().max(1);
+        let in_turn = list[start..].iter().chain(&list[..start]);
+        let open = in_turn.filter_map(|upstream| Some((upstream, upstream.open_epoch()?)));
+        // A barrier may close between the look and the start: then another one is tried.
+        let mut open: Vec<_> = open.map(|(upstream, epoch)| (upstream.inflight(), upstream, epoch)).collect();
+        open.sort_by_key(|(inflight, ..)| *inflight);
+        open.into_iter().find_map(|(_, upstream, epoch)| {
             let guard = upstream.begin(epoch.number)?;
             Some((Arc::clone(upstream), epoch, guard))
         })
     }
 
-    /// The next one with an open barrier; waits for one at most so long.
+    /// One with an open barrier, as [`Upstreams::pick`] chooses; waits for one at most so long.
     pub async fn pick_or_wait(&self, hold: Duration) -> Option<(Arc<Upstream>, Arc<Epoch>, InFlight)> {
         if let Some(picked) = self.pick() {
             return Some(picked);

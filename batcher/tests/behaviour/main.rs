@@ -24,6 +24,7 @@ mod passthrough;
 mod raw;
 mod recorded;
 mod reload;
+mod slots;
 mod slow;
 mod start;
 mod streams;

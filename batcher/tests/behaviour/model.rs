@@ -31,6 +31,8 @@ pub struct Call {
     pub epoch: usize,
     pub ids: Vec<i64>,
     pub form: &'static str,
+    /// Asked as its second model, `<name>-too`.
+    pub too: bool,
 }
 
 impl Call {
@@ -227,10 +229,14 @@ impl Shared {
             "/v2" => {
                 reply(200, &json!({ "name": "stub", "extensions": self.behaviour.extensions }).to_string())
             }
+            "/gated" => {
+                self.wait_at_gate().await;
+                reply(200, "{}")
+            }
             "/stream" => self.stream(),
             "/echo" => echo(request).await,
-            // The second one has metadata, but cannot be run.
-            path if path == model || path == format!("{model}-broken") => {
+            // One of them has metadata, but cannot be run.
+            path if path == model || path == format!("{model}-broken") || path == format!("{model}-too") => {
                 let tensor = |name| json!({"name": name, "datatype": "INT64", "shape": [-1, 1]});
                 let mut metadata = json!({"name": self.name, "versions": ["1"], "platform": "stub",
                     "inputs": [tensor("id")], "outputs": [tensor("id"), tensor("twice")]});
@@ -239,23 +245,24 @@ impl Shared {
                 }
                 reply(200, &metadata.to_string())
             }
-            path if path == format!("{model}/infer") => self.infer(epoch, request).await,
             path if self.behaviour.v1 && path.starts_with(&format!("/v1/models/{}", self.name)) => {
                 self.predict(epoch, request).await
             }
+            path if path == format!("{model}/infer") => self.infer(epoch, request, false).await,
+            path if path == format!("{model}-too/infer") => self.infer(epoch, request, true).await,
             path => {
                 reply(404, &json!({"error": format!("nothing at {path}, says the model server")}).to_string())
             }
         }
     }
 
-    async fn infer(&self, epoch: usize, request: Request<Incoming>) -> Response<Body> {
+    async fn infer(&self, epoch: usize, request: Request<Incoming>, too: bool) -> Response<Body> {
         let headers = request.headers().clone();
         let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let Some((ids, form)) = read_ids(&headers, &body) else {
             return reply(400, "{\"error\":\"not a request, says the model server\"}");
         };
-        self.work(Call { epoch, ids: ids.clone(), form }).await;
+        self.work(Call { epoch, ids: ids.clone(), form, too }).await;
         if self.behaviour.poison.is_some_and(|poison| ids.contains(&poison)) {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         }
@@ -273,14 +280,18 @@ impl Shared {
         let (is_warmup, rows) = (call.is_warmup(), call.ids.len() as u64);
         self.calls.lock().unwrap().push(call);
         if !is_warmup {
-            self.at_gate.fetch_add(1, Ordering::SeqCst);
-            let mut gate = self.gate.subscribe();
-            let _ = gate.wait_for(|open| *open).await;
-            self.at_gate.fetch_sub(1, Ordering::SeqCst);
+            self.wait_at_gate().await;
         }
         let service_us = self.behaviour.alpha_us.load(Ordering::SeqCst)
             + self.behaviour.beta_us.load(Ordering::SeqCst) * rows;
         tokio::time::sleep(Duration::from_micros(service_us)).await;
+    }
+
+    async fn wait_at_gate(&self) {
+        self.at_gate.fetch_add(1, Ordering::SeqCst);
+        let mut gate = self.gate.subscribe();
+        let _ = gate.wait_for(|open| *open).await;
+        self.at_gate.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// One event at once, a second one when the gate opens.

@@ -4,17 +4,17 @@ use std::sync::Arc;
 
 use sluice_batch_policy::Lane;
 
-use super::{Key, Owner, Running};
+use super::{Key, Owner};
 use crate::metrics::Release;
-use crate::queue::{Slot, dispatch};
-use crate::upstream::InFlight;
+use crate::queue::dispatch;
+use crate::queue::places::{Sent, Wish};
 
 impl Owner {
     /// Cuts and sends one batch; false where no slot is free or nothing (feasible) waits.
     pub(super) fn dispatch_one(&mut self) -> bool {
-        let Some((slot, guard)) = self.free_slot() else { return false };
+        let Some(taken) = self.places.take(self.wish()) else { return false };
         let now_us = self.handle.clock.now_us();
-        let max_rows = slot.profile.max_rows;
+        let max_rows = taken.slot.profile.max_rows;
         let (curves, limits) = (&self.curves, &self.limits);
         let lane = |shape| {
             let lane = curves.lane(shape, limits.objective_us, &limits.sizes);
@@ -33,7 +33,7 @@ impl Owner {
             self.too_late(*waiting.payload, now_us);
         }
         if batch.take.is_empty() {
-            self.idle.push(slot);
+            self.places.untake(taken);
             return false;
         }
         self.handle.served(batch.take.iter().map(|waiting| &*waiting.payload));
@@ -52,19 +52,18 @@ impl Owner {
         };
         self.handle.metrics.count_batch(release);
         self.handle.metrics.batch_rows.record(f64::from(rows));
-        self.next_batch += 1;
         let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.p95_us(batch.sent_rows)));
-        self.running.push(Running { number: self.next_batch, class: shape, end_us });
-        dispatch::spawn(Arc::clone(&self.handle), self.next_batch, slot, guard, entries);
+        let sent = Sent { class: shape, started_us: now_us, end_us };
+        let (number, slot, inflight) = self.places.send(taken, sent);
+        dispatch::spawn(Arc::clone(&self.handle), number, slot, inflight, entries);
         true
     }
 
-    fn free_slot(&mut self) -> Option<(Slot, InFlight)> {
-        while let Some(slot) = self.idle.pop() {
-            if let Some(guard) = slot.begin() {
-                return Some((slot, guard));
-            }
-        }
-        None
+    /// The batch that would be sent now, as far as it is known before it is cut.
+    pub(super) fn wish(&self) -> Wish {
+        let rows = u32::try_from(self.pending.rows()).unwrap_or(u32::MAX);
+        let lane = self.curves.lane(None, self.limits.objective_us, &self.limits.sizes);
+        let expected_us = lane.curve.map_or(0, |curve| curve.us(rows.min(lane.limit_rows)));
+        Wish { now_us: self.handle.clock.now_us(), expected_us }
     }
 }

@@ -24,6 +24,7 @@ impl Settings {
             ("maxBatchRows", Some(u64::from(settings.max_batch_rows))),
             ("maxBatchBytes", settings.max_batch_bytes),
             ("maxBatchTokens", settings.max_batch_tokens),
+            ("slotWeight", Some(u64::from(settings.slot_weight))),
         ];
         for (field, value) in at_least_one {
             if value == Some(0) {

@@ -1,0 +1,192 @@
+//! The slots of one model server, between the queues that use it: who may run a batch there now.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sluice_batch_policy::SlotShare;
+
+use super::ModelHandle;
+use super::handle::Event;
+
+/// Gives out the slots of one model server by [`SlotShare`]. A queue that wants one and cannot have it now hears
+/// later ([`Event::Granted`]); what it sends then is decided then.
+#[derive(Debug)]
+pub struct SlotGate {
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    share: SlotShare<u64>,
+    /// The queues, by the number of their handle.
+    users: Vec<Arc<ModelHandle>>,
+    /// Grants that are out: number and expected end.
+    out: Vec<(u64, u64)>,
+    next_grant: u64,
+    /// The latest instant that was heard of.
+    now_us: u64,
+}
+
+/// One slot's worth of a model server, until it is given back. Dropped, it goes back as unused.
+#[derive(Debug)]
+pub struct Grant {
+    gate: Arc<SlotGate>,
+    user: u64,
+    number: u64,
+    /// `None` once it was given back.
+    charged_us: Option<u64>,
+}
+
+/// Wish for a slot.
+pub(super) struct Claim<'a> {
+    pub(super) handle: &'a Arc<ModelHandle>,
+    /// Its part of the slot time relative to others'.
+    pub(super) weight: u32,
+    /// Slots of the model server, as set now.
+    pub(super) slots: u32,
+    /// How long the batch is expected to take.
+    pub(super) expected_us: u64,
+    pub(super) now_us: u64,
+}
+
+/// What a queue sees of a gate.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GateView {
+    /// Slots that are out.
+    pub(super) running: u32,
+    /// When the first slot that is out is expected back, where one is.
+    pub(super) first_end_us: Option<u64>,
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        if self.charged_us.is_some() {
+            self.give_back(0);
+        }
+    }
+}
+
+impl Grant {
+    /// Whose slot it is.
+    pub(super) fn is_of(&self, gate: &Arc<SlotGate>) -> bool {
+        Arc::ptr_eq(&self.gate, gate)
+    }
+
+    /// Gives the slot back after its use; whoever waits for one gets it.
+    pub(super) fn used(mut self, used_us: u64) {
+        self.give_back(used_us);
+    }
+
+    fn give_back(&mut self, used_us: u64) {
+        let gate = Arc::clone(&self.gate);
+        let mut state = gate.lock();
+        state.settle(self, used_us);
+        let now_us = state.now_us;
+        let (_, others) = gate.grant(&mut state, None, now_us);
+        drop(state);
+        others.into_iter().for_each(tell);
+    }
+}
+
+impl State {
+    fn want(&mut self, claim: &Claim<'_>) {
+        self.now_us = self.now_us.max(claim.now_us);
+        self.share.set_slots(claim.slots);
+        let user = claim.handle.number;
+        if !self.users.iter().any(|handle| handle.number == user) {
+            self.users.push(Arc::clone(claim.handle));
+        }
+        self.share.want(user, claim.weight, claim.expected_us);
+    }
+
+    /// Takes a grant back, once.
+    fn settle(&mut self, grant: &mut Grant, used_us: u64) {
+        if let Some(charged_us) = grant.charged_us.take() {
+            self.out.retain(|(number, _)| *number != grant.number);
+            self.share.give_back(grant.user, charged_us, used_us);
+        }
+    }
+}
+
+/// Tells queues what they were granted; without the gate's lock, for a queue that has ended drops its grant.
+fn tell((handle, grant): (Arc<ModelHandle>, Grant)) {
+    handle.tell(Event::Granted(grant));
+}
+
+impl SlotGate {
+    /// With so many slots.
+    pub fn new(slots: u32) -> Arc<Self> {
+        let share = SlotShare::new(slots);
+        let state = State { share, users: Vec::new(), out: Vec::new(), next_grant: 0, now_us: 0 };
+        Arc::new(Self { state: Mutex::new(state) })
+    }
+
+    /// A slot, now or later; one at a time.
+    pub(super) fn claim(self: &Arc<Self>, claim: &Claim<'_>) -> Option<Grant> {
+        self.exchange(None, claim)
+    }
+
+    /// Gives a slot back that was used for so long, and claims the next one: it goes to whoever is next, perhaps to
+    /// the same queue again.
+    pub(super) fn exchange(self: &Arc<Self>, used: Option<(Grant, u64)>, claim: &Claim<'_>) -> Option<Grant> {
+        let mut state = self.lock();
+        // Wanted before it is given back: who wants more is not idle.
+        state.want(claim);
+        if let Some((mut grant, used_us)) = used {
+            state.settle(&mut grant, used_us);
+        }
+        let (own, others) = self.grant(&mut state, Some(claim.handle.number), claim.now_us);
+        drop(state);
+        others.into_iter().for_each(tell);
+        own
+    }
+
+    /// A queue wants nothing any more.
+    pub(super) fn withdraw(&self, user: u64) {
+        self.lock().share.withdraw(user);
+    }
+
+    /// A queue has ended.
+    pub(super) fn leave(&self, user: u64) {
+        let mut state = self.lock();
+        state.share.leave(user);
+        state.users.retain(|handle| handle.number != user);
+    }
+
+    pub(super) fn view(&self) -> GateView {
+        let state = self.lock();
+        GateView {
+            running: state.share.running(),
+            first_end_us: state.out.iter().map(|(_, end_us)| *end_us).min(),
+        }
+    }
+
+    /// Grants what can be granted: the asking queue's own, and those of others.
+    fn grant(
+        self: &Arc<Self>,
+        state: &mut State,
+        asking: Option<u64>,
+        now_us: u64,
+    ) -> (Option<Grant>, Vec<(Arc<ModelHandle>, Grant)>) {
+        let (mut own, mut others) = (None, Vec::new());
+        while let Some((user, charged_us)) = state.share.grant() {
+            let Some(handle) = state.users.iter().find(|handle| handle.number == user).cloned() else {
+                state.share.give_back(user, charged_us, 0);
+                continue;
+            };
+            state.next_grant += 1;
+            let number = state.next_grant;
+            state.out.push((number, now_us.saturating_add(charged_us)));
+            let grant = Grant { gate: Arc::clone(self), user, number, charged_us: Some(charged_us) };
+            match asking {
+                Some(asking) if asking == user => own = Some(grant),
+                _ => others.push((handle, grant)),
+            }
+        }
+        (own, others)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

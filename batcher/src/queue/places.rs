@@ -1,0 +1,345 @@
+//! Where a queue's batches can run: the model servers that have its model warm, and what runs on each of them.
+
+use std::sync::Arc;
+
+use sluice_batch_policy::{Load, ShapeClass, least_work};
+
+use super::gate::{Claim, Grant, SlotGate};
+use super::{ModelHandle, Slot};
+use crate::settings::SlotSharing;
+use crate::upstream::{InFlight, Upstream};
+
+/// Weight of the newest batch in a place's pace.
+const PACE_WEIGHT: f64 = 0.2;
+
+/// All places of one queue.
+pub(super) struct Places {
+    handle: Arc<ModelHandle>,
+    list: Vec<Place>,
+    /// Batches sent so far.
+    sent: u64,
+}
+
+/// One epoch of one model server.
+struct Place {
+    gate: Arc<SlotGate>,
+    /// What to make further slots from; it has no connection.
+    pattern: Slot,
+    /// Slots with their connections, kept between batches.
+    idle: Vec<Slot>,
+    /// Granted and not used yet.
+    granted: Vec<Grant>,
+    running: Vec<Running>,
+    /// Batches that have ended, whose slots go back with the next look at what waits: how long each was used.
+    ended: Vec<(Grant, u64)>,
+    /// A connection failed; nothing is sent until the monitor has looked and given a slot again.
+    in_doubt: bool,
+    /// A slot was claimed and has not been granted yet.
+    waits: bool,
+    pace: f64,
+    last_used: u64,
+}
+
+/// A batch in flight.
+struct Running {
+    number: u64,
+    class: Option<ShapeClass>,
+    started_us: u64,
+    /// When it is expected to end.
+    end_us: u64,
+    grant: Grant,
+}
+
+/// The right to send one batch, and where to.
+pub(super) struct Taken {
+    pub(super) slot: Slot,
+    pub(super) inflight: InFlight,
+    grant: Grant,
+}
+
+/// What is about to be sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wish {
+    pub(super) now_us: u64,
+    /// How long it is expected to take.
+    pub(super) expected_us: u64,
+}
+
+/// A batch that was sent.
+pub(super) struct Sent {
+    pub(super) class: Option<ShapeClass>,
+    pub(super) started_us: u64,
+    /// When it is expected to end.
+    pub(super) end_us: u64,
+}
+
+/// What the forecast says of places.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Room {
+    /// Slots that the queue could use, those in use included.
+    pub(super) slots: u32,
+    /// Slots that it could use now.
+    pub(super) free: u32,
+    /// When the first slot in use is expected to be free; 0 where none is.
+    pub(super) first_end_us: u64,
+}
+
+impl Places {
+    pub(super) fn new(handle: Arc<ModelHandle>) -> Self {
+        Self { handle, list: Vec::new(), sent: 0 }
+    }
+
+    /// Takes a slot in that a monitor has given: a new place, or one that is no longer in doubt.
+    pub(super) fn add(&mut self, slot: Slot) {
+        self.drop_void();
+        let known = self.list.iter_mut().find(|place| {
+            Arc::ptr_eq(&place.pattern.upstream, &slot.upstream)
+                && place.pattern.epoch.number == slot.epoch.number
+        });
+        match known {
+            Some(place) => {
+                place.in_doubt = false;
+                place.pattern = slot.without_connection();
+                if place.idle.len() + place.running.len() < self.handle.settings.now().slots_per_upstream {
+                    place.idle.push(slot);
+                }
+            }
+            None => {
+                let gate = match self.handle.settings.now().slot_sharing {
+                    SlotSharing::Shared => Arc::clone(slot.upstream.slots()),
+                    SlotSharing::PerModel => SlotGate::new(0),
+                };
+                self.list.push(Place::new(gate, slot));
+            }
+        }
+    }
+
+    /// Forgets epochs that are over, once nothing runs there.
+    pub(super) fn drop_void(&mut self) {
+        let user = self.handle.number;
+        for place in &mut self.list {
+            if !place.pattern.is_current() {
+                place.idle.clear();
+                place.rest(user);
+            }
+        }
+        let gone = |place: &mut Place| {
+            !place.pattern.is_current() && place.running.is_empty() && place.ended.is_empty()
+        };
+        let gone: Vec<Place> = self.list.extract_if(.., gone).collect();
+        for place in gone {
+            // Its server may have come back, as another place behind the same gate.
+            if !self.list.iter().any(|other| Arc::ptr_eq(&other.gate, &place.gate)) {
+                place.gate.leave(user);
+            }
+        }
+    }
+
+    /// A slot that was waited for. It may come when its place is gone; then it goes back at once.
+    pub(super) fn granted(&mut self, grant: Grant) {
+        if let Some(place) = self.list.iter_mut().find(|place| grant.is_of(&place.gate) && place.is_good()) {
+            place.waits = false;
+            place.granted.push(grant);
+        }
+    }
+
+    /// A batch has ended; the class of its requests.
+    pub(super) fn ended(&mut self, number: u64, slot: Option<Slot>, now_us: u64) -> Option<ShapeClass> {
+        let (place, at) = self.list.iter_mut().find_map(|place| {
+            let at = place.running.iter().position(|running| running.number == number)?;
+            Some((place, at))
+        })?;
+        let running = place.running.swap_remove(at);
+        place.ended.push((running.grant, now_us.saturating_sub(running.started_us)));
+        match slot {
+            Some(slot) if slot.is_current() => place.idle.push(slot),
+            Some(_) => {}
+            None => place.in_doubt = true,
+        }
+        running.class
+    }
+
+    /// Where a batch ended: how its time compares with the prediction.
+    pub(super) fn paced(&mut self, upstream: &Arc<Upstream>, ratio: f64) {
+        for place in self.list.iter_mut().filter(|place| Arc::ptr_eq(&place.pattern.upstream, upstream)) {
+            place.pace += PACE_WEIGHT * (ratio.clamp(0.1, 10.0) - place.pace);
+        }
+    }
+
+    /// Slots of batches that have ended go back; where more is wished for, one is claimed in the same step.
+    pub(super) fn settle(&mut self, wish: Option<Wish>) {
+        let Self { handle, list, .. } = self;
+        for place in list.iter_mut() {
+            while let Some((grant, used_us)) = place.ended.pop() {
+                match wish.filter(|_| place.is_good()) {
+                    Some(wish) => {
+                        let gate = Arc::clone(&place.gate);
+                        let granted = gate.exchange(Some((grant, used_us)), &claim(handle, wish));
+                        place.waits = granted.is_none();
+                        place.granted.extend(granted);
+                    }
+                    None => grant.used(used_us),
+                }
+            }
+        }
+        if wish.is_none() {
+            self.rest();
+        }
+    }
+
+    /// The number of slots may have changed: a claim tells the gate.
+    pub(super) fn claim_again(&mut self) {
+        self.list.iter_mut().for_each(|place| place.waits = false);
+    }
+
+    /// Nothing is left to send: slots go back, and none is waited for.
+    pub(super) fn rest(&mut self) {
+        let user = self.handle.number;
+        self.list.iter_mut().for_each(|place| place.rest(user));
+    }
+
+    /// The place with the least work that has a slot for us now. Where none has, all are waited for.
+    pub(super) fn take(&mut self, wish: Wish) -> Option<Taken> {
+        loop {
+            let index = self.choose(wish)?;
+            let place = &mut self.list[index];
+            let gate = Arc::clone(&place.gate);
+            let grant = place.granted.pop().or_else(|| gate.claim(&claim(&self.handle, wish)));
+            let Some(grant) = grant else {
+                place.waits = true;
+                continue;
+            };
+            let slot = place.idle.pop().unwrap_or_else(|| place.pattern.without_connection());
+            match slot.begin() {
+                Some(inflight) => return Some(Taken { slot, inflight, grant }),
+                // The epoch ended just now; the grant goes back.
+                None => self.drop_void(),
+            }
+        }
+    }
+
+    /// Puts back what was taken for nothing.
+    pub(super) fn untake(&mut self, taken: Taken) {
+        let Taken { slot, inflight, grant } = taken;
+        drop(inflight);
+        if let Some(place) = self.list.iter_mut().find(|place| grant.is_of(&place.gate) && place.is_good()) {
+            place.idle.push(slot);
+            place.granted.push(grant);
+        }
+    }
+
+    /// A batch goes where it was taken for; returns its number, and what it needs on its way.
+    pub(super) fn send(&mut self, taken: Taken, sent: Sent) -> (u64, Slot, InFlight) {
+        self.sent += 1;
+        let Taken { slot, inflight, grant } = taken;
+        let number = self.sent;
+        if let Some(place) = self.list.iter_mut().find(|place| grant.is_of(&place.gate)) {
+            let Sent { class, started_us, end_us } = sent;
+            place.last_used = number;
+            place.running.push(Running { number, class, started_us, end_us, grant });
+        }
+        (number, slot, inflight)
+    }
+
+    /// Slots that can be used, and those of batches under way elsewhere.
+    pub(super) fn slots(&self) -> usize {
+        self.room().slots as usize
+    }
+
+    /// Batches in flight.
+    pub(super) fn running(&self) -> usize {
+        self.list.iter().map(|place| place.running.len()).sum()
+    }
+
+    /// What the forecast is to say.
+    pub(super) fn room(&self) -> Room {
+        let mut room = Room::default();
+        let mut first_end_us = u64::MAX;
+        let slots = self.handle.settings.now().slots_per_upstream as u32;
+        for place in &self.list {
+            if !place.is_good() {
+                room.slots += place.running.len() as u32;
+                continue;
+            }
+            let view = place.gate.view();
+            room.slots += slots;
+            room.free += slots.saturating_sub(view.running);
+            first_end_us = first_end_us.min(view.first_end_us.unwrap_or(u64::MAX));
+        }
+        let own = self.list.iter().flat_map(|place| place.running.iter().map(|running| running.end_us));
+        first_end_us = own.fold(first_end_us, u64::min);
+        room.first_end_us = if first_end_us == u64::MAX { 0 } else { first_end_us };
+        room
+    }
+
+    /// The place to try next: with a slot that is ours already, else by work; none where all are waited for.
+    fn choose(&self, wish: Wish) -> Option<usize> {
+        let open = |granted: bool| {
+            let open = move |place: &Place| {
+                place.is_good() && if granted { !place.granted.is_empty() } else { !place.waits }
+            };
+            self.list.iter().enumerate().filter(move |(_, place)| open(place))
+        };
+        let load = |(index, place): (usize, &Place)| (index, place.load(wish.now_us));
+        for granted in [true, false] {
+            let mut places = open(granted);
+            let Some(first) = places.next() else { continue };
+            let Some(second) = places.next() else { return Some(first.0) };
+            let loads: Vec<_> = [first, second].into_iter().chain(places).map(load).collect();
+            return least_work(&loads, wish.expected_us);
+        }
+        None
+    }
+}
+
+impl Drop for Places {
+    fn drop(&mut self) {
+        for place in &mut self.list {
+            place.gate.leave(self.handle.number);
+        }
+    }
+}
+
+impl Place {
+    fn new(gate: Arc<SlotGate>, slot: Slot) -> Self {
+        Self {
+            gate,
+            pattern: slot.without_connection(),
+            idle: vec![slot],
+            granted: Vec::new(),
+            running: Vec::new(),
+            ended: Vec::new(),
+            in_doubt: false,
+            waits: false,
+            pace: 1.0,
+            last_used: 0,
+        }
+    }
+
+    fn is_good(&self) -> bool {
+        !self.in_doubt && self.pattern.is_current()
+    }
+
+    fn rest(&mut self, user: u64) {
+        self.granted.clear();
+        if std::mem::take(&mut self.waits) {
+            self.gate.withdraw(user);
+        }
+    }
+
+    fn load(&self, now_us: u64) -> Load {
+        let remaining = self.running.iter().map(|running| running.end_us.saturating_sub(now_us));
+        Load {
+            remaining_us: remaining.sum(),
+            pace: self.pace,
+            inflight: self.pattern.upstream.inflight(),
+            last_used: self.last_used,
+        }
+    }
+}
+
+fn claim(handle: &Arc<ModelHandle>, wish: Wish) -> Claim<'_> {
+    let settings = handle.settings.now();
+    let (slots, weight) = (settings.slots_per_upstream as u32, settings.of_model(&handle.model).slot_weight);
+    Claim { handle, weight, slots, expected_us: wish.expected_us, now_us: wish.now_us }
+}
