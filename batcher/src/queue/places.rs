@@ -36,7 +36,8 @@ struct Place {
     in_doubt: bool,
     /// A slot was claimed and has not been granted yet.
     waits: bool,
-    pace: f64,
+    /// Its times ÷ those of the curve, which is that of all places.
+    pace: Option<f64>,
     last_used: u64,
 }
 
@@ -162,7 +163,8 @@ impl Places {
     /// Where a batch ended: how its time compares with the prediction.
     pub(super) fn paced(&mut self, upstream: &Arc<Upstream>, ratio: f64) {
         for place in self.list.iter_mut().filter(|place| Arc::ptr_eq(&place.pattern.upstream, upstream)) {
-            place.pace += PACE_WEIGHT * (ratio.clamp(0.1, 10.0) - place.pace);
+            let ratio = ratio.clamp(0.01, 100.0);
+            place.pace = Some(place.pace.map_or(ratio, |pace| pace + PACE_WEIGHT * (ratio - pace)));
         }
     }
 
@@ -311,7 +313,7 @@ impl Place {
             ended: Vec::new(),
             in_doubt: false,
             waits: false,
-            pace: 1.0,
+            pace: None,
             last_used: 0,
         }
     }
@@ -331,7 +333,7 @@ impl Place {
         let remaining = self.running.iter().map(|running| running.end_us.saturating_sub(now_us));
         Load {
             remaining_us: remaining.sum(),
-            pace: self.pace,
+            pace: self.pace.unwrap_or(1.0),
             inflight: self.pattern.upstream.inflight(),
             last_used: self.last_used,
         }
