@@ -19,7 +19,9 @@ use query::{DrainQuery, path};
 
 use crate::drain::Drained;
 use crate::front::Front;
+use crate::settings::Settings;
 use crate::upstream::Upstream;
+use crate::upstream::discovery::Profile;
 use crate::upstream::epoch::Phase;
 use crate::upstream::probe::{LIVE_PATH, Probed, probe};
 
@@ -45,16 +47,49 @@ struct UpstreamView {
     state: &'static str,
     inflight_batches: usize,
     epoch: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
+    models: Vec<ModelView>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ModelView {
+    name: String,
+    form: &'static str,
+    max_batch_rows: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    preferred_batch_rows: Vec<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instances: Option<u32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    decoupled: bool,
+}
+
+impl From<&(Arc<str>, Arc<Profile>)> for ModelView {
+    fn from((name, profile): &(Arc<str>, Arc<Profile>)) -> Self {
+        Self {
+            name: name.to_string(),
+            form: profile.form_name(),
+            max_batch_rows: profile.max_rows,
+            preferred_batch_rows: profile.preferred_rows.clone(),
+            instances: profile.slots_hint,
+            decoupled: profile.decoupled,
+        }
+    }
 }
 
 impl From<&Arc<Upstream>> for UpstreamView {
     fn from(upstream: &Arc<Upstream>) -> Self {
+        let discovered = upstream.discovered();
         Self {
             name: upstream.name().to_owned(),
             address: upstream.address().to_owned(),
             state: upstream.phase().name(),
             inflight_batches: upstream.inflight(),
             epoch: upstream.epoch().map_or(0, |epoch| epoch.number),
+            trouble: discovered.trouble.clone(),
+            models: discovered.models.iter().map(ModelView::from).collect(),
         }
     }
 }
@@ -133,7 +168,8 @@ impl Routes {
         let mut unanswered = 0;
         while unanswered < UNANSWERED {
             tokio::time::sleep(QUESTION_PAUSE).await;
-            match probe(upstream.address(), upstream.host(), Some(LIVE_PATH)).await {
+            let settings = self.0.settings.now();
+            match probe_upstream(upstream, &settings, Some(LIVE_PATH)).await {
                 Probed::Answered(_) => unanswered = 0,
                 Probed::NobodyListens(_) | Probed::Silent(_) => unanswered += 1,
             }
@@ -150,11 +186,15 @@ impl Routes {
         let [upstream] = upstreams.as_slice() else {
             return plain(StatusCode::NOT_FOUND, "only a sidecar answers for its model server\n");
         };
-        match judge(&probe(upstream.address(), upstream.host(), path.as_deref()).await) {
+        match judge(&probe_upstream(upstream, &self.0.settings.now(), path.as_deref()).await) {
             Ok(()) => plain(StatusCode::OK, "ok\n"),
             Err(problem) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")),
         }
     }
+}
+
+async fn probe_upstream(upstream: &Upstream, settings: &Settings, path: Option<&str>) -> Probed {
+    probe(upstream.probe_address(), upstream.wire(), settings.upstream_headers.map(), path).await
 }
 
 /// Without a token anybody may. The comparison takes the same time wherever the first difference is.

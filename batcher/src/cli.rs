@@ -43,7 +43,7 @@ pub struct Flags {
     /// Sidecar: the model server, HOST:PORT or unix:/PATH
     #[arg(long, env = "SLUICE_BATCHER_UPSTREAM", value_name = "ADDRESS")]
     pub upstream: Option<String>,
-    /// Sidecar: the model server's gRPC port or socket, where it is another one
+    /// Sidecar: the model server's gRPC port or socket, where it is another one or the only one
     #[arg(long, env = "SLUICE_BATCHER_UPSTREAM_GRPC", value_name = "ADDRESS")]
     pub upstream_grpc: Option<String>,
     /// Gateway: file with the model servers, read again when it changes

@@ -6,6 +6,7 @@
 //! | `choices` | settings with a few values each |
 //! | `members` | model servers by name and address |
 //! | `of_model` | what may differ from model to model |
+//! | `own_headers` | headers that model servers ask for, such as a token |
 //! | `validate` | what types cannot check; every error names the field, the value and what is allowed |
 //! | `live`, `reload` | the settings as they are now; a changed file is taken over without a restart |
 
@@ -14,6 +15,7 @@ mod choices;
 mod live;
 mod members;
 mod of_model;
+mod own_headers;
 mod reload;
 mod validate;
 
@@ -30,17 +32,19 @@ pub use choices::{Batching, FormSetting, Padding, Role, SlotSharing, Streaming, 
 pub use live::Live;
 pub use members::{Member, check_members};
 pub use of_model::{ModelOverrides, ModelSettings};
+pub use own_headers::OwnHeaders;
 pub use reload::{Reload, take_over};
 pub use validate::InvalidSetting;
 
 /// Settings with which a model server was warmed: with others it has to be warmed again.
-const WARMED_BY: [&str; 8] = [
+const WARMED_BY: [&str; 9] = [
     "maxBatchRows",
     "allowedBatchRows",
     "padding",
     "batching",
     "slotSharing",
     "upstreamForm",
+    "upstreamHeaders",
     "warmup",
     "warmupBodies",
 ];
@@ -55,7 +59,7 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Admin port.
     pub admin_listen: SocketAddr,
-    /// Sidecar: `host:port` of the model server, or `unix:/path`.
+    /// Sidecar: `host:port` of the model server, or `unix:/path`; absent where it speaks gRPC only.
     pub upstream: Option<String>,
     /// Sidecar: `host:port` or `unix:/path` for gRPC, where that is another one.
     pub upstream_grpc: Option<String>,
@@ -131,6 +135,8 @@ pub struct Settings {
     pub upstream_timeout_ms: u64,
     /// Form of batches.
     pub upstream_form: FormSetting,
+    /// Headers of the batcher's own requests: questions, warm-up calls and batches.
+    pub upstream_headers: OwnHeaders,
     /// Whether to merge.
     pub batching: Batching,
     /// Whether streams are let in by a learned limit.
@@ -214,6 +220,7 @@ impl Default for Settings {
             retries: 2,
             upstream_timeout_ms: 30_000,
             upstream_form: FormSetting::Auto,
+            upstream_headers: OwnHeaders::default(),
             batching: Batching::Auto,
             streaming: Streaming::Auto,
             min_streams: 1,
@@ -239,14 +246,15 @@ impl Default for Settings {
 impl Settings {
     /// The model servers that the settings themselves name.
     pub fn members_of_role(&self) -> Vec<Member> {
-        match (&self.upstream, self.role) {
-            (Some(address), Role::Sidecar) => vec![Member {
+        let named = self.upstream.is_some() || self.upstream_grpc.is_some();
+        if self.role == Role::Sidecar && named {
+            return vec![Member {
                 name: "model".to_owned(),
-                address: address.clone(),
+                address: self.upstream.clone().unwrap_or_default(),
                 grpc_address: self.upstream_grpc.clone(),
-            }],
-            _ => self.upstreams.clone(),
+            }];
         }
+        self.upstreams.clone()
     }
 
     /// Digest of all that decides which batches a model server must have been warmed with. It only has to tell one

@@ -12,6 +12,7 @@ pub mod epoch;
 pub mod hang_up;
 pub mod listener;
 pub mod members;
+pub mod model_config;
 pub mod monitor;
 pub mod probe;
 pub mod recorded;
@@ -25,13 +26,14 @@ pub mod warmup;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use crate::queue::SlotGate;
 use crate::settings::Member;
-use connection::H1Connection;
+use connection::{Connection, Wire};
+use discovery::Discovered;
 use endpoint::{Endpoint, host_of};
 use epoch::{Identity, Phase};
 
@@ -40,11 +42,13 @@ use epoch::{Identity, Phase};
 pub struct Upstream {
     member: Member,
     host: HeaderValue,
+    grpc_host: HeaderValue,
     phase: AtomicU8,
     /// Number of the epoch whose barrier is open; 0 while it is closed.
     open: AtomicU64,
     /// The epoch that was observed last, warm or not.
     epoch: ArcSwapOption<Epoch>,
+    discovered: ArcSwap<Discovered>,
     inflight: AtomicUsize,
     /// Its slots, between the models that it serves.
     slots: Arc<SlotGate>,
@@ -59,12 +63,24 @@ pub struct Upstream {
 pub struct Epoch {
     /// Counts from 1 per upstream.
     pub number: u64,
-    /// Where it listens.
-    pub endpoint: Endpoint,
-    /// Where it listens for gRPC.
-    pub grpc_endpoint: Endpoint,
+    /// What it is asked over, and where: that place's listener is its identity.
+    pub wire: Wire,
+    /// Where it listens for HTTP/1.1, if it does.
+    pub http: Option<Endpoint>,
+    /// Where it listens for gRPC, if it does.
+    pub grpc: Endpoint,
     /// Who it is.
     pub identity: Identity,
+}
+
+impl Epoch {
+    /// The place whose listener is its identity.
+    pub fn asked_at(&self) -> &Endpoint {
+        match (self.wire, &self.http) {
+            (Wire::Rest, Some(http)) => http,
+            _ => &self.grpc,
+        }
+    }
 }
 
 /// What users of an upstream tell its monitor. Bounded by the number of slots and of requests in flight.
@@ -97,6 +113,9 @@ pub enum ConnectError {
         /// Why not.
         source: std::io::Error,
     },
+    /// It has no HTTP/1.1 port.
+    #[error("the model server speaks gRPC only")]
+    NoHttp,
     /// Somebody else listens there now.
     #[error("the model server at {0} is another one than was warmed")]
     Changed(Endpoint),
@@ -116,13 +135,16 @@ impl Drop for InFlight {
 
 impl Upstream {
     fn new(member: Member, reports: mpsc::UnboundedSender<Report>) -> Self {
-        let host = host_of(&member.address);
+        let host = host_of(member.main_address());
+        let grpc_host = host_of(member.grpc());
         Self {
             member,
             host,
+            grpc_host,
             phase: AtomicU8::new(Phase::Connecting as u8),
             open: AtomicU64::new(0),
             epoch: ArcSwapOption::empty(),
+            discovered: ArcSwap::default(),
             inflight: AtomicUsize::new(0),
             slots: SlotGate::new(0),
             idle: Notify::new(),
@@ -138,12 +160,29 @@ impl Upstream {
 
     /// Where it is, as the membership says.
     pub fn address(&self) -> &str {
-        &self.member.address
+        self.member.main_address()
     }
 
-    /// Value of `Host` for requests of our own.
-    pub fn host(&self) -> &HeaderValue {
-        &self.host
+    /// Where it is asked whether it lives.
+    pub fn probe_address(&self) -> &str {
+        match self.wire() {
+            Wire::Rest => self.member.main_address(),
+            Wire::Grpc => self.member.grpc(),
+        }
+    }
+
+    /// Value of `Host` (over gRPC, of `:authority`) for requests of our own.
+    pub fn host(&self, wire: Wire) -> &HeaderValue {
+        match wire {
+            Wire::Rest => &self.host,
+            Wire::Grpc => &self.grpc_host,
+        }
+    }
+
+    /// What it is asked over: what was found out, else what the membership tells.
+    pub fn wire(&self) -> Wire {
+        let unknown = if self.member.is_grpc_only() { Wire::Grpc } else { Wire::Rest };
+        self.epoch().map_or(unknown, |epoch| epoch.wire)
     }
 
     /// Where it stands.
@@ -155,6 +194,11 @@ impl Upstream {
     /// The epoch that was observed last.
     pub fn epoch(&self) -> Option<Arc<Epoch>> {
         self.epoch.load_full()
+    }
+
+    /// What is known of it.
+    pub fn discovered(&self) -> Arc<Discovered> {
+        self.discovered.load_full()
     }
 
     /// The epoch whose barrier is open.
@@ -196,9 +240,13 @@ impl Upstream {
     ///
     /// # Errors
     /// See [`ConnectError`].
-    pub async fn connect(&self, epoch: &Epoch) -> Result<H1Connection, ConnectError> {
-        let refused = |source| ConnectError::Refused { endpoint: epoch.endpoint.clone(), source };
-        let connection = H1Connection::open(&epoch.endpoint).await.map_err(refused)?;
+    pub async fn connect(&self, epoch: &Epoch, wire: Wire) -> Result<Connection, ConnectError> {
+        let endpoint = match wire {
+            Wire::Rest => epoch.http.as_ref().ok_or(ConnectError::NoHttp)?,
+            Wire::Grpc => &epoch.grpc,
+        };
+        let refused = |source| ConnectError::Refused { endpoint: endpoint.clone(), source };
+        let connection = Connection::open(wire, endpoint).await.map_err(refused)?;
         self.verify(epoch).await?;
         Ok(connection)
     }
@@ -213,8 +261,8 @@ impl Upstream {
             self.report(Report::Verify { epoch: epoch.number, reply });
             verified.await.unwrap_or(false)
         } else {
-            epoch.endpoint.listeners() == epoch.identity.listeners
+            epoch.asked_at().listeners() == epoch.identity.listeners
         };
-        if same { Ok(()) } else { Err(ConnectError::Changed(epoch.endpoint.clone())) }
+        if same { Ok(()) } else { Err(ConnectError::Changed(epoch.asked_at().clone())) }
     }
 }

@@ -37,4 +37,6 @@ pub mod path {
     pub const MODEL_METADATA: &str = "/inference.GRPCInferenceService/ModelMetadata";
     /// `ModelInfer`.
     pub const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
+    /// `ModelConfig`, Triton's extension.
+    pub const MODEL_CONFIG: &str = "/inference.GRPCInferenceService/ModelConfig";
 }

@@ -46,15 +46,43 @@ pub fn answer(form: Form, reply: Reply) -> (Response<FrontBody>, u16) {
 fn forwarded(form: Form, upstream: connection::Answer) -> (Response<FrontBody>, u16) {
     let status = upstream.status.as_u16();
     if form == Form::Grpc {
-        return (failed(form, &Failure::new(status, error_text(&upstream.body))), status);
+        return (forwarded_grpc(upstream), status);
     }
     let mut response = Response::new(FrontBody::from(upstream.body));
     *response.status_mut() = upstream.status;
     *response.headers_mut() = upstream.headers;
     strip_hop_by_hop(response.headers_mut());
+    for name in [GRPC_STATUS, GRPC_MESSAGE, GRPC_STATUS_DETAILS] {
+        response.headers_mut().remove(name);
+    }
     // Written anew from the body.
     response.headers_mut().remove(header::CONTENT_LENGTH);
     (response, status)
+}
+
+/// To a gRPC client: what was a gRPC answer keeps its status, message, details and metadata.
+fn forwarded_grpc(upstream: connection::Answer) -> Response<FrontBody> {
+    let status = upstream.status.as_u16();
+    let mut headers = upstream.headers;
+    let Some(code) = headers.remove(GRPC_STATUS) else {
+        return failed(Form::Grpc, &Failure::new(status, error_text(&upstream.body)));
+    };
+    strip_hop_by_hop(&mut headers);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.insert(header::CONTENT_TYPE, GRPC_CONTENT);
+    if Code::from_header(code.as_bytes()) == Code::Ok {
+        let mut response = match frame_prefix(upstream.body.len()) {
+            Ok(prefix) => grpc_message(vec![Bytes::copy_from_slice(&prefix), upstream.body]),
+            Err(error) => return grpc_status(Code::Internal, &error.to_string()),
+        };
+        headers.remove(GRPC_MESSAGE);
+        response.headers_mut().extend(headers);
+        return response;
+    }
+    headers.insert(GRPC_STATUS, code);
+    let mut response = Response::new(FrontBody::empty());
+    *response.headers_mut() = headers;
+    response
 }
 
 /// The text of a V2 error object, or the body as it is.

@@ -1,7 +1,6 @@
 //! Headers of requests and answers that are passed on: end-to-end ones as they are, hop-by-hop ones left out
 //! (RFC 9110, section 7.6.1).
 
-use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
 
@@ -56,12 +55,12 @@ fn path_only(uri: &Uri) -> Uri {
 }
 
 /// A client's request as it came, for the model server.
-pub fn upstream_request(origin: &Parts, body: Bytes) -> Request<Chunks> {
+pub fn upstream_request(origin: &Parts, body: Chunks) -> Request<Chunks> {
     let mut parts = origin.clone();
     to_http1(&mut parts);
     // Set again from the body, which was read whole.
     parts.headers.remove(header::CONTENT_LENGTH);
-    Request::from_parts(parts, Chunks::from(body))
+    Request::from_parts(parts, body)
 }
 
 #[cfg(test)]

@@ -94,7 +94,7 @@ impl Front {
             let message = format!("model {:?} is not known, and maxModels is reached", request.target.model);
             return failed(Form::Grpc, &Failure::new(404, message));
         };
-        self.queue(&handle, Form::Grpc, Work::Parsed(request), None, urgency, bytes).await
+        self.queue(&handle, Form::Grpc, Work::Parsed(request), Some(parts), urgency, bytes).await
     }
 
     pub(super) async fn queue(

@@ -16,6 +16,7 @@ use super::relayed::Relayed;
 use super::upload::{Upload, UploadError};
 use crate::queue::Failure;
 use crate::settings::WhileCold;
+use crate::upstream::ConnectError;
 use crate::upstream::relay::RelayError;
 
 impl Front {
@@ -72,6 +73,7 @@ impl Front {
 
 pub(super) fn not_passed(error: &RelayError) -> Failure {
     let status = match error {
+        RelayError::Connect(ConnectError::NoHttp) => 501,
         RelayError::Connect(_) => 503,
         RelayError::Broken(broken) => match UploadError::failure(broken) {
             Some(clients_own) => return clients_own,

@@ -3,13 +3,21 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, Method, Request, header};
-use sluice_protocol::{HEADER_LENGTH, Merged};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Request, header};
+use sluice_protocol::grpc::frame_prefix;
+use sluice_protocol::{Form, HEADER_LENGTH, Merged, UpstreamForm};
 use tokio::time::timeout;
 
-use super::Slot;
+use super::{Entry, Slot};
+use crate::front::forward;
 use crate::settings::Settings;
-use crate::upstream::connection::{Answer, Chunks, ExchangeError};
+use crate::upstream::Upstream;
+use crate::upstream::connection::{Answer, Chunks, ExchangeError, Wire};
+use crate::upstream::discovery::Profile;
+
+const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
+const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
 
 /// Why a call has no answer.
 pub(super) enum CallError {
@@ -29,16 +37,17 @@ pub(super) enum CallError {
 /// See [`CallError`].
 pub(super) async fn call(
     place: &mut Option<Slot>,
+    wire: Wire,
     mut request: Request<Chunks>,
     settings: &Settings,
 ) -> Result<Answer, CallError> {
     let patience = Duration::from_millis(settings.upstream_timeout_ms);
     let Some(slot) = place else { return Err(CallError::Unsent("the slot is gone".into())) };
     for fresh in [false, true] {
-        let kept = slot.connection.take().filter(|connection| !fresh && !connection.is_closed());
+        let kept = slot.connections.take(wire).filter(|_| !fresh);
         let mut connection = match kept {
             Some(connection) => connection,
-            None => match timeout(patience, slot.upstream.connect(&slot.epoch)).await {
+            None => match timeout(patience, slot.upstream.connect(&slot.epoch, wire)).await {
                 Ok(Ok(connection)) if slot.is_current() => connection,
                 Ok(Ok(_)) => {
                     *place = None;
@@ -56,7 +65,7 @@ pub(super) async fn call(
         };
         match timeout(patience, connection.exchange(request, settings.max_body_bytes)).await {
             Ok(Ok(answer)) => {
-                slot.connection = Some(connection);
+                slot.connections.keep(connection);
                 return Ok(answer);
             }
             Ok(Err(ExchangeError::Unsent(unsent))) => request = *unsent,
@@ -74,22 +83,65 @@ pub(super) async fn call(
     Err(CallError::Unsent("the model server closes its connections at once".into()))
 }
 
-/// The HTTP request of a batch.
+/// Over what a batch of this form is sent.
+pub(super) fn wire_of(form: UpstreamForm) -> Wire {
+    match form {
+        UpstreamForm::Json | UpstreamForm::Binary | UpstreamForm::V1 => Wire::Rest,
+        UpstreamForm::Grpc => Wire::Grpc,
+    }
+}
+
+/// The request of a batch.
 ///
 /// # Errors
 /// The path is not valid.
 pub(super) fn batch_request(
-    host: &HeaderValue,
+    upstream: &Upstream,
     path: &str,
     merged: Merged,
+    settings: &Settings,
 ) -> Result<Request<Chunks>, http::Error> {
+    let wire = wire_of(merged.form);
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(path)
-        .header(header::HOST, host)
+        .header(header::HOST, upstream.host(wire))
         .header(header::CONTENT_TYPE, HeaderValue::from_static(merged.content_type));
     if let Some(length) = merged.header_length {
         request = request.header(HEADER_LENGTH, HeaderValue::from(length));
     }
-    request.body(Chunks::new(merged.chunks))
+    let mut request = request.body(Chunks::new(merged.chunks))?;
+    for (name, value) in settings.upstream_headers.map() {
+        request.headers_mut().insert(name, value.clone());
+    }
+    Ok(request)
+}
+
+/// A request alone and as it came, where the model server speaks the client's protocol.
+pub(super) fn as_it_came(
+    entry: &Entry,
+    profile: &Profile,
+    upstream: &Upstream,
+) -> Option<(Wire, Request<Chunks>)> {
+    let origin = entry.origin.as_ref()?;
+    match entry.form {
+        Form::Grpc if profile.has_grpc => {
+            let body = entry.body();
+            let prefix = frame_prefix(body.len()).ok()?;
+            let body = Chunks::new(vec![Bytes::copy_from_slice(&prefix), body]);
+            let mut request = forward::upstream_request(origin, body);
+            request.headers_mut().insert(header::HOST, upstream.host(Wire::Grpc).clone());
+            // The message was unpacked, and the answer is read here.
+            for name in [GRPC_ENCODING, GRPC_ACCEPT_ENCODING] {
+                request.headers_mut().remove(name);
+            }
+            Some((Wire::Grpc, request))
+        }
+        // V1 that was read as V2 tensors: the server may have V2 alone.
+        Form::V1 if entry.is_joined_v1() && profile.form != UpstreamForm::V1 => None,
+        Form::Json | Form::Binary | Form::V1 if profile.has_v1 || profile.has_v2 => {
+            Some((Wire::Rest, forward::upstream_request(origin, Chunks::from(entry.body()))))
+        }
+        _ => None,
+    }
 }

@@ -17,10 +17,9 @@ use sluice_protocol::{
 };
 use tokio::time::Instant;
 
-use super::call::{CallError, batch_request, call};
+use super::call::{CallError, as_it_came, batch_request, call, wire_of};
 use super::handle::Event;
 use super::{Entry, Failure, ModelHandle, Reply, Slot};
-use crate::front::forward;
 use crate::upstream::connection::Answer;
 use crate::upstream::{InFlight, Report, Upstream};
 
@@ -141,12 +140,12 @@ impl Dispatch {
         };
         let total = merged.total_rows() as u32;
         let (rows, sent_form) = (merged.rows.clone(), merged.form);
-        let request = batch_request(self.upstream.host(), &path, merged);
-        let Ok(request) = request else {
+        let settings = self.handle.settings.now();
+        let Ok(request) = batch_request(&self.upstream, &path, merged, &settings) else {
             return fail(entries, &Failure::new(500, "the model's name is no valid path"));
         };
         let started = Instant::now();
-        let answer = match call(&mut self.slot, request, &self.handle.settings.now()).await {
+        let answer = match call(&mut self.slot, wire_of(sent_form), request, &settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(entries, error),
         };
@@ -206,25 +205,24 @@ impl Dispatch {
         groups: &mut VecDeque<Vec<Box<Entry>>>,
         reason: &str,
     ) -> Next {
-        if entries.first().is_some_and(|entry| entry.origin.is_some()) {
+        let Some(slot) = &self.slot else { return self.lost(entries) };
+        let first = entries.first();
+        if first.is_some_and(|entry| as_it_came(entry, &slot.profile, &self.upstream).is_some()) {
             return self.alone(entries, groups).await;
         }
         fail(entries, &Failure::new(400, reason))
     }
 
-    /// Requests that go one by one, as they came.
+    /// Requests that go one by one: as they came where the model server speaks the client's protocol.
     async fn alone(&mut self, entries: Vec<Box<Entry>>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let mut entries = entries.into_iter();
         let Some(entry) = entries.next() else { return Next::Continue };
         groups.extend(entries.map(|entry| vec![entry]));
-        let request = match &entry.origin {
-            Some(origin) if !(entry.is_joined_v1() && self.reads_v2()) => {
-                forward::upstream_request(origin, entry.body())
-            }
-            // gRPC, for a server that speaks REST, and V1, for a server that may have V2 alone.
-            _ => return Box::pin(self.alone_transcoded(entry)).await,
+        let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
+        let Some((wire, request)) = as_it_came(&entry, &slot.profile, &self.upstream) else {
+            return Box::pin(self.alone_transcoded(entry)).await;
         };
-        match call(&mut self.slot, request, &self.handle.settings.now()).await {
+        match call(&mut self.slot, wire, request, &self.handle.settings.now()).await {
             Ok(answer) => {
                 entry.answer(Reply::Forwarded(answer));
                 Next::Continue
@@ -233,27 +231,23 @@ impl Dispatch {
         }
     }
 
-    fn reads_v2(&self) -> bool {
-        self.slot.as_ref().is_some_and(|slot| slot.profile.form != UpstreamForm::V1)
-    }
-
-    /// A request that must not be merged and that the server cannot read as it came: transcoded as a batch of one.
+    /// A request that must not be merged and that the model server cannot read as it came: a batch of one.
     async fn alone_transcoded(&mut self, entry: Box<Entry>) -> Next {
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some(request) = entry.parsed() else {
-            return fail(vec![entry], &Failure::new(400, "the request cannot be read"));
+            let message = "the request cannot be read, and the model server does not speak its protocol";
+            return fail(vec![entry], &Failure::new(400, message));
         };
+        let settings = self.handle.settings.now();
         let merged = match merge(&[request], slot.profile.form) {
             Ok(merged) => merged,
             Err(error) => return fail(vec![entry], &Failure::new(400, error.reason)),
         };
         let (rows, form) = (merged.rows.clone(), merged.form);
-        let path = request.path(form);
-        let wire = batch_request(self.upstream.host(), &path, merged);
-        let Ok(wire) = wire else {
+        let Ok(request) = batch_request(&self.upstream, &request.path(form), merged, &settings) else {
             return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
         };
-        let answer = match call(&mut self.slot, wire, &self.handle.settings.now()).await {
+        let answer = match call(&mut self.slot, wire_of(form), request, &settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(vec![entry], error),
         };

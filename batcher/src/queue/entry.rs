@@ -29,7 +29,7 @@ pub struct Entry {
     pub tenant: Option<Arc<Tenant>>,
     /// It is counted by class and tenant.
     pub is_ranked: bool,
-    /// The client's HTTP head, for forwarding it alone and untouched; gRPC has none.
+    /// The client's HTTP head, for forwarding it alone and untouched.
     pub origin: Option<Parts>,
     /// When its last byte came (microseconds of the process's clock).
     pub arrived_us: u64,

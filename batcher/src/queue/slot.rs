@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::upstream::connection::H1Connection;
+use crate::upstream::connection::{Connection, Wire};
 use crate::upstream::discovery::Profile;
 use crate::upstream::{Epoch, InFlight, Upstream};
 
@@ -16,8 +16,45 @@ pub struct Slot {
     pub epoch: Arc<Epoch>,
     /// How this model's requests are sent there.
     pub profile: Arc<Profile>,
-    /// A connection to that epoch, kept between batches.
-    pub connection: Option<H1Connection>,
+    /// Connections to that epoch, kept between batches.
+    pub connections: Connections,
+}
+
+/// At most one connection of each kind.
+#[derive(Debug, Default)]
+pub struct Connections {
+    rest: Option<Connection>,
+    grpc: Option<Connection>,
+}
+
+impl From<Option<Connection>> for Connections {
+    fn from(connection: Option<Connection>) -> Self {
+        let mut connections = Self::default();
+        if let Some(connection) = connection {
+            connections.keep(connection);
+        }
+        connections
+    }
+}
+
+impl Connections {
+    /// The connection of this kind, unless the peer has closed it.
+    pub fn take(&mut self, wire: Wire) -> Option<Connection> {
+        self.of(wire).take().filter(|connection| !connection.is_closed())
+    }
+
+    /// Keeps a connection that may be used again.
+    pub fn keep(&mut self, connection: Connection) {
+        let wire = connection.wire();
+        *self.of(wire) = Some(connection);
+    }
+
+    fn of(&mut self, wire: Wire) -> &mut Option<Connection> {
+        match wire {
+            Wire::Rest => &mut self.rest,
+            Wire::Grpc => &mut self.grpc,
+        }
+    }
 }
 
 impl Slot {
@@ -32,7 +69,7 @@ impl Slot {
             upstream: Arc::clone(&self.upstream),
             epoch: Arc::clone(&self.epoch),
             profile: Arc::clone(&self.profile),
-            connection: None,
+            connections: Connections::default(),
         }
     }
 

@@ -17,13 +17,16 @@ pub enum Role {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum FormSetting {
-    /// Binary where `GET /v2` lists the extension `binary_tensor_data`, else JSON.
+    /// Binary where `GET /v2` lists the extension `binary_tensor_data`, else JSON; gRPC where the port answers no
+    /// HTTP/1.1 or only a gRPC address is given.
     #[default]
     Auto,
     /// V2 REST, JSON alone.
     Json,
     /// V2 REST with the binary tensor extension.
     Binary,
+    /// gRPC.
+    Grpc,
 }
 
 /// Whether dimension 0 is the batch dimension.

@@ -28,7 +28,7 @@ impl Settings {
     pub fn validate(&self) -> Result<(), InvalidSetting> {
         let invalid = |field, problem: &str| Err(InvalidSetting { field, problem: problem.to_owned() });
         match self.role {
-            Role::Sidecar if self.upstream.is_none() => {
+            Role::Sidecar if self.upstream.is_none() && self.upstream_grpc.is_none() => {
                 return invalid(
                     "upstream",
                     "a sidecar needs the model server's address, such as 127.0.0.1:9000",
@@ -40,7 +40,7 @@ impl Settings {
                     "upstreams and members are for role gateway; a sidecar has one upstream",
                 );
             }
-            Role::Gateway if self.upstream.is_some() => {
+            Role::Gateway if self.upstream.is_some() || self.upstream_grpc.is_some() => {
                 return invalid("upstream", "is for role sidecar; a gateway has upstreams or members");
             }
             Role::Gateway if self.upstreams.is_empty() == self.members.is_none() => {

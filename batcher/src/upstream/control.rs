@@ -1,16 +1,26 @@
 //! The control connection to one model server: who it is, whether it is ready, what its models are, and
 //! warm-up calls. Everything over one connection, so that it all concerns the same process.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | `rest` | the questions over HTTP/1.1 |
+//! | `grpc` | the same questions as gRPC calls; their answers are written as the REST ones |
+//! | `dial` | which of both a server speaks |
+
+mod dial;
+mod grpc;
+mod rest;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Request, StatusCode, header};
-use sluice_protocol::{HEADER_LENGTH, Merged, Target};
+use http::{HeaderMap, Request, StatusCode, header};
+use sluice_protocol::Merged;
 use tokio::time::timeout;
 
-use super::connection::{Answer, Chunks, ExchangeError, H1Connection};
-use super::endpoint::Endpoint;
+use super::connection::{Answer, Chunks, Connection, ExchangeError, Wire};
+use super::endpoint::{Endpoint, host_of};
 
 /// How long a question about health or metadata may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -39,15 +49,46 @@ pub enum ControlError {
     /// The path or host is not valid.
     #[error("{0}")]
     Invalid(#[from] http::Error),
+    /// The request cannot be written in the server's form.
+    #[error("{0}")]
+    Unwritable(String),
+    /// It speaks neither protocol.
+    #[error("the model server speaks neither HTTP/1.1 ({rest}) nor gRPC ({grpc})")]
+    Neither {
+        /// What came of HTTP/1.1.
+        rest: Box<ControlError>,
+        /// What came of gRPC.
+        grpc: Box<ControlError>,
+    },
 }
 
 /// An open control connection.
 #[derive(Debug)]
 pub struct Control {
-    connection: H1Connection,
-    host: HeaderValue,
-    endpoint: Endpoint,
+    connection: Connection,
+    place: Place,
     listeners: Vec<u64>,
+}
+
+/// Where a control connection goes, and what is spoken over it.
+#[derive(Debug, Clone)]
+pub struct Place {
+    wire: Wire,
+    endpoint: Endpoint,
+    /// Headers of each request of our own, with `Host`.
+    headers: HeaderMap,
+}
+
+impl Place {
+    /// An address as the settings have it; `own_headers` go with each request.
+    ///
+    /// # Errors
+    /// The name cannot be resolved.
+    pub async fn resolve(wire: Wire, address: &str, own_headers: &HeaderMap) -> Result<Self, ControlError> {
+        let mut headers = own_headers.clone();
+        headers.insert(header::HOST, host_of(address));
+        Ok(Self { wire, endpoint: resolve(address).await?, headers })
+    }
 }
 
 /// The endpoint of an address as the settings have it.
@@ -63,16 +104,26 @@ impl Control {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn open(endpoint: Endpoint, host: HeaderValue) -> Result<Self, ControlError> {
-        let refused = |error| ControlError::Refused(endpoint.clone(), error);
-        let connection = H1Connection::open(&endpoint).await.map_err(refused)?;
-        let listeners = endpoint.listeners();
-        Ok(Self { connection, host, endpoint, listeners })
+    pub async fn open(place: Place) -> Result<Self, ControlError> {
+        let refused = |error| ControlError::Refused(place.endpoint.clone(), error);
+        let connection = Connection::open(place.wire, &place.endpoint).await.map_err(refused)?;
+        let listeners = place.endpoint.listeners();
+        Ok(Self { connection, place, listeners })
+    }
+
+    /// For another connection of the same kind.
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What the server speaks.
+    pub fn wire(&self) -> Wire {
+        self.place.wire
     }
 
     /// Where it is connected to.
     pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
+        &self.place.endpoint
     }
 
     /// Who listened there when the connection was made; empty for an upstream elsewhere.
@@ -86,7 +137,7 @@ impl Control {
             !self.connection.is_closed()
         } else {
             // The table may move while it is read; a socket that is missing is looked for once more.
-            (0..2).any(|_| self.endpoint.listeners() == self.listeners)
+            (0..2).any(|_| self.place.endpoint.listeners() == self.listeners)
         }
     }
 
@@ -95,13 +146,16 @@ impl Control {
         self.connection.until_closed().await;
     }
 
-    /// Whether the model server says that it is ready. One without that path counts as ready: it answers.
+    /// Whether the model server says that it is ready. One that does not know the question counts as ready: it
+    /// answers.
     ///
     /// # Errors
     /// See [`ControlError`].
     pub async fn is_ready(&mut self) -> Result<bool, ControlError> {
-        let status = self.get("/v2/health/ready").await?.status;
-        Ok(status.is_success() || status == StatusCode::NOT_FOUND)
+        match self.wire() {
+            Wire::Rest => self.rest_is_ready().await,
+            Wire::Grpc => self.grpc_is_ready().await,
+        }
     }
 
     /// `GET /v2`, where there is one.
@@ -109,8 +163,10 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub async fn server_metadata(&mut self) -> Result<Option<Bytes>, ControlError> {
-        let answer = self.get("/v2").await?;
-        Ok(answer.status.is_success().then_some(answer.body))
+        match self.wire() {
+            Wire::Rest => self.rest_document("/v2").await,
+            Wire::Grpc => self.grpc_server_metadata().await,
+        }
     }
 
     /// `GET /v2/models/{model}`; `None` when there is no such model.
@@ -118,10 +174,21 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub async fn model_metadata(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {
-        let infer = Target { model: model.to_owned(), version: None }.infer_path();
-        let path = infer.strip_suffix("/infer").unwrap_or(&infer);
-        let answer = self.get(path).await?;
-        Ok(answer.status.is_success().then_some(answer.body))
+        match self.wire() {
+            Wire::Rest => self.rest_document(&rest::model_path(model)).await,
+            Wire::Grpc => self.grpc_model_metadata(model).await,
+        }
+    }
+
+    /// `GET /v2/models/{model}/config`, Triton's extension; `None` where it is unknown or not allowed.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn model_config(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {
+        match self.wire() {
+            Wire::Rest => self.rest_document(&format!("{}/config", rest::model_path(model))).await,
+            Wire::Grpc => self.grpc_model_config(model).await,
+        }
     }
 
     /// A warm-up call.
@@ -129,38 +196,33 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub async fn infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {
-        let path = Target { model: model.to_owned(), version: None }.infer_path();
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(path.as_str())
-            .header(header::HOST, &self.host)
-            .header(header::CONTENT_TYPE, body.content_type)
-            .header(WARMUP_HEADER, "1");
-        if let Some(length) = body.header_length {
-            request = request.header(HEADER_LENGTH, HeaderValue::from(length));
+        match self.wire() {
+            Wire::Rest => self.rest_infer(model, body).await,
+            Wire::Grpc => self.grpc_infer(body).await,
         }
-        self.ask(request.body(Chunks::new(body.chunks))?, path, WARMUP_TIMEOUT).await
     }
 
-    /// The status that a path is answered with.
+    /// The status that a path is answered with; of gRPC, what the question whether it lives is answered with.
     ///
     /// # Errors
     /// See [`ControlError`].
     pub async fn status(&mut self, path: &str) -> Result<StatusCode, ControlError> {
-        Ok(self.get(path).await?.status)
-    }
-
-    async fn get(&mut self, path: &str) -> Result<Answer, ControlError> {
-        let request = Request::builder().uri(path).header(header::HOST, &self.host).body(Chunks::default())?;
-        self.ask(request, path.to_owned(), QUESTION_TIMEOUT).await
+        match self.wire() {
+            Wire::Rest => Ok(self.get(path).await?.status),
+            Wire::Grpc => self.grpc_is_live().await,
+        }
     }
 
     async fn ask(
         &mut self,
-        request: Request<Chunks>,
-        path: String,
+        mut request: Request<Chunks>,
         patience: Duration,
     ) -> Result<Answer, ControlError> {
+        let headers = request.headers_mut();
+        for (name, value) in &self.place.headers {
+            headers.insert(name, value.clone());
+        }
+        let path = request.uri().path().to_owned();
         match timeout(patience, self.connection.exchange(request, ANSWER_BYTES)).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(ControlError::Timeout(path, patience)),

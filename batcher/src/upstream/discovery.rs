@@ -1,8 +1,11 @@
 //! What a model server says about itself: its extensions and its models' metadata.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use sluice_protocol::UpstreamForm;
 
+use super::model_config::ModelConfig;
 use crate::settings::{Batching, FormSetting, ModelSettings};
 
 /// The extension of `GET /v2` by which a server says that it reads raw tensors.
@@ -29,13 +32,77 @@ pub struct ModelMetadata {
     pub outputs: Vec<TensorMetadata>,
 }
 
+/// What a server speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spoken {
+    /// Form of batches.
+    pub form: UpstreamForm,
+    /// HTTP/1.1 as well or alone.
+    pub http: bool,
+    /// gRPC as well or alone.
+    pub grpc: bool,
+}
+
+impl Default for Spoken {
+    fn default() -> Self {
+        Self { form: UpstreamForm::Json, http: true, grpc: false }
+    }
+}
+
 /// How requests for one model are sent to one upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Form of batches.
     pub form: UpstreamForm,
+    /// Whether it has V1 paths (`/v1/models/{model}:predict`).
+    pub has_v1: bool,
+    /// Whether it has V2 paths (`/v2/models/{model}/infer`).
+    pub has_v2: bool,
+    /// Whether it is known to speak gRPC.
+    pub has_grpc: bool,
     /// Most rows of a batch; 1: requests are not merged.
     pub max_rows: u32,
+    /// Batches that the server says it runs at a time.
+    pub slots_hint: Option<u32>,
+    /// Batch sizes that the server says it likes; a hint.
+    pub preferred_rows: Vec<u32>,
+    /// One request may have any number of answers: it is streamed, not batched.
+    pub decoupled: bool,
+}
+
+impl Profile {
+    /// Of a model of which nothing is known: requests go one by one.
+    pub fn unknown(spoken: Spoken) -> Self {
+        Self {
+            form: spoken.form,
+            has_v1: false,
+            has_v2: spoken.http,
+            has_grpc: spoken.grpc,
+            max_rows: 1,
+            slots_hint: None,
+            preferred_rows: Vec::new(),
+            decoupled: false,
+        }
+    }
+
+    /// The word for the form of batches: `json`, `binary`, `grpc` or `v1`.
+    pub fn form_name(&self) -> &'static str {
+        match self.form {
+            UpstreamForm::Grpc => "grpc",
+            UpstreamForm::V1 => "v1",
+            UpstreamForm::Binary => "binary",
+            UpstreamForm::Json => "json",
+        }
+    }
+}
+
+/// What is known of an upstream, for its operators.
+#[derive(Debug, Clone, Default)]
+pub struct Discovered {
+    /// The models that it was warmed for.
+    pub models: Vec<(Arc<str>, Arc<Profile>)>,
+    /// Why it is not ready.
+    pub trouble: Option<String>,
 }
 
 /// Reads the metadata of a model.
@@ -56,6 +123,7 @@ pub fn form_of(setting: FormSetting, server_metadata: Option<&[u8]>) -> Upstream
     match setting {
         FormSetting::Json => UpstreamForm::Json,
         FormSetting::Binary => UpstreamForm::Binary,
+        FormSetting::Grpc => UpstreamForm::Grpc,
         FormSetting::Auto => match server_metadata.map(serde_json::from_slice::<Server>) {
             Some(Ok(server)) if server.extensions.iter().any(|name| name == BINARY_EXTENSION) => {
                 UpstreamForm::Binary
@@ -72,19 +140,36 @@ impl ModelMetadata {
     }
 
     /// Most rows of a batch before warm-up has tried them.
-    pub fn max_rows(&self, settings: &ModelSettings<'_>) -> u32 {
-        let merges = match settings.batching {
-            Batching::On => true,
-            Batching::Off => false,
-            Batching::Auto => self.is_batched(),
+    pub fn max_rows(&self, config: &ModelConfig, settings: &ModelSettings<'_>) -> u32 {
+        let most = match config.max_batch_rows {
+            Some(rows) if rows > 0 => settings.max_batch_rows.min(rows),
+            _ => settings.max_batch_rows,
         };
-        if merges { settings.max_batch_rows } else { 1 }
+        let merges = match (settings.batching, config.max_batch_rows) {
+            (Batching::On, _) => true,
+            (Batching::Off, _) => false,
+            _ if config.decoupled || config.sequences => false,
+            (Batching::Auto, Some(rows)) => rows > 0,
+            (Batching::Auto, None) => self.is_batched(),
+        };
+        if merges { most } else { 1 }
+    }
+
+    /// Dimension 0 of all inputs is the batch dimension, whatever their shapes say.
+    pub fn with_batch_dimension(mut self) -> Self {
+        for input in &mut self.inputs {
+            if let Some(first) = input.shape.first_mut() {
+                *first = -1;
+            }
+        }
+        self
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::Settings;
 
     const METADATA: &[u8] = br#"{"name":"m","versions":["1"],"platform":"x","inputs":[
         {"name":"id","datatype":"INT64","shape":[-1,1]},{"name":"ok","datatype":"BOOL","shape":[-1,2,-1]}],"outputs":[]}"#;
@@ -107,5 +192,27 @@ mod tests {
         assert_eq!(auto(Some(b"<html>")), UpstreamForm::Json);
         assert_eq!(auto(None), UpstreamForm::Json);
         assert_eq!(form_of(FormSetting::Binary, None), UpstreamForm::Binary);
+    }
+
+    #[test]
+    fn the_servers_configuration_decides_over_the_shapes_and_the_settings_over_both() {
+        let max_rows = |shape: i64, config: ModelConfig, batching| {
+            let mut metadata = parse_metadata(METADATA).unwrap();
+            metadata.inputs[0].shape[0] = shape;
+            let settings = Settings { batching, max_batch_rows: 8, ..Settings::default() };
+            metadata.max_rows(&config, &settings.of_model("m"))
+        };
+        let says = |rows| ModelConfig { max_batch_rows: Some(rows), ..ModelConfig::default() };
+        assert_eq!(max_rows(-1, ModelConfig::default(), Batching::Auto), 8);
+        assert_eq!(max_rows(-1, says(0), Batching::Auto), 1, "no batch dimension, whatever the shape");
+        assert_eq!(max_rows(3, says(4), Batching::Auto), 4);
+        assert_eq!(max_rows(-1, says(64), Batching::Auto), 8);
+        assert_eq!(max_rows(-1, says(64), Batching::Off), 1);
+        assert_eq!(max_rows(3, says(0), Batching::On), 8);
+        assert_eq!(max_rows(3, says(2), Batching::On), 2);
+        let decoupled = ModelConfig { decoupled: true, ..says(4) };
+        assert_eq!(max_rows(-1, decoupled, Batching::Auto), 1);
+        let sequences = ModelConfig { sequences: true, ..says(4) };
+        assert_eq!(max_rows(-1, sequences, Batching::Auto), 1);
     }
 }

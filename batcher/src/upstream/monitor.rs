@@ -10,17 +10,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sluice_protocol::UpstreamForm;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use super::connection::Wire;
 use super::control::{Control, resolve};
-use super::epoch::{Barrier, Effect, Event, Phase};
+use super::discovery::{Discovered, Spoken};
+use super::epoch::{Barrier, Effect, Event, Identity, Phase};
 use super::warm_model::WarmModel;
 use super::{Epoch, Report, Upstream};
 use crate::queue::handle::Event as QueueEvent;
 use crate::registry::Models;
-use crate::settings::Live;
+use crate::settings::{Live, Member};
 
 /// Longest pause between two attempts.
 const RETRY_MAX: Duration = Duration::from_millis(500);
@@ -43,7 +44,7 @@ pub(super) struct State {
     barrier: Barrier,
     control: Option<Control>,
     connections: u64,
-    form: Option<UpstreamForm>,
+    spoken: Spoken,
     warm: HashMap<Arc<str>, WarmModel>,
     /// Models that are being warmed while others are served.
     asked: HashSet<Arc<str>>,
@@ -95,17 +96,13 @@ impl Monitor {
             Effect::Warm(number) => {
                 self.close();
                 if let (Some(identity), Some(control)) = (identity, &self.state.control) {
-                    let endpoint = control.endpoint().clone();
-                    let grpc_endpoint = match &self.upstream.member.grpc_address {
-                        Some(grpc) => resolve(grpc).await.unwrap_or_else(|_| endpoint.clone()),
-                        None => endpoint.clone(),
-                    };
-                    let epoch = Epoch { number, endpoint, grpc_endpoint, identity };
+                    let epoch = places(control, &self.upstream.member, number, identity).await;
                     self.upstream.epoch.store(Some(Arc::new(epoch)));
                 }
                 tracing::info!(upstream = self.upstream.name(), epoch = number, "Warming a model server.");
             }
             Effect::Open(number) => {
+                self.publish(None);
                 self.upstream.open.store(number, Ordering::SeqCst);
                 tracing::info!(
                     upstream = name,
@@ -150,10 +147,37 @@ impl Monitor {
         }
     }
 
+    /// Tells operators what is known of the model server.
+    fn publish(&self, trouble: Option<String>) {
+        let mut models: Vec<_> = self
+            .state
+            .warm
+            .iter()
+            .map(|(model, warm)| (Arc::clone(model), Arc::clone(&warm.profile)))
+            .collect();
+        models.sort_by(|one, other| one.0.cmp(&other.0));
+        self.upstream.discovered.store(Arc::new(Discovered { models, trouble }));
+    }
+
     async fn until_idle(&mut self) {
         while self.upstream.inflight() > 0 {
             self.upstream.idle.notified().await;
         }
         tracing::info!(upstream = self.upstream.name(), "A removed model server has drained.");
     }
+}
+
+/// The epoch of the server that is asked over `control`. Its other port is where the membership says.
+async fn places(control: &Control, member: &Member, number: u64, identity: Identity) -> Epoch {
+    let (wire, asked) = (control.wire(), control.endpoint().clone());
+    let (http, grpc) = match (wire, &member.grpc_address) {
+        (Wire::Rest, None) => (Some(asked.clone()), asked),
+        (Wire::Rest, Some(grpc)) => {
+            let grpc = resolve(grpc).await.unwrap_or_else(|_| asked.clone());
+            (Some(asked), grpc)
+        }
+        (Wire::Grpc, Some(_)) if !member.is_grpc_only() => (resolve(&member.address).await.ok(), asked),
+        (Wire::Grpc, _) => (None, asked),
+    };
+    Epoch { number, wire, http, grpc, identity }
 }

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
 
-use super::control::{Control, ControlError, resolve};
+use super::connection::Wire;
+use super::control::{Control, ControlError, Place};
 
 /// Where the model server says whether it lives, by the Open Inference Protocol.
 pub const LIVE_PATH: &str = "/v2/health/live";
@@ -43,11 +44,11 @@ impl Probed {
     }
 }
 
-/// Asks the model server; without a path, only whether it accepts a connection.
-pub async fn probe(address: &str, host: &HeaderValue, path: Option<&str>) -> Probed {
+/// Asks the model server; without a path, only whether it accepts a connection. One that speaks gRPC only has no
+/// paths: it is asked whether it lives.
+pub async fn probe(address: &str, wire: Wire, headers: &HeaderMap, path: Option<&str>) -> Probed {
     let answer = async {
-        let endpoint = resolve(address).await?;
-        let mut control = Control::open(endpoint, host.clone()).await?;
+        let mut control = Control::open(Place::resolve(wire, address, headers).await?).await?;
         match path {
             Some(path) => control.status(path).await,
             None => Ok(StatusCode::OK),
@@ -71,7 +72,7 @@ mod tests {
     #[tokio::test]
     async fn a_server_that_does_not_listen_yet_lives_and_has_not_started() {
         let free = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
-        let probed = probe(&free, &HeaderValue::from_static("test"), Some(LIVE_PATH)).await;
+        let probed = probe(&free, Wire::Rest, &HeaderMap::new(), Some(LIVE_PATH)).await;
         assert!(matches!(probed, Probed::NobodyListens(_)), "{probed:?}");
         assert!(probed.is_live().is_ok() && probed.is_started().is_err());
     }
@@ -80,10 +81,10 @@ mod tests {
     async fn a_server_that_keeps_silent_does_not_live() {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = silent.local_addr().unwrap().to_string();
-        let probed = probe(&address, &HeaderValue::from_static("test"), Some(LIVE_PATH)).await;
+        let probed = probe(&address, Wire::Rest, &HeaderMap::new(), Some(LIVE_PATH)).await;
         assert!(matches!(probed, Probed::Silent(_)), "{probed:?}");
         assert!(probed.is_live().is_err());
-        assert_eq!(probe(&address, &HeaderValue::from_static("test"), None).await.is_started(), Ok(()));
+        assert_eq!(probe(&address, Wire::Rest, &HeaderMap::new(), None).await.is_started(), Ok(()));
     }
 
     #[test]

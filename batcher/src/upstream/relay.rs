@@ -56,6 +56,7 @@ impl Upstream {
         epoch: &Epoch,
         mut request: Request<RelayBody>,
     ) -> Result<(Response<Incoming>, HangUp), RelayError> {
+        let Some(endpoint) = epoch.http.clone() else { return Err(ConnectError::NoHttp.into()) };
         // A kept connection may have been closed meanwhile; then nothing was sent and the next one is tried.
         while let Some(mut idle) = self.idle_relay(epoch.number) {
             if idle.sender.ready().await.is_err() {
@@ -73,10 +74,9 @@ impl Upstream {
                 },
             }
         }
-        let stream = connect(&epoch.endpoint).await?;
+        let stream = connect(&endpoint).await?;
         self.verify(epoch).await?;
         let (mut sender, connection) = http1::handshake(stream).await?;
-        let endpoint = epoch.endpoint.clone();
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, %endpoint, "A relay connection ended.");
@@ -111,7 +111,7 @@ impl Upstream {
         {
             return Ok(sender);
         }
-        let stream = connect(&epoch.grpc_endpoint).await?;
+        let stream = connect(&epoch.grpc).await?;
         self.verify(epoch).await?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
         tokio::spawn(async move {

@@ -8,7 +8,8 @@ use sluice_protocol::{InferRequest, Merged, UpstreamForm};
 use tokio::time::Instant;
 
 use super::control::{Control, ControlError};
-use super::discovery::{ModelMetadata, Profile, parse_metadata};
+use super::discovery::{ModelMetadata, Profile, Spoken, parse_metadata};
+use super::model_config::{ModelConfig, parse_config};
 use super::warm_body::{Source, has_shape_of_zeros};
 use super::warmup::WarmupPlan;
 use crate::settings::{Settings, Warmup};
@@ -27,8 +28,50 @@ pub struct WarmModel {
     pub times: Vec<(u32, f64)>,
     /// The server says that it has no such model: requests get its own answer.
     pub absent: bool,
-    /// Its metadata, to notice when it changes.
+    /// What it says about itself, to notice when it changes.
+    pub documents: Documents,
+}
+
+/// The answers to the questions about one model.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Documents {
+    /// Its metadata.
     pub metadata: Option<Bytes>,
+    /// Its configuration, which Triton alone has.
+    pub config: Option<Bytes>,
+}
+
+impl Documents {
+    /// Asks all questions.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn read(control: &mut Control, model: &str) -> Result<Self, ControlError> {
+        let metadata = control.model_metadata(model).await?;
+        let config = match &metadata {
+            Some(_) => control.model_config(model).await?,
+            None => None,
+        };
+        Ok(Self { metadata, config })
+    }
+
+    /// Asks those again that had an answer.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn are_as_before(&self, control: &mut Control, model: &str) -> Result<bool, ControlError> {
+        Ok(control.model_metadata(model).await? == self.metadata
+            && (self.config.is_none() || control.model_config(model).await? == self.config))
+    }
+
+    /// The configuration; one that cannot be read counts as none.
+    fn config(&self, model: &str) -> ModelConfig {
+        let parsed = self.config.as_deref().map(parse_config);
+        parsed.transpose().unwrap_or_else(|problem| {
+            tracing::warn!(model, problem, "The answer to the question for the model's configuration is none; its metadata alone counts.");
+            None
+        }).unwrap_or_default()
+    }
 }
 
 /// Why a model is not warm.
@@ -49,40 +92,55 @@ pub enum WarmError {
 pub async fn warm_model(
     control: &mut Control,
     model: &str,
-    form: UpstreamForm,
+    spoken: Spoken,
     settings: &Settings,
     recorded: &[InferRequest],
 ) -> Result<WarmModel, WarmError> {
     let named = settings.models.iter().any(|name| name == model);
-    let metadata = control.model_metadata(model).await?;
-    let Some(document) = &metadata else {
+    let documents = Documents::read(control, model).await?;
+    let unknown = Profile::unknown(spoken);
+    let without_warmup = |profile, absent| WarmModel {
+        profile: Arc::new(profile),
+        times: Vec::new(),
+        absent,
+        documents: documents.clone(),
+    };
+    let Some(metadata) = &documents.metadata else {
         if named {
             return Err(WarmError::NotYet(format!("the model server has no model {model:?} yet")));
         }
-        let profile = Arc::new(Profile { form, max_rows: 1 });
-        return Ok(WarmModel { profile, times: Vec::new(), absent: true, metadata });
+        return Ok(without_warmup(unknown, true));
     };
-    let parsed = parse_metadata(document).map_err(WarmError::NotYet)?;
+    let config = documents.config(model);
+    let mut metadata = parse_metadata(metadata).map_err(WarmError::NotYet)?;
     let own = settings.of_model(model);
-    let max_rows = parsed.max_rows(&own);
+    let max_rows = metadata.max_rows(&config, &own);
+    if max_rows > 1 {
+        metadata = metadata.with_batch_dimension();
+    }
+    let profile = Profile {
+        max_rows,
+        slots_hint: config.instances,
+        preferred_rows: config.preferred_rows,
+        decoupled: config.decoupled,
+        ..unknown
+    };
     let sizes: Vec<u32> = match max_rows {
         1 => vec![1],
         _ => own.batch_rows().into_iter().filter(|&rows| rows <= max_rows).collect(),
     };
-    if settings.warmup == Warmup::Off {
-        let profile = Arc::new(Profile { form, max_rows });
-        return Ok(WarmModel { profile, times: Vec::new(), absent: false, metadata });
+    if settings.warmup == Warmup::Off || profile.decoupled {
+        return Ok(without_warmup(profile, false));
     }
-    let sources = sources(&parsed, settings, recorded);
+    let sources = sources(&metadata, settings, recorded);
     let Some((first, others)) = sources.split_first() else {
         tracing::warn!(
             model,
             "The model's metadata names no inputs, so there is no warm-up; give warmupBodies to have one."
         );
-        let profile = Arc::new(Profile { form, max_rows });
-        return Ok(WarmModel { profile, times: Vec::new(), absent: false, metadata });
+        return Ok(without_warmup(profile, false));
     };
-    let plan = run(control, model, first, form, &sizes, settings).await?;
+    let plan = run(control, model, first, spoken.form, &sizes, settings).await?;
     if let Some(rows) = plan.refused_rows() {
         tracing::warn!(
             model,
@@ -94,7 +152,7 @@ pub async fn warm_model(
     let max_rows = plan.accepted_rows();
     let sizes: Vec<u32> = sizes.into_iter().filter(|&rows| rows <= max_rows).collect();
     for source in others {
-        match run(control, model, source, form, &sizes, settings).await {
+        match run(control, model, source, spoken.form, &sizes, settings).await {
             Ok(_) => {}
             Err(WarmError::Lost(error)) => return Err(error.into()),
             // Another version may not take what its predecessor took; clients of that shape are then the first.
@@ -103,8 +161,8 @@ pub async fn warm_model(
             }
         }
     }
-    let profile = Arc::new(Profile { form, max_rows });
-    Ok(WarmModel { profile, times: plan.times().collect(), absent: false, metadata })
+    let profile = Arc::new(Profile { max_rows, ..profile });
+    Ok(WarmModel { profile, times: plan.times().collect(), absent: false, documents })
 }
 
 /// What the model is warmed with: one body that can be made, and recorded requests of other shapes.

@@ -115,7 +115,8 @@ pub async fn grpc_framed(address: SocketAddr, method: &str, body: Vec<u8>, heade
         .method("POST")
         .uri(format!("http://{address}{method}"))
         .header("content-type", "application/grpc")
-        .header("te", "trailers");
+        .header("te", "trailers")
+        .header("x-client", "test");
     for (name, value) in headers {
         request = request.header(*name, *value);
     }

@@ -1,5 +1,7 @@
 //! A model server for tests: input `id` INT64 [-1,1]; outputs `id` as it came and `twice` = 2·id. It journals its
-//! calls, can be held at a gate, killed and started again on its port.
+//! calls, can be held at a gate, killed and started again on its port. It speaks REST, and gRPC on the same port.
+
+mod grpc;
 
 mod predict;
 
@@ -52,6 +54,14 @@ pub struct Behaviour {
     pub one_row_only: bool,
     /// Has V1 `:predict`, and no inputs in its V2 metadata.
     pub v1: bool,
+    /// Speak no HTTP/1.1.
+    pub grpc_only: bool,
+    /// Triton's model configuration: status and body of the answer; the gRPC one has what of it is known there.
+    pub config: (u16, String),
+    /// Shape of the input and of both outputs in the metadata.
+    pub shape: [i64; 2],
+    /// A header without which nothing is answered.
+    pub token: Option<(&'static str, &'static str)>,
 }
 
 impl Default for Behaviour {
@@ -63,6 +73,10 @@ impl Default for Behaviour {
             poison: None,
             one_row_only: false,
             v1: false,
+            grpc_only: false,
+            config: (404, String::new()),
+            shape: [-1, 1],
+            token: None,
         }
     }
 }
@@ -182,6 +196,7 @@ impl Model {
         self.stop = Some(stop.clone());
         let epoch = self.shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         let shared = Arc::clone(&self.shared);
+        let grpc_only = shared.behaviour.grpc_only;
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -194,7 +209,10 @@ impl Model {
                         let shared = Arc::clone(&shared);
                         async move { Ok::<_, Infallible>(shared.answer(epoch, request).await) }
                     });
-                    let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+                    if grpc_only {
+                        server = server.http2_only();
+                    }
                     let connection = server.serve_connection(TokioIo::new(accepted), service);
                     tokio::select! {
                         _ = connection => {}
@@ -224,6 +242,14 @@ impl Shared {
     async fn answer(&self, epoch: usize, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let model = format!("/v2/models/{}", self.name);
+        if let Some((name, token)) = self.behaviour.token
+            && request.headers().get(name).is_none_or(|given| given != token)
+        {
+            return reply(401, "{\"error\":\"no token, says the model server\"}");
+        }
+        if let Some(method) = path.strip_prefix("/inference.GRPCInferenceService/") {
+            return self.answer_grpc(epoch, method, request).await;
+        }
         match path.as_str() {
             "/v2/health/ready" => reply(200, "{\"ready\":true}"),
             "/v2" => {
@@ -237,13 +263,18 @@ impl Shared {
             "/echo" => echo(request).await,
             // One of them has metadata, but cannot be run.
             path if path == model || path == format!("{model}-broken") || path == format!("{model}-too") => {
-                let tensor = |name| json!({"name": name, "datatype": "INT64", "shape": [-1, 1]});
+                let shape = self.behaviour.shape;
+                let tensor = |name| json!({"name": name, "datatype": "INT64", "shape": shape});
                 let mut metadata = json!({"name": self.name, "versions": ["1"], "platform": "stub",
                     "inputs": [tensor("id")], "outputs": [tensor("id"), tensor("twice")]});
                 if self.behaviour.v1 {
                     metadata["inputs"] = json!([]);
                 }
                 reply(200, &metadata.to_string())
+            }
+            path if path == format!("{model}/config") => {
+                let (status, config) = &self.behaviour.config;
+                reply(*status, config)
             }
             path if self.behaviour.v1 && path.starts_with(&format!("/v1/models/{}", self.name)) => {
                 self.predict(epoch, request).await
@@ -262,17 +293,25 @@ impl Shared {
         let Some((ids, form)) = read_ids(&headers, &body) else {
             return reply(400, "{\"error\":\"not a request, says the model server\"}");
         };
-        self.work(Call { epoch, ids: ids.clone(), form, too }).await;
-        if self.behaviour.poison.is_some_and(|poison| ids.contains(&poison)) {
+        let Some(answered) = self.run(Call { epoch, ids, form, too }).await else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
-        }
-        let ids = if self.behaviour.one_row_only { &ids[..1] } else { &ids };
+        };
         let width = width(&headers, &body).max(1);
         let tensor = |name: &str, data: Vec<i64>| json!({"name": name, "datatype": "INT64", "shape": [data.len() / width, width], "data": data});
-        let twice = ids.iter().map(|id| id * 2).collect();
+        let twice = answered.iter().map(|id| id * 2).collect();
         let answer = json!({"model_name": self.name, "model_version": "1",
-            "outputs": [tensor("id", ids.to_vec()), tensor("twice", twice)]});
+            "outputs": [tensor("id", answered), tensor("twice", twice)]});
         reply(200, &answer.to_string())
+    }
+
+    /// Runs a batch: the ids of the answer, or `None` where it is refused.
+    async fn run(&self, call: Call) -> Option<Vec<i64>> {
+        let ids = call.ids.clone();
+        self.work(call).await;
+        if self.behaviour.poison.is_some_and(|poison| ids.contains(&poison)) {
+            return None;
+        }
+        Some(if self.behaviour.one_row_only { ids[..1].to_vec() } else { ids })
     }
 
     /// Takes its time for a call.

@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
+use sluice_protocol::UpstreamForm;
 
 use super::{Monitor, RETRY_MAX};
-use crate::upstream::control::{Control, ControlError, digest, resolve};
-use crate::upstream::discovery::form_of;
+use crate::upstream::connection::Wire;
+use crate::upstream::control::{Control, ControlError, digest};
+use crate::upstream::discovery::{Spoken, form_of};
 use crate::upstream::epoch::{Event, Identity};
+use crate::upstream::warm_model::Documents;
 
 /// Pause after the first failed connection; grows with each further one.
 const RETRY_STEP: Duration = Duration::from_millis(50);
@@ -30,6 +32,7 @@ impl Monitor {
     fn failed(&mut self, trouble: String) -> Event {
         if trouble != self.state.last_trouble {
             tracing::info!(upstream = self.upstream.name(), trouble, "A model server is not there yet.");
+            self.publish(Some(trouble.clone()));
             self.state.last_trouble = trouble;
         }
         Event::ConnectFailed
@@ -37,15 +40,30 @@ impl Monitor {
 
     async fn observe(&mut self) -> Result<Option<Identity>, ControlError> {
         self.state.control = None;
-        let endpoint = resolve(self.upstream.address()).await?;
-        let mut control = Control::open(endpoint, self.upstream.host().clone()).await?;
         let settings = self.settings.now();
+        let headers = settings.upstream_headers.map();
+        let member = &self.upstream.member;
+        let (mut control, is_ready) = Control::dial(member, settings.upstream_form, headers).await?;
         self.state.connections += 1;
-        if !control.is_ready().await? {
+        if !is_ready {
             return Ok(None);
         }
         let server = control.server_metadata().await?;
-        self.state.form = Some(form_of(settings.upstream_form, server.as_deref()));
+        self.state.spoken = match (control.wire(), &member.grpc_address) {
+            (Wire::Grpc, other) => Spoken {
+                form: UpstreamForm::Grpc,
+                http: other.is_some() && !member.is_grpc_only(),
+                grpc: true,
+            },
+            (Wire::Rest, grpc) => Spoken {
+                form: form_of(settings.upstream_form, server.as_deref()),
+                http: true,
+                grpc: match grpc {
+                    Some(address) => Control::speaks_grpc(address, headers).await,
+                    None => false,
+                },
+            },
+        };
         let mut documents = vec![server];
         for model in &settings.models {
             documents.push(control.model_metadata(model).await?);
@@ -61,7 +79,7 @@ impl Monitor {
 
     pub(super) async fn reconnect(&mut self) -> bool {
         let Some(old) = &self.state.control else { return false };
-        let Ok(control) = Control::open(old.endpoint().clone(), self.upstream.host().clone()).await else {
+        let Ok(control) = Control::open(old.place().clone()).await else {
             return false;
         };
         let same = control.listeners() == old.listeners();
@@ -72,14 +90,14 @@ impl Monitor {
     /// Whether health and metadata are what they were when the epoch was warmed.
     pub(super) async fn answers_as_before(&mut self) -> bool {
         let Some(control) = &mut self.state.control else { return false };
-        let known: Vec<(Arc<str>, Option<Bytes>)> =
-            self.state.warm.iter().map(|(model, warm)| (Arc::clone(model), warm.metadata.clone())).collect();
+        let known: Vec<(Arc<str>, Documents)> =
+            self.state.warm.iter().map(|(model, warm)| (Arc::clone(model), warm.documents.clone())).collect();
         let answers = async {
             if !control.is_ready().await? {
                 return Ok(false);
             }
             for (model, before) in &known {
-                if control.model_metadata(model).await? != *before {
+                if !before.are_as_before(control, model).await? {
                     return Ok(false);
                 }
             }

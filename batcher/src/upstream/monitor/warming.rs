@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use sluice_protocol::{InferRequest, UpstreamForm};
+use sluice_protocol::InferRequest;
 use tokio::task::{JoinError, JoinSet};
 
 use super::{Monitor, RETRY_MAX};
 use crate::queue::handle::Event as QueueEvent;
 use crate::queue::{ModelHandle, Slot};
 use crate::settings::{Settings, Warmup};
-use crate::upstream::connection::H1Connection;
+use crate::upstream::connection::Connection;
 use crate::upstream::control::Control;
 use crate::upstream::epoch::Event;
 use crate::upstream::recorded;
@@ -35,20 +35,20 @@ impl Monitor {
     }
 
     async fn warm_one(&mut self, handle: &ModelHandle) -> Result<(), WarmError> {
-        let form = self.state.form.unwrap_or(UpstreamForm::Json);
+        let spoken = self.state.spoken;
         let Some(control) = &mut self.state.control else {
             return Err(WarmError::NotYet("there is no connection".to_owned()));
         };
         let settings = self.settings.now();
         let recorded = recorded(handle, &settings);
-        let warm = warm_model(control, &handle.model, form, &settings, &recorded).await?;
+        let warm = warm_model(control, &handle.model, spoken, &settings, &recorded).await?;
         self.now_warm(handle, warm);
         Ok(())
     }
 
     fn now_warm(&mut self, handle: &ModelHandle, warm: WarmModel) {
         handle.set_absent(warm.absent);
-        handle.set_signature(warm.metadata.as_deref().and_then(signature_of));
+        handle.set_signature(warm.documents.metadata.as_deref().and_then(signature_of));
         self.state.warm.insert(Arc::clone(&handle.model), warm);
     }
 
@@ -71,6 +71,7 @@ impl Monitor {
                 tracing::warn!(upstream = name, model = %handle.model, %error, "Warm-up broke off.");
             }
             WarmError::NotYet(reason) => {
+                self.publish(Some(format!("model {:?}: {reason}", &*handle.model)));
                 tracing::error!(upstream = name, model = %handle.model, reason, "A model cannot be warmed; its barrier stays closed.");
                 tokio::time::sleep(RETRY_MAX).await;
             }
@@ -95,7 +96,7 @@ impl Monitor {
         // a server elsewhere could only be verified by a question, which the dispatch asks when it connects.
         let local = self.state.control.as_ref().filter(|control| !control.listeners().is_empty());
         let connection = match local {
-            Some(_) => H1Connection::open(&epoch.endpoint).await.ok(),
+            Some(_) => Connection::open(epoch.wire, epoch.asked_at()).await.ok(),
             None => None,
         };
         let verified = local.is_some_and(Control::still_there);
@@ -103,7 +104,7 @@ impl Monitor {
             upstream: Arc::clone(&self.upstream),
             epoch,
             profile: Arc::clone(&warm.profile),
-            connection: connection.filter(|_| verified),
+            connections: connection.filter(|_| verified).into(),
         }));
     }
 
@@ -114,23 +115,23 @@ impl Monitor {
         self.state.warm.retain(|model, _| models.iter().any(|handle| handle.model == *model));
         self.state.asked.retain(|model| models.iter().any(|handle| handle.model == *model));
         let Some(control) = &self.state.control else { return };
-        let (endpoint, host) = (control.endpoint().clone(), self.upstream.host().clone());
-        let (listeners, form) = (control.listeners().to_vec(), self.state.form.unwrap_or(UpstreamForm::Json));
+        let (place, listeners, spoken) =
+            (control.place().clone(), control.listeners().to_vec(), self.state.spoken);
         for handle in models.iter() {
             let known = self.state.warm.contains_key(&handle.model);
             if known || !self.state.asked.insert(Arc::clone(&handle.model)) {
                 continue;
             }
             let (handle, settings) = (Arc::clone(handle), self.settings.now());
-            let (endpoint, host, listeners) = (endpoint.clone(), host.clone(), listeners.clone());
+            let (place, listeners) = (place.clone(), listeners.clone());
             warming.spawn(async move {
                 let warm = async {
-                    let mut control = Control::open(endpoint, host).await?;
+                    let mut control = Control::open(place).await?;
                     if control.listeners() != listeners {
                         return Err(WarmError::NotYet("another process listens there now".to_owned()));
                     }
                     let recorded = recorded(&handle, &settings);
-                    warm_model(&mut control, &handle.model, form, &settings, &recorded).await
+                    warm_model(&mut control, &handle.model, spoken, &settings, &recorded).await
                 };
                 let warm = warm.await;
                 NewModel { handle, warm }
@@ -151,6 +152,7 @@ impl Monitor {
         match warm {
             Ok(warm) => {
                 self.now_warm(&handle, warm);
+                self.publish(None);
                 self.give_slots(&handle).await;
                 None
             }

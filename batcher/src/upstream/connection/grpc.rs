@@ -1,0 +1,249 @@
+//! One HTTP/2 connection to an upstream for unary gRPC calls, one at a time.
+//!
+//! A connection per slot rather than one for all: a batch does not wait behind another one's bytes, and one that
+//! breaks takes one batch with it. HTTP/2 has frames to be answered while nothing is asked (pings, settings), so
+//! each connection has a task that does that; it ends when the connection is dropped.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use sluice_protocol::grpc::{CONTENT_TYPE, Code, PREFIX_BYTES, decode_message, decode_unary};
+use sluice_protocol::json_error;
+use tokio::sync::watch;
+
+use super::{Answer, Chunks, ExchangeError, describe};
+use crate::upstream::endpoint::Endpoint;
+
+/// Receive windows: large answers must not wait for window updates.
+const WINDOW_BYTES: u32 = 16 << 20;
+/// Largest frame that the server may send.
+const FRAME_BYTES: u32 = 1 << 20;
+/// Header of the status, in trailers or (without a message) in the answer's head.
+pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Header of the status's text.
+const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// An open connection, idle between calls.
+pub struct GrpcConnection {
+    sender: http2::SendRequest<Chunks>,
+    /// Closed by the connection's task when it ends.
+    ended: watch::Receiver<()>,
+}
+
+impl std::fmt::Debug for GrpcConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GrpcConnection").field("closed", &self.is_closed()).finish_non_exhaustive()
+    }
+}
+
+impl GrpcConnection {
+    /// Connects. That the peer speaks HTTP/2 shows with the first call.
+    ///
+    /// # Errors
+    /// What the system says: refused, unreachable, …
+    pub async fn open(endpoint: &Endpoint) -> std::io::Result<Self> {
+        let stream = TokioIo::new(endpoint.connect().await?);
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES)
+            .handshake(stream)
+            .await
+            .map_err(std::io::Error::other)?;
+        let (alive, ended) = watch::channel(());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error = describe(&error), "A gRPC connection ended.");
+            }
+            drop(alive);
+        });
+        Ok(Self { sender, ended })
+    }
+
+    /// Whether the peer has closed it.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed() || self.ended.has_changed().is_err()
+    }
+
+    /// Waits until the peer closes the idle connection.
+    pub async fn until_closed(&mut self) {
+        while self.ended.changed().await.is_ok() {}
+    }
+
+    /// Sends one call and reads the whole answer, at most `limit_bytes` of it. The request's path is the method's;
+    /// its body is one framed message. The answer is written as an HTTP one: its body is the message without
+    /// frame; a status that is no `OK` gives the corresponding HTTP status, the protocol's JSON error as body, and
+    /// stays in the headers, as do all trailers.
+    ///
+    /// # Errors
+    /// See [`ExchangeError`]; after any of them the connection is to be dropped.
+    pub async fn exchange(
+        &mut self,
+        request: Request<Chunks>,
+        limit_bytes: usize,
+    ) -> Result<Answer, ExchangeError> {
+        if self.is_closed() {
+            return Err(ExchangeError::Unsent(Box::new(request)));
+        }
+        let request = call(request)?;
+        let response = self.sender.try_send_request(request).await.map_err(|mut failed| {
+            match failed.take_message() {
+                Some(unsent) => ExchangeError::Unsent(Box::new(unsent)),
+                None => ExchangeError::Broken(describe(failed.error())),
+            }
+        })?;
+        let (body, trailers, response) = read(response, limit_bytes).await?;
+        Ok(answer(response, body, trailers, limit_bytes))
+    }
+}
+
+/// The request as gRPC wants it: `Host` becomes `:authority`.
+fn call(request: Request<Chunks>) -> Result<Request<Chunks>, ExchangeError> {
+    let (mut parts, body) = request.into_parts();
+    let host = parts.headers.remove(header::HOST);
+    let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build();
+    // A name that is no valid authority was none to connect to either.
+    parts.uri = uri.map_err(|error| ExchangeError::Broken(format!("{authority:?}: {error}")))?;
+    parts.version = Version::HTTP_2;
+    parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
+    Ok(Request::from_parts(parts, body))
+}
+
+type Read = (Bytes, Option<HeaderMap>, http::response::Parts);
+
+async fn read(response: Response<Incoming>, limit_bytes: usize) -> Result<Read, ExchangeError> {
+    let (parts, mut incoming) = response.into_parts();
+    let mut body = BytesMut::new();
+    let mut trailers = None;
+    while let Some(frame) = incoming.frame().await {
+        let frame = frame.map_err(|error| ExchangeError::Broken(describe(&error)))?;
+        match frame.into_data() {
+            Ok(data) => {
+                if body.len() + data.len() > limit_bytes + PREFIX_BYTES {
+                    return Err(ExchangeError::TooLarge { limit_bytes });
+                }
+                if body.is_empty() {
+                    // The first frame says how long the message is.
+                    let length = data.get(1..PREFIX_BYTES).and_then(|length| length.try_into().ok());
+                    let length = length.map_or(0, |length| u32::from_be_bytes(length) as usize);
+                    body.reserve((length.min(limit_bytes) + PREFIX_BYTES).max(data.len()));
+                }
+                body.extend_from_slice(&data);
+            }
+            Err(frame) => trailers = frame.into_trailers().ok(),
+        }
+    }
+    Ok((body.freeze(), trailers, parts))
+}
+
+/// The HTTP answer that a gRPC one amounts to.
+fn answer(
+    response: http::response::Parts,
+    body: Bytes,
+    trailers: Option<HeaderMap>,
+    limit_bytes: usize,
+) -> Answer {
+    let is_grpc = response
+        .headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|content| content.as_bytes().starts_with(CONTENT_TYPE.as_bytes()));
+    if !is_grpc {
+        let text = format!("the model server's answer is {} and no gRPC", response.status);
+        let status = if response.status.is_success() { StatusCode::BAD_GATEWAY } else { response.status };
+        return error(HeaderMap::new(), status, &text);
+    }
+    let mut headers = response.headers;
+    if let Some(trailers) = trailers {
+        headers.remove(STATUS);
+        headers.extend(trailers);
+    }
+    let Some(code) = headers.get(STATUS).map(|status| Code::from_header(status.as_bytes())) else {
+        return error(headers, StatusCode::BAD_GATEWAY, "the model server's answer has no grpc-status");
+    };
+    if code != Code::Ok {
+        let text = headers.get(MESSAGE).map(|text| decode_message(text.as_bytes())).unwrap_or_default();
+        return error(headers, http_status(code, &text), &text);
+    }
+    match decode_unary(body, limit_bytes) {
+        Ok(body) => Answer { status: StatusCode::OK, headers, body },
+        Err(frame) => {
+            headers.remove(STATUS);
+            error(headers, StatusCode::BAD_GATEWAY, &format!("the model server's answer: {frame}"))
+        }
+    }
+}
+
+/// The HTTP status of a gRPC one. A message beyond the server's limit has no code of its own: it is told from
+/// overload by the texts of the common libraries, for it is the batch's fault and passes when it is halved.
+fn http_status(code: Code, text: &str) -> StatusCode {
+    let text = text.to_ascii_lowercase();
+    let too_large = ["larger than max", "exceeds maximum size", "message length too large"];
+    if matches!(code, Code::ResourceExhausted | Code::OutOfRange)
+        && too_large.iter().any(|words| text.contains(words))
+    {
+        return StatusCode::PAYLOAD_TOO_LARGE;
+    }
+    StatusCode::from_u16(code.to_http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn error(mut headers: HeaderMap, status: StatusCode, text: &str) -> Answer {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.remove(header::CONTENT_LENGTH);
+    Answer { status, headers, body: json_error(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_answer(
+        head: &[(&'static str, &'static str)],
+        trailers: &[(&'static str, &'static str)],
+    ) -> Answer {
+        let map = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
+            fields
+                .iter()
+                .map(|&(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
+                .collect()
+        };
+        let mut parts = Response::new(()).into_parts().0;
+        parts.headers = map(head);
+        answer(parts, Bytes::from_static(b"\0\0\0\0\x02hi"), Some(map(trailers)), 100)
+    }
+
+    #[test]
+    fn a_success_is_its_message_and_an_error_the_protocols() {
+        let grpc = ("content-type", "application/grpc+proto");
+        let good = read_answer(&[grpc], &[("grpc-status", "0")]);
+        assert_eq!((good.status, &good.body[..]), (StatusCode::OK, &b"hi"[..]));
+        let bad = read_answer(&[grpc], &[("grpc-status", "3"), ("grpc-message", "50%25"), ("x-more", "1")]);
+        assert_eq!((bad.status, &bad.body[..]), (StatusCode::BAD_REQUEST, &b"{\"error\":\"50%\"}"[..]));
+        assert_eq!(
+            (&bad.headers["grpc-status"], &bad.headers["x-more"]),
+            (&"3".parse().unwrap(), &"1".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn what_is_no_grpc_is_a_bad_gateway() {
+        assert_eq!(read_answer(&[("content-type", "text/html")], &[]).status, StatusCode::BAD_GATEWAY);
+        assert_eq!(read_answer(&[("content-type", "application/grpc")], &[]).status, StatusCode::BAD_GATEWAY);
+    }
+
+    #[test]
+    fn a_message_beyond_the_servers_limit_is_told_from_overload() {
+        for text in [
+            "Received message larger than max (5000000 vs. 4194304)",
+            "gRPC message exceeds maximum size 4194304: 5000000",
+        ] {
+            assert_eq!(http_status(Code::ResourceExhausted, text), StatusCode::PAYLOAD_TOO_LARGE);
+        }
+        assert_eq!(http_status(Code::ResourceExhausted, "queue full"), StatusCode::TOO_MANY_REQUESTS);
+    }
+}

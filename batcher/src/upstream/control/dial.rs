@@ -1,0 +1,52 @@
+//! Which protocol a model server speaks: as the settings say, or found out by asking.
+
+use http::HeaderMap;
+
+use super::{Control, ControlError, Place};
+use crate::settings::{FormSetting, Member};
+use crate::upstream::connection::Wire;
+
+impl Control {
+    /// Connects to a member; with `auto`, over HTTP/1.1 where it answers that, else over gRPC. Also says whether it
+    /// is ready, which was the question.
+    ///
+    /// # Errors
+    /// See [`ControlError`]. A server that refuses connections is asked once only.
+    pub async fn dial(
+        member: &Member,
+        form: FormSetting,
+        own_headers: &HeaderMap,
+    ) -> Result<(Self, bool), ControlError> {
+        if form == FormSetting::Grpc || member.is_grpc_only() {
+            return ask(Wire::Grpc, member.grpc(), own_headers).await;
+        }
+        let rest = match ask(Wire::Rest, &member.address, own_headers).await {
+            Err(error @ (ControlError::Broken(_) | ControlError::Timeout(..)))
+                if form == FormSetting::Auto =>
+            {
+                error
+            }
+            other => return other,
+        };
+        let found = match ask(Wire::Grpc, &member.address, own_headers).await {
+            Err(grpc) => return Err(ControlError::Neither { rest: Box::new(rest), grpc: Box::new(grpc) }),
+            Ok(found) => found,
+        };
+        // One that speaks both may have been started while it was asked.
+        match ask(Wire::Rest, &member.address, own_headers).await {
+            Err(ControlError::Broken(_) | ControlError::Timeout(..)) => Ok(found),
+            other => other,
+        }
+    }
+
+    /// Whether gRPC is spoken at an address.
+    pub async fn speaks_grpc(address: &str, own_headers: &HeaderMap) -> bool {
+        matches!(ask(Wire::Grpc, address, own_headers).await, Ok((_, true)))
+    }
+}
+
+async fn ask(wire: Wire, address: &str, own_headers: &HeaderMap) -> Result<(Control, bool), ControlError> {
+    let mut control = Control::open(Place::resolve(wire, address, own_headers).await?).await?;
+    let is_ready = control.is_ready().await?;
+    Ok((control, is_ready))
+}

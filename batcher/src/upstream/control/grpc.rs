@@ -1,0 +1,117 @@
+//! The questions of the control connection as gRPC calls. Answers are written as the REST ones would be, so that
+//! whoever reads them need not know.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode};
+use prost::Message;
+use serde_json::json;
+use sluice_protocol::Merged;
+use sluice_protocol::grpc::model_metadata_response::TensorMetadata;
+use sluice_protocol::grpc::{
+    ModelConfigRequest, ModelConfigResponse, ModelMetadataRequest, ModelMetadataResponse, ServerLiveRequest,
+    ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
+    ServerReadyResponse, frame_prefix, path,
+};
+
+use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
+use crate::upstream::connection::{Answer, Chunks, ExchangeError};
+
+impl Control {
+    pub(super) async fn grpc_is_ready(&mut self) -> Result<bool, ControlError> {
+        let answer = self.call(path::SERVER_READY, &ServerReadyRequest {}).await?;
+        Ok(match answer.status {
+            StatusCode::OK => decode::<ServerReadyResponse>(answer.body)?.ready,
+            status => status == StatusCode::NOT_IMPLEMENTED,
+        })
+    }
+
+    pub(super) async fn grpc_is_live(&mut self) -> Result<StatusCode, ControlError> {
+        let answer = self.call(path::SERVER_LIVE, &ServerLiveRequest {}).await?;
+        Ok(match answer.status {
+            StatusCode::OK if decode::<ServerLiveResponse>(answer.body)?.live => StatusCode::OK,
+            // It answers, and does not know the question.
+            StatusCode::NOT_IMPLEMENTED => StatusCode::OK,
+            StatusCode::OK => StatusCode::SERVICE_UNAVAILABLE,
+            other => other,
+        })
+    }
+
+    pub(super) async fn grpc_server_metadata(&mut self) -> Result<Option<Bytes>, ControlError> {
+        let answer = self.call(path::SERVER_METADATA, &ServerMetadataRequest {}).await?;
+        document(
+            answer,
+            |server: ServerMetadataResponse| json!({ "name": server.name, "version": server.version, "extensions": server.extensions }),
+        )
+    }
+
+    pub(super) async fn grpc_model_metadata(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {
+        let asked = ModelMetadataRequest { name: model.to_owned(), ..Default::default() };
+        let answer = self.call(path::MODEL_METADATA, &asked).await?;
+        let tensor = |tensor: &TensorMetadata| json!({ "name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape });
+        document(answer, |model: ModelMetadataResponse| {
+            json!({ "name": model.name, "versions": model.versions, "platform": model.platform,
+                "inputs": model.inputs.iter().map(tensor).collect::<Vec<_>>(),
+                "outputs": model.outputs.iter().map(tensor).collect::<Vec<_>>() })
+        })
+    }
+
+    pub(super) async fn grpc_model_config(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {
+        let asked = ModelConfigRequest { name: model.to_owned(), ..Default::default() };
+        let answer = self.call(path::MODEL_CONFIG, &asked).await?;
+        document(answer, |answer: ModelConfigResponse| {
+            let config = answer.config.unwrap_or_default();
+            let mut written = json!({
+                "max_batch_size": config.max_batch_size,
+                "input": config.input.iter().map(|input| json!({ "name": input.name, "optional": input.optional,
+                    "allow_ragged_batch": input.allow_ragged_batch })).collect::<Vec<_>>(),
+                "instance_group": config.instance_group.iter().map(|group| json!({ "count": group.count,
+                    "gpus": group.gpus, "passive": group.passive })).collect::<Vec<_>>(),
+            });
+            if let Some(batching) = config.dynamic_batching {
+                written["dynamic_batching"] =
+                    json!({ "preferred_batch_size": batching.preferred_batch_size });
+            }
+            if config.sequence_batching.is_some() {
+                written["sequence_batching"] = json!({});
+            }
+            if let Some(policy) = config.model_transaction_policy {
+                written["model_transaction_policy"] = json!({ "decoupled": policy.decoupled });
+            }
+            written
+        })
+    }
+
+    pub(super) async fn grpc_infer(&mut self, body: Merged) -> Result<Answer, ControlError> {
+        let mut request = post(path::MODEL_INFER, Chunks::new(body.chunks))?;
+        request.headers_mut().insert(WARMUP_HEADER, HeaderValue::from_static("1"));
+        self.ask(request, WARMUP_TIMEOUT).await
+    }
+
+    async fn call(&mut self, path: &str, message: &impl Message) -> Result<Answer, ControlError> {
+        let encoded = message.encode_to_vec();
+        let prefix =
+            frame_prefix(encoded.len()).map_err(|error| ControlError::Unwritable(error.to_string()))?;
+        let body = Chunks::new(vec![Bytes::copy_from_slice(&prefix), encoded.into()]);
+        self.ask(post(path, body)?, QUESTION_TIMEOUT).await
+    }
+}
+
+fn post(path: &str, body: Chunks) -> Result<Request<Chunks>, http::Error> {
+    Request::builder().method(Method::POST).uri(path).body(body)
+}
+
+fn decode<M: Message + Default>(body: Bytes) -> Result<M, ControlError> {
+    M::decode(body)
+        .map_err(|error| ControlError::Broken(ExchangeError::Broken(format!("not gRPC's message: {error}"))))
+}
+
+/// The answer as a JSON document; `None` where there is none.
+fn document<M: Message + Default>(
+    answer: Answer,
+    write: impl FnOnce(M) -> serde_json::Value,
+) -> Result<Option<Bytes>, ControlError> {
+    if answer.status != StatusCode::OK {
+        return Ok(None);
+    }
+    Ok(Some(Bytes::from(write(decode(answer.body)?).to_string())))
+}

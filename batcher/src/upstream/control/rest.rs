@@ -1,0 +1,44 @@
+//! The questions of the control connection over HTTP/1.1.
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use sluice_protocol::{HEADER_LENGTH, Merged, Target};
+
+use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
+use crate::upstream::connection::{Answer, Chunks};
+
+/// `/v2/models/{model}`, percent-encoded.
+pub(super) fn model_path(model: &str) -> String {
+    let mut path = Target { model: model.to_owned(), version: None }.infer_path();
+    path.truncate(path.len() - "/infer".len());
+    path
+}
+
+impl Control {
+    pub(super) async fn rest_is_ready(&mut self) -> Result<bool, ControlError> {
+        let status = self.get("/v2/health/ready").await?.status;
+        Ok(status.is_success() || status == StatusCode::NOT_FOUND)
+    }
+
+    pub(super) async fn rest_document(&mut self, path: &str) -> Result<Option<Bytes>, ControlError> {
+        let answer = self.get(path).await?;
+        Ok(answer.status.is_success().then_some(answer.body))
+    }
+
+    pub(super) async fn rest_infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {
+        let mut request = Request::builder()
+            .method(Method::POST)
+            .uri(format!("{}/infer", model_path(model)))
+            .header(header::CONTENT_TYPE, body.content_type)
+            .header(WARMUP_HEADER, "1");
+        if let Some(length) = body.header_length {
+            request = request.header(HEADER_LENGTH, HeaderValue::from(length));
+        }
+        self.ask(request.body(Chunks::new(body.chunks))?, WARMUP_TIMEOUT).await
+    }
+
+    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, ControlError> {
+        let request = Request::builder().uri(path).body(Chunks::default())?;
+        self.ask(request, QUESTION_TIMEOUT).await
+    }
+}

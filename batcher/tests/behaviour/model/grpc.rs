@@ -1,0 +1,146 @@
+//! The model server's gRPC side.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use prost::Message;
+use serde_json::Value;
+use sluice_protocol::grpc::model_infer_response::InferOutputTensor;
+use sluice_protocol::grpc::model_metadata_response::TensorMetadata;
+use sluice_protocol::grpc::{
+    self, Code, ModelConfig, ModelConfigResponse, ModelDynamicBatching, ModelInferRequest,
+    ModelInferResponse, ModelInstanceGroup, ModelMetadataRequest, ModelMetadataResponse,
+    ModelTransactionPolicy, ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse, encode_message,
+    frame_prefix,
+};
+
+use super::{Body, Call, Shared};
+
+impl Shared {
+    pub(super) async fn answer_grpc(
+        &self,
+        epoch: usize,
+        method: &str,
+        request: Request<Incoming>,
+    ) -> Response<Body> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let Ok(message) = grpc::decode_unary(body, 1 << 26) else {
+            return status(Code::Internal, "not a message, says the model server");
+        };
+        let mut response = match method {
+            "ServerLive" => self.reply_grpc(&ServerLiveResponse { live: true }),
+            "ServerReady" => self.reply_grpc(&ServerReadyResponse { ready: true }),
+            "ServerMetadata" => {
+                self.reply_grpc(&ServerMetadataResponse { name: "stub".into(), ..Default::default() })
+            }
+            "ModelMetadata" => self.metadata(message),
+            "ModelConfig" => self.config(),
+            "ModelInfer" => self.infer_grpc(epoch, message).await,
+            _ => status(Code::Unimplemented, "no such method, says the model server"),
+        };
+        // What a client says of itself comes back: metadata travels both ways.
+        if let Some(client) = parts.headers.get("x-client") {
+            response.headers_mut().insert("x-client", client.clone());
+        }
+        response
+    }
+
+    fn metadata(&self, message: Bytes) -> Response<Body> {
+        let asked = ModelMetadataRequest::decode(message).unwrap();
+        if asked.name != self.name {
+            return status(Code::NotFound, "no such model, says the model server");
+        }
+        let tensor = |name: &str| TensorMetadata {
+            name: name.into(),
+            datatype: "INT64".into(),
+            shape: self.behaviour.shape.to_vec(),
+        };
+        self.reply_grpc(&ModelMetadataResponse {
+            name: self.name.clone(),
+            versions: vec!["1".into()],
+            platform: "stub".into(),
+            inputs: vec![tensor("id")],
+            outputs: vec![tensor("id"), tensor("twice")],
+        })
+    }
+
+    fn config(&self) -> Response<Body> {
+        let (200, config) = &self.behaviour.config else {
+            return status(Code::Unimplemented, "no such method, says the model server");
+        };
+        let config: Value = serde_json::from_str(config).unwrap();
+        let number = |value: &Value| value.as_i64().unwrap_or_default() as i32;
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let groups = list(&config["instance_group"]);
+        let preferred = list(&config["dynamic_batching"]["preferred_batch_size"]);
+        self.reply_grpc(&ModelConfigResponse {
+            config: Some(ModelConfig {
+                max_batch_size: number(&config["max_batch_size"]),
+                instance_group: groups
+                    .iter()
+                    .map(|group| ModelInstanceGroup { count: number(&group["count"]), ..Default::default() })
+                    .collect(),
+                dynamic_batching: Some(ModelDynamicBatching {
+                    preferred_batch_size: preferred.iter().map(number).collect(),
+                }),
+                model_transaction_policy: Some(ModelTransactionPolicy {
+                    decoupled: config["model_transaction_policy"]["decoupled"] == true,
+                }),
+                ..Default::default()
+            }),
+        })
+    }
+
+    async fn infer_grpc(&self, epoch: usize, message: Bytes) -> Response<Body> {
+        let request = ModelInferRequest::decode(message).unwrap();
+        let Some(raw) = request.raw_input_contents.first() else {
+            return status(Code::InvalidArgument, "no raw contents, says the model server");
+        };
+        let ids = raw.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
+        let Some(answered) = self.run(Call { epoch, ids, form: "grpc", too: false }).await else {
+            return status(Code::FailedPrecondition, "poisoned, says the model server");
+        };
+        let width = *request.inputs[0].shape.last().unwrap();
+        let output = |name: &str| InferOutputTensor {
+            name: name.into(),
+            datatype: "INT64".into(),
+            shape: vec![answered.len() as i64 / width, width],
+            ..Default::default()
+        };
+        let raw = |factor: i64| -> Bytes {
+            answered.iter().flat_map(|id| (id * factor).to_le_bytes()).collect::<Vec<u8>>().into()
+        };
+        self.reply_grpc(&ModelInferResponse {
+            model_name: self.name.clone(),
+            model_version: "1".into(),
+            id: request.id,
+            outputs: vec![output("id"), output("twice")],
+            raw_output_contents: vec![raw(1), raw(2)],
+            ..Default::default()
+        })
+    }
+
+    fn reply_grpc(&self, message: &impl Message) -> Response<Body> {
+        let encoded = message.encode_to_vec();
+        let body = [&frame_prefix(encoded.len()).unwrap()[..], &encoded].concat();
+        let mut trailers = HeaderMap::new();
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let frames = [Ok(Frame::data(Bytes::from(body))), Ok(Frame::trailers(trailers))];
+        let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
+        response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+        response
+    }
+}
+
+/// A status without a message, with details.
+fn status(code: Code, text: &str) -> Response<Body> {
+    let mut response = Response::new(http_body_util::Empty::new().boxed_unsync());
+    let headers = response.headers_mut();
+    headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+    headers.insert("grpc-status", HeaderValue::from(u16::from(code.number())));
+    headers.insert("grpc-message", encode_message(text).parse().unwrap());
+    headers.insert("grpc-status-details-bin", HeaderValue::from_static("c29tZQ"));
+    response
+}
