@@ -61,7 +61,7 @@ impl BatchRows {
 /// forward their body.
 ///
 /// Clients that all sent JSON and want JSON are sent as JSON text, spliced, wherever the server speaks REST; all
-/// others meet in raw bytes. Client ids, `priority` and `timeout` are not forwarded.
+/// others meet in raw bytes. `priority` and `timeout` are not forwarded, and an id only where a request is alone.
 ///
 /// # Errors
 /// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype without
@@ -98,10 +98,12 @@ pub fn merge_padded(
         }
         other => other,
     };
+    // Errors name it: a request that fails alone gets the text that the server would have given its client.
+    let id = if let [alone] = requests { alone.id.as_deref() } else { None };
     let body = match form {
-        UpstreamForm::Json => json::write(requests[0], &columns),
-        UpstreamForm::Binary => binary::write(requests[0], &columns),
-        UpstreamForm::Grpc => grpc::write(requests[0], &columns),
+        UpstreamForm::Json => json::write(requests[0], id, &columns),
+        UpstreamForm::Binary => binary::write(requests[0], id, &columns),
+        UpstreamForm::Grpc => grpc::write(requests[0], id, &columns),
         UpstreamForm::V1 => {
             let reason = "the model server speaks V1 alone".into();
             Err(MergeError { index: 0, reason })

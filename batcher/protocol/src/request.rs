@@ -13,7 +13,7 @@ pub struct InferRequest {
     pub form: Form,
     /// Model and version.
     pub target: Target,
-    /// The client's id, echoed in its answer and never forwarded in a batch. Absent and empty are the same in gRPC.
+    /// The client's id, echoed in its answer and never forwarded with other requests in a batch. Absent and empty are the same in gRPC.
     pub id: Option<String>,
     /// Dimension 0 of its inputs. 1 where [`InferRequest::alone`] says that it has no common dimension 0.
     pub rows: usize,

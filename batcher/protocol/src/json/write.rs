@@ -14,6 +14,16 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     }
 }
 
+/// The beginning of an object, and the id where there is one.
+pub(crate) fn opening(out: &mut Vec<u8>, id: Option<&str>) {
+    out.push(b'{');
+    if let Some(id) = id {
+        out.extend_from_slice(b"\"id\":");
+        string(out, id);
+        out.push(b',');
+    }
+}
+
 /// An integer.
 pub(crate) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());

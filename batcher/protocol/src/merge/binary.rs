@@ -6,10 +6,15 @@ use crate::chunks::Chunks;
 use crate::json::write;
 use crate::{InferRequest, MergeError, Parameter};
 
-pub(super) fn write(first: &InferRequest, columns: &[Column<'_>]) -> Result<Body, MergeError> {
+pub(super) fn write(
+    first: &InferRequest,
+    id: Option<&str>,
+    columns: &[Column<'_>],
+) -> Result<Body, MergeError> {
     let raw = columns.iter().map(Column::raw).collect::<Result<Vec<_>, _>>()?;
     let mut chunks = Chunks::default();
-    chunks.copy(b"{\"inputs\":[");
+    write::opening(&mut chunks.open, id);
+    chunks.copy(b"\"inputs\":[");
     for (at, (column, raw)) in columns.iter().zip(&raw).enumerate() {
         if at > 0 {
             chunks.copy(b",");

@@ -16,7 +16,11 @@ use crate::{InferRequest, MergeError};
 /// Field number of `raw_input_contents`.
 const RAW_INPUT_CONTENTS: u32 = 7;
 
-pub(super) fn write(first: &InferRequest, columns: &[Column<'_>]) -> Result<Body, MergeError> {
+pub(super) fn write(
+    first: &InferRequest,
+    id: Option<&str>,
+    columns: &[Column<'_>],
+) -> Result<Body, MergeError> {
     let raw = columns.iter().map(Column::raw).collect::<Result<Vec<_>, _>>()?;
     let input = |column: &Column<'_>| InferInputTensor {
         name: column.first.name.clone(),
@@ -32,7 +36,7 @@ pub(super) fn write(first: &InferRequest, columns: &[Column<'_>]) -> Result<Body
     let head = ModelInferRequest {
         model_name: first.target.model.clone(),
         model_version: first.target.version.clone().unwrap_or_default(),
-        id: String::new(),
+        id: id.unwrap_or_default().to_owned(),
         parameters: to_grpc(&first.parameters),
         inputs: columns.iter().map(input).collect(),
         outputs: first.outputs.iter().map(output).collect(),

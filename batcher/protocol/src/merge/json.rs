@@ -6,9 +6,14 @@ use crate::chunks::Chunks;
 use crate::json::{lexer, write};
 use crate::{InferRequest, JsonLayout, MergeError, Tensor, TensorData, transcode};
 
-pub(super) fn write(first: &InferRequest, columns: &[Column<'_>]) -> Result<Body, MergeError> {
+pub(super) fn write(
+    first: &InferRequest,
+    id: Option<&str>,
+    columns: &[Column<'_>],
+) -> Result<Body, MergeError> {
     let mut chunks = Chunks::default();
-    chunks.copy(b"{\"inputs\":[");
+    write::opening(&mut chunks.open, id);
+    chunks.copy(b"\"inputs\":[");
     for (at, column) in columns.iter().enumerate() {
         if at > 0 {
             chunks.copy(b",");

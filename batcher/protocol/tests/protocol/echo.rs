@@ -15,19 +15,20 @@ use crate::client::target;
 pub(crate) fn echo(merged: &Merged) -> InferResponse {
     let body = Bytes::from(merged.chunks.concat());
     assert_eq!(body.len(), merged.body_bytes);
+    let alone = merged.rows.requests.len() == 1;
     let (header_length, answer) = match merged.form {
         UpstreamForm::Json => {
             assert_eq!((merged.header_length, merged.content_type), (None, "application/json"));
-            (None, rest_answer(None, body))
+            (None, rest_answer(None, body, alone))
         }
         UpstreamForm::Binary => {
             assert_eq!(merged.content_type, "application/octet-stream");
-            let (length, answer) = split_head(rest_answer(merged.header_length, body));
+            let (length, answer) = split_head(rest_answer(merged.header_length, body, alone));
             (Some(length), answer)
         }
         UpstreamForm::Grpc => {
             assert_eq!((merged.header_length, merged.content_type), (None, "application/grpc"));
-            (None, grpc_answer(decode_unary(body, usize::MAX).unwrap()))
+            (None, grpc_answer(decode_unary(body, usize::MAX).unwrap(), alone))
         }
         UpstreamForm::V1 => unreachable!("a V1 answer has no tensors"),
     };
@@ -35,7 +36,7 @@ pub(crate) fn echo(merged: &Merged) -> InferResponse {
 }
 
 /// JSON header, a newline (legal blank) as the mark of its end, raw tensors.
-fn rest_answer(header_length: Option<usize>, body: Bytes) -> Bytes {
+fn rest_answer(header_length: Option<usize>, body: Bytes, alone: bool) -> Bytes {
     // A batch may be larger than any request.
     let limits = Limits { body_bytes: 1 << 40, elements: 1 << 40, ..Limits::default() };
     let request = match header_length {
@@ -43,7 +44,7 @@ fn rest_answer(header_length: Option<usize>, body: Bytes) -> Bytes {
         Some(length) => parse_binary(&target(), length, body, &limits),
     }
     .unwrap();
-    assert_eq!(request.id, None, "client ids are not forwarded");
+    assert!(alone || request.id.is_none(), "client ids are not forwarded in company");
     assert_eq!(request.binary_data_output, header_length.is_some());
     let mut raw = Vec::new();
     let mut outputs = Vec::new();
@@ -70,9 +71,9 @@ fn split_head(answer: Bytes) -> (usize, Bytes) {
     (answer.iter().position(|&byte| byte == b'\n').unwrap() + 1, answer)
 }
 
-fn grpc_answer(message: Bytes) -> Bytes {
+fn grpc_answer(message: Bytes, alone: bool) -> Bytes {
     let request = ModelInferRequest::decode(message).unwrap();
-    assert_eq!(request.id, "", "client ids are not forwarded");
+    assert!(alone || request.id.is_empty(), "client ids are not forwarded in company");
     assert_eq!(request.raw_input_contents.len(), request.inputs.len());
     let outputs = request.inputs.into_iter().map(|input| InferOutputTensor {
         name: input.name,

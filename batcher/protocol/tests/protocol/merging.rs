@@ -171,9 +171,38 @@ fn a_request_alone_is_carried_to_a_server_of_another_form() {
     };
     let scalar = request(Style::GrpcRaw, Some("7"), &[values]);
     let merged = merge(&[&scalar], UpstreamForm::Json).unwrap();
-    assert_eq!(body(&merged), r#"{"inputs":[{"name":"x","datatype":"INT64","shape":[],"data":[5]}]}"#);
+    assert_eq!(
+        body(&merged),
+        r#"{"id":"7","inputs":[{"name":"x","datatype":"INT64","shape":[],"data":[5]}]}"#
+    );
     let half =
         Values { name: "x".into(), datatype: Datatype::Fp16, shape: vec![1], elements: vec![vec![0, 0]] };
     let error = merge(&[&request(Style::GrpcRaw, None, &[half])], UpstreamForm::Json).unwrap_err();
     assert_eq!(error.reason, "input 'x': FP16 has no JSON form");
+}
+
+#[test]
+fn a_request_alone_keeps_its_id_for_the_servers_errors_and_gives_it_up_in_company() {
+    let request = x("[1]", "[1]", "INT64");
+    for form in [UpstreamForm::Json, UpstreamForm::Grpc] {
+        let alone = merge(&[&request], form).unwrap();
+        assert!(body(&alone).contains("secret"), "{form:?}: {}", body(&alone));
+        let together = merge(&[&request, &request], form).unwrap();
+        assert!(!body(&together).contains("secret"), "{form:?}: {}", body(&together));
+    }
+    let raw = Values {
+        name: "x".into(),
+        datatype: Datatype::Int64,
+        shape: vec![1],
+        elements: vec![5i64.to_le_bytes().into()],
+    };
+    let raw = request_of(&raw);
+    let merged = merge(&[&raw], UpstreamForm::Binary).unwrap();
+    let head = r#"{"id":"say \"hi\"","inputs":["#;
+    assert!(body(&merged).starts_with(head), "{}", body(&merged));
+    assert!(!body(&merge(&[&raw, &raw], UpstreamForm::Binary).unwrap()).contains("hi"));
+}
+
+fn request_of(values: &Values) -> InferRequest {
+    request(Style::GrpcRaw, Some(r#"say "hi""#), std::slice::from_ref(values))
 }
