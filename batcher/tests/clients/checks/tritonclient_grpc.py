@@ -73,7 +73,7 @@ def check(model: str, model_grpc: str, batcher: str) -> int:
         same(
             "messages compressed",
             [(index, algorithm) for index, algorithm in enumerate(("gzip", "deflate", None) * 4)],
-            lambda client, first, algorithm: mirror(client, first, compression_algorithm=algorithm),
+            lambda client, first, algorithm: mirror(client, 64 * first, 8, compression_algorithm=algorithm),
         )
         same(
             "FP16",
