@@ -170,8 +170,9 @@ struct RestAnswer<'a> {
 struct RestOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
+    /// Some servers write `null` where they have none.
     #[serde(default)]
-    parameters: RestParameters,
+    parameters: Option<RestParameters>,
     #[serde(default, borrow)]
     data: Option<&'a RawValue>,
 }
@@ -195,7 +196,7 @@ fn rest_rows(received: &Received) -> Result<Rows, String> {
         serde_json::from_slice(json).map_err(|error| format!("no answer: {error}"))?;
     let mut rows = Rows { request_id: answer.id.into_owned(), ids: Vec::new(), y: Vec::new() };
     for output in answer.outputs {
-        let own = match output.parameters.binary_data_size {
+        let own = match output.parameters.unwrap_or_default().binary_data_size {
             None => None,
             Some(bytes) => {
                 let (own, rest) = raw.split_at_checked(bytes).ok_or("its binary data is cut off")?;
@@ -239,5 +240,30 @@ fn put(rows: &mut Rows, name: &str, raw: &[u8]) {
         ID => rows.ids = raw.as_chunks::<8>().0.iter().map(|le| i64::from_le_bytes(*le)).collect(),
         Y => rows.y = raw.as_chunks::<4>().0.iter().map(|le| f32::from_le_bytes(*le)).collect(),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_that_are_null_are_none() {
+        let numbers = |numbers: &[f32]| serde_json::to_string(numbers).unwrap();
+        let y = numbers(&reference::row(7).map(|x| reference::answer(7, x)));
+        let answer = |y: &str| Received {
+            status: StatusCode::OK,
+            headers: HeaderMap::new(),
+            body: format!(
+                r#"{{"id":"r7","parameters":null,"outputs":[{{"name":"id","parameters":null,"data":[7]}},
+                    {{"name":"y","parameters":null,"data":{y}}}]}}"#
+            )
+            .into(),
+            trailers: None,
+        };
+        let expected = Expected::Reference { first_id: 7, rows: 1 };
+        assert_eq!(judge(Protocol::RestJson, &answer(&y), expected), (Verdict::Answered, None));
+        let wrong = judge(Protocol::RestJson, &answer(&numbers(&[0.0; WIDTH])), expected);
+        assert_eq!(wrong.0, Verdict::Lost(LostKind::WrongAnswer));
     }
 }
