@@ -153,7 +153,7 @@ impl Controller {
         }
         let object = Arc::clone(&self.object.borrow());
         let at_ms = self.with.clock.now_ms();
-        let replicas = match self.with.platform.replicas(&self.target).await {
+        let replicas = match self.with.platform.replicas(&self.target, object.spec.gateway.as_ref()).await {
             Ok(replicas) => replicas,
             Err(error) => return self.cannot(&object, at_ms, &error).await,
         };

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use sluice_config::api::inference_autoscaler::Gateway;
 
 use crate::capacity::CapacityView;
 
@@ -91,8 +92,12 @@ pub enum PlatformError {
 /// What a controller may ask and do.
 #[async_trait]
 pub trait Platform: Send + Sync {
-    /// The target's replicas now.
-    async fn replicas(&self, target: &ScaleTarget) -> Result<Replicas, PlatformError>;
+    /// The target's replicas now. Where a `gateway` stands in front of them, its processes are the batchers.
+    async fn replicas(
+        &self,
+        target: &ScaleTarget,
+        gateway: Option<&Gateway>,
+    ) -> Result<Replicas, PlatformError>;
 
     /// Asks for `replicas` replicas; the answer is what is asked for now, which is fewer where slices were
     /// taken by another in the meantime.

@@ -77,6 +77,7 @@ mod tests {
             objective: Objective { percentile: 99.0, latency_ms: 300 },
             min_replicas: 0,
             max_replicas: 6,
+            gateway: None,
             behavior: api::Behavior::default(),
             scale_to_zero_idle_seconds: 60,
             expected_startup_seconds: 5,

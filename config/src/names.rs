@@ -86,6 +86,11 @@ pub mod pod {
     pub const OBJECTIVE_ANNOTATION: &str = "sluice.dev/objective-ms";
     /// Annotation: most rows of a batch; every size up to it is warmed before the pod is ready.
     pub const MAX_BATCH_ROWS_ANNOTATION: &str = "sluice.dev/max-batch-rows";
+    /// Annotation: whether the sidecar merges requests: `auto` (where it is absent), `on`, or `off` behind a
+    /// gateway, which merges them already.
+    pub const BATCHING_ANNOTATION: &str = "sluice.dev/batching";
+    /// Values of [`BATCHING_ANNOTATION`].
+    pub const BATCHING_VALUES: [&str; 3] = ["auto", "on", "off"];
     /// Annotation: seconds after which this pod's gate is lifted whatever is free.
     pub const GATE_DEADLINE_ANNOTATION: &str = "sluice.dev/gate-deadline-seconds";
 }

@@ -49,7 +49,12 @@ fn the_definition_refuses_what_cannot_be_followed_and_names_the_field() {
     let refused = refusals(|spec| spec["minReplicas"] = json!(4));
     assert!(refused.contains("maxReplicas must be at least minReplicas"), "{refused}");
     let refused = refusals(|spec| spec["minReplicas"] = json!(0));
-    assert!(refused.contains("minReplicas must be at least 1"), "{refused}");
+    assert!(refused.contains("minReplicas must be at least 1 unless spec.gateway is set"), "{refused}");
+    let to_zero = refusals(|spec| {
+        spec["minReplicas"] = json!(0);
+        spec["gateway"] = json!({"matchLabels": {"app": "gateway"}});
+    });
+    assert_eq!(to_zero, "");
     let refused = refusals(|spec| spec["scaleTargetRef"]["kind"] = json!("LocalDeployment"));
     assert!(refused.contains("scale subresource"), "{refused}");
 }

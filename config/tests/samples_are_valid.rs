@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,10 +14,17 @@ use serde_json::Value;
 use sluice_config::api::manifest;
 use sluice_config::names::{API_GROUP, pod};
 
-fn samples() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples");
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// All YAML files in and below the folder.
+fn files(folder: &Path) -> Vec<PathBuf> {
     let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.extension().is_some_and(|extension| extension == "yaml")).collect()
+    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    let is_yaml = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "yaml");
+    let below = folders.iter().flat_map(|folder| self::files(folder));
+    files.into_iter().filter(is_yaml).chain(below).collect()
 }
 
 fn documents(path: &Path) -> Vec<Value> {
@@ -36,7 +44,7 @@ fn strictly<T: Serialize + DeserializeOwned>(document: &Value) -> T {
 #[test]
 fn every_sample_is_accepted() {
     let mut read = 0;
-    for path in samples() {
+    for path in files(&folder("samples")).into_iter().chain(files(&folder("batcher"))) {
         let documents = documents(&path);
         assert!(!documents.is_empty(), "{} has no document", path.display());
         let mut own = String::new();
@@ -45,6 +53,21 @@ fn every_sample_is_accepted() {
             match kind {
                 ("apps/v1", "Deployment") => drop(strictly::<Deployment>(&document)),
                 ("v1", "Service") => drop(strictly::<Service>(&document)),
+                ("v1", "ConfigMap") => drop(strictly::<ConfigMap>(&document)),
+                ("policy/v1", "PodDisruptionBudget") => drop(strictly::<PodDisruptionBudget>(&document)),
+                ("kustomize.config.k8s.io/v1beta1", "Kustomization") => {
+                    let base = path.parent().unwrap();
+                    let named = ["resources", "patches"].into_iter().flat_map(|list| {
+                        document[list]
+                            .as_array()
+                            .into_iter()
+                            .flatten()
+                            .map(|item| item.as_str().or(item["path"].as_str()).unwrap().to_owned())
+                    });
+                    for name in named {
+                        assert!(base.join(&name).exists(), "{}: {name} is not there", path.display());
+                    }
+                }
                 ("v1", "Pod") => drop(strictly::<Pod>(&document)),
                 ("resource.k8s.io/v1", "ResourceClaimTemplate") => {
                     drop(strictly::<ResourceClaimTemplate>(&document));
@@ -64,15 +87,60 @@ fn every_sample_is_accepted() {
     assert!(read > 0, "no samples found");
 }
 
+fn of_kind(path: &Path, kind: &str) -> Value {
+    let found = documents(path).into_iter().find(|document| document["kind"] == kind);
+    found.unwrap_or_else(|| panic!("{}: no {kind}", path.display()))
+}
+
+#[test]
+fn the_objects_of_the_gateway_sample_find_each_other() {
+    let base = folder("batcher/gateway");
+    let gateway = of_kind(&base.join("deployment.yaml"), "Deployment");
+    let pod = &gateway["spec"]["template"];
+    let container = &pod["spec"]["containers"][0];
+    let ports: Vec<&Value> =
+        container["ports"].as_array().unwrap().iter().map(|port| &port["name"]).collect();
+    assert!(ports.contains(&&Value::from(pod::ADMIN_PORT_NAME)), "{ports:?}");
+    assert!(pod["metadata"]["labels"][pod::INJECT_LABEL].is_null(), "a gateway has no sidecar");
+    let service = of_kind(&base.join("service.yaml"), "Service");
+    assert!(ports.contains(&&service["spec"]["ports"][0]["targetPort"]));
+    let settings = of_kind(&base.join("settings.yaml"), "ConfigMap");
+    assert_eq!(pod["spec"]["volumes"][0]["configMap"]["name"], settings["metadata"]["name"]);
+
+    let sample = folder("samples/bert-gateway");
+    let own = of_kind(&sample.join("gateway/kustomization.yaml"), "Kustomization");
+    let mut labels = pod["metadata"]["labels"].as_object().unwrap().clone();
+    labels.extend(own["labels"][0]["pairs"].as_object().unwrap().clone());
+    let autoscaler = of_kind(&sample.join("bert.yaml"), "InferenceAutoscaler");
+    for (label, value) in autoscaler["spec"]["gateway"]["matchLabels"].as_object().unwrap() {
+        assert_eq!(labels.get(label), Some(value), "{label}");
+    }
+    let patch = of_kind(&sample.join("gateway/settings.yaml"), "ConfigMap");
+    assert_eq!(patch["metadata"]["name"], settings["metadata"]["name"]);
+    let settings: Value = serde_saphyr::from_str(patch["data"]["batcher.yaml"].as_str().unwrap()).unwrap();
+    let members = of_kind(&sample.join("bert.yaml"), "Service");
+    assert_eq!(members["spec"]["clusterIP"], "None");
+    assert_eq!(
+        settings["membersDns"],
+        format!("{}:{}", members["metadata"]["name"].as_str().unwrap(), pod::FRONT_PORT)
+    );
+    assert_eq!(settings["models"], Value::from(vec![autoscaler["spec"]["model"].clone()]));
+    let target = of_kind(&sample.join("bert.yaml"), "Deployment");
+    assert_eq!(autoscaler["spec"]["scaleTargetRef"]["name"], target["metadata"]["name"]);
+    let replica = &target["spec"]["template"]["metadata"];
+    assert_eq!(replica["labels"]["app"], members["spec"]["selector"]["app"]);
+    let annotations = &replica["annotations"];
+    assert_eq!(annotations[pod::BATCHING_ANNOTATION], "off");
+    assert_eq!(annotations[pod::MODELS_ANNOTATION], autoscaler["spec"]["model"]);
+    assert_eq!(annotations[pod::MAX_BATCH_ROWS_ANNOTATION], settings["maxBatchRows"].to_string());
+    let sidecar_ms: u64 = annotations[pod::OBJECTIVE_ANNOTATION].as_str().unwrap().parse().unwrap();
+    assert!(sidecar_ms > 10 * settings["objectiveMs"].as_u64().unwrap());
+}
+
 #[test]
 fn the_objects_of_the_cluster_sample_find_each_other() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("samples/bert-inference.yaml");
-    let of_kind = |kind: &str| {
-        documents(&path)
-            .into_iter()
-            .find(|document| document["kind"] == kind)
-            .unwrap_or_else(|| panic!("no {kind}"))
-    };
+    let path = folder("samples/bert-inference.yaml");
+    let of_kind = |kind: &str| of_kind(&path, kind);
     let (deployment, service) = (of_kind("Deployment"), of_kind("Service"));
     let (template, autoscaler) = (of_kind("ResourceClaimTemplate"), of_kind("InferenceAutoscaler"));
     let pod_template = &deployment["spec"]["template"];

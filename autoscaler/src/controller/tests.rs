@@ -41,6 +41,7 @@ fn object(change: impl FnOnce(&mut InferenceAutoscalerSpec)) -> InferenceAutosca
         objective: Objective { percentile: 99.0, latency_ms: 400 },
         min_replicas: 1,
         max_replicas: 8,
+        gateway: None,
         behavior: Behavior {
             scale_up: None,
             scale_down: Some(ScalingRules {
@@ -120,7 +121,7 @@ impl Rig {
 
     async fn asked(&self) -> u32 {
         let target = target_of(&self.object.borrow());
-        self.platform.replicas(&target).await.unwrap().asked
+        self.platform.replicas(&target, None).await.unwrap().asked
     }
 
     fn written(&self) -> InferenceAutoscaler {

@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
+use sluice_config::api::inference_autoscaler::Gateway;
 use sluice_config::names;
 use sluice_inventory::{Cluster, ComputeCapability, Form, Gpu, MigProfile, Placement};
 use sluice_inventory::{device_classes, resource_slices};
@@ -62,7 +63,11 @@ const DEVICE_CLASS: &str = "mig-2g-10gb.gpu.sluice.dev";
 
 #[async_trait]
 impl Platform for FakePlatform {
-    async fn replicas(&self, _target: &ScaleTarget) -> Result<Replicas, PlatformError> {
+    async fn replicas(
+        &self,
+        _target: &ScaleTarget,
+        _gateway: Option<&Gateway>,
+    ) -> Result<Replicas, PlatformError> {
         let asked = self.state.lock().unwrap().asked;
         Ok(Replicas {
             asked,

@@ -2,8 +2,9 @@
 //! scheduler would place them on.
 //!
 //! ```text
-//!  scale ──GET, PATCH──▶ asked, selector ┐
-//!  pods ──watch──▶ ready, starting, sidecars, start-up time ─▶ Replicas
+//!  scale ──GET, PATCH──▶ asked, selector ─────────┐
+//!  pods ──watch─┬▶ ready, starting, start-up time ┼▶ Replicas
+//!               └▶ sidecars, or the gateway's pods ┘
 //!  inventory ──watch──▶ slices, claims, classes, nodes ┐
 //!  templates ──watch──▶ class of each pod's claim ─────┴─▶ CapacityView
 //! ```
@@ -17,8 +18,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
-use kube::core::{Selector, SelectorExt};
+use kube::core::{Expression, Selector, SelectorExt};
 use kube::{Api, Client};
+use sluice_config::api::inference_autoscaler::Gateway;
 use sluice_config::names::pod as names;
 use sluice_inventory_watch::InventoryWatch;
 use sluice_inventory_watch::reflect::Reflected;
@@ -26,9 +28,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Platform, PlatformError, Replicas, ScaleTarget};
+use super::{Batcher, Platform, PlatformError, Replicas, ScaleTarget};
 use crate::capacity::{Capacity, CapacityView};
 
+pub mod batchers;
 pub mod claims;
 pub mod pods;
 pub mod scale;
@@ -124,8 +127,30 @@ impl KubernetesPlatform {
         known.selector = scale.selector.clone();
         known.at = Instant::now();
         known.startup.observe(&pods);
-        let replicas = pods::replicas(scale.replicas, &pods, known.startup.smoothed_ms());
+        let sidecars = batchers::sidecars(&pods);
+        let replicas = pods::replicas(scale.replicas, &pods, known.startup.smoothed_ms(), sidecars);
         Ok((scale, replicas))
+    }
+
+    /// The processes of the gateway in front of the target.
+    fn gateways(&self, target: &ScaleTarget, gateway: &Gateway) -> Result<Vec<Batcher>, PlatformError> {
+        let labels = &gateway.match_labels;
+        let selector = labels.iter().map(|(key, value)| Expression::Equal(key.clone(), value.clone()));
+        let pods = self.all_pods()?;
+        let found = batchers::gateways(&of_target(target, &selector.collect(), &pods));
+        if found.is_empty() {
+            // Held either way; like this it is said what to do.
+            let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            return Err(PlatformError::Unscalable(format!(
+                "{target}: no pod of namespace {} has the labels {} of spec.gateway and a container with a port \
+                 named {}, so demand cannot be seen; install the gateway (config/batcher/gateway), or correct the \
+                 labels",
+                target.at.namespace,
+                labels.join(","),
+                names::ADMIN_PORT_NAME
+            )));
+        }
+        Ok(found)
     }
 
     /// What placement depends on, counting every target's replicas that have no pod yet.
@@ -200,9 +225,16 @@ impl KubernetesPlatform {
 
 #[async_trait]
 impl Platform for KubernetesPlatform {
-    async fn replicas(&self, target: &ScaleTarget) -> Result<Replicas, PlatformError> {
-        let (scale, replicas) = self.look(target).await?;
-        if replicas.ready > 0 && replicas.batchers.is_empty() {
+    async fn replicas(
+        &self,
+        target: &ScaleTarget,
+        gateway: Option<&Gateway>,
+    ) -> Result<Replicas, PlatformError> {
+        let (scale, mut replicas) = self.look(target).await?;
+        if let Some(gateway) = gateway {
+            // Every row passes the gateway; counted at the sidecars again it would count twice.
+            replicas.batchers = self.gateways(target, gateway)?;
+        } else if replicas.ready > 0 && replicas.batchers.is_empty() {
             // Held either way; like this it is said what to do.
             return Err(PlatformError::Unscalable(format!(
                 "{target}: none of its {} ready pods has a sidecar {} with a port named {}, so demand cannot be \

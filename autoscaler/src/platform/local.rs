@@ -15,6 +15,7 @@
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use sluice_config::api::inference_autoscaler::Gateway;
 use sluice_config::objects::ObjectDir;
 use tokio::sync::{mpsc, oneshot};
 
@@ -72,7 +73,12 @@ impl LocalPlatform {
 
 #[async_trait]
 impl Platform for LocalPlatform {
-    async fn replicas(&self, target: &ScaleTarget) -> Result<Replicas, PlatformError> {
+    async fn replicas(
+        &self,
+        target: &ScaleTarget,
+        // A LocalDeployment names its gateway itself.
+        _gateway: Option<&Gateway>,
+    ) -> Result<Replicas, PlatformError> {
         self.ask(|reply| Command::Replicas { target: target.at.clone(), reply }).await?
     }
 

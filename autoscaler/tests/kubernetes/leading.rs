@@ -2,79 +2,16 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use sluice_autoscaler::program::kubernetes::serve;
-use sluice_autoscaler::settings::{PlatformKind, Settings};
-use sluice_config::process::Readiness;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
+use serde_json::json;
 
 use crate::api::Api;
 use crate::objects::{AUTOSCALERS, DEPLOYMENTS, LEASES, PODS, autoscaler, cluster, deployment, pod, until};
 use crate::page::{Counter, Server};
-
-struct Program {
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-    readiness: Readiness,
-    _state: tempfile::TempDir,
-}
-
-fn start(api: &Api, identity: &str, change: impl FnOnce(&mut Settings)) -> Program {
-    if let Ok(level) = std::env::var("SLUICE_TEST_LOG") {
-        let _ = sluice_config::process::logging::init(Default::default(), &level);
-    }
-    let state = tempfile::tempdir().unwrap();
-    let mut settings = Settings {
-        platform: PlatformKind::Kubernetes,
-        lease_identity: Some(identity.to_owned()),
-        lease_seconds: 3,
-        state_dir: state.path().to_owned(),
-        tick_ms: 50,
-        demand_window_ms: 1000,
-        burst_window_ms: 500,
-        trend_window_ms: 2000,
-        stale_ms: 600,
-        ..Settings::default()
-    };
-    change(&mut settings);
-    settings.validate().unwrap();
-    let (stop, readiness) = (CancellationToken::new(), Readiness::default());
-    let (client, ends, ready) = (api.client(), stop.clone(), readiness.clone());
-    let task = tokio::spawn(async move { serve(client, &settings, &ready, &ends).await.unwrap() });
-    Program { stop, task, readiness, _state: state }
-}
-
-impl Program {
-    async fn end(self) {
-        self.stop.cancel();
-        self.task.await.unwrap();
-    }
-}
-
-fn status(api: &Api, name: &str) -> Value {
-    api.get(AUTOSCALERS, "ns", name).unwrap()["status"].clone()
-}
-
-fn condition(api: &Api, name: &str, wanted: &str) -> (String, String) {
-    let status = status(api, name);
-    let found = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == wanted);
-    let text = |part: &str| found.and_then(|one| one[part].as_str()).unwrap_or_default().to_owned();
-    (text("status"), text("reason"))
-}
-
-fn replicas(api: &Api) -> u64 {
-    api.get(DEPLOYMENTS, "ns", "bert").unwrap()["spec"]["replicas"].as_u64().unwrap()
-}
-
-/// Paths that were written but for the Lease.
-fn written(api: &Api) -> Vec<String> {
-    api.writes().into_iter().map(|(_, path, _)| path).filter(|path| !path.contains("leases")).collect()
-}
+use crate::program::{condition, replicas, start, status, written};
 
 /// A Deployment of one ready pod, whose sidecar counts.
 async fn bert(counter: &Counter) -> (Api, Server) {
-    let sidecar = Server::sidecar(counter).await;
+    let sidecar = Server::batcher(counter).await;
     let api = cluster();
     api.put(DEPLOYMENTS, deployment("bert", 1));
     api.put(PODS, pod("bert", "bert-a", sidecar.port, true));

@@ -4,7 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "what a helper of tests cannot do fails the test")]
 
 mod api;
+mod gateway;
 mod leading;
 mod objects;
 mod page;
+mod program;
 mod scaling;

@@ -92,6 +92,15 @@ pub(crate) fn pod(of: &str, name: &str, port: u16, ready: bool) -> Value {
     })
 }
 
+/// A pod of the gateway in front of `bert`; its admin port is `port` of the loopback.
+pub(crate) fn gateway_pod(name: &str, port: u16, ready: bool) -> Value {
+    let mut gateway = pod("bert-gateway", name, port, ready);
+    gateway["spec"] = json!({"containers": [{"name": "gateway", "ports": [
+        {"name": "http", "containerPort": 8080}, {"name": "sluice-admin", "containerPort": port},
+    ]}]});
+    gateway
+}
+
 /// The claim of a pod; `device` is what was allocated.
 pub(crate) fn claim(of_pod: &str, device: Option<&str>) -> Value {
     let mut claim = json!({

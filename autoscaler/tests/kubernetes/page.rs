@@ -1,5 +1,6 @@
-//! A sidecar's metrics page, and a Prometheus that knows it second-hand. Simulated.
+//! A batcher's metrics page, and a Prometheus that knows it second-hand. Simulated.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -16,14 +17,18 @@ const CURVE: [(&str, f64); 4] = [
     ("sluice_batcher_curve_samples", 1000.0),
 ];
 
-/// Rows counted so far, growing at a rate.
+/// Rows counted so far, growing at a rate; and whether a request is held for want of a replica.
 #[derive(Clone, Default)]
-pub(crate) struct Counter(Arc<Mutex<(f64, f64, Option<tokio::time::Instant>)>>);
+pub(crate) struct Counter(Arc<Mutex<(f64, f64, Option<tokio::time::Instant>)>>, Arc<AtomicBool>);
 
 impl Counter {
     pub(crate) fn set_rate(&self, rows_per_second: f64) {
         let rows = self.rows();
         *self.0.lock().unwrap() = (rows, rows_per_second, Some(tokio::time::Instant::now()));
+    }
+
+    pub(crate) fn latch(&self, is_held: bool) {
+        self.1.store(is_held, Ordering::SeqCst);
     }
 
     pub(crate) fn rows(&self) -> f64 {
@@ -32,7 +37,9 @@ impl Counter {
     }
 
     fn metrics(&self) -> Vec<(&'static str, f64)> {
-        let mut metrics = vec![("sluice_batcher_demand_rows_total", self.rows())];
+        let held = if self.1.load(Ordering::SeqCst) { 1.0 } else { 0.0 };
+        let mut metrics =
+            vec![("sluice_batcher_demand_rows_total", self.rows()), ("sluice_batcher_demand_latched", held)];
         metrics.extend(CURVE);
         metrics
     }
@@ -70,12 +77,17 @@ impl Server {
         Self { port, task }
     }
 
-    /// The sidecar's page.
-    pub(crate) async fn sidecar(counter: &Counter) -> Self {
+    /// The page of a sidecar or a gateway.
+    pub(crate) async fn batcher(counter: &Counter) -> Self {
+        Self::batcher_of(counter, "bert").await
+    }
+
+    /// The page of one that knows another model.
+    pub(crate) async fn batcher_of(counter: &Counter, model: &'static str) -> Self {
         let counter = counter.clone();
         Self::start("text/plain", move || {
             let lines = counter.metrics().into_iter();
-            lines.map(|(name, value)| format!("{name}{{model=\"bert\"}} {value}\n")).collect()
+            lines.map(|(name, value)| format!("{name}{{model=\"{model}\"}} {value}\n")).collect()
         })
         .await
     }

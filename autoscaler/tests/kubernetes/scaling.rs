@@ -48,7 +48,7 @@ impl Rig {
 
     async fn free(&self, name: &str) -> (Option<u32>, String) {
         let target = target("Deployment", name);
-        self.platform.replicas(&target).await.unwrap();
+        self.platform.replicas(&target, None).await.unwrap();
         let free = Capacity::of(&self.platform.capacity(&target).await.unwrap()).free;
         (free.slices, free.reason)
     }
@@ -62,7 +62,7 @@ async fn a_target_has_the_replicas_that_its_pods_are() {
     api.put(PODS, pod("bert", "bert-b", 8081, false));
     api.put(PODS, pod("other", "other-a", 8081, true));
     let rig = rig(api).await;
-    let replicas = rig.platform.replicas(&target("Deployment", "bert")).await.unwrap();
+    let replicas = rig.platform.replicas(&target("Deployment", "bert"), None).await.unwrap();
     assert_eq!((replicas.asked, replicas.ready, replicas.starting), (3, 1, 2));
     let names: Vec<_> = replicas.batchers.iter().map(|b| (b.name.as_str(), b.is_required)).collect();
     assert_eq!(names, [("bert-a", true), ("bert-b", false)]);
@@ -78,12 +78,12 @@ async fn what_cannot_be_scaled_is_told_by_its_field() {
     api.put(PODS, bare);
     let rig = rig(api).await;
     let error = |error: PlatformError| error.to_string();
-    let bare = rig.platform.replicas(&target("Deployment", "empty")).await.map_err(error).unwrap_err();
+    let bare = rig.platform.replicas(&target("Deployment", "empty"), None).await.map_err(error).unwrap_err();
     assert!(bare.contains("sluice.dev/inject: enabled"), "{bare}");
-    let gone = rig.platform.replicas(&target("Deployment", "gone")).await.map_err(error).unwrap_err();
+    let gone = rig.platform.replicas(&target("Deployment", "gone"), None).await.map_err(error).unwrap_err();
     assert!(gone.contains("Deployment ns/gone does not exist"), "{gone}");
     for (kind, says) in [("DaemonSet", "has no scale subresource"), ("Frobnicator", "is not known")] {
-        let error = rig.platform.replicas(&target(kind, "x")).await.map_err(error).unwrap_err();
+        let error = rig.platform.replicas(&target(kind, "x"), None).await.map_err(error).unwrap_err();
         assert!(error.contains("spec.scaleTargetRef") && error.contains(says), "{error}");
     }
 }
@@ -137,7 +137,7 @@ async fn no_more_is_asked_for_than_fits_and_two_targets_do_not_count_on_the_same
     let (a, b) = (target("Deployment", "a"), target("Deployment", "b"));
     for target in [&a, &b] {
         // Each tick reads both before it asks.
-        rig.platform.replicas(target).await.unwrap();
+        rig.platform.replicas(target, None).await.unwrap();
         rig.platform.capacity(target).await.unwrap();
     }
     let (asked_a, asked_b) = tokio::join!(rig.platform.set_replicas(&a, 8), rig.platform.set_replicas(&b, 8));
@@ -156,12 +156,12 @@ async fn a_change_by_somebody_else_is_not_overwritten() {
     api.put(DEPLOYMENTS, deployment("bert", 2));
     let rig = rig(api).await;
     let target = target("Deployment", "bert");
-    rig.platform.replicas(&target).await.unwrap();
+    rig.platform.replicas(&target, None).await.unwrap();
     rig.api.put(DEPLOYMENTS, deployment("bert", 3));
     let error = rig.platform.set_replicas(&target, 1).await.unwrap_err().to_string();
     assert!(error.contains("3 replicas by somebody else"), "{error}");
     assert_eq!(rig.replicas_of("bert"), json!(3));
-    rig.platform.replicas(&target).await.unwrap();
+    rig.platform.replicas(&target, None).await.unwrap();
     assert_eq!(rig.platform.set_replicas(&target, 1).await, Ok(1));
     assert_eq!(rig.replicas_of("bert"), json!(1));
 }
@@ -172,7 +172,7 @@ async fn who_does_not_lead_writes_nothing() {
     api.put(DEPLOYMENTS, deployment("bert", 2));
     let rig = rig(api).await;
     let target = target("Deployment", "bert");
-    rig.platform.replicas(&target).await.unwrap();
+    rig.platform.replicas(&target, None).await.unwrap();
     rig.leads.send_replace(false);
     assert!(rig.platform.set_replicas(&target, 1).await.is_err());
     assert!(rig.api.writes().is_empty());
@@ -184,11 +184,11 @@ async fn an_api_server_that_is_away_is_no_reason_to_change_anything() {
     api.put(DEPLOYMENTS, deployment("bert", 2));
     let rig = rig(api).await;
     let target = target("Deployment", "bert");
-    rig.platform.replicas(&target).await.unwrap();
+    rig.platform.replicas(&target, None).await.unwrap();
     rig.api.is_away.store(true, std::sync::atomic::Ordering::SeqCst);
-    let error = rig.platform.replicas(&target).await.unwrap_err();
+    let error = rig.platform.replicas(&target, None).await.unwrap_err();
     assert!(matches!(error, PlatformError::Unavailable(_)), "{error}");
     rig.api.is_away.store(false, std::sync::atomic::Ordering::SeqCst);
     until("it answers again", || true).await;
-    assert!(rig.platform.replicas(&target).await.is_ok());
+    assert!(rig.platform.replicas(&target, None).await.is_ok());
 }

@@ -172,7 +172,7 @@ async fn a_deployment_that_is_removed_ends_its_replicas_and_is_forgotten() {
     running.ready(1).await;
     running.mailbox.send(Command::Deployments(Deployments::new())).await.unwrap();
     until("nothing is left", || rig.claims().is_empty() && rig.records().is_empty()).await;
-    let unknown = running.platform.replicas(&target()).await.unwrap_err();
+    let unknown = running.platform.replicas(&target(), None).await.unwrap_err();
     assert!(unknown.to_string().contains("default/bert"), "{unknown}");
     until("the object is gone", || rig.config.store.list::<LocalDeployment>().unwrap().is_empty()).await;
 }

@@ -134,7 +134,7 @@ impl Rig {
 
 impl Running {
     pub(crate) async fn replicas(&self) -> Replicas {
-        self.platform.replicas(&target()).await.unwrap()
+        self.platform.replicas(&target(), None).await.unwrap()
     }
 
     pub(crate) async fn set(&self, replicas: u32) -> u32 {

@@ -5,12 +5,17 @@
 )]
 #![allow(clippy::duplicated_attributes, reason = "each printer column says its type")]
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Behavior;
+
+/// Kind of a target on one machine.
+const LOCAL_DEPLOYMENT: &str = "LocalDeployment";
 
 /// What an SRE asks for.
 #[derive(Debug, Clone, PartialEq, CustomResource, Serialize, Deserialize, KubeSchema)]
@@ -46,6 +51,9 @@ use super::Behavior;
 #[x_kube(validation = Rule::new("self.maxReplicas >= self.minReplicas")
     .message("maxReplicas must be at least minReplicas")
     .field_path(".maxReplicas"))]
+#[x_kube(validation = Rule::new("self.minReplicas >= 1 || has(self.gateway)")
+    .message("minReplicas must be at least 1 unless spec.gateway is set: without any replica there is no sidecar in which demand could be seen")
+    .field_path(".minReplicas"))]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct InferenceAutoscalerSpec {
     /// What to scale: anything with a scale subresource, or a `LocalDeployment` on one machine.
@@ -55,14 +63,16 @@ pub struct InferenceAutoscalerSpec {
     pub model: String,
     /// What to keep.
     pub objective: Objective,
-    /// Fewest replicas; on one machine 0 allows scale to zero.
+    /// Fewest replicas. 0 allows scale to zero: in a cluster only with `gateway`, on one machine always.
     #[serde(default = "one")]
-    #[x_kube(validation = Rule::new("self >= 1")
-        .message("minReplicas must be at least 1: without any replica there is no sidecar in which demand could be seen"))]
     pub min_replicas: u32,
     /// Most replicas, at least `minReplicas` and 1.
     #[schemars(range(min = 1))]
     pub max_replicas: u32,
+    /// The gateway that clients of the target send to. Its pods then say how much demand there is, and the
+    /// sidecars of the target are not asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<Gateway>,
     /// How fast replicas may change.
     #[serde(default)]
     pub behavior: Behavior,
@@ -96,6 +106,15 @@ pub struct ScaleTargetRef {
     /// Name in the autoscaler's own namespace.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
+}
+
+/// Where the pods of a gateway (`sluice-batcher --role gateway`) are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Gateway {
+    /// Labels that the gateway's pods have, all of them; in the autoscaler's own namespace.
+    #[schemars(extend("minProperties" = 1))]
+    pub match_labels: BTreeMap<String, String>,
 }
 
 /// A latency percentile and its limit.
@@ -204,6 +223,7 @@ impl InferenceAutoscalerSpec {
                 self.max_replicas, self.min_replicas
             ));
         }
+        self.validate_gateway()?;
         for (direction, rules) in
             [("scaleUp", &self.behavior.scale_up), ("scaleDown", &self.behavior.scale_down)]
         {
@@ -231,5 +251,27 @@ impl InferenceAutoscalerSpec {
             }
         }
         Ok(())
+    }
+
+    /// Demand without replicas shows in a gateway alone.
+    fn validate_gateway(&self) -> Result<(), String> {
+        let is_local = self.scale_target_ref.kind == LOCAL_DEPLOYMENT;
+        match &self.gateway {
+            Some(_) if is_local => {
+                Err("spec.gateway is for targets in a cluster; a LocalDeployment names its \
+                                        gateway itself, in spec.gateway.adminUrl"
+                    .to_owned())
+            }
+            Some(gateway) if gateway.match_labels.is_empty() => {
+                Err("spec.gateway.matchLabels is empty, but must name the labels of the gateway's pods"
+                    .to_owned())
+            }
+            None if self.min_replicas == 0 && !is_local => {
+                Err("spec.minReplicas is 0, but must be at least 1 unless spec.gateway is set: without any \
+                     replica there is no sidecar in which demand could be seen"
+                    .to_owned())
+            }
+            _ => Ok(()),
+        }
     }
 }

@@ -161,6 +161,23 @@ spec:
     }
 
     #[test]
+    fn scale_to_zero_needs_a_place_where_demand_shows() {
+        let local = AUTOSCALER.replace("maxReplicas", "minReplicas: 0\n  maxReplicas");
+        let cluster = local.replace("kind: LocalDeployment", "kind: Deployment");
+        let with = |text: &str, labels: &str| format!("{text}  gateway: {{matchLabels: {labels}}}\n");
+        assert!(read_text(&local).is_ok());
+        assert!(read_text(&with(&cluster, "{app: gateway}")).is_ok());
+        for (wrong, says) in [
+            (cluster.clone(), "spec.minReplicas is 0, but must be at least 1 unless spec.gateway"),
+            (with(&cluster, "{}"), "spec.gateway.matchLabels is empty"),
+            (with(&local, "{app: gateway}"), "a LocalDeployment names its gateway itself"),
+        ] {
+            let error = read_text(&wrong).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
     fn an_unknown_kind_is_refused_with_the_known_ones() {
         let error =
             read_text(&AUTOSCALER.replace("InferenceAutoscaler", "HorizontalPodAutoscaler")).unwrap_err();

@@ -1,14 +1,13 @@
 //! What a target's pods say about its replicas (pure).
 
-use std::net::IpAddr;
-
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
 use sluice_config::names::pod as names;
 
+use super::batchers;
 use crate::platform::{Batcher, Replicas};
 
 /// Replicas of a target that asks for `asked`, whose pods these are.
-pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>) -> Replicas {
+pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>, batchers: Vec<Batcher>) -> Replicas {
     let live = pods.iter().filter(|pod| is_live(pod));
     let ready = u32::try_from(live.filter(|pod| is_ready(pod)).count()).unwrap_or(u32::MAX);
     // A rolling update has more pods than were asked for, and they are ready too.
@@ -20,7 +19,7 @@ pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>) -> Replicas 
         starting: asked - ready,
         terminating: u32::try_from(terminating).unwrap_or(u32::MAX),
         startup_ms,
-        batchers: pods.iter().filter_map(|pod| batcher(pod)).collect(),
+        batchers,
     }
 }
 
@@ -55,56 +54,22 @@ fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-fn is_over(pod: &Pod) -> bool {
-    matches!(phase(pod), "Succeeded" | "Failed")
-}
-
-fn phase(pod: &Pod) -> &str {
-    pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default()
-}
-
-/// The pod's sidecar, from when its address is known. One that drains still counts requests, so it is read
-/// for as long as it answers.
-fn batcher(pod: &Pod) -> Option<Batcher> {
-    let sidecar = sidecar(pod)?;
-    let ports = sidecar.ports.as_ref()?;
-    let port = ports.iter().find(|port| port.name.as_deref() == Some(names::ADMIN_PORT_NAME))?;
-    let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
-    if phase(pod) != "Running" && phase(pod) != "Pending" {
-        return None;
-    }
-    let host = match address {
-        IpAddr::V4(address) => address.to_string(),
-        IpAddr::V6(address) => format!("[{address}]"),
-    };
-    Some(Batcher {
-        name: name(pod).to_owned(),
-        metrics_url: format!("http://{host}:{}/metrics", port.container_port),
-        is_required: is_ready(pod) && is_live(pod),
-        started_ms: started_ms(pod),
-    })
-}
-
-fn sidecar(pod: &Pod) -> Option<&Container> {
-    let containers = pod.spec.as_ref()?.init_containers.as_ref()?;
-    containers.iter().find(|container| container.name == names::SIDECAR)
-}
-
-/// When the process that counts in the sidecar now began.
-fn started_ms(pod: &Pod) -> Option<u64> {
-    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
-    let sidecar = statuses.iter().find(|status| status.name == names::SIDECAR)?;
-    Some(millis(sidecar.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0))
+/// Has ended, and has an address that may be another's by now.
+pub fn is_over(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Of a pod only what is read here is kept: there are many, and most of each is of no interest.
 pub fn trim(pod: &mut Pod) {
     pod.metadata.annotations = None;
     if let Some(spec) = &mut pod.spec {
+        let bare = |c: Container| Container { name: c.name, ports: c.ports, ..Container::default() };
+        let own = std::mem::take(&mut spec.containers);
         let kept = PodSpec {
+            containers: own.into_iter().filter(batchers::is_gateway).map(bare).collect(),
             init_containers: spec.init_containers.take().map(|all| {
-                let ours = all.into_iter().filter(|container| container.name == names::SIDECAR);
-                ours.map(|c| Container { name: c.name, ports: c.ports, ..Container::default() }).collect()
+                all.into_iter().filter(|container| container.name == names::SIDECAR).map(bare).collect()
             }),
             resource_claims: spec.resource_claims.take(),
             tolerations: spec.tolerations.take(),
@@ -123,6 +88,12 @@ pub fn trim(pod: &mut Pod) {
                 all.retain(|status| status.name == names::SIDECAR);
                 all
             }),
+            container_statuses: status.container_statuses.take().map(|mut all| {
+                let kept = pod.spec.iter().flat_map(|spec| &spec.containers);
+                let kept: Vec<&str> = kept.map(|container| container.name.as_str()).collect();
+                all.retain(|status| kept.contains(&status.name.as_str()));
+                all
+            }),
             ..PodStatus::default()
         };
         *status = kept;
@@ -130,12 +101,12 @@ pub fn trim(pod: &mut Pod) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use serde_json::{Value, json};
 
     /// A pod with a sidecar, changed by `patch` (RFC 7396).
-    fn pod(name: &str, patch: Value) -> Pod {
+    pub(crate) fn pod(name: &str, patch: Value) -> Pod {
         let mut value = json!({
             "metadata": {"name": name, "namespace": "ns", "annotations": {"a": "b"}},
             "spec": {
@@ -164,13 +135,14 @@ mod tests {
     }
 
     fn of(asked: u32, pods: &[Pod]) -> Replicas {
-        replicas(asked, &pods.iter().collect::<Vec<_>>(), None)
+        replicas(asked, &pods.iter().collect::<Vec<_>>(), None, Vec::new())
     }
 
-    const NOT_READY: &str = r#"{"status": {"conditions": [{"type": "Ready", "status": "False"}]}}"#;
-    const TERMINATING: &str = r#"{"metadata": {"deletionTimestamp": "2026-01-01T00:01:00Z"}}"#;
+    pub(crate) const NOT_READY: &str =
+        r#"{"status": {"conditions": [{"type": "Ready", "status": "False"}]}}"#;
+    pub(crate) const TERMINATING: &str = r#"{"metadata": {"deletionTimestamp": "2026-01-01T00:01:00Z"}}"#;
 
-    fn parsed(patch: &str) -> Value {
+    pub(crate) fn parsed(patch: &str) -> Value {
         serde_json::from_str(patch).unwrap()
     }
 
@@ -191,25 +163,6 @@ mod tests {
         let pods = ["a", "b", "c"].map(|name| pod(name, json!({})));
         let replicas = of(2, &pods);
         assert_eq!((replicas.ready, replicas.starting), (2, 0));
-    }
-
-    #[test]
-    fn sidecars_are_read_and_only_those_of_ready_pods_must_be_readable() {
-        let pods = [
-            pod("a", json!({})),
-            pod("b", parsed(NOT_READY)),
-            pod("c", parsed(TERMINATING)),
-            pod("d", json!({"status": {"podIP": null}})),
-            pod("e", json!({"spec": {"initContainers": []}})),
-            pod("f", json!({"status": {"podIP": "fd00::7"}})),
-            pod("g", json!({"status": {"phase": "Succeeded"}})),
-        ];
-        let batchers = of(4, &pods).batchers;
-        let told: Vec<_> = batchers.iter().map(|b| (b.name.as_str(), b.is_required)).collect();
-        assert_eq!(told, [("a", true), ("b", false), ("c", false), ("f", true)]);
-        assert_eq!(batchers[0].metrics_url, "http://10.0.0.7:8081/metrics");
-        assert_eq!(batchers[3].metrics_url, "http://[fd00::7]:8081/metrics");
-        assert_eq!(batchers[0].started_ms, Some(1_767_225_601_000));
     }
 
     #[test]

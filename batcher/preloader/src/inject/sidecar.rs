@@ -26,6 +26,7 @@ pub(super) struct Wishes {
     models: Option<String>,
     objective_ms: Option<u64>,
     max_batch_rows: Option<u64>,
+    batching: Option<String>,
 }
 
 impl Wishes {
@@ -61,12 +62,18 @@ impl Wishes {
             let problem = format!("{models:?} is not a list of model names separated by commas");
             return Err(refused(names::MODELS_ANNOTATION, problem));
         }
+        let batching = text(names::BATCHING_ANNOTATION);
+        if let Some(value) = batching.filter(|value| !names::BATCHING_VALUES.contains(value)) {
+            let problem = format!("{value:?} is none of {}", names::BATCHING_VALUES.join(", "));
+            return Err(refused(names::BATCHING_ANNOTATION, problem));
+        }
         positive(names::GATE_DEADLINE_ANNOTATION)?;
         Ok(Self {
             port_name: port_name.to_owned(),
             models: models.map(|models| models.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
             objective_ms: positive(names::OBJECTIVE_ANNOTATION)?,
             max_batch_rows: positive(names::MAX_BATCH_ROWS_ANNOTATION)?,
+            batching: batching.map(str::to_owned),
         })
     }
 }
@@ -158,6 +165,9 @@ fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort) -> Vec<Stri
     }
     if let Some(rows) = wishes.max_batch_rows {
         flags.insert("--max-batch-rows", rows.to_string());
+    }
+    if let Some(batching) = &wishes.batching {
+        flags.insert("--batching", batching.clone());
     }
     flags.into_iter().map(|(flag, value)| format!("{flag}={value}")).collect()
 }

@@ -169,6 +169,18 @@ fn a_pod_of_few_words_is_injected_too() {
 }
 
 #[test]
+fn a_pod_behind_a_gateway_has_a_sidecar_that_merges_nothing() {
+    let batching = |value: &'static str| {
+        pod(|pod| pod["metadata"]["annotations"][names::BATCHING_ANNOTATION] = json!(value))
+    };
+    let arguments = injected(&batching("off"))["spec"]["initContainers"][1]["args"].to_string();
+    assert!(arguments.contains("\"--batching=off\""), "{arguments}");
+    let refused = with_sidecar(&batching("no"), &settings(), "secret").unwrap_err();
+    assert_eq!(refused.field, "metadata.annotations[sluice.dev/batching]");
+    assert_eq!(refused.problem, "\"no\" is none of auto, on, off");
+}
+
+#[test]
 fn a_port_that_is_not_the_one_is_refused_by_its_path() {
     let second = refusal(|pod| {
         pod["spec"]["containers"][1]["ports"] = json!([{ "name": "http", "containerPort": 1 }])
