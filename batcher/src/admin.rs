@@ -1,6 +1,7 @@
 //! What the batcher adds to its admin port: `/drain`, `/upstreams`, the kubelet's questions about the model server,
 //! and gauges that are set before each scrape.
 
+mod explain;
 mod query;
 
 use std::sync::Arc;
@@ -117,6 +118,7 @@ impl AdminRoutes for Routes {
                 let upstreams = self.0.upstreams.all().iter().map(UpstreamView::from).collect();
                 Some(json(StatusCode::OK, &UpstreamList { upstreams }))
             }
+            "/explain" if request.method() == Method::GET => Some(self.explain(request.uri().query())),
             "/drain" if [Method::GET, Method::POST].contains(request.method()) => {
                 Some(self.drain(request.uri().query()).await)
             }
@@ -126,7 +128,7 @@ impl AdminRoutes for Routes {
             "/upstream-startedz" if request.method() == Method::GET => {
                 Some(self.ask_upstream(request.uri().query().unwrap_or_default(), Probed::is_started).await)
             }
-            "/drain" | "/upstreams" | "/upstream-livez" | "/upstream-startedz" => {
+            "/drain" | "/explain" | "/upstreams" | "/upstream-livez" | "/upstream-startedz" => {
                 Some(plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n"))
             }
             _ => None,

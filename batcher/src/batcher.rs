@@ -15,6 +15,7 @@ use crate::admin::Routes;
 use crate::clock::Clock;
 use crate::drain::{Drain, Mode};
 use crate::front::{Front, server};
+use crate::observe::Observe;
 use crate::queue::entry::ByteBudget;
 use crate::queue::handle::Event;
 use crate::queue::tenants::Tenants;
@@ -49,6 +50,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         bytes: ByteBudget::new(settings.queue_bytes),
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
+        observe: Observe::new(live.clone(), clock),
         limits: Limits { body_bytes: settings.max_body_bytes, ..Limits::default() },
         streams: Streams::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         settings: live.clone(),

@@ -7,7 +7,9 @@ use clap::Parser;
 use serde::Serialize;
 use sluice_config::process::logging::LogFormat;
 
-use crate::settings::{Batching, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup, WhileCold};
+use crate::settings::{
+    AccessLogSetting, Batching, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup, WhileCold,
+};
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.
 ///
@@ -157,6 +159,18 @@ pub struct Flags {
     /// Threads for requests; 0 is one per core [default: 1]
     #[arg(long, env = "SLUICE_BATCHER_WORKER_THREADS")]
     pub worker_threads: Option<usize>,
+    /// Which requests the access log has [default: off]
+    #[arg(long, env = "SLUICE_BATCHER_ACCESS_LOG")]
+    pub access_log: Option<AccessLogSetting>,
+    /// How many of the last requests /explain can tell of [default: 0]
+    #[arg(long, env = "SLUICE_BATCHER_EXPLAIN_REQUESTS")]
+    pub explain_requests: Option<usize>,
+    /// Collector that gets spans (OTLP over HTTP, JSON)
+    #[arg(long, env = "SLUICE_BATCHER_OTLP_ENDPOINT", value_name = "HOST:PORT")]
+    pub otlp_endpoint: Option<String>,
+    /// Share of the requests without a trace of their own that begin one [default: 0]
+    #[arg(long, env = "SLUICE_BATCHER_TRACE_SAMPLE_RATIO", value_name = "0..1")]
+    pub trace_sample_ratio: Option<f64>,
     /// Form of the log lines [default: text]
     #[arg(long, env = "SLUICE_BATCHER_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -49,6 +49,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::drain::Drain;
+use crate::observe::Observe;
 use crate::queue::entry::ByteBudget;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
@@ -75,6 +76,8 @@ pub struct Front {
     pub bytes: ByteBudget,
     /// Whose requests are here.
     pub tenants: Tenants,
+    /// Who observes single requests.
+    pub observe: Arc<Observe>,
     /// Connections of clients.
     pub connections: TaskTracker,
     /// Bounds on what is parsed.

@@ -25,6 +25,7 @@ pub mod drain;
 pub mod front;
 pub mod labels;
 pub mod metrics;
+pub mod observe;
 pub mod queue;
 pub mod registry;
 pub mod settings;

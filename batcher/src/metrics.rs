@@ -111,7 +111,8 @@ pub enum Release {
 impl Release {
     const ALL: [Self; 3] = [Self::SlotFree, Self::Full, Self::Alone];
 
-    fn label(self) -> &'static str {
+    /// Its label.
+    pub fn label(self) -> &'static str {
         match self {
             Self::SlotFree => "slot_free",
             Self::Full => "full",

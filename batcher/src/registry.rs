@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::labels::Labels;
+use crate::observe::orca::Load;
 use crate::queue::handle::Event;
 use crate::queue::{ModelHandle, owner};
 use crate::settings::Live;
@@ -67,6 +68,18 @@ impl Registry {
     /// All models now.
     pub fn all(&self) -> Models {
         self.models.borrow().clone()
+    }
+
+    /// The load of all models together.
+    pub fn load(&self) -> Load {
+        self.all().iter().map(|handle| handle.load()).fold(Load::default(), |sum, load| Load {
+            // Models share their model servers: the slots are the same ones, as a rule.
+            slots: sum.slots.max(load.slots),
+            busy_slots: sum.busy_slots + load.busy_slots,
+            queued_rows: sum.queued_rows + load.queued_rows,
+            queued_batches: sum.queued_batches + load.queued_batches,
+            predicted_wait_seconds: sum.predicted_wait_seconds.max(load.predicted_wait_seconds),
+        })
     }
 
     /// Forgets models that no model server knows, unless the settings name them: names come from clients.

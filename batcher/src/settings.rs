@@ -28,7 +28,9 @@ use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
 
 pub use address::{check_address, unix_path};
-pub use choices::{Batching, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup, WhileCold};
+pub use choices::{
+    AccessLogSetting, Batching, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup, WhileCold,
+};
 pub use live::Live;
 pub use members::{Member, check_members};
 pub use of_model::{ModelOverrides, ModelSettings};
@@ -170,6 +172,18 @@ pub struct Settings {
     pub drain_token: Option<String>,
     /// Threads for requests; 0: one per core.
     pub worker_threads: usize,
+    /// Which requests the access log has.
+    pub access_log: AccessLogSetting,
+    /// File of the access log; standard output without it.
+    pub access_log_file: Option<PathBuf>,
+    /// Share of the requests that ended well in the access log, 0 to 1.
+    pub access_log_sample: f64,
+    /// How many of the last requests `/explain` can tell of; 0: none, and nothing is kept.
+    pub explain_requests: usize,
+    /// `host:port` of the collector that gets spans (OTLP over HTTP, JSON); without it there are none.
+    pub otlp_endpoint: Option<String>,
+    /// Share of the requests without a trace of their own that begin one, 0 to 1.
+    pub trace_sample_ratio: f64,
     /// Form of the log lines.
     pub log_format: LogFormat,
     /// Log filter.
@@ -237,6 +251,12 @@ impl Default for Settings {
             drain_deadline_ms: 25_000,
             drain_token: None,
             worker_threads: 1,
+            access_log: AccessLogSetting::Off,
+            access_log_file: None,
+            access_log_sample: 1.0,
+            explain_requests: 0,
+            otlp_endpoint: None,
+            trace_sample_ratio: 0.0,
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
         }

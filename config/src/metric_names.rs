@@ -46,6 +46,10 @@ pub mod batcher {
     /// Counter with label `reason` alone: connections that the batcher ended because of what the client did or
     /// left undone, or refused.
     pub const CONNECTIONS_CLOSED_TOTAL: &str = "sluice_batcher_connections_closed_total";
+    /// Counter without labels: lines of the access log that were lost, because it could not keep up.
+    pub const ACCESS_LOG_DROPPED_TOTAL: &str = "sluice_batcher_access_log_dropped_total";
+    /// Counter without labels: spans that were lost, because the collector did not take them.
+    pub const SPANS_DROPPED_TOTAL: &str = "sluice_batcher_spans_dropped_total";
     /// Gauge without labels: bytes of the requests that arrive, wait or run.
     pub const REQUEST_BYTES: &str = "sluice_batcher_request_bytes";
     /// Counter with labels `form`, `outcome`: requests that came to an end, by how (`cancelled`: the client left).

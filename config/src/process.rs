@@ -8,6 +8,7 @@ pub mod admin;
 pub mod lease;
 pub mod logging;
 pub mod metrics;
+pub mod openmetrics;
 pub mod readiness;
 pub mod shutdown;
 

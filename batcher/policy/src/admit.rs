@@ -44,6 +44,14 @@ pub enum Admission {
 }
 
 impl Admission {
+    /// When the answer is expected, or would have been, microseconds.
+    pub fn predicted_finish_us(&self) -> Option<u64> {
+        match self {
+            Self::Admit { predicted_finish_us } => *predicted_finish_us,
+            Self::Reject { predicted_finish_us, .. } => Some(*predicted_finish_us),
+        }
+    }
+
     /// `Retry-After` in whole seconds, rounded up, at least 1; `None` for an admitted request.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {

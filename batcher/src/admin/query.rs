@@ -44,6 +44,18 @@ pub(super) fn path(query: &str) -> Result<Option<Cow<'_, str>>, String> {
     }
 }
 
+/// `id` of `/explain`.
+pub(super) fn id(query: &str) -> Result<Option<Cow<'_, str>>, String> {
+    let mut id = None;
+    for pair in pairs(query) {
+        match pair.split_once('=') {
+            Some(("id", value)) => id = Some(decode(value)?),
+            _ => return Err(format!("unknown parameter {pair:?}; there is id")),
+        }
+    }
+    Ok(id)
+}
+
 fn pairs(query: &str) -> impl Iterator<Item = &str> {
     query.split('&').filter(|pair| !pair.is_empty())
 }
@@ -52,7 +64,7 @@ fn decode(value: &str) -> Result<Cow<'_, str>, String> {
     if !value.contains('%') {
         return Ok(Cow::Borrowed(value));
     }
-    let wrong = || format!("path={value}: % must be followed by two hexadecimal digits");
+    let wrong = || format!("{value}: % must be followed by two hexadecimal digits");
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {
@@ -64,7 +76,7 @@ fn decode(value: &str) -> Result<Cow<'_, str>, String> {
         };
         bytes.push(byte);
     }
-    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| format!("path={value}: is not UTF-8"))
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|_| format!("{value}: is not UTF-8"))
 }
 
 #[cfg(test)]

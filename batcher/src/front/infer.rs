@@ -18,6 +18,7 @@ use super::decode::undecoded;
 use super::receive::Received;
 use super::urgency::Urgency;
 use crate::metrics::{Outcome, Refusal};
+use crate::observe::trail::Trail;
 use crate::queue::entry::QueuedBytes;
 use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
 use crate::settings::{Settings, WhileCold};
@@ -129,9 +130,14 @@ impl Front {
             arrived_us,
             broken: 0,
             alone: false,
+            trail: Trail::current(),
             reply,
             bytes,
         };
+        let trail = entry.trail.clone();
+        if let Some(trail) = &trail {
+            trail.asked(&entry, &handle.model);
+        }
         let reply = match self.admit(handle, entry, &settings) {
             Ok(()) => waiting.await.unwrap_or_else(|_| {
                 Reply::Failed(Failure::new(503, "the batcher stopped before the request was served"))
@@ -140,6 +146,9 @@ impl Front {
         };
         if let Reply::Failed(Failure { refusal: Some(reason), .. }) = &reply {
             handle.metrics.count_refused(*reason);
+        }
+        if let (Some(trail), Reply::Failed(failure)) = (&trail, &reply) {
+            trail.failed(failure);
         }
         let (response, status) = answer(form, reply);
         // Answered: counted as such below.
@@ -165,9 +174,11 @@ impl Front {
         }
         let class = entry.mergeable().map(|request| ShapeClass::of_elements(request.elements_per_row()));
         let arrived_us = entry.arrived_us;
-        if let Admission::Reject { retry_after_us, .. } =
-            handle.admit(arrived_us, entry.deadline_us, entry.size.rows, entry.flow, class)
-        {
+        let admission = handle.admit(arrived_us, entry.deadline_us, entry.size.rows, entry.flow, class);
+        if let Some(trail) = &entry.trail {
+            trail.expected(admission.predicted_finish_us());
+        }
+        if let Admission::Reject { retry_after_us, .. } = admission {
             return Err(Failure::refused(
                 429,
                 Refusal::TooLate,
@@ -214,6 +225,9 @@ impl Front {
 
     pub(super) fn invalid(&self, handle: &ModelHandle, form: Form, failure: &Failure) -> Response<FrontBody> {
         count_failure(handle, form, failure);
+        if let Some(trail) = Trail::current() {
+            trail.failed(failure);
+        }
         failed(form, failure)
     }
 }

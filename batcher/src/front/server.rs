@@ -23,6 +23,7 @@ use super::observed::Observed;
 use super::pace::Pace;
 use super::route::{GrpcMethod, Route, route};
 use crate::drain::Mode;
+use crate::observe::{Sighting, orca};
 
 /// Concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
@@ -103,8 +104,8 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
             let (front, under_way) = (Arc::clone(&front), pace.enter());
             is_http2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
             async move {
-                let response = front.serve(request).await;
-                Ok::<_, Infallible>(response.map(|body| Observed::new(body, under_way)))
+                let (response, sighting) = front.observed(request).await;
+                Ok::<_, Infallible>(response.map(|body| Observed::new(body, under_way, sighting)))
             }
         })
     };
@@ -144,6 +145,23 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
 }
 
 impl Front {
+    /// Answers one request, and observes it if that is wanted.
+    async fn observed(&self, mut request: Request<Incoming>) -> (Response<FrontBody>, Option<Sighting>) {
+        let wants_load = orca::wanted(request.headers());
+        let mut sighting = self.observe.begin(&mut request);
+        let mut response = match &sighting {
+            None => self.serve(request).await,
+            Some(sighting) => Box::pin(sighting.trail.scope(self.serve(request))).await,
+        };
+        if let Some(report) = wants_load.and_then(|format| self.registry.load().report(&format)) {
+            response.headers_mut().insert(orca::REPORT, report);
+        }
+        if let Some(sighting) = &mut sighting {
+            sighting.answered(&mut response);
+        }
+        (response, sighting)
+    }
+
     /// Answers one request.
     async fn serve(&self, request: Request<Incoming>) -> Response<FrontBody> {
         let _active = self.drain.enter();

@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use http::StatusCode;
+use http::{Request, StatusCode};
 use sluice_protocol::{
     BatchRows, HEADER_LENGTH, InferRequest, UpstreamForm, merge, merge_padded, parse_response, split,
 };
@@ -20,7 +20,8 @@ use tokio::time::Instant;
 use super::call::{CallError, as_it_came, batch_request, call, wire_of};
 use super::handle::Event;
 use super::{Entry, Failure, ModelHandle, Reply, Slot};
-use crate::upstream::connection::Answer;
+use crate::observe::trail::Sending;
+use crate::upstream::connection::{Answer, Chunks};
 use crate::upstream::{InFlight, Report, Upstream};
 
 /// What the owner hears when a batch has ended.
@@ -141,14 +142,16 @@ impl Dispatch {
         let total = merged.total_rows() as u32;
         let (rows, sent_form) = (merged.rows.clone(), merged.form);
         let settings = self.handle.settings.now();
-        let Ok(request) = batch_request(&self.upstream, &path, merged, &settings) else {
+        let Ok(mut request) = batch_request(&self.upstream, &path, merged, &settings) else {
             return fail(entries, &Failure::new(500, "the model's name is no valid path"));
         };
+        let sending = self.sending(&entries, &mut request);
         let started = Instant::now();
         let answer = match call(&mut self.slot, wire_of(sent_form), request, &settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(entries, error),
         };
+        answered(sending, &answer);
         if answer.status != StatusCode::OK {
             return self.refused(entries, answer, groups);
         }
@@ -219,11 +222,13 @@ impl Dispatch {
         let Some(entry) = entries.next() else { return Next::Continue };
         groups.extend(entries.map(|entry| vec![entry]));
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
-        let Some((wire, request)) = as_it_came(&entry, &slot.profile, &self.upstream) else {
+        let Some((wire, mut request)) = as_it_came(&entry, &slot.profile, &self.upstream) else {
             return Box::pin(self.alone_transcoded(entry)).await;
         };
+        let sending = self.sending(std::slice::from_ref(&entry), &mut request);
         match call(&mut self.slot, wire, request, &self.handle.settings.now()).await {
             Ok(answer) => {
+                answered(sending, &answer);
                 entry.answer(Reply::Forwarded(answer));
                 Next::Continue
             }
@@ -244,13 +249,15 @@ impl Dispatch {
             Err(error) => return fail(vec![entry], &Failure::new(400, error.reason)),
         };
         let (rows, form) = (merged.rows.clone(), merged.form);
-        let Ok(request) = batch_request(&self.upstream, &request.path(form), merged, &settings) else {
+        let Ok(mut request) = batch_request(&self.upstream, &request.path(form), merged, &settings) else {
             return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
         };
+        let sending = self.sending(std::slice::from_ref(&entry), &mut request);
         let answer = match call(&mut self.slot, wire_of(form), request, &settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(vec![entry], error),
         };
+        answered(sending, &answer);
         let entries = vec![entry];
         let replies = if answer.status == StatusCode::OK {
             share_out(&entries, &rows, form, &answer)
@@ -329,6 +336,12 @@ impl Dispatch {
         Next::Continue
     }
 
+    /// Notes the call, where somebody wants to know of it.
+    fn sending(&self, entries: &[Box<Entry>], request: &mut Request<Chunks>) -> Option<Sending> {
+        let entries = entries.iter().map(|entry| &**entry);
+        Sending::begin(entries, self.upstream.name(), self.handle.clock, request)
+    }
+
     fn lost(&mut self, entries: Vec<Box<Entry>>) -> Next {
         entries.into_iter().for_each(|entry| self.again(entry));
         Next::Lost
@@ -338,6 +351,12 @@ impl Dispatch {
         if let Some(finished) = &mut self.finished {
             finished.again.push(entry);
         }
+    }
+}
+
+fn answered(sending: Option<Sending>, answer: &Answer) {
+    if let Some(sending) = sending {
+        sending.answered(answer.status.as_u16());
     }
 }
 

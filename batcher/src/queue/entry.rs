@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::tenants::Tenant;
 use crate::metrics::Refusal;
+use crate::observe::trail::Trail;
 use crate::upstream::connection;
 
 /// A request that waits or runs. Dropping it without a reply tells the client's task, which answers with an
@@ -39,6 +40,8 @@ pub struct Entry {
     pub broken: u32,
     /// It must go alone: an answer to its batch could not be shared out by rows.
     pub alone: bool,
+    /// Where it is noted what happens to it, if anybody wants to know.
+    pub trail: Option<Arc<Trail>>,
     /// Where the answer goes.
     pub reply: oneshot::Sender<Reply>,
     /// Its share of the memory for waiting requests.

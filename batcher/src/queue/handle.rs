@@ -19,6 +19,7 @@ use super::samples::Samples;
 use super::{Entry, Grant, Slot};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
+use crate::observe::orca::Load;
 use crate::settings::{Live, Warmup};
 use crate::upstream::recorded;
 
@@ -210,6 +211,51 @@ impl ModelHandle {
     /// The latency objective.
     pub fn objective_ms(&self) -> u64 {
         self.settings.now().of_model(&self.model).objective_ms
+    }
+
+    /// How much there is to do, by what the owner last said.
+    pub fn load(&self) -> Load {
+        let forecast = self.forecast.load();
+        let queued_rows = self.queued_rows();
+        let view = self.view(&forecast, self.clock.now_us(), u64::MAX, 1);
+        let wait_us = sluice_batch_policy::predicted_wait_us(&view, forecast.curve.as_ref());
+        Load {
+            slots: forecast.slots,
+            busy_slots: forecast.slots.saturating_sub(forecast.free_slots),
+            queued_rows,
+            queued_batches: queued_rows as f64 / f64::from(forecast.limit_rows.max(1)),
+            predicted_wait_seconds: wait_us.unwrap_or(0) as f64 / 1e6,
+        }
+    }
+
+    /// The model in words, for `/explain`.
+    pub fn in_words(&self) -> String {
+        let forecast = self.forecast.load();
+        let load = self.load();
+        let curve = match &forecast.curve {
+            None => "its speed is not known yet".to_owned(),
+            Some(curve) => format!(
+                "a batch of n rows takes {:.3} ms + n · {:.3} ms (from {} batches)",
+                curve.alpha_seconds * 1e3,
+                curve.beta_seconds * 1e3,
+                curve.samples
+            ),
+        };
+        let wait = match load.slots {
+            0 => "no model server has it warm: requests are held".to_owned(),
+            slots => format!(
+                "{} of {slots} slot(s) busy; {} row(s) wait; a request that arrives now would wait {:.1} ms",
+                load.busy_slots,
+                load.queued_rows,
+                load.predicted_wait_seconds * 1e3
+            ),
+        };
+        format!(
+            "model {}: {wait}; {curve}; at most {} rows a batch for an objective of {} ms",
+            self.model,
+            forecast.limit_rows,
+            self.objective_ms()
+        )
     }
 
     /// Rows that wait.

@@ -100,3 +100,16 @@ pub enum SlotSharing {
     /// Each model has as many slots of its own.
     PerModel,
 }
+
+/// Which requests the access log has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum AccessLogSetting {
+    /// None.
+    #[default]
+    Off,
+    /// Those that did not end well.
+    Errors,
+    /// All of them (of those that ended well a share of `accessLogSample`).
+    All,
+}

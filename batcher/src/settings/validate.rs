@@ -7,6 +7,8 @@ use super::{Role, Settings, WhileCold, check_members};
 
 /// A buffer of the HTTP library has at least so many bytes, and a head of up to so many is read.
 const MIN_HEADER_BYTES: usize = 8 << 10;
+/// What is kept of a request takes about 1 KiB.
+const MAX_EXPLAINED: usize = 100_000;
 /// Beyond any head that a client of a model server has reason to send.
 const MAX_HEADER_BYTES: usize = 16 << 20;
 
@@ -77,6 +79,26 @@ impl Settings {
         }
         self.validate_batches()?;
         self.validate_order()?;
+        for (field, share) in
+            [("accessLogSample", self.access_log_sample), ("traceSampleRatio", self.trace_sample_ratio)]
+        {
+            if !(0.0..=1.0).contains(&share) {
+                return invalid(field, &format!("{share} is not between 0 and 1"));
+            }
+        }
+        if self.explain_requests > MAX_EXPLAINED {
+            return invalid(
+                "explainRequests",
+                &format!("{} is more than {MAX_EXPLAINED}", self.explain_requests),
+            );
+        }
+        if let Some(endpoint) = &self.otlp_endpoint
+            && !endpoint.rsplit_once(':').is_some_and(|(host, port)| {
+                !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok_and(|port| port > 0)
+            })
+        {
+            return invalid("otlpEndpoint", &format!("{endpoint:?} is not host:port"));
+        }
         if !(MIN_HEADER_BYTES..=MAX_HEADER_BYTES).contains(&self.max_header_bytes) {
             return invalid(
                 "maxHeaderBytes",
@@ -135,6 +157,10 @@ mod tests {
     fn errors_name_the_field_and_what_is_allowed() {
         let error = Settings { allowed_batch_rows: vec![1, 128], ..sidecar() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "allowedBatchRows: 128 is not between 1 and maxBatchRows (64)");
+        let error = Settings { trace_sample_ratio: 1.5, ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "traceSampleRatio: 1.5 is not between 0 and 1");
+        let error = Settings { otlp_endpoint: Some("http://x".into()), ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "otlpEndpoint: \"http://x\" is not host:port");
         let error = Settings { max_header_bytes: 100, ..sidecar() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "maxHeaderBytes: 100 is not between 8192 and 16777216");
         let error = Settings { probe_ms: 0, ..sidecar() }.validate().unwrap_err();

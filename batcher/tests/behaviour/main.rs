@@ -19,6 +19,8 @@ mod leaving;
 mod limits;
 mod merging;
 mod model;
+mod observing;
+mod openmetrics;
 mod order;
 mod overload;
 mod passthrough;

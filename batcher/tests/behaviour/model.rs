@@ -35,6 +35,7 @@ pub struct Call {
     pub form: &'static str,
     /// Asked as its second model, `<name>-too`.
     pub too: bool,
+    pub traceparent: Option<String>,
 }
 
 impl Call {
@@ -293,7 +294,8 @@ impl Shared {
         let Some((ids, form)) = read_ids(&headers, &body) else {
             return reply(400, "{\"error\":\"not a request, says the model server\"}");
         };
-        let Some(answered) = self.run(Call { epoch, ids, form, too }).await else {
+        let traceparent = headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
+        let Some(answered) = self.run(Call { epoch, ids, form, too, traceparent }).await else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         };
         let width = width(&headers, &body).max(1);

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Readiness;
 use super::metrics::Metrics;
+use super::openmetrics;
 
 /// Most connections at once: a scraper, probes and a person, with room to spare.
 const MAX_CONNECTIONS: usize = 64;
@@ -103,8 +104,15 @@ pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken)
 async fn answer(admin: &Admin, request: Request<Incoming>) -> AdminResponse {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/metrics") => {
+            let accept = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
+            let open = accept.is_some_and(openmetrics::is_preferred);
             admin.routes.before_scrape().await;
-            text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", admin.metrics.render())
+            let rendered = admin.metrics.render();
+            if open {
+                text(StatusCode::OK, openmetrics::CONTENT_TYPE, openmetrics::from_prometheus(&rendered))
+            } else {
+                text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", rendered)
+            }
         }
         (&Method::GET, "/livez") => plain(StatusCode::OK, "ok\n"),
         (&Method::GET, "/readyz") => match admin.readiness.get() {

@@ -6,6 +6,7 @@ use sluice_batch_policy::Lane;
 
 use super::{Key, Owner};
 use crate::metrics::Release;
+use crate::observe::trail;
 use crate::queue::dispatch;
 use crate::queue::places::{Sent, Wish};
 
@@ -55,6 +56,7 @@ impl Owner {
         let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.p95_us(batch.sent_rows)));
         let sent = Sent { class: shape, started_us: now_us, end_us };
         let (number, slot, inflight) = self.places.send(taken, sent);
+        trail::cut(&entries, number, rows, release, now_us);
         dispatch::spawn(Arc::clone(&self.handle), number, slot, inflight, entries);
         true
     }

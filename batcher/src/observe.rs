@@ -1,0 +1,289 @@
+//! What can be known of single requests: access log, traces, `/explain`, and load reports. All of it is off by
+//! default, and costs one look at the settings per request then.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | [`trail`] | what happens to a request, noted by whom it passes |
+//! | [`record`] | the same at its end, for people |
+//! | [`access_log`] | a line a request |
+//! | [`explain`] | the last requests in words |
+//! | [`trace`], [`spans`], [`export`] | W3C trace context, spans, and their way to a collector |
+//! | [`orca`] | load in the answer's header |
+
+pub mod access_log;
+pub mod explain;
+pub mod export;
+pub mod orca;
+pub mod record;
+pub mod spans;
+pub mod trace;
+pub mod trail;
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
+use sluice_protocol::grpc::Code;
+
+use self::access_log::AccessLog;
+use self::export::Spans;
+use self::record::{Inference, Record};
+use self::spans::{Kind, Span};
+use self::trace::{SpanContext, is_drawn, random};
+use self::trail::Trail;
+use crate::clock::Clock;
+use crate::metrics::Outcome;
+use crate::settings::{AccessLogSetting, Live, Settings};
+
+const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Probes come by the second and say nothing.
+const PROBES: &str = "/v2/health/";
+/// Of a path or an id, so much is kept.
+const MAX_TEXT_BYTES: usize = 512;
+
+/// Where observations go.
+#[derive(Debug)]
+pub struct Observe {
+    settings: Live,
+    clock: Clock,
+    log: OnceLock<Option<AccessLog>>,
+    spans: OnceLock<(String, Spans)>,
+    kept: Mutex<VecDeque<Arc<Record>>>,
+}
+
+impl Observe {
+    /// By these settings.
+    pub fn new(settings: Live, clock: Clock) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            clock,
+            log: OnceLock::new(),
+            spans: OnceLock::new(),
+            kept: Mutex::default(),
+        })
+    }
+
+    /// Begins to observe a request, where anything is on. A traced one gets a span, which goes on in its
+    /// `traceparent` to wherever it is sent as it is.
+    pub fn begin<B>(self: &Arc<Self>, request: &mut Request<B>) -> Option<Sighting> {
+        let settings = self.settings.now();
+        let is_on = settings.access_log != AccessLogSetting::Off
+            || settings.explain_requests > 0
+            || settings.otlp_endpoint.is_some();
+        if !is_on || request.uri().path().starts_with(PROBES) {
+            return None;
+        }
+        let headers = request.headers();
+        let parent = headers
+            .get(TRACEPARENT)
+            .and_then(|value| value.to_str().ok())
+            .and_then(SpanContext::parse)
+            .filter(|_| headers.get_all(TRACEPARENT).iter().count() == 1);
+        let text = |name: &str| {
+            let value = headers.get(name)?.to_str().ok()?;
+            (!value.is_empty()).then(|| cut(value))
+        };
+        let id = text(REQUEST_ID.as_str());
+        let tenant = (!settings.tenant_header.is_empty()).then(|| text(&settings.tenant_header)).flatten();
+        let span = self.spans(&settings).map(|spans| {
+            let context = match parent {
+                Some(parent) => parent.child(),
+                None => SpanContext::root(is_drawn(settings.trace_sample_ratio)),
+            };
+            let name = request.method().as_str().to_owned();
+            (Span::begin(name, Kind::Server, context, parent.map(|parent| parent.span_id)), spans)
+        });
+        let trace = span.as_ref().map(|(span, spans)| (span.context, spans.clone()));
+        let mut sighting = Sighting {
+            observe: Arc::clone(self),
+            trail: Trail::new(trace),
+            method: request.method().as_str().to_owned(),
+            path: cut(request.uri().path_and_query().map_or("/", |path| path.as_str())),
+            trace_id: parent.map(|parent| parent.trace_id),
+            tenant,
+            id,
+            begin_us: self.clock.now_us(),
+            status: None,
+            grpc_status: None,
+            end: End::Left,
+            span,
+        };
+        if let Some((span, _)) = &sighting.span {
+            sighting.trace_id = Some(span.context.trace_id);
+            pass_on(span.context, parent.is_some(), request.headers_mut());
+        }
+        Some(sighting)
+    }
+
+    /// The last requests, oldest first.
+    pub fn kept(&self) -> Vec<Arc<Record>> {
+        self.lock().iter().cloned().collect()
+    }
+
+    fn spans(&self, settings: &Settings) -> Option<Spans> {
+        let endpoint = settings.otlp_endpoint.as_ref()?;
+        let (_, spans) = self.spans.get_or_init(|| (endpoint.clone(), Spans::to(endpoint)));
+        Some(spans.clone())
+    }
+
+    fn log(&self, settings: &Settings) -> Option<&AccessLog> {
+        let opened = self.log.get_or_init(|| {
+            AccessLog::to(settings.access_log_file.clone())
+                .inspect_err(|error| {
+                    let file = &settings.access_log_file;
+                    tracing::error!(%error, ?file, "There is no access log.");
+                })
+                .ok()
+        });
+        opened.as_ref()
+    }
+
+    fn take(&self, record: Record) {
+        let settings = self.settings.now();
+        let record = Arc::new(record);
+        let is_ok = record.outcome == Outcome::Ok.label();
+        let is_logged = match settings.access_log {
+            AccessLogSetting::Off => false,
+            AccessLogSetting::Errors => !is_ok,
+            AccessLogSetting::All => !is_ok || is_drawn(settings.access_log_sample),
+        };
+        if is_logged && let Some(log) = self.log(&settings) {
+            log.log(Arc::clone(&record));
+        }
+        let mut kept = self.lock();
+        if settings.explain_requests > 0 {
+            kept.push_back(record);
+        }
+        while kept.len() > settings.explain_requests {
+            kept.pop_front();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Record>>> {
+        // A deque of whole records: a panic elsewhere leaves nothing half done.
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Our span is the parent of what follows. A `tracestate` without a valid parent means nothing.
+fn pass_on(context: SpanContext, has_parent: bool, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::try_from(context.to_string()) {
+        headers.insert(TRACEPARENT, value);
+    }
+    if !has_parent {
+        headers.remove(TRACESTATE);
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(MAX_TEXT_BYTES).collect()
+}
+
+/// How an answer ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The client has gone, for all that is known.
+    Left,
+    /// The client has all of it.
+    Whole,
+    /// The model server broke it off.
+    Broken,
+}
+
+/// A request that is observed, until its answer is with the client or the client is gone.
+#[derive(Debug)]
+pub struct Sighting {
+    observe: Arc<Observe>,
+    /// What happens to it.
+    pub trail: Arc<Trail>,
+    method: String,
+    path: String,
+    trace_id: Option<u128>,
+    tenant: Option<String>,
+    id: Option<String>,
+    begin_us: u64,
+    status: Option<u16>,
+    grpc_status: Option<u8>,
+    end: End,
+    span: Option<(Span, Spans)>,
+}
+
+impl Sighting {
+    /// There is an answer. Its client is told under which id it can be asked for.
+    pub fn answered<B>(&mut self, response: &mut Response<B>) {
+        self.status = Some(response.status().as_u16());
+        let grpc_status = response.headers().get("grpc-status");
+        self.grpc_status = grpc_status.and_then(|value| value.to_str().ok()?.parse().ok());
+        let id = self.id();
+        if self.observe.settings.now().explain_requests > 0
+            && !response.headers().contains_key(REQUEST_ID)
+            && let Ok(value) = HeaderValue::try_from(&id)
+        {
+            response.headers_mut().insert(REQUEST_ID, value);
+        }
+    }
+
+    /// How its answer ended.
+    pub fn ended(&mut self, end: End) {
+        self.end = end;
+    }
+
+    fn id(&mut self) -> String {
+        let trail = &self.trail;
+        let own = || trail.facts().asked.and_then(|asked| asked.id).filter(|id| !id.is_empty());
+        self.id
+            .get_or_insert_with(|| own().map_or_else(|| format!("{:016x}", random()), |id| cut(&id)))
+            .clone()
+    }
+}
+
+impl Drop for Sighting {
+    fn drop(&mut self) {
+        let facts = self.trail.facts();
+        let outcome = match (self.end, self.status, self.grpc_status) {
+            (End::Broken, _, _) => Outcome::Error,
+            (End::Left, _, _) | (_, None, _) => Outcome::Cancelled,
+            (End::Whole, _, Some(code @ 1..)) => {
+                Outcome::of_status(Code::from_header(code.to_string().as_bytes()).to_http())
+            }
+            (End::Whole, Some(status), _) => Outcome::of_status(status),
+        };
+        let total_us = self.observe.clock.now_us().saturating_sub(self.begin_us);
+        let record = Record {
+            time_unix_ms: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| since.as_millis() as u64),
+            request_id: self.id(),
+            trace_id: self.trace_id.map(|id| format!("{id:032x}")),
+            method: std::mem::take(&mut self.method),
+            path: std::mem::take(&mut self.path),
+            status: self.status,
+            grpc_status: self.grpc_status,
+            outcome: outcome.label(),
+            total_ms: total_us as f64 / 1e3,
+            tenant: self.tenant.take(),
+            inference: Inference::of(&facts),
+            error: facts.failure.as_ref().map(|failure| failure.message.clone()),
+        };
+        if let Some((mut span, spans)) = self.span.take() {
+            span.failed = matches!(outcome, Outcome::Error | Outcome::Unavailable);
+            span.attribute("url.path", record.path.as_str());
+            span.attribute("sluice.outcome", record.outcome);
+            span.attribute("sluice.request_id", record.request_id.as_str());
+            if let Some(status) = record.status {
+                span.attribute("http.response.status_code", i64::from(status));
+            }
+            if let Some(inference) = &record.inference {
+                span.attribute("sluice.model", inference.model.as_str());
+                if let Some(batch) = inference.batch {
+                    span.attribute("sluice.batch.number", batch as i64);
+                }
+            }
+            spans.send(span.end());
+        }
+        self.observe.take(record);
+    }
+}
