@@ -51,6 +51,9 @@ pub struct Flags {
     /// Gateway: file with the model servers, read again when it changes
     #[arg(long, env = "SLUICE_BATCHER_MEMBERS", value_name = "FILE")]
     pub members: Option<PathBuf>,
+    /// Gateway: a name of which each address is a model server, as of a headless Service
+    #[arg(long, env = "SLUICE_BATCHER_MEMBERS_DNS", value_name = "NAME:PORT")]
+    pub members_dns: Option<String>,
     /// Models that must be warm before the batcher is ready
     #[arg(long, env = "SLUICE_BATCHER_MODELS", value_delimiter = ',', value_name = "NAME,…")]
     pub models: Option<Vec<String>>,

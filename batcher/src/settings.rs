@@ -69,6 +69,10 @@ pub struct Settings {
     pub upstreams: Vec<Member>,
     /// Gateway: file with the model servers, read again when it changes.
     pub members: Option<PathBuf>,
+    /// Gateway: `name:port` of which each address is a model server, as of a headless Service.
+    pub members_dns: Option<String>,
+    /// How often that name is resolved.
+    pub members_poll_ms: u64,
     /// Models that must be warm before the batcher is ready. Others are warmed at their first request.
     pub models: Vec<String>,
     /// Most models that get a queue; requests for more pass through unmerged.
@@ -200,6 +204,8 @@ impl Default for Settings {
             upstream_grpc: None,
             upstreams: Vec::new(),
             members: None,
+            members_dns: None,
+            members_poll_ms: 1000,
             models: Vec::new(),
             max_models: 64,
             objective_ms: 1000,

@@ -14,13 +14,15 @@ use super::{InvalidSetting, Live, Settings};
 const POLL: Duration = Duration::from_secs(1);
 
 /// What is bound, spawned or allocated once: another value needs a new process.
-const AT_START_ONLY: [&str; 11] = [
+const AT_START_ONLY: [&str; 13] = [
     "role",
     "listen",
     "adminListen",
     "upstream",
     "upstreamGrpc",
     "members",
+    "membersDns",
+    "membersPollMs",
     "maxModels",
     "queueRequests",
     "workerThreads",

@@ -3,7 +3,7 @@
 mod batches;
 mod order;
 
-use super::{Role, Settings, WhileCold, check_members};
+use super::{Role, Settings, WhileCold, check_address, check_members, unix_path};
 
 /// A buffer of the HTTP library has at least so many bytes, and a head of up to so many is read.
 const MIN_HEADER_BYTES: usize = 8 << 10;
@@ -23,6 +23,14 @@ pub struct InvalidSetting {
 }
 
 impl Settings {
+    /// In how many ways the model servers of a gateway are named.
+    fn membership_kinds(&self) -> usize {
+        [!self.upstreams.is_empty(), self.members.is_some(), self.members_dns.is_some()]
+            .into_iter()
+            .filter(|&named| named)
+            .count()
+    }
+
     /// Checks what types cannot.
     ///
     /// # Errors
@@ -36,17 +44,20 @@ impl Settings {
                     "a sidecar needs the model server's address, such as 127.0.0.1:9000",
                 );
             }
-            Role::Sidecar if !self.upstreams.is_empty() || self.members.is_some() => {
+            Role::Sidecar if self.membership_kinds() > 0 => {
                 return invalid(
                     "role",
-                    "upstreams and members are for role gateway; a sidecar has one upstream",
+                    "upstreams, members and membersDns are for role gateway; a sidecar has one upstream",
                 );
             }
             Role::Gateway if self.upstream.is_some() || self.upstream_grpc.is_some() => {
                 return invalid("upstream", "is for role sidecar; a gateway has upstreams or members");
             }
-            Role::Gateway if self.upstreams.is_empty() == self.members.is_none() => {
-                return invalid("members", "a gateway needs either a members file or a list of upstreams");
+            Role::Gateway if self.membership_kinds() != 1 => {
+                return invalid(
+                    "members",
+                    "a gateway needs one of a members file, membersDns and a list of upstreams",
+                );
             }
             _ => {}
         }
@@ -56,8 +67,16 @@ impl Settings {
                 "reject is for role sidecar; a gateway holds requests, or nothing could start from zero",
             );
         }
+        if let Some(name) = &self.members_dns {
+            let problem = match unix_path(name) {
+                Some(_) => Err(format!("{name:?} is no name:port")),
+                None => check_address(name),
+            };
+            problem.or_else(|problem| invalid("membersDns", &problem))?;
+        }
         check_members(&self.members_of_role()).or_else(|problem| invalid("upstreams", &problem))?;
         let at_least_one = [
+            ("membersPollMs", self.members_poll_ms),
             ("slotsPerUpstream", self.slots_per_upstream as u64),
             ("queueRequests", self.queue_requests as u64),
             ("queueBytes", self.queue_bytes as u64),
@@ -150,7 +169,16 @@ mod tests {
     fn a_gateway_has_either_a_file_or_a_list() {
         let gateway = Settings { role: Role::Gateway, ..Settings::default() };
         assert_eq!(gateway.validate().unwrap_err().field, "members");
-        Settings { members: Some("members.json".into()), ..gateway }.validate().unwrap();
+        Settings { members: Some("members.json".into()), ..gateway.clone() }.validate().unwrap();
+        let by_name = Settings { members_dns: Some("bert.ns.svc:9000".into()), ..gateway.clone() };
+        by_name.validate().unwrap();
+        let both = Settings { members: Some("members.json".into()), ..by_name };
+        assert_eq!(both.validate().unwrap_err().field, "members");
+        for wrong in ["bert.ns.svc", "unix:/run/m.sock"] {
+            let error =
+                Settings { members_dns: Some(wrong.into()), ..gateway.clone() }.validate().unwrap_err();
+            assert_eq!(error.field, "membersDns", "{error}");
+        }
     }
 
     #[test]

@@ -191,6 +191,17 @@ impl Control {
         }
     }
 
+    /// `GET /v1/models/{model}`; `None` where there is none.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn v1_model(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {
+        match self.wire() {
+            Wire::Rest => self.rest_document(&rest::v1_path(model)).await,
+            Wire::Grpc => Ok(None),
+        }
+    }
+
     /// A warm-up call.
     ///
     /// # Errors

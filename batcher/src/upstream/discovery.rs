@@ -54,7 +54,7 @@ impl Default for Spoken {
 pub struct Profile {
     /// Form of batches.
     pub form: UpstreamForm,
-    /// Whether it has V1 paths (`/v1/models/{model}:predict`).
+    /// Whether it is known to have V1 paths (`/v1/models/{model}:predict`): asked only where it has no V2 metadata.
     pub has_v1: bool,
     /// Whether it has V2 paths (`/v2/models/{model}/infer`).
     pub has_v2: bool,

@@ -1,13 +1,14 @@
-//! Which model servers there are: from the settings, or from a file that may change at any time.
+//! Which model servers there are: from the settings, from a file that may change at any time, or from DNS.
+
+mod dns;
+mod file;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use serde::Deserialize;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -16,7 +17,9 @@ use super::epoch::Phase;
 use super::monitor::{Monitor, State};
 use super::{Epoch, InFlight, Upstream};
 use crate::registry::Registry;
-use crate::settings::{Live, Member, check_members};
+use crate::settings::{Live, Member};
+use dns::SystemResolver;
+use file::MembersFile;
 
 /// How often the members file is looked at.
 const POLL: Duration = Duration::from_millis(100);
@@ -96,6 +99,9 @@ pub async fn run(
         Membership { upstreams, registry, settings, known: BTreeMap::new(), monitors: JoinSet::new() };
     membership.set(&membership.settings.now().members_of_role());
     let mut file = membership.settings.now().members.clone().map(MembersFile::new);
+    let name = membership.settings.now().members_dns.clone();
+    // Dropped with the receiver: a lookup may take long, and nothing here waits for one.
+    let mut found = name.map(|name| dns::watch(SystemResolver, name, membership.settings.clone()));
     let mut poll = tokio::time::interval(POLL);
     loop {
         tokio::select! {
@@ -106,6 +112,7 @@ pub async fn run(
                 }
                 membership.registry.forget_absent();
             }
+            Some(members) = next(&mut found) => membership.set(&members),
             Some(ended) = membership.monitors.join_next() => match ended {
                 Ok(upstream) => membership.upstreams.update(|list| {
                     list.retain(|other| !Arc::ptr_eq(other, &upstream));
@@ -113,6 +120,13 @@ pub async fn run(
                 Err(error) => tracing::error!(%error, "The task of a model server ended."),
             },
         }
+    }
+}
+
+async fn next(found: &mut Option<mpsc::Receiver<Vec<Member>>>) -> Option<Vec<Member>> {
+    match found {
+        Some(found) => found.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -157,86 +171,5 @@ impl Membership {
         };
         self.monitors.spawn(monitor.run());
         self.known.insert(member.name.clone(), (member, removed));
-    }
-}
-
-/// The members file and what it said last.
-struct MembersFile {
-    path: PathBuf,
-    text: String,
-    trouble: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct MembersDocument {
-    upstreams: Vec<Member>,
-}
-
-impl MembersFile {
-    fn new(path: PathBuf) -> Self {
-        Self { path, text: String::new(), trouble: String::new() }
-    }
-
-    /// The members, when they are others than last time. A file that is missing or not valid changes nothing.
-    fn changed(&mut self) -> Option<Vec<Member>> {
-        let text = match std::fs::read_to_string(&self.path) {
-            Ok(text) => text,
-            Err(error) => {
-                self.complain(&error.to_string());
-                return None;
-            }
-        };
-        if text == self.text {
-            return None;
-        }
-        self.text.clone_from(&text);
-        match read(&self.path) {
-            Ok(members) => {
-                self.trouble.clear();
-                Some(members)
-            }
-            Err(trouble) => {
-                self.complain(&trouble);
-                None
-            }
-        }
-    }
-
-    fn complain(&mut self, trouble: &str) {
-        if self.trouble != trouble {
-            tracing::warn!(file = %self.path.display(), trouble, "The members file cannot be used; the membership stays as it is.");
-            trouble.clone_into(&mut self.trouble);
-        }
-    }
-}
-
-/// Reads a members file, YAML or JSON.
-fn read(path: &Path) -> Result<Vec<Member>, String> {
-    let document: MembersDocument =
-        sluice_config::settings::load(Some(path), &()).map_err(|error| error.to_string())?;
-    check_members(&document.upstreams)?;
-    Ok(document.upstreams)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_members_file_is_reported_when_it_changes_and_kept_when_it_is_broken() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("members.json");
-        let mut file = MembersFile::new(path.clone());
-        assert_eq!(file.changed(), None, "a missing file changes nothing");
-        std::fs::write(&path, r#"{"upstreams":[{"name":"a","address":"127.0.0.1:9001"}]}"#).unwrap();
-        let members = file.changed().unwrap();
-        assert_eq!(members[0].name, "a");
-        assert_eq!(file.changed(), None);
-        std::fs::write(&path, r#"{"upstreams":[{"name":"a","adress":"127.0.0.1:9001"}]}"#).unwrap();
-        assert_eq!(file.changed(), None);
-        assert!(file.trouble.contains("adress"), "{}", file.trouble);
-        std::fs::write(&path, "upstreams: []\n").unwrap();
-        assert_eq!(file.changed(), Some(Vec::new()), "YAML is read too");
     }
 }

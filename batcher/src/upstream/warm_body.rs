@@ -37,7 +37,7 @@ impl Source<'_> {
         match *self {
             Self::Made { metadata, folder } => {
                 if let Some(folder) = folder
-                    && let Some(body) = read(folder, model, rows, metadata.inputs.is_empty())?
+                    && let Some(body) = read(folder, model, rows, form, metadata.inputs.is_empty())?
                 {
                     return from_file(model, body, rows, form);
                 }
@@ -64,13 +64,20 @@ pub fn has_shape_of_zeros(metadata: &ModelMetadata, request: &InferRequest) -> b
     zeros(&request.target.model, metadata, 1, MAX_ELEMENTS).is_ok_and(|zeros| zeros.key == request.key)
 }
 
-/// `<model>.<rows>.json`; a file that is missing is an error only where there is no other way.
-fn read(folder: &Path, model: &str, rows: u32, needed: bool) -> Result<Option<Bytes>, String> {
+/// `<model>.<rows>.json`, for a server of V1 alone `<model>.<rows>.v1.json`; a file that is missing is an error only where there is no other way.
+fn read(
+    folder: &Path,
+    model: &str,
+    rows: u32,
+    form: UpstreamForm,
+    needed: bool,
+) -> Result<Option<Bytes>, String> {
     // A name from clients must not lead out of the folder.
     if model.contains('/') {
         return Ok(None);
     }
-    let path = folder.join(format!("{model}.{rows}.json"));
+    let ending = if form == UpstreamForm::V1 { "v1.json" } else { "json" };
+    let path = folder.join(format!("{model}.{rows}.{ending}"));
     match std::fs::read(&path) {
         Ok(body) => Ok(Some(body.into())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !needed => Ok(None),
@@ -86,7 +93,7 @@ fn from_file(model: &str, body: Bytes, rows: u32, form: UpstreamForm) -> Result<
         return merge(&[&request], form).map_err(|error| error.reason);
     }
     Ok(Merged {
-        form: UpstreamForm::Json,
+        form: if form == UpstreamForm::V1 { form } else { UpstreamForm::Json },
         body_bytes: body.len(),
         chunks: vec![body],
         header_length: None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::Deserialize;
 use sluice_protocol::{InferRequest, Merged, UpstreamForm};
 use tokio::time::Instant;
 
@@ -12,7 +13,7 @@ use super::discovery::{ModelMetadata, Profile, Spoken, parse_metadata};
 use super::model_config::{ModelConfig, parse_config};
 use super::warm_body::{Source, has_shape_of_zeros};
 use super::warmup::WarmupPlan;
-use crate::settings::{Settings, Warmup};
+use crate::settings::{Batching, Settings, Warmup};
 
 /// Server errors of one warm-up until it starts over.
 const MAX_SERVER_ERRORS: u32 = 20;
@@ -39,6 +40,8 @@ pub struct Documents {
     pub metadata: Option<Bytes>,
     /// Its configuration, which Triton alone has.
     pub config: Option<Bytes>,
+    /// Its V1 status; asked for only where it has no metadata.
+    pub v1: Option<Bytes>,
 }
 
 impl Documents {
@@ -48,11 +51,11 @@ impl Documents {
     /// See [`ControlError`].
     pub async fn read(control: &mut Control, model: &str) -> Result<Self, ControlError> {
         let metadata = control.model_metadata(model).await?;
-        let config = match &metadata {
-            Some(_) => control.model_config(model).await?,
-            None => None,
+        let (config, v1) = match &metadata {
+            Some(_) => (control.model_config(model).await?, None),
+            None => (None, control.v1_model(model).await?),
         };
-        Ok(Self { metadata, config })
+        Ok(Self { metadata, config, v1 })
     }
 
     /// Asks those again that had an answer.
@@ -61,7 +64,8 @@ impl Documents {
     /// See [`ControlError`].
     pub async fn are_as_before(&self, control: &mut Control, model: &str) -> Result<bool, ControlError> {
         Ok(control.model_metadata(model).await? == self.metadata
-            && (self.config.is_none() || control.model_config(model).await? == self.config))
+            && (self.config.is_none() || control.model_config(model).await? == self.config)
+            && (self.v1.is_none() || control.v1_model(model).await? == self.v1))
     }
 
     /// The configuration; one that cannot be read counts as none.
@@ -105,20 +109,31 @@ pub async fn warm_model(
         absent,
         documents: documents.clone(),
     };
-    let Some(metadata) = &documents.metadata else {
-        if named {
+    let config = documents.config(model);
+    let own = settings.of_model(model);
+    let (metadata, max_rows) = match (&documents.metadata, &documents.v1) {
+        (Some(metadata), _) => {
+            let metadata = parse_metadata(metadata).map_err(WarmError::NotYet)?;
+            let max_rows = metadata.max_rows(&config, &own);
+            (if max_rows > 1 { metadata.with_batch_dimension() } else { metadata }, max_rows)
+        }
+        (None, Some(v1)) => {
+            v1_is_ready(v1).map_err(WarmError::NotYet)?;
+            // Nothing is known of its inputs, and nothing need be: its rows are the instances.
+            let merges = own.batching != Batching::Off;
+            (ModelMetadata::default(), if merges { own.max_batch_rows } else { 1 })
+        }
+        (None, None) if named => {
             return Err(WarmError::NotYet(format!("the model server has no model {model:?} yet")));
         }
-        return Ok(without_warmup(unknown, true));
+        (None, None) => return Ok(without_warmup(unknown, true)),
     };
-    let config = documents.config(model);
-    let mut metadata = parse_metadata(metadata).map_err(WarmError::NotYet)?;
-    let own = settings.of_model(model);
-    let max_rows = metadata.max_rows(&config, &own);
-    if max_rows > 1 {
-        metadata = metadata.with_batch_dimension();
-    }
+    let only_v1 = documents.v1.is_some();
+    let form = if only_v1 { UpstreamForm::V1 } else { spoken.form };
     let profile = Profile {
+        form,
+        has_v1: only_v1,
+        has_v2: spoken.http && !only_v1,
         max_rows,
         slots_hint: config.instances,
         preferred_rows: config.preferred_rows,
@@ -140,7 +155,7 @@ pub async fn warm_model(
         );
         return Ok(without_warmup(profile, false));
     };
-    let plan = run(control, model, first, spoken.form, &sizes, settings).await?;
+    let plan = run(control, model, first, form, &sizes, settings).await?;
     if let Some(rows) = plan.refused_rows() {
         tracing::warn!(
             model,
@@ -152,7 +167,7 @@ pub async fn warm_model(
     let max_rows = plan.accepted_rows();
     let sizes: Vec<u32> = sizes.into_iter().filter(|&rows| rows <= max_rows).collect();
     for source in others {
-        match run(control, model, source, spoken.form, &sizes, settings).await {
+        match run(control, model, source, form, &sizes, settings).await {
             Ok(_) => {}
             Err(WarmError::Lost(error)) => return Err(error.into()),
             // Another version may not take what its predecessor took; clients of that shape are then the first.
@@ -226,4 +241,50 @@ async fn run(
         }
     }
     Ok(plan)
+}
+
+/// Whether a V1 server serves the model: KServe's `ready`, or the state of one of TensorFlow Serving's versions. An
+/// answer of another kind is an answer.
+fn v1_is_ready(status: &[u8]) -> Result<(), String> {
+    #[derive(Deserialize)]
+    struct Status {
+        ready: Option<bool>,
+        model_version_status: Option<Vec<Version>>,
+    }
+    #[derive(Deserialize)]
+    struct Version {
+        state: String,
+    }
+    let Ok(status) = serde_json::from_slice::<Status>(status) else { return Ok(()) };
+    if status.ready == Some(false) {
+        return Err("the model server says that the model is not ready".to_owned());
+    }
+    match status.model_version_status {
+        Some(versions) if !versions.iter().any(|version| version.state == "AVAILABLE") => {
+            Err("no version of the model is AVAILABLE yet".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::v1_is_ready;
+
+    #[test]
+    fn the_v1_status_of_kserve_and_of_tensorflow_serving_is_read() {
+        for ready in [
+            &br#"{"name":"m","ready":true}"#[..],
+            br#"{"model_version_status":[{"version":"1","state":"END"},{"version":"2","state":"AVAILABLE"}]}"#,
+            b"{}",
+            b"up",
+        ] {
+            assert_eq!(v1_is_ready(ready), Ok(()));
+        }
+        for not_ready in
+            [&br#"{"name":"m","ready":false}"#[..], br#"{"model_version_status":[{"state":"LOADING"}]}"#]
+        {
+            assert!(v1_is_ready(not_ready).is_err());
+        }
+    }
 }

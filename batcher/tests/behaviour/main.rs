@@ -4,6 +4,7 @@
 // Every module is private to this binary, and all of it is test code.
 #![allow(unreachable_pub, clippy::unwrap_used)]
 
+mod addresses;
 mod alone;
 mod barrier;
 mod client;
@@ -34,3 +35,4 @@ mod streams;
 mod triton_config;
 mod unix_socket;
 mod v1;
+mod v1_alone;

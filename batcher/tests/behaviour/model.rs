@@ -55,6 +55,8 @@ pub struct Behaviour {
     pub one_row_only: bool,
     /// Has V1 `:predict`, and no inputs in its V2 metadata.
     pub v1: bool,
+    /// Know no V2 path; with `v1`.
+    pub v1_alone: bool,
     /// Speak no HTTP/1.1.
     pub grpc_only: bool,
     /// Triton's model configuration: status and body of the answer; the gRPC one has what of it is known there.
@@ -74,6 +76,7 @@ impl Default for Behaviour {
             poison: None,
             one_row_only: false,
             v1: false,
+            v1_alone: false,
             grpc_only: false,
             config: (404, String::new()),
             shape: [-1, 1],
@@ -252,6 +255,10 @@ impl Shared {
             return self.answer_grpc(epoch, method, request).await;
         }
         match path.as_str() {
+            path if self.behaviour.v1_alone && path.starts_with("/v2") => reply(404, "no V2 here"),
+            path if self.behaviour.v1_alone && path == format!("/v1/models/{}", self.name) => {
+                reply(200, &json!({"name": self.name, "ready": true}).to_string())
+            }
             "/v2/health/ready" => reply(200, "{\"ready\":true}"),
             "/v2" => {
                 reply(200, &json!({ "name": "stub", "extensions": self.behaviour.extensions }).to_string())

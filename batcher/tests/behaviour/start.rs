@@ -56,9 +56,13 @@ pub fn settings(model: &str) -> Settings {
 }
 
 pub async fn start(settings: Settings) -> Batcher {
+    start_at(TcpListener::bind("127.0.0.1:0").await.unwrap(), settings).await
+}
+
+/// With this front port.
+pub async fn start_at(front: TcpListener, settings: Settings) -> Batcher {
     settings.validate().unwrap();
-    let bind = async || TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let listeners = Listeners { front: bind().await, admin: bind().await };
+    let listeners = Listeners { front, admin: TcpListener::bind("127.0.0.1:0").await.unwrap() };
     let (front, admin) = (listeners.front.local_addr().unwrap(), listeners.admin.local_addr().unwrap());
     let stop = CancellationToken::new();
     let settings = Live::new(settings);

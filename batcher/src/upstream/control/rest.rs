@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
-use sluice_protocol::{HEADER_LENGTH, Merged, Target};
+use sluice_protocol::{HEADER_LENGTH, Merged, Target, UpstreamForm};
 
 use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
 use crate::upstream::connection::{Answer, Chunks};
@@ -12,6 +12,11 @@ pub(super) fn model_path(model: &str) -> String {
     let mut path = Target { model: model.to_owned(), version: None }.infer_path();
     path.truncate(path.len() - "/infer".len());
     path
+}
+
+/// `/v1/models/{model}`, percent-encoded.
+pub(super) fn v1_path(model: &str) -> String {
+    model_path(model).replacen("/v2/", "/v1/", 1)
 }
 
 impl Control {
@@ -26,9 +31,13 @@ impl Control {
     }
 
     pub(super) async fn rest_infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {
+        let path = match body.form {
+            UpstreamForm::V1 => format!("{}:predict", v1_path(model)),
+            _ => format!("{}/infer", model_path(model)),
+        };
         let mut request = Request::builder()
             .method(Method::POST)
-            .uri(format!("{}/infer", model_path(model)))
+            .uri(path)
             .header(header::CONTENT_TYPE, body.content_type)
             .header(WARMUP_HEADER, "1");
         if let Some(length) = body.header_length {
