@@ -27,6 +27,7 @@
 //! | `backlog` | what waits by class and tenant, and how much of it will be served before a new arrival |
 //! | `admit` | the decision on arrival |
 //! | `streams` | requests that the server batches itself: how many at a time, and who next |
+//! | `discovery` | how many batches a model server runs at a time, by its throughput |
 //! | `share` | slots shared fairly between models |
 //! | `window` | busy fraction and attainment over the last seconds |
 //! | `work` | which of several model servers gets the next batch |
@@ -35,6 +36,7 @@ mod admit;
 mod backlog;
 mod curve;
 mod cut;
+mod discovery;
 mod limit;
 mod queue;
 mod share;
@@ -48,6 +50,7 @@ pub use admit::{Admission, AdmitView, admit, admit_of_class, predicted_wait_us};
 pub use backlog::{Backlog, Flow};
 pub use curve::{ClassCurves, CurveEstimator, ServiceCurve, ShapeClass};
 pub use cut::{BatchLimits, Cut, Lane, cut};
+pub use discovery::SlotDiscovery;
 pub use limit::batch_limit;
 pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
 pub use share::SlotShare;
