@@ -99,7 +99,7 @@ pub struct Flags {
     /// Most tenants with requests at a time [default: 64]
     #[arg(long, env = "SLUICE_BATCHER_MAX_TENANTS")]
     pub max_tenants: Option<usize>,
-    /// Batches that one model server runs at a time [default: 1]
+    /// Batches that one model server runs at a time; 0: found out by its throughput [default: 1]
     #[arg(long, env = "SLUICE_BATCHER_SLOTS_PER_UPSTREAM")]
     pub slots_per_upstream: Option<usize>,
     /// Whether the models of a model server share these [default: shared]

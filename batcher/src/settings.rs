@@ -109,7 +109,7 @@ pub struct Settings {
     pub tenant_weights: BTreeMap<String, u32>,
     /// Most tenants with requests at a time; further ones share one place.
     pub max_tenants: usize,
-    /// Batches that one model server runs at a time.
+    /// Batches that one model server runs at a time; 0: found out by its throughput.
     pub slots_per_upstream: usize,
     /// Whether these are for all models together.
     pub slot_sharing: SlotSharing,

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_batch_policy::SlotShare;
+use sluice_batch_policy::{SlotDiscovery, SlotShare};
 
 use super::ModelHandle;
 use super::handle::Event;
@@ -24,7 +24,13 @@ struct State {
     next_grant: u64,
     /// The latest instant that was heard of.
     now_us: u64,
+    /// Where the number of slots is to be found out, for this epoch.
+    discovery: Option<SlotDiscovery>,
+    epoch: u64,
 }
+
+/// Most slots that discovery tries.
+const MOST_DISCOVERED: u32 = 64;
 
 /// One slot's worth of a model server, until it is given back. Dropped, it goes back as unused.
 #[derive(Debug)]
@@ -41,16 +47,31 @@ pub(super) struct Claim<'a> {
     pub(super) handle: &'a Arc<ModelHandle>,
     /// Its part of the slot time relative to others'.
     pub(super) weight: u32,
-    /// Slots of the model server, as set now.
+    /// Slots of the model server, as set now; 0: to be found out.
     pub(super) slots: u32,
+    /// The epoch of the model server: another one may have another number.
+    pub(super) epoch: u64,
+    /// What the model server says of its number of slots, to start from.
+    pub(super) hint: u32,
     /// How long the batch is expected to take.
     pub(super) expected_us: u64,
     pub(super) now_us: u64,
 }
 
+/// How a slot was used.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Use {
+    /// How long.
+    pub(super) us: u64,
+    /// What was done, in seconds of work: comparable between the batches of one model server.
+    pub(super) work: f64,
+}
+
 /// What a queue sees of a gate.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GateView {
+    /// Slots that there are, as last claimed or found out; 0 before.
+    pub(super) slots: u32,
     /// Slots that are out.
     pub(super) running: u32,
     /// When the first slot that is out is expected back, where one is.
@@ -60,7 +81,7 @@ pub(super) struct GateView {
 impl Drop for Grant {
     fn drop(&mut self) {
         if self.charged_us.is_some() {
-            self.give_back(0);
+            self.give_back(Use { us: 0, work: 0.0 });
         }
     }
 }
@@ -72,14 +93,14 @@ impl Grant {
     }
 
     /// Gives the slot back after its use; whoever waits for one gets it.
-    pub(super) fn used(mut self, used_us: u64) {
-        self.give_back(used_us);
+    pub(super) fn used(mut self, used: Use) {
+        self.give_back(used);
     }
 
-    fn give_back(&mut self, used_us: u64) {
+    fn give_back(&mut self, used: Use) {
         let gate = Arc::clone(&self.gate);
         let mut state = gate.lock();
-        state.settle(self, used_us);
+        state.settle(self, used);
         let now_us = state.now_us;
         let (_, others) = gate.grant(&mut state, None, now_us);
         drop(state);
@@ -90,7 +111,7 @@ impl Grant {
 impl State {
     fn want(&mut self, claim: &Claim<'_>) {
         self.now_us = self.now_us.max(claim.now_us);
-        self.share.set_slots(claim.slots);
+        self.set_slots(claim);
         let user = claim.handle.number;
         if !self.users.iter().any(|handle| handle.number == user) {
             self.users.push(Arc::clone(claim.handle));
@@ -98,11 +119,27 @@ impl State {
         self.share.want(user, claim.weight, claim.expected_us);
     }
 
+    fn set_slots(&mut self, claim: &Claim<'_>) {
+        if claim.slots > 0 {
+            self.discovery = None;
+            self.share.set_slots(claim.slots);
+            return;
+        }
+        if self.discovery.is_none() || self.epoch != claim.epoch {
+            self.epoch = claim.epoch;
+            let discovery = self.discovery.insert(SlotDiscovery::new(claim.hint, MOST_DISCOVERED));
+            self.share.set_slots(discovery.slots());
+        }
+    }
+
     /// Takes a grant back, once.
-    fn settle(&mut self, grant: &mut Grant, used_us: u64) {
-        if let Some(charged_us) = grant.charged_us.take() {
-            self.out.retain(|(number, _)| *number != grant.number);
-            self.share.give_back(grant.user, charged_us, used_us);
+    fn settle(&mut self, grant: &mut Grant, used: Use) {
+        let Some(charged_us) = grant.charged_us.take() else { return };
+        self.out.retain(|(number, _)| *number != grant.number);
+        self.share.give_back(grant.user, charged_us, used.us);
+        if let Some(discovery) = self.discovery.as_mut().filter(|_| used.work > 0.0) {
+            discovery.ended(self.now_us, used.work);
+            self.share.set_slots(discovery.slots());
         }
     }
 }
@@ -116,8 +153,17 @@ impl SlotGate {
     /// With so many slots.
     pub fn new(slots: u32) -> Arc<Self> {
         let share = SlotShare::new(slots);
-        let state = State { share, users: Vec::new(), out: Vec::new(), next_grant: 0, now_us: 0 };
-        Arc::new(Self { state: Mutex::new(state) })
+        Arc::new(Self {
+            state: Mutex::new(State {
+                share,
+                users: Vec::new(),
+                out: Vec::new(),
+                next_grant: 0,
+                now_us: 0,
+                discovery: None,
+                epoch: 0,
+            }),
+        })
     }
 
     /// A slot, now or later; one at a time.
@@ -127,12 +173,12 @@ impl SlotGate {
 
     /// Gives a slot back that was used for so long, and claims the next one: it goes to whoever is next, perhaps to
     /// the same queue again.
-    pub(super) fn exchange(self: &Arc<Self>, used: Option<(Grant, u64)>, claim: &Claim<'_>) -> Option<Grant> {
+    pub(super) fn exchange(self: &Arc<Self>, used: Option<(Grant, Use)>, claim: &Claim<'_>) -> Option<Grant> {
         let mut state = self.lock();
         // Wanted before it is given back: who wants more is not idle.
         state.want(claim);
-        if let Some((mut grant, used_us)) = used {
-            state.settle(&mut grant, used_us);
+        if let Some((mut grant, used)) = used {
+            state.settle(&mut grant, used);
         }
         let (own, others) = self.grant(&mut state, Some(claim.handle.number), claim.now_us);
         drop(state);
@@ -155,6 +201,7 @@ impl SlotGate {
     pub(super) fn view(&self) -> GateView {
         let state = self.lock();
         GateView {
+            slots: state.share.slots(),
             running: state.share.running(),
             first_end_us: state.out.iter().map(|(_, end_us)| *end_us).min(),
         }
@@ -181,6 +228,9 @@ impl SlotGate {
                 Some(asking) if asking == user => own = Some(grant),
                 _ => others.push((handle, grant)),
             }
+        }
+        if let Some(discovery) = state.discovery.as_mut().filter(|_| state.share.free() > 0) {
+            discovery.unsaturated();
         }
         (own, others)
     }

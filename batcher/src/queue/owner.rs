@@ -145,7 +145,9 @@ impl Owner {
     }
 
     fn finished(&mut self, finished: Finished) {
-        let class = self.places.ended(finished.number, finished.slot, self.handle.clock.now_us());
+        let rows = finished.times.iter().map(|(rows, _)| rows).sum();
+        let now_us = self.handle.clock.now_us();
+        let class = self.places.ended(finished.number, finished.slot, rows, now_us);
         for (rows, seconds) in finished.times {
             if let Some(curve) = self.curves.of(class) {
                 self.places.paced(&finished.upstream, seconds / curve.seconds(rows));

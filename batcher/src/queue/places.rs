@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sluice_batch_policy::{Load, ShapeClass, least_work};
 
-use super::gate::{Claim, Grant, SlotGate};
+use super::gate::{Claim, Grant, SlotGate, Use};
 use super::{ModelHandle, Slot};
 use crate::settings::SlotSharing;
 use crate::upstream::{InFlight, Upstream};
@@ -30,8 +30,11 @@ struct Place {
     /// Granted and not used yet.
     granted: Vec<Grant>,
     running: Vec<Running>,
-    /// Batches that have ended, whose slots go back with the next look at what waits: how long each was used.
-    ended: Vec<(Grant, u64)>,
+    /// Batches that have ended, whose slots go back with the next look at what waits: how each was used.
+    ended: Vec<(Grant, Use)>,
+    /// Time of one row, roughly: by it, batches of several models can be compared. Never changes, for discovery
+    /// compares over time.
+    row_seconds: Option<f64>,
     /// A connection failed; nothing is sent until the monitor has looked and given a slot again.
     in_doubt: bool,
     /// A slot was claimed and has not been granted yet.
@@ -101,7 +104,7 @@ impl Places {
             Some(place) => {
                 place.in_doubt = false;
                 place.pattern = slot.without_connection();
-                if place.idle.len() + place.running.len() < self.handle.settings.now().slots_per_upstream {
+                if place.idle.len() + place.running.len() < place.slots(&self.handle) as usize {
                     place.idle.push(slot);
                 }
             }
@@ -144,14 +147,26 @@ impl Places {
         }
     }
 
-    /// A batch has ended; the class of its requests.
-    pub(super) fn ended(&mut self, number: u64, slot: Option<Slot>, now_us: u64) -> Option<ShapeClass> {
+    /// A batch of so many rows has ended; the class of its requests.
+    pub(super) fn ended(
+        &mut self,
+        number: u64,
+        slot: Option<Slot>,
+        rows: u32,
+        now_us: u64,
+    ) -> Option<ShapeClass> {
         let (place, at) = self.list.iter_mut().find_map(|place| {
             let at = place.running.iter().position(|running| running.number == number)?;
             Some((place, at))
         })?;
         let running = place.running.swap_remove(at);
-        place.ended.push((running.grant, now_us.saturating_sub(running.started_us)));
+        let us = now_us.saturating_sub(running.started_us);
+        let rows = f64::from(rows);
+        if place.row_seconds.is_none() && rows > 0.0 {
+            place.row_seconds = Some(us as f64 / 1e6 / rows);
+        }
+        let work = rows * place.row_seconds.unwrap_or(0.0);
+        place.ended.push((running.grant, Use { us, work }));
         match slot {
             Some(slot) if slot.is_current() => place.idle.push(slot),
             Some(_) => {}
@@ -172,15 +187,16 @@ impl Places {
     pub(super) fn settle(&mut self, wish: Option<Wish>) {
         let Self { handle, list, .. } = self;
         for place in list.iter_mut() {
-            while let Some((grant, used_us)) = place.ended.pop() {
+            while let Some((grant, used)) = place.ended.pop() {
                 match wish.filter(|_| place.is_good()) {
                     Some(wish) => {
                         let gate = Arc::clone(&place.gate);
-                        let granted = gate.exchange(Some((grant, used_us)), &claim(handle, wish));
+                        let granted =
+                            gate.exchange(Some((grant, used)), &claim(handle, &place.pattern, wish));
                         place.waits = granted.is_none();
                         place.granted.extend(granted);
                     }
-                    None => grant.used(used_us),
+                    None => grant.used(used),
                 }
             }
         }
@@ -206,7 +222,8 @@ impl Places {
             let index = self.choose(wish)?;
             let place = &mut self.list[index];
             let gate = Arc::clone(&place.gate);
-            let grant = place.granted.pop().or_else(|| gate.claim(&claim(&self.handle, wish)));
+            let grant =
+                place.granted.pop().or_else(|| gate.claim(&claim(&self.handle, &place.pattern, wish)));
             let Some(grant) = grant else {
                 place.waits = true;
                 continue;
@@ -257,13 +274,12 @@ impl Places {
     pub(super) fn room(&self) -> Room {
         let mut room = Room::default();
         let mut first_end_us = u64::MAX;
-        let slots = self.handle.settings.now().slots_per_upstream as u32;
         for place in &self.list {
             if !place.is_good() {
                 room.slots += place.running.len() as u32;
                 continue;
             }
-            let view = place.gate.view();
+            let (view, slots) = (place.gate.view(), place.slots(&self.handle));
             room.slots += slots;
             room.free += slots.saturating_sub(view.running);
             first_end_us = first_end_us.min(view.first_end_us.unwrap_or(u64::MAX));
@@ -311,6 +327,7 @@ impl Place {
             granted: Vec::new(),
             running: Vec::new(),
             ended: Vec::new(),
+            row_seconds: None,
             in_doubt: false,
             waits: false,
             pace: None,
@@ -320,6 +337,14 @@ impl Place {
 
     fn is_good(&self) -> bool {
         !self.in_doubt && self.pattern.is_current()
+    }
+
+    /// Slots of the model server: as set, or as found out so far.
+    fn slots(&self, handle: &ModelHandle) -> u32 {
+        match handle.settings.now().slots_per_upstream as u32 {
+            0 => self.gate.view().slots.max(1),
+            slots => slots,
+        }
     }
 
     fn rest(&mut self, user: u64) {
@@ -340,8 +365,16 @@ impl Place {
     }
 }
 
-fn claim(handle: &Arc<ModelHandle>, wish: Wish) -> Claim<'_> {
+fn claim<'a>(handle: &'a Arc<ModelHandle>, at: &Slot, wish: Wish) -> Claim<'a> {
     let settings = handle.settings.now();
     let (slots, weight) = (settings.slots_per_upstream as u32, settings.of_model(&handle.model).slot_weight);
-    Claim { handle, weight, slots, expected_us: wish.expected_us, now_us: wish.now_us }
+    Claim {
+        handle,
+        weight,
+        slots,
+        epoch: at.epoch.number,
+        hint: at.profile.slots_hint.unwrap_or(1),
+        expected_us: wish.expected_us,
+        now_us: wish.now_us,
+    }
 }

@@ -77,7 +77,6 @@ impl Settings {
         check_members(&self.members_of_role()).or_else(|problem| invalid("upstreams", &problem))?;
         let at_least_one = [
             ("membersPollMs", self.members_poll_ms),
-            ("slotsPerUpstream", self.slots_per_upstream as u64),
             ("queueRequests", self.queue_requests as u64),
             ("queueBytes", self.queue_bytes as u64),
             ("maxBodyBytes", self.max_body_bytes as u64),

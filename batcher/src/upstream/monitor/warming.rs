@@ -83,7 +83,7 @@ impl Monitor {
     pub(super) async fn give_slots(&self, handle: &ModelHandle) {
         let Some(warm) = self.state.warm.get(&handle.model) else { return };
         handle.tell(QueueEvent::Warmed(warm.times.clone()));
-        for _ in 0..self.settings.now().slots_per_upstream {
+        for _ in 0..self.settings.now().slots_per_upstream.max(1) {
             self.give_slot(handle).await;
         }
     }
