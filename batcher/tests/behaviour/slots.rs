@@ -160,3 +160,32 @@ async fn what_passes_through_goes_where_the_least_is_in_flight() {
         assert_eq!(request.await.unwrap().status, 200);
     }
 }
+
+#[tokio::test]
+async fn a_model_server_that_runs_batches_side_by_side_is_found_out() {
+    let name = "parallel";
+    let behaviour = Behaviour { alpha_us: 5000.into(), ..Behaviour::default() };
+    let model = Model::start(name, behaviour).await;
+    let settings = Settings { slots_per_upstream: 0, max_batch_rows: 1, ..settings(name) };
+    let batcher = sidecar(&model, settings).await;
+    let label = format!("model=\"{name}\"");
+    assert_eq!(batcher.metric("sluice_batcher_slots", &label).await, 1.0);
+    let front = batcher.front;
+    let clients: Vec<_> = (1..=16)
+        .map(|id| {
+            tokio::spawn(async move {
+                loop {
+                    assert_eq!(infer_json(front, name, &[id]).await.output("twice"), [id * 2]);
+                }
+            })
+        })
+        .collect();
+    until("more than one slot is in use", async || {
+        batcher.metric("sluice_batcher_slots", &label).await >= 2.0
+    })
+    .await;
+    for client in clients {
+        assert!(!client.is_finished());
+        client.abort();
+    }
+}
