@@ -18,7 +18,8 @@ class Checker:
 
     def __init__(self, *packages: str) -> None:
         self.failed = 0
-        print("  client:", ", ".join(f"{package} {version(package)}" for package in packages))
+        if packages:
+            print("  client:", ", ".join(f"{package} {version(package)}" for package in packages), flush=True)
 
     def expect(self, holds: bool, claim: str) -> None:
         print(f"  {'ok    ' if holds else 'FAILED'} {claim}", flush=True)

@@ -34,8 +34,11 @@ def curl(address: str, path: str, *options: str, data: str | None = None) -> tup
 
 
 def check(model: str, batcher: str) -> int:
-    if subprocess.run(["curl", "--version"], capture_output=True).returncode != 0:
-        sys.exit("curl is missing")
+    try:
+        said = subprocess.run(["curl", "--version"], capture_output=True, check=True).stdout.decode()
+    except OSError as error:
+        sys.exit(f"curl: {error}")
+    print("  client:", " ".join(said.split()[:2]), flush=True)
     checker = Checker()
 
     def same(claim: str, asked, question, other=None) -> None:
