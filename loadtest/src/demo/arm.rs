@@ -86,6 +86,8 @@ impl Arm {
                 objective: settings.objective.clone(),
                 min_replicas,
                 max_replicas,
+                // Here the gateway stands in the deployment.
+                gateway: None,
                 behavior: settings.behavior.clone(),
                 scale_to_zero_idle_seconds: 300,
                 expected_startup_seconds: settings.expected_startup_seconds,
