@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::drain::{Drain, Mode};
 use crate::front::{Front, server};
 use crate::observe::Observe;
-use crate::queue::entry::ByteBudget;
+use crate::queue::bytes::ByteBudget;
 use crate::queue::handle::Event;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;

@@ -50,7 +50,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::observe::Observe;
-use crate::queue::entry::ByteBudget;
+use crate::queue::bytes::ByteBudget;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::Live;

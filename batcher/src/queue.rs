@@ -7,6 +7,7 @@
 //!    └───────────── Reply (oneshot) ──────────┴───────────────────────────────────────────────┘
 //! ```
 
+pub mod bytes;
 mod call;
 mod curves;
 pub mod dispatch;

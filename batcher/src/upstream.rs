@@ -153,6 +153,26 @@ impl Upstream {
         }
     }
 
+    /// One whose barrier is open, with what its monitor is told: for tests of those who use it.
+    #[cfg(test)]
+    pub(crate) fn open_at(
+        address: std::net::SocketAddr,
+    ) -> (Arc<Self>, Arc<Epoch>, mpsc::UnboundedReceiver<Report>) {
+        let (reports, told) = mpsc::unbounded_channel();
+        let member = Member { name: "test".into(), address: address.to_string(), grpc_address: None };
+        let upstream = Arc::new(Self::new(member, reports));
+        let epoch = Arc::new(Epoch {
+            number: 1,
+            wire: Wire::Rest,
+            http: Some(Endpoint::Tcp(address)),
+            grpc: Endpoint::Tcp(address),
+            identity: Identity::default(),
+        });
+        upstream.epoch.store(Some(Arc::clone(&epoch)));
+        upstream.open.store(1, Ordering::SeqCst);
+        (upstream, epoch, told)
+    }
+
     /// Its name among the members.
     pub fn name(&self) -> &str {
         &self.member.name

@@ -52,10 +52,11 @@ impl Front {
         request: Request<Incoming>,
     ) -> Response<FrontBody> {
         let patience = Duration::from_millis(self.settings.now().body_timeout_ms);
-        let (body, _share) = match receive(request.into_body(), SMALL_BYTES, patience, &self.bytes).await {
-            Ok(received) => received,
-            Err(error) => return grpc_status(Code::InvalidArgument, &error.to_string()),
-        };
+        let (body, _share) =
+            match receive(request.into_body(), SMALL_BYTES, patience, self.bytes.empty(None)).await {
+                Ok(received) => received,
+                Err(error) => return grpc_status(Code::InvalidArgument, &error.to_string()),
+            };
         match method {
             GrpcMethod::ServerReady => grpc_small(&ServerReadyResponse { ready: self.is_ready() }),
             GrpcMethod::ModelReady => {

@@ -19,7 +19,7 @@ use super::receive::Received;
 use super::urgency::Urgency;
 use crate::metrics::{Outcome, Refusal};
 use crate::observe::trail::Trail;
-use crate::queue::entry::QueuedBytes;
+use crate::queue::bytes::QueuedBytes;
 use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
 use crate::settings::{Settings, WhileCold};
 
@@ -51,7 +51,7 @@ impl Front {
             Ok(urgency) => urgency,
             Err(failure) => return self.invalid(&handle, form, &failure),
         };
-        let (body, bytes) = match self.take_in(&handle, form, &mut parts, body).await {
+        let (body, bytes) = match self.take_in(&handle, form, &mut parts, body, &urgency).await {
             Ok(received) => received,
             Err(response) => return *response,
         };
@@ -75,7 +75,7 @@ impl Front {
             Err(failure) => return failed(Form::Grpc, &failure),
         };
         let (parts, body) = request.into_parts();
-        let received = match self.receive(body).await {
+        let received = match self.receive(body, urgency.tenant.as_ref()).await {
             Ok(received) => received,
             Err(error) => return failed(Form::Grpc, &error.failure(|| RETRY_AFTER_MS)),
         };
@@ -201,9 +201,10 @@ impl Front {
         form: Form,
         parts: &mut Parts,
         body: Incoming,
+        urgency: &Urgency,
     ) -> Result<Received, Box<Response<FrontBody>>> {
         let retry_after_ms = || handle.retry_after_ms(self.clock.now_us());
-        let received = self.receive(body).await.map_err(|error| {
+        let received = self.receive(body, urgency.tenant.as_ref()).await.map_err(|error| {
             let failure = error.failure(retry_after_ms);
             Box::new(self.invalid(handle, form, &failure))
         })?;

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::Front;
 use super::receive::ReceiveError;
 use super::upload::Upload;
-use crate::queue::entry::QueuedBytes;
+use crate::queue::bytes::QueuedBytes;
 use crate::upstream::relay_body::RelayBody;
 
 /// A body, as far as it was read.
@@ -27,7 +27,7 @@ impl Front {
     pub(super) async fn peek(&self, mut body: Incoming) -> Result<(Peeked, QueuedBytes), ReceiveError> {
         let settings = self.settings.now();
         let patience_ms = settings.body_timeout_ms;
-        let mut share = self.bytes.empty();
+        let mut share = self.bytes.empty(None);
         if body.size_hint().lower() > settings.stream_peek_bytes as u64 {
             return Ok((Peeked::Part(Vec::new(), body), share));
         }

@@ -19,7 +19,7 @@ impl Front {
             Ok(urgency) => urgency,
             Err(failure) => return self.invalid(&handle, Form::V1, &failure),
         };
-        let (body, bytes) = match self.take_in(&handle, Form::V1, &mut parts, body).await {
+        let (body, bytes) = match self.take_in(&handle, Form::V1, &mut parts, body, &urgency).await {
             Ok(received) => received,
             Err(response) => return *response,
         };

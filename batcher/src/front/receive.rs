@@ -1,6 +1,7 @@
 //! Reads a request's body whole, within limits, without copying it where it came in one piece. Its share of the
 //! memory for requests is taken as its bytes arrive: a declared length costs nothing, a flood of bodies is bounded.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -11,7 +12,8 @@ use tokio::time::timeout;
 use super::Front;
 use crate::metrics::Refusal;
 use crate::queue::Failure;
-use crate::queue::entry::{ByteBudget, QueuedBytes};
+use crate::queue::bytes::QueuedBytes;
+use crate::queue::tenants::Tenant;
 
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
@@ -22,9 +24,9 @@ pub enum ReceiveError {
         /// The limit.
         limit_bytes: usize,
     },
-    /// All requests together hold as much as they may.
+    /// All requests together, or those of a tenant, hold as much as they may.
     #[error(
-        "the requests that wait or arrive hold all of the {limit_bytes} bytes that they may (queueBytes)"
+        "the requests that wait or arrive hold all of the {limit_bytes} bytes that they may, or their tenant's part of them (queueBytes)"
     )]
     NoMemory {
         /// The limit.
@@ -60,14 +62,18 @@ pub type Received = (Bytes, QueuedBytes);
 
 impl Front {
     /// Reads a body within the settings' limits.
-    pub(super) async fn receive(&self, body: Incoming) -> Result<Received, ReceiveError> {
+    pub(super) async fn receive(
+        &self,
+        body: Incoming,
+        tenant: Option<&Arc<Tenant>>,
+    ) -> Result<Received, ReceiveError> {
         let settings = self.settings.now();
         let patience = Duration::from_millis(settings.body_timeout_ms);
-        receive(body, settings.max_body_bytes, patience, &self.bytes).await
+        receive(body, settings.max_body_bytes, patience, self.bytes.empty(tenant.cloned())).await
     }
 }
 
-/// Reads it.
+/// Reads it; `share`, which has nothing yet, grows with it.
 ///
 /// # Errors
 /// See [`ReceiveError`]. A body whose `Content-Length` is too large is not read at all.
@@ -75,13 +81,12 @@ pub async fn receive(
     mut body: Incoming,
     limit_bytes: usize,
     patience: Duration,
-    budget: &ByteBudget,
+    mut share: QueuedBytes,
 ) -> Result<Received, ReceiveError> {
     let declared = body.size_hint();
     if declared.lower() > limit_bytes as u64 {
         return Err(ReceiveError::TooLarge { limit_bytes });
     }
-    let mut share = budget.empty();
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let stalled = |_| ReceiveError::Stalled { patience_ms: patience.as_millis() as u64 };
@@ -91,7 +96,7 @@ pub async fn receive(
             return Err(ReceiveError::TooLarge { limit_bytes });
         }
         if !share.grow(data.len()) {
-            return Err(ReceiveError::NoMemory { limit_bytes: budget.limit() });
+            return Err(ReceiveError::NoMemory { limit_bytes: share.limit() });
         }
         if first.is_empty() && rest.is_empty() {
             first = data;

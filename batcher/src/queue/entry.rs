@@ -1,7 +1,6 @@
 //! One request while it is in the batcher's hands, and what becomes of it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -9,6 +8,7 @@ use sluice_batch_policy::{Flow, Size};
 use sluice_protocol::{Answer, Form, InferRequest};
 use tokio::sync::oneshot;
 
+use super::bytes::QueuedBytes;
 use super::tenants::Tenant;
 use crate::metrics::Refusal;
 use crate::observe::trail::Trail;
@@ -132,90 +132,5 @@ impl Failure {
     /// A refusal, with the time after which to try again.
     pub fn refused(status: u16, reason: Refusal, message: impl Into<String>, retry_after_ms: u64) -> Self {
         Self { status, message: message.into(), retry_after_ms: Some(retry_after_ms), refusal: Some(reason) }
-    }
-}
-
-/// Memory of the requests in the batcher's hands, bounded.
-#[derive(Debug, Clone)]
-pub struct ByteBudget {
-    used: Arc<AtomicUsize>,
-    limit: Arc<AtomicUsize>,
-}
-
-impl ByteBudget {
-    /// A budget of so many bytes.
-    pub fn new(limit: usize) -> Self {
-        Self { used: Arc::default(), limit: Arc::new(AtomicUsize::new(limit)) }
-    }
-
-    /// From now on so many bytes. What is taken already stays taken.
-    pub fn set_limit(&self, limit: usize) {
-        self.limit.store(limit, Ordering::Relaxed);
-    }
-
-    /// A share that has nothing yet.
-    pub fn empty(&self) -> QueuedBytes {
-        QueuedBytes { budget: self.clone(), bytes: 0 }
-    }
-
-    /// Takes a share; `None` when it is not there.
-    pub fn take(&self, bytes: usize) -> Option<QueuedBytes> {
-        let mut share = self.empty();
-        share.grow(bytes).then_some(share)
-    }
-
-    /// Bytes that are taken.
-    pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed)
-    }
-
-    /// Bytes that there are.
-    pub fn limit(&self) -> usize {
-        self.limit.load(Ordering::Relaxed)
-    }
-}
-
-/// A share of a [`ByteBudget`], given back on drop.
-#[derive(Debug)]
-pub struct QueuedBytes {
-    budget: ByteBudget,
-    bytes: usize,
-}
-
-impl QueuedBytes {
-    /// Takes more; false, and as it was, where that is not there.
-    #[must_use]
-    pub fn grow(&mut self, bytes: usize) -> bool {
-        let before = self.budget.used.fetch_add(bytes, Ordering::Relaxed);
-        let fits = before.saturating_add(bytes) <= self.budget.limit();
-        if fits {
-            self.bytes += bytes;
-        } else {
-            self.budget.used.fetch_sub(bytes, Ordering::Relaxed);
-        }
-        fits
-    }
-}
-
-impl Drop for QueuedBytes {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_byte_budget_refuses_what_does_not_fit_and_takes_shares_back() {
-        let budget = ByteBudget::new(10);
-        let first = budget.take(8).unwrap();
-        assert!(budget.take(3).is_none());
-        let mut second = budget.take(1).unwrap();
-        assert!(second.grow(1) && !second.grow(1));
-        assert_eq!(budget.used(), 10);
-        drop(first);
-        assert!(budget.take(8).is_some());
     }
 }

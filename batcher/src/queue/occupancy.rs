@@ -11,7 +11,7 @@ use super::tenants::NOBODY;
 /// A tenant may have so many times as much in the queue as is free: a dynamic threshold (Choudhury and Hahne,
 /// "Dynamic queue length thresholds for shared-memory packet switches", 1998). One alone gets 8/9 of the queue; the
 /// rest is there for the next.
-const THRESHOLD: u64 = 8;
+pub(super) const THRESHOLD: usize = 8;
 
 /// What waits in one model's queue, and what was served lately.
 #[derive(Debug, Default)]
@@ -51,7 +51,9 @@ impl Occupancy {
         }
         let mut backlog = self.backlog();
         let tenant = entry.flow.tenant;
-        if backlog.has_others_than(NOBODY) && backlog.requests_of(tenant) >= THRESHOLD * free as u64 {
+        if backlog.has_others_than(NOBODY)
+            && backlog.requests_of(tenant) >= THRESHOLD.saturating_mul(free) as u64
+        {
             return false;
         }
         backlog.enter(entry.flow, entry.size.rows);

@@ -5,6 +5,8 @@ mod cutting;
 mod expiry;
 mod intake;
 mod limits;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

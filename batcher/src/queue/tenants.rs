@@ -2,6 +2,7 @@
 //! known, and not more than `maxTenants` of them: names are free to invent.
 
 use std::collections::HashMap;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::settings::Settings;
@@ -12,13 +13,23 @@ pub const NOBODY: u32 = 0;
 const OTHERS: u32 = 1;
 
 /// A tenant with requests here.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Tenant {
     /// Its number among all that are here.
     pub number: u32,
     /// Its part of the service relative to the others'.
     pub weight: u32,
+    /// Bytes of its requests.
+    pub(super) bytes: Arc<AtomicUsize>,
 }
+
+impl PartialEq for Tenant {
+    fn eq(&self, other: &Self) -> bool {
+        (self.number, self.weight) == (other.number, other.weight)
+    }
+}
+
+impl Eq for Tenant {}
 
 /// The tenants with requests here.
 #[derive(Debug)]
@@ -29,7 +40,10 @@ pub struct Tenants {
 
 impl Default for Tenants {
     fn default() -> Self {
-        Self { known: Mutex::default(), others: Arc::new(Tenant { number: OTHERS, weight: 1 }) }
+        Self {
+            known: Mutex::default(),
+            others: Arc::new(Tenant { number: OTHERS, weight: 1, bytes: Arc::default() }),
+        }
     }
 }
 
@@ -42,7 +56,8 @@ impl Tenants {
         match known.get_mut(name) {
             Some(tenant) if tenant.weight == weight => return Arc::clone(tenant),
             Some(tenant) => {
-                *tenant = Arc::new(Tenant { number: tenant.number, weight });
+                let bytes = Arc::clone(&tenant.bytes);
+                *tenant = Arc::new(Tenant { number: tenant.number, weight, bytes });
                 return Arc::clone(tenant);
             }
             None => {}
@@ -56,7 +71,7 @@ impl Tenants {
         }
         let is_free = |number: &u32| known.values().all(|tenant| tenant.number != *number);
         let Some(number) = (OTHERS + 1..).find(is_free) else { return Arc::clone(&self.others) };
-        let tenant = Arc::new(Tenant { number, weight });
+        let tenant = Arc::new(Tenant { number, weight, bytes: Arc::default() });
         known.insert(name.into(), Arc::clone(&tenant));
         tenant
     }

@@ -1,0 +1,186 @@
+//! The owner alone, in paused time: requests go in, replies come out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Request;
+use sluice_batch_policy::{Flow, Size};
+use sluice_protocol::Form;
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::metrics::Refusal;
+use crate::queue::bytes::ByteBudget;
+use crate::queue::handle::Event;
+use crate::queue::{Entry, Failure, ModelHandle, Reply, Slot, Work, owner};
+use crate::settings::{Live, Settings};
+use crate::upstream::discovery::{Profile, Spoken};
+use crate::upstream::{Report, Upstream};
+
+const OBJECTIVE_MS: u64 = 100;
+const HOLD_MS: u64 = 5000;
+
+struct Bench {
+    handle: Arc<ModelHandle>,
+    clock: Clock,
+    start: Instant,
+}
+
+impl Bench {
+    fn new(settings: Settings) -> Self {
+        let settings = Settings { objective_ms: OBJECTIVE_MS, hold_ms: HOLD_MS, ..settings };
+        let (clock, start) = (Clock::start(), Instant::now());
+        let handle = Arc::new(ModelHandle::new("m".into(), "m", Live::new(settings), clock));
+        tokio::spawn(owner::run(Arc::clone(&handle)));
+        Self { handle, clock, start }
+    }
+
+    /// A request that goes alone and is due within the objective.
+    fn entry(&self) -> (Box<Entry>, oneshot::Receiver<Reply>) {
+        let (reply, waiting) = oneshot::channel();
+        let arrived_us = self.clock.now_us();
+        let entry = Entry {
+            work: Work::Raw(Bytes::from_static(b"?")),
+            form: Form::Json,
+            size: Size::of_rows(1),
+            flow: Flow { class: 1, tenant: 0, weight: 1 },
+            tenant: None,
+            trail: None,
+            is_ranked: false,
+            origin: Some(Request::post("/").body(()).unwrap().into_parts().0),
+            arrived_us,
+            deadline_us: arrived_us + OBJECTIVE_MS * 1000,
+            broken: 0,
+            alone: false,
+            reply,
+            bytes: ByteBudget::new(1).empty(None),
+        };
+        (Box::new(entry), waiting)
+    }
+
+    fn submit(&self) -> oneshot::Receiver<Reply> {
+        let (entry, waiting) = self.entry();
+        assert!(self.handle.submit(entry).is_ok());
+        waiting
+    }
+
+    /// The only slot is given to a request that never ends; whoever hears the reports can end it.
+    async fn saturate(&self) -> (oneshot::Receiver<Reply>, mpsc::UnboundedReceiver<Report>, TcpListener) {
+        let first = self.submit();
+        let (reports, listener) = self.give_slot().await;
+        assert_eq!(self.handle.queued_rows(), 0, "the first one is on its way");
+        (first, reports, listener)
+    }
+
+    /// A slot, whose first request never ends.
+    async fn give_slot(&self) -> (mpsc::UnboundedReceiver<Report>, TcpListener) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (upstream, epoch, reports) = Upstream::open_at(listener.local_addr().unwrap());
+        let profile = Arc::new(Profile::unknown(Spoken::default()));
+        self.handle.tell(Event::Slot(Slot { upstream, epoch, profile, connections: Default::default() }));
+        self.settled().await;
+        (reports, listener)
+    }
+
+    /// Lets the owner do what it can do now. While this yields, no time passes.
+    async fn settled(&self) {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.start.elapsed().as_millis() as u64
+    }
+}
+
+async fn failure(waiting: oneshot::Receiver<Reply>) -> Failure {
+    match waiting.await.unwrap() {
+        Reply::Failed(failure) => failure,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_model_server_a_request_is_held_long_and_then_told_so() {
+    let bench = Bench::new(Settings::default());
+    let got = failure(bench.submit()).await;
+    assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    assert!(bench.elapsed_ms().abs_diff(HOLD_MS) <= 2, "{} ms", bench.elapsed_ms());
+    assert_eq!(bench.handle.queued_rows(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_busy_one_a_request_is_told_at_its_deadline_to_come_back() {
+    let bench = Bench::new(Settings::default());
+    let (_first, _reports, _listener) = bench.saturate().await;
+    let from_ms = bench.elapsed_ms();
+    let got = failure(bench.submit()).await;
+    assert_eq!((got.status, got.refusal), (429, Some(Refusal::Expired)));
+    assert!(got.retry_after_ms.is_some_and(|ms| ms >= 1));
+    let waited_ms = bench.elapsed_ms() - from_ms;
+    assert!(waited_ms.abs_diff(OBJECTIVE_MS) <= 2, "{waited_ms} ms");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_due_sooner_than_those_before_it_is_told_in_time() {
+    let bench = Bench::new(Settings::default());
+    let (_first, _reports, _listener) = bench.saturate().await;
+    let later = bench.submit();
+    bench.settled().await;
+    let from_ms = bench.elapsed_ms();
+    let (mut entry, sooner) = bench.entry();
+    entry.deadline_us = entry.arrived_us + 20_000;
+    assert!(bench.handle.submit(entry).is_ok());
+    assert_eq!(failure(sooner).await.status, 429);
+    assert!((bench.elapsed_ms() - from_ms).abs_diff(20) <= 2);
+    assert_eq!(failure(later).await.status, 429);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_last_model_server_goes_those_that_wait_are_held() {
+    let bench = Bench::new(Settings::default());
+    let (first, reports, listener) = bench.saturate().await;
+    let second = bench.submit();
+    tokio::time::sleep(Duration::from_millis(OBJECTIVE_MS / 2)).await;
+    // Nobody vouches for the connection: the slot is lost, the first request waits again.
+    drop((reports, listener));
+    for waiting in [first, second] {
+        let got = failure(waiting).await;
+        assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    }
+    assert!(bench.elapsed_ms() >= HOLD_MS - 2, "{} ms", bench.elapsed_ms());
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_one_comes_back_those_that_were_held_keep_their_time_and_later_ones_have_their_own() {
+    let bench = Bench::new(Settings::default());
+    let held = [bench.submit(), bench.submit()];
+    tokio::time::sleep(Duration::from_millis(10 * OBJECTIVE_MS)).await;
+    let (_reports, _listener) = bench.give_slot().await;
+    let from_ms = bench.elapsed_ms();
+    let later = bench.submit();
+    assert_eq!(failure(later).await.refusal, Some(Refusal::Expired));
+    assert!((bench.elapsed_ms() - from_ms).abs_diff(OBJECTIVE_MS) <= 2);
+    let [first, second] = held;
+    let got = failure(second).await;
+    assert_eq!((got.status, got.refusal), (429, Some(Refusal::Expired)), "a model server is there, and busy");
+    assert!(bench.elapsed_ms().abs_diff(HOLD_MS) <= 2, "{} ms", bench.elapsed_ms());
+    drop(first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_leave_while_requests_are_held_take_theirs_with_them() {
+    let bench = Bench::new(Settings::default());
+    let stays = bench.submit();
+    let leaves = bench.submit();
+    bench.settled().await;
+    assert_eq!(bench.handle.queued_rows(), 2);
+    drop(leaves);
+    tokio::time::sleep(Duration::from_millis(HOLD_MS / 2)).await;
+    assert_eq!(bench.handle.queued_rows(), 1);
+    drop(stays);
+}
