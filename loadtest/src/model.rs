@@ -10,6 +10,7 @@
 //! | [`profile`], [`curve`] | pure: compute slices of a profile; how long a batch takes |
 //! | [`batch`], [`call`], [`rest_form`], [`grpc_form`], [`metadata`] | pure: requests in, answers out, in each form |
 //! | [`slot`] | the plain thread that executes and keeps time |
+//! | [`generation`], `openai_http` | simulated generation of text, at a pace of its own, behind OpenAI's completions |
 //! | [`journal`] | what reached the model |
 //! | `http`, `grpc_http`, `control` | sockets: front port and admin port |
 
@@ -17,11 +18,13 @@ pub mod batch;
 pub mod call;
 mod control;
 pub mod curve;
+pub mod generation;
 pub mod grpc_form;
 mod grpc_http;
 mod http;
 pub mod journal;
 pub mod metadata;
+mod openai_http;
 pub mod profile;
 pub mod rest_form;
 pub mod settings;
@@ -41,6 +44,7 @@ use tokio_util::sync::CancellationToken;
 
 use batch::Limits;
 use curve::ServiceTime;
+use generation::Generator;
 use journal::{Journal, JournalError};
 use profile::UnknownProfile;
 use settings::Settings;
@@ -111,7 +115,13 @@ impl Model {
         let (loaded, loaded_receiver) = watch::channel(false);
         let limits = Limits { max_batch_rows: settings.max_batch_rows, poison_id: settings.poison_id };
         let model = settings.name.clone();
-        let front = http::Front { model, slot: slot.clone(), limits, loaded: loaded_receiver };
+        let front = http::Front {
+            model,
+            slot: slot.clone(),
+            limits,
+            generator: Generator::new(settings.pace()),
+            loaded: loaded_receiver,
+        };
         let load_time = Duration::from_millis(settings.load_ms);
         tracing::info!(
             address = %display_address(&listener), %profile, scale,

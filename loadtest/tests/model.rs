@@ -166,3 +166,31 @@ async fn a_changed_curve_holds_for_the_next_call() {
     assert_eq!(accuracy.asked_total, Duration::from_micros(110 + 6000));
     assert!(accuracy.achieved_total >= accuracy.asked_total, "a call is never shorter than asked");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_completes_text_as_openai_does_whole_and_in_events() {
+    let settings = Settings { stream_first_token_ms: 1, stream_token_ms: 1, stream_tokens: 4, ..fast() };
+    let server = start(settings).await;
+    let post = |path: &'static str, body: &str| http(server.address, "POST", path, body.to_owned());
+    let chat = r#"{"model":"reference","messages":[{"role":"user","content":"a b"}]}"#;
+    let whole = post("/v1/chat/completions", chat).await;
+    assert!(
+        whole.contains(r#""content":"t0 t1 t2 t3""#) && whole.contains(r#""finish_reason":"stop""#),
+        "{whole}"
+    );
+    assert!(whole.contains(r#""prompt_tokens":2"#) && whole.contains(r#""completion_tokens":4"#), "{whole}");
+    let stream = r#"{"model":"reference","prompt":"a","stream":true,"max_tokens":2,"stream_options":{"include_usage":true}}"#;
+    let events = post("/v1/completions", stream).await;
+    assert!(events.contains("content-type: text/event-stream"), "{events}");
+    // Two tokens, the end, the usage, and the mark.
+    assert_eq!(events.matches("data: ").count(), 5, "{events}");
+    assert!(events.contains(r#""text":" t1""#) && events.contains(r#""finish_reason":"length""#), "{events}");
+    assert!(events.contains(r#""completion_tokens":2"#) && events.contains("data: [DONE]"), "{events}");
+    let unknown = post("/v1/chat/completions", r#"{"model":"other","messages":[]}"#).await;
+    assert!(unknown.starts_with("HTTP/1.1 404") && unknown.contains("invalid_request_error"), "{unknown}");
+    assert!(post("/v1/completions", "{").await.starts_with("HTTP/1.1 400"));
+    let models = http(server.address, "GET", "/v1/models", String::new()).await;
+    assert!(models.contains(r#""id":"reference""#), "{models}");
+    server.stop.cancel();
+    server.serving.await.unwrap();
+}

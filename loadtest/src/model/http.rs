@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::batch::{BadInput, Limits};
 use super::call::Call;
+use super::generation::Generator;
+use super::openai_http::{self, Kind};
 use super::rest_form::{self, error_body};
 use super::slot::{Refused, Slot};
 use super::{grpc_http, metadata};
@@ -39,6 +41,8 @@ pub(super) struct Front {
     pub(super) model: String,
     /// Where calls are executed.
     pub(super) slot: Slot,
+    /// Where text is generated.
+    pub(super) generator: Generator,
     /// What calls are accepted.
     pub(super) limits: Limits,
     /// True once the (simulated) load is done.
@@ -161,6 +165,11 @@ async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
         (&Method::GET, ["v2", "models", name, "stats"]) => {
             about(front, name, || metadata::stats(name, &front.slot.accuracy()))
         }
+        (&Method::GET, ["v1", "models"]) => openai_http::models(front),
+        (&Method::POST, ["v1", "chat", "completions"]) => {
+            openai_http::complete(front, Kind::Chat, request).await
+        }
+        (&Method::POST, ["v1", "completions"]) => openai_http::complete(front, Kind::Text, request).await,
         (&Method::POST, ["v2", "models", name, "infer"]) => infer(front, name, None, request).await,
         (&Method::POST, ["v2", "models", name, "versions", version, "infer"]) => {
             infer(front, name, Some(version), request).await
@@ -234,7 +243,7 @@ fn about(front: &Front, name: &str, body: impl FnOnce() -> Value) -> Response<Bo
     bytes_answer(StatusCode::NOT_FOUND, error_body(&message.to_string()))
 }
 
-fn json_answer(status: StatusCode, body: &Value) -> Response<Body> {
+pub(super) fn json_answer(status: StatusCode, body: &Value) -> Response<Body> {
     bytes_answer(status, body.to_string().into())
 }
 

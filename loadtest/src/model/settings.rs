@@ -1,6 +1,7 @@
 //! Settings of the reference model server.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use sluice_config::process::logging::LogFormat;
 use sluice_config::settings::{self, SettingsError};
 
 use super::curve::Curve;
+use super::generation::Pace;
 
 /// Settings of `sluice-loadtest model`, from file, environment and flags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +41,14 @@ pub struct Settings {
     pub journal: Option<PathBuf>,
     /// A call with this id is answered with 400.
     pub poison_id: Option<i64>,
+    /// Completions (simulated generation): time to the first token.
+    pub stream_first_token_ms: u64,
+    /// Completions: time of each token after it.
+    pub stream_token_ms: u64,
+    /// Completions: tokens of an answer, where the request asks for no fewer.
+    pub stream_tokens: usize,
+    /// Completions: answers at a time; more wait inside, so that throughput grows no further.
+    pub stream_concurrency: usize,
     /// Form of the log.
     pub log_format: LogFormat,
     /// Filter of the log.
@@ -61,6 +71,10 @@ impl Default for Settings {
             seed: 1,
             journal: None,
             poison_id: None,
+            stream_first_token_ms: 50,
+            stream_token_ms: 10,
+            stream_tokens: 32,
+            stream_concurrency: 16,
             log_format: LogFormat::Text,
             log_level: "info".into(),
         }
@@ -71,6 +85,16 @@ impl Settings {
     /// The service curve on the reference slice.
     pub fn curve(&self) -> Curve {
         Curve { alpha_ms: self.alpha_ms, beta_ms: self.beta_ms }
+    }
+
+    /// How text is generated.
+    pub fn pace(&self) -> Pace {
+        Pace {
+            first_token: Duration::from_millis(self.stream_first_token_ms),
+            token: Duration::from_millis(self.stream_token_ms),
+            tokens: self.stream_tokens,
+            concurrency: self.stream_concurrency,
+        }
     }
 
     /// Checks what types cannot say.
@@ -90,6 +114,12 @@ impl Settings {
         }
         if self.max_batch_rows == 0 || self.reference_compute_slices == 0 {
             return refuse("maxBatchRows and referenceComputeSlices must be 1 or more".into());
+        }
+        if self.stream_tokens == 0 || !(1..=65_536).contains(&self.stream_concurrency) {
+            return refuse(format!(
+                "streamTokens is {}, streamConcurrency {}: they must be 1 or more, and concurrency at most 65536",
+                self.stream_tokens, self.stream_concurrency
+            ));
         }
         if self.name.is_empty() || self.name.contains('/') {
             return refuse(format!("name is {:?}: it must be one segment of a URL path", self.name));
@@ -145,6 +175,18 @@ pub struct Flags {
     /// Answer 400 to any call that has a row with this id
     #[arg(long, value_name = "ID", env = "SLUICE_LOADTEST_MODEL_POISON_ID")]
     pub poison_id: Option<i64>,
+    /// Completions: time to the first token [default: 50]
+    #[arg(long, value_name = "MS", env = "SLUICE_LOADTEST_MODEL_STREAM_FIRST_TOKEN_MS")]
+    pub stream_first_token_ms: Option<u64>,
+    /// Completions: time of each token after the first [default: 10]
+    #[arg(long, value_name = "MS", env = "SLUICE_LOADTEST_MODEL_STREAM_TOKEN_MS")]
+    pub stream_token_ms: Option<u64>,
+    /// Completions: tokens of an answer [default: 32]
+    #[arg(long, value_name = "N", env = "SLUICE_LOADTEST_MODEL_STREAM_TOKENS")]
+    pub stream_tokens: Option<usize>,
+    /// Completions: answers at a time; more wait inside [default: 16]
+    #[arg(long, value_name = "N", env = "SLUICE_LOADTEST_MODEL_STREAM_CONCURRENCY")]
+    pub stream_concurrency: Option<usize>,
     /// Form of the log [default: text]
     #[arg(long, value_enum, env = "SLUICE_LOADTEST_MODEL_LOG_FORMAT")]
     pub log_format: Option<LogFormat>,

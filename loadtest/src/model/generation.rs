@@ -1,0 +1,132 @@
+//! Simulated generation of text, as far as time goes: so many streams at a time, each with a time to its first token and one
+//! per token after it; those beyond wait inside the server, first come, first served, as in an LLM server that is full.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+/// How fast, and how many at a time.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Pace {
+    /// From the start of a stream to its first token.
+    pub first_token: Duration,
+    /// From one token to the next.
+    pub token: Duration,
+    /// Tokens of an answer, where the request asks for no fewer.
+    pub tokens: usize,
+    /// Streams at a time: throughput grows up to here, and no further.
+    pub concurrency: usize,
+}
+
+/// A server that generates.
+#[derive(Debug)]
+pub struct Generator {
+    pace: Pace,
+    room: Arc<Semaphore>,
+    started: AtomicU64,
+}
+
+/// One answer under way. Dropping it makes room for another one.
+#[derive(Debug)]
+pub struct Generation {
+    pace: Pace,
+    next: Instant,
+    number: u64,
+    given: usize,
+    tokens: usize,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl Generator {
+    /// A server at rest.
+    pub fn new(pace: Pace) -> Self {
+        Self { pace, room: Arc::new(Semaphore::new(pace.concurrency.max(1))), started: AtomicU64::new(0) }
+    }
+
+    /// Waits for room and starts an answer of at most so many tokens.
+    pub async fn start(&self, most_tokens: Option<usize>) -> Generation {
+        // It is never closed; without a place there would be one more stream, which harms nobody.
+        let room = Arc::clone(&self.room).acquire_owned().await.ok();
+        let tokens = most_tokens.unwrap_or(self.pace.tokens).min(self.pace.tokens);
+        Generation {
+            pace: self.pace,
+            next: Instant::now() + self.pace.first_token,
+            number: self.started.fetch_add(1, Ordering::Relaxed),
+            given: 0,
+            tokens,
+            _room: room,
+        }
+    }
+
+    /// Tokens of an answer that nothing shortens.
+    pub fn full_tokens(&self) -> usize {
+        self.pace.tokens
+    }
+}
+
+impl Generation {
+    /// The number of the next token, when its time has come; `None` after the last.
+    pub async fn next(&mut self) -> Option<usize> {
+        if self.given == self.tokens {
+            return None;
+        }
+        sleep_until(self.next).await;
+        // By the schedule: a late one does not make all after it late.
+        self.next += self.pace.token;
+        self.given += 1;
+        Some(self.given - 1)
+    }
+
+    /// Counts answers from 0.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Tokens that it will have in all.
+    pub fn tokens(&self) -> usize {
+        self.tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACE: Pace = Pace {
+        first_token: Duration::from_millis(100),
+        token: Duration::from_millis(10),
+        tokens: 5,
+        concurrency: 2,
+    };
+
+    async fn run(generator: &Generator, most_tokens: Option<usize>) -> (usize, Duration) {
+        let begun = Instant::now();
+        let mut generation = generator.start(most_tokens).await;
+        let mut tokens = 0;
+        while generation.next().await.is_some() {
+            tokens += 1;
+        }
+        (tokens, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_come_at_their_pace() {
+        let generator = Generator::new(PACE);
+        assert_eq!(run(&generator, None).await, (5, Duration::from_millis(140)));
+        assert_eq!(run(&generator, Some(2)).await, (2, Duration::from_millis(110)));
+        assert_eq!(run(&generator, Some(100)).await.0, 5);
+        assert_eq!(run(&generator, Some(0)).await, (0, Duration::ZERO));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_beyond_the_concurrency_wait_inside() {
+        let generator = Generator::new(PACE);
+        let (one, two, three) =
+            tokio::join!(run(&generator, None), run(&generator, None), run(&generator, None));
+        assert_eq!((one.1, two.1), (Duration::from_millis(140), Duration::from_millis(140)));
+        assert_eq!(three.1, Duration::from_millis(280));
+    }
+}

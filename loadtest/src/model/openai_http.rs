@@ -1,0 +1,208 @@
+//! OpenAI's `/v1/chat/completions`, `/v1/completions` and `/v1/models`, with simulated generation: the text is
+//! `t0 t1 t2 …`, one word a token.
+
+use std::convert::Infallible;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::generation::Generation;
+use super::http::{Body, Front, json_answer, read_body};
+
+/// Which of the two.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Kind {
+    Chat,
+    Text,
+}
+
+/// What is read of a request.
+#[derive(Debug, Deserialize)]
+struct Asked {
+    model: String,
+    #[serde(default)]
+    stream: bool,
+    max_tokens: Option<usize>,
+    max_completion_tokens: Option<usize>,
+    #[serde(default)]
+    stream_options: StreamOptions,
+    #[serde(default)]
+    messages: Vec<Value>,
+    #[serde(default)]
+    prompt: Value,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct StreamOptions {
+    #[serde(default)]
+    include_usage: bool,
+}
+
+pub(super) fn models(front: &Front) -> Response<Body> {
+    let model = json!({"id": front.model, "object": "model", "created": 0, "owned_by": "sluice"});
+    json_answer(StatusCode::OK, &json!({"object": "list", "data": [model]}))
+}
+
+pub(super) async fn complete(front: &Front, kind: Kind, request: Request<Incoming>) -> Response<Body> {
+    let asked = match read_body(request).await {
+        Ok(body) => serde_json::from_slice::<Asked>(&body).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
+    };
+    let asked = match asked {
+        Ok(asked) => asked,
+        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
+    };
+    if asked.model != front.model {
+        let message = format!("model `{}` is unknown; this server has `{}`", asked.model, front.model);
+        return refuse(StatusCode::NOT_FOUND, &message);
+    }
+    if !front.is_loaded() {
+        return refuse(StatusCode::SERVICE_UNAVAILABLE, "the model is still loading; ask /v2/health/ready");
+    }
+    let generation = front.generator.start(asked.max_completion_tokens.or(asked.max_tokens)).await;
+    let answer = Answer::new(front, kind, &asked, &generation);
+    if asked.stream {
+        stream(answer, generation, asked.stream_options.include_usage)
+    } else {
+        whole(&answer, generation).await
+    }
+}
+
+/// What all parts of one answer have in common.
+struct Answer {
+    kind: Kind,
+    head: Value,
+    finish_reason: &'static str,
+    usage: Value,
+}
+
+impl Answer {
+    fn new(front: &Front, kind: Kind, asked: &Asked, generation: &Generation) -> Self {
+        let (number, tokens) = (generation.number(), generation.tokens());
+        let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let id = match kind {
+            Kind::Chat => format!("chatcmpl-{number}"),
+            Kind::Text => format!("cmpl-{number}"),
+        };
+        let prompt =
+            words(&asked.prompt) + asked.messages.iter().map(|m| words(&m["content"])).sum::<usize>();
+        let usage =
+            json!({"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens});
+        let is_short = tokens < front.generator.full_tokens();
+        Self {
+            kind,
+            head: json!({"id": id, "created": created, "model": front.model}),
+            finish_reason: if is_short { "length" } else { "stop" },
+            usage,
+        }
+    }
+
+    /// A document with these choices.
+    fn document(&self, object: &str, choices: Value) -> Value {
+        let mut document = self.head.clone();
+        document["object"] = object.into();
+        document["choices"] = choices;
+        document
+    }
+
+    /// An event with one token, or with the end.
+    fn chunk(&self, token: Option<usize>) -> Value {
+        let finish_reason = if token.is_none() { json!(self.finish_reason) } else { Value::Null };
+        let text = token.map(word);
+        let (object, mut choice) = match self.kind {
+            Kind::Chat => {
+                let mut delta = json!({});
+                if token == Some(0) {
+                    delta["role"] = "assistant".into();
+                }
+                if let Some(text) = text {
+                    delta["content"] = text.into();
+                }
+                ("chat.completion.chunk", json!({"delta": delta}))
+            }
+            Kind::Text => ("text_completion", json!({"text": text.unwrap_or_default()})),
+        };
+        choice["index"] = 0.into();
+        choice["finish_reason"] = finish_reason;
+        self.document(object, json!([choice]))
+    }
+}
+
+async fn whole(answer: &Answer, mut generation: Generation) -> Response<Body> {
+    let mut text = String::new();
+    while let Some(token) = generation.next().await {
+        text.push_str(&word(token));
+    }
+    let (object, mut choice) = match answer.kind {
+        Kind::Chat => ("chat.completion", json!({"message": {"role": "assistant", "content": text}})),
+        Kind::Text => ("text_completion", json!({"text": text})),
+    };
+    choice["index"] = 0.into();
+    choice["finish_reason"] = answer.finish_reason.into();
+    let mut document = answer.document(object, json!([choice]));
+    document["usage"] = answer.usage.clone();
+    json_answer(StatusCode::OK, &document)
+}
+
+/// Where a stream of events stands.
+enum Next {
+    Token(Generation),
+    Usage,
+    Done,
+}
+
+fn stream(answer: Answer, generation: Generation, include_usage: bool) -> Response<Body> {
+    let begin = (Some(Next::Token(generation)), answer);
+    let events = futures::stream::unfold(begin, move |(next, answer)| async move {
+        let (event, next) = match next? {
+            Next::Token(mut generation) => match generation.next().await {
+                Some(token) => (answer.chunk(Some(token)).to_string(), Some(Next::Token(generation))),
+                None => {
+                    let next = if include_usage { Next::Usage } else { Next::Done };
+                    (answer.chunk(None).to_string(), Some(next))
+                }
+            },
+            Next::Usage => {
+                let object = match answer.kind {
+                    Kind::Chat => "chat.completion.chunk",
+                    Kind::Text => "text_completion",
+                };
+                let mut document = answer.document(object, json!([]));
+                document["usage"] = answer.usage.clone();
+                (document.to_string(), Some(Next::Done))
+            }
+            Next::Done => ("[DONE]".to_owned(), None),
+        };
+        let frame = Frame::data(Bytes::from(format!("data: {event}\n\n")));
+        Some((Ok::<_, Infallible>(frame), (next, answer)))
+    });
+    let mut response = Response::new(StreamBody::new(events).boxed_unsync());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+/// The text of a token.
+fn word(token: usize) -> String {
+    if token == 0 { "t0".to_owned() } else { format!(" t{token}") }
+}
+
+/// Words of a prompt: a text, or a list of texts or of parts with a `text`.
+fn words(content: &Value) -> usize {
+    match content {
+        Value::String(text) => text.split_whitespace().count(),
+        Value::Array(parts) => parts.iter().map(words).sum(),
+        Value::Object(part) => part.get("text").map_or(0, words),
+        _ => 0,
+    }
+}
+
+/// An error as OpenAI's clients read it.
+fn refuse(status: StatusCode, message: &str) -> Response<Body> {
+    let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": null});
+    json_answer(status, &json!({ "error": error }))
+}
