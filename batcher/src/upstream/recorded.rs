@@ -14,11 +14,15 @@ const MAX_FILES: usize = 8;
 /// End of their names.
 const ENDING: &str = ".recorded";
 
-/// Writes one request, unless the folder has enough of its model.
+/// Writes one request, unless the folder has enough of its model. Not one that is no V2 tensors: it has no binary
+/// form, and its own process remembers it.
 ///
 /// # Errors
 /// The request has no binary form, or the folder cannot be written.
 pub fn write(folder: &Path, model: &str, request: &InferRequest) -> Result<(), String> {
+    if request.v1.is_some() {
+        return Ok(());
+    }
     let mut hasher = DefaultHasher::new();
     request.key.hash(&mut hasher);
     let shape = format!("{:016x}", hasher.finish());

@@ -1,6 +1,6 @@
 //! Warm-up with requests that live traffic has brought.
 
-use sluice_batcher::settings::{Settings, Warmup};
+use sluice_batcher::settings::{Batching, Settings, Warmup};
 
 use crate::client::{json_body, post};
 use crate::model::{Behaviour, Model};
@@ -66,4 +66,41 @@ async fn another_process_is_warmed_with_what_this_one_recorded() {
     assert_eq!(sizes(&second, 1, 9), [1, 2]);
     let demand = first.metric("sluice_batcher_demand_rows_total", &format!("model=\"{name}\"")).await;
     assert_eq!(demand, 1.0, "warm-up is no demand");
+}
+
+#[tokio::test]
+async fn v1_requests_warm_the_v1_path_and_are_not_recorded_as_v2() {
+    let name = "lively-v1";
+    let folder = tempfile::tempdir().unwrap();
+    let mut model = Model::start(name, Behaviour { v1: true, ..Behaviour::default() }).await;
+    let recorded = Settings {
+        warmup: Warmup::Recorded,
+        warmup_bodies: Some(folder.path().to_owned()),
+        batching: Batching::On,
+        max_batch_rows: 2,
+        ..settings(name)
+    };
+    // The metadata names no inputs: before there is traffic, the folder alone says how to warm it.
+    for rows in [1, 2] {
+        let body = json_body(&vec![0; rows]);
+        std::fs::write(folder.path().join(format!("{name}.{rows}.json")), body).unwrap();
+    }
+    let batcher = sidecar(&model, recorded).await;
+    let predict = format!("/v1/models/{name}:predict");
+    let got = post(batcher.front, &predict, r#"{"instances":[7]}"#).await;
+    assert_eq!(got.text(), r#"{"predictions":[14]}"#);
+    model.kill();
+    model.restart().await;
+    until("the second epoch is open", async || {
+        batcher.upstreams().await["upstreams"][0]["epoch"].as_u64() >= Some(2)
+            && batcher.upstreams().await["upstreams"][0]["state"] == "ready"
+    })
+    .await;
+    assert_eq!(sizes(&model, 2, 7), [1, 2]);
+    assert!(
+        model.calls().iter().all(|call| (call.form == "v1") == (call.ids[0] == 7)),
+        "{:?}",
+        model.calls()
+    );
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "no file beside the two");
 }
