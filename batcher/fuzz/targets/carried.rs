@@ -1,0 +1,40 @@
+//! What must hold of every request that a parser has taken.
+
+use sluice_protocol::{InferRequest, InferResponse, Merged, UpstreamForm};
+use sluice_protocol::{merge, merge_padded, parse_response, split};
+
+use crate::echo::echo;
+
+/// Whether it can be sent or not, nothing panics; and where it may share a batch, a batch of two and a filler comes
+/// back as two equal answers.
+pub(crate) fn check(request: &InferRequest) {
+    for upstream in [UpstreamForm::Json, UpstreamForm::Binary, UpstreamForm::Grpc, UpstreamForm::V1] {
+        let _ = merge(&[request], upstream);
+        if request.alone.is_some() {
+            continue;
+        }
+        let twice = [request, request];
+        let Ok(merged) = merge_padded(&twice, upstream, request.rows * 2 + 1) else { continue };
+        assert_eq!(merged.total_rows(), request.rows * 2 + 1);
+        assert_eq!(merged.body_bytes, merged.chunks.iter().map(|chunk| chunk.len()).sum::<usize>());
+        let answers = split(&answer(&merged), &twice, &merged.rows).expect("one item per row");
+        // An output that the client's form cannot carry is an error for both.
+        let texts: Vec<Option<Vec<u8>>> =
+            answers.into_iter().map(|answer| answer.ok().map(|answer| answer.chunks.concat())).collect();
+        assert_eq!(texts.len(), 2);
+        assert_eq!(texts[0], texts[1]);
+    }
+}
+
+fn answer(merged: &Merged) -> InferResponse {
+    if merged.form != UpstreamForm::V1 {
+        return echo(merged);
+    }
+    let body = merged.chunks.concat();
+    let document: Result<&serde_json::value::RawValue, _> = serde_json::from_slice(&body);
+    let text = String::from_utf8_lossy(&body);
+    assert!(document.is_ok() || text.contains("NaN") || text.contains("Infinity"), "{text}");
+    let predictions = vec!["null"; merged.total_rows()].join(",");
+    let answer = format!(r#"{{"predictions":[{predictions}]}}"#);
+    parse_response(UpstreamForm::V1, None, answer.into()).expect("a valid answer")
+}

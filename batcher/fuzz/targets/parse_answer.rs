@@ -1,0 +1,43 @@
+//! What a model server may answer to a batch of two. The first byte is the form, the next two the length of the JSON part.
+
+#![no_main]
+
+#[path = "../../protocol/tests/protocol/client.rs"]
+#[allow(dead_code, unreachable_pub)]
+mod client;
+
+use bytes::Bytes;
+use libfuzzer_sys::fuzz_target;
+use sluice_protocol::{BatchRows, Datatype, UpstreamForm, parse_response, split};
+
+use client::{Style, Values, request};
+
+fuzz_target!(|input: &[u8]| {
+    let Some(([form, low, high], body)) = input.split_first_chunk::<3>() else { return };
+    let (form, length) = match form % 4 {
+        0 => (UpstreamForm::Json, None),
+        1 => (UpstreamForm::Binary, Some(usize::from(u16::from_le_bytes([*low, *high])))),
+        2 => (UpstreamForm::Grpc, None),
+        _ => (UpstreamForm::V1, None),
+    };
+    let Ok(answer) = parse_response(form, length, Bytes::copy_from_slice(body)) else { return };
+    let x = |rows: u64| Values {
+        name: "x".into(),
+        datatype: Datatype::Int8,
+        shape: vec![rows],
+        elements: vec![vec![1]; rows as usize],
+    };
+    let asked = [
+        request(Style::GrpcRaw, None, &[x(2)]),
+        request(Style::V1, None, &[x(1)]),
+        request(Style::JsonFlat, Some("i"), &[x(1)]),
+    ];
+    let requests: Vec<_> = asked.iter().collect();
+    for padding in [0, 1] {
+        let rows = BatchRows { requests: vec![2, 1, 1], padding };
+        if let Ok(answers) = split(&answer, &requests, &rows) {
+            assert_eq!(answers.len(), 3);
+        }
+    }
+    let _ = split(&answer, &requests[..1], &BatchRows { requests: vec![2], padding: 0 });
+});
