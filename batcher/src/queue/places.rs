@@ -11,6 +11,10 @@ use crate::upstream::{InFlight, Upstream};
 
 /// Weight of the newest batch in a place's pace.
 const PACE_WEIGHT: f64 = 0.2;
+/// How fast a place's pace is forgotten, per batch elsewhere.
+const PACE_FADES: f64 = 0.1;
+/// One batch says no more than this about a place.
+const MOST_PACE: f64 = 4.0;
 
 /// All places of one queue.
 pub(super) struct Places {
@@ -177,9 +181,15 @@ impl Places {
 
     /// Where a batch ended: how its time compares with the prediction.
     pub(super) fn paced(&mut self, upstream: &Arc<Upstream>, ratio: f64) {
-        for place in self.list.iter_mut().filter(|place| Arc::ptr_eq(&place.pattern.upstream, upstream)) {
-            let ratio = ratio.clamp(0.01, 100.0);
-            place.pace = Some(place.pace.map_or(ratio, |pace| pace + PACE_WEIGHT * (ratio - pace)));
+        for place in &mut self.list {
+            place.pace = if Arc::ptr_eq(&place.pattern.upstream, upstream) {
+                let ratio = ratio.clamp(1.0 / MOST_PACE, MOST_PACE);
+                Some(place.pace.map_or(ratio, |pace| pace + PACE_WEIGHT * (ratio - pace)))
+            } else {
+                // The curve follows whoever is used: what was measured against an older one fades, so that a server
+                // that looked slow once is tried again.
+                place.pace.map(|pace| pace + PACE_FADES * (1.0 - pace))
+            };
         }
     }
 

@@ -128,11 +128,12 @@ async fn a_slow_model_server_gets_less() {
     let slow = Model::start(name, Behaviour { alpha_us: 300_000.into(), ..Behaviour::default() }).await;
     let fast = Model::start(name, Behaviour::default()).await;
     let batcher = gateway(name, [&slow, &fast], Settings { max_batch_rows: 1, ..settings(name) }).await;
-    for id in 1..=20 {
-        assert_eq!(infer_json(batcher.front, name, &[id]).await.status, 200);
-    }
-    let (slow, fast) = (slow.client_calls().len(), fast.client_calls().len());
-    assert!(fast > slow, "{fast} at the fast one, {slow} at the slow one");
+    // A disturbance may make either look slow for a while, but not for ever.
+    until("the fast one has got most", async || {
+        assert_eq!(infer_json(batcher.front, name, &[1]).await.status, 200);
+        fast.client_calls().len() > 5 + 2 * slow.client_calls().len()
+    })
+    .await;
 }
 
 #[tokio::test]
