@@ -115,22 +115,21 @@ proptest! {
 
 #[test]
 fn having_been_idle_earns_no_credit_and_having_had_all_costs_nothing() {
-    let mut queue = Queue::new(vec![1, 1]);
-    for _ in 0..1000 {
-        queue.push(0, 0, 1);
+    // Alone, then two, then three: from the moment that one comes all have equal parts, no more and no less.
+    let mut queue = Queue::new(vec![1, 1, 1]);
+    for tenants in 1..=3 {
+        for _ in 0..1000 {
+            queue.push(0, tenants - 1, 1);
+        }
+        queue.served_rows.clear();
+        for _ in 0..60 {
+            queue.serve(10, true);
+        }
+        for tenant in 0..tenants {
+            let (part, fair) = (queue.rows_of(tenant), 600.0 / f64::from(tenants));
+            assert!((part - fair).abs() <= 1.0, "{tenant} of {tenants}: {part}");
+        }
     }
-    for _ in 0..50 {
-        queue.serve(10, true);
-    }
-    // The second one comes late: from now on half and half, no more and no less.
-    for _ in 0..1000 {
-        queue.push(0, 1, 1);
-    }
-    queue.served_rows.clear();
-    for _ in 0..20 {
-        queue.serve(10, true);
-    }
-    assert!((queue.rows_of(0) - queue.rows_of(1)).abs() <= 1.0, "{:?}", queue.served_rows);
 }
 
 #[test]
