@@ -32,10 +32,18 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Makes the head of a client's request one for an HTTP/1.1 upstream: path only, with a `Host`.
 pub fn to_http1(parts: &mut Parts) {
+    let takes_trailers = parts.headers.get_all(header::TE).iter().any(|value| {
+        let names = value.to_str().unwrap_or_default().split(',');
+        names.map(str::trim).any(|name| name.eq_ignore_ascii_case("trailers"))
+    });
     strip_hop_by_hop(&mut parts.headers);
-    // We have answered `100-continue` ourselves by reading the body; TE is for this hop.
+    // We answer `100-continue` ourselves, by reading the body; TE is for this hop, where trailers are understood.
     parts.headers.remove(header::EXPECT);
     parts.headers.remove(header::TE);
+    if takes_trailers {
+        parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+        parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
+    }
     if !parts.headers.contains_key(header::HOST)
         && let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())

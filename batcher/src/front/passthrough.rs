@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
 use sluice_protocol::Form;
 
@@ -22,6 +22,10 @@ use crate::upstream::relay::RelayError;
 impl Front {
     /// Over HTTP/1.1.
     pub(super) async fn pass(&self, request: Request<Incoming>) -> Response<FrontBody> {
+        if let Some(other) = other_protocol(&request) {
+            let message = format!("{other} does not pass through; connect to the model server itself for it");
+            return failed(Form::Json, &Failure::new(501, message));
+        }
         if declares_more_than(&request, self.settings.now().max_body_bytes) {
             let message =
                 format!("the body has more than {} bytes (maxBodyBytes)", self.settings.now().max_body_bytes);
@@ -68,6 +72,18 @@ impl Front {
     pub(super) fn nobody(&self) -> Failure {
         let message = format!("no model server became ready within {} ms", self.hold().as_millis());
         Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
+    }
+}
+
+/// What a request wants its connection to become. Other offers than these may be ignored, and are: HTTP goes on.
+fn other_protocol(request: &Request<Incoming>) -> Option<&'static str> {
+    let upgrade = request.headers().get(header::UPGRADE);
+    if request.method() == Method::CONNECT {
+        Some("CONNECT")
+    } else if upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        Some("a websocket")
+    } else {
+        None
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod grpc;
 
+mod passing;
 mod predict;
 
 use std::convert::Infallible;
@@ -269,6 +270,8 @@ impl Shared {
             }
             "/stream" => self.stream(),
             "/echo" => echo(request).await,
+            "/duplex" | "/with-trailers" => passing::passing(&path, request).unwrap(),
+            path if path.starts_with("/status/") => passing::passing(path, request).unwrap(),
             // One of them has metadata, but cannot be run.
             path if path == model || path == format!("{model}-broken") || path == format!("{model}-too") => {
                 let shape = self.behaviour.shape;

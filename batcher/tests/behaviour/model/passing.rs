@@ -1,0 +1,33 @@
+//! Paths of the model server for what passes through.
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::{Frame, Incoming};
+
+use super::{Body, reply};
+
+/// An answer to a path of ours.
+pub fn passing(path: &str, request: Request<Incoming>) -> Option<Response<Body>> {
+    match path {
+        // Each piece goes back as it comes.
+        "/duplex" => {
+            let body = request.into_body().map_err(|error| panic!("the body was cut: {error}"));
+            Some(Response::new(body.boxed_unsync()))
+        }
+        "/with-trailers" => {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-checksum", "42".parse().unwrap());
+            let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
+            let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
+            response.headers_mut().insert("trailer", "x-checksum".parse().unwrap());
+            Some(response)
+        }
+        path => {
+            let status: u16 = path.strip_prefix("/status/")?.parse().ok()?;
+            let mut response = reply(status, "");
+            response.headers_mut().insert("etag", "\"v1\"".parse().unwrap());
+            Some(response)
+        }
+    }
+}
