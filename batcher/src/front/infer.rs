@@ -55,6 +55,11 @@ impl Front {
             Ok(received) => received,
             Err(response) => return *response,
         };
+        // Not forwarded: it is about where parts of the body begin, and a model server may believe it.
+        if let Some(length) = header_length.filter(|&length| length > body.len()) {
+            let message = format!("{HEADER_LENGTH} is {length}, the body has {} bytes", body.len());
+            return self.invalid(&handle, form, &Failure::new(400, message));
+        }
         let parsed = match header_length {
             None => parse_json(&target, body.clone(), &self.limits),
             Some(0) => parse_raw(&target, body.clone(), &self.limits, handle.signature().as_deref()),

@@ -18,6 +18,7 @@ mod gateway;
 mod grpc_upstream;
 mod http2_attacks;
 mod leaving;
+mod lies;
 mod limits;
 mod merging;
 mod model;
