@@ -21,6 +21,7 @@ pub mod owner;
 mod places;
 mod primitives;
 pub mod samples;
+pub mod scope;
 mod size;
 pub mod slot;
 pub mod tenants;

@@ -143,6 +143,8 @@ pub struct Settings {
     pub upstream_form: FormSetting,
     /// Headers of the batcher's own requests: questions, warm-up calls and batches.
     pub upstream_headers: OwnHeaders,
+    /// Headers of clients that go to the model server with a batch; only requests that agree in them share one.
+    pub shared_headers: Vec<String>,
     /// Whether to merge.
     pub batching: Batching,
     /// Whether streams are let in by a learned limit.
@@ -241,6 +243,7 @@ impl Default for Settings {
             upstream_timeout_ms: 30_000,
             upstream_form: FormSetting::Auto,
             upstream_headers: OwnHeaders::default(),
+            shared_headers: vec!["authorization".to_owned()],
             batching: Batching::Auto,
             streaming: Streaming::Auto,
             min_streams: 1,

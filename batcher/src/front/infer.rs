@@ -20,6 +20,7 @@ use super::urgency::Urgency;
 use crate::metrics::{Outcome, Refusal};
 use crate::observe::trail::Trail;
 use crate::queue::bytes::QueuedBytes;
+use crate::queue::scope::Scope;
 use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
 use crate::settings::{Settings, WhileCold};
 
@@ -131,6 +132,7 @@ impl Front {
             work,
             form,
             size,
+            scope: origin.as_ref().and_then(|head| Scope::of(&head.headers, &settings.shared_headers)),
             origin,
             arrived_us,
             broken: 0,

@@ -9,6 +9,7 @@ use sluice_protocol::grpc::frame_prefix;
 use sluice_protocol::{Form, HEADER_LENGTH, Merged, UpstreamForm};
 use tokio::time::timeout;
 
+use super::scope::Scope;
 use super::{Entry, Slot};
 use crate::front::forward;
 use crate::settings::Settings;
@@ -99,6 +100,7 @@ pub(super) fn batch_request(
     upstream: &Upstream,
     path: &str,
     merged: Merged,
+    scope: Option<&Scope>,
     settings: &Settings,
 ) -> Result<Request<Chunks>, http::Error> {
     let wire = wire_of(merged.form);
@@ -111,6 +113,9 @@ pub(super) fn batch_request(
         request = request.header(HEADER_LENGTH, HeaderValue::from(length));
     }
     let mut request = request.body(Chunks::new(merged.chunks))?;
+    if let Some(scope) = scope {
+        scope.add_to(request.headers_mut());
+    }
     for (name, value) in settings.upstream_headers.map() {
         request.headers_mut().insert(name, value.clone());
     }

@@ -142,7 +142,8 @@ impl Dispatch {
         let total = merged.total_rows() as u32;
         let (rows, sent_form) = (merged.rows.clone(), merged.form);
         let settings = self.handle.settings.now();
-        let Ok(mut request) = batch_request(&self.upstream, &path, merged, &settings) else {
+        let scope = entries.first().and_then(|entry| entry.scope.as_ref());
+        let Ok(mut request) = batch_request(&self.upstream, &path, merged, scope, &settings) else {
             return fail(entries, &Failure::new(500, "the model's name is no valid path"));
         };
         let sending = self.sending(&entries, &mut request);
@@ -249,7 +250,8 @@ impl Dispatch {
             Err(error) => return fail(vec![entry], &Failure::new(400, error.reason)),
         };
         let (rows, form) = (merged.rows.clone(), merged.form);
-        let Ok(mut request) = batch_request(&self.upstream, &request.path(form), merged, &settings) else {
+        let (path, scope) = (request.path(form), entry.scope.as_ref());
+        let Ok(mut request) = batch_request(&self.upstream, &path, merged, scope, &settings) else {
             return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
         };
         let sending = self.sending(std::slice::from_ref(&entry), &mut request);
@@ -317,9 +319,14 @@ impl Dispatch {
         groups: &mut VecDeque<Vec<Box<Entry>>>,
     ) -> Next {
         let status = answer.status;
-        // Path and method are those of all requests of the batch: none is to blame for them.
-        let concerns_all =
-            [StatusCode::TOO_MANY_REQUESTS, StatusCode::NOT_FOUND, StatusCode::METHOD_NOT_ALLOWED];
+        // Path, method and credentials are those of all requests of the batch: none is to blame for them.
+        let concerns_all = [
+            StatusCode::TOO_MANY_REQUESTS,
+            StatusCode::NOT_FOUND,
+            StatusCode::METHOD_NOT_ALLOWED,
+            StatusCode::UNAUTHORIZED,
+            StatusCode::FORBIDDEN,
+        ];
         let blames_a_row = status.is_client_error() && !concerns_all.contains(&status);
         // Some servers answer a bad input with 500: worth looking for the row, but not for ever.
         let may_be_a_row = status == StatusCode::INTERNAL_SERVER_ERROR && self.extra_calls < 16;

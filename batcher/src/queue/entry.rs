@@ -9,6 +9,7 @@ use sluice_protocol::{Answer, Form, InferRequest};
 use tokio::sync::oneshot;
 
 use super::bytes::QueuedBytes;
+use super::scope::Scope;
 use super::tenants::Tenant;
 use crate::metrics::Refusal;
 use crate::observe::trail::Trail;
@@ -32,6 +33,8 @@ pub struct Entry {
     pub is_ranked: bool,
     /// The client's HTTP head, for forwarding it alone and untouched.
     pub origin: Option<Parts>,
+    /// Headers that all of its batch must have.
+    pub scope: Option<Scope>,
     /// When its last byte came (microseconds of the process's clock).
     pub arrived_us: u64,
     /// When its answer is due.

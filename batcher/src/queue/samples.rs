@@ -38,7 +38,7 @@ impl Samples {
             sample.seen_us = now_us;
             let fewer = request.rows < sample.request.rows;
             if fewer {
-                sample.request = request.clone();
+                sample.request = nameless(request);
             }
             return fewer;
         }
@@ -47,7 +47,7 @@ impl Samples {
         {
             kept.swap_remove(oldest);
         }
-        kept.push(Sample { request: request.clone(), seen_us: now_us });
+        kept.push(Sample { request: nameless(request), seen_us: now_us });
         true
     }
 
@@ -56,6 +56,11 @@ impl Samples {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().map(|sample| sample.request.clone()).collect()
     }
+}
+
+/// Without the client's id, which is nobody else's.
+fn nameless(request: &InferRequest) -> InferRequest {
+    InferRequest { id: None, ..request.clone() }
 }
 
 #[cfg(test)]

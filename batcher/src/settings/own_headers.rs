@@ -33,11 +33,7 @@ impl OwnHeaders {
     pub fn new(headers: BTreeMap<String, String>) -> Result<Self, String> {
         let mut map = HeaderMap::new();
         for (name, value) in headers {
-            let parsed = HeaderName::try_from(name.as_str())
-                .map_err(|_| format!("{name:?} is no valid name of a header"))?;
-            if OURS.contains(&parsed) || parsed.as_str().starts_with("grpc-") {
-                return Err(format!("{name:?} is set by the batcher itself"));
-            }
+            let parsed = header_name(&name)?;
             let mut value = HeaderValue::try_from(value)
                 .map_err(|_| format!("the value of {name:?} must be visible ASCII characters and spaces"))?;
             value.set_sensitive(true);
@@ -45,6 +41,18 @@ impl OwnHeaders {
         }
         Ok(Self(map))
     }
+}
+
+/// The name of a header that may be set.
+///
+/// # Errors
+/// It is no name, or the batcher sets that header itself.
+pub(super) fn header_name(name: &str) -> Result<HeaderName, String> {
+    let parsed = HeaderName::try_from(name).map_err(|_| format!("{name:?} is no valid name of a header"))?;
+    if OURS.contains(&parsed) || parsed.as_str().starts_with("grpc-") {
+        return Err(format!("{name:?} is set by the batcher itself"));
+    }
+    Ok(parsed)
 }
 
 impl std::fmt::Debug for OwnHeaders {

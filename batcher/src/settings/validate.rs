@@ -3,6 +3,7 @@
 mod batches;
 mod order;
 
+use super::own_headers::header_name;
 use super::{Role, Settings, WhileCold, check_address, check_members, unix_path};
 
 /// A buffer of the HTTP library has at least so many bytes, and a head of up to so many is read.
@@ -143,6 +144,9 @@ impl Settings {
             );
             return invalid("initialStreams", &problem);
         }
+        if let Some(problem) = self.shared_headers.iter().find_map(|name| header_name(name).err()) {
+            return invalid("sharedHeaders", &problem);
+        }
         if self.models.len() > self.max_models {
             return invalid("models", "names more models than maxModels allows");
         }
@@ -162,6 +166,15 @@ mod tests {
     fn defaults_need_nothing_but_an_upstream() {
         sidecar().validate().unwrap();
         assert_eq!(Settings::default().validate().unwrap_err().field, "upstream");
+    }
+
+    #[test]
+    fn headers_that_the_batcher_sets_cannot_be_those_of_clients() {
+        let shared = |name: &str| Settings { shared_headers: vec![name.to_owned()], ..sidecar() };
+        shared("x-team").validate().unwrap();
+        let error = shared("Content-Type").validate().unwrap_err().to_string();
+        assert_eq!(error, r#"sharedHeaders: "Content-Type" is set by the batcher itself"#);
+        assert_eq!(shared("a b").validate().unwrap_err().field, "sharedHeaders");
     }
 
     #[test]

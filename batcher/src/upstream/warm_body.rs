@@ -212,14 +212,13 @@ mod tests {
     #[test]
     fn a_recorded_request_is_repeated_to_any_larger_batch() {
         let target = Target { model: "m".into(), version: None };
-        let text = r#"{"id":"a","inputs":[{"name":"x","shape":[2,1],"datatype":"INT64","data":[7,9]}]}"#;
+        let text = r#"{"inputs":[{"name":"x","shape":[2,1],"datatype":"INT64","data":[7,9]}]}"#;
         let request = parse_json(&target, text.into(), &Limits::default()).unwrap();
         let source = Source::Recorded(&request);
         assert_eq!(source.least_rows(), 2);
         let body = source.body("m", 4, UpstreamForm::Json).unwrap().chunks.concat();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["inputs"][0]["data"], serde_json::json!([7, 9, 9, 9]));
-        assert_eq!(body.get("id"), None);
         assert!(!has_shape_of_zeros(&parse_metadata(METADATA).unwrap(), &request));
     }
 }

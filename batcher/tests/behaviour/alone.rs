@@ -1,9 +1,10 @@
 //! Who pays for a request that spoils a batch, and who never shares one.
 
+use http::HeaderValue;
 use serde_json::json;
 use sluice_batcher::settings::Settings;
 
-use crate::client::{infer_json, post};
+use crate::client::{infer_json, json_body, post, request, send};
 use crate::model::{Behaviour, Model};
 use crate::start::{settings, sidecar, until};
 
@@ -85,4 +86,34 @@ async fn what_must_not_be_merged_reaches_the_server_alone_and_as_it_came() {
     }
     let sizes: Vec<usize> = model.client_calls().iter().map(|call| call.ids.len()).collect();
     assert_eq!(sizes, vec![1; 1 + 2 * bodies.len()]);
+}
+
+#[tokio::test]
+async fn requests_share_a_batch_only_with_the_same_credentials_which_go_with_it() {
+    let name = "guarded";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, settings(name)).await;
+    model.close_gate();
+    let blocker = tokio::spawn(infer_json(batcher.front, name, &[100]));
+    until("one is at the model", async || model.at_gate() == 1).await;
+    let with_token = |token: &'static str, id: i64| {
+        let mut asked = request("POST", &format!("/v2/models/{name}/infer"), json_body(&[id]));
+        asked.headers_mut().insert("authorization", HeaderValue::from_static(token));
+        tokio::spawn(send(batcher.front, asked))
+    };
+    let asked: Vec<_> = [("a", 1), ("b", 2), ("a", 3), ("b", 4)].map(|(t, id)| with_token(t, id)).into();
+    until("four wait", async || {
+        batcher.metric("sluice_batcher_queue_rows", &format!("model=\"{name}\"")).await == 4.0
+    })
+    .await;
+    model.open_gate();
+    blocker.await.unwrap();
+    for (id, asked) in (1..).zip(asked) {
+        assert_eq!(asked.await.unwrap().output("twice"), [2 * id]);
+    }
+    let calls = model.client_calls();
+    let mut shared: Vec<(Option<String>, Vec<i64>)> =
+        calls.iter().skip(1).map(|call| (call.authorization.clone(), call.ids.clone())).collect();
+    shared.sort();
+    assert_eq!(shared, [(Some("a".into()), vec![1, 3]), (Some("b".into()), vec![2, 4])]);
 }

@@ -37,6 +37,7 @@ pub struct Call {
     /// Asked as its second model, `<name>-too`.
     pub too: bool,
     pub traceparent: Option<String>,
+    pub authorization: Option<String>,
 }
 
 impl Call {
@@ -305,7 +306,9 @@ impl Shared {
             return reply(400, "{\"error\":\"not a request, says the model server\"}");
         };
         let traceparent = headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
-        let Some(answered) = self.run(Call { epoch, ids, form, too, traceparent }).await else {
+        let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        let Some(answered) = self.run(Call { epoch, ids, form, too, traceparent, authorization }).await
+        else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         };
         let width = width(&headers, &body).max(1);

@@ -5,6 +5,7 @@ use sluice_protocol::MergeKey;
 
 use super::Owner;
 use crate::queue::Entry;
+use crate::queue::scope::Scope;
 
 /// Class of requests that were in flight when a connection broke: they are served before all others, whose classes
 /// are from 1 on.
@@ -14,7 +15,7 @@ const CLASS_AGAIN: u8 = 0;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
     /// The shape class follows from the key.
-    Merge(MergeKey, ShapeClass),
+    Merge(MergeKey, ShapeClass, Option<Scope>),
     Alone(u64),
 }
 
@@ -22,7 +23,7 @@ impl Key {
     /// Whose curve its batches follow. What goes alone counts as one row, whatever it holds: no curve of a shape.
     pub(super) fn shape(&self) -> Option<ShapeClass> {
         match self {
-            Self::Merge(_, class) => Some(*class),
+            Self::Merge(_, class, _) => Some(*class),
             Self::Alone(_) => None,
         }
     }
@@ -52,7 +53,8 @@ impl Owner {
     fn place(&mut self, entry: Box<Entry>, class: u8, deadline_us: u64) {
         let key = match entry.mergeable() {
             Some(request) => {
-                Key::Merge(request.key.clone(), ShapeClass::of_elements(request.elements_per_row()))
+                let class = ShapeClass::of_elements(request.elements_per_row());
+                Key::Merge(request.key.clone(), class, entry.scope.clone())
             }
             None => {
                 self.next_alone += 1;

@@ -50,6 +50,7 @@ impl Bench {
             tenant: None,
             trail: None,
             is_ranked: false,
+            scope: None,
             origin: Some(Request::post("/").body(()).unwrap().into_parts().0),
             arrived_us,
             deadline_us: arrived_us + OBJECTIVE_MS * 1000,

@@ -99,7 +99,9 @@ impl Shared {
             return status(Code::InvalidArgument, "no raw contents, says the model server");
         };
         let ids = raw.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
-        let Some(answered) = self.run(Call { epoch, ids, form: "grpc", too: false, traceparent: None }).await
+        let Some(answered) = self
+            .run(Call { epoch, ids, form: "grpc", too: false, traceparent: None, authorization: None })
+            .await
         else {
             return status(Code::FailedPrecondition, "poisoned, says the model server");
         };

@@ -18,7 +18,15 @@ impl Shared {
         let Some((ids, field)) = read(&body) else {
             return reply(400, r#"{"error":"no instances, says the model server"}"#);
         };
-        self.work(Call { epoch, ids: ids.clone(), form: "v1", too: false, traceparent: None }).await;
+        self.work(Call {
+            epoch,
+            ids: ids.clone(),
+            form: "v1",
+            too: false,
+            traceparent: None,
+            authorization: None,
+        })
+        .await;
         if self.behaviour.poison.is_some_and(|poison| ids.contains(&poison)) {
             return reply(400, r#"{"error":"poisoned, says the model server"}"#);
         }
