@@ -1,7 +1,7 @@
 //! Builds a part from its pinned Go modules into the user's cache, in one step and by one process at a time.
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -83,7 +83,7 @@ fn check_tools(recipe: &Recipe) -> Result<()> {
 }
 
 /// Held until it is dropped.
-fn lock(path: &PathBuf) -> Result<File> {
+pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         println!("waiting for another build: {} is locked", path.display());

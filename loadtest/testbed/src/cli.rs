@@ -113,6 +113,11 @@ pub struct UpFlags {
     #[arg(long)]
     pub prometheus: bool,
 
+    /// Have an image of MLServer, for the scenarios of a model server that is not ours (a Python environment of
+    /// 350 MB, kept in the cache)
+    #[arg(long)]
+    pub model_server: bool,
+
     /// Leave Sluice out
     #[arg(long)]
     pub no_install: bool,

@@ -145,6 +145,7 @@ mod tests {
             gpus: 2,
             gpu_model: "A100-SXM4-40GB".into(),
             kwok_nodes: 0,
+            model_server: None,
             prometheus: true,
             manifests: None,
             bin_dir: "/none".into(),

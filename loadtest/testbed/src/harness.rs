@@ -34,12 +34,18 @@ pub fn list() {
 pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
     let runtime = Arc::new(tokio::runtime::Runtime::new().context("tokio")?);
     let cluster = runtime.block_on(Cluster::connect(workdir.clone()))?;
+    let has_model_server = workdir.spec()?.model_server.is_some();
     let trial = |scenario: Scenario| {
+        let ignored = scenario.needs_model_server && !has_model_server;
+        if ignored {
+            println!("ignored, for it needs a cluster of `up --model-server`: {}", scenario.name);
+        }
         let (runtime, cluster) = (Arc::clone(&runtime), cluster.clone());
         let attempts = flags.flake_attempts;
         Trial::test(scenario.name, move || {
             runtime.block_on(attempt(&scenario, &cluster, attempts)).map_err(failed)
         })
+        .with_ignored_flag(ignored)
     };
     let chosen = scenarios::all().into_iter().filter(|scenario| scenario.is_core || !flags.core);
     let trials = chosen.map(trial).collect();

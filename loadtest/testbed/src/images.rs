@@ -3,6 +3,7 @@
 
 mod libraries;
 mod oci;
+pub mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,14 @@ pub fn sources(bin_dir: &Path, coredns: &Path) -> (Vec<Source>, Vec<&'static str
 /// # Errors
 /// When the program or one of its libraries cannot be read, or containerd refuses.
 pub fn import(workdir: &Workdir, source: &Source) -> Result<()> {
-    let image = build(source)?;
+    import_image(workdir, &build(source)?)
+}
+
+/// The same with an image that is built already.
+///
+/// # Errors
+/// When a file of it cannot be read, or containerd refuses.
+pub fn import_image(workdir: &Workdir, image: &Image) -> Result<()> {
     let file = workdir.path(&format!("image-{}.tar", std::process::id()));
     fs::write(&file, image.tar()?).with_context(|| format!("cannot write {}", file.display()))?;
     let output = Command::new(workdir.program("ctr"))
@@ -76,7 +84,7 @@ pub fn import(workdir: &Workdir, source: &Source) -> Result<()> {
     if !output.status.success() {
         bail!(
             "containerd refuses {}: {}",
-            source.reference,
+            image.reference,
             String::from_utf8_lossy(&output.stderr).trim_end()
         );
     }

@@ -33,6 +33,7 @@ pub mod harness;
 pub mod images;
 pub mod install;
 pub mod leftovers;
+pub mod model_server;
 pub mod mounts;
 pub mod namespaces;
 pub mod network;

@@ -4,9 +4,22 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use prometheus_http_query::Client;
 use serde_json::{Value, json};
 
+use crate::addresses;
 use crate::workdir::Workdir;
+
+/// The value of a query whose answer is one series; `None` where it has none. Inside the cluster's namespaces.
+///
+/// # Errors
+/// When Prometheus cannot be asked, or refuses the query.
+pub async fn query(promql: &str) -> Result<Option<f64>> {
+    let client = Client::try_from(format!("http://{}:9090", addresses::NODE))?;
+    let answer = client.query(promql).post().await.with_context(|| promql.to_owned())?;
+    let vector = answer.data().as_vector().with_context(|| format!("{promql} is no instant vector"))?;
+    Ok(vector.first().map(|series| series.sample().value()))
+}
 
 /// The file with the pods.
 pub fn targets(workdir: &Workdir) -> PathBuf {

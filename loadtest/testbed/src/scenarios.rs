@@ -5,6 +5,8 @@
 
 mod cluster_works;
 mod gates;
+mod gateway;
+mod model_server;
 mod namespace;
 pub(crate) mod pods;
 mod refusals;
@@ -32,6 +34,8 @@ pub struct Scenario {
     pub name: &'static str,
     /// Whether it shows that the parts work together; these run on every supported release.
     pub is_core: bool,
+    /// Whether it needs the image of a model server that is not ours; ignored where that is not there.
+    pub needs_model_server: bool,
     /// Fails where it does not hold.
     pub run: Run,
 }
@@ -42,7 +46,16 @@ impl Scenario {
         F: Fn(Cluster) -> Fut + Send + 'static,
         Fut: Future<Output = Result<()>> + Send + 'static,
     {
-        Self { name, is_core: false, run: Box::new(move |cluster| Box::pin(run(cluster))) }
+        Self {
+            name,
+            is_core: false,
+            needs_model_server: false,
+            run: Box::new(move |cluster| Box::pin(run(cluster))),
+        }
+    }
+
+    fn with_model_server(self) -> Self {
+        Self { needs_model_server: true, ..self }
     }
 
     fn core(self) -> Self {
@@ -77,6 +90,15 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("a rolling update under load loses nothing", serving::rolling_update),
         Scenario::new("a liveness kill of the model loses nothing", serving::liveness_kill),
         Scenario::new("replicas follow the load within the free slices", scaling::follows_load),
+        Scenario::new(
+            "behind a gateway a target comes from zero and returns to it",
+            gateway::from_zero_and_back,
+        ),
+        Scenario::new(
+            "a rolling update of MLServer under load loses nothing and computes nothing twice",
+            model_server::rolling_update,
+        )
+        .with_model_server(),
         Scenario::new("another leader takes over without a change", scaling::leader_killed),
         Scenario::new("lost metrics hold the replicas", scaling::metrics_lost),
     ]

@@ -17,7 +17,9 @@ use crate::harness::evidence;
 use crate::leftovers::Leftovers;
 use crate::parts::{self, Program};
 use crate::workdir::{Spec, Workdir};
-use crate::{dns, fake_nodes, images, install, namespaces, pki, prometheus, requirements, simulated};
+use crate::{
+    dns, fake_nodes, images, install, model_server, namespaces, pki, prometheus, requirements, simulated,
+};
 
 /// How long the control plane may take.
 const API_WITHIN: Duration = Duration::from_secs(60);
@@ -56,7 +58,10 @@ pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
     let manifests = needed.then(|| install::manifests(flags.manifests.clone())).transpose()?;
     let settings =
         manifests.as_ref().filter(|_| flags.prometheus).map(|folder| folder.join(PROMETHEUS_SETTINGS));
+    let sources = Sources::of_environment(flags.binaries.clone())?;
+    let model_server = flags.model_server.then(|| model_server::environment(&sources.cache)).transpose()?;
     let spec = Spec {
+        model_server,
         kubernetes: flags.kubernetes,
         gpus: flags.gpus,
         gpu_model: flags.gpu_model.clone(),
@@ -65,7 +70,6 @@ pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
         manifests: manifests.filter(|_| !flags.no_install),
         bin_dir: bin_dir.to_owned(),
     };
-    let sources = Sources::of_environment(flags.binaries.clone())?;
     let mut programs = sources.find_or_build(&parts::all(spec.kubernetes.release()))?;
     programs.extend(own_programs(bin_dir));
     if spec.prometheus {
@@ -116,8 +120,14 @@ async fn fill(workdir: &Workdir, cluster: &Cluster) -> Result<()> {
     let spec = workdir.spec()?;
     // Images need containerd alone.
     let importing = tokio::task::spawn_blocking({
-        let (workdir, bin_dir) = (workdir.clone(), spec.bin_dir.clone());
-        move || import(&workdir, &bin_dir)
+        let (workdir, spec) = (workdir.clone(), spec.clone());
+        move || {
+            let imported = import(&workdir, &spec.bin_dir)?;
+            if let Some(environment) = &spec.model_server {
+                model_server::import(&workdir, environment)?;
+            }
+            anyhow::Ok(imported)
+        }
     });
     cluster.wait_api(API_WITHIN).await?;
     say(start, "the API server is ready");

@@ -37,6 +37,9 @@ pub struct Spec {
     pub kwok_nodes: usize,
     /// Whether Prometheus runs too.
     pub prometheus: bool,
+    /// The Python environment of the model server that is not ours, where it has an image.
+    #[serde(default)]
+    pub model_server: Option<PathBuf>,
     /// The manifests of Sluice; `None` where it is not installed.
     pub manifests: Option<PathBuf>,
     /// Folder of this tree's programs.

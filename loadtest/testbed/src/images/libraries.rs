@@ -1,9 +1,13 @@
 //! Which shared libraries a program needs, its interpreter among them.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
+
+/// Files for one call of ldd.
+const AT_ONCE: usize = 200;
 
 /// The files, by the paths at which the program looks for them; none for a static program.
 pub(super) fn needed(program: &Path) -> Result<Vec<PathBuf>> {
@@ -20,6 +24,17 @@ pub(super) fn needed(program: &Path) -> Result<Vec<PathBuf>> {
     parse(&said).with_context(|| format!("libraries of {}", program.display()))
 }
 
+/// The libraries of many files at once, each once.
+pub(super) fn needed_by(files: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
+    let mut libraries = BTreeSet::new();
+    for some in files.chunks(AT_ONCE) {
+        let output = Command::new("ldd").args(some).env("LC_ALL", "C").output();
+        let output = output.context("cannot start ldd (Debian: libc-bin)")?;
+        libraries.extend(parse(&String::from_utf8_lossy(&output.stdout))?);
+    }
+    Ok(libraries)
+}
+
 fn parse(said: &str) -> Result<Vec<PathBuf>> {
     let mut libraries = Vec::new();
     for line in said.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -27,6 +42,10 @@ fn parse(said: &str) -> Result<Vec<PathBuf>> {
         let place = line.split_once("=>").map_or(line, |(_, place)| place.trim());
         if place.starts_with("not found") {
             bail!("{line}");
+        }
+        if place.ends_with(':') {
+            // Of several files each has its name above its libraries.
+            continue;
         }
         let path = place.split(" (").next().unwrap_or(place);
         if path.starts_with('/') {
@@ -48,6 +67,12 @@ mod tests {
         let expected =
             ["/lib/x86_64-linux-gnu/libgcc_s.so.1", "/lib64/ld-linux-x86-64.so.2"].map(PathBuf::from);
         assert_eq!(parse(said).unwrap(), expected);
+    }
+
+    #[test]
+    fn names_of_files_above_their_libraries_are_none() {
+        let said = "/a.so:\n\tlibm.so.6 => /lib/libm.so.6 (0x7)\n/b.so:\n\tstatically linked\n";
+        assert_eq!(parse(said).unwrap(), [PathBuf::from("/lib/libm.so.6")]);
     }
 
     #[test]

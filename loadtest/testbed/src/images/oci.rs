@@ -2,9 +2,10 @@
 //! same bytes.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use ring::digest::{SHA256, digest};
 use serde_json::{Value, json};
 use tar::{Builder, EntryType, Header};
@@ -20,24 +21,42 @@ pub struct Image {
     pub entries: Vec<Entry>,
 }
 
-/// A file or a folder of an image.
+/// A file, a folder or a link of an image.
 #[derive(Debug, Clone)]
 pub struct Entry {
     path: String,
     mode: u32,
-    /// `None` for a folder.
-    content: Option<Vec<u8>>,
+    content: Content,
+}
+
+#[derive(Debug, Clone)]
+enum Content {
+    Folder,
+    Bytes(Vec<u8>),
+    /// A file of this machine, read when the image is written: an image may have thousands.
+    File(PathBuf),
+    Link(PathBuf),
 }
 
 impl Entry {
     /// An executable file.
     pub fn program(path: &str, content: Vec<u8>) -> Self {
-        Self { path: path.to_owned(), mode: 0o755, content: Some(content) }
+        Self { path: path.to_owned(), mode: 0o755, content: Content::Bytes(content) }
     }
 
     /// A folder.
     pub fn folder(path: &str, mode: u32) -> Self {
-        Self { path: path.to_owned(), mode, content: None }
+        Self { path: path.to_owned(), mode, content: Content::Folder }
+    }
+
+    /// A file of this machine, with its time: compiled Python is good only for a source of the time that it names.
+    pub fn file(path: &str, mode: u32, file: PathBuf) -> Self {
+        Self { path: path.to_owned(), mode, content: Content::File(file) }
+    }
+
+    /// A symbolic link.
+    pub fn link(path: &str, target: PathBuf) -> Self {
+        Self { path: path.to_owned(), mode: 0o777, content: Content::Link(target) }
     }
 }
 
@@ -45,7 +64,7 @@ impl Image {
     /// The image as `ctr images import` takes it.
     ///
     /// # Errors
-    /// When a path does not fit into a tar file.
+    /// When a path does not fit into a tar file, or a file cannot be read.
     pub fn tar(&self) -> Result<Vec<u8>> {
         let layer = layer(&self.entries)?;
         let configuration = serde_json::to_vec(&json!({
@@ -65,10 +84,10 @@ impl Image {
         let index = serde_json::to_vec(&json!({ "schemaVersion": 2, "manifests": [described] }))?;
 
         let mut tar = Builder::new(Vec::new());
-        append(&mut tar, "oci-layout", 0o644, Some(br#"{"imageLayoutVersion":"1.0.0"}"#))?;
-        append(&mut tar, "index.json", 0o644, Some(&index))?;
+        append(&mut tar, "oci-layout", 0o644, br#"{"imageLayoutVersion":"1.0.0"}"#, 0)?;
+        append(&mut tar, "index.json", 0o644, &index, 0)?;
         for blob in [&layer, &configuration, &manifest] {
-            append(&mut tar, &format!("blobs/{}", sha256(blob).replace(':', "/")), 0o644, Some(blob))?;
+            append(&mut tar, &format!("blobs/{}", sha256(blob).replace(':', "/")), 0o644, blob, 0)?;
         }
         Ok(tar.into_inner()?)
     }
@@ -81,22 +100,49 @@ fn layer(entries: &[Entry]) -> Result<Vec<u8>> {
         let above: Vec<&Path> = Path::new(&entry.path).ancestors().skip(1).collect();
         for folder in above.into_iter().rev().filter(|folder| !folder.as_os_str().is_empty()) {
             if folders.insert(folder.to_owned()) {
-                append(&mut tar, &folder.display().to_string(), 0o755, None)?;
+                append_folder(&mut tar, &folder.display().to_string(), 0o755)?;
             }
         }
-        append(&mut tar, &entry.path, entry.mode, entry.content.as_deref())?;
+        match &entry.content {
+            Content::Folder => append_folder(&mut tar, &entry.path, entry.mode)?,
+            Content::Bytes(content) => append(&mut tar, &entry.path, entry.mode, content, 0)?,
+            Content::File(file) => {
+                let said = || file.display().to_string();
+                let changed = std::fs::metadata(file).and_then(|metadata| metadata.modified());
+                let changed = changed.with_context(said)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+                let content = std::fs::read(file).with_context(said)?;
+                append(&mut tar, &entry.path, entry.mode, &content, changed.as_secs())?;
+            }
+            Content::Link(target) => {
+                let mut header = header(EntryType::Symlink, entry.mode);
+                header.set_size(0);
+                tar.append_link(&mut header, &entry.path, target)?;
+            }
+        }
     }
     Ok(tar.into_inner()?)
 }
 
-fn append(tar: &mut Builder<Vec<u8>>, path: &str, mode: u32, content: Option<&[u8]>) -> Result<()> {
-    let mut header = Header::new_gnu();
-    header.set_mode(mode);
-    header.set_entry_type(if content.is_some() { EntryType::Regular } else { EntryType::Directory });
-    let content = content.unwrap_or_default();
+fn append(tar: &mut Builder<Vec<u8>>, path: &str, mode: u32, content: &[u8], changed_s: u64) -> Result<()> {
+    let mut header = header(EntryType::Regular, mode);
+    header.set_mtime(changed_s);
     header.set_size(content.len() as u64);
     tar.append_data(&mut header, path, content)?;
     Ok(())
+}
+
+fn append_folder(tar: &mut Builder<Vec<u8>>, path: &str, mode: u32) -> Result<()> {
+    let mut header = header(EntryType::Directory, mode);
+    header.set_size(0);
+    tar.append_data(&mut header, path, std::io::empty())?;
+    Ok(())
+}
+
+fn header(kind: EntryType, mode: u32) -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(mode);
+    header.set_entry_type(kind);
+    header
 }
 
 fn descriptor(media_type: &str, blob: &[u8]) -> Value {
@@ -177,6 +223,26 @@ mod tests {
                 "usr/local/lib/y.so"
             ]
         );
+    }
+
+    #[test]
+    fn files_of_this_machine_keep_their_time_and_links_their_target() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("module.py");
+        std::fs::write(&source, "x = 1").unwrap();
+        let changed = UNIX_EPOCH + std::time::Duration::from_secs(1_700_000_000);
+        std::fs::File::options().write(true).open(&source).unwrap().set_modified(changed).unwrap();
+        let entries =
+            [Entry::file("lib/module.py", 0o644, source), Entry::link("bin/python", "../lib/python3".into())];
+        let layer = layer(&entries).unwrap();
+        let mut archive = tar::Archive::new(&layer[..]);
+        let found: Vec<_> = archive.entries().unwrap().map(Result::unwrap).collect();
+        let of = |name: &str| {
+            let is_it = |entry: &&tar::Entry<'_, _>| entry.path().unwrap() == Path::new(name);
+            found.iter().find(is_it).unwrap()
+        };
+        assert_eq!(of("lib/module.py").header().mtime().unwrap(), 1_700_000_000);
+        assert_eq!(of("bin/python").link_name().unwrap().unwrap(), Path::new("../lib/python3"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `config/samples/bert-inference.yaml` as its user gets it, with the few changes that a scenario needs.
+//! The samples of `config/samples` as their user gets them, with the few changes that a scenario needs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -15,6 +15,11 @@ pub(crate) const NAME: &str = "bert-inference";
 pub(crate) const PODS: &str = "app=bert-inference";
 /// Where the sample's model container finds the folder of [`Sample::journal`].
 const JOURNAL_MOUNT: &str = "/journal";
+
+/// The sample with a gateway, and the name of its target.
+const WITH_GATEWAY: &str = "bert-gateway";
+/// Label of everything of a gateway.
+const GATEWAY_LABEL: (&str, &str) = ("app.kubernetes.io/name", "sluice-gateway");
 
 /// The sample's objects.
 #[derive(Debug, Clone)]
@@ -34,6 +39,24 @@ impl Sample {
         let objects: Vec<Value> =
             serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())?;
         Ok(Self { objects: objects.into_iter().filter(Value::is_object).collect() })
+    }
+
+    /// The target of the sample with a gateway, and the objects of its gateway, as kustomize makes them.
+    ///
+    /// # Errors
+    /// When they are not there, or kustomize refuses them.
+    pub(crate) async fn with_gateway(cluster: &Cluster) -> Result<(Self, Vec<Value>)> {
+        let manifests = cluster.workdir().spec()?.manifests.context("Sluice is not installed")?;
+        let folder = manifests.join("../samples").join(WITH_GATEWAY);
+        let folder = folder.to_str().context("the path of the manifests is not text")?;
+        let text = cluster.kubectl(&["kustomize", folder]).await?;
+        let objects: Vec<Value> = serde_saphyr::from_multiple(&text).context("what kustomize makes")?;
+        let (gateway, objects) = objects.into_iter().filter(Value::is_object).partition(|object| {
+            let (label, value) = GATEWAY_LABEL;
+            object["metadata"]["labels"][label] == value
+                || object["spec"]["selector"]["matchLabels"][label] == value
+        });
+        Ok((Self { objects }, gateway))
     }
 
     /// The object of a kind.
