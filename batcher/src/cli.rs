@@ -8,7 +8,8 @@ use serde::Serialize;
 use sluice_config::process::logging::LogFormat;
 
 use crate::settings::{
-    AccessLogSetting, Batching, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup, WhileCold,
+    AccessLogSetting, Batching, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup,
+    WhileCold,
 };
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.
@@ -105,6 +106,9 @@ pub struct Flags {
     /// Whether the models of a model server share these [default: shared]
     #[arg(long, env = "SLUICE_BATCHER_SLOT_SHARING")]
     pub slot_sharing: Option<SlotSharing>,
+    /// With several slots: whether requests may wait for a larger batch [default: off]
+    #[arg(long, env = "SLUICE_BATCHER_DEFERRAL")]
+    pub deferral: Option<Deferral>,
     /// Requests that may wait, per model [default: 4096]
     #[arg(long, env = "SLUICE_BATCHER_QUEUE_REQUESTS")]
     pub queue_requests: Option<usize>,

@@ -104,18 +104,21 @@ pub enum Release {
     SlotFree,
     /// It has as many rows as a batch may have.
     Full,
+    /// A slot was free before; it had waited for more rows.
+    Deferred,
     /// A request that must not be merged.
     Alone,
 }
 
 impl Release {
-    const ALL: [Self; 3] = [Self::SlotFree, Self::Full, Self::Alone];
+    const ALL: [Self; 4] = [Self::SlotFree, Self::Full, Self::Deferred, Self::Alone];
 
     /// Its label.
     pub fn label(self) -> &'static str {
         match self {
             Self::SlotFree => "slot_free",
             Self::Full => "full",
+            Self::Deferred => "deferred",
             Self::Alone => "alone",
         }
     }
@@ -142,7 +145,7 @@ pub struct ModelMetrics {
     objective: Gauge,
     requests: [[Counter; 6]; 4],
     refused: [Counter; Refusal::ALL.len()],
-    batches: [Counter; 3],
+    batches: [Counter; 4],
 }
 
 /// The gauges of one model.

@@ -29,7 +29,8 @@ use sluice_config::process::logging::LogFormat;
 
 pub use address::{check_address, unix_path};
 pub use choices::{
-    AccessLogSetting, Batching, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup, WhileCold,
+    AccessLogSetting, Batching, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup,
+    WhileCold,
 };
 pub use live::Live;
 pub use members::{Member, check_members};
@@ -113,6 +114,8 @@ pub struct Settings {
     pub slots_per_upstream: usize,
     /// Whether these are for all models together.
     pub slot_sharing: SlotSharing,
+    /// Whether requests may wait for a larger batch although a slot is free.
+    pub deferral: Deferral,
     /// Requests that may wait, per model. Full means 429.
     pub queue_requests: usize,
     /// Bytes of waiting and running requests together. Full means 429.
@@ -228,6 +231,7 @@ impl Default for Settings {
             max_tenants: 64,
             slots_per_upstream: 1,
             slot_sharing: SlotSharing::Shared,
+            deferral: Deferral::Off,
             queue_requests: 4096,
             queue_bytes: 256 << 20,
             max_body_bytes: 64 << 20,

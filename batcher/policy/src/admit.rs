@@ -2,6 +2,9 @@
 
 use crate::{Lane, ServiceCurve};
 
+/// Whatever others take, a queue gets so much of the slots: a prediction, not an infinity.
+const LEAST_SHARE: f64 = 0.02;
+
 /// What is known when a request arrives.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdmitView {
@@ -23,6 +26,12 @@ pub struct AdmitView {
     pub slot_free_in_us: u64,
     /// B\* ([`crate::batch_limit`]).
     pub limit_rows: u32,
+    /// Rows that arrive per second ([`crate::ArrivalRate`]): what will have come until a slot is free rides along.
+    /// 0 where that is not known.
+    pub rows_per_second: f64,
+    /// The part of all slot time, 0 to 1, that this queue gets while the others that use the slots now go on
+    /// ([`crate::SlotShare::part_of`]); 1 where it is alone.
+    pub share: f64,
 }
 
 /// Whether to take a request in.
@@ -119,20 +128,27 @@ fn predict(view: &AdmitView, own: &Lane, ahead: &ServiceCurve) -> Option<Predict
         Some(queued) => {
             // Free slots are taken by the batches ahead, full ones.
             let until_first = if view.free_slots == 0 { view.slot_free_in_us } else { full_us };
-            let rounds_us = (u128::from(queued) * u128::from(full_us)).div_ceil(u128::from(view.slots));
-            until_first.saturating_add(u64::try_from(rounds_us).unwrap_or(u64::MAX))
+            // Of the slots, others take their part. The cast saturates.
+            let slots = f64::from(view.slots) * view.share.clamp(LEAST_SHARE, 1.0);
+            let rounds_us = (queued as f64 * full_us as f64 / slots).ceil() as u64;
+            until_first.saturating_add(rounds_us)
         }
     };
     let own_limit = u64::from(own.limit_rows.max(1));
     let batch_rows = match (batches_ahead, view.free_slots) {
-        (0, 0) => {
-            up_to_here.saturating_add(rows_within(ahead, view.slot_free_in_us)).min(own_limit).max(rows)
-        }
+        (0, 0) => up_to_here.saturating_add(company(view, ahead)).min(own_limit).max(rows),
         (0, _) => up_to_here.min(own_limit).max(rows),
         _ => own_limit.max(rows),
     };
     let service_us = own.curve.as_ref()?.p95_us(u32::try_from(batch_rows).unwrap_or(u32::MAX));
     Some(Prediction { wait_us, service_us })
+}
+
+/// Rows that will come until a slot is free, and ride along.
+fn company(view: &AdmitView, ahead: &ServiceCurve) -> u64 {
+    let by_rate = view.rows_per_second * view.slot_free_in_us as f64 / crate::US_PER_SECOND;
+    // The cast saturates.
+    rows_within(ahead, view.slot_free_in_us).max(by_rate as u64)
 }
 
 /// Rows of a batch that takes so long, 0 where even an empty one takes longer.
@@ -159,6 +175,8 @@ mod tests {
         free_slots: 1,
         slot_free_in_us: 0,
         limit_rows: 8,
+        rows_per_second: 0.0,
+        share: 1.0,
     };
 
     #[test]
@@ -186,6 +204,30 @@ mod tests {
         assert_eq!(admit(&view, Some(&CURVE)), Admission::Admit { predicted_finish_us: Some(1_089_000) });
         let two_slots = AdmitView { slots: 2, ..view };
         assert_eq!(predicted_wait_us(&two_slots, Some(&CURVE)), Some(5_000 + 28_000));
+    }
+
+    #[test]
+    fn what_others_take_of_the_slots_is_waited_for() {
+        let view = AdmitView { rows_ahead: 17, free_slots: 0, slot_free_in_us: 5_000, ..IDLE };
+        let shared = AdmitView { share: 0.5, ..view };
+        assert_eq!(predicted_wait_us(&shared, Some(&CURVE)), Some(5_000 + 4 * 28_000));
+        assert!(matches!(admit(&view, Some(&CURVE)), Admission::Admit { .. }));
+        assert!(matches!(admit(&shared, Some(&CURVE)), Admission::Reject { .. }));
+        // Two slots shared by two are as good as one.
+        assert_eq!(
+            predicted_wait_us(&AdmitView { slots: 2, ..shared }, Some(&CURVE)),
+            predicted_wait_us(&view, Some(&CURVE))
+        );
+        let no_number = AdmitView { share: f64::NAN, ..view };
+        assert!(predicted_wait_us(&no_number, Some(&CURVE)).is_some());
+    }
+
+    #[test]
+    fn as_many_rows_ride_along_as_come_until_a_slot_is_free() {
+        let view = AdmitView { free_slots: 0, slots: 4, slot_free_in_us: 10_000, ..IDLE };
+        assert_eq!(admit(&view, Some(&CURVE)).predicted_finish_us(), Some(1_000_000 + 10_000 + 21_000));
+        let frequent = AdmitView { rows_per_second: 300.0, ..view };
+        assert_eq!(admit(&frequent, Some(&CURVE)).predicted_finish_us(), Some(1_000_000 + 10_000 + 24_000));
     }
 
     #[test]

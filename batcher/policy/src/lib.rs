@@ -24,6 +24,8 @@
 //! | `sizes` | the sizes that a batch may have: pad up or batch down |
 //! | `queue` | requests that wait, in order: class, then the tenants' fair share, then deadline, then arrival |
 //! | `cut` | one batch out of one lane of that order |
+//! | `deferral` | with several slots: whether to wait for a larger batch although one is free |
+//! | `rate` | how fast rows arrive |
 //! | `backlog` | what waits by class and tenant, and how much of it will be served before a new arrival |
 //! | `admit` | the decision on arrival |
 //! | `streams` | requests that the server batches itself: how many at a time, and who next |
@@ -36,9 +38,11 @@ mod admit;
 mod backlog;
 mod curve;
 mod cut;
+mod deferral;
 mod discovery;
 mod limit;
 mod queue;
+mod rate;
 mod share;
 mod size;
 mod sizes;
@@ -50,9 +54,13 @@ pub use admit::{Admission, AdmitView, admit, admit_of_class, predicted_wait_us};
 pub use backlog::{Backlog, Flow};
 pub use curve::{ClassCurves, CurveEstimator, ServiceCurve, ShapeClass};
 pub use cut::{BatchLimits, Cut, Lane, cut};
+pub use deferral::{
+    DeferView, balanced_rows, defer_until, deferral_pays, deferred_limit, spread_objective_us,
+};
 pub use discovery::SlotDiscovery;
 pub use limit::batch_limit;
 pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
+pub use rate::ArrivalRate;
 pub use share::SlotShare;
 pub use size::{Budget, Size};
 pub use sizes::{BatchSizes, Fit};

@@ -214,6 +214,12 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         self.keys.is_empty()
     }
 
+    /// The key of all that waits; `None` where nothing waits, or requests of several keys.
+    pub fn only_key(&self) -> Option<&K> {
+        let mut keys = self.lanes.keys();
+        keys.next().filter(|_| keys.next().is_none())
+    }
+
     /// The earliest deadline of all that wait.
     pub fn earliest_deadline_us(&self) -> Option<u64> {
         let mut earliest: Option<u64> = None;

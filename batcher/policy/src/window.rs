@@ -1,7 +1,7 @@
 //! Gauges over the last seconds, fed with instants.
 
 /// Buckets of a window: it slides in steps of a sixty-fourth.
-const BUCKETS: usize = 64;
+pub(crate) const BUCKETS: usize = 64;
 
 /// Share of time that slots were busy, over a sliding window.
 #[derive(Debug, Clone)]
@@ -96,21 +96,21 @@ impl AttainmentWindow {
 
 /// Buckets of equal length; the oldest is cleared for the newest.
 #[derive(Debug, Clone)]
-struct Ring<T> {
-    buckets: [T; BUCKETS],
-    bucket_us: u64,
+pub(crate) struct Ring<T> {
+    pub(crate) buckets: [T; BUCKETS],
+    pub(crate) bucket_us: u64,
     /// Number of the newest bucket, counted from instant 0.
-    newest: u64,
+    pub(crate) newest: u64,
 }
 
 impl<T: Copy + Default> Ring<T> {
-    fn new(window_us: u64, now_us: u64) -> Self {
+    pub(crate) fn new(window_us: u64, now_us: u64) -> Self {
         let bucket_us = window_us.max(1_000).div_ceil(BUCKETS as u64);
         Self { buckets: [T::default(); BUCKETS], bucket_us, newest: now_us / bucket_us }
     }
 
     /// The bucket of an instant. One that is older than the newest bucket counts as that: instants never go back.
-    fn at(&mut self, now_us: u64) -> &mut T {
+    pub(crate) fn at(&mut self, now_us: u64) -> &mut T {
         let number = (now_us / self.bucket_us).max(self.newest);
         let passed = (number - self.newest).min(BUCKETS as u64);
         for step in 1..=passed {

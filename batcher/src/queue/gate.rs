@@ -76,6 +76,8 @@ pub(super) struct GateView {
     pub(super) running: u32,
     /// When the first slot that is out is expected back, where one is.
     pub(super) first_end_us: Option<u64>,
+    /// The part of all slot time that the asking queue gets while the others that use it now go on.
+    pub(super) share: f64,
 }
 
 impl Drop for Grant {
@@ -198,12 +200,13 @@ impl SlotGate {
         state.users.retain(|handle| handle.number != user);
     }
 
-    pub(super) fn view(&self) -> GateView {
+    pub(super) fn view(&self, user: u64) -> GateView {
         let state = self.lock();
         GateView {
             slots: state.share.slots(),
             running: state.share.running(),
             first_end_us: state.out.iter().map(|(_, end_us)| *end_us).min(),
+            share: state.share.part_of(user),
         }
     }
 

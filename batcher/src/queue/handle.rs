@@ -47,7 +47,7 @@ pub enum Event {
 }
 
 /// What the owner last said, for the decision on arrival.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Forecast {
     /// The common service curve.
     pub curve: Option<ServiceCurve>,
@@ -61,6 +61,25 @@ pub struct Forecast {
     pub slot_free_at_us: u64,
     /// B*.
     pub limit_rows: u32,
+    /// Rows that arrive per second; 0 where that is not measured.
+    pub rows_per_second: f64,
+    /// The part of these slots that the queue gets while those that use them now go on.
+    pub share: f64,
+}
+
+impl Default for Forecast {
+    fn default() -> Self {
+        Self {
+            curve: None,
+            lanes: Vec::new(),
+            slots: 0,
+            free_slots: 0,
+            slot_free_at_us: 0,
+            limit_rows: 0,
+            rows_per_second: 0.0,
+            share: 1.0,
+        }
+    }
 }
 
 /// The handle of one model's queue.
@@ -195,6 +214,8 @@ impl ModelHandle {
             free_slots: forecast.free_slots,
             slot_free_in_us: forecast.slot_free_at_us.saturating_sub(now_us),
             limit_rows: forecast.limit_rows.max(1),
+            rows_per_second: forecast.rows_per_second,
+            share: forecast.share,
         }
     }
 

@@ -2,6 +2,7 @@
 //! model is. It decides by `sluice_batch_policy` and leaves the doing to a task per batch.
 
 mod cutting;
+mod deferring;
 mod expiry;
 mod intake;
 mod limits;
@@ -18,6 +19,7 @@ use super::gauges::{View, Windows};
 use super::handle::Event;
 use super::places::Places;
 use super::{Entry, Forecast, ModelHandle};
+use deferring::Deferring;
 use intake::Key;
 use limits::Limits;
 
@@ -32,7 +34,7 @@ pub(crate) async fn run(handle: Arc<ModelHandle>) {
         if owner.handle.listen(owner.wants_arrivals()) {
             continue;
         }
-        match owner.next_expiry_us() {
+        match owner.next_look_us() {
             None => owner.handle.woken().await,
             Some(at_us) => {
                 let at = owner.handle.clock.instant(at_us);
@@ -51,6 +53,7 @@ struct Owner {
     next_alone: u64,
     curves: Curves,
     limits: Limits,
+    deferring: Deferring,
     /// There was no slot when it was last looked.
     is_held: bool,
     /// Requests that arrived before this were held for want of a slot; their deadline is the hold time.
@@ -71,6 +74,7 @@ impl Owner {
             next_alone: 0,
             curves: Curves::new(),
             limits: Limits::of(&handle),
+            deferring: Deferring::new(now_us),
             is_held: false,
             held_before_us: 0,
             latched: false,
@@ -88,9 +92,10 @@ impl Owner {
             changed |= self.on(event);
         }
         self.pull();
-        let wish = (!self.pending.is_empty()).then(|| self.wish());
+        let goes = !self.pending.is_empty() && !self.defers();
+        let wish = goes.then(|| self.wish());
         self.places.settle(wish);
-        while !self.pending.is_empty() && self.dispatch_one() {
+        while !self.pending.is_empty() && !self.defers() && self.dispatch_one() {
             changed = true;
             self.pull();
         }
@@ -160,17 +165,24 @@ impl Owner {
         self.again(finished.again);
     }
 
-    /// Arrivals matter where nothing is known to wait: what waits waits for a slot.
+    /// When to look again although nothing happens: what waits for more has waited for long enough, or is due.
+    fn next_look_us(&mut self) -> Option<u64> {
+        let expiry_us = self.next_expiry_us()?;
+        Some(self.deferring.until_us().map_or(expiry_us, |until_us| until_us.min(expiry_us)))
+    }
+
+    /// Arrivals matter where nothing is known to wait, or what waits waits for more: else it waits for a slot.
     fn wants_arrivals(&self) -> bool {
-        self.pending.is_empty()
+        self.pending.is_empty() || self.deferring.until_us().is_some()
     }
 
     fn slots(&self) -> usize {
         self.places.slots()
     }
 
-    fn forecast(&self) -> Forecast {
-        let Limits { objective_us, ref sizes, .. } = self.limits;
+    fn forecast(&mut self) -> Forecast {
+        let (objective_us, rows_per_second) = (self.batch_objective_us(), self.rows_per_second());
+        let sizes = &self.limits.sizes;
         let room = self.places.room();
         Forecast {
             curve: self.curves.common(),
@@ -179,13 +191,16 @@ impl Owner {
             free_slots: room.free,
             slot_free_at_us: room.first_end_us,
             limit_rows: self.curves.lane(None, objective_us, sizes).limit_rows,
+            rows_per_second,
+            share: room.share,
         }
     }
 
     fn publish(&mut self) {
         let now_us = self.handle.clock.now_us();
         self.windows.set_busy(now_us, self.places.running() as u32, self.slots() as u32);
-        self.handle.publish(self.forecast());
+        let forecast = self.forecast();
+        self.handle.publish(forecast);
     }
 
     fn set_gauges(&mut self) {

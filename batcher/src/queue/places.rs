@@ -82,7 +82,7 @@ pub(super) struct Sent {
 }
 
 /// What the forecast says of places.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Room {
     /// Slots that the queue could use, those in use included.
     pub(super) slots: u32,
@@ -90,6 +90,10 @@ pub(super) struct Room {
     pub(super) free: u32,
     /// When the first slot in use is expected to be free; 0 where none is.
     pub(super) first_end_us: u64,
+    /// The part of these slots that the queue gets while the others that use them now go on.
+    pub(super) share: f64,
+    /// Most rows that a batch may have anywhere.
+    pub(super) most_rows: u32,
 }
 
 impl Places {
@@ -282,21 +286,28 @@ impl Places {
 
     /// What the forecast is to say.
     pub(super) fn room(&self) -> Room {
-        let mut room = Room::default();
+        let mut room = Room { slots: 0, free: 0, first_end_us: 0, share: 1.0, most_rows: 0 };
+        let mut own_slots = 0.0;
         let mut first_end_us = u64::MAX;
         for place in &self.list {
             if !place.is_good() {
                 room.slots += place.running.len() as u32;
+                own_slots += place.running.len() as f64;
                 continue;
             }
-            let (view, slots) = (place.gate.view(), place.slots(&self.handle));
+            let (view, slots) = (place.gate.view(self.handle.number), place.slots(&self.handle));
             room.slots += slots;
+            own_slots += f64::from(slots) * view.share;
+            room.most_rows = room.most_rows.max(place.pattern.profile.max_rows);
             room.free += slots.saturating_sub(view.running);
             first_end_us = first_end_us.min(view.first_end_us.unwrap_or(u64::MAX));
         }
         let own = self.list.iter().flat_map(|place| place.running.iter().map(|running| running.end_us));
         first_end_us = own.fold(first_end_us, u64::min);
         room.first_end_us = if first_end_us == u64::MAX { 0 } else { first_end_us };
+        if room.slots > 0 {
+            room.share = own_slots / f64::from(room.slots);
+        }
         room
     }
 
@@ -352,7 +363,7 @@ impl Place {
     /// Slots of the model server: as set, or as found out so far.
     fn slots(&self, handle: &ModelHandle) -> u32 {
         match handle.settings.now().slots_per_upstream as u32 {
-            0 => self.gate.view().slots.max(1),
+            0 => self.gate.view(handle.number).slots.max(1),
             slots => slots,
         }
     }

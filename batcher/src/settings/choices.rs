@@ -53,6 +53,17 @@ pub enum Padding {
     Repeat,
 }
 
+/// Whether requests may wait for a larger batch although a slot is free.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Deferral {
+    /// They may not.
+    #[default]
+    Off,
+    /// With several slots, where the learned curve says that it pays.
+    Auto,
+}
+
 /// Whether requests to servers that batch by themselves are let in by a learned limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -150,6 +150,8 @@ impl Simulation<'_> {
             free_slots: u32::from(self.running.is_none()),
             slot_free_in_us,
             limit_rows,
+            rows_per_second: 0.0,
+            share: 1.0,
         };
         let is_admitted = matches!(admit(&view, curve.as_ref()), Admission::Admit { .. });
         if is_admitted && self.queue.len() < QUEUE_BOUND {

@@ -16,9 +16,10 @@ impl Owner {
         let Some(taken) = self.places.take(self.wish()) else { return false };
         let now_us = self.handle.clock.now_us();
         let max_rows = taken.slot.profile.max_rows;
+        let objective_us = self.batch_objective_us();
         let (curves, limits) = (&self.curves, &self.limits);
         let lane = |shape| {
-            let lane = curves.lane(shape, limits.objective_us, &limits.sizes);
+            let lane = curves.lane(shape, objective_us, &limits.sizes);
             Lane { limit_rows: lane.limit_rows.min(max_rows).max(1), ..lane }
         };
         let batch = self.pending.cut(
@@ -27,6 +28,7 @@ impl Owner {
             &limits.batch(),
             |entry| entry.is_cancelled(),
         );
+        let has_waited = self.deferring.cut(now_us);
         let shape = batch.key.as_ref().and_then(Key::shape);
         let Lane { limit_rows, curve } = lane(shape);
         batch.gone.iter().for_each(|waiting| self.handle.left(&waiting.payload));
@@ -49,6 +51,7 @@ impl Owner {
         let release = match batch.key {
             Some(Key::Alone(_)) => Release::Alone,
             _ if rows >= limit_rows => Release::Full,
+            _ if has_waited => Release::Deferred,
             _ => Release::SlotFree,
         };
         self.handle.metrics.count_batch(release);
@@ -64,7 +67,7 @@ impl Owner {
     /// The batch that would be sent now, as far as it is known before it is cut.
     pub(super) fn wish(&self) -> Wish {
         let rows = u32::try_from(self.pending.rows()).unwrap_or(u32::MAX);
-        let lane = self.curves.lane(None, self.limits.objective_us, &self.limits.sizes);
+        let lane = self.curves.lane(None, self.batch_objective_us(), &self.limits.sizes);
         let expected_us = lane.curve.map_or(0, |curve| curve.us(rows.min(lane.limit_rows)));
         Wish { now_us: self.handle.clock.now_us(), expected_us }
     }

@@ -43,6 +43,9 @@ impl Owner {
     /// Moves all arrivals from the ring to where they can be put in order.
     pub(super) fn pull(&mut self) {
         while let Some(entry) = self.handle.next_entry() {
+            if self.limits.defers {
+                self.deferring.arrived(entry.arrived_us, entry.size.rows);
+            }
             let held = self.slots() == 0 || entry.arrived_us < self.held_before_us;
             let deadline_us = if held { self.hold_deadline_us(&entry) } else { entry.deadline_us };
             let class = entry.flow.class;
@@ -69,6 +72,9 @@ impl Owner {
             size: entry.size,
             arrived_us: entry.arrived_us,
         };
+        if self.pending.is_empty() {
+            self.deferring.begins(entry.arrived_us);
+        }
         self.pending.push(key, arrival, entry);
     }
 

@@ -3,12 +3,15 @@
 use sluice_batch_policy::{BatchLimits, BatchSizes};
 
 use crate::queue::ModelHandle;
+use crate::settings::Deferral;
 
 /// Of one model.
 pub(super) struct Limits {
     pub(super) objective_us: u64,
     pub(super) hold_us: u64,
     pub(super) sizes: BatchSizes,
+    /// Whether what waits may wait for more although a slot is free.
+    pub(super) defers: bool,
     bytes: u64,
     tokens: u64,
 }
@@ -23,6 +26,7 @@ impl Limits {
             objective_us: model.objective_ms.saturating_mul(1000),
             hold_us: settings.hold_ms.saturating_mul(1000),
             sizes: model.sizes(),
+            defers: settings.deferral == Deferral::Auto,
             bytes: model.max_batch_bytes.unwrap_or(u64::MAX),
             tokens: model.max_batch_tokens.unwrap_or(u64::MAX),
         }

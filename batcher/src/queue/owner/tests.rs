@@ -1,5 +1,7 @@
 //! The owner alone, in paused time: requests go in, replies come out.
 
+mod deferring;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,9 +80,14 @@ impl Bench {
 
     /// A slot, whose first request never ends.
     async fn give_slot(&self) -> (mpsc::UnboundedReceiver<Report>, TcpListener) {
+        self.give_slot_of(1).await
+    }
+
+    /// A slot for batches of so many rows. No batch ever ends.
+    async fn give_slot_of(&self, max_rows: u32) -> (mpsc::UnboundedReceiver<Report>, TcpListener) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (upstream, epoch, reports) = Upstream::open_at(listener.local_addr().unwrap());
-        let profile = Arc::new(Profile::unknown(Spoken::default()));
+        let profile = Arc::new(Profile { max_rows, ..Profile::unknown(Spoken::default()) });
         self.handle.tell(Event::Slot(Slot { upstream, epoch, profile, connections: Default::default() }));
         self.settled().await;
         (reports, listener)
