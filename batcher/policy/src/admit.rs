@@ -20,7 +20,8 @@ pub struct AdmitView {
     pub slots: u32,
     /// Slots that are free now.
     pub free_slots: u32,
-    /// Predicted time until the first busy slot is free, microseconds; 0 when unknown. Take
+    /// Predicted time until the first busy slot is free for this queue, microseconds; 0 when unknown: what others are
+    /// granted before it is waited for too ([`crate::SlotShare::before_turn_of_us`]). Take
     /// [`ServiceCurve::p95_us`] of the running batch less its age: with the mean instead, admission promises too
     /// much. Used only when `free_slots` is 0.
     pub slot_free_in_us: u64,

@@ -2,6 +2,10 @@
 
 /// Virtual microseconds of one microsecond at weight 1.
 const SCALE: u64 = 1024;
+/// Weight of one batch in what is remembered of who used the slots: half after fourteen batches.
+const NEWS: f64 = 0.05;
+/// A user of less than this part of the slot time is none.
+const LEAST_PART: f64 = 0.01;
 
 /// Grants slots to users by start-time fair queueing with depth, SFQ(D): Goyal, Vin and Cheng, SIGCOMM'96, for more
 /// than one at a time Jin, Chase and Kaur, SIGMETRICS'04.
@@ -32,6 +36,8 @@ struct User<K> {
     finish: u64,
     /// Number of its newest grant: among equals the one that has waited longest is next.
     newest: u64,
+    /// Slot time that it used lately.
+    lately_us: f64,
 }
 
 impl<K: Copy + Eq> SlotShare<K> {
@@ -73,6 +79,7 @@ impl<K: Copy + Eq> SlotShare<K> {
                 expected_us: 0,
                 finish: 0,
                 newest: 0,
+                lately_us: 0.0,
             });
             self.users.len() - 1
         });
@@ -119,18 +126,55 @@ impl<K: Copy + Eq> SlotShare<K> {
     pub fn give_back(&mut self, key: K, charged_us: u64, used_us: u64) {
         if let Some(user) = self.user(key).filter(|user| user.running > 0) {
             user.running -= 1;
+            user.lately_us += used_us as f64;
             user.finish = (user.finish.saturating_add(virtual_of(used_us, user.weight)))
                 .saturating_sub(virtual_of(charged_us, user.weight));
             self.running -= 1;
+            self.users.iter_mut().for_each(|user| user.lately_us *= 1.0 - NEWS);
         }
     }
 
-    /// The part of all slot time, 0 to 1, that a user gets while those that use slots now go on using them.
+    /// The part of all slot time, 0 to 1, that a user gets while those that use slots, now or lately, go on using them:
+    /// its fair part, or what the others left to it lately, where that was more.
     pub fn part_of(&self, key: K) -> f64 {
-        let own = self.users.iter().find(|user| user.key == key).map_or(1, |user| user.weight);
-        let others = self.users.iter().filter(|user| user.key != key && (user.wants || user.running > 0));
-        let others: u64 = others.map(|user| u64::from(user.weight)).sum();
-        f64::from(own) / (f64::from(own) + others as f64)
+        let own = self.users.iter().find(|user| user.key == key);
+        let weight = own.map_or(1.0, |user| f64::from(user.weight));
+        let others: f64 = self.others(key).map(|user| f64::from(user.weight)).sum();
+        (weight / (weight + others)).max(own.map_or(0.0, |user| self.lately(user)))
+    }
+
+    /// Slot time, microseconds, that others are granted before a user's next grant, while those that use slots, now or
+    /// lately, go on using them, with batches like the one that each expected last.
+    pub fn before_turn_of_us(&self, key: K) -> u64 {
+        let own = self.users.iter().find(|user| user.key == key);
+        let (start, newest) = own.map_or((self.virtual_time, 0), |user| (self.start(user), user.newest));
+        let before = self.others(key).map(|other| {
+            let cost = virtual_of(other.expected_us, other.weight).max(1);
+            let grants = match start.checked_sub(self.start(other)) {
+                Some(0) => u64::from(other.newest < newest),
+                Some(lag) => lag.div_ceil(cost),
+                None => 0,
+            };
+            grants.saturating_mul(other.expected_us)
+        });
+        before.fold(0, u64::saturating_add)
+    }
+
+    /// Start tag of a user's next grant, if it wanted one now.
+    fn start(&self, user: &User<K>) -> u64 {
+        if user.wants || user.running > 0 { user.finish } else { user.finish.max(self.virtual_time) }
+    }
+
+    /// A user's part of the slot time that was used lately.
+    fn lately(&self, user: &User<K>) -> f64 {
+        let all_us: f64 = self.users.iter().map(|user| user.lately_us).sum();
+        if all_us > 0.0 { user.lately_us / all_us } else { 0.0 }
+    }
+
+    /// All others that use slots, now or lately.
+    fn others(&self, key: K) -> impl Iterator<Item = &User<K>> {
+        let uses = |user: &User<K>| user.wants || user.running > 0 || self.lately(user) > LEAST_PART;
+        self.users.iter().filter(move |user| user.key != key && uses(user))
     }
 
     fn user(&mut self, key: K) -> Option<&mut User<K>> {
@@ -172,6 +216,31 @@ mod tests {
             order.push(key);
         }
         assert_eq!(order.matches('l').count(), 2, "{order}");
+    }
+
+    #[test]
+    fn what_others_are_granted_before_a_users_turn_is_foreseen() {
+        let mut share = SlotShare::new(1);
+        share.want('a', 1, 1000);
+        assert_eq!(share.before_turn_of_us('a'), 0, "nobody else is there");
+        share.grant();
+        share.want('b', 1, 300);
+        // Four of 300 until b has had as much as a.
+        assert_eq!(share.before_turn_of_us('a'), 4 * 300);
+        assert_eq!(share.before_turn_of_us('b'), 0);
+        share.want('a', 1, 1000);
+        let mut foreseen_us = share.before_turn_of_us('a');
+        share.give_back('a', 1000, 1000);
+        loop {
+            let (key, charged_us) = share.grant().unwrap();
+            if key == 'a' {
+                break;
+            }
+            share.want('b', 1, 300);
+            share.give_back('b', charged_us, charged_us);
+            foreseen_us -= charged_us;
+        }
+        assert_eq!(foreseen_us, 0);
     }
 
     #[test]

@@ -76,7 +76,9 @@ pub(super) struct GateView {
     pub(super) running: u32,
     /// When the first slot that is out is expected back, where one is.
     pub(super) first_end_us: Option<u64>,
-    /// The part of all slot time that the asking queue gets while the others that use it now go on.
+    /// Slot time that other queues get before the asking one's next turn.
+    pub(super) before_turn_us: u64,
+    /// The part of all slot time that the asking queue gets while the others go on.
     pub(super) share: f64,
 }
 
@@ -206,6 +208,7 @@ impl SlotGate {
             slots: state.share.slots(),
             running: state.share.running(),
             first_end_us: state.out.iter().map(|(_, end_us)| *end_us).min(),
+            before_turn_us: state.share.before_turn_of_us(user),
             share: state.share.part_of(user),
         }
     }

@@ -88,7 +88,7 @@ pub(super) struct Room {
     pub(super) slots: u32,
     /// Slots that it could use now.
     pub(super) free: u32,
-    /// When the first slot in use is expected to be free; 0 where none is.
+    /// When the first slot in use is expected to be free for the queue, after the turns of others; 0 where none is.
     pub(super) first_end_us: u64,
     /// The part of these slots that the queue gets while the others that use them now go on.
     pub(super) share: f64,
@@ -293,6 +293,8 @@ impl Places {
             if !place.is_good() {
                 room.slots += place.running.len() as u32;
                 own_slots += place.running.len() as f64;
+                let ends = place.running.iter().map(|running| running.end_us);
+                first_end_us = ends.fold(first_end_us, u64::min);
                 continue;
             }
             let (view, slots) = (place.gate.view(self.handle.number), place.slots(&self.handle));
@@ -300,10 +302,11 @@ impl Places {
             own_slots += f64::from(slots) * view.share;
             room.most_rows = room.most_rows.max(place.pattern.profile.max_rows);
             room.free += slots.saturating_sub(view.running);
-            first_end_us = first_end_us.min(view.first_end_us.unwrap_or(u64::MAX));
+            let own = place.running.iter().map(|running| running.end_us);
+            let first = own.chain(view.first_end_us).min();
+            let turn_us = view.before_turn_us / u64::from(slots.max(1));
+            first_end_us = first_end_us.min(first.map_or(u64::MAX, |end_us| end_us.saturating_add(turn_us)));
         }
-        let own = self.list.iter().flat_map(|place| place.running.iter().map(|running| running.end_us));
-        first_end_us = own.fold(first_end_us, u64::min);
         room.first_end_us = if first_end_us == u64::MAX { 0 } else { first_end_us };
         if room.slots > 0 {
             room.share = own_slots / f64::from(room.slots);

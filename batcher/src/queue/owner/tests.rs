@@ -1,6 +1,7 @@
 //! The owner alone, in paused time: requests go in, replies come out.
 
 mod deferring;
+mod sharing;
 
 use std::sync::Arc;
 use std::time::Duration;
