@@ -1,5 +1,6 @@
-//! Deferral against greedy dispatch, in a discrete-event simulation. `-- --nocapture` prints the figures.
+//! Deferral: what holds for every wait; and against greedy dispatch, in a discrete-event simulation. `-- --nocapture` prints the figures.
 
+mod properties;
 mod simulation;
 
 use simulation::{Outcome, Server, hard_maximum, simulate};
