@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use sluice_batcher::settings::{Role, Settings, SlotSharing};
+use sluice_batcher::settings::{Deferral, Role, Settings, SlotSharing};
 use tokio::task::JoinHandle;
 
 use crate::client::{Got, get, infer_json};
@@ -183,6 +183,38 @@ async fn a_model_server_that_runs_batches_side_by_side_is_found_out() {
         .collect();
     until("more than one slot is in use", async || {
         batcher.metric("sluice_batcher_slots", &label).await >= 2.0
+    })
+    .await;
+    for client in clients {
+        assert!(!client.is_finished());
+        client.abort();
+    }
+}
+
+#[tokio::test]
+async fn requests_wait_for_company_where_that_is_asked_for_and_pays() {
+    let name = "deferred";
+    let behaviour = Behaviour { alpha_us: 20_000.into(), beta_us: 1000.into(), ..Behaviour::default() };
+    let model = Model::start(name, behaviour).await;
+    // Twice the time of a batch of 64 is beyond the objective: it is what keeps batches small.
+    let settings =
+        Settings { deferral: Deferral::Auto, slots_per_upstream: 4, objective_ms: 100, ..settings(name) };
+    let batcher = sidecar(&model, settings).await;
+    let front = batcher.front;
+    let clients: Vec<_> = (1..=32)
+        .map(|id| {
+            tokio::spawn(async move {
+                loop {
+                    let got = infer_json(front, name, &[id]).await;
+                    // On a busy machine some may be refused.
+                    assert!(got.status == 429 || got.output("twice") == [id * 2], "{}", got.status);
+                }
+            })
+        })
+        .collect();
+    until("a batch has waited for more rows", async || {
+        let label = format!("model=\"{name}\",release=\"deferred\"");
+        batcher.metric("sluice_batcher_batches_total", &label).await >= 1.0
     })
     .await;
     for client in clients {
