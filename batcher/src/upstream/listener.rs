@@ -1,154 +1,37 @@
-//! Who listens on a port: the inodes of the listening sockets in `/proc/net/tcp` and `/proc/net/tcp6`; and on a
-//! path: those in `/proc/net/unix`.
+//! Who listens on a port, and on a path: the inodes of the listening sockets.
 //!
 //! The batcher shares its network namespace with the model server (one pod, or one machine), so the inode
 //! tells a restarted server from the one that was warmed, also when it came back within milliseconds.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+mod diag;
+mod table;
+mod unix;
 
-/// TCP state `LISTEN` as `/proc/net/tcp` prints it.
-const LISTEN: &str = "0A";
+use std::net::SocketAddr;
 
-/// The kernel makes only as much of the table as a read asks for, and looks through its whole table of connections
-/// (milliseconds) once the listening sockets, which come first, are through: so it is read in small pieces.
-const READ_BYTES: usize = 256;
+pub use unix::unix_listener_inodes;
 
 /// Inodes of the sockets that accept connections to `target`, sorted; empty when nobody listens or when the
 /// listener is in another network namespace.
 pub fn listener_inodes(target: SocketAddr) -> Vec<u64> {
-    let mut inodes = Vec::new();
-    for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        if let Ok(table) = File::open(file) {
-            let lines = BufReader::with_capacity(READ_BYTES, table).lines();
-            inodes.extend(parse(lines.map_while(Result::ok), target));
+    let mut inodes = match diag::listeners(target.port()) {
+        Ok(listeners) => {
+            let accepts = |address: &std::net::IpAddr| {
+                address.is_unspecified() || address.to_canonical() == target.ip().to_canonical()
+            };
+            listeners.into_iter().filter(|(address, _)| accepts(address)).map(|(_, inode)| inode).collect()
         }
-    }
+        // Kernels without the module, and sandboxes.
+        Err(_) => table::listener_inodes(target),
+    };
     inodes.sort_unstable();
     inodes.dedup();
     inodes
 }
 
-/// The inodes in one such table: listening, on the target's port, on its address or on any address. It ends at
-/// the first line of a socket that does not listen.
-fn parse(lines: impl Iterator<Item = String>, target: SocketAddr) -> impl Iterator<Item = u64> {
-    lines
-        .skip(1)
-        .take_while(|line| line.split_ascii_whitespace().nth(3) == Some(LISTEN))
-        .filter_map(move |line| inode_of(&line, target))
-}
-
-fn inode_of(line: &str, target: SocketAddr) -> Option<u64> {
-    let mut fields = line.split_ascii_whitespace();
-    let (address, port) = fields.nth(1)?.split_once(':')?;
-    if u16::from_str_radix(port, 16).ok()? != target.port() {
-        return None;
-    }
-    let address = address_of_hex(address)?;
-    let accepts = address.is_unspecified() || address.to_canonical() == target.ip().to_canonical();
-    // After the local address: remote address, state, then five fields up to the inode.
-    accepts.then(|| fields.nth(7)?.parse().ok()).flatten()
-}
-
-/// Flag of a Unix socket that accepts connections (`__SO_ACCEPTCON`), as `/proc/net/unix` prints it.
-const ACCEPTS: &[u8] = b"00010000";
-
-/// Inodes of the Unix sockets that listen under this very path, sorted; empty where the listener was bound in
-/// another network namespace or by another path to the same file.
-pub fn unix_listener_inodes(path: &Path) -> Vec<u64> {
-    let Ok(table) = File::open("/proc/net/unix") else { return Vec::new() };
-    // Paths are bytes: not always text.
-    let lines = BufReader::new(table).split(b'\n').map_while(Result::ok);
-    let mut inodes: Vec<u64> = lines.filter_map(|line| unix_inode_of(&line, path)).collect();
-    inodes.sort_unstable();
-    inodes
-}
-
-/// `Num: RefCount Protocol Flags Type St Inode Path`; only the inode is padded with spaces.
-fn unix_inode_of(line: &[u8], path: &Path) -> Option<u64> {
-    let before = line.strip_suffix(path.as_os_str().as_bytes())?.strip_suffix(b" ")?;
-    let mut fields = before.split(|&byte| byte == b' ').filter(|field| !field.is_empty());
-    if fields.nth(3)? != ACCEPTS {
-        return None;
-    }
-    std::str::from_utf8(fields.nth(2)?).ok()?.parse().ok()
-}
-
-/// The kernel prints addresses as 32-bit words in the machine's byte order.
-fn address_of_hex(hex: &str) -> Option<IpAddr> {
-    let word = |start: usize| u32::from_str_radix(hex.get(start..start + 8)?, 16).ok().map(u32::to_ne_bytes);
-    match hex.len() {
-        8 => Some(IpAddr::from(word(0)?)),
-        32 => {
-            let mut bytes = [0; 16];
-            for (index, chunk) in bytes.chunks_exact_mut(4).enumerate() {
-                chunk.copy_from_slice(&word(index * 8)?);
-            }
-            Some(IpAddr::from(bytes))
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const HEADER: &str =
-        "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
-
-    fn find(rows: &str, target: &str) -> Vec<u64> {
-        let table = format!("{HEADER}{rows}");
-        parse(table.lines().map(String::from), target.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn the_listener_on_the_exact_address_is_found_and_established_connections_are_not() {
-        let rows = "\
-   0: 0100007F:2329 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0 0 10 0
-   1: 0100007F:2329 0100007F:C001 01 00000000:00000000 00:00000000 00000000     0        0 4712 1 0 20 4 30 10 -1
-   2: 0100007F:2328 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4713 1 0 100 0 0 10 0
-";
-        assert_eq!(find(rows, "127.0.0.1:9001"), [4711]);
-    }
-
-    #[test]
-    fn a_listener_on_any_address_counts_also_in_ipv6() {
-        let v4 = "   0: 00000000:2329 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1\n";
-        assert_eq!(find(v4, "127.0.0.1:9001"), [1]);
-        let v6 = "   0: 00000000000000000000000000000000:2329 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 2 1\n";
-        assert_eq!(find(v6, "127.0.0.1:9001"), [2]);
-        let loopback6 = "   0: 00000000000000000000000001000000:2329 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 3 1\n";
-        assert_eq!(find(loopback6, "[::1]:9001"), [3]);
-        assert!(find(loopback6, "127.0.0.1:9001").is_empty());
-    }
-
-    #[test]
-    fn broken_lines_are_skipped() {
-        let good = "   0: 0100007F:2329 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 5 1\n";
-        assert_eq!(find(&format!(" 0: zz:2329 x 0A\n 1: x y 0A\n{good}"), "127.0.0.1:9001"), [5]);
-        assert!(find("garbage\n   1: 0100007F\n", "127.0.0.1:9001").is_empty());
-    }
-
-    #[test]
-    fn only_the_listening_socket_of_just_that_path_is_found() {
-        let find = |line: &str| unix_inode_of(line.as_bytes(), Path::new("/run/m.sock"));
-        let listening = "ffff8: 00000002 00000000 00010000 0001 01  4711 /run/m.sock";
-        assert_eq!(find(listening), Some(4711));
-        assert_eq!(find("ffff8: 00000003 00000000 00000000 0001 03  4712 /run/m.sock"), None);
-        assert_eq!(find("ffff8: 00000002 00000000 00010000 0001 01  4713 /x/run/m.sock"), None);
-        for garbage in ["", "Num Path", " /run/m.sock", "a b c 00010000 0001 01 x /run/m.sock"] {
-            assert_eq!(find(garbage), None, "{garbage}");
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("m.sock");
-        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let _client = std::os::unix::net::UnixStream::connect(&path).unwrap();
-        assert_eq!(unix_listener_inodes(&path).len(), 1);
-    }
 
     #[test]
     fn a_new_socket_on_the_same_port_has_another_inode() {
@@ -160,5 +43,18 @@ mod tests {
         assert!(listener_inodes(address).is_empty());
         let _second = std::net::TcpListener::bind(address).unwrap();
         assert_ne!(listener_inodes(address), before);
+    }
+
+    #[test]
+    fn the_kernel_and_its_table_say_the_same() {
+        for address in ["127.0.0.1:0", "0.0.0.0:0", "[::1]:0", "[::]:0"] {
+            let Ok(listener) = std::net::TcpListener::bind(address) else { continue };
+            let mut target = listener.local_addr().unwrap();
+            if target.ip().is_unspecified() {
+                target.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+            }
+            assert_eq!(listener_inodes(target), table::listener_inodes(target), "{address}");
+            assert_eq!(listener_inodes(target).len(), 1, "{address}");
+        }
     }
 }
