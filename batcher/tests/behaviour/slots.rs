@@ -1,10 +1,9 @@
 //! Slots: shared between the models of one model server, and chosen by work among several model servers.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde_json::json;
-use sluice_batcher::settings::{Deferral, Role, Settings, SlotSharing};
+use sluice_batcher::settings::{Role, Settings, SlotSharing};
 use tokio::task::JoinHandle;
 
 use crate::client::{Got, get, infer_json};
@@ -189,32 +188,5 @@ async fn a_model_server_that_runs_batches_side_by_side_is_found_out() {
     for client in clients {
         assert!(!client.is_finished());
         client.abort();
-    }
-}
-
-#[tokio::test]
-async fn requests_wait_for_company_where_that_is_asked_for_and_pays() {
-    let name = "deferred";
-    let behaviour = Behaviour { alpha_us: 40_000.into(), beta_us: 5000.into(), ..Behaviour::default() };
-    let model = Model::start(name, behaviour).await;
-    // Twice the time of a batch of 8 is beyond the objective: it is what keeps batches small.
-    let of_four = Settings { slots_per_upstream: 4, max_batch_rows: 8, objective_ms: 120, ..settings(name) };
-    let batcher = sidecar(&model, Settings { deferral: Deferral::Auto, ..of_four }).await;
-    let label = format!("model=\"{name}\",release=\"deferred\"");
-    let mut requests = Vec::new();
-    // At 200 requests per second the balanced batch has about 3 rows.
-    let mut pace = tokio::time::interval(Duration::from_millis(5));
-    while batcher.metric("sluice_batcher_batches_total", &label).await < 1.0 {
-        for _ in 0..20 {
-            pace.tick().await;
-            let id = requests.len() as i64;
-            requests.push((id, ask(batcher.front, name, id)));
-        }
-        assert!(requests.len() < 4000, "no batch has waited for more rows");
-    }
-    for (id, request) in requests {
-        let got = request.await.unwrap();
-        // On a busy machine some may be refused.
-        assert!(got.status == 429 || got.output("twice") == [id * 2], "{}", got.status);
     }
 }
