@@ -14,10 +14,9 @@ const ANCHOR_AGE: u64 = 64;
 /// But only where at least so many batches of the window are twice as large as its smallest: batches of one size
 /// say nothing about the shape, and a prior made from them would walk away with their noise.
 const SHAPE_BATCHES: usize = 8;
-/// While there are few batches every one is fitted; with more, one fit (tens of microseconds) serves until an eighth of
-/// those that it rests on are new: fewer change little, and a step is found by its own tests.
-const FIT_ALWAYS_BELOW: usize = 64;
-const NEW_PART: usize = 8;
+/// One fit (tens of microseconds) serves until an eighth of the batches that it rests on are new: fewer change little,
+/// and a step is found by its own tests.
+const NEW_PART: u64 = 8;
 /// Tests for a step: newest batches, the deviations beyond which their median residual is no chance, and those
 /// beyond which their median absolute residual is none. (Of n normal values these have deviations of about 1.25/√n
 /// around 0, and 0.8/√n around 0.67: each limit is five or more of them away.)
@@ -90,8 +89,7 @@ impl CurveEstimator {
         });
         let stepped = self.forget_before_a_step();
         self.since_fit += 1;
-        let is_new_enough = self.since_fit >= (self.samples.len() / NEW_PART) as u64;
-        if stepped.is_none() && !is_new_enough && self.samples.len() >= FIT_ALWAYS_BELOW {
+        if stepped.is_none() && self.since_fit * NEW_PART < self.samples.len() as u64 {
             return;
         }
         self.since_anchor += self.since_fit;
