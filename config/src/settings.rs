@@ -57,8 +57,20 @@ pub fn load<S: DeserializeOwned>(file: Option<&Path>, flags: &impl Serialize) ->
     if let Value::Object(flags) = flags {
         merged.extend(flags.into_iter().filter(|(_, value)| !value.is_null()));
     }
-    serde_json::from_value(Value::Object(merged))
-        .map_err(|error| SettingsError::Flags(with_suggestion(&error.to_string())))
+    from_map(merged).map_err(SettingsError::Flags)
+}
+
+/// Settings from their fields; an error names the field, the value and what is allowed.
+fn from_map<S: DeserializeOwned>(map: Map<String, Value>) -> Result<S, String> {
+    serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| {
+        let message = with_suggestion(&error.inner().to_string());
+        match error.path().to_string().as_str() {
+            // The top level: the message names the field itself.
+            "." => message,
+            path if message.contains(&format!("`{path}`")) => message,
+            path => format!("{path}: {message}"),
+        }
+    })
 }
 
 /// The file as a map, after it was checked as `S`: only there are line and column known.
@@ -76,16 +88,16 @@ fn read_file<S: DeserializeOwned>(path: &Path) -> Result<Map<String, Value>, Set
         let place = error
             .location()
             .map_or(String::new(), |at| format!("line {} column {}: ", at.line(), at.column()));
-        let message = match serde_json::from_value::<S>(Value::Object(map)) {
-            Err(error) => with_suggestion(&error.to_string()),
+        let message = match from_map::<S>(map) {
+            Err(message) => message,
             Ok(_) => error.without_snippet().to_string(),
         };
         return Err(invalid(format!("{place}{message}")));
     }
     // YAML lets a bare 7 stand for the text "7"; the map knows it as a number, and with flags over it the error
     // would be blamed on them.
-    serde_json::from_value::<S>(Value::Object(map.clone())).map_err(|error| {
-        invalid(format!("{error}; put quotes around a text that looks like another type"))
+    from_map::<S>(map.clone()).map_err(|message| {
+        invalid(format!("{message}; put quotes around a text that looks like another type"))
     })?;
     Ok(map)
 }
@@ -164,6 +176,34 @@ mod tests {
         );
         let (_dir, path) = file("name: '1234'\n");
         assert_eq!(load::<Named>(Some(&path), &Flags::default()).unwrap().name, "1234");
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_field_and_what_is_allowed() {
+        #[derive(Debug, Deserialize)]
+        #[serde(rename_all = "lowercase")]
+        enum Choice {
+            On,
+            Off,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Inner {
+            _rows: Vec<u32>,
+        }
+        #[derive(Debug, Deserialize)]
+        struct Outer {
+            _choice: Option<Choice>,
+            _inner: Option<Inner>,
+        }
+        let _ = [Choice::On, Choice::Off];
+        let error = |text| {
+            let (_dir, path) = file(text);
+            load::<Outer>(Some(&path), &Flags::default()).unwrap_err().to_string()
+        };
+        let choice = error("_choice: maybe\n");
+        assert!(choice.contains("_choice: unknown variant `maybe`, expected `on` or `off`"), "{choice}");
+        let deep = error("_inner:\n  _rows: [1, -2]\n");
+        assert!(deep.contains("_inner._rows[1]: ") && deep.contains("-2"), "{deep}");
     }
 
     #[test]
