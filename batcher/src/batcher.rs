@@ -51,7 +51,8 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
         observe: Observe::new(live.clone(), clock),
-        limits: Limits { body_bytes: settings.max_body_bytes, ..Limits::default() },
+        // Bodies are bounded where they are received, by the settings of that moment.
+        limits: Limits { body_bytes: usize::MAX, ..Limits::default() },
         streams: Streams::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         settings: live.clone(),
     });

@@ -14,7 +14,7 @@ use crate::settings::{
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.
 ///
-/// Requests of concurrent clients (V2 JSON, V2 binary, gRPC ModelInfer) for one model are merged into batches and
+/// Requests of concurrent clients (V2 JSON, V2 binary, V1 :predict, gRPC ModelInfer) for one model are merged into batches and
 /// their answers split again. No request reaches a model server that is not warm.
 ///
 /// As a sidecar of one model server:
@@ -40,7 +40,7 @@ pub struct Flags {
     /// Front port: HTTP/1.1, h2c and gRPC [default: 0.0.0.0:8080]
     #[arg(long, env = "SLUICE_BATCHER_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
-    /// Admin port: /metrics /livez /readyz /upstreams /upstream-livez /drain [default: 127.0.0.1:8081]
+    /// Admin port: /metrics /livez /readyz /upstreams /explain /drain /upstream-livez /upstream-startedz [default: 127.0.0.1:8081]
     #[arg(long, env = "SLUICE_BATCHER_ADMIN_LISTEN", value_name = "ADDRESS")]
     pub admin_listen: Option<SocketAddr>,
     /// Sidecar: the model server, HOST:PORT or unix:/PATH

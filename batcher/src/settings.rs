@@ -146,6 +146,8 @@ pub struct Settings {
     pub upstream_form: FormSetting,
     /// Headers of the batcher's own requests: questions, warm-up calls and batches.
     pub upstream_headers: OwnHeaders,
+    /// What an answer takes from here to its client: deadlines here are earlier by so much.
+    pub transit_ms: u64,
     /// Headers of clients that go to the model server with a batch; only requests that agree in them share one.
     pub shared_headers: Vec<String>,
     /// Whether to merge.
@@ -247,6 +249,7 @@ impl Default for Settings {
             upstream_timeout_ms: 30_000,
             upstream_form: FormSetting::Auto,
             upstream_headers: OwnHeaders::default(),
+            transit_ms: 2,
             shared_headers: vec!["authorization".to_owned()],
             batching: Batching::Auto,
             streaming: Streaming::Auto,

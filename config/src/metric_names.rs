@@ -1,7 +1,7 @@
 //! Every metric that one component writes and another one (or a dashboard) reads. Times are in seconds,
 //! work is in rows (items along dimension 0), ratios are 0 to 1. Names end in their unit or in `_total`.
 
-/// What `sluice-batcher` exports; all carry the label `model`.
+/// What `sluice-batcher` exports, with the label `model` where nothing else is said.
 pub mod batcher {
     /// Counter: rows that arrived, also those that were rejected or held. The autoscaler's demand.
     pub const DEMAND_ROWS_TOTAL: &str = "sluice_batcher_demand_rows_total";

@@ -105,7 +105,7 @@ pub async fn receive(
         if rest.is_empty() {
             // A declared length is believed only as far as the client has shown that it sends.
             let hint = declared.upper().unwrap_or(0).min(limit_bytes as u64) as usize;
-            rest.reserve(hint.clamp(first.len() + data.len(), 1 << 20));
+            rest.reserve(hint.min(1 << 20).max(first.len() + data.len()));
             rest.extend_from_slice(&first);
             first = Bytes::new();
         }

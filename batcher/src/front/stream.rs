@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use sluice_protocol::Form;
+use tokio::time::Instant;
 
 use super::Front;
 use super::answer::failed;
@@ -22,6 +23,7 @@ use crate::queue::Failure;
 use crate::settings::{Streaming, WhileCold};
 use crate::streams::asked::Asked;
 use crate::streams::{Record, Verdict};
+use crate::upstream::ConnectError;
 use crate::upstream::relay::RelayError;
 use crate::upstream::relay_body::RelayBody;
 
@@ -76,6 +78,7 @@ impl Front {
         let patience = Duration::from_millis(self.settings.now().body_timeout_ms);
         let mut body = Some(body.into_body(patience));
         let mut broken = 0;
+        let since = Instant::now();
         loop {
             let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
                 return refused(record, &self.nobody());
@@ -97,7 +100,8 @@ impl Front {
             tracing::info!(upstream = upstream.name(), %error, "A stream was not answered.");
             let may_retry = again.is_some()
                 && match error {
-                    RelayError::Connect(_) => true,
+                    RelayError::Connect(ConnectError::NoHttp) => false,
+                    RelayError::Connect(_) => since.elapsed() < self.hold(),
                     RelayError::Broken(_) => {
                         broken += 1;
                         broken <= self.settings.now().retries

@@ -75,10 +75,16 @@ impl Urgency {
         Flow { class: settings.priority_level(self.level), tenant, weight }
     }
 
-    /// How long it may take, microseconds: its model's objective where it says nothing.
+    /// How long it may be here, microseconds: its model's objective where it says nothing, less what its answer takes
+    /// to its client (a tenth of all at most).
     pub(super) fn budget_us(&self, objective_ms: u64, settings: &Settings) -> u64 {
-        let Some(timeout_us) = self.timeout_us else { return objective_ms.saturating_mul(1000) };
-        settings.max_timeout_ms.map_or(timeout_us, |most_ms| timeout_us.min(most_ms.saturating_mul(1000)))
+        let budget_us = match self.timeout_us {
+            None => objective_ms.saturating_mul(1000),
+            Some(timeout_us) => settings
+                .max_timeout_ms
+                .map_or(timeout_us, |most_ms| timeout_us.min(most_ms.saturating_mul(1000))),
+        };
+        budget_us - settings.transit_ms.saturating_mul(1000).min(budget_us / 10)
     }
 }
 
@@ -145,10 +151,11 @@ mod tests {
         let settings = Settings::default();
         let headers = headers(&[("x-request-timeout-ms", "300"), ("grpc-timeout", "250m")]);
         let urgency = Urgency::by_headers(&headers, &settings, &Tenants::default()).unwrap();
-        assert_eq!(urgency.budget_us(1000, &settings), 250_000);
+        assert_eq!(urgency.budget_us(1000, &settings), 248_000);
         let bounded = Settings { max_timeout_ms: Some(100), ..Settings::default() };
-        assert_eq!(urgency.budget_us(1000, &bounded), 100_000);
-        assert_eq!(Urgency::default().budget_us(1000, &bounded), 1_000_000, "the objective is not asked for");
+        assert_eq!(urgency.budget_us(1000, &bounded), 98_000);
+        assert_eq!(Urgency::default().budget_us(1000, &bounded), 998_000, "the objective is not asked for");
+        assert_eq!(Urgency::default().budget_us(5, &bounded), 4_500, "never most of it");
     }
 
     #[test]
