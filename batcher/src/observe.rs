@@ -178,8 +178,10 @@ fn pass_on(context: SpanContext, has_parent: bool, headers: &mut HeaderMap) {
     }
 }
 
+/// At most [`MAX_TEXT_BYTES`] of it, whole characters.
 fn cut(text: &str) -> String {
-    text.chars().take(MAX_TEXT_BYTES).collect()
+    let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+    text[..end.unwrap_or(0)].to_owned()
 }
 
 /// How an answer ended.
@@ -266,7 +268,7 @@ impl Drop for Sighting {
             total_ms: total_us as f64 / 1e3,
             tenant: self.tenant.take(),
             inference: Inference::of(&facts),
-            error: facts.failure.as_ref().map(|failure| failure.message.clone()),
+            error: facts.failure.as_ref().map(|failure| cut(&failure.message)),
         };
         if let Some((mut span, spans)) = self.span.take() {
             span.failed = matches!(outcome, Outcome::Error | Outcome::Unavailable);

@@ -7,7 +7,7 @@ use dashmap::DashMap;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::labels::Labels;
+use crate::labels::{Labels, MAX_NAME_BYTES};
 use crate::observe::orca::Load;
 use crate::queue::handle::Event;
 use crate::queue::{ModelHandle, owner};
@@ -15,6 +15,17 @@ use crate::settings::Live;
 
 /// The models that have a queue.
 pub type Models = Arc<Vec<Arc<ModelHandle>>>;
+
+/// Why a model gets no queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoQueue {
+    /// There are too many models already.
+    #[error("the model is not known, and maxModels is reached")]
+    TooMany,
+    /// Its name is too long to ask a model server for it.
+    #[error("the model's name has {0} bytes; at most {MAX_NAME_BYTES} are taken")]
+    NameTooLong(usize),
+}
 
 /// All queues.
 #[derive(Debug)]
@@ -47,12 +58,21 @@ impl Registry {
         }
     }
 
-    /// The queue of a model; made at its first request. `None` when there are too many models already.
-    pub fn get_or_add(&self, model: &str) -> Option<Arc<ModelHandle>> {
+    /// The queue of a model; made at its first request.
+    ///
+    /// # Errors
+    /// See [`NoQueue`].
+    pub fn get_or_add(&self, model: &str) -> Result<Arc<ModelHandle>, NoQueue> {
         if let Some(handle) = self.handles.get(model) {
-            return Some(Arc::clone(&handle));
+            return Ok(Arc::clone(&handle));
         }
-        (self.handles.len() < self.settings.now().max_models).then(|| self.add(model))
+        if model.len() > MAX_NAME_BYTES {
+            return Err(NoQueue::NameTooLong(model.len()));
+        }
+        if self.handles.len() >= self.settings.now().max_models {
+            return Err(NoQueue::TooMany);
+        }
+        Ok(self.add(model))
     }
 
     /// The queue of a model that has one.
@@ -82,11 +102,13 @@ impl Registry {
         })
     }
 
-    /// Forgets models that no model server knows, unless the settings name them: names come from clients.
-    pub fn forget_absent(&self) {
+    /// Forgets models that all of the `ready` model servers say they do not have, unless the settings name them:
+    /// names come from clients.
+    pub fn forget_absent(&self, ready: usize) {
         for handle in self.all().iter() {
             let named = self.settings.now().models.iter().any(|model| **model == *handle.model);
-            if handle.is_absent() && !named && handle.queued_rows() == 0 {
+            let absent_at = handle.absent_at();
+            if absent_at > 0 && absent_at >= ready && !named && handle.queued_rows() == 0 {
                 self.handles.remove(&handle.model);
                 self.models.send_modify(|models| {
                     *models = Arc::new(

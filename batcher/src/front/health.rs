@@ -6,16 +6,19 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use prost::Message;
+use sluice_protocol::Form;
 use sluice_protocol::grpc::{
     Code, ModelReadyRequest, ModelReadyResponse, ServerLiveResponse, ServerReadyResponse, decode_unary,
 };
 
 use super::Front;
-use super::answer::{grpc_small, grpc_status, json};
+use super::answer::{failed, grpc_small, grpc_status, json};
 use super::body::FrontBody;
 use super::receive::receive;
 use super::route::GrpcMethod;
 use crate::drain::Mode;
+use crate::queue::Failure;
+use crate::registry::NoQueue;
 
 /// Most bytes of a `ModelReadyRequest`.
 const SMALL_BYTES: usize = 64 << 10;
@@ -30,8 +33,25 @@ impl Front {
     }
 
     /// The same for one model. Asking about a model makes it known, so that it is warmed.
-    pub fn is_model_ready(&self, model: &str) -> bool {
-        self.is_ready() && self.registry.get_or_add(model).is_some_and(|handle| handle.is_servable())
+    ///
+    /// # Errors
+    /// [`NoQueue::NameTooLong`]. One for which there is no place is not ready.
+    pub fn is_model_ready(&self, model: &str) -> Result<bool, NoQueue> {
+        if !self.is_ready() {
+            return Ok(false);
+        }
+        match self.registry.get_or_add(model) {
+            Ok(handle) => Ok(handle.is_servable()),
+            Err(NoQueue::TooMany) => Ok(false),
+            Err(error @ NoQueue::NameTooLong(_)) => Err(error),
+        }
+    }
+
+    pub(super) fn model_ready(&self, model: &str) -> Response<FrontBody> {
+        match self.is_model_ready(model) {
+            Ok(ready) => self.ready(ready),
+            Err(error) => failed(Form::Json, &Failure::new(400, error.to_string())),
+        }
     }
 
     pub(super) fn live(&self) -> Response<FrontBody> {
@@ -67,7 +87,10 @@ impl Front {
                             .map_err(|error| (Code::InvalidArgument, error.to_string()))
                     });
                 match asked {
-                    Ok(asked) => grpc_small(&ModelReadyResponse { ready: self.is_model_ready(&asked.name) }),
+                    Ok(asked) => match self.is_model_ready(&asked.name) {
+                        Ok(ready) => grpc_small(&ModelReadyResponse { ready }),
+                        Err(error) => grpc_status(Code::InvalidArgument, &error.to_string()),
+                    },
                     Err((code, message)) => grpc_status(code, &message),
                 }
             }

@@ -22,6 +22,7 @@ use crate::observe::trail::Trail;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::scope::Scope;
 use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
+use crate::registry::NoQueue;
 use crate::settings::{Settings, WhileCold};
 
 /// When to try again where nothing is held: a model server takes seconds to be warm, another replica none.
@@ -44,9 +45,12 @@ impl Front {
             }
         };
         let form = if header_length.is_some() { Form::Binary } else { Form::Json };
-        let Some(handle) = self.registry.get_or_add(&target.model) else {
-            let request = Request::from_parts(parts, body);
-            return self.pass(request).await;
+        let handle = match self.registry.get_or_add(&target.model) {
+            Ok(handle) => handle,
+            Err(NoQueue::TooMany) => return self.pass(Request::from_parts(parts, body)).await,
+            Err(error @ NoQueue::NameTooLong(_)) => {
+                return failed(form, &Failure::new(400, error.to_string()));
+            }
         };
         let urgency = match self.urgency(&parts.headers) {
             Ok(urgency) => urgency,
@@ -97,9 +101,16 @@ impl Front {
             Ok(request) => request,
             Err(error) => return failed(Form::Grpc, &Failure::new(error.http_status(), error.to_string())),
         };
-        let Some(handle) = self.registry.get_or_add(&request.target.model) else {
-            let message = format!("model {:?} is not known, and maxModels is reached", request.target.model);
-            return failed(Form::Grpc, &Failure::new(404, message));
+        let handle = match self.registry.get_or_add(&request.target.model) {
+            Ok(handle) => handle,
+            Err(NoQueue::TooMany) => {
+                let message =
+                    format!("model {:?} is not known, and maxModels is reached", request.target.model);
+                return failed(Form::Grpc, &Failure::new(404, message));
+            }
+            Err(error @ NoQueue::NameTooLong(_)) => {
+                return failed(Form::Grpc, &Failure::new(400, error.to_string()));
+            }
         };
         self.queue(&handle, Form::Grpc, Work::Parsed(request), Some(parts), urgency, bytes).await
     }

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::cut;
 use super::trail::Facts;
 
 /// Times are in milliseconds.
@@ -100,14 +101,14 @@ impl Inference {
         let upstream_us: u64 =
             facts.calls.iter().map(|call| call.ended_us.saturating_sub(call.sent_us)).sum();
         Some(Self {
-            model: asked.model.to_string(),
+            model: cut(&asked.model),
             form: asked.form,
             rows: asked.rows,
             bytes: asked.bytes,
             priority: u32::from(asked.class) + 1,
             deadline_ms: since_arrival(asked.deadline_us),
             predicted_ms: facts.predicted_finish_us.map(since_arrival),
-            alone: asked.alone.clone(),
+            alone: asked.alone.as_deref().map(cut),
             wait_ms: batch.map(|batch| since_arrival(batch.cut_us)),
             upstream_ms: (!facts.calls.is_empty()).then(|| ms(upstream_us)),
             batch: batch.map(|batch| batch.number),
@@ -124,4 +125,34 @@ impl Inference {
 
 fn ms(us: u64) -> f64 {
     us as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::MAX_TEXT_BYTES;
+    use crate::observe::trail::Asked;
+
+    #[test]
+    fn what_clients_wrote_is_cut_to_whole_characters() {
+        // Two bytes each, and one that shifts them off the limit.
+        let long = format!("m{}", "ä".repeat(50_000));
+        let asked = Asked {
+            model: long.as_str().into(),
+            form: "grpc",
+            id: None,
+            rows: 1,
+            bytes: 8,
+            alone: Some(long),
+            class: 0,
+            arrived_us: 0,
+            deadline_us: 1000,
+        };
+        let facts = Facts { asked: Some(asked), ..Facts::default() };
+        let inference = Inference::of(&facts).unwrap();
+        for text in [Some(inference.model), inference.alone] {
+            let bytes = text.unwrap().len();
+            assert!((MAX_TEXT_BYTES - 1..=MAX_TEXT_BYTES).contains(&bytes), "{bytes}");
+        }
+    }
 }

@@ -5,7 +5,7 @@
 #![allow(clippy::vec_box)]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use sluice_batch_policy::{Admission, AdmitView, Flow, Lane, ServiceCurve, ShapeClass, admit_of_class};
@@ -65,6 +65,8 @@ pub struct Forecast {
     pub rows_per_second: f64,
     /// The part of these slots that the queue gets while those that use them now go on.
     pub share: f64,
+    /// Ready upstreams that say that they do not have the model; 0 where one has it.
+    pub absent_at: usize,
 }
 
 impl Default for Forecast {
@@ -78,6 +80,7 @@ impl Default for Forecast {
             limit_rows: 0,
             rows_per_second: 0.0,
             share: 1.0,
+            absent_at: 0,
         }
     }
 }
@@ -104,7 +107,6 @@ pub struct ModelHandle {
     forecast: ArcSwap<Forecast>,
     met: AtomicU64,
     missed: AtomicU64,
-    absent: AtomicBool,
     signature: ArcSwapOption<ModelSignature>,
 }
 
@@ -124,7 +126,6 @@ impl ModelHandle {
             forecast: ArcSwap::default(),
             met: AtomicU64::new(0),
             missed: AtomicU64::new(0),
-            absent: AtomicBool::new(false),
             signature: ArcSwapOption::empty(),
         }
     }
@@ -221,7 +222,7 @@ impl ModelHandle {
 
     /// Whether some model server has it, warm.
     pub fn is_servable(&self) -> bool {
-        !self.is_cold() && !self.is_absent()
+        !self.is_cold() && self.absent_at() == 0
     }
 
     /// Whether no model server has a warm slot for it.
@@ -299,14 +300,9 @@ impl ModelHandle {
         self.signature.store(signature.map(Arc::new));
     }
 
-    /// Marks whether the model server says that there is no such model.
-    pub fn set_absent(&self, absent: bool) {
-        self.absent.store(absent, Ordering::Relaxed);
-    }
-
-    /// Whether the model server says that there is no such model.
-    pub fn is_absent(&self) -> bool {
-        self.absent.load(Ordering::Relaxed)
+    /// How many model servers say that they do not have it; 0 where one has it.
+    pub fn absent_at(&self) -> usize {
+        self.forecast.load().absent_at
     }
 }
 

@@ -193,6 +193,7 @@ impl Owner {
             limit_rows: self.curves.lane(None, objective_us, sizes).limit_rows,
             rows_per_second,
             share: room.share,
+            absent_at: self.places.absent_at(),
         }
     }
 

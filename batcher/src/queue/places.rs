@@ -41,6 +41,8 @@ struct Place {
     row_seconds: Option<f64>,
     /// A connection failed; nothing is sent until the monitor has looked and given a slot again.
     in_doubt: bool,
+    /// The server says that it does not have the model, and another one has it.
+    is_passed_over: bool,
     /// A slot was claimed and has not been granted yet.
     waits: bool,
     /// Its times ÷ those of the curve, which is that of all places.
@@ -124,6 +126,26 @@ impl Places {
                 self.list.push(Place::new(gate, slot));
             }
         }
+        self.pass_over();
+    }
+
+    /// A server without the model is used only where no other one has it.
+    fn pass_over(&mut self) {
+        let user = self.handle.number;
+        let has_it = |place: &Place| place.pattern.is_current() && !place.pattern.profile.absent;
+        let somebody_has_it = self.list.iter().any(has_it);
+        for place in &mut self.list {
+            place.is_passed_over = somebody_has_it && place.pattern.profile.absent;
+            if place.is_passed_over {
+                place.rest(user);
+            }
+        }
+    }
+
+    /// How many servers there are, where none of them has the model.
+    pub(super) fn absent_at(&self) -> usize {
+        let current = || self.list.iter().filter(|place| place.pattern.is_current());
+        if current().all(|place| place.pattern.profile.absent) { current().count() } else { 0 }
     }
 
     /// Forgets epochs that are over, once nothing runs there.
@@ -145,6 +167,7 @@ impl Places {
                 place.gate.leave(user);
             }
         }
+        self.pass_over();
     }
 
     /// A slot that was waited for. It may come when its place is gone; then it goes back at once.
@@ -353,6 +376,7 @@ impl Place {
             ended: Vec::new(),
             row_seconds: None,
             in_doubt: false,
+            is_passed_over: false,
             waits: false,
             pace: None,
             last_used: 0,
@@ -360,7 +384,7 @@ impl Place {
     }
 
     fn is_good(&self) -> bool {
-        !self.in_doubt && self.pattern.is_current()
+        !self.in_doubt && !self.is_passed_over && self.pattern.is_current()
     }
 
     /// Slots of the model server: as set, or as found out so far.

@@ -2,13 +2,15 @@
 
 use serde::Deserialize;
 
+use crate::labels::MAX_NAME_BYTES;
+
 /// Bytes of a prompt that are taken for one token: about what tokenizers make of English text in JSON.
 const BYTES_PER_TOKEN: u64 = 4;
 
 /// What was asked.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
-    /// Name of the model.
+    /// Name of the model; `None` where it is too long to count by it.
     pub model: Option<String>,
     /// What it may cost in tokens: those of the prompt, estimated by the body's length, and those that may be generated
     /// at most. `None` where the body sets no bound.
@@ -49,7 +51,8 @@ impl Asked {
         let prompt = body.len() as u64 / BYTES_PER_TOKEN;
         let tokens = generated
             .map(|generated| generated.saturating_mul(fields.n.unwrap_or(1).max(1)).saturating_add(prompt));
-        Self { model: fields.model, tokens }
+        let model = fields.model.filter(|model| model.len() <= MAX_NAME_BYTES);
+        Self { model, tokens }
     }
 }
 
@@ -69,6 +72,15 @@ mod tests {
         assert_eq!(tokens(r#"{"text_input":"x","parameters":{"max_tokens":7}}"#), Some(7));
         assert_eq!(tokens(r#"{"inputs":"x","parameters":{"max_new_tokens":5}}"#), Some(5));
         assert_eq!(tokens(r#"{"model":"m","messages":[]}"#), None);
+    }
+
+    #[test]
+    fn a_name_that_is_too_long_counts_as_none() {
+        let model = |bytes: usize| {
+            Asked::read(format!(r#"{{"model":"{}","max_tokens":1}}"#, "m".repeat(bytes)).as_bytes()).model
+        };
+        assert_eq!(model(MAX_NAME_BYTES).map(|model| model.len()), Some(MAX_NAME_BYTES));
+        assert_eq!(model(MAX_NAME_BYTES + 1), None);
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Profile {
     pub preferred_rows: Vec<u32>,
     /// One request may have any number of answers: it is streamed, not batched.
     pub decoupled: bool,
+    /// The server says that it has no such model: requests get its own answer, where nobody else has the model.
+    pub absent: bool,
 }
 
 impl Profile {
@@ -82,6 +84,7 @@ impl Profile {
             slots_hint: None,
             preferred_rows: Vec::new(),
             decoupled: false,
+            absent: false,
         }
     }
 

@@ -43,6 +43,11 @@ impl Upstreams {
         self.list.load().iter().any(|upstream| upstream.phase() == Phase::Ready)
     }
 
+    /// How many barriers are open.
+    pub fn ready(&self) -> usize {
+        self.list.load().iter().filter(|upstream| upstream.phase() == Phase::Ready).count()
+    }
+
     /// Marked whenever a barrier or the membership changes.
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
@@ -110,7 +115,7 @@ pub async fn run(
                 if let Some(members) = file.as_mut().and_then(MembersFile::changed) {
                     membership.set(&members);
                 }
-                membership.registry.forget_absent();
+                membership.registry.forget_absent(membership.upstreams.ready());
             }
             Some(members) = next(&mut found) => membership.set(&members),
             Some(ended) = membership.monitors.join_next() => match ended {

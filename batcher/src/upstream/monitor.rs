@@ -48,6 +48,9 @@ pub(super) struct State {
     warm: HashMap<Arc<str>, WarmModel>,
     /// Models that are being warmed while others are served.
     asked: HashSet<Arc<str>>,
+    /// Models that only clients have named and whose warm-up broke the connection: they are warmed over one of their
+    /// own, when the barrier is open for the others.
+    beside: HashSet<Arc<str>>,
     last_trouble: String,
     /// Digest of the settings when it was observed.
     warmed_with: u64,

@@ -27,8 +27,6 @@ pub struct WarmModel {
     pub profile: Arc<Profile>,
     /// Rows and seconds of warm batches.
     pub times: Vec<(u32, f64)>,
-    /// The server says that it has no such model: requests get its own answer.
-    pub absent: bool,
     /// What it says about itself, to notice when it changes.
     pub documents: Documents,
 }
@@ -83,10 +81,20 @@ impl Documents {
 pub enum WarmError {
     /// The connection is gone: start over with whoever comes next.
     #[error(transparent)]
-    Lost(#[from] ControlError),
+    Lost(ControlError),
     /// The server does not take the warm-up requests, or does not have the model yet.
     #[error("{0}")]
     NotYet(String),
+}
+
+impl From<ControlError> for WarmError {
+    fn from(error: ControlError) -> Self {
+        match error {
+            // The connection has not even been used.
+            ControlError::Invalid(_) | ControlError::Unwritable(_) => Self::NotYet(error.to_string()),
+            error => Self::Lost(error),
+        }
+    }
 }
 
 /// Reads a model's metadata and runs each batch size until its time is stable.
@@ -103,12 +111,8 @@ pub async fn warm_model(
     let named = settings.models.iter().any(|name| name == model);
     let documents = Documents::read(control, model).await?;
     let unknown = Profile::unknown(spoken);
-    let without_warmup = |profile, absent| WarmModel {
-        profile: Arc::new(profile),
-        times: Vec::new(),
-        absent,
-        documents: documents.clone(),
-    };
+    let without_warmup =
+        |profile| WarmModel { profile: Arc::new(profile), times: Vec::new(), documents: documents.clone() };
     let config = documents.config(model);
     let own = settings.of_model(model);
     let (metadata, max_rows) = match (&documents.metadata, &documents.v1) {
@@ -126,7 +130,7 @@ pub async fn warm_model(
         (None, None) if named => {
             return Err(WarmError::NotYet(format!("the model server has no model {model:?} yet")));
         }
-        (None, None) => return Ok(without_warmup(unknown, true)),
+        (None, None) => return Ok(without_warmup(Profile { absent: true, ..unknown })),
     };
     let only_v1 = documents.v1.is_some();
     let form = if only_v1 { UpstreamForm::V1 } else { spoken.form };
@@ -145,7 +149,7 @@ pub async fn warm_model(
         _ => own.batch_rows().into_iter().filter(|&rows| rows <= max_rows).collect(),
     };
     if settings.warmup == Warmup::Off || profile.decoupled {
-        return Ok(without_warmup(profile, false));
+        return Ok(without_warmup(profile));
     }
     let sources = sources(&metadata, settings, recorded);
     let Some((first, others)) = sources.split_first() else {
@@ -153,7 +157,7 @@ pub async fn warm_model(
             model,
             "The model's metadata names no inputs, so there is no warm-up; give warmupBodies to have one."
         );
-        return Ok(without_warmup(profile, false));
+        return Ok(without_warmup(profile));
     };
     let plan = run(control, model, first, form, &sizes, settings).await?;
     if let Some(rows) = plan.refused_rows() {
@@ -169,7 +173,7 @@ pub async fn warm_model(
     for source in others {
         match run(control, model, source, form, &sizes, settings).await {
             Ok(_) => {}
-            Err(WarmError::Lost(error)) => return Err(error.into()),
+            Err(error @ WarmError::Lost(_)) => return Err(error),
             // Another version may not take what its predecessor took; clients of that shape are then the first.
             Err(WarmError::NotYet(reason)) => {
                 tracing::warn!(model, reason, "A recorded request is not taken for warm-up.");
@@ -177,7 +181,7 @@ pub async fn warm_model(
         }
     }
     let profile = Arc::new(Profile { max_rows, ..profile });
-    Ok(WarmModel { profile, times: plan.times().collect(), absent: false, documents })
+    Ok(WarmModel { profile, times: plan.times().collect(), documents })
 }
 
 /// What the model is warmed with: one body that can be made, and recorded requests of other shapes.

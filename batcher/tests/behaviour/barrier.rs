@@ -11,7 +11,7 @@ use sluice_protocol::grpc::{
     self, ModelReadyRequest, ModelReadyResponse, ServerReadyRequest, ServerReadyResponse,
 };
 
-use crate::client::{get, infer_json};
+use crate::client::{get, infer_grpc, infer_json, post};
 use crate::model::{Behaviour, Call, Model};
 use crate::start::{settings, sidecar, start, until};
 
@@ -83,6 +83,60 @@ async fn a_model_that_a_client_named_and_that_cannot_be_warmed_costs_the_others_
     assert_eq!(infer_json(batcher.front, name, &[3]).await.output("twice"), [6]);
     let upstreams = get(batcher.admin, "/upstreams").await.text();
     assert!(upstreams.contains("\"state\":\"ready\"") && upstreams.contains("\"epoch\":1"), "{upstreams}");
+}
+
+#[tokio::test]
+async fn a_model_name_of_any_length_costs_the_others_nothing() {
+    let name = "concise";
+    let long = "n".repeat(100 << 10);
+    let grpc_too = Behaviour { grpc_only: true, ..Behaviour::default() };
+    for behaviour in [Behaviour::default(), grpc_too] {
+        let model = Model::start(name, behaviour).await;
+        let batcher = sidecar(&model, settings(name)).await;
+        let got = infer_grpc(batcher.front, &long, &[1]).await;
+        assert_eq!(got.grpc_status(), 3, "{got:?}");
+        let message = got.headers["grpc-message"].to_str().unwrap();
+        assert!(message.contains("102400 bytes; at most 256"), "{message}");
+        // As long as a path may be.
+        let long = &long[..10_000];
+        let asked = ModelReadyRequest { name: long.into(), ..Default::default() };
+        let got = crate::client::grpc(batcher.front, grpc::path::MODEL_READY, &asked).await;
+        assert_eq!(got.grpc_status(), 3, "{got:?}");
+        let infer = infer_json(batcher.front, long, &[1]).await;
+        let predict = post(batcher.front, &format!("/v1/models/{long}:predict"), "{\"instances\":[1]}").await;
+        let ready = get(batcher.front, &format!("/v2/models/{long}/ready")).await;
+        for got in [infer, predict, ready] {
+            assert_eq!(got.status, 400, "{}", got.text());
+            assert!(got.text().contains("at most 256"), "{}", got.text());
+        }
+        assert_eq!(infer_json(batcher.front, name, &[3]).await.output("twice"), [6]);
+        let upstream = &batcher.upstreams().await["upstreams"][0];
+        assert_eq!((&upstream["state"], &upstream["epoch"]), (&"ready".into(), &1.into()));
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_a_client_named_and_whose_warm_up_breaks_off_costs_the_others_nothing() {
+    let name = "unbroken";
+    let mut model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, Settings { hold_ms: 300, objective_ms: 1000, ..settings(name) }).await;
+    let other = infer_json(batcher.front, "unbroken-hangs-up", &[1]).await;
+    assert_eq!(other.status, 503, "{}", other.text());
+    assert_eq!(infer_json(batcher.front, name, &[3]).await.output("twice"), [6]);
+    let upstreams = batcher.upstreams().await;
+    assert_eq!(upstreams["upstreams"][0]["epoch"], 1, "{upstreams}");
+    // A new server is asked about both again, and opens nevertheless.
+    model.restart().await;
+    until("the new server serves the other model", async || {
+        infer_json(batcher.front, name, &[3]).await.status == 200
+            && model.client_calls().last().is_some_and(|call| call.epoch == 2)
+    })
+    .await;
+    let epoch = batcher.upstreams().await["upstreams"][0]["epoch"].clone();
+    for id in 1..20 {
+        assert_eq!(infer_json(batcher.front, name, &[id]).await.output("twice"), [id * 2]);
+    }
+    assert_eq!(batcher.upstreams().await["upstreams"][0]["epoch"], epoch, "and stays open");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

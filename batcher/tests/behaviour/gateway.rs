@@ -75,6 +75,58 @@ async fn a_hold_that_lasts_too_long_ends_with_503_and_a_retry_after() {
     assert_eq!(batcher.metric("sluice_batcher_rejected_total", &label).await, 1.0);
 }
 
+#[tokio::test]
+async fn a_model_that_one_of_two_servers_lacks_is_served_by_the_other_one() {
+    let name = "only-here";
+    let dir = tempfile::tempdir().unwrap();
+    let members = dir.path().join("members.json");
+    let has_it = Model::start(name, Behaviour::default()).await;
+    let mut lacks_it = Model::start("only-there", Behaviour::default()).await;
+    write_members(&members, &[&has_it]);
+    let batcher = start(Settings { models: vec![], ..gateway(name, &members) }).await;
+    let front = batcher.front;
+    assert_eq!(infer_json(front, name, &[1]).await.output("twice"), [2]);
+    write_members(&members, &[&has_it, &lacks_it]);
+    for epoch in 1..=2 {
+        until("both are ready", async || {
+            let state = batcher.upstreams().await;
+            let list = state["upstreams"].as_array().unwrap();
+            list.len() == 2
+                && list.iter().all(|upstream| upstream["state"] == "ready")
+                && list.iter().any(|upstream| {
+                    upstream["address"] == lacks_it.address.to_string() && upstream["epoch"] == epoch
+                })
+        })
+        .await;
+        // While the only slot is busy, the rest waits for it.
+        has_it.close_gate();
+        let asked: Vec<_> =
+            (1..=20).map(|id| tokio::spawn(async move { infer_json(front, name, &[id]).await })).collect();
+        until("one is held", async || has_it.at_gate() == 1).await;
+        let label = format!("model=\"{name}\"");
+        until("the others wait", async || batcher.metric("sluice_batcher_queue_rows", &label).await >= 12.0)
+            .await;
+        has_it.open_gate();
+        for (id, got) in (1..).zip(asked) {
+            assert_eq!(got.await.unwrap().output("twice"), [id * 2]);
+        }
+        assert_eq!(batcher.metric("sluice_batcher_slots", &label).await, 1.0);
+        if epoch == 1 {
+            lacks_it.restart().await;
+        }
+    }
+    // It has not been forgotten meanwhile, so it needs no other warm-up.
+    let warmups = has_it.calls().iter().filter(|call| call.is_warmup()).count();
+    assert_eq!(infer_json(front, name, &[7]).await.output("twice"), [14]);
+    assert_eq!(has_it.calls().iter().filter(|call| call.is_warmup()).count(), warmups);
+    write_members(&members, &[&lacks_it]);
+    until("the one that has it is gone", async || {
+        batcher.upstreams().await["upstreams"].as_array().unwrap().len() == 1
+    })
+    .await;
+    assert_eq!(infer_json(front, name, &[1]).await.status, 404, "now nobody has it");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_come_and_go_under_load_lose_nothing() {
     let name = "moving";

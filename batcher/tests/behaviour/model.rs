@@ -211,9 +211,15 @@ impl Model {
                 };
                 let (shared, stop) = (Arc::clone(&shared), stop.clone());
                 tokio::spawn(async move {
-                    let service = service_fn(move |request| {
+                    let service = service_fn(move |request: Request<Incoming>| {
                         let shared = Arc::clone(&shared);
-                        async move { Ok::<_, Infallible>(shared.answer(epoch, request).await) }
+                        async move {
+                            // Without an answer the connection is closed.
+                            if request.uri().path().ends_with("-hangs-up") {
+                                return Err(std::io::Error::other("hung up"));
+                            }
+                            Ok(shared.answer(epoch, request).await)
+                        }
                     });
                     let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
                     if grpc_only {

@@ -17,15 +17,24 @@ use crate::upstream::signature::signature_of;
 use crate::upstream::warm_model::{WarmError, WarmModel, warm_model};
 
 impl Monitor {
-    /// Warms all models that are known.
+    /// Warms all models that are known, but those that broke this off before.
     pub(super) async fn warm(&mut self) -> Event {
         let epoch = self.state.barrier.epoch();
         let models = self.models.borrow().clone();
         for handle in models.iter() {
-            if let Err(error) = self.warm_one(handle).await
-                && !self.is_left_cold(handle, &error)
-            {
-                return self.not_warm(handle, error).await;
+            let is_named = self.is_named(handle);
+            if !is_named && self.state.beside.contains(&handle.model) {
+                continue;
+            }
+            match self.warm_one(handle).await {
+                Ok(()) => {}
+                Err(WarmError::NotYet(reason)) if !is_named => self.left_cold(handle, &reason),
+                Err(error) => {
+                    if !is_named {
+                        self.state.beside.insert(Arc::clone(&handle.model));
+                    }
+                    return self.not_warm(handle, error).await;
+                }
             }
         }
         match &self.state.control {
@@ -47,21 +56,21 @@ impl Monitor {
     }
 
     fn now_warm(&mut self, handle: &ModelHandle, warm: WarmModel) {
-        handle.set_absent(warm.absent);
-        handle.set_signature(warm.documents.metadata.as_deref().and_then(signature_of));
+        // One that does not have the model says nothing of it; another one may.
+        if !warm.profile.absent {
+            handle.set_signature(warm.documents.metadata.as_deref().and_then(signature_of));
+        }
+        self.state.beside.remove(&handle.model);
         self.state.warm.insert(Arc::clone(&handle.model), warm);
     }
 
+    fn is_named(&self, handle: &ModelHandle) -> bool {
+        self.settings.now().models.iter().any(|model| **model == *handle.model)
+    }
+
     /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing.
-    fn is_left_cold(&self, handle: &ModelHandle, error: &WarmError) -> bool {
-        let named = self.settings.now().models.iter().any(|model| **model == *handle.model);
-        match error {
-            WarmError::NotYet(reason) if !named => {
-                tracing::error!(upstream = self.upstream.name(), model = %handle.model, reason, "A model that the settings do not name cannot be warmed; its requests are not served here.");
-                true
-            }
-            _ => false,
-        }
+    fn left_cold(&self, handle: &ModelHandle, reason: &str) {
+        tracing::error!(upstream = self.upstream.name(), model = %handle.model, reason, "A model that the settings do not name cannot be warmed; its requests are not served here.");
     }
 
     async fn not_warm(&mut self, handle: &ModelHandle, error: WarmError) -> Event {
@@ -114,29 +123,43 @@ impl Monitor {
         let models = self.models.borrow_and_update().clone();
         self.state.warm.retain(|model, _| models.iter().any(|handle| handle.model == *model));
         self.state.asked.retain(|model| models.iter().any(|handle| handle.model == *model));
+        self.state.beside.retain(|model| models.iter().any(|handle| handle.model == *model));
+        for handle in models.iter() {
+            self.warm_new_model(handle, warming);
+        }
+    }
+
+    /// Warms the models that broke the warm-up off, now that the barrier is open for the others.
+    pub(super) fn warm_beside(&mut self, warming: &mut JoinSet<NewModel>) {
+        let models = self.models.borrow().clone();
+        for handle in models.iter() {
+            if self.state.beside.contains(&handle.model) {
+                self.warm_new_model(handle, warming);
+            }
+        }
+    }
+
+    fn warm_new_model(&mut self, handle: &Arc<ModelHandle>, warming: &mut JoinSet<NewModel>) {
         let Some(control) = &self.state.control else { return };
+        let known = self.state.warm.contains_key(&handle.model);
+        if known || !self.state.asked.insert(Arc::clone(&handle.model)) {
+            return;
+        }
         let (place, listeners, spoken) =
             (control.place().clone(), control.listeners().to_vec(), self.state.spoken);
-        for handle in models.iter() {
-            let known = self.state.warm.contains_key(&handle.model);
-            if known || !self.state.asked.insert(Arc::clone(&handle.model)) {
-                continue;
-            }
-            let (handle, settings) = (Arc::clone(handle), self.settings.now());
-            let (place, listeners) = (place.clone(), listeners.clone());
-            warming.spawn(async move {
-                let warm = async {
-                    let mut control = Control::open(place).await?;
-                    if control.listeners() != listeners {
-                        return Err(WarmError::NotYet("another process listens there now".to_owned()));
-                    }
-                    let recorded = recorded(&handle, &settings);
-                    warm_model(&mut control, &handle.model, spoken, &settings, &recorded).await
-                };
-                let warm = warm.await;
-                NewModel { handle, warm }
-            });
-        }
+        let (handle, settings) = (Arc::clone(handle), self.settings.now());
+        warming.spawn(async move {
+            let warm = async {
+                let mut control = Control::open(place).await?;
+                if control.listeners() != listeners {
+                    return Err(WarmError::NotYet("another process listens there now".to_owned()));
+                }
+                let recorded = recorded(&handle, &settings);
+                warm_model(&mut control, &handle.model, spoken, &settings, &recorded).await
+            };
+            let warm = warm.await;
+            NewModel { handle, warm }
+        });
     }
 
     /// An event where the epoch does not go on.
@@ -156,8 +179,15 @@ impl Monitor {
                 self.give_slots(&handle).await;
                 None
             }
-            Err(error) if self.is_left_cold(&handle, &error) => None,
-            Err(error) => Some(self.not_warm(&handle, error).await),
+            Err(error) => {
+                let is_there = self.state.control.as_ref().is_some_and(Control::still_there);
+                // Its own connection says nothing of the others where the server is still there.
+                if !self.is_named(&handle) && (matches!(error, WarmError::NotYet(_)) || is_there) {
+                    self.left_cold(&handle, &error.to_string());
+                    return None;
+                }
+                Some(self.not_warm(&handle, error).await)
+            }
         }
     }
 }

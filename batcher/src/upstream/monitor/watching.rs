@@ -22,6 +22,7 @@ impl Monitor {
         question.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settings = self.settings.subscribe();
         let mut warming = JoinSet::new();
+        self.warm_beside(&mut warming);
         loop {
             if self.settings.now().warmth_digest() != self.state.warmed_with {
                 tracing::info!(
