@@ -25,10 +25,12 @@ pub mod warmup;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use http::HeaderValue;
 use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::timeout;
 
 use crate::queue::SlotGate;
 use crate::settings::Member;
@@ -36,6 +38,10 @@ use connection::{Connection, Wire};
 use discovery::Discovered;
 use endpoint::{Endpoint, host_of};
 use epoch::{Identity, Phase};
+
+/// Longest time that a connection may take until it can be used. As long as a question to the model server, which
+/// its verification may be.
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
 /// One model server, as everybody but its monitor sees it.
 #[derive(Debug)]
@@ -119,6 +125,9 @@ pub enum ConnectError {
     /// Somebody else listens there now.
     #[error("the model server at {0} is another one than was warmed")]
     Changed(Endpoint),
+    /// Nobody said in time who listens there.
+    #[error("nobody said in time whether the model server at {0} is the one that was warmed")]
+    Unverified(Endpoint),
 }
 
 /// A request on its way to an upstream. While it lives, the upstream is not forgotten.
@@ -171,6 +180,16 @@ impl Upstream {
         upstream.epoch.store(Some(Arc::clone(&epoch)));
         upstream.open.store(1, Ordering::SeqCst);
         (upstream, epoch, told)
+    }
+
+    /// Its barrier closes and opens again for another epoch of the same place: for tests of those who use it.
+    #[cfg(test)]
+    pub(crate) fn reopen(&self) -> Option<Arc<Epoch>> {
+        let before = self.epoch()?;
+        let number = before.number + 1;
+        self.epoch.store(Some(Arc::new(Epoch { number, ..Epoch::clone(&before) })));
+        self.open.store(number, Ordering::SeqCst);
+        self.epoch()
     }
 
     /// Its name among the members.
@@ -274,12 +293,16 @@ impl Upstream {
     /// Whether whoever accepted a connection just now is this epoch.
     ///
     /// # Errors
-    /// [`ConnectError::Changed`].
+    /// [`ConnectError::Changed`], [`ConnectError::Unverified`].
     pub async fn verify(&self, epoch: &Epoch) -> Result<(), ConnectError> {
         let same = if epoch.identity.listeners.is_empty() {
             let (reply, verified) = oneshot::channel();
             self.report(Report::Verify { epoch: epoch.number, reply });
-            verified.await.unwrap_or(false)
+            match timeout(CONNECT_PATIENCE, verified).await {
+                // Dropped unanswered: the monitor has turned to another epoch, or is gone.
+                Ok(answer) => answer.unwrap_or(false),
+                Err(_) => return Err(ConnectError::Unverified(epoch.asked_at().clone())),
+            }
         } else {
             epoch.asked_at().listeners() == epoch.identity.listeners
         };

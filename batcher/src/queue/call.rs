@@ -13,9 +13,9 @@ use super::scope::Scope;
 use super::{Entry, Slot};
 use crate::front::forward;
 use crate::settings::Settings;
-use crate::upstream::Upstream;
 use crate::upstream::connection::{Answer, Chunks, ExchangeError, Wire};
 use crate::upstream::discovery::Profile;
+use crate::upstream::{CONNECT_PATIENCE, Upstream};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
@@ -26,7 +26,7 @@ pub(super) enum CallError {
     Unsent(String),
     /// The connection broke; the request may have been executed.
     Broken(String),
-    /// No answer in time.
+    /// No answer in time; the request may have been executed.
     Timeout,
     /// The answer is too large.
     TooLarge(String),
@@ -43,12 +43,13 @@ pub(super) async fn call(
     settings: &Settings,
 ) -> Result<Answer, CallError> {
     let patience = Duration::from_millis(settings.upstream_timeout_ms);
+    let connect_patience = patience.min(CONNECT_PATIENCE);
     let Some(slot) = place else { return Err(CallError::Unsent("the slot is gone".into())) };
     for fresh in [false, true] {
         let kept = slot.connections.take(wire).filter(|_| !fresh);
         let mut connection = match kept {
             Some(connection) => connection,
-            None => match timeout(patience, slot.upstream.connect(&slot.epoch, wire)).await {
+            None => match timeout(connect_patience, slot.upstream.connect(&slot.epoch, wire)).await {
                 Ok(Ok(connection)) if slot.is_current() => connection,
                 Ok(Ok(_)) => {
                     *place = None;
@@ -60,7 +61,8 @@ pub(super) async fn call(
                 }
                 Err(_) => {
                     *place = None;
-                    return Err(CallError::Timeout);
+                    let message = format!("no connection within {} ms", connect_patience.as_millis());
+                    return Err(CallError::Unsent(message));
                 }
             },
         };

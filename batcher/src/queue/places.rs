@@ -1,5 +1,8 @@
 //! Where a queue's batches can run: the model servers that have its model warm, and what runs on each of them.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use sluice_batch_policy::{Load, ShapeClass, least_work};
@@ -113,6 +116,8 @@ impl Places {
         match known {
             Some(place) => {
                 place.in_doubt = false;
+                // A slot that came meanwhile went back unused: it is claimed anew.
+                place.waits = false;
                 place.pattern = slot.without_connection();
                 if place.idle.len() + place.running.len() < place.slots(&self.handle) as usize {
                     place.idle.push(slot);
@@ -201,7 +206,11 @@ impl Places {
         match slot {
             Some(slot) if slot.is_current() => place.idle.push(slot),
             Some(_) => {}
-            None => place.in_doubt = true,
+            None => {
+                place.in_doubt = true;
+                // It could not be used: a slot that is granted now is another queue's.
+                place.rest(self.handle.number);
+            }
         }
         running.class
     }
@@ -278,7 +287,8 @@ impl Places {
     pub(super) fn untake(&mut self, taken: Taken) {
         let Taken { slot, inflight, grant } = taken;
         drop(inflight);
-        if let Some(place) = self.list.iter_mut().find(|place| grant.is_of(&place.gate) && place.is_good()) {
+        let from = self.list.iter_mut().find(|place| place.is_of(&grant, &slot) && place.is_good());
+        if let Some(place) = from {
             place.idle.push(slot);
             place.granted.push(grant);
         }
@@ -289,7 +299,7 @@ impl Places {
         self.sent += 1;
         let Taken { slot, inflight, grant } = taken;
         let number = self.sent;
-        if let Some(place) = self.list.iter_mut().find(|place| grant.is_of(&place.gate)) {
+        if let Some(place) = self.list.iter_mut().find(|place| place.is_of(&grant, &slot)) {
             let Sent { class, started_us, end_us } = sent;
             place.last_used = number;
             place.running.push(Running { number, class, started_us, end_us, grant });
@@ -383,6 +393,11 @@ impl Place {
         }
     }
 
+    /// Whether both are from here. Epochs of one model server share a gate.
+    fn is_of(&self, grant: &Grant, slot: &Slot) -> bool {
+        grant.is_of(&self.gate) && self.pattern.epoch.number == slot.epoch.number
+    }
+
     fn is_good(&self) -> bool {
         !self.in_doubt && !self.is_passed_over && self.pattern.is_current()
     }
@@ -396,10 +411,11 @@ impl Place {
     }
 
     fn rest(&mut self, user: u64) {
-        self.granted.clear();
+        // First, so that what goes back is not granted to the same queue again.
         if std::mem::take(&mut self.waits) {
             self.gate.withdraw(user);
         }
+        self.granted.clear();
     }
 
     fn load(&self, now_us: u64) -> Load {

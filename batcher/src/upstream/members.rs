@@ -167,14 +167,13 @@ impl Membership {
         self.upstreams.update(|list| list.push(Arc::clone(&upstream)));
         let monitor = Monitor {
             upstream,
-            reports,
             models: self.registry.subscribe(),
             removed: removed.clone(),
             changed: self.upstreams.changed.clone(),
             settings: self.settings.clone(),
             state: State::default(),
         };
-        self.monitors.spawn(monitor.run());
+        self.monitors.spawn(monitor.run(reports));
         self.known.insert(member.name.clone(), (member, removed));
     }
 }

@@ -6,6 +6,7 @@ mod warming;
 mod watching;
 
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -29,7 +30,6 @@ const RETRY_MAX: Duration = Duration::from_millis(500);
 /// The monitor of one upstream.
 pub(super) struct Monitor {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) reports: mpsc::UnboundedReceiver<Report>,
     pub(super) models: watch::Receiver<Models>,
     pub(super) removed: CancellationToken,
     /// Told whenever the barrier of any upstream moves.
@@ -58,17 +58,19 @@ pub(super) struct State {
 
 impl Monitor {
     /// Runs until the upstream has been removed and nothing is in flight any more.
-    pub(super) async fn run(mut self) -> Arc<Upstream> {
+    pub(super) async fn run(mut self, mut reports: mpsc::UnboundedReceiver<Report>) -> Arc<Upstream> {
         let removed = self.removed.clone();
         loop {
             let phase = self.state.barrier.phase();
             let step = async {
                 match phase {
-                    Phase::Connecting | Phase::Down => self.identify().await,
-                    Phase::Warming => self.warm().await,
-                    Phase::Ready => self.watch().await,
+                    Phase::Connecting | Phase::Down => dropping(&mut reports, self.identify()).await,
+                    Phase::Warming => dropping(&mut reports, self.warm()).await,
+                    Phase::Ready => self.watch(&mut reports).await,
                     Phase::Draining => {
-                        self.until_idle().await;
+                        // Closed first: whoever still asks is told at once.
+                        reports.close();
+                        dropping(&mut reports, self.until_idle()).await;
                         Event::Removed
                     }
                 }
@@ -113,7 +115,8 @@ impl Monitor {
                     models = self.state.warm.len(),
                     "A model server is warm; its barrier is open."
                 );
-                let models = self.models.borrow_and_update().clone();
+                // Not marked as seen: a model that was named during the warm-up is for `watch` to warm.
+                let models = self.models.borrow().clone();
                 for handle in models.iter() {
                     self.give_slots(handle).await;
                 }
@@ -170,6 +173,18 @@ impl Monitor {
     }
 }
 
+/// Takes a step during which no barrier is open. What is reported meanwhile is about an epoch that is over: dropped,
+/// a question is answered with no.
+async fn dropping<T>(reports: &mut mpsc::UnboundedReceiver<Report>, step: impl Future<Output = T>) -> T {
+    let mut step = pin!(step);
+    loop {
+        tokio::select! {
+            done = &mut step => return done,
+            Some(_) = reports.recv() => {}
+        }
+    }
+}
+
 /// The epoch of the server that is asked over `control`. Its other port is where the membership says.
 async fn places(control: &Control, member: &Member, number: u64, identity: Identity) -> Epoch {
     let (wire, asked) = (control.wire(), control.endpoint().clone());
@@ -183,4 +198,45 @@ async fn places(control: &Control, member: &Member, number: u64, identity: Ident
         (Wire::Grpc, _) => (None, asked),
     };
     Epoch { number, wire, http, grpc, identity }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+    use crate::upstream::{CONNECT_PATIENCE, ConnectError};
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_an_answer_while_no_barrier_is_open() {
+        let (upstream, epoch, mut reports) = Upstream::open_at(([127, 0, 0, 1], 1).into());
+        let asked = tokio::time::Instant::now();
+        tokio::select! {
+            () = dropping(&mut reports, pending()) => {}
+            answer = upstream.verify(&epoch) => {
+                assert!(matches!(answer, Err(ConnectError::Changed(_))), "{answer:?}");
+            }
+        }
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+        // As while it drains: what was asked before, and what is asked after.
+        let before = tokio::spawn({
+            let (upstream, epoch) = (Arc::clone(&upstream), Arc::clone(&epoch));
+            async move { upstream.verify(&epoch).await }
+        });
+        tokio::task::yield_now().await;
+        reports.close();
+        dropping(&mut reports, tokio::task::yield_now()).await;
+        assert!(matches!(upstream.verify(&epoch).await, Err(ConnectError::Changed(_))));
+        drop(reports);
+        assert!(matches!(before.await, Ok(Err(ConnectError::Changed(_)))));
+        assert_eq!(asked.elapsed(), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_monitor_that_does_not_answer_costs_no_more_than_patience() {
+        let (upstream, epoch, _reports) = Upstream::open_at(([127, 0, 0, 1], 1).into());
+        let asked = tokio::time::Instant::now();
+        assert!(matches!(upstream.verify(&epoch).await, Err(ConnectError::Unverified(_))));
+        assert!(asked.elapsed().abs_diff(CONNECT_PATIENCE) <= Duration::from_millis(2));
+    }
 }

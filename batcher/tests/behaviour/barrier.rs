@@ -74,6 +74,23 @@ async fn a_model_that_was_not_named_is_warmed_at_its_first_request() {
 }
 
 #[tokio::test]
+async fn a_model_that_a_client_names_during_warm_up_is_warmed_when_the_barrier_is_open() {
+    let name = "meanwhile";
+    let model = Model::start(name, Behaviour::default()).await;
+    model.behaviour().alpha_us.store(500_000, Ordering::SeqCst);
+    let upstream = Some(model.upstream());
+    let batcher = start(Settings { upstream, max_batch_rows: 1, hold_ms: 15_000, ..settings(name) }).await;
+    until("the model server is being warmed", async || !model.calls().is_empty()).await;
+    let named = tokio::spawn(infer_json(batcher.front, "meanwhile-too", &[3]));
+    let label = "model=\"meanwhile-too\"";
+    until("it is known", async || get(batcher.admin, "/metrics").await.text().contains(label)).await;
+    model.behaviour().alpha_us.store(0, Ordering::SeqCst);
+    let got = named.await.unwrap();
+    assert_eq!(got.status, 200, "{}", got.text());
+    assert_eq!(got.output("twice"), [6]);
+}
+
+#[tokio::test]
 async fn a_model_that_a_client_named_and_that_cannot_be_warmed_costs_the_others_nothing() {
     let name = "steady";
     let model = Model::start(name, Behaviour::default()).await;

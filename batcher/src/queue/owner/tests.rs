@@ -86,10 +86,8 @@ impl Bench {
 
     /// A slot for batches of so many rows. No batch ever ends.
     async fn give_slot_of(&self, max_rows: u32) -> (mpsc::UnboundedReceiver<Report>, TcpListener) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (upstream, epoch, reports) = Upstream::open_at(listener.local_addr().unwrap());
-        let profile = Arc::new(Profile { max_rows, ..Profile::unknown(Spoken::default()) });
-        self.handle.tell(Event::Slot(Slot { upstream, epoch, profile, connections: Default::default() }));
+        let (slot, reports, listener) = slot_of(max_rows).await;
+        self.handle.tell(Event::Slot(slot));
         self.settled().await;
         (reports, listener)
     }
@@ -104,6 +102,14 @@ impl Bench {
     fn elapsed_ms(&self) -> u64 {
         self.start.elapsed().as_millis() as u64
     }
+}
+
+/// A slot of a model server that takes batches of so many rows and answers none.
+async fn slot_of(max_rows: u32) -> (Slot, mpsc::UnboundedReceiver<Report>, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (upstream, epoch, reports) = Upstream::open_at(listener.local_addr().unwrap());
+    let profile = Arc::new(Profile { max_rows, ..Profile::unknown(Spoken::default()) });
+    (Slot { upstream, epoch, profile, connections: Default::default() }, reports, listener)
 }
 
 async fn failure(waiting: oneshot::Receiver<Reply>) -> Failure {
@@ -162,6 +168,40 @@ async fn when_the_last_model_server_goes_those_that_wait_are_held() {
         assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
     }
     assert!(bench.elapsed_ms() >= HOLD_MS - 2, "{} ms", bench.elapsed_ms());
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_broken_connection_the_same_model_server_is_used_again() {
+    let bench = Bench::new(Settings::default());
+    let (slot, mut reports, _listener) = slot_of(1).await;
+    let again = slot.without_connection();
+    let _first = bench.submit();
+    bench.handle.tell(Event::Slot(slot));
+    bench.settled().await;
+    let _second = bench.submit();
+    bench.settled().await;
+    assert_eq!(bench.handle.queued_rows(), 1, "the second one waits for the slot");
+    match reports.recv().await {
+        Some(Report::Verify { reply, .. }) => reply.send(false).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    assert!(matches!(reports.recv().await, Some(Report::SlotFailed { .. })));
+    bench.settled().await;
+    assert_eq!(bench.handle.queued_rows(), 2, "nothing is sent while the model server is in doubt");
+    bench.handle.tell(Event::Slot(again));
+    bench.settled().await;
+    assert_eq!(bench.handle.queued_rows(), 1, "one is on its way again");
+    assert!(matches!(reports.recv().await, Some(Report::Verify { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_finds_no_connection_in_time_was_not_sent_and_waits_again() {
+    let bench = Bench::new(Settings { upstream_timeout_ms: 1000, ..Settings::default() });
+    let (first, _reports, _listener) = bench.saturate().await;
+    // Nobody answers whether the connection is to the model server that was warmed.
+    let got = failure(first).await;
+    assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    assert!(bench.elapsed_ms().abs_diff(HOLD_MS) <= 2, "{} ms", bench.elapsed_ms());
 }
 
 #[tokio::test(start_paused = true)]

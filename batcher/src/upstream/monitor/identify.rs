@@ -18,8 +18,6 @@ const RETRY_STEP: Duration = Duration::from_millis(50);
 impl Monitor {
     /// Connects and asks who is there.
     pub(super) async fn identify(&mut self) -> Event {
-        // Reports about an epoch that is over.
-        while self.reports.try_recv().is_ok() {}
         let failures = self.state.barrier.failures();
         tokio::time::sleep((RETRY_STEP * failures).min(RETRY_MAX)).await;
         match self.observe().await {

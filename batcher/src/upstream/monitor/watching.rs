@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -15,7 +16,7 @@ const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Monitor {
     /// All is well: look out for the moment when it no longer is.
-    pub(super) async fn watch(&mut self) -> Event {
+    pub(super) async fn watch(&mut self, reports: &mut mpsc::UnboundedReceiver<Report>) -> Event {
         let mut probe = interval(Duration::from_millis(self.settings.now().probe_ms));
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut question = interval(QUESTION_INTERVAL);
@@ -49,7 +50,7 @@ impl Monitor {
                         return Event::Lost;
                     }
                 }
-                report = self.reports.recv() => match report {
+                report = reports.recv() => match report {
                     Some(report) => if !self.on_report(report).await {
                         return Event::Lost;
                     },
