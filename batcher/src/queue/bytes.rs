@@ -70,7 +70,7 @@ pub struct QueuedBytes {
 
 impl QueuedBytes {
     /// Takes more; false, and as it was, where that is not there. A tenant may have a few times as much as is free
-    /// (see [`super::occupancy`]); its only request may have what there is.
+    /// (see `queue::occupancy`); its only request may have what there is.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
         let before = self.budget.0.used.fetch_add(bytes, Ordering::Relaxed);

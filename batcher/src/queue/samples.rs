@@ -12,7 +12,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// A request is looked at so often at most: shapes do not change with every batch.
 const INTERVAL_US: u64 = 100_000;
 
-/// The samples of one model. Bounded by [`SHAPES`] × [`MAX_BYTES`].
+/// The samples of one model. At most 4 shapes of at most 1 MiB.
 #[derive(Debug, Default)]
 pub struct Samples {
     next_us: AtomicU64,
