@@ -28,7 +28,7 @@ impl ShapeClass {
 /// The service curves of one model, all learned from the same batches.
 ///
 /// The common curve takes all batches in, whatever their class: it is what is known of a class that nothing is known
-/// of. A new class starts from it: it keeps the common curve until it has seen [`OWN_BATCHES`] of its own, and its
+/// of. A new class starts from it: it keeps the common curve until it has seen three of its own, and its
 /// shape after that until batches of different sizes tell better. Each class follows steps and drops outliers by
 /// itself ([`CurveEstimator`]). There are at most so many classes; for one more the least recently used is forgotten.
 #[derive(Debug, Clone)]
