@@ -89,6 +89,17 @@ impl GrpcConnection {
             return Err(ExchangeError::Unsent(Box::new(request)));
         }
         let request = call(request)?;
+        let mut ended = self.ended.clone();
+        let ended = async move { while ended.changed().await.is_ok() {} };
+        // Once the connection's task is over nobody will wake a call that it has left waiting.
+        tokio::select! {
+            biased;
+            answer = self.ask(request, limit_bytes) => answer,
+            () = ended => Err(ExchangeError::Broken("the connection ended".into())),
+        }
+    }
+
+    async fn ask(&mut self, request: Request<Chunks>, limit_bytes: usize) -> Result<Answer, ExchangeError> {
         let response = self.sender.try_send_request(request).await.map_err(|mut failed| {
             match failed.take_message() {
                 Some(unsent) => ExchangeError::Unsent(Box::new(unsent)),
