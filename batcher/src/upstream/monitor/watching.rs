@@ -24,14 +24,11 @@ impl Monitor {
         let mut settings = self.settings.subscribe();
         let mut warming = JoinSet::new();
         self.warm_beside(&mut warming);
+        // Subscribed before: a change from here on is told.
+        if self.is_to_be_warmed_again() {
+            return Event::Lost;
+        }
         loop {
-            if self.settings.now().warmth_digest() != self.state.warmed_with {
-                tracing::info!(
-                    upstream = self.upstream.name(),
-                    "Its batches have other settings now; it is warmed again."
-                );
-                return Event::Lost;
-            }
             let Some(control) = &mut self.state.control else { return Event::Lost };
             tokio::select! {
                 () = control.until_closed() => {
@@ -71,9 +68,25 @@ impl Monitor {
                     if changed.is_err() {
                         return Event::Removed;
                     }
+                    if self.is_to_be_warmed_again() {
+                        return Event::Lost;
+                    }
                 }
             }
         }
+    }
+
+    /// Whether its batches have other settings than those with which it was warmed. The digest costs too much for each
+    /// turn of the loop, on the thread that serves requests.
+    fn is_to_be_warmed_again(&self) -> bool {
+        let changed = self.settings.now().warmth_digest() != self.state.warmed_with;
+        if changed {
+            tracing::info!(
+                upstream = self.upstream.name(),
+                "Its batches have other settings now; it is warmed again."
+            );
+        }
+        changed
     }
 
     /// False where the report shows that the epoch is over.
