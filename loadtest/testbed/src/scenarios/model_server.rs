@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use super::sample::{self, Journal, NAME, PODS, Sample};
-use super::{Namespace, pods};
+use super::Namespace;
+use super::sample::{self, Journal, Sample};
 use crate::cluster::{Cluster, Look};
 use crate::harness::load::Load;
 use crate::model_server::{IMAGE, MODEL};
@@ -25,7 +25,6 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     let sample = Sample::read(&cluster)?.without("InferenceAutoscaler").replicas(2)?;
     let (sample, journal) = mlserver(sample, &cluster, namespace.name)?;
     sample.start(&namespace, SERVES_WITHIN).await?;
-    let before = pods::list(&cluster, namespace.name, PODS).await?;
     let target = sample::address(&namespace).await?;
     sample::wait_reachable(&cluster, &target).await?;
 
@@ -45,13 +44,7 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     ];
     let load = Load::start(&cluster, &target, &load)?;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    namespace.kubectl(&["rollout", "restart", &format!("deployment/{NAME}")]).await?;
-    namespace.wait_rollout(&format!("deployment/{NAME}"), SERVES_WITHIN).await?;
-    let after = pods::list(&cluster, namespace.name, PODS).await?;
-    ensure!(
-        after.iter().all(|pod| before.iter().all(|old| pods::name(old) != pods::name(pod))),
-        "a pod was not replaced"
-    );
+    sample::replace_pods(&cluster, &namespace, SERVES_WITHIN).await?;
     let report = load.finish().await?;
     ensure!(report["requests"].as_u64() > Some(1000), "too little was sent: {report}");
     ensure!(report["lost"] == 0 && report["failed"] == 0, "requests were lost or failed: {report}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use super::Namespace;
+use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
 
 /// Name of the sample's Deployment, Service and InferenceAutoscaler.
@@ -233,4 +233,18 @@ impl Journal {
 
 fn names(pods: &[(String, Vec<Call>)]) -> Vec<&str> {
     pods.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+/// Restarts the sample's pods one after the other, and sees that none is left of those that were there.
+pub(crate) async fn replace_pods(cluster: &Cluster, namespace: &Namespace, within: Duration) -> Result<()> {
+    let before = pods::list(cluster, namespace.name, PODS).await?;
+    let deployment = format!("deployment/{NAME}");
+    namespace.kubectl(&["rollout", "restart", &deployment]).await?;
+    namespace.wait_rollout(&deployment, within).await?;
+    let after = pods::list(cluster, namespace.name, PODS).await?;
+    ensure!(
+        after.iter().all(|pod| before.iter().all(|old| pods::name(old) != pods::name(pod))),
+        "a pod was not replaced"
+    );
+    Ok(())
 }

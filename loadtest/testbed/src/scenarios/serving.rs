@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use sluice_config::names::pod as names;
 
-use super::sample::{self, NAME, PODS, Sample};
+use super::sample::{self, PODS, Sample};
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
 use crate::harness::load::Load;
@@ -153,7 +153,6 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     let (sample, journal) = Sample::read(&cluster)?.journal(&cluster, namespace.name)?;
     let sample = sample.without("InferenceAutoscaler").replicas(2)?;
     sample.start(&namespace, SERVES_WITHIN).await?;
-    let before = pods::list(&cluster, namespace.name, PODS).await?;
     let target = sample::address(&namespace).await?;
     sample::wait_reachable(&cluster, &target).await?;
 
@@ -169,13 +168,7 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     ];
     let load = Load::start(&cluster, &target, &arguments)?;
     tokio::time::sleep(Duration::from_secs(3)).await;
-    namespace.kubectl(&["rollout", "restart", &format!("deployment/{NAME}")]).await?;
-    namespace.wait_rollout(&format!("deployment/{NAME}"), SERVES_WITHIN).await?;
-    let after = pods::list(&cluster, namespace.name, PODS).await?;
-    ensure!(
-        after.iter().all(|pod| before.iter().all(|old| pods::name(old) != pods::name(pod))),
-        "a pod was not replaced"
-    );
+    sample::replace_pods(&cluster, &namespace, SERVES_WITHIN).await?;
     assert_nothing_lost(&load.finish().await?)?;
     // Old and new ones have both served.
     journal.assert_no_cold_request(3)?;
