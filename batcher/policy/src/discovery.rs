@@ -110,11 +110,13 @@ impl SlotDiscovery {
 
     fn keep(&mut self, slots: u32, rate: Rate) {
         let more = slots > self.found;
-        (self.found, self.base, self.trying) = (slots, Some(rate), Trying::Nothing);
+        (self.found, self.trying) = (slots, Trying::Nothing);
+        // A gain may have been luck, and then the measurement that showed it is a lucky one: it is taken again, and
+        // one slot less must do worse than that before one more is tried.
+        self.base = (!more).then_some(rate);
+        self.down = slots > 1;
         self.next_rest = FIRST_REST;
-        // What has just been tried the other way need not be tried again.
-        self.down = !more && slots > 1;
-        self.rest = if more || self.down { 0 } else { FIRST_REST };
+        self.rest = if self.down { 0 } else { FIRST_REST };
         self.next_try();
     }
 

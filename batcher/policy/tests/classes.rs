@@ -1,5 +1,7 @@
 //! Shape classes have curves of their own: told apart, started from the common one, not disturbed by each other.
 
+#![allow(clippy::unwrap_used)]
+
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -36,67 +38,77 @@ fn error(curve: &ServiceCurve, line: Line) -> f64 {
     (8..=64).map(error).fold(0.0, f64::max)
 }
 
-fn lines() -> impl Strategy<Value = (Line, Line)> {
-    let line = || (0.002f64..0.05, 0.0002f64..0.003);
-    (line(), line())
+/// The lines of two classes.
+fn lines(random: &mut SmallRng) -> [(ShapeClass, Line); 2] {
+    let mut line = || (random.random_range(0.002..0.05), random.random_range(0.0002..0.003));
+    [(short_rows(), line()), (long_rows(), line())]
+}
+
+/// Errors after so many batches of each of two classes, for many pairs of lines.
+fn errors_after(batches: u32, noise: f64) -> Vec<f64> {
+    let mut errors = Vec::new();
+    for seed in 0..PAIRS {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut curves = ClassCurves::new(8);
+        let lines = lines(&mut random);
+        for _ in 0..batches {
+            for (class, line) in lines {
+                feed(&mut curves, &mut random, class, line, noise);
+            }
+        }
+        errors.extend(lines.map(|(class, line)| error(&curves.of(Some(class)).unwrap(), line)));
+    }
+    errors
+}
+
+const PAIRS: u64 = 200;
+
+/// What is learned from noise is true of nearly all runs, not of all: where chance looks like a step just before the
+/// end, only a few batches are left to learn from. So many runs are made, with fixed seeds.
+fn assert_nearly_all_below(errors: &[f64], limit: f64) {
+    let above = errors.iter().filter(|&&error| error >= limit).count();
+    assert!(above * 100 <= errors.len(), "{above} of {} are not below {limit}", errors.len());
+    assert!(errors.iter().all(|&error| error < 0.25), "{errors:?}");
+}
+
+#[test]
+fn two_classes_are_told_apart_within_5_percent_after_200_batches() {
+    assert_nearly_all_below(&errors_after(200, 0.05), 0.05);
+}
+
+#[test]
+fn noise_of_10_percent_costs_a_few_percent_more() {
+    assert_nearly_all_below(&errors_after(250, 0.10), 0.08);
+}
+
+#[test]
+fn a_step_of_one_class_does_not_disturb_the_other() {
+    let mut errors = Vec::new();
+    for seed in 0..PAIRS {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let factor =
+            if seed % 2 == 0 { random.random_range(0.3..0.6) } else { random.random_range(1.6..4.0) };
+        let [small, large] = lines(&mut random);
+        let (mut stepped, mut steady) = (ClassCurves::new(8), ClassCurves::new(8));
+        for _ in 0..200 {
+            for (class, line) in [small, large] {
+                let (rows, seconds) = batch(&mut random, line, 0.05);
+                stepped.observe(Some(class), rows, seconds);
+                steady.observe(Some(class), rows, seconds);
+            }
+        }
+        let after = (small.1.0 * factor, small.1.1 * factor);
+        for _ in 0..200 {
+            feed(&mut stepped, &mut random, short_rows(), after, 0.05);
+        }
+        errors.push(error(&stepped.of(Some(short_rows())).unwrap(), after));
+        assert_eq!(stepped.of(Some(long_rows())), steady.of(Some(long_rows())), "seed {seed}");
+    }
+    assert_nearly_all_below(&errors, 0.05);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn two_classes_are_told_apart_within_5_percent_after_200_batches(
-        (small, large) in lines(), seed in 0u64..1_000_000,
-    ) {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let mut curves = ClassCurves::new(8);
-        for _ in 0..200 {
-            feed(&mut curves, &mut random, short_rows(), small, 0.05);
-            feed(&mut curves, &mut random, long_rows(), large, 0.05);
-        }
-        for (class, line) in [(short_rows(), small), (long_rows(), large)] {
-            let curve = curves.of(Some(class)).unwrap();
-            prop_assert!(error(&curve, line) < 0.05, "{line:?}: {curve:?}");
-        }
-    }
-
-    #[test]
-    fn noise_of_10_percent_costs_a_few_percent_more(
-        (small, large) in lines(), seed in 0u64..1_000_000,
-    ) {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let mut curves = ClassCurves::new(8);
-        for _ in 0..250 {
-            feed(&mut curves, &mut random, short_rows(), small, 0.10);
-            feed(&mut curves, &mut random, long_rows(), large, 0.10);
-        }
-        for (class, line) in [(short_rows(), small), (long_rows(), large)] {
-            let curve = curves.of(Some(class)).unwrap();
-            prop_assert!(error(&curve, line) < 0.12, "{line:?}: {curve:?}");
-        }
-    }
-
-    #[test]
-    fn a_step_of_one_class_does_not_disturb_the_other(
-        (small, large) in lines(), factor in prop_oneof![0.3f64..0.6, 1.6f64..4.0], seed in 0u64..1_000_000,
-    ) {
-        let mut random = SmallRng::seed_from_u64(seed);
-        let (mut stepped, mut steady) = (ClassCurves::new(8), ClassCurves::new(8));
-        for _ in 0..200 {
-            for class in [(short_rows(), small), (long_rows(), large)] {
-                let (rows, seconds) = batch(&mut random, class.1, 0.05);
-                stepped.observe(Some(class.0), rows, seconds);
-                steady.observe(Some(class.0), rows, seconds);
-            }
-        }
-        let after = (small.0 * factor, small.1 * factor);
-        for _ in 0..200 {
-            feed(&mut stepped, &mut random, short_rows(), after, 0.05);
-        }
-        let curve = stepped.of(Some(short_rows())).unwrap();
-        prop_assert!(error(&curve, after) < 0.05, "{after:?}: {curve:?}");
-        prop_assert_eq!(stepped.of(Some(long_rows())), steady.of(Some(long_rows())));
-    }
 
     #[test]
     fn a_class_that_was_not_seen_has_the_common_curve_and_then_its_shape(
