@@ -30,7 +30,7 @@
 //! | `admit` | the decision on arrival |
 //! | `streams` | requests that the server batches itself: how many at a time, and who next |
 //! | `discovery` | how many batches a model server runs at a time, by its throughput |
-//! | `share` | slots shared fairly between models |
+//! | `share` | slots shared between models: in turn while all can wait, else by fair share |
 //! | `window` | busy fraction and attainment over the last seconds |
 //! | `work` | which of several model servers gets the next batch |
 
@@ -61,7 +61,7 @@ pub use discovery::SlotDiscovery;
 pub use limit::batch_limit;
 pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
 pub use rate::ArrivalRate;
-pub use share::SlotShare;
+pub use share::{NextBatch, SlotShare};
 pub use size::{Budget, Size};
 pub use sizes::{BatchSizes, Fit};
 pub use streams::{Arrival, ConcurrencyLimiter, GateSettings, Left, LimitBounds, StreamGate};

@@ -1,20 +1,35 @@
 //! Slots of one model server, shared fairly between the queues (models) that use it.
 
+mod foresight;
+#[cfg(test)]
+mod tests;
+
+use crate::Lane;
+
 /// Virtual microseconds of one microsecond at weight 1.
 const SCALE: u64 = 1024;
 /// Weight of one batch in what is remembered of who used the slots: half after fourteen batches.
 const NEWS: f64 = 0.05;
-/// A user of less than this part of the slot time is none.
-const LEAST_PART: f64 = 0.01;
 
-/// Grants slots to users by start-time fair queueing with depth, SFQ(D): Goyal, Vin and Cheng, SIGCOMM'96, for more
-/// than one at a time Jin, Chase and Kaur, SIGMETRICS'04.
+/// Grants slots to users: in turn while everybody can wait for a turn, by fair share where somebody cannot.
 ///
-/// What is shared is *slot time* (a batch of one model may take ten times that of another), in proportion to the
-/// users' weights. Each grant is charged with its expected time at once and corrected when its real time is known.
-/// A slot is never kept free while anybody wants it, and time in which a user wanted nothing earns it nothing.
-/// Between two users that want slots all the time the difference of slot time ÷ weight stays below the sum of both
-/// users' longest batch ÷ weight, times the number of slots + 1.
+/// - A user *needs* a slot now where a full batch waits, or where what it has would be late if all others that want
+///   a slot had theirs first.
+/// - Among those that need one the next is by start-time fair queueing with depth, SFQ(D): Goyal, Vin and Cheng,
+///   SIGCOMM'96, for more than one slot at a time Jin, Chase and Kaur, SIGMETRICS'04. What is shared is *slot time*
+///   (a batch of one model may take ten times that of another), in proportion to the users' weights. Each grant is
+///   charged with its expected time at once and corrected when its real time is known.
+/// - Who has had no more than that one, and can wait, takes turns with it: whoever has had none for longest is next.
+///
+/// Why turns: a batch of a few rows takes nearly as long as one of many. By share alone, a model that sends little
+/// would fill its part of the time with tiny batches while another one, that needs more than its own part and could
+/// have it, starves. So the share bounds what a flood takes, and gives nobody slots that its objective does not ask
+/// for.
+///
+/// A slot is never kept free while anybody wants it, and time in which a user wanted or needed nothing earns it
+/// nothing. Between two users that need slots all the time the difference of slot time ÷ weight stays below the sum
+/// of both users' longest batch ÷ weight, times the number of slots + 1. Whoever wants a slot gets one: once those
+/// with less slot time ÷ weight have caught up, each other user goes before it at most once.
 #[derive(Debug, Clone)]
 pub struct SlotShare<K> {
     slots: u32,
@@ -22,7 +37,30 @@ pub struct SlotShare<K> {
     /// Latest start tag of all grants.
     virtual_time: u64,
     grants: u64,
+    /// When slots were last granted.
+    now_us: u64,
     users: Vec<User<K>>,
+}
+
+/// The batch that a user would send if it had a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NextBatch {
+    /// How long it is expected to take, microseconds; 0 where that is not known.
+    pub expected_us: u64,
+    /// Until when it can wait, microseconds; 0: it cannot, or gains nothing by it.
+    pub start_by_us: u64,
+}
+
+impl NextBatch {
+    /// Of a queue with so many rows. A batch that is full gains nothing by waiting; any other can wait for as long as
+    /// its earliest deadline allows.
+    pub fn of_queue(rows: u64, earliest_deadline_us: Option<u64>, lane: &Lane) -> Self {
+        let is_full = rows >= u64::from(lane.limit_rows);
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX).min(lane.limit_rows);
+        let (expected_us, p95_us) = lane.curve.map_or((0, 0), |curve| (curve.us(rows), curve.p95_us(rows)));
+        let latest_us = earliest_deadline_us.unwrap_or(crate::NO_DEADLINE).saturating_sub(p95_us);
+        Self { expected_us, start_by_us: if is_full { 0 } else { latest_us } }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -31,19 +69,50 @@ struct User<K> {
     weight: u32,
     wants: bool,
     running: u32,
-    expected_us: u64,
+    next: NextBatch,
+    /// Time of its newest batch.
+    took_us: u64,
+    /// Whether it needed its newest grant.
+    needed: bool,
     /// Finish tag of its newest grant.
     finish: u64,
-    /// Number of its newest grant: among equals the one that has waited longest is next.
+    /// Number of its newest grant: the user with the lowest has waited for a turn for longest.
     newest: u64,
     /// Slot time that it used lately.
     lately_us: f64,
 }
 
+impl<K> User<K> {
+    fn new(key: K) -> Self {
+        Self {
+            key,
+            weight: 1,
+            wants: false,
+            running: 0,
+            next: NextBatch { expected_us: 0, start_by_us: 0 },
+            took_us: 0,
+            needed: false,
+            finish: 0,
+            newest: 0,
+            lately_us: 0.0,
+        }
+    }
+
+    /// What a turn of it costs the others. What it wants was said when it began to wait; more has come since.
+    fn turn_us(&self) -> u64 {
+        self.next.expected_us.max(self.took_us)
+    }
+
+    /// Place by share: least slot time ÷ weight first, among equals whoever has waited longest.
+    fn place(&self) -> (u64, u64) {
+        (self.finish, self.newest)
+    }
+}
+
 impl<K: Copy + Eq> SlotShare<K> {
     /// Nobody uses these slots yet.
     pub fn new(slots: u32) -> Self {
-        Self { slots, running: 0, virtual_time: 0, grants: 0, users: Vec::new() }
+        Self { slots, running: 0, virtual_time: 0, grants: 0, now_us: 0, users: Vec::new() }
     }
 
     /// From now on there are so many; with fewer, what runs ends first.
@@ -66,28 +135,18 @@ impl<K: Copy + Eq> SlotShare<K> {
         self.slots.saturating_sub(self.running)
     }
 
-    /// A user wants one slot for a batch that is expected to take `expected_us`. Weight 0 counts as 1. Say it before
-    /// giving a slot back, where there is more to do: a user that neither holds nor wants one is idle, and forgoes
-    /// what it was charged too much.
-    pub fn want(&mut self, key: K, weight: u32, expected_us: u64) {
+    /// A user wants one slot for this batch. Weight 0 counts as 1. Say it before giving a slot back, where there is
+    /// more to do: a user that neither holds nor wants one is idle, and forgoes what it was charged too much.
+    pub fn want(&mut self, key: K, weight: u32, next: NextBatch) {
         let index = self.users.iter().position(|user| user.key == key).unwrap_or_else(|| {
-            self.users.push(User {
-                key,
-                weight: 1,
-                wants: false,
-                running: 0,
-                expected_us: 0,
-                finish: 0,
-                newest: 0,
-                lately_us: 0.0,
-            });
+            self.users.push(User::new(key));
             self.users.len() - 1
         });
         let user = &mut self.users[index];
         if !user.wants && user.running == 0 {
             user.finish = user.finish.max(self.virtual_time);
         }
-        (user.weight, user.expected_us, user.wants) = (weight.max(1), expected_us, true);
+        (user.weight, user.next, user.wants) = (weight.max(1), next, true);
     }
 
     /// A user wants none any more.
@@ -105,20 +164,30 @@ impl<K: Copy + Eq> SlotShare<K> {
 
     /// Grants a free slot to whoever is next; it then wants none until it says so again. Returns the user and the
     /// time that it was charged with, to be given to [`SlotShare::give_back`].
-    pub fn grant(&mut self) -> Option<(K, u64)> {
+    pub fn grant(&mut self, now_us: u64) -> Option<(K, u64)> {
+        self.now_us = self.now_us.max(now_us);
         if self.free() == 0 {
             return None;
         }
-        let wanting = self.users.iter_mut().filter(|user| user.wants);
-        let next = wanting.min_by_key(|user| (user.finish, user.newest))?;
-        let start = next.finish;
+        let wanting = || self.users.iter().enumerate().filter(|(_, user)| user.wants);
+        let by_share = wanting().filter(|(_, user)| self.needs(user)).map(|(_, user)| user.place()).min();
+        // It and those that have had no more than it. Where nobody needs a slot: all.
+        let entitled = wanting().filter(|(_, user)| by_share.is_none_or(|place| user.place() <= place));
+        let (index, _) = entitled.min_by_key(|(_, user)| (user.newest, user.finish))?;
+        let needed = self.needs(&self.users[index]);
+        let (virtual_time, user) = (self.virtual_time, &mut self.users[index]);
+        // What was not needed is not saved up: neither by who takes its turn now, nor by who let it pass below.
+        let start = if needed { user.finish } else { user.finish.max(virtual_time) };
         self.grants += 1;
-        next.finish = start.saturating_add(virtual_of(next.expected_us, next.weight));
-        (next.wants, next.newest) = (false, self.grants);
-        next.running += 1;
-        let granted = (next.key, next.expected_us);
+        user.finish = start.saturating_add(virtual_of(user.next.expected_us, user.weight));
+        (user.wants, user.needed, user.newest) = (false, needed, self.grants);
+        user.running += 1;
+        let granted = (user.key, user.next.expected_us);
         self.running += 1;
-        self.virtual_time = self.virtual_time.max(start);
+        self.virtual_time = virtual_time.max(start);
+        for passed in self.users.iter_mut().filter(|user| user.wants) {
+            passed.finish = passed.finish.max(start);
+        }
         Some(granted)
     }
 
@@ -127,6 +196,9 @@ impl<K: Copy + Eq> SlotShare<K> {
         if let Some(user) = self.user(key).filter(|user| user.running > 0) {
             user.running -= 1;
             user.lately_us += used_us as f64;
+            if used_us > 0 {
+                user.took_us = used_us;
+            }
             user.finish = (user.finish.saturating_add(virtual_of(used_us, user.weight)))
                 .saturating_sub(virtual_of(charged_us, user.weight));
             self.running -= 1;
@@ -134,47 +206,11 @@ impl<K: Copy + Eq> SlotShare<K> {
         }
     }
 
-    /// The part of all slot time, 0 to 1, that a user gets while those that use slots, now or lately, go on using them:
-    /// its fair part, or what the others left to it lately, where that was more.
-    pub fn part_of(&self, key: K) -> f64 {
-        let own = self.users.iter().find(|user| user.key == key);
-        let weight = own.map_or(1.0, |user| f64::from(user.weight));
-        let others: f64 = self.others(key).map(|user| f64::from(user.weight)).sum();
-        (weight / (weight + others)).max(own.map_or(0.0, |user| self.lately(user)))
-    }
-
-    /// Slot time, microseconds, that others are granted before a user's next grant, while those that use slots, now or
-    /// lately, go on using them, with batches like the one that each expected last.
-    pub fn before_turn_of_us(&self, key: K) -> u64 {
-        let own = self.users.iter().find(|user| user.key == key);
-        let (start, newest) = own.map_or((self.virtual_time, 0), |user| (self.start(user), user.newest));
-        let before = self.others(key).map(|other| {
-            let cost = virtual_of(other.expected_us, other.weight).max(1);
-            let grants = match start.checked_sub(self.start(other)) {
-                Some(0) => u64::from(other.newest < newest),
-                Some(lag) => lag.div_ceil(cost),
-                None => 0,
-            };
-            grants.saturating_mul(other.expected_us)
-        });
-        before.fold(0, u64::saturating_add)
-    }
-
-    /// Start tag of a user's next grant, if it wanted one now.
-    fn start(&self, user: &User<K>) -> u64 {
-        if user.wants || user.running > 0 { user.finish } else { user.finish.max(self.virtual_time) }
-    }
-
-    /// A user's part of the slot time that was used lately.
-    fn lately(&self, user: &User<K>) -> f64 {
-        let all_us: f64 = self.users.iter().map(|user| user.lately_us).sum();
-        if all_us > 0.0 { user.lately_us / all_us } else { 0.0 }
-    }
-
-    /// All others that use slots, now or lately.
-    fn others(&self, key: K) -> impl Iterator<Item = &User<K>> {
-        let uses = |user: &User<K>| user.wants || user.running > 0 || self.lately(user) > LEAST_PART;
-        self.users.iter().filter(move |user| user.key != key && uses(user))
+    /// Whether what a user wants a slot for gains nothing by waiting, or would be late after a turn of all others.
+    fn needs(&self, user: &User<K>) -> bool {
+        let others = self.users.iter().filter(|other| other.wants && other.key != user.key);
+        let round_us = others.map(User::turn_us).fold(0, u64::saturating_add);
+        user.next.start_by_us <= self.now_us.saturating_add(round_us)
     }
 
     fn user(&mut self, key: K) -> Option<&mut User<K>> {
@@ -184,110 +220,4 @@ impl<K: Copy + Eq> SlotShare<K> {
 
 fn virtual_of(us: u64, weight: u32) -> u64 {
     us.saturating_mul(SCALE) / u64::from(weight)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_user_alone_gets_every_slot_and_no_more() {
-        let mut share = SlotShare::new(2);
-        for _ in 0..2 {
-            share.want('a', 1, 1000);
-            assert_eq!(share.grant(), Some(('a', 1000)));
-        }
-        share.want('a', 1, 1000);
-        assert_eq!(share.grant(), None);
-        share.give_back('a', 1000, 900);
-        assert_eq!(share.grant(), Some(('a', 1000)));
-        assert!((share.part_of('a') - 1.0).abs() < f64::EPSILON);
-    }
-
-    #[test]
-    fn a_user_of_short_batches_runs_several_for_each_long_one() {
-        let mut share = SlotShare::new(1);
-        let mut order = String::new();
-        for _ in 0..22 {
-            share.want('s', 1, 10);
-            share.want('l', 1, 100);
-            let (key, charged_us) = share.grant().unwrap();
-            share.give_back(key, charged_us, charged_us);
-            order.push(key);
-        }
-        assert_eq!(order.matches('l').count(), 2, "{order}");
-    }
-
-    #[test]
-    fn what_others_are_granted_before_a_users_turn_is_foreseen() {
-        let mut share = SlotShare::new(1);
-        share.want('a', 1, 1000);
-        assert_eq!(share.before_turn_of_us('a'), 0, "nobody else is there");
-        share.grant();
-        share.want('b', 1, 300);
-        // Four of 300 until b has had as much as a.
-        assert_eq!(share.before_turn_of_us('a'), 4 * 300);
-        assert_eq!(share.before_turn_of_us('b'), 0);
-        share.want('a', 1, 1000);
-        let mut foreseen_us = share.before_turn_of_us('a');
-        share.give_back('a', 1000, 1000);
-        loop {
-            let (key, charged_us) = share.grant().unwrap();
-            if key == 'a' {
-                break;
-            }
-            share.want('b', 1, 300);
-            share.give_back('b', charged_us, charged_us);
-            foreseen_us -= charged_us;
-        }
-        assert_eq!(foreseen_us, 0);
-    }
-
-    #[test]
-    fn time_without_demand_earns_nothing() {
-        let mut share = SlotShare::new(1);
-        for _ in 0..1000 {
-            share.want('a', 1, 100);
-            let (key, charged_us) = share.grant().unwrap();
-            share.give_back(key, charged_us, charged_us);
-        }
-        let mut order = String::new();
-        for _ in 0..20 {
-            share.want('a', 1, 100);
-            share.want('b', 1, 100);
-            let (key, charged_us) = share.grant().unwrap();
-            share.give_back(key, charged_us, charged_us);
-            order.push(key);
-        }
-        assert_eq!(order.matches('b').count(), 10, "{order}");
-    }
-
-    #[test]
-    fn a_slot_that_was_not_used_costs_nothing() {
-        let mut share = SlotShare::new(1);
-        for _ in 0..5 {
-            share.want('a', 1, 1000);
-            assert_eq!(share.grant(), Some(('a', 1000)));
-            share.give_back('a', 1000, 0);
-        }
-        share.want('b', 1, 10);
-        share.want('a', 1, 10);
-        share.grant();
-        share.give_back('b', 10, 10);
-        assert_eq!(share.grant().map(|(key, _)| key), Some('a'));
-    }
-
-    #[test]
-    fn whoever_leaves_is_forgotten_once_it_holds_nothing() {
-        let mut share = SlotShare::new(1);
-        share.want('a', 3, 10);
-        share.grant();
-        share.want('b', 1, 10);
-        assert!((share.part_of('b') - 0.25).abs() < f64::EPSILON);
-        share.leave('a');
-        assert_eq!(share.grant(), None, "its slot is still out");
-        share.give_back('a', 10, 10);
-        share.leave('a');
-        assert_eq!(share.grant(), Some(('b', 10)));
-    }
 }

@@ -1,7 +1,7 @@
 //! Slots shared between users, as properties over random batch times, weights and numbers of slots.
 
 use proptest::prelude::*;
-use sluice_batch_policy::SlotShare;
+use sluice_batch_policy::{NextBatch, SlotShare};
 
 /// A grant that is out: when it ends, whose it is, what was charged, what it really takes.
 type Running = (u64, usize, u64, u64);
@@ -20,8 +20,12 @@ fn users() -> impl Strategy<Value = Vec<User>> {
     prop::collection::vec(user, 2..5)
 }
 
+fn at_once(expected_us: u64) -> NextBatch {
+    NextBatch { expected_us, start_by_us: 0 }
+}
+
 proptest! {
-    /// All want slots all the time: slot time goes by weight, and no slot is ever free.
+    /// All need slots all the time: slot time goes by weight, and no slot is ever free.
     #[test]
     fn slot_time_converges_to_the_weights(users in users(), slots in 1..5u32, seed in any::<u64>()) {
         let mut share = SlotShare::new(slots);
@@ -33,16 +37,16 @@ proptest! {
         while now_us < 2_000_000 {
             for (index, user) in users.iter().enumerate() {
                 let guess = user.guesses[counted[index] % user.guesses.len()];
-                share.want(index, user.weight, user.mean_us * guess / 100);
+                share.want(index, user.weight, at_once(user.mean_us * guess / 100));
             }
-            while let Some((index, charged_us)) = share.grant() {
+            while let Some((index, charged_us)) = share.grant(now_us) {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
                 let takes_us = users[index].mean_us * (80 + (state >> 33) % 41) / 100;
                 running.push((now_us + takes_us, index, charged_us, takes_us));
                 counted[index] += 1;
                 let user = &users[index];
                 let guess = user.guesses[counted[index] % user.guesses.len()];
-                share.want(index, user.weight, user.mean_us * guess / 100);
+                share.want(index, user.weight, at_once(user.mean_us * guess / 100));
             }
             prop_assert_eq!(running.len(), slots as usize, "a slot is free while all want one");
             running.sort_unstable();
@@ -72,9 +76,13 @@ proptest! {
         let mut share = SlotShare::new(slots);
         let mut wants = [false; 4];
         let mut out: Vec<(usize, u64)> = Vec::new();
-        for (what, key, us) in steps {
+        for (at, (what, key, us)) in steps.into_iter().enumerate() {
             match what {
-                0 | 1 => { share.want(key, 1 + key as u32, us); wants[key] = true; }
+                0 | 1 => {
+                    let next = NextBatch { expected_us: us, start_by_us: us * u64::from(what) * 10 };
+                    share.want(key, 1 + key as u32, next);
+                    wants[key] = true;
+                }
                 2 => { share.withdraw(key); wants[key] = false; }
                 _ if !out.is_empty() => {
                     let (key, charged_us) = out.swap_remove(us as usize % out.len());
@@ -82,13 +90,52 @@ proptest! {
                 }
                 _ => {}
             }
-            while let Some((key, charged_us)) = share.grant() {
+            while let Some((key, charged_us)) = share.grant(at as u64 * 500) {
                 prop_assert!(wants[key]);
                 wants[key] = false;
                 out.push((key, charged_us));
                 prop_assert!(out.len() <= slots as usize);
             }
             prop_assert!(out.len() == slots as usize || wants.iter().all(|wants| !wants));
+        }
+    }
+
+    /// Whoever wants a slot gets one, whatever the others need and whenever they are due: each other one has no more
+    /// than its share before, and one turn.
+    #[test]
+    fn nobody_starves(users in users(), slots in 1..5u32, patience_us in prop::collection::vec(0..200_000u64, 5)) {
+        let mut share = SlotShare::new(slots);
+        let mut running: Vec<Running> = Vec::new();
+        let mut before = vec![vec![0u64; users.len()]; users.len()];
+        // Some always need a slot, some never do.
+        let next = |index: usize, user: &User, now_us: u64| {
+            let patience_us = patience_us[index];
+            let start_by_us = if patience_us < 50_000 { 0 } else { now_us + patience_us };
+            NextBatch { expected_us: user.mean_us, start_by_us }
+        };
+        let longest_us = |user: &User| 2 * user.mean_us / u64::from(user.weight) + 1;
+        let mut now_us = 0;
+        for _ in 0..500 {
+            for (index, user) in users.iter().enumerate() {
+                share.want(index, user.weight, next(index, user, now_us));
+            }
+            while let Some((index, charged_us)) = share.grant(now_us) {
+                running.push((now_us + users[index].mean_us, index, charged_us, users[index].mean_us));
+                before[index].fill(0);
+                for (waiting, before) in before.iter_mut().enumerate().filter(|(waiting, _)| *waiting != index) {
+                    before[index] += 1;
+                    let (own, other) = (&users[waiting], &users[index]);
+                    let ahead_us = u64::from(slots + 1) * (longest_us(own) + longest_us(other));
+                    let most = 1 + u64::from(slots) + ahead_us * u64::from(other.weight) / other.mean_us;
+                    prop_assert!(before[index] <= most, "{waiting} waits for {index}: {before:?}, {most}");
+                }
+                let user = &users[index];
+                share.want(index, user.weight, next(index, user, now_us));
+            }
+            running.sort_unstable();
+            let (end_us, index, charged_us, takes_us) = running.remove(0);
+            now_us = end_us;
+            share.give_back(index, charged_us, takes_us);
         }
     }
 }

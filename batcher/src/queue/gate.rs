@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_batch_policy::{SlotDiscovery, SlotShare};
+use sluice_batch_policy::{NextBatch, SlotDiscovery, SlotShare};
 
 use super::ModelHandle;
 use super::handle::Event;
@@ -53,8 +53,8 @@ pub(super) struct Claim<'a> {
     pub(super) epoch: u64,
     /// What the model server says of its number of slots, to start from.
     pub(super) hint: u32,
-    /// How long the batch is expected to take.
-    pub(super) expected_us: u64,
+    /// The batch that it would send.
+    pub(super) next: NextBatch,
     pub(super) now_us: u64,
 }
 
@@ -120,7 +120,7 @@ impl State {
         if !self.users.iter().any(|handle| handle.number == user) {
             self.users.push(Arc::clone(claim.handle));
         }
-        self.share.want(user, claim.weight, claim.expected_us);
+        self.share.want(user, claim.weight, claim.next);
     }
 
     fn set_slots(&mut self, claim: &Claim<'_>) {
@@ -221,7 +221,7 @@ impl SlotGate {
         now_us: u64,
     ) -> (Option<Grant>, Vec<(Arc<ModelHandle>, Grant)>) {
         let (mut own, mut others) = (None, Vec::new());
-        while let Some((user, charged_us)) = state.share.grant() {
+        while let Some((user, charged_us)) = state.share.grant(now_us) {
             let Some(handle) = state.users.iter().find(|handle| handle.number == user).cloned() else {
                 state.share.give_back(user, charged_us, 0);
                 continue;

@@ -5,7 +5,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use sluice_batch_policy::{Load, ShapeClass, least_work};
+use sluice_batch_policy::{Load, NextBatch, ShapeClass, least_work};
 
 use super::gate::{Claim, Grant, SlotGate, Use};
 use super::{ModelHandle, Slot};
@@ -74,8 +74,7 @@ pub(super) struct Taken {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Wish {
     pub(super) now_us: u64,
-    /// How long it is expected to take.
-    pub(super) expected_us: u64,
+    pub(super) next: NextBatch,
 }
 
 /// A batch that was sent.
@@ -361,7 +360,7 @@ impl Places {
             let Some(first) = places.next() else { continue };
             let Some(second) = places.next() else { return Some(first.0) };
             let loads: Vec<_> = [first, second].into_iter().chain(places).map(load).collect();
-            return least_work(&loads, wish.expected_us);
+            return least_work(&loads, wish.next.expected_us);
         }
         None
     }
@@ -438,7 +437,7 @@ fn claim<'a>(handle: &'a Arc<ModelHandle>, at: &Slot, wish: Wish) -> Claim<'a> {
         slots,
         epoch: at.epoch.number,
         hint: at.profile.slots_hint.unwrap_or(1),
-        expected_us: wish.expected_us,
+        next: wish.next,
         now_us: wish.now_us,
     }
 }

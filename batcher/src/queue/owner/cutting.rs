@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sluice_batch_policy::Lane;
+use sluice_batch_policy::{Lane, NextBatch};
 
 use super::{Key, Owner};
 use crate::metrics::Release;
@@ -66,9 +66,9 @@ impl Owner {
 
     /// The batch that would be sent now, as far as it is known before it is cut.
     pub(super) fn wish(&self) -> Wish {
-        let rows = u32::try_from(self.pending.rows()).unwrap_or(u32::MAX);
         let lane = self.curves.lane(None, self.batch_objective_us(), &self.limits.sizes);
-        let expected_us = lane.curve.map_or(0, |curve| curve.us(rows.min(lane.limit_rows)));
-        Wish { now_us: self.handle.clock.now_us(), expected_us }
+        let (rows, earliest_deadline_us) = (self.pending.rows(), self.pending.earliest_deadline_us());
+        let next = NextBatch::of_queue(rows, earliest_deadline_us, &lane);
+        Wish { now_us: self.handle.clock.now_us(), next }
     }
 }

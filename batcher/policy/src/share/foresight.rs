@@ -1,0 +1,62 @@
+//! What a user of shared slots can expect: what admission must know of the others.
+
+use super::{SlotShare, User, virtual_of};
+
+/// A user of less than this part of the slot time is none.
+const LEAST_PART: f64 = 0.01;
+
+impl<K: Copy + Eq> SlotShare<K> {
+    /// The part of all slot time, 0 to 1, that a user gets while those that use slots, now or lately, go on using them:
+    /// its fair part, or what the others left to it lately, where that was more.
+    pub fn part_of(&self, key: K) -> f64 {
+        let own = self.users.iter().find(|user| user.key == key);
+        let weight = own.map_or(1.0, |user| f64::from(user.weight));
+        let others: f64 = self.others(key).map(|user| f64::from(user.weight)).sum();
+        (weight / (weight + others)).max(own.map_or(0.0, |user| self.lately(user)))
+    }
+
+    /// Slot time, microseconds, that others are granted before a user's next grant, while those that use slots, now or
+    /// lately, go on using them, with batches like their last ones: a turn of each that has had none for longer,
+    /// and what those that need slots have had less.
+    pub fn before_turn_of_us(&self, key: K) -> u64 {
+        let own = self.users.iter().find(|user| user.key == key);
+        let (start, newest) = own.map_or((self.virtual_time, 0), |user| (self.start(user), user.newest));
+        let own_needs = own.is_some_and(|user| user.needed || self.presses(user));
+        let before = self.others(key).map(|other| {
+            let turn_us = other.turn_us();
+            let in_turn = u64::from(other.newest < newest);
+            let grants = match start.checked_sub(self.start(other)) {
+                Some(lag) if self.presses(other) => {
+                    lag.div_ceil(virtual_of(turn_us, other.weight).max(1)).max(in_turn)
+                }
+                // It has had more, and does not go before who needs a slot.
+                None if own_needs => 0,
+                _ => in_turn,
+            };
+            grants.saturating_mul(turn_us)
+        });
+        before.fold(0, u64::saturating_add)
+    }
+
+    /// Whether a user needs a slot, or, where it wants none now, needed the last one.
+    fn presses(&self, user: &User<K>) -> bool {
+        if user.wants { self.needs(user) } else { user.needed }
+    }
+
+    /// Start tag of a user's next grant, if it wanted one now.
+    fn start(&self, user: &User<K>) -> u64 {
+        if user.wants || user.running > 0 { user.finish } else { user.finish.max(self.virtual_time) }
+    }
+
+    /// A user's part of the slot time that was used lately.
+    fn lately(&self, user: &User<K>) -> f64 {
+        let all_us: f64 = self.users.iter().map(|user| user.lately_us).sum();
+        if all_us > 0.0 { user.lately_us / all_us } else { 0.0 }
+    }
+
+    /// All others that use slots, now or lately.
+    fn others(&self, key: K) -> impl Iterator<Item = &User<K>> {
+        let uses = |user: &User<K>| user.wants || user.running > 0 || self.lately(user) > LEAST_PART;
+        self.users.iter().filter(move |user| user.key != key && uses(user))
+    }
+}
