@@ -16,6 +16,11 @@ pub(crate) struct Chunks {
 }
 
 impl Chunks {
+    /// One piece as it is, however small.
+    pub(crate) fn whole(piece: &Bytes) -> Self {
+        Self { done: vec![piece.clone()], done_bytes: piece.len(), open: Vec::new() }
+    }
+
     /// Appends a copy.
     pub(crate) fn copy(&mut self, bytes: &[u8]) {
         self.open.extend_from_slice(bytes);

@@ -49,6 +49,7 @@
 //! | `signature`, `v1` | a model's metadata; V1 requests and answers |
 //! | `request`, `alone`, `key` | a parsed request; why it must not be merged; with what it may be |
 //! | `merge`, `response`, `split` | many requests → one body → one answer → many answers |
+//! | `unchanged` | a batch of one request, where nothing has to be written anew |
 //! | `transcode` | JSON text ↔ little-endian bytes, where a batch mixes forms |
 //! | `error_answer` | an error in the form in which its client asked |
 
@@ -71,6 +72,7 @@ mod split;
 mod target;
 mod tensor;
 mod transcode;
+mod unchanged;
 mod v1;
 
 pub use alone::Alone;
@@ -90,6 +92,7 @@ pub use signature::{ModelSignature, TensorSignature};
 pub use split::{Answer, split};
 pub use target::Target;
 pub use tensor::{JsonLayout, Tensor, TensorData};
+pub use unchanged::unchanged_answer;
 pub use v1::{V1Request, V1Target, parse_v1};
 
 /// Name of the HTTP header that gives the length in bytes of the JSON part of a V2 binary body.

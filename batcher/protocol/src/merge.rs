@@ -8,6 +8,7 @@ mod padding;
 
 use bytes::Bytes;
 
+use crate::unchanged::unchanged_body;
 use crate::{InferRequest, MergeError, TensorData, UpstreamForm};
 
 /// One upstream request made of many.
@@ -62,6 +63,7 @@ impl BatchRows {
 ///
 /// Clients that all sent JSON and want JSON are sent as JSON text, spliced, wherever the server speaks REST; all
 /// others meet in raw bytes. `priority` and `timeout` are not forwarded, and an id only where a request is alone.
+/// One request whose form the server reads, and of which nothing has to stay here, goes as it came.
 ///
 /// # Errors
 /// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype without
@@ -86,6 +88,11 @@ pub fn merge_padded(
     let rows = BatchRows { requests: own, padding };
     if requests.first().is_some_and(|first| first.v1.is_some()) {
         return merge_v1(requests, upstream, rows);
+    }
+    if let ([alone], 0) = (requests, rows.padding)
+        && let Some((body, form)) = unchanged_body(alone, upstream)
+    {
+        return Ok(body.into_merged(form, rows));
     }
     let last_row = match requests.last() {
         Some(last) if padding > 0 => padding::last_row(last, requests.len() - 1)?,
@@ -131,7 +138,7 @@ fn merge_v1(
 }
 
 /// Whether a request's inputs are JSON text and its outputs wanted as such.
-fn is_json_throughout(request: &InferRequest) -> bool {
+pub(crate) fn is_json_throughout(request: &InferRequest) -> bool {
     request.form != crate::Form::Grpc
         && !request.wants_any_raw()
         && request.inputs.iter().all(|input| matches!(input.data, TensorData::Json { .. }))

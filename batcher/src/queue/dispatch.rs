@@ -14,6 +14,7 @@ use std::sync::Arc;
 use http::{Request, StatusCode};
 use sluice_protocol::{
     BatchRows, HEADER_LENGTH, InferRequest, UpstreamForm, merge, merge_padded, parse_response, split,
+    unchanged_answer,
 };
 use tokio::time::Instant;
 
@@ -62,7 +63,8 @@ pub(super) fn spawn(
         handle,
         _guard: guard,
     };
-    tokio::spawn(async move { dispatch.run(entries).await });
+    // Boxed, because the runtime moves what it is given several times, and this is kilobytes.
+    tokio::spawn(Box::pin(async move { dispatch.run(entries).await }));
 }
 
 /// What follows for the other groups of the batch.
@@ -386,9 +388,14 @@ fn share_out(
         .get(HEADER_LENGTH)
         .and_then(|value| value.to_str().ok())
         .and_then(|value| value.parse().ok());
+    let requests: Vec<&InferRequest> = entries.iter().filter_map(|entry| entry.parsed()).collect();
+    if let [request] = requests[..]
+        && let Some(answer) = unchanged_answer(request, form, rows, header_length, &answer.body)
+    {
+        return Ok(vec![Reply::Rows(answer)]);
+    }
     let response =
         parse_response(form, header_length, answer.body.clone()).map_err(|error| error.to_string())?;
-    let requests: Vec<&InferRequest> = entries.iter().filter_map(|entry| entry.parsed()).collect();
     let answers = split(&response, &requests, rows).map_err(|error| error.to_string())?;
     let reply = |result| match result {
         Ok(answer) => Reply::Rows(answer),

@@ -308,7 +308,11 @@ impl Places {
 
     /// Slots that can be used, and those of batches under way elsewhere.
     pub(super) fn slots(&self) -> usize {
-        self.room().slots as usize
+        let slots = |place: &Place| match place.is_good() {
+            true => place.slots(&self.handle) as usize,
+            false => place.running.len(),
+        };
+        self.list.iter().map(slots).sum()
     }
 
     /// Batches in flight.

@@ -131,11 +131,21 @@ impl CurveEstimator {
             if self.samples.len() < 2 * count {
                 continue;
             }
+            let moved_limit = (moved_deviations * fitted.scale).max(LEAST_STEP);
+            let spread_limit = (spread_deviations * fitted.scale).max(LEAST_STEP);
+            // Nearly always the curve is right, and counting says so for a fraction of what the medians cost: each of
+            // them is beyond its limit only where half of the batches are.
+            let limit = moved_limit.min(spread_limit);
+            let off =
+                self.samples.iter().rev().take(count).filter(|&&s| fitted.line.is_off_by(limit, s)).count();
+            if off < count / 2 {
+                continue;
+            }
             let shift = median(newest(count), &mut self.scratch);
             let spread = median(newest(count).map(f64::abs), &mut self.scratch);
             // Either the level moved, or (α and β in opposite directions) most batches are far off, to both sides.
-            let moved = shift.abs() > (moved_deviations * fitted.scale).max(LEAST_STEP);
-            if !moved && spread <= (spread_deviations * fitted.scale).max(LEAST_STEP) {
+            let moved = shift.abs() > moved_limit;
+            if !moved && spread <= spread_limit {
                 continue;
             }
             let is_new = |&residual: &f64| {

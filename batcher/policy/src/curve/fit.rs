@@ -27,6 +27,17 @@ impl Line {
     pub(super) fn residual(self, sample: Sample) -> f64 {
         sample.seconds / self.at(sample.rows) - 1.0
     }
+
+    /// Whether both say nearly the same of all batches up to so many rows.
+    fn is_near(self, other: Self, largest_rows: f64) -> bool {
+        [1.0, largest_rows].into_iter().all(|rows| (self.at(rows) / other.at(rows) - 1.0).abs() < SETTLED)
+    }
+
+    /// Whether the residual, of either sign, is beyond this.
+    pub(super) fn is_off_by(self, limit: f64, sample: Sample) -> bool {
+        let predicted = self.at(sample.rows);
+        (sample.seconds - predicted).abs() > limit * predicted
+    }
 }
 
 /// Noise is taken to be at least this part of the time: below it, clocks and rounding decide.
@@ -37,6 +48,8 @@ const TOLERATED_DEVIATIONS: f64 = 2.5;
 const PRIOR_DEVIATION: f64 = 0.5;
 /// Re-weighting rounds; it settles in two or three.
 const ROUNDS: usize = 4;
+/// A round that changes the line by less than this part has settled it.
+const SETTLED: f64 = 1e-4;
 /// MAD × this estimates a normal distribution's standard deviation.
 const MAD_TO_DEVIATION: f64 = 1.4826;
 
@@ -70,8 +83,11 @@ pub(super) fn fit(
             let deviation = expected * PRIOR_DEVIATION;
             sums.add(rows, expected, 1.0 / (deviation * deviation));
         }
-        line = sums.solve();
+        let before = std::mem::replace(&mut line, sums.solve());
         scale = deviation(samples, line, scratch);
+        if line.is_near(before, largest_rows) {
+            break;
+        }
     }
     (line, scale)
 }

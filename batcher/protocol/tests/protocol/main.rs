@@ -12,4 +12,5 @@ mod hostile;
 mod identity;
 mod merging;
 mod parsing;
+mod unchanged;
 mod v1;

@@ -1,0 +1,57 @@
+//! A REST request that has a batch to itself, at a server that reads its form: its body goes as it came, and the
+//! answer comes back as it is. Nothing is written anew or read a second time where there is nothing to merge.
+
+use bytes::Bytes;
+
+use crate::chunks::Chunks;
+use crate::merge::{BatchRows, Body, is_json_throughout};
+use crate::{Answer, Form, InferRequest, UpstreamForm};
+
+/// The form in which a request can go to a server as it is; `None` where something has to be written anew: the
+/// queue's parameters (`priority`, `timeout`) stay here, a selection of outputs holds also at servers that do not
+/// heed it, and gRPC and V1 have answers of several kinds.
+fn form_of(request: &InferRequest, upstream: UpstreamForm) -> Option<UpstreamForm> {
+    if request.priority.is_some() || request.timeout_us.is_some() || !request.outputs.is_empty() {
+        return None;
+    }
+    // A body of raw bytes alone is read by fewer servers than one that says what they are.
+    let has_header = request.header_length != Some(0);
+    match (request.form, upstream) {
+        (Form::Json, UpstreamForm::Json | UpstreamForm::Binary) => {
+            is_json_throughout(request).then_some(UpstreamForm::Json)
+        }
+        (Form::Binary, UpstreamForm::Binary) => {
+            (request.binary_data_output && has_header).then_some(UpstreamForm::Binary)
+        }
+        _ => None,
+    }
+}
+
+/// What goes to the server, and in which form.
+pub(crate) fn unchanged_body(request: &InferRequest, upstream: UpstreamForm) -> Option<(Body, UpstreamForm)> {
+    let form = form_of(request, upstream)?;
+    let (chunks, header_length) = (Chunks::whole(&request.body), request.header_length);
+    Some((Body { chunks, header_length, content_type: content_type(header_length) }, form))
+}
+
+/// The client's answer, where [`crate::merge`] sent the only request of a batch as it came: the server's `body` and
+/// its `header_length`. `form` and `rows` are those of [`crate::Merged`]. `None`: read the answer and
+/// [`split`](crate::split()) it.
+pub fn unchanged_answer(
+    request: &InferRequest,
+    form: UpstreamForm,
+    rows: &BatchRows,
+    header_length: Option<usize>,
+    body: &Bytes,
+) -> Option<Answer> {
+    if rows.requests.len() != 1 || rows.padding > 0 || form_of(request, form)? != form {
+        return None;
+    }
+    let (chunks, body_bytes) = Chunks::whole(body).finish();
+    let content_type = content_type(header_length);
+    Some(Answer { form: request.form, header_length, content_type, chunks, body_bytes })
+}
+
+fn content_type(header_length: Option<usize>) -> &'static str {
+    if header_length.is_some() { "application/octet-stream" } else { "application/json" }
+}

@@ -1,0 +1,89 @@
+//! A request that has a batch to itself goes as it came, and is answered as the server answers.
+
+use bytes::Bytes;
+use sluice_protocol::{
+    InferRequest, Limits, UpstreamForm, merge, merge_padded, parse_binary, parse_json, unchanged_answer,
+};
+
+use crate::client::target;
+
+/// With blanks that nobody would write anew.
+const JSON: &str =
+    r#"{ "id":"a" , "inputs": [{"name":"x","datatype":"FP32","shape":[1,2],"data":[1.50, 2]}] }"#;
+const SERVED: &[u8] = br#"{"model_name":"m", "id":"a","outputs":[]}"#;
+
+fn json(text: &str) -> InferRequest {
+    parse_json(&target(), Bytes::copy_from_slice(text.as_bytes()), &Limits::default()).unwrap()
+}
+
+/// `head` and four bytes of tensor.
+fn binary(head: &str) -> InferRequest {
+    let body = Bytes::from([head.as_bytes(), &[1, 2, 3, 4]].concat());
+    parse_binary(&target(), head.len(), body, &Limits::default()).unwrap()
+}
+
+fn raw_head(parameters: &str) -> String {
+    format!(
+        r#"{{"parameters":{{{parameters}}}, "inputs":[{{"name":"x","datatype":"INT8","shape":[1,4],"parameters":{{"binary_data_size":4}}}}]}}"#
+    )
+}
+
+/// Whether it goes to such a server as it came, and is answered so.
+fn is_unchanged(request: &InferRequest, upstream: UpstreamForm) -> bool {
+    let merged = merge(&[request], upstream).unwrap();
+    let sent = merged.chunks.concat() == request.body && merged.header_length == request.header_length;
+    let served = Bytes::from_static(SERVED);
+    let answer = unchanged_answer(request, merged.form, &merged.rows, None, &served);
+    assert_eq!(answer.is_some(), sent, "way there and way back go together");
+    if let Some(answer) = answer {
+        assert_eq!(answer.form, request.form);
+        assert_eq!((answer.header_length, answer.content_type), (None, "application/json"));
+        assert_eq!((answer.body_bytes, answer.chunks.concat()), (SERVED.len(), SERVED.to_vec()));
+    }
+    sent
+}
+
+#[test]
+fn a_json_request_goes_as_it_came_to_servers_of_either_rest_form() {
+    let request = json(JSON);
+    assert!(is_unchanged(&request, UpstreamForm::Json));
+    assert!(is_unchanged(&request, UpstreamForm::Binary));
+    assert_eq!(merge(&[&request], UpstreamForm::Binary).unwrap().content_type, "application/json");
+    assert!(!is_unchanged(&request, UpstreamForm::Grpc));
+}
+
+#[test]
+fn a_binary_request_goes_as_it_came_where_the_server_reads_it() {
+    let request = binary(&raw_head(r#""binary_data_output":true"#));
+    assert!(is_unchanged(&request, UpstreamForm::Binary));
+    assert!(!is_unchanged(&request, UpstreamForm::Json));
+    let merged = merge(&[&request], UpstreamForm::Binary).unwrap();
+    let served = Bytes::from_static(b"{}\x01");
+    let answer = unchanged_answer(&request, merged.form, &merged.rows, Some(2), &served).unwrap();
+    assert_eq!((answer.header_length, answer.content_type), (Some(2), "application/octet-stream"));
+}
+
+#[test]
+fn what_has_to_be_written_anew_is() {
+    let with = |field: &str| json(&JSON.replacen('{', &format!("{{{field},"), 1));
+    for field in [
+        r#""parameters":{"timeout":5000}"#,
+        r#""parameters":{"priority":1}"#,
+        r#""parameters":{"binary_data_output":true}"#,
+        r#""outputs":[{"name":"y"}]"#,
+    ] {
+        assert!(!is_unchanged(&with(field), UpstreamForm::Binary), "{field}");
+    }
+    assert!(!is_unchanged(&binary(&raw_head("")), UpstreamForm::Binary), "its outputs are wanted as JSON");
+}
+
+#[test]
+fn company_and_padding_change_it() {
+    let request = json(JSON);
+    let two = merge(&[&request, &request], UpstreamForm::Json).unwrap();
+    let padded = merge_padded(&[&request], UpstreamForm::Json, 2).unwrap();
+    for merged in [two, padded] {
+        assert_ne!(merged.chunks.concat(), request.body);
+        assert!(unchanged_answer(&request, merged.form, &merged.rows, None, &Bytes::new()).is_none());
+    }
+}
