@@ -4,8 +4,12 @@
 use bytes::Bytes;
 
 use crate::chunks::Chunks;
+use crate::json::write;
 use crate::merge::{BatchRows, Body, is_json_throughout};
 use crate::{Answer, Form, InferRequest, UpstreamForm};
+
+/// So far an answer is searched for its id.
+const ID_WITHIN_BYTES: usize = 1024;
 
 /// The form in which a request can go to a server as it is; `None` where something has to be written anew: the
 /// queue's parameters (`priority`, `timeout`) stay here, a selection of outputs holds also at servers that do not
@@ -36,7 +40,7 @@ pub(crate) fn unchanged_body(request: &InferRequest, upstream: UpstreamForm) -> 
 
 /// The client's answer, where [`crate::merge`] sent the only request of a batch as it came: the server's `body` and
 /// its `header_length`. `form` and `rows` are those of [`crate::Merged`]. `None`: read the answer and
-/// [`split`](crate::split()) it.
+/// [`split`](crate::split()) it, which also adds an id that the server has not repeated.
 pub fn unchanged_answer(
     request: &InferRequest,
     form: UpstreamForm,
@@ -47,9 +51,19 @@ pub fn unchanged_answer(
     if rows.requests.len() != 1 || rows.padding > 0 || form_of(request, form)? != form {
         return None;
     }
+    if request.id.as_ref().is_some_and(|id| !repeats(body, id)) {
+        return None;
+    }
     let (chunks, body_bytes) = Chunks::whole(body).finish();
     let content_type = content_type(header_length);
     Some(Answer { form: request.form, header_length, content_type, chunks, body_bytes })
+}
+
+/// Whether an answer has this id, as far as its head tells: ids stand before the outputs.
+fn repeats(answer: &[u8], id: &str) -> bool {
+    let mut quoted = Vec::with_capacity(id.len() + 2);
+    write::string(&mut quoted, id);
+    answer[..answer.len().min(ID_WITHIN_BYTES)].windows(quoted.len()).any(|text| text == quoted)
 }
 
 fn content_type(header_length: Option<usize>) -> &'static str {

@@ -87,3 +87,20 @@ fn company_and_padding_change_it() {
         assert!(unchanged_answer(&request, merged.form, &merged.rows, None, &Bytes::new()).is_none());
     }
 }
+
+#[test]
+fn an_id_that_the_server_does_not_repeat_is_added() {
+    let request = json(JSON);
+    let merged = merge(&[&request], UpstreamForm::Json).unwrap();
+    for (served, is_unchanged) in [
+        (r#"{"model_name":"m","id": "a","outputs":[]}"#, true),
+        (r#"{"model_name":"m","outputs":[]}"#, false),
+        (r#"{"model_name":"m","id":"b","outputs":[]}"#, false),
+    ] {
+        let answer = unchanged_answer(&request, merged.form, &merged.rows, None, &Bytes::from(served));
+        assert_eq!(answer.is_some(), is_unchanged, "{served}");
+    }
+    let nameless = json(&JSON.replace(r#""id":"a" ,"#, ""));
+    let served = Bytes::from_static(br#"{"model_name":"m","outputs":[]}"#);
+    assert!(unchanged_answer(&nameless, merged.form, &merged.rows, None, &served).is_some());
+}
