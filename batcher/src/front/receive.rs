@@ -90,7 +90,10 @@ pub async fn receive(
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let stalled = |_| ReceiveError::Stalled { patience_ms: patience.as_millis() as u64 };
-    while let Some(frame) = timeout(patience, body.frame()).await.map_err(stalled)? {
+    // Of a body of known length the end is known with its last byte.
+    while !body.is_end_stream()
+        && let Some(frame) = timeout(patience, body.frame()).await.map_err(stalled)?
+    {
         let Ok(data) = frame?.into_data() else { continue };
         if first.len() + rest.len() + data.len() > limit_bytes {
             return Err(ReceiveError::TooLarge { limit_bytes });

@@ -6,7 +6,7 @@ use sluice_batcher::settings::Settings;
 
 use crate::client::{infer_json, json_body, post, request, send};
 use crate::model::{Behaviour, Model};
-use crate::start::{settings, sidecar, until};
+use crate::start::{hold_with, settings, sidecar, until};
 
 #[tokio::test]
 async fn one_bad_row_among_64_costs_at_most_two_calls_per_halving() {
@@ -14,9 +14,7 @@ async fn one_bad_row_among_64_costs_at_most_two_calls_per_halving() {
     let model = Model::start(name, Behaviour { poison: Some(666), ..Behaviour::default() }).await;
     let batcher = sidecar(&model, Settings { max_batch_rows: 64, ..settings(name) }).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let ids = (100..164).map(|id| if id == 137 { 666 } else { id });
     let waiting: Vec<_> =
         ids.map(|id| (id, tokio::spawn(async move { infer_json(front, name, &[id]).await }))).collect();
@@ -60,9 +58,7 @@ async fn what_must_not_be_merged_reaches_the_server_alone_and_as_it_came() {
         json!({"inputs": [input(7), {"name": "n", "datatype": "INT64", "shape": [2, 1], "data": [7, 7]}]}),
         json!({"inputs": [{"name": "id", "datatype": "INT64", "shape": [], "data": [7]}]}),
     ];
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let path = format!("/v2/models/{name}/infer");
     // Each twice: the same request is nobody's neighbour either.
     let waiting: Vec<_> = bodies
@@ -93,9 +89,7 @@ async fn requests_share_a_batch_only_with_the_same_credentials_which_go_with_it(
     let name = "guarded";
     let model = Model::start(name, Behaviour::default()).await;
     let batcher = sidecar(&model, settings(name)).await;
-    model.close_gate();
-    let blocker = tokio::spawn(infer_json(batcher.front, name, &[100]));
-    until("one is at the model", async || model.at_gate() == 1).await;
+    let blocker = hold_with(&model, batcher.front, name, 100).await;
     let with_token = |token: &'static str, id: i64| {
         let mut asked = request("POST", &format!("/v2/models/{name}/infer"), json_body(&[id]));
         asked.headers_mut().insert("authorization", HeaderValue::from_static(token));

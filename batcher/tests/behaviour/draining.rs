@@ -7,7 +7,7 @@ use sluice_batcher::settings::Settings;
 
 use crate::client::{get, infer_grpc, infer_json, post};
 use crate::model::{Behaviour, Model};
-use crate::start::{settings, sidecar, start, until};
+use crate::start::{hold_with, settings, sidecar, start, until};
 
 #[tokio::test]
 async fn a_stop_answers_what_waits_and_what_runs() {
@@ -40,9 +40,7 @@ async fn a_stop_ends_at_its_deadline_even_if_the_model_hangs() {
     let model = Model::start(name, Behaviour::default()).await;
     let settings = Settings { drain_deadline_ms: 100, ..settings(name) };
     let batcher = sidecar(&model, settings).await;
-    model.close_gate();
-    let _request = tokio::spawn(infer_json(batcher.front, name, &[1]));
-    until("it runs", async || model.at_gate() == 1).await;
+    let _request = hold_with(&model, batcher.front, name, 1).await;
     batcher.stop.cancel();
     tokio::time::timeout(Duration::from_secs(30), batcher.ended).await.unwrap().unwrap();
 }
@@ -70,9 +68,7 @@ async fn drain_blocks_until_all_is_answered_and_keeps_accepting_meanwhile() {
     let model = Model::start(name, Behaviour::default()).await;
     let batcher = sidecar(&model, settings(name)).await;
     let (front, admin) = (batcher.front, batcher.admin);
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("it runs", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let drain = tokio::spawn(post(admin, "/drain?deadline_ms=60000", ""));
     until("it is not ready", async || get(front, "/v2/health/ready").await.status == 503).await;
     let late = tokio::spawn(infer_json(front, name, &[2]));

@@ -8,7 +8,7 @@ use tokio::net::TcpListener;
 use crate::barrier::kill_fifty_times;
 use crate::client::{Got, get, grpc, grpc_output, infer_binary, infer_grpc, infer_json, post};
 use crate::model::{Behaviour, Model};
-use crate::start::{Batcher, settings, sidecar, start, until};
+use crate::start::{Batcher, hold_with, settings, sidecar, start, until};
 
 fn grpc_only() -> Behaviour {
     Behaviour { grpc_only: true, ..Behaviour::default() }
@@ -25,9 +25,7 @@ async fn until_queued(batcher: &Batcher, name: &str, rows: u32) {
 /// All forms at once while the model is held, so that they share a batch.
 async fn one_batch(batcher: &Batcher, model: &Model, name: &'static str) -> [Got; 3] {
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[100]));
-    until("one batch is held", async || model.at_gate() == 1).await;
+    let first = hold_with(model, front, name, 100).await;
     let json = tokio::spawn(infer_json(front, name, &[1]));
     let binary = tokio::spawn(infer_binary(front, name, &[2, 3]));
     let grpc = tokio::spawn(infer_grpc(front, name, &[4]));
@@ -70,9 +68,7 @@ async fn an_error_of_a_grpc_server_reaches_the_poisoned_client_alone_in_its_own_
     let name = "grpc-poison";
     let model = Model::start(name, Behaviour { poison: Some(66), ..grpc_only() }).await;
     let batcher = sidecar(&model, settings(name)).await;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(batcher.front, name, &[100]));
-    until("one batch is held", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, batcher.front, name, 100).await;
     let front = batcher.front;
     let good: Vec<_> =
         (1..=5).map(|id| tokio::spawn(async move { infer_json(front, name, &[id]).await })).collect();

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::client::{infer_json, json_body};
 use crate::model::{Behaviour, Model};
 use crate::raw::{Raw, infer_bytes};
-use crate::start::{Batcher, settings, sidecar, until};
+use crate::start::{Batcher, hold_with, settings, sidecar, until};
 
 /// A model that is held at its gate with row 1, so that all others wait in the batcher.
 struct Held {
@@ -26,9 +26,7 @@ impl Held {
     async fn start(name: &'static str) -> Self {
         let model = Model::start(name, Behaviour::default()).await;
         let batcher = sidecar(&model, settings(name)).await;
-        model.close_gate();
-        let first = tokio::spawn(infer_json(batcher.front, name, &[1]));
-        until("the first is at the model", async || model.at_gate() == 1).await;
+        let first = hold_with(&model, batcher.front, name, 1).await;
         Self { name, model, batcher, first }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::client::{grpc_output, infer_binary, infer_grpc, infer_json, post};
 use crate::model::{Behaviour, Model};
-use crate::start::{settings, sidecar, until};
+use crate::start::{hold_with, settings, sidecar, until};
 
 #[tokio::test]
 async fn rest_and_grpc_requests_reach_the_model_as_one_call() {
@@ -11,9 +11,7 @@ async fn rest_and_grpc_requests_reach_the_model_as_one_call() {
     let batcher = sidecar(&model, settings(name)).await;
     let front = batcher.front;
     // The first one takes the slot; what comes while it runs shares the next call.
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let json = tokio::spawn(infer_json(front, name, &[2]));
     let rows = tokio::spawn(infer_json(front, name, &[3, 4]));
     let binary = tokio::spawn(infer_binary(front, name, &[5]));
@@ -53,9 +51,7 @@ async fn a_poisoned_row_fails_alone_with_the_servers_own_error() {
     let model = Model::start(name, Behaviour { poison: Some(666), ..Behaviour::default() }).await;
     let batcher = sidecar(&model, settings(name)).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let good: Vec<_> =
         [2, 3, 4, 5].map(|id| tokio::spawn(async move { infer_json(front, name, &[id]).await })).into();
     let bad = tokio::spawn(infer_json(front, name, &[666]));
@@ -80,9 +76,7 @@ async fn answers_that_cannot_be_shared_out_by_rows_are_asked_for_again_one_by_on
     let model = Model::start(name, Behaviour { one_row_only: true, ..Behaviour::default() }).await;
     let batcher = sidecar(&model, settings(name)).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let others: Vec<_> =
         [2, 3, 4].map(|id| tokio::spawn(async move { infer_json(front, name, &[id]).await })).into();
     let label = format!("model=\"{name}\"");
@@ -101,9 +95,7 @@ async fn only_allowed_sizes_are_sent() {
     let allowed = sluice_batcher::settings::Settings { allowed_batch_rows: vec![4], ..settings(name) };
     let batcher = sidecar(&model, allowed).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let others: Vec<_> =
         (2..8).map(|id| tokio::spawn(async move { infer_json(front, name, &[id]).await })).collect();
     let label = format!("model=\"{name}\"");
@@ -147,9 +139,7 @@ async fn a_server_with_two_slots_gets_two_batches_at_a_time() {
     let two = sluice_batcher::settings::Settings { slots_per_upstream: 2, ..settings(name) };
     let batcher = sidecar(&model, two).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let second = tokio::spawn(infer_json(front, name, &[2]));
     until("the second one too", async || model.at_gate() == 2).await;
     let third = tokio::spawn(infer_json(front, name, &[3]));

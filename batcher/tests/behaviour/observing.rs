@@ -15,7 +15,7 @@ use tokio::net::TcpListener;
 use crate::client::{Got, get, infer_grpc, infer_json, json_body, post, request, send};
 use crate::model::{Behaviour, Model};
 use crate::raw::{Raw, infer_bytes};
-use crate::start::{Batcher, settings, sidecar, until};
+use crate::start::{Batcher, hold_with, settings, sidecar, until};
 
 fn infer_request(model: &str, id: i64, headers: &[(&'static str, &str)]) -> http::Request<Full<Bytes>> {
     let mut request = request("POST", &format!("/v2/models/{model}/infer"), json_body(&[id]));
@@ -32,9 +32,7 @@ async fn merge_two(
     name: &'static str,
     more: [&[(&'static str, &str)]; 2],
 ) -> [Got; 2] {
-    model.close_gate();
-    let first = tokio::spawn(infer_json(batcher.front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(model, batcher.front, name, 1).await;
     let two = tokio::spawn(send(batcher.front, infer_request(name, 2, more[0])));
     let three = tokio::spawn(send(batcher.front, infer_request(name, 3, more[1])));
     let label = format!("model=\"{name}\"");

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::{Got, infer_json, json_body, post, request, send};
 use crate::model::{Behaviour, Model};
-use crate::start::{Batcher, settings, sidecar, until};
+use crate::start::{Batcher, hold_with, settings, sidecar, until};
 
 fn one_at_a_time(name: &str) -> Settings {
     Settings { max_batch_rows: 1, priority_levels: 3, ..settings(name) }
@@ -35,9 +35,7 @@ impl Line {
     async fn start(name: &'static str, settings: Settings) -> Self {
         let model = Model::start(name, Behaviour::default()).await;
         let batcher = sidecar(&model, settings).await;
-        model.close_gate();
-        let first = tokio::spawn(infer_json(batcher.front, name, &[1]));
-        until("the first is at the model", async || model.at_gate() == 1).await;
+        let first = hold_with(&model, batcher.front, name, 1).await;
         Self { name, model, batcher, waiting: vec![first] }
     }
 

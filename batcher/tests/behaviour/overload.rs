@@ -4,7 +4,7 @@ use sluice_batcher::settings::Settings;
 
 use crate::client::{infer_grpc, infer_json, post};
 use crate::model::{Behaviour, Model};
-use crate::start::{settings, sidecar, until};
+use crate::start::{hold_with, settings, sidecar, until};
 
 #[tokio::test]
 async fn a_full_queue_is_429_with_a_retry_after_and_the_rest_is_served() {
@@ -66,9 +66,7 @@ async fn what_cannot_be_answered_in_time_is_refused_on_arrival() {
     let model = Model::start(name, behaviour).await;
     let batcher = sidecar(&model, Settings { max_batch_rows: 1, ..settings(name) }).await;
     // A free slot would take it all the same; this one is busy.
-    model.close_gate();
-    let first = tokio::spawn(infer_json(batcher.front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, batcher.front, name, 1).await;
     let body = r#"{"parameters":{"timeout":20000},"inputs":[{"name":"id","datatype":"INT64","shape":[1,1],"data":[1]}]}"#;
     let got = post(batcher.front, &format!("/v2/models/{name}/infer"), body).await;
     assert_eq!(got.status, 429, "a batch takes 200 ms, the request has 20: {}", got.text());
@@ -84,9 +82,7 @@ async fn a_client_that_has_gone_costs_the_model_nothing() {
     let model = Model::start(name, Behaviour::default()).await;
     let batcher = sidecar(&model, settings(name)).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let label = format!("model=\"{name}\"");
     let stays = tokio::spawn(infer_json(front, name, &[2]));
     until("it waits", async || batcher.metric("sluice_batcher_queue_rows", &label).await == 1.0).await;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::{Got, get, infer_json};
 use crate::model::{Behaviour, Model};
-use crate::start::{Batcher, settings, sidecar, start, until};
+use crate::start::{Batcher, hold_with, settings, sidecar, start, until};
 
 /// For a model server's both models.
 fn both(name: &str) -> Settings {
@@ -49,9 +49,7 @@ async fn two_models_of_one_server_share_its_slot() {
     let model = Model::start(name, Behaviour::default()).await;
     let batcher = sidecar(&model, both(name)).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("one is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let second = tokio::spawn(infer_json(front, too, &[2]));
     until("the other one waits", async || waiting_rows(&batcher, too).await == 1.0).await;
     assert_eq!(model.at_gate(), 1, "one batch at a time");

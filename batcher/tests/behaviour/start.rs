@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::get;
+use crate::client::{Got, get, infer_json};
 use crate::model::Model;
 
 /// How long a condition may take to come true: far more than it needs on a busy machine.
@@ -101,4 +101,12 @@ pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Closes the model's gate and sends one row, which is held there: whatever is sent next waits in the batcher.
+pub async fn hold_with(model: &Model, front: SocketAddr, name: &'static str, id: i64) -> JoinHandle<Got> {
+    model.close_gate();
+    let held = tokio::spawn(async move { infer_json(front, name, &[id]).await });
+    until("it is at the model", async || model.at_gate() == 1).await;
+    held
 }

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::client::{Got, grpc_output, infer_binary, infer_grpc, infer_json, post, request, send};
 use crate::model::{Behaviour, Model};
-use crate::start::{Batcher, settings, sidecar, until};
+use crate::start::{Batcher, hold_with, settings, sidecar, until};
 
 async fn predict(front: SocketAddr, model: &str, body: &str) -> Got {
     post(front, &format!("/v1/models/{model}:predict"), body.to_owned()).await
@@ -124,9 +124,7 @@ async fn v1_json_binary_and_grpc_clients_share_a_call_to_a_server_of_v2_alone() 
     let model = Model::start(name, Behaviour::default()).await;
     let batcher = sidecar(&model, settings(name)).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let bare = tokio::spawn(predict(front, name, r#"{"instances":[[2],[3]]}"#));
     let named = tokio::spawn(predict(front, name, r#"{"instances":[{"id":[4]}]}"#));
     let json = tokio::spawn(infer_json(front, name, &[5]));
@@ -162,9 +160,7 @@ async fn a_raw_binary_body_shares_a_call_as_a_row_of_the_only_input() {
     let model = Model::start(name, Behaviour::default()).await;
     let batcher = sidecar(&model, settings(name)).await;
     let front = batcher.front;
-    model.close_gate();
-    let first = tokio::spawn(infer_json(front, name, &[1]));
-    until("the first is at the model", async || model.at_gate() == 1).await;
+    let first = hold_with(&model, front, name, 1).await;
     let mut raw = request("POST", &format!("/v2/models/{name}/infer"), 8i64.to_le_bytes().to_vec());
     raw.headers_mut().insert("inference-header-content-length", 0.into());
     let raw = tokio::spawn(send(front, raw));
