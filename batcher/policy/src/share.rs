@@ -26,7 +26,7 @@ const NEWS: f64 = 0.05;
 /// have it, starves. So the share bounds what a flood takes, and gives nobody slots that its objective does not ask
 /// for.
 ///
-/// A slot is never kept free while anybody wants it, and time in which a user wanted or needed nothing earns it
+/// A slot is never kept free while anybody wants it, and time in which a user has and wants nothing earns it
 /// nothing. Between two users that need slots all the time the difference of slot time ÷ weight stays below the sum
 /// of both users' longest batch ÷ weight, times the number of slots + 1. Whoever wants a slot gets one: once those
 /// with less slot time ÷ weight have caught up, each other user goes before it at most once.

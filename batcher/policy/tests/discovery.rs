@@ -64,6 +64,30 @@ fn settled(used: &[u32]) -> u32 {
     (1..=64).max_by_key(|slots| last.iter().filter(|used| *used == slots).count()).unwrap()
 }
 
+/// Runs batches so far apart until the number of slots changes; `None` if it does not within a measurement.
+fn until_it_changes(discovery: &mut SlotDiscovery, now_us: &mut u64, apart_us: u64) -> Option<u32> {
+    let before = discovery.slots();
+    (0..100).find_map(|_| {
+        *now_us += apart_us;
+        discovery.ended(*now_us, 64.0);
+        Some(discovery.slots()).filter(|&slots| slots != before)
+    })
+}
+
+#[test]
+fn a_gain_that_was_luck_is_taken_back_before_more_is_tried() {
+    let (mut discovery, mut now_us) = (SlotDiscovery::new(1, 8), 0);
+    assert_eq!(until_it_changes(&mut discovery, &mut now_us, 1000), Some(2), "tries one more");
+    // For the length of one measurement the server is a tenth faster, whatever the number of slots.
+    for _ in 0..70 {
+        now_us += 900;
+        discovery.ended(now_us, 64.0);
+    }
+    assert_eq!(discovery.slots(), 2, "which looks like a gain");
+    assert_eq!(until_it_changes(&mut discovery, &mut now_us, 1000), Some(1), "one less is tried");
+    assert_eq!(until_it_changes(&mut discovery, &mut now_us, 1000), None, "and does as much");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

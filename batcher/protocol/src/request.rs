@@ -37,6 +37,8 @@ pub struct InferRequest {
     pub v1: Option<V1Request>,
     /// The body as it was received (gRPC: the message without its 5-byte prefix).
     pub body: Bytes,
+    /// The body says what the fields do, in words that any server reads. Unset it where a field is changed.
+    pub is_verbatim: bool,
     /// Bytes of the JSON part of `body`; `None` where the header was not sent.
     pub header_length: Option<usize>,
 }
@@ -97,7 +99,7 @@ impl Parts {
     /// Takes out the parameters that we consume, counts rows, and says whether and with what the request may be merged.
     pub(crate) fn assemble(self) -> InferRequest {
         let raw_binary = self.read.is_none();
-        let ReadRequest { id, mut parameters, inputs, outputs, unknown_field } =
+        let ReadRequest { id, mut parameters, inputs, outputs, unknown_field, has_nulls } =
             self.read.unwrap_or_default();
         let alone = if raw_binary {
             Some(Alone::RawBinary)
@@ -132,6 +134,8 @@ impl Parts {
             alone,
             v1: None,
             body: self.body,
+            // A body of raw bytes alone is read by fewer servers than one that says what they are.
+            is_verbatim: !has_nulls && self.header_length != Some(0),
             header_length: self.header_length,
         }
     }

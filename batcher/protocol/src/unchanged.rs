@@ -15,18 +15,15 @@ const ID_WITHIN_BYTES: usize = 1024;
 /// queue's parameters (`priority`, `timeout`) stay here, a selection of outputs holds also at servers that do not
 /// heed it, and gRPC and V1 have answers of several kinds.
 fn form_of(request: &InferRequest, upstream: UpstreamForm) -> Option<UpstreamForm> {
-    if request.priority.is_some() || request.timeout_us.is_some() || !request.outputs.is_empty() {
+    let is_ours = request.priority.is_some() || request.timeout_us.is_some();
+    if is_ours || !request.outputs.is_empty() || !request.is_verbatim {
         return None;
     }
-    // A body of raw bytes alone is read by fewer servers than one that says what they are.
-    let has_header = request.header_length != Some(0);
     match (request.form, upstream) {
         (Form::Json, UpstreamForm::Json | UpstreamForm::Binary) => {
             is_json_throughout(request).then_some(UpstreamForm::Json)
         }
-        (Form::Binary, UpstreamForm::Binary) => {
-            (request.binary_data_output && has_header).then_some(UpstreamForm::Binary)
-        }
+        (Form::Binary, UpstreamForm::Binary) => request.binary_data_output.then_some(UpstreamForm::Binary),
         _ => None,
     }
 }
@@ -63,7 +60,12 @@ pub fn unchanged_answer(
 fn repeats(answer: &[u8], id: &str) -> bool {
     let mut quoted = Vec::with_capacity(id.len() + 2);
     write::string(&mut quoted, id);
-    answer[..answer.len().min(ID_WITHIN_BYTES)].windows(quoted.len()).any(|text| text == quoted)
+    let head = &answer[..answer.len().min(ID_WITHIN_BYTES)];
+    let is_id = |at: usize| {
+        let before = head[..at].trim_ascii_end().strip_suffix(b":").map(<[u8]>::trim_ascii_end);
+        head[at..].starts_with(&quoted) && before.is_some_and(|before| before.ends_with(b"\"id\""))
+    };
+    (0..head.len()).any(is_id)
 }
 
 fn content_type(header_length: Option<usize>) -> &'static str {

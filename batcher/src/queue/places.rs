@@ -96,8 +96,6 @@ pub(super) struct Room {
     pub(super) first_end_us: u64,
     /// The part of these slots that the queue gets while the others that use them now go on.
     pub(super) share: f64,
-    /// Most rows that a batch may have anywhere.
-    pub(super) most_rows: u32,
 }
 
 impl Places {
@@ -315,6 +313,12 @@ impl Places {
         self.list.iter().map(slots).sum()
     }
 
+    /// Most rows that a batch may have anywhere.
+    pub(super) fn most_rows(&self) -> u32 {
+        let good = self.list.iter().filter(|place| place.is_good());
+        good.map(|place| place.pattern.profile.max_rows).max().unwrap_or(0)
+    }
+
     /// Batches in flight.
     pub(super) fn running(&self) -> usize {
         self.list.iter().map(|place| place.running.len()).sum()
@@ -322,7 +326,7 @@ impl Places {
 
     /// What the forecast is to say.
     pub(super) fn room(&self) -> Room {
-        let mut room = Room { slots: 0, free: 0, first_end_us: 0, share: 1.0, most_rows: 0 };
+        let mut room = Room { slots: 0, free: 0, first_end_us: 0, share: 1.0 };
         let mut own_slots = 0.0;
         let mut first_end_us = u64::MAX;
         for place in &self.list {
@@ -336,7 +340,6 @@ impl Places {
             let (view, slots) = (place.gate.view(self.handle.number), place.slots(&self.handle));
             room.slots += slots;
             own_slots += f64::from(slots) * view.share;
-            room.most_rows = room.most_rows.max(place.pattern.profile.max_rows);
             room.free += slots.saturating_sub(view.running);
             let own = place.running.iter().map(|running| running.end_us);
             let first = own.chain(view.first_end_us).min();

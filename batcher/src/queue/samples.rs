@@ -60,12 +60,12 @@ impl Samples {
 
 /// Without the client's id, which is nobody else's.
 fn nameless(request: &InferRequest) -> InferRequest {
-    InferRequest { id: None, ..request.clone() }
+    InferRequest { id: None, is_verbatim: false, ..request.clone() }
 }
 
 #[cfg(test)]
 mod tests {
-    use sluice_protocol::{Limits, Target, parse_json};
+    use sluice_protocol::{Limits, Target, UpstreamForm, merge, parse_json};
 
     use super::*;
 
@@ -104,5 +104,15 @@ mod tests {
         assert!(samples.offer(&request(1, 8), 0));
         assert!(!samples.offer(&request(1, 9), INTERVAL_US - 1));
         assert!(!samples.offer(&request(1, MAX_BYTES), 2 * INTERVAL_US));
+    }
+
+    #[test]
+    fn no_clients_id_goes_out_again() {
+        let target = Target { model: "m".into(), version: None };
+        let body = r#"{"id":"hers","inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[0]}]}"#;
+        let samples = Samples::default();
+        samples.offer(&parse_json(&target, body.into(), &Limits::default()).unwrap(), 0);
+        let sent = merge(&[&samples.all()[0]], UpstreamForm::Json).unwrap().chunks.concat();
+        assert!(!String::from_utf8(sent).unwrap().contains("hers"));
     }
 }

@@ -43,7 +43,7 @@ pub fn write(folder: &Path, model: &str, request: &InferRequest) -> Result<(), S
 
 /// Raw whatever the client sent: a batch of JSON clients alone would stay JSON.
 fn as_binary(request: &InferRequest) -> Result<sluice_protocol::Merged, String> {
-    let raw = InferRequest { id: None, binary_data_output: true, ..request.clone() };
+    let raw = InferRequest { id: None, binary_data_output: true, is_verbatim: false, ..request.clone() };
     merge(&[&raw], UpstreamForm::Binary).map_err(|error| error.reason)
 }
 

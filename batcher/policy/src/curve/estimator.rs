@@ -136,8 +136,7 @@ impl CurveEstimator {
             // Nearly always the curve is right, and counting says so for a fraction of what the medians cost: each of
             // them is beyond its limit only where half of the batches are.
             let limit = moved_limit.min(spread_limit);
-            let off =
-                self.samples.iter().rev().take(count).filter(|&&s| fitted.line.is_off_by(limit, s)).count();
+            let off = newest(count).filter(|residual| residual.abs() > limit).count();
             if off < count / 2 {
                 continue;
             }

@@ -32,12 +32,6 @@ impl Line {
     fn is_near(self, other: Self, largest_rows: f64) -> bool {
         [1.0, largest_rows].into_iter().all(|rows| (self.at(rows) / other.at(rows) - 1.0).abs() < SETTLED)
     }
-
-    /// Whether the residual, of either sign, is beyond this.
-    pub(super) fn is_off_by(self, limit: f64, sample: Sample) -> bool {
-        let predicted = self.at(sample.rows);
-        (sample.seconds - predicted).abs() > limit * predicted
-    }
 }
 
 /// Noise is taken to be at least this part of the time: below it, clocks and rounding decide.

@@ -24,7 +24,7 @@ impl<K: Copy + Eq> SlotShare<K> {
         let own_needs = own.is_some_and(|user| user.needed || self.presses(user));
         let before = self.others(key).map(|other| {
             let turn_us = other.turn_us();
-            let in_turn = u64::from(other.newest < newest);
+            let in_turn = u64::from(other.newest < newest && self.takes_turns(other));
             let grants = match start.checked_sub(self.start(other)) {
                 Some(lag) if self.presses(other) => {
                     lag.div_ceil(virtual_of(turn_us, other.weight).max(1)).max(in_turn)
@@ -36,6 +36,13 @@ impl<K: Copy + Eq> SlotShare<K> {
             grants.saturating_mul(turn_us)
         });
         before.fold(0, u64::saturating_add)
+    }
+
+    /// Whether a user is there for the next turn, or has had one in the last round and will be: whoever sends rarely
+    /// is not waited for when it is not there, however long its batches.
+    fn takes_turns(&self, user: &User<K>) -> bool {
+        let round = self.users.len() as u64;
+        user.wants || self.grants - user.newest < round
     }
 
     /// Whether a user needs a slot, or, where it wants none now, needed the last one.

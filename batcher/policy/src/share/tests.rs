@@ -223,3 +223,21 @@ fn a_full_batch_gains_nothing_by_waiting_and_another_can_wait_as_its_deadline_al
     let unknown = Lane { curve: None, ..lane };
     assert_eq!(NextBatch::of_queue(5, Some(100_000), &unknown), waits(0, 100_000));
 }
+
+#[test]
+fn a_user_that_has_stopped_coming_is_not_waited_for() {
+    let mut share = SlotShare::new(1);
+    share.want('b', 1, waits(2_000_000, u64::MAX));
+    share.grant(0).unwrap();
+    share.give_back('b', 2_000_000, 2_000_000);
+    let mut foreseen = Vec::new();
+    for _ in 0..6 {
+        share.want('a', 1, waits(30, u64::MAX));
+        let (key, charged_us) = share.grant(0).unwrap();
+        share.give_back(key, charged_us, charged_us);
+        foreseen.push(share.before_turn_of_us('a'));
+    }
+    assert_eq!(foreseen, [2_000_000, 0, 0, 0, 0, 0], "a round of two");
+    share.want('b', 1, waits(2_000_000, u64::MAX));
+    assert_eq!(share.before_turn_of_us('a'), 2_000_000);
+}

@@ -145,3 +145,14 @@ fn a_neighbour_that_hardly_sends_costs_hardly_anything() {
     println!("0.9× beside 0.002×: {:.4} of what was sent in time", busy.attainment());
     assert!(busy.attainment() >= 0.98, "{}", busy.attainment());
 }
+
+#[test]
+fn a_neighbour_with_long_batches_that_seldom_sends_is_not_waited_for_while_it_is_not_there() {
+    // A batch of half a second every five, in which what comes meanwhile cannot all be in time.
+    let slow = Model { speed: 0.04, objective_us: 60_000_000, ..Model::at(0.007) };
+    for slots in [1, 2] {
+        let busy = worst(&[Model::at(0.5), slow], slots)[0];
+        println!("{slots} slot(s), 0.5 beside half a second every five: {busy:.3} in time");
+        assert!(busy >= 0.85, "{slots} slot(s): {busy}");
+    }
+}

@@ -47,6 +47,7 @@ pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, Parse
         inputs,
         outputs: outputs.collect(),
         unknown_field: false,
+        has_nulls: false,
     };
     let version = Some(request.model_version).filter(|version| !version.is_empty());
     let target = Target { model: request.model_name, version };

@@ -21,6 +21,8 @@ pub(crate) struct Document<'a> {
     pub(crate) outputs: Vec<TensorText<'a>>,
     /// A field that the specification does not have was seen, here or in a tensor.
     pub(crate) unknown_field: bool,
+    /// A field or a parameter was `null`: read as left out.
+    pub(crate) has_nulls: bool,
 }
 
 /// The fields of a tensor.
@@ -36,11 +38,12 @@ pub(crate) struct TensorText<'a> {
 
 /// Reads a document within `limits`.
 pub(crate) fn read<'a>(text: &'a [u8], limits: &Limits) -> Result<Document<'a>, ParseError> {
-    let context = Context { limits, exceeded: Cell::new(None) };
+    let context = Context { limits, exceeded: Cell::new(None), has_nulls: Cell::new(false) };
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let read = DocumentSeed(&context)
         .deserialize(&mut deserializer)
-        .and_then(|document| deserializer.end().map(|()| document));
+        .and_then(|document| deserializer.end().map(|()| document))
+        .map(|document| Document { has_nulls: context.has_nulls.get(), ..document });
     read.map_err(|error| match context.exceeded.take() {
         Some(limit) => ParseError::limit(limit),
         None => ParseError::malformed(format!("not a valid JSON request: {error}")),
@@ -52,12 +55,22 @@ struct Context<'l> {
     limits: &'l Limits,
     /// Set where reading stopped because of a limit: a deserializer's error is text alone.
     exceeded: Cell<Option<String>>,
+    /// Set where a `null` was read.
+    has_nulls: Cell<bool>,
 }
 
 impl Context<'_> {
     fn exceed<E: Error>(&self, what: &str, limit: usize) -> E {
         self.exceeded.set(Some(format!("more than {limit} {what}")));
         E::custom("limit exceeded")
+    }
+
+    /// Notes a value that was `null`.
+    fn note<T>(&self, value: Option<T>) -> Option<T> {
+        if value.is_none() {
+            self.has_nulls.set(true);
+        }
+        value
     }
 }
 
@@ -93,22 +106,32 @@ impl<'de> Visitor<'de> for DocumentSeed<'_> {
         let mut unknown_field = false;
         while let Some(Key(key)) = map.next_key()? {
             match &*key {
-                "id" => once(&mut id, "id", map.next_value::<Option<String>>()?)?,
-                "model_name" => once(&mut model_name, "model_name", map.next_value::<Option<String>>()?)?,
-                "model_version" => {
-                    once(&mut model_version, "model_version", map.next_value::<Option<String>>()?)?
+                "id" => once(&mut id, "id", self.0.note(map.next_value::<Option<String>>()?))?,
+                "model_name" => {
+                    once(&mut model_name, "model_name", self.0.note(map.next_value::<Option<String>>()?))?
                 }
+                "model_version" => once(
+                    &mut model_version,
+                    "model_version",
+                    self.0.note(map.next_value::<Option<String>>()?),
+                )?,
                 "parameters" => {
                     once(
                         &mut parameters,
                         "parameters",
-                        map.next_value_seed(Nullable(ParametersSeed(self.0)))?,
+                        self.0.note(map.next_value_seed(Nullable(ParametersSeed(self.0)))?),
                     )?;
                 }
-                "inputs" => once(&mut inputs, "inputs", map.next_value_seed(Nullable(TensorsSeed(self.0)))?)?,
-                "outputs" => {
-                    once(&mut outputs, "outputs", map.next_value_seed(Nullable(TensorsSeed(self.0)))?)?
-                }
+                "inputs" => once(
+                    &mut inputs,
+                    "inputs",
+                    self.0.note(map.next_value_seed(Nullable(TensorsSeed(self.0)))?),
+                )?,
+                "outputs" => once(
+                    &mut outputs,
+                    "outputs",
+                    self.0.note(map.next_value_seed(Nullable(TensorsSeed(self.0)))?),
+                )?,
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                     unknown_field = true;
@@ -126,6 +149,7 @@ impl<'de> Visitor<'de> for DocumentSeed<'_> {
             inputs,
             outputs,
             unknown_field,
+            has_nulls: false,
         })
     }
 }
@@ -190,7 +214,7 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
                     once(
                         &mut parameters,
                         "parameters",
-                        map.next_value_seed(Nullable(ParametersSeed(self.0)))?,
+                        self.0.note(map.next_value_seed(Nullable(ParametersSeed(self.0)))?),
                     )?;
                 }
                 _ => {
@@ -200,7 +224,9 @@ impl<'de> Visitor<'de> for TensorSeed<'_> {
             }
         }
         tensor.parameters = parameters.flatten().unwrap_or_default();
-        tensor.data = tensor.data.filter(|data| data.get() != "null");
+        if let Some(data) = tensor.data {
+            tensor.data = self.0.note(Some(data).filter(|data| data.get() != "null"));
+        }
         Ok(tensor)
     }
 }
@@ -258,7 +284,7 @@ impl<'de> Visitor<'de> for ParametersSeed<'_> {
                 return Err(self.0.exceed("parameters", self.0.limits.parameters));
             }
             // A null parameter is one that the client left out.
-            if let Some(value) = map.next_value::<Option<Parameter>>()?
+            if let Some(value) = self.0.note(map.next_value::<Option<Parameter>>()?)
                 && parameters.insert(name, value).is_some()
             {
                 return Err(A::Error::custom("a parameter occurs twice"));

@@ -18,6 +18,8 @@ pub(crate) struct ReadRequest {
     pub(crate) inputs: Vec<Tensor>,
     pub(crate) outputs: Vec<RequestedOutput>,
     pub(crate) unknown_field: bool,
+    /// Some field was `null`, which some servers refuse.
+    pub(crate) has_nulls: bool,
 }
 
 /// Reads a request. `text`: the JSON part. `raw`: the tensors behind it, where the request is a binary one.
@@ -50,7 +52,8 @@ pub(crate) fn read_request(
                 Ok(RequestedOutput { name, parameters, binary_data })
             })
             .collect::<Result<Vec<_>, ParseError>>()?;
-        Ok(ReadRequest { id: document.id, parameters: document.parameters, inputs, outputs, unknown_field })
+        let (id, parameters, has_nulls) = (document.id, document.parameters, document.has_nulls);
+        Ok(ReadRequest { id, parameters, inputs, outputs, unknown_field, has_nulls })
     })
 }
 

@@ -49,6 +49,7 @@ pub fn parse_v1(
         alone,
         v1: Some(read),
         body,
+        is_verbatim: true,
         header_length: None,
     })
 }

@@ -71,10 +71,20 @@ fn what_has_to_be_written_anew_is() {
         r#""parameters":{"priority":1}"#,
         r#""parameters":{"binary_data_output":true}"#,
         r#""outputs":[{"name":"y"}]"#,
+        // Left out, in words that not every server reads.
+        r#""outputs":null"#,
+        r#""parameters":null"#,
+        r#""parameters":{"own":null}"#,
     ] {
         assert!(!is_unchanged(&with(field), UpstreamForm::Binary), "{field}");
     }
     assert!(!is_unchanged(&binary(&raw_head("")), UpstreamForm::Binary), "its outputs are wanted as JSON");
+    for (field, without) in [(r#""id":"a""#, r#""id":null"#), (r#""shape""#, r#""parameters":null,"shape""#)]
+    {
+        assert!(!is_unchanged(&json(&JSON.replace(field, without)), UpstreamForm::Binary), "{without}");
+    }
+    let nameless = InferRequest { id: None, is_verbatim: false, ..json(JSON) };
+    assert!(!is_unchanged(&nameless, UpstreamForm::Json), "its body has the id still");
 }
 
 #[test]
@@ -82,9 +92,10 @@ fn company_and_padding_change_it() {
     let request = json(JSON);
     let two = merge(&[&request, &request], UpstreamForm::Json).unwrap();
     let padded = merge_padded(&[&request], UpstreamForm::Json, 2).unwrap();
+    let served = Bytes::from_static(SERVED);
     for merged in [two, padded] {
         assert_ne!(merged.chunks.concat(), request.body);
-        assert!(unchanged_answer(&request, merged.form, &merged.rows, None, &Bytes::new()).is_none());
+        assert!(unchanged_answer(&request, merged.form, &merged.rows, None, &served).is_none());
     }
 }
 
@@ -96,6 +107,8 @@ fn an_id_that_the_server_does_not_repeat_is_added() {
         (r#"{"model_name":"m","id": "a","outputs":[]}"#, true),
         (r#"{"model_name":"m","outputs":[]}"#, false),
         (r#"{"model_name":"m","id":"b","outputs":[]}"#, false),
+        (r#"{"model_name":"a","outputs":[]}"#, false),
+        (r#"{"model_name":"m" , "id" : "a"}"#, true),
     ] {
         let answer = unchanged_answer(&request, merged.form, &merged.rows, None, &Bytes::from(served));
         assert_eq!(answer.is_some(), is_unchanged, "{served}");

@@ -67,6 +67,7 @@ impl Owner {
     /// The batch that would be sent now, as far as it is known before it is cut.
     pub(super) fn wish(&self) -> Wish {
         let lane = self.curves.lane(None, self.batch_objective_us(), &self.limits.sizes);
+        let lane = Lane { limit_rows: lane.limit_rows.min(self.places.most_rows()).max(1), ..lane };
         let (rows, earliest_deadline_us) = (self.pending.rows(), self.pending.earliest_deadline_us());
         let next = NextBatch::of_queue(rows, earliest_deadline_us, &lane);
         Wish { now_us: self.handle.clock.now_us(), next }

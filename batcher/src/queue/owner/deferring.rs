@@ -64,7 +64,8 @@ impl Owner {
         let now_us = self.handle.clock.now_us();
         let slots = slots_of(&room);
         let objective_us = spread_objective_us(self.limits.objective_us, slots);
-        let limit_rows = batch_limit(Some(&curve), objective_us, &self.limits.sizes).min(room.most_rows);
+        let limit_rows =
+            batch_limit(Some(&curve), objective_us, &self.limits.sizes).min(self.places.most_rows());
         let view = DeferView {
             now_us,
             since_us: self.deferring.since_us,
@@ -109,7 +110,7 @@ impl Owner {
         let room = self.places.room();
         let (objective_us, sizes) = (self.limits.objective_us, &self.limits.sizes);
         let pays = deferral_pays(&curve, objective_us, sizes, slots_of(&room))
-            && batch_limit(Some(&curve), objective_us, sizes) < room.most_rows;
+            && batch_limit(Some(&curve), objective_us, sizes) < self.places.most_rows();
         pays.then_some((curve, room))
     }
 }
