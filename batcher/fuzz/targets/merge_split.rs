@@ -3,7 +3,7 @@
 #![no_main]
 
 #[path = "../../protocol/tests/protocol/client.rs"]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, unused_imports)]
 mod client;
 #[path = "../../protocol/tests/protocol/echo.rs"]
 mod echo;

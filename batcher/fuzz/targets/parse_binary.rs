@@ -5,7 +5,7 @@
 #[path = "carried.rs"]
 mod carried;
 #[path = "../../protocol/tests/protocol/client.rs"]
-#[allow(dead_code, unreachable_pub)]
+#[allow(dead_code, unreachable_pub, unused_imports)]
 mod client;
 #[path = "../../protocol/tests/protocol/echo.rs"]
 mod echo;
