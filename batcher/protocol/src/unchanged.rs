@@ -61,11 +61,12 @@ fn repeats(answer: &[u8], id: &str) -> bool {
     let mut quoted = Vec::with_capacity(id.len() + 2);
     write::string(&mut quoted, id);
     let head = &answer[..answer.len().min(ID_WITHIN_BYTES)];
-    let is_id = |at: usize| {
-        let before = head[..at].trim_ascii_end().strip_suffix(b":").map(<[u8]>::trim_ascii_end);
-        head[at..].starts_with(&quoted) && before.is_some_and(|before| before.ends_with(b"\"id\""))
+    let is_key = |text: &[u8]| {
+        let key = text.trim_ascii_end().strip_suffix(b":").map(<[u8]>::trim_ascii_end);
+        key.is_some_and(|key| key.ends_with(b"\"id\""))
     };
-    (0..head.len()).any(is_id)
+    let mut quotes = head.iter().enumerate().filter(|(_, byte)| **byte == b'"');
+    quotes.any(|(at, _)| head[at..].starts_with(&quoted) && is_key(&head[..at]))
 }
 
 fn content_type(header_length: Option<usize>) -> &'static str {

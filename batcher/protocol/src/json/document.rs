@@ -42,8 +42,7 @@ pub(crate) fn read<'a>(text: &'a [u8], limits: &Limits) -> Result<Document<'a>, 
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let read = DocumentSeed(&context)
         .deserialize(&mut deserializer)
-        .and_then(|document| deserializer.end().map(|()| document))
-        .map(|document| Document { has_nulls: context.has_nulls.get(), ..document });
+        .and_then(|document| deserializer.end().map(|()| document));
     read.map_err(|error| match context.exceeded.take() {
         Some(limit) => ParseError::limit(limit),
         None => ParseError::malformed(format!("not a valid JSON request: {error}")),
@@ -149,7 +148,7 @@ impl<'de> Visitor<'de> for DocumentSeed<'_> {
             inputs,
             outputs,
             unknown_field,
-            has_nulls: false,
+            has_nulls: self.0.has_nulls.get(),
         })
     }
 }
