@@ -85,6 +85,18 @@ fn filled(arrivals: &[Keyed]) -> (WaitQueue<u8, usize>, Vec<Order>) {
     (queue, orders)
 }
 
+/// What waits, without keys and tenants, in the order of service.
+fn in_order(arrivals: &[Keyed]) -> Vec<(Order, Size)> {
+    let place = |(at, (_, arrival)): (usize, &Keyed)| {
+        let order =
+            Order { class: arrival.class, tenant: 0, deadline_us: arrival.deadline_us, arrival: at as u64 };
+        (order, arrival.size)
+    };
+    let mut requests: Vec<_> = arrivals.iter().enumerate().map(place).collect();
+    requests.sort_by_key(|(order, _)| *order);
+    requests
+}
+
 fn predicted_us(curve: Option<&ServiceCurve>, rows: u32) -> u64 {
     curve.map_or(0, |curve| curve.p95_us(rows))
 }
@@ -210,16 +222,12 @@ proptest! {
 
     #[test]
     fn only_those_that_cannot_make_it_are_dropped(
-        arrivals in arrivals(1), curve in curves(), limit_rows in 1u32..20, now_us in 0u64..400_000,
+        mut arrivals in arrivals(1), curve in curves(), limit_rows in 1u32..20, now_us in 0u64..400_000,
     ) {
-        // One lane without tenants, so that each head's own batch can be told: from it on, in order, up to the limit.
-        let place = |at: usize, a: &Ticket| Order {
-            class: a.class, tenant: 0, deadline_us: a.deadline_us, arrival: at as u64,
-        };
-        let mut requests: Vec<(Order, Size)> = arrivals.iter().enumerate()
-            .map(|(at, (_, arrival))| (place(at, arrival), arrival.size))
-            .collect();
-        requests.sort_by_key(|(order, _)| *order);
+        // Of one class, so that each head's own batch can be told: from it on, in order, up to the limit. Of several,
+        // one of a lower class that is late already leaves its room to whoever is behind it.
+        arrivals.iter_mut().for_each(|(_, arrival)| arrival.class = 1);
+        let requests = in_order(&arrivals);
         let cut = cut(requests.iter().copied(), now_us, &lane(limit_rows, curve), &any_size());
         let places: HashMap<Order, usize> =
             requests.iter().enumerate().map(|(at, (order, _))| (*order, at)).collect();
@@ -230,6 +238,19 @@ proptest! {
                 if rows + own.rows > limit_rows { break }
                 rows += own.rows;
             }
+            prop_assert!(order.deadline_us < now_us + predicted_us(curve.as_ref(), rows));
+        }
+    }
+
+    #[test]
+    fn of_several_classes_none_is_dropped_that_would_make_it_in_a_full_batch(
+        arrivals in arrivals(1), curve in curves(), limit_rows in 1u32..20, now_us in 0u64..400_000,
+    ) {
+        let requests = in_order(&arrivals);
+        let cut = cut(requests.iter().copied(), now_us, &lane(limit_rows, curve), &any_size());
+        let sizes: HashMap<Order, Size> = requests.into_iter().collect();
+        for order in &cut.drop {
+            let rows = sizes[order].rows.max(limit_rows);
             prop_assert!(order.deadline_us < now_us + predicted_us(curve.as_ref(), rows));
         }
     }
