@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 
+use crate::binary::content_type;
 use crate::chunks::Chunks;
 use crate::json::write;
 use crate::merge::{BatchRows, Body, is_json_throughout};
@@ -67,8 +68,4 @@ fn repeats(answer: &[u8], id: &str) -> bool {
     };
     let mut quotes = head.iter().enumerate().filter(|(_, byte)| **byte == b'"');
     quotes.any(|(at, _)| head[at..].starts_with(&quoted) && is_key(&head[..at]))
-}
-
-fn content_type(header_length: Option<usize>) -> &'static str {
-    if header_length.is_some() { "application/octet-stream" } else { "application/json" }
 }

@@ -306,11 +306,7 @@ impl Places {
 
     /// Slots that can be used, and those of batches under way elsewhere.
     pub(super) fn slots(&self) -> usize {
-        let slots = |place: &Place| match place.is_good() {
-            true => place.slots(&self.handle) as usize,
-            false => place.running.len(),
-        };
-        self.list.iter().map(slots).sum()
+        self.list.iter().map(|place| place.counted_slots(&self.handle) as usize).sum()
     }
 
     /// Most rows that a batch may have anywhere.
@@ -330,15 +326,15 @@ impl Places {
         let mut own_slots = 0.0;
         let mut first_end_us = u64::MAX;
         for place in &self.list {
+            let slots = place.counted_slots(&self.handle);
+            room.slots += slots;
             if !place.is_good() {
-                room.slots += place.running.len() as u32;
-                own_slots += place.running.len() as f64;
+                own_slots += f64::from(slots);
                 let ends = place.running.iter().map(|running| running.end_us);
                 first_end_us = ends.fold(first_end_us, u64::min);
                 continue;
             }
-            let (view, slots) = (place.gate.view(self.handle.number), place.slots(&self.handle));
-            room.slots += slots;
+            let view = place.gate.view(self.handle.number);
             own_slots += f64::from(slots) * view.share;
             room.free += slots.saturating_sub(view.running);
             let own = place.running.iter().map(|running| running.end_us);
@@ -414,6 +410,11 @@ impl Place {
             0 => self.gate.view(handle.number).slots.max(1),
             slots => slots,
         }
+    }
+
+    /// Slots that the queue can count on: all of a good place, of another one those that are still in use.
+    fn counted_slots(&self, handle: &ModelHandle) -> u32 {
+        if self.is_good() { self.slots(handle) } else { self.running.len() as u32 }
     }
 
     fn rest(&mut self, user: u64) {

@@ -11,6 +11,26 @@ fn waits(expected_us: u64, start_by_us: u64) -> NextBatch {
     NextBatch { expected_us, start_by_us }
 }
 
+/// So many batches in order, where each of these users wants a slot for its next batch all the time and batches take
+/// what was expected. The time of the first is 0.
+fn order<const USERS: usize>(
+    share: &mut SlotShare<char>,
+    batches: usize,
+    wants: impl Fn(u64) -> [(char, u32, NextBatch); USERS],
+) -> String {
+    let mut now_us = 0;
+    let next = |_| {
+        for (key, weight, next) in wants(now_us) {
+            share.want(key, weight, next);
+        }
+        let (key, charged_us) = share.grant(now_us).unwrap();
+        share.give_back(key, charged_us, charged_us);
+        now_us += charged_us;
+        key
+    };
+    (0..batches).map(next).collect()
+}
+
 #[test]
 fn a_user_alone_gets_every_slot_and_no_more() {
     let mut share = SlotShare::new(2);
@@ -27,15 +47,7 @@ fn a_user_alone_gets_every_slot_and_no_more() {
 
 #[test]
 fn a_user_of_short_batches_runs_several_for_each_long_one() {
-    let mut share = SlotShare::new(1);
-    let mut order = String::new();
-    for _ in 0..22 {
-        share.want('s', 1, full(10));
-        share.want('l', 1, full(100));
-        let (key, charged_us) = share.grant(0).unwrap();
-        share.give_back(key, charged_us, charged_us);
-        order.push(key);
-    }
+    let order = order(&mut SlotShare::new(1), 22, |_| [('s', 1, full(10)), ('l', 1, full(100))]);
     assert_eq!(order.matches('l').count(), 2, "{order}");
 }
 
@@ -67,19 +79,8 @@ fn what_others_are_granted_before_a_users_turn_is_foreseen() {
 #[test]
 fn time_without_demand_earns_nothing() {
     let mut share = SlotShare::new(1);
-    for _ in 0..1000 {
-        share.want('a', 1, full(100));
-        let (key, charged_us) = share.grant(0).unwrap();
-        share.give_back(key, charged_us, charged_us);
-    }
-    let mut order = String::new();
-    for _ in 0..20 {
-        share.want('a', 1, full(100));
-        share.want('b', 1, full(100));
-        let (key, charged_us) = share.grant(0).unwrap();
-        share.give_back(key, charged_us, charged_us);
-        order.push(key);
-    }
+    order(&mut share, 1000, |_| [('a', 1, full(100))]);
+    let order = order(&mut share, 20, |_| [('a', 1, full(100)), ('b', 1, full(100))]);
     assert_eq!(order.matches('b').count(), 10, "{order}");
 }
 
@@ -114,17 +115,7 @@ fn whoever_leaves_is_forgotten_once_it_holds_nothing() {
 
 /// So many batches of a flood and of a model that sends little, in order; each of the latter takes 10.
 fn beside_a_flood(share: &mut SlotShare<char>, batches: usize, little: impl Fn(u64) -> NextBatch) -> String {
-    let mut order = String::new();
-    let mut now_us = 0;
-    for _ in 0..batches {
-        share.want('f', 1, full(100));
-        share.want('l', 1, little(now_us));
-        let (key, charged_us) = share.grant(now_us).unwrap();
-        share.give_back(key, charged_us, charged_us);
-        now_us += charged_us;
-        order.push(key);
-    }
-    order
+    order(share, batches, |now_us| [('f', 1, full(100)), ('l', 1, little(now_us))])
 }
 
 #[test]
@@ -140,17 +131,8 @@ fn who_can_wait_takes_turns_and_who_cannot_goes_by_its_share() {
 
 #[test]
 fn who_has_had_more_than_its_share_waits_although_its_turn_has_come() {
-    let mut share = SlotShare::new(1);
-    let mut order = String::new();
-    let mut now_us = 0;
-    for _ in 0..10 {
-        share.want('f', 4, full(100));
-        share.want('l', 1, waits(100, now_us + 1000));
-        let (key, charged_us) = share.grant(now_us).unwrap();
-        share.give_back(key, charged_us, charged_us);
-        now_us += charged_us;
-        order.push(key);
-    }
+    let wants = |now_us| [('f', 4, full(100)), ('l', 1, waits(100, now_us + 1000))];
+    let order = order(&mut SlotShare::new(1), 10, wants);
     assert_eq!(order.matches('l').count(), 2, "{order}");
 }
 
@@ -178,14 +160,7 @@ fn a_heavy_weight_that_kept_to_one_slot_of_two_has_saved_nothing_up() {
         assert_eq!(share.grant(now_us), Some(('f', 100)), "nobody else wants it");
     }
     share.give_back('f', 100, 100);
-    let mut order = String::new();
-    for _ in 0..20 {
-        share.want('h', 4, full(100));
-        share.want('f', 1, full(100));
-        let (key, charged_us) = share.grant(100_000).unwrap();
-        share.give_back(key, charged_us, charged_us);
-        order.push(key);
-    }
+    let order = order(&mut share, 20, |_| [('h', 4, full(100)), ('f', 1, full(100))]);
     assert!(order.matches('f').count() >= 3, "{order}");
 }
 

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::{Answer, Piece, Share};
+use crate::binary::content_type;
 use crate::chunks::Chunks;
 use crate::json::write;
 use crate::{AnswerError, InferRequest, InferResponse, Parameter, transcode};
@@ -60,7 +61,7 @@ pub(super) fn answer(
     for bytes in &raw {
         chunks.share(bytes);
     }
-    let content_type = if raw.is_empty() { "application/json" } else { "application/octet-stream" };
+    let content_type = content_type(header_length);
     let (chunks, body_bytes) = chunks.finish();
     Ok(Answer { form: request.form, header_length, content_type, chunks, body_bytes })
 }
