@@ -1,8 +1,5 @@
 //! Slots are found on simulated servers: k workers, a queue inside the server, noise.
 
-// All of it is test code.
-#![allow(clippy::unwrap_used)]
-
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

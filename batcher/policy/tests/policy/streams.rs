@@ -1,7 +1,5 @@
 //! The gate before servers that batch continuously, against simulated ones.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::VecDeque;
 
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! Several models at the slots of one model server, in virtual time: what is served, who suffers, and what is
 //! promised.
 //!
-//! The figures of the README: `cargo test -p sluice-batch-policy --test shared -- --nocapture`.
+//! The figures of the README: `cargo test -p sluice-batch-policy --test policy shared:: -- --nocapture`.
 
 mod simulation;
 

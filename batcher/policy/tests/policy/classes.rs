@@ -1,7 +1,5 @@
 //! Shape classes have curves of their own: told apart, started from the common one, not disturbed by each other.
 
-#![allow(clippy::unwrap_used)]
-
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};

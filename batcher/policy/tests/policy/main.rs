@@ -1,0 +1,19 @@
+//! The policy at its boundary: facts in, decisions out. One program, so that it is linked once.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "these are tests; clippy allows it only in the test functions themselves"
+)]
+
+mod backlog;
+mod classes;
+mod curve;
+mod deferral;
+mod discovery;
+mod fairness;
+mod gate;
+mod overload;
+mod queue;
+mod share;
+mod shared;
+mod streams;
