@@ -38,6 +38,8 @@ struct State {
     /// Version, collection, type, object.
     history: Vec<(u64, String, &'static str, Value)>,
     writes: Vec<Write>,
+    /// How often a Lease was asked for.
+    lease_looks: u64,
 }
 
 /// A path's parts: `/apis/apps/v1/namespaces/ns/deployments/bert/scale`.
@@ -119,6 +121,11 @@ impl Api {
         std::mem::take(&mut self.state.lock().unwrap().writes)
     }
 
+    /// How often clients have looked at a Lease.
+    pub(crate) fn lease_looks(&self) -> u64 {
+        self.state.lock().unwrap().lease_looks
+    }
+
     async fn answer(&self, request: Request<Body>) -> Answer {
         if self.is_away.load(Ordering::SeqCst) {
             return failure(503, "away");
@@ -139,6 +146,8 @@ impl Api {
         if parts.method != Method::GET {
             let write = (parts.method.to_string(), path.to_owned(), Value::clone(&body));
             state.writes.push(write);
+        } else if place.collection.ends_with("/leases") {
+            state.lease_looks += 1;
         }
         let answer = state.handle(&parts.method, &place, body);
         self.version.send_replace(state.version);

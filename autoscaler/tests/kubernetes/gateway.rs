@@ -51,7 +51,8 @@ async fn a_held_request_brings_the_first_replica_and_silence_takes_the_last() {
     counter.set_rate(20.0);
     counter.latch(true);
     until("the first replica is asked for", || replicas(&api) == 1).await;
-    assert_eq!(status(&api, "bert")["decisions"][0]["reason"], json!("FromZero"));
+    // The status is written after the scale.
+    until("it says why", || status(&api, "bert")["decisions"][0]["reason"] == json!("FromZero")).await;
     api.put(PODS, pod("bert", "bert-0", CLOSED, true));
     counter.latch(false);
     counter.set_rate(1000.0);

@@ -46,14 +46,15 @@ async fn replicas_follow_demand_as_far_as_slices_are_free_and_the_object_says_so
 
 #[tokio::test]
 async fn a_status_that_says_nothing_new_is_not_written() {
-    let (api, _sidecar) = bert(&Counter::default()).await;
+    let counter = Counter::default();
+    let (api, _sidecar) = bert(&counter).await;
     let program = start(&api, "one", |_| ());
     until("it decides", || condition(&api, "bert", "MetricsFresh").0 == "True").await;
-    tokio::time::sleep(Duration::from_millis(1000)).await;
+    counter.read(20).await;
     written(&api);
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    counter.read(30).await;
     let writes = written(&api);
-    assert!(writes.len() <= 1, "30 ticks: {writes:?}");
+    assert!(writes.len() <= 1, "30 rounds: {writes:?}");
     program.end().await;
 }
 
@@ -94,9 +95,10 @@ async fn who_lost_the_lease_writes_nothing_any_more() {
     let mut lease = api.get(LEASES, "sluice-system", "sluice-autoscaler").unwrap();
     lease["spec"]["holderIdentity"] = json!("somebody else");
     lease["spec"]["leaseDurationSeconds"] = json!(600);
+    let looks = api.lease_looks();
     api.put(LEASES, lease);
-    // The next renewal shows it.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
+    // The first may have been answered before the change, the second shows it, with the third that has been seen.
+    until("renewals show it", || api.lease_looks() >= looks + 3).await;
     api.writes();
     counter.set_rate(6000.0);
     tokio::time::sleep(Duration::from_millis(1500)).await;

@@ -1,6 +1,6 @@
 //! A batcher's metrics page, and a Prometheus that knows it second-hand. Simulated.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
+
+use crate::objects::until;
 
 /// Of the curve below within the objective of the tests, one replica serves somewhat below 640 rows/s.
 const CURVE: [(&str, f64); 4] = [
@@ -17,9 +19,14 @@ const CURVE: [(&str, f64); 4] = [
     ("sluice_batcher_curve_samples", 1000.0),
 ];
 
-/// Rows counted so far, growing at a rate; and whether a request is held for want of a replica.
+/// Rows counted so far, growing at a rate; whether a request is held for want of a replica; and how often all of it
+/// was read.
 #[derive(Clone, Default)]
-pub(crate) struct Counter(Arc<Mutex<(f64, f64, Option<tokio::time::Instant>)>>, Arc<AtomicBool>);
+pub(crate) struct Counter(
+    Arc<Mutex<(f64, f64, Option<tokio::time::Instant>)>>,
+    Arc<AtomicBool>,
+    Arc<AtomicU64>,
+);
 
 impl Counter {
     pub(crate) fn set_rate(&self, rows_per_second: f64) {
@@ -36,7 +43,14 @@ impl Counter {
         rows + since.map_or(0.0, |since| since.elapsed().as_secs_f64() * rate)
     }
 
+    /// Waits until it was read `times` more times: so many rounds of the controller have begun.
+    pub(crate) async fn read(&self, times: u64) {
+        let enough = self.2.load(Ordering::SeqCst) + times;
+        until("the page is read again", || self.2.load(Ordering::SeqCst) >= enough).await;
+    }
+
     fn metrics(&self) -> Vec<(&'static str, f64)> {
+        self.2.fetch_add(1, Ordering::SeqCst);
         let held = if self.1.load(Ordering::SeqCst) { 1.0 } else { 0.0 };
         let mut metrics =
             vec![("sluice_batcher_demand_rows_total", self.rows()), ("sluice_batcher_demand_latched", held)];

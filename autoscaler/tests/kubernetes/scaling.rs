@@ -52,6 +52,19 @@ impl Rig {
         let free = Capacity::of(&self.platform.capacity(&target).await.unwrap()).free;
         (free.slices, free.reason)
     }
+
+    /// Waits until the platform has seen what was changed: `is` holds of what is free and of the reason.
+    async fn until_free(&self, name: &str, what: &str, is: impl Fn(Option<u32>, &str) -> bool) {
+        let mut last = self.free(name).await;
+        for _ in 0..3000 {
+            if is(last.0, &last.1) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            last = self.free(name).await;
+        }
+        panic!("never happened: {what}; {last:?}");
+    }
 }
 
 #[tokio::test]
@@ -96,23 +109,14 @@ async fn free_slices_are_what_is_left_after_all_that_is_promised() {
     assert_eq!(rig.free("bert").await.0, Some(2), "three fit, and one replica has no pod yet");
     rig.api.put(PODS, pod("bert", "bert-a", 8081, false));
     rig.api.put(PODS, pod("other", "other-a", 8081, false));
-    let pods = || async { rig.free("bert").await.0 == Some(1) };
-    for _ in 0..500 {
-        if pods().await {
-            break;
-        }
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
-    assert_eq!(rig.free("bert").await.0, Some(1), "its pod and another's, both without a claim");
+    rig.until_free("bert", "its pod and another's count, both without a claim", |free, _| free == Some(1))
+        .await;
     rig.api.put(CLAIMS, claim("bert-a", None));
     rig.api.put(CLAIMS, claim("other-a", Some("gpu-0-mig-2g-10gb-0")));
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    let (free, reason) = rig.free("bert").await;
-    assert_eq!(free, Some(1), "the same, now by their claims");
-    assert!(reason.contains("ns/other-a-gpu"), "{reason}");
+    rig.until_free("bert", "they count by their claims", |_, reason| reason.contains("ns/other-a-gpu")).await;
+    assert_eq!(rig.free("bert").await.0, Some(1), "the same as before");
     rig.api.put("api/v1/nodes", node(json!({"unschedulable": true})));
-    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-    assert_eq!(rig.free("bert").await.0, Some(0), "nothing is placed on a cordoned node");
+    rig.until_free("bert", "nothing is placed on a cordoned node", |free, _| free == Some(0)).await;
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-"""Virtual environments under target/clients, made on demand and again when their requirements change."""
+"""Virtual environments in cargo's target folder, made on demand and again when their requirements change."""
 
 import os
 import shutil
@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-CACHE = HERE.parents[2] / "target" / "clients"
+CACHE = Path(os.environ.get("CARGO_TARGET_DIR", HERE.parents[2] / "target")).resolve() / "clients"
 
 
 class Missing(Exception):

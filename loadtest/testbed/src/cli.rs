@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::release::Minor;
 use crate::workdir::Name;
@@ -127,6 +127,15 @@ pub struct UpFlags {
     pub manifests: Option<PathBuf>,
 }
 
+/// How much load a scenario sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LoadKind {
+    /// As much as the machine can serve, or more.
+    Heavy,
+    /// Little, or none.
+    Light,
+}
+
 /// Which scenarios.
 #[derive(Debug, Clone, Args)]
 pub struct ScenarioFlags {
@@ -140,6 +149,11 @@ pub struct ScenarioFlags {
     /// Only those that show that the parts work together: claim, gate, sample
     #[arg(long)]
     pub core: bool,
+
+    /// Only scenarios that fill the machine with load, or only the others: on two clusters side by side no two such
+    /// loads meet
+    #[arg(long, value_name = "KIND")]
+    pub load: Option<LoadKind>,
 
     /// Only list them
     #[arg(long)]

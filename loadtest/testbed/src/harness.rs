@@ -6,13 +6,13 @@ pub mod load;
 pub mod traffic;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::cli::ScenarioFlags;
+use crate::cli::{LoadKind, ScenarioFlags};
 use crate::cluster::Cluster;
 use crate::scenarios::{self, Namespace, Scenario};
 use crate::workdir::Workdir;
@@ -20,11 +20,20 @@ use crate::workdir::Workdir;
 /// Longest that one scenario may take.
 const SCENARIO_WITHIN: Duration = Duration::from_secs(15 * 60);
 
-/// Prints the names of all scenarios.
-pub fn list() {
-    for scenario in scenarios::all() {
+/// Prints the names of the scenarios that the flags choose.
+pub fn list(flags: &ScenarioFlags) {
+    for scenario in chosen(flags) {
         println!("{}", scenario.name);
     }
+}
+
+/// All scenarios but for those that `--core` and `--load` leave out.
+fn chosen(flags: &ScenarioFlags) -> impl Iterator<Item = Scenario> {
+    let (core_only, load) = (flags.core, flags.load);
+    scenarios::all().into_iter().filter(move |scenario| {
+        (scenario.is_core || !core_only)
+            && load.is_none_or(|load| scenario.is_heavy == (load == LoadKind::Heavy))
+    })
 }
 
 /// Runs the scenarios that the flags choose. Inside the namespaces.
@@ -35,20 +44,23 @@ pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
     let runtime = Arc::new(tokio::runtime::Runtime::new().context("tokio")?);
     let cluster = runtime.block_on(Cluster::connect(workdir.clone()))?;
     let has_model_server = workdir.spec()?.model_server.is_some();
+    let times = Arc::new(Mutex::new(Vec::new()));
     let trial = |scenario: Scenario| {
         let ignored = scenario.needs_model_server && !has_model_server;
         if ignored {
             println!("ignored, for it needs a cluster of `up --model-server`: {}", scenario.name);
         }
-        let (runtime, cluster) = (Arc::clone(&runtime), cluster.clone());
+        let (runtime, cluster, times) = (Arc::clone(&runtime), cluster.clone(), Arc::clone(&times));
         let attempts = flags.flake_attempts;
         Trial::test(scenario.name, move || {
-            runtime.block_on(attempt(&scenario, &cluster, attempts)).map_err(failed)
+            let start = Instant::now();
+            let result = runtime.block_on(attempt(&scenario, &cluster, attempts)).map_err(failed);
+            times.lock().unwrap_or_else(PoisonError::into_inner).push((start.elapsed(), scenario.name));
+            result
         })
         .with_ignored_flag(ignored)
     };
-    let chosen = scenarios::all().into_iter().filter(|scenario| scenario.is_core || !flags.core);
-    let trials = chosen.map(trial).collect();
+    let trials = chosen(flags).map(trial).collect();
     // They share the node: one at a time.
     let arguments = Arguments {
         filter: flags.filter.clone(),
@@ -56,7 +68,12 @@ pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
         test_threads: Some(1),
         ..Arguments::default()
     };
-    Ok(libtest_mimic::run(&arguments, trials).exit_code())
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    println!("how long each took:");
+    for (elapsed, name) in times.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("{:8.1} s  {name}", elapsed.as_secs_f64());
+    }
+    Ok(conclusion.exit_code())
 }
 
 /// While this process waits for others, Ctrl-C ends them and not itself.
@@ -109,4 +126,22 @@ async fn run_one(scenario: &Scenario, name: &str, cluster: &Cluster) -> Result<(
 
 fn failed(error: anyhow::Error) -> Failed {
     Failed::from(format!("{error:#}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(load: Option<LoadKind>) -> Vec<&'static str> {
+        let flags = ScenarioFlags { filter: None, flake_attempts: 1, core: false, load, list: false };
+        chosen(&flags).map(|scenario| scenario.name).collect()
+    }
+
+    #[test]
+    fn two_clusters_share_all_scenarios_by_their_load() {
+        let (heavy, light) = (names(Some(LoadKind::Heavy)), names(Some(LoadKind::Light)));
+        assert!(!heavy.is_empty() && !light.is_empty());
+        assert!(heavy.iter().all(|name| !light.contains(name)));
+        assert_eq!(heavy.len() + light.len(), names(None).len());
+    }
 }

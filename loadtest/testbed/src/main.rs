@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use sluice_testbed::cli::{AllFlags, Cli, Command, FiguresFlags, ScenarioFlags};
 use sluice_testbed::control::Control;
 use sluice_testbed::workdir::Workdir;
@@ -83,13 +83,17 @@ fn all(workdir: &Workdir, flags: &AllFlags, bin_dir: &std::path::Path) -> Result
 
 fn scenarios(workdir: &Workdir, flags: &ScenarioFlags, bin_dir: &std::path::Path) -> Result<ExitCode> {
     if flags.list {
-        harness::list();
+        harness::list(flags);
         return Ok(ExitCode::SUCCESS);
     }
     let mut arguments = vec!["scenarios-inside"];
     let attempts = flags.flake_attempts.to_string();
     arguments.extend(["--flake-attempts", &attempts]);
     arguments.extend(flags.core.then_some("--core"));
+    let load = flags.load.and_then(|load| load.to_possible_value());
+    if let Some(load) = &load {
+        arguments.extend(["--load", load.get_name()]);
+    }
     arguments.extend(flags.filter.as_deref());
     inside(workdir, &arguments, bin_dir)
 }

@@ -36,6 +36,9 @@ pub struct Scenario {
     pub is_core: bool,
     /// Whether it needs the image of a model server that is not ours; ignored where that is not there.
     pub needs_model_server: bool,
+    /// Whether it sends as much load as the machine can serve, or counts replicas under load: beside another such
+    /// scenario it would see that one's load.
+    pub is_heavy: bool,
     /// Fails where it does not hold.
     pub run: Run,
 }
@@ -50,6 +53,7 @@ impl Scenario {
             name,
             is_core: false,
             needs_model_server: false,
+            is_heavy: false,
             run: Box::new(move |cluster| Box::pin(run(cluster))),
         }
     }
@@ -60,6 +64,10 @@ impl Scenario {
 
     fn core(self) -> Self {
         Self { is_core: true, ..self }
+    }
+
+    fn heavy(self) -> Self {
+        Self { is_heavy: true, ..self }
     }
 }
 
@@ -89,7 +97,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("without a preloader pods start after the gate's deadline", gates::preloader_gone),
         Scenario::new("a rolling update under load loses nothing", serving::rolling_update),
         Scenario::new("a liveness kill of the model loses nothing", serving::liveness_kill),
-        Scenario::new("replicas follow the load within the free slices", scaling::follows_load),
+        Scenario::new("replicas follow the load within the free slices", scaling::follows_load).heavy(),
         Scenario::new(
             "behind a gateway a target comes from zero and returns to it",
             gateway::from_zero_and_back,
@@ -99,7 +107,7 @@ pub fn all() -> Vec<Scenario> {
             model_server::rolling_update,
         )
         .with_model_server(),
-        Scenario::new("another leader takes over without a change", scaling::leader_killed),
-        Scenario::new("lost metrics hold the replicas", scaling::metrics_lost),
+        Scenario::new("another leader takes over without a change", scaling::leader_killed).heavy(),
+        Scenario::new("lost metrics hold the replicas", scaling::metrics_lost).heavy(),
     ]
 }

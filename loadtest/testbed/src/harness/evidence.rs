@@ -10,7 +10,7 @@ use kube::api::ListParams;
 
 use crate::cluster::Cluster;
 
-/// Where it goes, from the folder in which the command runs.
+/// Where it goes, from the folder in which the command runs; each cluster has a folder of its own below.
 const DIR: &str = "target/e2e";
 /// Objects that are kept, by file name.
 const OBJECTS: [(&str, &[&str]); 6] = [
@@ -29,7 +29,9 @@ const TAIL: &str = "--tail=4000";
 /// Keeps it in a folder with the name of what failed, in the place of what an earlier run left there; the
 /// result is the failure, which then says where.
 pub async fn keep(cluster: &Cluster, name: &str, failure: anyhow::Error) -> anyhow::Error {
-    let folder = Path::new(DIR).join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
+    let cluster_name = cluster.workdir().name().to_string();
+    let folder =
+        Path::new(DIR).join(cluster_name).join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
     match collect(cluster, &folder).await {
         Ok(()) => failure.context(format!("evidence is in {}", folder.display())),
         Err(other) => failure.context(format!("and no evidence could be kept: {other:#}")),

@@ -42,6 +42,14 @@ impl Load {
         Ok(Self { child, report })
     }
 
+    /// Whether it still sends, or waits for answers.
+    ///
+    /// # Errors
+    /// When the process cannot be looked at.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_none())
+    }
+
     /// Waits for its end; the result is its report, also where a threshold was violated.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
         TIMEOUT_MS,
     ];
     let load = Load::start(&cluster, &target, &load)?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    journal.wait_used(&cluster).await?;
     sample::replace_pods(&cluster, &namespace, SERVES_WITHIN).await?;
     let report = load.finish().await?;
     ensure!(report["requests"].as_u64() > Some(1000), "too little was sent: {report}");

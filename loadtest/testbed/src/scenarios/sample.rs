@@ -207,6 +207,16 @@ impl Journal {
         Ok(pods)
     }
 
+    /// Waits until a client's row has reached a model: the load has begun.
+    pub(crate) async fn wait_used(&self, cluster: &Cluster) -> Result<()> {
+        cluster
+            .wait_for("a client's request reaches a model", Duration::from_secs(60), || async {
+                let is_used = self.pods()?.iter().any(|(_, calls)| calls.iter().any(Call::is_clients));
+                Ok(if is_used { Look::Done(()) } else { Look::NotYet("none did".to_owned()) })
+            })
+            .await
+    }
+
     /// Fails when a client's row reached a model before its warm-up; `at_least` models must have been used.
     pub(crate) fn assert_no_cold_request(&self, at_least: usize) -> Result<()> {
         let pods = self.pods()?;

@@ -153,11 +153,10 @@ pub(super) async fn follows_load(cluster: Cluster) -> Result<()> {
 
 /// `Retry-After` of a refusal, under an overload that is made for it.
 async fn refusal_header(cluster: &Cluster, target: &str) -> Result<Option<u64>> {
-    let load =
-        Load::start(cluster, target, &["--rate-rps", "800", "--duration-ms", "4000", "--connections", "32"])?;
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    let mut load =
+        Load::start(cluster, target, &["--rate-rps", "800", "--duration-ms", "6000", "--connections", "32"])?;
     let mut found = None;
-    for _ in 0..200 {
+    while load.is_running()? {
         let answer = request::infer(target).await?;
         if answer.starts_with("HTTP/1.1 429") {
             let header = answer

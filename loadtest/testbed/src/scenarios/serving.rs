@@ -167,7 +167,7 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
         TIMEOUT_MS,
     ];
     let load = Load::start(&cluster, &target, &arguments)?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    journal.wait_used(&cluster).await?;
     sample::replace_pods(&cluster, &namespace, SERVES_WITHIN).await?;
     assert_nothing_lost(&load.finish().await?)?;
     // Old and new ones have both served.
@@ -201,7 +201,7 @@ pub(super) async fn liveness_kill(cluster: Cluster) -> Result<()> {
         TIMEOUT_MS,
     ];
     let load = Load::start(&cluster, &target, &arguments)?;
-    tokio::time::sleep(Duration::from_secs(3)).await;
+    journal.wait_used(&cluster).await?;
 
     // The one that clients' connections lead to: something shall be in flight.
     let journals = journal.pods()?;
