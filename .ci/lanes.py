@@ -105,7 +105,7 @@ class Run:
             with self.changed:
                 self.results[step.name] = result
                 if result.outcome == "FAILED":
-                    self.stopped = self.stopped or step.name
+                    self.stopped = self.stopped or f"the failure of {step.name}"
                 self.changed.notify_all()
             if step.skip:
                 self.say(f"skipped {step.name}: {step.skip}")
