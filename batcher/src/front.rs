@@ -3,7 +3,7 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`server`] | connections, and their graceful end |
-//! | [`guarded`], [`framing`], [`pace`] | what a connection may not do: be ambiguous, be too slow |
+//! | [`guarded`], [`strict`], [`framing`], [`pace`] | what a connection may not do: be ambiguous, be too slow |
 //! | [`observed`] | an answer's body until the client has taken it |
 //! | [`route`] | which requests are ours |
 //! | [`receive`] | reading a request's body whole, within limits |
@@ -39,6 +39,7 @@ pub mod retry_info;
 pub mod route;
 pub mod server;
 pub mod stream;
+pub mod strict;
 pub mod upload;
 mod urgency;
 
