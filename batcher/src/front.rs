@@ -5,6 +5,7 @@
 //! | [`server`] | connections, and their graceful end |
 //! | [`guarded`], [`strict`], [`framing`], [`pace`] | what a connection may not do: be ambiguous, be too slow |
 //! | [`observed`] | an answer's body until the client has taken it |
+//! | [`authority`] | whom a request is for |
 //! | [`route`] | which requests are ours |
 //! | [`receive`] | reading a request's body whole, within limits |
 //! | [`decode`] | compressed bodies |
@@ -21,6 +22,7 @@
 //! | [`forward`] | which headers go on |
 
 pub mod answer;
+pub mod authority;
 pub mod body;
 pub mod decode;
 pub mod forward;
