@@ -185,3 +185,17 @@ async fn trailers_that_speak_of_the_servers_connection_do_not_reach_the_client()
     let answer = exchange(batcher.front, asked).await;
     assert!(answer.contains("x-checksum: 42") && !answer.contains("timeout=5"), "{answer}");
 }
+
+#[tokio::test]
+async fn a_server_that_switches_protocols_unasked_is_a_bad_gateway() {
+    let (_model, batcher) = start("hops-switch").await;
+    for _ in 0..3 {
+        let got = send(batcher.front, request("GET", "/status/101", "")).await;
+        assert_eq!(got.status, 502, "{got:?}");
+        assert!(got.text().contains("101 Switching Protocols"), "{}", got.text());
+        let upgrade = [("connection", "upgrade"), ("upgrade", "own")];
+        let got = send(batcher.front, with(request("GET", "/status/101", ""), &upgrade)).await;
+        assert_eq!(got.status, 502, "{got:?}");
+    }
+    assert_eq!(send(batcher.front, request("GET", "/echo", "")).await.status, 418);
+}
