@@ -118,7 +118,7 @@ async fn answer(
     outcome: Arc<Mutex<Outcome>>,
     service: Service,
 ) -> Result<Response<Empty<Bytes>>, Infallible> {
-    let (parts, mut body) = request.into_parts();
+    let (parts, body) = request.into_parts();
     let number = {
         let mut outcome = lock(&outcome);
         outcome.library.push(Seen {
@@ -135,23 +135,19 @@ async fn answer(
     if parts.method == Method::CONNECT {
         *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
     }
-    while service == Service::Reads {
-        match body.frame().await {
-            Some(Ok(frame)) => {
-                let data = frame.into_data().unwrap_or_default();
-                lock(&outcome).library[number].body.extend_from_slice(&data);
-            }
-            Some(Err(_)) => {
-                *response.status_mut() = StatusCode::BAD_REQUEST;
-                break;
-            }
-            None => {
-                lock(&outcome).library[number].is_whole = true;
-                break;
-            }
-        }
+    if service == Service::Reads && read_body(body, number, &outcome).await.is_err() {
+        *response.status_mut() = StatusCode::BAD_REQUEST;
     }
     Ok(response)
+}
+
+async fn read_body(mut body: Incoming, number: usize, outcome: &Mutex<Outcome>) -> hyper::Result<()> {
+    while let Some(frame) = body.frame().await {
+        let data = frame?.into_data().unwrap_or_default();
+        lock(outcome).library[number].body.extend_from_slice(&data);
+    }
+    lock(outcome).library[number].is_whole = true;
+    Ok(())
 }
 
 /// A connection whose client has written everything before.
