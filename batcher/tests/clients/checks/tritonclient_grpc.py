@@ -94,8 +94,8 @@ def check(model: str, model_grpc: str, batcher: str) -> int:
             lambda client, name, first: mirror(client, first, 2, **lone[name]),
         )
         odd = {
-            "a scalar": {"number": (np.float32(1).reshape(()), "FP32")},
-            "a scalar beside rows": {**{name: (rows(1, 1)[name], INPUTS[name]) for name in INPUTS}, "flag": (np.bool_(True).reshape(()), "BOOL")},
+            "a scalar": {"number": (np.array(1, np.float32), "FP32")},
+            "a scalar beside rows": {**{name: (rows(1, 1)[name], INPUTS[name]) for name in INPUTS}, "flag": (np.array(True), "BOOL")},
             "no rows": {"number": (np.zeros((0, 4), np.float32), "FP32")},
             "unequal rows": {name: (rows(1, 1 + bit)[name], INPUTS[name]) for bit, name in enumerate(INPUTS)},
             "no inputs": {},
