@@ -3,8 +3,9 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`server`] | connections, and their graceful end |
-//! | [`guarded`], [`framing`], [`pace`] | what a connection may not do: be ambiguous, be too slow |
+//! | [`guarded`], [`strict`], [`framing`], [`pace`] | what a connection may not do: be ambiguous, be too slow |
 //! | [`observed`] | an answer's body until the client has taken it |
+//! | [`authority`] | whom a request is for |
 //! | [`route`] | which requests are ours |
 //! | [`receive`] | reading a request's body whole, within limits |
 //! | [`decode`] | compressed bodies |
@@ -21,6 +22,7 @@
 //! | [`forward`] | which headers go on |
 
 pub mod answer;
+pub mod authority;
 pub mod body;
 pub mod decode;
 pub mod forward;
@@ -39,6 +41,7 @@ pub mod retry_info;
 pub mod route;
 pub mod server;
 pub mod stream;
+pub mod strict;
 pub mod upload;
 mod urgency;
 

@@ -6,8 +6,8 @@ use sluice_protocol::grpc::{Code, encode_message, frame_prefix};
 use sluice_protocol::{Form, HEADER_LENGTH, json_error};
 
 use super::body::FrontBody;
-use super::forward::strip_hop_by_hop;
 use super::retry_info::status_details;
+use crate::hop_by_hop;
 use crate::queue::{Failure, Reply};
 use crate::upstream::connection;
 
@@ -51,12 +51,13 @@ fn forwarded(form: Form, upstream: connection::Answer) -> (Response<FrontBody>, 
     let mut response = Response::new(FrontBody::from(upstream.body));
     *response.status_mut() = upstream.status;
     *response.headers_mut() = upstream.headers;
-    strip_hop_by_hop(response.headers_mut());
+    hop_by_hop::strip(response.headers_mut());
     for name in [GRPC_STATUS, GRPC_MESSAGE, GRPC_STATUS_DETAILS] {
         response.headers_mut().remove(name);
     }
-    // Written anew from the body.
+    // Written anew from the body, behind which no trailers follow.
     response.headers_mut().remove(header::CONTENT_LENGTH);
+    response.headers_mut().remove(header::TRAILER);
     (response, status)
 }
 
@@ -67,8 +68,9 @@ fn forwarded_grpc(upstream: connection::Answer) -> Response<FrontBody> {
     let Some(code) = headers.remove(GRPC_STATUS) else {
         return failed(Form::Grpc, &Failure::new(status, error_text(&upstream.body)));
     };
-    strip_hop_by_hop(&mut headers);
+    hop_by_hop::strip(&mut headers);
     headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::TRAILER);
     headers.insert(header::CONTENT_TYPE, GRPC_CONTENT);
     if Code::from_header(code.as_bytes()) == Code::Ok {
         let mut response = match frame_prefix(upstream.body.len()) {

@@ -1,51 +1,33 @@
-//! Headers of requests and answers that are passed on: end-to-end ones as they are, hop-by-hop ones left out
-//! (RFC 9110, section 7.6.1).
+//! Heads of requests and answers that are passed on: end-to-end headers as they are, those of one connection left out.
 
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Uri, Version, header};
+use http::{HeaderValue, Request, Uri, Version, header, response};
 
+use crate::hop_by_hop;
 use crate::upstream::connection::Chunks;
 
-/// Headers that speak of one connection only.
-const HOP_BY_HOP: [HeaderName; 6] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    header::PROXY_AUTHENTICATE,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-/// Removes hop-by-hop headers, and those that `Connection` names.
-pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if let Some(named) = headers.get(header::CONNECTION).cloned()
-        && let Ok(named) = named.to_str()
-    {
-        for name in named.split(',').filter_map(|name| HeaderName::try_from(name.trim()).ok()) {
-            headers.remove(name);
-        }
-    }
-    for name in &HOP_BY_HOP {
-        headers.remove(name);
-    }
-}
-
-/// Makes the head of a client's request one for an HTTP/1.1 upstream: path only, with a `Host`.
+/// Makes the head of a client's request one for an HTTP/1.1 upstream: path only, with the `Host` that it is for.
 pub fn to_http1(parts: &mut Parts) {
     let takes_trailers = parts.headers.get_all(header::TE).iter().any(|value| {
         let names = value.to_str().unwrap_or_default().split(',');
         names.map(str::trim).any(|name| name.eq_ignore_ascii_case("trailers"))
     });
-    strip_hop_by_hop(&mut parts.headers);
-    // We answer `100-continue` ourselves, by reading the body; TE is for this hop, where trailers are understood.
-    parts.headers.remove(header::EXPECT);
-    parts.headers.remove(header::TE);
+    to_next_hop(parts);
+    // The next hop's TE is ours to say, and `Connection` names it, as HTTP/1.1 has it.
     if takes_trailers {
         parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
-    if !parts.headers.contains_key(header::HOST)
-        && let Some(authority) = parts.uri.authority()
+}
+
+/// Leaves of a client's request what the next hop is to know, whatever it speaks. What speaks of that hop is written
+/// where the request is sent.
+fn to_next_hop(parts: &mut Parts) {
+    hop_by_hop::strip(&mut parts.headers);
+    // We answer `100-continue` ourselves, by reading the body.
+    parts.headers.remove(header::EXPECT);
+    // An absolute target and HTTP/2 say whom they are for; `Host` may say anything beside the former.
+    if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
         parts.headers.insert(header::HOST, host);
@@ -65,14 +47,24 @@ fn path_only(uri: &Uri) -> Uri {
 /// A client's request as it came, for the model server.
 pub fn upstream_request(origin: &Parts, body: Chunks) -> Request<Chunks> {
     let mut parts = origin.clone();
-    to_http1(&mut parts);
-    // Set again from the body, which was read whole.
+    to_next_hop(&mut parts);
+    // Set again from the body, which was read whole; its trailers were not kept.
     parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.remove(header::TRAILER);
     Request::from_parts(parts, body)
+}
+
+/// Makes the head of a model server's answer one for the client. The version is that of its own connection, not of
+/// the model server's.
+pub fn to_client(parts: &mut response::Parts) {
+    hop_by_hop::strip(&mut parts.headers);
+    parts.version = Version::HTTP_11;
 }
 
 #[cfg(test)]
 mod tests {
+    use http::{HeaderMap, Response};
+
     use super::*;
 
     #[test]
@@ -84,7 +76,7 @@ mod tests {
         headers.append("x-many", HeaderValue::from_static("a"));
         headers.append("x-many", HeaderValue::from_static("b"));
         headers.insert("authorization", HeaderValue::from_static("Bearer t"));
-        strip_hop_by_hop(&mut headers);
+        hop_by_hop::strip(&mut headers);
         assert_eq!(headers.len(), 3);
         assert_eq!(headers.get_all("x-many").iter().count(), 2);
         assert!(headers.contains_key("authorization"));
@@ -97,5 +89,41 @@ mod tests {
         to_http1(&mut parts);
         assert_eq!(parts.uri, "/v2/x?y=1");
         assert_eq!(parts.headers["host"], "model.example:80");
+    }
+
+    #[test]
+    fn an_absolute_targets_authority_replaces_host() {
+        let request =
+            Request::builder().uri("http://a.example/x").header("host", "b.example").body(()).unwrap();
+        let (mut parts, ()) = request.into_parts();
+        to_http1(&mut parts);
+        assert_eq!(
+            (&parts.uri.to_string()[..], &parts.headers["host"]),
+            ("/x", &"a.example".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn a_lone_request_says_nothing_of_its_next_connection() {
+        let request = Request::builder()
+            .uri("/x")
+            .header("te", "trailers")
+            .header("connection", "te")
+            .header("expect", "100-continue")
+            .header("trailer", "x-sum")
+            .header("content-length", "5")
+            .header("x-kept", "1");
+        let (origin, ()) = request.body(()).unwrap().into_parts();
+        let request = upstream_request(&origin, Chunks::default());
+        assert_eq!(request.headers().keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-kept"]);
+    }
+
+    #[test]
+    fn an_answer_has_the_version_of_the_clients_connection() {
+        let answer =
+            Response::builder().version(Version::HTTP_10).header("connection", "close").body(()).unwrap();
+        let (mut parts, ()) = answer.into_parts();
+        to_client(&mut parts);
+        assert_eq!((parts.version, parts.headers.len()), (Version::HTTP_11, 0));
     }
 }

@@ -1,12 +1,17 @@
 //! Where requests begin and end in the bytes of an HTTP/1.1 connection, read strictly. The HTTP library forgives
 //! what RFC 9112 allows to forgive (bare line feeds, `Content-Length` beside `Transfer-Encoding`, the same length
 //! twice); somebody in front of us may read such bytes differently, and then one client's request hides inside
-//! another's. Here they are faults.
+//! another's. Here they are faults. What is no fault here the library may still refuse; what it takes it has taken
+//! with the same boundaries, which `super::strict` is tested for.
 
 use memchr::memchr;
 
-/// Longest part of a line that is looked at: no valid length, coding or chunk size is longer.
+/// Longest line that says where a body or a chunk ends: longer ones are faults, however many reads they come in. Of
+/// other lines only so much is looked at, for they need not be known.
 const LINE_BYTES: usize = 256;
+
+/// The end of a line.
+const LINE_END_BYTES: usize = 2;
 
 /// Lengths beyond are no lengths: sums of them would overflow.
 const MAX_BODY_BYTES: u64 = i64::MAX as u64;
@@ -24,8 +29,21 @@ pub enum Fault {
     TransferEncoding,
     /// Both.
     BothLengths,
-    /// The size of a chunk is no hexadecimal number, or its data does not end where it says.
+    /// The size of a chunk is no hexadecimal number or has too long a line, or its data does not end where it says.
     ChunkSize,
+    /// It begins like HTTP/2, and is not.
+    Preface,
+}
+
+/// What bytes turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Here ends the head of a request.
+    Head,
+    /// A piece of its body, without what frames it.
+    Data(&'a [u8]),
+    /// Here ends the request.
+    End,
 }
 
 /// Follows one connection.
@@ -34,6 +52,8 @@ pub struct Framing {
     state: State,
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
+    /// How long that line is so far.
+    line_bytes: usize,
     /// The last byte of it was a carriage return.
     after_return: bool,
     length: Option<u64>,
@@ -52,8 +72,20 @@ enum State {
     /// The line end behind a chunk.
     ChunkEnd,
     Trailer,
-    /// HTTP/2, or whatever the connection was upgraded to.
+    /// In the bytes that HTTP/2 begins with: so many lines of them have come.
+    Preface(usize),
+    /// HTTP/2.
     Opaque,
+}
+
+/// The lines that an HTTP/2 connection begins with.
+const PREFACE: [&[u8]; 4] = [b"PRI * HTTP/2.0", b"", b"SM", b""];
+
+/// A line without its end; of a long one only the beginning.
+#[derive(Debug, Clone, Copy)]
+struct Line<'a> {
+    start: &'a [u8],
+    is_long: bool,
 }
 
 impl Default for Framing {
@@ -61,6 +93,7 @@ impl Default for Framing {
         Self {
             state: State::RequestLine,
             line: Vec::new(),
+            line_bytes: 0,
             after_return: false,
             length: None,
             chunked: false,
@@ -70,131 +103,170 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// From here on the bytes are not HTTP/1.1.
-    pub fn set_opaque(&mut self) {
-        self.state = State::Opaque;
-    }
-
-    /// Whether the connection speaks HTTP/2 (or was upgraded).
+    /// Whether the connection speaks HTTP/2.
     pub fn is_opaque(&self) -> bool {
         self.state == State::Opaque
     }
 
     /// Whether a request's head has begun and not ended.
     pub fn is_in_head(&self) -> bool {
-        self.state == State::Header || (self.state == State::RequestLine && !self.line.is_empty())
+        match self.state {
+            State::Header | State::Preface(_) => true,
+            State::RequestLine => self.line_bytes > 0,
+            _ => false,
+        }
     }
 
-    /// Reads on.
+    /// Reads on. `see` is given each part that ends in these bytes, or fills them, with where it ends.
     ///
     /// # Errors
     /// The fault, and the position of the byte that completes it: what comes before may be passed on.
-    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), (usize, Fault)> {
+    pub fn feed(&mut self, bytes: &[u8], mut see: impl FnMut(usize, Part<'_>)) -> Result<(), (usize, Fault)> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match self.state {
                 State::Opaque => return Ok(()),
-                State::Body(left) => {
+                State::Body(left) | State::ChunkData(left) => {
                     let taken = left.min(rest.len() as u64);
-                    self.state = if taken == left { State::RequestLine } else { State::Body(left - taken) };
+                    let is_chunk = matches!(self.state, State::ChunkData(_));
+                    self.state = match left - taken {
+                        0 if is_chunk => State::ChunkEnd,
+                        0 => State::RequestLine,
+                        left if is_chunk => State::ChunkData(left),
+                        left => State::Body(left),
+                    };
                     at += taken as usize;
-                }
-                State::ChunkData(left) => {
-                    let taken = left.min(rest.len() as u64);
-                    self.state = if taken == left { State::ChunkEnd } else { State::ChunkData(left - taken) };
-                    at += taken as usize;
+                    see(at, Part::Data(&rest[..taken as usize]));
+                    if self.state == State::RequestLine {
+                        see(at, Part::End);
+                    }
                 }
                 _ => {
-                    let Some(end) = memchr(b'\n', rest) else {
+                    let room = self.longest_line().saturating_sub(self.line_bytes);
+                    let within = &rest[..rest.len().min(room)];
+                    let Some(end) = memchr(b'\n', within) else {
+                        if rest.len() >= room {
+                            return Err((at + room.saturating_sub(1), Fault::ChunkSize));
+                        }
                         self.remember(rest);
                         return Ok(());
                     };
-                    let last = end.checked_sub(1).map_or(self.after_return, |last| rest[last] == b'\r');
-                    let fault = if !last {
-                        Err(Fault::BareLineFeed)
-                    } else if self.line.is_empty() && !self.after_return {
-                        self.end_of_line(&rest[..end - 1])
-                    } else {
-                        self.remember(&rest[..end]);
-                        let mut line = std::mem::take(&mut self.line);
-                        if line.last() == Some(&b'\r') {
-                            line.pop();
-                        }
-                        self.end_of_line(&line)
-                    };
+                    let ended = self.line(&rest[..end]);
                     self.line.clear();
-                    self.after_return = false;
-                    if let Err(fault) = fault {
-                        return Err((at + end, fault));
-                    }
+                    (self.line_bytes, self.after_return) = (0, false);
+                    let parts = ended.map_err(|fault| (at + end, fault))?;
                     at += end + 1;
+                    parts.iter().for_each(|part| see(at, *part));
                 }
             }
         }
         Ok(())
     }
 
+    /// Most bytes that a line may have with its end, where only the line of a chunk can follow.
+    fn longest_line(&self) -> usize {
+        match self.state {
+            State::ChunkSize => LINE_BYTES + LINE_END_BYTES,
+            State::ChunkEnd => LINE_END_BYTES,
+            _ => usize::MAX,
+        }
+    }
+
     fn remember(&mut self, part: &[u8]) {
         let room = LINE_BYTES.saturating_sub(self.line.len());
         self.line.extend_from_slice(&part[..part.len().min(room)]);
-        self.after_return = part.last() == Some(&b'\r');
+        self.line_bytes = self.line_bytes.saturating_add(part.len());
+        self.after_return = part.last().map_or(self.after_return, |&last| last == b'\r');
     }
 
-    /// A line without its end; of a very long one only the beginning.
-    fn end_of_line(&mut self, line: &[u8]) -> Result<(), Fault> {
+    /// A line whose last bytes, before its line feed, are these.
+    fn line(&mut self, last: &[u8]) -> Result<&'static [Part<'static>], Fault> {
+        if self.line_bytes == 0 {
+            let line = last.strip_suffix(b"\r").ok_or(Fault::BareLineFeed)?;
+            return self.end_of_line(Line { start: line, is_long: line.len() > LINE_BYTES });
+        }
+        self.remember(last);
+        if !self.after_return {
+            return Err(Fault::BareLineFeed);
+        }
+        let bytes = self.line_bytes - 1;
+        let mut line = std::mem::take(&mut self.line);
+        line.truncate(bytes);
+        let ended = self.end_of_line(Line { start: &line, is_long: bytes > LINE_BYTES });
+        // Its memory serves the next line.
+        self.line = line;
+        ended
+    }
+
+    /// The parts that end with a line.
+    fn end_of_line(&mut self, line: Line<'_>) -> Result<&'static [Part<'static>], Fault> {
+        let is_empty = line.start.is_empty();
         match self.state {
             State::RequestLine => {
-                if std::mem::take(&mut self.first) && line == b"PRI * HTTP/2.0" {
-                    self.state = State::Opaque;
-                } else if !line.is_empty() {
+                if std::mem::take(&mut self.first) && line.start == PREFACE[0] {
+                    self.state = State::Preface(1);
+                } else if !is_empty {
                     (self.length, self.chunked) = (None, false);
                     self.state = State::Header;
                 }
             }
-            State::Header if line.is_empty() => {
+            State::Preface(lines) => {
+                if PREFACE.get(lines) != Some(&line.start) {
+                    return Err(Fault::Preface);
+                }
+                let is_whole = lines + 1 == PREFACE.len();
+                self.state = if is_whole { State::Opaque } else { State::Preface(lines + 1) };
+            }
+            State::Header if is_empty => {
                 self.state = match (self.chunked, self.length) {
                     (true, Some(_)) => return Err(Fault::BothLengths),
                     (true, None) => State::ChunkSize,
                     (false, Some(length)) if length > 0 => State::Body(length),
                     (false, _) => State::RequestLine,
                 };
+                let has_body = self.state != State::RequestLine;
+                return Ok(if has_body { &[Part::Head] } else { &[Part::Head, Part::End] });
             }
             State::Header => self.header(line)?,
             State::ChunkSize => {
-                let digits = line.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii_end();
+                let digits =
+                    line.start.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii_end();
                 self.state = match chunk_size(digits).ok_or(Fault::ChunkSize)? {
                     0 => State::Trailer,
                     size => State::ChunkData(size),
                 };
             }
-            State::ChunkEnd if line.is_empty() => self.state = State::ChunkSize,
+            State::ChunkEnd if is_empty => self.state = State::ChunkSize,
             State::ChunkEnd => return Err(Fault::ChunkSize),
-            State::Trailer if line.is_empty() => self.state = State::RequestLine,
+            State::Trailer if is_empty => {
+                self.state = State::RequestLine;
+                return Ok(&[Part::End]);
+            }
             State::Trailer | State::Body(_) | State::ChunkData(_) | State::Opaque => {}
         }
-        Ok(())
+        Ok(&[])
     }
 
-    fn header(&mut self, line: &[u8]) -> Result<(), Fault> {
-        match line.first() {
+    fn header(&mut self, line: Line<'_>) -> Result<(), Fault> {
+        match line.start.first() {
             Some(b' ' | b'\t') => return Err(Fault::FoldedHeader),
             Some(b'c' | b'C' | b't' | b'T') => {}
             _ => return Ok(()),
         }
-        let Some(colon) = memchr(b':', line) else { return Ok(()) };
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+        let Some(colon) = memchr(b':', line.start) else { return Ok(()) };
+        let (name, value) = (&line.start[..colon], line.start[colon + 1..].trim_ascii());
         if name.eq_ignore_ascii_case(b"content-length") {
             let number = std::str::from_utf8(value)
                 .ok()
                 .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_digit()))
                 .and_then(|digits| digits.parse().ok())
-                .filter(|&length: &u64| length <= MAX_BODY_BYTES);
+                .filter(|&length: &u64| length <= MAX_BODY_BYTES && !line.is_long);
             if number.is_none() || self.length.is_some() {
                 return Err(Fault::ContentLength);
             }
             self.length = number;
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
-            if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
+            if self.chunked || line.is_long || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Fault::TransferEncoding);
             }
             self.chunked = true;
@@ -217,7 +289,7 @@ mod tests {
     use super::*;
 
     fn fault(bytes: &[u8]) -> Option<Fault> {
-        Framing::default().feed(bytes).err().map(|(_, fault)| fault)
+        Framing::default().feed(bytes, |_, _| {}).err().map(|(_, fault)| fault)
     }
 
     #[test]
@@ -247,15 +319,48 @@ mod tests {
             (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n11111111111111111\r\n", Fault::ChunkSize),
             (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabcd\r\n", Fault::ChunkSize),
             (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3\nabc\r\n", Fault::BareLineFeed),
+            (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n3;a\nabc\r\n", Fault::BareLineFeed),
+            (b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n0\r\na: b\n\r\n", Fault::BareLineFeed),
+            (b"PRI * HTTP/2.0\r\nhost: x\r\n\r\n", Fault::Preface),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\n", Fault::BareLineFeed),
+            (b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", Fault::Preface),
         ] {
             assert_eq!(fault(bytes), Some(expected), "{}", String::from_utf8_lossy(bytes));
         }
     }
 
     #[test]
-    fn http2_and_upgraded_connections_are_not_read() {
+    fn a_line_that_says_where_something_ends_is_short_or_a_fault() {
+        let zeros = "0".repeat(300);
+        let spaces = " ".repeat(300);
+        for (bytes, expected) in [
+            (format!("POST / HTTP/1.1\r\ncontent-length: {zeros}5\r\n\r\n"), Fault::ContentLength),
+            (format!("POST / HTTP/1.1\r\ncontent-length:{spaces}5\r\n\r\n"), Fault::ContentLength),
+            (format!("POST / HTTP/1.1\r\ntransfer-encoding:{spaces}chunked\r\n"), Fault::TransferEncoding),
+            (format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked{spaces}\r\n"), Fault::TransferEncoding),
+            (format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{zeros}5\r\n"), Fault::ChunkSize),
+            (format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n{zeros}"), Fault::ChunkSize),
+            (format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5;{zeros}"), Fault::ChunkSize),
+            (format!("POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\n5{spaces}"), Fault::ChunkSize),
+        ] {
+            let (at, found) = Framing::default().feed(bytes.as_bytes(), |_, _| {}).unwrap_err();
+            assert_eq!(found, expected, "{bytes}");
+            for cut in 0..bytes.len() {
+                let (fault, _) = in_pieces(bytes.as_bytes(), &[cut, cut * 7 % (bytes.len() + 1)]);
+                assert_eq!(fault, Some((at, expected)), "{bytes} cut at {cut}");
+            }
+        }
+        // Other lines may be long.
+        let long = format!("POST /{zeros} HTTP/1.1\r\nx: {zeros}\r\ncontent-length: 1\r\n\r\nx");
+        assert_eq!(fault(long.as_bytes()), None);
+        let longest = format!("POST / HTTP/1.1\r\ncontent-length: {}1\r\n\r\nx", &zeros[..239]);
+        assert_eq!(fault(longest.as_bytes()), None);
+    }
+
+    #[test]
+    fn http2_connections_are_not_read() {
         let mut framing = Framing::default();
-        framing.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n\0").unwrap();
+        framing.feed(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\n\n\0", |_, _| {}).unwrap();
         assert!(framing.is_opaque());
         // Only a connection's first line makes it HTTP/2.
         assert_eq!(fault(b"GET / HTTP/1.1\r\n\r\nPRI * HTTP/2.0\r\n\n"), Some(Fault::BareLineFeed));
@@ -281,7 +386,12 @@ mod tests {
             bytes
         });
         let none = Just(b"\r\nGET / HTTP/1.1\r\ntoken: x\r\ncookie: y\r\n\r\n".to_vec());
-        prop_oneof![known, chunked, none]
+        let long = (0_usize..256).prop_map(|padding| {
+            let zeros = "0".repeat(padding);
+            format!("POST /{zeros}{zeros} HTTP/1.1\r\nx: {zeros}{zeros}\r\ntransfer-encoding: chunked\r\n\r\n{zeros}1\r\nx\r\n{zeros}0\r\n\r\n")
+                .into_bytes()
+        });
+        prop_oneof![known, chunked, none, long]
     }
 
     /// Feeds pieces that end at the cuts; the fault with its position in the whole.
@@ -292,7 +402,7 @@ mod tests {
         ends.sort_unstable();
         let mut start = 0;
         for end in ends {
-            if let Err((at, fault)) = framing.feed(&bytes[start..end]) {
+            if let Err((at, fault)) = framing.feed(&bytes[start..end], |_, _| {}) {
                 return (Some((start + at, fault)), framing);
             }
             start = end;
@@ -323,7 +433,7 @@ mod tests {
                 let at = at % bytes.len();
                 bytes[at] = byte;
             }
-            let whole = Framing::default().feed(&bytes).err();
+            let whole = Framing::default().feed(&bytes, |_, _| {}).err();
             prop_assert_eq!(in_pieces(&bytes, &cuts).0, whole);
         }
     }

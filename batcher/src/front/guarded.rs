@@ -13,25 +13,19 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::framing::Framing;
 use super::pace::Pace;
+use super::strict::Strict;
 use crate::clock::Clock;
 use crate::settings::Live;
-
-/// What makes the HTTP library answer 400 and close, in order behind earlier answers: no line of a head, and no
-/// chunk size, may hold a NUL. The end of a head follows, because the library may wait for it.
-const INVALID: &[u8] = b"\0\r\n\r\n";
 
 /// The socket.
 #[derive(Debug)]
 pub struct Guarded {
     stream: TcpStream,
-    framing: Framing,
+    strict: Strict,
     pace: Arc<Pace>,
     settings: Live,
     clock: Clock,
-    /// A fault was found: what else comes is not read, but this.
-    poison: Option<&'static [u8]>,
     head_since_us: Option<u64>,
     write_blocked_since_us: Option<u64>,
     timer: Pin<Box<Sleep>>,
@@ -53,11 +47,10 @@ impl Guarded {
     pub fn new(stream: TcpStream, pace: Arc<Pace>, settings: Live, clock: Clock) -> Self {
         Self {
             stream,
-            framing: Framing::default(),
+            strict: Strict::default(),
             pace,
             settings,
             clock,
-            poison: None,
             head_since_us: None,
             write_blocked_since_us: None,
             timer: Box::pin(tokio::time::sleep_until(clock.instant(0))),
@@ -81,9 +74,6 @@ impl Guarded {
 
     /// Called where the socket has nothing to do: sets the timer, and tells what is late.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Option<Late> {
-        if self.pace.is_tunnel() {
-            return None;
-        }
         loop {
             let now_us = self.clock.now_us();
             let at_us = match self.deadline() {
@@ -125,27 +115,15 @@ impl Guarded {
 
     /// Looks at bytes that have come.
     fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
-        if self.pace.is_tunnel() {
-            self.framing.set_opaque();
+        if let Err(fault) = self.strict.inspect(buf, before, |_, _| {}) {
+            tracing::debug!(?fault, "A client's bytes are no valid HTTP/1.1.");
+            counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "malformed").increment(1);
         }
-        let Err((at, fault)) = self.framing.feed(&buf.filled()[before..]) else {
-            self.head_since_us = match (self.framing.is_in_head(), self.head_since_us) {
-                (true, None) => Some(self.clock.now_us()),
-                (true, since_us) => since_us,
-                (false, _) => None,
-            };
-            return;
+        self.head_since_us = match (self.strict.is_in_head(), self.head_since_us) {
+            (true, None) => Some(self.clock.now_us()),
+            (true, since_us) => since_us,
+            (false, _) => None,
         };
-        tracing::debug!(?fault, "A client's bytes are no valid HTTP/1.1.");
-        counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "malformed").increment(1);
-        buf.set_filled(before + at);
-        self.give_poison(INVALID, buf);
-    }
-
-    fn give_poison(&mut self, poison: &'static [u8], buf: &mut ReadBuf<'_>) {
-        let (given, rest) = poison.split_at(poison.len().min(buf.remaining()));
-        buf.put_slice(given);
-        self.poison = Some(rest);
     }
 }
 
@@ -155,8 +133,7 @@ impl AsyncRead for Guarded {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(poison) = self.poison {
-            self.give_poison(poison, buf);
+        if self.strict.is_over(buf) {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

@@ -1,7 +1,7 @@
 //! How far a connection has come: what its requests tell the socket's guard, so that it knows when to lose patience.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::Notify;
 
@@ -19,7 +19,6 @@ pub struct Pace {
     untaken: AtomicUsize,
     /// When the client took the last piece of one, or the first of them became ready.
     taken_at_us: AtomicU64,
-    tunnel: AtomicBool,
     /// Nobody has used the connection for long: to be closed gracefully.
     pub idle: Notify,
 }
@@ -33,7 +32,6 @@ impl Pace {
             quiet_since_us: AtomicU64::new(clock.now_us()),
             untaken: AtomicUsize::new(0),
             taken_at_us: AtomicU64::new(0),
-            tunnel: AtomicBool::new(false),
             idle: Notify::new(),
         })
     }
@@ -54,16 +52,6 @@ impl Pace {
     pub fn untaken_since_us(&self) -> Option<u64> {
         let waiting = self.untaken.load(Ordering::Relaxed) > 0;
         waiting.then(|| self.taken_at_us.load(Ordering::Relaxed))
-    }
-
-    /// The connection belongs to another protocol now.
-    pub fn set_tunnel(&self) {
-        self.tunnel.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it does.
-    pub fn is_tunnel(&self) -> bool {
-        self.tunnel.load(Ordering::Relaxed)
     }
 }
 

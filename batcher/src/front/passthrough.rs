@@ -10,7 +10,7 @@ use sluice_protocol::Form;
 use super::Front;
 use super::answer::failed;
 use super::body::FrontBody;
-use super::forward::{strip_hop_by_hop, to_http1};
+use super::forward::{to_client, to_http1};
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
 use super::upload::{Upload, UploadError};
@@ -40,7 +40,7 @@ impl Front {
         match upstream.relay(&epoch, Request::from_parts(parts, body.into())).await {
             Ok((response, hang_up)) => {
                 let (mut parts, body) = response.into_parts();
-                strip_hop_by_hop(&mut parts.headers);
+                to_client(&mut parts);
                 Response::from_parts(
                     parts,
                     FrontBody::Stream(Box::new(Relayed::new(body, guard, Some(hang_up)))),
@@ -56,7 +56,11 @@ impl Front {
             return failed(Form::Grpc, &self.nobody());
         };
         match upstream.relay_grpc(&epoch, request).await {
-            Ok(response) => response.map(|body| FrontBody::Stream(Box::new(Relayed::new(body, guard, None)))),
+            Ok(response) => {
+                let (mut parts, body) = response.into_parts();
+                to_client(&mut parts);
+                Response::from_parts(parts, FrontBody::Stream(Box::new(Relayed::new(body, guard, None))))
+            }
             Err(error) => failed(Form::Grpc, &not_passed(&error)),
         }
     }
@@ -91,6 +95,7 @@ pub(super) fn not_passed(error: &RelayError) -> Failure {
     let status = match error {
         RelayError::Connect(ConnectError::NoHttp) => 501,
         RelayError::Connect(_) => 503,
+        RelayError::Interim(_) | RelayError::Head(_) => 502,
         RelayError::Broken(broken) => match UploadError::failure(broken) {
             Some(clients_own) => return clients_own,
             None => 502,

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use crate::hop_by_hop;
 use crate::streams::Record;
 use crate::upstream::InFlight;
 use crate::upstream::hang_up::HangUp;
@@ -64,9 +65,12 @@ impl Body for Relayed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
+        let mut polled = Pin::new(&mut self.body).poll_frame(cx);
+        match &mut polled {
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    hop_by_hop::strip_trailers(trailers);
+                }
                 if let (Some(data), Some(record)) = (frame.data_ref(), &mut self.record) {
                     record.data(data);
                 }

@@ -5,25 +5,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{HeaderValue, Request, Response, Version, header};
+use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use metrics::counter;
 use sluice_config::metric_names::batcher as names;
+use sluice_protocol::Form;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Front;
+use super::answer::failed;
+use super::authority::{self, Misaddressed};
 use super::body::FrontBody;
 use super::guarded::Guarded;
 use super::observed::Observed;
 use super::pace::Pace;
 use super::route::{GrpcMethod, Route, route};
 use crate::drain::Mode;
+use crate::media_type::{self, Grpc};
 use crate::observe::{Sighting, orca};
+use crate::queue::Failure;
 
 /// Concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
@@ -174,10 +179,14 @@ impl Front {
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Response<FrontBody> {
-        let is_grpc = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        if let Err(error) = authority::check(&request) {
+            return misaddressed(request.version(), &error);
+        }
+        let is_grpc = match media_type::grpc(request.headers()) {
+            Grpc::Lookalike => return no_grpc(),
+            Grpc::OtherCoding if request.method() == Method::POST => return self.pass_grpc(request).await,
+            grpc => grpc == Grpc::Proto && request.method() == Method::POST,
+        };
         match route(request.method(), request.uri().path(), is_grpc) {
             Route::Infer(target) => self.infer_rest(target, request).await,
             Route::Predict(target) => self.predict(target, request).await,
@@ -191,4 +200,22 @@ impl Front {
             Route::Pass => self.pass(request).await,
         }
     }
+}
+
+/// Answers a request of which it is not known whom it is for. Behind it an HTTP/1 connection ends: where one reader
+/// sees another host, it may see other requests.
+fn misaddressed(version: Version, error: &Misaddressed) -> Response<FrontBody> {
+    let mut response = failed(Form::Json, &Failure::new(400, error.to_string()));
+    if version < Version::HTTP_2 {
+        counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "malformed").increment(1);
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// Answers what looks like gRPC and is not, as gRPC's specification wants it: with HTTP's 415.
+fn no_grpc() -> Response<FrontBody> {
+    let message = "this content-type is no gRPC (application/grpc or application/grpc+proto); gRPC-Web must be \
+                   translated before it comes here, such as by Envoy's grpc_web filter";
+    failed(Form::Json, &Failure::new(415, message))
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Front;
 use super::answer::failed;
 use super::body::FrontBody;
-use super::forward::{strip_hop_by_hop, to_http1};
+use super::forward::{to_client, to_http1};
 use super::infer::{COLD_RETRY_MS, declares_more_than};
 use super::passthrough::not_passed;
 use super::peek::Peeked;
@@ -90,7 +90,7 @@ impl Front {
             let error = match upstream.relay(&epoch, Request::from_parts(parts.clone(), this)).await {
                 Ok((response, hang_up)) => {
                     let (mut parts, body) = response.into_parts();
-                    strip_hop_by_hop(&mut parts.headers);
+                    to_client(&mut parts);
                     record.head(parts.status, &parts.headers);
                     let body = Relayed::recorded(body, guard, hang_up, record);
                     return Response::from_parts(parts, FrontBody::Stream(Box::new(body)));
@@ -100,7 +100,9 @@ impl Front {
             tracing::info!(upstream = upstream.name(), %error, "A stream was not answered.");
             let may_retry = again.is_some()
                 && match error {
-                    RelayError::Connect(ConnectError::NoHttp) => false,
+                    RelayError::Connect(ConnectError::NoHttp)
+                    | RelayError::Interim(_)
+                    | RelayError::Head(_) => false,
                     RelayError::Connect(_) => since.elapsed() < self.hold(),
                     RelayError::Broken(_) => {
                         broken += 1;

@@ -142,13 +142,25 @@ pub(super) fn as_it_came(
             for name in [GRPC_ENCODING, GRPC_ACCEPT_ENCODING] {
                 request.headers_mut().remove(name);
             }
-            Some((Wire::Grpc, request))
+            Some((Wire::Grpc, with_scope(request, entry)))
         }
         // V1 that was read as V2 tensors: the server may have V2 alone.
         Form::V1 if entry.is_joined_v1() && profile.form != UpstreamForm::V1 => None,
         Form::Json | Form::Binary | Form::V1 if profile.has_v1 || profile.has_v2 => {
-            Some((Wire::Rest, forward::upstream_request(origin, Chunks::from(entry.body()))))
+            let mut request = forward::upstream_request(origin, Chunks::from(entry.body()));
+            // One over HTTP/1.0 may have none.
+            request.headers_mut().entry(header::HOST).or_insert_with(|| upstream.host(Wire::Rest).clone());
+            Some((Wire::Rest, with_scope(request, entry)))
         }
         _ => None,
     }
+}
+
+/// With the headers that tell whose a request is, where its client has named them in `Connection`: others that share
+/// a batch are compared by them.
+fn with_scope(mut request: Request<Chunks>, entry: &Entry) -> Request<Chunks> {
+    if let Some(scope) = &entry.scope {
+        scope.add_missing_to(request.headers_mut());
+    }
+    request
 }

@@ -27,6 +27,15 @@ impl Scope {
             headers.append(name, value.clone());
         }
     }
+
+    /// Puts those that are not there to a request's headers.
+    pub fn add_missing_to(&self, headers: &mut HeaderMap) {
+        let is_missing = |name: &HeaderName| !headers.contains_key(name);
+        let missing: Vec<_> = self.0.iter().filter(|(name, _)| is_missing(name)).cloned().collect();
+        for (name, value) in missing {
+            headers.append(name, value);
+        }
+    }
 }
 
 #[cfg(test)]

@@ -7,13 +7,19 @@ use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Headers that are written for each request, or that HTTP/2 and gRPC set themselves.
-const OURS: [HeaderName; 6] = [
+const OURS: [HeaderName; 12] = [
     header::HOST,
     header::CONTENT_LENGTH,
     header::CONTENT_TYPE,
     header::TRANSFER_ENCODING,
     header::CONNECTION,
     header::TE,
+    header::EXPECT,
+    header::TRAILER,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
 
 /// Checked when they are read; their values are shown nowhere.

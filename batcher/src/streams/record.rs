@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, StatusCode};
 
 use super::events::{Events, usage};
 use super::{Permit, StreamHandle};
+use crate::media_type;
 use crate::metrics::{Outcome, Refusal};
 
 /// Longest answer that is not a stream and yet looked into for its usage.
@@ -59,12 +60,9 @@ impl Record {
     /// The head of the model server's answer.
     pub fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         // If all comes; how it ends is not known yet.
-        let is_type = |name: &[u8]| {
-            headers.get(header::CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(name))
-        };
         self.answer = match status.is_success() {
-            true if is_type(b"text/event-stream") => Answer::Events(Events::default()),
-            true if is_type(b"application/json") => Answer::Document(Vec::new()),
+            true if media_type::is(headers, "text/event-stream") => Answer::Events(Events::default()),
+            true if media_type::is(headers, "application/json") => Answer::Document(Vec::new()),
             true => Answer::Other,
             false => {
                 self.outcome = Some(Outcome::of_status(status.as_u16()));

@@ -15,6 +15,7 @@ use http::{HeaderMap, Request, StatusCode};
 
 pub use chunks::Chunks;
 pub use grpc::GrpcConnection;
+pub(super) use grpc::to_grpc;
 pub use http1::H1Connection;
 
 use super::endpoint::Endpoint;

@@ -3,12 +3,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::AbortHandle;
 
+use super::connection::{Wire, to_grpc};
 use super::endpoint::{Endpoint, Stream};
 use super::hang_up::HangUp;
 use super::relay_body::RelayBody;
@@ -43,6 +44,12 @@ pub enum RelayError {
     /// The connection broke.
     #[error("the model server's connection broke: {0}")]
     Broken(#[from] hyper::Error),
+    /// An interim answer where the last one should be: nobody has asked for another protocol.
+    #[error("the model server answered with status {0}, which ends no request")]
+    Interim(StatusCode),
+    /// The request's head is none in the server's version of HTTP.
+    #[error("the request cannot be written in HTTP/2: {0}")]
+    Head(#[from] http::Error),
 }
 
 impl Upstream {
@@ -57,6 +64,8 @@ impl Upstream {
         mut request: Request<RelayBody>,
     ) -> Result<(Response<Incoming>, HangUp), RelayError> {
         let Some(endpoint) = epoch.http.clone() else { return Err(ConnectError::NoHttp.into()) };
+        // One over HTTP/1.0 may have none.
+        request.headers_mut().entry(header::HOST).or_insert_with(|| self.host(Wire::Rest).clone());
         // A kept connection may have been closed meanwhile; then nothing was sent and the next one is tried.
         while let Some(mut idle) = self.idle_relay(epoch.number) {
             if idle.sender.ready().await.is_err() {
@@ -65,6 +74,7 @@ impl Upstream {
             let hang_up = HangUp::new(idle.driver.clone());
             match idle.sender.try_send_request(request).await {
                 Ok(response) => {
+                    let response = last(response)?;
                     self.keep(idle);
                     return Ok((response, hang_up));
                 }
@@ -84,7 +94,7 @@ impl Upstream {
         })
         .abort_handle();
         let hang_up = HangUp::new(driver.clone());
-        let response = sender.send_request(request).await?;
+        let response = last(sender.send_request(request).await?)?;
         self.keep(Idle { epoch: epoch.number, sender, driver });
         Ok((response, hang_up))
     }
@@ -100,7 +110,9 @@ impl Upstream {
     ) -> Result<Response<Incoming>, RelayError> {
         let mut sender = self.grpc_sender(epoch).await?;
         sender.ready().await?;
-        Ok(sender.send_request(request).await?)
+        let (mut parts, body) = request.into_parts();
+        to_grpc(&mut parts, self.host(Wire::Grpc))?;
+        Ok(sender.send_request(Request::from_parts(parts, body)).await?)
     }
 
     async fn grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<Incoming>, RelayError> {
@@ -140,6 +152,14 @@ impl Upstream {
                 }
             }
         });
+    }
+}
+
+/// An answer that ends its request.
+fn last(response: Response<Incoming>) -> Result<Response<Incoming>, RelayError> {
+    match response.status() {
+        status if status.is_informational() => Err(RelayError::Interim(status)),
+        _ => Ok(response),
     }
 }
 

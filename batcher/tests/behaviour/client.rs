@@ -105,23 +105,31 @@ pub async fn grpc(address: SocketAddr, method: &str, message: &impl Message) -> 
     grpc_framed(address, method, body, &[]).await
 }
 
-/// A gRPC call with this body, whatever it is.
-pub async fn grpc_framed(address: SocketAddr, method: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Got {
+/// One request over an HTTP/2 connection of its own. The authority of a path alone is its `Host`, or this address.
+pub async fn send_http2(address: SocketAddr, mut request: Request<Full<Bytes>>) -> Got {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =
         hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method("POST")
-        .uri(format!("http://{address}{method}"))
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("x-client", "test");
+    if request.uri().authority().is_none() {
+        let host = request.headers_mut().remove("host");
+        let host = host.map_or(address.to_string(), |host| host.to_str().unwrap().to_owned());
+        *request.uri_mut() = format!("http://{host}{}", request.uri()).parse().unwrap();
+    }
+    read(sender.send_request(request).await.unwrap()).await.unwrap()
+}
+
+/// A gRPC call with this body, whatever it is.
+pub async fn grpc_framed(address: SocketAddr, method: &str, body: Vec<u8>, headers: &[(&str, &str)]) -> Got {
+    let mut request =
+        Request::builder().method("POST").uri(method).header("te", "trailers").header("x-client", "test");
+    if !headers.iter().any(|(name, _)| *name == "content-type") {
+        request = request.header("content-type", "application/grpc");
+    }
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    let request = request.body(Full::new(Bytes::from(body))).unwrap();
-    read(sender.send_request(request).await.unwrap()).await.unwrap()
+    send_http2(address, request.body(Full::new(Bytes::from(body))).unwrap()).await
 }
 
 /// A `ModelInfer` message with these rows.

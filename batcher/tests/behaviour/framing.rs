@@ -1,9 +1,9 @@
 //! Requests that two readers may read differently are refused, and nobody else notices.
 
-use crate::client::infer_json;
+use crate::client::{get, infer_json};
 use crate::model::{Behaviour, Model};
-use crate::raw::{exchange, infer_bytes, status};
-use crate::start::{settings, sidecar};
+use crate::raw::{Raw, exchange, infer_bytes, status};
+use crate::start::{Batcher, settings, sidecar};
 
 #[tokio::test]
 async fn ambiguous_or_malformed_requests_are_400_and_close_their_connection_only() {
@@ -137,4 +137,88 @@ async fn heads_over_the_limits_are_431() {
     assert!([414, 431].contains(&refused), "{refused}");
     assert_eq!(infer_json(batcher.front, name, &[7]).await.output("twice"), [14]);
     assert_eq!(model.client_calls().len(), 1);
+}
+
+/// The request's bytes in these pieces, each of which the batcher reads alone: the next one is written when a request
+/// over another connection, sent after the piece before, has been answered.
+async fn exchange_in_pieces(batcher: &Batcher, pieces: &[Vec<u8>]) -> String {
+    let mut client = Raw::connect(batcher.front).await;
+    client.0.set_nodelay(true).unwrap();
+    for piece in pieces {
+        client.write(piece).await;
+        for _ in 0..3 {
+            get(batcher.front, "/v2/health/live").await;
+        }
+    }
+    String::from_utf8_lossy(&client.read_to_end().await).into_owned()
+}
+
+#[tokio::test]
+async fn a_long_number_that_comes_in_two_reads_is_no_other_number() {
+    let name = "long-numbers";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, settings(name)).await;
+    let hidden = infer_bytes(name, 2, "");
+    let post = |headers: &str| format!("POST /echo HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+    let zeros = "0".repeat(300);
+    let length = hidden.len();
+    let chunked = post("transfer-encoding: chunked\r\n");
+    let cases: Vec<(&str, Vec<String>)> = vec![
+        (
+            "chunk size of many digits",
+            vec![format!("{chunked}{zeros}"), format!("{length:x}\r\n{hidden}\r\n0\r\n\r\n")],
+        ),
+        (
+            "chunk size behind whose zeros the digits come in a third read",
+            vec![chunked.clone(), zeros.clone(), format!("{length:x}\r\n{hidden}\r\n0\r\n\r\n")],
+        ),
+        ("the same in one read", vec![format!("{chunked}{zeros}{length:x}\r\n{hidden}\r\n0\r\n\r\n")]),
+        (
+            "content-length of many digits",
+            vec![
+                format!("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: {zeros}"),
+                format!("{length}\r\n\r\n{hidden}"),
+            ],
+        ),
+        (
+            "content-length behind many spaces",
+            vec![
+                format!("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length:{}", " ".repeat(300)),
+                format!("{length}\r\n\r\n{hidden}"),
+            ],
+        ),
+        (
+            "transfer-encoding behind many spaces",
+            vec![
+                format!("POST /echo HTTP/1.1\r\nhost: x\r\ntransfer-encoding:{}", " ".repeat(300)),
+                format!("chunked\r\n\r\n{length:x}\r\n{hidden}\r\n0\r\n\r\n"),
+            ],
+        ),
+        (
+            "a chunk extension without end",
+            vec![format!("{chunked}5;{}", "a".repeat(300)), "\r\nhello\r\n0\r\n\r\n".to_owned()],
+        ),
+        ("a bare LF in the last chunk's extension", vec![format!("{chunked}0;a\n\r\n")]),
+        (
+            "a bare LF in the last chunk's extension, two reads",
+            vec![format!("{chunked}0;a"), "\n\r\n".into()],
+        ),
+        (
+            "HTTP/2's first line, and then HTTP/1.1",
+            vec!["PRI * HTTP/2.0\r\n".into(), format!("host: x\r\n\r\n{hidden}")],
+        ),
+    ];
+    for (case, pieces) in cases {
+        let pieces: Vec<Vec<u8>> = pieces.into_iter().map(String::into_bytes).collect();
+        let answers = exchange_in_pieces(&batcher, &pieces).await;
+        assert!(answers.starts_with("HTTP/1.1 400"), "{case}: {answers}");
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{case}: one answer, then the end: {answers}");
+    }
+    // What would be refused is refused behind such a number too.
+    for behind in ["host: x\n\r\n", "content-length: 1\r\ncontent-length: 1\r\n\r\nx"] {
+        let size = format!("{zeros}5\r\nhello\r\n0\r\n\r\nGET /echo HTTP/1.1\r\n{behind}");
+        let answers = exchange_in_pieces(&batcher, &[chunked.clone().into(), size.into()]).await;
+        assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    }
+    assert!(model.client_calls().is_empty(), "nothing that was hidden has reached the model");
 }

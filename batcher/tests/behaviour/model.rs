@@ -38,6 +38,7 @@ pub struct Call {
     pub too: bool,
     pub traceparent: Option<String>,
     pub authorization: Option<String>,
+    pub user: Option<String>,
 }
 
 impl Call {
@@ -277,7 +278,7 @@ impl Shared {
             }
             "/stream" => self.stream(),
             "/echo" => echo(request).await,
-            "/duplex" | "/with-trailers" => passing::passing(&path, request).unwrap(),
+            "/duplex" | "/with-trailers" | "/hops" => passing::passing(&path, request).unwrap(),
             path if path.starts_with("/status/") => passing::passing(path, request).unwrap(),
             // One of them has metadata, but cannot be run.
             path if path == model || path == format!("{model}-broken") || path == format!("{model}-too") => {
@@ -313,7 +314,8 @@ impl Shared {
         };
         let traceparent = headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
         let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-        let Some(answered) = self.run(Call { epoch, ids, form, too, traceparent, authorization }).await
+        let user = headers.get("x-user").map(|value| value.to_str().unwrap().to_owned());
+        let Some(answered) = self.run(Call { epoch, ids, form, too, traceparent, authorization, user }).await
         else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         };

@@ -5,6 +5,7 @@
 //! each connection has a task that does that; it ends when the connection is dropped.
 
 use bytes::{Bytes, BytesMut};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,6 +16,8 @@ use sluice_protocol::json_error;
 use tokio::sync::watch;
 
 use super::{Answer, Chunks, ExchangeError, describe};
+use crate::hop_by_hop;
+use crate::media_type::{self, Grpc};
 use crate::upstream::endpoint::Endpoint;
 
 /// Receive windows: large answers must not wait for window updates.
@@ -111,19 +114,40 @@ impl GrpcConnection {
     }
 }
 
-/// The request as gRPC wants it: `Host` becomes `:authority`.
+/// The request as gRPC wants it.
 fn call(request: Request<Chunks>) -> Result<Request<Chunks>, ExchangeError> {
     let (mut parts, body) = request.into_parts();
-    let host = parts.headers.remove(header::HOST);
-    let authority = host.as_ref().and_then(|host| host.to_str().ok()).unwrap_or("localhost");
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build();
-    // A name that is no valid authority was none to connect to either.
-    parts.uri = uri.map_err(|error| ExchangeError::Broken(format!("{authority:?}: {error}")))?;
-    parts.version = Version::HTTP_2;
-    parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    let broken = |error| ExchangeError::Broken(format!("the call's head is none of HTTP/2: {error}"));
+    to_grpc(&mut parts, &HeaderValue::from_static("localhost")).map_err(broken)?;
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     Ok(Request::from_parts(parts, body))
+}
+
+/// Makes the head of a request that of a gRPC call, whatever it came over: `Host` becomes `:authority` (`own_host`
+/// where it names none), nothing speaks of an HTTP/1 connection, and `te: trailers` says that proxies on the way
+/// have not lost the trailers, without which gRPC's C core refuses a call.
+///
+/// # Errors
+/// `own_host` is no authority.
+pub(in crate::upstream) fn to_grpc(
+    parts: &mut http::request::Parts,
+    own_host: &HeaderValue,
+) -> Result<(), http::Error> {
+    hop_by_hop::strip(&mut parts.headers);
+    parts.headers.remove(header::EXPECT);
+    let host = parts.headers.remove(header::HOST);
+    let named = parts.uri.authority().cloned();
+    let named = named.or_else(|| Authority::try_from(host?.as_bytes()).ok());
+    let authority = match named {
+        Some(authority) => authority,
+        None => Authority::try_from(own_host.as_bytes())?,
+    };
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    parts.uri = Uri::builder().scheme("http").authority(authority).path_and_query(path).build()?;
+    parts.version = Version::HTTP_2;
+    parts.extensions.clear();
+    parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    Ok(())
 }
 
 type Read = (Bytes, Option<HeaderMap>, http::response::Parts);
@@ -160,11 +184,7 @@ fn answer(
     trailers: Option<HeaderMap>,
     limit_bytes: usize,
 ) -> Answer {
-    let is_grpc = response
-        .headers
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|content| content.as_bytes().starts_with(CONTENT_TYPE.as_bytes()));
-    if !is_grpc {
+    if media_type::grpc(&response.headers) != Grpc::Proto {
         let text = format!("the model server's answer is {} and no gRPC", response.status);
         let status = if response.status.is_success() { StatusCode::BAD_GATEWAY } else { response.status };
         return error(HeaderMap::new(), status, &text);
@@ -243,8 +263,41 @@ mod tests {
 
     #[test]
     fn what_is_no_grpc_is_a_bad_gateway() {
-        assert_eq!(read_answer(&[("content-type", "text/html")], &[]).status, StatusCode::BAD_GATEWAY);
+        for other in
+            ["text/html", "application/grpcfoo", "application/grpc-web+proto", "application/grpc+json"]
+        {
+            let status = [("grpc-status", "0")];
+            assert_eq!(read_answer(&[("content-type", other)], &status).status, StatusCode::BAD_GATEWAY);
+        }
         assert_eq!(read_answer(&[("content-type", "application/grpc")], &[]).status, StatusCode::BAD_GATEWAY);
+    }
+
+    #[test]
+    fn a_call_has_the_head_that_grpc_wants_whatever_the_request_came_over() {
+        let head = |uri: &str, fields: &[(&str, &str)]| {
+            let mut request = Request::post(uri);
+            for (name, value) in fields {
+                request = request.header(*name, *value);
+            }
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            to_grpc(&mut parts, &HeaderValue::from_static("own:1")).unwrap();
+            assert_eq!(
+                (parts.version, &parts.headers["te"]),
+                (Version::HTTP_2, &"trailers".parse().unwrap())
+            );
+            (parts.uri.to_string(), parts.headers.len())
+        };
+        let hops = [
+            ("connection", "te, x-a"),
+            ("te", "trailers"),
+            ("x-a", "1"),
+            ("keep-alive", "5"),
+            ("expect", "x"),
+        ];
+        assert_eq!(head("/a/b?c", &hops), ("http://own:1/a/b?c".into(), 1));
+        assert_eq!(head("/a", &[("host", "a:2")]), ("http://a:2/a".into(), 1));
+        assert_eq!(head("/a", &[("host", "")]), ("http://own:1/a".into(), 1));
+        assert_eq!(head("https://b/a", &[("host", "b"), ("x-b", "1")]), ("http://b/a".into(), 2));
     }
 
     #[test]

@@ -96,6 +96,10 @@ impl H1Connection {
             None => ExchangeError::Broken(describe(failed.error())),
         })?;
         let (parts, body) = response.into_parts();
+        if parts.status.is_informational() {
+            let text = format!("the answer is {}, which ends no request", parts.status);
+            return Err(ExchangeError::Broken(text));
+        }
         let body = self.read(body, &parts.headers, limit_bytes).await?;
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }

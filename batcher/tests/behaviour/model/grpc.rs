@@ -25,6 +25,9 @@ impl Shared {
         request: Request<Incoming>,
     ) -> Response<Body> {
         let (parts, body) = request.into_parts();
+        if let Some(refusal) = core_refusal(&parts) {
+            return status(Code::Unknown, refusal);
+        }
         let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
         let Ok(message) = grpc::decode_unary(body, 1 << 26) else {
             return status(Code::Internal, "not a message, says the model server");
@@ -100,12 +103,20 @@ impl Shared {
         };
         let ids = raw.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
         let Some(answered) = self
-            .run(Call { epoch, ids, form: "grpc", too: false, traceparent: None, authorization: None })
+            .run(Call {
+                epoch,
+                ids,
+                form: "grpc",
+                too: false,
+                traceparent: None,
+                authorization: None,
+                user: None,
+            })
             .await
         else {
             return status(Code::FailedPrecondition, "poisoned, says the model server");
         };
-        let width = *request.inputs[0].shape.last().unwrap();
+        let width = request.inputs[0].shape.last().copied().unwrap_or(1);
         let output = |name: &str| InferOutputTensor {
             name: name.into(),
             datatype: "INT64".into(),
@@ -135,6 +146,37 @@ impl Shared {
         response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
         response
     }
+}
+
+/// What gRPC's C core (and with it Triton) finds wrong in the head of a call. It checks these before it looks at the
+/// method or the message.
+pub(super) fn core_refusal(parts: &http::request::Parts) -> Option<&'static str> {
+    let one = |name: &str| {
+        let mut values = parts.headers.get_all(name).iter();
+        values.next().filter(|_| values.next().is_none()).map(HeaderValue::as_bytes)
+    };
+    if parts.version != http::Version::HTTP_2 {
+        return Some("Not HTTP/2");
+    }
+    if parts.method != http::Method::POST {
+        return Some("Bad :method header");
+    }
+    match one("te") {
+        Some(b"trailers") => {}
+        Some(_) => return Some("Bad :te header"),
+        None => return Some("Missing :te header"),
+    }
+    if parts.uri.authority().is_none() {
+        return Some("Missing :authority header");
+    }
+    let content_type = one("content-type").unwrap_or_default();
+    let rest = content_type.strip_prefix(b"application/grpc");
+    if !rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';'))) {
+        return Some("Bad content-type header");
+    }
+    // What HTTP/2 does not have.
+    let connection_headers = ["connection", "keep-alive", "proxy-connection", "upgrade", "host", "expect"];
+    connection_headers.iter().any(|name| parts.headers.contains_key(*name)).then_some("HTTP/1 header")
 }
 
 /// A status without a message, with details.

@@ -18,9 +18,32 @@ pub fn passing(path: &str, request: Request<Incoming>) -> Option<Response<Body>>
         "/with-trailers" => {
             let mut trailers = HeaderMap::new();
             trailers.insert("x-checksum", "42".parse().unwrap());
+            // These are for one connection, wherever they stand.
+            trailers.insert("keep-alive", "timeout=5".parse().unwrap());
+            trailers.insert("connection", "close".parse().unwrap());
             let frames = [Ok(Frame::data(Bytes::from_static(b"body"))), Ok(Frame::trailers(trailers))];
             let mut response = Response::new(StreamBody::new(futures::stream::iter(frames)).boxed_unsync());
-            response.headers_mut().insert("trailer", "x-checksum".parse().unwrap());
+            response.headers_mut().insert("trailer", "x-checksum, keep-alive, connection".parse().unwrap());
+            Some(response)
+        }
+        "/hops" => {
+            let mut response = reply(200, "{}");
+            for (name, value) in [
+                ("connection", "x-internal, content-length, content-type"),
+                ("connection", "keep-alive, x-more, set-cookie"),
+                ("keep-alive", "timeout=5"),
+                ("proxy-connection", "keep-alive"),
+                ("proxy-authenticate", "Basic"),
+                ("proxy-authentication-info", "x"),
+                ("upgrade", "h2c"),
+                ("te", "trailers"),
+                ("x-internal", "1"),
+                ("x-more", "1"),
+                ("set-cookie", "a=1"),
+                ("x-kept", "1"),
+            ] {
+                response.headers_mut().append(name, value.parse().unwrap());
+            }
             Some(response)
         }
         path => {

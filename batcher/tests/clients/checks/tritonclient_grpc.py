@@ -1,4 +1,4 @@
-"""tritonclient.grpc: raw tensors, BYTES, FP16, ids, parameters, compression, errors, together with REST clients.
+"""tritonclient.grpc: raw tensors, BYTES, FP16, ids, parameters, what goes alone, compression, errors, together with REST clients.
 
 Usage: tritonclient_grpc.py MODEL_HOST:PORT MODEL_GRPC_HOST:PORT BATCHER_HOST:PORT
 """
@@ -7,7 +7,7 @@ import numpy as np
 import tritonclient.grpc as v2
 
 import tritonclient_rest as rest
-from checking import Checker, main
+from checking import Checker, answer, main
 from tensors import INPUTS, bits, rows
 
 
@@ -70,6 +70,37 @@ def check(model: str, model_grpc: str, batcher: str) -> int:
             [(index, f"value {index % 2}") for index in range(16)],
             lambda client, first, value: mirror(client, first, parameters={"own": value}),
         )
+        # What is never merged reaches the server as a call of its own, over gRPC.
+        lone = {
+            "a sequence": {"sequence_id": 7, "sequence_start": True, "sequence_end": True},
+            "a named sequence": {"sequence_id": "seven", "sequence_start": True, "sequence_end": True},
+            "temperature": {"parameters": {"temperature": 0.5}},
+            "temperature as text": {"parameters": {"temperature": "0.5"}},
+            "seed and top_k": {"parameters": {"seed": 1, "top_k": 3}},
+            "stream": {"parameters": {"stream": True}},
+            "a parameter of the server's own": {"parameters": {"triton_own": "1"}},
+            "an output twice": {"outputs": ["count_out", "number_out", "count_out"]},
+            "compressed": {"sequence_id": 7, "sequence_start": True, "compression_algorithm": "gzip"},
+            "a deadline": {"parameters": {"temperature": 1}, "client_timeout": 10.0},
+            "metadata": {"parameters": {"temperature": 1}, "headers": {"x-own": "1", "authorization": "Bearer own"}},
+        }
+        # The server reads them: no claim below holds because both sides fail alike.
+        for name in ("a sequence", "temperature", "temperature as text", "seed and top_k", "metadata"):
+            got = answer(lambda options: mirror(through, 5, 2, **options), lone[name])
+            checker.expect(isinstance(got, dict), f"alone: {name} is answered" + ("" if isinstance(got, dict) else f": {got}"))
+        same(
+            "alone: each form that is never merged",
+            [(name, 3 * index + 1) for name in lone for index in range(3)],
+            lambda client, name, first: mirror(client, first, 2, **lone[name]),
+        )
+        odd = {
+            "a scalar": {"number": (np.array(1, np.float32), "FP32")},
+            "a scalar beside rows": {**{name: (rows(1, 1)[name], INPUTS[name]) for name in INPUTS}, "flag": (np.array(True), "BOOL")},
+            "no rows": {"number": (np.zeros((0, 4), np.float32), "FP32")},
+            "unequal rows": {name: (rows(1, 1 + bit)[name], INPUTS[name]) for bit, name in enumerate(INPUTS)},
+            "no inputs": {},
+        }
+        same("alone: shapes without common rows", [(name,) for name in odd], lambda client, name: ask(client, "mirror", odd[name]))
         same(
             "messages compressed",
             [(index, algorithm) for index, algorithm in enumerate(("gzip", "deflate", None) * 4)],
