@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use sluice_config::process::connections::Idleness;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -20,6 +21,8 @@ pub struct Pace {
     /// When the client took the last piece of one, or the first of them became ready.
     taken_at_us: AtomicU64,
     tunnel: AtomicBool,
+    /// The socket takes no more bytes for now.
+    blocked: AtomicBool,
     /// Nobody has used the connection for long: to be closed gracefully.
     pub idle: Notify,
 }
@@ -34,6 +37,7 @@ impl Pace {
             untaken: AtomicUsize::new(0),
             taken_at_us: AtomicU64::new(0),
             tunnel: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
             idle: Notify::new(),
         })
     }
@@ -56,6 +60,11 @@ impl Pace {
         waiting.then(|| self.taken_at_us.load(Ordering::Relaxed))
     }
 
+    /// Notes whether bytes of an answer wait because the client takes none.
+    pub fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+
     /// The connection belongs to another protocol now.
     pub fn set_tunnel(&self) {
         self.tunnel.store(true, Ordering::Relaxed);
@@ -64,6 +73,13 @@ impl Pace {
     /// Whether it does.
     pub fn is_tunnel(&self) -> bool {
         self.tunnel.load(Ordering::Relaxed)
+    }
+}
+
+impl Idleness for Pace {
+    fn idle_since_us(&self) -> Option<u64> {
+        let is_busy = self.is_tunnel() || self.blocked.load(Ordering::Relaxed);
+        self.quiet_since_us().filter(|_| !is_busy && self.untaken.load(Ordering::Relaxed) == 0)
     }
 }
 

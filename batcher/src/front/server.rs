@@ -12,6 +12,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use metrics::counter;
 use sluice_config::metric_names::batcher as names;
+use sluice_config::process::connections::accept::Acceptor;
+use sluice_config::process::connections::serve::until_idle;
+use sluice_config::process::connections::{Admission, Connections, Place};
+use sluice_config::process::files;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -36,34 +40,60 @@ const WINDOW_BYTES: u32 = 4 << 20;
 /// An HTTP/2 connection that is made while traffic is turned away is for the few requests of those who have not
 /// heard of it: it is told to go after so long.
 const LATE_CONNECTION: Duration = Duration::from_millis(500);
-/// Pause when no connection can be accepted (out of file descriptors, as a rule).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Files that the batcher needs for itself: the admin port's connections, those of slots, logs.
+const OWN_FILES: u64 = 128;
 
 /// Serves until `stop` is cancelled; then open connections are closed gracefully (GOAWAY, `Connection: close`)
 /// once their requests are answered. Returns when all are closed.
 pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationToken) {
-    let connections = &front.connections;
+    let tasks = &front.connections;
+    let connections = Connections::default();
+    let mut acceptor = Acceptor::new(listener, "front");
+    let allowed = allowed_by_files(files::limit());
+    warn_of_files(front.settings.now().max_connections, allowed);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = acceptor.accept(&connections) => accepted,
             () = stop.cancelled() => break,
         };
-        match accepted {
-            Ok((stream, _)) if connections.len() >= front.settings.now().max_connections => {
+        let limit = front.settings.now().max_connections.min(allowed);
+        let pace = Pace::new(front.clock);
+        match connections.admit(peer, Arc::clone(&pace) as _, limit) {
+            Admission::Admitted { place, evicted } => {
+                if evicted > 0 {
+                    counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "evicted").increment(evicted as u64);
+                    acceptor.is_full(limit, evicted);
+                }
+                tasks.spawn(connection(stream, pace, place, Arc::clone(&front), stop.clone()));
+            }
+            Admission::Refused => {
                 counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "limit").increment(1);
+                acceptor.is_full(limit, 0);
                 refuse(&stream);
-            }
-            Ok((stream, _)) => {
-                connections.spawn(connection(stream, Arc::clone(&front), stop.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "The front port could not accept a connection.");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    connections.close();
-    connections.wait().await;
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Most connections of clients where so many files may be open: half of what the batcher does not need for itself, for
+/// a request that passes through needs a connection to its model server.
+fn allowed_by_files(files: Option<u64>) -> usize {
+    let allowed = files.map_or(u64::MAX, |files| files.saturating_sub(OWN_FILES) / 2).max(1);
+    usize::try_from(allowed).unwrap_or(usize::MAX)
+}
+
+fn warn_of_files(max_connections: usize, allowed: usize) {
+    if max_connections > allowed {
+        let needed_files = (max_connections as u64).saturating_mul(2).saturating_add(OWN_FILES);
+        tracing::warn!(
+            max_connections,
+            allowed,
+            needed_files,
+            "maxConnections is more than the limit of open files allows, which holds; raise that limit (ulimit -n, LimitNOFILE)."
+        );
+    }
 }
 
 /// Says why to those who speak HTTP/1.1; there is no waiting for a client that does not read.
@@ -75,7 +105,13 @@ fn refuse(stream: &TcpStream) {
     );
 }
 
-async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    pace: Arc<Pace>,
+    place: Place,
+    front: Arc<Front>,
+    stop: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set.");
     }
@@ -96,7 +132,6 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
         }
     };
     let settings = front.settings.now();
-    let pace = Pace::new(front.clock);
     let socket = Guarded::new(stream, Arc::clone(&pace), front.settings.clone(), front.clock);
     let service = {
         let pace = Arc::clone(&pace);
@@ -125,6 +160,10 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
         () = async { tokio::select! { () = turned_away => {} () = stop.cancelled() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = place.evicted() => {
+            connection.as_mut().graceful_shutdown();
+            until_idle(connection.as_mut(), &*pace).await.unwrap_or(Ok(()))
         }
         () = pace.idle.notified() => {
             connection.as_mut().graceful_shutdown();
@@ -190,5 +229,18 @@ impl Front {
             Route::GrpcOther => self.pass_grpc(request).await,
             Route::Pass => self.pass(request).await,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_files_that_are_left_are_for_clients() {
+        assert_eq!(allowed_by_files(Some(256)), 64);
+        assert_eq!(allowed_by_files(Some(1_048_576)), 524_224);
+        assert_eq!(allowed_by_files(Some(10)), 1);
+        assert_eq!(allowed_by_files(None), usize::MAX);
     }
 }

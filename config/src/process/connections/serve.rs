@@ -129,15 +129,7 @@ impl Connection {
             }
             () = self.place.evicted() => {
                 connection.as_mut().graceful_shutdown();
-                loop {
-                    // A request may have come in the moment in which the connection was chosen.
-                    let patience = if self.activity.idle_since_us().is_some() { Duration::ZERO } else { LOOK_EVERY };
-                    match tokio::time::timeout(patience, connection.as_mut()).await {
-                        Ok(ended) => break ended,
-                        Err(_) if self.activity.idle_since_us().is_some() => break Ok(()),
-                        Err(_) => {}
-                    }
-                }
+                until_idle(connection.as_mut(), &*self.activity).await.unwrap_or(Ok(()))
             }
             () = self.stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
@@ -149,6 +141,19 @@ impl Connection {
         };
         if let Err(error) = ended {
             tracing::debug!(peer = %self.peer, error, "A connection ended.");
+        }
+    }
+}
+
+/// Drives a connection that makes room, and was told to close, until it has no request under way: one may have come
+/// in the moment in which it was chosen. Returns how it ended, where it ended by itself.
+pub async fn until_idle<C: Future>(mut connection: Pin<&mut C>, idleness: &dyn Idleness) -> Option<C::Output> {
+    let mut patience = Duration::ZERO;
+    loop {
+        match tokio::time::timeout(patience, connection.as_mut()).await {
+            Ok(ended) => return Some(ended),
+            Err(_) if idleness.idle_since_us().is_some() => return None,
+            Err(_) => patience = LOOK_EVERY,
         }
     }
 }
