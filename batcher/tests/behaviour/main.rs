@@ -28,6 +28,7 @@ mod order;
 mod overload;
 mod passing;
 mod passthrough;
+mod program;
 mod raw;
 mod recorded;
 mod reload;
