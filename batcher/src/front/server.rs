@@ -16,12 +16,15 @@ use sluice_config::process::connections::accept::Acceptor;
 use sluice_config::process::connections::serve::until_idle;
 use sluice_config::process::connections::{Admission, Connections, Place};
 use sluice_config::process::files;
+use sluice_protocol::Form;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Front;
+use super::answer::failed;
 use super::body::FrontBody;
+use super::claims::{join_cookies, strip_claims};
 use super::guarded::Guarded;
 use super::observed::Observed;
 use super::pace::Pace;
@@ -212,12 +215,19 @@ impl Front {
         response
     }
 
-    async fn dispatch(&self, request: Request<Incoming>) -> Response<FrontBody> {
+    async fn dispatch(&self, mut request: Request<Incoming>) -> Response<FrontBody> {
+        strip_claims(request.headers_mut(), &self.settings.now());
+        join_cookies(&mut request);
         let is_grpc = request
             .headers()
             .get(header::CONTENT_TYPE)
             .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        match route(request.method(), request.uri().path(), is_grpc) {
+        let route = route(request.method(), request.uri().path(), is_grpc);
+        let form = if is_grpc { Form::Grpc } else { Form::Json };
+        if let Some(failure) = self.forbidden(&route, &request) {
+            return failed(form, &failure);
+        }
+        match route {
             Route::Infer(target) => self.infer_rest(target, request).await,
             Route::Predict(target) => self.predict(target, request).await,
             Route::Stream { model } => self.stream(model, request).await,

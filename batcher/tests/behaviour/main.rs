@@ -9,6 +9,7 @@ mod alone;
 mod barrier;
 mod client;
 mod completions;
+mod control;
 mod compressed;
 mod curve;
 mod draining;
