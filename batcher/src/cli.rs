@@ -8,8 +8,8 @@ use serde::Serialize;
 use sluice_config::process::logging::LogFormat;
 
 use crate::settings::{
-    AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup,
-    WhileCold,
+    AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming,
+    Warmup, WhileCold,
 };
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.

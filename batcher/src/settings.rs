@@ -29,8 +29,8 @@ use sluice_config::process::logging::LogFormat;
 
 pub use address::{check_address, unix_path};
 pub use choices::{
-    AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup,
-    WhileCold,
+    AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming,
+    Warmup, WhileCold,
 };
 pub use live::Live;
 pub use members::{Member, check_members};

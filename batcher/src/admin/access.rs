@@ -101,7 +101,11 @@ mod tests {
         assert_eq!(status(&from_afar, &good, Some(&file)).await, 200);
         assert_eq!(status(&from_afar, &headers("authorization", "bearer s3cret"), Some(&file)).await, 200);
         for wrong in ["Bearer s3cre", "Bearer s3crets", "Bearer ", "Basic s3cret", "s3cret", "B"] {
-            assert_eq!(status(&from_afar, &headers("authorization", wrong), Some(&file)).await, 401, "{wrong}");
+            assert_eq!(
+                status(&from_afar, &headers("authorization", wrong), Some(&file)).await,
+                401,
+                "{wrong}"
+            );
         }
         assert_eq!(status(&from_afar, &none, Some(&file)).await, 401);
         std::fs::write(&file, "\n").unwrap();

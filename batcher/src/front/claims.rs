@@ -13,7 +13,10 @@ pub fn strip_claims(headers: &mut HeaderMap, settings: &Settings) {
     let is_claim = |name: &str| {
         let name = name.as_bytes();
         name.len() >= OURS.len()
-            && name.iter().zip(OURS.as_bytes()).all(|(&byte, &ours)| byte == ours || (byte == b'_' && ours == b'-'))
+            && name
+                .iter()
+                .zip(OURS.as_bytes())
+                .all(|(&byte, &ours)| byte == ours || (byte == b'_' && ours == b'-'))
     };
     if !headers.keys().any(|name| is_claim(name.as_str())) {
         return;
@@ -68,7 +71,10 @@ mod tests {
         strip_claims(&mut headers, &settings);
         let mut kept: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         kept.sort_unstable();
-        assert_eq!(kept, ["authorization", "x-sluice-priority", "x-sluice-team", "x-sluice-tenant", "x-sluiced"]);
+        assert_eq!(
+            kept,
+            ["authorization", "x-sluice-priority", "x-sluice-team", "x-sluice-tenant", "x-sluiced"]
+        );
     }
 
     #[test]

@@ -62,14 +62,8 @@ const WORDS: [&str; 40] = [
 ];
 
 /// Beginnings of such words.
-const WORD_STARTS: [&str; 6] = [
-    "destroy_weights",
-    "init_weight",
-    "send_weight",
-    "update_expert",
-    "update_weight",
-    "weight_transfer",
-];
+const WORD_STARTS: [&str; 6] =
+    ["destroy_weights", "init_weight", "send_weight", "update_expert", "update_weight", "weight_transfer"];
 
 /// gRPC methods that control, of whatever service: Triton's, MLServer's, TorchServe's, TensorFlow Serving's.
 const GRPC_METHODS: [&str; 13] = [
@@ -112,8 +106,7 @@ pub fn is_allowed(path: &str, prefixes: &[String]) -> bool {
         let mut segments = segments.iter();
         prefix.all(|wanted| segments.next().is_some_and(|segment| *segment == wanted.to_ascii_lowercase()))
     };
-    !readings.too_deep
-        && readings.paths.iter().all(|path| prefixes.iter().any(|prefix| begins(path, prefix)))
+    !readings.too_deep && readings.paths.iter().all(|path| prefixes.iter().any(|prefix| begins(path, prefix)))
 }
 
 /// What a path may be taken for: segments in lower case, without empty ones.
@@ -358,7 +351,9 @@ mod tests {
         for path in ["/v2/models", "/v2/models/m", "/docs", "/docs/x", "//v2/models/m%20n"] {
             assert!(is_allowed(path, &prefixes), "{path}");
         }
-        for path in ["/v2", "/v2/modelsx", "/v2/models/../x", "/v2/models/%2e%2e/x", "/x%2f..%2fv2/models", "*"] {
+        for path in
+            ["/v2", "/v2/modelsx", "/v2/models/../x", "/v2/models/%2e%2e/x", "/x%2f..%2fv2/models", "*"]
+        {
             assert!(!is_allowed(path, &prefixes), "{path}");
         }
         assert!(is_allowed("/anything", &["/".to_owned()]));

@@ -19,8 +19,12 @@ impl Front {
         }
         let settings = self.settings.now();
         let refused = |message: &str| Some(Failure::new(403, message.to_owned()));
-        if settings.control_paths == ControlPaths::Refuse && is_control(request.method(), path, request.headers()) {
-            return refused("this path controls the model server, which clients may not do here (controlPaths: refuse)");
+        if settings.control_paths == ControlPaths::Refuse
+            && is_control(request.method(), path, request.headers())
+        {
+            return refused(
+                "this path controls the model server, which clients may not do here (controlPaths: refuse)",
+            );
         }
         if passes && !settings.pass_paths.is_empty() && !is_allowed(path, &settings.pass_paths) {
             return refused("this path is none of those that pass through here (passPaths)");

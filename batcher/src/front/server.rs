@@ -64,7 +64,8 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationT
         match connections.admit(peer, Arc::clone(&pace) as _, limit) {
             Admission::Admitted { place, evicted } => {
                 if evicted > 0 {
-                    counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "evicted").increment(evicted as u64);
+                    counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "evicted")
+                        .increment(evicted as u64);
                     acceptor.is_full(limit, evicted);
                 }
                 tasks.spawn(connection(stream, pace, place, Arc::clone(&front), stop.clone()));

@@ -72,7 +72,11 @@ async fn only_named_paths_pass_where_some_are_named() {
         assert!(got.text().contains("passPaths"), "{}", got.text());
     }
     assert_eq!(grpc_framed(batcher.front, "/other.Service/Method", vec![0; 5], &[]).await.grpc_status(), 7);
-    assert_eq!(infer_json(batcher.front, name, &[7]).await.output("twice"), [14], "what is batched is not meant");
+    assert_eq!(
+        infer_json(batcher.front, name, &[7]).await.output("twice"),
+        [14],
+        "what is batched is not meant"
+    );
     assert_eq!(get(batcher.front, "/v2/health/ready").await.status, 200);
 }
 
@@ -89,21 +93,30 @@ async fn no_client_passes_for_the_batcher_itself() {
         asked
     };
     let passed = send(batcher.front, claim(request("POST", "/echo", ""))).await;
-    let mut got: Vec<&str> = passed.headers.keys().filter_map(|key| key.as_str().strip_prefix("x-got-")).collect();
+    let mut got: Vec<&str> =
+        passed.headers.keys().filter_map(|key| key.as_str().strip_prefix("x-got-")).collect();
     got.retain(|name| name.starts_with("x-") || name.starts_with("x_"));
     got.sort_unstable();
     assert_eq!(got, ["x-own", "x-sluice-priority"]);
     // Alone, as it came: its shape is no batch's.
-    let body = json!({"inputs": [{"name": "id", "datatype": "INT64", "shape": [1, 1], "data": [7]}], "own": 1});
+    let body =
+        json!({"inputs": [{"name": "id", "datatype": "INT64", "shape": [1, 1], "data": [7]}], "own": 1});
     let path = format!("/v2/models/{name}/infer");
     let alone = send(batcher.front, claim(request("POST", &path, body.to_string()))).await;
     assert_eq!(alone.output("twice"), [14]);
     let calls = model.client_calls();
     let headers = &calls.last().unwrap().headers;
     assert!(headers.contains_key("x-own") && headers.contains_key("x-sluice-priority"), "{headers:?}");
-    assert!(!headers.contains_key("x-sluice-warmup") && !headers.contains_key("x_sluice_warmup"), "{headers:?}");
+    assert!(
+        !headers.contains_key("x-sluice-warmup") && !headers.contains_key("x_sluice_warmup"),
+        "{headers:?}"
+    );
     assert!(!headers.contains_key("x-sluice-other"), "{headers:?}");
-    let warmed = model.calls().iter().filter(|call| call.is_warmup()).all(|call| call.headers["x-sluice-warmup"] == "1");
+    let warmed = model
+        .calls()
+        .iter()
+        .filter(|call| call.is_warmup())
+        .all(|call| call.headers["x-sluice-warmup"] == "1");
     assert!(warmed, "ours are marked");
 }
 
@@ -138,7 +151,8 @@ async fn keys_and_cookies_are_credentials_which_reach_the_server_alone_and_in_ba
     }
     // Alone: as the only one of its batch, and as it came.
     assert_eq!(with("x-api-key", "c", 7).await.unwrap().output("twice"), [14]);
-    let body = json!({"inputs": [{"name": "id", "datatype": "INT64", "shape": [1, 1], "data": [8]}], "own": 1});
+    let body =
+        json!({"inputs": [{"name": "id", "datatype": "INT64", "shape": [1, 1], "data": [8]}], "own": 1});
     let mut asked = request("POST", &path, body.to_string());
     asked.headers_mut().insert("cookie", HeaderValue::from_static("s=3"));
     assert_eq!(send(batcher.front, asked).await.output("twice"), [16]);
@@ -146,12 +160,15 @@ async fn keys_and_cookies_are_credentials_which_reach_the_server_alone_and_in_ba
         let value = |name: &str| headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         value("x-api-key").or(value("cookie")).unwrap_or_default()
     };
-    let mut calls: Vec<(String, Vec<i64>)> =
-        model.client_calls().iter().skip(1).map(|call| (credentials(&call.headers), call.ids.clone())).collect();
+    let mut calls: Vec<(String, Vec<i64>)> = model
+        .client_calls()
+        .iter()
+        .skip(1)
+        .map(|call| (credentials(&call.headers), call.ids.clone()))
+        .collect();
     calls.sort();
     let expected = [("a", vec![1, 4]), ("b", vec![2]), ("c", vec![7]), ("s=1", vec![3, 6]), ("s=2", vec![5])];
-    let mut expected: Vec<(String, Vec<i64>)> =
-        expected.map(|(value, ids)| (value.to_owned(), ids)).into();
+    let mut expected: Vec<(String, Vec<i64>)> = expected.map(|(value, ids)| (value.to_owned(), ids)).into();
     expected.push(("s=3".to_owned(), vec![8]));
     assert_eq!(calls, expected);
 }
@@ -202,7 +219,8 @@ async fn limits_of_tensors_and_parameters_can_be_set_and_follow_the_settings() {
     let refused = post(batcher.front, &path, body.to_string()).await;
     assert_eq!(refused.status, 400);
     assert!(refused.text().contains("maxParameters"), "{}", refused.text());
-    let input = |at: usize| json!({"name": format!("i{at}"), "datatype": "INT64", "shape": [1, 1], "data": [7]});
+    let input =
+        |at: usize| json!({"name": format!("i{at}"), "datatype": "INT64", "shape": [1, 1], "data": [7]});
     let wide = json!({"inputs": (0..300).map(input).collect::<Vec<_>>()}).to_string();
     let refused = post(batcher.front, &path, wide.clone()).await;
     assert!(refused.text().contains("maxTensors"), "{}", refused.text());
@@ -241,7 +259,8 @@ async fn null_reaches_the_server_as_it_came() {
     }
     let mut lengths: Vec<usize> = bodies.iter().map(String::len).collect();
     let calls = model.client_calls();
-    let length = |call: &crate::model::Call| call.headers["content-length"].to_str().unwrap().parse().unwrap();
+    let length =
+        |call: &crate::model::Call| call.headers["content-length"].to_str().unwrap().parse().unwrap();
     let mut got: Vec<usize> = calls.iter().skip(1).map(length).collect();
     lengths.sort_unstable();
     got.sort_unstable();

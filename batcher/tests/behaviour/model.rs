@@ -315,7 +315,9 @@ impl Shared {
         };
         let traceparent = headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
         let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-        let Some(answered) = self.run(Call { epoch, ids, form, too, traceparent, authorization, headers: headers.clone() }).await
+        let Some(answered) = self
+            .run(Call { epoch, ids, form, too, traceparent, authorization, headers: headers.clone() })
+            .await
         else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         };

@@ -92,6 +92,20 @@ async fn silent_clients_beyond_the_hard_limit_of_files_make_room() {
     keeps_answering(&program, name).await;
 }
 
+#[tokio::test]
+async fn without_a_file_left_idle_clients_make_room_and_the_log_stays_short() {
+    let name = "no-files";
+    let model = Model::start(name, Behaviour::default()).await;
+    let program = Program::start(&model, name, "-n 36").await;
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(program.admin).await.unwrap());
+    }
+    assert_eq!(get(program.admin, "/readyz").await.status, 200);
+    let lines = program.log().matches("could not be accepted").count();
+    assert!((1..=3).contains(&lines), "{}", program.log());
+}
+
 /// Connects 300 silent clients to each port, and asks.
 async fn keeps_answering(program: &Program, name: &str) {
     let mut silent = Vec::new();

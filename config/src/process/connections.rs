@@ -34,6 +34,9 @@ use eviction::{Open, has_room, victims};
 /// Of so many connections one is closed at a time: looking for whom to close costs as much for one as for several.
 const EVICTED_AT_ONCE: usize = 64;
 
+/// So many are closed where no file descriptor is left.
+const EVICTED_WITHOUT_FILES: usize = 8;
+
 /// Tells whether a connection has a request under way.
 pub trait Idleness: std::fmt::Debug + Send + Sync {
     /// Returns since when it has had none, on a clock that all connections of a port share; `None` while it has one.
@@ -105,10 +108,10 @@ impl Connections {
         Admission::Admitted { place: Place { id, table: Arc::clone(&self.0), evicted: token }, evicted }
     }
 
-    /// Tells the connection that is the first to go to close, where the process has no file descriptors left; returns
-    /// whether there was one.
-    pub fn make_room(&self) -> bool {
-        self.lock().evict(None, 1) > 0
+    /// Tells the few connections that are the first to go to close, where the process has no file descriptors left:
+    /// others than this port need some too.
+    pub fn make_room(&self) {
+        self.lock().evict(None, EVICTED_WITHOUT_FILES);
     }
 
     /// Returns how many there are, without those that were told to close.
@@ -136,11 +139,7 @@ impl Table {
         let open: Vec<Open> = self
             .open
             .iter()
-            .map(|(&id, entry)| Open {
-                id,
-                peer: entry.peer,
-                idle_since_us: entry.idleness.idle_since_us(),
-            })
+            .map(|(&id, entry)| Open { id, peer: entry.peer, idle_since_us: entry.idleness.idle_since_us() })
             .collect();
         let chosen = victims(&open, newcomer, most);
         // A microsecond for each connection: looking in vain takes a small part of the time however many newcomers

@@ -91,7 +91,8 @@ fn a_request_with_null_goes_alone_for_its_server_to_read_or_to_refuse() {
 
 #[test]
 fn a_grpc_parameter_without_a_value_goes_alone() {
-    let none = || std::collections::BTreeMap::from([("a".to_owned(), InferParameter { parameter_choice: None })]);
+    let none =
+        || std::collections::BTreeMap::from([("a".to_owned(), InferParameter { parameter_choice: None })]);
     let input = || sluice_protocol::grpc::model_infer_request::InferInputTensor {
         name: "x".into(),
         datatype: "BOOL".into(),
@@ -109,7 +110,8 @@ fn a_grpc_parameter_without_a_value_goes_alone() {
         parse_grpc(message.encode_to_vec().into(), &Limits::default()).unwrap().alone
     };
     assert_eq!(request(none(), input()), Some(Alone::Null));
-    let of_input = sluice_protocol::grpc::model_infer_request::InferInputTensor { parameters: none(), ..input() };
+    let of_input =
+        sluice_protocol::grpc::model_infer_request::InferInputTensor { parameters: none(), ..input() };
     assert_eq!(request(Default::default(), of_input), Some(Alone::Null));
     assert_eq!(request(Default::default(), input()), None);
 }
@@ -117,7 +119,8 @@ fn a_grpc_parameter_without_a_value_goes_alone() {
 #[test]
 fn limits_of_tensors_and_parameters_name_their_settings() {
     let limits = Limits { tensors: 2, parameters: 1, ..Limits::default() };
-    let of = |body: &str| parse_json(&target(), Bytes::from(body.to_owned()), &limits).unwrap_err().to_string();
+    let of =
+        |body: &str| parse_json(&target(), Bytes::from(body.to_owned()), &limits).unwrap_err().to_string();
     let input = r#"{"name":"x","shape":[1],"datatype":"BOOL","data":[true]}"#;
     assert_eq!(of(&format!(r#"{{"inputs":[{input},{input},{input}]}}"#)), "more than 2 tensors (maxTensors)");
     assert_eq!(of(r#"{"parameters":{"a":1,"b":2},"inputs":[]}"#), "more than 1 parameters (maxParameters)");
@@ -264,12 +267,18 @@ fn what_is_beyond_the_limits_is_refused_here() {
 
     let many = ModelInferRequest { inputs: vec![InferInputTensor::default(); 3], ..Default::default() };
     let error = parse_grpc(many.encode_to_vec().into(), &limits).unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.is_forwardable()), ("more than 2 tensors (maxTensors)", false));
+    assert_eq!(
+        (error.to_string().as_str(), error.is_forwardable()),
+        ("more than 2 tensors (maxTensors)", false)
+    );
     let parameters = ["a", "b"].map(|name| (name.to_owned(), InferParameter::default()));
     let input = InferInputTensor { parameters: parameters.into(), ..Default::default() };
     let many = ModelInferRequest { inputs: vec![input], ..Default::default() };
     let error = parse_grpc(many.encode_to_vec().into(), &limits).unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.is_forwardable()), ("more than 1 parameters (maxParameters)", false));
+    assert_eq!(
+        (error.to_string().as_str(), error.is_forwardable()),
+        ("more than 1 parameters (maxParameters)", false)
+    );
 }
 
 fn grpc(change: impl FnOnce(&mut ModelInferRequest)) -> Result<InferRequest, ParseError> {

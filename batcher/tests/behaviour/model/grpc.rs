@@ -100,7 +100,15 @@ impl Shared {
         };
         let ids = raw.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
         let Some(answered) = self
-            .run(Call { epoch, ids, form: "grpc", too: false, traceparent: None, authorization: None, headers: Default::default() })
+            .run(Call {
+                epoch,
+                ids,
+                form: "grpc",
+                too: false,
+                traceparent: None,
+                authorization: None,
+                headers: Default::default(),
+            })
             .await
         else {
             return status(Code::FailedPrecondition, "poisoned, says the model server");

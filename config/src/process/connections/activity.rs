@@ -272,7 +272,8 @@ mod tests {
         activity.wrote(true);
         drop(request);
         assert!(activity.idle_since_us().is_none());
-        let patience = Patience { answer: Duration::from_secs(30), head: Duration::from_secs(10), ..PATIENCE };
+        let patience =
+            Patience { answer: Duration::from_secs(30), head: Duration::from_secs(10), ..PATIENCE };
         let patience = Patience { idle: Duration::from_secs(60), ..patience };
         assert_eq!(activity.late(&patience).await, Late::Answer);
         activity.wrote(false);

@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::accept::Acceptor;
 use super::activity::{UnderWay, Watched};
 use super::{Activity, Admission, Connections, Idleness, Patience, Place};
+use crate::process::files;
 
 /// Time for a connection that is told to close to do so; then it is closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Port {
     /// Its name in log lines, such as `admin`.
     pub name: &'static str,
-    /// Most connections at once.
+    /// Most connections at once; half of the files that the process may have, where that is less.
     pub limit: usize,
     /// How long clients may be slow.
     pub patience: Patience,
@@ -64,22 +65,24 @@ pub async fn accept_all<F: Future<Output = ()> + Send + 'static>(
     let tasks = TaskTracker::new();
     let mut acceptor = Acceptor::new(listener, port.name);
     let base = Instant::now();
+    let half_of_files = files::limit().and_then(|files| usize::try_from(files / 2).ok());
+    let limit = half_of_files.map_or(port.limit, |half| port.limit.min(half.max(1)));
     loop {
         let (stream, peer) = tokio::select! {
             accepted = acceptor.accept(&connections) => accepted,
             () = stop.cancelled() => break,
         };
         let activity = Activity::new(base);
-        match connections.admit(peer, Arc::clone(&activity) as _, port.limit) {
+        match connections.admit(peer, Arc::clone(&activity) as _, limit) {
             Admission::Admitted { place, evicted } => {
                 if evicted > 0 {
-                    acceptor.is_full(port.limit, evicted);
+                    acceptor.is_full(limit, evicted);
                 }
                 let (patience, stop) = (port.patience, stop.clone());
                 tasks.spawn(handle(Connection { peer, place, activity, patience, stop }, stream));
             }
             // Closed at once: waiting would only hide the leak.
-            Admission::Refused => acceptor.is_full(port.limit, 0),
+            Admission::Refused => acceptor.is_full(limit, 0),
         }
     }
     tasks.close();
@@ -147,7 +150,10 @@ impl Connection {
 
 /// Drives a connection that makes room, and was told to close, until it has no request under way: one may have come
 /// in the moment in which it was chosen. Returns how it ended, where it ended by itself.
-pub async fn until_idle<C: Future>(mut connection: Pin<&mut C>, idleness: &dyn Idleness) -> Option<C::Output> {
+pub async fn until_idle<C: Future>(
+    mut connection: Pin<&mut C>,
+    idleness: &dyn Idleness,
+) -> Option<C::Output> {
     let mut patience = Duration::ZERO;
     loop {
         match tokio::time::timeout(patience, connection.as_mut()).await {
