@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sluice_config::process::admin::{Admin, NoRoutes, serve};
-use sluice_config::process::{Readiness, metrics, shutdown};
+use sluice_config::process::{Readiness, files, metrics, shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -80,6 +80,7 @@ impl Process {
     async fn begin(settings: &Settings) -> Result<Self, ProgramError> {
         let metrics = metrics::install(telemetry::BUCKETS).map_err(ProgramError::Metrics)?;
         let stop = shutdown::on_signals().map_err(io_error("signal handlers"))?;
+        files::raise_limit();
         let readiness = Readiness::default();
         let admin_stop = CancellationToken::new();
         let admin = Admin { metrics, readiness: readiness.clone(), routes: Arc::new(NoRoutes) };

@@ -1,6 +1,7 @@
 //! What the batcher adds to its admin port: `/drain`, `/upstreams`, the kubelet's questions about the model server,
 //! and gauges that are set before each scrape.
 
+mod access;
 mod explain;
 mod query;
 
@@ -118,7 +119,14 @@ impl AdminRoutes for Routes {
                 let upstreams = self.0.upstreams.all().iter().map(UpstreamView::from).collect();
                 Some(json(StatusCode::OK, &UpstreamList { upstreams }))
             }
-            "/explain" if request.method() == Method::GET => Some(self.explain(request.uri().query())),
+            "/explain" if request.method() == Method::GET => {
+                let settings = self.0.settings.now();
+                let (peer, file) = (request.extensions().get(), settings.admin_token_file.as_deref());
+                match access::check(peer, request.headers(), file).await {
+                    Ok(()) => Some(self.explain(request.uri().query())),
+                    Err(refusal) => Some(refusal),
+                }
+            }
             "/drain" if [Method::GET, Method::POST].contains(request.method()) => {
                 Some(self.drain(request.uri().query()).await)
             }

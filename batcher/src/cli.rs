@@ -8,8 +8,8 @@ use serde::Serialize;
 use sluice_config::process::logging::LogFormat;
 
 use crate::settings::{
-    AccessLogSetting, Batching, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup,
-    WhileCold,
+    AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming,
+    Warmup, WhileCold,
 };
 
 /// Request batcher in front of model servers that speak the Open Inference Protocol.
@@ -118,6 +118,12 @@ pub struct Flags {
     /// Most bytes of one body [default: 67108864]
     #[arg(long, env = "SLUICE_BATCHER_MAX_BODY_BYTES")]
     pub max_body_bytes: Option<usize>,
+    /// Most input tensors, and most requested outputs, of a request [default: 256]
+    #[arg(long, env = "SLUICE_BATCHER_MAX_TENSORS")]
+    pub max_tensors: Option<usize>,
+    /// Most parameters of a request, and of a tensor [default: 64]
+    #[arg(long, env = "SLUICE_BATCHER_MAX_PARAMETERS")]
+    pub max_parameters: Option<usize>,
     /// Most connections of clients at once [default: 10000]
     #[arg(long, env = "SLUICE_BATCHER_MAX_CONNECTIONS")]
     pub max_connections: Option<usize>,
@@ -136,6 +142,12 @@ pub struct Flags {
     /// Form of batches [default: auto]
     #[arg(long, env = "SLUICE_BATCHER_UPSTREAM_FORM")]
     pub upstream_form: Option<FormSetting>,
+    /// Whether clients may control model servers: load, unload, trace, log, shared memory, sleep [default: refuse]
+    #[arg(long, env = "SLUICE_BATCHER_CONTROL_PATHS")]
+    pub control_paths: Option<ControlPaths>,
+    /// Beginnings of the paths that pass through [default: all]
+    #[arg(long, env = "SLUICE_BATCHER_PASS_PATHS", value_delimiter = ',', value_name = "PATH,…")]
+    pub pass_paths: Option<Vec<String>>,
     /// Whether to merge [default: auto]
     #[arg(long, env = "SLUICE_BATCHER_BATCHING")]
     pub batching: Option<Batching>,
@@ -163,6 +175,9 @@ pub struct Flags {
     /// What /drain?token= must say; better given by the environment, where no list of processes shows it
     #[arg(long, env = "SLUICE_BATCHER_DRAIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub drain_token: Option<String>,
+    /// File with the token for /explain; without it only the loopback interface may ask
+    #[arg(long, env = "SLUICE_BATCHER_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
     /// Threads for requests; 0 is one per core [default: 1]
     #[arg(long, env = "SLUICE_BATCHER_WORKER_THREADS")]
     pub worker_threads: Option<usize>,

@@ -19,12 +19,16 @@
 //! | [`stream`], `peek` | requests that the model server batches itself: look into the body, wait at the gate |
 //! | [`relayed`] | a model server's answer on its way to the client |
 //! | [`upload`] | a client's body on its way to a model server |
-//! | [`forward`] | which headers go on |
+//! | [`forward`], [`claims`] | which headers go on |
+//! | [`control_paths`], `forbidden` | which paths control a model server, and are refused |
 
 pub mod answer;
 pub mod authority;
 pub mod body;
+pub mod claims;
+pub mod control_paths;
 pub mod decode;
+mod forbidden;
 pub mod forward;
 pub mod framing;
 pub mod guarded;
@@ -83,6 +87,18 @@ pub struct Front {
     pub observe: Arc<Observe>,
     /// Connections of clients.
     pub connections: TaskTracker,
-    /// Bounds on what is parsed.
-    pub limits: Limits,
+}
+
+impl Front {
+    /// Bounds on what is parsed, by the settings of this moment.
+    fn limits(&self) -> Limits {
+        let settings = self.settings.now();
+        Limits {
+            // Bodies are bounded where they are received.
+            body_bytes: usize::MAX,
+            tensors: settings.max_tensors,
+            parameters: settings.max_parameters,
+            ..Limits::default()
+        }
+    }
 }

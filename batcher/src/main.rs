@@ -1,6 +1,7 @@
 //! Reads settings, binds the listeners, runs, and says by its exit code how it went.
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
@@ -8,9 +9,10 @@ use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::cli::Flags;
 use sluice_batcher::metrics::buckets;
 use sluice_batcher::settings::{Live, Reload, Settings};
-use sluice_config::process::{logging, metrics, shutdown};
+use sluice_config::process::{files, logging, metrics, shutdown};
 use sluice_config::settings::{EXIT_USAGE, load};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 
 fn main() -> ExitCode {
     let flags = match Flags::try_parse() {
@@ -58,7 +60,8 @@ fn start(settings: Settings, reload: Option<Reload>) -> anyhow::Result<()> {
         }
     };
     runtime.enable_all().build().context("the runtime")?.block_on(async {
-        let stop = shutdown::on_signals().context("signal handlers")?;
+        let (stop, hangups) = shutdown::on_signals_and_hangups().context("signal handlers")?;
+        files::raise_limit();
         let buckets = buckets(settings.objective_ms, settings.max_batch_rows);
         let buckets: Vec<(&str, &[f64])> =
             buckets.iter().map(|(name, bounds)| (*name, bounds.as_slice())).collect();
@@ -72,10 +75,19 @@ fn start(settings: Settings, reload: Option<Reload>) -> anyhow::Result<()> {
         };
         tracing::info!(role = ?settings.role, listen = %settings.listen, admin = %settings.admin_listen, "The batcher is up.");
         let live = Live::new(settings);
-        if let Some(reload) = reload {
-            tokio::spawn(reload.run(live.clone(), stop.clone()));
+        match reload {
+            Some(reload) => drop(tokio::spawn(reload.run(live.clone(), hangups, stop.clone()))),
+            None => drop(tokio::spawn(without_file(hangups))),
         }
         run(live, listeners, metrics, stop).await;
         Ok(())
     })
+}
+
+/// Answers those who wish for a reload where there is nothing to read again.
+async fn without_file(hangups: Arc<Notify>) {
+    loop {
+        hangups.notified().await;
+        tracing::info!("SIGHUP changes nothing: there is no settings file (--config).");
+    }
 }

@@ -29,8 +29,8 @@ use sluice_config::process::logging::LogFormat;
 
 pub use address::{check_address, unix_path};
 pub use choices::{
-    AccessLogSetting, Batching, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming, Warmup,
-    WhileCold,
+    AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming,
+    Warmup, WhileCold,
 };
 pub use live::Live;
 pub use members::{Member, check_members};
@@ -124,6 +124,10 @@ pub struct Settings {
     pub max_body_bytes: usize,
     /// Most connections of clients at once; more are answered 503 and closed.
     pub max_connections: usize,
+    /// Most input tensors, and most requested outputs, of one request; more is 400.
+    pub max_tensors: usize,
+    /// Most parameters of one request, and of one of its tensors; more is 400.
+    pub max_parameters: usize,
     /// Most bytes of a request's head; more is 431.
     pub max_header_bytes: usize,
     /// How long a request's head may take from its first byte to its last.
@@ -150,6 +154,10 @@ pub struct Settings {
     pub transit_ms: u64,
     /// Headers of clients that go to the model server with a batch; only requests that agree in them share one.
     pub shared_headers: Vec<String>,
+    /// Whether clients may control model servers.
+    pub control_paths: ControlPaths,
+    /// Beginnings of the paths that pass through; all, where there is none.
+    pub pass_paths: Vec<String>,
     /// Whether to merge.
     pub batching: Batching,
     /// Whether streams are let in by a learned limit.
@@ -181,6 +189,9 @@ pub struct Settings {
     pub drain_deadline_ms: u64,
     /// What `/drain?token=` must say; without it, whoever reaches the admin port may drain.
     pub drain_token: Option<String>,
+    /// File with the token that whoever asks about requests on the admin port must send; without it, only the loopback
+    /// interface may.
+    pub admin_token_file: Option<PathBuf>,
     /// Threads for requests; 0: one per core.
     pub worker_threads: usize,
     /// Which requests the access log has.
@@ -238,6 +249,8 @@ impl Default for Settings {
             queue_bytes: 256 << 20,
             max_body_bytes: 64 << 20,
             max_connections: 10_000,
+            max_tensors: 256,
+            max_parameters: 64,
             max_header_bytes: 64 << 10,
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
@@ -250,7 +263,9 @@ impl Default for Settings {
             upstream_form: FormSetting::Auto,
             upstream_headers: OwnHeaders::default(),
             transit_ms: 2,
-            shared_headers: vec!["authorization".to_owned()],
+            shared_headers: ["authorization", "cookie", "x-api-key"].map(str::to_owned).into(),
+            control_paths: ControlPaths::Refuse,
+            pass_paths: Vec::new(),
             batching: Batching::Auto,
             streaming: Streaming::Auto,
             min_streams: 1,
@@ -266,6 +281,7 @@ impl Default for Settings {
             propagation_ms: 0,
             drain_deadline_ms: 25_000,
             drain_token: None,
+            admin_token_file: None,
             worker_threads: 1,
             access_log: AccessLogSetting::Off,
             access_log_file: None,

@@ -1,9 +1,12 @@
 //! The part of a process that is alike in every program of Sluice: logs, signals, metrics, admin port.
 //!
-//! A program's `main` reads its settings, calls [`logging::init`], [`metrics::install`] and
-//! [`shutdown::on_signals`], binds its listeners, and runs [`admin::serve`] beside its own tasks.
+//! A program's `main` reads its settings, calls [`logging::init`], [`files::raise_limit`], [`metrics::install`] and
+//! [`shutdown::on_signals`], binds its listeners, and runs [`admin::serve`] beside its own tasks. Every port that it
+//! opens keeps to the rules of [`connections`].
 
 pub mod admin;
+pub mod connections;
+pub mod files;
 #[cfg(feature = "lease")]
 pub mod lease;
 pub mod logging;

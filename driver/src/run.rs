@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use async_trait::async_trait;
 use sluice_config::names::DRIVER;
 use sluice_config::process::admin::{Admin, AdminRoutes};
-use sluice_config::process::{Readiness, admin, metrics, shutdown};
+use sluice_config::process::{Readiness, admin, files, metrics, shutdown};
 use sluice_inventory::{DeviceIndex, Form, device_classes, names};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
@@ -89,6 +89,7 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RunError 
 /// What keeps it from starting.
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let stop = shutdown::on_signals().map_err(io_error("signal handlers"))?;
+    files::raise_limit();
     let metrics = metrics::install(measure::BUCKETS).map_err(RunError::Metrics)?;
     let listener = TcpListener::bind(settings.admin_listen)
         .await

@@ -242,6 +242,32 @@ async fn metrics_status_explain_capacity_and_replay_tell_the_same_story() {
 }
 
 #[tokio::test]
+async fn silent_clients_of_the_admin_port_and_a_hangup_change_nothing() {
+    let rig = Rig::new().await;
+    write_objects(&rig, 1);
+    let program = Program::start(&rig, &[]);
+    let mut lives = false;
+    for _ in 0..1000 {
+        lives = program.get("/livez").await.is_some();
+        if lives {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(lives);
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(tokio::net::TcpStream::connect(&program.admin).await.unwrap());
+    }
+    assert_eq!(program.get("/livez").await.as_deref(), Some("ok\n"));
+    program.signal(Signal::HUP);
+    let log = || std::fs::read_to_string(rig.dir.path().join("log")).unwrap();
+    until("the hangup is logged", || log().contains("SIGHUP changes nothing")).await;
+    assert!(log().contains("limit of open files"), "{}", log());
+    assert_eq!(program.get("/livez").await.as_deref(), Some("ok\n"));
+}
+
+#[tokio::test]
 async fn a_second_autoscaler_on_the_same_state_is_refused() {
     let mut rig = Rig::new().await;
     rig.start_plugin();

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
 use sluice_config::process::admin::{self, Admin, NoRoutes};
 use sluice_config::process::lease::{self, LeaseSettings};
-use sluice_config::process::{Readiness, metrics, shutdown};
+use sluice_config::process::{Readiness, files, metrics, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -30,6 +30,7 @@ const PROPAGATION: Duration = Duration::from_secs(5);
 /// When it cannot start: what, and what to do.
 pub async fn run(settings: Settings) -> anyhow::Result<()> {
     let stop = shutdown::on_signals().context("signal handlers")?;
+    files::raise_limit();
     let mut buckets: Vec<(&str, &[f64])> = vec![(ADMISSION_SECONDS, &ADMISSION_BUCKETS)];
     buckets.extend_from_slice(lifting::BUCKETS);
     let metrics = metrics::install(&buckets).map_err(anyhow::Error::msg)?;

@@ -9,7 +9,6 @@
 pub mod lookup;
 pub mod review;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,15 +16,14 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::TokioExecutor;
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use sluice_config::process::connections::Patience;
+use sluice_config::process::connections::serve::{Port, accept_all};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::certificates::Served;
 use crate::inject::Sidecar;
@@ -33,12 +31,22 @@ use crate::metrics;
 use lookup::Lookup;
 use review::Hook;
 
-/// Most connections at once: API servers keep a few each.
-const MAX_CONNECTIONS: usize = 512;
+/// Rules of the port: API servers keep a few connections each, and use them again after minutes.
+const PORT: Port = Port {
+    name: "webhook",
+    limit: 512,
+    patience: Patience {
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(300),
+        answer: Duration::from_secs(30),
+    },
+};
+/// Concurrent requests of one HTTP/2 connection: each may hold a body in memory.
+const MAX_STREAMS: u32 = 100;
 /// An object that the API server takes has at most 3 MiB, and a review has it twice at most.
 const MAX_BODY_BYTES: usize = 8 << 20;
-/// How long a handshake, or the head of a request, may take.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the body of a request may take: API servers send it at once, and wait 30 s at most for the answer.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long open requests may take when the process ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
@@ -68,66 +76,30 @@ pub async fn serve(
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     let acceptor = TlsAcceptor::from(Arc::new(config));
     let webhook = Arc::new(webhook);
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let connections = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => break,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!(%error, "The webhook could not accept a connection.");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        // Beyond the limit a connection is closed at once: waiting would only hide the leak.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let (acceptor, webhook, stop) = (acceptor.clone(), Arc::clone(&webhook), stop.clone());
-        connections.spawn(async move {
-            connection(stream, acceptor, webhook, stop).await;
-            drop(place);
-        });
-    }
-    connections.close();
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http2().max_concurrent_streams(MAX_STREAMS);
+    let connections = accept_all(listener, PORT, &stop, |connection, stream| {
+        let (acceptor, webhook, server) = (acceptor.clone(), Arc::clone(&webhook), server.clone());
+        async move {
+            let stream = connection.watch(stream);
+            let stream = match connection.before_requests(acceptor.accept(stream)).await {
+                Some(Ok(stream)) => stream,
+                Some(Err(error)) => {
+                    tracing::debug!(%error, "A TLS handshake failed.");
+                    return;
+                }
+                None => return,
+            };
+            let answer = |request| {
+                let webhook = Arc::clone(&webhook);
+                async move { webhook.answer(request).await }
+            };
+            connection.serve(stream, &server, answer).await;
+        }
+    })
+    .await;
     let _ = tokio::time::timeout(LAST_ANSWERS, connections.wait()).await;
     Ok(())
-}
-
-async fn connection(
-    stream: TcpStream,
-    acceptor: TlsAcceptor,
-    webhook: Arc<Webhook>,
-    stop: CancellationToken,
-) {
-    let stream = match tokio::time::timeout(PATIENCE, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(%error, "A TLS handshake failed.");
-            return;
-        }
-        Err(_) => return,
-    };
-    let service = service_fn(move |request| {
-        let webhook = Arc::clone(&webhook);
-        async move { Ok::<_, Infallible>(webhook.answer(request).await) }
-    });
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    server.http1().timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-    server.http2().timer(TokioTimer::new());
-    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(error, "A connection of the webhook ended.");
-    }
 }
 
 impl Webhook {
@@ -147,7 +119,12 @@ impl Webhook {
         if request.method() != Method::POST {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "an AdmissionReview comes by POST\n".to_owned());
         }
-        let body = match Limited::new(request.into_body(), MAX_BODY_BYTES).collect().await {
+        let receiving = Limited::new(request.into_body(), MAX_BODY_BYTES).collect();
+        let Ok(received) = tokio::time::timeout(BODY_TIMEOUT, receiving).await else {
+            let text = format!("the body did not come within {} s\n", BODY_TIMEOUT.as_secs());
+            return plain(StatusCode::REQUEST_TIMEOUT, text);
+        };
+        let body = match received {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<http_body_util::LengthLimitError>() => {
                 let text = format!("an AdmissionReview has at most {MAX_BODY_BYTES} bytes\n");

@@ -278,3 +278,74 @@ async fn a_stop_ends_idle_connections() {
     webhook.stop.cancel();
     tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.unwrap().unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn silent_clients_make_room_for_the_api_server() {
+    let webhook = start(ours()).await;
+    let mut silent = Vec::new();
+    for _ in 0..600 {
+        silent.push(TcpStream::connect(webhook.address).await.unwrap());
+    }
+    // Connections whose handshake is done, and that ask nothing, are as idle.
+    for _ in 0..20 {
+        let stream = connect(webhook.address, webhook.bundle.ca_certificates()).await.unwrap();
+        silent.push(stream.into_inner().0);
+    }
+    let (response, _) = webhook.review("/mutate-gate", &pod()).await;
+    assert_eq!(response["allowed"], true);
+    let mut byte = [0];
+    let oldest = tokio::io::AsyncReadExt::read(&mut silent[0], &mut byte).await;
+    assert!(matches!(oldest, Ok(0) | Err(_)), "the oldest was closed");
+}
+
+/// With a kubeconfig whose API server nobody answers for.
+#[tokio::test]
+async fn silent_clients_of_the_admin_port_and_a_hangup_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    let text = "apiVersion: v1\nkind: Config\ncurrent-context: a\nclusters: [{name: a, cluster: {server: \"http://127.0.0.1:1\"}}]\n\
+                users: [{name: a, user: {}}]\ncontexts: [{name: a, context: {cluster: a, user: a}}]\n";
+    std::fs::write(&kubeconfig, text).unwrap();
+    let admin = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let log = folder.path().join("log");
+    let mut program = tokio::process::Command::new(env!("CARGO_BIN_EXE_sluice-preloader"))
+        .args(["--mode", "watchdog", "--admin-listen", &admin.to_string()])
+        .env("KUBECONFIG", &kubeconfig)
+        .stdin(std::process::Stdio::null())
+        .stderr(std::fs::File::create(&log).unwrap())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let log = || std::fs::read_to_string(&log).unwrap();
+    until(async || TcpStream::connect(admin).await.is_ok()).await;
+    let mut silent = Vec::new();
+    for _ in 0..100 {
+        silent.push(TcpStream::connect(admin).await.unwrap());
+    }
+    let lives = async || {
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(TcpStream::connect(admin).await.unwrap()))
+                .await
+                .unwrap();
+        tokio::spawn(connection);
+        let request = Request::get("/livez").header("host", "x").body(Full::<Bytes>::default()).unwrap();
+        sender.send_request(request).await.is_ok_and(|answer| answer.status() == StatusCode::OK)
+    };
+    assert!(lives().await);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(program.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    until(async || log().contains("SIGHUP changes nothing")).await;
+    assert!(lives().await && log().contains("limit of open files"), "{}", log());
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert!(program.wait().await.unwrap().success(), "{}", log());
+}
+
+async fn until(condition: impl AsyncFn() -> bool) {
+    for _ in 0..3000 {
+        if condition().await {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("it never happened");
+}

@@ -31,6 +31,8 @@ pub enum Alone {
     DuplicateName,
     /// It has a field that we do not know and would lose.
     UnknownField,
+    /// A field or a parameter is `null`, which servers read as left out, or refuse: that is theirs to say.
+    Null,
 }
 
 impl Alone {
@@ -49,6 +51,7 @@ impl Alone {
             Self::UnequalRows => "unequal_rows",
             Self::DuplicateName => "duplicate_name",
             Self::UnknownField => "unknown_field",
+            Self::Null => "null",
         }
     }
 }

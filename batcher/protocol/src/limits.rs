@@ -1,5 +1,10 @@
 //! Bounds on what a request may contain: memory and time spent on it stay proportional to them.
 
+/// The batcher's setting of [`Limits::tensors`], for errors.
+pub(crate) const TENSORS: &str = "maxTensors";
+/// The batcher's setting of [`Limits::parameters`].
+pub(crate) const PARAMETERS: &str = "maxParameters";
+
 /// Limits on one request. A request beyond one of them is refused here ([`crate::ParseErrorKind::Limit`]) and
 /// never forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]

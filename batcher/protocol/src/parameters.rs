@@ -109,6 +109,11 @@ impl Parameter {
     }
 }
 
+/// Returns whether a parameter has no value, which is what `null` is in JSON.
+pub(crate) fn lacks_values(parameters: &BTreeMap<String, InferParameter>) -> bool {
+    parameters.values().any(|parameter| parameter.parameter_choice.is_none())
+}
+
 /// Parameters of a gRPC message. One without a value is one that the client left out.
 pub(crate) fn from_grpc(parameters: BTreeMap<String, InferParameter>) -> Parameters {
     let read = |(name, parameter): (String, InferParameter)| {

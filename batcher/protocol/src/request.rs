@@ -103,6 +103,8 @@ impl Parts {
             self.read.unwrap_or_default();
         let alone = if raw_binary {
             Some(Alone::RawBinary)
+        } else if has_nulls {
+            Some(Alone::Null)
         } else {
             Alone::of(&parameters, &inputs, &outputs, unknown_field)
         };

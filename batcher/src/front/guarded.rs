@@ -26,7 +26,10 @@ pub struct Guarded {
     pace: Arc<Pace>,
     settings: Live,
     clock: Clock,
+    /// Since when a head is awaited: from its first byte, of the first one from the beginning of the connection.
     head_since_us: Option<u64>,
+    /// Nothing has come yet.
+    is_silent: bool,
     write_blocked_since_us: Option<u64>,
     timer: Pin<Box<Sleep>>,
     /// When the timer fires; `u64::MAX` while it is not set.
@@ -51,7 +54,8 @@ impl Guarded {
             pace,
             settings,
             clock,
-            head_since_us: None,
+            head_since_us: Some(clock.now_us()),
+            is_silent: true,
             write_blocked_since_us: None,
             timer: Box::pin(tokio::time::sleep_until(clock.instant(0))),
             timer_us: u64::MAX,
@@ -65,11 +69,12 @@ impl Guarded {
         let answer_since = self.write_blocked_since_us.or(self.pace.untaken_since_us());
         let answer =
             answer_since.map(|since_us| (Late::Answer, since_us + settings.answer_timeout_ms * 1000));
-        let quiet = self.pace.quiet_since_us().map(|since_us| match self.head_since_us {
-            Some(head_us) => (Late::Head, head_us + settings.header_timeout_ms * 1000),
-            None => (Late::Idle, since_us + settings.idle_timeout_ms * 1000),
-        });
-        [answer, quiet].into_iter().flatten().min_by_key(|(_, at_us)| *at_us)
+        let quiet_since_us = self.pace.quiet_since_us();
+        let head = quiet_since_us.and(self.head_since_us);
+        let head = head.map(|since_us| (Late::Head, since_us + settings.header_timeout_ms * 1000));
+        let idle = quiet_since_us.filter(|_| self.is_silent || head.is_none());
+        let idle = idle.map(|since_us| (Late::Idle, since_us + settings.idle_timeout_ms * 1000));
+        [answer, head, idle].into_iter().flatten().min_by_key(|(_, at_us)| *at_us)
     }
 
     /// Called where the socket has nothing to do: sets the timer, and tells what is late.
@@ -119,6 +124,7 @@ impl Guarded {
             tracing::debug!(?fault, "A client's bytes are no valid HTTP/1.1.");
             counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "malformed").increment(1);
         }
+        self.is_silent = false;
         self.head_since_us = match (self.strict.is_in_head(), self.head_since_us) {
             (true, None) => Some(self.clock.now_us()),
             (true, since_us) => since_us,
@@ -154,9 +160,12 @@ impl AsyncRead for Guarded {
 impl Guarded {
     fn written(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if polled.is_ready() {
-            self.write_blocked_since_us = None;
+            if self.write_blocked_since_us.take().is_some() {
+                self.pace.set_blocked(false);
+            }
             return polled;
         }
+        self.pace.set_blocked(true);
         let now_us = self.clock.now_us();
         self.write_blocked_since_us.get_or_insert(now_us);
         self.lose_patience(cx)?;

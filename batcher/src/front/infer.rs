@@ -66,9 +66,9 @@ impl Front {
             return self.invalid(&handle, form, &Failure::new(400, message));
         }
         let parsed = match header_length {
-            None => parse_json(&target, body.clone(), &self.limits),
-            Some(0) => parse_raw(&target, body.clone(), &self.limits, handle.signature().as_deref()),
-            Some(length) => parse_binary(&target, length, body.clone(), &self.limits),
+            None => parse_json(&target, body.clone(), &self.limits()),
+            Some(0) => parse_raw(&target, body.clone(), &self.limits(), handle.signature().as_deref()),
+            Some(length) => parse_binary(&target, length, body.clone(), &self.limits()),
         };
         let work = match parsed {
             Ok(request) => Work::Parsed(request),
@@ -97,7 +97,7 @@ impl Front {
             Ok(message) => message,
             Err(error) => return grpc_status(error.code(), &error.to_string()),
         };
-        let request = match parse_grpc(message, &self.limits) {
+        let request = match parse_grpc(message, &self.limits()) {
             Ok(request) => request,
             Err(error) => return failed(Form::Grpc, &Failure::new(error.http_status(), error.to_string())),
         };

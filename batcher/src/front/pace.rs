@@ -1,8 +1,9 @@
 //! How far a connection has come: what its requests tell the socket's guard, so that it knows when to lose patience.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use sluice_config::process::connections::Idleness;
 use tokio::sync::Notify;
 
 use crate::clock::Clock;
@@ -19,6 +20,8 @@ pub struct Pace {
     untaken: AtomicUsize,
     /// When the client took the last piece of one, or the first of them became ready.
     taken_at_us: AtomicU64,
+    /// The socket takes no more bytes for now.
+    blocked: AtomicBool,
     /// Nobody has used the connection for long: to be closed gracefully.
     pub idle: Notify,
 }
@@ -32,6 +35,7 @@ impl Pace {
             quiet_since_us: AtomicU64::new(clock.now_us()),
             untaken: AtomicUsize::new(0),
             taken_at_us: AtomicU64::new(0),
+            blocked: AtomicBool::new(false),
             idle: Notify::new(),
         })
     }
@@ -52,6 +56,18 @@ impl Pace {
     pub fn untaken_since_us(&self) -> Option<u64> {
         let waiting = self.untaken.load(Ordering::Relaxed) > 0;
         waiting.then(|| self.taken_at_us.load(Ordering::Relaxed))
+    }
+
+    /// Notes whether bytes of an answer wait because the client takes none.
+    pub fn set_blocked(&self, blocked: bool) {
+        self.blocked.store(blocked, Ordering::Relaxed);
+    }
+}
+
+impl Idleness for Pace {
+    fn idle_since_us(&self) -> Option<u64> {
+        let is_busy = self.blocked.load(Ordering::Relaxed);
+        self.quiet_since_us().filter(|_| !is_busy && self.untaken.load(Ordering::Relaxed) == 0)
     }
 }
 

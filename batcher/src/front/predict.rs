@@ -30,7 +30,7 @@ impl Front {
             Err(response) => return *response,
         };
         let signature = handle.signature();
-        let work = match parse_v1(&target, body.clone(), &self.limits, signature.as_deref()) {
+        let work = match parse_v1(&target, body.clone(), &self.limits(), signature.as_deref()) {
             Ok(request) => Work::Parsed(request),
             Err(error) if error.is_forwardable() => Work::Raw(body),
             Err(error) => return self.unparsed(&handle, Form::V1, &error),

@@ -12,6 +12,10 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use metrics::counter;
 use sluice_config::metric_names::batcher as names;
+use sluice_config::process::connections::accept::Acceptor;
+use sluice_config::process::connections::serve::until_idle;
+use sluice_config::process::connections::{Admission, Connections, Place};
+use sluice_config::process::files;
 use sluice_protocol::Form;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -21,6 +25,7 @@ use super::Front;
 use super::answer::failed;
 use super::authority::{self, Misaddressed};
 use super::body::FrontBody;
+use super::claims::{join_cookies, strip_claims};
 use super::guarded::Guarded;
 use super::observed::Observed;
 use super::pace::Pace;
@@ -41,34 +46,61 @@ const WINDOW_BYTES: u32 = 4 << 20;
 /// An HTTP/2 connection that is made while traffic is turned away is for the few requests of those who have not
 /// heard of it: it is told to go after so long.
 const LATE_CONNECTION: Duration = Duration::from_millis(500);
-/// Pause when no connection can be accepted (out of file descriptors, as a rule).
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Files that the batcher needs for itself: the admin port's connections, those of slots, logs.
+const OWN_FILES: u64 = 128;
 
 /// Serves until `stop` is cancelled; then open connections are closed gracefully (GOAWAY, `Connection: close`)
 /// once their requests are answered. Returns when all are closed.
 pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationToken) {
-    let connections = &front.connections;
+    let tasks = &front.connections;
+    let connections = Connections::default();
+    let mut acceptor = Acceptor::new(listener, "front");
+    let allowed = allowed_by_files(files::limit());
+    warn_of_files(front.settings.now().max_connections, allowed);
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        let (stream, peer) = tokio::select! {
+            accepted = acceptor.accept(&connections) => accepted,
             () = stop.cancelled() => break,
         };
-        match accepted {
-            Ok((stream, _)) if connections.len() >= front.settings.now().max_connections => {
+        let limit = front.settings.now().max_connections.min(allowed);
+        let pace = Pace::new(front.clock);
+        match connections.admit(peer, Arc::clone(&pace) as _, limit) {
+            Admission::Admitted { place, evicted } => {
+                if evicted > 0 {
+                    counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "evicted")
+                        .increment(evicted as u64);
+                    acceptor.is_full(limit, evicted);
+                }
+                tasks.spawn(connection(stream, pace, place, Arc::clone(&front), stop.clone()));
+            }
+            Admission::Refused => {
                 counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "limit").increment(1);
+                acceptor.is_full(limit, 0);
                 refuse(&stream);
-            }
-            Ok((stream, _)) => {
-                connections.spawn(connection(stream, Arc::clone(&front), stop.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "The front port could not accept a connection.");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
-    connections.close();
-    connections.wait().await;
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// Most connections of clients where so many files may be open: half of what the batcher does not need for itself, for
+/// a request that passes through needs a connection to its model server.
+fn allowed_by_files(files: Option<u64>) -> usize {
+    let allowed = files.map_or(u64::MAX, |files| files.saturating_sub(OWN_FILES) / 2).max(1);
+    usize::try_from(allowed).unwrap_or(usize::MAX)
+}
+
+fn warn_of_files(max_connections: usize, allowed: usize) {
+    if max_connections > allowed {
+        let needed_files = (max_connections as u64).saturating_mul(2).saturating_add(OWN_FILES);
+        tracing::warn!(
+            max_connections,
+            allowed,
+            needed_files,
+            "maxConnections is more than the limit of open files allows, which holds; raise that limit (ulimit -n, LimitNOFILE)."
+        );
+    }
 }
 
 /// Says why to those who speak HTTP/1.1; there is no waiting for a client that does not read.
@@ -80,7 +112,13 @@ fn refuse(stream: &TcpStream) {
     );
 }
 
-async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToken) {
+async fn connection(
+    stream: TcpStream,
+    pace: Arc<Pace>,
+    place: Place,
+    front: Arc<Front>,
+    stop: CancellationToken,
+) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set.");
     }
@@ -101,7 +139,6 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
         }
     };
     let settings = front.settings.now();
-    let pace = Pace::new(front.clock);
     let socket = Guarded::new(stream, Arc::clone(&pace), front.settings.clone(), front.clock);
     let service = {
         let pace = Arc::clone(&pace);
@@ -130,6 +167,10 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
         () = async { tokio::select! { () = turned_away => {} () = stop.cancelled() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
+        }
+        () = place.evicted() => {
+            connection.as_mut().graceful_shutdown();
+            until_idle(connection.as_mut(), &*pace).await.unwrap_or(Ok(()))
         }
         () = pace.idle.notified() => {
             connection.as_mut().graceful_shutdown();
@@ -178,16 +219,28 @@ impl Front {
         response
     }
 
-    async fn dispatch(&self, request: Request<Incoming>) -> Response<FrontBody> {
+    async fn dispatch(&self, mut request: Request<Incoming>) -> Response<FrontBody> {
         if let Err(error) = authority::check(&request) {
             return misaddressed(request.version(), &error);
         }
-        let is_grpc = match media_type::grpc(request.headers()) {
-            Grpc::Lookalike => return no_grpc(),
-            Grpc::OtherCoding if request.method() == Method::POST => return self.pass_grpc(request).await,
-            grpc => grpc == Grpc::Proto && request.method() == Method::POST,
-        };
-        match route(request.method(), request.uri().path(), is_grpc) {
+        strip_claims(request.headers_mut(), &self.settings.now());
+        join_cookies(&mut request);
+        let coding = media_type::grpc(request.headers());
+        if coding == Grpc::Lookalike {
+            return no_grpc();
+        }
+        let is_post = request.method() == Method::POST;
+        let is_other_grpc = coding == Grpc::OtherCoding && is_post;
+        let is_grpc = coding == Grpc::Proto && is_post;
+        let route = route(request.method(), request.uri().path(), is_grpc);
+        let form = if is_grpc || is_other_grpc { Form::Grpc } else { Form::Json };
+        if let Some(failure) = self.forbidden(&route, &request) {
+            return failed(form, &failure);
+        }
+        if is_other_grpc {
+            return self.pass_grpc(request).await;
+        }
+        match route {
             Route::Infer(target) => self.infer_rest(target, request).await,
             Route::Predict(target) => self.predict(target, request).await,
             Route::Stream { model } => self.stream(model, request).await,
@@ -218,4 +271,17 @@ fn no_grpc() -> Response<FrontBody> {
     let message = "this content-type is no gRPC (application/grpc or application/grpc+proto); gRPC-Web must be \
                    translated before it comes here, such as by Envoy's grpc_web filter";
     failed(Form::Json, &Failure::new(415, message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_of_the_files_that_are_left_are_for_clients() {
+        assert_eq!(allowed_by_files(Some(256)), 64);
+        assert_eq!(allowed_by_files(Some(1_048_576)), 524_224);
+        assert_eq!(allowed_by_files(Some(10)), 1);
+        assert_eq!(allowed_by_files(None), usize::MAX);
+    }
 }

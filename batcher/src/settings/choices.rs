@@ -124,3 +124,15 @@ pub enum AccessLogSetting {
     /// All of them (of those that ended well a share of `accessLogSample`).
     All,
 }
+
+/// What becomes of requests that control a model server: that load and unload models, register shared memory, change
+/// trace and log settings, put it to sleep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlPaths {
+    /// They are refused (403): who may ask a model need not be allowed to unload it.
+    #[default]
+    Refuse,
+    /// They pass through like others.
+    Allow,
+}

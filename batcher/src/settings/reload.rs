@@ -1,11 +1,13 @@
 //! Takes over a settings file that was changed, without a restart.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::gauge;
 use serde_json::{Map, Value};
 use sluice_config::metric_names::batcher as names;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::{InvalidSetting, Live, Settings};
@@ -51,14 +53,29 @@ impl Reload {
         Self { file, text, read: Box::new(read) }
     }
 
-    /// Takes changes over until `end`. Settings that are not valid, or that need a restart, change nothing.
-    pub async fn run(mut self, live: Live, end: CancellationToken) {
+    /// Takes changes over until `end`, at once when there is a hangup (SIGHUP). Settings that are not valid, or that
+    /// need a restart, change nothing.
+    pub async fn run(mut self, live: Live, hangups: Arc<Notify>, end: CancellationToken) {
         succeeded(true);
         let mut poll = tokio::time::interval(POLL);
         loop {
             tokio::select! {
                 () = end.cancelled() => return,
                 _ = poll.tick() => self.look(&live),
+                () = hangups.notified() => self.read_again(&live),
+            }
+        }
+    }
+
+    /// Looks because somebody asked for it, who is told also that nothing has changed.
+    fn read_again(&mut self, live: &Live) {
+        match std::fs::read_to_string(&self.file) {
+            Ok(text) if text == self.text => {
+                tracing::info!(file = %self.file.display(), "SIGHUP: the settings file has not changed.");
+            }
+            Ok(_) => self.look(live),
+            Err(error) => {
+                tracing::error!(file = %self.file.display(), %error, "SIGHUP: the settings file cannot be read; all stays as it is.");
             }
         }
     }

@@ -10,6 +10,8 @@ use super::{Role, Settings, WhileCold, check_address, check_members, unix_path};
 const MIN_HEADER_BYTES: usize = 8 << 10;
 /// What is kept of a request takes about 1 KiB.
 const MAX_EXPLAINED: usize = 100_000;
+/// A tensor takes a few hundred bytes while its request is here, whatever it holds.
+const MAX_TENSORS: usize = 16_384;
 /// Beyond any head that a client of a model server has reason to send.
 const MAX_HEADER_BYTES: usize = 16 << 20;
 
@@ -90,6 +92,8 @@ impl Settings {
             ("warmupMaxCalls", u64::from(self.warmup_max_calls)),
             ("probeMs", self.probe_ms),
             ("maxModels", self.max_models as u64),
+            ("maxTensors", self.max_tensors as u64),
+            ("maxParameters", self.max_parameters as u64),
         ];
         for (field, value) in at_least_one {
             if value == 0 {
@@ -146,6 +150,14 @@ impl Settings {
         }
         if let Some(problem) = self.shared_headers.iter().find_map(|name| header_name(name).err()) {
             return invalid("sharedHeaders", &problem);
+        }
+        for (field, value) in [("maxTensors", self.max_tensors), ("maxParameters", self.max_parameters)] {
+            if value > MAX_TENSORS {
+                return invalid(field, &format!("{value} is more than {MAX_TENSORS}"));
+            }
+        }
+        if let Some(path) = self.pass_paths.iter().find(|path| !path.starts_with('/') || path.contains('%')) {
+            return invalid("passPaths", &format!("{path:?} must begin with /, and stand without escapes"));
         }
         if self.models.len() > self.max_models {
             return invalid("models", "names more models than maxModels allows");
@@ -205,6 +217,10 @@ mod tests {
         assert_eq!(error.to_string(), "maxHeaderBytes: 100 is not between 8192 and 16777216");
         let error = Settings { probe_ms: 0, ..sidecar() }.validate().unwrap_err();
         assert_eq!(error.to_string(), "probeMs: must be at least 1");
+        let error = Settings { max_tensors: 1 << 20, ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "maxTensors: 1048576 is more than 16384");
+        let error = Settings { pass_paths: vec!["docs".into()], ..sidecar() }.validate().unwrap_err();
+        assert_eq!(error.to_string(), "passPaths: \"docs\" must begin with /, and stand without escapes");
         let error = Settings { drain_token: Some("a b".into()), ..sidecar() }.validate().unwrap_err();
         assert_eq!(error.field, "drainToken");
         let error = Settings { upstream: Some("nowhere".into()), ..sidecar() }.validate().unwrap_err();

@@ -7,7 +7,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use sluice_config::atomic_file::write_atomic;
-use sluice_protocol::{InferRequest, Limits, Target, UpstreamForm, merge, parse_binary};
+use sluice_protocol::{InferRequest, Target, UpstreamForm, merge, parse_binary};
+
+use super::warm_body::own_limits;
 
 /// Files per model.
 const MAX_FILES: usize = 8;
@@ -54,7 +56,7 @@ pub fn read(folder: &Path, model: &str) -> Vec<InferRequest> {
     let read = |path: &PathBuf| {
         let (_, header_length) = parts(path, model)?;
         let body = std::fs::read(path).ok()?;
-        parse_binary(&target, header_length, body.into(), &Limits::default()).ok()
+        parse_binary(&target, header_length, body.into(), &own_limits()).ok()
     };
     paths.iter().take(MAX_FILES).filter_map(read).filter(|request| request.alone.is_none()).collect()
 }
@@ -83,6 +85,8 @@ fn parts(path: &Path, model: &str) -> Option<(String, usize)> {
 #[cfg(test)]
 mod tests {
     use sluice_protocol::parse_json;
+
+    use sluice_protocol::Limits;
 
     use super::*;
 

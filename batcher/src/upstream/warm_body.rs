@@ -89,7 +89,7 @@ fn read(
 fn from_file(model: &str, body: Bytes, rows: u32, form: UpstreamForm) -> Result<Merged, String> {
     if form == UpstreamForm::Grpc {
         let target = Target { model: model.to_owned(), version: None };
-        let request = parse_json(&target, body, &Limits::default()).map_err(|error| error.to_string())?;
+        let request = parse_json(&target, body, &own_limits()).map_err(|error| error.to_string())?;
         return merge(&[&request], form).map_err(|error| error.reason);
     }
     Ok(Merged {
@@ -100,6 +100,11 @@ fn from_file(model: &str, body: Bytes, rows: u32, form: UpstreamForm) -> Result<
         content_type: "application/json",
         rows: BatchRows { requests: vec![rows as usize], padding: 0 },
     })
+}
+
+/// Bounds on bodies of our own: a model has as many inputs as it has, whatever clients may send.
+pub(super) fn own_limits() -> Limits {
+    Limits { tensors: usize::MAX, parameters: usize::MAX, ..Limits::default() }
 }
 
 /// A request of zeros: `rows` rows where dimension 0 is a batch dimension, 1 for all other dimensions that may vary.
@@ -133,7 +138,7 @@ fn zeros(
     let mut body = serde_json::json!({ "inputs": inputs }).to_string().into_bytes();
     let header_length = body.len();
     body.resize(header_length + raw_bytes, 0);
-    let limits = Limits { body_bytes: body.len(), ..Limits::default() };
+    let limits = Limits { body_bytes: body.len(), ..own_limits() };
     let target = Target { model: model.to_owned(), version: None };
     parse_binary(&target, header_length, body.into(), &limits).map_err(|error| error.to_string())
 }

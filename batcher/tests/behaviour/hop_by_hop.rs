@@ -139,7 +139,10 @@ async fn headers_that_tell_whose_a_lone_request_is_go_with_it_whatever_connectio
     let got = send(batcher.front, with(asked, &headers)).await;
     assert_eq!(got.output("twice"), [42]);
     let call = model.client_calls().pop().unwrap();
-    assert_eq!((call.authorization.as_deref(), call.user.as_deref()), (Some("t"), Some("u")));
+    assert_eq!(
+        (call.authorization.as_deref(), &call.headers["x-user"]),
+        (Some("t"), &HeaderValue::from_static("u"))
+    );
 }
 
 #[tokio::test]

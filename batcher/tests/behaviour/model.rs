@@ -38,7 +38,8 @@ pub struct Call {
     pub too: bool,
     pub traceparent: Option<String>,
     pub authorization: Option<String>,
-    pub user: Option<String>,
+    /// All headers, of V2 over HTTP/1.1.
+    pub headers: http::HeaderMap,
 }
 
 impl Call {
@@ -314,8 +315,9 @@ impl Shared {
         };
         let traceparent = headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
         let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
-        let user = headers.get("x-user").map(|value| value.to_str().unwrap().to_owned());
-        let Some(answered) = self.run(Call { epoch, ids, form, too, traceparent, authorization, user }).await
+        let Some(answered) = self
+            .run(Call { epoch, ids, form, too, traceparent, authorization, headers: headers.clone() })
+            .await
         else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         };

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use sluice_batcher::settings::Settings;
+use tokio::io::AsyncReadExt;
 
-use crate::client::infer_json;
+use crate::client::{infer_grpc, infer_json};
 use crate::model::{Behaviour, Model};
 use crate::raw::{Raw, exchange, infer_bytes, status};
 use crate::start::{Batcher, settings, sidecar, until};
@@ -95,28 +96,86 @@ async fn a_client_that_does_not_take_its_answer_is_let_go() {
 }
 
 #[tokio::test]
-async fn connections_beyond_the_limit_are_told_and_closed() {
+async fn a_client_that_sends_nothing_is_let_go_as_one_whose_head_does_not_end() {
+    let name = "silent";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, Settings { header_timeout_ms: 100, ..settings(name) }).await;
+    let before = closed(&batcher, "header_timeout").await;
+    assert_eq!(Raw::connect(batcher.front).await.read_to_end().await, b"");
+    assert!(closed(&batcher, "header_timeout").await > before);
+    // HTTP/2 that has begun is no silence.
+    let mut begun = Raw::connect(batcher.front).await;
+    begun.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+    assert_eq!(Raw::connect(batcher.front).await.read_to_end().await, b"", "so much time has passed");
+    begun.write(b"\0\0\x08\x06\0\0\0\0\0pingpong").await;
+    let mut answers = Vec::new();
+    while !answers.windows(8).any(|piece| piece == b"pingpong") {
+        let mut piece = [0; 256];
+        let read = begun.0.read(&mut piece).await.unwrap();
+        assert!(read > 0, "closed");
+        answers.extend_from_slice(&piece[..read]);
+    }
+}
+
+#[tokio::test]
+async fn requests_under_way_beyond_the_limit_are_told_and_closed() {
     let name = "too-many";
     let model = Model::start(name, Behaviour::default()).await;
     let batcher = sidecar(&model, Settings { max_connections: 3, ..settings(name) }).await;
+    model.close_gate();
     let mut kept = Vec::new();
-    let refused = loop {
+    for id in 0..3 {
         let mut client = Raw::connect(batcher.front).await;
-        client.write("GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        let answer = client.read_until("\r\n\r\n").await;
-        if status(&answer) == 503 {
-            break answer;
-        }
+        client.write(infer_bytes(name, id + 1, "")).await;
         kept.push(client);
-        assert!(kept.len() <= 3, "only three at once");
-    };
+        until("the first is at the model, and the others wait", async || {
+            let waiting = batcher.metric("sluice_batcher_queue_rows", &format!("model=\"{name}\"")).await;
+            model.at_gate() == 1 && waiting == id as f64
+        })
+        .await;
+    }
+    let before = closed(&batcher, "limit").await;
+    let mut client = Raw::connect(batcher.front).await;
+    client.write("GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    let refused = client.read_until("\r\n\r\n").await;
+    assert_eq!(status(&refused), 503, "{refused}");
     assert!(refused.contains("connection: close"), "{refused}");
-    assert!(closed(&batcher, "limit").await >= 1.0);
-    drop(kept);
-    until("there is room again", async || {
+    assert!(closed(&batcher, "limit").await > before);
+    model.open_gate();
+    for client in &mut kept {
+        assert_eq!(status(&client.read_until("\"twice\"").await), 200, "none was closed for it");
+    }
+    // Answered, they are idle: one of them makes room.
+    let mut client = Raw::connect(batcher.front).await;
+    client.write("GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(status(&client.read_until("\r\n\r\n").await), 200);
+}
+
+#[tokio::test]
+async fn silent_clients_make_room_for_others_the_oldest_first() {
+    let name = "silent-many";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, Settings { max_connections: 8, ..settings(name) }).await;
+    let before = closed(&batcher, "evicted").await;
+    let mut silent = Vec::new();
+    for number in 0..32 {
         let mut client = Raw::connect(batcher.front).await;
-        client.write("GET /v2/health/live HTTP/1.1\r\nhost: x\r\n\r\n").await;
-        status(&client.read_until("\r\n\r\n").await) == 200
-    })
-    .await;
+        if number % 2 == 1 {
+            client.write("GET /v2/health/live HTTP/1.1\r\nx-drip: ").await;
+        }
+        silent.push(client);
+    }
+    assert_eq!(infer_json(batcher.front, name, &[7]).await.output("twice"), [14]);
+    assert_eq!(infer_grpc(batcher.front, name, &[7]).await.grpc_status(), 0);
+    assert!(closed(&batcher, "evicted").await - before >= 24.0);
+    assert_eq!(silent[0].read_to_end().await, b"");
+    let mut youngest = silent.pop().unwrap();
+    youngest.write("1\r\nhost: x\r\n\r\n").await;
+    assert_eq!(status(&youngest.read_until("\r\n\r\n").await), 200);
+    // The admin port has places of its own, under the same rules.
+    let mut others = Vec::new();
+    for _ in 0..100 {
+        others.push(Raw::connect(batcher.admin).await);
+    }
+    assert_eq!(crate::client::get(batcher.admin, "/livez").await.status, 200);
 }

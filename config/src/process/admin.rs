@@ -1,7 +1,7 @@
 //! The admin port: `/metrics`, `/livez`, `/readyz`, and what a program adds. It has a listener of its own,
 //! so that it answers while the main port is saturated and is never exposed with it.
 
-use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,20 +10,32 @@ use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioExecutor;
+use hyper_util::server::conn::auto;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::Readiness;
+use super::connections::Patience;
+use super::connections::serve::{Port, accept_all};
 use super::metrics::Metrics;
 use super::openmetrics;
 
-/// Most connections at once: a scraper, probes and a person, with room to spare.
-const MAX_CONNECTIONS: usize = 64;
-/// A client that has not sent its request's head by then is cut off.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Rules of the port: a scraper, probes and a person have room to spare. Scrapers that keep their connection ask at
+/// least once a minute.
+const PORT: Port = Port {
+    name: "admin",
+    limit: 64,
+    patience: Patience {
+        head: Duration::from_secs(10),
+        idle: Duration::from_secs(90),
+        answer: Duration::from_secs(30),
+    },
+};
+
+/// Where a request of the admin port comes from; an extension of each request.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
 
 /// An answer of the admin port.
 pub type AdminResponse = Response<Full<Bytes>>;
@@ -60,45 +72,21 @@ pub struct Admin {
 
 /// Serves until `stop` is cancelled.
 pub async fn serve(listener: TcpListener, admin: Admin, stop: CancellationToken) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors, as a rule: others must close before a retry can succeed.
-                tracing::warn!(%error, "The admin port could not accept a connection.");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        // Beyond the limit a connection is closed at once: waiting would only hide the leak.
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let admin = admin.clone();
-        let stop = stop.clone();
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
+    let server = auto::Builder::new(TokioExecutor::new()).http1_only();
+    accept_all(listener, PORT, &stop, |connection, stream| {
+        let (admin, server) = (admin.clone(), server.clone());
+        async move {
+            let peer = Peer(connection.peer);
+            let stream = connection.watch(stream);
+            let answer = |mut request: Request<Incoming>| {
                 let admin = admin.clone();
-                async move { Ok::<_, Infallible>(answer(&admin, request).await) }
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service);
-            tokio::pin!(connection);
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                () = stop.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    let _ = connection.await;
-                }
-            }
-            drop(place);
-        });
-    }
+                request.extensions_mut().insert(peer);
+                async move { answer(&admin, request).await }
+            };
+            connection.serve(stream, &server, answer).await;
+        }
+    })
+    .await;
 }
 
 async fn answer(admin: &Admin, request: Request<Incoming>) -> AdminResponse {

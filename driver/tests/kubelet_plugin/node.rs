@@ -116,9 +116,18 @@ impl Node {
     }
 
     pub(crate) fn signal_terminate(&self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
         let driver = self.driver.as_ref().expect("the driver runs");
         let pid = rustix::process::Pid::from_child(&driver.process);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, signal).unwrap();
+    }
+
+    /// A connection to the admin port that sends nothing.
+    pub(crate) fn connect_to_admin(&self) -> std::net::TcpStream {
+        std::net::TcpStream::connect(&self.driver.as_ref().expect("the driver runs").admin).unwrap()
     }
 
     /// Waits for the end of the process; answers whether it ended well.
@@ -216,7 +225,7 @@ impl Node {
         }
     }
 
-    fn get(&self, path: &str) -> String {
+    pub(crate) fn get(&self, path: &str) -> String {
         let admin = self.driver.as_ref().map(|driver| driver.admin.clone()).unwrap_or_default();
         http_get(&admin, path).unwrap_or_default()
     }

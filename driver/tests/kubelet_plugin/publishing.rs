@@ -99,3 +99,18 @@ fn a_class_for_each_kind_and_profile_is_offered() {
         assert!(names.contains(name), "{name} in {names:?}");
     }
 }
+
+#[test]
+fn silent_clients_of_the_admin_port_and_a_hangup_change_nothing() {
+    let mut node = Node::started();
+    let silent: Vec<_> = (0..100).map(|_| node.connect_to_admin()).collect();
+    assert!(node.get("/livez").starts_with("HTTP/1.1 200"));
+    node.signal(rustix::process::Signal::HUP);
+    node.eventually("the hangup in the log", |node| {
+        node.log().contains("SIGHUP changes nothing").then_some(())
+    });
+    assert!(node.get("/readyz").starts_with("HTTP/1.1 200"));
+    assert!(node.log().contains("limit of open files"), "{}", node.log());
+    assert!(node.terminate());
+    drop(silent);
+}

@@ -7,6 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use sluice_config::process::files;
 use tokio::process::{Child, Command};
 
 use super::procfs::{Identity, processes_of_claim};
@@ -59,6 +60,9 @@ impl Process {
             .kill_on_drop(false)
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("cannot start {program:?}: {error}")))?;
+        if let Some(pid) = child.id() {
+            files::give_back(pid);
+        }
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         // A child that was not waited for keeps its pid and its place in /proc, even when it has ended.
         let identity = pid.map_or(Ok(None), Identity::of)?;

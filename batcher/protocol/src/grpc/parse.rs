@@ -6,12 +6,12 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 
 use super::{InferTensorContents, ModelInferRequest, ModelInferResponse, contents};
 use crate::json::tensors::ReadRequest;
-use crate::parameters::from_grpc;
+use crate::parameters::{from_grpc, lacks_values};
 use crate::request::Parts;
 use crate::tensor::checked_elements;
 use crate::{
     Datatype, Form, InferRequest, InferResponse, Limits, Parameters, ParseError, RequestedOutput, Target,
-    Tensor, TensorData, transcode,
+    Tensor, TensorData, limits, transcode,
 };
 
 /// Reads a `ModelInferRequest` (without the 5-byte prefix: see [`crate::grpc::decode_unary`]).
@@ -27,6 +27,9 @@ pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, Parse
     let request = ModelInferRequest::decode(message)
         .map_err(|error| ParseError::malformed(format!("not a valid ModelInferRequest: {error}")))?;
 
+    let has_nulls = lacks_values(&request.parameters)
+        || request.inputs.iter().any(|input| lacks_values(&input.parameters))
+        || request.outputs.iter().any(|output| lacks_values(&output.parameters));
     let mut raw = RawContents::new(request.raw_input_contents, request.inputs.len())?;
     let inputs = request
         .inputs
@@ -47,7 +50,7 @@ pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, Parse
         inputs,
         outputs: outputs.collect(),
         unknown_field: false,
-        has_nulls: false,
+        has_nulls,
     };
     let version = Some(request.model_version).filter(|version| !version.is_empty());
     let target = Target { model: request.model_name, version };
@@ -145,14 +148,15 @@ fn check_counts(message: Bytes, limits: &Limits) -> Result<(), ParseError> {
     })?;
     let [.., inputs, outputs, raw] = tensors;
     if inputs.max(outputs).max(raw) > limits.tensors {
-        return Err(ParseError::limit(format!("more than {} tensors", limits.tensors)));
+        return Err(ParseError::limit(format!("more than {} tensors ({})", limits.tensors, limits::TENSORS)));
     }
     Ok(())
 }
 
 fn check_parameters(count: usize, limits: &Limits) -> Result<(), ParseError> {
     if count > limits.parameters {
-        return Err(ParseError::limit(format!("more than {} parameters", limits.parameters)));
+        let (most, setting) = (limits.parameters, limits::PARAMETERS);
+        return Err(ParseError::limit(format!("more than {most} parameters ({setting})")));
     }
     Ok(())
 }

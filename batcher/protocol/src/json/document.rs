@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::{Limits, Parameter, Parameters, ParseError};
+use crate::{Limits, Parameter, Parameters, ParseError, limits};
 
 /// The fields of a request or a response.
 #[derive(Debug, Default)]
@@ -59,8 +59,10 @@ struct Context<'l> {
 }
 
 impl Context<'_> {
-    fn exceed<E: Error>(&self, what: &str, limit: usize) -> E {
-        self.exceeded.set(Some(format!("more than {limit} {what}")));
+    /// `setting`: what raises the limit, where there is something.
+    fn exceed<E: Error>(&self, what: &str, limit: usize, setting: Option<&str>) -> E {
+        let setting = setting.map(|setting| format!(" ({setting})")).unwrap_or_default();
+        self.exceeded.set(Some(format!("more than {limit} {what}{setting}")));
         E::custom("limit exceeded")
     }
 
@@ -175,7 +177,7 @@ impl<'de> Visitor<'de> for TensorsSeed<'_> {
         let mut tensors = Vec::new();
         while let Some(tensor) = seq.next_element_seed(TensorSeed(self.0))? {
             if tensors.len() == self.0.limits.tensors {
-                return Err(self.0.exceed("tensors", self.0.limits.tensors));
+                return Err(self.0.exceed("tensors", self.0.limits.tensors, Some(limits::TENSORS)));
             }
             tensors.push(tensor);
         }
@@ -251,7 +253,7 @@ impl<'de> Visitor<'de> for ShapeSeed<'_> {
         let mut shape = Vec::new();
         while let Some(dimension) = seq.next_element()? {
             if shape.len() == self.0.limits.rank {
-                return Err(self.0.exceed("dimensions", self.0.limits.rank));
+                return Err(self.0.exceed("dimensions", self.0.limits.rank, None));
             }
             shape.push(dimension);
         }
@@ -280,7 +282,7 @@ impl<'de> Visitor<'de> for ParametersSeed<'_> {
         let mut parameters = Parameters::new();
         while let Some(name) = map.next_key::<String>()? {
             if parameters.len() == self.0.limits.parameters {
-                return Err(self.0.exceed("parameters", self.0.limits.parameters));
+                return Err(self.0.exceed("parameters", self.0.limits.parameters, Some(limits::PARAMETERS)));
             }
             // A null parameter is one that the client left out.
             if let Some(value) = self.0.note(map.next_value::<Option<Parameter>>()?)

@@ -1,6 +1,7 @@
 //! The same input of all requests of a batch, side by side.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use bytes::Bytes;
 
@@ -49,20 +50,27 @@ pub(super) fn align<'a>(
         return Err(MergeError { index: 0, reason: "the request has no inputs that could be read".into() });
     }
     let total = rows.total() as u64;
+    // Of requests whose inputs have another order: looking through all of them for each would take the square.
+    let mut by_name: Vec<Option<HashMap<&str, &'a Tensor>>> = vec![None; others.len()];
+    let mut fillers: Option<HashMap<&str, &'a Tensor>> = None;
     let column = |(position, tensor): (usize, &'a Tensor)| {
         let mut members = Vec::with_capacity(requests.len());
         members.push(tensor);
         for (at, request) in others.iter().enumerate() {
             let same_place = request.inputs.get(position).filter(|other| other.name == tensor.name);
             let member = same_place
-                .or_else(|| request.inputs.iter().find(|other| other.name == tensor.name))
+                .or_else(|| {
+                    by_name[at].get_or_insert_with(|| names(&request.inputs)).get(&*tensor.name).copied()
+                })
                 .ok_or_else(|| MergeError {
                     index: at + 1,
                     reason: format!("input '{}' is missing", tensor.name),
                 })?;
             members.push(member);
         }
-        if let Some(filler) = last_row.iter().find(|other| other.name == tensor.name) {
+        if rows.padding > 0
+            && let Some(&filler) = fillers.get_or_insert_with(|| names(last_row)).get(&*tensor.name)
+        {
             members.extend(std::iter::repeat_n(filler, rows.padding));
         }
         let shape = if members.len() == 1 {
@@ -73,6 +81,10 @@ pub(super) fn align<'a>(
         Ok(Column { first: tensor, shape, members, requests: requests.len() })
     };
     first.inputs.iter().enumerate().map(column).collect()
+}
+
+fn names(tensors: &[Tensor]) -> HashMap<&str, &Tensor> {
+    tensors.iter().map(|tensor| (&*tensor.name, tensor)).collect()
 }
 
 impl Column<'_> {

@@ -1,11 +1,13 @@
 //! A V1 request, read.
 
+use std::collections::{BTreeMap, HashSet};
+
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use super::{Data, V1Request, V1Target, join};
 use crate::json::{items, nonfinite};
-use crate::{Alone, Form, InferRequest, Limits, MergeKey, ModelSignature, Parameters, ParseError};
+use crate::{Alone, Form, InferRequest, Limits, MergeKey, ModelSignature, Parameters, ParseError, limits};
 
 /// Reads a V1 `:predict` request. `signature`: the model's metadata, where it is known; a request by rows that fits
 /// it shares batches with V2 requests.
@@ -62,16 +64,18 @@ fn read(target: &V1Target, body: &Bytes, limits: &Limits) -> Result<V1Request, P
     }
     let mut data = None;
     let mut fields: Vec<(String, Bytes)> = Vec::new();
+    let mut names = HashSet::new();
     for (name, value) in members(&text) {
         let name = name?;
         if fields.len() > limits.parameters {
-            return Err(ParseError::limit(format!("more than {} fields", limits.parameters)));
+            let (most, setting) = (limits.parameters, limits::PARAMETERS);
+            return Err(ParseError::limit(format!("more than {most} fields ({setting})")));
         }
         let found = match name.as_str() {
             "instances" if items::is_array(&value) => Data::Rows(value),
             "inputs" if items::is_object(&value) => Data::Columns(columns(&value, limits)?),
             "inputs" => Data::Column(value),
-            _ if fields.iter().any(|(other, _)| *other == name) => {
+            _ if !names.insert(name.clone()) => {
                 return Err(ParseError::malformed(format!("field '{name}' occurs twice")));
             }
             _ => {
@@ -114,12 +118,14 @@ pub(super) fn members(text: &Bytes) -> impl Iterator<Item = (Result<String, Pars
 
 fn columns(text: &Bytes, limits: &Limits) -> Result<Vec<(String, Bytes)>, ParseError> {
     let mut columns: Vec<(String, Bytes)> = Vec::new();
+    let mut names = HashSet::new();
     for (name, value) in members(text) {
         if columns.len() == limits.tensors {
-            return Err(ParseError::limit(format!("more than {} tensors", limits.tensors)));
+            let (most, setting) = (limits.tensors, limits::TENSORS);
+            return Err(ParseError::limit(format!("more than {most} tensors ({setting})")));
         }
         let name = name?;
-        if columns.iter().any(|(other, _)| *other == name) {
+        if !names.insert(name.clone()) {
             return Err(ParseError::malformed("occurs twice").at(&name));
         }
         columns.push((name, value));
@@ -149,6 +155,9 @@ fn rows(data: &Data) -> Result<usize, Alone> {
 /// Fields that forbid a batch, on the outer level and in `parameters`.
 fn alone_by_field(request: &V1Request) -> Option<Alone> {
     request.fields.iter().find_map(|(name, text)| {
+        if is_or_has_null(text) {
+            return Some(Alone::Null);
+        }
         if name == "parameters"
             && let Ok(parameters) = serde_json::from_slice::<Parameters>(text)
         {
@@ -157,4 +166,11 @@ fn alone_by_field(request: &V1Request) -> Option<Alone> {
         let value = serde_json::from_slice(text);
         Alone::of_parameter(name, &value.unwrap_or(crate::Parameter::Bool(true)))
     })
+}
+
+/// Whether a field is `null`, or an object that has one.
+fn is_or_has_null(text: &[u8]) -> bool {
+    text == b"null"
+        || serde_json::from_slice::<BTreeMap<String, &RawValue>>(text)
+            .is_ok_and(|members| members.values().any(|value| value.get() == "null"))
 }

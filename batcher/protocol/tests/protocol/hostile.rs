@@ -161,5 +161,5 @@ fn deep_nesting_costs_no_stack() {
 fn a_million_inputs_stop_at_the_limit() {
     let inputs = vec!["{}"; 1_000_000].join(",");
     let error = parse_json(&target(), Bytes::from(format!(r#"{{"inputs":[{inputs}]}}"#)), &Limits::default());
-    assert_eq!(error.unwrap_err().to_string(), "more than 256 tensors");
+    assert_eq!(error.unwrap_err().to_string(), "more than 256 tensors (maxTensors)");
 }

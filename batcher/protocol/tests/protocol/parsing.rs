@@ -41,13 +41,94 @@ fn a_plain_request_is_read_with_what_we_consume_taken_out() {
 }
 
 #[test]
-fn optional_fields_may_be_null() {
-    let request = json(
-        r#"{"id":null,"parameters":null,"outputs":null,
-            "inputs":[{"name":"x","shape":[1],"datatype":"BOOL","parameters":null,"data":[true]}]}"#,
-    )
-    .unwrap();
-    assert_eq!((request.alone, request.id), (None, None));
+fn a_request_with_null_goes_alone_for_its_server_to_read_or_to_refuse() {
+    let document = |fields: &str, tensor: &str| {
+        json(&format!(
+            r#"{{{fields}"inputs":[{{"name":"x","shape":[1],"datatype":"BOOL"{tensor},"data":[true]}}]}}"#
+        ))
+    };
+    for (fields, tensor) in [
+        (r#""id":null,"#, ""),
+        (r#""parameters":null,"#, ""),
+        (r#""parameters":{"a":null},"#, ""),
+        (r#""parameters":{"a":null,"a":1},"#, ""),
+        (r#""outputs":null,"#, ""),
+        (r#""outputs":[{"name":"y","parameters":null}],"#, ""),
+        (r#""outputs":[{"name":"y","parameters":{"a":null}}],"#, ""),
+        (r#""model_name":null,"#, ""),
+        ("", r#","parameters":null"#),
+        ("", r#","parameters":{"a":null}"#),
+    ] {
+        let request = document(fields, tensor).unwrap();
+        assert_eq!(request.alone, Some(Alone::Null), "{fields} {tensor}");
+    }
+    // Where null, or a second value, leaves nothing to read, the body is passed on unread.
+    let wrong = [
+        (r#""id":"a","id":"b","#, ""),
+        (r#""id":null,"id":"b","#, ""),
+        (r#""parameters":{},"parameters":null,"#, ""),
+        (r#""parameters":{"a":1,"a":1},"#, ""),
+        (r#""id":5,"#, ""),
+        (r#""parameters":[],"#, ""),
+        (r#""parameters":{"a":{}},"#, ""),
+        (r#""outputs":{},"#, ""),
+        (r#""inputs":null,"#, ""),
+        ("", r#","shape":[1]"#),
+        ("", r#","parameters":7"#),
+    ];
+    for (fields, tensor) in wrong {
+        assert!(document(fields, tensor).unwrap_err().is_forwardable(), "{fields} {tensor}");
+    }
+    for field in ["name", "shape", "datatype", "data"] {
+        let body = r#"{"inputs":[{"name":"x","shape":[1],"datatype":"BOOL","data":[true]}]}"#;
+        let value = [("name", r#""x""#), ("shape", "[1]"), ("datatype", r#""BOOL""#), ("data", "[true]")];
+        let value = value.iter().find(|(name, _)| *name == field).unwrap().1;
+        let body = body.replace(&format!(r#""{field}":{value}"#), &format!(r#""{field}":null"#));
+        assert!(json(&body).unwrap_err().is_forwardable(), "{body}");
+    }
+    assert_eq!(json(r#"{"inputs":null}"#).unwrap().alone, Some(Alone::Null));
+}
+
+#[test]
+fn a_grpc_parameter_without_a_value_goes_alone() {
+    let none =
+        || std::collections::BTreeMap::from([("a".to_owned(), InferParameter { parameter_choice: None })]);
+    let input = || sluice_protocol::grpc::model_infer_request::InferInputTensor {
+        name: "x".into(),
+        datatype: "BOOL".into(),
+        shape: vec![1],
+        ..Default::default()
+    };
+    let request = |parameters, input| {
+        let message = ModelInferRequest {
+            model_name: "m".into(),
+            parameters,
+            inputs: vec![input],
+            raw_input_contents: vec![vec![1].into()],
+            ..Default::default()
+        };
+        parse_grpc(message.encode_to_vec().into(), &Limits::default()).unwrap().alone
+    };
+    assert_eq!(request(none(), input()), Some(Alone::Null));
+    let of_input =
+        sluice_protocol::grpc::model_infer_request::InferInputTensor { parameters: none(), ..input() };
+    assert_eq!(request(Default::default(), of_input), Some(Alone::Null));
+    assert_eq!(request(Default::default(), input()), None);
+}
+
+#[test]
+fn limits_of_tensors_and_parameters_name_their_settings() {
+    let limits = Limits { tensors: 2, parameters: 1, ..Limits::default() };
+    let of =
+        |body: &str| parse_json(&target(), Bytes::from(body.to_owned()), &limits).unwrap_err().to_string();
+    let input = r#"{"name":"x","shape":[1],"datatype":"BOOL","data":[true]}"#;
+    assert_eq!(of(&format!(r#"{{"inputs":[{input},{input},{input}]}}"#)), "more than 2 tensors (maxTensors)");
+    assert_eq!(of(r#"{"parameters":{"a":1,"b":2},"inputs":[]}"#), "more than 1 parameters (maxParameters)");
+    let many = Limits { tensors: 300, ..Limits::default() };
+    let inputs = (0..300).map(|at| input.replace('x', &format!("x{at}"))).collect::<Vec<_>>().join(",");
+    let body = Bytes::from(format!(r#"{{"inputs":[{inputs}]}}"#));
+    assert_eq!(parse_json(&target(), body.clone(), &many).unwrap().inputs.len(), 300);
+    assert!(parse_json(&target(), body, &Limits::default()).is_err());
 }
 
 #[test]
@@ -164,8 +245,8 @@ fn what_is_beyond_the_limits_is_refused_here() {
     };
     for (error, expected) in [
         (read(" ".repeat(401)), "the body has 401 bytes, the limit is 400"),
-        (read(r#"{"inputs":[{},{},{}]}"#.into()), "more than 2 tensors"),
-        (read(r#"{"parameters":{"a":1,"b":2}}"#.into()), "more than 1 parameters"),
+        (read(r#"{"inputs":[{},{},{}]}"#.into()), "more than 2 tensors (maxTensors)"),
+        (read(r#"{"parameters":{"a":1,"b":2}}"#.into()), "more than 1 parameters (maxParameters)"),
         (x("[1,1,1,1]", "[1]"), "more than 3 dimensions"),
         (x("[9]", "[1]"), "input 'x': shape [9] has more elements than the limit of 8"),
         (
@@ -186,12 +267,18 @@ fn what_is_beyond_the_limits_is_refused_here() {
 
     let many = ModelInferRequest { inputs: vec![InferInputTensor::default(); 3], ..Default::default() };
     let error = parse_grpc(many.encode_to_vec().into(), &limits).unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.is_forwardable()), ("more than 2 tensors", false));
+    assert_eq!(
+        (error.to_string().as_str(), error.is_forwardable()),
+        ("more than 2 tensors (maxTensors)", false)
+    );
     let parameters = ["a", "b"].map(|name| (name.to_owned(), InferParameter::default()));
     let input = InferInputTensor { parameters: parameters.into(), ..Default::default() };
     let many = ModelInferRequest { inputs: vec![input], ..Default::default() };
     let error = parse_grpc(many.encode_to_vec().into(), &limits).unwrap_err();
-    assert_eq!((error.to_string().as_str(), error.is_forwardable()), ("more than 1 parameters", false));
+    assert_eq!(
+        (error.to_string().as_str(), error.is_forwardable()),
+        ("more than 1 parameters (maxParameters)", false)
+    );
 }
 
 fn grpc(change: impl FnOnce(&mut ModelInferRequest)) -> Result<InferRequest, ParseError> {

@@ -110,7 +110,7 @@ impl Shared {
                 too: false,
                 traceparent: None,
                 authorization: None,
-                user: None,
+                headers: Default::default(),
             })
             .await
         else {

@@ -25,7 +25,7 @@ impl Shared {
             too: false,
             traceparent: None,
             authorization: None,
-            user: None,
+            headers: Default::default(),
         })
         .await;
         if self.behaviour.poison.is_some_and(|poison| ids.contains(&poison)) {
