@@ -39,7 +39,7 @@ pub fn raise_limit() {
 pub fn give_back(child: u32) {
     let pid = i32::try_from(child).ok().and_then(Pid::from_raw);
     if let (Some(before), Some(pid)) = (BEFORE.get(), pid)
-        && let Err(error) = prlimit(Some(pid), Resource::Nofile, before.clone())
+        && let Err(error) = prlimit(Some(pid), Resource::Nofile, *before)
     {
         tracing::debug!(child, %error, "A child keeps the raised limit of open files.");
     }
