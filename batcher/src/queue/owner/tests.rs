@@ -57,9 +57,11 @@ impl Bench {
             origin: Some(Request::post("/").body(()).unwrap().into_parts().0),
             arrived_us,
             deadline_us: arrived_us + OBJECTIVE_MS * 1000,
-            broken: 0,
+            signature: None,
+            caller: None,
+            suspicion: Default::default(),
             alone: false,
-            reply,
+            reply: reply.into(),
             bytes: ByteBudget::new(1).empty(None),
         };
         (Box::new(entry), waiting)
