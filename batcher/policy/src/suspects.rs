@@ -50,6 +50,13 @@ impl<T> Suspects<T> {
         self.groups.extend(halves.map(|members| Group { members, by_itself }));
     }
 
+    /// Takes a group back that could not be sent: it goes next, as it is.
+    pub fn put_back(&mut self, members: Vec<T>, by_itself: bool) {
+        if !members.is_empty() {
+            self.groups.push_front(Group { by_itself: by_itself && members.len() == 1, members });
+        }
+    }
+
     /// Whether any wait.
     pub fn are_waiting(&self) -> bool {
         !self.groups.is_empty()

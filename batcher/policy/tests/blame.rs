@@ -244,6 +244,16 @@ fn a_group_that_is_larger_than_a_call_may_be_goes_in_parts() {
 }
 
 #[test]
+fn a_group_that_could_not_be_sent_goes_next_and_as_it_is() {
+    let mut suspects = Suspects::default();
+    suspects.accuse((0..8).collect(), false);
+    let group = suspects.send(1, |_| true).unwrap();
+    suspects.ended(1, false);
+    suspects.put_back(group, false);
+    assert_eq!(suspects.send(2, |_| true), Some(vec![0, 1, 2, 3]));
+}
+
+#[test]
 fn suspects_of_a_server_that_died_by_itself_are_soon_served() {
     let mut suspects = Suspects::default();
     (0..64).for_each(|suspect| suspects.accuse(vec![suspect], false));

@@ -56,6 +56,8 @@ pub struct Finished {
     pub again: Vec<Box<Entry>>,
     /// Requests of calls that failed, each call's together: one of them may be to blame.
     pub suspects: Vec<Vec<Box<Entry>>>,
+    /// Suspects that were not sent.
+    pub unsent_suspects: Vec<Vec<Box<Entry>>>,
     /// Whose requests failed alone, and since when they were suspected (microseconds).
     pub offenders: Vec<(Caller, u64)>,
 }
@@ -81,6 +83,7 @@ pub(super) fn spawn(
             times: Vec::new(),
             again: Vec::new(),
             suspects: Vec::new(),
+            unsent_suspects: Vec::new(),
             offenders: Vec::new(),
         }),
         number,
@@ -156,8 +159,8 @@ impl Dispatch {
                 Some(false) => self.alone(group, &mut groups).await,
             };
             if matches!(next, Next::Lost) {
-                for entry in groups.drain(..).flatten() {
-                    self.again(entry);
+                for group in std::mem::take(&mut groups) {
+                    self.lost(group);
                 }
             }
         }
@@ -403,15 +406,15 @@ impl Dispatch {
         Sending::begin(entries, self.upstream.name(), self.handle.clock, request)
     }
 
+    /// The slot is gone before these were sent.
     fn lost(&mut self, entries: Vec<Box<Entry>>) -> Next {
-        entries.into_iter().for_each(|entry| self.again(entry));
-        Next::Lost
-    }
-
-    fn again(&mut self, entry: Box<Entry>) {
         if let Some(finished) = &mut self.finished {
-            finished.again.push(entry);
+            match entries.iter().any(|entry| entry.suspicion.is_raised()) {
+                true => finished.unsent_suspects.push(entries),
+                false => finished.again.extend(entries),
+            }
         }
+        Next::Lost
     }
 }
 

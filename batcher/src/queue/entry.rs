@@ -69,6 +69,18 @@ pub struct Suspicion {
     pub elder: Option<CancellationToken>,
 }
 
+impl Suspicion {
+    /// Whether it is suspected: then it shares no call with requests that are not.
+    pub fn is_raised(&self) -> bool {
+        self.since_us < u64::MAX
+    }
+
+    /// It is suspected from now on, or was before.
+    pub fn raise(&mut self, now_us: u64) {
+        self.since_us = self.since_us.min(now_us);
+    }
+}
+
 impl Default for Suspicion {
     fn default() -> Self {
         Self { breaks: Breaks::default(), since_us: u64::MAX, elder: None }

@@ -185,6 +185,7 @@ impl Owner {
         }
         self.suspects.ended(finished.number, went_well);
         self.again(finished.again);
+        finished.unsent_suspects.into_iter().for_each(|group| self.put_back(group));
         for group in finished.suspects {
             self.suspect(group);
         }

@@ -22,6 +22,7 @@ pub(super) fn make(
     }
     let give_up = CancellationToken::new();
     let mut copies = Vec::new();
+    let now_us = handle.clock.now_us();
     let is_several = entries.len() > 1;
     let entries = entries.into_iter().map(|entry| {
         if !is_several || entry.is_cancelled() {
@@ -29,6 +30,7 @@ pub(super) fn make(
         }
         let (entry, copy) = entry.copied();
         copies.extend(copy.map(|mut copy| {
+            copy.suspicion.raise(now_us);
             copy.suspicion.elder = Some(give_up.clone());
             copy
         }));

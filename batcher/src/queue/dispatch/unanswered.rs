@@ -60,19 +60,16 @@ impl Dispatch {
             }
             _ => {}
         }
-        entries.iter_mut().for_each(|entry| entry.suspicion.since_us = entry.suspicion.since_us.min(now_us));
-        match <[Box<Entry>; 1]>::try_from(entries) {
-            Err(entries) if self.is_stateful => {
-                entries.into_iter().for_each(|entry| self.failed_alone(entry, &error));
-            }
-            Ok([entry]) if requests == 1 => self.failed_alone(entry, &error),
-            Ok(entry) => self.suspect(entry.into()),
-            Err(entries) => self.suspect(entries),
+        entries.iter_mut().for_each(|entry| entry.suspicion.raise(now_us));
+        if requests == 1 || self.is_stateful {
+            entries.into_iter().for_each(|entry| self.failed_alone(entry, &error));
+        } else {
+            self.suspect(entries);
         }
         next
     }
 
-    /// A request was alone in a call that got no answer.
+    /// A request was alone in a call that got no answer, or must not be sent again.
     fn failed_alone(&mut self, mut entry: Box<Entry>, error: &CallError) {
         let is_stateful = entry.is_stateful() || self.is_stateful;
         if let CallError::Broken(reason) = error {
@@ -92,7 +89,9 @@ impl Dispatch {
         if let Some(finished) = &mut self.finished
             && let (Some(caller), Some(_)) = (entry.caller, entry.mergeable())
         {
-            finished.offenders.push((caller, entry.suspicion.since_us));
+            // An answer that is too large is an answer: it shows that the model server works.
+            let is_answered = matches!(error, CallError::TooLarge(_));
+            finished.offenders.push((caller, if is_answered { 0 } else { entry.suspicion.since_us }));
         }
         entry.answer(Reply::Failed(failure));
     }

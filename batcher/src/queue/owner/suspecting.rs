@@ -18,8 +18,15 @@ impl Owner {
     /// Takes in the requests of a call, one of which may be to blame for its end.
     pub(super) fn suspect(&mut self, mut group: Vec<Box<Entry>>) {
         group.iter_mut().for_each(|entry| self.handle.came_back(entry));
-        let by_itself = group.iter().all(|entry| entry.suspicion.breaks.are_grave());
+        let by_itself = is_grave(&group);
         self.suspects.accuse(group, by_itself);
+    }
+
+    /// Takes suspects back that were not sent.
+    pub(super) fn put_back(&mut self, mut group: Vec<Box<Entry>>) {
+        group.iter_mut().for_each(|entry| self.handle.came_back(entry));
+        let by_itself = is_grave(&group);
+        self.suspects.put_back(group, by_itself);
     }
 
     /// A batch takes far longer than predicted: whatever is suspected beside it need no longer wait for it.
@@ -93,6 +100,11 @@ impl Owner {
         let now_us = self.handle.clock.now_us();
         entry.caller.filter(|caller| self.offenders.is_apart(caller, now_us))
     }
+}
+
+/// Whether all of them have been taken along, or have broken their calls, so often that they go by themselves.
+fn is_grave(group: &[Box<Entry>]) -> bool {
+    group.iter().all(|entry| entry.suspicion.breaks.are_grave())
 }
 
 fn rows(group: &[Box<Entry>]) -> u64 {

@@ -224,6 +224,28 @@ async fn when_one_comes_back_those_that_were_held_keep_their_time_and_later_ones
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_whose_connection_broke_is_held_until_there_is_a_model_server() {
+    let bench = Bench::new(Settings::default());
+    let (slot, mut reports, listener) = slot_of(1).await;
+    let waiting = bench.submit();
+    bench.handle.tell(Event::Slot(slot));
+    let (connection, _) = listener.accept().await.unwrap();
+    match reports.recv().await {
+        Some(Report::Verify { reply, .. }) => reply.send(true).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    connection.readable().await.unwrap();
+    drop(connection);
+    assert!(matches!(reports.recv().await, Some(Report::SlotFailed { .. })));
+    bench.settled().await;
+    assert_eq!(bench.handle.queued_rows(), 1, "it waits again");
+    let got = failure(waiting).await;
+    assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    assert!(bench.elapsed_ms() >= HOLD_MS - 2, "{} ms", bench.elapsed_ms());
+    assert_eq!(bench.handle.queued_rows(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn clients_that_leave_while_requests_are_held_take_theirs_with_them() {
     let bench = Bench::new(Settings::default());
     let stays = bench.submit();
