@@ -108,10 +108,12 @@ pub enum Release {
     Deferred,
     /// A request that must not be merged.
     Alone,
+    /// Requests of a call that failed, apart from all others.
+    Suspect,
 }
 
 impl Release {
-    const ALL: [Self; 4] = [Self::SlotFree, Self::Full, Self::Deferred, Self::Alone];
+    const ALL: [Self; 5] = [Self::SlotFree, Self::Full, Self::Deferred, Self::Alone, Self::Suspect];
 
     /// Its label.
     pub fn label(self) -> &'static str {
@@ -120,6 +122,7 @@ impl Release {
             Self::Full => "full",
             Self::Deferred => "deferred",
             Self::Alone => "alone",
+            Self::Suspect => "suspect",
         }
     }
 }
@@ -145,7 +148,7 @@ pub struct ModelMetrics {
     objective: Gauge,
     requests: [[Counter; 6]; 4],
     refused: [Counter; Refusal::ALL.len()],
-    batches: [Counter; 4],
+    batches: [Counter; 5],
 }
 
 /// The gauges of one model.

@@ -9,6 +9,7 @@
 
 pub mod bytes;
 mod call;
+pub mod caller;
 mod curves;
 pub mod dispatch;
 pub mod entry;
@@ -20,6 +21,7 @@ mod occupancy;
 pub mod owner;
 mod places;
 mod primitives;
+mod reply_to;
 pub mod samples;
 pub mod scope;
 mod size;
@@ -29,5 +31,6 @@ pub mod tenants;
 pub use entry::{Entry, Failure, Reply, Work};
 pub use gate::{Grant, SlotGate};
 pub use handle::{Forecast, ModelHandle};
+pub use reply_to::ReplyTo;
 pub use size::size_of;
 pub use slot::Slot;

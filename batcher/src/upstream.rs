@@ -56,6 +56,8 @@ pub struct Upstream {
     epoch: ArcSwapOption<Epoch>,
     discovered: ArcSwap<Discovered>,
     inflight: AtomicUsize,
+    /// Requests that were ever started.
+    begun: AtomicU64,
     /// Its slots, between the models that it serves.
     slots: Arc<SlotGate>,
     /// Wakes the monitor: the last request in flight has ended.
@@ -155,6 +157,7 @@ impl Upstream {
             epoch: ArcSwapOption::empty(),
             discovered: ArcSwap::default(),
             inflight: AtomicUsize::new(0),
+            begun: AtomicU64::new(0),
             slots: SlotGate::new(0),
             idle: Notify::new(),
             reports,
@@ -251,6 +254,11 @@ impl Upstream {
         self.inflight.load(Ordering::SeqCst)
     }
 
+    /// How many requests were ever started: whether others have come can be told from it.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
+
     /// Its slots, between the models that it serves.
     pub fn slots(&self) -> &Arc<SlotGate> {
         &self.slots
@@ -265,6 +273,7 @@ impl Upstream {
     /// monitor that closes the barrier and then sees nothing in flight can rely on it.
     pub fn begin(self: &Arc<Self>, epoch: u64) -> Option<InFlight> {
         self.inflight.fetch_add(1, Ordering::SeqCst);
+        self.begun.fetch_add(1, Ordering::SeqCst);
         let guard = InFlight(Arc::clone(self));
         self.is_open(epoch).then_some(guard)
     }

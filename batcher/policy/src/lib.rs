@@ -31,27 +31,36 @@
 //! | `streams` | requests that the server batches itself: how many at a time, and who next |
 //! | `discovery` | how many batches a model server runs at a time, by its throughput |
 //! | `share` | slots shared between models: in turn while all can wait, else by fair share |
+//! | `blame` | who is to blame for a call that failed |
+//! | `suspects` | requests of failed calls: which go again together, and when |
+//! | `offenders` | who has sent requests that break calls: theirs go apart for a while |
+//! | `overdue` | when a batch takes so long that its requests are tried elsewhere too |
 //! | `window` | busy fraction and attainment over the last seconds |
 //! | `work` | which of several model servers gets the next batch |
 
 mod admit;
 mod backlog;
+mod blame;
 mod curve;
 mod cut;
 mod deferral;
 mod discovery;
 mod limit;
+mod offenders;
+mod overdue;
 mod queue;
 mod rate;
 mod share;
 mod size;
 mod sizes;
 mod streams;
+mod suspects;
 mod window;
 mod work;
 
 pub use admit::{Admission, AdmitView, admit, admit_of_class, predicted_wait_us};
 pub use backlog::{Backlog, Flow};
+pub use blame::{Breaks, ErrorSearch};
 pub use curve::{ClassCurves, CurveEstimator, ServiceCurve, ShapeClass};
 pub use cut::{BatchLimits, Cut, Lane, cut};
 pub use deferral::{
@@ -59,12 +68,15 @@ pub use deferral::{
 };
 pub use discovery::SlotDiscovery;
 pub use limit::batch_limit;
+pub use offenders::Offenders;
+pub use overdue::overdue_after_us;
 pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
 pub use rate::ArrivalRate;
 pub use share::{NextBatch, SlotShare};
 pub use size::{Budget, Size};
 pub use sizes::{BatchSizes, Fit};
 pub use streams::{Arrival, ConcurrencyLimiter, GateSettings, Left, LimitBounds, StreamGate};
+pub use suspects::Suspects;
 pub use window::{AttainmentWindow, BusyWindow};
 pub use work::{Load, least_work};
 

@@ -4,7 +4,10 @@ use bytes::Bytes;
 
 use crate::json::tensors::{ReadRequest, take_bool};
 use crate::v1::{V1Request, predict_path};
-use crate::{Alone, Form, MergeKey, Parameters, Target, Tensor, UpstreamForm};
+use crate::{
+    Alone, Form, Limits, MergeKey, ModelSignature, Parameter, Parameters, Target, Tensor, UpstreamForm,
+    V1Target, parse_raw, parse_v1,
+};
 
 /// A parsed inference request.
 #[derive(Debug, Clone)]
@@ -70,6 +73,37 @@ impl InferRequest {
             }
             UpstreamForm::Json | UpstreamForm::Binary => self.target.infer_path(),
         }
+    }
+
+    /// Whether what it says rests on the model's metadata: a V1 request, or a raw binary one.
+    pub fn rests_on_metadata(&self) -> bool {
+        self.form == Form::V1 || self.header_length == Some(0)
+    }
+
+    /// The request as it reads by other metadata than those by which it was read; `None`: nothing is known of the
+    /// model. Where it does not rest on them it stays as it is.
+    pub fn read_again(self, signature: Option<&ModelSignature>) -> Self {
+        // It was within the limits when it came, and is as long as it was.
+        let (body, limits) = (self.body.clone(), &Limits::UNBOUNDED);
+        let again = match self.form {
+            Form::V1 => {
+                let label = self.v1.as_ref().and_then(|v1| v1.label.clone());
+                let target = V1Target { target: self.target.clone(), label };
+                parse_v1(&target, body, limits, signature)
+            }
+            Form::Binary if self.header_length == Some(0) => parse_raw(&self.target, body, limits, signature),
+            _ => return self,
+        };
+        again.unwrap_or(self)
+    }
+
+    /// Whether it is a step of a sequence: the server keeps a state that it changes, so it must not run twice.
+    pub fn is_stateful(&self) -> bool {
+        // `alone` names the first reason only.
+        let says_so =
+            |name: &str, value: &Parameter| Alone::of_parameter(name, value) == Some(Alone::Sequence);
+        self.parameters.iter().any(|(name, value)| says_so(name, value))
+            || self.v1.as_ref().is_some_and(|v1| v1.says_of_parameters(says_so))
     }
 
     /// Whether this client wants the output raw (REST; a gRPC client's answers are always raw).

@@ -14,6 +14,7 @@ mod target;
 use bytes::Bytes;
 
 use crate::json::items;
+use crate::{Parameter, Parameters};
 
 pub(crate) use merge::write;
 pub use parse::parse_v1;
@@ -44,6 +45,19 @@ pub(crate) enum Data {
 }
 
 impl V1Request {
+    /// Whether a condition holds for any of its fields but the values, or for any of its `parameters`.
+    pub(crate) fn says_of_parameters(&self, condition: impl Fn(&str, &Parameter) -> bool) -> bool {
+        self.fields.iter().any(|(name, text)| {
+            if name == "parameters"
+                && let Ok(parameters) = serde_json::from_slice::<Parameters>(text)
+            {
+                return parameters.iter().any(|(name, value)| condition(name, value));
+            }
+            let value = serde_json::from_slice(text);
+            condition(name, &value.unwrap_or(Parameter::Bool(true)))
+        })
+    }
+
     /// Scalars of the first row, over all columns.
     pub(crate) fn elements_per_row(&self) -> u64 {
         let first = |rows: &Bytes| {

@@ -1,5 +1,7 @@
 //! An inference request: read it whole, parse it, decide whether to take it in, queue it, wait for its answer.
 
+use std::sync::Arc;
+
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{Request, Response};
@@ -7,7 +9,7 @@ use hyper::body::Incoming;
 use sluice_batch_policy::{Admission, ShapeClass};
 use sluice_protocol::grpc::decode_unary;
 use sluice_protocol::{
-    Form, HEADER_LENGTH, ParseError, Target, parse_binary, parse_grpc, parse_json, parse_raw,
+    Form, HEADER_LENGTH, ModelSignature, ParseError, Target, parse_binary, parse_grpc, parse_json, parse_raw,
 };
 use tokio::sync::oneshot;
 
@@ -20,6 +22,8 @@ use super::urgency::Urgency;
 use crate::metrics::{Outcome, Refusal};
 use crate::observe::trail::Trail;
 use crate::queue::bytes::QueuedBytes;
+use crate::queue::caller::Caller;
+use crate::queue::entry::Suspicion;
 use crate::queue::scope::Scope;
 use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
 use crate::registry::NoQueue;
@@ -30,6 +34,9 @@ pub(super) const COLD_RETRY_MS: u64 = 1000;
 
 /// When a gRPC client may try again whose model is not known yet, for its request was not read.
 const RETRY_AFTER_MS: u64 = 1000;
+
+/// A request, and the metadata by which it was read where it rests on any.
+pub(super) type Read = (Work, Option<Arc<ModelSignature>>);
 
 impl Front {
     /// REST, JSON or binary.
@@ -65,9 +72,11 @@ impl Front {
             let message = format!("{HEADER_LENGTH} is {length}, the body has {} bytes", body.len());
             return self.invalid(&handle, form, &Failure::new(400, message));
         }
+        // Of a raw body alone.
+        let signature = header_length.filter(|&length| length == 0).and_then(|_| handle.signature());
         let parsed = match header_length {
             None => parse_json(&target, body.clone(), &self.limits()),
-            Some(0) => parse_raw(&target, body.clone(), &self.limits(), handle.signature().as_deref()),
+            Some(0) => parse_raw(&target, body.clone(), &self.limits(), signature.as_deref()),
             Some(length) => parse_binary(&target, length, body.clone(), &self.limits()),
         };
         let work = match parsed {
@@ -75,7 +84,7 @@ impl Front {
             Err(error) if error.is_forwardable() => Work::Raw(body),
             Err(error) => return self.unparsed(&handle, form, &error),
         };
-        self.queue(&handle, form, work, Some(parts), urgency, bytes).await
+        self.queue(&handle, form, (work, signature), Some(parts), urgency, bytes).await
     }
 
     /// gRPC `ModelInfer`.
@@ -112,14 +121,15 @@ impl Front {
                 return failed(Form::Grpc, &Failure::new(400, error.to_string()));
             }
         };
-        self.queue(&handle, Form::Grpc, Work::Parsed(request), Some(parts), urgency, bytes).await
+        let read = (Work::Parsed(request), None);
+        self.queue(&handle, Form::Grpc, read, Some(parts), urgency, bytes).await
     }
 
     pub(super) async fn queue(
         &self,
         handle: &ModelHandle,
         form: Form,
-        work: Work,
+        (work, signature): Read,
         origin: Option<Parts>,
         urgency: Urgency,
         bytes: QueuedBytes,
@@ -135,6 +145,7 @@ impl Front {
             Work::Parsed(request) => urgency.with_parameters(request),
             Work::Raw(_) => urgency,
         };
+        let caller = Caller::of(urgency.tenant.as_deref(), origin.as_ref().map(|head| &head.extensions));
         let entry = Entry {
             flow: urgency.flow(&settings),
             deadline_us: arrived_us.saturating_add(urgency.budget_us(own.objective_ms, &settings)),
@@ -146,10 +157,12 @@ impl Front {
             scope: origin.as_ref().and_then(|head| Scope::of(&head.headers, &settings.shared_headers)),
             origin,
             arrived_us,
-            broken: 0,
+            signature,
+            caller,
+            suspicion: Suspicion::default(),
             alone: false,
             trail: Trail::current(),
-            reply,
+            reply: reply.into(),
             bytes,
         };
         let trail = entry.trail.clone();

@@ -35,6 +35,6 @@ impl Front {
             Err(error) if error.is_forwardable() => Work::Raw(body),
             Err(error) => return self.unparsed(&handle, Form::V1, &error),
         };
-        self.queue(&handle, Form::V1, work, Some(parts), urgency, bytes).await
+        self.queue(&handle, Form::V1, (work, signature), Some(parts), urgency, bytes).await
     }
 }

@@ -34,6 +34,7 @@ use crate::drain::Mode;
 use crate::media_type::{self, Grpc};
 use crate::observe::{Sighting, orca};
 use crate::queue::Failure;
+use crate::queue::caller::ConnectionNumber;
 
 /// Concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
@@ -142,7 +143,9 @@ async fn connection(
     let socket = Guarded::new(stream, Arc::clone(&pace), front.settings.clone(), front.clock);
     let service = {
         let pace = Arc::clone(&pace);
-        service_fn(move |request: Request<Incoming>| {
+        let number = ConnectionNumber::next();
+        service_fn(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(number);
             let (front, under_way) = (Arc::clone(&front), pace.enter());
             is_http2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
             async move {

@@ -20,6 +20,7 @@ use super::relayed::Relayed;
 use crate::labels::OTHER;
 use crate::metrics::Refusal;
 use crate::queue::Failure;
+use crate::queue::entry::names_a_sequence;
 use crate::settings::{Streaming, WhileCold};
 use crate::streams::asked::Asked;
 use crate::streams::{Record, Verdict};
@@ -67,7 +68,7 @@ impl Front {
 
     /// Sends it to a warm server. Nothing was sent where there is no connection: then it waits for the next server. A
     /// connection that breaks before there is an answer is tried again as often as `retries` allows, where all of the
-    /// body is there.
+    /// body is there; a step of a sequence is not.
     async fn send(
         &self,
         parts: &http::request::Parts,
@@ -104,6 +105,8 @@ impl Front {
                     | RelayError::Interim(_)
                     | RelayError::Head(_) => false,
                     RelayError::Connect(_) => since.elapsed() < self.hold(),
+                    // It may have been executed, and a sequence has a state.
+                    RelayError::Broken(_) if again.as_deref().is_some_and(names_a_sequence) => false,
                     RelayError::Broken(_) => {
                         broken += 1;
                         broken <= self.settings.now().retries

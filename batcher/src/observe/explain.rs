@@ -72,6 +72,9 @@ fn queue_words(inference: &Inference, why: &mut Vec<String>) {
         let release = match inference.release {
             Some("full") => "the batch had as many rows as it may have",
             Some("alone") => "it goes alone",
+            Some("suspect") => {
+                "a call that it was in had failed or took far too long, so part of it goes again, apart from all others"
+            }
             _ => "a slot was free, and this was all that waited and could be merged",
         };
         why.push(format!(

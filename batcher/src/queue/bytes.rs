@@ -84,6 +84,12 @@ impl QueuedBytes {
         fits
     }
 
+    /// As much once more, for a copy that may outlive this; `None` where that is not there.
+    pub fn once_more(&self) -> Option<Self> {
+        let mut share = self.budget.empty(self.tenant.clone());
+        share.grow(self.bytes).then_some(share)
+    }
+
     /// Bytes that there are for all.
     pub fn limit(&self) -> usize {
         self.budget.limit()

@@ -1,24 +1,40 @@
 //! One batch at a model server: merge, send, split; and when the answer is not a plain success, find out which
 //! request is to blame without letting the others pay for it.
 //!
-//! - 4xx (or 500) for a batch of several: each half again, so that a bad row fails alone.
+//! - 4xx (or 500, 502, 504) for a batch of several: each half again, so that a bad row fails alone.
 //! - An answer that cannot be shared out by rows: each request again, alone.
-//! - The connection broke: back to the queue, at its head, as often as `retries` allows.
+//! - The connection broke, time was up: each half again, apart from all others, by way of the owner.
+//! - The answer is too large: each half again.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | `reading` | requests that are read by the metadata of the model server that gets them |
+//! | `unanswered` | what follows for the requests of a call that got no answer |
+//! | `copies` | a call that takes far too long: its requests are tried elsewhere too |
 
 // A request is several hundred bytes and changes hands often: its box is moved, not the request.
 #![allow(clippy::vec_box)]
 
+mod copies;
+mod reading;
+mod unanswered;
+
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Request, StatusCode};
+use sluice_batch_policy::ErrorSearch;
 use sluice_protocol::{
     BatchRows, HEADER_LENGTH, InferRequest, UpstreamForm, merge, merge_padded, parse_response, split,
     unchanged_answer,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::call::{CallError, as_it_came, batch_request, call, wire_of};
+use super::call::{as_it_came, batch_request, call, wire_of};
+use super::caller::Caller;
 use super::handle::Event;
 use super::{Entry, Failure, ModelHandle, Reply, Slot};
 use crate::observe::trail::Sending;
@@ -38,16 +54,25 @@ pub struct Finished {
     pub times: Vec<(u32, f64)>,
     /// Requests to be sent again.
     pub again: Vec<Box<Entry>>,
+    /// Requests of calls that failed, each call's together: one of them may be to blame.
+    pub suspects: Vec<Vec<Box<Entry>>>,
+    /// Suspects that were not sent.
+    pub unsent_suspects: Vec<Vec<Box<Entry>>>,
+    /// Whose requests failed alone, and since when they were suspected (microseconds).
+    pub offenders: Vec<(Caller, u64)>,
 }
 
-/// Runs a batch in a task of its own; the owner hears of its end in any case, a panic included.
+/// Runs a batch in a task of its own; the owner hears of its end in any case, a panic included. `overdue_after`: the
+/// time after which it is tried on another slot too, where that is possible.
 pub(super) fn spawn(
     handle: Arc<ModelHandle>,
     number: u64,
     slot: Slot,
     guard: InFlight,
     entries: Vec<Box<Entry>>,
+    overdue_after: Option<Duration>,
 ) {
+    let is_stateful = slot.profile.stateful;
     let mut dispatch = Dispatch {
         upstream: Arc::clone(&slot.upstream),
         epoch: slot.epoch.number,
@@ -57,11 +82,20 @@ pub(super) fn spawn(
             slot: None,
             times: Vec::new(),
             again: Vec::new(),
+            suspects: Vec::new(),
+            unsent_suspects: Vec::new(),
+            offenders: Vec::new(),
         }),
+        number,
+        is_stateful,
+        max_rows: slot.profile.max_rows,
+        began_beside_others: slot.upstream.inflight() > 1,
+        begun: slot.upstream.begun(),
         slot: Some(slot),
-        extra_calls: 0,
+        search: ErrorSearch::default(),
+        overdue_after: overdue_after.filter(|_| !is_stateful),
         handle,
-        _guard: guard,
+        guard: Some(guard),
     };
     // Boxed, because the runtime moves what it is given several times, and this is kilobytes.
     tokio::spawn(Box::pin(async move { dispatch.run(entries).await }));
@@ -80,9 +114,20 @@ struct Dispatch {
     epoch: u64,
     slot: Option<Slot>,
     finished: Option<Finished>,
-    /// Calls beyond the first that server errors have cost.
-    extra_calls: u32,
-    _guard: InFlight,
+    number: u64,
+    /// The model keeps a state: nothing is sent twice.
+    is_stateful: bool,
+    /// Most rows of a batch there.
+    max_rows: u32,
+    /// Other requests were in flight at the model server when this began.
+    began_beside_others: bool,
+    /// How many had been started there by then.
+    begun: u64,
+    /// For the requests that a server error is about.
+    search: ErrorSearch,
+    overdue_after: Option<Duration>,
+    /// Until the slot is given back: what is left then is no work of the model server's.
+    guard: Option<InFlight>,
 }
 
 impl Drop for Dispatch {
@@ -96,6 +141,7 @@ impl Dispatch {
     fn finish(&mut self) {
         let Some(mut finished) = self.finished.take() else { return };
         finished.slot = self.slot.take();
+        self.guard = None;
         if finished.slot.is_none() {
             let model = Arc::clone(&self.handle.model);
             self.upstream.report(Report::SlotFailed { epoch: self.epoch, model });
@@ -106,14 +152,15 @@ impl Dispatch {
     async fn run(&mut self, entries: Vec<Box<Entry>>) {
         let mut groups = VecDeque::from([entries]);
         while let Some(group) = groups.pop_front() {
+            let group = self.read_anew(group, &mut groups).await;
             let next = match group.first().map(|entry| entry.mergeable().is_some()) {
                 None => Next::Continue,
                 Some(true) => self.batch(group, &mut groups).await,
                 Some(false) => self.alone(group, &mut groups).await,
             };
             if matches!(next, Next::Lost) {
-                for entry in groups.drain(..).flatten() {
-                    self.again(entry);
+                for group in std::mem::take(&mut groups) {
+                    self.lost(group);
                 }
             }
         }
@@ -150,14 +197,34 @@ impl Dispatch {
         };
         let sending = self.sending(&entries, &mut request);
         let started = Instant::now();
-        let answer = match call(&mut self.slot, wire_of(sent_form), request, &settings).await {
-            Ok(answer) => answer,
-            Err(error) => return self.unanswered(entries, error),
+        let answer = {
+            let mut call = pin!(call(&mut self.slot, wire_of(sent_form), request, &settings));
+            let in_time = match self.overdue_after {
+                None => Ok(call.as_mut().await),
+                Some(overdue_after) => tokio::time::timeout(overdue_after, call.as_mut()).await,
+            };
+            match in_time {
+                Ok(answer) => Some(answer),
+                Err(_) => {
+                    let give_up;
+                    (entries, give_up) = copies::make(&self.handle, self.number, entries);
+                    tokio::select! {
+                        answer = call => Some(answer),
+                        () = given_up(give_up.as_ref()) => None,
+                    }
+                }
+            }
+        };
+        let answer = match answer {
+            None => return self.given_up(entries),
+            Some(Ok(answer)) => answer,
+            Some(Err(error)) => return self.unanswered(entries, error, groups),
         };
         answered(sending, &answer);
         if answer.status != StatusCode::OK {
             return self.refused(entries, answer, groups);
         }
+        self.search.succeeded();
         let seconds = started.elapsed().as_secs_f64();
         self.handle.metrics.upstream_seconds.record(seconds);
         self.handle.metrics.padding_rows.increment(rows.padding as u64);
@@ -185,7 +252,7 @@ impl Dispatch {
             Err(reason) => {
                 tracing::warn!(model = %self.handle.model, reason, "An answer cannot be shared out by rows; its requests run again one by one.");
                 for mut entry in entries {
-                    if entry.alone {
+                    if entry.alone || self.is_stateful {
                         entry.answer(Reply::Failed(Failure::new(502, reason.clone())));
                     } else {
                         entry.alone = true;
@@ -199,6 +266,10 @@ impl Dispatch {
 
     /// Rows on the wire for a group of so many: parts of a batch are padded to sizes of their own.
     fn sent_rows(&self, rows: usize) -> usize {
+        // Of a model that takes no batches dimension 0 may be anything.
+        if self.max_rows <= 1 {
+            return rows;
+        }
         let settings = self.handle.settings.now();
         let sizes = settings.of_model(&self.handle.model).sizes();
         u32::try_from(rows).map_or(rows, |rows| sizes.sent_rows(rows) as usize)
@@ -226,7 +297,7 @@ impl Dispatch {
         groups.extend(entries.map(|entry| vec![entry]));
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some((wire, mut request)) = as_it_came(&entry, &slot.profile, &self.upstream) else {
-            return Box::pin(self.alone_transcoded(entry)).await;
+            return Box::pin(self.alone_transcoded(entry, groups)).await;
         };
         let sending = self.sending(std::slice::from_ref(&entry), &mut request);
         match call(&mut self.slot, wire, request, &self.handle.settings.now()).await {
@@ -235,12 +306,12 @@ impl Dispatch {
                 entry.answer(Reply::Forwarded(answer));
                 Next::Continue
             }
-            Err(error) => self.unanswered(vec![entry], error),
+            Err(error) => self.unanswered(vec![entry], error, groups),
         }
     }
 
     /// A request that must not be merged and that the model server cannot read as it came: a batch of one.
-    async fn alone_transcoded(&mut self, entry: Box<Entry>) -> Next {
+    async fn alone_transcoded(&mut self, entry: Box<Entry>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some(request) = entry.parsed() else {
             let message = "the request cannot be read, and the model server does not speak its protocol";
@@ -259,7 +330,7 @@ impl Dispatch {
         let sending = self.sending(std::slice::from_ref(&entry), &mut request);
         let answer = match call(&mut self.slot, wire_of(form), request, &settings).await {
             Ok(answer) => answer,
-            Err(error) => return self.unanswered(vec![entry], error),
+            Err(error) => return self.unanswered(vec![entry], error, groups),
         };
         answered(sending, &answer);
         let entries = vec![entry];
@@ -279,40 +350,6 @@ impl Dispatch {
         }
     }
 
-    /// No answer: again, or an error.
-    fn unanswered(&mut self, entries: Vec<Box<Entry>>, error: CallError) -> Next {
-        match error {
-            CallError::Unsent(reason) => {
-                tracing::debug!(model = %self.handle.model, reason, "A batch was not sent.");
-                self.lost(entries)
-            }
-            CallError::Broken(reason) => {
-                tracing::info!(model = %self.handle.model, upstream = self.upstream.name(), requests = entries.len(), reason, "A connection broke while a batch was in flight.");
-                for mut entry in entries {
-                    entry.broken += 1;
-                    if entry.broken > self.handle.settings.now().retries {
-                        let message = format!(
-                            "the model server's connection broke {} times with this request in flight: {reason}",
-                            entry.broken
-                        );
-                        entry.answer(Reply::Failed(Failure::new(502, message)));
-                    } else {
-                        self.again(entry);
-                    }
-                }
-                Next::Lost
-            }
-            CallError::Timeout => {
-                let message = format!(
-                    "no answer of the model server within {} ms",
-                    self.handle.settings.now().upstream_timeout_ms
-                );
-                fail(entries, &Failure::new(504, message))
-            }
-            CallError::TooLarge(message) => fail(entries, &Failure::new(502, message)),
-        }
-    }
-
     /// The model server said no to the whole batch.
     fn refused(
         &mut self,
@@ -321,6 +358,10 @@ impl Dispatch {
         groups: &mut VecDeque<Vec<Box<Entry>>>,
     ) -> Next {
         let status = answer.status;
+        // Which of those it is about that run elsewhere too is found there.
+        for copied in entries.extract_if(.., |entry| entry.has_copies()) {
+            copied.give_up(Reply::Forwarded(answer.clone()));
+        }
         // Path, method and credentials are those of all requests of the batch: none is to blame for them.
         let concerns_all = [
             StatusCode::TOO_MANY_REQUESTS,
@@ -330,13 +371,27 @@ impl Dispatch {
             StatusCode::FORBIDDEN,
         ];
         let blames_a_row = status.is_client_error() && !concerns_all.contains(&status);
-        // Some servers answer a bad input with 500: worth looking for the row, but not for ever.
-        let may_be_a_row = status == StatusCode::INTERNAL_SERVER_ERROR && self.extra_calls < 16;
-        if entries.len() > 1 && (blames_a_row || may_be_a_row) {
-            self.extra_calls += 2;
+        // Some servers answer a bad input with 500, or a proxy beside them tells that their worker has died or hangs of
+        // it: worth looking for the row, but not for ever.
+        let may_be_a_row =
+            [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT];
+        let is_several = entries.len() > 1;
+        let may_run_twice = !self.is_stateful;
+        if is_several && blames_a_row {
             let second = entries.split_off(entries.len() / 2);
             groups.push_front(second);
             groups.push_front(entries);
+            return Next::Continue;
+        }
+        if is_several && may_run_twice && may_be_a_row.contains(&status) && self.search.goes_on() {
+            let hold_us = self.handle.settings.now().hold_ms.saturating_mul(1000);
+            let now_us = self.handle.clock.now_us();
+            for late in entries.extract_if(.., |entry| entry.held_until_us(hold_us) <= now_us) {
+                late.answer(Reply::Forwarded(answer.clone()));
+            }
+            // Larger parts first: one that succeeds shows that the model server works.
+            let second = entries.split_off(entries.len() / 2);
+            groups.extend([entries, second]);
             return Next::Continue;
         }
         for entry in entries {
@@ -351,15 +406,23 @@ impl Dispatch {
         Sending::begin(entries, self.upstream.name(), self.handle.clock, request)
     }
 
+    /// The slot is gone before these were sent.
     fn lost(&mut self, entries: Vec<Box<Entry>>) -> Next {
-        entries.into_iter().for_each(|entry| self.again(entry));
+        if let Some(finished) = &mut self.finished {
+            match entries.iter().any(|entry| entry.suspicion.is_raised()) {
+                true => finished.unsent_suspects.push(entries),
+                false => finished.again.extend(entries),
+            }
+        }
         Next::Lost
     }
+}
 
-    fn again(&mut self, entry: Box<Entry>) {
-        if let Some(finished) = &mut self.finished {
-            finished.again.push(entry);
-        }
+/// Waits until a call is given up; for ever, where nothing can give it up.
+async fn given_up(give_up: Option<&CancellationToken>) {
+    match give_up {
+        Some(give_up) => give_up.cancelled().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -4,11 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use sluice_batch_policy::{Flow, Size};
-use sluice_protocol::{Answer, Form, InferRequest};
-use tokio::sync::oneshot;
+use memchr::memmem;
+use sluice_batch_policy::{Breaks, Flow, Size};
+use sluice_protocol::{Answer, Form, InferRequest, ModelSignature};
+use tokio_util::sync::CancellationToken;
 
 use super::bytes::QueuedBytes;
+use super::caller::Caller;
+use super::reply_to::ReplyTo;
 use super::scope::Scope;
 use super::tenants::Tenant;
 use crate::metrics::Refusal;
@@ -39,20 +42,53 @@ pub struct Entry {
     pub arrived_us: u64,
     /// When its answer is due.
     pub deadline_us: u64,
-    /// How often it was in flight when a connection broke.
-    pub broken: u32,
+    /// The metadata by which it was read.
+    pub signature: Option<Arc<ModelSignature>>,
+    /// Whose it is, where that can be told.
+    pub caller: Option<Caller>,
+    /// What is held against it.
+    pub suspicion: Suspicion,
     /// It must go alone: an answer to its batch could not be shared out by rows.
     pub alone: bool,
     /// Where it is noted what happens to it, if anybody wants to know.
     pub trail: Option<Arc<Trail>>,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Reply>,
+    pub reply: ReplyTo,
     /// Its share of the memory for waiting requests.
     pub bytes: QueuedBytes,
 }
 
+/// What is held against a request.
+#[derive(Debug, Clone)]
+pub struct Suspicion {
+    /// Connections that broke with it alone in its call.
+    pub breaks: Breaks,
+    /// Since when it is suspected; [`u64::MAX`]: it is not.
+    pub since_us: u64,
+    /// Gives up the earlier call of which this is a copy and which still runs.
+    pub elder: Option<CancellationToken>,
+}
+
+impl Suspicion {
+    /// Whether it is suspected: then it shares no call with requests that are not.
+    pub fn is_raised(&self) -> bool {
+        self.since_us < u64::MAX
+    }
+
+    /// It is suspected from now on, or was before.
+    pub fn raise(&mut self, now_us: u64) {
+        self.since_us = self.since_us.min(now_us);
+    }
+}
+
+impl Default for Suspicion {
+    fn default() -> Self {
+        Self { breaks: Breaks::default(), since_us: u64::MAX, elder: None }
+    }
+}
+
 /// What is asked.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // An entry is boxed as a whole.
 pub enum Work {
     /// A request that was understood.
@@ -68,6 +104,71 @@ impl Entry {
             Work::Parsed(request) if request.alone.is_none() && !self.alone => Some(request),
             _ => None,
         }
+    }
+
+    /// Whether it may share a batch with another one that is the first of it.
+    pub fn may_go_with(&self, other: &Self) -> bool {
+        matches!((self.mergeable(), other.mergeable()), (Some(one), Some(other)) if one.key == other.key)
+    }
+
+    /// Whether it rests on the model's metadata and was read by others than these.
+    pub fn is_read_by_other_than(&self, signature: Option<&Arc<ModelSignature>>) -> bool {
+        self.parsed().is_some_and(InferRequest::rests_on_metadata) && self.signature.as_ref() != signature
+    }
+
+    /// Reads it by these metadata.
+    pub fn read_by(&mut self, signature: Option<Arc<ModelSignature>>) {
+        if let Work::Parsed(request) = &mut self.work {
+            *request = request.clone().read_again(signature.as_deref());
+        }
+        self.signature = signature;
+    }
+
+    /// Whether it is a step of a sequence, which must not run twice. A body that was not understood is one where it
+    /// has the word.
+    pub fn is_stateful(&self) -> bool {
+        match &self.work {
+            Work::Parsed(request) => request.is_stateful(),
+            Work::Raw(body) => names_a_sequence(body),
+        }
+    }
+
+    /// Until when it is kept where it could not be answered in time and that is not its own fault.
+    pub fn held_until_us(&self, hold_us: u64) -> u64 {
+        self.deadline_us.max(self.arrived_us.saturating_add(hold_us))
+    }
+
+    /// A second copy of it, with the same way back to the client; only one, where there is no memory for two.
+    pub fn copied(self: Box<Self>) -> (Box<Self>, Option<Box<Self>>) {
+        let Some(bytes) = self.bytes.once_more() else { return (self, None) };
+        let mut entry = *self;
+        let (reply, other) = entry.reply.share();
+        entry.reply = reply;
+        let copy = Self {
+            work: entry.work.clone(),
+            form: entry.form,
+            size: entry.size,
+            flow: entry.flow,
+            tenant: entry.tenant.clone(),
+            is_ranked: false,
+            origin: entry.origin.clone(),
+            scope: entry.scope.clone(),
+            arrived_us: entry.arrived_us,
+            deadline_us: entry.deadline_us,
+            signature: entry.signature.clone(),
+            caller: entry.caller,
+            suspicion: entry.suspicion.clone(),
+            alone: entry.alone,
+            trail: entry.trail.clone(),
+            reply: other,
+            bytes,
+        };
+        (Box::new(entry), Some(Box::new(copy)))
+    }
+
+    /// Whether another copy of it may answer too.
+    pub fn has_copies(&self) -> bool {
+        self.reply.is_shared()
     }
 
     /// The request, where it was understood.
@@ -98,8 +199,18 @@ impl Entry {
 
     /// Answers. A client that has gone meanwhile gets nothing.
     pub fn answer(self, reply: Reply) {
-        let _ = self.reply.send(reply);
+        self.reply.send(reply);
     }
+
+    /// Answers with what is no success, unless another copy of it can still be answered.
+    pub fn give_up(self, reply: impl Into<Reply>) {
+        self.reply.send_if_last(reply.into());
+    }
+}
+
+/// Whether a body that is not read any further may be a step of a sequence: it has the word.
+pub fn names_a_sequence(body: &[u8]) -> bool {
+    memmem::find(body, b"sequence_id").is_some()
 }
 
 /// What becomes of a request.
@@ -111,6 +222,12 @@ pub enum Reply {
     Forwarded(connection::Answer),
     /// No answer of the model server.
     Failed(Failure),
+}
+
+impl From<Failure> for Reply {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
 }
 
 /// An answer of the batcher's own.

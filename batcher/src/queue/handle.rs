@@ -36,6 +36,13 @@ pub enum Event {
     Finished(Finished),
     /// Requests of a batch that has ended, to be run again.
     Again(Vec<Box<Entry>>),
+    /// A batch takes far longer than predicted.
+    Overdue {
+        /// Its number.
+        number: u64,
+        /// Its requests once more, where they may run twice.
+        copies: Vec<Box<Entry>>,
+    },
     /// Some slots may have become void.
     SlotsChanged,
     /// What was made of settings is to be made again.
@@ -296,8 +303,8 @@ impl ModelHandle {
     }
 
     /// Sets what the model's metadata says.
-    pub fn set_signature(&self, signature: Option<ModelSignature>) {
-        self.signature.store(signature.map(Arc::new));
+    pub fn set_signature(&self, signature: Option<Arc<ModelSignature>>) {
+        self.signature.store(signature);
     }
 
     /// How many model servers say that they do not have it; 0 where one has it.

@@ -6,13 +6,15 @@ mod deferring;
 mod expiry;
 mod intake;
 mod limits;
+mod suspecting;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use sluice_batch_policy::WaitQueue;
+use sluice_batch_policy::{Offenders, Suspects, WaitQueue};
 
+use super::caller::Caller;
 use super::curves::Curves;
 use super::dispatch::Finished;
 use super::gauges::{View, Windows};
@@ -46,9 +48,18 @@ pub(crate) async fn run(handle: Arc<ModelHandle>) {
     owner.handle.retire();
 }
 
+/// Offenders that are remembered.
+const MOST_OFFENDERS: usize = 256;
+
 struct Owner {
     handle: Arc<ModelHandle>,
     pending: WaitQueue<Key, Box<Entry>>,
+    /// Requests of calls that failed; they are served before what is pending.
+    suspects: Suspects<Box<Entry>>,
+    /// Those whose requests share no batch with others'.
+    offenders: Offenders<Caller>,
+    /// When a batch was last answered well.
+    served_us: u64,
     places: Places,
     next_alone: u64,
     curves: Curves,
@@ -70,6 +81,9 @@ impl Owner {
         let now_us = handle.clock.now_us();
         Self {
             pending: WaitQueue::new(),
+            suspects: Suspects::default(),
+            offenders: Offenders::new(MOST_OFFENDERS),
+            served_us: 0,
             places: Places::new(Arc::clone(&handle)),
             next_alone: 0,
             curves: Curves::new(),
@@ -92,10 +106,11 @@ impl Owner {
             changed |= self.on(event);
         }
         self.pull();
-        let goes = !self.pending.is_empty() && !self.defers();
+        let goes = self.suspects.may_go() || (!self.pending.is_empty() && !self.defers());
         let wish = goes.then(|| self.wish());
         self.places.settle(wish);
-        while !self.pending.is_empty() && !self.defers() && self.dispatch_one() {
+        while self.dispatch_suspects() || (!self.pending.is_empty() && !self.defers() && self.dispatch_one())
+        {
             changed = true;
             self.pull();
         }
@@ -104,13 +119,14 @@ impl Owner {
             self.hold_all();
         }
         self.is_held = is_held;
+        let is_waiting = !self.pending.is_empty() || self.suspects.are_waiting();
         if is_held {
-            self.latched |= !self.pending.is_empty();
-        } else if self.pending.is_empty() {
+            self.latched |= is_waiting;
+        } else if !is_waiting {
             self.latched = false;
         }
         self.expire();
-        if self.pending.is_empty() {
+        if self.pending.is_empty() && !self.suspects.may_go() {
             self.places.rest();
         }
         if changed {
@@ -136,6 +152,7 @@ impl Owner {
             }
             Event::Finished(finished) => self.finished(finished),
             Event::Again(entries) => self.again(entries),
+            Event::Overdue { number, copies } => self.overdue(number, copies),
             Event::SlotsChanged => self.places.drop_void(),
             Event::SettingsChanged => {
                 self.limits = Limits::of(&self.handle);
@@ -154,7 +171,11 @@ impl Owner {
     fn finished(&mut self, finished: Finished) {
         let rows = finished.times.iter().map(|(rows, _)| rows).sum();
         let now_us = self.handle.clock.now_us();
+        let went_well = finished.slot.is_some() && finished.suspects.is_empty();
         let class = self.places.ended(finished.number, finished.slot, rows, now_us);
+        if !finished.times.is_empty() {
+            self.served_us = now_us;
+        }
         for (rows, seconds) in finished.times {
             if let Some(curve) = self.curves.of(class) {
                 self.places.paced(&finished.upstream, seconds / curve.seconds(rows));
@@ -162,7 +183,15 @@ impl Owner {
             self.curves.observe(class, rows, seconds);
             self.latched = false;
         }
+        self.suspects.ended(finished.number, went_well);
         self.again(finished.again);
+        finished.unsent_suspects.into_iter().for_each(|group| self.put_back(group));
+        for group in finished.suspects {
+            self.suspect(group);
+        }
+        for (caller, since_us) in finished.offenders {
+            self.convict(caller, since_us, now_us);
+        }
     }
 
     /// When to look again although nothing happens: what waits for more has waited for long enough, or is due.

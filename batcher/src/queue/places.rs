@@ -291,6 +291,11 @@ impl Places {
         }
     }
 
+    /// The number that the next batch gets.
+    pub(super) fn next_number(&self) -> u64 {
+        self.sent + 1
+    }
+
     /// A batch goes where it was taken for; returns its number, and what it needs on its way.
     pub(super) fn send(&mut self, taken: Taken, sent: Sent) -> (u64, Slot, InFlight) {
         self.sent += 1;

@@ -2,7 +2,7 @@
 //! known, and not more than `maxTenants` of them: names are free to invent.
 
 use std::collections::HashMap;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::settings::Settings;
@@ -12,11 +12,16 @@ pub const NOBODY: u32 = 0;
 /// Number that all share who came when there were too many.
 const OTHERS: u32 = 1;
 
+/// The next tenant's id.
+static IDS: AtomicU64 = AtomicU64::new(1);
+
 /// A tenant with requests here.
 #[derive(Debug)]
 pub struct Tenant {
     /// Its number among all that are here.
     pub number: u32,
+    /// Tells it from all others that ever were here; 0 for those that share a place.
+    id: u64,
     /// Its part of the service relative to the others'.
     pub weight: u32,
     /// Bytes of its requests.
@@ -31,6 +36,13 @@ impl PartialEq for Tenant {
 
 impl Eq for Tenant {}
 
+impl Tenant {
+    /// Tells it from all others that ever were here; `None` for those that share a place.
+    pub(super) fn id(&self) -> Option<u64> {
+        (self.id != 0).then_some(self.id)
+    }
+}
+
 /// The tenants with requests here.
 #[derive(Debug)]
 pub struct Tenants {
@@ -42,7 +54,7 @@ impl Default for Tenants {
     fn default() -> Self {
         Self {
             known: Mutex::default(),
-            others: Arc::new(Tenant { number: OTHERS, weight: 1, bytes: Arc::default() }),
+            others: Arc::new(Tenant { number: OTHERS, id: 0, weight: 1, bytes: Arc::default() }),
         }
     }
 }
@@ -57,7 +69,7 @@ impl Tenants {
             Some(tenant) if tenant.weight == weight => return Arc::clone(tenant),
             Some(tenant) => {
                 let bytes = Arc::clone(&tenant.bytes);
-                *tenant = Arc::new(Tenant { number: tenant.number, weight, bytes });
+                *tenant = Arc::new(Tenant { number: tenant.number, id: tenant.id, weight, bytes });
                 return Arc::clone(tenant);
             }
             None => {}
@@ -71,7 +83,8 @@ impl Tenants {
         }
         let is_free = |number: &u32| known.values().all(|tenant| tenant.number != *number);
         let Some(number) = (OTHERS + 1..).find(is_free) else { return Arc::clone(&self.others) };
-        let tenant = Arc::new(Tenant { number, weight, bytes: Arc::default() });
+        let id = IDS.fetch_add(1, Ordering::Relaxed);
+        let tenant = Arc::new(Tenant { number, id, weight, bytes: Arc::default() });
         known.insert(name.into(), Arc::clone(&tenant));
         tenant
     }

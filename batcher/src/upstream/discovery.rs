@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use sluice_protocol::UpstreamForm;
+use sluice_protocol::{ModelSignature, UpstreamForm};
 
 use super::model_config::ModelConfig;
 use crate::settings::{Batching, FormSetting, ModelSettings};
@@ -68,6 +68,10 @@ pub struct Profile {
     pub preferred_rows: Vec<u32>,
     /// One request may have any number of answers: it is streamed, not batched.
     pub decoupled: bool,
+    /// The model keeps a state between the requests of a sequence: none of its requests may run twice.
+    pub stateful: bool,
+    /// What its metadata says of its tensors, where it does.
+    pub signature: Option<Arc<ModelSignature>>,
     /// The server says that it has no such model: requests get its own answer, where nobody else has the model.
     pub absent: bool,
 }
@@ -84,6 +88,8 @@ impl Profile {
             slots_hint: None,
             preferred_rows: Vec::new(),
             decoupled: false,
+            stateful: false,
+            signature: None,
             absent: false,
         }
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::control::{Control, ControlError};
 use super::discovery::{ModelMetadata, Profile, Spoken, parse_metadata};
 use super::model_config::{ModelConfig, parse_config};
+use super::signature::signature_of;
 use super::warm_body::{Source, has_shape_of_zeros};
 use super::warmup::WarmupPlan;
 use crate::settings::{Batching, Settings, Warmup};
@@ -142,6 +143,8 @@ pub async fn warm_model(
         slots_hint: config.instances,
         preferred_rows: config.preferred_rows,
         decoupled: config.decoupled,
+        stateful: config.sequences,
+        signature: documents.metadata.as_deref().and_then(signature_of).map(Arc::new),
         ..unknown
     };
     let sizes: Vec<u32> = match max_rows {

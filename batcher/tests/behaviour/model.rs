@@ -55,6 +55,14 @@ pub struct Behaviour {
     pub extensions: Vec<&'static str>,
     /// Refuse batches with this id.
     pub poison: Option<i64>,
+    /// Close the connection of batches with this id, without an answer.
+    pub breaks: Option<i64>,
+    /// Never answer batches with this id.
+    pub stalls: Option<i64>,
+    /// Answer batches with this id with 502, as a proxy does whose worker died.
+    pub bad_gateway: Option<i64>,
+    /// Add an output of so many bytes per row, but to warm-up requests.
+    pub row_bytes: usize,
     /// Answer one row only, whatever the batch.
     pub one_row_only: bool,
     /// Has V1 `:predict`, and no inputs in its V2 metadata.
@@ -78,6 +86,10 @@ impl Default for Behaviour {
             beta_us: AtomicU64::new(0),
             extensions: vec!["binary_tensor_data"],
             poison: None,
+            breaks: None,
+            stalls: None,
+            bad_gateway: None,
+            row_bytes: 0,
             one_row_only: false,
             v1: false,
             v1_alone: false,
@@ -220,7 +232,11 @@ impl Model {
                             if request.uri().path().ends_with("-hangs-up") {
                                 return Err(std::io::Error::other("hung up"));
                             }
-                            Ok(shared.answer(epoch, request).await)
+                            let response = shared.answer(epoch, request).await;
+                            match response.extensions().get::<HungUp>() {
+                                Some(HungUp) => Err(std::io::Error::other("hung up")),
+                                None => Ok(response),
+                            }
                         }
                     });
                     let mut server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -237,6 +253,10 @@ impl Model {
         });
     }
 }
+
+/// Marks an answer that is none: the connection is closed instead.
+#[derive(Clone)]
+struct HungUp;
 
 enum Listening {
     Tcp(TcpListener),
@@ -315,17 +335,41 @@ impl Shared {
         };
         let traceparent = headers.get("traceparent").map(|value| value.to_str().unwrap().to_owned());
         let authorization = headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
+        let is_in = |id: Option<i64>| id.is_some_and(|id| ids.contains(&id));
+        let is_warmup = ids.iter().all(|&id| id == 0);
+        let (breaks, stalls) = (is_in(self.behaviour.breaks), is_in(self.behaviour.stalls));
+        let bad_gateway = is_in(self.behaviour.bad_gateway);
         let Some(answered) = self
             .run(Call { epoch, ids, form, too, traceparent, authorization, headers: headers.clone() })
             .await
         else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         };
+        if breaks {
+            let mut response = reply(500, "");
+            response.extensions_mut().insert(HungUp);
+            return response;
+        }
+        if stalls {
+            std::future::pending::<()>().await;
+        }
+        if bad_gateway {
+            return reply(502, "{\"error\":\"a worker died, says the model server\"}");
+        }
         let width = width(&headers, &body).max(1);
         let tensor = |name: &str, data: Vec<i64>| json!({"name": name, "datatype": "INT64", "shape": [data.len() / width, width], "data": data});
         let twice = answered.iter().map(|id| id * 2).collect();
-        let answer = json!({"model_name": self.name, "model_version": "1",
+        let rows = answered.len() / width;
+        let mut answer = json!({"model_name": self.name, "model_version": "1",
             "outputs": [tensor("id", answered), tensor("twice", twice)]});
+        if !is_warmup
+            && self.behaviour.row_bytes > 0
+            && let Some(outputs) = answer["outputs"].as_array_mut()
+        {
+            let text = "x".repeat(self.behaviour.row_bytes);
+            outputs.push(json!({"name": "text", "datatype": "BYTES", "shape": [rows, 1],
+                "data": vec![text; rows]}));
+        }
         reply(200, &answer.to_string())
     }
 

@@ -6,6 +6,7 @@
 )]
 
 mod backlog;
+mod blame;
 mod classes;
 mod curve;
 mod deferral;

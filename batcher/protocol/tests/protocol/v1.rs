@@ -34,6 +34,42 @@ fn share(body: &str, requests: &[&InferRequest], rows: &BatchRows) -> Result<Vec
 }
 
 #[test]
+fn a_request_reads_as_the_metadata_say_that_are_known_when_it_is_sent() {
+    let x = TensorSignature { name: "x".into(), datatype: Datatype::Fp32, shape: vec![None, Some(2)] };
+    let signature = ModelSignature { inputs: vec![x], outputs: vec![] };
+    let path = "/v1/models/m/versions/3:predict";
+    let body = r#"{"instances":[[1,2],[3,4]]}"#;
+    let (early, late) = (at(path, body, None).unwrap(), at(path, body, Some(&signature)).unwrap());
+    assert!(early.v1.is_some() && late.v1.is_none() && early.key != late.key);
+    let again = early.clone().read_again(Some(&signature));
+    assert_eq!((&again.key, again.rows, again.inputs.len()), (&late.key, 2, 1));
+    let forgotten = late.read_again(None);
+    assert_eq!((&forgotten.key, &forgotten.v1), (&early.key, &early.v1));
+    // What the metadata do not fit stays V1, its label too.
+    let labelled = at("/v1/models/m/labels/new:predict", body, None).unwrap();
+    assert_eq!(labelled.clone().read_again(Some(&signature)).v1, labelled.v1);
+
+    let bytes = Bytes::from([1f32.to_le_bytes(), 2f32.to_le_bytes()].concat());
+    let raw = parse_raw(&target(), bytes, &Limits::default(), None).unwrap();
+    assert_eq!(raw.alone, Some(Alone::RawBinary));
+    let again = raw.read_again(Some(&signature));
+    assert_eq!((again.alone, again.inputs[0].shape.clone()), (None, vec![1, 2]));
+    assert_eq!(again.read_again(None).alone, Some(Alone::RawBinary));
+}
+
+#[test]
+fn a_step_of_a_sequence_is_known_whatever_else_sets_it_apart() {
+    for stateful in [
+        r#"{"instances":[1],"sequence_id":7}"#,
+        r#"{"instances":[1],"parameters":{"seed":1,"sequence_id":"a"}}"#,
+        r#"{"instances":[],"parameters":{"sequence_id":7}}"#,
+    ] {
+        assert!(v1(stateful).is_stateful(), "{stateful}");
+    }
+    assert!(!v1(r#"{"instances":[1],"parameters":{"sequence_id":0,"seed":1}}"#).is_stateful());
+}
+
+#[test]
 fn instances_are_spliced_as_text_and_predictions_cut_as_text() {
     let one =
         v1(r#" {"instances": [ {"x":[9007199254740993, NaN]}, {"x":[1e400,2]} ],"signature_name":"s"} "#);

@@ -2,13 +2,24 @@
 
 use std::sync::Arc;
 
-use sluice_batch_policy::{Lane, NextBatch};
+use sluice_batch_policy::{Lane, NextBatch, ServiceCurve, ShapeClass};
 
 use super::{Key, Owner};
 use crate::metrics::Release;
 use crate::observe::trail;
-use crate::queue::dispatch;
-use crate::queue::places::{Sent, Wish};
+use crate::queue::places::{Sent, Taken, Wish};
+use crate::queue::{Entry, dispatch};
+
+/// A batch that is to be sent.
+pub(super) struct Cut {
+    #[allow(clippy::vec_box)] // As they come from the queue.
+    pub(super) entries: Vec<Box<Entry>>,
+    pub(super) shape: Option<ShapeClass>,
+    pub(super) rows: u32,
+    /// Rows on the wire.
+    pub(super) sent_rows: u32,
+    pub(super) release: Release,
+}
 
 impl Owner {
     /// Cuts and sends one batch; false where no slot is free or nothing (feasible) waits.
@@ -54,21 +65,32 @@ impl Owner {
             _ if has_waited => Release::Deferred,
             _ => Release::SlotFree,
         };
+        let batch = Cut { entries, shape, rows, sent_rows: batch.sent_rows, release };
+        self.send(taken, batch, curve.as_ref());
+        true
+    }
+
+    /// Sends a batch to where it was taken a slot for.
+    pub(super) fn send(&mut self, taken: Taken, batch: Cut, curve: Option<&ServiceCurve>) {
+        let Cut { entries, shape, rows, sent_rows, release } = batch;
+        let now_us = self.handle.clock.now_us();
         self.handle.metrics.count_batch(release);
         self.handle.metrics.batch_rows.record(f64::from(rows));
-        let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.p95_us(batch.sent_rows)));
+        let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.p95_us(sent_rows)));
         let sent = Sent { class: shape, started_us: now_us, end_us };
         let (number, slot, inflight) = self.places.send(taken, sent);
         trail::cut(&entries, number, rows, release, now_us);
-        dispatch::spawn(Arc::clone(&self.handle), number, slot, inflight, entries);
-        true
+        let overdue_after = self.overdue_after(&entries, release, curve, sent_rows);
+        dispatch::spawn(Arc::clone(&self.handle), number, slot, inflight, entries, overdue_after);
     }
 
     /// The batch that would be sent now, as far as it is known before it is cut.
     pub(super) fn wish(&self) -> Wish {
         let lane = self.curves.lane(None, self.batch_objective_us(), &self.limits.sizes);
         let lane = Lane { limit_rows: lane.limit_rows.min(self.places.most_rows()).max(1), ..lane };
-        let (rows, earliest_deadline_us) = (self.pending.rows(), self.pending.earliest_deadline_us());
+        let suspected = self.suspects.iter().map(|entry| u64::from(entry.size.rows)).sum::<u64>();
+        let rows = self.pending.rows().saturating_add(suspected);
+        let earliest_deadline_us = self.earliest_deadline_us();
         let next = NextBatch::of_queue(rows, earliest_deadline_us, &lane);
         Wish { now_us: self.handle.clock.now_us(), next }
     }

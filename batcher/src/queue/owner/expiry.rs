@@ -4,7 +4,7 @@
 
 use super::Owner;
 use crate::metrics::Refusal;
-use crate::queue::{Entry, Failure, Reply};
+use crate::queue::{Entry, Failure};
 
 /// Clients that have gone while nothing is dispatched are noticed after so long: what they hold is wanted.
 const SWEEP_US: u64 = 500_000;
@@ -12,7 +12,7 @@ const SWEEP_US: u64 = 500_000;
 impl Owner {
     /// When to look again: a request is due, or clients may have gone. Nothing waits, no timer.
     pub(super) fn next_expiry_us(&mut self) -> Option<u64> {
-        let earliest_us = self.pending.earliest_deadline_us();
+        let earliest_us = self.earliest_deadline_us();
         let next_us = earliest_us.map(|due_us| due_us.min(self.swept_us.saturating_add(SWEEP_US)));
         // While requests are held, arrivals are due later than those that wait; so they need not wake anybody.
         let is_held = self.slots() == 0;
@@ -23,7 +23,7 @@ impl Owner {
     /// Answers what is due, and lets go what nobody waits for any more.
     pub(super) fn expire(&mut self) {
         let now_us = self.handle.clock.now_us();
-        let is_due = self.pending.earliest_deadline_us().is_some_and(|due_us| due_us <= now_us);
+        let is_due = self.earliest_deadline_us().is_some_and(|due_us| due_us <= now_us);
         if !is_due && now_us < self.swept_us.saturating_add(SWEEP_US) {
             return;
         }
@@ -31,18 +31,31 @@ impl Owner {
         for waiting in self.pending.take_out(|waiting| waiting.payload.is_cancelled()) {
             self.handle.left(&waiting.payload);
         }
-        for waiting in self.pending.overdue(now_us) {
+        for suspect in self.suspects.take_out(|suspect| suspect.is_cancelled()) {
+            self.handle.left(&suspect);
+        }
+        let mut due: Vec<Box<Entry>> =
+            self.pending.overdue(now_us).into_iter().map(|waiting| waiting.payload).collect();
+        let hold_us = self.limits.hold_us;
+        due.extend(self.suspects.take_out(|suspect| suspect.held_until_us(hold_us) <= now_us));
+        for entry in due {
             match self.slots() {
-                0 => self.hold_expired(*waiting.payload),
-                _ => self.too_late(*waiting.payload, now_us),
+                0 => self.hold_expired(*entry),
+                _ => self.too_late(*entry, now_us),
             }
         }
+    }
+
+    /// When the first of all that wait is due.
+    pub(super) fn earliest_deadline_us(&self) -> Option<u64> {
+        let suspects = self.suspects.iter().map(|suspect| suspect.held_until_us(self.limits.hold_us));
+        suspects.chain(self.pending.earliest_deadline_us()).min()
     }
 
     fn hold_expired(&self, entry: Entry) {
         let message = format!("no model server became ready within {} ms", self.limits.hold_us / 1000);
         self.handle.left(&entry);
-        entry.answer(Reply::Failed(Failure::refused(503, Refusal::HoldExpired, message, 1000)));
+        entry.give_up(Failure::refused(503, Refusal::HoldExpired, message, 1000));
     }
 
     /// Its deadline can no longer be met.
@@ -50,6 +63,6 @@ impl Owner {
         self.handle.left(&entry);
         let retry_after_ms = self.handle.retry_after_ms(now_us);
         let message = "the deadline can no longer be met: the model server is saturated";
-        entry.answer(Reply::Failed(Failure::refused(429, Refusal::Expired, message, retry_after_ms)));
+        entry.give_up(Failure::refused(429, Refusal::Expired, message, retry_after_ms));
     }
 }

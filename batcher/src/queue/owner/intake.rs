@@ -5,6 +5,7 @@ use sluice_protocol::MergeKey;
 
 use super::Owner;
 use crate::queue::Entry;
+use crate::queue::caller::Caller;
 use crate::queue::scope::Scope;
 
 /// Class of requests that were in flight when a connection broke: they are served before all others, whose classes
@@ -14,8 +15,8 @@ const CLASS_AGAIN: u8 = 0;
 /// What may share a batch.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Key {
-    /// The shape class follows from the key.
-    Merge(MergeKey, ShapeClass, Option<Scope>),
+    /// The shape class follows from the key. Requests of an offender share batches with its own alone.
+    Merge(MergeKey, ShapeClass, Option<Scope>, Option<Caller>),
     Alone(u64),
 }
 
@@ -23,7 +24,7 @@ impl Key {
     /// Whose curve its batches follow. What goes alone counts as one row, whatever it holds: no curve of a shape.
     pub(super) fn shape(&self) -> Option<ShapeClass> {
         match self {
-            Self::Merge(_, class, _) => Some(*class),
+            Self::Merge(_, class, _, _) => Some(*class),
             Self::Alone(_) => None,
         }
     }
@@ -53,11 +54,11 @@ impl Owner {
         }
     }
 
-    fn place(&mut self, entry: Box<Entry>, class: u8, deadline_us: u64) {
+    pub(super) fn place(&mut self, entry: Box<Entry>, class: u8, deadline_us: u64) {
         let key = match entry.mergeable() {
             Some(request) => {
                 let class = ShapeClass::of_elements(request.elements_per_row());
-                Key::Merge(request.key.clone(), class, entry.scope.clone())
+                Key::Merge(request.key.clone(), class, entry.scope.clone(), self.apart(&entry))
             }
             None => {
                 self.next_alone += 1;
@@ -79,8 +80,8 @@ impl Owner {
     }
 
     /// Until when a request is kept that could not be served in time for want of a model server.
-    fn hold_deadline_us(&self, entry: &Entry) -> u64 {
-        entry.deadline_us.max(entry.arrived_us.saturating_add(self.limits.hold_us))
+    pub(super) fn hold_deadline_us(&self, entry: &Entry) -> u64 {
+        entry.held_until_us(self.limits.hold_us)
     }
 
     /// The last slot has gone: deadlines within the objective become those of held requests.

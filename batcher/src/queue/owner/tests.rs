@@ -57,9 +57,11 @@ impl Bench {
             origin: Some(Request::post("/").body(()).unwrap().into_parts().0),
             arrived_us,
             deadline_us: arrived_us + OBJECTIVE_MS * 1000,
-            broken: 0,
+            signature: None,
+            caller: None,
+            suspicion: Default::default(),
             alone: false,
-            reply,
+            reply: reply.into(),
             bytes: ByteBudget::new(1).empty(None),
         };
         (Box::new(entry), waiting)
@@ -219,6 +221,28 @@ async fn when_one_comes_back_those_that_were_held_keep_their_time_and_later_ones
     assert_eq!((got.status, got.refusal), (429, Some(Refusal::Expired)), "a model server is there, and busy");
     assert!(bench.elapsed_ms().abs_diff(HOLD_MS) <= 2, "{} ms", bench.elapsed_ms());
     drop(first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_whose_connection_broke_is_held_until_there_is_a_model_server() {
+    let bench = Bench::new(Settings::default());
+    let (slot, mut reports, listener) = slot_of(1).await;
+    let waiting = bench.submit();
+    bench.handle.tell(Event::Slot(slot));
+    let (connection, _) = listener.accept().await.unwrap();
+    match reports.recv().await {
+        Some(Report::Verify { reply, .. }) => reply.send(true).unwrap(),
+        other => panic!("{other:?}"),
+    }
+    connection.readable().await.unwrap();
+    drop(connection);
+    assert!(matches!(reports.recv().await, Some(Report::SlotFailed { .. })));
+    bench.settled().await;
+    assert_eq!(bench.handle.queued_rows(), 1, "it waits again");
+    let got = failure(waiting).await;
+    assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    assert!(bench.elapsed_ms() >= HOLD_MS - 2, "{} ms", bench.elapsed_ms());
+    assert_eq!(bench.handle.queued_rows(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -13,7 +13,6 @@ use crate::upstream::connection::Connection;
 use crate::upstream::control::Control;
 use crate::upstream::epoch::Event;
 use crate::upstream::recorded;
-use crate::upstream::signature::signature_of;
 use crate::upstream::warm_model::{WarmError, WarmModel, warm_model};
 
 impl Monitor {
@@ -58,7 +57,7 @@ impl Monitor {
     fn now_warm(&mut self, handle: &ModelHandle, warm: WarmModel) {
         // One that does not have the model says nothing of it; another one may.
         if !warm.profile.absent {
-            handle.set_signature(warm.documents.metadata.as_deref().and_then(signature_of));
+            handle.set_signature(warm.profile.signature.clone());
         }
         self.state.beside.remove(&handle.model);
         self.state.warm.insert(Arc::clone(&handle.model), warm);

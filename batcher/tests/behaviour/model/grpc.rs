@@ -15,7 +15,7 @@ use sluice_protocol::grpc::{
     frame_prefix,
 };
 
-use super::{Body, Call, Shared};
+use super::{Body, Call, HungUp, Shared};
 
 impl Shared {
     pub(super) async fn answer_grpc(
@@ -101,7 +101,9 @@ impl Shared {
         let Some(raw) = request.raw_input_contents.first() else {
             return status(Code::InvalidArgument, "no raw contents, says the model server");
         };
-        let ids = raw.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
+        let ids: Vec<i64> =
+            raw.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
+        let breaks = self.behaviour.breaks.is_some_and(|id| ids.contains(&id));
         let Some(answered) = self
             .run(Call {
                 epoch,
@@ -116,6 +118,11 @@ impl Shared {
         else {
             return status(Code::FailedPrecondition, "poisoned, says the model server");
         };
+        if breaks {
+            let mut response = status(Code::Internal, "");
+            response.extensions_mut().insert(HungUp);
+            return response;
+        }
         let width = request.inputs[0].shape.last().copied().unwrap_or(1);
         let output = |name: &str| InferOutputTensor {
             name: name.into(),

@@ -1,0 +1,70 @@
+//! Who is to blame for a call that failed, as far as that can be told.
+//!
+//! A call of several requests that breaks its connection, times out or is answered with an error says nothing of any
+//! one of them: it is repeated in halves ([`crate::Suspects`]), and only what fails alone is to blame.
+
+/// Breaks of a request that was alone in its call while others were at the same model server: what killed the server
+/// may have been one of those. So many more of them are borne.
+const BESIDE_OTHERS: u32 = 3;
+/// From so many on a request is tried again by itself.
+const GRAVE: u32 = 2;
+
+/// How often a connection broke with a request alone in its call. Breaks of calls of several do not count: that the
+/// request is sent again after each of them is bounded, for it is in half as many requests each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Breaks {
+    alone: u32,
+    beside: u32,
+}
+
+impl Breaks {
+    /// Counts one. `beside_others`: something else was in flight at the model server.
+    pub fn count(&mut self, beside_others: bool) {
+        let count = if beside_others { &mut self.beside } else { &mut self.alone };
+        *count = count.saturating_add(1);
+    }
+
+    /// All that were counted.
+    pub fn total(&self) -> u32 {
+        self.alone.saturating_add(self.beside)
+    }
+
+    /// Whether the request is to be tried again by itself: two killers that always go together would shield each other.
+    pub fn are_grave(&self) -> bool {
+        self.total() >= GRAVE
+    }
+
+    /// Whether the request is answered with an error rather than sent once more, where one may be sent again `retries`
+    /// times.
+    pub fn are_too_many(&self, retries: u32) -> bool {
+        self.alone > retries || self.total() > retries.saturating_add(BESIDE_OTHERS)
+    }
+}
+
+/// Calls that are spent on finding the request that a server error is about, while no other part of the batch has
+/// succeeded: a server that answers everything with errors is asked no more often than this.
+const CALLS_WITHOUT_SUCCESS: u32 = 16;
+
+/// The search for the requests of one batch that a server error is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ErrorSearch {
+    extra_calls: u32,
+    has_succeeded: bool,
+}
+
+impl ErrorSearch {
+    /// A part of the batch succeeded: the server works, so its errors are about requests.
+    pub fn succeeded(&mut self) {
+        self.has_succeeded = true;
+    }
+
+    /// Whether the part that failed is to be sent again in halves; counts the two calls. Searched breadth first, a
+    /// batch of n requests of which k fail takes at most 2·k·⌈log2 n⌉ further calls.
+    pub fn goes_on(&mut self) -> bool {
+        let goes_on = self.has_succeeded || self.extra_calls < CALLS_WITHOUT_SUCCESS;
+        if goes_on {
+            self.extra_calls = self.extra_calls.saturating_add(2);
+        }
+        goes_on
+    }
+}

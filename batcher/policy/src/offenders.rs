@@ -1,0 +1,65 @@
+//! Who has sent requests that break, stall or overtax calls: theirs share no batch with others' for a while.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+
+/// How long the first time.
+const FIRST_TERM_US: u64 = 60_000_000;
+/// How long at most.
+const LONGEST_TERM_US: u64 = 600_000_000;
+
+/// Offenders, at most so many. Each further offence within twice the last term makes the next one twice as long, up
+/// to ten minutes. For one more than are remembered the one is forgotten whose term ends first.
+#[derive(Debug)]
+pub struct Offenders<K> {
+    terms: HashMap<K, Term>,
+    most: usize,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Term {
+    until_us: u64,
+    length_us: u64,
+}
+
+impl Term {
+    /// Whether another offence now is a repeated one.
+    fn is_remembered(&self, now_us: u64) -> bool {
+        now_us < self.until_us.saturating_add(self.length_us)
+    }
+}
+
+impl<K: Eq + Hash + Copy> Offenders<K> {
+    /// Remembers at most so many (at least 1).
+    pub fn new(most: usize) -> Self {
+        Self { terms: HashMap::new(), most: most.max(1) }
+    }
+
+    /// From now on this one's requests go apart from others', for a while.
+    pub fn convict(&mut self, who: K, now_us: u64) {
+        self.terms.retain(|_, term| term.is_remembered(now_us));
+        let before = self.terms.get(&who).map(|term| term.length_us);
+        if before.is_none() && self.terms.len() >= self.most {
+            let first = self.terms.iter().min_by_key(|(_, term)| term.until_us).map(|(who, _)| *who);
+            first.map(|first| self.terms.remove(&first));
+        }
+        let length_us =
+            before.map_or(FIRST_TERM_US, |length_us| length_us.saturating_mul(2).min(LONGEST_TERM_US));
+        self.terms.insert(who, Term { until_us: now_us.saturating_add(length_us), length_us });
+    }
+
+    /// Whether this one's requests go apart now.
+    pub fn is_apart(&self, who: &K, now_us: u64) -> bool {
+        self.terms.get(who).is_some_and(|term| now_us < term.until_us)
+    }
+
+    /// How many are remembered.
+    pub fn len(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// Whether none is remembered.
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+}

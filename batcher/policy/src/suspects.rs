@@ -1,0 +1,111 @@
+//! Requests one of which may have broken, stalled or overtaxed a call: they go again in halves, and apart from all
+//! others, until only those to blame have failed.
+
+use std::collections::VecDeque;
+
+/// Groups of suspects that wait for their next call, in order. A group goes as one call and shares it with nobody
+/// else; a group whose call fails comes back in halves, one that succeeds does not come back. So with n requests of
+/// which k fail whatever call they are in, there are at most 2·k·⌈log2 n⌉ further calls, and each request is in at
+/// most ⌈log2 n⌉ of them before it is alone.
+///
+/// How many groups are on trial at a time starts at one, doubles with each call that succeeds and is one again after
+/// one that fails: a request that kills the model server takes few other suspects along, and after a server that died
+/// by itself all are soon served. A suspect that was taken along twice is on trial by itself.
+#[derive(Debug)]
+pub struct Suspects<T> {
+    groups: VecDeque<Group<T>>,
+    on_trial: Vec<Trial>,
+    /// Groups that may be on trial at a time.
+    most: usize,
+}
+
+#[derive(Debug)]
+struct Group<T> {
+    members: Vec<T>,
+    by_itself: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Trial {
+    call: u64,
+    by_itself: bool,
+}
+
+/// Most groups on trial at a time: more than there are slots anywhere.
+const MOST_ON_TRIAL: usize = 1 << 12;
+
+impl<T> Default for Suspects<T> {
+    fn default() -> Self {
+        Self { groups: VecDeque::new(), on_trial: Vec::new(), most: 1 }
+    }
+}
+
+impl<T> Suspects<T> {
+    /// Takes in the requests of a call that failed: the two halves of several; one as it is, which is on trial
+    /// `by_itself` or not.
+    pub fn accuse(&mut self, mut members: Vec<T>, by_itself: bool) {
+        let by_itself = by_itself && members.len() == 1;
+        let second = members.split_off(members.len().div_ceil(2));
+        let halves = [members, second].into_iter().filter(|half| !half.is_empty());
+        self.groups.extend(halves.map(|members| Group { members, by_itself }));
+    }
+
+    /// Takes a group back that could not be sent: it goes next, as it is.
+    pub fn put_back(&mut self, members: Vec<T>, by_itself: bool) {
+        if !members.is_empty() {
+            self.groups.push_front(Group { by_itself: by_itself && members.len() == 1, members });
+        }
+    }
+
+    /// Whether any wait.
+    pub fn are_waiting(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
+    /// Whether a group may go now.
+    pub fn may_go(&self) -> bool {
+        self.groups.front().is_some_and(|next| {
+            let has_room = !next.by_itself && self.on_trial.len() < self.most;
+            self.on_trial.is_empty() || (has_room && !self.on_trial.iter().any(|trial| trial.by_itself))
+        })
+    }
+
+    /// The group that goes next, as the call of this number; it waits no longer. One that does not fit into a call is
+    /// halved until it does.
+    pub fn send(&mut self, call: u64, fits: impl Fn(&[T]) -> bool) -> Option<Vec<T>> {
+        if !self.may_go() {
+            return None;
+        }
+        let Group { mut members, by_itself } = self.groups.pop_front()?;
+        while members.len() > 1 && !fits(&members) {
+            let second = members.split_off(members.len().div_ceil(2));
+            self.groups.push_front(Group { members: second, by_itself });
+        }
+        self.on_trial.push(Trial { call, by_itself });
+        Some(members)
+    }
+
+    /// A call has ended, or should have long ago, which is no success.
+    pub fn ended(&mut self, call: u64, has_succeeded: bool) {
+        let before = self.on_trial.len();
+        self.on_trial.retain(|trial| trial.call != call);
+        if self.on_trial.len() < before {
+            self.most = if has_succeeded { (self.most * 2).min(MOST_ON_TRIAL) } else { 1 };
+        }
+    }
+
+    /// Those that wait, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.groups.iter().flat_map(|group| &group.members)
+    }
+
+    /// Takes out those that wait and for which `condition` holds.
+    pub fn take_out(&mut self, condition: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut taken = Vec::new();
+        for group in &mut self.groups {
+            taken.extend(group.members.extract_if(.., |suspect| condition(suspect)));
+        }
+        self.groups.retain(|group| !group.members.is_empty());
+        taken
+    }
+}

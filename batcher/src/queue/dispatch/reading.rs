@@ -1,0 +1,52 @@
+//! Requests whose meaning rests on the model's metadata (V1, raw binary bodies) are read when they are sent: by what
+//! the very model server says that gets them. When they arrived, nothing was known of it perhaps, or something else.
+
+// A request is several hundred bytes and changes hands often: its box is moved, not the request.
+#![allow(clippy::vec_box)]
+
+use std::collections::VecDeque;
+
+use super::Dispatch;
+use crate::queue::{Entry, size_of};
+
+impl Dispatch {
+    /// Reads those anew that were read by other metadata than the model server's. Returns the first group of them that
+    /// can still go together; the others are put before `groups`.
+    pub(super) async fn read_anew(
+        &self,
+        entries: Vec<Box<Entry>>,
+        groups: &mut VecDeque<Vec<Box<Entry>>>,
+    ) -> Vec<Box<Entry>> {
+        let Some(slot) = &self.slot else { return entries };
+        let signature = slot.profile.signature.as_ref();
+        if !entries.iter().any(|entry| entry.is_read_by_other_than(signature)) {
+            return entries;
+        }
+        let signature = signature.cloned();
+        let settings = self.handle.settings.now();
+        let own = settings.of_model(&self.handle.model);
+        let most_tokens = own.max_batch_tokens.unwrap_or(u64::MAX);
+        let mut read: Vec<Vec<Box<Entry>>> = Vec::new();
+        for mut entry in entries {
+            if entry.is_read_by_other_than(signature.as_ref()) {
+                entry.read_by(signature.clone());
+                entry.size = size_of(&entry.work, &own);
+                // Reading takes time in proportion to the body.
+                tokio::task::yield_now().await;
+            }
+            let tokens = |group: &[Box<Entry>]| group.iter().map(|entry| entry.size.tokens).sum::<u64>();
+            let fitting = read.iter_mut().find(|group| {
+                group.first().is_some_and(|first| first.may_go_with(&entry))
+                    && tokens(group).saturating_add(entry.size.tokens) <= most_tokens
+            });
+            match fitting {
+                Some(group) => group.push(entry),
+                None => read.push(vec![entry]),
+            }
+        }
+        let mut read = read.into_iter();
+        let first = read.next().unwrap_or_default();
+        read.rev().for_each(|group| groups.push_front(group));
+        first
+    }
+}

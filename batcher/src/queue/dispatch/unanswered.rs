@@ -1,0 +1,136 @@
+//! Calls without an answer: the connection broke, time was up, or the answer was too large. One of several requests
+//! may be to blame, so all of them go again in halves; one that was alone is.
+
+// A request is several hundred bytes and changes hands often: its box is moved, not the request.
+#![allow(clippy::vec_box)]
+
+use std::collections::VecDeque;
+
+use super::{Dispatch, Next};
+use crate::queue::call::CallError;
+use crate::queue::{Entry, Failure, Reply};
+
+impl Dispatch {
+    /// No answer: again, or an error.
+    pub(super) fn unanswered(
+        &mut self,
+        mut entries: Vec<Box<Entry>>,
+        error: CallError,
+        groups: &mut VecDeque<Vec<Box<Entry>>>,
+    ) -> Next {
+        let model = &self.handle.model;
+        let requests = entries.len();
+        match &error {
+            CallError::Unsent(reason) => {
+                tracing::debug!(%model, reason, "A batch was not sent.");
+                return self.lost(entries);
+            }
+            CallError::Broken(reason) => {
+                tracing::info!(%model, upstream = self.upstream.name(), requests, reason, "A connection broke while a batch was in flight.");
+            }
+            CallError::Timeout => {
+                tracing::info!(%model, upstream = self.upstream.name(), requests, "The model server did not answer a batch within upstreamTimeoutMs.");
+            }
+            CallError::TooLarge(reason) => {
+                tracing::debug!(%model, requests, reason, "The answer to a batch is larger than maxBodyBytes.");
+            }
+        }
+        let next = match error {
+            CallError::Unsent(_) | CallError::Broken(_) => Next::Lost,
+            CallError::Timeout | CallError::TooLarge(_) => Next::Continue,
+        };
+        // Those that run elsewhere too are answered there.
+        let failure = self.failure(&error, 1);
+        entries.extract_if(.., |entry| entry.has_copies()).for_each(|entry| entry.give_up(failure.clone()));
+        entries.retain(|entry| !entry.is_cancelled());
+        let now_us = self.handle.clock.now_us();
+        match error {
+            // Nothing happened to the slot or the server: the halves can go at once, and the sum of their calls is what
+            // the answer takes anyway.
+            CallError::TooLarge(_) if entries.len() > 1 && !self.is_stateful => {
+                let second = entries.split_off(entries.len().div_ceil(2));
+                groups.push_front(second);
+                groups.push_front(entries);
+                return next;
+            }
+            CallError::Timeout if requests > 1 => {
+                let hold_us = self.handle.settings.now().hold_ms.saturating_mul(1000);
+                let late = |entry: &mut Box<Entry>| entry.held_until_us(hold_us) <= now_us;
+                entries.extract_if(.., late).for_each(|entry| entry.give_up(failure.clone()));
+            }
+            _ => {}
+        }
+        entries.iter_mut().for_each(|entry| entry.suspicion.raise(now_us));
+        if requests == 1 || self.is_stateful {
+            entries.into_iter().for_each(|entry| self.failed_alone(entry, &error));
+        } else {
+            self.suspect(entries);
+        }
+        next
+    }
+
+    /// A request was alone in a call that got no answer, or must not be sent again.
+    fn failed_alone(&mut self, mut entry: Box<Entry>, error: &CallError) {
+        let is_stateful = entry.is_stateful() || self.is_stateful;
+        if let CallError::Broken(reason) = error {
+            if is_stateful {
+                let message = format!(
+                    "the model server's connection broke with this step of a sequence in flight, which is not sent again because it may have been executed: {reason}"
+                );
+                entry.give_up(Failure::new(502, message));
+                return;
+            }
+            entry.suspicion.breaks.count(self.has_company());
+            if !entry.suspicion.breaks.are_too_many(self.handle.settings.now().retries) {
+                return self.suspect(vec![entry]);
+            }
+        }
+        let failure = self.failure(error, entry.suspicion.breaks.total());
+        if let Some(finished) = &mut self.finished
+            && let (Some(caller), Some(_)) = (entry.caller, entry.mergeable())
+        {
+            // An answer that is too large is an answer: it shows that the model server works.
+            let is_answered = matches!(error, CallError::TooLarge(_));
+            finished.offenders.push((caller, if is_answered { 0 } else { entry.suspicion.since_us }));
+        }
+        entry.answer(Reply::Failed(failure));
+    }
+
+    /// What a client is told.
+    fn failure(&self, error: &CallError, times: u32) -> Failure {
+        match error {
+            CallError::Unsent(reason) | CallError::Broken(reason) => Failure::new(
+                502,
+                format!(
+                    "the model server's connection broke {times} times with this request alone in its call: {reason}"
+                ),
+            ),
+            CallError::Timeout => {
+                let timeout_ms = self.handle.settings.now().upstream_timeout_ms;
+                Failure::new(504, format!("no answer of the model server within {timeout_ms} ms"))
+            }
+            CallError::TooLarge(message) => Failure::new(502, message.clone()),
+        }
+    }
+
+    /// Whether anything else has been in flight at the model server since this began.
+    fn has_company(&self) -> bool {
+        self.began_beside_others || self.upstream.begun() != self.begun
+    }
+
+    /// The owner sends these again, in halves and apart from all others.
+    fn suspect(&mut self, entries: Vec<Box<Entry>>) {
+        if let Some(finished) = &mut self.finished {
+            finished.suspects.push(entries);
+        }
+    }
+
+    /// The call was given up because a later one with some of its requests takes too long as well.
+    pub(super) fn given_up(&self, entries: Vec<Box<Entry>>) -> Next {
+        let failure = Failure::new(504, "the model server does not answer, and the deadline has passed");
+        for entry in entries {
+            entry.give_up(failure.clone());
+        }
+        Next::Continue
+    }
+}
