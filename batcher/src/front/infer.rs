@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use sluice_batch_policy::{Admission, ShapeClass};
 use sluice_protocol::grpc::decode_unary;
@@ -42,14 +42,9 @@ impl Front {
     /// REST, JSON or binary.
     pub(super) async fn infer_rest(&self, target: Target, request: Request<Incoming>) -> Response<FrontBody> {
         let (mut parts, body) = request.into_parts();
-        let header_length = match parts.headers.get(HEADER_LENGTH).map(|value| value.to_str().map(str::parse))
-        {
-            None => None,
-            Some(Ok(Ok(length))) => Some(length),
-            Some(_) => {
-                let message = format!("{HEADER_LENGTH} must be a number of bytes");
-                return failed(Form::Binary, &Failure::new(400, message));
-            }
+        let header_length = match header_length(&parts.headers) {
+            Ok(length) => length,
+            Err(failure) => return failed(Form::Binary, &failure),
         };
         let form = if header_length.is_some() { Form::Binary } else { Form::Json };
         let handle = match self.registry.get_or_add(&target.model) {
@@ -261,6 +256,21 @@ impl Front {
             trail.failed(failure);
         }
         failed(form, failure)
+    }
+}
+
+/// Where the binary part of a body begins; `None` where it has none.
+///
+/// # Errors
+/// The header is there twice, or no number: the model server may read another one in it.
+fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
+    let mut values = headers.get_all(HEADER_LENGTH).iter().map(HeaderValue::as_bytes);
+    let Some(value) = values.next() else { return Ok(None) };
+    let digits =
+        std::str::from_utf8(value).ok().filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(Failure::new(400, format!("{HEADER_LENGTH} must be one number of bytes"))),
     }
 }
 

@@ -222,3 +222,31 @@ async fn a_long_number_that_comes_in_two_reads_is_no_other_number() {
     }
     assert!(model.client_calls().is_empty(), "nothing that was hidden has reached the model");
 }
+
+#[tokio::test]
+async fn a_binary_part_that_may_begin_at_two_places_is_400() {
+    let name = "binary-part";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, settings(name)).await;
+    // Alone and as it came, it would reach a server that may believe the other line.
+    let head = r#"{"parameters":{"sequence_id":1},"inputs":[{"name":"id","datatype":"INT64","shape":[1,1],"parameters":{"binary_data_size":8}}]}"#;
+    let length = head.len();
+    for lines in [
+        format!("inference-header-content-length: {length}\r\ninference-header-content-length: {length}\r\n"),
+        format!("inference-header-content-length: {length}\r\ninference-header-content-length: 5\r\n"),
+        format!("inference-header-content-length: +{length}\r\n"),
+        format!("inference-header-content-length: {length}, {length}\r\n"),
+        format!("inference-header-content-length: {length} 1\r\n"),
+        "inference-header-content-length:\r\n".to_owned(),
+        "inference-header-content-length: 99999999999999999999999\r\n".to_owned(),
+    ] {
+        let asked = format!(
+            "POST /v2/models/{name}/infer HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{lines}content-length: {}\r\n\r\n{head}\0\0\0\0\0\0\0\x01",
+            length + 8
+        );
+        let answer = exchange(batcher.front, asked).await;
+        assert_eq!(status(&answer), 400, "{lines}: {answer}");
+        assert!(answer.contains("inference-header-content-length must be one number"), "{lines}: {answer}");
+    }
+    assert!(model.client_calls().is_empty());
+}
