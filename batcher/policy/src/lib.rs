@@ -76,7 +76,7 @@ pub use share::{NextBatch, SlotShare};
 pub use size::{Budget, Size};
 pub use sizes::{BatchSizes, Fit};
 pub use streams::{Arrival, ConcurrencyLimiter, GateSettings, Left, LimitBounds, StreamGate};
-pub use suspects::Suspects;
+pub use suspects::{Fault, Suspects};
 pub use window::{AttainmentWindow, BusyWindow};
 pub use work::{Load, least_work};
 

@@ -3,10 +3,30 @@
 
 use std::collections::VecDeque;
 
+/// How a call of several requests failed, where any of them may be to blame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// At once, or it only takes long: halves find the one to blame with the fewest calls.
+    Broke,
+    /// It has had all the time that a call may have, and so will every further one with the one to blame: eighths find
+    /// it with fewer of those.
+    TimedOut,
+}
+
+impl Fault {
+    /// In so many parts the requests go again.
+    fn parts(self) -> usize {
+        match self {
+            Self::Broke => 2,
+            Self::TimedOut => 8,
+        }
+    }
+}
+
 /// Groups of suspects that wait for their next call, in order. A group goes as one call and shares it with nobody
-/// else; a group whose call fails comes back in halves, one that succeeds does not come back. So with n requests of
-/// which k fail whatever call they are in, there are at most 2·k·⌈log2 n⌉ further calls, and each request is in at
-/// most ⌈log2 n⌉ of them before it is alone.
+/// else; a group whose call fails comes back in p parts (see [`Fault`]), one that succeeds does not come back. So with
+/// n requests of which k fail whatever call they are in, there are at most p·k·⌈log_p n⌉ further calls, and each
+/// request is in at most ⌈log_p n⌉ of them before it is alone.
 ///
 /// How many groups are on trial at a time starts at one, doubles with each call that succeeds and is one again after
 /// one that fails: a request that kills the model server takes few other suspects along, and after a server that died
@@ -41,13 +61,16 @@ impl<T> Default for Suspects<T> {
 }
 
 impl<T> Suspects<T> {
-    /// Takes in the requests of a call that failed: the two halves of several; one as it is, which is on trial
-    /// `by_itself` or not.
-    pub fn accuse(&mut self, mut members: Vec<T>, by_itself: bool) {
+    /// Takes in the requests of a call that failed: several in parts; one as it is, which is on trial `by_itself` or
+    /// not.
+    pub fn accuse(&mut self, mut members: Vec<T>, fault: Fault, by_itself: bool) {
         let by_itself = by_itself && members.len() == 1;
-        let second = members.split_off(members.len().div_ceil(2));
-        let halves = [members, second].into_iter().filter(|half| !half.is_empty());
-        self.groups.extend(halves.map(|members| Group { members, by_itself }));
+        let most = members.len().div_ceil(fault.parts());
+        while !members.is_empty() {
+            let rest = members.split_off(most.min(members.len()));
+            self.groups.push_back(Group { members, by_itself });
+            members = rest;
+        }
     }
 
     /// Takes a group back that could not be sent: it goes next, as it is.

@@ -3,7 +3,7 @@
 //!
 //! - 4xx (or 500, 502, 504) for a batch of several: each half again, so that a bad row fails alone.
 //! - An answer that cannot be shared out by rows: each request again, alone.
-//! - The connection broke, time was up: each half again, apart from all others, by way of the owner.
+//! - The connection broke, time was up: in parts again, apart from all others, by way of the owner.
 //! - The answer is too large: each half again.
 //!
 //! | module | what is there |
@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use sluice_batch_policy::ErrorSearch;
+use sluice_batch_policy::{ErrorSearch, Fault};
 use sluice_protocol::{
     BatchRows, HEADER_LENGTH, InferRequest, UpstreamForm, merge, merge_padded, parse_response, split,
     unchanged_answer,
@@ -55,7 +55,7 @@ pub struct Finished {
     /// Requests to be sent again.
     pub again: Vec<Box<Entry>>,
     /// Requests of calls that failed, each call's together: one of them may be to blame.
-    pub suspects: Vec<Vec<Box<Entry>>>,
+    pub suspects: Vec<(Fault, Vec<Box<Entry>>)>,
     /// Suspects that were not sent.
     pub unsent_suspects: Vec<Vec<Box<Entry>>>,
     /// Whose requests failed alone, and since when they were suspected (microseconds).

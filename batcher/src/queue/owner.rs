@@ -186,8 +186,8 @@ impl Owner {
         self.suspects.ended(finished.number, went_well);
         self.again(finished.again);
         finished.unsent_suspects.into_iter().for_each(|group| self.put_back(group));
-        for group in finished.suspects {
-            self.suspect(group);
+        for (fault, group) in finished.suspects {
+            self.suspect(fault, group);
         }
         for (caller, since_us) in finished.offenders {
             self.convict(caller, since_us, now_us);

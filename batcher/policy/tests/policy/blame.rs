@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use proptest::prelude::*;
-use sluice_batch_policy::{Breaks, ErrorSearch, Offenders, ServiceCurve, Suspects, overdue_after_us};
+use sluice_batch_policy::{Breaks, ErrorSearch, Fault, Offenders, ServiceCurve, Suspects, overdue_after_us};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -60,7 +60,7 @@ impl Server {
             }
         }
         let by_itself = matches!(&group[..], [alone] if alone.breaks.are_grave());
-        self.suspects.accuse(group, by_itself);
+        self.suspects.accuse(group, Fault::Broke, by_itself);
     }
 
     fn assert_only_killers_failed(&self, kills: &[bool]) {
@@ -105,6 +105,33 @@ proptest! {
             let own = if kills[*number] { retries } else { 0 };
             prop_assert!(*calls <= 1 + levels + own, "request {number} was in {calls} calls");
         }
+    }
+
+    /// A call with a staller in it gets no answer: few calls take all the time that they may.
+    #[test]
+    fn few_calls_are_waited_for_in_vain(n in 2..70usize, staller in any::<prop::sample::Index>()) {
+        let staller = staller.index(n);
+        let mut suspects = Suspects::default();
+        let mut answered = vec![false; n];
+        suspects.accuse((0..n).collect(), Fault::TimedOut, false);
+        let (mut calls, mut in_vain) = (0, 1);
+        while let Some(group) = suspects.send(1, |_| true) {
+            calls += 1;
+            let stalls = group.contains(&staller);
+            suspects.ended(1, !stalls);
+            match stalls {
+                false => group.into_iter().for_each(|request| answered[request] = true),
+                true => {
+                    in_vain += 1;
+                    if group.len() > 1 {
+                        suspects.accuse(group, Fault::TimedOut, false);
+                    }
+                }
+            }
+        }
+        prop_assert_eq!(answered.iter().filter(|answered| !**answered).count(), 1);
+        let levels = if n <= 8 { 1 } else if n <= 64 { 2 } else { 3 };
+        prop_assert!(in_vain <= 1 + levels && calls <= 8 * levels, "{in_vain} of {calls} calls");
     }
 
     /// A killer takes the server down, and all calls that are in flight there with it.
@@ -222,7 +249,7 @@ fn who_offends_again_goes_apart_for_longer() {
 #[test]
 fn suspects_that_are_due_or_whose_clients_have_gone_are_taken_out() {
     let mut suspects = Suspects::default();
-    suspects.accuse((0..5).collect(), false);
+    suspects.accuse((0..5).collect(), Fault::Broke, false);
     assert_eq!(suspects.take_out(|suspect| suspect % 2 == 0), [0, 2, 4]);
     assert_eq!(suspects.iter().copied().collect::<Vec<_>>(), [1, 3]);
     assert_eq!(suspects.take_out(|suspect| *suspect == 1), [1]);
@@ -233,7 +260,7 @@ fn suspects_that_are_due_or_whose_clients_have_gone_are_taken_out() {
 #[test]
 fn a_group_that_is_larger_than_a_call_may_be_goes_in_parts() {
     let mut suspects = Suspects::default();
-    suspects.accuse((0..16).collect(), false);
+    suspects.accuse((0..16).collect(), Fault::Broke, false);
     assert_eq!(suspects.send(7, |group| group.len() <= 3), Some(vec![0, 1]));
     assert!(!suspects.may_go());
     suspects.ended(6, true);
@@ -246,7 +273,7 @@ fn a_group_that_is_larger_than_a_call_may_be_goes_in_parts() {
 #[test]
 fn a_group_that_could_not_be_sent_goes_next_and_as_it_is() {
     let mut suspects = Suspects::default();
-    suspects.accuse((0..8).collect(), false);
+    suspects.accuse((0..8).collect(), Fault::Broke, false);
     let group = suspects.send(1, |_| true).unwrap();
     suspects.ended(1, false);
     suspects.put_back(group, false);
@@ -256,7 +283,7 @@ fn a_group_that_could_not_be_sent_goes_next_and_as_it_is() {
 #[test]
 fn suspects_of_a_server_that_died_by_itself_are_soon_served() {
     let mut suspects = Suspects::default();
-    (0..64).for_each(|suspect| suspects.accuse(vec![suspect], false));
+    (0..64).for_each(|suspect| suspects.accuse(vec![suspect], Fault::Broke, false));
     let mut rounds = 0;
     while suspects.are_waiting() {
         rounds += 1;
@@ -276,10 +303,10 @@ fn group_number(calls: &[i32]) -> u64 {
 #[test]
 fn a_suspect_that_goes_by_itself_has_no_other_beside_it() {
     let mut suspects = Suspects::default();
-    suspects.accuse(vec![1], false);
-    suspects.accuse(vec![2], true);
-    suspects.accuse(vec![3], false);
-    suspects.accuse(vec![4], false);
+    suspects.accuse(vec![1], Fault::Broke, false);
+    suspects.accuse(vec![2], Fault::Broke, true);
+    suspects.accuse(vec![3], Fault::Broke, false);
+    suspects.accuse(vec![4], Fault::Broke, false);
     assert_eq!(suspects.send(1, |_| true), Some(vec![1]));
     suspects.ended(1, true);
     assert_eq!(suspects.send(2, |_| true), Some(vec![2]));

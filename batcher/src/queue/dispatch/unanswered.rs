@@ -1,10 +1,12 @@
 //! Calls without an answer: the connection broke, time was up, or the answer was too large. One of several requests
-//! may be to blame, so all of them go again in halves; one that was alone is.
+//! may be to blame, so all of them go again in parts; one that was alone is.
 
 // A request is several hundred bytes and changes hands often: its box is moved, not the request.
 #![allow(clippy::vec_box)]
 
 use std::collections::VecDeque;
+
+use sluice_batch_policy::Fault;
 
 use super::{Dispatch, Next};
 use crate::queue::call::CallError;
@@ -64,7 +66,11 @@ impl Dispatch {
         if requests == 1 || self.is_stateful {
             entries.into_iter().for_each(|entry| self.failed_alone(entry, &error));
         } else {
-            self.suspect(entries);
+            let fault = match error {
+                CallError::Timeout => Fault::TimedOut,
+                _ => Fault::Broke,
+            };
+            self.suspect(fault, entries);
         }
         next
     }
@@ -82,7 +88,7 @@ impl Dispatch {
             }
             entry.suspicion.breaks.count(self.has_company());
             if !entry.suspicion.breaks.are_too_many(self.handle.settings.now().retries) {
-                return self.suspect(vec![entry]);
+                return self.suspect(Fault::Broke, vec![entry]);
             }
         }
         let failure = self.failure(error, entry.suspicion.breaks.total());
@@ -118,10 +124,10 @@ impl Dispatch {
         self.began_beside_others || self.upstream.begun() != self.begun
     }
 
-    /// The owner sends these again, in halves and apart from all others.
-    fn suspect(&mut self, entries: Vec<Box<Entry>>) {
+    /// The owner sends these again, in parts and apart from all others.
+    fn suspect(&mut self, fault: Fault, entries: Vec<Box<Entry>>) {
         if let Some(finished) = &mut self.finished {
-            finished.suspects.push(entries);
+            finished.suspects.push((fault, entries));
         }
     }
 

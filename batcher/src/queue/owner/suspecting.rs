@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use sluice_batch_policy::{ServiceCurve, ShapeClass, overdue_after_us};
+use sluice_batch_policy::{Fault, ServiceCurve, ShapeClass, overdue_after_us};
 
 use super::Owner;
 use super::cutting::Cut;
@@ -16,10 +16,10 @@ use crate::queue::caller::Caller;
 
 impl Owner {
     /// Takes in the requests of a call, one of which may be to blame for its end.
-    pub(super) fn suspect(&mut self, mut group: Vec<Box<Entry>>) {
+    pub(super) fn suspect(&mut self, fault: Fault, mut group: Vec<Box<Entry>>) {
         group.iter_mut().for_each(|entry| self.handle.came_back(entry));
         let by_itself = is_grave(&group);
-        self.suspects.accuse(group, by_itself);
+        self.suspects.accuse(group, fault, by_itself);
     }
 
     /// Takes suspects back that were not sent.
@@ -32,7 +32,7 @@ impl Owner {
     /// A batch takes far longer than predicted: whatever is suspected beside it need no longer wait for it.
     pub(super) fn overdue(&mut self, number: u64, copies: Vec<Box<Entry>>) {
         self.suspects.ended(number, false);
-        self.suspect(copies);
+        self.suspect(Fault::Broke, copies);
     }
 
     /// Sends one group of suspects; false where none may go, or no slot is free.
