@@ -30,6 +30,7 @@
 //! | `admit` | the decision on arrival |
 //! | `streams` | requests that the server batches itself: how many at a time, and who next |
 //! | `discovery` | how many batches a model server runs at a time, by its throughput |
+//! | `sequences` | requests that follow one another: which server has their state, and who has its turn |
 //! | `share` | slots shared between models: in turn while all can wait, else by fair share |
 //! | `window` | busy fraction and attainment over the last seconds |
 //! | `work` | which of several model servers gets the next batch |
@@ -43,6 +44,7 @@ mod discovery;
 mod limit;
 mod queue;
 mod rate;
+mod sequences;
 mod share;
 mod size;
 mod sizes;
@@ -61,6 +63,7 @@ pub use discovery::SlotDiscovery;
 pub use limit::batch_limit;
 pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
 pub use rate::ArrivalRate;
+pub use sequences::{Asked, SequenceLimits, SequenceRefusal, Sequences, StepEnd, Turn};
 pub use share::{NextBatch, SlotShare};
 pub use size::{Budget, Size};
 pub use sizes::{BatchSizes, Fit};
