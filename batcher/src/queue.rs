@@ -22,11 +22,12 @@ mod places;
 mod primitives;
 pub mod samples;
 pub mod scope;
+pub mod sequence;
 mod size;
 pub mod slot;
 pub mod tenants;
 
-pub use entry::{Entry, Failure, Reply, Work};
+pub use entry::{Entry, Failure, Reply, Work, missing_elsewhere};
 pub use gate::{Grant, SlotGate};
 pub use handle::{Forecast, ModelHandle};
 pub use size::size_of;

@@ -62,7 +62,7 @@ impl Front {
             Verdict::Refused(failure) => return refused(record, &failure),
         }
         to_http1(&mut parts);
-        self.send(&parts, body, record).await
+        self.send(&parts, model.or(asked.model), body, record).await
     }
 
     /// Sends it to a warm server. Nothing was sent where there is no connection: then it waits for the next server. A
@@ -71,6 +71,7 @@ impl Front {
     async fn send(
         &self,
         parts: &http::request::Parts,
+        model: Option<String>,
         body: Peeked,
         mut record: Record,
     ) -> Response<FrontBody> {
@@ -80,8 +81,9 @@ impl Front {
         let mut broken = 0;
         let since = Instant::now();
         loop {
-            let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
-                return refused(record, &self.nobody());
+            let (upstream, epoch, guard) = match self.pick_for(model.as_deref()).await {
+                Ok(picked) => picked,
+                Err(failure) => return refused(record, &failure),
             };
             let this = body.take().or_else(|| Some(RelayBody::new([again.clone()?], None)));
             let Some(this) = this else {

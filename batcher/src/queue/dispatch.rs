@@ -3,7 +3,7 @@
 //!
 //! - 4xx (or 500) for a batch of several: each half again, so that a bad row fails alone.
 //! - An answer that cannot be shared out by rows: each request again, alone.
-//! - The connection broke: back to the queue, at its head, as often as `retries` allows.
+//! - The connection broke: back to the queue, at its head, as often as `retries` allows; steps of sequences never.
 
 // A request is several hundred bytes and changes hands often: its box is moved, not the request.
 #![allow(clippy::vec_box)]
@@ -222,16 +222,18 @@ impl Dispatch {
     /// Requests that go one by one: as they came where the model server speaks the client's protocol.
     async fn alone(&mut self, entries: Vec<Box<Entry>>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let mut entries = entries.into_iter();
-        let Some(entry) = entries.next() else { return Next::Continue };
+        let Some(mut entry) = entries.next() else { return Next::Continue };
         groups.extend(entries.map(|entry| vec![entry]));
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some((wire, mut request)) = as_it_came(&entry, &slot.profile, &self.upstream) else {
             return Box::pin(self.alone_transcoded(entry)).await;
         };
         let sending = self.sending(std::slice::from_ref(&entry), &mut request);
+        entry.step_is_sent();
         match call(&mut self.slot, wire, request, &self.handle.settings.now()).await {
             Ok(answer) => {
                 answered(sending, &answer);
+                entry.step_is_answered(answer.status.is_success());
                 entry.answer(Reply::Forwarded(answer));
                 Next::Continue
             }
@@ -240,7 +242,7 @@ impl Dispatch {
     }
 
     /// A request that must not be merged and that the model server cannot read as it came: a batch of one.
-    async fn alone_transcoded(&mut self, entry: Box<Entry>) -> Next {
+    async fn alone_transcoded(&mut self, mut entry: Box<Entry>) -> Next {
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some(request) = entry.parsed() else {
             let message = "the request cannot be read, and the model server does not speak its protocol";
@@ -257,11 +259,13 @@ impl Dispatch {
             return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
         };
         let sending = self.sending(std::slice::from_ref(&entry), &mut request);
+        entry.step_is_sent();
         let answer = match call(&mut self.slot, wire_of(form), request, &settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(vec![entry], error),
         };
         answered(sending, &answer);
+        entry.step_is_answered(answer.status.is_success());
         let entries = vec![entry];
         let replies = if answer.status == StatusCode::OK {
             share_out(&entries, &rows, form, &answer)
@@ -290,7 +294,8 @@ impl Dispatch {
                 tracing::info!(model = %self.handle.model, upstream = self.upstream.name(), requests = entries.len(), reason, "A connection broke while a batch was in flight.");
                 for mut entry in entries {
                     entry.broken += 1;
-                    if entry.broken > self.handle.settings.now().retries {
+                    // A step may have been executed, and what a step does depends on what was done before.
+                    if entry.sequence.is_some() || entry.broken > self.handle.settings.now().retries {
                         let message = format!(
                             "the model server's connection broke {} times with this request in flight: {reason}",
                             entry.broken
@@ -356,7 +361,8 @@ impl Dispatch {
         Next::Lost
     }
 
-    fn again(&mut self, entry: Box<Entry>) {
+    fn again(&mut self, mut entry: Box<Entry>) {
+        entry.step_was_not_sent();
         if let Some(finished) = &mut self.finished {
             finished.again.push(entry);
         }

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use super::bytes::QueuedBytes;
 use super::scope::Scope;
+use super::sequence::InSequence;
 use super::tenants::Tenant;
 use crate::metrics::Refusal;
 use crate::observe::trail::Trail;
@@ -43,6 +44,8 @@ pub struct Entry {
     pub broken: u32,
     /// It must go alone: an answer to its batch could not be shared out by rows.
     pub alone: bool,
+    /// Set: it is a step of a sequence, which is never sent twice.
+    pub sequence: Option<Box<InSequence>>,
     /// Where it is noted what happens to it, if anybody wants to know.
     pub trail: Option<Arc<Trail>>,
     /// Where the answer goes.
@@ -136,4 +139,11 @@ impl Failure {
     pub fn refused(status: u16, reason: Refusal, message: impl Into<String>, retry_after_ms: u64) -> Self {
         Self { status, message: message.into(), retry_after_ms: Some(retry_after_ms), refusal: Some(reason) }
     }
+}
+
+/// In words: the model servers that are there lack the model, and so many others were not to be had.
+pub fn missing_elsewhere(others: usize, hold_ms: u64) -> String {
+    format!(
+        "each model server that is ready does not have the model, and {others} were not ready for it within {hold_ms} ms (holdMs): /upstreams says why"
+    )
 }

@@ -90,6 +90,8 @@ impl Settings {
             ("warmupMaxCalls", u64::from(self.warmup_max_calls)),
             ("probeMs", self.probe_ms),
             ("maxModels", self.max_models as u64),
+            ("maxSequences", self.max_sequences as u64),
+            ("sequenceIdleMs", self.sequence_idle_ms),
         ];
         for (field, value) in at_least_one {
             if value == 0 {

@@ -202,6 +202,17 @@ impl Control {
         }
     }
 
+    /// Whether the model server has a model, whatever of the protocols it speaks: by its metadata, its V1 status or the
+    /// list of OpenAI's API.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn has_model(&mut self, model: &str) -> Result<bool, ControlError> {
+        Ok(self.model_metadata(model).await?.is_some()
+            || self.v1_model(model).await?.is_some()
+            || (self.wire() == Wire::Rest && self.rest_lists(model).await?))
+    }
+
     /// A warm-up call.
     ///
     /// # Errors

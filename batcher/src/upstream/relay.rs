@@ -10,6 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::AbortHandle;
 
 use super::endpoint::{Endpoint, Stream};
+use super::grpc_body::GrpcBody;
 use super::hang_up::HangUp;
 use super::relay_body::RelayBody;
 use super::{ConnectError, Epoch, Upstream};
@@ -21,7 +22,7 @@ const MAX_IDLE: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     idle: Mutex<Vec<Idle>>,
-    grpc: Mutex<Option<(u64, http2::SendRequest<Incoming>)>>,
+    grpc: Mutex<Option<(u64, http2::SendRequest<GrpcBody>)>>,
 }
 
 /// An HTTP/1.1 connection between two requests.
@@ -96,14 +97,14 @@ impl Upstream {
     pub async fn relay_grpc(
         &self,
         epoch: &Epoch,
-        request: Request<Incoming>,
+        request: Request<GrpcBody>,
     ) -> Result<Response<Incoming>, RelayError> {
         let mut sender = self.grpc_sender(epoch).await?;
         sender.ready().await?;
         Ok(sender.send_request(request).await?)
     }
 
-    async fn grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<Incoming>, RelayError> {
+    async fn grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<GrpcBody>, RelayError> {
         let known = lock(&self.relay.grpc).clone();
         if let Some((number, sender)) = known
             && number == epoch.number

@@ -1,10 +1,12 @@
 //! A model server for tests: input `id` INT64 [-1,1]; outputs `id` as it came and `twice` = 2·id. It journals its
-//! calls, can be held at a gate, killed and started again on its port. It speaks REST, and gRPC on the same port.
+//! calls, answers steps of sequences with their number instead of `twice`, can be held at a gate, killed and started
+//! again on its port. It speaks REST, and gRPC on the same port.
 
 mod grpc;
 
 mod passing;
 mod predict;
+pub mod stateful;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -94,6 +96,9 @@ struct Shared {
     at_gate: AtomicUsize,
     gate: watch::Sender<bool>,
     epoch: AtomicUsize,
+    counts: stateful::Counts,
+    /// Method and path of each request, in the order in which they came.
+    asked: Mutex<Vec<String>>,
 }
 
 pub struct Model {
@@ -139,6 +144,8 @@ impl Model {
             at_gate: AtomicUsize::new(0),
             gate: watch::Sender::new(true),
             epoch: AtomicUsize::new(0),
+            counts: stateful::Counts::default(),
+            asked: Mutex::default(),
         };
         Self { address: listener.local_addr().unwrap(), path: None, shared: Arc::new(shared), stop: None }
     }
@@ -171,6 +178,16 @@ impl Model {
     /// Calls with clients' rows.
     pub fn client_calls(&self) -> Vec<Call> {
         self.calls().into_iter().filter(|call| !call.is_warmup()).collect()
+    }
+
+    /// Steps of sequences, in the order in which they came.
+    pub fn steps(&self) -> Vec<stateful::Step> {
+        self.shared.counts.seen()
+    }
+
+    /// How often this was asked: method and path.
+    pub fn asked(&self, what: &str) -> usize {
+        self.shared.asked.lock().unwrap().iter().filter(|asked| *asked == what).count()
     }
 
     /// As by SIGKILL: all sockets close at once, whatever is under way.
@@ -254,6 +271,7 @@ impl Shared {
     async fn answer(&self, epoch: usize, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let model = format!("/v2/models/{}", self.name);
+        self.asked.lock().unwrap().push(format!("{} {path}", request.method()));
         if let Some((name, token)) = self.behaviour.token
             && request.headers().get(name).is_none_or(|given| given != token)
         {
@@ -317,9 +335,13 @@ impl Shared {
         else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         };
+        let step = self.counts.step(epoch, stateful::Asked::of_json(&json_of(&headers, &body)));
         let width = width(&headers, &body).max(1);
         let tensor = |name: &str, data: Vec<i64>| json!({"name": name, "datatype": "INT64", "shape": [data.len() / width, width], "data": data});
-        let twice = answered.iter().map(|id| id * 2).collect();
+        let twice = match step {
+            Some(number) => vec![number; answered.len()],
+            None => answered.iter().map(|id| id * 2).collect(),
+        };
         let answer = json!({"model_name": self.name, "model_version": "1",
             "outputs": [tensor("id", answered), tensor("twice", twice)]});
         reply(200, &answer.to_string())
@@ -391,11 +413,14 @@ fn read_ids(headers: &HeaderMap, body: &Bytes) -> Option<(Vec<i64>, &'static str
 
 /// Elements of one row of the input.
 fn width(headers: &HeaderMap, body: &Bytes) -> usize {
+    json_of(headers, body)["inputs"][0]["shape"][1].as_u64().unwrap_or(1) as usize
+}
+
+/// The JSON part of a request.
+fn json_of(headers: &HeaderMap, body: &Bytes) -> Value {
     let header_length = headers.get("inference-header-content-length");
     let header_length = header_length.and_then(|length| length.to_str().ok()?.parse().ok());
-    let request: Value =
-        serde_json::from_slice(&body[..header_length.unwrap_or(body.len())]).unwrap_or_default();
-    request["inputs"][0]["shape"][1].as_u64().unwrap_or(1) as usize
+    serde_json::from_slice(&body[..header_length.unwrap_or(body.len())]).unwrap_or_default()
 }
 
 fn flat(data: &Value) -> Vec<i64> {

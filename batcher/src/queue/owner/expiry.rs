@@ -4,7 +4,7 @@
 
 use super::Owner;
 use crate::metrics::Refusal;
-use crate::queue::{Entry, Failure, Reply};
+use crate::queue::{Entry, Failure, Reply, missing_elsewhere};
 
 /// Clients that have gone while nothing is dispatched are noticed after so long: what they hold is wanted.
 const SWEEP_US: u64 = 500_000;
@@ -12,7 +12,7 @@ const SWEEP_US: u64 = 500_000;
 impl Owner {
     /// When to look again: a request is due, or clients may have gone. Nothing waits, no timer.
     pub(super) fn next_expiry_us(&mut self) -> Option<u64> {
-        let earliest_us = self.pending.earliest_deadline_us();
+        let earliest_us = self.earliest_deadline_us();
         let next_us = earliest_us.map(|due_us| due_us.min(self.swept_us.saturating_add(SWEEP_US)));
         // While requests are held, arrivals are due later than those that wait; so they need not wake anybody.
         let is_held = self.slots() == 0;
@@ -23,31 +23,46 @@ impl Owner {
     /// Answers what is due, and lets go what nobody waits for any more.
     pub(super) fn expire(&mut self) {
         let now_us = self.handle.clock.now_us();
-        let is_due = self.pending.earliest_deadline_us().is_some_and(|due_us| due_us <= now_us);
+        let is_due = self.earliest_deadline_us().is_some_and(|due_us| due_us <= now_us);
         if !is_due && now_us < self.swept_us.saturating_add(SWEEP_US) {
             return;
         }
         self.swept_us = now_us;
         for waiting in self.pending.take_out(|waiting| waiting.payload.is_cancelled()) {
-            self.handle.left(&waiting.payload);
+            self.left(&waiting.payload);
         }
         for waiting in self.pending.overdue(now_us) {
-            match self.slots() {
-                0 => self.hold_expired(*waiting.payload),
-                _ => self.too_late(*waiting.payload, now_us),
-            }
+            self.overdue(*waiting.payload, now_us);
+        }
+        self.expire_steps(now_us);
+    }
+
+    fn earliest_deadline_us(&self) -> Option<u64> {
+        let steps = self.earliest_step_deadline_us();
+        self.pending.earliest_deadline_us().into_iter().chain(steps).min()
+    }
+
+    /// It is due, and may have been for long.
+    pub(super) fn overdue(&mut self, entry: Entry, now_us: u64) {
+        match self.slots() {
+            0 => self.hold_expired(entry),
+            _ => self.too_late(entry, now_us),
         }
     }
 
-    fn hold_expired(&self, entry: Entry) {
-        let message = format!("no model server became ready within {} ms", self.limits.hold_us / 1000);
-        self.handle.left(&entry);
+    fn hold_expired(&mut self, entry: Entry) {
+        let hold_ms = self.limits.hold_us / 1000;
+        let message = match self.places.unsure() {
+            0 => format!("no model server became ready within {hold_ms} ms"),
+            others => missing_elsewhere(others, hold_ms),
+        };
+        self.left(&entry);
         entry.answer(Reply::Failed(Failure::refused(503, Refusal::HoldExpired, message, 1000)));
     }
 
     /// Its deadline can no longer be met.
-    pub(super) fn too_late(&self, entry: Entry, now_us: u64) {
-        self.handle.left(&entry);
+    pub(super) fn too_late(&mut self, entry: Entry, now_us: u64) {
+        self.left(&entry);
         let retry_after_ms = self.handle.retry_after_ms(now_us);
         let message = "the deadline can no longer be met: the model server is saturated";
         entry.answer(Reply::Failed(Failure::refused(429, Refusal::Expired, message, retry_after_ms)));

@@ -54,6 +54,7 @@ impl Bench {
             trail: None,
             is_ranked: false,
             scope: None,
+            sequence: None,
             origin: Some(Request::post("/").body(()).unwrap().into_parts().0),
             arrived_us,
             deadline_us: arrived_us + OBJECTIVE_MS * 1000,

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
+use serde::Deserialize;
 use sluice_protocol::{HEADER_LENGTH, Merged, Target, UpstreamForm};
 
 use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
@@ -28,6 +29,21 @@ impl Control {
     pub(super) async fn rest_document(&mut self, path: &str) -> Result<Option<Bytes>, ControlError> {
         let answer = self.get(path).await?;
         Ok(answer.status.is_success().then_some(answer.body))
+    }
+
+    /// Whether `GET /v1/models` names a model, as servers of OpenAI's API do.
+    pub(super) async fn rest_lists(&mut self, model: &str) -> Result<bool, ControlError> {
+        #[derive(Deserialize)]
+        struct List {
+            data: Vec<Listed>,
+        }
+        #[derive(Deserialize)]
+        struct Listed {
+            id: String,
+        }
+        let document = self.rest_document("/v1/models").await?;
+        let list = document.and_then(|document| serde_json::from_slice::<List>(&document).ok());
+        Ok(list.is_some_and(|list| list.data.iter().any(|listed| listed.id == model)))
     }
 
     pub(super) async fn rest_infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {

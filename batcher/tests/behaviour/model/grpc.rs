@@ -15,7 +15,7 @@ use sluice_protocol::grpc::{
     frame_prefix,
 };
 
-use super::{Body, Call, Shared};
+use super::{Body, Call, Shared, stateful};
 
 impl Shared {
     pub(super) async fn answer_grpc(
@@ -37,7 +37,8 @@ impl Shared {
             }
             "ModelMetadata" => self.metadata(message),
             "ModelConfig" => self.config(),
-            "ModelInfer" => self.infer_grpc(epoch, message).await,
+            // A stream of one message.
+            "ModelInfer" | "ModelStreamInfer" => self.infer_grpc(epoch, message).await,
             _ => status(Code::Unimplemented, "no such method, says the model server"),
         };
         // What a client says of itself comes back: metadata travels both ways.
@@ -105,6 +106,7 @@ impl Shared {
         else {
             return status(Code::FailedPrecondition, "poisoned, says the model server");
         };
+        let step = self.counts.step(epoch, stateful::Asked::of_grpc(&request.parameters));
         let width = *request.inputs[0].shape.last().unwrap();
         let output = |name: &str| InferOutputTensor {
             name: name.into(),
@@ -120,7 +122,10 @@ impl Shared {
             model_version: "1".into(),
             id: request.id,
             outputs: vec![output("id"), output("twice")],
-            raw_output_contents: vec![raw(1), raw(2)],
+            raw_output_contents: vec![
+                raw(1),
+                step.map_or_else(|| raw(2), |number| number.to_le_bytes().to_vec().into()),
+            ],
             ..Default::default()
         })
     }
