@@ -9,17 +9,18 @@ use http::{HeaderMap, Method, Request, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sluice_protocol::grpc::{MessageHead, PREFIX_BYTES};
-use sluice_protocol::model_in_path;
+use sluice_protocol::{SequenceStep, model_in_path};
 
 use super::Front;
 use super::changes::changed_by_grpc;
+use super::in_sequence::json_part;
 use super::peek::Peeked;
 use super::receive::ReceiveError;
 use super::route::GRPC_SERVICE;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::{Failure, missing_elsewhere};
 use crate::streams::asked::Asked;
-use crate::upstream::choice::{NotPicked, Picked};
+use crate::upstream::choice::{Named, NotPicked, Picked};
 use crate::upstream::grpc_body::GrpcBody;
 
 /// Most bytes of a gRPC message that are read ahead: its name and parameters come before its tensors.
@@ -27,9 +28,9 @@ const PEEK_BYTES: usize = 64 << 10;
 
 impl Front {
     /// A model server that has the model; any where none is named.
-    pub(super) async fn pick_for(&self, model: Option<&str>) -> Result<Picked, Failure> {
+    pub(super) async fn pick_for(&self, named: Option<&Named>) -> Result<Picked, Failure> {
         let (hold, settings) = (self.hold(), self.settings.now());
-        self.upstreams.pick_for(model, hold, &settings, self.clock).await.map_err(|why| match why {
+        self.upstreams.pick_for(named, hold, &settings, self.clock).await.map_err(|why| match why {
             NotPicked::Nobody => self.nobody(),
             NotPicked::Elsewhere(others) => {
                 let message = missing_elsewhere(others, hold.as_millis() as u64);
@@ -50,21 +51,33 @@ impl Front {
     }
 
     /// The model that a request over HTTP names: in its path, or in a JSON body of OpenAI's API.
+    ///
+    /// # Errors
+    /// It is a step of a sequence, of which nobody here would know, or it cannot be read.
     pub(super) async fn named_by(
         &self,
         parts: &Parts,
         body: Incoming,
-    ) -> Result<(Option<String>, Peeked, QueuedBytes), ReceiveError> {
-        if self.upstreams.members() > 1 {
-            let model = model_in_path(parts.uri.path());
-            if model.is_none() && may_name_its_model(parts) {
-                let (body, share) = self.peek(body).await?;
-                let asked = body.whole().map(|body| Asked::read(body)).unwrap_or_default();
-                return Ok((asked.model, body, share));
-            }
-            return Ok((model, Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
+    ) -> Result<(Option<Named>, Peeked, QueuedBytes), Failure> {
+        if self.upstreams.members() <= 1 {
+            return Ok((None, Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
         }
-        Ok((None, Peeked::Part(Vec::new(), body), self.bytes.empty(None)))
+        let path = parts.uri.path();
+        let model = model_in_path(path);
+        // A request for inference passes through where its model has no queue.
+        let infers = path.ends_with("/infer");
+        if !infers && (model.is_some() || !may_name_its_model(parts)) {
+            return Ok((model.map(Named::Model), Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
+        }
+        let (body, share) = self.peek(body).await.map_err(|error| error.failure(|| 1000))?;
+        let step = |body| SequenceStep::of_unread(json_part(parts, body)?);
+        if infers && let Some(step) = body.whole().and_then(|body| step(body)) {
+            let message = format!("sequence {}: its model has no queue here (maxModels)", step.id);
+            return Err(Failure::new(501, message));
+        }
+        let alias = || Some(Named::Alias(Asked::read(body.whole()?).model?));
+        let named = model.map(Named::Model).or_else(alias);
+        Ok((named, body, share))
     }
 
     /// The model that a gRPC request names in its first message.
@@ -74,15 +87,15 @@ impl Front {
     pub(super) async fn named_by_grpc(
         &self,
         request: Request<Incoming>,
-    ) -> Result<(Option<String>, Request<GrpcBody>, QueuedBytes), Failure> {
+    ) -> Result<(Option<Named>, Request<GrpcBody>, QueuedBytes), Failure> {
         let mut share = self.bytes.empty(None);
-        let method = request.uri().path().strip_prefix(GRPC_SERVICE).unwrap_or_default();
-        let names =
-            method.starts_with("Model") || method.ends_with("Setting") || method.ends_with("Settings");
-        let method = method.to_owned();
-        if self.upstreams.members() <= 1 || method.is_empty() {
+        if self.upstreams.members() <= 1 {
             return Ok((None, request.map(GrpcBody::from), share));
         }
+        let (service, method) = request.uri().path().rsplit_once('/').unwrap_or_default();
+        let names = GRPC_SERVICE.strip_suffix('/') == Some(service)
+            && (method.starts_with("Model") || ["LogSettings", "TraceSetting"].contains(&method));
+        let method = method.to_owned();
         if let Some(refused) = self.refused_change(changed_by_grpc(&method, &MessageHead::default())) {
             return Err(refused);
         }
@@ -107,7 +120,7 @@ impl Front {
             );
             return Err(Failure::new(409, message));
         }
-        Ok((model, Request::from_parts(parts, body), share))
+        Ok((model.map(Named::Model), Request::from_parts(parts, body), share))
     }
 
     /// Reads a body as far as its first message's name and parameters, and leaves it as it is. A stream may begin late:

@@ -4,14 +4,16 @@
 
 use http::Method;
 use sluice_protocol::grpc::MessageHead;
+use sluice_protocol::percent_decoded;
 
 /// What a call changes, by its path; `None` where it only reads.
 pub(super) fn changed_by(method: &Method, path: &str) -> Option<&'static str> {
-    if method == Method::GET || method == Method::HEAD || method == Method::OPTIONS {
-        return None;
-    }
+    let decoded = percent_decoded(path);
+    let path = decoded.as_deref().unwrap_or(path);
     let last = path.rsplit('/').next().unwrap_or_default();
+    let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method);
     match path.strip_prefix("/v2/") {
+        Some(_) if reads => None,
         Some(rest) if rest.starts_with("repository/") => {
             matches!(last, "load" | "unload").then_some("what it has loaded")
         }
@@ -21,23 +23,22 @@ pub(super) fn changed_by(method: &Method, path: &str) -> Option<&'static str> {
             matches!(last, "register" | "unregister").then_some("its shared memory")
         }
         Some(_) => None,
-        // Of vLLM and SGLang.
-        None => match path {
-            "/v1/load_lora_adapter"
-            | "/v1/unload_lora_adapter"
-            | "/load_lora_adapter"
-            | "/unload_lora_adapter" => Some("what it has loaded"),
-            "/sleep" | "/wake_up" | "/reset_prefix_cache" | "/flush_cache" => Some("its state"),
+        // Of vLLM, SGLang and OpenVINO's model server; some of these take any method.
+        None => match path.strip_prefix("/v1").unwrap_or(path) {
+            "/config/reload" | "/load_lora_adapter" | "/unload_lora_adapter" => Some("what it has loaded"),
             path if path.starts_with("/update_weights") => Some("what it has loaded"),
+            "/sleep" | "/wake_up" | "/reset_prefix_cache" | "/flush_cache" => Some("its state"),
             _ => None,
         },
     }
 }
 
-/// The same of a method of `inference.GRPCInferenceService`; `head` is of its request.
+/// The same of a gRPC method, by the last part of its path, of whichever service it is; `head` is of its request.
 pub(super) fn changed_by_grpc(method: &str, head: &MessageHead) -> Option<&'static str> {
     match method {
-        "RepositoryModelLoad" | "RepositoryModelUnload" => Some("what it has loaded"),
+        "RepositoryModelLoad" | "RepositoryModelUnload" | "HandleReloadConfigRequest" => {
+            Some("what it has loaded")
+        }
         // The same call reads where it sets nothing; what it sets is field 1.
         "LogSettings" if head.has_first => Some("its logging"),
         "TraceSetting" if head.has_first => Some("its tracing"),
@@ -66,9 +67,11 @@ mod tests {
             "/v2/systemsharedmemory/unregister",
             "/v1/load_lora_adapter",
             "/update_weights_from_disk",
+            "/v2/repository/models/m/%6coad",
+            "/v2/%6Cogging",
         ] {
             assert!(post(path), "{path}");
-            assert_eq!(changed_by(&Method::GET, path), None, "{path}");
+            assert_eq!(changed_by(&Method::GET, path).is_some(), !path.starts_with("/v2/"), "{path}");
         }
         for path in
             ["/v2/repository/index", "/v2/models/m/infer", "/v2/models/load", "/v2/systemsharedmemory/status"]
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_grpc_call_that_sets_nothing_reads() {
-        let sets = MessageHead { has_first: true, ..MessageHead::default() };
+        let sets = MessageHead::read(&[0x0a, 1, b'x']);
         for method in ["LogSettings", "TraceSetting"] {
             assert!(changed_by_grpc(method, &sets).is_some(), "{method}");
             assert_eq!(changed_by_grpc(method, &MessageHead::default()), None, "{method}");

@@ -23,7 +23,10 @@ impl Front {
     ) -> Result<Option<Box<InSequence>>, Failure> {
         let step = match work {
             Work::Parsed(request) => request.sequence_step(),
-            Work::Raw(body) => origin.and_then(|head| SequenceStep::of_unread(json_part(form, head, body)?)),
+            Work::Raw(body) if matches!(form, Form::Json | Form::Binary) => {
+                origin.and_then(|head| SequenceStep::of_unread(json_part(head, body)?))
+            }
+            Work::Raw(_) => None,
         };
         let Some(SequenceStep { id, starts, ends }) = step else { return Ok(None) };
         let version = match work {
@@ -43,14 +46,10 @@ impl Front {
     }
 }
 
-/// The JSON of a REST request of V2 that was not understood.
-fn json_part<'a>(form: Form, head: &Parts, body: &'a [u8]) -> Option<&'a [u8]> {
-    match form {
-        Form::Json => Some(body),
-        Form::Binary => {
-            let length = head.headers.get(HEADER_LENGTH)?.to_str().ok()?.parse().ok()?;
-            body.get(..length)
-        }
-        Form::V1 | Form::Grpc => None,
+/// The JSON of a REST request of V2.
+pub(super) fn json_part<'a>(head: &Parts, body: &'a [u8]) -> Option<&'a [u8]> {
+    match head.headers.get(HEADER_LENGTH) {
+        None => Some(body),
+        Some(length) => body.get(..length.to_str().ok()?.parse().ok()?),
     }
 }

@@ -37,11 +37,11 @@ impl Front {
         }
         let (mut parts, body) = request.into_parts();
         // Its share of the memory is given back when the answer begins.
-        let (model, body, _share) = match self.named_by(&parts, body).await {
+        let (named, body, _share) = match self.named_by(&parts, body).await {
             Ok(named) => named,
-            Err(error) => return failed(Form::Json, &error.failure(|| 1000)),
+            Err(failure) => return failed(Form::Json, &failure),
         };
-        let (upstream, epoch, guard) = match self.pick_for(model.as_deref()).await {
+        let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
             Ok(picked) => picked,
             Err(failure) => return failed(Form::Json, &failure),
         };
@@ -62,11 +62,11 @@ impl Front {
 
     /// gRPC, over HTTP/2.
     pub(super) async fn pass_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
-        let (model, request, _share) = match self.named_by_grpc(request).await {
+        let (named, request, _share) = match self.named_by_grpc(request).await {
             Ok(named) => named,
             Err(failure) => return failed(Form::Grpc, &failure),
         };
-        let (upstream, epoch, guard) = match self.pick_for(model.as_deref()).await {
+        let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
             Ok(picked) => picked,
             Err(failure) => return failed(Form::Grpc, &failure),
         };

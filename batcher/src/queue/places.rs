@@ -195,9 +195,10 @@ impl Places {
         self.pass_over();
     }
 
-    /// Whether this model server is still there, as it was.
+    /// Whether this model server is still there, as it was. One that lacks the model has no state of it either.
     pub(super) fn has(&self, home: Home) -> bool {
-        self.list.iter().any(|place| place.home() == home && place.pattern.is_current())
+        let is_there = |place: &&Place| place.pattern.is_current() && !place.is_passed_over;
+        self.list.iter().filter(is_there).any(|place| place.home() == home)
     }
 
     /// A request waits for a slot of just this one.

@@ -16,6 +16,23 @@ use crate::settings::Settings;
 /// A model server to send to, and the guard that counts the request there.
 pub type Picked = (Arc<Upstream>, Arc<Epoch>, InFlight);
 
+/// A model that a request names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// As the Open Inference Protocol does: a server that says that it lacks the model will refuse the request.
+    Model(String),
+    /// As OpenAI's API does: some servers take any name, whatever they list.
+    Alias(String),
+}
+
+impl Named {
+    /// The name.
+    pub fn name(&self) -> &str {
+        let (Self::Model(name) | Self::Alias(name)) = self;
+        name
+    }
+}
+
 /// Why there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotPicked {
@@ -31,7 +48,8 @@ struct Sorted {
     have_it: Vec<(Arc<Upstream>, Arc<Epoch>)>,
     lack_it: Vec<(Arc<Upstream>, Arc<Epoch>)>,
     unasked: Vec<(Arc<Upstream>, Arc<Epoch>)>,
-    not_ready: usize,
+    /// Not ready, and may have it.
+    awaited: usize,
 }
 
 impl Upstreams {
@@ -52,28 +70,30 @@ impl Upstreams {
     /// One that has the model, with the fewest requests in flight; it is waited for at most so long. Where there is one
     /// model server only, or no model is named, any will do.
     ///
-    /// One of which nothing is known is asked, once. Where it cannot be asked it is taken to have the model.
+    /// One of which nothing is known is asked, once. Where it cannot be asked it is taken to have the model. Where all
+    /// that are ready lack it, the others are waited for; for an alias only those that may be ready soon, and then any
+    /// will do.
     ///
     /// # Errors
     /// See [`NotPicked`].
     pub async fn pick_for(
         &self,
-        model: Option<&str>,
+        named: Option<&Named>,
         hold: Duration,
         settings: &Arc<Settings>,
         clock: Clock,
     ) -> Result<Picked, NotPicked> {
-        let Some(model) = model.filter(|_| self.members() > 1) else {
+        let Some(named) = named.filter(|_| self.members() > 1) else {
             return self.pick_or_wait(hold).await.ok_or(NotPicked::Nobody);
         };
         let deadline = Instant::now() + hold;
         let mut changed = self.subscribe();
         loop {
-            let mut sorted = self.sort(model, clock);
+            let mut sorted = self.sort(named, clock);
             if sorted.have_it.is_empty() && !sorted.unasked.is_empty() {
                 let mut questions = JoinSet::new();
                 for (upstream, epoch) in sorted.unasked {
-                    let (model, settings) = (model.to_owned(), Arc::clone(settings));
+                    let (model, settings) = (named.name().to_owned(), Arc::clone(settings));
                     questions.spawn(async move {
                         let question = upstream.ask_for(&epoch, &model, &settings, clock);
                         // One that does not answer in time is taken to have it.
@@ -81,14 +101,17 @@ impl Upstreams {
                     });
                 }
                 questions.join_all().await;
-                sorted = self.sort(model, clock);
+                sorted = self.sort(named, clock);
             }
-            let Sorted { have_it, lack_it, unasked, not_ready } = sorted;
-            let any = if not_ready == 0 { lack_it } else { Vec::new() };
+            let Sorted { have_it, lack_it, unasked, awaited } = sorted;
+            let any = if awaited == 0 { lack_it } else { Vec::new() };
             if let Some(picked) = [have_it, unasked, any].into_iter().find_map(|list| self.least(list)) {
                 return Ok(picked);
             }
             if !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
+                if let (Named::Alias(_), Some(any)) = (named, self.pick()) {
+                    return Ok(any);
+                }
                 return Err(match self.ready() {
                     0 => NotPicked::Nobody,
                     ready => NotPicked::Elsewhere(self.members().saturating_sub(ready)),
@@ -97,14 +120,15 @@ impl Upstreams {
         }
     }
 
-    fn sort(&self, model: &str, clock: Clock) -> Sorted {
+    fn sort(&self, named: &Named, clock: Clock) -> Sorted {
         let mut sorted = Sorted::default();
         for upstream in self.all().iter().filter(|upstream| upstream.phase() != Phase::Draining) {
             let Some(epoch) = upstream.open_epoch() else {
-                sorted.not_ready += 1;
+                let may_be_soon = upstream.phase() != Phase::Down;
+                sorted.awaited += usize::from(may_be_soon || matches!(named, Named::Model(_)));
                 continue;
             };
-            let list = match upstream.says_of(&epoch, model, clock) {
+            let list = match upstream.says_of(&epoch, named.name(), clock) {
                 Some(true) => &mut sorted.have_it,
                 Some(false) => &mut sorted.lack_it,
                 None => &mut sorted.unasked,
@@ -139,7 +163,7 @@ impl Upstream {
             let place = Place::resolve(self.wire(), self.probe_address(), headers).await?;
             let mut control = Control::open(place).await?;
             let is_the_same = control.listeners() == epoch.identity.listeners;
-            Ok::<_, ControlError>(is_the_same.then_some(control.has_model(model).await?))
+            Ok::<_, ControlError>(control.has_model(model).await?.filter(|_| is_the_same))
         };
         match has_it.await {
             Ok(Some(has_it)) if self.is_open(epoch.number) => {

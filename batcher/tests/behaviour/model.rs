@@ -1,6 +1,5 @@
 //! A model server for tests: input `id` INT64 [-1,1]; outputs `id` as it came and `twice` = 2·id. It journals its
-//! calls, answers steps of sequences with their number instead of `twice`, can be held at a gate, killed and started
-//! again on its port. It speaks REST, and gRPC on the same port.
+//! calls, can be held at a gate, killed and started again on its port. It speaks REST, and gRPC on the same port.
 
 mod grpc;
 
@@ -69,6 +68,8 @@ pub struct Behaviour {
     pub shape: [i64; 2],
     /// A header without which nothing is answered.
     pub token: Option<(&'static str, &'static str)>,
+    /// Answer steps of sequences with their number instead of `twice`.
+    pub stateful: bool,
 }
 
 impl Default for Behaviour {
@@ -85,6 +86,7 @@ impl Default for Behaviour {
             config: (404, String::new()),
             shape: [-1, 1],
             token: None,
+            stateful: false,
         }
     }
 }
@@ -335,7 +337,7 @@ impl Shared {
         else {
             return reply(400, "{\"error\":\"poisoned, says the model server\"}");
         };
-        let step = self.counts.step(epoch, stateful::Asked::of_json(&json_of(&headers, &body)));
+        let step = self.step(epoch, stateful::Asked::of_json(&json_of(&headers, &body)));
         let width = width(&headers, &body).max(1);
         let tensor = |name: &str, data: Vec<i64>| json!({"name": name, "datatype": "INT64", "shape": [data.len() / width, width], "data": data});
         let twice = match step {
@@ -367,6 +369,11 @@ impl Shared {
         let service_us = self.behaviour.alpha_us.load(Ordering::SeqCst)
             + self.behaviour.beta_us.load(Ordering::SeqCst) * rows;
         tokio::time::sleep(Duration::from_micros(service_us)).await;
+    }
+
+    /// The number of a step of a sequence.
+    fn step(&self, epoch: usize, asked: stateful::Asked) -> Option<i64> {
+        self.behaviour.stateful.then(|| self.counts.step(epoch, asked)).flatten()
     }
 
     async fn wait_at_gate(&self) {

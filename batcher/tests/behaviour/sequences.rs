@@ -66,6 +66,10 @@ async fn grpc_step(front: SocketAddr, name: &str, id: &Value, step: (bool, bool)
     grpc(front, grpc::path::MODEL_INFER, &message(name, id, step)).await
 }
 
+fn stateful() -> Behaviour {
+    Behaviour { stateful: true, ..Behaviour::default() }
+}
+
 /// Two servers of one model, ready behind a gateway.
 struct Bench {
     name: &'static str,
@@ -85,8 +89,8 @@ impl Bench {
     async fn with(name: &'static str, own: Settings) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let members = dir.path().join("members.json");
-        let one = Model::start(name, Behaviour::default()).await;
-        let two = Model::start(name, Behaviour::default()).await;
+        let one = Model::start(name, stateful()).await;
+        let two = Model::start(name, stateful()).await;
         write_members(&members, &[&one, &two]);
         let common = gateway(name, &members);
         let settings = Settings {
@@ -214,7 +218,7 @@ async fn a_step_without_a_known_start_is_refused_where_several_servers_may_have_
 #[tokio::test]
 async fn with_one_server_a_step_without_a_known_start_passes() {
     let name = "seq-alone";
-    let model = Model::start(name, Behaviour::default()).await;
+    let model = Model::start(name, stateful()).await;
     let batcher = sidecar(&model, settings(name)).await;
     for number in 1..=3 {
         assert_eq!(json_step(batcher.front, name, &json!(1), GOES_ON).await.output("twice"), [number]);
@@ -328,5 +332,45 @@ impl Bench {
         })
         .await;
         self.until_both_are_ready().await;
+    }
+}
+
+#[tokio::test]
+async fn a_sequence_of_a_model_without_a_queue_is_refused() {
+    let bench = Bench::with("seq-no-queue", Settings { max_models: 1, ..Settings::default() }).await;
+    let got = json_step(bench.front, "seq-too-many", &json!(61), START).await;
+    assert_eq!(got.status, 501, "{}", got.text());
+    assert_eq!(
+        infer_json(bench.front, "seq-too-many", &[1]).await.status,
+        404,
+        "the model server's own answer"
+    );
+}
+
+#[tokio::test]
+async fn steps_wait_for_their_server_though_another_one_is_free() {
+    let mut bench = Bench::start("seq-busy").await;
+    let (front, name, id) = (bench.front, bench.name, json!(71));
+    assert_eq!(bench.step(&id, START).await.output("twice"), [1]);
+    // Both servers are held, and then the other one is let go: nothing but the step waits.
+    [&bench.one, &bench.two].iter().for_each(|model| model.close_gate());
+    let others: Vec<_> =
+        (1..=2).map(|id| tokio::spawn(async move { infer_json(front, name, &[id]).await })).collect();
+    until("both are busy", async || bench.one.at_gate() + bench.two.at_gate() == 2).await;
+    let asked = id.clone();
+    let step = tokio::spawn(async move { json_step(front, name, &asked, GOES_ON).await });
+    let label = format!("model=\"{name}\"");
+    until("it waits", async || bench.batcher.metric("sluice_batcher_queue_rows", &label).await == 1.0).await;
+    let (_, other) = bench.home_first(&id);
+    other.open_gate();
+    for id in 3..=6 {
+        assert_eq!(infer_json(front, name, &[id]).await.output("twice"), [2 * id], "the free server is used");
+    }
+    assert!(!step.is_finished());
+    let (home, _) = bench.home_first(&id);
+    home.open_gate();
+    assert_eq!(step.await.unwrap().output("twice"), [2]);
+    for other in others {
+        assert_eq!(other.await.unwrap().status, 200);
     }
 }

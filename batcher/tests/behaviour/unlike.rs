@@ -8,7 +8,7 @@ use sluice_batcher::settings::Settings;
 use sluice_protocol::grpc::{ModelMetadataRequest, ModelMetadataResponse, decode_unary, path};
 use tempfile::TempDir;
 
-use crate::client::{Got, get, grpc, infer_grpc, infer_json, post};
+use crate::client::{Got, get, grpc, infer_grpc, infer_json, post, request, send};
 use crate::gateway::{gateway, write_members};
 use crate::model::{Behaviour, Model};
 use crate::start::{Batcher, start, until};
@@ -199,4 +199,50 @@ async fn calls_that_change_a_server_are_refused_where_there_are_several() {
     assert_eq!(post(bench.front, &calls[0], "{}").await.status, 404, "the model server's own answer");
     assert_eq!(bench.one.asked(&format!("POST {}", calls[0])), 1);
     assert_eq!(infer_grpc(bench.front, one, &[4]).await.grpc_status(), 0);
+}
+
+/// As clients of OpenAI's API name a model.
+async fn complete(front: SocketAddr, model: &str) -> Got {
+    let body = serde_json::json!({"model": model, "prompt": "x", "max_tokens": 3}).to_string();
+    let mut request = request("POST", "/v1/completions", body);
+    request.headers_mut().insert("content-type", "application/json".parse().unwrap());
+    send(front, request).await
+}
+
+#[tokio::test]
+async fn the_model_of_an_openai_body_decides_too_and_a_name_that_no_server_lists_may_go_to_any() {
+    let (one, two) = ("apart-chat", "apart-chat-too");
+    let bench = Bench::start(one, two, Behaviour::default).await;
+    let path = "POST /v1/completions";
+    for round in 1..=3 {
+        for (name, model) in [(one, &bench.one), (two, &bench.two)] {
+            // The stub knows no such path: what counts is whose answer it is.
+            assert_eq!(complete(bench.front, name).await.status, 404);
+            assert_eq!(model.asked(path), round, "{name}");
+        }
+    }
+    assert_eq!(complete(bench.front, "apart-alias").await.status, 404);
+    assert_eq!(bench.one.asked(path) + bench.two.asked(path), 7);
+}
+
+#[tokio::test]
+async fn a_server_that_is_down_does_not_hold_back_a_name_that_others_may_take() {
+    let bench = Bench::with(
+        Model::reserve("apart-down", Behaviour::default()).await,
+        Model::start("apart-up", Behaviour::default()).await,
+    )
+    .await;
+    until("one of them is ready", async || bench.ready().await == 1).await;
+    assert_eq!(complete(bench.front, "apart-any-name").await.status, 404, "the model server's own answer");
+    assert_eq!(bench.two.asked("POST /v1/completions"), 1);
+}
+
+#[tokio::test]
+async fn a_sequence_is_not_generated_where_there_are_several_servers() {
+    let name = "apart-generates";
+    let bench = Bench::start(name, "apart-generates-too", Behaviour::default).await;
+    let body = serde_json::json!({"text_input": "x", "parameters": {"sequence_id": 7}}).to_string();
+    let got = post(bench.front, &format!("/v2/models/{name}/generate"), body).await;
+    assert_eq!(got.status, 501, "{}", got.text());
+    assert_eq!(bench.one.asked(&format!("POST /v2/models/{name}/generate")), 0);
 }

@@ -2,6 +2,7 @@
 
 mod deferring;
 mod sharing;
+mod steps;
 
 use std::sync::Arc;
 use std::time::Duration;

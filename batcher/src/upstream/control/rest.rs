@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::Deserialize;
 use sluice_protocol::{HEADER_LENGTH, Merged, Target, UpstreamForm};
 
-use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
+use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT, says};
 use crate::upstream::connection::{Answer, Chunks};
 
 /// `/v2/models/{model}`, percent-encoded.
@@ -31,8 +31,21 @@ impl Control {
         Ok(answer.status.is_success().then_some(answer.body))
     }
 
+    pub(super) async fn rest_has_model(&mut self, model: &str) -> Result<Option<bool>, ControlError> {
+        let mut said = Some(false);
+        for path in [model_path(model), v1_path(model)] {
+            match says(self.get(&path).await?.status) {
+                Some(true) => return Ok(Some(true)),
+                Some(false) => {}
+                None => said = None,
+            }
+        }
+        let is_listed = self.rest_lists(model).await?;
+        Ok(if is_listed { Some(true) } else { said })
+    }
+
     /// Whether `GET /v1/models` names a model, as servers of OpenAI's API do.
-    pub(super) async fn rest_lists(&mut self, model: &str) -> Result<bool, ControlError> {
+    async fn rest_lists(&mut self, model: &str) -> Result<bool, ControlError> {
         #[derive(Deserialize)]
         struct List {
             data: Vec<Listed>,

@@ -106,7 +106,7 @@ impl Shared {
         else {
             return status(Code::FailedPrecondition, "poisoned, says the model server");
         };
-        let step = self.counts.step(epoch, stateful::Asked::of_grpc(&request.parameters));
+        let step = self.step(epoch, stateful::Asked::of_grpc(&request.parameters));
         let width = *request.inputs[0].shape.last().unwrap();
         let output = |name: &str| InferOutputTensor {
             name: name.into(),
