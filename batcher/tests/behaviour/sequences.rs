@@ -354,9 +354,12 @@ async fn steps_wait_for_their_server_though_another_one_is_free() {
     assert_eq!(bench.step(&id, START).await.output("twice"), [1]);
     // Both servers are held, and then the other one is let go: nothing but the step waits.
     [&bench.one, &bench.two].iter().for_each(|model| model.close_gate());
-    let others: Vec<_> =
-        (1..=2).map(|id| tokio::spawn(async move { infer_json(front, name, &[id]).await })).collect();
-    until("both are busy", async || bench.one.at_gate() + bench.two.at_gate() == 2).await;
+    let mut others = Vec::new();
+    for id in 1..=2 {
+        others.push(tokio::spawn(async move { infer_json(front, name, &[id]).await }));
+        // One after the other, or they would share a batch.
+        until("it is at a server", async || bench.one.at_gate() + bench.two.at_gate() == others.len()).await;
+    }
     let asked = id.clone();
     let step = tokio::spawn(async move { json_step(front, name, &asked, GOES_ON).await });
     let label = format!("model=\"{name}\"");
