@@ -218,7 +218,10 @@ impl World {
         let step = match &turn {
             Turn::Goes { step, .. } | Turn::Refused { step, .. } => *step,
         };
-        let (first, asked) = self.waiting.get_mut(&key).and_then(VecDeque::pop_front).unwrap();
+        let next = self.waiting.get_mut(&key).and_then(VecDeque::pop_front);
+        let Some((first, asked)) = next else {
+            return Err(TestCaseError::fail("a step that has not come"));
+        };
         prop_assert_eq!(first, step, "in the order in which they came");
         match turn {
             Turn::Goes { at, .. } => {

@@ -121,7 +121,8 @@ impl Bench {
 
     /// The server that has this sequence, and the other one.
     fn home_first(&mut self, id: &Value) -> (&mut Model, &mut Model) {
-        let has = |model: &Model| model.steps().iter().any(|step| step.sequence == id.to_string());
+        let id = id.to_string();
+        let has = |model: &Model| model.steps().iter().any(|step| step.sequence == id);
         match has(&self.one) {
             true => (&mut self.one, &mut self.two),
             false => (&mut self.two, &mut self.one),

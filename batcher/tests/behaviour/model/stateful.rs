@@ -56,15 +56,16 @@ impl Asked {
 /// The counts of one server.
 #[derive(Debug, Default)]
 pub struct Counts {
-    steps: Mutex<(HashMap<(usize, String), i64>, Vec<Step>)>,
+    /// By run of the server and sequence.
+    counts: Mutex<HashMap<(usize, String), i64>>,
+    seen: Mutex<Vec<Step>>,
 }
 
 impl Counts {
     /// The number of this step, where the request is one.
     pub fn step(&self, epoch: usize, asked: Asked) -> Option<i64> {
         let sequence = asked.id?;
-        let mut steps = self.steps.lock().unwrap();
-        let (counts, seen) = &mut *steps;
+        let mut counts = self.counts.lock().unwrap();
         let key = (epoch, sequence.clone());
         if asked.starts {
             counts.remove(&key);
@@ -75,11 +76,11 @@ impl Counts {
         if asked.ends {
             counts.remove(&key);
         }
-        seen.push(Step { epoch, sequence, number });
+        self.seen.lock().unwrap().push(Step { epoch, sequence, number });
         Some(number)
     }
 
     pub fn seen(&self) -> Vec<Step> {
-        self.steps.lock().unwrap().1.clone()
+        self.seen.lock().unwrap().clone()
     }
 }
