@@ -96,18 +96,19 @@ impl Front {
         let names = GRPC_SERVICE.strip_suffix('/') == Some(service)
             && (method.starts_with("Model") || ["LogSettings", "TraceSetting"].contains(&method));
         let method = method.to_owned();
-        if let Some(refused) = self.refused_change(changed_by_grpc(&method, &MessageHead::default())) {
-            return Err(refused);
-        }
         if !names {
+            if let Some(refused) = self.refused_change(changed_by_grpc(&method, None)) {
+                return Err(refused);
+            }
             return Ok((None, request.map(GrpcBody::from), share));
         }
         let (parts, body) = request.into_parts();
         let (head, body) =
             self.head_of(&parts.headers, body, &mut share).await.map_err(|error| error.failure(|| 1000))?;
-        if let Some(refused) = self.refused_change(changed_by_grpc(&method, &head)) {
+        if let Some(refused) = self.refused_change(changed_by_grpc(&method, head.as_ref())) {
             return Err(refused);
         }
+        let head = head.unwrap_or_default();
         let goes_on = head.sequence_step().filter(|step| !step.starts);
         let model = if method.starts_with("Model") { head.first } else { head.second };
         let model = model.filter(|model| !model.is_empty());
@@ -123,14 +124,15 @@ impl Front {
         Ok((model.map(Named::Model), Request::from_parts(parts, body), share))
     }
 
-    /// Reads a body as far as its first message's name and parameters, and leaves it as it is. A stream may begin late:
-    /// there is no time limit, as for all gRPC that passes through.
+    /// Reads a body as far as its first message's name and parameters, and leaves it as it is; `None` where the message
+    /// is compressed and cannot be read. A stream may begin late: there is no time limit, as for all gRPC that passes
+    /// through.
     async fn head_of(
         &self,
         headers: &HeaderMap,
         mut body: Incoming,
         share: &mut QueuedBytes,
-    ) -> Result<(MessageHead, GrpcBody), ReceiveError> {
+    ) -> Result<(Option<MessageHead>, GrpcBody), ReceiveError> {
         let (mut read, mut pieces) = (BytesMut::new(), VecDeque::new());
         let is_whole = loop {
             if let Some([_, a, b, c, d]) = read.first_chunk::<PREFIX_BYTES>() {
@@ -158,7 +160,7 @@ impl Front {
             message = decoded.map(|(message, _)| message).unwrap_or_default();
         }
         let head = message.get(PREFIX_BYTES..).filter(|_| message.first() == Some(&0)).map(MessageHead::read);
-        Ok((head.unwrap_or_default(), GrpcBody::new(pieces, body)))
+        Ok((head, GrpcBody::new(pieces, body)))
     }
 }
 

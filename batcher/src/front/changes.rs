@@ -33,15 +33,16 @@ pub(super) fn changed_by(method: &Method, path: &str) -> Option<&'static str> {
     }
 }
 
-/// The same of a gRPC method, by the last part of its path, of whichever service it is; `head` is of its request.
-pub(super) fn changed_by_grpc(method: &str, head: &MessageHead) -> Option<&'static str> {
+/// The same of a gRPC method, by the last part of its path, of whichever service it is; `head` is of its request,
+/// `None` where that cannot be read.
+pub(super) fn changed_by_grpc(method: &str, head: Option<&MessageHead>) -> Option<&'static str> {
     match method {
         "RepositoryModelLoad" | "RepositoryModelUnload" | "HandleReloadConfigRequest" => {
             Some("what it has loaded")
         }
         // The same call reads where it sets nothing; what it sets is field 1.
-        "LogSettings" if head.has_first => Some("its logging"),
-        "TraceSetting" if head.has_first => Some("its tracing"),
+        "LogSettings" if head.is_none_or(|head| head.has_first) => Some("its logging"),
+        "TraceSetting" if head.is_none_or(|head| head.has_first) => Some("its tracing"),
         _ if method.ends_with("SharedMemoryRegister") || method.ends_with("SharedMemoryUnregister") => {
             Some("its shared memory")
         }
@@ -84,14 +85,15 @@ mod tests {
     fn a_grpc_call_that_sets_nothing_reads() {
         let sets = MessageHead::read(&[0x0a, 1, b'x']);
         for method in ["LogSettings", "TraceSetting"] {
-            assert!(changed_by_grpc(method, &sets).is_some(), "{method}");
-            assert_eq!(changed_by_grpc(method, &MessageHead::default()), None, "{method}");
+            assert!(changed_by_grpc(method, Some(&sets)).is_some(), "{method}");
+            assert!(changed_by_grpc(method, None).is_some(), "{method}: nobody knows");
+            assert_eq!(changed_by_grpc(method, Some(&MessageHead::default())), None, "{method}");
         }
         for method in ["RepositoryModelLoad", "CudaSharedMemoryRegister", "SystemSharedMemoryUnregister"] {
-            assert!(changed_by_grpc(method, &MessageHead::default()).is_some(), "{method}");
+            assert!(changed_by_grpc(method, Some(&MessageHead::default())).is_some(), "{method}");
         }
         for method in ["RepositoryIndex", "ModelMetadata", "SystemSharedMemoryStatus"] {
-            assert_eq!(changed_by_grpc(method, &sets), None, "{method}");
+            assert_eq!(changed_by_grpc(method, Some(&sets)), None, "{method}");
         }
     }
 }

@@ -40,7 +40,11 @@ impl Front {
                 return Err(Failure::new(400, message));
             }
         }
-        let sole = self.upstreams.may_have(&handle.model) <= 1;
+        let sole = match self.upstreams.may_have(&handle.model) {
+            // All say that they lack the model: one of them is to say so to the client.
+            0 => self.upstreams.members() > 0,
+            servers => servers == 1,
+        };
         let asked = Asked { starts, ends, tenant, sole };
         Ok(Some(Box::new(InSequence::new(SequenceKey { version, id }, asked))))
     }

@@ -378,3 +378,12 @@ async fn steps_wait_for_their_server_though_another_one_is_free() {
         assert_eq!(other.await.unwrap().status, 200);
     }
 }
+
+#[tokio::test]
+async fn a_step_without_a_known_start_does_not_wait_for_whichever_server_comes() {
+    let name = "seq-from-none";
+    let dir = tempfile::tempdir().unwrap();
+    let batcher = start(gateway(name, &dir.path().join("members.json"))).await;
+    let got = json_step(batcher.front, name, &json!(81), GOES_ON).await;
+    assert_eq!(got.status, 409, "{}", got.text());
+}
