@@ -10,12 +10,15 @@
 //! | [`receive`] | reading a request's body whole, within limits |
 //! | [`decode`] | compressed bodies |
 //! | [`infer`] | an inference request: parse, admit, queue, wait |
+//! | `in_sequence` | which sequence a request is a step of |
 //! | [`predict`] | the same for V1 |
 //! | [`answer`] | replies in the client's form |
 //! | `urgency` | deadline, class and tenant of a request |
 //! | [`retry_info`] | when a gRPC client may try again |
 //! | [`health`] | liveness and readiness, the batcher's own |
 //! | [`passthrough`] | everything else, streamed |
+//! | `by_model` | which model a request that passes through names, and where it may go |
+//! | `changes` | calls that change a model server |
 //! | [`stream`], `peek` | requests that the model server batches itself: look into the body, wait at the gate |
 //! | [`relayed`] | a model server's answer on its way to the client |
 //! | [`upload`] | a client's body on its way to a model server |
@@ -25,6 +28,8 @@
 pub mod answer;
 pub mod authority;
 pub mod body;
+mod by_model;
+mod changes;
 pub mod claims;
 pub mod control_paths;
 pub mod decode;
@@ -33,6 +38,7 @@ pub mod forward;
 pub mod framing;
 pub mod guarded;
 pub mod health;
+mod in_sequence;
 pub mod infer;
 pub mod observed;
 pub mod pace;

@@ -24,11 +24,12 @@ mod primitives;
 mod reply_to;
 pub mod samples;
 pub mod scope;
+pub mod sequence;
 mod size;
 pub mod slot;
 pub mod tenants;
 
-pub use entry::{Entry, Failure, Reply, Work};
+pub use entry::{Entry, Failure, Reply, Work, missing_elsewhere};
 pub use gate::{Grant, SlotGate};
 pub use handle::{Forecast, ModelHandle};
 pub use reply_to::ReplyTo;

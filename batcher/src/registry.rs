@@ -1,6 +1,7 @@
 //! Model → queue handle. Request tasks look handles up and clone them out at once; new models are announced to
 //! the upstreams' monitors, which warm them.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
@@ -33,6 +34,8 @@ pub struct Registry {
     handles: DashMap<Arc<str>, Arc<ModelHandle>>,
     models: watch::Sender<Models>,
     labels: Mutex<Labels>,
+    /// Model servers that there are, ready or not.
+    members: AtomicUsize,
     settings: Live,
     clock: Clock,
 }
@@ -44,6 +47,7 @@ impl Registry {
             handles: DashMap::new(),
             models: watch::Sender::default(),
             labels: Mutex::new(Labels::new(settings.now().max_models)),
+            members: AtomicUsize::new(0),
             settings,
             clock,
         };
@@ -88,6 +92,14 @@ impl Registry {
     /// All models now.
     pub fn all(&self) -> Models {
         self.models.borrow().clone()
+    }
+
+    /// There are so many model servers, ready or not: as long as not all have said that they lack a model, its requests
+    /// are not for those that do.
+    pub fn set_members(&self, members: usize) {
+        // Stored first: a queue that is made meanwhile reads it.
+        self.members.store(members, Ordering::SeqCst);
+        self.all().iter().for_each(|handle| handle.tell(Event::Members(members)));
     }
 
     /// The load of all models together.
@@ -138,9 +150,14 @@ impl Registry {
         }));
         if let Some(added) = added {
             tokio::spawn(owner::run(Arc::clone(&added)));
+            let tell = || added.tell(Event::Members(self.members.load(Ordering::SeqCst)));
+            // Before any model server hears of it, and warms it.
+            tell();
             self.models.send_modify(|models| {
-                *models = Arc::new(models.iter().cloned().chain([added]).collect());
+                *models = Arc::new(models.iter().cloned().chain([Arc::clone(&added)]).collect());
             });
+            // Their number may have changed before this queue was among all.
+            tell();
         }
         handle
     }

@@ -110,6 +110,10 @@ pub struct Settings {
     pub tenant_weights: BTreeMap<String, u32>,
     /// Most tenants with requests at a time; further ones share one place.
     pub max_tenants: usize,
+    /// Most sequences of a model whose model server is remembered.
+    pub max_sequences: usize,
+    /// For how long a sequence without a step is remembered: longer than any model server keeps its state.
+    pub sequence_idle_ms: u64,
     /// Batches that one model server runs at a time; 0: found out by its throughput.
     pub slots_per_upstream: usize,
     /// Whether these are for all models together.
@@ -242,6 +246,8 @@ impl Default for Settings {
             tenant_header: "x-sluice-tenant".to_owned(),
             tenant_weights: BTreeMap::new(),
             max_tenants: 64,
+            max_sequences: 8192,
+            sequence_idle_ms: 600_000,
             slots_per_upstream: 1,
             slot_sharing: SlotSharing::Shared,
             deferral: Deferral::Off,

@@ -4,11 +4,13 @@
 //! [`Upstream`]. A client's request reaches a model server only with an [`InFlight`] guard, which is given out
 //! while the barrier of just that epoch is open, over a connection that was verified to belong to that epoch.
 
+pub mod choice;
 pub mod connection;
 pub mod control;
 pub mod discovery;
 pub mod endpoint;
 pub mod epoch;
+pub mod grpc_body;
 pub mod hang_up;
 pub mod listener;
 pub mod members;
@@ -22,6 +24,7 @@ pub mod signature;
 pub mod warm_body;
 pub mod warm_model;
 pub mod warmup;
+mod whereabouts;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -46,6 +49,8 @@ pub const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 /// One model server, as everybody but its monitor sees it.
 #[derive(Debug)]
 pub struct Upstream {
+    /// Tells it from all others, those that had its name before too.
+    number: u64,
     member: Member,
     host: HeaderValue,
     grpc_host: HeaderValue,
@@ -64,6 +69,8 @@ pub struct Upstream {
     idle: Notify,
     reports: mpsc::UnboundedSender<Report>,
     relay: relay::Connections,
+    /// What it says of models that it was not asked to warm.
+    whereabouts: whereabouts::Whereabouts,
 }
 
 /// One loaded model server.
@@ -146,9 +153,11 @@ impl Drop for InFlight {
 
 impl Upstream {
     fn new(member: Member, reports: mpsc::UnboundedSender<Report>) -> Self {
+        static UPSTREAMS: AtomicU64 = AtomicU64::new(0);
         let host = host_of(member.main_address());
         let grpc_host = host_of(member.grpc());
         Self {
+            number: UPSTREAMS.fetch_add(1, Ordering::Relaxed),
             member,
             host,
             grpc_host,
@@ -162,6 +171,7 @@ impl Upstream {
             idle: Notify::new(),
             reports,
             relay: relay::Connections::default(),
+            whereabouts: whereabouts::Whereabouts::default(),
         }
     }
 
@@ -193,6 +203,11 @@ impl Upstream {
         self.epoch.store(Some(Arc::new(Epoch { number, ..Epoch::clone(&before) })));
         self.open.store(number, Ordering::SeqCst);
         self.epoch()
+    }
+
+    /// Tells it from all others, those that had its name before too.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Its name among the members.

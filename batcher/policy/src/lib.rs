@@ -30,6 +30,7 @@
 //! | `admit` | the decision on arrival |
 //! | `streams` | requests that the server batches itself: how many at a time, and who next |
 //! | `discovery` | how many batches a model server runs at a time, by its throughput |
+//! | `sequences` | requests that follow one another: which server has their state, and who has its turn |
 //! | `share` | slots shared between models: in turn while all can wait, else by fair share |
 //! | `blame` | who is to blame for a call that failed |
 //! | `suspects` | requests of failed calls: which go again together, and when |
@@ -50,6 +51,7 @@ mod offenders;
 mod overdue;
 mod queue;
 mod rate;
+mod sequences;
 mod share;
 mod size;
 mod sizes;
@@ -72,6 +74,7 @@ pub use offenders::Offenders;
 pub use overdue::overdue_after_us;
 pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
 pub use rate::ArrivalRate;
+pub use sequences::{Asked, SequenceLimits, SequenceRefusal, Sequences, StepEnd, Turn};
 pub use share::{NextBatch, SlotShare};
 pub use size::{Budget, Size};
 pub use sizes::{BatchSizes, Fit};

@@ -130,6 +130,18 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         limits: &BatchLimits<'_>,
         is_gone: impl Fn(&T) -> bool,
     ) -> Batch<K, T> {
+        self.cut_where(now_us, lane, limits, is_gone, |_| true)
+    }
+
+    /// The same of requests whose key may go: others wait for a slot elsewhere, as if they were not here.
+    pub fn cut_where(
+        &mut self,
+        now_us: u64,
+        lane: impl Fn(&K) -> Lane,
+        limits: &BatchLimits<'_>,
+        is_gone: impl Fn(&T) -> bool,
+        may_go: impl Fn(&K) -> bool,
+    ) -> Batch<K, T> {
         let mut batch = Batch {
             take: Vec::new(),
             key: None,
@@ -138,7 +150,7 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
             drop: Vec::new(),
             gone: Vec::new(),
         };
-        while let Some(key) = self.first_key().cloned() {
+        while let Some(key) = self.first_key(&may_go).cloned() {
             let Some(requests) = self.lanes.get(&key) else { break };
             let mut gone = Vec::new();
             let waiting = ServiceOrder::new(requests, &self.shares)
@@ -156,7 +168,7 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
             batch.drop.extend(dropped.map(|waiting| (key.clone(), waiting)));
             // With its heads dropped, this lane may no longer be the most urgent one.
             let removed = !(cut.drop.is_empty() && gone.is_empty());
-            if !cut.take.is_empty() && (!removed || self.first_key() == Some(&key)) {
+            if !cut.take.is_empty() && (!removed || self.first_key(&may_go) == Some(&key)) {
                 for order in &cut.take {
                     let taken = self.lanes.get(&key).and_then(|requests| requests.get(order));
                     if let Some(Waiting { size, weight, .. }) = taken {
@@ -239,15 +251,21 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         all.map(|waiting| now_us.saturating_sub(waiting.arrived_us)).max().unwrap_or(0)
     }
 
-    /// The key of the first request in order.
-    fn first_key(&self) -> Option<&K> {
-        let (class, tenants) = self.shares.first_class()?;
-        let heads = tenants.filter_map(|tenant| {
-            let flow = Order::first_of(class, tenant)..=Order::last_of(class, tenant);
-            self.keys.range(flow).next()
-        });
-        let urgency = |order: &Order| (self.shares.tag(class, order.tenant), order.deadline_us);
-        heads.min_by_key(|(order, _)| urgency(order)).map(|(_, key)| key)
+    /// The key of the first request in order that may go.
+    fn first_key(&self, may_go: impl Fn(&K) -> bool) -> Option<&K> {
+        let mut least = 0;
+        loop {
+            let (class, tenants) = self.shares.first_class(least)?;
+            let heads = tenants.filter_map(|tenant| {
+                let flow = Order::first_of(class, tenant)..=Order::last_of(class, tenant);
+                self.keys.range(flow).find(|(_, key)| may_go(key))
+            });
+            let urgency = |order: &Order| (self.shares.tag(class, order.tenant), order.deadline_us);
+            if let Some((_, key)) = heads.min_by_key(|(order, _)| urgency(order)) {
+                return Some(key);
+            }
+            least = class.checked_add(1)?;
+        }
     }
 
     /// Takes these of one key out, in their order.

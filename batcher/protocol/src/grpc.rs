@@ -5,10 +5,12 @@
 
 mod contents;
 mod frame;
+mod head;
 pub(crate) mod parse;
 mod status;
 
 pub use frame::{FrameError, PREFIX_BYTES, decode_unary, frame_prefix, next_message};
+pub use head::MessageHead;
 pub use messages::*;
 pub use parse::parse_grpc;
 pub use status::{Code, decode_message, encode_message};

@@ -48,6 +48,7 @@
 //! | `json`, `binary`, [`grpc`] | the three forms on the wire, each way |
 //! | `signature`, `v1` | a model's metadata; V1 requests and answers |
 //! | `request`, `alone`, `key` | a parsed request; why it must not be merged; with what it may be |
+//! | `sequence` | which sequence a request is a step of |
 //! | `merge`, `response`, `split` | many requests → one body → one answer → many answers |
 //! | `unchanged` | a batch of one request, where nothing has to be written anew |
 //! | `transcode` | JSON text ↔ little-endian bytes, where a batch mixes forms |
@@ -67,6 +68,7 @@ mod merge;
 mod parameters;
 mod request;
 mod response;
+mod sequence;
 mod signature;
 mod split;
 mod target;
@@ -88,9 +90,10 @@ pub use merge::{BatchRows, Merged, merge, merge_padded};
 pub use parameters::{Parameter, Parameters};
 pub use request::{InferRequest, RequestedOutput};
 pub use response::{InferResponse, parse_response};
+pub use sequence::{SequenceId, SequenceStep};
 pub use signature::{ModelSignature, TensorSignature};
 pub use split::{Answer, split};
-pub use target::Target;
+pub use target::{Target, model_in_path, percent_decoded};
 pub use tensor::{JsonLayout, Tensor, TensorData};
 pub use unchanged::unchanged_answer;
 pub use v1::{V1Request, V1Target, parse_v1};

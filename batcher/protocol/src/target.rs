@@ -38,6 +38,26 @@ impl Target {
     }
 }
 
+/// The verbs of V1, which stand behind the model's name.
+const V1_VERBS: [&str; 4] = [":predict", ":classify", ":regress", ":explain"];
+
+/// The model that a path of the protocol, V1 or V2, is about, whatever it asks; `None` where it is about all of them.
+pub fn model_in_path(path: &str) -> Option<String> {
+    // Triton's statistics of all models.
+    if path == "/v2/models/stats" {
+        return None;
+    }
+    let rest = path.strip_prefix("/v2/models/").or_else(|| path.strip_prefix("/v1/models/"))?;
+    let segment = rest.split('/').next()?;
+    let verb = V1_VERBS.iter().find_map(|verb| segment.strip_suffix(verb));
+    decode(verb.filter(|_| path.starts_with("/v1/")).unwrap_or(segment))
+}
+
+/// A path as its server reads it; `None` where it has nothing encoded, or is not valid.
+pub fn percent_decoded(path: &str) -> Option<String> {
+    path.contains('%').then(|| decode(path)).flatten()
+}
+
 /// Percent-decodes one path segment; `None` when it is empty, cut off, or not UTF-8.
 pub(crate) fn decode(segment: &str) -> Option<String> {
     if segment.is_empty() {
@@ -74,6 +94,27 @@ pub(crate) fn encode(text: &str, path: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_model_of_a_path_is_found_whatever_is_asked_of_it() {
+        for (path, model) in [
+            ("/v2/models/m", Some("m")),
+            ("/v2/models/m/versions/3/config", Some("m")),
+            ("/v2/models/a%2Fb/stats", Some("a/b")),
+            ("/v2/models/m:predict", Some("m:predict")),
+            ("/v1/models/m:explain", Some("m")),
+            ("/v1/models/m/versions/1:predict", Some("m")),
+            ("/v1/models/llama:8b", Some("llama:8b")),
+            ("/v2/models/stats", None),
+            ("/v2/models/", None),
+            ("/v2/models", None),
+            ("/v1/models", None),
+            ("/v2/repository/models/m/load", None),
+            ("/v2/models/%zz", None),
+        ] {
+            assert_eq!(model_in_path(path).as_deref(), model, "{path}");
+        }
+    }
 
     #[test]
     fn infer_paths_are_read_with_and_without_a_version() {

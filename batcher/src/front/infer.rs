@@ -141,8 +141,14 @@ impl Front {
             Work::Raw(_) => urgency,
         };
         let caller = Caller::of(urgency.tenant.as_deref(), origin.as_ref().map(|head| &head.extensions));
+        let flow = urgency.flow(&settings);
+        let sequence = match self.in_sequence(handle, form, &work, origin.as_ref(), flow.tenant) {
+            Ok(sequence) => sequence,
+            Err(failure) => return self.invalid(handle, form, &failure),
+        };
         let entry = Entry {
-            flow: urgency.flow(&settings),
+            flow,
+            sequence,
             deadline_us: arrived_us.saturating_add(urgency.budget_us(own.objective_ms, &settings)),
             tenant: urgency.tenant,
             is_ranked: false,

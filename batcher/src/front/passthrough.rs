@@ -10,10 +10,11 @@ use sluice_protocol::Form;
 use super::Front;
 use super::answer::failed;
 use super::body::FrontBody;
+use super::changes::changed_by;
 use super::forward::{to_client, to_http1};
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
-use super::upload::{Upload, UploadError};
+use super::upload::UploadError;
 use crate::queue::Failure;
 use crate::settings::WhileCold;
 use crate::upstream::ConnectError;
@@ -31,13 +32,22 @@ impl Front {
                 format!("the body has more than {} bytes (maxBodyBytes)", self.settings.now().max_body_bytes);
             return failed(Form::Json, &Failure::new(413, message));
         }
-        let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
-            return failed(Form::Json, &self.nobody());
-        };
+        if let Some(refused) = self.refused_change(changed_by(request.method(), request.uri().path())) {
+            return failed(Form::Json, &refused);
+        }
         let (mut parts, body) = request.into_parts();
+        // Its share of the memory is given back when the answer begins.
+        let (named, body, _share) = match self.named_by(&parts, body).await {
+            Ok(named) => named,
+            Err(failure) => return failed(Form::Json, &failure),
+        };
+        let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+            Ok(picked) => picked,
+            Err(failure) => return failed(Form::Json, &failure),
+        };
         to_http1(&mut parts);
-        let body = Upload::new(body, Duration::from_millis(self.settings.now().body_timeout_ms));
-        match upstream.relay(&epoch, Request::from_parts(parts, body.into())).await {
+        let body = body.into_body(Duration::from_millis(self.settings.now().body_timeout_ms));
+        match upstream.relay(&epoch, Request::from_parts(parts, body)).await {
             Ok((response, hang_up)) => {
                 let (mut parts, body) = response.into_parts();
                 to_client(&mut parts);
@@ -52,8 +62,13 @@ impl Front {
 
     /// gRPC, over HTTP/2.
     pub(super) async fn pass_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
-        let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
-            return failed(Form::Grpc, &self.nobody());
+        let (named, request, _share) = match self.named_by_grpc(request).await {
+            Ok(named) => named,
+            Err(failure) => return failed(Form::Grpc, &failure),
+        };
+        let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+            Ok(picked) => picked,
+            Err(failure) => return failed(Form::Grpc, &failure),
         };
         match upstream.relay_grpc(&epoch, request).await {
             Ok(response) => {

@@ -46,7 +46,7 @@ pub enum GrpcMethod {
 }
 
 /// Path prefix of the Open Inference Protocol's gRPC service.
-const GRPC_SERVICE: &str = "/inference.GRPCInferenceService/";
+pub(super) const GRPC_SERVICE: &str = "/inference.GRPCInferenceService/";
 
 /// Sorts a request.
 pub fn route<'a>(method: &Method, path: &'a str, is_grpc: bool) -> Route<'a> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use sluice_protocol::Form;
+use sluice_protocol::{Form, SequenceStep};
 use tokio::time::Instant;
 
 use super::Front;
@@ -25,6 +25,7 @@ use crate::settings::{Streaming, WhileCold};
 use crate::streams::asked::Asked;
 use crate::streams::{Record, Verdict};
 use crate::upstream::ConnectError;
+use crate::upstream::choice::Named;
 use crate::upstream::relay::RelayError;
 use crate::upstream::relay_body::RelayBody;
 
@@ -51,6 +52,15 @@ impl Front {
             Err(error) => return failed(Form::Json, &error.failure(|| 1000)),
         };
         let asked = body.whole().map(|body| Asked::read(body)).unwrap_or_default();
+        let step = body.whole().and_then(|body| SequenceStep::of_unread(body));
+        if let Some(SequenceStep { id, .. }) = &step
+            && self.upstreams.members() > 1
+        {
+            let message = format!(
+                "sequence {id}: steps of sequences are not generated where there are several model servers; send them to the path that ends in /infer"
+            );
+            return failed(Form::Json, &Failure::new(501, message));
+        }
         let handle = self.streams.of(model.as_deref().or(asked.model.as_deref()).unwrap_or(OTHER));
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
         if settings.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
@@ -63,26 +73,30 @@ impl Front {
             Verdict::Refused(failure) => return refused(record, &failure),
         }
         to_http1(&mut parts);
-        self.send(&parts, body, record).await
+        let named = model.map(Named::Model).or(asked.model.map(Named::Alias));
+        self.send(&parts, named, body, step.is_none(), record).await
     }
 
     /// Sends it to a warm server. Nothing was sent where there is no connection: then it waits for the next server. A
     /// connection that breaks before there is an answer is tried again as often as `retries` allows, where all of the
-    /// body is there; a step of a sequence is not.
+    /// body is there and it may be executed twice.
     async fn send(
         &self,
         parts: &http::request::Parts,
+        named: Option<Named>,
         body: Peeked,
+        may_repeat: bool,
         mut record: Record,
     ) -> Response<FrontBody> {
-        let again = body.whole().cloned();
+        let again = body.whole().filter(|_| may_repeat).cloned();
         let patience = Duration::from_millis(self.settings.now().body_timeout_ms);
         let mut body = Some(body.into_body(patience));
         let mut broken = 0;
         let since = Instant::now();
         loop {
-            let Some((upstream, epoch, guard)) = self.upstreams.pick_or_wait(self.hold()).await else {
-                return refused(record, &self.nobody());
+            let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+                Ok(picked) => picked,
+                Err(failure) => return refused(record, &failure),
             };
             let this = body.take().or_else(|| Some(RelayBody::new([again.clone()?], None)));
             let Some(this) = this else {

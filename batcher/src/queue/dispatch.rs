@@ -3,7 +3,7 @@
 //!
 //! - 4xx (or 500, 502, 504) for a batch of several: each half again, so that a bad row fails alone.
 //! - An answer that cannot be shared out by rows: each request again, alone.
-//! - The connection broke, time was up: in parts again, apart from all others, by way of the owner.
+//! - The connection broke, time was up: in parts again, apart from all others, by way of the owner; steps of sequences never.
 //! - The answer is too large: each half again.
 //!
 //! | module | what is there |
@@ -293,16 +293,18 @@ impl Dispatch {
     /// Requests that go one by one: as they came where the model server speaks the client's protocol.
     async fn alone(&mut self, entries: Vec<Box<Entry>>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let mut entries = entries.into_iter();
-        let Some(entry) = entries.next() else { return Next::Continue };
+        let Some(mut entry) = entries.next() else { return Next::Continue };
         groups.extend(entries.map(|entry| vec![entry]));
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some((wire, mut request)) = as_it_came(&entry, &slot.profile, &self.upstream) else {
             return Box::pin(self.alone_transcoded(entry, groups)).await;
         };
         let sending = self.sending(std::slice::from_ref(&entry), &mut request);
+        entry.step_is_sent();
         match call(&mut self.slot, wire, request, &self.handle.settings.now()).await {
             Ok(answer) => {
                 answered(sending, &answer);
+                entry.step_is_answered(answer.status.is_success());
                 entry.answer(Reply::Forwarded(answer));
                 Next::Continue
             }
@@ -311,7 +313,11 @@ impl Dispatch {
     }
 
     /// A request that must not be merged and that the model server cannot read as it came: a batch of one.
-    async fn alone_transcoded(&mut self, entry: Box<Entry>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
+    async fn alone_transcoded(
+        &mut self,
+        mut entry: Box<Entry>,
+        groups: &mut VecDeque<Vec<Box<Entry>>>,
+    ) -> Next {
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some(request) = entry.parsed() else {
             let message = "the request cannot be read, and the model server does not speak its protocol";
@@ -328,11 +334,13 @@ impl Dispatch {
             return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
         };
         let sending = self.sending(std::slice::from_ref(&entry), &mut request);
+        entry.step_is_sent();
         let answer = match call(&mut self.slot, wire_of(form), request, &settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(vec![entry], error, groups),
         };
         answered(sending, &answer);
+        entry.step_is_answered(answer.status.is_success());
         let entries = vec![entry];
         let replies = if answer.status == StatusCode::OK {
             share_out(&entries, &rows, form, &answer)
@@ -407,7 +415,8 @@ impl Dispatch {
     }
 
     /// The slot is gone before these were sent.
-    fn lost(&mut self, entries: Vec<Box<Entry>>) -> Next {
+    fn lost(&mut self, mut entries: Vec<Box<Entry>>) -> Next {
+        entries.iter_mut().for_each(|entry| entry.step_was_not_sent());
         if let Some(finished) = &mut self.finished {
             match entries.iter().any(|entry| entry.suspicion.is_raised()) {
                 true => finished.unsent_suspects.push(entries),

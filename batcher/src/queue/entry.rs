@@ -13,6 +13,7 @@ use super::bytes::QueuedBytes;
 use super::caller::Caller;
 use super::reply_to::ReplyTo;
 use super::scope::Scope;
+use super::sequence::InSequence;
 use super::tenants::Tenant;
 use crate::metrics::Refusal;
 use crate::observe::trail::Trail;
@@ -50,6 +51,8 @@ pub struct Entry {
     pub suspicion: Suspicion,
     /// It must go alone: an answer to its batch could not be shared out by rows.
     pub alone: bool,
+    /// Set: it is a step of a sequence, which is never sent twice.
+    pub sequence: Option<Box<InSequence>>,
     /// Where it is noted what happens to it, if anybody wants to know.
     pub trail: Option<Arc<Trail>>,
     /// Where the answer goes.
@@ -159,6 +162,7 @@ impl Entry {
             caller: entry.caller,
             suspicion: entry.suspicion.clone(),
             alone: entry.alone,
+            sequence: None,
             trail: entry.trail.clone(),
             reply: other,
             bytes,
@@ -253,4 +257,11 @@ impl Failure {
     pub fn refused(status: u16, reason: Refusal, message: impl Into<String>, retry_after_ms: u64) -> Self {
         Self { status, message: message.into(), retry_after_ms: Some(retry_after_ms), refusal: Some(reason) }
     }
+}
+
+/// In words: the model servers that are there lack the model, and so many others were not to be had.
+pub fn missing_elsewhere(others: usize, hold_ms: u64) -> String {
+    format!(
+        "each model server that is ready does not have the model, and {others} were not ready for it within {hold_ms} ms (holdMs): /upstreams says why"
+    )
 }

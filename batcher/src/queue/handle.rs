@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use sluice_batch_policy::{Admission, AdmitView, Flow, Lane, ServiceCurve, ShapeClass, admit_of_class};
+use sluice_batch_policy::{
+    Admission, AdmitView, Flow, Lane, ServiceCurve, ShapeClass, StepEnd, admit_of_class,
+};
 use sluice_protocol::{InferRequest, ModelSignature};
 use tokio::sync::oneshot;
 
@@ -16,6 +18,7 @@ use super::dispatch::Finished;
 use super::mailbox::Mailbox;
 use super::occupancy::Occupancy;
 use super::samples::Samples;
+use super::sequence::SequenceKey;
 use super::{Entry, Grant, Slot};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
@@ -43,8 +46,12 @@ pub enum Event {
         /// Its requests once more, where they may run twice.
         copies: Vec<Box<Entry>>,
     },
+    /// The turn of a step of a sequence is over.
+    StepOver(Arc<SequenceKey>, StepEnd),
     /// Some slots may have become void.
     SlotsChanged,
+    /// There are so many model servers, ready or not.
+    Members(usize),
     /// What was made of settings is to be made again.
     SettingsChanged,
     /// Set the gauges.

@@ -6,6 +6,7 @@ mod deferring;
 mod expiry;
 mod intake;
 mod limits;
+mod steps;
 mod suspecting;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use super::dispatch::Finished;
 use super::gauges::{View, Windows};
 use super::handle::Event;
 use super::places::Places;
+use super::sequence::Sequences;
 use super::{Entry, Forecast, ModelHandle};
 use deferring::Deferring;
 use intake::Key;
@@ -61,6 +63,7 @@ struct Owner {
     /// When a batch was last answered well.
     served_us: u64,
     places: Places,
+    sequences: Sequences,
     next_alone: u64,
     curves: Curves,
     limits: Limits,
@@ -79,15 +82,17 @@ struct Owner {
 impl Owner {
     fn new(handle: Arc<ModelHandle>) -> Self {
         let now_us = handle.clock.now_us();
+        let limits = Limits::of(&handle);
         Self {
             pending: WaitQueue::new(),
             suspects: Suspects::default(),
             offenders: Offenders::new(MOST_OFFENDERS),
             served_us: 0,
             places: Places::new(Arc::clone(&handle)),
+            sequences: Sequences::new(limits.sequences),
             next_alone: 0,
             curves: Curves::new(),
-            limits: Limits::of(&handle),
+            limits,
             deferring: Deferring::new(now_us),
             is_held: false,
             held_before_us: 0,
@@ -105,6 +110,7 @@ impl Owner {
         while let Some(event) = self.handle.next_event() {
             changed |= self.on(event);
         }
+        self.refuse_lost();
         self.pull();
         let goes = self.suspects.may_go() || (!self.pending.is_empty() && !self.defers());
         let wish = goes.then(|| self.wish());
@@ -128,6 +134,8 @@ impl Owner {
         self.expire();
         if self.pending.is_empty() && !self.suspects.may_go() {
             self.places.rest();
+        } else {
+            self.places.rest_unwanted(self.waiting());
         }
         if changed {
             self.publish();
@@ -139,10 +147,7 @@ impl Owner {
         match event {
             Event::Slot(slot) => {
                 self.places.drop_void();
-                if self.places.slots() == 0 {
-                    self.held_before_us = self.handle.clock.now_us();
-                }
-                self.places.add(slot);
+                self.with_new_slots(|places| places.add(slot));
             }
             Event::Granted(grant) => self.places.granted(grant),
             Event::Warmed(times) => {
@@ -153,9 +158,12 @@ impl Owner {
             Event::Finished(finished) => self.finished(finished),
             Event::Again(entries) => self.again(entries),
             Event::Overdue { number, copies } => self.overdue(number, copies),
-            Event::SlotsChanged => self.places.drop_void(),
+            Event::StepOver(key, end) => self.step_over(&key, end),
+            Event::SlotsChanged => self.with_new_slots(Places::drop_void),
+            Event::Members(members) => self.with_new_slots(|places| places.set_members(members)),
             Event::SettingsChanged => {
                 self.limits = Limits::of(&self.handle);
+                self.sequences.set_limits(self.limits.sequences);
                 self.places.claim_again();
             }
             Event::Refresh(done) => {
@@ -166,6 +174,15 @@ impl Owner {
             Event::Retire => self.retired = true,
         }
         true
+    }
+
+    /// There may be slots now where there were none: what came before was held.
+    fn with_new_slots(&mut self, change: impl FnOnce(&mut Places)) {
+        let had_none = self.places.slots() == 0;
+        change(&mut self.places);
+        if had_none && self.places.slots() > 0 {
+            self.held_before_us = self.handle.clock.now_us();
+        }
     }
 
     fn finished(&mut self, finished: Finished) {
@@ -200,9 +217,10 @@ impl Owner {
         Some(self.deferring.until_us().map_or(expiry_us, |until_us| until_us.min(expiry_us)))
     }
 
-    /// Arrivals matter where nothing is known to wait, or what waits waits for more: else it waits for a slot.
+    /// Arrivals matter where nothing is known to wait, or what waits waits for more: else it waits for a slot. What
+    /// waits for one server's leaves the others' to whatever comes.
     fn wants_arrivals(&self) -> bool {
-        self.pending.is_empty() || self.deferring.until_us().is_some()
+        self.pending.is_empty() || self.deferring.until_us().is_some() || self.places.are_bound()
     }
 
     fn slots(&self) -> usize {
@@ -235,6 +253,7 @@ impl Owner {
 
     fn set_gauges(&mut self) {
         let now_us = self.handle.clock.now_us();
+        self.sequences.forget_idle(now_us);
         self.windows.count(&self.handle, now_us);
         let view = View {
             forecast: self.forecast(),

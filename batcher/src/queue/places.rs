@@ -3,11 +3,13 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sluice_batch_policy::{Load, NextBatch, ShapeClass, least_work};
 
 use super::gate::{Claim, Grant, SlotGate, Use};
+use super::sequence::Home;
 use super::{ModelHandle, Slot};
 use crate::settings::SlotSharing;
 use crate::upstream::{InFlight, Upstream};
@@ -25,6 +27,10 @@ pub(super) struct Places {
     list: Vec<Place>,
     /// Batches sent so far.
     sent: u64,
+    /// Model servers that there are, ready or not.
+    members: usize,
+    /// Requests that wait for a slot of just this model server.
+    bound: BTreeMap<Home, usize>,
 }
 
 /// One epoch of one model server.
@@ -44,7 +50,7 @@ struct Place {
     row_seconds: Option<f64>,
     /// A connection failed; nothing is sent until the monitor has looked and given a slot again.
     in_doubt: bool,
-    /// The server says that it does not have the model, and another one has it.
+    /// The server says that it does not have the model, and another one has it or may have it.
     is_passed_over: bool,
     /// A slot was claimed and has not been granted yet.
     waits: bool,
@@ -75,6 +81,8 @@ pub(super) struct Taken {
 pub(super) struct Wish {
     pub(super) now_us: u64,
     pub(super) next: NextBatch,
+    /// Requests that wait.
+    pub(super) waiting: usize,
 }
 
 /// A batch that was sent.
@@ -100,7 +108,7 @@ pub(super) struct Room {
 
 impl Places {
     pub(super) fn new(handle: Arc<ModelHandle>) -> Self {
-        Self { handle, list: Vec::new(), sent: 0 }
+        Self { handle, list: Vec::new(), sent: 0, members: 0, bound: BTreeMap::new() }
     }
 
     /// Takes a slot in that a monitor has given: a new place, or one that is no longer in doubt.
@@ -131,13 +139,28 @@ impl Places {
         self.pass_over();
     }
 
-    /// A server without the model is used only where no other one has it.
+    /// There are so many model servers, ready or not.
+    pub(super) fn set_members(&mut self, members: usize) {
+        self.members = members;
+        self.pass_over();
+    }
+
+    /// Model servers that have not said yet whether they have the model, while all others say that they do not.
+    pub(super) fn unsure(&self) -> usize {
+        match self.absent_at() {
+            0 => 0,
+            absent => self.members.saturating_sub(absent),
+        }
+    }
+
+    /// A server without the model is used only where no other one has it or may have it: what it would refuse is held
+    /// until that is known.
     fn pass_over(&mut self) {
         let user = self.handle.number;
         let has_it = |place: &Place| place.pattern.is_current() && !place.pattern.profile.absent;
-        let somebody_has_it = self.list.iter().any(has_it);
+        let may_be_elsewhere = self.list.iter().any(has_it) || self.unsure() > 0;
         for place in &mut self.list {
-            place.is_passed_over = somebody_has_it && place.pattern.profile.absent;
+            place.is_passed_over = may_be_elsewhere && place.pattern.profile.absent;
             if place.is_passed_over {
                 place.rest(user);
             }
@@ -170,6 +193,57 @@ impl Places {
             }
         }
         self.pass_over();
+    }
+
+    /// Whether this model server is still there, as it was. One that lacks the model has no state of it either.
+    pub(super) fn has(&self, home: Home) -> bool {
+        let is_there = |place: &&Place| place.pattern.is_current() && !place.is_passed_over;
+        self.list.iter().filter(is_there).any(|place| place.home() == home)
+    }
+
+    /// A request waits for a slot of just this one.
+    pub(super) fn bind(&mut self, home: Home) {
+        *self.bound.entry(home).or_default() += 1;
+    }
+
+    /// Such a request no longer waits.
+    pub(super) fn unbind(&mut self, home: Home) {
+        if let Some(count) = self.bound.get_mut(&home) {
+            *count -= 1;
+            if *count == 0 {
+                self.bound.remove(&home);
+            }
+        }
+    }
+
+    /// None waits any more.
+    pub(super) fn unbind_all(&mut self) {
+        self.bound.clear();
+    }
+
+    /// Whether any waits for a slot of just one model server.
+    pub(super) fn are_bound(&self) -> bool {
+        !self.bound.is_empty()
+    }
+
+    /// Those that are waited for and are gone.
+    pub(super) fn lost_homes(&self) -> Vec<Home> {
+        self.bound.keys().copied().filter(|home| !self.has(*home)).collect()
+    }
+
+    /// Of so many requests that wait, whether any could go to this place.
+    fn is_wanted(bound: &BTreeMap<Home, usize>, place: &Place, waiting: usize) -> bool {
+        bound.is_empty() || bound.contains_key(&place.home()) || waiting > bound.values().sum()
+    }
+
+    /// Slots of places to which nothing that waits could go are left to others.
+    pub(super) fn rest_unwanted(&mut self, waiting: usize) {
+        let (user, bound) = (self.handle.number, &self.bound);
+        for place in &mut self.list {
+            if !Self::is_wanted(bound, place, waiting) {
+                place.rest(user);
+            }
+        }
     }
 
     /// A slot that was waited for. It may come when its place is gone; then it goes back at once.
@@ -228,10 +302,11 @@ impl Places {
 
     /// Slots of batches that have ended go back; where more is wished for, one is claimed in the same step.
     pub(super) fn settle(&mut self, wish: Option<Wish>) {
-        let Self { handle, list, .. } = self;
+        let Self { handle, list, bound, .. } = self;
         for place in list.iter_mut() {
             while let Some((grant, used)) = place.ended.pop() {
-                match wish.filter(|_| place.is_good()) {
+                let wish = wish.filter(|wish| place.is_good() && Self::is_wanted(bound, place, wish.waiting));
+                match wish {
                     Some(wish) => {
                         let gate = Arc::clone(&place.gate);
                         let granted =
@@ -358,7 +433,9 @@ impl Places {
     fn choose(&self, wish: Wish) -> Option<usize> {
         let open = |granted: bool| {
             let open = move |place: &Place| {
-                place.is_good() && if granted { !place.granted.is_empty() } else { !place.waits }
+                place.is_good()
+                    && Self::is_wanted(&self.bound, place, wish.waiting)
+                    && if granted { !place.granted.is_empty() } else { !place.waits }
             };
             self.list.iter().enumerate().filter(move |(_, place)| open(place))
         };
@@ -398,6 +475,11 @@ impl Place {
             pace: None,
             last_used: 0,
         }
+    }
+
+    /// Whose state is here.
+    fn home(&self) -> Home {
+        Home::of(&self.pattern)
     }
 
     /// Whether both are from here. Epochs of one model server share a gate.

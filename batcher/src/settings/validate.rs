@@ -94,6 +94,8 @@ impl Settings {
             ("maxModels", self.max_models as u64),
             ("maxTensors", self.max_tensors as u64),
             ("maxParameters", self.max_parameters as u64),
+            ("maxSequences", self.max_sequences as u64),
+            ("sequenceIdleMs", self.sequence_idle_ms),
         ];
         for (field, value) in at_least_one {
             if value == 0 {

@@ -202,6 +202,18 @@ impl Control {
         }
     }
 
+    /// Whether the model server has a model, whatever of the protocols it speaks: by its metadata, its V1 status or the
+    /// list of OpenAI's API. `None` where it does not tell us.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn has_model(&mut self, model: &str) -> Result<Option<bool>, ControlError> {
+        match self.wire() {
+            Wire::Rest => self.rest_has_model(model).await,
+            Wire::Grpc => self.grpc_has_model(model).await,
+        }
+    }
+
     /// A warm-up call.
     ///
     /// # Errors
@@ -239,6 +251,14 @@ impl Control {
             Err(_) => Err(ControlError::Timeout(path, patience)),
         }
     }
+}
+
+/// What an answer to the question for a model says of it. A server that is busy, or that does not know us, says nothing.
+fn says(status: StatusCode) -> Option<bool> {
+    let is_silent = status.is_server_error()
+        || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
+    // That it does not know the question says that the model is not there to be asked for in this way.
+    (!is_silent || status == StatusCode::NOT_IMPLEMENTED).then(|| status.is_success())
 }
 
 /// A digest of metadata documents. It only has to tell one answer from the next within this process.

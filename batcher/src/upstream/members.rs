@@ -13,9 +13,10 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::choice::Picked;
 use super::epoch::Phase;
 use super::monitor::{Monitor, State};
-use super::{Epoch, InFlight, Upstream};
+use super::{Epoch, Upstream};
 use crate::registry::Registry;
 use crate::settings::{Live, Member};
 use dns::SystemResolver;
@@ -54,22 +55,26 @@ impl Upstreams {
     }
 
     /// Of those with an open barrier the one with the fewest requests in flight; equal ones in turn.
-    pub fn pick(&self) -> Option<(Arc<Upstream>, Arc<Epoch>, InFlight)> {
+    pub fn pick(&self) -> Option<Picked> {
         let list = self.list.load();
-        let start = self.next.fetch_add(1, Ordering::Relaxed) % list.len().max(1);
-        let in_turn = list[start..].iter().chain(&list[..start]);
-        let open = in_turn.filter_map(|upstream| Some((upstream, upstream.open_epoch()?)));
+        let open = list.iter().filter_map(|upstream| Some((Arc::clone(upstream), upstream.open_epoch()?)));
+        self.least(open.collect())
+    }
+
+    /// Of these the one with the fewest requests in flight; equal ones in turn.
+    pub(super) fn least(&self, mut open: Vec<(Arc<Upstream>, Arc<Epoch>)>) -> Option<Picked> {
+        let start = self.next.fetch_add(1, Ordering::Relaxed) % open.len().max(1);
+        open.rotate_left(start);
+        open.sort_by_cached_key(|(upstream, _)| upstream.inflight());
         // A barrier may close between the look and the start: then another one is tried.
-        let mut open: Vec<_> = open.map(|(upstream, epoch)| (upstream.inflight(), upstream, epoch)).collect();
-        open.sort_by_key(|(inflight, ..)| *inflight);
-        open.into_iter().find_map(|(_, upstream, epoch)| {
+        open.into_iter().find_map(|(upstream, epoch)| {
             let guard = upstream.begin(epoch.number)?;
-            Some((Arc::clone(upstream), epoch, guard))
+            Some((upstream, epoch, guard))
         })
     }
 
     /// One with an open barrier, as [`Upstreams::pick`] chooses; waits for one at most so long.
-    pub async fn pick_or_wait(&self, hold: Duration) -> Option<(Arc<Upstream>, Arc<Epoch>, InFlight)> {
+    pub async fn pick_or_wait(&self, hold: Duration) -> Option<Picked> {
         if let Some(picked) = self.pick() {
             return Some(picked);
         }
@@ -157,6 +162,7 @@ impl Membership {
                 self.add(member.clone());
             }
         }
+        self.registry.set_members(self.known.len());
     }
 
     fn add(&mut self, member: Member) {

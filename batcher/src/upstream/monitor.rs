@@ -96,6 +96,10 @@ impl Monitor {
         let effect = self.state.barrier.on(event);
         let phase = self.state.barrier.phase();
         let name = self.upstream.name();
+        if phase == Phase::Draining {
+            // Before anybody is told: it no longer counts among those that may have a model.
+            self.upstream.phase.store(phase as u8, Ordering::SeqCst);
+        }
         match effect {
             Effect::None => {}
             Effect::Warm(number) => {

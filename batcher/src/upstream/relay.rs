@@ -11,6 +11,7 @@ use tokio::task::AbortHandle;
 
 use super::connection::{Wire, to_grpc};
 use super::endpoint::{Endpoint, Stream};
+use super::grpc_body::GrpcBody;
 use super::hang_up::HangUp;
 use super::relay_body::RelayBody;
 use super::{ConnectError, Epoch, Upstream};
@@ -22,7 +23,7 @@ const MAX_IDLE: usize = 16;
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     idle: Mutex<Vec<Idle>>,
-    grpc: Mutex<Option<(u64, http2::SendRequest<Incoming>)>>,
+    grpc: Mutex<Option<(u64, http2::SendRequest<GrpcBody>)>>,
 }
 
 /// An HTTP/1.1 connection between two requests.
@@ -106,7 +107,7 @@ impl Upstream {
     pub async fn relay_grpc(
         &self,
         epoch: &Epoch,
-        request: Request<Incoming>,
+        request: Request<GrpcBody>,
     ) -> Result<Response<Incoming>, RelayError> {
         let mut sender = self.grpc_sender(epoch).await?;
         sender.ready().await?;
@@ -115,7 +116,7 @@ impl Upstream {
         Ok(sender.send_request(Request::from_parts(parts, body)).await?)
     }
 
-    async fn grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<Incoming>, RelayError> {
+    async fn grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<GrpcBody>, RelayError> {
         let known = lock(&self.relay.grpc).clone();
         if let Some((number, sender)) = known
             && number == epoch.number

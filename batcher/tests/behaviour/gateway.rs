@@ -11,12 +11,12 @@ use crate::client::{get, infer_json};
 use crate::model::{Behaviour, Model};
 use crate::start::{settings, start, until};
 
-fn gateway(name: &str, members: &Path) -> Settings {
+pub fn gateway(name: &str, members: &Path) -> Settings {
     Settings { role: Role::Gateway, members: Some(members.to_owned()), ..settings(name) }
 }
 
 /// As the owner of the file writes it: whole, by rename.
-fn write_members(path: &Path, models: &[&Model]) {
+pub fn write_members(path: &Path, models: &[&Model]) {
     let upstreams: Vec<_> = models
         .iter()
         .map(|model| json!({"name": format!("m-{}", model.address.port()), "address": model.address.to_string()}))

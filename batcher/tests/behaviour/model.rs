@@ -5,6 +5,7 @@ mod grpc;
 
 mod passing;
 mod predict;
+pub mod stateful;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -77,6 +78,8 @@ pub struct Behaviour {
     pub shape: [i64; 2],
     /// A header without which nothing is answered.
     pub token: Option<(&'static str, &'static str)>,
+    /// Answer steps of sequences with their number instead of `twice`.
+    pub stateful: bool,
 }
 
 impl Default for Behaviour {
@@ -97,6 +100,7 @@ impl Default for Behaviour {
             config: (404, String::new()),
             shape: [-1, 1],
             token: None,
+            stateful: false,
         }
     }
 }
@@ -108,6 +112,9 @@ struct Shared {
     at_gate: AtomicUsize,
     gate: watch::Sender<bool>,
     epoch: AtomicUsize,
+    counts: stateful::Counts,
+    /// Method and path of each request, in the order in which they came.
+    asked: Mutex<Vec<String>>,
 }
 
 pub struct Model {
@@ -153,6 +160,8 @@ impl Model {
             at_gate: AtomicUsize::new(0),
             gate: watch::Sender::new(true),
             epoch: AtomicUsize::new(0),
+            counts: stateful::Counts::default(),
+            asked: Mutex::default(),
         };
         Self { address: listener.local_addr().unwrap(), path: None, shared: Arc::new(shared), stop: None }
     }
@@ -185,6 +194,16 @@ impl Model {
     /// Calls with clients' rows.
     pub fn client_calls(&self) -> Vec<Call> {
         self.calls().into_iter().filter(|call| !call.is_warmup()).collect()
+    }
+
+    /// Steps of sequences, in the order in which they came.
+    pub fn steps(&self) -> Vec<stateful::Step> {
+        self.shared.counts.seen()
+    }
+
+    /// How often this was asked: method and path.
+    pub fn asked(&self, what: &str) -> usize {
+        self.shared.asked.lock().unwrap().iter().filter(|asked| *asked == what).count()
     }
 
     /// As by SIGKILL: all sockets close at once, whatever is under way.
@@ -276,6 +295,7 @@ impl Shared {
     async fn answer(&self, epoch: usize, request: Request<Incoming>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let model = format!("/v2/models/{}", self.name);
+        self.asked.lock().unwrap().push(format!("{} {path}", request.method()));
         if let Some((name, token)) = self.behaviour.token
             && request.headers().get(name).is_none_or(|given| given != token)
         {
@@ -356,9 +376,13 @@ impl Shared {
         if bad_gateway {
             return reply(502, "{\"error\":\"a worker died, says the model server\"}");
         }
+        let step = self.step(epoch, stateful::Asked::of_json(&json_of(&headers, &body)));
         let width = width(&headers, &body).max(1);
         let tensor = |name: &str, data: Vec<i64>| json!({"name": name, "datatype": "INT64", "shape": [data.len() / width, width], "data": data});
-        let twice = answered.iter().map(|id| id * 2).collect();
+        let twice = match step {
+            Some(number) => vec![number; answered.len()],
+            None => answered.iter().map(|id| id * 2).collect(),
+        };
         let rows = answered.len() / width;
         let mut answer = json!({"model_name": self.name, "model_version": "1",
             "outputs": [tensor("id", answered), tensor("twice", twice)]});
@@ -393,6 +417,11 @@ impl Shared {
         let service_us = self.behaviour.alpha_us.load(Ordering::SeqCst)
             + self.behaviour.beta_us.load(Ordering::SeqCst) * rows;
         tokio::time::sleep(Duration::from_micros(service_us)).await;
+    }
+
+    /// The number of a step of a sequence.
+    fn step(&self, epoch: usize, asked: stateful::Asked) -> Option<i64> {
+        self.behaviour.stateful.then(|| self.counts.step(epoch, asked)).flatten()
     }
 
     async fn wait_at_gate(&self) {
@@ -439,11 +468,14 @@ fn read_ids(headers: &HeaderMap, body: &Bytes) -> Option<(Vec<i64>, &'static str
 
 /// Elements of one row of the input.
 fn width(headers: &HeaderMap, body: &Bytes) -> usize {
+    json_of(headers, body)["inputs"][0]["shape"][1].as_u64().unwrap_or(1) as usize
+}
+
+/// The JSON part of a request.
+fn json_of(headers: &HeaderMap, body: &Bytes) -> Value {
     let header_length = headers.get("inference-header-content-length");
     let header_length = header_length.and_then(|length| length.to_str().ok()?.parse().ok());
-    let request: Value =
-        serde_json::from_slice(&body[..header_length.unwrap_or(body.len())]).unwrap_or_default();
-    request["inputs"][0]["shape"][1].as_u64().unwrap_or(1) as usize
+    serde_json::from_slice(&body[..header_length.unwrap_or(body.len())]).unwrap_or_default()
 }
 
 fn flat(data: &Value) -> Vec<i64> {

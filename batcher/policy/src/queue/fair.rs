@@ -100,9 +100,9 @@ impl FairShares {
         self.flows.get(&(class, tenant)).map_or(0, |flow| flow.tag)
     }
 
-    /// Of the first class that waits: class and tenants that wait.
-    pub(super) fn first_class(&self) -> Option<(u8, impl Iterator<Item = u32>)> {
-        let (&(class, _), _) = self.flows.iter().find(|(_, flow)| flow.requests > 0)?;
+    /// Of the first class from `least` on that waits: class and tenants that wait.
+    pub(super) fn first_class(&self, least: u8) -> Option<(u8, impl Iterator<Item = u32>)> {
+        let (&(class, _), _) = self.flows.range((least, 0)..).find(|(_, flow)| flow.requests > 0)?;
         let waiting = self.flows.range(tenants_of(class)).filter(|(_, flow)| flow.requests > 0);
         Some((class, waiting.map(|(&(_, tenant), _)| tenant)))
     }

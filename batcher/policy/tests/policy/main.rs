@@ -15,6 +15,7 @@ mod fairness;
 mod gate;
 mod overload;
 mod queue;
+mod sequences;
 mod share;
 mod shared;
 mod streams;

@@ -350,3 +350,33 @@ fn the_oldest_wait_is_that_of_the_first_arrival_whatever_its_deadline() {
     queue.cancel(&first);
     assert_eq!(queue.oldest_wait_us(4_000), 1_000);
 }
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Keys that may not go are as if they were not here, and stay.
+    #[test]
+    fn what_may_not_go_stays_and_hinders_nobody(arrivals in arrivals(3), barred in 0u8..3, curve in curves()) {
+        let lane = lane(20, curve);
+        let (mut all, _) = filled(&arrivals);
+        let mut others = WaitQueue::new();
+        for (at, &(key, arrival)) in arrivals.iter().enumerate().filter(|(_, (key, _))| *key != barred) {
+            others.push(key, arrival, at);
+        }
+        let mut waiting = all.len() - others.len();
+        loop {
+            let cut = all.cut_where(0, |_| lane, &any_size(), |_| false, |key| *key != barred);
+            let expected = next(&mut others, 0, lane);
+            let taken = |batch: &Batch<u8, usize>| -> Vec<usize> {
+                batch.take.iter().map(|waiting| waiting.payload).collect()
+            };
+            prop_assert_eq!(taken(&cut), taken(&expected));
+            prop_assert_eq!(cut.drop.len(), expected.drop.len());
+            if cut.take.is_empty() {
+                break;
+            }
+        }
+        waiting -= all.drain().len();
+        prop_assert_eq!(waiting, 0);
+    }
+}

@@ -8,6 +8,7 @@ use super::{Key, Owner};
 use crate::metrics::Release;
 use crate::observe::trail;
 use crate::queue::places::{Sent, Taken, Wish};
+use crate::queue::sequence::Home;
 use crate::queue::{Entry, dispatch};
 
 /// A batch that is to be sent.
@@ -27,40 +28,47 @@ impl Owner {
         let Some(taken) = self.places.take(self.wish()) else { return false };
         let now_us = self.handle.clock.now_us();
         let max_rows = taken.slot.profile.max_rows;
+        let home = Home::of(&taken.slot);
         let objective_us = self.batch_objective_us();
         let (curves, limits) = (&self.curves, &self.limits);
         let lane = |shape| {
             let lane = curves.lane(shape, objective_us, &limits.sizes);
             Lane { limit_rows: lane.limit_rows.min(max_rows).max(1), ..lane }
         };
-        let batch = self.pending.cut(
+        let batch = self.pending.cut_where(
             now_us,
             |key: &Key| lane(key.shape()),
             &limits.batch(),
             |entry| entry.is_cancelled(),
+            |key| key.may_go(home),
         );
         let has_waited = self.deferring.cut(now_us);
         let shape = batch.key.as_ref().and_then(Key::shape);
         let Lane { limit_rows, curve } = lane(shape);
-        batch.gone.iter().for_each(|waiting| self.handle.left(&waiting.payload));
+        let has_removed = !(batch.gone.is_empty() && batch.drop.is_empty());
+        batch.gone.iter().for_each(|waiting| self.left(&waiting.payload));
         for (_, waiting) in batch.drop {
             self.too_late(*waiting.payload, now_us);
         }
         if batch.take.is_empty() {
             self.places.untake(taken);
-            return false;
+            // There may be more for another place.
+            return has_removed;
         }
         self.handle.served(batch.take.iter().map(|waiting| &*waiting.payload));
         let mut entries = Vec::with_capacity(batch.take.len());
         for waiting in batch.take {
-            self.handle.left(&waiting.payload);
+            self.left(&waiting.payload);
+            if let Some(sequence) = &waiting.payload.sequence {
+                self.sequences.sent(&sequence.key, home);
+            }
             let waited_us = now_us.saturating_sub(waiting.arrived_us);
             self.handle.metrics.queue_seconds.record(waited_us as f64 / 1e6);
             entries.push(waiting.payload);
         }
         let rows = batch.size.rows;
         let release = match batch.key {
-            Some(Key::Alone(_)) => Release::Alone,
+            Some(Key::Alone(_) | Key::Bound(..)) => Release::Alone,
             _ if rows >= limit_rows => Release::Full,
             _ if has_waited => Release::Deferred,
             _ => Release::SlotFree,
@@ -92,6 +100,12 @@ impl Owner {
         let rows = self.pending.rows().saturating_add(suspected);
         let earliest_deadline_us = self.earliest_deadline_us();
         let next = NextBatch::of_queue(rows, earliest_deadline_us, &lane);
-        Wish { now_us: self.handle.clock.now_us(), next }
+        Wish { now_us: self.handle.clock.now_us(), next, waiting: self.waiting() }
+    }
+
+    /// Requests that could be sent now if there were slots for all of them.
+    pub(super) fn waiting(&self) -> usize {
+        let suspects = if self.suspects.may_go() { self.suspects.iter().count() } else { 0 };
+        self.pending.len() + suspects
     }
 }

@@ -4,7 +4,7 @@
 
 use super::Owner;
 use crate::metrics::Refusal;
-use crate::queue::{Entry, Failure};
+use crate::queue::{Entry, Failure, missing_elsewhere};
 
 /// Clients that have gone while nothing is dispatched are noticed after so long: what they hold is wanted.
 const SWEEP_US: u64 = 500_000;
@@ -29,7 +29,7 @@ impl Owner {
         }
         self.swept_us = now_us;
         for waiting in self.pending.take_out(|waiting| waiting.payload.is_cancelled()) {
-            self.handle.left(&waiting.payload);
+            self.left(&waiting.payload);
         }
         for suspect in self.suspects.take_out(|suspect| suspect.is_cancelled()) {
             self.handle.left(&suspect);
@@ -39,28 +39,39 @@ impl Owner {
         let hold_us = self.limits.hold_us;
         due.extend(self.suspects.take_out(|suspect| suspect.held_until_us(hold_us) <= now_us));
         for entry in due {
-            match self.slots() {
-                0 => self.hold_expired(*entry),
-                _ => self.too_late(*entry, now_us),
-            }
+            self.expired(*entry, now_us);
         }
+        self.expire_steps(now_us);
     }
 
     /// When the first of all that wait is due.
     pub(super) fn earliest_deadline_us(&self) -> Option<u64> {
         let suspects = self.suspects.iter().map(|suspect| suspect.held_until_us(self.limits.hold_us));
-        suspects.chain(self.pending.earliest_deadline_us()).min()
+        let steps = self.earliest_step_deadline_us();
+        suspects.chain(steps).chain(self.pending.earliest_deadline_us()).min()
     }
 
-    fn hold_expired(&self, entry: Entry) {
-        let message = format!("no model server became ready within {} ms", self.limits.hold_us / 1000);
-        self.handle.left(&entry);
+    /// Answers a request that is due, and may have been for long.
+    pub(super) fn expired(&mut self, entry: Entry, now_us: u64) {
+        match self.slots() {
+            0 => self.hold_expired(entry),
+            _ => self.too_late(entry, now_us),
+        }
+    }
+
+    fn hold_expired(&mut self, entry: Entry) {
+        let hold_ms = self.limits.hold_us / 1000;
+        let message = match self.places.unsure() {
+            0 => format!("no model server became ready within {hold_ms} ms"),
+            others => missing_elsewhere(others, hold_ms),
+        };
+        self.left(&entry);
         entry.give_up(Failure::refused(503, Refusal::HoldExpired, message, 1000));
     }
 
     /// Its deadline can no longer be met.
-    pub(super) fn too_late(&self, entry: Entry, now_us: u64) {
-        self.handle.left(&entry);
+    pub(super) fn too_late(&mut self, entry: Entry, now_us: u64) {
+        self.left(&entry);
         let retry_after_ms = self.handle.retry_after_ms(now_us);
         let message = "the deadline can no longer be met: the model server is saturated";
         entry.give_up(Failure::refused(429, Refusal::Expired, message, retry_after_ms));

@@ -7,6 +7,7 @@ use super::Owner;
 use crate::queue::Entry;
 use crate::queue::caller::Caller;
 use crate::queue::scope::Scope;
+use crate::queue::sequence::Home;
 
 /// Class of requests that were in flight when a connection broke: they are served before all others, whose classes
 /// are from 1 on.
@@ -18,6 +19,8 @@ pub(super) enum Key {
     /// The shape class follows from the key. Requests of an offender share batches with its own alone.
     Merge(MergeKey, ShapeClass, Option<Scope>, Option<Caller>),
     Alone(u64),
+    /// The same, of a sequence whose state this model server has.
+    Bound(u64, Home),
 }
 
 impl Key {
@@ -25,7 +28,31 @@ impl Key {
     pub(super) fn shape(&self) -> Option<ShapeClass> {
         match self {
             Self::Merge(_, class, _, _) => Some(*class),
-            Self::Alone(_) => None,
+            Self::Alone(_) | Self::Bound(..) => None,
+        }
+    }
+
+    /// Whether it may go to this model server.
+    pub(super) fn may_go(&self, to: Home) -> bool {
+        match self {
+            Self::Bound(_, home) => *home == to,
+            Self::Merge(..) | Self::Alone(_) => true,
+        }
+    }
+}
+
+/// Deadlines of requests that wait, as things stand.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Deadlines {
+    held_before_us: u64,
+    hold_us: u64,
+}
+
+impl Deadlines {
+    pub(super) fn of(&self, entry: &Entry) -> u64 {
+        match entry.arrived_us < self.held_before_us {
+            true => entry.deadline_us.max(entry.arrived_us.saturating_add(self.hold_us)),
+            false => entry.deadline_us,
         }
     }
 }
@@ -36,6 +63,7 @@ impl Owner {
     pub(super) fn again(&mut self, entries: Vec<Box<Entry>>) {
         for mut entry in entries {
             self.handle.came_back(&mut entry);
+            let Some(entry) = self.step_again(entry) else { continue };
             let deadline_us = self.hold_deadline_us(&entry);
             self.place(entry, CLASS_AGAIN, deadline_us);
         }
@@ -47,11 +75,21 @@ impl Owner {
             if self.limits.defers {
                 self.deferring.arrived(entry.arrived_us, entry.size.rows);
             }
-            let held = self.slots() == 0 || entry.arrived_us < self.held_before_us;
-            let deadline_us = if held { self.hold_deadline_us(&entry) } else { entry.deadline_us };
-            let class = entry.flow.class;
-            self.place(entry, class, deadline_us);
+            self.arrive(entry);
         }
+    }
+
+    /// A request may be sent from now on.
+    pub(super) fn enter(&mut self, entry: Box<Entry>) {
+        let deadline_us = self.deadlines().of(&entry);
+        let class = entry.flow.class;
+        self.place(entry, class, deadline_us);
+    }
+
+    /// Without a slot all that comes is held.
+    pub(super) fn deadlines(&self) -> Deadlines {
+        let held_before_us = if self.slots() == 0 { u64::MAX } else { self.held_before_us };
+        Deadlines { held_before_us, hold_us: self.limits.hold_us }
     }
 
     pub(super) fn place(&mut self, entry: Box<Entry>, class: u8, deadline_us: u64) {
@@ -62,7 +100,13 @@ impl Owner {
             }
             None => {
                 self.next_alone += 1;
-                Key::Alone(self.next_alone)
+                match entry.home() {
+                    Some(home) => {
+                        self.places.bind(home);
+                        Key::Bound(self.next_alone, home)
+                    }
+                    None => Key::Alone(self.next_alone),
+                }
             }
         };
         let arrival = Ticket {
@@ -84,9 +128,19 @@ impl Owner {
         entry.held_until_us(self.limits.hold_us)
     }
 
+    /// A request no longer waits.
+    pub(super) fn left(&mut self, entry: &Entry) {
+        self.handle.left(entry);
+        if let Some(home) = entry.home() {
+            self.places.unbind(home);
+        }
+    }
+
     /// The last slot has gone: deadlines within the objective become those of held requests.
     pub(super) fn hold_all(&mut self) {
-        for (_, waiting) in self.pending.drain() {
+        let waiting = self.pending.drain();
+        self.places.unbind_all();
+        for (_, waiting) in waiting {
             let deadline_us = self.hold_deadline_us(&waiting.payload);
             self.place(waiting.payload, waiting.order.class, deadline_us);
         }

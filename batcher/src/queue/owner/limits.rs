@@ -1,6 +1,6 @@
 //! What the settings say about the batches of one model, taken over whenever they change.
 
-use sluice_batch_policy::{BatchLimits, BatchSizes};
+use sluice_batch_policy::{BatchLimits, BatchSizes, SequenceLimits};
 
 use crate::queue::ModelHandle;
 use crate::settings::Deferral;
@@ -12,6 +12,7 @@ pub(super) struct Limits {
     pub(super) sizes: BatchSizes,
     /// Whether what waits may wait for more although a slot is free.
     pub(super) defers: bool,
+    pub(super) sequences: SequenceLimits,
     bytes: u64,
     tokens: u64,
 }
@@ -27,6 +28,10 @@ impl Limits {
             hold_us: settings.hold_ms.saturating_mul(1000),
             sizes: model.sizes(),
             defers: settings.deferral == Deferral::Auto,
+            sequences: SequenceLimits {
+                most: settings.max_sequences,
+                idle_us: settings.sequence_idle_ms.saturating_mul(1000),
+            },
             bytes: model.max_batch_bytes.unwrap_or(u64::MAX),
             tokens: model.max_batch_tokens.unwrap_or(u64::MAX),
         }

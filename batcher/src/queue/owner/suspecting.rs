@@ -87,7 +87,8 @@ impl Owner {
         }
         tracing::warn!(model = %self.handle.model, ?caller, "A request fails its calls even alone; its sender's requests share no batch with others' for a while.");
         self.offenders.convict(caller, now_us);
-        for waiting in self.pending.take_out(|waiting| waiting.payload.caller == Some(caller)) {
+        let is_theirs = |entry: &Entry| entry.caller == Some(caller) && entry.mergeable().is_some();
+        for waiting in self.pending.take_out(|waiting| is_theirs(&waiting.payload)) {
             self.place(waiting.payload, waiting.order.class, waiting.order.deadline_us);
         }
     }

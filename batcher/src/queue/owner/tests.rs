@@ -2,6 +2,7 @@
 
 mod deferring;
 mod sharing;
+mod steps;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,7 @@ impl Bench {
             trail: None,
             is_ranked: false,
             scope: None,
+            sequence: None,
             origin: Some(Request::post("/").body(()).unwrap().into_parts().0),
             arrived_us,
             deadline_us: arrived_us + OBJECTIVE_MS * 1000,

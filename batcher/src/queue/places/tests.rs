@@ -3,7 +3,7 @@ use crate::clock::Clock;
 use crate::settings::{Live, Settings};
 use crate::upstream::discovery::{Profile, Spoken};
 
-const WISH: Wish = Wish { now_us: 0, next: NextBatch { expected_us: 1000, start_by_us: 0 } };
+const WISH: Wish = Wish { now_us: 0, waiting: 1, next: NextBatch { expected_us: 1000, start_by_us: 0 } };
 
 fn send(places: &mut Places) -> u64 {
     let taken = places.take(WISH).unwrap();

@@ -13,7 +13,7 @@ use sluice_protocol::grpc::{
     ServerReadyResponse, frame_prefix, path,
 };
 
-use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
+use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT, says};
 use crate::upstream::connection::{Answer, Chunks, ExchangeError};
 
 impl Control {
@@ -53,6 +53,11 @@ impl Control {
                 "inputs": model.inputs.iter().map(tensor).collect::<Vec<_>>(),
                 "outputs": model.outputs.iter().map(tensor).collect::<Vec<_>>() })
         })
+    }
+
+    pub(super) async fn grpc_has_model(&mut self, model: &str) -> Result<Option<bool>, ControlError> {
+        let asked = ModelMetadataRequest { name: model.to_owned(), ..Default::default() };
+        Ok(says(self.call(path::MODEL_METADATA, &asked).await?.status))
     }
 
     pub(super) async fn grpc_model_config(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {

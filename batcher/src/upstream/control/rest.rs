@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
+use serde::Deserialize;
 use sluice_protocol::{HEADER_LENGTH, Merged, Target, UpstreamForm};
 
-use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
+use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT, says};
 use crate::upstream::connection::{Answer, Chunks};
 
 /// `/v2/models/{model}`, percent-encoded.
@@ -28,6 +29,34 @@ impl Control {
     pub(super) async fn rest_document(&mut self, path: &str) -> Result<Option<Bytes>, ControlError> {
         let answer = self.get(path).await?;
         Ok(answer.status.is_success().then_some(answer.body))
+    }
+
+    pub(super) async fn rest_has_model(&mut self, model: &str) -> Result<Option<bool>, ControlError> {
+        let mut said = Some(false);
+        for path in [model_path(model), v1_path(model)] {
+            match says(self.get(&path).await?.status) {
+                Some(true) => return Ok(Some(true)),
+                Some(false) => {}
+                None => said = None,
+            }
+        }
+        let is_listed = self.rest_lists(model).await?;
+        Ok(if is_listed { Some(true) } else { said })
+    }
+
+    /// Whether `GET /v1/models` names a model, as servers of OpenAI's API do.
+    async fn rest_lists(&mut self, model: &str) -> Result<bool, ControlError> {
+        #[derive(Deserialize)]
+        struct List {
+            data: Vec<Listed>,
+        }
+        #[derive(Deserialize)]
+        struct Listed {
+            id: String,
+        }
+        let document = self.rest_document("/v1/models").await?;
+        let list = document.and_then(|document| serde_json::from_slice::<List>(&document).ok());
+        Ok(list.is_some_and(|list| list.data.iter().any(|listed| listed.id == model)))
     }
 
     pub(super) async fn rest_infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {

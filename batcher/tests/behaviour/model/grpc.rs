@@ -15,7 +15,7 @@ use sluice_protocol::grpc::{
     frame_prefix,
 };
 
-use super::{Body, Call, HungUp, Shared};
+use super::{Body, Call, HungUp, Shared, stateful};
 
 impl Shared {
     pub(super) async fn answer_grpc(
@@ -40,7 +40,8 @@ impl Shared {
             }
             "ModelMetadata" => self.metadata(message),
             "ModelConfig" => self.config(),
-            "ModelInfer" => self.infer_grpc(epoch, message).await,
+            // A stream of one message.
+            "ModelInfer" | "ModelStreamInfer" => self.infer_grpc(epoch, message).await,
             _ => status(Code::Unimplemented, "no such method, says the model server"),
         };
         // What a client says of itself comes back: metadata travels both ways.
@@ -123,6 +124,7 @@ impl Shared {
             response.extensions_mut().insert(HungUp);
             return response;
         }
+        let step = self.step(epoch, stateful::Asked::of_grpc(&request.parameters));
         let width = request.inputs[0].shape.last().copied().unwrap_or(1);
         let output = |name: &str| InferOutputTensor {
             name: name.into(),
@@ -138,7 +140,10 @@ impl Shared {
             model_version: "1".into(),
             id: request.id,
             outputs: vec![output("id"), output("twice")],
-            raw_output_contents: vec![raw(1), raw(2)],
+            raw_output_contents: vec![
+                raw(1),
+                step.map_or_else(|| raw(2), |number| number.to_le_bytes().to_vec().into()),
+            ],
             ..Default::default()
         })
     }

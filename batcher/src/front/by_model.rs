@@ -1,0 +1,176 @@
+//! Which model a request that passes through names, and which model server it may therefore go to. With one model server
+//! there is nothing to choose, and nothing is looked at.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use sluice_protocol::grpc::{MessageHead, PREFIX_BYTES};
+use sluice_protocol::{SequenceStep, model_in_path};
+
+use super::Front;
+use super::changes::changed_by_grpc;
+use super::in_sequence::json_part;
+use super::peek::Peeked;
+use super::receive::ReceiveError;
+use super::route::GRPC_SERVICE;
+use crate::queue::bytes::QueuedBytes;
+use crate::queue::{Failure, missing_elsewhere};
+use crate::streams::asked::Asked;
+use crate::upstream::choice::{Named, NotPicked, Picked};
+use crate::upstream::grpc_body::GrpcBody;
+
+/// Most bytes of a gRPC message that are read ahead: its name and parameters come before its tensors.
+const PEEK_BYTES: usize = 64 << 10;
+
+impl Front {
+    /// A model server that has the model; any where none is named.
+    pub(super) async fn pick_for(&self, named: Option<&Named>) -> Result<Picked, Failure> {
+        let (hold, settings) = (self.hold(), self.settings.now());
+        self.upstreams.pick_for(named, hold, &settings, self.clock).await.map_err(|why| match why {
+            NotPicked::Nobody => self.nobody(),
+            NotPicked::Elsewhere(others) => {
+                let message = missing_elsewhere(others, hold.as_millis() as u64);
+                Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
+            }
+        })
+    }
+
+    /// The answer to a call that changes one of several model servers.
+    pub(super) fn refused_change(&self, what: Option<&str>) -> Option<Failure> {
+        let (what, members) = (what?, self.upstreams.members());
+        let message = || {
+            format!(
+                "this call changes {what} at one model server, and there are {members} model servers here: send it to each of them itself (/upstreams on the admin port has their addresses)"
+            )
+        };
+        (members > 1).then(|| Failure::new(501, message()))
+    }
+
+    /// The model that a request over HTTP names: in its path, or in a JSON body of OpenAI's API.
+    ///
+    /// # Errors
+    /// It is a step of a sequence, of which nobody here would know, or it cannot be read.
+    pub(super) async fn named_by(
+        &self,
+        parts: &Parts,
+        body: Incoming,
+    ) -> Result<(Option<Named>, Peeked, QueuedBytes), Failure> {
+        if self.upstreams.members() <= 1 {
+            return Ok((None, Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
+        }
+        let path = parts.uri.path();
+        let model = model_in_path(path);
+        // A request for inference passes through where its model has no queue.
+        let infers = path.ends_with("/infer");
+        if !infers && (model.is_some() || !may_name_its_model(parts)) {
+            return Ok((model.map(Named::Model), Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
+        }
+        let (body, share) = self.peek(body).await.map_err(|error| error.failure(|| 1000))?;
+        let step = |body| SequenceStep::of_unread(json_part(parts, body)?);
+        if infers && let Some(step) = body.whole().and_then(|body| step(body)) {
+            let message = format!("sequence {}: its model has no queue here (maxModels)", step.id);
+            return Err(Failure::new(501, message));
+        }
+        let alias = || Some(Named::Alias(Asked::read(body.whole()?).model?));
+        let named = model.map(Named::Model).or_else(alias);
+        Ok((named, body, share))
+    }
+
+    /// The model that a gRPC request names in its first message.
+    ///
+    /// # Errors
+    /// It changes one of several model servers, or goes on with a sequence that began elsewhere.
+    pub(super) async fn named_by_grpc(
+        &self,
+        request: Request<Incoming>,
+    ) -> Result<(Option<Named>, Request<GrpcBody>, QueuedBytes), Failure> {
+        let mut share = self.bytes.empty(None);
+        if self.upstreams.members() <= 1 {
+            return Ok((None, request.map(GrpcBody::from), share));
+        }
+        let (service, method) = request.uri().path().rsplit_once('/').unwrap_or_default();
+        let names = GRPC_SERVICE.strip_suffix('/') == Some(service)
+            && (method.starts_with("Model") || ["LogSettings", "TraceSetting"].contains(&method));
+        let method = method.to_owned();
+        if !names {
+            if let Some(refused) = self.refused_change(changed_by_grpc(&method, None)) {
+                return Err(refused);
+            }
+            return Ok((None, request.map(GrpcBody::from), share));
+        }
+        let (parts, body) = request.into_parts();
+        let (head, body) =
+            self.head_of(&parts.headers, body, &mut share).await.map_err(|error| error.failure(|| 1000))?;
+        if let Some(refused) = self.refused_change(changed_by_grpc(&method, head.as_ref())) {
+            return Err(refused);
+        }
+        let head = head.unwrap_or_default();
+        let goes_on = head.sequence_step().filter(|step| !step.starts);
+        let model = if method.starts_with("Model") { head.first } else { head.second };
+        let model = model.filter(|model| !model.is_empty());
+        if let (Some(step), Some(model)) = (goes_on, &model)
+            && self.upstreams.may_have(model) > 1
+        {
+            let message = format!(
+                "sequence {}: a stream goes to one model server from its first message on, and it is not known here which one has this sequence; begin it anew on this stream (sequence_start)",
+                step.id
+            );
+            return Err(Failure::new(409, message));
+        }
+        Ok((model.map(Named::Model), Request::from_parts(parts, body), share))
+    }
+
+    /// Reads a body as far as its first message's name and parameters, and leaves it as it is; `None` where the message
+    /// is compressed and cannot be read. A stream may begin late: there is no time limit, as for all gRPC that passes
+    /// through.
+    async fn head_of(
+        &self,
+        headers: &HeaderMap,
+        mut body: Incoming,
+        share: &mut QueuedBytes,
+    ) -> Result<(Option<MessageHead>, GrpcBody), ReceiveError> {
+        let (mut read, mut pieces) = (BytesMut::new(), VecDeque::new());
+        let is_whole = loop {
+            if let Some([_, a, b, c, d]) = read.first_chunk::<PREFIX_BYTES>() {
+                let end = PREFIX_BYTES.saturating_add(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
+                if read.len() >= end {
+                    read.truncate(end);
+                    break true;
+                }
+            }
+            if read.len() >= PEEK_BYTES {
+                break false;
+            }
+            let Some(frame) = body.frame().await else { break false };
+            let Ok(data) = frame?.into_data() else { continue };
+            if !share.grow(data.len()) {
+                return Err(ReceiveError::NoMemory { limit_bytes: self.bytes.limit() });
+            }
+            read.extend_from_slice(&data);
+            pieces.push_back(data);
+        };
+        let mut message: Bytes = read.freeze();
+        if is_whole && message.first() == Some(&1) {
+            let decoded = self.decode_grpc(headers, (message, self.bytes.empty(None))).await;
+            // One that cannot be decoded says nothing; the model server judges it.
+            message = decoded.map(|(message, _)| message).unwrap_or_default();
+        }
+        let head = message.get(PREFIX_BYTES..).filter(|_| message.first() == Some(&0)).map(MessageHead::read);
+        Ok((head, GrpcBody::new(pieces, body)))
+    }
+}
+
+/// Whether the body may name the model as OpenAI's API does.
+fn may_name_its_model(parts: &Parts) -> bool {
+    let path = parts.uri.path();
+    let is_json = parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        value.as_bytes().get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/json"))
+    });
+    parts.method == Method::POST
+        && is_json
+        && path.strip_prefix("/openai").unwrap_or(path).starts_with("/v1/")
+}

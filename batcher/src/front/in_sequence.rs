@@ -1,0 +1,59 @@
+//! Which sequence a request is a step of. Other requests cost no more than a look at their parameters.
+
+use http::request::Parts;
+use sluice_batch_policy::Asked;
+use sluice_protocol::{Form, HEADER_LENGTH, SequenceStep, Target};
+
+use super::Front;
+use crate::queue::sequence::{InSequence, MAX_NAME_BYTES, SequenceKey};
+use crate::queue::{Failure, ModelHandle, Work};
+
+impl Front {
+    /// `None` for a request of no sequence.
+    ///
+    /// # Errors
+    /// A name that is too long to be remembered.
+    pub(super) fn in_sequence(
+        &self,
+        handle: &ModelHandle,
+        form: Form,
+        work: &Work,
+        origin: Option<&Parts>,
+        tenant: u32,
+    ) -> Result<Option<Box<InSequence>>, Failure> {
+        let step = match work {
+            Work::Parsed(request) => request.sequence_step(),
+            Work::Raw(body) if matches!(form, Form::Json | Form::Binary) => {
+                origin.and_then(|head| SequenceStep::of_unread(json_part(head, body)?))
+            }
+            Work::Raw(_) => None,
+        };
+        let Some(SequenceStep { id, starts, ends }) = step else { return Ok(None) };
+        let version = match work {
+            Work::Parsed(request) => request.target.version.clone(),
+            Work::Raw(_) => origin.and_then(|head| Target::from_path(head.uri.path())?.version),
+        };
+        let version_bytes = version.as_ref().map_or(0, String::len);
+        for (what, bytes) in [("sequence_id", id.text_bytes()), ("the model's version", version_bytes)] {
+            if bytes > MAX_NAME_BYTES {
+                let message = format!("{what} has {bytes} bytes; at most {MAX_NAME_BYTES} are taken");
+                return Err(Failure::new(400, message));
+            }
+        }
+        let sole = match self.upstreams.may_have(&handle.model) {
+            // All say that they lack the model: one of them is to say so to the client.
+            0 => self.upstreams.members() > 0,
+            servers => servers == 1,
+        };
+        let asked = Asked { starts, ends, tenant, sole };
+        Ok(Some(Box::new(InSequence::new(SequenceKey { version, id }, asked))))
+    }
+}
+
+/// The JSON of a REST request of V2.
+pub(super) fn json_part<'a>(head: &Parts, body: &'a [u8]) -> Option<&'a [u8]> {
+    match head.headers.get(HEADER_LENGTH) {
+        None => Some(body),
+        Some(length) => body.get(..length.to_str().ok()?.parse().ok()?),
+    }
+}

@@ -1,0 +1,178 @@
+//! Which model server a request goes to that passes through: one that has its model, where it names one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::control::{Control, ControlError, Place};
+use super::epoch::Phase;
+use super::members::Upstreams;
+use super::{CONNECT_PATIENCE, Epoch, InFlight, Upstream};
+use crate::clock::Clock;
+use crate::settings::Settings;
+
+/// A model server to send to, and the guard that counts the request there.
+pub type Picked = (Arc<Upstream>, Arc<Epoch>, InFlight);
+
+/// A model that a request names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// As the Open Inference Protocol does: a server that says that it lacks the model will refuse the request.
+    Model(String),
+    /// As OpenAI's API does: some servers take any name, whatever they list.
+    Alias(String),
+}
+
+impl Named {
+    /// The name.
+    pub fn name(&self) -> &str {
+        let (Self::Model(name) | Self::Alias(name)) = self;
+        name
+    }
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotPicked {
+    /// None was ready in time.
+    Nobody,
+    /// Those that were do not have the model, and so many others were not.
+    Elsewhere(usize),
+}
+
+/// The model servers, by what they say of a model.
+#[derive(Default)]
+struct Sorted {
+    have_it: Vec<(Arc<Upstream>, Arc<Epoch>)>,
+    lack_it: Vec<(Arc<Upstream>, Arc<Epoch>)>,
+    unasked: Vec<(Arc<Upstream>, Arc<Epoch>)>,
+    /// Not ready, and may have it.
+    awaited: usize,
+}
+
+impl Upstreams {
+    /// How many there are, ready or not; those that were removed no longer count.
+    pub fn members(&self) -> usize {
+        self.all().iter().filter(|upstream| upstream.phase() != Phase::Draining).count()
+    }
+
+    /// How many may have a model: all but those that say that they lack it.
+    pub fn may_have(&self, model: &str) -> usize {
+        let list = self.all();
+        let members = list.iter().filter(|upstream| upstream.phase() != Phase::Draining);
+        members
+            .filter(|upstream| upstream.open_epoch().is_none() || upstream.warm(model) != Some(false))
+            .count()
+    }
+
+    /// One that has the model, with the fewest requests in flight; it is waited for at most so long. Where there is one
+    /// model server only, or no model is named, any will do.
+    ///
+    /// One of which nothing is known is asked, once. Where it cannot be asked it is taken to have the model. Where all
+    /// that are ready lack it, the others are waited for; for an alias only those that may be ready soon, and then any
+    /// will do.
+    ///
+    /// # Errors
+    /// See [`NotPicked`].
+    pub async fn pick_for(
+        &self,
+        named: Option<&Named>,
+        hold: Duration,
+        settings: &Arc<Settings>,
+        clock: Clock,
+    ) -> Result<Picked, NotPicked> {
+        let Some(named) = named.filter(|_| self.members() > 1) else {
+            return self.pick_or_wait(hold).await.ok_or(NotPicked::Nobody);
+        };
+        let deadline = Instant::now() + hold;
+        let mut changed = self.subscribe();
+        loop {
+            let mut sorted = self.sort(named, clock);
+            if sorted.have_it.is_empty() && !sorted.unasked.is_empty() {
+                let mut questions = JoinSet::new();
+                for (upstream, epoch) in sorted.unasked {
+                    let (model, settings) = (named.name().to_owned(), Arc::clone(settings));
+                    questions.spawn(async move {
+                        let question = upstream.ask_for(&epoch, &model, &settings, clock);
+                        // One that does not answer in time is taken to have it.
+                        let _ = timeout(CONNECT_PATIENCE, question).await;
+                    });
+                }
+                questions.join_all().await;
+                sorted = self.sort(named, clock);
+            }
+            let Sorted { have_it, lack_it, unasked, awaited } = sorted;
+            let any = if awaited == 0 { lack_it } else { Vec::new() };
+            if let Some(picked) = [have_it, unasked, any].into_iter().find_map(|list| self.least(list)) {
+                return Ok(picked);
+            }
+            if !matches!(timeout_at(deadline, changed.changed()).await, Ok(Ok(()))) {
+                if let (Named::Alias(_), Some(any)) = (named, self.pick()) {
+                    return Ok(any);
+                }
+                return Err(match self.ready() {
+                    0 => NotPicked::Nobody,
+                    ready => NotPicked::Elsewhere(self.members().saturating_sub(ready)),
+                });
+            }
+        }
+    }
+
+    fn sort(&self, named: &Named, clock: Clock) -> Sorted {
+        let mut sorted = Sorted::default();
+        for upstream in self.all().iter().filter(|upstream| upstream.phase() != Phase::Draining) {
+            let Some(epoch) = upstream.open_epoch() else {
+                let may_be_soon = upstream.phase() != Phase::Down;
+                sorted.awaited += usize::from(may_be_soon || matches!(named, Named::Model(_)));
+                continue;
+            };
+            let list = match upstream.says_of(&epoch, named.name(), clock) {
+                Some(true) => &mut sorted.have_it,
+                Some(false) => &mut sorted.lack_it,
+                None => &mut sorted.unasked,
+            };
+            list.push((Arc::clone(upstream), epoch));
+        }
+        sorted
+    }
+}
+
+impl Upstream {
+    /// Whether it has a model that it was asked to warm.
+    fn warm(&self, model: &str) -> Option<bool> {
+        let discovered = self.discovered();
+        let known = discovered.models.iter().find(|(name, _)| **name == *model);
+        known.map(|(_, profile)| !profile.absent)
+    }
+
+    fn says_of(&self, epoch: &Epoch, model: &str, clock: Clock) -> Option<bool> {
+        self.warm(model).or_else(|| self.whereabouts.of(epoch.number, model, clock.now_us()))
+    }
+
+    /// Asks whether it has the model, unless that is known by now or it was asked too much. What comes of it is
+    /// remembered.
+    async fn ask_for(&self, epoch: &Epoch, model: &str, settings: &Settings, clock: Clock) {
+        let _one_at_a_time = self.whereabouts.asking.lock().await;
+        if self.says_of(epoch, model, clock).is_some() || !self.whereabouts.may_ask(clock.now_us()) {
+            return;
+        }
+        let has_it = async {
+            let headers = settings.upstream_headers.map();
+            let place = Place::resolve(self.wire(), self.probe_address(), headers).await?;
+            let mut control = Control::open(place).await?;
+            let is_the_same = control.listeners() == epoch.identity.listeners;
+            Ok::<_, ControlError>(control.has_model(model).await?.filter(|_| is_the_same))
+        };
+        match has_it.await {
+            Ok(Some(has_it)) if self.is_open(epoch.number) => {
+                self.whereabouts.answered(epoch.number, model, has_it, clock.now_us());
+            }
+            Ok(_) => {}
+            Err(error) => {
+                tracing::debug!(upstream = self.name(), model, %error, "It is not known whether a model server has a model.");
+            }
+        }
+    }
+}
