@@ -9,14 +9,12 @@
 
 #[path = "../../src/front/strict/differential.rs"]
 mod differential;
-#[path = "../../src/front/framing.rs"]
-mod framing;
-#[path = "../../src/front/strict.rs"]
-mod strict;
-
-/// As the guard's own crate names them.
+/// Of the batcher these files alone, as its crate names them.
+#[path = "../../src/front"]
+#[allow(dead_code)]
 mod front {
-    pub(crate) use crate::{framing, strict};
+    pub(crate) mod framing;
+    pub(crate) mod strict;
 }
 
 use libfuzzer_sys::fuzz_target;
