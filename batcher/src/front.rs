@@ -28,6 +28,7 @@ pub mod framing;
 pub mod guarded;
 pub mod health;
 pub mod infer;
+mod known;
 pub mod observed;
 pub mod pace;
 pub mod passthrough;
@@ -48,6 +49,7 @@ use sluice_protocol::Limits;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::confirm::Inquiries;
 use crate::drain::Drain;
 use crate::observe::Observe;
 use crate::queue::bytes::ByteBudget;
@@ -66,6 +68,8 @@ pub struct Front {
     pub clock: Clock,
     /// The queues.
     pub registry: Arc<Registry>,
+    /// The questions whether there is a model.
+    pub inquiries: Inquiries,
     /// The model servers.
     pub upstreams: Arc<Upstreams>,
     /// Whether traffic is wanted.

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
+use serde::Deserialize;
 use sluice_protocol::{HEADER_LENGTH, Merged, Target, UpstreamForm};
 
 use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
@@ -12,6 +13,25 @@ pub(super) fn model_path(model: &str) -> String {
     let mut path = Target { model: model.to_owned(), version: None }.infer_path();
     path.truncate(path.len() - "/infer".len());
     path
+}
+
+/// `/v2/models/{model}/versions/{version}/ready`, percent-encoded.
+pub(super) fn ready_path(model: &str, version: &str) -> String {
+    let target = Target { model: model.to_owned(), version: Some(version.to_owned()) };
+    let mut path = target.infer_path();
+    path.truncate(path.len() - "infer".len());
+    path.push_str("ready");
+    path
+}
+
+/// Whether an answer to the question for readiness says yes: a success, and no document that says otherwise.
+pub(super) fn says_ready(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        ready: Option<bool>,
+    }
+    let said = serde_json::from_slice::<Said>(&answer.body).ok().and_then(|said| said.ready);
+    answer.status.is_success() && said != Some(false)
 }
 
 /// `/v1/models/{model}`, percent-encoded.
@@ -28,6 +48,23 @@ impl Control {
     pub(super) async fn rest_document(&mut self, path: &str) -> Result<Option<Bytes>, ControlError> {
         let answer = self.get(path).await?;
         Ok(answer.status.is_success().then_some(answer.body))
+    }
+
+    /// What `POST` with an empty JSON object is answered.
+    pub(super) async fn rest_posted(&mut self, path: &str) -> Result<Option<Bytes>, ControlError> {
+        let request = Request::builder().method(Method::POST).uri(path);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let answer =
+            self.ask(request.body(Chunks::from(Bytes::from_static(b"{}")))?, QUESTION_TIMEOUT).await?;
+        Ok(answer.status.is_success().then_some(answer.body))
+    }
+
+    /// The answer to an inference without inputs.
+    pub(super) async fn rest_infer_nothing(&mut self, model: &str) -> Result<Answer, ControlError> {
+        let request = Request::builder().method(Method::POST).uri(format!("{}/infer", model_path(model)));
+        let request = request.header(header::CONTENT_TYPE, "application/json").header(WARMUP_HEADER, "1");
+        let body = Chunks::from(Bytes::from_static(b"{\"inputs\":[]}"));
+        self.ask(request.body(body)?, QUESTION_TIMEOUT).await
     }
 
     pub(super) async fn rest_infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {
