@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::admin::Routes;
 use crate::clock::Clock;
+use crate::confirm::Inquiries;
 use crate::drain::{Drain, Mode};
 use crate::front::{Front, server};
 use crate::observe::Observe;
@@ -21,6 +22,7 @@ use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::{Live, Role};
 use crate::streams::Streams;
+use crate::upstream::Upstream;
 use crate::upstream::members::{self, Upstreams};
 
 /// Time for the last error answers to be written.
@@ -39,12 +41,13 @@ pub struct Listeners {
 pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: CancellationToken) {
     let settings = live.now();
     let clock = Clock::start();
-    let registry = Arc::new(Registry::new(live.clone(), clock));
+    let registry = Arc::new(Registry::new(live.clone(), clock, metrics.clone()));
     let upstreams = Arc::new(Upstreams::default());
     let front = Arc::new(Front {
         clock,
         registry: Arc::clone(&registry),
         upstreams: Arc::clone(&upstreams),
+        inquiries: Inquiries::new(Arc::clone(&upstreams), live.clone(), clock),
         drain: Arc::new(Drain::default()),
         bytes: ByteBudget::new(settings.queue_bytes),
         tenants: Tenants::default(),
@@ -114,7 +117,7 @@ async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: Cancellati
             Mode::Serving if front.settings.now().role == Role::Gateway || !warm.is_empty() => {
                 readiness.set_ready()
             }
-            Mode::Serving => readiness.set_not_ready("no model server is warm"),
+            Mode::Serving => readiness.set_not_ready(not_ready_because(&front.upstreams.all())),
         }
         tokio::select! {
             _ = upstreams.changed() => {}
@@ -122,6 +125,18 @@ async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: Cancellati
             () = end.cancelled() => return,
         }
     }
+}
+
+/// Why no model server is warm, in words.
+fn not_ready_because(upstreams: &[Arc<Upstream>]) -> String {
+    let mut text = "no model server is warm".to_owned();
+    for upstream in upstreams {
+        let discovered = upstream.discovered();
+        let trouble = discovered.trouble.as_deref().unwrap_or("nothing is known to be wrong");
+        let (name, address, state) = (upstream.name(), upstream.address(), upstream.phase().name());
+        text.push_str(&format!("; {name} ({address}) is {state}: {trouble}"));
+    }
+    text
 }
 
 /// Tells those who keep something made of settings when these change.

@@ -40,6 +40,7 @@ pub mod guarded;
 pub mod health;
 mod in_sequence;
 pub mod infer;
+mod known;
 pub mod observed;
 pub mod pace;
 pub mod passthrough;
@@ -61,6 +62,7 @@ use sluice_protocol::Limits;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
+use crate::confirm::Inquiries;
 use crate::drain::Drain;
 use crate::observe::Observe;
 use crate::queue::bytes::ByteBudget;
@@ -79,6 +81,8 @@ pub struct Front {
     pub clock: Clock,
     /// The queues.
     pub registry: Arc<Registry>,
+    /// The questions whether there is a model.
+    pub inquiries: Inquiries,
     /// The model servers.
     pub upstreams: Arc<Upstreams>,
     /// Whether traffic is wanted.

@@ -1,7 +1,7 @@
-//! Values of the metrics' label `model`. Names of models come from clients, and a series is never forgotten: so only
-//! so many names get series of their own.
+//! Values of the metrics' label `model`: at most so many, for each is a set of series. Models that the settings name
+//! always have one.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Stands for all models that came after the last one with a label of its own.
@@ -13,25 +13,36 @@ pub const MAX_NAME_BYTES: usize = 256;
 /// The names that have series of their own.
 #[derive(Debug)]
 pub struct Labels {
-    known: HashSet<Arc<str>>,
+    /// How many users each has.
+    known: HashMap<Arc<str>, usize>,
     limit: usize,
 }
 
 impl Labels {
-    /// For at most so many models.
+    /// For at most so many models that the settings do not name.
     pub fn new(limit: usize) -> Self {
-        Self { known: HashSet::new(), limit }
+        Self { known: HashMap::new(), limit }
     }
 
-    /// The label of a model: its name, or [`OTHER`].
-    pub fn of(&mut self, model: &Arc<str>) -> Arc<str> {
-        if !self.known.contains(model) {
-            if self.known.len() >= self.limit || model.len() > MAX_NAME_BYTES {
-                return Arc::from(OTHER);
-            }
-            self.known.insert(Arc::clone(model));
+    /// The label of a model, for one more user: its name, or [`OTHER`].
+    pub fn take(&mut self, model: &Arc<str>, is_named: bool) -> Arc<str> {
+        let is_free = is_named || (self.known.len() < self.limit && model.len() <= MAX_NAME_BYTES);
+        if !is_free && !self.known.contains_key(model) {
+            return Arc::from(OTHER);
         }
+        *self.known.entry(Arc::clone(model)).or_default() += 1;
         Arc::clone(model)
+    }
+
+    /// A user needs it no longer; true where nobody does.
+    pub fn free(&mut self, label: &str) -> bool {
+        let Some(users) = self.known.get_mut(label) else { return false };
+        *users = users.saturating_sub(1);
+        let is_last = *users == 0;
+        if is_last {
+            self.known.remove(label);
+        }
+        is_last
     }
 }
 
@@ -40,20 +51,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_clients_invent_get_no_more_series_than_the_limit() {
+    fn there_are_no_more_labels_than_the_limit_until_one_is_free() {
         let mut labels = Labels::new(2);
-        let mut of = |model: &str| labels.of(&Arc::from(model)).to_string();
-        assert_eq!(of("a"), "a");
-        assert_eq!(of("b"), "b");
-        assert!((0..1000).all(|number| of(&format!("invented-{number}")) == OTHER));
-        assert_eq!(of("a"), "a", "the first ones keep theirs");
+        let mut take = |model: &str| labels.take(&Arc::from(model), false).to_string();
+        assert_eq!(take("a"), "a");
+        assert_eq!(take("b"), "b");
+        assert!((0..1000).all(|number| take(&format!("further-{number}")) == OTHER));
+        assert_eq!(take("a"), "a", "the first ones keep theirs");
+        assert!(!labels.free("a"), "it has two users");
+        assert!(labels.free("a"));
+        assert!(!labels.free("a") && !labels.free(OTHER));
+        assert_eq!(&*labels.take(&Arc::from("c"), false), "c");
+        assert_eq!(&*labels.take(&Arc::from("d"), false), OTHER);
+        assert_eq!(&*labels.take(&Arc::from("named"), true), "named", "the settings' own always have one");
     }
 
     #[test]
     fn a_name_that_is_too_long_gets_no_series() {
         let mut labels = Labels::new(2);
         let longest = "m".repeat(MAX_NAME_BYTES);
-        assert_eq!(&*labels.of(&Arc::from(format!("{longest}m"))), OTHER);
-        assert_eq!(*labels.of(&Arc::from(&*longest)), longest);
+        assert_eq!(&*labels.take(&Arc::from(format!("{longest}m")), false), OTHER);
+        assert_eq!(*labels.take(&Arc::from(&*longest), false), longest);
     }
 }

@@ -21,6 +21,7 @@ pub mod admin;
 pub mod batcher;
 pub mod cli;
 pub mod clock;
+pub mod confirm;
 pub mod drain;
 pub mod front;
 pub mod hop_by_hop;

@@ -1,32 +1,31 @@
 //! Model → queue handle. Request tasks look handles up and clone them out at once; new models are announced to
-//! the upstreams' monitors, which warm them.
+//! the upstreams' monitors, which warm them. A model is here because the settings name it or because a model server has
+//! confirmed that it has it: names cost nothing to invent.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
+use sluice_config::process::metrics::Metrics;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
-use crate::labels::{Labels, MAX_NAME_BYTES};
+use crate::labels::Labels;
 use crate::observe::orca::Load;
 use crate::queue::handle::Event;
 use crate::queue::{ModelHandle, owner};
 use crate::settings::Live;
 
+/// The label that tells a model's series from others'.
+const LABEL: &str = "model";
+
 /// The models that have a queue.
 pub type Models = Arc<Vec<Arc<ModelHandle>>>;
 
-/// Why a model gets no queue.
+/// There are too many models already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum NoQueue {
-    /// There are too many models already.
-    #[error("the model is not known, and maxModels is reached")]
-    TooMany,
-    /// Its name is too long to ask a model server for it.
-    #[error("the model's name has {0} bytes; at most {MAX_NAME_BYTES} are taken")]
-    NameTooLong(usize),
-}
+#[error("maxModels is reached")]
+pub struct TooMany;
 
 /// All queues.
 #[derive(Debug)]
@@ -36,18 +35,20 @@ pub struct Registry {
     labels: Mutex<Labels>,
     /// Model servers that there are, ready or not.
     members: AtomicUsize,
+    series: Metrics,
     settings: Live,
     clock: Clock,
 }
 
 impl Registry {
     /// With a queue for each model that the settings name.
-    pub fn new(settings: Live, clock: Clock) -> Self {
+    pub fn new(settings: Live, clock: Clock, series: Metrics) -> Self {
         let registry = Self {
             handles: DashMap::new(),
             models: watch::Sender::default(),
             labels: Mutex::new(Labels::new(settings.now().max_models)),
             members: AtomicUsize::new(0),
+            series,
             settings,
             clock,
         };
@@ -62,21 +63,40 @@ impl Registry {
         }
     }
 
-    /// The queue of a model; made at its first request.
+    /// The queue of a model that a model server has confirmed; made at its first request.
     ///
     /// # Errors
-    /// See [`NoQueue`].
-    pub fn get_or_add(&self, model: &str) -> Result<Arc<ModelHandle>, NoQueue> {
-        if let Some(handle) = self.handles.get(model) {
-            return Ok(Arc::clone(&handle));
+    /// There are `maxModels` already, and none that is idle.
+    pub fn confirmed(&self, model: &str) -> Result<Arc<ModelHandle>, TooMany> {
+        if let Some(handle) = self.get(model) {
+            return Ok(handle);
         }
-        if model.len() > MAX_NAME_BYTES {
-            return Err(NoQueue::NameTooLong(model.len()));
+        if self.handles.len() >= self.settings.now().max_models && !self.make_room() {
+            return Err(TooMany);
         }
-        if self.handles.len() >= self.settings.now().max_models {
-            return Err(NoQueue::TooMany);
-        }
-        Ok(self.add(model))
+        let handle = self.add(model);
+        handle.ask();
+        Ok(handle)
+    }
+
+    /// Whether the settings name it.
+    pub fn is_named(&self, model: &str) -> bool {
+        self.settings.now().models.iter().any(|name| name == model)
+    }
+
+    /// Has the monitors look which models are asked for.
+    pub fn look(&self) {
+        self.models.send_modify(|_| ());
+    }
+
+    /// Forgets the model that was asked for longest ago of those that are warm nowhere and that nobody waits for.
+    fn make_room(&self) -> bool {
+        let all = self.all();
+        let idle = all
+            .iter()
+            .filter(|handle| handle.is_cold() && handle.queued_rows() == 0 && !self.is_named(&handle.model));
+        let oldest = idle.min_by_key(|handle| handle.asked_us());
+        oldest.inspect(|handle| self.forget(handle)).is_some()
     }
 
     /// The queue of a model that has one.
@@ -118,32 +138,46 @@ impl Registry {
     /// names come from clients.
     pub fn forget_absent(&self, ready: usize) {
         for handle in self.all().iter() {
-            let named = self.settings.now().models.iter().any(|model| **model == *handle.model);
             let absent_at = handle.absent_at();
-            if absent_at > 0 && absent_at >= ready && !named && handle.queued_rows() == 0 {
-                self.handles.remove(&handle.model);
-                self.models.send_modify(|models| {
-                    *models = Arc::new(
-                        models.iter().filter(|other| !Arc::ptr_eq(other, handle)).cloned().collect(),
-                    );
-                });
-                handle.tell(Event::Retire);
+            let is_absent = absent_at > 0 && absent_at >= ready && handle.queued_rows() == 0;
+            if is_absent && !self.is_named(&handle.model) {
+                self.forget(handle);
             }
         }
     }
 
-    /// The label of a model's series, for one that may have no queue.
-    pub fn label(&self, model: &str) -> Arc<str> {
+    fn forget(&self, handle: &Arc<ModelHandle>) {
+        self.handles.remove(&handle.model);
+        self.models.send_modify(|models| {
+            *models = Arc::new(models.iter().filter(|other| !Arc::ptr_eq(other, handle)).cloned().collect());
+        });
+        self.free_label(&handle.metrics.label);
+        handle.tell(Event::Retire);
+    }
+
+    /// The label of a model's series, for one more user of them.
+    pub fn take_label(&self, model: &str) -> Arc<str> {
         // A set is never left half-changed by a panic.
-        self.labels.lock().unwrap_or_else(PoisonError::into_inner).of(&Arc::from(model))
+        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        let label = labels.take(&Arc::from(model), self.is_named(model));
+        self.series.take_in(LABEL, &label);
+        label
+    }
+
+    /// A user of a label needs it no longer: without any its series end.
+    pub fn free_label(&self, label: &str) {
+        let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
+        if labels.free(label) {
+            self.series.leave_out(LABEL, label);
+        }
     }
 
     fn add(&self, model: &str) -> Arc<ModelHandle> {
         let name: Arc<str> = Arc::from(model);
         let mut added = None;
-        let label = self.label(model);
-        // The entry's lock makes one queue of two first requests; nothing else is locked or awaited under it.
+        // The entry's lock makes one queue of two first requests; nothing is awaited under it.
         let handle = Arc::clone(&self.handles.entry(Arc::clone(&name)).or_insert_with(|| {
+            let label = self.take_label(model);
             let handle = Arc::new(ModelHandle::new(name, &label, self.settings.clone(), self.clock));
             added = Some(Arc::clone(&handle));
             handle

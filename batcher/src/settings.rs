@@ -74,9 +74,9 @@ pub struct Settings {
     pub members_dns: Option<String>,
     /// How often that name is resolved.
     pub members_poll_ms: u64,
-    /// Models that must be warm before the batcher is ready. Others are warmed at their first request.
+    /// Models that must be warm before the batcher is ready. Others are warmed when they are asked for.
     pub models: Vec<String>,
-    /// Most models that get a queue; requests for more pass through unmerged.
+    /// Most models that get a queue; requests for more that a model server has pass through unmerged.
     pub max_models: usize,
     /// Latency objective: the deadline of requests without one of their own, and the basis of the batch size.
     pub objective_ms: u64,

@@ -19,9 +19,10 @@ pub mod record;
 
 use std::sync::Arc;
 
-use dashmap::DashMap;
+use dashmap::{DashMap, Entry};
 
 use crate::clock::Clock;
+use crate::labels::OTHER;
 use crate::registry::Registry;
 use crate::settings::Live;
 use crate::upstream::members::Upstreams;
@@ -29,7 +30,11 @@ use crate::upstream::members::Upstreams;
 pub use handle::{Permit, StreamHandle, Verdict};
 pub use record::Record;
 
-/// The gates, one per value of the label `model`: their number is bounded as that of the labels is.
+/// How long a gate must have been without requests until its place may be given to another model, microseconds.
+const IDLE_US: u64 = 300_000_000;
+
+/// The gates, one per value of the label `model`: their number is bounded as that of the labels is. Models that no model
+/// server has confirmed share one, [`OTHER`], with those that came when there was no label left.
 #[derive(Debug)]
 pub struct Streams {
     gates: DashMap<Arc<str>, Arc<StreamHandle>>,
@@ -45,17 +50,54 @@ impl Streams {
         Self { gates: DashMap::new(), registry, upstreams, settings, clock }
     }
 
-    /// The gate of a model. Models beyond `maxModels` share one.
-    pub fn of(&self, model: &str) -> Arc<StreamHandle> {
+    /// The gate of a model that has one, or is known to exist.
+    pub fn known(&self, model: &str) -> Option<Arc<StreamHandle>> {
         if let Some(known) = self.gates.get(model) {
-            return Arc::clone(&known);
+            return Some(Arc::clone(&known));
         }
-        let label = self.registry.label(model);
-        // The entry's lock makes one gate of two first requests; nothing else is locked or awaited under it.
-        let gate = self.gates.entry(Arc::clone(&label)).or_insert_with(|| {
-            owner::start(label, Arc::clone(&self.upstreams), self.settings.clone(), self.clock)
+        let exists = self.registry.is_named(model) || self.registry.get(model).is_some();
+        exists.then(|| self.confirmed(model))
+    }
+
+    /// The gate of a model that a model server has confirmed.
+    pub fn confirmed(&self, model: &str) -> Arc<StreamHandle> {
+        self.make_room();
+        // The entry's lock makes one gate of two first requests; nothing is awaited under it.
+        let gate = match self.gates.entry(Arc::from(model)) {
+            Entry::Occupied(known) => return Arc::clone(known.get()),
+            Entry::Vacant(free) => {
+                let label = self.registry.take_label(model);
+                if *label != *model { None } else { Some(Arc::clone(&free.insert(self.start(label)))) }
+            }
+        };
+        gate.unwrap_or_else(|| self.other())
+    }
+
+    /// The gate that all others share.
+    pub fn other(&self) -> Arc<StreamHandle> {
+        Arc::clone(&self.gates.entry(Arc::from(OTHER)).or_insert_with(|| self.start(Arc::from(OTHER))))
+    }
+
+    fn start(&self, label: Arc<str>) -> Arc<StreamHandle> {
+        owner::start(label, Arc::clone(&self.upstreams), self.settings.clone(), self.clock)
+    }
+
+    /// Where there are as many gates as there may be, the one that was used longest ago ends, if that is long ago.
+    fn make_room(&self) {
+        if self.gates.len() < self.settings.now().max_models {
+            return;
+        }
+        let now_us = self.clock.now_us();
+        let idle = self.all().into_iter().filter(|gate| {
+            gate.idle_us(now_us).is_some_and(|idle_us| idle_us >= IDLE_US)
+                && *gate.label != *OTHER
+                && !self.registry.is_named(&gate.label)
         });
-        Arc::clone(&gate)
+        let Some(oldest) = idle.max_by_key(|gate| gate.idle_us(now_us)) else { return };
+        if self.gates.remove(&oldest.label).is_some() {
+            self.registry.free_label(&oldest.label);
+            oldest.retire();
+        }
     }
 
     /// Sets all gauges.

@@ -4,6 +4,7 @@
 //! [`Upstream`]. A client's request reaches a model server only with an [`InFlight`] guard, which is given out
 //! while the barrier of just that epoch is open, over a connection that was verified to belong to that epoch.
 
+pub mod asking;
 pub mod choice;
 pub mod connection;
 pub mod control;
@@ -27,7 +28,7 @@ pub mod warmup;
 mod whereabouts;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -63,6 +64,12 @@ pub struct Upstream {
     inflight: AtomicUsize,
     /// Requests that were ever started.
     begun: AtomicU64,
+    /// Number of the epoch that has told of a model by V2's metadata, and of the one that has by other answers.
+    tells_v2: AtomicU64,
+    tells: AtomicU64,
+    asking: asking::Asking,
+    /// It closes each connection after one answer.
+    closes: AtomicBool,
     /// Its slots, between the models that it serves.
     slots: Arc<SlotGate>,
     /// Wakes the monitor: the last request in flight has ended.
@@ -167,6 +174,10 @@ impl Upstream {
             discovered: ArcSwap::default(),
             inflight: AtomicUsize::new(0),
             begun: AtomicU64::new(0),
+            tells_v2: AtomicU64::new(0),
+            tells: AtomicU64::new(0),
+            asking: asking::Asking::default(),
+            closes: AtomicBool::new(false),
             slots: SlotGate::new(0),
             idle: Notify::new(),
             reports,
@@ -272,6 +283,12 @@ impl Upstream {
     /// How many requests were ever started: whether others have come can be told from it.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Whether connections to it are worth keeping: not to one that closes each after an answer, perhaps just when the
+    /// next request is on its way.
+    pub fn keeps_connections(&self) -> bool {
+        !self.closes.load(Ordering::Relaxed)
     }
 
     /// Its slots, between the models that it serves.

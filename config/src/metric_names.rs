@@ -41,6 +41,11 @@ pub mod batcher {
     pub const SETTINGS_RELOAD_SUCCESSFUL: &str = "sluice_batcher_settings_reload_successful";
     /// Gauge with label `state`: upstreams by state.
     pub const UPSTREAMS: &str = "sluice_batcher_upstreams";
+    /// Gauge without labels: requests that wait to hear whether a model server has their model.
+    pub const UNCONFIRMED_WAITING: &str = "sluice_batcher_unconfirmed_waiting";
+    /// Counter with label `outcome` (`confirmed`, `denied`, `refused`), without a model's name: requests to models that
+    /// were not known when they came.
+    pub const UNCONFIRMED_REQUESTS_TOTAL: &str = "sluice_batcher_unconfirmed_requests_total";
     /// Gauge without labels: connections of clients.
     pub const CONNECTIONS: &str = "sluice_batcher_connections";
     /// Counter with label `reason` alone: connections that the batcher ended because of what the client did or

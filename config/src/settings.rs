@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub use nearest::with_suggestion;
+pub use nearest::{nearest, with_suggestion};
 
 /// Exit code of a program whose settings or usage are wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;

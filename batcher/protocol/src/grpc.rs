@@ -41,4 +41,6 @@ pub mod path {
     pub const MODEL_INFER: &str = "/inference.GRPCInferenceService/ModelInfer";
     /// `ModelConfig`, Triton's extension.
     pub const MODEL_CONFIG: &str = "/inference.GRPCInferenceService/ModelConfig";
+    /// `RepositoryIndex`, of the model repository extension.
+    pub const REPOSITORY_INDEX: &str = "/inference.GRPCInferenceService/RepositoryIndex";
 }

@@ -10,7 +10,7 @@ use crate::settings::ControlPaths;
 
 impl Front {
     /// Returns why a request is refused because of its path.
-    pub(super) fn forbidden<B>(&self, route: &Route<'_>, request: &Request<B>) -> Option<Failure> {
+    pub(super) fn forbidden<B>(&self, route: &Route, request: &Request<B>) -> Option<Failure> {
         let path = request.uri().path();
         let passes = matches!(route, Route::Pass | Route::GrpcOther);
         // The others are known by paths of their own, unless something in these reads as another path.

@@ -1,5 +1,6 @@
 //! Liveness and readiness: the batcher's own answers, so that nobody is sent to a cold model.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,13 +13,15 @@ use sluice_protocol::grpc::{
 };
 
 use super::Front;
-use super::answer::{failed, grpc_small, grpc_status, json};
+use super::answer::{answer, failed, grpc_small, grpc_status, json};
 use super::body::FrontBody;
+use super::known::{Known, denied};
 use super::receive::receive;
 use super::route::GrpcMethod;
+use crate::confirm::Denial;
 use crate::drain::Mode;
-use crate::queue::Failure;
-use crate::registry::NoQueue;
+use crate::queue::{Failure, Reply};
+use crate::upstream::connection::Answer;
 
 /// Most bytes of a `ModelReadyRequest`.
 const SMALL_BYTES: usize = 64 << 10;
@@ -32,25 +35,39 @@ impl Front {
             && self.settings.now().models.iter().all(servable)
     }
 
-    /// The same for one model. Asking about a model makes it known, so that it is warmed.
+    /// The same for one model, or one version of it. Asking about a model has it warmed where it is not.
     ///
     /// # Errors
-    /// [`NoQueue::NameTooLong`]. One for which there is no place is not ready.
-    pub fn is_model_ready(&self, model: &str) -> Result<bool, NoQueue> {
+    /// The name is too long, or the model server does not say.
+    async fn is_model_ready(&self, model: &str, version: Option<&str>) -> Result<ModelReadiness, Failure> {
         if !self.is_ready() {
-            return Ok(false);
+            return Ok(ModelReadiness::NotReady);
         }
-        match self.registry.get_or_add(model) {
-            Ok(handle) => Ok(handle.is_servable()),
-            Err(NoQueue::TooMany) => Ok(false),
-            Err(error @ NoQueue::NameTooLong(_)) => Err(error),
+        let handle = match self.known(model).await? {
+            Known::Queue(handle) => handle,
+            Known::TooMany => return Ok(ModelReadiness::NotReady),
+            Known::Denied(denial) if !denial.is_certain => return Ok(ModelReadiness::NotReady),
+            Known::Denied(denial) => return Ok(ModelReadiness::Denied(denial)),
+        };
+        handle.ask();
+        if !handle.is_servable() {
+            self.registry.look();
+            return Ok(ModelReadiness::NotReady);
         }
+        let Some(version) = version else { return Ok(ModelReadiness::Ready) };
+        let said = self.inquiries.ask_for_version(model, version).await?;
+        Ok(if said.is_ready { ModelReadiness::Ready } else { ModelReadiness::NoVersion(said.answer) })
     }
 
-    pub(super) fn model_ready(&self, model: &str) -> Response<FrontBody> {
-        match self.is_model_ready(model) {
-            Ok(ready) => self.ready(ready),
-            Err(error) => failed(Form::Json, &Failure::new(400, error.to_string())),
+    pub(super) async fn model_ready(&self, model: &str, version: Option<&str>) -> Response<FrontBody> {
+        match self.is_model_ready(model, version).await {
+            Ok(ModelReadiness::Ready) => self.ready(true),
+            Ok(ModelReadiness::NotReady) => self.ready(false),
+            Ok(ModelReadiness::Denied(denial)) => denied(&denial, Form::Json),
+            // A success that says no.
+            Ok(ModelReadiness::NoVersion(answer)) if answer.status.is_success() => self.ready(false),
+            Ok(ModelReadiness::NoVersion(own)) => answer(Form::Json, Reply::Forwarded(own)).0,
+            Err(failure) => failed(Form::Json, &failure),
         }
     }
 
@@ -87,14 +104,37 @@ impl Front {
                             .map_err(|error| (Code::InvalidArgument, error.to_string()))
                     });
                 match asked {
-                    Ok(asked) => match self.is_model_ready(&asked.name) {
-                        Ok(ready) => grpc_small(&ModelReadyResponse { ready }),
-                        Err(error) => grpc_status(Code::InvalidArgument, &error.to_string()),
-                    },
+                    Ok(asked) => self.grpc_model_ready(&asked).await,
                     Err((code, message)) => grpc_status(code, &message),
                 }
             }
             GrpcMethod::ServerLive | GrpcMethod::Infer => grpc_small(&ServerLiveResponse { live: true }),
         }
     }
+
+    async fn grpc_model_ready(&self, asked: &ModelReadyRequest) -> Response<FrontBody> {
+        let version = Some(&*asked.version).filter(|version| !version.is_empty());
+        match self.is_model_ready(&asked.name, version).await {
+            Ok(ModelReadiness::NoVersion(own))
+                if own.headers.contains_key("grpc-status") && !own.status.is_success() =>
+            {
+                answer(Form::Grpc, Reply::Forwarded(own)).0
+            }
+            Ok(readiness) => {
+                let ready = matches!(readiness, ModelReadiness::Ready);
+                grpc_small(&ModelReadyResponse { ready })
+            }
+            Err(failure) => failed(Form::Grpc, &failure),
+        }
+    }
+}
+
+/// What is said of a model.
+enum ModelReadiness {
+    Ready,
+    NotReady,
+    /// There is no such model.
+    Denied(Arc<Denial>),
+    /// The version is not ready, or there is none: what the model server says.
+    NoVersion(Answer),
 }

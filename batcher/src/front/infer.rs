@@ -17,6 +17,7 @@ use super::Front;
 use super::answer::{answer, failed, grpc_status};
 use super::body::FrontBody;
 use super::decode::undecoded;
+use super::known::NoQueue;
 use super::receive::Received;
 use super::urgency::Urgency;
 use crate::metrics::{Outcome, Refusal};
@@ -26,7 +27,6 @@ use crate::queue::caller::Caller;
 use crate::queue::entry::Suspicion;
 use crate::queue::scope::Scope;
 use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
-use crate::registry::NoQueue;
 use crate::settings::{Settings, WhileCold};
 
 /// When to try again where nothing is held: a model server takes seconds to be warm, another replica none.
@@ -47,12 +47,10 @@ impl Front {
             Err(failure) => return failed(Form::Binary, &failure),
         };
         let form = if header_length.is_some() { Form::Binary } else { Form::Json };
-        let handle = match self.registry.get_or_add(&target.model) {
+        let handle = match self.queue_of(&target.model, form).await {
             Ok(handle) => handle,
-            Err(NoQueue::TooMany) => return self.pass(Request::from_parts(parts, body)).await,
-            Err(error @ NoQueue::NameTooLong(_)) => {
-                return failed(form, &Failure::new(400, error.to_string()));
-            }
+            Err(NoQueue::Passes(_)) => return self.pass(Request::from_parts(parts, body)).await,
+            Err(NoQueue::Answered(response)) => return *response,
         };
         let urgency = match self.urgency(&parts.headers) {
             Ok(urgency) => urgency,
@@ -105,16 +103,13 @@ impl Front {
             Ok(request) => request,
             Err(error) => return failed(Form::Grpc, &Failure::new(error.http_status(), error.to_string())),
         };
-        let handle = match self.registry.get_or_add(&request.target.model) {
+        let handle = match self.queue_of(&request.target.model, Form::Grpc).await {
             Ok(handle) => handle,
-            Err(NoQueue::TooMany) => {
-                let message =
-                    format!("model {:?} is not known, and maxModels is reached", request.target.model);
-                return failed(Form::Grpc, &Failure::new(404, message));
-            }
-            Err(error @ NoQueue::NameTooLong(_)) => {
-                return failed(Form::Grpc, &Failure::new(400, error.to_string()));
-            }
+            Err(NoQueue::Answered(response)) => return *response,
+            Err(NoQueue::Passes(denial)) => match self.unpassable(&request.target.model, denial) {
+                Ok(handle) => handle,
+                Err(response) => return *response,
+            },
         };
         let read = (Work::Parsed(request), None);
         self.queue(&handle, Form::Grpc, read, Some(parts), urgency, bytes).await
@@ -218,7 +213,12 @@ impl Front {
                 retry_after_us.div_ceil(1000).max(1),
             ));
         }
-        handle.submit(Box::new(entry)).map_err(|entry| {
+        let submitted = handle.submit(Box::new(entry));
+        handle.ask();
+        if handle.is_cold() {
+            self.registry.look();
+        }
+        submitted.map_err(|entry| {
             let whose = if entry.tenant.is_some() { "the tenant's part of " } else { "" };
             let message =
                 format!("{whose}the model's queue is full (queueRequests: {})", settings.queue_requests);

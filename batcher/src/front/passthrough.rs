@@ -20,6 +20,9 @@ use crate::settings::WhileCold;
 use crate::upstream::ConnectError;
 use crate::upstream::relay::RelayError;
 
+/// How long a model server may take to say whether it has a model, where requests are not held.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
+
 impl Front {
     /// Over HTTP/1.1.
     pub(super) async fn pass(&self, request: Request<Incoming>) -> Response<FrontBody> {
@@ -85,6 +88,16 @@ impl Front {
         match settings.while_cold {
             WhileCold::Hold => Duration::from_millis(settings.hold_ms),
             WhileCold::Reject => Duration::ZERO,
+        }
+    }
+
+    /// How long a request may wait to hear whether there is its model; where nothing is held, a model server that is
+    /// there is given the time to answer.
+    pub(super) fn patience(&self) -> Duration {
+        let settings = self.settings.now();
+        match settings.while_cold {
+            WhileCold::Hold => self.hold(),
+            WhileCold::Reject => Duration::from_millis(settings.hold_ms).min(QUESTION_PATIENCE),
         }
     }
 

@@ -5,20 +5,17 @@ use hyper::body::Incoming;
 use sluice_protocol::{Form, V1Target, parse_v1};
 
 use super::Front;
-use super::answer::failed;
 use super::body::FrontBody;
-use crate::queue::{Failure, Work};
-use crate::registry::NoQueue;
+use super::known::NoQueue;
+use crate::queue::Work;
 
 impl Front {
     /// By rows or by columns.
     pub(super) async fn predict(&self, target: V1Target, request: Request<Incoming>) -> Response<FrontBody> {
-        let handle = match self.registry.get_or_add(&target.target.model) {
+        let handle = match self.queue_of(&target.target.model, Form::V1).await {
             Ok(handle) => handle,
-            Err(NoQueue::TooMany) => return self.pass(request).await,
-            Err(error @ NoQueue::NameTooLong(_)) => {
-                return failed(Form::V1, &Failure::new(400, error.to_string()));
-            }
+            Err(NoQueue::Passes(_)) => return self.pass(request).await,
+            Err(NoQueue::Answered(response)) => return *response,
         };
         let (mut parts, body) = request.into_parts();
         let urgency = match self.urgency(&parts.headers) {

@@ -5,7 +5,7 @@ use sluice_protocol::{Target, V1Target};
 
 /// What a request is, by method and path alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route<'a> {
+pub enum Route {
     /// `POST /v2/models/{model}[/versions/{version}]/infer`.
     Infer(Target),
     /// `POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict`.
@@ -22,7 +22,9 @@ pub enum Route<'a> {
     /// `GET /v2/models/{model}[/versions/{version}]/ready`.
     ModelReady {
         /// Name of the model.
-        model: &'a str,
+        model: String,
+        /// Its version, where one is named.
+        version: Option<String>,
     },
     /// A method of `inference.GRPCInferenceService`.
     Grpc(GrpcMethod),
@@ -49,7 +51,7 @@ pub enum GrpcMethod {
 pub(super) const GRPC_SERVICE: &str = "/inference.GRPCInferenceService/";
 
 /// Sorts a request.
-pub fn route<'a>(method: &Method, path: &'a str, is_grpc: bool) -> Route<'a> {
+pub fn route(method: &Method, path: &str, is_grpc: bool) -> Route {
     if is_grpc {
         return match path.strip_prefix(GRPC_SERVICE) {
             Some("ModelInfer") => Route::Grpc(GrpcMethod::Infer),
@@ -74,12 +76,11 @@ pub fn route<'a>(method: &Method, path: &'a str, is_grpc: bool) -> Route<'a> {
     }
     match path.strip_prefix("/v2/models/").and_then(|rest| rest.strip_suffix("/ready")) {
         Some(rest) if reads => {
-            let model = rest.split_once("/versions/").map_or(rest, |(model, _)| model);
-            if model.is_empty() || model.contains(['/', '%']) {
-                Route::Pass
-            } else {
-                Route::ModelReady { model }
-            }
+            let target = Target::from_path(&format!("/v2/models/{rest}/infer"));
+            target.map_or(Route::Pass, |target| Route::ModelReady {
+                model: target.model,
+                version: target.version,
+            })
         }
         _ => Route::Pass,
     }
@@ -145,8 +146,14 @@ mod tests {
         let find = |path| route(&Method::GET, path, false);
         assert_eq!(find("/v2/health/ready"), Route::Ready);
         assert_eq!(find("/v2/health/live"), Route::Live);
-        assert_eq!(find("/v2/models/m/ready"), Route::ModelReady { model: "m" });
-        assert_eq!(find("/v2/models/m/versions/1/ready"), Route::ModelReady { model: "m" });
+        let ready = |model: &str, version: Option<&str>| Route::ModelReady {
+            model: model.into(),
+            version: version.map(String::from),
+        };
+        assert_eq!(find("/v2/models/m/ready"), ready("m", None));
+        assert_eq!(find("/v2/models/a%20b/ready"), ready("a b", None));
+        assert_eq!(find("/v2/models/m/versions/1/ready"), ready("m", Some("1")));
+        assert_eq!(find("/v2/models/m/versions/1/x/ready"), Route::Pass);
         assert_eq!(find("/v2/models/m"), Route::Pass);
         assert_eq!(find("/v2"), Route::Pass);
     }

@@ -249,7 +249,7 @@ impl Front {
             Route::Stream { model } => self.stream(model, request).await,
             Route::Live => self.live(),
             Route::Ready => self.ready(self.is_ready()),
-            Route::ModelReady { model } => self.model_ready(model),
+            Route::ModelReady { model, version } => self.model_ready(&model, version.as_deref()).await,
             Route::Grpc(GrpcMethod::Infer) => self.infer_grpc(request).await,
             Route::Grpc(method) => self.grpc_health(method, request).await,
             Route::GrpcOther => self.pass_grpc(request).await,

@@ -17,17 +17,21 @@ use super::infer::{COLD_RETRY_MS, declares_more_than};
 use super::passthrough::not_passed;
 use super::peek::Peeked;
 use super::relayed::Relayed;
-use crate::labels::OTHER;
+use crate::confirm::Verdict as Said;
+use crate::labels::MAX_NAME_BYTES;
 use crate::metrics::Refusal;
 use crate::queue::Failure;
 use crate::queue::entry::names_a_sequence;
 use crate::settings::{Streaming, WhileCold};
 use crate::streams::asked::Asked;
-use crate::streams::{Record, Verdict};
+use crate::streams::{Record, StreamHandle, Verdict};
 use crate::upstream::ConnectError;
 use crate::upstream::choice::Named;
 use crate::upstream::relay::RelayError;
 use crate::upstream::relay_body::RelayBody;
+
+/// How long a stream waits to hear whether there is its model.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Front {
     /// `model`: where the path names it; else the body does.
@@ -61,13 +65,15 @@ impl Front {
             );
             return failed(Form::Json, &Failure::new(501, message));
         }
-        let handle = self.streams.of(model.as_deref().or(asked.model.as_deref()).unwrap_or(OTHER));
+        let handle = self.gate_of(model.as_deref().or(asked.model.as_deref())).await;
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
         if settings.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
             let failure = Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS);
             return refused(record, &failure);
         }
-        let deadline_us = arrived_us.saturating_add(urgency.budget_us(settings.stream_wait_ms, &settings));
+        // From here on: hearing whether there is the model is no waiting for its turn.
+        let deadline_us =
+            self.clock.now_us().saturating_add(urgency.budget_us(settings.stream_wait_ms, &settings));
         match handle.knock(urgency.flow(&settings).class, deadline_us, asked.tokens).await {
             Verdict::Start(permit) => record.starts(permit),
             Verdict::Refused(failure) => return refused(record, &failure),
@@ -75,6 +81,25 @@ impl Front {
         to_http1(&mut parts);
         let named = model.map(Named::Model).or(asked.model.map(Named::Alias));
         self.send(&parts, named, body, step.is_none(), record).await
+    }
+
+    /// The gate of a model. One that no model server has confirmed shares its gate with all such: the model server
+    /// says itself what it thinks of the name.
+    async fn gate_of(&self, model: Option<&str>) -> Arc<StreamHandle> {
+        let Some(model) = model.filter(|model| model.len() <= MAX_NAME_BYTES) else {
+            return self.streams.other();
+        };
+        if let Some(gate) = self.streams.known(model) {
+            return gate;
+        }
+        // Without a server there is nobody to ask: it is held at the gate.
+        if !self.upstreams.any_ready() {
+            return self.streams.other();
+        }
+        match self.inquiries.ask(model, QUESTION_PATIENCE).await {
+            Ok(Said::Has) => self.streams.confirmed(model),
+            Ok(Said::HasNot(_)) | Err(_) => self.streams.other(),
+        }
     }
 
     /// Sends it to a warm server. Nothing was sent where there is no connection: then it waits for the next server. A

@@ -68,7 +68,9 @@ pub(super) async fn call(
         };
         match timeout(patience, connection.exchange(request, settings.max_body_bytes)).await {
             Ok(Ok(answer)) => {
-                slot.connections.keep(connection);
+                if slot.upstream.keeps_connections() {
+                    slot.connections.keep(connection);
+                }
                 return Ok(answer);
             }
             Ok(Err(ExchangeError::Unsent(unsent))) => request = *unsent,

@@ -122,6 +122,8 @@ pub struct ModelHandle {
     met: AtomicU64,
     missed: AtomicU64,
     signature: ArcSwapOption<ModelSignature>,
+    /// When somebody asked for it last (microseconds of the process's clock); 0: nobody has.
+    asked_us: AtomicU64,
 }
 
 impl ModelHandle {
@@ -141,6 +143,7 @@ impl ModelHandle {
             met: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             signature: ArcSwapOption::empty(),
+            asked_us: AtomicU64::new(0),
         }
     }
 
@@ -204,6 +207,16 @@ impl ModelHandle {
         let own = forecast.lanes.iter().find(|(of, _)| Some(*of) == class).map(|(_, lane)| *lane);
         let common = Lane { limit_rows: view.limit_rows, curve: forecast.curve };
         admit_of_class(&view, &own.unwrap_or(common), forecast.curve.as_ref())
+    }
+
+    /// Somebody asks for the model: where it is not warm, it is to be warmed.
+    pub fn ask(&self) {
+        self.asked_us.store(self.clock.now_us().max(1), Ordering::Relaxed);
+    }
+
+    /// When somebody asked for it last; 0: nobody has.
+    pub fn asked_us(&self) -> u64 {
+        self.asked_us.load(Ordering::Relaxed)
     }
 
     /// From now on classes or tenants play a part in the order.

@@ -1,7 +1,7 @@
 //! What everybody but its owner knows of a gate: where to knock, and what to say of a stream on its way.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -66,11 +66,41 @@ pub struct StreamHandle {
     events: mpsc::UnboundedSender<Event>,
     /// Tokens (or answers) since the owner last looked.
     work: AtomicU64,
+    /// Requests that are here.
+    here: AtomicUsize,
+    /// When the last one came or went.
+    used_us: AtomicU64,
 }
 
 impl StreamHandle {
     pub(super) fn new(label: Arc<str>, clock: Clock, events: mpsc::UnboundedSender<Event>) -> Self {
-        Self { metrics: StreamMetrics::new(&label), label, clock, events, work: AtomicU64::new(0) }
+        Self {
+            metrics: StreamMetrics::new(&label),
+            label,
+            events,
+            work: AtomicU64::new(0),
+            here: AtomicUsize::new(0),
+            used_us: AtomicU64::new(clock.now_us()),
+            clock,
+        }
+    }
+
+    /// A request has come.
+    pub(super) fn came(&self) {
+        self.here.fetch_add(1, Ordering::Relaxed);
+        self.used_us.store(self.clock.now_us(), Ordering::Relaxed);
+    }
+
+    /// A request has gone.
+    pub(super) fn went(&self) {
+        self.used_us.store(self.clock.now_us(), Ordering::Relaxed);
+        self.here.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// For how long it has been without requests; `None` while there are some.
+    pub(super) fn idle_us(&self, now_us: u64) -> Option<u64> {
+        let is_idle = self.here.load(Ordering::Relaxed) == 0;
+        is_idle.then(|| now_us.saturating_sub(self.used_us.load(Ordering::Relaxed)))
     }
 
     /// Waits at the gate. Dropping the future takes the request out again.

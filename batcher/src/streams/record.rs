@@ -39,6 +39,7 @@ enum Answer {
 impl Record {
     /// A request that has just arrived.
     pub fn new(handle: Arc<StreamHandle>, arrived_us: u64) -> Self {
+        handle.came();
         Self { handle, arrived_us, permit: None, outcome: None, answer: Answer::Other, last_us: None }
     }
 
@@ -154,5 +155,6 @@ impl Drop for Record {
         self.handle.metrics.count(self.outcome.unwrap_or(Outcome::Cancelled));
         let seconds = self.handle.clock.now_us().saturating_sub(self.arrived_us) as f64 / 1e6;
         self.handle.metrics.stream_seconds.record(seconds);
+        self.handle.went();
     }
 }

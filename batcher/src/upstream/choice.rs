@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::control::{Control, ControlError, Place};
+use super::asking::Has;
 use super::epoch::Phase;
 use super::members::Upstreams;
 use super::{CONNECT_PATIENCE, Epoch, InFlight, Upstream};
@@ -158,14 +158,12 @@ impl Upstream {
         if self.says_of(epoch, model, clock).is_some() || !self.whereabouts.may_ask(clock.now_us()) {
             return;
         }
-        let has_it = async {
-            let headers = settings.upstream_headers.map();
-            let place = Place::resolve(self.wire(), self.probe_address(), headers).await?;
-            let mut control = Control::open(place).await?;
-            let is_the_same = control.listeners() == epoch.identity.listeners;
-            Ok::<_, ControlError>(control.has_model(model).await?.filter(|_| is_the_same))
+        let has_it = match self.has_model(epoch, model, settings.upstream_headers.map()).await {
+            Ok(Has::Yes) => Ok(Some(true)),
+            Ok(Has::No(denial)) => Ok((!denial.says_nothing()).then_some(false)),
+            Err(error) => Err(error),
         };
-        match has_it.await {
+        match has_it {
             Ok(Some(has_it)) if self.is_open(epoch.number) => {
                 self.whereabouts.answered(epoch.number, model, has_it, clock.now_us());
             }

@@ -94,6 +94,14 @@ impl Connection {
         }
     }
 
+    /// Whether the answer that came last was the connection's last, as the peer has said or done.
+    pub fn has_ended(&self) -> bool {
+        match self {
+            Self::Rest(connection) => connection.has_ended(),
+            Self::Grpc(connection) => connection.is_closed(),
+        }
+    }
+
     /// Waits until the peer closes the idle connection.
     pub async fn until_closed(&mut self) {
         match self {

@@ -5,10 +5,16 @@
 //! |---|---|
 //! | `rest` | the questions over HTTP/1.1 |
 //! | `grpc` | the same questions as gRPC calls; their answers are written as the REST ones |
+//! | `connecting` | one connection after the other, to the same server |
 //! | `dial` | which of both a server speaks |
+//! | `keeping` | pure: whether it keeps its connections |
+//! | `models` | which models it says that it has |
 
+mod connecting;
 mod dial;
 mod grpc;
+mod keeping;
+pub mod models;
 mod rest;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -21,6 +27,7 @@ use tokio::time::timeout;
 
 use super::connection::{Answer, Chunks, Connection, ExchangeError, Wire};
 use super::endpoint::{Endpoint, host_of};
+use keeping::Keeping;
 
 /// How long a question about health or metadata may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -40,6 +47,9 @@ pub enum ControlError {
     /// It cannot be connected to.
     #[error("cannot connect to {0}: {1}")]
     Refused(Endpoint, std::io::Error),
+    /// Somebody else listens there than when the first question was asked.
+    #[error("another process listens at {0} now")]
+    Changed(Endpoint),
     /// The connection broke.
     #[error(transparent)]
     Broken(#[from] ExchangeError),
@@ -49,6 +59,9 @@ pub enum ControlError {
     /// The path or host is not valid.
     #[error("{0}")]
     Invalid(#[from] http::Error),
+    /// It answers, but does not say.
+    #[error("it answers {0}")]
+    Busy(StatusCode),
     /// The request cannot be written in the server's form.
     #[error("{0}")]
     Unwritable(String),
@@ -62,12 +75,17 @@ pub enum ControlError {
     },
 }
 
-/// An open control connection.
+/// Questions to one model server, over one connection where it keeps that. One that closes its connections is asked
+/// over others, for as long as it is the same server.
 #[derive(Debug)]
 pub struct Control {
-    connection: Connection,
+    /// `None` where it has ended; the next question opens another one.
+    connection: Option<Connection>,
     place: Place,
     listeners: Vec<u64>,
+    keeping: Keeping,
+    /// From now on the end of the connection to a server elsewhere is the end of that server.
+    is_settled: bool,
 }
 
 /// Where a control connection goes, and what is spoken over it.
@@ -105,10 +123,10 @@ impl Control {
     /// # Errors
     /// See [`ControlError`].
     pub async fn open(place: Place) -> Result<Self, ControlError> {
-        let refused = |error| ControlError::Refused(place.endpoint.clone(), error);
-        let connection = Connection::open(place.wire, &place.endpoint).await.map_err(refused)?;
+        let connection = connect(&place).await?;
         let listeners = place.endpoint.listeners();
-        Ok(Self { connection, place, listeners })
+        let keeping = Keeping::default();
+        Ok(Self { connection: Some(connection), place, listeners, keeping, is_settled: false })
     }
 
     /// For another connection of the same kind.
@@ -129,21 +147,6 @@ impl Control {
     /// Who listened there when the connection was made; empty for an upstream elsewhere.
     pub fn listeners(&self) -> &[u64] {
         &self.listeners
-    }
-
-    /// Whether the same process still listens there. For an upstream elsewhere: whether the connection stands.
-    pub fn still_there(&self) -> bool {
-        if self.listeners.is_empty() {
-            !self.connection.is_closed()
-        } else {
-            // The table may move while it is read; a socket that is missing is looked for once more.
-            (0..2).any(|_| self.place.endpoint.listeners() == self.listeners)
-        }
-    }
-
-    /// Waits until the model server closes the connection.
-    pub async fn until_closed(&mut self) {
-        self.connection.until_closed().await;
     }
 
     /// Whether the model server says that it is ready. One that does not know the question counts as ready: it
@@ -202,15 +205,52 @@ impl Control {
         }
     }
 
-    /// Whether the model server has a model, whatever of the protocols it speaks: by its metadata, its V1 status or the
-    /// list of OpenAI's API. `None` where it does not tell us.
+    /// The whole answer to the question for a model's metadata.
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn has_model(&mut self, model: &str) -> Result<Option<bool>, ControlError> {
+    pub async fn ask_for_metadata(&mut self, model: &str) -> Result<Answer, ControlError> {
         match self.wire() {
-            Wire::Rest => self.rest_has_model(model).await,
-            Wire::Grpc => self.grpc_has_model(model).await,
+            Wire::Rest => self.get(&rest::model_path(model)).await,
+            Wire::Grpc => self.grpc_ask_for_metadata(model).await,
+        }
+    }
+
+    /// What a server that does not have a model says to an inference, where it says that there is none; over HTTP/1.1.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn ask_to_infer(&mut self, model: &str) -> Result<Option<Answer>, ControlError> {
+        if self.wire() == Wire::Grpc {
+            return Ok(None);
+        }
+        let answer = self.rest_infer_nothing(model).await?;
+        Ok((answer.status == StatusCode::NOT_FOUND).then_some(answer))
+    }
+
+    /// The whole answer to V1's question for a model, over HTTP/1.1.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn ask_for_v1(&mut self, model: &str) -> Result<Answer, ControlError> {
+        self.get(&rest::v1_path(model)).await
+    }
+
+    /// Whether a version of a model is ready, and the whole answer.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn version_is_ready(
+        &mut self,
+        model: &str,
+        version: &str,
+    ) -> Result<(bool, Answer), ControlError> {
+        match self.wire() {
+            Wire::Rest => {
+                let answer = self.get(&rest::ready_path(model, version)).await?;
+                Ok((rest::says_ready(&answer), answer))
+            }
+            Wire::Grpc => self.grpc_version_is_ready(model, version).await,
         }
     }
 
@@ -246,19 +286,16 @@ impl Control {
             headers.insert(name, value.clone());
         }
         let path = request.uri().path().to_owned();
-        match timeout(patience, self.connection.exchange(request, ANSWER_BYTES)).await {
-            Ok(answer) => Ok(answer?),
+        match timeout(patience, self.exchange(request)).await {
+            Ok(answer) => answer,
             Err(_) => Err(ControlError::Timeout(path, patience)),
         }
     }
 }
 
-/// What an answer to the question for a model says of it. A server that is busy, or that does not know us, says nothing.
-fn says(status: StatusCode) -> Option<bool> {
-    let is_silent = status.is_server_error()
-        || [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::TOO_MANY_REQUESTS].contains(&status);
-    // That it does not know the question says that the model is not there to be asked for in this way.
-    (!is_silent || status == StatusCode::NOT_IMPLEMENTED).then(|| status.is_success())
+async fn connect(place: &Place) -> Result<Connection, ControlError> {
+    let refused = |error| ControlError::Refused(place.endpoint.clone(), error);
+    Connection::open(place.wire, &place.endpoint).await.map_err(refused)
 }
 
 /// A digest of metadata documents. It only has to tell one answer from the next within this process.

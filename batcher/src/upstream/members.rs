@@ -44,6 +44,12 @@ impl Upstreams {
         self.list.load().iter().any(|upstream| upstream.phase() == Phase::Ready)
     }
 
+    /// Those with an open barrier.
+    pub fn open(&self) -> Vec<(Arc<Upstream>, Arc<Epoch>)> {
+        let list = self.list.load();
+        list.iter().filter_map(|upstream| Some((Arc::clone(upstream), upstream.open_epoch()?))).collect()
+    }
+
     /// How many barriers are open.
     pub fn ready(&self) -> usize {
         self.list.load().iter().filter(|upstream| upstream.phase() == Phase::Ready).count()

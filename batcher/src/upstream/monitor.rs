@@ -2,6 +2,7 @@
 //! out its slots.
 
 mod identify;
+mod trouble;
 mod warming;
 mod watching;
 
@@ -12,6 +13,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Wire;
@@ -23,6 +25,7 @@ use super::{Epoch, Report, Upstream};
 use crate::queue::handle::Event as QueueEvent;
 use crate::registry::Models;
 use crate::settings::{Live, Member};
+use trouble::Trouble;
 
 /// Longest pause between two attempts.
 const RETRY_MAX: Duration = Duration::from_millis(500);
@@ -51,9 +54,23 @@ pub(super) struct State {
     /// Models that only clients have named and whose warm-up broke the connection: they are warmed over one of their
     /// own, when the barrier is open for the others.
     beside: HashSet<Arc<str>>,
-    last_trouble: String,
+    trouble: Trouble,
+    /// Models that only clients have named and that could not be warmed.
+    cold: HashMap<Arc<str>, Cold>,
+    /// When the epoch began (microseconds of the process's clock).
+    since_us: u64,
     /// Digest of the settings when it was observed.
     warmed_with: u64,
+}
+
+/// A model that could not be warmed.
+#[derive(Default)]
+struct Cold {
+    trouble: Trouble,
+    /// When it may be tried again, if it is asked for again.
+    until: Option<Instant>,
+    /// When the last attempt failed (microseconds of the process's clock).
+    failed_us: u64,
 }
 
 impl Monitor {
@@ -93,6 +110,7 @@ impl Monitor {
             Event::Observed(identity) => Some(identity.clone()),
             _ => None,
         };
+        let had_failed = self.state.barrier.failures() > 0;
         let effect = self.state.barrier.on(event);
         let phase = self.state.barrier.phase();
         let name = self.upstream.name();
@@ -104,13 +122,33 @@ impl Monitor {
             Effect::None => {}
             Effect::Warm(number) => {
                 self.close();
+                // Whoever knows a model has the process's clock.
+                self.state.since_us = self.models.borrow().first().map_or(0, |handle| handle.clock.now_us());
                 if let (Some(identity), Some(control)) = (identity, &self.state.control) {
+                    let before = self.upstream.epoch();
+                    if before.is_none_or(|before| before.identity.listeners != identity.listeners) {
+                        self.state.trouble.begin_anew();
+                    }
                     let epoch = places(control, &self.upstream.member, number, identity).await;
                     self.upstream.epoch.store(Some(Arc::new(epoch)));
                 }
-                tracing::info!(upstream = self.upstream.name(), epoch = number, "Warming a model server.");
+                // Once more for the same reason is nothing new.
+                if self.state.trouble.is_standing() && !had_failed {
+                    tracing::debug!(
+                        upstream = self.upstream.name(),
+                        epoch = number,
+                        "Warming a model server once more."
+                    );
+                } else {
+                    tracing::info!(
+                        upstream = self.upstream.name(),
+                        epoch = number,
+                        "Warming a model server."
+                    );
+                }
             }
             Effect::Open(number) => {
+                self.state.trouble.is_over();
                 self.publish(None);
                 self.upstream.open.store(number, Ordering::SeqCst);
                 tracing::info!(
@@ -126,11 +164,14 @@ impl Monitor {
                 }
             }
             Effect::Close => {
-                tracing::warn!(
-                    upstream = name,
-                    epoch = self.state.barrier.epoch(),
-                    "A model server is gone or has changed; its barrier is closed."
-                );
+                // Why it was never open has been said.
+                if !self.state.trouble.is_standing() {
+                    tracing::warn!(
+                        upstream = name,
+                        epoch = self.state.barrier.epoch(),
+                        "A model server is gone or has changed; its barrier is closed."
+                    );
+                }
                 self.close();
                 self.state.control = None;
             }
@@ -152,8 +193,37 @@ impl Monitor {
         self.upstream.open.store(0, Ordering::SeqCst);
         self.state.warm.clear();
         self.state.asked.clear();
+        self.state.cold.clear();
         for handle in self.models.borrow().iter() {
             handle.tell(QueueEvent::SlotsChanged);
+        }
+    }
+
+    /// Takes in why the model server is not ready: in the log once per reason and then from time to time, and for
+    /// whoever asks.
+    fn not_ready(&mut self, reason: &str, message: &'static str) {
+        if let Some(since) = self.state.trouble.stands(reason, Instant::now()) {
+            let for_seconds = since.as_secs();
+            tracing::warn!(
+                upstream = self.upstream.name(),
+                address = self.upstream.address(),
+                reason,
+                for_seconds,
+                "{message}"
+            );
+        }
+        if self.upstream.discovered().trouble.as_deref() != Some(reason) {
+            self.publish(Some(reason.to_owned()));
+            self.changed.send_replace(());
+        }
+    }
+
+    /// Waits until it makes sense to try again: ever longer, but not once the settings have changed.
+    async fn pause(&mut self) {
+        let mut settings = self.settings.subscribe();
+        tokio::select! {
+            () = tokio::time::sleep(self.state.trouble.pause()) => {}
+            _ = settings.changed() => {}
         }
     }
 

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Request, Response, StatusCode, header};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::task::AbortHandle;
@@ -73,14 +73,15 @@ impl Upstream {
                 continue;
             }
             let hang_up = HangUp::new(idle.driver.clone());
+            let again = repeatable(&request);
             match idle.sender.try_send_request(request).await {
                 Ok(response) => {
                     let response = last(response)?;
                     self.keep(idle);
                     return Ok((response, hang_up));
                 }
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
+                Err(mut failed) => match failed.take_message().or(again) {
+                    Some(unanswered) => request = unanswered,
                     None => return Err(failed.into_error().into()),
                 },
             }
@@ -109,21 +110,32 @@ impl Upstream {
         epoch: &Epoch,
         request: Request<GrpcBody>,
     ) -> Result<Response<Incoming>, RelayError> {
-        let mut sender = self.grpc_sender(epoch).await?;
-        sender.ready().await?;
         let (mut parts, body) = request.into_parts();
         to_grpc(&mut parts, self.host(Wire::Grpc))?;
-        Ok(sender.send_request(Request::from_parts(parts, body)).await?)
+        let mut request = Request::from_parts(parts, body);
+        // The kept connection may have been ended by the server since its last call (GOAWAY): then nothing was sent.
+        if let Some(mut kept) = self.kept_grpc_sender(epoch)
+            && kept.ready().await.is_ok()
+        {
+            match kept.try_send_request(request).await {
+                Ok(response) => return Ok(response),
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(failed.into_error().into()),
+                },
+            }
+        }
+        let mut sender = self.new_grpc_sender(epoch).await?;
+        Ok(sender.send_request(request).await?)
     }
 
-    async fn grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<GrpcBody>, RelayError> {
+    fn kept_grpc_sender(&self, epoch: &Epoch) -> Option<http2::SendRequest<GrpcBody>> {
         let known = lock(&self.relay.grpc).clone();
-        if let Some((number, sender)) = known
-            && number == epoch.number
-            && !sender.is_closed()
-        {
-            return Ok(sender);
-        }
+        let (_, sender) = known.filter(|(number, sender)| *number == epoch.number && !sender.is_closed())?;
+        Some(sender)
+    }
+
+    async fn new_grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<GrpcBody>, RelayError> {
         let stream = connect(&epoch.grpc).await?;
         self.verify(epoch).await?;
         let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
@@ -144,6 +156,9 @@ impl Upstream {
 
     /// Keeps a connection once its answer has been read to the end; `ready` waits for that.
     fn keep(self: &Arc<Self>, mut used: Idle) {
+        if !self.keeps_connections() {
+            return;
+        }
         let upstream = Arc::clone(self);
         tokio::spawn(async move {
             if used.sender.ready().await.is_ok() {
@@ -162,6 +177,20 @@ fn last(response: Response<Incoming>) -> Result<Response<Incoming>, RelayError> 
         status if status.is_informational() => Err(RelayError::Interim(status)),
         _ => Ok(response),
     }
+}
+
+/// The same request once more, where that changes nothing at the server: it may close a kept connection at the moment
+/// when a request is on its way.
+fn repeatable(request: &Request<RelayBody>) -> Option<Request<RelayBody>> {
+    if !request.method().is_safe() || !request.body().is_end_stream() {
+        return None;
+    }
+    let mut again = Request::new(RelayBody::new([], None));
+    *again.method_mut() = request.method().clone();
+    *again.uri_mut() = request.uri().clone();
+    *again.version_mut() = request.version();
+    *again.headers_mut() = request.headers().clone();
+    Some(again)
 }
 
 async fn connect(endpoint: &Endpoint) -> Result<TokioIo<Stream>, ConnectError> {

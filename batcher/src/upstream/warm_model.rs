@@ -8,6 +8,7 @@ use serde::Deserialize;
 use sluice_protocol::{InferRequest, Merged, UpstreamForm};
 use tokio::time::Instant;
 
+use super::control::models::no_such_model;
 use super::control::{Control, ControlError};
 use super::discovery::{ModelMetadata, Profile, Spoken, parse_metadata};
 use super::model_config::{ModelConfig, parse_config};
@@ -41,6 +42,8 @@ pub struct Documents {
     pub config: Option<Bytes>,
     /// Its V1 status; asked for only where it has no metadata.
     pub v1: Option<Bytes>,
+    /// OpenAI's list of models has it; asked for only where it has neither.
+    pub is_listed: bool,
 }
 
 impl Documents {
@@ -54,7 +57,9 @@ impl Documents {
             Some(_) => (control.model_config(model).await?, None),
             None => (None, control.v1_model(model).await?),
         };
-        Ok(Self { metadata, config, v1 })
+        let asks_list = metadata.is_none() && v1.is_none();
+        let is_listed = asks_list && control.lists(model).await? == Some(true);
+        Ok(Self { metadata, config, v1, is_listed })
     }
 
     /// Asks those again that had an answer.
@@ -64,7 +69,8 @@ impl Documents {
     pub async fn are_as_before(&self, control: &mut Control, model: &str) -> Result<bool, ControlError> {
         Ok(control.model_metadata(model).await? == self.metadata
             && (self.config.is_none() || control.model_config(model).await? == self.config)
-            && (self.v1.is_none() || control.v1_model(model).await? == self.v1))
+            && (self.v1.is_none() || control.v1_model(model).await? == self.v1)
+            && (!self.is_listed || control.lists(model).await? == Some(true)))
     }
 
     /// The configuration; one that cannot be read counts as none.
@@ -128,8 +134,10 @@ pub async fn warm_model(
             let merges = own.batching != Batching::Off;
             (ModelMetadata::default(), if merges { own.max_batch_rows } else { 1 })
         }
+        // An LLM server: what it serves are streams, which are not batched here.
+        (None, None) if documents.is_listed => return Ok(without_warmup(unknown)),
         (None, None) if named => {
-            return Err(WarmError::NotYet(format!("the model server has no model {model:?} yet")));
+            return Err(WarmError::NotYet(no_such_model(model, &control.models().await?)));
         }
         (None, None) => return Ok(without_warmup(Profile { absent: true, ..unknown })),
     };

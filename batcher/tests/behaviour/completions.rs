@@ -107,6 +107,11 @@ async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Response<Bod
     if path == "/v2/health/ready" {
         return document(200, &json!({"ready": true}));
     }
+    // It has any model but those whose names say that they are invented.
+    if let Some(model) = path.strip_prefix("/v1/models/") {
+        let status = if model.starts_with("invented") { 404 } else { 200 };
+        return document(status, &json!({"id": model, "object": "model"}));
+    }
     if !path.ends_with("/completions") && !path.ends_with("/generate_stream") {
         return document(404, &json!({"error": "nothing here"}));
     }

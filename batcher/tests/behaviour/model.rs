@@ -10,7 +10,7 @@ pub mod stateful;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
 use sluice_batcher::upstream::endpoint::Stream;
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
@@ -72,6 +72,12 @@ pub struct Behaviour {
     pub v1_alone: bool,
     /// Speak no HTTP/1.1.
     pub grpc_only: bool,
+    /// Close each connection after one answer: `Connection: close`, GOAWAY.
+    pub one_answer: bool,
+    /// Answer no question for metadata.
+    pub no_metadata: bool,
+    /// Have no second model, from now on.
+    pub too_is_gone: AtomicBool,
     /// Triton's model configuration: status and body of the answer; the gRPC one has what of it is known there.
     pub config: (u16, String),
     /// Shape of the input and of both outputs in the metadata.
@@ -97,6 +103,9 @@ impl Default for Behaviour {
             v1: false,
             v1_alone: false,
             grpc_only: false,
+            one_answer: false,
+            no_metadata: false,
+            too_is_gone: AtomicBool::new(false),
             config: (404, String::new()),
             shape: [-1, 1],
             token: None,
@@ -109,6 +118,11 @@ struct Shared {
     name: String,
     behaviour: Behaviour,
     calls: Mutex<Vec<Call>>,
+    /// Requests that are never answered, and the most of them at a time.
+    hanging: AtomicUsize,
+    most_hanging: AtomicUsize,
+    /// Paths of all REST requests.
+    paths: Mutex<Vec<String>>,
     at_gate: AtomicUsize,
     gate: watch::Sender<bool>,
     epoch: AtomicUsize,
@@ -157,6 +171,9 @@ impl Model {
             name: name.to_owned(),
             behaviour,
             calls: Mutex::default(),
+            hanging: AtomicUsize::new(0),
+            most_hanging: AtomicUsize::new(0),
+            paths: Mutex::default(),
             at_gate: AtomicUsize::new(0),
             gate: watch::Sender::new(true),
             epoch: AtomicUsize::new(0),
@@ -189,6 +206,16 @@ impl Model {
 
     pub fn calls(&self) -> Vec<Call> {
         self.shared.calls.lock().unwrap().clone()
+    }
+
+    /// The most requests at a time that are never answered.
+    pub fn most_hanging(&self) -> usize {
+        self.shared.most_hanging.load(Ordering::SeqCst)
+    }
+
+    /// How many REST requests had this in their path.
+    pub fn asked_for(&self, part: &str) -> usize {
+        self.shared.paths.lock().unwrap().iter().filter(|path| path.contains(part)).count()
     }
 
     /// Calls with clients' rows.
@@ -235,7 +262,7 @@ impl Model {
         self.stop = Some(stop.clone());
         let epoch = self.shared.epoch.fetch_add(1, Ordering::SeqCst) + 1;
         let shared = Arc::clone(&self.shared);
-        let grpc_only = shared.behaviour.grpc_only;
+        let (grpc_only, one_answer) = (shared.behaviour.grpc_only, shared.behaviour.one_answer);
         tokio::spawn(async move {
             loop {
                 let accepted = tokio::select! {
@@ -244,9 +271,12 @@ impl Model {
                 };
                 let (shared, stop) = (Arc::clone(&shared), stop.clone());
                 tokio::spawn(async move {
+                    let asked = Arc::new(Notify::new());
+                    let first = Arc::clone(&asked);
                     let service = service_fn(move |request: Request<Incoming>| {
-                        let shared = Arc::clone(&shared);
+                        let (shared, first) = (Arc::clone(&shared), Arc::clone(&first));
                         async move {
+                            first.notify_one();
                             // Without an answer the connection is closed.
                             if request.uri().path().ends_with("-hangs-up") {
                                 return Err(std::io::Error::other("hung up"));
@@ -263,9 +293,17 @@ impl Model {
                         server = server.http2_only();
                     }
                     let connection = server.serve_connection(TokioIo::new(accepted), service);
+                    let mut connection = std::pin::pin!(connection);
+                    let last = async {
+                        if one_answer { asked.notified().await } else { std::future::pending().await }
+                    };
                     tokio::select! {
-                        _ = connection => {}
+                        _ = connection.as_mut() => {}
                         () = stop.cancelled() => {}
+                        () = last => {
+                            connection.as_mut().graceful_shutdown();
+                            let _ = connection.await;
+                        }
                     }
                 });
             }
@@ -276,6 +314,22 @@ impl Model {
 /// Marks an answer that is none: the connection is closed instead.
 #[derive(Clone)]
 struct HungUp;
+/// A request that is never answered; dropped with its connection.
+struct Hangs<'a>(&'a Shared);
+
+impl<'a> Hangs<'a> {
+    fn new(shared: &'a Shared) -> Self {
+        let hanging = shared.hanging.fetch_add(1, Ordering::SeqCst) + 1;
+        shared.most_hanging.fetch_max(hanging, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for Hangs<'_> {
+    fn drop(&mut self) {
+        self.0.hanging.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 enum Listening {
     Tcp(TcpListener),
@@ -304,7 +358,21 @@ impl Shared {
         if let Some(method) = path.strip_prefix("/inference.GRPCInferenceService/") {
             return self.answer_grpc(epoch, method, request).await;
         }
+        self.paths.lock().unwrap().push(path.clone());
+        if path.contains("-never-answers") {
+            let _hangs = Hangs::new(self);
+            return std::future::pending().await;
+        }
+        let has_too = !self.behaviour.too_is_gone.load(Ordering::SeqCst);
         match path.as_str() {
+            path if self.behaviour.no_metadata && path == model => {
+                reply(404, "no metadata, says the model server")
+            }
+            path if path.starts_with(&format!("{model}-too")) && !has_too => {
+                reply(404, "{\"error\":\"it is gone, says the model server\"}")
+            }
+            "/v2/repository/index" => reply(200, &json!([{"name": self.name, "state": "READY"}]).to_string()),
+            path if path == format!("{model}/versions/1/ready") => reply(200, ""),
             path if self.behaviour.v1_alone && path.starts_with("/v2") => reply(404, "no V2 here"),
             path if self.behaviour.v1_alone && path == format!("/v1/models/{}", self.name) => {
                 reply(200, &json!({"name": self.name, "ready": true}).to_string())

@@ -246,6 +246,7 @@ async fn streams_are_held_while_there_is_no_server_and_demand_is_latched() {
         role: Role::Gateway,
         members: Some(members.clone()),
         stream_wait_ms: 10,
+        models: vec![name.to_owned()],
         ..one_at_a_time()
     };
     let batcher = start(settings).await;
@@ -268,6 +269,7 @@ async fn a_hold_that_lasts_too_long_ends_with_503() {
         members: Some(dir.path().join("none.json")),
         hold_ms: 50,
         stream_wait_ms: 10,
+        models: vec![name.to_owned()],
         ..one_at_a_time()
     };
     let batcher = start(settings).await;
@@ -285,6 +287,7 @@ async fn nothing_is_held_where_cold_models_are_to_refuse() {
     let settings = Settings {
         upstream: Some(nobody.address.to_string()),
         while_cold: WhileCold::Reject,
+        models: vec![name.to_owned()],
         ..one_at_a_time()
     };
     let batcher = start(settings).await;

@@ -1,18 +1,25 @@
 //! "did you mean": serde says which names it expected, the reader wants the one that was meant.
 
+/// Closeness from which on a name may have been meant.
+const NEAR: f64 = 0.6;
+
 /// Adds the nearest valid name to serde's message about an unknown field or variant; any other message
 /// is returned as it is.
 pub fn with_suggestion(message: &str) -> String {
     let names = quoted(message);
     let Some((unknown, expected)) = names.split_first() else { return message.to_owned() };
     let is_about_a_name = message.contains("unknown field") || message.contains("unknown variant");
-    let nearest = expected.iter().max_by(|a, b| closeness(unknown, a).total_cmp(&closeness(unknown, b)));
-    match nearest {
-        Some(nearest) if is_about_a_name && closeness(unknown, nearest) > 0.6 => {
-            format!("{message}; did you mean `{nearest}`?")
-        }
+    match nearest(unknown, expected.iter().copied()) {
+        Some(nearest) if is_about_a_name => format!("{message}; did you mean `{nearest}`?"),
         _ => message.to_owned(),
     }
+}
+
+/// The name that was probably meant; `None` where none is near.
+pub fn nearest<'a>(unknown: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let near = names.into_iter().map(|name| (closeness(unknown, name), name));
+    let nearest = near.max_by(|(a, _), (b, _)| a.total_cmp(b));
+    nearest.filter(|(closeness, _)| *closeness > NEAR).map(|(_, name)| name)
 }
 
 /// 1 for equal names; Jaro-Winkler weighs a common beginning, as field names have.

@@ -11,7 +11,7 @@ use hyper::body::{Body, Frame, SizeHint};
 const COALESCE_BYTES: usize = 16 * 1024;
 
 /// A request body of several pieces that are written as they are (`writev`).
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Chunks {
     pieces: VecDeque<Bytes>,
     left: u64,

@@ -103,8 +103,10 @@ impl GrpcConnection {
     }
 
     async fn ask(&mut self, request: Request<Chunks>, limit_bytes: usize) -> Result<Answer, ExchangeError> {
+        let again = request.clone();
         let response = self.sender.try_send_request(request).await.map_err(|mut failed| {
-            match failed.take_message() {
+            let unsent = failed.take_message();
+            match unsent.or_else(|| is_unprocessed(failed.error()).then_some(again)) {
                 Some(unsent) => ExchangeError::Unsent(Box::new(unsent)),
                 None => ExchangeError::Broken(describe(failed.error())),
             }
@@ -112,6 +114,17 @@ impl GrpcConnection {
         let (body, trailers, response) = read(response, limit_bytes).await?;
         Ok(answer(response, body, trailers, limit_bytes))
     }
+}
+
+/// Whether the server has said that it has not looked at the call: it was closing the connection when the call came
+/// (GOAWAY), or refused the stream (RFC 9113, section 8.7).
+fn is_unprocessed(error: &hyper::Error) -> bool {
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
+    cause.is_some_and(|error| {
+        let reason = error.reason();
+        (error.is_go_away() && error.is_remote() && reason == Some(h2::Reason::NO_ERROR))
+            || (error.is_reset() && reason == Some(h2::Reason::REFUSED_STREAM))
+    })
 }
 
 /// The request as gRPC wants it.

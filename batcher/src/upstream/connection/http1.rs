@@ -6,7 +6,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Request, header};
+use http::{HeaderMap, Request, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
@@ -19,6 +19,8 @@ use crate::upstream::endpoint::{Endpoint, Stream};
 pub struct H1Connection {
     sender: http1::SendRequest<Chunks>,
     driver: Driver,
+    /// The peer has said that its answer is the last one here.
+    ends: bool,
 }
 
 /// hyper's side of the connection. It is dropped as soon as it has ended: only that tells a request that was
@@ -53,12 +55,17 @@ impl H1Connection {
     pub async fn open(endpoint: &Endpoint) -> std::io::Result<Self> {
         let stream = endpoint.connect().await?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
-        Ok(Self { sender, driver: Driver(Some(Box::pin(driver))) })
+        Ok(Self { sender, driver: Driver(Some(Box::pin(driver))), ends: false })
     }
 
     /// Whether the peer has closed it, as far as is known without reading.
     pub fn is_closed(&self) -> bool {
         self.driver.0.is_none() || self.sender.is_closed()
+    }
+
+    /// Whether the answer that came last was the connection's last.
+    pub fn has_ended(&self) -> bool {
+        self.ends || self.is_closed()
     }
 
     /// Waits until the peer closes the idle connection.
@@ -100,6 +107,7 @@ impl H1Connection {
             let text = format!("the answer is {}, which ends no request", parts.status);
             return Err(ExchangeError::Broken(text));
         }
+        self.ends = ends_with(parts.version, &parts.headers);
         let body = self.read(body, &parts.headers, limit_bytes).await?;
         Ok(Answer { status: parts.status, headers: parts.headers, body })
     }
@@ -145,6 +153,32 @@ impl H1Connection {
     }
 }
 
+/// Whether an answer with this head is the last one of its connection: it says so, or is HTTP/1.0 and does not say
+/// otherwise.
+fn ends_with(version: Version, headers: &HeaderMap) -> bool {
+    let says = |option: &str| {
+        let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());
+        lines.flat_map(|line| line.split(',')).any(|said| said.trim().eq_ignore_ascii_case(option))
+    };
+    says("close") || (version < Version::HTTP_11 && !says("keep-alive"))
+}
+
 fn content_length(headers: &HeaderMap) -> Option<usize> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn http_1_0_ends_with_an_answer_unless_it_says_otherwise() {
+        let head = |lines: &[&'static str]| -> HeaderMap {
+            lines.iter().map(|&line| (header::CONNECTION, line.parse().unwrap())).collect()
+        };
+        assert!(ends_with(Version::HTTP_10, &head(&[])));
+        assert!(!ends_with(Version::HTTP_10, &head(&["Keep-Alive"])));
+        assert!(!ends_with(Version::HTTP_11, &head(&["x-other"])));
+        assert!(ends_with(Version::HTTP_11, &head(&["x-other", "x-more, Close"])));
+    }
 }

@@ -8,12 +8,13 @@ use serde_json::json;
 use sluice_protocol::Merged;
 use sluice_protocol::grpc::model_metadata_response::TensorMetadata;
 use sluice_protocol::grpc::{
-    ModelConfigRequest, ModelConfigResponse, ModelMetadataRequest, ModelMetadataResponse, ServerLiveRequest,
+    ModelConfigRequest, ModelConfigResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+    ModelReadyResponse, RepositoryIndexRequest, RepositoryIndexResponse, ServerLiveRequest,
     ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse, ServerReadyRequest,
     ServerReadyResponse, frame_prefix, path,
 };
 
-use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT, says};
+use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
 use crate::upstream::connection::{Answer, Chunks, ExchangeError};
 
 impl Control {
@@ -44,9 +45,25 @@ impl Control {
         )
     }
 
-    pub(super) async fn grpc_model_metadata(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {
+    pub(super) async fn grpc_ask_for_metadata(&mut self, model: &str) -> Result<Answer, ControlError> {
         let asked = ModelMetadataRequest { name: model.to_owned(), ..Default::default() };
-        let answer = self.call(path::MODEL_METADATA, &asked).await?;
+        self.call(path::MODEL_METADATA, &asked).await
+    }
+
+    pub(super) async fn grpc_version_is_ready(
+        &mut self,
+        model: &str,
+        version: &str,
+    ) -> Result<(bool, Answer), ControlError> {
+        let asked = ModelReadyRequest { name: model.to_owned(), version: version.to_owned() };
+        let answer = self.call(path::MODEL_READY, &asked).await?;
+        let is_ready =
+            answer.status == StatusCode::OK && decode::<ModelReadyResponse>(answer.body.clone())?.ready;
+        Ok((is_ready, answer))
+    }
+
+    pub(super) async fn grpc_model_metadata(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {
+        let answer = self.grpc_ask_for_metadata(model).await?;
         let tensor = |tensor: &TensorMetadata| json!({ "name": tensor.name, "datatype": tensor.datatype, "shape": tensor.shape });
         document(answer, |model: ModelMetadataResponse| {
             json!({ "name": model.name, "versions": model.versions, "platform": model.platform,
@@ -55,9 +72,11 @@ impl Control {
         })
     }
 
-    pub(super) async fn grpc_has_model(&mut self, model: &str) -> Result<Option<bool>, ControlError> {
-        let asked = ModelMetadataRequest { name: model.to_owned(), ..Default::default() };
-        Ok(says(self.call(path::MODEL_METADATA, &asked).await?.status))
+    pub(super) async fn grpc_repository_index(&mut self) -> Result<Option<Bytes>, ControlError> {
+        let answer = self.call(path::REPOSITORY_INDEX, &RepositoryIndexRequest::default()).await?;
+        document(answer, |index: RepositoryIndexResponse| {
+            json!(index.models.iter().map(|model| json!({ "name": model.name })).collect::<Vec<_>>())
+        })
     }
 
     pub(super) async fn grpc_model_config(&mut self, model: &str) -> Result<Option<Bytes>, ControlError> {

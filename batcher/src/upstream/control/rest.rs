@@ -5,7 +5,7 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::Deserialize;
 use sluice_protocol::{HEADER_LENGTH, Merged, Target, UpstreamForm};
 
-use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT, says};
+use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
 use crate::upstream::connection::{Answer, Chunks};
 
 /// `/v2/models/{model}`, percent-encoded.
@@ -13,6 +13,25 @@ pub(super) fn model_path(model: &str) -> String {
     let mut path = Target { model: model.to_owned(), version: None }.infer_path();
     path.truncate(path.len() - "/infer".len());
     path
+}
+
+/// `/v2/models/{model}/versions/{version}/ready`, percent-encoded.
+pub(super) fn ready_path(model: &str, version: &str) -> String {
+    let target = Target { model: model.to_owned(), version: Some(version.to_owned()) };
+    let mut path = target.infer_path();
+    path.truncate(path.len() - "infer".len());
+    path.push_str("ready");
+    path
+}
+
+/// Whether an answer to the question for readiness says yes: a success, and no document that says otherwise.
+pub(super) fn says_ready(answer: &Answer) -> bool {
+    #[derive(Deserialize)]
+    struct Said {
+        ready: Option<bool>,
+    }
+    let said = serde_json::from_slice::<Said>(&answer.body).ok().and_then(|said| said.ready);
+    answer.status.is_success() && said != Some(false)
 }
 
 /// `/v1/models/{model}`, percent-encoded.
@@ -31,32 +50,21 @@ impl Control {
         Ok(answer.status.is_success().then_some(answer.body))
     }
 
-    pub(super) async fn rest_has_model(&mut self, model: &str) -> Result<Option<bool>, ControlError> {
-        let mut said = Some(false);
-        for path in [model_path(model), v1_path(model)] {
-            match says(self.get(&path).await?.status) {
-                Some(true) => return Ok(Some(true)),
-                Some(false) => {}
-                None => said = None,
-            }
-        }
-        let is_listed = self.rest_lists(model).await?;
-        Ok(if is_listed { Some(true) } else { said })
+    /// What `POST` with an empty JSON object is answered.
+    pub(super) async fn rest_posted(&mut self, path: &str) -> Result<Option<Bytes>, ControlError> {
+        let request = Request::builder().method(Method::POST).uri(path);
+        let request = request.header(header::CONTENT_TYPE, "application/json");
+        let answer =
+            self.ask(request.body(Chunks::from(Bytes::from_static(b"{}")))?, QUESTION_TIMEOUT).await?;
+        Ok(answer.status.is_success().then_some(answer.body))
     }
 
-    /// Whether `GET /v1/models` names a model, as servers of OpenAI's API do.
-    async fn rest_lists(&mut self, model: &str) -> Result<bool, ControlError> {
-        #[derive(Deserialize)]
-        struct List {
-            data: Vec<Listed>,
-        }
-        #[derive(Deserialize)]
-        struct Listed {
-            id: String,
-        }
-        let document = self.rest_document("/v1/models").await?;
-        let list = document.and_then(|document| serde_json::from_slice::<List>(&document).ok());
-        Ok(list.is_some_and(|list| list.data.iter().any(|listed| listed.id == model)))
+    /// The answer to an inference without inputs.
+    pub(super) async fn rest_infer_nothing(&mut self, model: &str) -> Result<Answer, ControlError> {
+        let request = Request::builder().method(Method::POST).uri(format!("{}/infer", model_path(model)));
+        let request = request.header(header::CONTENT_TYPE, "application/json").header(WARMUP_HEADER, "1");
+        let body = Chunks::from(Bytes::from_static(b"{\"inputs\":[]}"));
+        self.ask(request.body(body)?, QUESTION_TIMEOUT).await
     }
 
     pub(super) async fn rest_infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {

@@ -1,6 +1,7 @@
 //! Who is there: connects, asks for health and metadata, and later asks again whether all is as it was.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use sluice_protocol::UpstreamForm;
@@ -22,17 +23,13 @@ impl Monitor {
         tokio::time::sleep((RETRY_STEP * failures).min(RETRY_MAX)).await;
         match self.observe().await {
             Ok(Some(identity)) => Event::Observed(identity),
-            Ok(None) => self.failed("it says that it is not ready".to_owned()),
-            Err(error) => self.failed(error.to_string()),
+            Ok(None) => self.failed("it says that it is not ready"),
+            Err(error) => self.failed(&error.to_string()),
         }
     }
 
-    fn failed(&mut self, trouble: String) -> Event {
-        if trouble != self.state.last_trouble {
-            tracing::info!(upstream = self.upstream.name(), trouble, "A model server is not there yet.");
-            self.publish(Some(trouble.clone()));
-            self.state.last_trouble = trouble;
-        }
+    fn failed(&mut self, reason: &str) -> Event {
+        self.not_ready(reason, "A model server is not ready.");
         Event::ConnectFailed
     }
 
@@ -66,23 +63,21 @@ impl Monitor {
         for model in &settings.models {
             documents.push(control.model_metadata(model).await?);
         }
+        control.settle().await?;
+        self.upstream.closes.store(control.closes(), Ordering::Relaxed);
         let listeners = control.listeners().to_vec();
         let connection = if listeners.is_empty() { self.state.connections } else { 0 };
         self.state.control = Some(control);
-        self.state.last_trouble.clear();
         self.state.warmed_with = settings.warmth_digest();
         let settings = self.state.warmed_with;
         Ok(Some(Identity { listeners, connection, metadata: digest(&documents), settings }))
     }
 
-    pub(super) async fn reconnect(&mut self) -> bool {
-        let Some(old) = &self.state.control else { return false };
-        let Ok(control) = Control::open(old.place().clone()).await else {
-            return false;
-        };
-        let same = control.listeners() == old.listeners();
-        self.state.control = Some(control);
-        same
+    async fn reconnect(&mut self) -> bool {
+        match &mut self.state.control {
+            Some(control) => control.reopen().await.is_ok(),
+            None => false,
+        }
     }
 
     /// Whether health and metadata are what they were when the epoch was warmed.

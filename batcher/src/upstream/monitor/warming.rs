@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use sluice_protocol::InferRequest;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 
-use super::{Monitor, RETRY_MAX};
+use super::Monitor;
 use crate::queue::handle::Event as QueueEvent;
 use crate::queue::{ModelHandle, Slot};
 use crate::settings::{Settings, Warmup};
@@ -16,23 +17,23 @@ use crate::upstream::recorded;
 use crate::upstream::warm_model::{WarmError, WarmModel, warm_model};
 
 impl Monitor {
-    /// Warms all models that are known, but those that broke this off before.
+    /// Warms the models for which the barrier stays closed; all others are warmed behind it, when they are asked for.
     pub(super) async fn warm(&mut self) -> Event {
         let epoch = self.state.barrier.epoch();
         let models = self.models.borrow().clone();
-        for handle in models.iter() {
-            let is_named = self.is_named(handle);
+        for handle in self.required(&models) {
+            let is_named = self.is_named(&handle);
             if !is_named && self.state.beside.contains(&handle.model) {
                 continue;
             }
-            match self.warm_one(handle).await {
+            match self.warm_one(&handle).await {
                 Ok(()) => {}
-                Err(WarmError::NotYet(reason)) if !is_named => self.left_cold(handle, &reason),
+                Err(WarmError::NotYet(reason)) if !is_named => self.left_cold(&handle, &reason),
                 Err(error) => {
                     if !is_named {
                         self.state.beside.insert(Arc::clone(&handle.model));
                     }
-                    return self.not_warm(handle, error).await;
+                    return self.not_warm(&handle, error).await;
                 }
             }
         }
@@ -55,34 +56,70 @@ impl Monitor {
     }
 
     fn now_warm(&mut self, handle: &ModelHandle, warm: WarmModel) {
+        let told = &warm.documents;
+        if told.metadata.is_some() || told.v1.is_some() || told.is_listed {
+            self.upstream.has_told(self.state.barrier.epoch(), told.metadata.is_some());
+        }
         // One that does not have the model says nothing of it; another one may.
         if !warm.profile.absent {
             handle.set_signature(warm.profile.signature.clone());
         }
         self.state.beside.remove(&handle.model);
+        self.state.cold.remove(&handle.model);
         self.state.warm.insert(Arc::clone(&handle.model), warm);
+    }
+
+    /// Those that the settings name. Where they name none: the one that is in use, so that being ready means that
+    /// something can be served at once; of several the one that was asked for last, waiting requests first.
+    fn required(&self, models: &[Arc<ModelHandle>]) -> Vec<Arc<ModelHandle>> {
+        if !self.settings.now().models.is_empty() {
+            return models.iter().filter(|handle| self.is_named(handle)).cloned().collect();
+        }
+        let asked = models.iter().filter(|handle| handle.asked_us() > 0);
+        asked
+            .max_by_key(|handle| (handle.queued_rows() > 0, handle.asked_us()))
+            .cloned()
+            .into_iter()
+            .collect()
     }
 
     fn is_named(&self, handle: &ModelHandle) -> bool {
         self.settings.now().models.iter().any(|model| **model == *handle.model)
     }
 
-    /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing.
-    fn left_cold(&self, handle: &ModelHandle, reason: &str) {
-        tracing::error!(upstream = self.upstream.name(), model = %handle.model, reason, "A model that the settings do not name cannot be warmed; its requests are not served here.");
+    /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing. It is
+    /// tried again when it is asked for again, ever less often.
+    fn left_cold(&mut self, handle: &ModelHandle, reason: &str) {
+        let cold = self.state.cold.entry(Arc::clone(&handle.model)).or_default();
+        if cold.trouble.stands(reason, Instant::now()).is_some() {
+            tracing::error!(upstream = self.upstream.name(), model = %handle.model, reason, "A model that the settings do not name cannot be warmed; its requests are not served here.");
+        }
+        cold.until = Some(Instant::now() + cold.trouble.pause());
+        cold.failed_us = handle.clock.now_us();
+    }
+
+    /// Whether somebody wants the model since this epoch began, or since it could last not be warmed.
+    fn is_asked_for(&self, handle: &ModelHandle) -> bool {
+        let cold = self.state.cold.get(&handle.model);
+        if cold.and_then(|cold| cold.until).is_some_and(|until| Instant::now() < until) {
+            return false;
+        }
+        let since_us = cold.map_or(self.state.since_us, |cold| cold.failed_us);
+        self.is_named(handle) || handle.queued_rows() > 0 || handle.asked_us() > since_us
     }
 
     async fn not_warm(&mut self, handle: &ModelHandle, error: WarmError) -> Event {
-        let name = self.upstream.name();
-        match &error {
-            WarmError::Lost(error) => {
-                tracing::warn!(upstream = name, model = %handle.model, %error, "Warm-up broke off.");
-            }
+        // One that was lost may be back at once, as another one; one that breaks off each time is not tried as often.
+        let is_first = !self.state.trouble.is_standing();
+        let (reason, message, is_lost) = match &error {
+            WarmError::Lost(error) => (error.to_string(), "Warm-up broke off.", true),
             WarmError::NotYet(reason) => {
-                self.publish(Some(format!("model {:?}: {reason}", &*handle.model)));
-                tracing::error!(upstream = name, model = %handle.model, reason, "A model cannot be warmed; its barrier stays closed.");
-                tokio::time::sleep(RETRY_MAX).await;
+                (reason.clone(), "A model cannot be warmed; its barrier stays closed.", false)
             }
+        };
+        self.not_ready(&format!("model {:?}: {reason}", &*handle.model), message);
+        if !(is_first && is_lost) {
+            self.pause().await;
         }
         Event::Lost
     }
@@ -102,7 +139,8 @@ impl Monitor {
         };
         // A connection made ahead saves the first request the handshake. If it fails, the dispatch finds out. One to
         // a server elsewhere could only be verified by a question, which the dispatch asks when it connects.
-        let local = self.state.control.as_ref().filter(|control| !control.listeners().is_empty());
+        let ahead = |control: &&Control| !control.listeners().is_empty() && !control.closes();
+        let local = self.state.control.as_ref().filter(ahead);
         let connection = match local {
             Some(_) => Connection::open(epoch.wire, epoch.asked_at()).await.ok(),
             None => None,
@@ -116,23 +154,17 @@ impl Monitor {
         }));
     }
 
-    /// Warms models that were asked for since the barrier opened, each over a connection of its own: the barrier
-    /// stays open for the others meanwhile, and is watched.
-    pub(super) fn warm_new_models(&mut self, warming: &mut JoinSet<NewModel>) {
+    /// Warms models that are asked for and cold, each over a connection of its own: the barrier stays open for the
+    /// others meanwhile, and is watched.
+    pub(super) fn warm_asked_models(&mut self, warming: &mut JoinSet<NewModel>) {
         let models = self.models.borrow_and_update().clone();
-        self.state.warm.retain(|model, _| models.iter().any(|handle| handle.model == *model));
-        self.state.asked.retain(|model| models.iter().any(|handle| handle.model == *model));
-        self.state.beside.retain(|model| models.iter().any(|handle| handle.model == *model));
+        let is_known = |model: &Arc<str>| models.iter().any(|handle| handle.model == *model);
+        self.state.warm.retain(|model, _| is_known(model));
+        self.state.asked.retain(is_known);
+        self.state.beside.retain(is_known);
+        self.state.cold.retain(|model, _| is_known(model));
         for handle in models.iter() {
-            self.warm_new_model(handle, warming);
-        }
-    }
-
-    /// Warms the models that broke the warm-up off, now that the barrier is open for the others.
-    pub(super) fn warm_beside(&mut self, warming: &mut JoinSet<NewModel>) {
-        let models = self.models.borrow().clone();
-        for handle in models.iter() {
-            if self.state.beside.contains(&handle.model) {
+            if !self.state.warm.contains_key(&handle.model) && self.is_asked_for(handle) {
                 self.warm_new_model(handle, warming);
             }
         }
@@ -140,8 +172,7 @@ impl Monitor {
 
     fn warm_new_model(&mut self, handle: &Arc<ModelHandle>, warming: &mut JoinSet<NewModel>) {
         let Some(control) = &self.state.control else { return };
-        let known = self.state.warm.contains_key(&handle.model);
-        if known || !self.state.asked.insert(Arc::clone(&handle.model)) {
+        if !self.state.asked.insert(Arc::clone(&handle.model)) {
             return;
         }
         let (place, listeners, spoken) =

@@ -23,7 +23,7 @@ impl Monitor {
         question.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut settings = self.settings.subscribe();
         let mut warming = JoinSet::new();
-        self.warm_beside(&mut warming);
+        self.warm_asked_models(&mut warming);
         // Subscribed before: a change from here on is told.
         if self.is_to_be_warmed_again() {
             return Event::Lost;
@@ -32,15 +32,18 @@ impl Monitor {
             let Some(control) = &mut self.state.control else { return Event::Lost };
             tokio::select! {
                 () = control.until_closed() => {
-                    // A server may close an idle connection; it is the same one if the same socket still listens.
-                    if control.listeners().is_empty() || !control.still_there() || !self.reconnect().await {
+                    // A server may close an idle connection; it is the same one if the same socket still listens. The
+                    // next question opens another one.
+                    if !control.still_there() {
                         return Event::Lost;
                     }
                 }
                 _ = probe.tick() => {
-                    if !control.still_there() {
+                    if !control.still_there() || (control.is_unwatched() && control.refuses().await) {
                         return Event::Lost;
                     }
+                    // One that is warm elsewhere is not told about each request.
+                    self.warm_asked_models(&mut warming);
                 }
                 _ = question.tick() => {
                     if !self.answers_as_before().await {
@@ -57,7 +60,7 @@ impl Monitor {
                     if changed.is_err() {
                         return Event::Removed;
                     }
-                    self.warm_new_models(&mut warming);
+                    self.warm_asked_models(&mut warming);
                 }
                 Some(ended) = warming.join_next() => {
                     if let Some(event) = self.new_model_warmed(ended).await {
@@ -95,7 +98,10 @@ impl Monitor {
         match report {
             Report::Verify { epoch, reply } => {
                 let Some(control) = &mut self.state.control else { return false };
-                let same = epoch == current && control.is_ready().await.unwrap_or(false);
+                // Of a server that keeps no connection a question tells no more than the last one did; and one that
+                // serves a connection at a time could not answer it: it has accepted the one that this is about.
+                let is_known = control.is_unwatched();
+                let same = epoch == current && (is_known || control.is_ready().await.unwrap_or(false));
                 let _ = reply.send(same);
                 same || epoch != current
             }

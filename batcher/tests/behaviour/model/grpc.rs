@@ -8,11 +8,12 @@ use prost::Message;
 use serde_json::Value;
 use sluice_protocol::grpc::model_infer_response::InferOutputTensor;
 use sluice_protocol::grpc::model_metadata_response::TensorMetadata;
+use sluice_protocol::grpc::repository_index_response::ModelIndex;
 use sluice_protocol::grpc::{
     self, Code, ModelConfig, ModelConfigResponse, ModelDynamicBatching, ModelInferRequest,
-    ModelInferResponse, ModelInstanceGroup, ModelMetadataRequest, ModelMetadataResponse,
-    ModelTransactionPolicy, ServerLiveResponse, ServerMetadataResponse, ServerReadyResponse, encode_message,
-    frame_prefix,
+    ModelInferResponse, ModelInstanceGroup, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
+    ModelReadyResponse, ModelTransactionPolicy, RepositoryIndexResponse, ServerLiveResponse,
+    ServerMetadataResponse, ServerReadyResponse, encode_message, frame_prefix,
 };
 
 use super::{Body, Call, HungUp, Shared, stateful};
@@ -40,6 +41,11 @@ impl Shared {
             }
             "ModelMetadata" => self.metadata(message),
             "ModelConfig" => self.config(),
+            "ModelReady" => self.ready(message),
+            "RepositoryIndex" => {
+                let model = ModelIndex { name: self.name.clone() };
+                self.reply_grpc(&RepositoryIndexResponse { models: vec![model] })
+            }
             // A stream of one message.
             "ModelInfer" | "ModelStreamInfer" => self.infer_grpc(epoch, message).await,
             _ => status(Code::Unimplemented, "no such method, says the model server"),
@@ -49,6 +55,14 @@ impl Shared {
             response.headers_mut().insert("x-client", client.clone());
         }
         response
+    }
+
+    fn ready(&self, message: Bytes) -> Response<Body> {
+        let asked = ModelReadyRequest::decode(message).unwrap();
+        if asked.name != self.name || !["", "1"].contains(&&*asked.version) {
+            return status(Code::NotFound, "no such version, says the model server");
+        }
+        self.reply_grpc(&ModelReadyResponse { ready: true })
     }
 
     fn metadata(&self, message: Bytes) -> Response<Body> {

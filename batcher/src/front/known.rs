@@ -1,0 +1,111 @@
+//! The queue of the model that a request names; one that nobody has confirmed yet is asked for first.
+
+use std::sync::Arc;
+
+use http::Response;
+use sluice_protocol::Form;
+
+use super::Front;
+use super::answer::{answer, failed};
+use super::body::FrontBody;
+use super::infer::COLD_RETRY_MS;
+use crate::confirm::{Denial, Verdict};
+use crate::labels::MAX_NAME_BYTES;
+use crate::metrics::Refusal;
+use crate::observe::trail::Trail;
+use crate::queue::{Failure, ModelHandle, Reply};
+use crate::registry::TooMany;
+use crate::settings::WhileCold;
+
+/// Why a request goes into no queue.
+#[derive(Debug)]
+pub(super) enum NoQueue {
+    /// The answer.
+    Answered(Box<Response<FrontBody>>),
+    /// It passes through: there are too many models, or nobody can tell which there are. With what the model server
+    /// said of the model, if it was asked.
+    Passes(Option<Arc<Denial>>),
+}
+
+/// What is known of a model.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// It has a queue.
+    Queue(Arc<ModelHandle>),
+    /// A model server has it, but there are too many models.
+    TooMany,
+    /// No model server says that it has it.
+    Denied(Arc<Denial>),
+}
+
+impl Front {
+    /// The queue of a model; waits until a model server has said whether there is such a model.
+    pub(super) async fn queue_of(&self, model: &str, form: Form) -> Result<Arc<ModelHandle>, NoQueue> {
+        match self.known(model).await {
+            Ok(Known::Queue(handle)) => Ok(handle),
+            Ok(Known::TooMany) => Err(NoQueue::Passes(None)),
+            Ok(Known::Denied(denial)) if !denial.is_certain => Err(NoQueue::Passes(Some(denial))),
+            Ok(Known::Denied(denial)) => Err(NoQueue::Answered(Box::new(denied(&denial, form)))),
+            Err(failure) => {
+                if let Some(trail) = Trail::current() {
+                    trail.failed(&failure);
+                }
+                Err(NoQueue::Answered(Box::new(failed(form, &failure))))
+            }
+        }
+    }
+
+    /// What is known of a model, once a model server has said whether there is one.
+    ///
+    /// # Errors
+    /// The name is too long, or nobody has said.
+    pub(super) async fn known(&self, model: &str) -> Result<Known, Failure> {
+        if let Some(handle) = self.registry.get(model) {
+            return Ok(Known::Queue(handle));
+        }
+        if model.len() > MAX_NAME_BYTES {
+            let length = model.len();
+            let message = format!("the model's name has {length} bytes; at most {MAX_NAME_BYTES} are taken");
+            return Err(Failure::new(400, message));
+        }
+        if self.settings.now().while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
+            let message = "no model server is warm here";
+            return Err(Failure::refused(503, Refusal::Cold, message, COLD_RETRY_MS));
+        }
+        match self.inquiries.ask(model, self.patience()).await? {
+            Verdict::Has => Ok(match self.registry.confirmed(model) {
+                Ok(handle) => Known::Queue(handle),
+                Err(TooMany) => Known::TooMany,
+            }),
+            Verdict::HasNot(denial) => Ok(Known::Denied(denial)),
+        }
+    }
+}
+
+impl Front {
+    /// The queue of a model for a message that was read already and cannot pass through. Where the model server does
+    /// not say which models it has, its clients are believed.
+    pub(super) fn unpassable(
+        &self,
+        model: &str,
+        denial: Option<Arc<Denial>>,
+    ) -> Result<Arc<ModelHandle>, Box<Response<FrontBody>>> {
+        let believed = match &denial {
+            Some(denial) if denial.says_nothing() => self.registry.confirmed(model).ok(),
+            _ => None,
+        };
+        believed.ok_or_else(|| {
+            let message = format!("model {model:?} has no queue, and maxModels is reached");
+            let too_many = || failed(Form::Grpc, &Failure::new(404, message));
+            Box::new(denial.map_or_else(too_many, |denial| denied(&denial, Form::Grpc)))
+        })
+    }
+}
+
+/// The model server's own answer.
+pub(super) fn denied(denial: &Denial, form: Form) -> Response<FrontBody> {
+    match denial.answer(form) {
+        Some(own) => answer(form, Reply::Forwarded(own)).0,
+        None => failed(form, &Failure::new(404, "no model server has this model")),
+    }
+}

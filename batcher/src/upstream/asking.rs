@@ -1,0 +1,212 @@
+//! Questions about models that clients have named, over connections of their own: the control connection is not held up
+//! by them.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, StatusCode, header};
+use sluice_protocol::{Form, json_error};
+
+use super::connection::{Answer, Wire};
+use super::control::{Control, ControlError, Place};
+use super::{Epoch, Upstream};
+
+/// Connections that are kept between two questions.
+const MOST_KEPT: usize = 2;
+/// Most bytes of an answer that are kept.
+const MOST_ANSWER_BYTES: usize = 1024;
+/// Headers of an answer that are kept.
+const KEPT_HEADERS: [HeaderName; 3] =
+    [header::CONTENT_TYPE, HeaderName::from_static("grpc-status"), HeaderName::from_static("grpc-message")];
+
+/// Connections for such questions, each with the number of its epoch.
+#[derive(Debug, Default)]
+pub(super) struct Asking(Mutex<Vec<(u64, Control)>>);
+
+/// What a model server says of a model that it does not have.
+#[derive(Debug, Clone, Default)]
+pub struct Denial {
+    /// The server tells which models it has, so this is the truth. Else it may have it all the same: it has not been
+    /// seen to answer such questions.
+    pub is_certain: bool,
+    /// Its answer to an inference of the model, or to the question for its metadata.
+    pub answer: Option<Answer>,
+    /// Its answer to V1's question, where that was asked.
+    pub v1: Option<Answer>,
+}
+
+impl Denial {
+    /// The server does not say: it has no such question, or not for us.
+    pub fn says_nothing(&self) -> bool {
+        use StatusCode as Status;
+        let nothing =
+            [Status::UNAUTHORIZED, Status::FORBIDDEN, Status::METHOD_NOT_ALLOWED, Status::NOT_IMPLEMENTED];
+        self.answer.as_ref().is_some_and(|answer| nothing.contains(&answer.status))
+    }
+
+    /// The server's own answer, for a request of this form.
+    pub fn answer(&self, form: Form) -> Option<Answer> {
+        let v1 = self.v1.as_ref().filter(|_| form == Form::V1);
+        v1.or(self.answer.as_ref()).cloned()
+    }
+}
+
+/// Whether a model server has a model.
+#[derive(Debug)]
+pub enum Has {
+    /// It says so.
+    Yes,
+    /// It does not say so.
+    No(Box<Denial>),
+}
+
+/// Whether a version of a model is ready.
+#[derive(Debug)]
+pub struct VersionReadiness {
+    /// It says so.
+    pub is_ready: bool,
+    /// Its answer.
+    pub answer: Answer,
+}
+
+impl Upstream {
+    /// Asks whether it has a model: for V2's metadata, V1's status, and OpenAI's list.
+    ///
+    /// # Errors
+    /// It does not answer, or is too busy to.
+    pub async fn has_model(
+        &self,
+        epoch: &Epoch,
+        model: &str,
+        own_headers: &HeaderMap,
+    ) -> Result<Has, ControlError> {
+        let mut control = self.asking(epoch, own_headers).await?;
+        let answer = control.ask_for_metadata(model).await?;
+        if answer.status.is_success() {
+            self.tells_v2.store(epoch.number, Ordering::Relaxed);
+            self.keep_asking(epoch, control);
+            return Ok(Has::Yes);
+        }
+        let mut denial = Denial { is_certain: false, answer: Some(answer), v1: None };
+        // A server that was seen to answer V2's question needs no other one.
+        let tells = |which: &std::sync::atomic::AtomicU64| which.load(Ordering::Relaxed) == epoch.number;
+        denial.is_certain = tells(&self.tells_v2);
+        if !denial.is_certain && control.wire() == Wire::Rest {
+            let v1 = control.ask_for_v1(model).await?;
+            let is_listed = if v1.status.is_success() { Some(true) } else { control.lists(model).await? };
+            if is_listed == Some(true) {
+                self.tells.store(epoch.number, Ordering::Relaxed);
+                self.keep_asking(epoch, control);
+                return Ok(Has::Yes);
+            }
+            denial.is_certain = is_listed.is_some() || tells(&self.tells);
+            denial.v1 = Some(v1);
+        }
+        let answers = [denial.answer.as_ref(), denial.v1.as_ref()].into_iter().flatten();
+        for status in answers.map(|answer| answer.status) {
+            if status == StatusCode::TOO_MANY_REQUESTS
+                || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+            {
+                return Err(ControlError::Busy(status));
+            }
+            // It judges by who asks, or does not know the question: that says nothing of the model.
+            denial.is_certain &= [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&status);
+        }
+        // Its own words to a client of its own, without a client's body.
+        if denial.is_certain
+            && let Some(answer) = control.ask_to_infer(model).await?
+        {
+            denial.answer = Some(answer);
+        }
+        self.keep_asking(epoch, control);
+        denial.answer = denial.answer.map(shortened);
+        denial.v1 = denial.v1.map(shortened);
+        Ok(Has::No(Box::new(denial)))
+    }
+
+    /// Asks whether a version of a model is ready.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn version_readiness(
+        &self,
+        epoch: &Epoch,
+        model: &str,
+        version: &str,
+        own_headers: &HeaderMap,
+    ) -> Result<VersionReadiness, ControlError> {
+        let mut control = self.asking(epoch, own_headers).await?;
+        let (is_ready, answer) = control.version_is_ready(model, version).await?;
+        self.keep_asking(epoch, control);
+        Ok(VersionReadiness { is_ready, answer: shortened(answer) })
+    }
+
+    /// It has told of a model of its own: `v2` by metadata, else in another way.
+    pub(super) fn has_told(&self, epoch: u64, v2: bool) {
+        if v2 { &self.tells_v2 } else { &self.tells }.store(epoch, Ordering::Relaxed);
+    }
+
+    async fn asking(&self, epoch: &Epoch, own_headers: &HeaderMap) -> Result<Control, ControlError> {
+        let kept = {
+            let mut kept = self.asking.0.lock().unwrap_or_else(PoisonError::into_inner);
+            kept.retain(|(number, _)| *number == epoch.number);
+            kept.pop()
+        };
+        match kept {
+            Some((_, control)) => Ok(control),
+            None => {
+                let place = Place::resolve(epoch.wire, self.probe_address(), own_headers).await?;
+                let control = Control::open(place).await?;
+                match control.listeners() == epoch.identity.listeners {
+                    true => Ok(control),
+                    false => Err(ControlError::Changed(epoch.asked_at().clone())),
+                }
+            }
+        }
+    }
+
+    fn keep_asking(&self, epoch: &Epoch, control: Control) {
+        let mut kept = self.asking.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() < MOST_KEPT {
+            kept.push((epoch.number, control));
+        }
+    }
+}
+
+/// As much of an answer as is passed on.
+fn shortened(mut answer: Answer) -> Answer {
+    let kept = KEPT_HEADERS.into_iter().filter_map(|name| {
+        let value = answer.headers.get(&name)?.clone();
+        Some((name, value))
+    });
+    let mut headers: HeaderMap = kept.collect();
+    if answer.body.len() > MOST_ANSWER_BYTES {
+        let text: String =
+            String::from_utf8_lossy(&answer.body).chars().take(MOST_ANSWER_BYTES / 4).collect();
+        answer.body = json_error(&text);
+        headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
+    } else {
+        // A copy: the answer may be a part of a larger buffer.
+        answer.body = Bytes::copy_from_slice(&answer.body);
+    }
+    Answer { headers, ..answer }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_answer_no_more_is_kept_than_an_error_needs() {
+        let headers = HeaderMap::from_iter([
+            (header::CONTENT_TYPE, "text/html".parse().unwrap()),
+            (header::SET_COOKIE, "secret=1".parse().unwrap()),
+        ]);
+        let status = StatusCode::NOT_FOUND;
+        let short = shortened(Answer { status, headers: headers.clone(), body: Bytes::from_static(b"no") });
+        assert_eq!((&short.body[..], short.headers.len()), (&b"no"[..], 1));
+        let long = shortened(Answer { status, headers, body: vec![b'x'; 1 << 20].into() });
+        assert!(long.body.len() <= MOST_ANSWER_BYTES && long.headers["content-type"] == "application/json");
+    }
+}

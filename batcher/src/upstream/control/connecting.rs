@@ -1,0 +1,126 @@
+//! One connection after the other to the same server: a question goes over the one that stands, or over another one where
+//! that has ended.
+
+use http::Request;
+use tokio::time::timeout;
+
+use super::{ANSWER_BYTES, Control, ControlError, QUESTION_TIMEOUT, connect};
+use crate::upstream::connection::{Answer, Chunks, Connection, ExchangeError};
+
+impl Control {
+    /// Connects anew, to the same server.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn reopen(&mut self) -> Result<(), ControlError> {
+        self.ended();
+        let connection = self.connect_again().await?;
+        self.keeping.opened();
+        // A server that serves one connection at a time would wait for a question on this one.
+        self.connection = (!self.closes()).then_some(connection);
+        Ok(())
+    }
+
+    /// Ends the acquaintance: from now on the end of a connection to a server elsewhere counts as the end of that
+    /// server, unless it is known to close each one.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn settle(&mut self) -> Result<(), ControlError> {
+        let has_ended = self.connection.as_ref().is_none_or(|connection| connection.is_closed());
+        if !self.closes() && (self.keeping.is_in_doubt() || has_ended) {
+            self.is_ready().await?;
+        }
+        self.is_settled = true;
+        Ok(())
+    }
+
+    /// Whether the server closes each connection after one answer. Then none is made ahead: one that serves a
+    /// connection at a time would wait for a request on it, and answer nobody else.
+    pub fn closes(&self) -> bool {
+        self.keeping.closes()
+    }
+
+    /// Whether nothing but questions tells that the server has gone: it is elsewhere, and keeps no connection.
+    pub fn is_unwatched(&self) -> bool {
+        self.listeners.is_empty() && self.closes()
+    }
+
+    /// Whether the server refuses connections.
+    pub async fn refuses(&self) -> bool {
+        matches!(timeout(QUESTION_TIMEOUT, self.place.endpoint.connect()).await, Ok(Err(_)))
+    }
+
+    /// The connection has ended. Another one to a server on this machine, or to one that closes each, is to the same
+    /// server; so is one before it is known who that is.
+    fn ended(&mut self) {
+        if self.connection.take().is_some() {
+            self.keeping.ended();
+        }
+    }
+
+    fn may_connect_again(&self) -> bool {
+        !self.listeners.is_empty() || self.closes() || !self.is_settled
+    }
+
+    async fn connect_again(&self) -> Result<Connection, ControlError> {
+        let connection = connect(&self.place).await?;
+        if self.place.endpoint.listeners() != self.listeners {
+            return Err(ControlError::Changed(self.place.endpoint.clone()));
+        }
+        Ok(connection)
+    }
+
+    /// Whether the same process still listens there. For an upstream elsewhere: whether the connection stands, where
+    /// it keeps one.
+    pub fn still_there(&self) -> bool {
+        if self.listeners.is_empty() {
+            self.closes() || self.connection.as_ref().is_some_and(|connection| !connection.is_closed())
+        } else {
+            // The table may move while it is read; a socket that is missing is looked for once more.
+            (0..2).any(|_| self.place.endpoint.listeners() == self.listeners)
+        }
+    }
+
+    /// Waits until the model server closes the connection; where there is none, for ever.
+    pub async fn until_closed(&mut self) {
+        let Some(connection) = &mut self.connection else { return std::future::pending().await };
+        connection.until_closed().await;
+        self.ended();
+    }
+
+    /// Over the connection that stands, or another one where that has ended since its last answer.
+    pub(super) async fn exchange(&mut self, mut request: Request<Chunks>) -> Result<Answer, ControlError> {
+        // Taken out: whatever ends this early, a connection in mid-exchange is not used again.
+        let kept = self.connection.take();
+        if let Some(mut connection) = kept {
+            // One that breaks with its first question breaks because of it.
+            let again = self.keeping.is_used().then(|| request.clone());
+            request = match (connection.exchange(request, ANSWER_BYTES).await, again) {
+                (Ok(answer), _) => return Ok(self.answered(connection, answer)),
+                (Err(ExchangeError::Unsent(unsent)), _) => *unsent,
+                (Err(ExchangeError::Broken(_)), Some(again)) => again,
+                (Err(error), _) => return Err(error.into()),
+            };
+            self.keeping.ended();
+        }
+        if !self.may_connect_again() {
+            return Err(ExchangeError::Unsent(Box::new(request)).into());
+        }
+        self.exchange_anew(request).await
+    }
+
+    async fn exchange_anew(&mut self, request: Request<Chunks>) -> Result<Answer, ControlError> {
+        let mut connection = self.connect_again().await?;
+        self.keeping.opened();
+        let answer = connection.exchange(request, ANSWER_BYTES).await?;
+        Ok(self.answered(connection, answer))
+    }
+
+    fn answered(&mut self, connection: Connection, answer: Answer) -> Answer {
+        let is_last = connection.has_ended();
+        self.keeping.answered(is_last);
+        self.connection = (!is_last && !self.closes()).then_some(connection);
+        answer
+    }
+}
