@@ -11,7 +11,6 @@ Usage: steps.py [STEP...]   (only these)
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -179,12 +178,12 @@ def target() -> tuple[Path, object]:
     kept = cache / "target"
     if kept.exists() and shutil.disk_usage(kept).free < LEAST_FREE_BYTES:
         shutil.rmtree(kept)
-    if kept.exists():
-        # Not what it built of this workspace: cargo tells by the time of a file whether it has changed, and a
-        # clone's files are of no certain time.
-        for profile in ("dev", "release"):
-            command = ["cargo", "clean", "--quiet", "--workspace", "--profile", profile, "--target-dir", kept]
-            subprocess.run(command, cwd=ROOT, check=True)
+    # Cargo tells by the time of a file whether it has changed. A clone that is older than what an earlier run has built
+    # of other sources would be taken for built.
+    for folder, names, files in os.walk(ROOT):
+        names[:] = set(names) - {".git", "target"}
+        for file in files:
+            os.utime(os.path.join(folder, file), follow_symlinks=False)
     return kept, lock
 
 
