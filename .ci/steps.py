@@ -11,7 +11,6 @@ Usage: steps.py [STEP...]   (only these)
 import fcntl
 import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +25,7 @@ LIMIT_S = 5100
 # With less room on the disk, what earlier runs have built is thrown away.
 LEAST_FREE_BYTES = 15 << 30
 
-# Programs of the clusters that run side by side. What fails once on a busy machine is tried again, and shown ("FLAKE?").
+# What fails once on a busy machine is tried again, and shown ("FLAKE?").
 E2E = '"$BIN/sluice-testbed" --bin-dir "$BIN" all --flake-attempts 2'
 DEMO = '"$BIN/sluice-loadtest" demo --bin-dir "$BIN"'
 CLUSTERS = ("e2e-newest-light", "e2e-newest-heavy")
@@ -101,7 +100,7 @@ def lanes() -> list[list[Step]]:
         Step("docs", "cargo doc --locked --workspace --no-deps --all-features"),
         Step("test-build", "cargo test --locked --tests --no-run"),
         # An independent client, unmodified, sees through the simulated library what another process made.
-        Step("nvml-client", '.ci/nvml_client "$TARGET/nvml-client"'),
+        Step("nvml-client", '.ci/nvml_client "$BUILT/nvml-client"'),
         Step("fuzz-build", "batcher/fuzz/run 0"),
         # Counts, which are the same on a busy machine.
         Step("instructions", "batcher/protocol/benches/instructions"),
@@ -129,7 +128,7 @@ def lanes() -> list[list[Step]]:
         # where a number overflows.
         Step(
             "clients-and-servers",
-            f'batcher/tests/clients/run {strict} --bin-dir "$TARGET/debug"',
+            f'batcher/tests/clients/run {strict} --bin-dir "$BUILT/debug"',
             after=("environments",),
         ),
         # Every peer of the comparison that needs nothing but Debian still starts, answers rightly and is measured; no
@@ -164,7 +163,7 @@ def nothing_in(pattern: str, places: str) -> str:
 
 def target() -> tuple[Path, object]:
     """The folder of what is built, and what keeps others out of it."""
-    own = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target")
+    own = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
     if os.environ.get("CI") != "true" or "CARGO_TARGET_DIR" in os.environ:
         return own, None
     # CI starts with a new clone each time; what it builds of other people's crates is kept in the user's cache.
@@ -179,12 +178,12 @@ def target() -> tuple[Path, object]:
     kept = cache / "target"
     if kept.exists() and shutil.disk_usage(kept).free < LEAST_FREE_BYTES:
         shutil.rmtree(kept)
-    if kept.exists():
-        # Not what it built of this workspace: cargo tells by the time of a file whether it has changed, and a
-        # clone's files are of no certain time.
-        for profile in ("dev", "release"):
-            command = ["cargo", "clean", "--quiet", "--workspace", "--profile", profile, "--target-dir", kept]
-            subprocess.run(command, cwd=ROOT, check=True)
+    # Cargo tells by the time of a file whether it has changed. A clone that is older than what an earlier run has built
+    # of other sources would be taken for built.
+    for folder, names, files in os.walk(ROOT):
+        names[:] = set(names) - {".git", "target"}
+        for file in files:
+            os.utime(os.path.join(folder, file), follow_symlinks=False)
     return kept, lock
 
 
@@ -197,7 +196,7 @@ def main() -> int:
         "CARGO_TARGET_DIR": os.fspath(built),
         "CARGO_TERM_COLOR": "never",
         "RUSTDOCFLAGS": "-D warnings",
-        "TARGET": os.fspath(built),
+        "BUILT": os.fspath(built),
         "BIN": os.fspath(built / "release"),
         "SLUICE_BIN_DIR": os.fspath(built / "release"),
         "LOGS": os.fspath(LOGS),
