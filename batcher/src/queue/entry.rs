@@ -259,9 +259,9 @@ impl Failure {
     }
 }
 
-/// In words: the model servers that are there lack the model, and so many others were not to be had.
+/// Words for a request whose model the servers that are ready lack, while so many others were not ready.
 pub fn missing_elsewhere(others: usize, hold_ms: u64) -> String {
     format!(
-        "each model server that is ready does not have the model, and {others} were not ready for it within {hold_ms} ms (holdMs): /upstreams says why"
+        "no model server that is ready has the model; not ready for it within {hold_ms} ms (holdMs): {others} others; /upstreams says why"
     )
 }
