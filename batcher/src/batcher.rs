@@ -8,6 +8,7 @@ use sluice_config::process::admin::{self, Admin};
 use sluice_config::process::metrics::Metrics;
 use sluice_protocol::Limits;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -51,6 +52,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
         observe: Observe::new(live.clone(), clock),
+        decoding: Semaphore::new(1),
         // Bodies are bounded where they are received, by the settings of that moment.
         limits: Limits { body_bytes: usize::MAX, ..Limits::default() },
         streams: Streams::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),

@@ -7,7 +7,7 @@
 //! | [`observed`] | an answer's body until the client has taken it |
 //! | [`route`] | which requests are ours |
 //! | [`receive`] | reading a request's body whole, within limits |
-//! | [`decode`] | compressed bodies |
+//! | [`decode`], [`inflate`] | compressed bodies, decoded in steps |
 //! | [`infer`] | an inference request: parse, admit, queue, wait |
 //! | [`predict`] | the same for V1 |
 //! | [`answer`] | replies in the client's form |
@@ -28,6 +28,7 @@ pub mod framing;
 pub mod guarded;
 pub mod health;
 pub mod infer;
+pub mod inflate;
 pub mod observed;
 pub mod pace;
 pub mod passthrough;
@@ -45,6 +46,7 @@ mod urgency;
 use std::sync::Arc;
 
 use sluice_protocol::Limits;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
@@ -80,6 +82,8 @@ pub struct Front {
     pub observe: Arc<Observe>,
     /// Connections of clients.
     pub connections: TaskTracker,
+    /// The turns of large bodies that are decoded: one place.
+    pub decoding: Semaphore,
     /// Bounds on what is parsed.
     pub limits: Limits,
 }
