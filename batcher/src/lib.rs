@@ -26,6 +26,7 @@ pub mod front;
 pub mod labels;
 pub mod metrics;
 pub mod observe;
+pub mod offload;
 pub mod queue;
 pub mod registry;
 pub mod settings;

@@ -7,6 +7,7 @@ use sluice_protocol::{Form, V1Target, parse_v1};
 use super::Front;
 use super::answer::failed;
 use super::body::FrontBody;
+use crate::offload::offload;
 use crate::queue::{Failure, Work};
 use crate::registry::NoQueue;
 
@@ -30,7 +31,10 @@ impl Front {
             Err(response) => return *response,
         };
         let signature = handle.signature();
-        let work = match parse_v1(&target, body.clone(), &self.limits, signature.as_deref()) {
+        let (copy, limits) = (body.clone(), self.limits.clone());
+        let parsed =
+            offload(body.len(), move || parse_v1(&target, copy, &limits, signature.as_deref())).await;
+        let work = match parsed {
             Ok(request) => Work::Parsed(request),
             Err(error) if error.is_forwardable() => Work::Raw(body),
             Err(error) => return self.unparsed(&handle, Form::V1, &error),

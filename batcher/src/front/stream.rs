@@ -19,6 +19,7 @@ use super::peek::Peeked;
 use super::relayed::Relayed;
 use crate::labels::OTHER;
 use crate::metrics::Refusal;
+use crate::offload::offload;
 use crate::queue::Failure;
 use crate::settings::{Streaming, WhileCold};
 use crate::streams::asked::Asked;
@@ -49,7 +50,10 @@ impl Front {
             Ok(peeked) => peeked,
             Err(error) => return failed(Form::Json, &error.failure(|| 1000)),
         };
-        let asked = body.whole().map(|body| Asked::read(body)).unwrap_or_default();
+        let asked = match body.whole().cloned() {
+            Some(body) => offload(body.len(), move || Asked::read(&body)).await,
+            None => Asked::default(),
+        };
         let handle = self.streams.of(model.as_deref().or(asked.model.as_deref()).unwrap_or(OTHER));
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
         if settings.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
