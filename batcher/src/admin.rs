@@ -102,6 +102,7 @@ impl AdminRoutes for Routes {
             handle.refresh().await;
         }
         gauge!(names::REQUEST_BYTES).set(self.0.bytes.used() as f64);
+        gauge!(names::ANSWER_BYTES).set(self.0.answers.budget.used() as f64);
         gauge!(names::CONNECTIONS).set(self.0.connections.len() as f64);
         // After the queues: what both know of is set by whoever knows more.
         self.0.streams.refresh().await;

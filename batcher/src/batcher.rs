@@ -13,6 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Routes;
+use crate::answers::budget::AnswerBudget;
+use crate::answers::relief;
+use crate::answers::untaken::Answers;
 use crate::clock::Clock;
 use crate::drain::{Drain, Mode};
 use crate::front::{Front, server};
@@ -42,13 +45,15 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
     let settings = live.now();
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(live.clone(), clock));
-    let upstreams = Arc::new(Upstreams::default());
+    let answers = Answers::new(AnswerBudget::new(settings.answer_bytes), clock);
+    let upstreams = Arc::new(Upstreams::new(answers.budget.clone()));
     let front = Arc::new(Front {
         clock,
         registry: Arc::clone(&registry),
         upstreams: Arc::clone(&upstreams),
         drain: Arc::new(Drain::default()),
         bytes: ByteBudget::new(settings.queue_bytes),
+        answers: Arc::clone(&answers),
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
         observe: Observe::new(live.clone(), clock),
@@ -60,6 +65,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
     });
     let readiness = Readiness::default();
     let end = CancellationToken::new();
+    tokio::spawn(relief::run(answers, live.clone(), end.clone()));
     tokio::spawn(members::run(upstreams, registry, live.clone(), end.clone()));
     tokio::spawn(keep_readiness(Arc::clone(&front), readiness.clone(), end.clone()));
     tokio::spawn(follow_settings(Arc::clone(&front), end.clone()));
@@ -139,6 +145,7 @@ async fn follow_settings(front: Arc<Front>, end: CancellationToken) {
         }
         let settings = front.settings.now();
         front.bytes.set_limit(settings.queue_bytes);
+        front.answers.budget.set_limit(settings.answer_bytes);
         front.registry.add_named();
         front.registry.all().iter().for_each(|handle| handle.tell(Event::SettingsChanged));
     }

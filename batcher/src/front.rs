@@ -49,6 +49,7 @@ use sluice_protocol::Limits;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::answers::untaken::Answers;
 use crate::clock::Clock;
 use crate::drain::Drain;
 use crate::observe::Observe;
@@ -76,6 +77,8 @@ pub struct Front {
     pub streams: Streams,
     /// Memory for requests.
     pub bytes: ByteBudget,
+    /// Answers, until they are taken.
+    pub answers: Arc<Answers>,
     /// Whose requests are here.
     pub tenants: Tenants,
     /// Who observes single requests.

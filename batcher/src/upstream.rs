@@ -18,6 +18,7 @@ pub mod probe;
 pub mod recorded;
 pub mod relay;
 pub mod relay_body;
+mod relay_grpc;
 pub mod signature;
 pub mod warm_body;
 pub mod warm_model;
@@ -32,6 +33,7 @@ use http::HeaderValue;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::answers::budget::AnswerBudget;
 use crate::queue::SlotGate;
 use crate::settings::Member;
 use connection::{Connection, Wire};
@@ -62,6 +64,8 @@ pub struct Upstream {
     idle: Notify,
     reports: mpsc::UnboundedSender<Report>,
     relay: relay::Connections,
+    /// Memory for its answers.
+    pub answers: AnswerBudget,
 }
 
 /// One loaded model server.
@@ -143,7 +147,7 @@ impl Drop for InFlight {
 }
 
 impl Upstream {
-    fn new(member: Member, reports: mpsc::UnboundedSender<Report>) -> Self {
+    fn new(member: Member, reports: mpsc::UnboundedSender<Report>, answers: AnswerBudget) -> Self {
         let host = host_of(member.main_address());
         let grpc_host = host_of(member.grpc());
         Self {
@@ -159,6 +163,7 @@ impl Upstream {
             idle: Notify::new(),
             reports,
             relay: relay::Connections::default(),
+            answers,
         }
     }
 
@@ -169,7 +174,7 @@ impl Upstream {
     ) -> (Arc<Self>, Arc<Epoch>, mpsc::UnboundedReceiver<Report>) {
         let (reports, told) = mpsc::unbounded_channel();
         let member = Member { name: "test".into(), address: address.to_string(), grpc_address: None };
-        let upstream = Arc::new(Self::new(member, reports));
+        let upstream = Arc::new(Self::new(member, reports, AnswerBudget::default()));
         let epoch = Arc::new(Epoch {
             number: 1,
             wire: Wire::Rest,

@@ -56,7 +56,9 @@ impl Front {
             return failed(Form::Grpc, &self.nobody());
         };
         match upstream.relay_grpc(&epoch, request).await {
-            Ok(response) => response.map(|body| FrontBody::Stream(Box::new(Relayed::new(body, guard, None)))),
+            Ok((response, hang_up)) => {
+                response.map(|body| FrontBody::Stream(Box::new(Relayed::new(body, guard, Some(hang_up)))))
+            }
             Err(error) => failed(Form::Grpc, &not_passed(&error)),
         }
     }

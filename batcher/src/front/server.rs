@@ -8,22 +8,27 @@ use std::time::Duration;
 use http::{HeaderValue, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use metrics::counter;
 use sluice_config::metric_names::batcher as names;
+use sluice_protocol::Form;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Front;
+use super::answer::failed;
 use super::body::FrontBody;
 use super::guarded::Guarded;
 use super::observed::Observed;
 use super::pace::Pace;
 use super::route::{GrpcMethod, Route, route};
+use crate::answers::stream_task::StreamExecutor;
+use crate::answers::untaken::Client;
 use crate::drain::Mode;
 use crate::observe::{Sighting, orca};
+use crate::queue::Failure;
 
 /// Concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
@@ -101,15 +106,16 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
     let service = {
         let pace = Arc::clone(&pace);
         service_fn(move |request: Request<Incoming>| {
-            let (front, under_way) = (Arc::clone(&front), pace.enter());
+            let (front, under_way, client) = (Arc::clone(&front), pace.enter(), Arc::clone(&pace.client));
             is_http2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
             async move {
-                let (response, sighting) = front.observed(request).await;
-                Ok::<_, Infallible>(response.map(|body| Observed::new(body, under_way, sighting)))
+                let (response, sighting) = front.observed(request, &client).await;
+                let untaken = front.answers.begin(&client);
+                Ok::<_, Infallible>(response.map(|body| Observed::new(body, under_way, sighting, untaken)))
             }
         })
     };
-    let mut server = auto::Builder::new(TokioExecutor::new());
+    let mut server = auto::Builder::new(StreamExecutor);
     server.http1().max_buf_size(settings.max_header_bytes);
     server
         .http2()
@@ -120,24 +126,31 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
     let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(socket), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = async { tokio::select! { () = turned_away => {} () = stop.cancelled() => {} } } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = pace.idle.notified() => {
-            connection.as_mut().graceful_shutdown();
-            let patience = Duration::from_millis(settings.header_timeout_ms);
-            loop {
-                match timeout(patience, connection.as_mut()).await {
-                    Ok(ended) => break ended,
-                    // A client that does not close its side either is not waited for, unless it has just asked.
-                    Err(_) if pace.quiet_since_us().is_some() => break Ok(()),
-                    Err(_) => {}
+    let driven = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async { tokio::select! { () = turned_away => {} () = stop.cancelled() => {} } } => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = pace.idle.notified() => {
+                connection.as_mut().graceful_shutdown();
+                let patience = Duration::from_millis(settings.header_timeout_ms);
+                loop {
+                    match timeout(patience, connection.as_mut()).await {
+                        Ok(ended) => break ended,
+                        // A client that does not close its side either is not waited for, unless it has just asked.
+                        Err(_) if pace.quiet_since_us().is_some() => break Ok(()),
+                        Err(_) => {}
+                    }
                 }
             }
         }
+    };
+    let ended = tokio::select! {
+        ended = driven => ended,
+        // Its client does not take its answers: there is nobody to say goodbye to.
+        () = pace.client.closing() => Ok(()),
     };
     if let Err(error) = ended {
         tracing::debug!(error, "A client's connection ended.");
@@ -146,13 +159,23 @@ async fn connection(stream: TcpStream, front: Arc<Front>, stop: CancellationToke
 
 impl Front {
     /// Answers one request, and observes it if that is wanted.
-    async fn observed(&self, mut request: Request<Incoming>) -> (Response<FrontBody>, Option<Sighting>) {
+    async fn observed(
+        &self,
+        mut request: Request<Incoming>,
+        client: &Client,
+    ) -> (Response<FrontBody>, Option<Sighting>) {
         let wants_load = orca::wanted(request.headers());
+        let form = if is_grpc(&request) { Form::Grpc } else { Form::Json };
         let mut sighting = self.observe.begin(&mut request);
         let mut response = match &sighting {
+            _ if self.answers.is_beyond_part(client, 0) => untaken(form),
             None => self.serve(request).await,
             Some(sighting) => Box::pin(sighting.trail.scope(self.serve(request))).await,
         };
+        // Its requests may all have come before the first of their answers.
+        if self.answers.is_beyond_part(client, response.body().known_bytes()) {
+            response = untaken(form);
+        }
         if let Some(report) = wants_load.and_then(|format| self.registry.load().report(&format)) {
             response.headers_mut().insert(orca::REPORT, report);
         }
@@ -174,11 +197,7 @@ impl Front {
     }
 
     async fn dispatch(&self, request: Request<Incoming>) -> Response<FrontBody> {
-        let is_grpc = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        match route(request.method(), request.uri().path(), is_grpc) {
+        match route(request.method(), request.uri().path(), is_grpc(&request)) {
             Route::Infer(target) => self.infer_rest(target, request).await,
             Route::Predict(target) => self.predict(target, request).await,
             Route::Stream { model } => self.stream(model, request).await,
@@ -191,4 +210,16 @@ impl Front {
             Route::Pass => self.pass(request).await,
         }
     }
+}
+
+fn is_grpc(request: &Request<Incoming>) -> bool {
+    let content = request.headers().get(header::CONTENT_TYPE);
+    content.is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// The answer to a client that does not take those which it has.
+fn untaken(form: Form) -> Response<FrontBody> {
+    counter!(names::ANSWERS_GIVEN_UP_TOTAL, "reason" => "part").increment(1);
+    let message = "this connection holds its part of answerBytes: take the answers that are ready first";
+    failed(form, &Failure { retry_after_ms: Some(1000), ..Failure::new(429, message) })
 }
