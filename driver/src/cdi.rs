@@ -2,6 +2,10 @@
 //!
 //! One file a claim, `sluice.dev-claim_<uid>.json`, with one CDI device for each device of the claim,
 //! named `<uid>-<device>`: never the same name twice, because runtimes cache them.
+//!
+//! A container may be given devices of several claims and requests, and the kubelet does not ask again for a
+//! claim that is prepared already. So no variable may list what is visible: a container would get the last
+//! list only. The device nodes decide, and each device has variables of its own.
 
 pub mod nodes;
 
@@ -25,6 +29,8 @@ const CDI_VERSION: &str = "0.5.0";
 struct Spec {
     cdi_version: &'static str,
     kind: &'static str,
+    /// Given to every container that gets any of the devices.
+    container_edits: ContainerEdits,
     devices: Vec<Device>,
 }
 
@@ -39,6 +45,7 @@ struct Device {
 #[serde(rename_all = "camelCase")]
 struct ContainerEdits {
     env: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     device_nodes: Vec<CharDevice>,
 }
 
@@ -51,7 +58,7 @@ fn device_name(claim_uid: &str, device: &str) -> String {
     format!("{claim_uid}-{device}")
 }
 
-/// What CUDA calls the device; none for a slice whose instance does not stand.
+/// UUID by which CUDA knows the device; none for a slice whose instance does not stand.
 fn cuda_name(device: &DeviceRecord) -> Option<&str> {
     match device.slice.as_ref().map(|slice| &slice.instance) {
         None => Some(&device.gpu_uuid),
@@ -62,23 +69,28 @@ fn cuda_name(device: &DeviceRecord) -> Option<&str> {
 
 fn spec(claim_uid: &str, devices: &[DeviceRecord], majors: Majors) -> Spec {
     let entry = |device: &DeviceRecord| {
-        // A container is given all devices of a request, and of two values of a variable it sees one.
-        let visible: Vec<&str> =
-            devices.iter().filter(|other| other.requests == device.requests).filter_map(cuda_name).collect();
+        let uuid = cuda_name(device).map(|uuid| format!("{}={uuid}", env::uuid(&device.device)));
+        let about = [
+            format!("{}={}", env::PROFILE, device.profile),
+            format!("{}={}", env::DEVICE, device.device),
+            format!("{}={claim_uid}", env::CLAIM_UID),
+        ];
         Device {
             name: device_name(claim_uid, &device.device),
             container_edits: ContainerEdits {
-                env: vec![
-                    format!("{}={}", env::CUDA_VISIBLE_DEVICES, visible.join(",")),
-                    format!("{}={}", env::PROFILE, device.profile),
-                    format!("{}={}", env::DEVICE, device.device),
-                    format!("{}={claim_uid}", env::CLAIM_UID),
-                ],
+                env: uuid.into_iter().chain(about).collect(),
                 device_nodes: device_nodes(device, majors),
             },
         }
     };
-    Spec { cdi_version: CDI_VERSION, kind: CDI_KIND, devices: devices.iter().map(entry).collect() }
+    // Images say "all", and NVIDIA's container runtime would then add every GPU of the node.
+    let void = format!("{}={}", env::NVIDIA_VISIBLE_DEVICES, env::NVIDIA_VISIBLE_DEVICES_VOID);
+    Spec {
+        cdi_version: CDI_VERSION,
+        kind: CDI_KIND,
+        container_edits: ContainerEdits { env: vec![void], device_nodes: Vec::new() },
+        devices: devices.iter().map(entry).collect(),
+    }
 }
 
 /// The folder that container runtimes read CDI files from.
@@ -160,7 +172,7 @@ mod tests {
         assert_eq!(
             json["devices"][0]["containerEdits"]["env"],
             serde_json::json!([
-                "CUDA_VISIBLE_DEVICES=MIG-x",
+                "SLUICE_UUID_GPU_1_MIG_2G_10GB_4=MIG-x",
                 "SLUICE_PROFILE=2g.10gb",
                 "SLUICE_DEVICE=gpu-1-mig-2g-10gb-4",
                 "SLUICE_CLAIM_UID=1234",
@@ -170,13 +182,13 @@ mod tests {
     }
 
     #[test]
-    fn devices_of_one_request_are_all_visible_and_those_of_others_are_not() {
-        let mut other = slice("gpu-1-mig-2g-10gb-0", "MIG-z");
-        other.requests = vec!["other".to_owned()];
-        let devices = [slice("a", "MIG-x"), slice("b", "MIG-y"), other];
+    fn no_variable_of_one_device_has_a_value_that_another_device_replaces_and_would_hide_it() {
+        let devices = [slice("a", "MIG-x"), slice("b", "MIG-y")];
         let spec = spec("1234", &devices, Majors::default());
-        let visible = |i: usize| spec.devices[i].container_edits.env[0].clone();
-        assert_eq!(visible(1), "CUDA_VISIBLE_DEVICES=MIG-x,MIG-y");
-        assert_eq!(visible(2), "CUDA_VISIBLE_DEVICES=MIG-z");
+        let all: Vec<&String> = spec.devices.iter().flat_map(|device| &device.container_edits.env).collect();
+        assert!(all.iter().all(|variable| !variable.starts_with("CUDA_VISIBLE_DEVICES")), "{all:?}");
+        assert!(all.iter().any(|variable| *variable == "SLUICE_UUID_A=MIG-x"));
+        assert!(all.iter().any(|variable| *variable == "SLUICE_UUID_B=MIG-y"));
+        assert_eq!(spec.container_edits.env, ["NVIDIA_VISIBLE_DEVICES=void"]);
     }
 }

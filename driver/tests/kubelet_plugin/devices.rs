@@ -23,7 +23,7 @@ fn a_mig_claim_gets_an_instance_at_its_placement_and_a_cdi_file_that_names_it() 
     assert_eq!(cdi["kind"], "sluice.dev/claim");
     assert_eq!(cdi["devices"][0]["name"], "bert-uid-gpu-0-mig-2g-10gb-4");
     let expected = [
-        ("CUDA_VISIBLE_DEVICES", computes[0].as_str()),
+        ("SLUICE_UUID_GPU_0_MIG_2G_10GB_4", computes[0].as_str()),
         ("SLUICE_PROFILE", "2g.10gb"),
         ("SLUICE_DEVICE", "gpu-0-mig-2g-10gb-4"),
         ("SLUICE_CLAIM_UID", "bert-uid"),
@@ -69,7 +69,7 @@ fn a_full_gpu_needs_no_instance() {
     node.kubelet().prepare("whole").unwrap();
     assert!(node.standing().is_empty());
     let environment = environment(&node.cdi("whole").unwrap());
-    assert!(environment.iter().any(|(n, v)| n == "CUDA_VISIBLE_DEVICES" && v.starts_with("GPU-")));
+    assert!(environment.iter().any(|(n, v)| n == "SLUICE_UUID_GPU_1" && v.starts_with("GPU-")));
     assert!(environment.contains(&("SLUICE_PROFILE".to_owned(), "full".to_owned())));
 }
 

@@ -148,12 +148,22 @@ impl Node {
 
     /// Writes claim `default/<name>` with one device allocated; its UID is `<name>-uid`.
     pub(crate) fn allocate(&self, name: &str, device: &str) {
+        self.allocate_requests(name, &[("gpu", device)]);
+    }
+
+    /// The same with one device for each of several requests.
+    pub(crate) fn allocate_requests(&self, name: &str, requests: &[(&str, &str)]) {
+        let asked: Vec<_> = requests.iter().map(|(request, _)| json!({"name": request})).collect();
+        let results: Vec<_> = requests
+            .iter()
+            .map(|(request, device)| {
+                json!({"request": request, "driver": "gpu.sluice.dev", "pool": "n1/gpu", "device": device})
+            })
+            .collect();
         let claim: ResourceClaim = serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "default", "uid": format!("{name}-uid")},
-            "spec": {"devices": {"requests": [{"name": "gpu"}]}},
-            "status": {"allocation": {"devices": {"results": [
-                {"request": "gpu", "driver": "gpu.sluice.dev", "pool": "n1/gpu", "device": device},
-            ]}}},
+            "spec": {"devices": {"requests": asked}},
+            "status": {"allocation": {"devices": {"results": results}}},
         }))
         .unwrap();
         self.objects.put(Some("default"), name, &claim).unwrap();
@@ -239,6 +249,12 @@ fn http_get(address: &str, path: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// UUID of a device as its CDI file tells it.
+pub(crate) fn told_uuid(cdi: &serde_json::Value, device: &str) -> Option<String> {
+    let variable = sluice_config::names::env::uuid(device);
+    environment(cdi).into_iter().find(|(name, _)| *name == variable).map(|(_, uuid)| uuid)
 }
 
 /// Values of the environment that a CDI file's first device gives.

@@ -83,8 +83,10 @@ pub(super) async fn claim(cluster: Cluster) -> Result<()> {
     let pod = pods::only(&cluster, namespace.name, "app=one").await?;
     let model = pods::process(&pod, "sluice-loadtest", "model")?;
     let (_, uuid) = instance.compute_instances.first().context("no compute instance")?;
-    let visible = pods::variable(model, env::CUDA_VISIBLE_DEVICES)?;
-    ensure!(visible == *uuid, "the container may see {visible}, its instance is {uuid}");
+    let device = pods::variable(model, env::DEVICE)?;
+    let told = pods::variable(model, &env::uuid(&device))?;
+    ensure!(told == *uuid, "the container is told of {told}, its instance is {uuid}");
+    ensure!(pods::variable(model, env::NVIDIA_VISIBLE_DEVICES)? == env::NVIDIA_VISIBLE_DEVICES_VOID);
     ensure!(pods::variable(model, env::PROFILE)? == "2g.10gb");
     device_nodes(&pods::root(model), instance)?;
 
