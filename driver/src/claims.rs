@@ -2,12 +2,14 @@
 //! together.
 //!
 //! A call goes on when its caller hangs up: the kubelet gives up after 45 s and asks again, and half of a
-//! prepare is worth nothing. While it goes on, a second call for the same claim is told so.
+//! prepare is worth nothing. A second call for the same claim waits for it, since the kubelet would come back
+//! only after more than a minute: two pods share the claim, or the kubelet was restarted in the midst.
 
 pub mod in_progress;
 pub mod reconcile;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
@@ -18,6 +20,14 @@ use crate::measure::{Measures, Operation};
 use crate::slices::{SliceError, Slices};
 use crate::store::{Store, StoreError};
 use in_progress::{Busy, InProgress, Mark};
+
+/// How long a call waits for an earlier one of the same claim. The kubelet gives up after 45 s; the rest is
+/// for the call's own work.
+const PATIENCE: Duration = Duration::from_secs(38);
+
+/// How long a prepare waits for a device that another claim holds: long enough for a holder that is gone to be
+/// released, and short for one that is not, which a scheduler never lets happen.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A claim as the kubelet names it.
 #[derive(Debug, Clone)]
@@ -82,8 +92,24 @@ impl Claims {
         let this = self.clone();
         let name = format!("{}/{}", claim.namespace, claim.name);
         let uid = claim.uid.clone();
-        let work = async move { this.measures.timed(Operation::Prepare, this.prepare_now(&claim)).await };
-        let result = detached(work).await;
+        let work = async {
+            check_uid(&claim.uid)?;
+            // A caller that hangs up while it waits has begun nothing.
+            let mark = this.in_progress.join(&claim.uid, "prepare", PATIENCE).await?;
+            match this.prepare_detached(mark, &claim).await {
+                Err(ClaimError::Slices(SliceError::Ledger(LedgerError::Held(held)))) => {
+                    this.stale.notify_one();
+                    let gone = this.slices.ledger().ended(&held.uid);
+                    if tokio::time::timeout(HOLDER_PATIENCE, gone).await.is_err() {
+                        return Err(SliceError::Ledger(LedgerError::Held(held)).into());
+                    }
+                    let mark = this.in_progress.join(&claim.uid, "prepare", PATIENCE).await?;
+                    this.prepare_detached(mark, &claim).await
+                }
+                result => result,
+            }
+        };
+        let result = self.measures.timed(Operation::Prepare, work).await;
         match &result {
             Ok(devices) => {
                 let devices: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
@@ -102,9 +128,13 @@ impl Claims {
         let this = self.clone();
         let name = format!("{}/{}", claim.namespace, claim.name);
         let uid = claim.uid.clone();
-        let work =
-            async move { this.measures.timed(Operation::Unprepare, this.unprepare_now(&claim.uid)).await };
-        let result = detached(work).await;
+        let work = async {
+            check_uid(&claim.uid)?;
+            let mark = this.in_progress.join(&claim.uid, "unprepare", PATIENCE).await?;
+            let this = this.clone();
+            detached(async move { this.unprepare_marked(mark, &claim.uid).await }).await
+        };
+        let result = self.measures.timed(Operation::Unprepare, work).await;
         match &result {
             Ok(()) => tracing::info!(claim = name, uid, "Unprepared a claim."),
             Err(error) => tracing::warn!(claim = name, uid, %error, "Could not unprepare a claim."),
@@ -112,9 +142,12 @@ impl Claims {
         result
     }
 
-    async fn prepare_now(&self, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
-        check_uid(&claim.uid)?;
-        let busy = self.in_progress.begin(&claim.uid, "prepare")?;
+    async fn prepare_detached(&self, mark: Mark, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
+        let (this, claim) = (self.clone(), claim.clone());
+        detached(async move { this.prepare_now(mark, &claim).await }).await
+    }
+
+    async fn prepare_now(&self, busy: Mark, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
         let object = self.store.claim(&claim.namespace, &claim.name).await?.ok_or(ClaimError::Absent)?;
         let wanted = self.node.wanted(&object, &claim.uid)?;
         let (slices, claim) = (Arc::clone(&self.slices), claim.clone());
@@ -124,16 +157,7 @@ impl Claims {
             slices.prepare(&claim.uid, &claim.namespace, &claim.name, wanted)
         })
         .await?;
-        if let Err(SliceError::Ledger(LedgerError::Held(_))) = &result {
-            self.stale.notify_one();
-        }
         Ok(result?)
-    }
-
-    async fn unprepare_now(&self, uid: &str) -> Result<(), ClaimError> {
-        check_uid(uid)?;
-        let busy = self.in_progress.begin(uid, "unprepare")?;
-        self.unprepare_marked(busy, uid).await
     }
 
     async fn unprepare_marked(&self, busy: Mark, uid: &str) -> Result<(), ClaimError> {
