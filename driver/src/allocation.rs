@@ -1,7 +1,7 @@
 //! From a claim as it was allocated to the devices that must be prepared for it. Pure.
 
 use k8s_openapi::api::resource::v1::{DeviceAllocationConfiguration, ResourceClaim};
-use sluice_inventory::{DeviceIndex, DeviceKind, Gpu};
+use sluice_inventory::{DeviceIndex, DeviceKind, Gpu, names};
 
 use crate::checkpoint::{DeviceRecord, Instance, SliceRecord};
 use crate::device_config::{ConfigError, DeviceConfig, Strategy};
@@ -50,10 +50,12 @@ pub enum AllocationError {
         ours: String,
     },
     /// No such device.
-    #[error("device {device} is not published by this node; the allocation is out of date")]
+    #[error("device {device} is not published by this node{why}; the allocation is out of date")]
     Unknown {
         /// Device name.
         device: String,
+        /// Empty, or what changed.
+        why: &'static str,
     },
     /// Access beside the claim that owns the device.
     #[error("request {request}: adminAccess is not supported by this driver yet")]
@@ -127,8 +129,24 @@ impl Node {
         Ok(())
     }
 
+    /// Whether the device is one that its GPU had before its MIG mode was switched.
+    fn mode_change(&self, device: &str) -> &'static str {
+        let is_of = |gpu: &&Gpu| {
+            let full = names::full_device(gpu.minor);
+            device
+                .strip_prefix(full.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("-mig-"))
+        };
+        match self.gpus.iter().find(is_of) {
+            Some(gpu) if gpu.mig_enabled && !device.contains("-mig-") => ", since MIG mode is on",
+            Some(gpu) if !gpu.mig_enabled && device.contains("-mig-") => ", since MIG mode is off",
+            _ => "",
+        }
+    }
+
     fn record(&self, device: &str, request: &str) -> Result<DeviceRecord, AllocationError> {
-        let unknown = || AllocationError::Unknown { device: device.to_owned() };
+        let unknown =
+            || AllocationError::Unknown { device: device.to_owned(), why: self.mode_change(device) };
         let entry = self.index.get(device).ok_or_else(unknown)?;
         let gpu = self.gpus.iter().find(|gpu| gpu.minor == entry.gpu_minor).ok_or_else(unknown)?;
         // "main/alternative": containers name the request, not which of its alternatives was chosen.

@@ -11,14 +11,15 @@ pub mod reconcile;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::allocation::{AllocationError, Node};
 use crate::checkpoint::DeviceRecord;
 use crate::checkpoint::ledger::LedgerError;
 use crate::measure::{Measures, Operation};
-use crate::slices::{SliceError, Slices};
-use crate::store::{Store, StoreError};
+use crate::slices::{Released, SliceError, Slices};
+pub use crate::store::ClaimRef;
+use crate::store::{News, Store, StoreError};
 use in_progress::{Busy, InProgress, Mark};
 
 /// How long a call waits for an earlier one of the same claim. The kubelet gives up after 45 s; the rest is
@@ -28,17 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(38);
 /// How long a prepare waits for a device that another claim holds: long enough for a holder that is gone to be
 /// released, and short for one that is not, which a scheduler never lets happen.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
-
-/// A claim as the kubelet names it.
-#[derive(Debug, Clone)]
-pub struct ClaimRef {
-    /// Namespace of the object.
-    pub namespace: String,
-    /// Name of the object.
-    pub name: String,
-    /// UID of the object.
-    pub uid: String,
-}
 
 /// Why a call of the kubelet failed.
 #[derive(Debug, thiserror::Error)]
@@ -55,6 +45,9 @@ pub enum ClaimError {
     /// There is no such claim.
     #[error("there is no such claim; it was deleted")]
     Absent,
+    /// Nothing is known of the GPUs yet.
+    #[error("the GPUs of this node are not known yet: {0}")]
+    GpusUnknown(String),
     /// The claim is not for this node, or not in a form that it takes.
     #[error(transparent)]
     Allocation(#[from] AllocationError),
@@ -71,8 +64,10 @@ pub enum ClaimError {
 pub struct Claims {
     /// Where claims come from.
     pub store: Arc<dyn Store>,
-    /// What this node publishes.
-    pub node: Arc<Node>,
+    /// What this node publishes; `None` while it is not known.
+    pub node: watch::Receiver<Option<Arc<Node>>>,
+    /// Whether the GPUs can be asked; the reason where they cannot.
+    pub session: watch::Receiver<Result<(), String>>,
     /// What makes and takes back slices.
     pub slices: Arc<Slices>,
     /// Which claims are worked on now.
@@ -81,6 +76,8 @@ pub struct Claims {
     pub measures: Measures,
     /// Woken when a device was held by another claim, which may be gone.
     pub stale: Arc<Notify>,
+    /// Woken when a GPU did not do what was asked of it.
+    pub nudge: Arc<Notify>,
 }
 
 impl Claims {
@@ -132,7 +129,7 @@ impl Claims {
             check_uid(&claim.uid)?;
             let mark = this.in_progress.join(&claim.uid, "unprepare", PATIENCE).await?;
             let this = this.clone();
-            detached(async move { this.unprepare_marked(mark, &claim.uid).await }).await
+            detached(async move { this.unprepare_marked(mark, &claim).await }).await
         };
         let result = self.measures.timed(Operation::Unprepare, work).await;
         match &result {
@@ -149,25 +146,61 @@ impl Claims {
 
     async fn prepare_now(&self, busy: Mark, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
         let object = self.store.claim(&claim.namespace, &claim.name).await?.ok_or(ClaimError::Absent)?;
-        let wanted = self.node.wanted(&object, &claim.uid)?;
+        let node = self.node().await?;
+        let wanted = node.wanted(&object, &claim.uid)?;
         let (slices, claim) = (Arc::clone(&self.slices), claim.clone());
         let result = blocking(move || {
             // Held until the work is done, not until the caller has had enough.
             let _busy = busy;
-            slices.prepare(&claim.uid, &claim.namespace, &claim.name, wanted)
+            with_session(&slices, || {
+                slices.prepare(&claim.uid, &claim.namespace, &claim.name, wanted.clone())
+            })
         })
         .await?;
+        if result.is_err() {
+            self.nudge.notify_one();
+        }
         Ok(result?)
     }
 
-    async fn unprepare_marked(&self, busy: Mark, uid: &str) -> Result<(), ClaimError> {
-        let (slices, uid) = (Arc::clone(&self.slices), uid.to_owned());
+    /// What the node publishes. At boot NVIDIA's driver may come later than the kubelet's first claims.
+    async fn node(&self) -> Result<Arc<Node>, ClaimError> {
+        let mut node = self.node.clone();
+        let known = tokio::time::timeout(PATIENCE, node.wait_for(Option::is_some)).await;
+        let known = known.ok().and_then(|known| known.ok()?.clone());
+        let why = || self.session.borrow().clone().err().unwrap_or_default();
+        known.ok_or_else(|| ClaimError::GpusUnknown(why()))
+    }
+
+    async fn unprepare_marked(&self, busy: Mark, claim: &ClaimRef) -> Result<(), ClaimError> {
+        let (slices, uid) = (Arc::clone(&self.slices), claim.uid.clone());
         let result = blocking(move || {
             let _busy = busy;
-            slices.unprepare(&uid)
+            with_session(&slices, || slices.unprepare(&uid))
         })
         .await?;
-        Ok(result?)
+        match result {
+            Ok(Released { without_gpu }) => {
+                for (device, error) in without_gpu {
+                    let message = format!("device {device} was released without its GPU: {error}");
+                    self.store.tell(claim, &News { reason: "ReleasedWithoutGPU", message }).await;
+                    self.nudge.notify_one();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.nudge.notify_one();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Runs `act`, and once more when NVML had to be opened again for it.
+fn with_session<T>(slices: &Slices, act: impl Fn() -> Result<T, SliceError>) -> Result<T, SliceError> {
+    match act() {
+        Err(error) if error.needs_session() && slices.refresh().is_ok() => act(),
+        result => result,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ClaimError, Claims};
+use super::{ClaimError, ClaimRef, Claims};
 use crate::checkpoint::{ClaimRecord, Phase};
 
 impl Claims {
@@ -53,7 +53,8 @@ impl Claims {
         if self.why_release(uid, record).await.is_none() {
             return Ok(false);
         }
-        self.unprepare_marked(busy, uid).await?;
+        let (namespace, name) = (record.namespace.clone(), record.name.clone());
+        self.unprepare_marked(busy, &ClaimRef { namespace, name, uid: uid.to_owned() }).await?;
         Ok(true)
     }
 

@@ -58,7 +58,11 @@ impl Slices {
         let mut devices = record.devices.clone();
         let mut changes = Vec::new();
         for device in &mut devices {
-            let Some(slice) = &mut device.slice else { continue };
+            let Some(slice) = &mut device.slice else {
+                // What cannot be used must not be paid for: it may be lost, or have been put into MIG mode.
+                self.gpus.check_whole(&device.gpu_uuid).map_err(on_device(&device.device))?;
+                continue;
+            };
             let instance = self.ensure(uid, &device.device, &device.gpu_uuid, slice)?;
             if instance != slice.instance {
                 slice.instance = instance.clone();
@@ -87,17 +91,18 @@ impl Slices {
         gpu_uuid: &str,
         slice: &SliceRecord,
     ) -> Result<Instance, SliceError> {
-        let _lock = self.lock(gpu_uuid);
-        let standing = self.gpus.gpu_instances(gpu_uuid).map_err(on_device(device))?;
-        let gpu_instance = match step(slice, &self.boot_id, &standing) {
-            Step::Use(instance) => instance.id,
-            Step::Blocked(instance) => {
-                return Err(SliceError::Foreign { device: device.to_owned(), instance });
-            }
-            Step::Create => self.create(uid, device, gpu_uuid, slice)?,
-        };
-        let compute = self.ensure_compute(gpu_uuid, gpu_instance).map_err(on_device(device))?;
-        Ok(Instance::Standing { boot_id: self.boot_id.clone(), gpu_instance, compute })
+        self.exclusively(gpu_uuid, || {
+            let standing = self.gpus.gpu_instances(gpu_uuid).map_err(on_device(device))?;
+            let gpu_instance = match step(slice, &self.boot_id, &standing) {
+                Step::Use(instance) => instance.id,
+                Step::Blocked(instance) => {
+                    return Err(SliceError::Foreign { device: device.to_owned(), instance });
+                }
+                Step::Create => self.create(uid, device, gpu_uuid, slice)?,
+            };
+            let compute = self.ensure_compute(gpu_uuid, gpu_instance).map_err(on_device(device))?;
+            Ok(Instance::Standing { boot_id: self.boot_id.clone(), gpu_instance, compute })
+        })
     }
 
     /// Creates the GPU instance; that it is about to be created is on disk before.
@@ -141,7 +146,7 @@ impl Slices {
     fn undo(&self, uid: &str) -> Result<(), SliceError> {
         match self.record(uid) {
             Some(record) if record.phase == Phase::Prepared => self.drop_unfinished(uid, &record),
-            Some(_) => self.unprepare(uid),
+            Some(_) => self.unprepare(uid).map(drop),
             None => Ok(()),
         }
     }

@@ -55,7 +55,6 @@ fn start(dir: &Path, gpus: &Arc<FakeGpus>, boot_id: &str) -> Slices {
     };
     Slices::new(
         Arc::clone(gpus) as Arc<dyn Gpus>,
-        [GPU_UUID.to_owned()],
         Ledger::open(state).unwrap(),
         CdiDir::new(dir.join("cdi"), Majors::default()),
         boot_id.to_owned(),

@@ -75,11 +75,19 @@ impl Node {
             command.arg(flag).arg(self.path(folder));
         }
         command.args(["--node-name", "n1", "--admin-listen", "127.0.0.1:0"]);
+        // Tests that count or stop NVML calls are about those of their own; others say how often to look.
+        command.args(["--health-interval-seconds", "3600"]);
         command
     }
 
     /// Starts the driver and waits until it is ready.
     pub(crate) fn start(&mut self, arguments: &[&str]) {
+        self.start_unready(arguments);
+        self.eventually("/readyz", |node| node.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    }
+
+    /// Starts the driver and waits until its sockets are there, whether or not it becomes ready.
+    pub(crate) fn start_unready(&mut self, arguments: &[&str]) {
         let log = self.spawn(arguments);
         let admin = self.eventually("the admin port's address in the log", |_| {
             let text = std::fs::read_to_string(&log).unwrap();
@@ -89,7 +97,8 @@ impl Node {
         if let Some(driver) = &mut self.driver {
             driver.admin = admin;
         }
-        self.eventually("/readyz", |node| node.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
+        let socket = self.path("kubelet/plugins_registry/gpu.sluice.dev-reg.sock");
+        self.eventually("the sockets", |_| std::os::unix::net::UnixStream::connect(&socket).ok());
     }
 
     /// Starts the driver and does not wait for it; answers where its log is.
@@ -226,7 +235,8 @@ impl Node {
         }
     }
 
-    fn get(&self, path: &str) -> String {
+    /// Answer of the admin port, head and all.
+    pub(crate) fn get(&self, path: &str) -> String {
         let admin = self.driver.as_ref().map(|driver| driver.admin.clone()).unwrap_or_default();
         http_get(&admin, path).unwrap_or_default()
     }
