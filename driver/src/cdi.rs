@@ -9,6 +9,7 @@
 
 pub mod nodes;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -58,8 +59,14 @@ fn device_name(claim_uid: &str, device: &str) -> String {
     format!("{claim_uid}-{device}")
 }
 
+/// Instances (GPU instance, compute instance) on the GPUs that a claim watches, by UUID of the GPU.
+pub type Watched = BTreeMap<String, Vec<(u32, u32)>>;
+
 /// UUID by which CUDA knows the device; none for a slice whose instance does not stand.
 fn cuda_name(device: &DeviceRecord) -> Option<&str> {
+    if let Some(watched) = &device.watches {
+        return Some(watched);
+    }
     match device.slice.as_ref().map(|slice| &slice.instance) {
         None => Some(&device.gpu_uuid),
         Some(Instance::Standing { compute, .. }) => Some(&compute.uuid),
@@ -67,9 +74,11 @@ fn cuda_name(device: &DeviceRecord) -> Option<&str> {
     }
 }
 
-fn spec(claim_uid: &str, devices: &[DeviceRecord], majors: Majors) -> Spec {
+fn spec(claim_uid: &str, devices: &[DeviceRecord], watched: &Watched, majors: Majors) -> Spec {
     let entry = |device: &DeviceRecord| {
         let uuid = cuda_name(device).map(|uuid| format!("{}={uuid}", env::uuid(&device.device)));
+        let instances =
+            device.watches.as_ref().and_then(|gpu| watched.get(gpu)).map_or(&[][..], Vec::as_slice);
         let about = [
             format!("{}={}", env::PROFILE, device.profile),
             format!("{}={}", env::DEVICE, device.device),
@@ -79,7 +88,7 @@ fn spec(claim_uid: &str, devices: &[DeviceRecord], majors: Majors) -> Spec {
             name: device_name(claim_uid, &device.device),
             container_edits: ContainerEdits {
                 env: uuid.into_iter().chain(about).collect(),
-                device_nodes: device_nodes(device, majors),
+                device_nodes: device_nodes(device, instances, majors),
             },
         }
     };
@@ -110,10 +119,15 @@ impl CdiDir {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn write(&self, claim_uid: &str, devices: &[DeviceRecord]) -> Result<(), SliceError> {
+    pub fn write(
+        &self,
+        claim_uid: &str,
+        devices: &[DeviceRecord],
+        watched: &Watched,
+    ) -> Result<(), SliceError> {
         let path = self.path.join(cdi_file_name(claim_uid));
         let write = || -> io::Result<()> {
-            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, self.majors))?;
+            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, watched, self.majors))?;
             sluice_config::atomic_file::write_atomic(&path, &text)
         };
         write().map_err(|source| failed(&path, source))
@@ -149,6 +163,7 @@ mod tests {
             device: device.to_owned(),
             gpu_uuid: "GPU-1".to_owned(),
             gpu_minor: 1,
+            watches: None,
             profile: "2g.10gb".to_owned(),
             slice: Some(SliceRecord {
                 profile_id: 14,
@@ -164,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_slice_is_named_to_cuda_and_to_the_runtime() {
-        let spec = spec("1234", &[slice("gpu-1-mig-2g-10gb-4", "MIG-x")], Majors::default());
+        let spec = spec("1234", &[slice("gpu-1-mig-2g-10gb-4", "MIG-x")], &Watched::new(), Majors::default());
         let json = serde_json::to_value(&spec).unwrap();
         assert_eq!(json["cdiVersion"], "0.5.0");
         assert_eq!(json["kind"], "sluice.dev/claim");
@@ -184,7 +199,7 @@ mod tests {
     #[test]
     fn no_variable_of_one_device_has_a_value_that_another_device_replaces_and_would_hide_it() {
         let devices = [slice("a", "MIG-x"), slice("b", "MIG-y")];
-        let spec = spec("1234", &devices, Majors::default());
+        let spec = spec("1234", &devices, &Watched::new(), Majors::default());
         let all: Vec<&String> = spec.devices.iter().flat_map(|device| &device.container_edits.env).collect();
         assert!(all.iter().all(|variable| !variable.starts_with("CUDA_VISIBLE_DEVICES")), "{all:?}");
         assert!(all.iter().any(|variable| *variable == "SLUICE_UUID_A=MIG-x"));

@@ -17,6 +17,7 @@
 //! | [`allocation`], [`device_config`] | from an allocated claim to devices; what a claim may configure; pure | – |
 //! | [`claims`] | one call of the kubelet; claims that are gone | claims in progress |
 //! | [`health`], [`monitor`] | what may be offered of the GPUs that were seen (pure); looking again and again | the inventory |
+//! | [`monitoring`] | devices for whoever watches GPUs | – |
 //! | [`store`], [`publishing`] | objects; ResourceSlices that come back when wiped | the pool's generation |
 //! | [`cdi`] | files for container runtimes | – |
 //! | [`plugin`] | the two gRPC services and their sockets | the sockets |
@@ -32,6 +33,7 @@ pub mod gpus;
 pub mod health;
 pub mod measure;
 pub mod monitor;
+pub mod monitoring;
 pub mod nvml;
 pub mod plugin;
 pub mod publishing;

@@ -21,6 +21,7 @@ use crate::checkpoint::Phase;
 use crate::gpus::GpuError;
 use crate::health::{Fault, Inventory, Mark, Offer};
 use crate::measure;
+use crate::monitoring;
 use crate::publishing::Publication;
 use crate::slices::{Held, Observed, Slices};
 use crate::store::{ClaimRef, News, Store};
@@ -252,8 +253,9 @@ impl Monitor {
                 );
             }
             measure::announce(index.iter().map(|device| device.profile()));
-            if let Err(error) = self.store.offer_classes(&device_classes(&self.template.driver, &gpus)).await
-            {
+            let mut classes = device_classes(&self.template.driver, &gpus);
+            classes.push(monitoring::device_class(&self.template.driver));
+            if let Err(error) = self.store.offer_classes(&classes).await {
                 tracing::warn!(%error, "DeviceClasses could not be written.");
             }
             let driver = self.template.driver.clone();

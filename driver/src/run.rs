@@ -148,6 +148,7 @@ async fn start(
         driver: DRIVER.to_owned(),
         gpus: Vec::new(),
         marks: Default::default(),
+        monitors: true,
         form: settings.slice_form.fixed(),
     };
     // A name that cannot be published is an error now, not a warning for ever.

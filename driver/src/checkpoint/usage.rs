@@ -24,7 +24,7 @@ impl Checkpoint {
         let mut ms = self.ended_slice_ms.clone();
         let mut in_use: BTreeMap<&str, u64> = BTreeMap::new();
         for (uid, record) in &self.claims {
-            for device in &record.devices {
+            for device in record.devices.iter().filter(|device| device.watches.is_none()) {
                 *ms.entry(device.profile.clone()).or_default() += now_ms.saturating_sub(record.started_at_ms);
                 let is_gone = gone.contains(&(uid.clone(), device.device.clone()));
                 if record.phase != Phase::Preparing && !is_gone {

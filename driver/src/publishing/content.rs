@@ -6,6 +6,7 @@ use k8s_openapi::api::resource::v1::{DeviceTaint, ResourceSlice};
 use sluice_inventory::{Form, Gpu, PublishError, resource_slices};
 
 use crate::health::{Fault, Mark};
+use crate::monitoring;
 
 /// What to publish.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +19,8 @@ pub struct Publication {
     pub gpus: Vec<Gpu>,
     /// Devices of the GPUs that are not offered as they are.
     pub marks: BTreeMap<String, Mark>,
+    /// Whether devices for watching the GPUs are published, which needs taints.
+    pub monitors: bool,
     /// Form of the slices; what the store says where it is none.
     pub form: Option<Form>,
 }
@@ -38,6 +41,16 @@ impl Publication {
                 }
             }
             slice.spec.devices = (!devices.is_empty()).then_some(devices);
+        }
+        if self.monitors
+            && let Some(slice) = monitoring::slice(&self.node, &self.driver, &self.gpus)?
+        {
+            slices.push(slice);
+        }
+        let count = i64::try_from(slices.len()).unwrap_or(i64::MAX);
+        for slice in &mut slices {
+            slice.spec.pool.generation = generation;
+            slice.spec.pool.resource_slice_count = count;
         }
         Ok(slices)
     }
@@ -60,7 +73,7 @@ impl Publication {
     /// For a server that drops taints: what would be tainted is not published.
     pub(super) fn without_taints(&self) -> Self {
         let marks = self.marks.keys().map(|device| (device.clone(), Mark::Withheld)).collect();
-        Self { marks, ..self.clone() }
+        Self { marks, monitors: false, ..self.clone() }
     }
 }
 

@@ -9,6 +9,7 @@ fn publication() -> Publication {
         driver: "gpu.sluice.dev".to_owned(),
         gpus,
         marks: Default::default(),
+        monitors: false,
         form: Some(Form::Split),
     }
 }

@@ -69,6 +69,7 @@ fn wanted(start: u8) -> DeviceRecord {
         device: format!("gpu-0-mig-2g-10gb-{start}"),
         gpu_uuid: GPU_UUID.to_owned(),
         gpu_minor: 0,
+        watches: None,
         profile: "2g.10gb".to_owned(),
         slice: Some(SliceRecord {
             profile_id: 14,

@@ -40,9 +40,14 @@ pub(crate) type Standing = Vec<(usize, String, u32, Vec<String>)>;
 impl Node {
     /// Two A100 40 GB, GPU 0 cut by MIG and GPU 1 not. The driver is not started.
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("sd").tempdir().unwrap();
         let mut topology = Topology::uniform("A100-SXM4-40GB", 2);
         topology.gpus[0].mig_enabled = true;
+        Self::with(topology)
+    }
+
+    /// Other GPUs.
+    pub(crate) fn with(topology: Topology) -> Self {
+        let dir = tempfile::Builder::new().prefix("sd").tempdir().unwrap();
         let gpus = install(&dir.path().join("root/usr/lib64"), &topology).unwrap();
         let objects = ObjectDir::new(dir.path().join("objects"));
         Self { dir, gpus, objects, driver: None, starts: 0 }
@@ -175,6 +180,16 @@ impl Node {
             "status": {"allocation": {"devices": {"results": results}}},
         }))
         .unwrap();
+        self.objects.put(Some("default"), name, &claim).unwrap();
+    }
+
+    /// Makes all results of a claim ones with `adminAccess`.
+    pub(crate) fn give_admin_access(&self, name: &str) {
+        let mut claim: ResourceClaim = self.objects.get(Some("default"), name).unwrap().unwrap();
+        let allocation = claim.status.as_mut().and_then(|status| status.allocation.as_mut()).unwrap();
+        for result in allocation.devices.as_mut().unwrap().results.iter_mut().flatten() {
+            result.admin_access = Some(true);
+        }
         self.objects.put(Some("default"), name, &claim).unwrap();
     }
 

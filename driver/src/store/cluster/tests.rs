@@ -24,6 +24,7 @@ fn publisher(server: &FakeApiServer) -> watch::Receiver<Published> {
         driver: DRIVER.to_owned(),
         gpus: vec![crate::gpus::fake::gpu()],
         marks: Default::default(),
+        monitors: false,
         form: None,
     };
     let (sender, published) = watch::channel(Err("starting".to_owned()));
