@@ -117,6 +117,14 @@ impl Node {
         }
     }
 
+    /// Whether the claim has the device of this node now.
+    pub fn is_allocated(&self, claim: &ResourceClaim, device: &str) -> bool {
+        let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
+        let results = allocation.and_then(|a| a.devices.as_ref()?.results.as_ref()).into_iter().flatten();
+        let mut ours = results.filter(|result| result.driver == self.driver && result.pool == self.pool);
+        ours.any(|result| result.device == device)
+    }
+
     /// Configurations of other drivers are theirs to judge.
     fn check_config(&self, config: &DeviceAllocationConfiguration) -> Result<(), AllocationError> {
         let Some(opaque) = config.opaque.as_ref().filter(|opaque| opaque.driver == self.driver) else {

@@ -106,16 +106,19 @@ fn spec(claim_uid: &str, devices: &[DeviceRecord], watched: &Watched, majors: Ma
 #[derive(Debug, Clone)]
 pub struct CdiDir {
     path: PathBuf,
+    driver_root: PathBuf,
     majors: Majors,
 }
 
 impl CdiDir {
-    /// Files go to `path`, made when needed.
-    pub fn new(path: impl Into<PathBuf>, majors: Majors) -> Self {
-        Self { path: path.into(), majors }
+    /// Files go to `path`, made when needed. Majors are those of the kernel at each write, since modules are
+    /// loaded and loaded again; `majors` where neither `driver_root` nor the host lists them.
+    pub fn new(path: impl Into<PathBuf>, driver_root: impl Into<PathBuf>, majors: Majors) -> Self {
+        Self { path: path.into(), driver_root: driver_root.into(), majors }
     }
 
-    /// Writes a claim's file, whether or not it is there: it may have gone with a reboot.
+    /// Writes a claim's file, unless it is there as it should be: it may have gone with a reboot. Answers
+    /// whether it was written.
     ///
     /// # Errors
     /// When the file system refuses.
@@ -124,11 +127,15 @@ impl CdiDir {
         claim_uid: &str,
         devices: &[DeviceRecord],
         watched: &Watched,
-    ) -> Result<(), SliceError> {
+    ) -> Result<bool, SliceError> {
         let path = self.path.join(cdi_file_name(claim_uid));
-        let write = || -> io::Result<()> {
-            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, watched, self.majors))?;
-            sluice_config::atomic_file::write_atomic(&path, &text)
+        let write = || -> io::Result<bool> {
+            let majors = self.majors.of_kernel(&self.driver_root)?;
+            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, watched, majors))?;
+            if std::fs::read(&path).is_ok_and(|there| there == text) {
+                return Ok(false);
+            }
+            sluice_config::atomic_file::write_atomic(&path, &text).map(|()| true)
         };
         write().map_err(|source| failed(&path, source))
     }

@@ -1,7 +1,8 @@
 //! Wiring: which task owns what, in the order in which they start and stop.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
@@ -22,6 +23,7 @@ use crate::gpus::Gpus;
 use crate::measure::{self, Measures};
 use crate::monitor::{Monitor, Views};
 use crate::nvml::NodeGpus;
+use crate::plugin::check::check;
 use crate::plugin::dra::DraService;
 use crate::plugin::serve::serve;
 use crate::plugin::sockets::SocketError;
@@ -95,8 +97,14 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let now_ms: Clock = Arc::new(unix_ms);
     let gpus: Arc<dyn Gpus> = Arc::new(NodeGpus::new(&settings.driver_root));
     let (gone, gone_view) = watch::channel(Arc::default());
-    let routes = Arc::new(Routes { ledger: ledger.clone(), gone: gone_view, now_ms: Arc::clone(&now_ms) });
-    let admin = Admin { metrics, readiness: readiness.clone(), routes };
+    let routes = Arc::new(Routes {
+        ledger: ledger.clone(),
+        gone: gone_view,
+        now_ms: Arc::clone(&now_ms),
+        served: OnceLock::new(),
+    });
+    let admin =
+        Admin { metrics, readiness: readiness.clone(), routes: Arc::clone(&routes) as Arc<dyn AdminRoutes> };
     // It answers while NVML is still being initialised, and until the last call is answered.
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(listener, admin, admin_stop.clone()));
@@ -108,6 +116,8 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         () = stop.cancelled() => None,
     };
     if let Some(work) = work {
+        // From now on the sockets must answer.
+        let _ = routes.served.set(settings.kubelet_dir.clone());
         stop.cancelled().await;
         if tokio::time::timeout(STOP_GRACE, work.ended()).await.is_err() {
             tracing::warn!("Calls still wait for NVML; the next start undoes what they have not finished.");
@@ -153,10 +163,8 @@ async fn start(
     };
     // A name that cannot be published is an error now, not a warning for ever.
     publication.slices(publication.form.unwrap_or(Form::Split), 1)?;
-    let majors =
-        settings.device_majors.of_kernel(&settings.driver_root).map_err(io_error("/proc/devices"))?;
     let boot_id = std::fs::read_to_string(BOOT_ID).map_err(io_error(BOOT_ID))?.trim().to_owned();
-    let cdi = CdiDir::new(&settings.cdi_dir, majors);
+    let cdi = CdiDir::new(&settings.cdi_dir, &settings.driver_root, settings.device_majors);
     let slices = Arc::new(Slices::new(Arc::clone(&gpus), ledger, cdi, boot_id, now_ms));
     let store = open_store(settings).await?;
     let nudge = Arc::new(Notify::new());
@@ -251,10 +259,19 @@ struct Routes {
     ledger: Ledger,
     gone: watch::Receiver<Arc<BTreeSet<Held>>>,
     now_ms: Clock,
+    /// Folder of the sockets, once they are served.
+    served: OnceLock<PathBuf>,
 }
 
 #[async_trait]
 impl AdminRoutes for Routes {
+    async fn alive(&self) -> Result<(), String> {
+        match self.served.get() {
+            Some(kubelet_dir) => check(kubelet_dir, DRIVER).await,
+            None => Ok(()),
+        }
+    }
+
     async fn before_scrape(&self) {
         let gone = Arc::clone(&self.gone.borrow());
         measure::export_usage(&self.ledger.checkpoint(), &gone, (self.now_ms)());

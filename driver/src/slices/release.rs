@@ -48,7 +48,9 @@ impl Slices {
     pub fn recover(&self) {
         for (uid, record) in &self.ledger.checkpoint().claims {
             let (what, result) = match record.phase {
-                Phase::Prepared => ("drop what was not finished of", self.drop_unfinished(uid, record)),
+                Phase::Prepared => {
+                    ("restore", self.drop_unfinished(uid, record).and_then(|()| self.restore_cdi(uid)))
+                }
                 Phase::Preparing => ("undo", self.unprepare(uid).map(drop)),
                 Phase::Releasing => ("go on releasing", self.unprepare(uid).map(drop)),
             };
@@ -61,6 +63,30 @@ impl Slices {
                 }
             }
         }
+    }
+
+    /// Writes the CDI file of a prepared claim again where it is gone or out of date: it lies in a folder that
+    /// others empty, and the kernel's numbers change when modules are loaded again. Claims of an earlier boot
+    /// wait for their next prepare.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn restore_cdi(&self, uid: &str) -> Result<(), SliceError> {
+        let checkpoint = self.ledger.checkpoint();
+        let Some(record) = checkpoint.claims.get(uid).filter(|record| record.phase == Phase::Prepared) else {
+            return Ok(());
+        };
+        let stands = |device: &DeviceRecord| match device.slice.as_ref().map(|slice| &slice.instance) {
+            Some(Instance::Standing { boot_id, .. }) => *boot_id == self.boot_id,
+            Some(Instance::Absent | Instance::Creating { .. }) => false,
+            None => true,
+        };
+        if record.devices.iter().all(stands)
+            && self.cdi.write(uid, &record.devices, &self.watched(&record.devices))?
+        {
+            tracing::info!(uid, "Wrote the CDI file of a claim again.");
+        }
+        Ok(())
     }
 
     /// Destroys instances of a claim that were begun and not finished.

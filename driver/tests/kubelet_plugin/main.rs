@@ -15,3 +15,4 @@ mod lifecycle;
 mod nvml_session;
 mod publishing;
 mod refusals;
+mod upkeep;
