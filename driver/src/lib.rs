@@ -21,6 +21,7 @@
 //! | [`store`], [`publishing`] | objects; ResourceSlices that come back when wiped | the pool's generation |
 //! | [`cdi`] | files for container runtimes | – |
 //! | [`plugin`] | the two gRPC services and their sockets | the sockets |
+//! | [`neighbours`] | others that hand out the node's GPUs | – |
 //! | [`xids`], [`measure`] | critical errors; metrics | – |
 //! | [`settings`], [`run`] | what can be set; wiring | – |
 
@@ -34,6 +35,7 @@ pub mod health;
 pub mod measure;
 pub mod monitor;
 pub mod monitoring;
+pub mod neighbours;
 pub mod nvml;
 pub mod plugin;
 pub mod publishing;

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use crate::checkpoint::Checkpoint;
 use crate::claims::ClaimError;
 use crate::health::{Fault, Mark};
+use crate::neighbours::Neighbour;
 use crate::slices::Held;
 
 /// Upper bounds of prepare and unprepare, seconds: creating takes tenths of a second to seconds, the
@@ -114,6 +115,14 @@ pub fn export_faults<'a>(marks: impl Iterator<Item = &'a Mark> + Clone) {
         gauge!(names::DEVICES_WITHHELD, "reason" => fault.name()).set(count(Mark::Tainted(fault)));
     }
     gauge!(names::DEVICES_WITHHELD, "reason" => "foreign-instance").set(count(Mark::Withheld));
+}
+
+/// Sets who else hands out the node's GPUs.
+pub fn export_neighbours(seen: &BTreeSet<Neighbour>) {
+    for neighbour in Neighbour::ALL {
+        let is_seen = f64::from(u8::from(seen.contains(&neighbour)));
+        gauge!(names::NEIGHBOURS, "neighbour" => neighbour.name()).set(is_seen);
+    }
 }
 
 /// Counts a critical error of a device.

@@ -22,6 +22,7 @@ use crate::claims::in_progress::InProgress;
 use crate::gpus::Gpus;
 use crate::measure::{self, Measures};
 use crate::monitor::{Monitor, Views};
+use crate::neighbours;
 use crate::nvml::NodeGpus;
 use crate::plugin::check::check;
 use crate::plugin::dra::DraService;
@@ -200,6 +201,7 @@ async fn start(
     let checkpoint = move || slices.ledger().checkpoint();
     let known_gpus = move || node.borrow().as_ref().map(|node| node.gpus.clone()).unwrap_or_default();
     let tasks = vec![
+        tokio::spawn(neighbours::watch(Arc::clone(&store), settings.node_name.clone(), stop.clone())),
         tokio::spawn(publish(store, publication, published, stop.clone())),
         tokio::spawn(claims.reconcile(interval, stop.clone())),
         tokio::spawn(monitor.run(looks, stop.clone())),

@@ -7,6 +7,7 @@ pub mod directory;
 pub(crate) mod memory;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_inventory::Form;
 
@@ -67,6 +68,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// A claim; `None` when there is certainly none of that name.
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<ResourceClaim>, StoreError>;
+
+    /// The node's object; `None` where there is none.
+    async fn node(&self, name: &str) -> Result<Option<Node>, StoreError>;
 
     /// All claims. Large in a cluster: asked for only while a GPU is lost.
     async fn claims(&self) -> Result<Vec<ResourceClaim>, StoreError>;

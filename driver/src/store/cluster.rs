@@ -237,6 +237,10 @@ impl Store for ClusterStore {
         }
     }
 
+    async fn node(&self, name: &str) -> Result<Option<Node>, StoreError> {
+        in_time(self.nodes.get_opt(name)).await.map_err(failed(&format!("Node {name}")))
+    }
+
     async fn claims(&self) -> Result<Vec<ResourceClaim>, StoreError> {
         let claims: Api<ResourceClaim> = Api::all(self.client.clone());
         let list = in_time(claims.list(&ListParams::default())).await.map_err(failed("ResourceClaims"))?;

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_config::objects::{ObjectDir, ObjectError};
 use sluice_inventory::Form;
@@ -96,6 +97,11 @@ impl Store for DirectoryStore {
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<ResourceClaim>, StoreError> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         self.blocking(move |objects| objects.get(Some(&namespace), &name)).await
+    }
+
+    async fn node(&self, name: &str) -> Result<Option<Node>, StoreError> {
+        let name = name.to_owned();
+        self.blocking(move |objects| objects.get(None, &name)).await
     }
 
     async fn claims(&self) -> Result<Vec<ResourceClaim>, StoreError> {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_inventory::Form;
 use tokio::sync::Notify;
@@ -154,6 +155,11 @@ impl Store for MemoryStore {
         }
         self.check()?;
         Ok(self.claims.lock().unwrap().get(&(namespace.to_owned(), name.to_owned())).cloned())
+    }
+
+    async fn node(&self, _: &str) -> Result<Option<Node>, StoreError> {
+        self.check()?;
+        Ok(None)
     }
 
     async fn claims(&self) -> Result<Vec<ResourceClaim>, StoreError> {

@@ -220,3 +220,24 @@ fn a_gpu_whose_mig_mode_is_switched_is_published_as_it_is_now() {
     node.kubelet().unprepare("bert").unwrap();
     node.eventually("the full GPU", |node| offered(node).contains("gpu-1").then_some(()));
 }
+
+#[test]
+fn others_that_hand_out_the_nodes_gpus_are_named_with_what_to_do() {
+    let mut node = Node::new();
+    let object: k8s_openapi::api::core::v1::Node = serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "n1", "labels": {"nvidia.com/mig.config": "all-1g.5gb"}},
+        "status": {"allocatable": {"nvidia.com/gpu": "2"}},
+    }))
+    .unwrap();
+    node.objects.put(None, "n1", &object).unwrap();
+    node.start(&[]);
+    node.eventually("words of both", |node| {
+        let log = node.log();
+        (log.contains("gpu.deploy.device-plugin=false") && log.contains("gpu.deploy.mig-manager=false"))
+            .then_some(())
+    });
+    for neighbour in ["device-plugin", "mig-manager"] {
+        let series = format!("sluice_driver_neighbours{{neighbour=\"{neighbour}\"}}");
+        node.eventually("the metric", |node| (node.metric(&series) == 1.0).then_some(()));
+    }
+}
