@@ -297,7 +297,8 @@ mod tests {
         let readiness = Readiness::default();
         let (nvml, session) = watch::channel(Ok(()));
         let telling = tokio::spawn(tell_readiness([session, published, registered], readiness.clone()));
-        let steps: [([Result<(), &str>; 3], Result<(), &str>); 5] = [
+        type Said = Result<(), &'static str>;
+        let steps: [([Said; 3], Said); 5] = [
             ([Ok(()), Ok(()), Err("not registered")], Err("not registered")),
             ([Ok(()), Err("wiped"), Ok(())], Err("wiped")),
             ([Ok(()), Ok(()), Ok(())], Ok(())),

@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(180);
 /// Label of the driver's pods.
 const DRIVER: &str = "app.kubernetes.io/name=sluice-driver";
 /// Name of the fault at which the driver is stopped.
-const GATE: &str = "gate";
+pub(super) const GATE: &str = "gate";
 
 /// A pod with a claim for one slice. Its model (simulated inference) is only there to run.
 fn claiming(name: &str, profile: &str) -> Value {
@@ -56,7 +56,7 @@ fn instances(cluster: &Cluster) -> Result<Vec<Instance>> {
     Ok(simulated::open(cluster.workdir())?.instances()?)
 }
 
-async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>> {
+pub(super) async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>> {
     cluster
         .wait_for(&format!("{count} MIG instances are there"), WITHIN, || async {
             let found = instances(cluster)?;
@@ -65,7 +65,7 @@ async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>
         .await
 }
 
-async fn wait_running(namespace: &Namespace, pod: &str) -> Result<()> {
+pub(super) async fn wait_running(namespace: &Namespace, pod: &str) -> Result<()> {
     let timeout = format!("--timeout={}s", WITHIN.as_secs());
     namespace.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), &timeout]).await.map(drop)
 }
