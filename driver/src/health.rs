@@ -113,10 +113,16 @@ impl Inventory {
 
     /// All GPUs that are known, whatever their state, but for a lost one whose number another one has now.
     pub fn gpus(&self) -> Vec<Gpu> {
-        let is_lost = |gpu: &Gpu| self.lost(&gpu.uuid).is_some();
+        let is_there = |gpu: &Gpu| self.is_there(&gpu.uuid);
         let is_replaced =
-            |gpu: &&Gpu| is_lost(gpu) && self.known.values().any(|o| o.minor == gpu.minor && !is_lost(o));
+            |gpu: &&Gpu| !is_there(gpu) && self.known.values().any(|o| o.minor == gpu.minor && is_there(o));
         self.known.values().filter(|gpu| !is_replaced(gpu)).cloned().collect()
+    }
+
+    /// Whether the GPU answered at the last look.
+    fn is_there(&self, gpu_uuid: &str) -> bool {
+        let state = self.seen.get(gpu_uuid).map(|condition| &condition.state);
+        matches!(state, Some(State::Well | State::Changed(_)))
     }
 
     /// Whether a GPU did not answer at the last look, and may at the next.
@@ -197,7 +203,7 @@ impl Inventory {
         let mut names = BTreeSet::new();
         // GPUs that are there first: after a reboot, a lost one's number may be another's.
         let mut ordered: Vec<&Gpu> = self.known.values().collect();
-        ordered.sort_by_key(|gpu| self.lost(&gpu.uuid).is_some());
+        ordered.sort_by_key(|gpu| !self.is_there(&gpu.uuid));
         for gpu in ordered {
             let Some(condition) = self.seen.get(&gpu.uuid) else { continue };
             let devices = DeviceIndex::new(std::slice::from_ref(gpu));
@@ -247,8 +253,10 @@ impl Condition {
     fn failing(reason: Reason, last: Option<Self>) -> Self {
         let silent = last.as_ref().map_or(0, |last| last.silent) + 1;
         let (foreign, missing) = last.map(|last| (last.foreign, last.missing)).unwrap_or_default();
+        // A driver that is being loaded may not list all GPUs at once, and pods are moved for a lost one.
+        let is_certain = reason != Reason::Absent || silent >= SILENT_LOOKS;
         match reason {
-            Reason::Lost | Reason::Absent | Reason::ResetRequired => {
+            Reason::Lost | Reason::Absent | Reason::ResetRequired if is_certain => {
                 Self { state: State::Lost(reason), foreign: Vec::new(), missing: BTreeSet::new(), silent }
             }
             _ => Self { state: State::Silent, foreign, missing, silent },

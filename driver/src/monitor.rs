@@ -130,7 +130,10 @@ impl Monitor {
                     next.as_mut().await;
                     break;
                 }
-                self.judge().await;
+                tokio::select! {
+                    () = self.judge() => {}
+                    () = stop.cancelled() => return,
+                }
                 // A slice that was gone may have been made again by a prepare.
                 if !self.inventory.missing().is_empty() {
                     next.as_mut().reset(Instant::now() + SETTLE);
