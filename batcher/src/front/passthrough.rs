@@ -15,6 +15,7 @@ use super::forward::{to_client, to_http1};
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
 use super::upload::UploadError;
+use crate::confirm::Patience;
 use crate::queue::Failure;
 use crate::settings::WhileCold;
 use crate::upstream::ConnectError;
@@ -93,11 +94,12 @@ impl Front {
 
     /// How long a request may wait to hear whether there is its model; where nothing is held, a model server that is
     /// there is given the time to answer.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Patience {
         let settings = self.settings.now();
+        let hold = Duration::from_millis(settings.hold_ms);
         match settings.while_cold {
-            WhileCold::Hold => self.hold(),
-            WhileCold::Reject => Duration::from_millis(settings.hold_ms).min(QUESTION_PATIENCE),
+            WhileCold::Hold => Patience { most: hold, awaits_all: true },
+            WhileCold::Reject => Patience { most: hold.min(QUESTION_PATIENCE), awaits_all: false },
         }
     }
 
