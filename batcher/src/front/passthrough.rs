@@ -10,7 +10,6 @@ use sluice_protocol::Form;
 use super::Front;
 use super::answer::failed;
 use super::body::FrontBody;
-use super::changes::changed_by;
 use super::forward::{to_client, to_http1};
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
@@ -35,9 +34,6 @@ impl Front {
             let message =
                 format!("the body has more than {} bytes (maxBodyBytes)", self.settings.now().max_body_bytes);
             return failed(Form::Json, &Failure::new(413, message));
-        }
-        if let Some(refused) = self.refused_change(changed_by(request.method(), request.uri().path())) {
-            return failed(Form::Json, &refused);
         }
         let (mut parts, body) = request.into_parts();
         // Its share of the memory is given back when the answer begins.
