@@ -104,6 +104,7 @@ impl AdminRoutes for Routes {
         }
         gauge!(names::REQUEST_BYTES).set(self.0.bytes.used() as f64);
         gauge!(names::UNCONFIRMED_WAITING).set(self.0.inquiries.waiting() as f64);
+        gauge!(names::ANSWER_BYTES).set(self.0.answers.budget.used() as f64);
         gauge!(names::CONNECTIONS).set(self.0.connections.len() as f64);
         // After the queues: what both know of is set by whoever knows more.
         self.0.streams.refresh().await;

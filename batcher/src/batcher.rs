@@ -7,10 +7,14 @@ use sluice_config::process::Readiness;
 use sluice_config::process::admin::{self, Admin};
 use sluice_config::process::metrics::Metrics;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::Routes;
+use crate::answers::budget::AnswerBudget;
+use crate::answers::relief;
+use crate::answers::untaken::Answers;
 use crate::clock::Clock;
 use crate::confirm::Inquiries;
 use crate::drain::{Drain, Mode};
@@ -42,7 +46,8 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
     let settings = live.now();
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(live.clone(), clock, metrics.clone()));
-    let upstreams = Arc::new(Upstreams::default());
+    let answers = Answers::new(AnswerBudget::new(settings.answer_bytes), clock);
+    let upstreams = Arc::new(Upstreams::new(answers.budget.clone()));
     let front = Arc::new(Front {
         clock,
         registry: Arc::clone(&registry),
@@ -50,14 +55,17 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         inquiries: Inquiries::new(Arc::clone(&upstreams), live.clone(), clock),
         drain: Arc::new(Drain::default()),
         bytes: ByteBudget::new(settings.queue_bytes),
+        answers: Arc::clone(&answers),
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
         observe: Observe::new(live.clone(), clock),
+        decoding: Semaphore::new(1),
         streams: Streams::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         settings: live.clone(),
     });
     let readiness = Readiness::default();
     let end = CancellationToken::new();
+    tokio::spawn(relief::run(answers, live.clone(), end.clone()));
     tokio::spawn(members::run(upstreams, registry, live.clone(), end.clone()));
     tokio::spawn(keep_readiness(Arc::clone(&front), readiness.clone(), end.clone()));
     tokio::spawn(follow_settings(Arc::clone(&front), end.clone()));
@@ -149,6 +157,7 @@ async fn follow_settings(front: Arc<Front>, end: CancellationToken) {
         }
         let settings = front.settings.now();
         front.bytes.set_limit(settings.queue_bytes);
+        front.answers.budget.set_limit(settings.answer_bytes);
         front.registry.add_named();
         front.registry.all().iter().for_each(|handle| handle.tell(Event::SettingsChanged));
     }

@@ -115,6 +115,9 @@ pub struct Flags {
     /// Bytes of waiting and running requests together [default: 268435456]
     #[arg(long, env = "SLUICE_BATCHER_QUEUE_BYTES")]
     pub queue_bytes: Option<usize>,
+    /// Bytes of answers that clients have not taken together [default: 268435456]
+    #[arg(long, env = "SLUICE_BATCHER_ANSWER_BYTES")]
+    pub answer_bytes: Option<usize>,
     /// Most bytes of one body [default: 67108864]
     #[arg(long, env = "SLUICE_BATCHER_MAX_BODY_BYTES")]
     pub max_body_bytes: Option<usize>,

@@ -8,7 +8,7 @@
 //! | [`authority`] | whom a request is for |
 //! | [`route`] | which requests are ours |
 //! | [`receive`] | reading a request's body whole, within limits |
-//! | [`decode`] | compressed bodies |
+//! | [`decode`], [`inflate`] | compressed bodies, decoded in steps |
 //! | [`infer`] | an inference request: parse, admit, queue, wait |
 //! | `in_sequence` | which sequence a request is a step of |
 //! | [`predict`] | the same for V1 |
@@ -38,6 +38,7 @@ pub mod guarded;
 pub mod health;
 mod in_sequence;
 pub mod infer;
+pub mod inflate;
 mod known;
 pub mod observed;
 pub mod pace;
@@ -57,8 +58,10 @@ mod urgency;
 use std::sync::Arc;
 
 use sluice_protocol::Limits;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+use crate::answers::untaken::Answers;
 use crate::clock::Clock;
 use crate::confirm::Inquiries;
 use crate::drain::Drain;
@@ -89,12 +92,16 @@ pub struct Front {
     pub streams: Streams,
     /// Memory for requests.
     pub bytes: ByteBudget,
+    /// Answers, until they are taken.
+    pub answers: Arc<Answers>,
     /// Whose requests are here.
     pub tenants: Tenants,
     /// Who observes single requests.
     pub observe: Arc<Observe>,
     /// Connections of clients.
     pub connections: TaskTracker,
+    /// The turns of large bodies that are decoded: one place.
+    pub decoding: Semaphore,
 }
 
 impl Front {

@@ -11,6 +11,7 @@
 //! | epoch and barrier of one model server | [`upstream::monitor`], a task per model server |
 //! | membership | [`upstream::members`], one task |
 //! | who waits and runs of one model's streams, and their limit | `streams::owner`, a task per model |
+//! | answers until they are taken, and which are given up | [`answers::relief`], one task |
 //! | a batch under way, and its connection | [`queue::dispatch`], a task per batch |
 //!
 //! [`batcher::run`] wires them; everything that it needs from outside (listeners, stop signal) is given to it.
@@ -18,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod answers;
 pub mod batcher;
 pub mod cli;
 pub mod clock;
@@ -29,6 +31,7 @@ pub mod labels;
 pub mod media_type;
 pub mod metrics;
 pub mod observe;
+pub mod offload;
 pub mod queue;
 pub mod registry;
 pub mod settings;

@@ -17,6 +17,7 @@ pub mod gate;
 mod gauges;
 pub mod handle;
 mod mailbox;
+mod merging;
 mod occupancy;
 pub mod owner;
 mod places;

@@ -124,6 +124,8 @@ pub struct Settings {
     pub queue_requests: usize,
     /// Bytes of waiting and running requests together. Full means 429.
     pub queue_bytes: usize,
+    /// Bytes of the answers that clients have not taken, together. Full means that those which wait longest are given up.
+    pub answer_bytes: usize,
     /// Most bytes of one request's body, and of one upstream answer.
     pub max_body_bytes: usize,
     /// Most connections of clients at once; more are answered 503 and closed.
@@ -138,7 +140,7 @@ pub struct Settings {
     pub header_timeout_ms: u64,
     /// How long a body may pause; then 408.
     pub body_timeout_ms: u64,
-    /// How long a client may take nothing of an answer that is ready; then its connection is closed.
+    /// How long a client may take nothing of an answer that is there; then its stream is reset, or its connection closed.
     pub answer_timeout_ms: u64,
     /// How long a connection may be without requests; then it is closed gracefully.
     pub idle_timeout_ms: u64,
@@ -253,6 +255,7 @@ impl Default for Settings {
             deferral: Deferral::Off,
             queue_requests: 4096,
             queue_bytes: 256 << 20,
+            answer_bytes: 256 << 20,
             max_body_bytes: 64 << 20,
             max_connections: 10_000,
             max_tensors: 256,

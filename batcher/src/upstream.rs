@@ -21,6 +21,7 @@ pub mod probe;
 pub mod recorded;
 pub mod relay;
 pub mod relay_body;
+mod relay_grpc;
 pub mod signature;
 pub mod warm_body;
 pub mod warm_model;
@@ -36,6 +37,7 @@ use http::HeaderValue;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::answers::budget::AnswerBudget;
 use crate::queue::SlotGate;
 use crate::settings::Member;
 use connection::{Connection, Wire};
@@ -78,6 +80,8 @@ pub struct Upstream {
     relay: relay::Connections,
     /// What it says of models that it was not asked to warm.
     whereabouts: whereabouts::Whereabouts,
+    /// Memory for its answers.
+    pub answers: AnswerBudget,
 }
 
 /// One loaded model server.
@@ -159,7 +163,7 @@ impl Drop for InFlight {
 }
 
 impl Upstream {
-    fn new(member: Member, reports: mpsc::UnboundedSender<Report>) -> Self {
+    fn new(member: Member, reports: mpsc::UnboundedSender<Report>, answers: AnswerBudget) -> Self {
         static UPSTREAMS: AtomicU64 = AtomicU64::new(0);
         let host = host_of(member.main_address());
         let grpc_host = host_of(member.grpc());
@@ -183,6 +187,7 @@ impl Upstream {
             reports,
             relay: relay::Connections::default(),
             whereabouts: whereabouts::Whereabouts::default(),
+            answers,
         }
     }
 
@@ -193,7 +198,7 @@ impl Upstream {
     ) -> (Arc<Self>, Arc<Epoch>, mpsc::UnboundedReceiver<Report>) {
         let (reports, told) = mpsc::unbounded_channel();
         let member = Member { name: "test".into(), address: address.to_string(), grpc_address: None };
-        let upstream = Arc::new(Self::new(member, reports));
+        let upstream = Arc::new(Self::new(member, reports, AnswerBudget::default()));
         let epoch = Arc::new(Epoch {
             number: 1,
             wire: Wire::Rest,

@@ -57,6 +57,10 @@ pub mod batcher {
     pub const SPANS_DROPPED_TOTAL: &str = "sluice_batcher_spans_dropped_total";
     /// Gauge without labels: bytes of the requests that arrive, wait or run.
     pub const REQUEST_BYTES: &str = "sluice_batcher_request_bytes";
+    /// Gauge without labels: bytes of the answers that clients have not taken.
+    pub const ANSWER_BYTES: &str = "sluice_batcher_answer_bytes";
+    /// Counter with label `reason` alone: answers that were given up because their clients did not take them.
+    pub const ANSWERS_GIVEN_UP_TOTAL: &str = "sluice_batcher_answers_given_up_total";
     /// Counter with labels `form`, `outcome`: requests that came to an end, by how (`cancelled`: the client left).
     pub const REQUESTS_TOTAL: &str = "sluice_batcher_requests_total";
     /// Counter with label `reason`: requests that were refused, exactly counted.

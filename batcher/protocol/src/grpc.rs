@@ -12,7 +12,7 @@ mod status;
 pub use frame::{FrameError, PREFIX_BYTES, decode_unary, frame_prefix, next_message};
 pub use head::MessageHead;
 pub use messages::*;
-pub use parse::parse_grpc;
+pub use parse::{bytes_to_read, parse_grpc};
 pub use status::{Code, decode_message, encode_message};
 
 /// Value of `Content-Type`.

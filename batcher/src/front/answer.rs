@@ -19,6 +19,9 @@ const INFERENCE_HEADER_LENGTH: HeaderName = HeaderName::from_static(HEADER_LENGT
 const GRPC_CONTENT: HeaderValue = HeaderValue::from_static("application/grpc");
 const JSON_CONTENT: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Most bytes of a model server's error that are looked at for its text.
+const MOST_ERROR_BYTES: usize = 64 << 10;
+
 /// The answer for a reply, and its HTTP status for the metrics (also of gRPC ones).
 pub fn answer(form: Form, reply: Reply) -> (Response<FrontBody>, u16) {
     match reply {
@@ -93,6 +96,7 @@ fn error_text(body: &[u8]) -> String {
     struct Error {
         error: String,
     }
+    let body = &body[..body.len().min(MOST_ERROR_BYTES)];
     match serde_json::from_slice::<Error>(body) {
         Ok(error) => error.error,
         Err(_) => String::from_utf8_lossy(body).chars().take(1024).collect(),

@@ -40,6 +40,14 @@ impl FrontBody {
         pieces.reverse();
         Self::Known { pieces, trailers: Some(trailers) }
     }
+
+    /// Bytes of data that are here already.
+    pub fn known_bytes(&self) -> usize {
+        match self {
+            Self::Known { pieces, .. } => pieces.iter().map(Bytes::len).sum(),
+            Self::Stream(_) => 0,
+        }
+    }
 }
 
 impl From<Bytes> for FrontBody {
@@ -74,9 +82,7 @@ impl Body for FrontBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Known { pieces, .. } => {
-                SizeHint::with_exact(pieces.iter().map(|piece| piece.len() as u64).sum())
-            }
+            Self::Known { .. } => SizeHint::with_exact(self.known_bytes() as u64),
             Self::Stream(relayed) => relayed.size_hint(),
         }
     }

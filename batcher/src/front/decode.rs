@@ -1,25 +1,22 @@
 //! Compressed request bodies: decoded step by step, so that a small body that stands for a huge one stops at the
 //! limits, and so that others are served between two steps.
 
-use std::io::Read;
-
-use bytes::{BufMut, Bytes, BytesMut};
-use flate2::bufread::{MultiGzDecoder, ZlibDecoder};
+use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header};
-use ruzstd::decoding::StreamingDecoder;
 use sluice_protocol::Form;
 use sluice_protocol::grpc::{Code, PREFIX_BYTES, frame_prefix};
+use tokio::sync::Semaphore;
 
 use super::Front;
 use super::answer::{failed, grpc_status};
 use super::body::FrontBody;
+use super::inflate::{Coding, Decoder, STEP_OUTPUT_BYTES, Step};
 use super::receive::{ReceiveError, Received};
 use crate::queue::Failure;
+use crate::queue::bytes::QueuedBytes;
 
-/// Bytes that are decoded at a time.
-const STEP_BYTES: usize = 64 << 10;
-/// Largest window of a zstd frame: RFC 9659 wants no more of an HTTP client.
-const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
+/// Bodies of more coded bytes take turns: a step of one of them is followed by whatever else has to be done.
+const LARGE_BYTES: usize = 64 << 10;
 /// What is understood, for those who sent something else.
 const CODINGS: HeaderValue = HeaderValue::from_static("gzip, deflate, zstd");
 const GRPC_CODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,deflate");
@@ -41,31 +38,6 @@ pub enum DecodeError {
     /// Decoded, it is beyond a limit.
     #[error("decoded: {0}")]
     Limit(#[from] ReceiveError),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Coding {
-    Gzip,
-    Deflate,
-    Zstd,
-}
-
-impl Coding {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Gzip => "gzip",
-            Self::Deflate => "deflate",
-            Self::Zstd => "zstd",
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        let is = |other: &str| name.eq_ignore_ascii_case(other);
-        [Self::Gzip, Self::Deflate, Self::Zstd]
-            .into_iter()
-            .find(|coding| is(coding.name()))
-            .or_else(|| is("x-gzip").then_some(Self::Gzip))
-    }
 }
 
 impl Front {
@@ -121,32 +93,49 @@ impl Front {
     async fn decode_as(
         &self,
         coding: Coding,
-        (coded, mut share): Received,
-        mut decoded: BytesMut,
+        (coded, share): Received,
+        decoded: BytesMut,
     ) -> Result<Received, DecodeError> {
         let limit_bytes = self.settings.now().max_body_bytes;
-        let invalid = |reason: String| DecodeError::Invalid { coding: coding.name(), reason };
-        let mut decoder = Decoder::new(coding, &coded).map_err(invalid)?;
-        let mut step = vec![0; STEP_BYTES];
-        loop {
-            let read = decoder.read(&mut step).map_err(|error| invalid(error.to_string()))?;
-            if read == 0 {
-                break;
-            }
-            if decoded.len() + read > limit_bytes {
-                return Err(ReceiveError::TooLarge { limit_bytes }.into());
-            }
-            if !share.grow(read) {
-                return Err(ReceiveError::NoMemory { limit_bytes: self.bytes.limit() }.into());
-            }
-            decoded.put_slice(&step[..read]);
-            tokio::task::yield_now().await;
-        }
-        if decoder.has_rest() {
-            return Err(invalid("bytes follow its end".into()));
-        }
-        Ok((decoded.freeze(), share))
+        let memory_bytes = Decoder::memory_bytes(coding, &coded)
+            .map_err(|reason| DecodeError::Invalid { coding: coding.name(), reason })?;
+        let memory = self.bytes.take(memory_bytes);
+        let _memory = memory.ok_or(ReceiveError::NoMemory { limit_bytes: self.bytes.limit() })?;
+        let turns = (coded.len() > LARGE_BYTES).then_some(&self.decoding);
+        in_steps(coding, &coded, decoded, share, limit_bytes, turns).await
     }
+}
+
+/// Decodes, and lets others be served after each step. `turns` has one place: with many bodies at a time, still only
+/// one of them takes a step before the sockets are looked at again.
+async fn in_steps(
+    coding: Coding,
+    coded: &[u8],
+    mut decoded: BytesMut,
+    mut share: QueuedBytes,
+    limit_bytes: usize,
+    turns: Option<&Semaphore>,
+) -> Result<Received, DecodeError> {
+    let invalid = |reason: String| DecodeError::Invalid { coding: coding.name(), reason };
+    let mut decoder = Decoder::new(coding, coded).map_err(invalid)?;
+    let mut step = vec![0; STEP_OUTPUT_BYTES];
+    loop {
+        let _turn = match turns {
+            Some(turns) => turns.acquire().await.ok(),
+            None => None,
+        };
+        let Step::Wrote(wrote) = decoder.step(&mut step).map_err(invalid)? else { break };
+        if decoded.len() + wrote > limit_bytes {
+            return Err(ReceiveError::TooLarge { limit_bytes }.into());
+        }
+        if !share.grow(wrote) {
+            return Err(ReceiveError::NoMemory { limit_bytes: share.limit() }.into());
+        }
+        decoded.put_slice(&step[..wrote]);
+        // The turn is kept meanwhile: who is next takes its step after the sockets were looked at.
+        tokio::task::yield_now().await;
+    }
+    Ok((decoded.freeze(), share))
 }
 
 /// The one coding of a body; `None` where it is identity.
@@ -167,63 +156,6 @@ fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
         }
     }
     Ok(found)
-}
-
-enum Decoder<'a> {
-    Gzip(MultiGzDecoder<&'a [u8]>),
-    Deflate(ZlibDecoder<&'a [u8]>),
-    Zstd(Box<StreamingDecoder<&'a [u8], ruzstd::decoding::FrameDecoder>>),
-}
-
-impl<'a> Decoder<'a> {
-    fn new(coding: Coding, coded: &'a Bytes) -> Result<Self, String> {
-        Ok(match coding {
-            Coding::Gzip => Self::Gzip(MultiGzDecoder::new(coded)),
-            Coding::Deflate => Self::Deflate(ZlibDecoder::new(coded)),
-            Coding::Zstd => {
-                // Its memory is reserved before the first byte is decoded.
-                let window = zstd_window(coded).ok_or("its header is cut off")?;
-                if window > ZSTD_WINDOW_BYTES {
-                    return Err(format!("its window has {window} bytes, the most is {ZSTD_WINDOW_BYTES}"));
-                }
-                let decoder = StreamingDecoder::new(&coded[..]).map_err(|error| error.to_string())?;
-                Self::Zstd(Box::new(decoder))
-            }
-        })
-    }
-
-    fn read(&mut self, step: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Self::Gzip(decoder) => decoder.read(step),
-            Self::Deflate(decoder) => decoder.read(step),
-            Self::Zstd(decoder) => decoder.read(step),
-        }
-    }
-
-    /// Whether bytes follow what was decoded. (After gzip they are another member, or an error.)
-    fn has_rest(&self) -> bool {
-        match self {
-            Self::Gzip(_) => false,
-            Self::Deflate(decoder) => !decoder.get_ref().is_empty(),
-            Self::Zstd(decoder) => !decoder.get_ref().is_empty(),
-        }
-    }
-}
-
-/// The window of a zstd frame by its header (RFC 8878, section 3.1.1.1); without a window of its own a frame has
-/// its content's size. `None`: too short. What is no frame at all is left to the decoder.
-fn zstd_window(coded: &[u8]) -> Option<u64> {
-    let descriptor = *coded.get(4)?;
-    if descriptor & 0x20 == 0 {
-        let window = *coded.get(5)?;
-        let base = 1_u64 << (10 + (window >> 3));
-        return Some(base + base / 8 * u64::from(window & 7));
-    }
-    let at = 5 + [0, 1, 2, 4][usize::from(descriptor & 3)];
-    let size_bytes = 1_usize << (descriptor >> 6);
-    let size = coded.get(at..at + size_bytes)?;
-    let number = size.iter().rev().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
-    Some(if size_bytes == 2 { number + 256 } else { number })
 }
 
 /// The answer to a client whose body was not decoded.
@@ -252,9 +184,12 @@ pub fn undecoded(form: Form, error: &DecodeError, retry_after_ms: u64) -> (Respo
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::future::Future;
+
+    use bytes::Bytes;
 
     use super::*;
+    use crate::queue::bytes::ByteBudget;
 
     fn coding(values: &[&str]) -> Result<Option<Coding>, String> {
         let mut headers = HeaderMap::new();
@@ -274,36 +209,56 @@ mod tests {
         assert!(coding(&["gzip", "zstd"]).is_err());
     }
 
-    #[test]
-    fn a_zstd_window_is_known_before_anything_is_decoded() {
-        let magic = [0x28, 0xb5, 0x2f, 0xfd];
-        let frame = |rest: &[u8]| zstd_window(&[&magic[..], rest].concat());
-        assert_eq!(frame(&[0x00, 0x00]), Some(1024));
-        assert_eq!(frame(&[0x00, 0x6f]), Some((8 << 20) / 8 * 15), "2^23 and seven eighths of it");
-        assert_eq!(frame(&[0x20, 200]), Some(200));
-        assert_eq!(frame(&[0x60, 0xff, 0xff]), Some(65_535 + 256));
-        assert_eq!(frame(&[0xa3, 9, 9, 9, 9, 0, 0, 0, 0x40]), Some(0x4000_0000));
-        assert_eq!(frame(&[0x60, 1]), None);
-        assert_eq!(frame(&[]), None);
+    /// How often another task runs while a body is decoded.
+    async fn turns_of_others(coding: Coding, coded: &[u8]) -> (usize, Result<Bytes, String>) {
+        let done = std::cell::Cell::new(false);
+        let others = async {
+            let mut turns = 0;
+            while !done.get() {
+                turns += 1;
+                tokio::task::yield_now().await;
+            }
+            turns
+        };
+        let share = ByteBudget::new(1 << 30).empty(None);
+        let decoding = async {
+            let decoded = in_steps(coding, coded, BytesMut::new(), share, 64 << 20, None).await;
+            done.set(true);
+            decoded.map(|(decoded, _)| decoded).map_err(|error| error.to_string())
+        };
+        tokio::join!(others, decoding)
     }
 
-    proptest! {
-        #[test]
-        fn arbitrary_bytes_are_an_error_or_end(bytes in prop::collection::vec(any::<u8>(), 0..300), zstd: bool) {
-            let mut coded = bytes;
-            if zstd {
-                coded.splice(0..0, [0x28, 0xb5, 0x2f, 0xfd]);
-            }
-            let coded = Bytes::from(coded);
-            for coding in [Coding::Gzip, Coding::Deflate, Coding::Zstd] {
-                let Ok(mut decoder) = Decoder::new(coding, &coded) else { continue };
-                let mut step = [0; 4096];
-                for _ in 0..10_000 {
-                    if !matches!(decoder.read(&mut step), Ok(1..)) {
-                        break;
-                    }
-                }
-            }
-        }
+    #[tokio::test]
+    async fn others_are_served_while_much_stands_for_nothing() {
+        // Blocks without content: a stored one of deflate has 5 bytes, a raw one of zstd 3.
+        let deflate = [&[0x78, 0x9c][..], &[0, 0, 0, 0xff, 0xff].repeat(200_000)].concat();
+        let (turns, decoded) = turns_of_others(Coding::Deflate, &deflate).await;
+        assert!(decoded.unwrap_err().contains("deflate"), "it has no end");
+        assert!(turns >= 200, "{turns} turns for a million bytes");
+        let zstd = [&[0x28, 0xb5, 0x2f, 0xfd, 0, 0][..], &[0, 0, 0].repeat(100_000), &[1, 0, 0]].concat();
+        let (turns, decoded) = turns_of_others(Coding::Zstd, &zstd).await;
+        assert_eq!(decoded, Ok(Bytes::new()));
+        assert!(turns >= 3000, "{turns} turns for 100,000 blocks");
+    }
+
+    #[tokio::test]
+    async fn only_one_large_body_takes_a_step_before_others_are_served() {
+        let deflate = [&[0x78, 0x9c][..], &[0, 0, 0, 0xff, 0xff].repeat(20_000)].concat();
+        let turns = Semaphore::new(1);
+        let budget = ByteBudget::new(1 << 30);
+        let one = async || {
+            in_steps(Coding::Deflate, &deflate, BytesMut::new(), budget.empty(None), 1 << 20, Some(&turns))
+                .await
+        };
+        let mut all = std::pin::pin!(futures::future::join_all((0..10).map(|_| one())));
+        // 10 bodies of 25 steps each, one of which is taken each time that all are looked at.
+        let mut looks = 0;
+        std::future::poll_fn(|cx| {
+            looks += 1;
+            all.as_mut().poll(cx)
+        })
+        .await;
+        assert!(looks >= 200, "{looks}");
     }
 }

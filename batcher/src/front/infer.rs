@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use sluice_batch_policy::{Admission, ShapeClass};
-use sluice_protocol::grpc::decode_unary;
+use sluice_protocol::grpc::{self, decode_unary};
 use sluice_protocol::{
     Form, HEADER_LENGTH, ModelSignature, ParseError, Target, parse_binary, parse_grpc, parse_json, parse_raw,
 };
@@ -22,6 +23,7 @@ use super::receive::Received;
 use super::urgency::Urgency;
 use crate::metrics::{Outcome, Refusal};
 use crate::observe::trail::Trail;
+use crate::offload::{AT_ONCE_BYTES, RAW_DISCOUNT, offload};
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::caller::Caller;
 use crate::queue::entry::Suspicion;
@@ -67,11 +69,13 @@ impl Front {
         }
         // Of a raw body alone.
         let signature = header_length.filter(|&length| length == 0).and_then(|_| handle.signature());
-        let parsed = match header_length {
-            None => parse_json(&target, body.clone(), &self.limits()),
-            Some(0) => parse_raw(&target, body.clone(), &self.limits(), signature.as_deref()),
-            Some(length) => parse_binary(&target, length, body.clone(), &self.limits()),
-        };
+        let (copy, limits, read_by) = (body.clone(), self.limits(), signature.clone());
+        let parsed = offload(bytes_to_read(header_length, body.len()), move || match header_length {
+            None => parse_json(&target, copy, &limits),
+            Some(0) => parse_raw(&target, copy, &limits, read_by.as_deref()),
+            Some(length) => parse_binary(&target, length, copy, &limits),
+        })
+        .await;
         let work = match parsed {
             Ok(request) => Work::Parsed(request),
             Err(error) if error.is_forwardable() => Work::Raw(body),
@@ -99,7 +103,10 @@ impl Front {
             Ok(message) => message,
             Err(error) => return grpc_status(error.code(), &error.to_string()),
         };
-        let request = match parse_grpc(message, &self.limits()) {
+        let limits = self.limits();
+        let request = match offload(bytes_to_read_of_grpc(&message), move || parse_grpc(message, &limits))
+            .await
+        {
             Ok(request) => request,
             Err(error) => return failed(Form::Grpc, &Failure::new(error.http_status(), error.to_string())),
         };
@@ -303,6 +310,22 @@ impl Drop for Unanswered<'_> {
         let waited_us = self.handle.clock.now_us().saturating_sub(self.arrived_us);
         if waited_us > self.handle.objective_ms() * 1000 {
             self.handle.count_attainment(false);
+        }
+    }
+}
+
+/// Bytes of a REST body that reading it looks at. Of raw tensors only the lengths of BYTES are: so much less of them.
+fn bytes_to_read(header_length: Option<usize>, body: usize) -> usize {
+    header_length.map_or(body, |header| header + body.saturating_sub(header) / RAW_DISCOUNT)
+}
+
+/// The same of a gRPC message.
+fn bytes_to_read_of_grpc(message: &Bytes) -> usize {
+    match message.len() {
+        little if little <= AT_ONCE_BYTES => little,
+        all => {
+            let looked_at = grpc::bytes_to_read(message);
+            looked_at + (all - looked_at) / RAW_DISCOUNT
         }
     }
 }

@@ -1,7 +1,8 @@
-//! An answer's body on its way to the client: tells the connection's pace how far it has come, and who observes
-//! the request how it ended.
+//! An answer's body on its way to the client: handed over in pieces that are counted until they are taken. It tells the
+//! connection's pace how far it has come, and who observes the request how it ended.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -9,23 +10,42 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::body::FrontBody;
 use super::pace::UnderWay;
+use crate::answers::piece::{Behind, next_piece};
+use crate::answers::untaken::Untaken;
 use crate::observe::{End, Sighting};
+use crate::upstream::relay::BUFFER_BYTES;
 
 /// The body, and what ends with it.
 #[derive(Debug)]
 pub struct Observed {
     body: FrontBody,
+    /// What is left of the frame under way.
+    frame: Bytes,
+    /// Bytes that are here and were not handed over.
+    waiting: usize,
+    /// Set while the client does not ask for more of an answer that is passed on.
+    behind: Option<Behind>,
     under_way: UnderWay,
     sighting: Option<Sighting>,
+    untaken: Arc<Untaken>,
 }
 
 impl Observed {
     /// Observes a body.
-    pub fn new(body: FrontBody, mut under_way: UnderWay, sighting: Option<Sighting>) -> Self {
+    pub fn new(
+        body: FrontBody,
+        mut under_way: UnderWay,
+        sighting: Option<Sighting>,
+        untaken: Arc<Untaken>,
+    ) -> Self {
         if matches!(&body, FrontBody::Known { .. }) && !body.is_end_stream() {
             under_way.answer_is_ready();
         }
-        let mut observed = Self { body, under_way, sighting };
+        let waiting = body.known_bytes();
+        untaken.add(waiting);
+        let mut observed =
+            Self { body, frame: Bytes::new(), waiting, behind: None, under_way, sighting, untaken };
+        observed.falls_behind();
         if observed.body.is_end_stream() {
             observed.ended(End::Whole);
         }
@@ -37,6 +57,22 @@ impl Observed {
             sighting.ended(end);
         }
     }
+
+    /// Until more is asked for, the model server may send what nobody takes.
+    fn falls_behind(&mut self) {
+        let more_comes = matches!(self.body, FrontBody::Stream(_)) && !self.body.is_end_stream();
+        self.behind = more_comes.then(|| Behind::new(&self.untaken, BUFFER_BYTES as usize));
+    }
+
+    fn next_piece(&mut self) -> Bytes {
+        let piece = next_piece(&mut self.frame, &self.untaken);
+        self.waiting -= piece.len();
+        self.under_way.taken();
+        if self.is_end_stream() {
+            self.ended(End::Whole);
+        }
+        piece
+    }
 }
 
 impl Body for Observed {
@@ -47,12 +83,30 @@ impl Body for Observed {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        if !self.frame.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(self.next_piece()))));
+        }
+        self.behind = None;
         let polled = Pin::new(&mut self.body).poll_frame(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(_))) => {
-                self.under_way.taken();
-                if self.body.is_end_stream() {
-                    self.ended(End::Whole);
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                self.falls_behind();
+                match frame.into_data() {
+                    Ok(data) if !data.is_empty() => {
+                        if matches!(self.body, FrontBody::Stream(_)) {
+                            self.untaken.add(data.len());
+                            self.waiting += data.len();
+                        }
+                        self.frame = data;
+                        return Poll::Ready(Some(Ok(Frame::data(self.next_piece()))));
+                    }
+                    other => {
+                        self.under_way.taken();
+                        if self.is_end_stream() {
+                            self.ended(End::Whole);
+                        }
+                        return Poll::Ready(Some(Ok(other.map_or_else(|frame| frame, Frame::data))));
+                    }
                 }
             }
             Poll::Ready(Some(Err(_))) => self.ended(End::Broken),
@@ -63,10 +117,23 @@ impl Body for Observed {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.frame.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (left, hint) = (self.frame.len() as u64, self.body.size_hint());
+        let mut whole = SizeHint::new();
+        whole.set_lower(hint.lower().saturating_add(left));
+        if let Some(upper) = hint.upper().and_then(|upper| upper.checked_add(left)) {
+            whole.set_upper(upper);
+        }
+        whole
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        self.untaken.sub(self.waiting);
+        self.untaken.body_ended();
     }
 }

@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use sluice_config::process::connections::Idleness;
 use tokio::sync::Notify;
 
+use crate::answers::untaken::Client;
 use crate::clock::Clock;
 
 /// Shared by a connection's socket, its requests and its task.
 #[derive(Debug)]
 pub struct Pace {
+    /// The same connection, as far as its answers are concerned.
+    pub client: Arc<Client>,
     clock: Clock,
     /// Requests whose answers have not been given to the HTTP library whole.
     requests: AtomicUsize,
@@ -30,6 +33,7 @@ impl Pace {
     /// Of a connection that begins now.
     pub fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self {
+            client: Arc::default(),
             clock,
             requests: AtomicUsize::new(0),
             quiet_since_us: AtomicU64::new(clock.now_us()),
@@ -43,6 +47,7 @@ impl Pace {
     /// A request has come; it is under way until the guard is dropped.
     pub fn enter(self: &Arc<Self>) -> UnderWay {
         self.requests.fetch_add(1, Ordering::Relaxed);
+        self.client.request_began();
         UnderWay { pace: Arc::clone(self), answering: false }
     }
 
@@ -104,5 +109,6 @@ impl Drop for UnderWay {
             self.pace.quiet_since_us.store(self.pace.clock.now_us(), Ordering::Relaxed);
         }
         self.pace.requests.fetch_sub(1, Ordering::Relaxed);
+        self.pace.client.request_ended();
     }
 }

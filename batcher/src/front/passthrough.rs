@@ -71,10 +71,11 @@ impl Front {
             Err(failure) => return failed(Form::Grpc, &failure),
         };
         match upstream.relay_grpc(&epoch, request).await {
-            Ok(response) => {
+            Ok((response, hang_up)) => {
                 let (mut parts, body) = response.into_parts();
                 to_client(&mut parts);
-                Response::from_parts(parts, FrontBody::Stream(Box::new(Relayed::new(body, guard, None))))
+                let body = Relayed::new(body, guard, Some(hang_up));
+                Response::from_parts(parts, FrontBody::Stream(Box::new(body)))
             }
             Err(error) => failed(Form::Grpc, &not_passed(&error)),
         }

@@ -7,6 +7,7 @@ use sluice_protocol::{Form, V1Target, parse_v1};
 use super::Front;
 use super::body::FrontBody;
 use super::known::NoQueue;
+use crate::offload::offload;
 use crate::queue::Work;
 
 impl Front {
@@ -27,7 +28,9 @@ impl Front {
             Err(response) => return *response,
         };
         let signature = handle.signature();
-        let work = match parse_v1(&target, body.clone(), &self.limits(), signature.as_deref()) {
+        let (copy, limits, read_by) = (body.clone(), self.limits(), signature.clone());
+        let parsed = offload(body.len(), move || parse_v1(&target, copy, &limits, read_by.as_deref())).await;
+        let work = match parsed {
             Ok(request) => Work::Parsed(request),
             Err(error) if error.is_forwardable() => Work::Raw(body),
             Err(error) => return self.unparsed(&handle, Form::V1, &error),

@@ -17,7 +17,7 @@ pub struct Relayed {
     body: Incoming,
     /// Counts the request as in flight until the end.
     in_flight: Option<InFlight>,
-    /// Closes the connection where the client leaves before the end. HTTP/2 needs none: dropping resets the stream.
+    /// Closes the connection where the client leaves before the end.
     hang_up: Option<HangUp>,
     /// What is measured of a stream.
     record: Option<Record>,

@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::{HeaderValue, Method, Request, Response, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use metrics::counter;
 use sluice_config::metric_names::batcher as names;
@@ -30,6 +30,8 @@ use super::guarded::Guarded;
 use super::observed::Observed;
 use super::pace::Pace;
 use super::route::{GrpcMethod, Route, route};
+use crate::answers::stream_task::StreamExecutor;
+use crate::answers::untaken::Client;
 use crate::drain::Mode;
 use crate::media_type::{self, Grpc};
 use crate::observe::{Sighting, orca};
@@ -146,15 +148,16 @@ async fn connection(
         let number = ConnectionNumber::next();
         service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(number);
-            let (front, under_way) = (Arc::clone(&front), pace.enter());
+            let (front, under_way, client) = (Arc::clone(&front), pace.enter(), Arc::clone(&pace.client));
             is_http2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
             async move {
-                let (response, sighting) = front.observed(request).await;
-                Ok::<_, Infallible>(response.map(|body| Observed::new(body, under_way, sighting)))
+                let (response, sighting) = front.observed(request, &client).await;
+                let untaken = front.answers.begin(&client);
+                Ok::<_, Infallible>(response.map(|body| Observed::new(body, under_way, sighting, untaken)))
             }
         })
     };
-    let mut server = auto::Builder::new(TokioExecutor::new());
+    let mut server = auto::Builder::new(StreamExecutor);
     server.http1().max_buf_size(settings.max_header_bytes);
     server
         .http2()
@@ -165,28 +168,35 @@ async fn connection(
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
     let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(socket), service));
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = async { tokio::select! { () = turned_away => {} () = stop.cancelled() => {} } } => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-        () = place.evicted() => {
-            connection.as_mut().graceful_shutdown();
-            until_idle(connection.as_mut(), &*pace).await.unwrap_or(Ok(()))
-        }
-        () = pace.idle.notified() => {
-            connection.as_mut().graceful_shutdown();
-            let patience = Duration::from_millis(settings.header_timeout_ms);
-            loop {
-                match timeout(patience, connection.as_mut()).await {
-                    Ok(ended) => break ended,
-                    // A client that does not close its side either is not waited for, unless it has just asked.
-                    Err(_) if pace.quiet_since_us().is_some() => break Ok(()),
-                    Err(_) => {}
+    let driven = async {
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = async { tokio::select! { () = turned_away => {} () = stop.cancelled() => {} } } => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+            () = place.evicted() => {
+                connection.as_mut().graceful_shutdown();
+                until_idle(connection.as_mut(), &*pace).await.unwrap_or(Ok(()))
+            }
+            () = pace.idle.notified() => {
+                connection.as_mut().graceful_shutdown();
+                let patience = Duration::from_millis(settings.header_timeout_ms);
+                loop {
+                    match timeout(patience, connection.as_mut()).await {
+                        Ok(ended) => break ended,
+                        // A client that does not close its side either is not waited for, unless it has just asked.
+                        Err(_) if pace.quiet_since_us().is_some() => break Ok(()),
+                        Err(_) => {}
+                    }
                 }
             }
         }
+    };
+    let ended = tokio::select! {
+        ended = driven => ended,
+        // Its client does not take its answers: there is nobody to say goodbye to.
+        () = pace.client.closing() => Ok(()),
     };
     if let Err(error) = ended {
         tracing::debug!(error, "A client's connection ended.");
@@ -195,13 +205,24 @@ async fn connection(
 
 impl Front {
     /// Answers one request, and observes it if that is wanted.
-    async fn observed(&self, mut request: Request<Incoming>) -> (Response<FrontBody>, Option<Sighting>) {
+    async fn observed(
+        &self,
+        mut request: Request<Incoming>,
+        client: &Client,
+    ) -> (Response<FrontBody>, Option<Sighting>) {
         let wants_load = orca::wanted(request.headers());
+        let is_grpc = matches!(media_type::grpc(request.headers()), Grpc::Proto | Grpc::OtherCoding);
+        let form = if is_grpc { Form::Grpc } else { Form::Json };
         let mut sighting = self.observe.begin(&mut request);
         let mut response = match &sighting {
+            _ if self.answers.is_beyond_part(client, 0) => untaken(form),
             None => self.serve(request).await,
             Some(sighting) => Box::pin(sighting.trail.scope(self.serve(request))).await,
         };
+        // Its requests may all have come before the first of their answers.
+        if self.answers.is_beyond_part(client, response.body().known_bytes()) {
+            response = untaken(form);
+        }
         if let Some(report) = wants_load.and_then(|format| self.registry.load().report(&format)) {
             response.headers_mut().insert(orca::REPORT, report);
         }
@@ -274,6 +295,13 @@ fn no_grpc() -> Response<FrontBody> {
     let message = "this content-type is no gRPC (application/grpc or application/grpc+proto); gRPC-Web must be \
                    translated before it comes here, such as by Envoy's grpc_web filter";
     failed(Form::Json, &Failure::new(415, message))
+}
+
+/// The answer to a client that does not take those which it has.
+fn untaken(form: Form) -> Response<FrontBody> {
+    counter!(names::ANSWERS_GIVEN_UP_TOTAL, "reason" => "part").increment(1);
+    let message = "this connection holds its part of answerBytes: take the answers that are ready first";
+    failed(form, &Failure { retry_after_ms: Some(1000), ..Failure::new(429, message) })
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ use super::relayed::Relayed;
 use crate::confirm::{Patience, Verdict as Said};
 use crate::labels::MAX_NAME_BYTES;
 use crate::metrics::Refusal;
+use crate::offload::offload;
 use crate::queue::Failure;
 use crate::queue::entry::names_a_sequence;
 use crate::settings::{Streaming, WhileCold};
@@ -55,8 +56,12 @@ impl Front {
             Ok(peeked) => peeked,
             Err(error) => return failed(Form::Json, &error.failure(|| 1000)),
         };
-        let asked = body.whole().map(|body| Asked::read(body)).unwrap_or_default();
-        let step = body.whole().and_then(|body| SequenceStep::of_unread(body));
+        let (asked, step) = match body.whole().cloned() {
+            Some(body) => {
+                offload(body.len(), move || (Asked::read(&body), SequenceStep::of_unread(&body))).await
+            }
+            None => (Asked::default(), None),
+        };
         if let Some(SequenceStep { id, .. }) = &step
             && self.upstreams.members() > 1
         {

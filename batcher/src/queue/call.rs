@@ -45,6 +45,7 @@ pub(super) async fn call(
     let patience = Duration::from_millis(settings.upstream_timeout_ms);
     let connect_patience = patience.min(CONNECT_PATIENCE);
     let Some(slot) = place else { return Err(CallError::Unsent("the slot is gone".into())) };
+    slot.upstream.answers.room().await;
     for fresh in [false, true] {
         let kept = slot.connections.take(wire).filter(|_| !fresh);
         let mut connection = match kept {
@@ -67,10 +68,11 @@ pub(super) async fn call(
             },
         };
         match timeout(patience, connection.exchange(request, settings.max_body_bytes)).await {
-            Ok(Ok(answer)) => {
+            Ok(Ok(mut answer)) => {
                 if slot.upstream.keeps_connections() {
                     slot.connections.keep(connection);
                 }
+                answer.body = slot.upstream.answers.charge(answer.body);
                 return Ok(answer);
             }
             Ok(Err(ExchangeError::Unsent(unsent))) => request = *unsent,

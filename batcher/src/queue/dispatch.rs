@@ -26,17 +26,13 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use sluice_batch_policy::{ErrorSearch, Fault};
-use sluice_protocol::{
-    BatchRows, HEADER_LENGTH, InferRequest, UpstreamForm, merge, merge_padded, parse_response, split,
-    unchanged_answer,
-};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{as_it_came, batch_request, call, wire_of};
 use super::caller::Caller;
 use super::handle::Event;
-use super::{Entry, Failure, ModelHandle, Reply, Slot};
+use super::{Entry, Failure, ModelHandle, Reply, Slot, merging};
 use crate::observe::trail::Sending;
 use crate::upstream::connection::{Answer, Chunks};
 use crate::upstream::{InFlight, Report, Upstream};
@@ -170,14 +166,9 @@ impl Dispatch {
     async fn batch(&mut self, mut entries: Vec<Box<Entry>>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let Some(slot) = &self.slot else { return self.lost(entries) };
         let form = slot.profile.form;
-        let (merged, path) = {
-            let requests: Vec<&InferRequest> = entries.iter().filter_map(|entry| entry.parsed()).collect();
-            let own: usize = requests.iter().map(|request| request.rows).sum();
-            let merged = merge_padded(&requests, form, self.sent_rows(own));
-            let path = |form| requests.first().map(|request| request.path(form)).unwrap_or_default();
-            let path = merged.as_ref().map(|merged| path(merged.form)).unwrap_or_default();
-            (merged, path)
-        };
+        let own = entries.iter().filter_map(|entry| entry.parsed()).map(|request| request.rows).sum();
+        let (merged, path);
+        (entries, merged, path) = merging::merged(entries, form, self.sent_rows(own)).await;
         let merged = match merged {
             Ok(merged) => merged,
             Err(error) if entries.len() > 1 => {
@@ -238,7 +229,10 @@ impl Dispatch {
                 tokio::task::yield_now().await;
             }
         }
-        match share_out(&entries, &rows, sent_form, &answer) {
+        let replies;
+        (entries, replies) =
+            merging::shared_out(entries, rows, sent_form, answer, &self.upstream.answers).await;
+        match replies {
             Ok(replies) => {
                 entries
                     .iter()
@@ -313,39 +307,35 @@ impl Dispatch {
     }
 
     /// A request that must not be merged and that the model server cannot read as it came: a batch of one.
-    async fn alone_transcoded(
-        &mut self,
-        mut entry: Box<Entry>,
-        groups: &mut VecDeque<Vec<Box<Entry>>>,
-    ) -> Next {
+    async fn alone_transcoded(&mut self, entry: Box<Entry>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
-        let Some(request) = entry.parsed() else {
+        let Some(_) = entry.parsed() else {
             let message = "the request cannot be read, and the model server does not speak its protocol";
             return fail(vec![entry], &Failure::new(400, message));
         };
         let settings = self.handle.settings.now();
-        let merged = match merge(&[request], slot.profile.form) {
+        let (mut entries, merged, path) = merging::merged(vec![entry], slot.profile.form, 0).await;
+        let merged = match merged {
             Ok(merged) => merged,
-            Err(error) => return fail(vec![entry], &Failure::new(400, error.reason)),
+            Err(error) => return fail(entries, &Failure::new(400, error.reason)),
         };
         let (rows, form) = (merged.rows.clone(), merged.form);
-        let (path, scope) = (request.path(form), entry.scope.as_ref());
+        let scope = entries.first().and_then(|entry| entry.scope.as_ref());
         let Ok(mut request) = batch_request(&self.upstream, &path, merged, scope, &settings) else {
-            return fail(vec![entry], &Failure::new(500, "the model's name is no valid path"));
+            return fail(entries, &Failure::new(500, "the model's name is no valid path"));
         };
-        let sending = self.sending(std::slice::from_ref(&entry), &mut request);
-        entry.step_is_sent();
+        let sending = self.sending(&entries, &mut request);
+        entries.iter_mut().for_each(|entry| entry.step_is_sent());
         let answer = match call(&mut self.slot, wire_of(form), request, &settings).await {
             Ok(answer) => answer,
-            Err(error) => return self.unanswered(vec![entry], error, groups),
+            Err(error) => return self.unanswered(entries, error, groups),
         };
         answered(sending, &answer);
-        entry.step_is_answered(answer.status.is_success());
-        let entries = vec![entry];
-        let replies = if answer.status == StatusCode::OK {
-            share_out(&entries, &rows, form, &answer)
+        entries.iter_mut().for_each(|entry| entry.step_is_answered(answer.status.is_success()));
+        let (entries, replies) = if answer.status == StatusCode::OK {
+            merging::shared_out(entries, rows, form, answer, &self.upstream.answers).await
         } else {
-            Ok(vec![Reply::Forwarded(answer)])
+            (entries, Ok(vec![Reply::Forwarded(answer)]))
         };
         match replies {
             Ok(replies) => {
@@ -446,32 +436,4 @@ fn fail(entries: Vec<Box<Entry>>, failure: &Failure) -> Next {
         entry.answer(Reply::Failed(failure.clone()));
     }
     Next::Continue
-}
-
-/// Each request's rows of the answer; an error where the answer does not allow that.
-fn share_out(
-    entries: &[Box<Entry>],
-    rows: &BatchRows,
-    form: UpstreamForm,
-    answer: &Answer,
-) -> Result<Vec<Reply>, String> {
-    let header_length = answer
-        .headers
-        .get(HEADER_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse().ok());
-    let requests: Vec<&InferRequest> = entries.iter().filter_map(|entry| entry.parsed()).collect();
-    if let [request] = requests[..]
-        && let Some(answer) = unchanged_answer(request, form, rows, header_length, &answer.body)
-    {
-        return Ok(vec![Reply::Rows(answer)]);
-    }
-    let response =
-        parse_response(form, header_length, answer.body.clone()).map_err(|error| error.to_string())?;
-    let answers = split(&response, &requests, rows).map_err(|error| error.to_string())?;
-    let reply = |result| match result {
-        Ok(answer) => Reply::Rows(answer),
-        Err(error) => Reply::Failed(Failure::new(400, format!("{error}"))),
-    };
-    Ok(answers.into_iter().map(|result: Result<_, sluice_protocol::AnswerError>| reply(result)).collect())
 }

@@ -82,6 +82,7 @@ impl Settings {
             ("membersPollMs", self.members_poll_ms),
             ("queueRequests", self.queue_requests as u64),
             ("queueBytes", self.queue_bytes as u64),
+            ("answerBytes", self.answer_bytes as u64),
             ("maxBodyBytes", self.max_body_bytes as u64),
             ("maxConnections", self.max_connections as u64),
             ("headerTimeoutMs", self.header_timeout_ms),

@@ -33,7 +33,7 @@ impl Events {
     pub fn push(&mut self, piece: &[u8]) -> usize {
         let mut ended = 0;
         let mut rest = piece;
-        while let Some(at) = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')) {
+        while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
             let (line, end) = (&rest[..at], rest[at]);
             rest = &rest[at + 1..];
             if std::mem::take(&mut self.after_return) && end == b'\n' && line.is_empty() {
@@ -106,7 +106,7 @@ pub fn usage(document: &[u8]) -> Option<Usage> {
         response: Option<Response>,
     }
     // Most events tell none: parsing is for those that may.
-    document.windows(7).any(|window| window == b"\"usage\"").then_some(())?;
+    memchr::memmem::find(document, b"\"usage\"")?;
     let document: Document = serde_json::from_slice(document).ok()?;
     let counts = document.usage.or_else(|| document.response?.usage)?;
     Some(Usage {

@@ -17,6 +17,7 @@ use super::choice::Picked;
 use super::epoch::Phase;
 use super::monitor::{Monitor, State};
 use super::{Epoch, Upstream};
+use crate::answers::budget::AnswerBudget;
 use crate::registry::Registry;
 use crate::settings::{Live, Member};
 use dns::SystemResolver;
@@ -31,9 +32,16 @@ pub struct Upstreams {
     list: ArcSwap<Vec<Arc<Upstream>>>,
     changed: watch::Sender<()>,
     next: AtomicUsize,
+    /// Memory for their answers.
+    answers: AnswerBudget,
 }
 
 impl Upstreams {
+    /// None yet.
+    pub fn new(answers: AnswerBudget) -> Self {
+        Self { answers, ..Self::default() }
+    }
+
     /// All of them, draining ones too.
     pub fn all(&self) -> Arc<Vec<Arc<Upstream>>> {
         self.list.load_full()
@@ -174,7 +182,7 @@ impl Membership {
     fn add(&mut self, member: Member) {
         let removed = CancellationToken::new();
         let (report, reports) = mpsc::unbounded_channel();
-        let upstream = Arc::new(Upstream::new(member.clone(), report));
+        let upstream = Arc::new(Upstream::new(member.clone(), report, self.upstreams.answers.clone()));
         tracing::info!(upstream = member.name, address = member.address, "A model server was added.");
         self.upstreams.update(|list| list.push(Arc::clone(&upstream)));
         let monitor = Monitor {

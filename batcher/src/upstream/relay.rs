@@ -1,29 +1,33 @@
-//! Connections for requests that are passed on as they are: HTTP/1.1 ones kept for reuse, and one HTTP/2
-//! connection for gRPC. Each belongs to the epoch that it was verified for.
+//! Connections for requests that are passed on as they are, kept for reuse; each has one request at a time and belongs
+//! to the epoch that it was verified for. Here HTTP/1.1; gRPC is in `relay_grpc`.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{Request, Response, StatusCode, header};
 use hyper::body::{Body, Incoming};
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
 
-use super::connection::{Wire, to_grpc};
+use super::connection::Wire;
 use super::endpoint::{Endpoint, Stream};
-use super::grpc_body::GrpcBody;
 use super::hang_up::HangUp;
 use super::relay_body::RelayBody;
+use super::relay_grpc::IdleGrpc;
 use super::{ConnectError, Epoch, Upstream};
 
-/// Idle HTTP/1.1 connections that are kept per upstream.
-const MAX_IDLE: usize = 16;
+/// Idle connections of either kind that are kept per upstream.
+pub(super) const MAX_IDLE: usize = 16;
+/// What a connection holds at most of an answer that its client does not take.
+pub const BUFFER_BYTES: u32 = 128 << 10;
+/// HTTP/1.1 reads ahead into a buffer while what it has read before waits to be taken.
+const HTTP1_BUFFER_BYTES: usize = BUFFER_BYTES as usize / 2;
 
 /// The connections of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     idle: Mutex<Vec<Idle>>,
-    grpc: Mutex<Option<(u64, http2::SendRequest<GrpcBody>)>>,
+    pub(super) grpc: Mutex<Vec<IdleGrpc>>,
 }
 
 /// An HTTP/1.1 connection between two requests.
@@ -67,6 +71,7 @@ impl Upstream {
         let Some(endpoint) = epoch.http.clone() else { return Err(ConnectError::NoHttp.into()) };
         // One over HTTP/1.0 may have none.
         request.headers_mut().entry(header::HOST).or_insert_with(|| self.host(Wire::Rest).clone());
+        self.answers.room().await;
         // A kept connection may have been closed meanwhile; then nothing was sent and the next one is tried.
         while let Some(mut idle) = self.idle_relay(epoch.number) {
             if idle.sender.ready().await.is_err() {
@@ -88,7 +93,8 @@ impl Upstream {
         }
         let stream = connect(&endpoint).await?;
         self.verify(epoch).await?;
-        let (mut sender, connection) = http1::handshake(stream).await?;
+        let (mut sender, connection) =
+            http1::Builder::new().max_buf_size(HTTP1_BUFFER_BYTES).handshake(stream).await?;
         let driver = tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, %endpoint, "A relay connection ended.");
@@ -99,53 +105,6 @@ impl Upstream {
         let response = last(sender.send_request(request).await?)?;
         self.keep(Idle { epoch: epoch.number, sender, driver });
         Ok((response, hang_up))
-    }
-
-    /// Passes a gRPC request on over HTTP/2.
-    ///
-    /// # Errors
-    /// See [`RelayError`].
-    pub async fn relay_grpc(
-        &self,
-        epoch: &Epoch,
-        request: Request<GrpcBody>,
-    ) -> Result<Response<Incoming>, RelayError> {
-        let (mut parts, body) = request.into_parts();
-        to_grpc(&mut parts, self.host(Wire::Grpc))?;
-        let mut request = Request::from_parts(parts, body);
-        // The kept connection may have been ended by the server since its last call (GOAWAY): then nothing was sent.
-        if let Some(mut kept) = self.kept_grpc_sender(epoch)
-            && kept.ready().await.is_ok()
-        {
-            match kept.try_send_request(request).await {
-                Ok(response) => return Ok(response),
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) => request = unsent,
-                    None => return Err(failed.into_error().into()),
-                },
-            }
-        }
-        let mut sender = self.new_grpc_sender(epoch).await?;
-        Ok(sender.send_request(request).await?)
-    }
-
-    fn kept_grpc_sender(&self, epoch: &Epoch) -> Option<http2::SendRequest<GrpcBody>> {
-        let known = lock(&self.relay.grpc).clone();
-        let (_, sender) = known.filter(|(number, sender)| *number == epoch.number && !sender.is_closed())?;
-        Some(sender)
-    }
-
-    async fn new_grpc_sender(&self, epoch: &Epoch) -> Result<http2::SendRequest<GrpcBody>, RelayError> {
-        let stream = connect(&epoch.grpc).await?;
-        self.verify(epoch).await?;
-        let (sender, connection) = http2::handshake(TokioExecutor::new(), stream).await?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "A gRPC relay connection ended.");
-            }
-        });
-        *lock(&self.relay.grpc) = Some((epoch.number, sender.clone()));
-        Ok(sender)
     }
 
     fn idle_relay(&self, epoch: u64) -> Option<Idle> {
@@ -193,12 +152,12 @@ fn repeatable(request: &Request<RelayBody>) -> Option<Request<RelayBody>> {
     Some(again)
 }
 
-async fn connect(endpoint: &Endpoint) -> Result<TokioIo<Stream>, ConnectError> {
+pub(super) async fn connect(endpoint: &Endpoint) -> Result<TokioIo<Stream>, ConnectError> {
     let refused = |source| ConnectError::Refused { endpoint: endpoint.clone(), source };
     Ok(TokioIo::new(endpoint.connect().await.map_err(refused)?))
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // What it guards is replaced whole: a panic elsewhere cannot leave it half-written.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -72,6 +72,12 @@ pub async fn get(address: SocketAddr, path: &str) -> Got {
     send(address, request("GET", path, "")).await
 }
 
+/// `None` where nobody listens, or does not answer.
+pub async fn try_get(address: SocketAddr, path: &str) -> Option<Got> {
+    drop(TcpStream::connect(address).await.ok()?);
+    try_send(address, request("GET", path, "")).await.ok()
+}
+
 pub async fn post(address: SocketAddr, path: &str, body: impl Into<Bytes>) -> Got {
     send(address, request("POST", path, body)).await
 }

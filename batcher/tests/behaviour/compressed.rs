@@ -94,6 +94,22 @@ async fn a_small_body_that_stands_for_a_huge_one_is_413() {
 }
 
 #[tokio::test]
+async fn members_without_content_are_read_as_far_as_they_may_be_many() {
+    let name = "members";
+    let model = Model::start(name, Behaviour::default()).await;
+    let batcher = sidecar(&model, settings(name)).await;
+    let body = json_body(&[1]);
+    let (first, second) = body.split_at(body.len() / 2);
+    let several = [gzip(first.as_bytes()), gzip(b"").repeat(1000), gzip(second.as_bytes())].concat();
+    let got = send(batcher.front, coded(name, "gzip", several)).await;
+    assert_eq!(got.output("twice"), [2], "{}", got.text());
+    let got = send(batcher.front, coded(name, "gzip", gzip(b"").repeat(20_000))).await;
+    assert_eq!(got.status, 400);
+    assert!(got.text().contains("members"), "{}", got.text());
+    assert_eq!(infer_json(batcher.front, name, &[7]).await.output("twice"), [14]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_decoded_is_refused_with_what_can() {
     let name = "codings";
     let model = Model::start(name, Behaviour::default()).await;

@@ -3,48 +3,12 @@
 use sluice_batcher::settings::Settings;
 
 use crate::client::{infer_grpc, infer_json};
+use crate::http2_frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, POST, RST_STREAM, frame, head, hello,
+};
 use crate::model::{Behaviour, Model};
 use crate::raw::Raw;
 use crate::start::{Batcher, settings, sidecar, until};
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const GOAWAY: u8 = 7;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut frame = u32::try_from(payload.len()).unwrap().to_be_bytes()[1..].to_vec();
-    frame.extend_from_slice(&[kind, flags]);
-    frame.extend_from_slice(&stream.to_be_bytes());
-    frame.extend_from_slice(payload);
-    frame
-}
-
-/// The preface and our settings.
-fn hello(settings: &[(u16, u32)]) -> Vec<u8> {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    let mut payload = Vec::new();
-    for (key, value) in settings {
-        payload.extend_from_slice(&key.to_be_bytes());
-        payload.extend_from_slice(&value.to_be_bytes());
-    }
-    bytes.extend(frame(SETTINGS, 0, 0, &payload));
-    bytes
-}
-
-/// The header block of a request: indexed fields, and literals without Huffman coding.
-fn head(method: u8, path: &str) -> Vec<u8> {
-    let mut block = vec![method, 0x86, 0x44, u8::try_from(path.len()).unwrap()];
-    block.extend_from_slice(path.as_bytes());
-    block.extend_from_slice(b"\x41\x01x");
-    block
-}
-
-const GET: u8 = 0x82;
 
 async fn still_serves(batcher: &Batcher, name: &str) {
     assert_eq!(infer_json(batcher.front, name, &[7]).await.output("twice"), [14]);
@@ -157,7 +121,7 @@ async fn streams_beyond_the_limit_are_refused_and_cost_nothing() {
     let mut bytes = hello(&[]);
     for stream in (1..6000).step_by(2) {
         // Heads of requests whose bodies never come: each keeps its stream open.
-        bytes.extend(frame(HEADERS, END_HEADERS, stream, &head(0x83, &format!("/v2/models/{name}/infer"))));
+        bytes.extend(frame(HEADERS, END_HEADERS, stream, &head(POST, &format!("/v2/models/{name}/infer"))));
     }
     client.write(bytes).await;
     client.read_until("\0\0\x04\x03").await;

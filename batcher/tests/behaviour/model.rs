@@ -82,6 +82,8 @@ pub struct Behaviour {
     pub config: (u16, String),
     /// Shape of the input and of both outputs in the metadata.
     pub shape: [i64; 2],
+    /// Elements of a row of `twice`, all the same; 0: as many as of `id`.
+    pub wide: usize,
     /// A header without which nothing is answered.
     pub token: Option<(&'static str, &'static str)>,
     /// Answer steps of sequences with their number instead of `twice`.
@@ -108,6 +110,7 @@ impl Default for Behaviour {
             too_is_gone: AtomicBool::new(false),
             config: (404, String::new()),
             shape: [-1, 1],
+            wide: 0,
             token: None,
             stateful: false,
         }
@@ -387,8 +390,12 @@ impl Shared {
             }
             "/stream" => self.stream(),
             "/echo" => echo(request).await,
-            "/duplex" | "/with-trailers" | "/hops" => passing::passing(&path, request).unwrap(),
-            path if path.starts_with("/status/") => passing::passing(path, request).unwrap(),
+            "/duplex" | "/with-trailers" | "/hops" | "/sink" | "/flood" => {
+                passing::passing(&path, request).unwrap()
+            }
+            path if path.starts_with("/status/") || path.starts_with("/bulk/") => {
+                passing::passing(path, request).unwrap()
+            }
             // One of them has metadata, but cannot be run.
             path if path == model || path == format!("{model}-broken") || path == format!("{model}-too") => {
                 let shape = self.behaviour.shape;
@@ -443,6 +450,9 @@ impl Shared {
         }
         if bad_gateway {
             return reply(502, "{\"error\":\"a worker died, says the model server\"}");
+        }
+        if self.behaviour.wide > 0 {
+            return reply(200, &wide(&self.name, &answered, self.behaviour.wide));
         }
         let step = self.step(epoch, stateful::Asked::of_json(&json_of(&headers, &body)));
         let width = width(&headers, &body).max(1);
@@ -516,6 +526,18 @@ impl Shared {
         response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
         response
     }
+}
+
+/// An answer with large rows, written by hand: they come by the hundred.
+fn wide(name: &str, ids: &[i64], width: usize) -> String {
+    let rows = ids.len();
+    let twice = ids.iter().map(|id| format!("{},", id * 2).repeat(width)).collect::<String>();
+    let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
+    format!(
+        r#"{{"model_name":"{name}","model_version":"1","outputs":[{{"name":"id","datatype":"INT64","shape":[{rows},1],"data":[{}]}},{{"name":"twice","datatype":"INT64","shape":[{rows},{width}],"data":[{}]}}]}}"#,
+        ids.join(","),
+        twice.trim_end_matches(',')
+    )
 }
 
 /// The ids of a request, JSON or binary.

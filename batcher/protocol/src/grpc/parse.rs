@@ -57,6 +57,28 @@ pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, Parse
     Ok(Parts { form: Form::Grpc, target, read: Some(read), body, header_length: None }.assemble())
 }
 
+/// Bytes of a `ModelInferRequest` (or of a response) that reading it looks at: all but its raw contents. At most 1024
+/// fields are told apart; what follows them is counted in any case.
+pub fn bytes_to_read(message: &Bytes) -> usize {
+    const RAW_INPUT_CONTENTS: u32 = 7;
+    let mut rest = message.clone();
+    let mut raw = 0;
+    for _ in 0..1024 {
+        let Ok((field, wire_type)) = decode_key(&mut rest) else { break };
+        if wire_type != WireType::LengthDelimited {
+            if skip_field(wire_type, field, &mut rest, DecodeContext::default()).is_err() {
+                break;
+            }
+            continue;
+        }
+        let length = decode_varint(&mut rest).ok().and_then(|length| usize::try_from(length).ok());
+        let Some(length) = length.filter(|&length| length <= rest.len()) else { break };
+        rest.advance(length);
+        raw += if field == RAW_INPUT_CONTENTS { length } else { 0 };
+    }
+    message.len() - raw
+}
+
 /// Reads a `ModelInferResponse`.
 pub(crate) fn read_response(message: Bytes) -> Result<InferResponse, ParseError> {
     let response =

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 
 use super::Dispatch;
+use crate::offload::offload;
 use crate::queue::{Entry, size_of};
 
 impl Dispatch {
@@ -29,10 +30,13 @@ impl Dispatch {
         let mut read: Vec<Vec<Box<Entry>>> = Vec::new();
         for mut entry in entries {
             if entry.is_read_by_other_than(signature.as_ref()) {
-                entry.read_by(signature.clone());
+                let signature = signature.clone();
+                entry = offload(entry.body().len(), move || {
+                    entry.read_by(signature);
+                    entry
+                })
+                .await;
                 entry.size = size_of(&entry.work, &own);
-                // Reading takes time in proportion to the body.
-                tokio::task::yield_now().await;
             }
             let tokens = |group: &[Box<Entry>]| group.iter().map(|entry| entry.size.tokens).sum::<u64>();
             let fitting = read.iter_mut().find(|group| {

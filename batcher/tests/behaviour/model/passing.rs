@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, StreamBody};
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 
 use super::{Body, reply};
@@ -45,6 +45,24 @@ pub fn passing(path: &str, request: Request<Incoming>) -> Option<Response<Body>>
                 response.headers_mut().append(name, value.parse().unwrap());
             }
             Some(response)
+        }
+        // Reads nothing of what is sent, and says nothing.
+        "/sink" => {
+            let body = StreamBody::new(futures::stream::unfold(request, |request| async move {
+                std::future::pending::<()>().await;
+                Some((Ok(Frame::data(Bytes::new())), request))
+            }));
+            Some(Response::new(body.boxed_unsync()))
+        }
+        // Without an end.
+        "/flood" => {
+            let piece = Bytes::from(vec![b'x'; 16 << 10]);
+            let pieces = futures::stream::repeat_with(move || Ok(Frame::data(piece.clone())));
+            Some(Response::new(StreamBody::new(pieces).boxed_unsync()))
+        }
+        path if path.starts_with("/bulk/") => {
+            let bytes: usize = path.strip_prefix("/bulk/")?.parse().ok()?;
+            Some(Response::new(Full::new(Bytes::from(vec![b'x'; bytes])).boxed_unsync()))
         }
         path => {
             let status: u16 = path.strip_prefix("/status/")?.parse().ok()?;

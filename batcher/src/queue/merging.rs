@@ -1,0 +1,101 @@
+//! One batch of several requests, and several answers of one: what looks at all of their bytes.
+
+// A request is several hundred bytes and changes hands often: its box is moved, not the request.
+#![allow(clippy::vec_box)]
+
+use sluice_protocol::{
+    BatchRows, Form, HEADER_LENGTH, InferRequest, MergeError, Merged, UpstreamForm, merge_padded,
+    parse_response, split, unchanged_answer,
+};
+
+use super::{Entry, Failure, Reply};
+use crate::answers::budget::AnswerBudget;
+use crate::offload::{RAW_DISCOUNT, offload};
+use crate::upstream::connection::Answer;
+
+/// Merges requests into one of so many rows; with the path to send it to.
+pub(super) async fn merged(
+    entries: Vec<Box<Entry>>,
+    form: UpstreamForm,
+    total_rows: usize,
+) -> (Vec<Box<Entry>>, Result<Merged, MergeError>, String) {
+    let bytes = entries.iter().map(|entry| bytes_to_merge(entry, form)).sum();
+    offload(bytes, move || {
+        let requests = parsed(&entries);
+        let merged = merge_padded(&requests, form, total_rows);
+        let path = |form| requests.first().map(|request| request.path(form)).unwrap_or_default();
+        let path = merged.as_ref().map(|merged| path(merged.form)).unwrap_or_default();
+        (entries, merged, path)
+    })
+    .await
+}
+
+/// Bytes that a merge looks at.
+fn bytes_to_merge(entry: &Entry, form: UpstreamForm) -> usize {
+    let Some(request) = entry.parsed() else { return 0 };
+    let (bytes, header) = (request.body.len(), request.header_length.unwrap_or(0));
+    match request.form {
+        Form::Binary | Form::Grpc if form != UpstreamForm::Json => header + bytes / RAW_DISCOUNT,
+        _ => bytes,
+    }
+}
+
+/// Each request's rows of the answer; an error where the answer does not allow that.
+pub(super) async fn shared_out(
+    entries: Vec<Box<Entry>>,
+    rows: BatchRows,
+    form: UpstreamForm,
+    answer: Answer,
+    budget: &AnswerBudget,
+) -> (Vec<Box<Entry>>, Result<Vec<Reply>, String>) {
+    let budget = budget.clone();
+    offload(bytes_to_share_out(&entries, form, &answer), move || {
+        let replies = share_out(&entries, &rows, form, &answer, &budget);
+        (entries, replies)
+    })
+    .await
+}
+
+/// Bytes that sharing out looks at.
+fn bytes_to_share_out(entries: &[Box<Entry>], form: UpstreamForm, answer: &Answer) -> usize {
+    let bytes = answer.body.len();
+    let is_raw = matches!(form, UpstreamForm::Binary | UpstreamForm::Grpc)
+        && entries.iter().all(|entry| matches!(entry.form, Form::Binary | Form::Grpc));
+    if is_raw { header_length(answer).unwrap_or(0) + bytes / RAW_DISCOUNT } else { bytes }
+}
+
+fn share_out(
+    entries: &[Box<Entry>],
+    rows: &BatchRows,
+    form: UpstreamForm,
+    answer: &Answer,
+    budget: &AnswerBudget,
+) -> Result<Vec<Reply>, String> {
+    let header_length = header_length(answer);
+    let requests = parsed(entries);
+    let counted = |mut rows: sluice_protocol::Answer| {
+        budget.charge_others(&mut rows.chunks, &answer.body);
+        Reply::Rows(rows)
+    };
+    if let [request] = requests[..]
+        && let Some(unchanged) = unchanged_answer(request, form, rows, header_length, &answer.body)
+    {
+        return Ok(vec![counted(unchanged)]);
+    }
+    let response =
+        parse_response(form, header_length, answer.body.clone()).map_err(|error| error.to_string())?;
+    let answers = split(&response, &requests, rows).map_err(|error| error.to_string())?;
+    let reply = |result| match result {
+        Ok(rows) => counted(rows),
+        Err(error) => Reply::Failed(Failure::new(400, format!("{error}"))),
+    };
+    Ok(answers.into_iter().map(|result: Result<_, sluice_protocol::AnswerError>| reply(result)).collect())
+}
+
+fn header_length(answer: &Answer) -> Option<usize> {
+    answer.headers.get(HEADER_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn parsed(entries: &[Box<Entry>]) -> Vec<&InferRequest> {
+    entries.iter().filter_map(|entry| entry.parsed()).collect()
+}
