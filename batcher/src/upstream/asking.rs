@@ -215,6 +215,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_says_least_against_a_model_leaves_most_doubt() {
+        let says = |status, is_certain| {
+            let answer = Answer { status, headers: HeaderMap::new(), body: Bytes::new() };
+            Denial { is_certain, answer: Some(answer), v1: None }
+        };
+        let certain = says(StatusCode::NOT_FOUND, true);
+        let uncertain = says(StatusCode::NOT_FOUND, false);
+        assert!(certain.doubt() < uncertain.doubt() && !uncertain.says_nothing());
+        for status in [StatusCode::METHOD_NOT_ALLOWED, StatusCode::FORBIDDEN, StatusCode::NOT_IMPLEMENTED] {
+            let silent = says(status, false);
+            assert!(silent.says_nothing() && silent.doubt() > uncertain.doubt(), "{status}");
+        }
+    }
+
+    #[test]
     fn of_an_answer_no_more_is_kept_than_an_error_needs() {
         let headers = HeaderMap::from_iter([
             (header::CONTENT_TYPE, "text/html".parse().unwrap()),

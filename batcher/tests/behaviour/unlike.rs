@@ -121,6 +121,70 @@ async fn a_hold_that_ends_while_a_server_is_missing_is_no_404() {
 }
 
 #[tokio::test]
+async fn readiness_does_not_wait_for_a_server_that_is_missing() {
+    let bench = Bench::with(
+        Model::reserve("gone", Behaviour::default()).await,
+        Model::start("at-hand", Behaviour::default()).await,
+    )
+    .await;
+    until("one of them is ready", async || bench.ready().await == 1).await;
+    let got = get(bench.front, "/v2/models/apart-unready/ready").await;
+    assert_eq!(got.status, 503, "{}", got.text());
+    assert!(got.text().contains("no model server that is ready has the model"), "{}", got.text());
+    assert!(got.text().contains("1 others"), "{}", got.text());
+}
+
+#[tokio::test]
+async fn a_denial_does_not_outlive_the_servers_that_gave_it() {
+    let name = "apart-joined";
+    let dir = tempfile::tempdir().unwrap();
+    let members = dir.path().join("members.json");
+    let there = Model::start("apart-first", Behaviour::default()).await;
+    let mut late = Model::reserve(name, Behaviour::default()).await;
+    write_members(&members, &[&there]);
+    let batcher = start(Settings { models: vec![], ..gateway("", &members) }).await;
+    let front = batcher.front;
+    until("it serves", async || infer_json(front, "apart-first", &[1]).await.status == 200).await;
+    assert_eq!(infer_json(front, name, &[1]).await.status, 404);
+    write_members(&members, &[&there, &late]);
+    until("there are two", async || batcher.upstreams().await["upstreams"].as_array().unwrap().len() == 2)
+        .await;
+    let held = tokio::spawn(async move { infer_json(front, name, &[3]).await });
+    until("it waits for the other one", async || batcher.unconfirmed_waiting().await == 1.0).await;
+    late.restart().await;
+    assert_eq!(held.await.unwrap().output("twice"), [6]);
+}
+
+#[tokio::test]
+async fn a_model_whose_server_is_down_is_not_forgotten_because_the_others_lack_it() {
+    let (one, two) = ("apart-kept", "apart-lacks-it");
+    let mut bench = Bench::start(one, two, Behaviour::default).await;
+    let front = bench.front;
+    assert_eq!(infer_json(front, one, &[1]).await.output("twice"), [2]);
+    until("the other one has said that it lacks it", async || {
+        bench.two.asked(&format!("GET /v2/models/{one}")) >= 2
+    })
+    .await;
+    bench.one.kill();
+    until("it is gone", async || bench.ready().await == 1).await;
+    // When a third one is seen, it has been looked since for what all have denied.
+    let third = Model::reserve("apart-third", Behaviour::default()).await;
+    write_members(&bench.members, &[&bench.one, &bench.two, &third]);
+    until("there are three", async || {
+        bench.batcher.upstreams().await["upstreams"].as_array().unwrap().len() == 3
+    })
+    .await;
+    let held = tokio::spawn(async move { infer_json(front, one, &[3]).await });
+    let label = format!("model=\"{one}\"");
+    until("it waits in its queue", async || {
+        bench.batcher.metric("sluice_batcher_queue_rows", &label).await == 1.0
+    })
+    .await;
+    bench.one.restart().await;
+    assert_eq!(held.await.unwrap().output("twice"), [6]);
+}
+
+#[tokio::test]
 async fn what_passes_through_goes_to_a_server_that_has_the_model() {
     let (one, two) = ("apart-a", "apart-b");
     let config =
