@@ -3,7 +3,8 @@
 //!
 //! A request to such a model waits for the answer; all that ask for the same model wait for the same one. Few names are
 //! asked for at a time, over connections of their own, and no more than a part of the time: the models that are known
-//! are not delayed. What was denied is remembered for a short while (`denials`).
+//! are not delayed. A model is denied once all model servers have denied it: where one is not ready, it may have the
+//! model, and is waited for. What was denied is remembered for a short while (`denials`).
 
 mod denials;
 
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::Clock;
 use crate::metrics::Refusal;
-use crate::queue::Failure;
+use crate::queue::{Failure, missing_elsewhere};
 use crate::settings::Live;
 pub use crate::upstream::asking::Denial;
 use crate::upstream::asking::{Has, VersionReadiness};
@@ -55,6 +56,25 @@ pub enum Verdict {
     HasNot(Arc<Denial>),
 }
 
+/// How long a request waits for an answer.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// At most so long.
+    pub most: Duration,
+    /// Whether it waits for model servers that are not ready, where those that are ready deny the model.
+    pub awaits_all: bool,
+}
+
+/// What has been heard of a model so far.
+#[derive(Debug, Clone, Default)]
+enum Heard {
+    #[default]
+    Nothing,
+    /// All that are ready deny it, and so many others are not ready.
+    Missing(usize),
+    All(Verdict),
+}
+
 /// The questions that are open.
 #[derive(Debug)]
 pub struct Inquiries(Arc<Shared>);
@@ -72,8 +92,20 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    open: HashMap<Arc<str>, watch::Sender<Option<Verdict>>>,
+    open: HashMap<Arc<str>, watch::Sender<Heard>>,
     denials: Denials,
+}
+
+/// A model server that is asked.
+type Asked = (Arc<Upstream>, Arc<Epoch>);
+
+/// What those that are ready say.
+enum Answers {
+    Has,
+    /// None of them says that it has it; this one says least against it.
+    HasNot(Denial, Asked),
+    /// Not all have answered.
+    Unknown,
 }
 
 /// A request that waits for an answer.
@@ -104,11 +136,11 @@ impl Inquiries {
         self.0.waiting.load(Ordering::Relaxed)
     }
 
-    /// Asks the model servers whether they have a model; waits for one at most so long.
+    /// Asks the model servers whether they have a model.
     ///
     /// # Errors
-    /// A refusal: nobody has said, or too many wait already.
-    pub async fn ask(&self, model: &str, patience: Duration) -> Result<Verdict, Failure> {
+    /// A refusal: nobody has said, some that may have it are not ready, or too many wait already.
+    pub async fn ask(&self, model: &str, patience: Patience) -> Result<Verdict, Failure> {
         let verdict = self.asked(model, patience).await;
         let outcome = match &verdict {
             Ok(Verdict::Has) => "confirmed",
@@ -119,11 +151,11 @@ impl Inquiries {
         verdict
     }
 
-    async fn asked(&self, model: &str, patience: Duration) -> Result<Verdict, Failure> {
+    async fn asked(&self, model: &str, patience: Patience) -> Result<Verdict, Failure> {
         if ["", ".", ".."].contains(&model) {
             return Err(Failure::new(400, format!("{model:?} is no name of a model")));
         }
-        let servers = servers(&self.0.upstreams.open());
+        let servers = self.0.servers(&self.0.upstreams.open());
         let (mut told, _waits) = {
             let mut state = self.0.lock();
             if let Some(denial) = state.denials.get(model, servers, self.0.clock.now_us()) {
@@ -136,9 +168,18 @@ impl Inquiries {
             self.0.waiting.fetch_add(1, Ordering::Relaxed);
             (self.open(&mut state, model), Waits(&self.0))
         };
-        match timeout(patience, told.wait_for(Option::is_some)).await {
-            Ok(Ok(verdict)) => verdict.clone().ok_or_else(|| self.unanswered(model, patience)),
-            _ => Err(self.unanswered(model, patience)),
+        let is_enough = |heard: &Heard| match heard {
+            Heard::Nothing => false,
+            Heard::Missing(_) => !patience.awaits_all,
+            Heard::All(_) => true,
+        };
+        // Its end says nothing: what counts is what has been heard by then.
+        let _ = timeout(patience.most, told.wait_for(is_enough)).await;
+        let heard = told.borrow().clone();
+        match heard {
+            Heard::All(verdict) => Ok(verdict),
+            Heard::Missing(others) => Err(self.missing(others)),
+            Heard::Nothing => Err(self.unanswered(model, patience.most)),
         }
     }
 
@@ -172,16 +213,22 @@ impl Inquiries {
     }
 
     /// The open question about a model; begun by the first who asks.
-    fn open(&self, state: &mut State, model: &str) -> watch::Receiver<Option<Verdict>> {
+    fn open(&self, state: &mut State, model: &str) -> watch::Receiver<Heard> {
         if let Some(open) = state.open.get(model) {
             return open.subscribe();
         }
-        let (tell, told) = watch::channel(None);
+        let (tell, told) = watch::channel(Heard::Nothing);
         let model: Arc<str> = Arc::from(model);
         state.open.insert(Arc::clone(&model), tell.clone());
         let shared = Arc::clone(&self.0);
         tokio::spawn(async move { shared.inquire(model, tell).await });
         told
+    }
+
+    /// Some that may have it are not ready.
+    fn missing(&self, others: usize) -> Failure {
+        let message = missing_elsewhere(others, self.0.settings.now().hold_ms);
+        Failure::refused(503, Refusal::HoldExpired, message, RETRY_AFTER_MS)
     }
 
     fn unanswered(&self, model: &str, patience: Duration) -> Failure {
@@ -197,15 +244,15 @@ impl Inquiries {
 
 impl Shared {
     /// Until there is an answer, or nobody waits for it any more.
-    async fn inquire(&self, model: Arc<str>, tell: watch::Sender<Option<Verdict>>) {
-        let mut answer = pin!(self.find_out(&model));
+    async fn inquire(&self, model: Arc<str>, tell: watch::Sender<Heard>) {
+        let mut answer = pin!(self.find_out(&model, &tell));
         loop {
             tokio::select! {
                 verdict = &mut answer => {
                     let mut state = self.lock();
                     state.open.remove(&model);
                     drop(state);
-                    tell.send_replace(Some(verdict));
+                    tell.send_replace(Heard::All(verdict));
                     return;
                 }
                 () = tell.closed() => {
@@ -220,12 +267,13 @@ impl Shared {
         }
     }
 
-    async fn find_out(&self, model: &Arc<str>) -> Verdict {
+    async fn find_out(&self, model: &Arc<str>, tell: &watch::Sender<Heard>) -> Verdict {
         let mut changed = self.upstreams.subscribe();
         loop {
             changed.borrow_and_update();
             let open = self.upstreams.open();
             if open.is_empty() {
+                tell.send_replace(Heard::Nothing);
                 if changed.changed().await.is_err() {
                     return std::future::pending().await;
                 }
@@ -238,19 +286,24 @@ impl Shared {
             let answers = self.ask_all(&open, model).await;
             rest(turn, started.elapsed());
             match answers {
-                // One that is not ready yet may have it.
-                Some(Verdict::HasNot(_)) if open.len() < self.upstreams.members() => {
-                    if changed.changed().await.is_err() {
-                        return std::future::pending().await;
+                Answers::Has => return Verdict::Has,
+                Answers::HasNot(denial, denier) => {
+                    let others = self.upstreams.members().saturating_sub(open.len());
+                    // One that is not ready may have it; where one that is ready may have it too, that one will do.
+                    if others > 0 && !denial.says_nothing() {
+                        tell.send_replace(Heard::Missing(others));
+                        if changed.changed().await.is_err() {
+                            return std::future::pending().await;
+                        }
+                        continue;
                     }
-                }
-                Some(Verdict::HasNot(denial)) => {
-                    let (servers, now_us) = (servers(&open), self.clock.now_us());
+                    let denial = Arc::new(self.in_own_words(denial, &denier, model).await);
+                    let (servers, now_us) = (self.servers(&open), self.clock.now_us());
                     self.lock().denials.insert(model, Arc::clone(&denial), servers, now_us);
                     return Verdict::HasNot(denial);
                 }
-                Some(verdict) => return verdict,
-                None => {
+                Answers::Unknown => {
+                    tell.send_replace(Heard::Nothing);
                     tokio::select! {
                         () = sleep(PAUSE) => {}
                         _ = changed.changed() => {}
@@ -260,32 +313,63 @@ impl Shared {
         }
     }
 
+    /// The denial with what its model server says to a client of its own, without a client's body.
+    async fn in_own_words(&self, mut denial: Denial, (upstream, epoch): &Asked, model: &str) -> Denial {
+        if !denial.is_certain {
+            return denial;
+        }
+        let settings = self.settings.now();
+        match upstream.words_of_denial(epoch, model, settings.upstream_headers.map()).await {
+            Ok(Some(words)) => denial.answer = Some(words),
+            Ok(None) => {}
+            Err(error) => {
+                tracing::debug!(model, %error, "A model server was not heard on a model that it does not have.");
+            }
+        }
+        denial
+    }
+
     /// One that has it is enough; that nobody has it is known once all have answered.
-    async fn ask_all(&self, open: &[(Arc<Upstream>, Arc<Epoch>)], model: &Arc<str>) -> Option<Verdict> {
+    async fn ask_all(&self, open: &[Asked], model: &Arc<str>) -> Answers {
         let mut questions = JoinSet::new();
         for (upstream, epoch) in open {
             let (upstream, epoch, model) = (Arc::clone(upstream), Arc::clone(epoch), Arc::clone(model));
             let settings = self.settings.now();
             questions.spawn(async move {
-                upstream.has_model(&epoch, &model, settings.upstream_headers.map()).await
+                let has = upstream.has_model(&epoch, &model, settings.upstream_headers.map()).await;
+                (has, (upstream, epoch))
             });
         }
-        let (mut denied, mut is_open) = (None::<Denial>, false);
+        let (mut denied, mut is_open) = (None::<(Denial, Asked)>, false);
         while let Some(answer) = questions.join_next().await {
             match answer {
-                Ok(Ok(Has::Yes)) => return Some(Verdict::Has),
-                Ok(Ok(Has::No(denial))) if denied.as_ref().is_none_or(|denied| denied.is_certain) => {
-                    denied = Some(*denial);
+                Ok((Ok(Has::Yes), _)) => return Answers::Has,
+                Ok((Ok(Has::No(denial)), asked)) => {
+                    if denied.as_ref().is_none_or(|(known, _)| denial.doubt() > known.doubt()) {
+                        denied = Some((*denial, asked));
+                    }
                 }
-                Ok(Ok(Has::No(_))) => {}
-                Ok(Err(error)) => {
+                Ok((Err(error), _)) => {
                     tracing::debug!(%model, %error, "A model server has not said whether it has a model.");
                     is_open = true;
                 }
                 Err(_) => is_open = true,
             }
         }
-        denied.filter(|_| !is_open).map(|denial| Verdict::HasNot(Arc::new(denial)))
+        match denied {
+            Some((denial, denier)) if !is_open => Answers::HasNot(denial, denier),
+            _ => Answers::Unknown,
+        }
+    }
+
+    /// Tells these loaded model servers, of so many as there are, from others.
+    fn servers(&self, open: &[Asked]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.upstreams.members().hash(&mut hasher);
+        for (upstream, epoch) in open {
+            (upstream.name(), epoch.number).hash(&mut hasher);
+        }
+        hasher.finish()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -300,13 +384,4 @@ fn rest(turn: OwnedSemaphorePermit, took: Duration) {
         sleep((took * RESTS).min(LONGEST_REST)).await;
         drop(turn);
     });
-}
-
-/// Tells these loaded model servers from others.
-fn servers(open: &[(Arc<Upstream>, Arc<Epoch>)]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for (upstream, epoch) in open {
-        (upstream.name(), epoch.number).hash(&mut hasher);
-    }
-    hasher.finish()
 }

@@ -18,18 +18,16 @@
 //! | [`health`] | liveness and readiness, the batcher's own |
 //! | [`passthrough`] | everything else, streamed |
 //! | `by_model` | which model a request that passes through names, and where it may go |
-//! | `changes` | calls that change a model server |
 //! | [`stream`], `peek` | requests that the model server batches itself: look into the body, wait at the gate |
 //! | [`relayed`] | a model server's answer on its way to the client |
 //! | [`upload`] | a client's body on its way to a model server |
 //! | [`forward`], [`claims`] | which headers go on |
-//! | [`control_paths`], `forbidden` | which paths control a model server, and are refused |
+//! | [`control_paths`], `forbidden` | which paths control a model server, and where they are refused |
 
 pub mod answer;
 pub mod authority;
 pub mod body;
 mod by_model;
-mod changes;
 pub mod claims;
 pub mod control_paths;
 pub mod decode;

@@ -134,12 +134,12 @@ impl Registry {
         })
     }
 
-    /// Forgets models that all of the `ready` model servers say they do not have, unless the settings name them:
-    /// names come from clients.
-    pub fn forget_absent(&self, ready: usize) {
+    /// Forgets models that all `members` say they do not have, unless the settings name them: names come from clients. A
+    /// model server that is not ready may have them still.
+    pub fn forget_absent(&self, members: usize) {
         for handle in self.all().iter() {
             let absent_at = handle.absent_at();
-            let is_absent = absent_at > 0 && absent_at >= ready && handle.queued_rows() == 0;
+            let is_absent = absent_at > 0 && absent_at >= members && handle.queued_rows() == 0;
             if is_absent && !self.is_named(&handle.model) {
                 self.forget(handle);
             }

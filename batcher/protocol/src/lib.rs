@@ -93,7 +93,7 @@ pub use response::{InferResponse, parse_response};
 pub use sequence::{SequenceId, SequenceStep};
 pub use signature::{ModelSignature, TensorSignature};
 pub use split::{Answer, split};
-pub use target::{Target, model_in_path, percent_decoded};
+pub use target::{Target, model_in_path};
 pub use tensor::{JsonLayout, Tensor, TensorData};
 pub use unchanged::unchanged_answer;
 pub use v1::{V1Request, V1Target, parse_v1};

@@ -53,11 +53,6 @@ pub fn model_in_path(path: &str) -> Option<String> {
     decode(verb.filter(|_| path.starts_with("/v1/")).unwrap_or(segment))
 }
 
-/// A path as its server reads it; `None` where it has nothing encoded, or is not valid.
-pub fn percent_decoded(path: &str) -> Option<String> {
-    path.contains('%').then(|| decode(path)).flatten()
-}
-
 /// Percent-decodes one path segment; `None` when it is empty, cut off, or not UTF-8.
 pub(crate) fn decode(segment: &str) -> Option<String> {
     if segment.is_empty() {

@@ -5,18 +5,19 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request, header};
+use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sluice_protocol::grpc::{MessageHead, PREFIX_BYTES};
 use sluice_protocol::{SequenceStep, model_in_path};
 
 use super::Front;
-use super::changes::changed_by_grpc;
+use super::control_paths::{message_decides, sets};
 use super::in_sequence::json_part;
 use super::peek::Peeked;
 use super::receive::ReceiveError;
 use super::route::GRPC_SERVICE;
+use crate::media_type;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::{Failure, missing_elsewhere};
 use crate::streams::asked::Asked;
@@ -37,17 +38,6 @@ impl Front {
                 Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
             }
         })
-    }
-
-    /// The answer to a call that changes one of several model servers.
-    pub(super) fn refused_change(&self, what: Option<&str>) -> Option<Failure> {
-        let (what, members) = (what?, self.upstreams.members());
-        let message = || {
-            format!(
-                "this call changes {what} at one model server, and there are {members} model servers here: send it to each of them itself (/upstreams on the admin port has their addresses)"
-            )
-        };
-        (members > 1).then(|| Failure::new(501, message()))
     }
 
     /// The model that a request over HTTP names: in its path, or in a JSON body of OpenAI's API.
@@ -72,7 +62,10 @@ impl Front {
         let (body, share) = self.peek(body).await.map_err(|error| error.failure(|| 1000))?;
         let step = |body| SequenceStep::of_unread(json_part(parts, body)?);
         if infers && let Some(step) = body.whole().and_then(|body| step(body)) {
-            let message = format!("sequence {}: its model has no queue here (maxModels)", step.id);
+            let message = format!(
+                "sequence {}: its model has no queue here, and so its steps cannot be kept at one of several model servers (maxModels is reached, or no model server says that it has the model)",
+                step.id
+            );
             return Err(Failure::new(501, message));
         }
         let alias = || Some(Named::Alias(Asked::read(body.whole()?).model?));
@@ -92,25 +85,24 @@ impl Front {
         if self.upstreams.members() <= 1 {
             return Ok((None, request.map(GrpcBody::from), share));
         }
-        let (service, method) = request.uri().path().rsplit_once('/').unwrap_or_default();
-        let names = GRPC_SERVICE.strip_suffix('/') == Some(service)
-            && (method.starts_with("Model") || ["LogSettings", "TraceSetting"].contains(&method));
-        let method = method.to_owned();
-        if !names {
-            if let Some(refused) = self.refused_change(changed_by_grpc(&method, None)) {
-                return Err(refused);
-            }
+        let path = request.uri().path();
+        let asks_a_model = path.strip_prefix(GRPC_SERVICE).is_some_and(|method| method.starts_with("Model"));
+        let may_set = message_decides(path);
+        if !asks_a_model && !may_set {
             return Ok((None, request.map(GrpcBody::from), share));
         }
         let (parts, body) = request.into_parts();
         let (head, body) =
             self.head_of(&parts.headers, body, &mut share).await.map_err(|error| error.failure(|| 1000))?;
-        if let Some(refused) = self.refused_change(changed_by_grpc(&method, head.as_ref())) {
+        if may_set
+            && sets(head.as_ref())
+            && let Some(refused) = self.refused_change()
+        {
             return Err(refused);
         }
         let head = head.unwrap_or_default();
         let goes_on = head.sequence_step().filter(|step| !step.starts);
-        let model = if method.starts_with("Model") { head.first } else { head.second };
+        let model = if asks_a_model { head.first } else { head.second };
         let model = model.filter(|model| !model.is_empty());
         if let (Some(step), Some(model)) = (goes_on, &model)
             && self.upstreams.may_have(model) > 1
@@ -167,10 +159,7 @@ impl Front {
 /// Whether the body may name the model as OpenAI's API does.
 fn may_name_its_model(parts: &Parts) -> bool {
     let path = parts.uri.path();
-    let is_json = parts.headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        value.as_bytes().get(..16).is_some_and(|start| start.eq_ignore_ascii_case(b"application/json"))
-    });
     parts.method == Method::POST
-        && is_json
+        && media_type::is(&parts.headers, "application/json")
         && path.strip_prefix("/openai").unwrap_or(path).starts_with("/v1/")
 }

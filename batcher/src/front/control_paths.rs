@@ -7,6 +7,7 @@
 
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode;
+use sluice_protocol::grpc::MessageHead;
 
 /// Escapes within escapes up to this depth; a path with more has no honest reason to be.
 const MOST_DECODINGS: usize = 4;
@@ -82,6 +83,10 @@ const GRPC_METHODS: [&str; 13] = [
     "unregistermodel",
 ];
 
+/// gRPC calls that control where they set something, and else only read.
+const GRPC_SETTINGS: [&str; 2] =
+    ["/inference.GRPCInferenceService/LogSettings", "/inference.GRPCInferenceService/TraceSetting"];
+
 /// gRPC services that control with each of their methods: profilers.
 const GRPC_SERVICES: [&str; 2] = ["tensorflow.profilerservice", "tensorflow.profileanalysis"];
 
@@ -91,6 +96,16 @@ pub fn is_control(method: &Method, path: &str, headers: &HeaderMap) -> bool {
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) && !claims_other;
     let readings = Readings::of(path);
     readings.too_deep || readings.paths.iter().any(|path| controls(path, method, reads, claims_other))
+}
+
+/// Returns whether the message of a gRPC call says whether it controls: see [`sets`].
+pub fn message_decides(path: &str) -> bool {
+    GRPC_SETTINGS.contains(&path)
+}
+
+/// Returns whether such a call sets anything, which is field 1 of its message. One that cannot be read (`None`) may.
+pub fn sets(message: Option<&MessageHead>) -> bool {
+    message.is_none_or(|message| message.has_first)
 }
 
 /// Returns whether a path has only one reading: no escape, dot segment or the like can make it another one.
@@ -272,6 +287,24 @@ mod tests {
         }
         assert!(control(Method::GET, "/flush_cache") && control(Method::DELETE, "/models/m/1.0"));
         assert!(control(Method::PUT, "/models/m/1.0/set-default"));
+    }
+
+    #[test]
+    fn a_grpc_call_that_sets_nothing_reads() {
+        for path in GRPC_SETTINGS {
+            assert!(control(Method::POST, path) && message_decides(path), "{path}");
+        }
+        // Of other servers, or another reading of the path: nobody knows what the message means.
+        for path in [
+            "/inference.GRPCInferenceService/RepositoryModelLoad",
+            "/other.Service/LogSettings",
+            "//inference.GRPCInferenceService/LogSettings",
+        ] {
+            assert!(control(Method::POST, path) && !message_decides(path), "{path}");
+        }
+        assert!(sets(Some(&MessageHead::read(&[0x0a, 1, b'x']))));
+        assert!(sets(None), "nobody knows");
+        assert!(!sets(Some(&MessageHead::default())));
     }
 
     #[test]

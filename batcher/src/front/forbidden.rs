@@ -1,9 +1,9 @@
-//! What clients may not ask of a model server, by the settings.
+//! What clients may not ask of a model server: by the settings, or because there are several.
 
 use http::Request;
 
 use super::Front;
-use super::control_paths::{is_allowed, is_control, is_plain};
+use super::control_paths::{is_allowed, is_control, is_plain, message_decides};
 use super::route::Route;
 use crate::queue::Failure;
 use crate::settings::ControlPaths;
@@ -18,10 +18,9 @@ impl Front {
             return None;
         }
         let settings = self.settings.now();
+        let controls = || is_control(request.method(), path, request.headers());
         let refused = |message: &str| Some(Failure::new(403, message.to_owned()));
-        if settings.control_paths == ControlPaths::Refuse
-            && is_control(request.method(), path, request.headers())
-        {
+        if settings.control_paths == ControlPaths::Refuse && controls() {
             return refused(
                 "this path controls the model server, which clients may not do here (controlPaths: refuse)",
             );
@@ -29,6 +28,21 @@ impl Front {
         if passes && !settings.pass_paths.is_empty() && !is_allowed(path, &settings.pass_paths) {
             return refused("this path is none of those that pass through here (passPaths)");
         }
-        None
+        let is_judged_later = *route == Route::GrpcOther && message_decides(path);
+        self.refused_change().filter(|_| !is_judged_later && controls())
+    }
+
+    /// Returns the answer to a call that changes a model server where there are several; `None` where there is one.
+    ///
+    /// One that is changed differs from the others, whichever it is. Sent to all of them, the call could fail at some,
+    /// and those that come later would not know of it.
+    pub(super) fn refused_change(&self) -> Option<Failure> {
+        let members = self.upstreams.members();
+        let message = || {
+            format!(
+                "this call changes one model server, and there are {members} model servers here: send it to each of them itself (/upstreams on the admin port has their addresses)"
+            )
+        };
+        (members > 1).then(|| Failure::new(501, message()))
     }
 }

@@ -18,7 +18,7 @@ use super::body::FrontBody;
 use super::known::{Known, denied};
 use super::receive::receive;
 use super::route::GrpcMethod;
-use crate::confirm::Denial;
+use crate::confirm::{Denial, Patience};
 use crate::drain::Mode;
 use crate::queue::{Failure, Reply};
 use crate::upstream::connection::Answer;
@@ -43,7 +43,9 @@ impl Front {
         if !self.is_ready() {
             return Ok(ModelReadiness::NotReady);
         }
-        let handle = match self.known(model).await? {
+        // Whoever asks wants to hear how things are now.
+        let patience = Patience { awaits_all: false, ..self.patience() };
+        let handle = match self.known(model, patience).await? {
             Known::Queue(handle) => handle,
             Known::TooMany => return Ok(ModelReadiness::NotReady),
             Known::Denied(denial) if !denial.is_certain => return Ok(ModelReadiness::NotReady),

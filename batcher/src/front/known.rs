@@ -9,7 +9,7 @@ use super::Front;
 use super::answer::{answer, failed};
 use super::body::FrontBody;
 use super::infer::COLD_RETRY_MS;
-use crate::confirm::{Denial, Verdict};
+use crate::confirm::{Denial, Patience, Verdict};
 use crate::labels::MAX_NAME_BYTES;
 use crate::metrics::Refusal;
 use crate::observe::trail::Trail;
@@ -41,7 +41,7 @@ pub(super) enum Known {
 impl Front {
     /// The queue of a model; waits until a model server has said whether there is such a model.
     pub(super) async fn queue_of(&self, model: &str, form: Form) -> Result<Arc<ModelHandle>, NoQueue> {
-        match self.known(model).await {
+        match self.known(model, self.patience()).await {
             Ok(Known::Queue(handle)) => Ok(handle),
             Ok(Known::TooMany) => Err(NoQueue::Passes(None)),
             Ok(Known::Denied(denial)) if !denial.is_certain => Err(NoQueue::Passes(Some(denial))),
@@ -58,8 +58,8 @@ impl Front {
     /// What is known of a model, once a model server has said whether there is one.
     ///
     /// # Errors
-    /// The name is too long, or nobody has said.
-    pub(super) async fn known(&self, model: &str) -> Result<Known, Failure> {
+    /// The name is too long, nobody has said, or some that may have it are not ready.
+    pub(super) async fn known(&self, model: &str, patience: Patience) -> Result<Known, Failure> {
         if let Some(handle) = self.registry.get(model) {
             return Ok(Known::Queue(handle));
         }
@@ -72,7 +72,7 @@ impl Front {
             let message = "no model server is warm here";
             return Err(Failure::refused(503, Refusal::Cold, message, COLD_RETRY_MS));
         }
-        match self.inquiries.ask(model, self.patience()).await? {
+        match self.inquiries.ask(model, patience).await? {
             Verdict::Has => Ok(match self.registry.confirmed(model) {
                 Ok(handle) => Known::Queue(handle),
                 Err(TooMany) => Known::TooMany,

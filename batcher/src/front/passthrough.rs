@@ -10,11 +10,11 @@ use sluice_protocol::Form;
 use super::Front;
 use super::answer::failed;
 use super::body::FrontBody;
-use super::changes::changed_by;
 use super::forward::{to_client, to_http1};
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
 use super::upload::UploadError;
+use crate::confirm::Patience;
 use crate::queue::Failure;
 use crate::settings::WhileCold;
 use crate::upstream::ConnectError;
@@ -34,9 +34,6 @@ impl Front {
             let message =
                 format!("the body has more than {} bytes (maxBodyBytes)", self.settings.now().max_body_bytes);
             return failed(Form::Json, &Failure::new(413, message));
-        }
-        if let Some(refused) = self.refused_change(changed_by(request.method(), request.uri().path())) {
-            return failed(Form::Json, &refused);
         }
         let (mut parts, body) = request.into_parts();
         // Its share of the memory is given back when the answer begins.
@@ -94,11 +91,12 @@ impl Front {
 
     /// How long a request may wait to hear whether there is its model; where nothing is held, a model server that is
     /// there is given the time to answer.
-    pub(super) fn patience(&self) -> Duration {
+    pub(super) fn patience(&self) -> Patience {
         let settings = self.settings.now();
+        let hold = Duration::from_millis(settings.hold_ms);
         match settings.while_cold {
-            WhileCold::Hold => self.hold(),
-            WhileCold::Reject => Duration::from_millis(settings.hold_ms).min(QUESTION_PATIENCE),
+            WhileCold::Hold => Patience { most: hold, awaits_all: true },
+            WhileCold::Reject => Patience { most: hold.min(QUESTION_PATIENCE), awaits_all: false },
         }
     }
 

@@ -17,7 +17,7 @@ use super::infer::{COLD_RETRY_MS, declares_more_than};
 use super::passthrough::not_passed;
 use super::peek::Peeked;
 use super::relayed::Relayed;
-use crate::confirm::Verdict as Said;
+use crate::confirm::{Patience, Verdict as Said};
 use crate::labels::MAX_NAME_BYTES;
 use crate::metrics::Refusal;
 use crate::offload::offload;
@@ -32,7 +32,7 @@ use crate::upstream::relay::RelayError;
 use crate::upstream::relay_body::RelayBody;
 
 /// How long a stream waits to hear whether there is its model.
-const QUESTION_PATIENCE: Duration = Duration::from_secs(2);
+const QUESTION_PATIENCE: Patience = Patience { most: Duration::from_secs(2), awaits_all: false };
 
 impl Front {
     /// `model`: where the path names it; else the body does.

@@ -127,13 +127,14 @@ impl Entry {
         self.signature = signature;
     }
 
-    /// Whether it is a step of a sequence, which must not run twice. A body that was not understood is one where it
-    /// has the word.
+    /// Whether it is, or may be, a step of a sequence, which must not run twice. A body that was not understood may be
+    /// one where it has the word.
     pub fn is_stateful(&self) -> bool {
-        match &self.work {
-            Work::Parsed(request) => request.is_stateful(),
-            Work::Raw(body) => names_a_sequence(body),
-        }
+        self.sequence.is_some()
+            || match &self.work {
+                Work::Parsed(request) => request.is_stateful(),
+                Work::Raw(body) => names_a_sequence(body),
+            }
     }
 
     /// Until when it is kept where it could not be answered in time and that is not its own fault.

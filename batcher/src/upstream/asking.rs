@@ -37,12 +37,18 @@ pub struct Denial {
 }
 
 impl Denial {
-    /// The server does not say: it has no such question, or not for us.
+    /// The server does not say: it has no such question, or not for us. Then others are not waited for: this one may
+    /// have the model.
     pub fn says_nothing(&self) -> bool {
         use StatusCode as Status;
         let nothing =
             [Status::UNAUTHORIZED, Status::FORBIDDEN, Status::METHOD_NOT_ALLOWED, Status::NOT_IMPLEMENTED];
         self.answer.as_ref().is_some_and(|answer| nothing.contains(&answer.status))
+    }
+
+    /// How little it says against the model: of several, the one that says least is what is known.
+    pub fn doubt(&self) -> u8 {
+        u8::from(!self.is_certain) + u8::from(self.says_nothing())
     }
 
     /// The server's own answer, for a request of this form.
@@ -113,16 +119,27 @@ impl Upstream {
             // It judges by who asks, or does not know the question: that says nothing of the model.
             denial.is_certain &= [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&status);
         }
-        // Its own words to a client of its own, without a client's body.
-        if denial.is_certain
-            && let Some(answer) = control.ask_to_infer(model).await?
-        {
-            denial.answer = Some(answer);
-        }
         self.keep_asking(epoch, control);
         denial.answer = denial.answer.map(shortened);
         denial.v1 = denial.v1.map(shortened);
         Ok(Has::No(Box::new(denial)))
+    }
+
+    /// Its own words to a client that asks for an inference of a model that it does not have; `None` where it does not
+    /// say that there is none.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub async fn words_of_denial(
+        &self,
+        epoch: &Epoch,
+        model: &str,
+        own_headers: &HeaderMap,
+    ) -> Result<Option<Answer>, ControlError> {
+        let mut control = self.asking(epoch, own_headers).await?;
+        let answer = control.ask_to_infer(model).await?;
+        self.keep_asking(epoch, control);
+        Ok(answer.map(shortened))
     }
 
     /// Asks whether a version of a model is ready.
@@ -196,6 +213,21 @@ fn shortened(mut answer: Answer) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_says_least_against_a_model_leaves_most_doubt() {
+        let says = |status, is_certain| {
+            let answer = Answer { status, headers: HeaderMap::new(), body: Bytes::new() };
+            Denial { is_certain, answer: Some(answer), v1: None }
+        };
+        let certain = says(StatusCode::NOT_FOUND, true);
+        let uncertain = says(StatusCode::NOT_FOUND, false);
+        assert!(certain.doubt() < uncertain.doubt() && !uncertain.says_nothing());
+        for status in [StatusCode::METHOD_NOT_ALLOWED, StatusCode::FORBIDDEN, StatusCode::NOT_IMPLEMENTED] {
+            let silent = says(status, false);
+            assert!(silent.says_nothing() && silent.doubt() > uncertain.doubt(), "{status}");
+        }
+    }
 
     #[test]
     fn of_an_answer_no_more_is_kept_than_an_error_needs() {

@@ -134,7 +134,7 @@ pub async fn run(
                 if let Some(members) = file.as_mut().and_then(MembersFile::changed) {
                     membership.set(&members);
                 }
-                membership.registry.forget_absent(membership.upstreams.ready());
+                membership.registry.forget_absent(membership.upstreams.members());
             }
             Some(members) = next(&mut found) => membership.set(&members),
             Some(ended) = membership.monitors.join_next() => match ended {

@@ -82,7 +82,7 @@ async fn a_model_that_a_client_names_during_warm_up_is_warmed_when_the_barrier_i
     let batcher = start(Settings { upstream, max_batch_rows: 1, hold_ms: 15_000, ..settings(name) }).await;
     until("the model server is being warmed", async || !model.calls().is_empty()).await;
     let named = tokio::spawn(infer_json(batcher.front, "meanwhile-too", &[3]));
-    let waits = async || get(batcher.admin, "/metrics").await.text().contains("unconfirmed_waiting 1\n");
+    let waits = async || batcher.unconfirmed_waiting().await == 1.0;
     until("it waits to hear whether there is such a model", waits).await;
     model.behaviour().alpha_us.store(0, Ordering::SeqCst);
     let got = named.await.unwrap();

@@ -106,7 +106,7 @@ async fn requests_to_a_model_that_nobody_named_wait_without_a_label_for_a_server
         Settings { role: Role::Gateway, members: Some(members.clone()), models: vec![], ..settings(name) };
     let batcher = start(settings.clone()).await;
     let waits = tokio::spawn(infer_json(batcher.front, name, &[4]));
-    until("it waits", async || metrics(&batcher).await.contains("unconfirmed_waiting 1\n")).await;
+    until("it waits", async || batcher.unconfirmed_waiting().await == 1.0).await;
     assert!(!metrics(&batcher).await.contains(name));
     let model = Model::start(name, Behaviour::default()).await;
     let list = json!({"upstreams": [{"name": "m", "address": model.upstream()}]});

@@ -339,13 +339,25 @@ impl Bench {
 #[tokio::test]
 async fn a_sequence_of_a_model_without_a_queue_is_refused() {
     let bench = Bench::with("seq-no-queue", Settings { max_models: 1, ..Settings::default() }).await;
-    let got = json_step(bench.front, "seq-too-many", &json!(61), START).await;
-    assert_eq!(got.status, 501, "{}", got.text());
-    assert_eq!(
-        infer_json(bench.front, "seq-too-many", &[1]).await.status,
-        404,
-        "the model server's own answer"
-    );
+    // Both servers have it, and the only queue is that of the model in the settings, which stays.
+    let too = "seq-no-queue-too";
+    for step in [START, GOES_ON, END] {
+        let got = json_step(bench.front, too, &json!(61), step).await;
+        assert_eq!(got.status, 501, "{}", got.text());
+        let got = binary_step(bench.front, too, &json!("s"), step).await;
+        assert_eq!(got.status, 501, "{}", got.text());
+    }
+    let at_servers = || {
+        let path = format!("POST /v2/models/{too}/infer");
+        bench.one.asked(&path) + bench.two.asked(&path)
+    };
+    assert_eq!(at_servers(), 0);
+    assert_eq!(infer_json(bench.front, too, &[1]).await.status, 200, "what is no step passes through");
+    assert_eq!(at_servers(), 1);
+    // No server has this one: the model server says so.
+    let got = json_step(bench.front, "seq-nowhere", &json!(61), START).await;
+    assert_eq!(got.status, 404, "{}", got.text());
+    assert!(got.text().contains("says the model server"), "{}", got.text());
 }
 
 #[tokio::test]

@@ -89,6 +89,13 @@ impl Batcher {
         text.lines().find_map(|line| line.strip_prefix(&start)?.parse().ok()).unwrap_or(0.0)
     }
 
+    /// Requests that wait to hear whether there is their model.
+    pub async fn unconfirmed_waiting(&self) -> f64 {
+        let text = get(self.admin, "/metrics").await.text();
+        let start = "sluice_batcher_unconfirmed_waiting ";
+        text.lines().find_map(|line| line.strip_prefix(start)?.parse().ok()).unwrap_or(0.0)
+    }
+
     pub async fn upstreams(&self) -> serde_json::Value {
         serde_json::from_str(&get(self.admin, "/upstreams").await.text()).unwrap()
     }

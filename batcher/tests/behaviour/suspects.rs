@@ -286,8 +286,8 @@ async fn a_step_of_a_sequence_is_never_sent_twice() {
     let inputs = json!([{"name": "id", "datatype": "INT64", "shape": [1, 1], "data": [KILLER]}]);
     let steps = [
         json!({"parameters": {"sequence_id": 7, "sequence_start": true}, "inputs": inputs}),
-        json!({"parameters": {"sequence_id": 7, "seed": 1}, "inputs": inputs}),
-        json!({"parameters": {"sequence_id": "seven"}, "inputs": inputs, "unknown": 1}),
+        json!({"parameters": {"sequence_id": 8, "seed": 1}, "inputs": inputs}),
+        json!({"parameters": {"sequence_id": "nine"}, "inputs": inputs, "unknown": 1}),
         // Not understood: a parameter of a kind that there is not.
         json!({"parameters": {"sequence_id": [7]}, "inputs": inputs}),
     ];
@@ -297,4 +297,10 @@ async fn a_step_of_a_sequence_is_never_sent_twice() {
         assert!(got.text().contains("sequence"), "{}", got.text());
         assert_eq!(model.client_calls().len(), before + 1, "{step}");
     }
+    // What comes after a step that may have been executed is not sent at all: it would count on it.
+    let after = json!({"parameters": {"sequence_id": 7, "sequence_end": true}, "inputs": inputs});
+    let got = post(batcher.front, &path, after.to_string()).await;
+    assert_eq!(got.status, 409, "{}", got.text());
+    assert!(got.text().contains("begin the sequence anew"), "{}", got.text());
+    assert_eq!(model.client_calls().len(), steps.len());
 }

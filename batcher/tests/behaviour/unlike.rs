@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use prost::Message;
 use serde_json::Value;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::settings::{ControlPaths, Settings, take_over};
 use sluice_protocol::grpc::{ModelMetadataRequest, ModelMetadataResponse, decode_unary, path};
 use tempfile::TempDir;
 
@@ -56,9 +56,7 @@ async fn a_request_is_held_while_the_server_that_may_have_its_model_is_not_there
     let held: Vec<_> =
         (1..=10).map(|id| tokio::spawn(async move { infer_json(front, one, &[id]).await })).collect();
     let metadata = tokio::spawn(async move { get(front, &format!("/v2/models/{one}")).await });
-    let label = format!("model=\"{one}\"");
-    until("they wait", async || bench.batcher.metric("sluice_batcher_queue_rows", &label).await == 10.0)
-        .await;
+    until("they wait", async || bench.batcher.unconfirmed_waiting().await == 10.0).await;
     // The other one has been asked, and has said that it does not have the model.
     until("the server that is there was asked", async || {
         bench.two.asked(&format!("GET /v2/models/{one}")) >= 2
@@ -93,8 +91,7 @@ async fn a_server_that_is_removed_is_no_longer_waited_for() {
     let front = bench.front;
     let asked = tokio::spawn(async move { infer_json(front, name, &[1]).await });
     let passed = tokio::spawn(async move { get(front, &format!("/v2/models/{name}")).await });
-    let label = format!("model=\"{name}\"");
-    until("it waits", async || bench.batcher.metric("sluice_batcher_queue_rows", &label).await == 1.0).await;
+    until("it waits", async || bench.batcher.unconfirmed_waiting().await == 1.0).await;
     write_members(&bench.members, &[&bench.two]);
     assert_eq!(asked.await.unwrap().status, 404);
     assert_eq!(passed.await.unwrap().status, 404);
@@ -121,6 +118,70 @@ async fn a_hold_that_ends_while_a_server_is_missing_is_no_404() {
     };
     until("inference says why", async || says_so(infer_json(front, "apart-unsure", &[1]).await)).await;
     until("metadata says why", async || says_so(get(front, "/v2/models/apart-unsure").await)).await;
+}
+
+#[tokio::test]
+async fn readiness_does_not_wait_for_a_server_that_is_missing() {
+    let bench = Bench::with(
+        Model::reserve("gone", Behaviour::default()).await,
+        Model::start("at-hand", Behaviour::default()).await,
+    )
+    .await;
+    until("one of them is ready", async || bench.ready().await == 1).await;
+    let got = get(bench.front, "/v2/models/apart-unready/ready").await;
+    assert_eq!(got.status, 503, "{}", got.text());
+    assert!(got.text().contains("no model server that is ready has the model"), "{}", got.text());
+    assert!(got.text().contains("1 others"), "{}", got.text());
+}
+
+#[tokio::test]
+async fn a_denial_does_not_outlive_the_servers_that_gave_it() {
+    let name = "apart-joined";
+    let dir = tempfile::tempdir().unwrap();
+    let members = dir.path().join("members.json");
+    let there = Model::start("apart-first", Behaviour::default()).await;
+    let mut late = Model::reserve(name, Behaviour::default()).await;
+    write_members(&members, &[&there]);
+    let batcher = start(Settings { models: vec![], ..gateway("", &members) }).await;
+    let front = batcher.front;
+    until("it serves", async || infer_json(front, "apart-first", &[1]).await.status == 200).await;
+    assert_eq!(infer_json(front, name, &[1]).await.status, 404);
+    write_members(&members, &[&there, &late]);
+    until("there are two", async || batcher.upstreams().await["upstreams"].as_array().unwrap().len() == 2)
+        .await;
+    let held = tokio::spawn(async move { infer_json(front, name, &[3]).await });
+    until("it waits for the other one", async || batcher.unconfirmed_waiting().await == 1.0).await;
+    late.restart().await;
+    assert_eq!(held.await.unwrap().output("twice"), [6]);
+}
+
+#[tokio::test]
+async fn a_model_whose_server_is_down_is_not_forgotten_because_the_others_lack_it() {
+    let (one, two) = ("apart-kept", "apart-lacks-it");
+    let mut bench = Bench::start(one, two, Behaviour::default).await;
+    let front = bench.front;
+    assert_eq!(infer_json(front, one, &[1]).await.output("twice"), [2]);
+    until("the other one has said that it lacks it", async || {
+        bench.two.asked(&format!("GET /v2/models/{one}")) >= 2
+    })
+    .await;
+    bench.one.kill();
+    until("it is gone", async || bench.ready().await == 1).await;
+    // When a third one is seen, it has been looked since for what all have denied.
+    let third = Model::reserve("apart-third", Behaviour::default()).await;
+    write_members(&bench.members, &[&bench.one, &bench.two, &third]);
+    until("there are three", async || {
+        bench.batcher.upstreams().await["upstreams"].as_array().unwrap().len() == 3
+    })
+    .await;
+    let held = tokio::spawn(async move { infer_json(front, one, &[3]).await });
+    let label = format!("model=\"{one}\"");
+    until("it waits in its queue", async || {
+        bench.batcher.metric("sluice_batcher_queue_rows", &label).await == 1.0
+    })
+    .await;
+    bench.one.restart().await;
+    assert_eq!(held.await.unwrap().output("twice"), [6]);
 }
 
 #[tokio::test]
@@ -175,6 +236,19 @@ async fn calls_that_change_a_server_are_refused_where_there_are_several() {
     ];
     for path in &calls {
         let got = post(bench.front, path, "{}").await;
+        assert_eq!(got.status, 403, "whether a client may do so comes first: {}", got.text());
+    }
+    let allowed = Settings { control_paths: ControlPaths::Allow, ..(*bench.batcher.settings.now()).clone() };
+    take_over(&bench.batcher.settings, allowed).unwrap();
+    for path in calls.iter().map(String::as_str).chain([
+        "/v2/x/..%2frepository%2fmodels%2fm%2fload",
+        "/models",
+        "/sleep",
+        "/v1/load_lora_adapter",
+        // It would be inference, if it were not another one too.
+        "/v2/models/..%2frepository%2fmodels%2fm%2funload%3f/infer",
+    ]) {
+        let got = post(bench.front, path, "{}").await;
         assert_eq!(got.status, 501, "{path}: {}", got.text());
         assert!(got.text().contains("2 model servers"), "{}", got.text());
         assert_eq!(bench.one.asked(&format!("POST {path}")) + bench.two.asked(&format!("POST {path}")), 0);
@@ -184,6 +258,18 @@ async fn calls_that_change_a_server_are_refused_where_there_are_several() {
     let method = "/inference.GRPCInferenceService/RepositoryModelLoad";
     assert_eq!(grpc(bench.front, method, &load).await.grpc_status(), 12);
     assert_eq!(bench.one.asked(&format!("POST {method}")) + bench.two.asked(&format!("POST {method}")), 0);
+    // The same call reads or sets; what it sets is its first field.
+    for method in
+        ["/inference.GRPCInferenceService/LogSettings", "/inference.GRPCInferenceService/TraceSetting"]
+    {
+        let at_servers =
+            || bench.one.asked(&format!("POST {method}")) + bench.two.asked(&format!("POST {method}"));
+        let sets = ModelMetadataRequest { name: "x".into(), version: String::new() };
+        let got = grpc(bench.front, method, &sets).await;
+        assert_eq!((got.grpc_status(), at_servers()), (12, 0), "{method}: {got:?}");
+        grpc(bench.front, method, &ModelMetadataRequest::default()).await;
+        assert_eq!(at_servers(), 1, "{method}");
+    }
     // What only reads goes to any of them.
     let got = get(bench.front, "/v2/logging").await;
     assert_eq!(got.status, 404, "the model server's own answer: {}", got.text());

@@ -65,7 +65,10 @@ async fn a_prediction_that_wakes_a_gateway_from_zero_is_served_by_a_server_of_v2
         Settings { role: Role::Gateway, members: Some(members.clone()), models: vec![], ..settings(name) };
     let batcher = start(gateway).await;
     let asked = predict(batcher.front, name, 5);
-    until_waiting(&batcher, name, 1.0).await;
+    until("it waits to hear whether there is such a model", async || {
+        batcher.unconfirmed_waiting().await == 1.0
+    })
+    .await;
     let model = Model::start(name, Behaviour::default()).await;
     let list = json!({"upstreams": [{"name": "m", "address": model.address.to_string()}]});
     let next = dir.path().join("next.json");

@@ -64,7 +64,7 @@ impl Dispatch {
         }
         entries.iter_mut().for_each(|entry| entry.suspicion.raise(now_us));
         if requests == 1 || self.is_stateful {
-            entries.into_iter().for_each(|entry| self.failed_alone(entry, &error));
+            entries.into_iter().for_each(|entry| self.gets_no_answer(entry, &error, requests == 1));
         } else {
             let fault = match error {
                 CallError::Timeout => Fault::TimedOut,
@@ -76,12 +76,16 @@ impl Dispatch {
     }
 
     /// A request was alone in a call that got no answer, or must not be sent again.
-    fn failed_alone(&mut self, mut entry: Box<Entry>, error: &CallError) {
-        let is_stateful = entry.is_stateful() || self.is_stateful;
+    fn gets_no_answer(&mut self, mut entry: Box<Entry>, error: &CallError, was_alone: bool) {
         if let CallError::Broken(reason) = error {
-            if is_stateful {
+            if self.is_stateful || entry.is_stateful() {
+                let what = if entry.is_stateful() {
+                    "step of a sequence"
+                } else {
+                    "request to a model that keeps a state"
+                };
                 let message = format!(
-                    "the model server's connection broke with this step of a sequence in flight, which is not sent again because it may have been executed: {reason}"
+                    "the model server's connection broke with this {what} in flight, which is not sent again because it may have been executed: {reason}"
                 );
                 entry.give_up(Failure::new(502, message));
                 return;
@@ -93,6 +97,7 @@ impl Dispatch {
         }
         let failure = self.failure(error, entry.suspicion.breaks.total());
         if let Some(finished) = &mut self.finished
+            && was_alone
             && let (Some(caller), Some(_)) = (entry.caller, entry.mergeable())
         {
             // An answer that is too large is an answer: it shows that the model server works.
