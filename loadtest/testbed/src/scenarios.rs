@@ -116,7 +116,8 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new(
             "behind a gateway a target comes from zero and returns to it",
             gateway::from_zero_and_back,
-        ),
+        )
+        .heavy(),
         Scenario::new(
             "a rolling update of MLServer under load loses nothing and computes nothing twice",
             model_server::rolling_update,
