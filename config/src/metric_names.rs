@@ -116,6 +116,10 @@ pub mod driver {
     pub const SLICE_SECONDS_TOTAL: &str = "sluice_driver_slice_seconds_total";
     /// Counter with label `operation`, `outcome`: calls of the kubelet.
     pub const OPERATIONS_TOTAL: &str = "sluice_driver_operations_total";
+    /// Gauge with label `reason`: devices that are tainted or not published.
+    pub const DEVICES_WITHHELD: &str = "sluice_driver_devices_withheld";
+    /// Gauge with label `neighbour`, 0 or 1: others that hand out the node's GPUs or cut them.
+    pub const NEIGHBOURS: &str = "sluice_driver_neighbours";
     /// Counter with label `device`: critical errors (XID) that the GPUs reported.
     pub const XID_EVENTS_TOTAL: &str = "sluice_driver_xid_events_total";
 }

@@ -47,14 +47,27 @@ pub mod sockets {
 
 /// Environment that a prepared device gives to the container (or process) that claimed it.
 pub mod env {
-    /// `MIG-<uuid>` or the GPU's UUID: what CUDA may see.
+    /// UUIDs of the devices that CUDA may use. Set for plain processes alone: a container sees what it has
+    /// device nodes of, and of several claims' values of one variable it would get only the last.
     pub const CUDA_VISIBLE_DEVICES: &str = "CUDA_VISIBLE_DEVICES";
+    /// Which GPUs NVIDIA's container runtime adds by itself; many images say `all`.
+    pub const NVIDIA_VISIBLE_DEVICES: &str = "NVIDIA_VISIBLE_DEVICES";
+    /// Value of [`NVIDIA_VISIBLE_DEVICES`] by which NVIDIA's container runtime adds nothing.
+    pub const NVIDIA_VISIBLE_DEVICES_VOID: &str = "void";
+    /// What the names of the variables begin with that hold a device's UUID: see [`uuid`].
+    pub const UUID_PREFIX: &str = "SLUICE_UUID_";
     /// MIG profile such as `2g.10gb`, or `full`.
     pub const PROFILE: &str = "SLUICE_PROFILE";
     /// Name of the device in its ResourceSlice.
     pub const DEVICE: &str = "SLUICE_DEVICE";
     /// UID of the ResourceClaim.
     pub const CLAIM_UID: &str = "SLUICE_CLAIM_UID";
+
+    /// Variable that holds the UUID of a device (`MIG-…` or `GPU-…`): `gpu-0-mig-2g-10gb-4` has
+    /// `SLUICE_UUID_GPU_0_MIG_2G_10GB_4`. Each device has its own, so those of several claims stand side by side.
+    pub fn uuid(device: &str) -> String {
+        format!("{UUID_PREFIX}{}", device.to_ascii_uppercase().replace('-', "_"))
+    }
 }
 
 /// Namespace into which the manifests install Sluice.

@@ -1,10 +1,11 @@
 //! From a claim as it was allocated to the devices that must be prepared for it. Pure.
 
 use k8s_openapi::api::resource::v1::{DeviceAllocationConfiguration, ResourceClaim};
-use sluice_inventory::{DeviceIndex, DeviceKind, Gpu};
+use sluice_inventory::{DeviceIndex, DeviceKind, Gpu, names};
 
 use crate::checkpoint::{DeviceRecord, Instance, SliceRecord};
 use crate::device_config::{ConfigError, DeviceConfig, Strategy};
+use crate::monitoring;
 
 /// Devices of this node by name.
 #[derive(Debug, Clone)]
@@ -50,14 +51,18 @@ pub enum AllocationError {
         ours: String,
     },
     /// No such device.
-    #[error("device {device} is not published by this node; the allocation is out of date")]
+    #[error("device {device} is not published by this node{why}; the allocation is out of date")]
     Unknown {
         /// Device name.
         device: String,
+        /// Empty, or what changed.
+        why: &'static str,
     },
-    /// Access beside the claim that owns the device.
-    #[error("request {request}: adminAccess is not supported by this driver yet")]
-    AdminAccess {
+    /// Use of a device that is for watching.
+    #[error("device {device} is for watching the GPU: request {request} must set adminAccess: true")]
+    AdminOnly {
+        /// Device name.
+        device: String,
         /// The request.
         request: String,
     },
@@ -94,9 +99,6 @@ impl Node {
         }
         let mut wanted = Vec::new();
         for result in devices.results.iter().flatten().filter(|result| result.driver == self.driver) {
-            if result.admin_access == Some(true) {
-                return Err(AllocationError::AdminAccess { request: result.request.clone() });
-            }
             if result.pool != self.pool {
                 return Err(AllocationError::OtherPool {
                     device: result.device.clone(),
@@ -104,12 +106,23 @@ impl Node {
                     ours: self.pool.clone(),
                 });
             }
-            wanted.push(self.record(&result.device, &result.request)?);
+            wanted.push(match result.admin_access {
+                Some(true) => self.watching(&result.device, &result.request)?,
+                _ => self.record(&result.device, &result.request)?,
+            });
         }
         match wanted.is_empty() {
             true => Err(AllocationError::NotOurs { driver: self.driver.clone() }),
             false => Ok(wanted),
         }
+    }
+
+    /// Whether the claim has the device of this node now.
+    pub fn is_allocated(&self, claim: &ResourceClaim, device: &str) -> bool {
+        let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
+        let results = allocation.and_then(|a| a.devices.as_ref()?.results.as_ref()).into_iter().flatten();
+        let mut ours = results.filter(|result| result.driver == self.driver && result.pool == self.pool);
+        ours.any(|result| result.device == device)
     }
 
     /// Configurations of other drivers are theirs to judge.
@@ -127,18 +140,55 @@ impl Node {
         Ok(())
     }
 
+    /// A device of a claim with `adminAccess`: it watches the whole GPU, whatever device of it was allocated.
+    fn watching(&self, device: &str, request: &str) -> Result<DeviceRecord, AllocationError> {
+        let minor = self.index.get(device).map(|entry| entry.gpu_minor);
+        let is_it = |gpu: &&Gpu| Some(gpu.minor) == minor || monitoring::device(gpu.minor) == device;
+        let unknown =
+            || AllocationError::Unknown { device: device.to_owned(), why: self.mode_change(device) };
+        let gpu = self.gpus.iter().find(is_it).ok_or_else(unknown)?;
+        Ok(DeviceRecord {
+            requests: vec![main_request(request)],
+            device: device.to_owned(),
+            gpu_uuid: String::new(),
+            gpu_minor: gpu.minor,
+            profile: monitoring::TYPE_MONITOR.to_owned(),
+            watches: Some(gpu.uuid.clone()),
+            slice: None,
+        })
+    }
+
+    /// Whether the device is one that its GPU had before its MIG mode was switched.
+    fn mode_change(&self, device: &str) -> &'static str {
+        let is_of = |gpu: &&Gpu| {
+            let full = names::full_device(gpu.minor);
+            device
+                .strip_prefix(full.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with("-mig-"))
+        };
+        match self.gpus.iter().find(is_of) {
+            Some(gpu) if gpu.mig_enabled && !device.contains("-mig-") => ", since MIG mode is on",
+            Some(gpu) if !gpu.mig_enabled && device.contains("-mig-") => ", since MIG mode is off",
+            _ => "",
+        }
+    }
+
     fn record(&self, device: &str, request: &str) -> Result<DeviceRecord, AllocationError> {
-        let unknown = || AllocationError::Unknown { device: device.to_owned() };
+        let unknown =
+            || AllocationError::Unknown { device: device.to_owned(), why: self.mode_change(device) };
+        if self.gpus.iter().any(|gpu| monitoring::device(gpu.minor) == device) {
+            let (device, request) = (device.to_owned(), request.to_owned());
+            return Err(AllocationError::AdminOnly { device, request });
+        }
         let entry = self.index.get(device).ok_or_else(unknown)?;
         let gpu = self.gpus.iter().find(|gpu| gpu.minor == entry.gpu_minor).ok_or_else(unknown)?;
-        // "main/alternative": containers name the request, not which of its alternatives was chosen.
-        let request = request.split('/').next().unwrap_or_default();
         Ok(DeviceRecord {
-            requests: vec![request.to_owned()],
+            requests: vec![main_request(request)],
             device: device.to_owned(),
             gpu_uuid: gpu.uuid.clone(),
             gpu_minor: gpu.minor,
             profile: entry.profile().to_owned(),
+            watches: None,
             slice: match entry.kind {
                 DeviceKind::Full => None,
                 DeviceKind::Mig { profile_id, placement, .. } => {
@@ -147,6 +197,11 @@ impl Node {
             },
         })
     }
+}
+
+/// `main` of "main/alternative": containers name the request, not which of its alternatives was chosen.
+fn main_request(request: &str) -> String {
+    request.split('/').next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

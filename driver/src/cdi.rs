@@ -2,9 +2,14 @@
 //!
 //! One file a claim, `sluice.dev-claim_<uid>.json`, with one CDI device for each device of the claim,
 //! named `<uid>-<device>`: never the same name twice, because runtimes cache them.
+//!
+//! A container may be given devices of several claims and requests, and the kubelet does not ask again for a
+//! claim that is prepared already. So no variable may list what is visible: a container would get the last
+//! list only. The device nodes decide, and each device has variables of its own.
 
 pub mod nodes;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -25,6 +30,8 @@ const CDI_VERSION: &str = "0.5.0";
 struct Spec {
     cdi_version: &'static str,
     kind: &'static str,
+    /// Given to every container that gets any of the devices.
+    container_edits: ContainerEdits,
     devices: Vec<Device>,
 }
 
@@ -39,6 +46,7 @@ struct Device {
 #[serde(rename_all = "camelCase")]
 struct ContainerEdits {
     env: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     device_nodes: Vec<CharDevice>,
 }
 
@@ -51,8 +59,14 @@ fn device_name(claim_uid: &str, device: &str) -> String {
     format!("{claim_uid}-{device}")
 }
 
-/// What CUDA calls the device; none for a slice whose instance does not stand.
+/// Instances (GPU instance, compute instance) on the GPUs that a claim watches, by UUID of the GPU.
+pub type Watched = BTreeMap<String, Vec<(u32, u32)>>;
+
+/// UUID by which CUDA knows the device; none for a slice whose instance does not stand.
 fn cuda_name(device: &DeviceRecord) -> Option<&str> {
+    if let Some(watched) = &device.watches {
+        return Some(watched);
+    }
     match device.slice.as_ref().map(|slice| &slice.instance) {
         None => Some(&device.gpu_uuid),
         Some(Instance::Standing { compute, .. }) => Some(&compute.uuid),
@@ -60,49 +74,68 @@ fn cuda_name(device: &DeviceRecord) -> Option<&str> {
     }
 }
 
-fn spec(claim_uid: &str, devices: &[DeviceRecord], majors: Majors) -> Spec {
+fn spec(claim_uid: &str, devices: &[DeviceRecord], watched: &Watched, majors: Majors) -> Spec {
     let entry = |device: &DeviceRecord| {
-        // A container is given all devices of a request, and of two values of a variable it sees one.
-        let visible: Vec<&str> =
-            devices.iter().filter(|other| other.requests == device.requests).filter_map(cuda_name).collect();
+        let uuid = cuda_name(device).map(|uuid| format!("{}={uuid}", env::uuid(&device.device)));
+        let instances =
+            device.watches.as_ref().and_then(|gpu| watched.get(gpu)).map_or(&[][..], Vec::as_slice);
+        let about = [
+            format!("{}={}", env::PROFILE, device.profile),
+            format!("{}={}", env::DEVICE, device.device),
+            format!("{}={claim_uid}", env::CLAIM_UID),
+        ];
         Device {
             name: device_name(claim_uid, &device.device),
             container_edits: ContainerEdits {
-                env: vec![
-                    format!("{}={}", env::CUDA_VISIBLE_DEVICES, visible.join(",")),
-                    format!("{}={}", env::PROFILE, device.profile),
-                    format!("{}={}", env::DEVICE, device.device),
-                    format!("{}={claim_uid}", env::CLAIM_UID),
-                ],
-                device_nodes: device_nodes(device, majors),
+                env: uuid.into_iter().chain(about).collect(),
+                device_nodes: device_nodes(device, instances, majors),
             },
         }
     };
-    Spec { cdi_version: CDI_VERSION, kind: CDI_KIND, devices: devices.iter().map(entry).collect() }
+    // Images say "all", and NVIDIA's container runtime would then add every GPU of the node.
+    let void = format!("{}={}", env::NVIDIA_VISIBLE_DEVICES, env::NVIDIA_VISIBLE_DEVICES_VOID);
+    Spec {
+        cdi_version: CDI_VERSION,
+        kind: CDI_KIND,
+        container_edits: ContainerEdits { env: vec![void], device_nodes: Vec::new() },
+        devices: devices.iter().map(entry).collect(),
+    }
 }
 
 /// The folder that container runtimes read CDI files from.
 #[derive(Debug, Clone)]
 pub struct CdiDir {
     path: PathBuf,
+    driver_root: PathBuf,
     majors: Majors,
 }
 
 impl CdiDir {
-    /// Files go to `path`, made when needed.
-    pub fn new(path: impl Into<PathBuf>, majors: Majors) -> Self {
-        Self { path: path.into(), majors }
+    /// Files go to `path`, made when needed. Majors are those of the kernel at each write, since modules are
+    /// loaded and loaded again; `majors` where neither `driver_root` nor the host lists them.
+    pub fn new(path: impl Into<PathBuf>, driver_root: impl Into<PathBuf>, majors: Majors) -> Self {
+        Self { path: path.into(), driver_root: driver_root.into(), majors }
     }
 
-    /// Writes a claim's file, whether or not it is there: it may have gone with a reboot.
+    /// Writes a claim's file, unless it is there as it should be: it may have gone with a reboot. Answers
+    /// whether it was written.
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn write(&self, claim_uid: &str, devices: &[DeviceRecord]) -> Result<(), SliceError> {
+    pub fn write(
+        &self,
+        claim_uid: &str,
+        devices: &[DeviceRecord],
+        watched: &Watched,
+    ) -> Result<bool, SliceError> {
         let path = self.path.join(cdi_file_name(claim_uid));
-        let write = || -> io::Result<()> {
-            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, self.majors))?;
-            sluice_config::atomic_file::write_atomic(&path, &text)
+        let write = || -> io::Result<bool> {
+            let majors = self.majors.of_kernel(&self.driver_root)?;
+            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, watched, majors))?;
+            if std::fs::read(&path).is_ok_and(|there| there == text) {
+                return Ok(false);
+            }
+            sluice_config::atomic_file::write_atomic(&path, &text).map(|()| true)
         };
         write().map_err(|source| failed(&path, source))
     }
@@ -137,6 +170,7 @@ mod tests {
             device: device.to_owned(),
             gpu_uuid: "GPU-1".to_owned(),
             gpu_minor: 1,
+            watches: None,
             profile: "2g.10gb".to_owned(),
             slice: Some(SliceRecord {
                 profile_id: 14,
@@ -152,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_slice_is_named_to_cuda_and_to_the_runtime() {
-        let spec = spec("1234", &[slice("gpu-1-mig-2g-10gb-4", "MIG-x")], Majors::default());
+        let spec = spec("1234", &[slice("gpu-1-mig-2g-10gb-4", "MIG-x")], &Watched::new(), Majors::default());
         let json = serde_json::to_value(&spec).unwrap();
         assert_eq!(json["cdiVersion"], "0.5.0");
         assert_eq!(json["kind"], "sluice.dev/claim");
@@ -160,7 +194,7 @@ mod tests {
         assert_eq!(
             json["devices"][0]["containerEdits"]["env"],
             serde_json::json!([
-                "CUDA_VISIBLE_DEVICES=MIG-x",
+                "SLUICE_UUID_GPU_1_MIG_2G_10GB_4=MIG-x",
                 "SLUICE_PROFILE=2g.10gb",
                 "SLUICE_DEVICE=gpu-1-mig-2g-10gb-4",
                 "SLUICE_CLAIM_UID=1234",
@@ -170,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn devices_of_one_request_are_all_visible_and_those_of_others_are_not() {
-        let mut other = slice("gpu-1-mig-2g-10gb-0", "MIG-z");
-        other.requests = vec!["other".to_owned()];
-        let devices = [slice("a", "MIG-x"), slice("b", "MIG-y"), other];
-        let spec = spec("1234", &devices, Majors::default());
-        let visible = |i: usize| spec.devices[i].container_edits.env[0].clone();
-        assert_eq!(visible(1), "CUDA_VISIBLE_DEVICES=MIG-x,MIG-y");
-        assert_eq!(visible(2), "CUDA_VISIBLE_DEVICES=MIG-z");
+    fn no_variable_of_one_device_has_a_value_that_another_device_replaces_and_would_hide_it() {
+        let devices = [slice("a", "MIG-x"), slice("b", "MIG-y")];
+        let spec = spec("1234", &devices, &Watched::new(), Majors::default());
+        let all: Vec<&String> = spec.devices.iter().flat_map(|device| &device.container_edits.env).collect();
+        assert!(all.iter().all(|variable| !variable.starts_with("CUDA_VISIBLE_DEVICES")), "{all:?}");
+        assert!(all.iter().any(|variable| *variable == "SLUICE_UUID_A=MIG-x"));
+        assert!(all.iter().any(|variable| *variable == "SLUICE_UUID_B=MIG-y"));
+        assert_eq!(spec.container_edits.env, ["NVIDIA_VISIBLE_DEVICES=void"]);
     }
 }

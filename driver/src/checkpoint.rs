@@ -90,6 +90,10 @@ pub struct DeviceRecord {
     pub gpu_minor: u32,
     /// `2g.10gb`, or `full`.
     pub profile: String,
+    /// UUID of the GPU that the claim watches, beside those who use it; none for a device that is its own. The
+    /// device has no `gpu_uuid` then, so that a driver of before takes it for nobody's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watches: Option<String>,
     /// The MIG slice; none for a full GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<SliceRecord>,
@@ -208,7 +212,7 @@ impl Checkpoint {
             }
             Change::End { uid, at_ms } => {
                 if let Some(record) = self.claims.remove(&uid) {
-                    for device in &record.devices {
+                    for device in record.devices.iter().filter(|device| device.watches.is_none()) {
                         *self.ended_slice_ms.entry(device.profile.clone()).or_default() +=
                             at_ms.saturating_sub(record.started_at_ms);
                     }
@@ -240,7 +244,9 @@ impl Checkpoint {
 impl DeviceRecord {
     /// Whether both take a common part of one GPU.
     fn overlaps(&self, other: &Self) -> bool {
-        self.gpu_uuid == other.gpu_uuid
+        self.watches.is_none()
+            && other.watches.is_none()
+            && self.gpu_uuid == other.gpu_uuid
             && match (&self.slice, &other.slice) {
                 (Some(a), Some(b)) => a.placement.overlaps(b.placement),
                 _ => true,

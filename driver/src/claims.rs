@@ -2,33 +2,33 @@
 //! together.
 //!
 //! A call goes on when its caller hangs up: the kubelet gives up after 45 s and asks again, and half of a
-//! prepare is worth nothing. While it goes on, a second call for the same claim is told so.
+//! prepare is worth nothing. A second call for the same claim waits for it, since the kubelet would come back
+//! only after more than a minute: two pods share the claim, or the kubelet was restarted in the midst.
 
 pub mod in_progress;
 pub mod reconcile;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::allocation::{AllocationError, Node};
 use crate::checkpoint::DeviceRecord;
 use crate::checkpoint::ledger::LedgerError;
 use crate::measure::{Measures, Operation};
-use crate::slices::{SliceError, Slices};
-use crate::store::{Store, StoreError};
+use crate::slices::{Released, SliceError, Slices};
+pub use crate::store::ClaimRef;
+use crate::store::{News, Store, StoreError};
 use in_progress::{Busy, InProgress, Mark};
 
-/// A claim as the kubelet names it.
-#[derive(Debug, Clone)]
-pub struct ClaimRef {
-    /// Namespace of the object.
-    pub namespace: String,
-    /// Name of the object.
-    pub name: String,
-    /// UID of the object.
-    pub uid: String,
-}
+/// How long a call waits for an earlier one of the same claim. The kubelet gives up after 45 s; the rest is
+/// for the call's own work.
+const PATIENCE: Duration = Duration::from_secs(38);
+
+/// How long a prepare waits for a device that another claim holds: long enough for a holder that is gone to be
+/// released, and short for one that is not, which a scheduler never lets happen.
+const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a call of the kubelet failed.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +45,9 @@ pub enum ClaimError {
     /// There is no such claim.
     #[error("there is no such claim; it was deleted")]
     Absent,
+    /// Nothing is known of the GPUs yet.
+    #[error("the GPUs of this node are not known yet: {0}")]
+    GpusUnknown(String),
     /// The claim is not for this node, or not in a form that it takes.
     #[error(transparent)]
     Allocation(#[from] AllocationError),
@@ -61,8 +64,10 @@ pub enum ClaimError {
 pub struct Claims {
     /// Where claims come from.
     pub store: Arc<dyn Store>,
-    /// What this node publishes.
-    pub node: Arc<Node>,
+    /// What this node publishes; `None` while it is not known.
+    pub node: watch::Receiver<Option<Arc<Node>>>,
+    /// Whether the GPUs can be asked; the reason where they cannot.
+    pub session: watch::Receiver<Result<(), String>>,
     /// What makes and takes back slices.
     pub slices: Arc<Slices>,
     /// Which claims are worked on now.
@@ -71,6 +76,8 @@ pub struct Claims {
     pub measures: Measures,
     /// Woken when a device was held by another claim, which may be gone.
     pub stale: Arc<Notify>,
+    /// Woken when a GPU did not do what was asked of it.
+    pub nudge: Arc<Notify>,
 }
 
 impl Claims {
@@ -82,8 +89,24 @@ impl Claims {
         let this = self.clone();
         let name = format!("{}/{}", claim.namespace, claim.name);
         let uid = claim.uid.clone();
-        let work = async move { this.measures.timed(Operation::Prepare, this.prepare_now(&claim)).await };
-        let result = detached(work).await;
+        let work = async {
+            check_uid(&claim.uid)?;
+            // A caller that hangs up while it waits has begun nothing.
+            let mark = this.in_progress.join(&claim.uid, "prepare", PATIENCE).await?;
+            match this.prepare_detached(mark, &claim).await {
+                Err(ClaimError::Slices(SliceError::Ledger(LedgerError::Held(held)))) => {
+                    this.stale.notify_one();
+                    let gone = this.slices.ledger().ended(&held.uid);
+                    if tokio::time::timeout(HOLDER_PATIENCE, gone).await.is_err() {
+                        return Err(SliceError::Ledger(LedgerError::Held(held)).into());
+                    }
+                    let mark = this.in_progress.join(&claim.uid, "prepare", PATIENCE).await?;
+                    this.prepare_detached(mark, &claim).await
+                }
+                result => result,
+            }
+        };
+        let result = self.measures.timed(Operation::Prepare, work).await;
         match &result {
             Ok(devices) => {
                 let devices: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
@@ -102,9 +125,13 @@ impl Claims {
         let this = self.clone();
         let name = format!("{}/{}", claim.namespace, claim.name);
         let uid = claim.uid.clone();
-        let work =
-            async move { this.measures.timed(Operation::Unprepare, this.unprepare_now(&claim.uid)).await };
-        let result = detached(work).await;
+        let work = async {
+            check_uid(&claim.uid)?;
+            let mark = this.in_progress.join(&claim.uid, "unprepare", PATIENCE).await?;
+            let this = this.clone();
+            detached(async move { this.unprepare_marked(mark, &claim).await }).await
+        };
+        let result = self.measures.timed(Operation::Unprepare, work).await;
         match &result {
             Ok(()) => tracing::info!(claim = name, uid, "Unprepared a claim."),
             Err(error) => tracing::warn!(claim = name, uid, %error, "Could not unprepare a claim."),
@@ -112,38 +139,68 @@ impl Claims {
         result
     }
 
-    async fn prepare_now(&self, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
-        check_uid(&claim.uid)?;
-        let busy = self.in_progress.begin(&claim.uid, "prepare")?;
+    async fn prepare_detached(&self, mark: Mark, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
+        let (this, claim) = (self.clone(), claim.clone());
+        detached(async move { this.prepare_now(mark, &claim).await }).await
+    }
+
+    async fn prepare_now(&self, busy: Mark, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
         let object = self.store.claim(&claim.namespace, &claim.name).await?.ok_or(ClaimError::Absent)?;
-        let wanted = self.node.wanted(&object, &claim.uid)?;
+        let node = self.node().await?;
+        let wanted = node.wanted(&object, &claim.uid)?;
         let (slices, claim) = (Arc::clone(&self.slices), claim.clone());
         let result = blocking(move || {
             // Held until the work is done, not until the caller has had enough.
             let _busy = busy;
-            slices.prepare(&claim.uid, &claim.namespace, &claim.name, wanted)
+            with_session(&slices, || {
+                slices.prepare(&claim.uid, &claim.namespace, &claim.name, wanted.clone())
+            })
         })
         .await?;
-        if let Err(SliceError::Ledger(LedgerError::Held(_))) = &result {
-            self.stale.notify_one();
+        if result.is_err() {
+            self.nudge.notify_one();
         }
         Ok(result?)
     }
 
-    async fn unprepare_now(&self, uid: &str) -> Result<(), ClaimError> {
-        check_uid(uid)?;
-        let busy = self.in_progress.begin(uid, "unprepare")?;
-        self.unprepare_marked(busy, uid).await
+    /// What the node publishes. At boot NVIDIA's driver may come later than the kubelet's first claims.
+    async fn node(&self) -> Result<Arc<Node>, ClaimError> {
+        let mut node = self.node.clone();
+        let known = tokio::time::timeout(PATIENCE, node.wait_for(Option::is_some)).await;
+        let known = known.ok().and_then(|known| known.ok()?.clone());
+        let why = || self.session.borrow().clone().err().unwrap_or_default();
+        known.ok_or_else(|| ClaimError::GpusUnknown(why()))
     }
 
-    async fn unprepare_marked(&self, busy: Mark, uid: &str) -> Result<(), ClaimError> {
-        let (slices, uid) = (Arc::clone(&self.slices), uid.to_owned());
+    async fn unprepare_marked(&self, busy: Mark, claim: &ClaimRef) -> Result<(), ClaimError> {
+        let (slices, uid) = (Arc::clone(&self.slices), claim.uid.clone());
         let result = blocking(move || {
             let _busy = busy;
-            slices.unprepare(&uid)
+            with_session(&slices, || slices.unprepare(&uid))
         })
         .await?;
-        Ok(result?)
+        match result {
+            Ok(Released { without_gpu }) => {
+                for (device, error) in without_gpu {
+                    let message = format!("device {device} was released without its GPU: {error}");
+                    self.store.tell(claim, &News { reason: "ReleasedWithoutGPU", message }).await;
+                    self.nudge.notify_one();
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.nudge.notify_one();
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Runs `act`, and once more when NVML had to be opened again for it.
+fn with_session<T>(slices: &Slices, act: impl Fn() -> Result<T, SliceError>) -> Result<T, SliceError> {
+    match act() {
+        Err(error) if error.needs_session() && slices.refresh().is_ok() => act(),
+        result => result,
     }
 }
 

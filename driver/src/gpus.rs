@@ -5,6 +5,7 @@
 //! one), so they belong on blocking threads. GPUs are named by UUID: index and minor number may change
 //! over a reboot.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -65,6 +66,24 @@ pub enum Reason {
     /// The GPU fell off the bus (NVML 15).
     #[error("the GPU is lost; it needs a reset or a reboot")]
     Lost,
+    /// The GPU answers nothing until it is reset (NVML 16).
+    #[error("the GPU requires a reset")]
+    ResetRequired,
+    /// Every GPU of the node answered, and it is not among them.
+    #[error("this node has no such GPU any more")]
+    Absent,
+    /// The GPU cannot be used as a whole.
+    #[error("MIG mode is on, so the GPU cannot be used as a whole; switch it off (nvidia-smi -mig 0)")]
+    MigModeOn,
+    /// No call can succeed before NVML is initialised again (NVML 1, 9, 12, 18).
+    #[error(
+        "NVIDIA's driver was reloaded, upgraded or removed (NVML return code {0}; 18 is a driver/library version \
+         mismatch); NVML is opened again"
+    )]
+    DriverChanged(u32),
+    /// NVML is not initialised.
+    #[error("NVML is not available, it is tried again: {0}")]
+    NoSession(String),
     /// The library lacks the function (NVML 13): it is too old.
     #[error("libnvidia-ml.so.1 has no such function; a newer NVIDIA driver is needed")]
     FunctionMissing,
@@ -88,8 +107,27 @@ impl Reason {
             | Self::NoPermission
             | Self::FunctionMissing
             | Self::InvalidArgument => true,
-            Self::InUse | Self::NotFound | Self::Lost | Self::AfterCreate(_) | Self::Other(_) => false,
+            Self::InUse
+            | Self::NotFound
+            | Self::Lost
+            | Self::ResetRequired
+            | Self::Absent
+            | Self::MigModeOn
+            | Self::DriverChanged(_)
+            | Self::NoSession(_)
+            | Self::AfterCreate(_)
+            | Self::Other(_) => false,
         }
+    }
+
+    /// Whether the GPU is certainly gone, and with it every instance on it.
+    pub fn is_gone(&self) -> bool {
+        matches!(self, Self::Lost | Self::Absent)
+    }
+
+    /// Whether no call to any GPU can succeed before NVML is opened (again).
+    pub fn needs_session(&self) -> bool {
+        matches!(self, Self::DriverChanged(_) | Self::NoSession(_))
     }
 }
 
@@ -105,13 +143,37 @@ pub struct GpuError {
     pub reason: Reason,
 }
 
+/// What the node's GPUs are now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Discovered {
+    /// GPUs that answer, with their MIG profiles and placements.
+    pub gpus: Vec<Gpu>,
+    /// GPUs that were found and do not answer, by UUID.
+    pub failing: BTreeMap<String, Reason>,
+    /// Whether there is a GPU of which not even the UUID is known, for another reason than that it is lost.
+    pub is_incomplete: bool,
+}
+
 /// GPUs of this node and the instances on them.
 pub trait Gpus: Send + Sync + 'static {
-    /// All GPUs with their MIG profiles and placements.
+    /// Opens NVML where it is not open, opens it again where the driver changed under it, and looks for GPUs
+    /// that did not answer before. `anew` opens it again in any case: GPUs that came back are found then.
     ///
     /// # Errors
-    /// When the node's GPUs cannot be told; a GPU that is lost is left out with a warning.
-    fn discover(&self) -> Result<Vec<Gpu>, GpuError>;
+    /// [`Reason::NoSession`] with what is missing.
+    fn refresh(&self, anew: bool) -> Result<(), GpuError>;
+
+    /// All GPUs, those that answer and those that do not.
+    ///
+    /// # Errors
+    /// When nothing can be told of any GPU.
+    fn discover(&self) -> Result<Discovered, GpuError>;
+
+    /// Checks that the GPU answers and that it can be used as a whole.
+    ///
+    /// # Errors
+    /// [`Reason::MigModeOn`], [`Reason::Lost`] and whatever else it answers.
+    fn check_whole(&self, gpu_uuid: &str) -> Result<(), GpuError>;
 
     /// All GPU instances that stand on a GPU, ours and foreign ones. None where MIG mode is off.
     ///
@@ -160,11 +222,8 @@ pub trait Gpus: Send + Sync + 'static {
         compute_instance: u32,
     ) -> Result<(), GpuError>;
 
-    /// Starts listening for critical errors on all GPUs that can report them.
-    ///
-    /// # Errors
-    /// When the library has no events.
-    fn watch_xids(&self) -> Result<Box<dyn XidWatch>, GpuError>;
+    /// Listens for critical errors on all GPUs that can report them, from the first wait on.
+    fn watch_xids(&self) -> Box<dyn XidWatch>;
 }
 
 /// A subscription to critical errors; lives on a thread of its own.

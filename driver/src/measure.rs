@@ -1,5 +1,6 @@
 //! The driver's metrics, their handles resolved once.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 
 use metrics::{Counter, Histogram, counter, gauge, histogram};
@@ -8,6 +9,9 @@ use tokio::time::Instant;
 
 use crate::checkpoint::Checkpoint;
 use crate::claims::ClaimError;
+use crate::health::{Fault, Mark};
+use crate::neighbours::Neighbour;
+use crate::slices::Held;
 
 /// Upper bounds of prepare and unprepare, seconds: creating takes tenths of a second to seconds, the
 /// kubelet gives up after 45.
@@ -93,12 +97,31 @@ pub fn announce<'a>(profiles: impl IntoIterator<Item = &'a str>) {
 
 /// Sets slices in use and slice-seconds as they are at `now_ms`; called before each scrape, so that
 /// time accrues while a slice is in use.
-pub fn export_usage(checkpoint: &Checkpoint, now_ms: u64) {
-    for (profile, usage) in checkpoint.usage(now_ms) {
+///
+/// `gone` are devices of claims that do not exist any more: they are held, and not in use.
+pub fn export_usage(checkpoint: &Checkpoint, gone: &BTreeSet<Held>, now_ms: u64) {
+    for (profile, usage) in checkpoint.usage(now_ms, gone) {
         gauge!(names::SLICES_IN_USE, "profile" => profile.clone()).set(usage.in_use as f64);
         // A counter is whole seconds; the part of the last one follows at the next scrape. It takes the
         // larger of its value and this one, so a clock that is set back cannot make it fall.
         counter!(names::SLICE_SECONDS_TOTAL, "profile" => profile).absolute(usage.slice_seconds as u64);
+    }
+}
+
+/// Sets how many devices are kept from claims, by why.
+pub fn export_faults<'a>(marks: impl Iterator<Item = &'a Mark> + Clone) {
+    let count = |wanted: Mark| marks.clone().filter(|mark| **mark == wanted).count() as f64;
+    for fault in Fault::ALL {
+        gauge!(names::DEVICES_WITHHELD, "reason" => fault.name()).set(count(Mark::Tainted(fault)));
+    }
+    gauge!(names::DEVICES_WITHHELD, "reason" => "foreign-instance").set(count(Mark::Withheld));
+}
+
+/// Sets who else hands out the node's GPUs.
+pub fn export_neighbours(seen: &BTreeSet<Neighbour>) {
+    for neighbour in Neighbour::ALL {
+        let is_seen = f64::from(u8::from(seen.contains(&neighbour)));
+        gauge!(names::NEIGHBOURS, "neighbour" => neighbour.name()).set(is_seen);
     }
 }
 

@@ -1,29 +1,31 @@
-//! NVML behind [`Gpus`]: one session for the life of the process.
+//! NVML behind [`Gpus`].
 //!
 //! | module | what it does |
 //! |---|---|
 //! | [`library`] | finds libnvidia-ml.so.1 under a driver root |
+//! | `session` | NVML opened, and opened again when NVIDIA's driver was reloaded or upgraded |
 //! | `describe` | a GPU as plain data: facts, profiles, placements |
+//! | `xid_watch` | waits for critical errors |
 //! | `raw`, `raw_instances`, `raw_events` | the functions that nvml-wrapper lacks; the only unsafe code |
-//!
-//! Handles of GPUs are looked up once and kept: looking them up again takes seconds on a busy node.
 
 mod describe;
 pub mod library;
 mod raw;
 mod raw_events;
 mod raw_instances;
+mod session;
+mod xid_watch;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
 
-use nvml_wrapper::{Device, Nvml};
-use sluice_inventory::{Gpu, Placement};
+use sluice_inventory::Placement;
 
-use crate::gpus::{ComputeInstance, GpuError, GpuInstance, Gpus, Reason, XidEvent, XidWatch};
-use raw::{DeviceHandle, Failure, ProfileInfo};
+use crate::gpus::{ComputeInstance, Discovered, GpuError, GpuInstance, Gpus, Reason, XidWatch};
+use raw::Failure;
 use raw_instances::{ComputeInstanceHandle, GpuInstanceHandle};
+use session::{Known, Session, Sessions};
+use xid_watch::NvmlXidWatch;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
@@ -41,59 +43,30 @@ pub enum OpenError {
     },
 }
 
-/// One GPU of the session.
-struct Known {
-    uuid: String,
-    device: Device<'static>,
-    handle: DeviceHandle,
-    /// Every GPU-instance profile that NVML has for it, also those that are not published: foreign
-    /// instances may be of any.
-    profiles: Vec<ProfileInfo>,
+/// NVML of this node, opened by [`Gpus::refresh`].
+pub struct NodeGpus {
+    sessions: Arc<Sessions>,
 }
 
-/// An initialised NVML.
-pub struct NvmlSession {
-    nvml: &'static Nvml,
-    gpus: BTreeMap<String, Known>,
+impl NodeGpus {
+    /// Takes the library under `driver_root`, which need not be there yet.
+    pub fn new(driver_root: &Path) -> Self {
+        Self { sessions: Arc::new(Sessions::new(driver_root)) }
+    }
+
+    /// Runs calls about one GPU.
+    fn on<T>(
+        &self,
+        uuid: &str,
+        act: impl FnOnce(&Session, &Known) -> Result<T, Failure>,
+    ) -> Result<T, GpuError> {
+        let session = self.sessions.get()?;
+        let gpu = session.gpu(uuid)?;
+        session.call(|session| act(session, &gpu)).map_err(on_gpu(uuid))
+    }
 }
 
-impl NvmlSession {
-    /// Loads the library under `driver_root` and looks up the GPUs.
-    ///
-    /// The library stays initialised until the process ends: handles must stay valid for the threads
-    /// that block in it.
-    ///
-    /// # Errors
-    /// Names the places tried, or what the library said.
-    pub fn open(driver_root: &Path) -> Result<Self, OpenError> {
-        let path = library::find(driver_root)?;
-        let nvml = Nvml::builder()
-            .lib_path(path.as_os_str())
-            .init()
-            .map_err(|source| OpenError::Init { path: path.clone(), source })?;
-        let nvml: &'static Nvml = Box::leak(Box::new(nvml));
-        let count = nvml.device_count().map_err(|source| OpenError::Init { path: path.clone(), source })?;
-        let mut gpus = BTreeMap::new();
-        for index in 0..count {
-            match known(nvml, index) {
-                Ok(gpu) => {
-                    gpus.insert(gpu.uuid.clone(), gpu);
-                }
-                Err(error) => tracing::warn!(index, %error, "A GPU does not answer and is left out."),
-            }
-        }
-        tracing::info!(library = %path.display(), gpus = gpus.len(), "NVML is initialised.");
-        Ok(Self { nvml, gpus })
-    }
-
-    fn gpu(&self, uuid: &str) -> Result<&Known, GpuError> {
-        self.gpus.get(uuid).ok_or_else(|| GpuError {
-            call: "look-up",
-            gpu: uuid.to_owned(),
-            reason: Reason::NotFound,
-        })
-    }
-
+impl Session {
     fn describe_instance(&self, instance: GpuInstanceHandle) -> Result<GpuInstance, Failure> {
         let info = raw_instances::gpu_instance_info(self.nvml.lib(), instance)?;
         Ok(GpuInstance {
@@ -116,19 +89,6 @@ impl NvmlSession {
     ) -> Result<Vec<raw_instances::ComputeProfile>, Failure> {
         enumerate(|profile| raw_instances::compute_profile(self.nvml.lib(), instance, profile))
     }
-}
-
-fn known(nvml: &'static Nvml, index: u32) -> Result<Known, String> {
-    let device = nvml.device_by_index(index).map_err(|error| error.to_string())?;
-    let uuid = device.uuid().map_err(|error| error.to_string())?;
-    let handle = raw::handle(&device);
-    let profiles = match enumerate(|profile| raw::gpu_instance_profile(nvml.lib(), handle, profile)) {
-        Ok(profiles) => profiles,
-        // GPUs and drivers without MIG.
-        Err((_, Reason::FunctionMissing)) => Vec::new(),
-        Err((call, reason)) => return Err(format!("{call}: {reason}")),
-    };
-    Ok(Known { uuid, device, handle, profiles })
 }
 
 /// Calls `get` with 0, 1, 2, … until it refuses the number itself; what is not supported is a gap.
@@ -157,33 +117,57 @@ fn on_gpu(uuid: &str) -> impl Fn(Failure) -> GpuError + '_ {
     move |(call, reason)| GpuError { call, gpu: uuid.to_owned(), reason }
 }
 
-impl Gpus for NvmlSession {
-    fn discover(&self) -> Result<Vec<Gpu>, GpuError> {
-        let mut gpus = Vec::new();
-        for known in self.gpus.values() {
-            match describe::gpu(self.nvml, known) {
-                Ok(gpu) => gpus.push(gpu),
-                Err(error) => tracing::warn!(%error, "A GPU cannot be described and is left out."),
+impl Gpus for NodeGpus {
+    fn refresh(&self, anew: bool) -> Result<(), GpuError> {
+        self.sessions.refresh(anew)
+    }
+
+    fn discover(&self) -> Result<Discovered, GpuError> {
+        let session = self.sessions.get()?;
+        let mut discovered = Discovered { is_incomplete: session.is_incomplete(), ..Discovered::default() };
+        for known in session.gpus() {
+            match session.call(|session| describe::gpu(&session.nvml, &known)) {
+                Ok(gpu) => discovered.gpus.push(gpu),
+                Err(failure @ (_, Reason::DriverChanged(_))) => return Err(on_gpu(&known.uuid)(failure)),
+                Err((_, reason)) => drop(discovered.failing.insert(known.uuid.clone(), reason)),
             }
         }
-        Ok(gpus)
+        Ok(discovered)
+    }
+
+    fn check_whole(&self, gpu_uuid: &str) -> Result<(), GpuError> {
+        self.on(gpu_uuid, |session, gpu| {
+            let device = raw::device(&session.nvml, gpu.handle);
+            // The mode of a GPU without MIG is told without asking the GPU, its memory is not.
+            device.memory_info().map_err(|error| ("nvmlDeviceGetMemoryInfo_v2", raw::wrapped(&error)))?;
+            match device.mig_mode() {
+                Ok(mode) if mode.current == 1 => Err(("nvmlDeviceGetMigMode", Reason::MigModeOn)),
+                Ok(_) => Ok(()),
+                Err(error) => match raw::wrapped(&error) {
+                    Reason::NotSupported | Reason::FunctionMissing => Ok(()),
+                    reason => Err(("nvmlDeviceGetMigMode", reason)),
+                },
+            }
+        })
     }
 
     fn gpu_instances(&self, gpu_uuid: &str) -> Result<Vec<GpuInstance>, GpuError> {
-        let gpu = self.gpu(gpu_uuid)?;
-        let mut instances = Vec::new();
-        for profile in &gpu.profiles {
-            let handles = match raw_instances::gpu_instances(self.nvml.lib(), gpu.handle, profile.id) {
-                Ok(handles) => handles,
-                // MIG mode is off: nothing can stand there.
-                Err((_, Reason::NotSupported)) => continue,
-                Err(failure) => return Err(on_gpu(gpu_uuid)(failure)),
-            };
-            for handle in handles {
-                instances.push(self.describe_instance(handle).map_err(on_gpu(gpu_uuid))?);
+        self.on(gpu_uuid, |session, gpu| {
+            let mut instances = Vec::new();
+            for profile in &gpu.profiles {
+                let lib = session.nvml.lib();
+                let handles = match raw_instances::gpu_instances(lib, gpu.handle, profile.id) {
+                    Ok(handles) => handles,
+                    // MIG mode is off: nothing can stand there.
+                    Err((_, Reason::NotSupported)) => continue,
+                    Err(failure) => return Err(failure),
+                };
+                for handle in handles {
+                    instances.push(session.describe_instance(handle)?);
+                }
             }
-        }
-        Ok(instances)
+            Ok(instances)
+        })
     }
 
     fn create_gpu_instance(
@@ -192,38 +176,37 @@ impl Gpus for NvmlSession {
         profile_id: u32,
         placement: Placement,
     ) -> Result<GpuInstance, GpuError> {
-        let gpu = self.gpu(gpu_uuid)?;
         let at = (u32::from(placement.start), u32::from(placement.size));
-        raw_instances::create_gpu_instance(self.nvml.lib(), gpu.handle, profile_id, at)
-            .and_then(|instance| {
-                // Callers take a refusal for "nothing was made".
-                self.describe_instance(instance)
-                    .map_err(|(call, reason)| (call, Reason::AfterCreate(Box::new(reason))))
-            })
-            .map_err(on_gpu(gpu_uuid))
+        self.on(gpu_uuid, |session, gpu| {
+            let instance =
+                raw_instances::create_gpu_instance(session.nvml.lib(), gpu.handle, profile_id, at)?;
+            // Callers take a refusal for "nothing was made".
+            session
+                .describe_instance(instance)
+                .map_err(|(call, reason)| (call, Reason::AfterCreate(Box::new(reason))))
+        })
     }
 
     fn destroy_gpu_instance(&self, gpu_uuid: &str, gpu_instance: u32) -> Result<(), GpuError> {
-        let gpu = self.gpu(gpu_uuid)?;
-        raw_instances::gpu_instance_by_id(self.nvml.lib(), gpu.handle, gpu_instance)
-            .and_then(|instance| raw_instances::destroy_gpu_instance(self.nvml.lib(), instance))
-            .map_err(on_gpu(gpu_uuid))
+        self.on(gpu_uuid, |session, gpu| {
+            let lib = session.nvml.lib();
+            let instance = raw_instances::gpu_instance_by_id(lib, gpu.handle, gpu_instance)?;
+            raw_instances::destroy_gpu_instance(lib, instance)
+        })
     }
 
     fn compute_instances(&self, gpu_uuid: &str, gpu_instance: u32) -> Result<Vec<ComputeInstance>, GpuError> {
-        let gpu = self.gpu(gpu_uuid)?;
-        let list = || -> Result<Vec<ComputeInstance>, Failure> {
-            let lib = self.nvml.lib();
+        self.on(gpu_uuid, |session, gpu| {
+            let lib = session.nvml.lib();
             let instance = raw_instances::gpu_instance_by_id(lib, gpu.handle, gpu_instance)?;
             let mut found = Vec::new();
-            for profile in self.compute_profiles(instance)? {
+            for profile in session.compute_profiles(instance)? {
                 for compute in raw_instances::compute_instances(lib, instance, profile.id)? {
-                    found.push(self.describe_compute(compute)?);
+                    found.push(session.describe_compute(compute)?);
                 }
             }
             Ok(found)
-        };
-        list().map_err(on_gpu(gpu_uuid))
+        })
     }
 
     fn create_compute_instance(
@@ -231,24 +214,22 @@ impl Gpus for NvmlSession {
         gpu_uuid: &str,
         gpu_instance: u32,
     ) -> Result<ComputeInstance, GpuError> {
-        let gpu = self.gpu(gpu_uuid)?;
-        let create = || -> Result<ComputeInstance, Failure> {
-            let lib = self.nvml.lib();
+        self.on(gpu_uuid, |session, gpu| {
+            let lib = session.nvml.lib();
             let instance = raw_instances::gpu_instance_by_id(lib, gpu.handle, gpu_instance)?;
             let profile_id = raw_instances::gpu_instance_info(lib, instance)?.profile_id;
             let slices = gpu.profiles.iter().find(|profile| profile.id == profile_id).map(|p| p.slices);
             // Of the profiles that take the whole instance, the one with most engines: a `+me` instance
             // has two of one slice, and only one of them gets the media engines.
-            let whole = self
+            let whole = session
                 .compute_profiles(instance)?
                 .into_iter()
                 .filter(|profile| Some(profile.slices) == slices)
                 .max_by_key(|profile| (profile.multiprocessors, profile.media_engines))
                 .ok_or(("choice of a compute profile", Reason::NotSupported))?;
             let compute = raw_instances::create_compute_instance(lib, instance, whole.id)?;
-            self.describe_compute(compute)
-        };
-        create().map_err(on_gpu(gpu_uuid))
+            session.describe_compute(compute)
+        })
     }
 
     fn destroy_compute_instance(
@@ -257,44 +238,15 @@ impl Gpus for NvmlSession {
         gpu_instance: u32,
         compute_instance: u32,
     ) -> Result<(), GpuError> {
-        let gpu = self.gpu(gpu_uuid)?;
-        let lib = self.nvml.lib();
-        raw_instances::gpu_instance_by_id(lib, gpu.handle, gpu_instance)
-            .and_then(|instance| raw_instances::compute_instance_by_id(lib, instance, compute_instance))
-            .and_then(|compute| raw_instances::destroy_compute_instance(lib, compute))
-            .map_err(on_gpu(gpu_uuid))
+        self.on(gpu_uuid, |session, gpu| {
+            let lib = session.nvml.lib();
+            let instance = raw_instances::gpu_instance_by_id(lib, gpu.handle, gpu_instance)?;
+            let compute = raw_instances::compute_instance_by_id(lib, instance, compute_instance)?;
+            raw_instances::destroy_compute_instance(lib, compute)
+        })
     }
 
-    fn watch_xids(&self) -> Result<Box<dyn XidWatch>, GpuError> {
-        let lib = self.nvml.lib();
-        let set = raw_events::create(lib).map_err(on_gpu("this node"))?;
-        let mut uuids = Vec::new();
-        for gpu in self.gpus.values() {
-            match raw_events::register(lib, &set, gpu.handle) {
-                Ok(()) => uuids.push((gpu.handle, gpu.uuid.clone())),
-                Err((call, reason)) => {
-                    tracing::warn!(gpu = gpu.uuid, call, %reason, "A GPU's critical errors cannot be watched.");
-                }
-            }
-        }
-        Ok(Box::new(NvmlXidWatch { nvml: self.nvml, set, uuids }))
-    }
-}
-
-struct NvmlXidWatch {
-    nvml: &'static Nvml,
-    set: raw_events::EventSet,
-    uuids: Vec<(DeviceHandle, String)>,
-}
-
-impl XidWatch for NvmlXidWatch {
-    fn next(&mut self, timeout: Duration) -> Result<Option<XidEvent>, GpuError> {
-        let timeout_ms = u32::try_from(timeout.as_millis()).unwrap_or(u32::MAX);
-        let event = raw_events::wait(self.nvml.lib(), &self.set, timeout_ms).map_err(on_gpu("this node"))?;
-        Ok(event.map(|event| XidEvent {
-            gpu_uuid: self.uuids.iter().find(|(handle, _)| *handle == event.device).map(|(_, u)| u.clone()),
-            xid: event.xid,
-            gpu_instance: event.gpu_instance,
-        }))
+    fn watch_xids(&self) -> Box<dyn XidWatch> {
+        Box::new(NvmlXidWatch::new(Arc::clone(&self.sessions)))
     }
 }

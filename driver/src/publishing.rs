@@ -1,50 +1,25 @@
 //! Keeps this node's ResourceSlices as they should be, whoever wipes them: the kubelet does at every
 //! start of its own.
 
+mod content;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
-use sluice_inventory::{Form, Gpu, PublishError, resource_slices};
+use sluice_inventory::{Form, PublishError};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{Store, StoreError, has_counters};
+use crate::store::{Store, StoreError, has_counters, has_taints};
+pub use content::Publication;
+use content::is_same;
 
 /// Pause after a round that wrote something or failed; doubled while every round does.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// The longest pause: somebody who alters every slice that is put costs no more than this.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// What to publish.
-#[derive(Debug, Clone)]
-pub struct Publication {
-    /// Name of the node.
-    pub node: String,
-    /// Name of the driver.
-    pub driver: String,
-    /// The node's GPUs.
-    pub gpus: Vec<Gpu>,
-    /// Form of the slices; what the store says where it is none.
-    pub form: Option<Form>,
-}
-
-impl Publication {
-    /// The slices of one generation of the pool.
-    ///
-    /// # Errors
-    /// When the node's name or GPUs cannot be published.
-    pub fn slices(&self, form: Form, generation: i64) -> Result<Vec<ResourceSlice>, PublishError> {
-        resource_slices(&self.node, &self.driver, &self.gpus, form, generation)
-    }
-
-    /// Only what needs no counters: GPUs that are not cut.
-    fn without_counters(&self) -> Self {
-        let gpus = self.gpus.iter().filter(|gpu| !gpu.serves_mig()).cloned().collect();
-        Self { gpus, ..self.clone() }
-    }
-}
 
 /// What the readiness of the process is told: `Err` has the reason why something is not published.
 pub type Published = Result<(), String>;
@@ -82,9 +57,7 @@ fn plan(
     let current = newest.max(1);
     let desired = publication.slices(form, current)?;
     let is_right = |slice: &ResourceSlice| {
-        desired
-            .iter()
-            .any(|desired| desired.metadata.name == slice.metadata.name && desired.spec == slice.spec)
+        desired.iter().any(|desired| desired.metadata.name == slice.metadata.name && is_same(desired, slice))
     };
     if existing.iter().all(is_right) {
         let missing = |desired: &ResourceSlice| {
@@ -124,19 +97,24 @@ struct LeftOut {
     gpus: usize,
 }
 
-/// Publishes until `stop`; `published` tells what came of the last round.
+/// Publishes until `stop`, from when it is known what; `published` tells what came of the last round.
 ///
 /// On `stop` the slices stay: a restart of the driver must not take the node's devices away.
 pub async fn publish(
     store: Arc<dyn Store>,
-    publication: Publication,
+    mut publications: watch::Receiver<Option<Publication>>,
     published: watch::Sender<Published>,
     stop: CancellationToken,
 ) {
+    tokio::select! {
+        known = publications.wait_for(Option::is_some) => if known.is_err() { return },
+        () = stop.cancelled() => return,
+    }
     let mut generation = 0;
     let mut said = String::new();
     let mut pause = Duration::ZERO;
     loop {
+        let Some(publication) = publications.borrow_and_update().clone() else { return };
         let round = tokio::select! {
             round = round(store.as_ref(), &publication, generation) => round,
             // Each of its writes stands for itself.
@@ -171,8 +149,16 @@ pub async fn publish(
         };
         tokio::select! {
             () = next => {}
+            () = changed(&mut publications) => {}
             () = stop.cancelled() => return,
         }
+    }
+}
+
+/// Returns when there is something else to publish; never when nobody can say so any more.
+async fn changed(publications: &mut watch::Receiver<Option<Publication>>) {
+    if publications.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -186,8 +172,15 @@ async fn round(
         None => store.form().await?,
     };
     let existing = store.slices(&publication.driver, &publication.node).await?;
-    let mut planned = plan(publication, form, &existing, last_generation)?;
+    let mut publication = publication.clone();
+    let mut planned = plan(&publication, form, &existing, last_generation)?;
     let mut left_out = None;
+    if let Some(trial) = planned.put.iter().find(|slice| has_taints(slice))
+        && !store.keeps_taints(trial).await?
+    {
+        publication = publication.without_taints();
+        planned = plan(&publication, form, &existing, last_generation)?;
+    }
     // Tried before anything is written: a slice without its counters must not be seen for a moment.
     if let Some(trial) = planned.put.iter().find(|slice| has_counters(slice))
         && !store.keeps_counters(trial).await?

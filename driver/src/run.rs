@@ -1,33 +1,36 @@
 //! Wiring: which task owns what, in the order in which they start and stop.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use sluice_config::names::DRIVER;
 use sluice_config::process::admin::{Admin, AdminRoutes};
 use sluice_config::process::{Readiness, admin, files, metrics, shutdown};
-use sluice_inventory::{DeviceIndex, Form, device_classes, names};
+use sluice_inventory::Form;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::allocation::Node;
 use crate::cdi::CdiDir;
 use crate::checkpoint::file::{StateDir, StateError};
 use crate::checkpoint::ledger::Ledger;
 use crate::claims::Claims;
 use crate::claims::in_progress::InProgress;
-use crate::gpus::{GpuError, Gpus};
+use crate::gpus::Gpus;
 use crate::measure::{self, Measures};
-use crate::nvml::{NvmlSession, OpenError};
+use crate::monitor::{Monitor, Views};
+use crate::neighbours;
+use crate::nvml::NodeGpus;
+use crate::plugin::check::check;
 use crate::plugin::dra::DraService;
-use crate::plugin::registration::Registered;
 use crate::plugin::serve::serve;
 use crate::plugin::sockets::SocketError;
-use crate::publishing::{Publication, Published, publish};
+use crate::publishing::{Publication, publish};
 use crate::settings::Settings;
-use crate::slices::{Clock, Slices};
+use crate::slices::{Clock, Held, Slices};
 use crate::store::{ClusterStore, DirectoryStore, Store};
 use crate::xids;
 
@@ -41,12 +44,6 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Why the driver cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// No NVML.
-    #[error(transparent)]
-    Open(#[from] OpenError),
-    /// NVML tells nothing.
-    #[error(transparent)]
-    Discover(#[from] GpuError),
     /// The state folder cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -82,8 +79,9 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RunError 
 
 /// Runs the driver until SIGTERM or SIGINT.
 ///
-/// Starts in this order: NVML, checkpoint, undoing what the last run left half done, sockets, slices. A
-/// device is thus never offered before it can be prepared.
+/// Starts in this order: checkpoint, NVML, undoing what the last run left half done, sockets, slices. A
+/// device is thus never offered before it can be prepared. Without NVML it serves what needs none, is not
+/// ready, and looks for it again and again.
 ///
 /// # Errors
 /// What keeps it from starting.
@@ -99,25 +97,29 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let readiness = Readiness::default();
     let ledger = Ledger::open(StateDir::lock(&settings.state_dir)?)?;
     let now_ms: Clock = Arc::new(unix_ms);
-    let routes = Arc::new(Routes { ledger: ledger.clone(), now_ms: Arc::clone(&now_ms) });
-    let admin = Admin { metrics, readiness: readiness.clone(), routes };
+    let gpus: Arc<dyn Gpus> = Arc::new(NodeGpus::new(&settings.driver_root));
+    let (gone, gone_view) = watch::channel(Arc::default());
+    let routes = Arc::new(Routes {
+        ledger: ledger.clone(),
+        gone: gone_view,
+        now_ms: Arc::clone(&now_ms),
+        served: OnceLock::new(),
+    });
+    let admin =
+        Admin { metrics, readiness: readiness.clone(), routes: Arc::clone(&routes) as Arc<dyn AdminRoutes> };
     // It answers while NVML is still being initialised, and until the last call is answered.
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(listener, admin, admin_stop.clone()));
 
-    let begin = async {
-        let root = settings.driver_root.clone();
-        let session = tokio::task::spawn_blocking(move || NvmlSession::open(&root))
-            .await
-            .map_err(|error| io_error("NVML")(error.into()))??;
-        start(&settings, Arc::new(session), ledger, now_ms, readiness, &stop).await
-    };
+    let begin = start(&settings, gpus, ledger, now_ms, gone, readiness, &stop);
     let work = tokio::select! {
         work = begin => Some(work?),
         // NVML may hang before anything is served; what a recovery leaves is for the next start.
         () = stop.cancelled() => None,
     };
     if let Some(work) = work {
+        // From now on the sockets must answer.
+        let _ = routes.served.set(settings.kubelet_dir.clone());
         stop.cancelled().await;
         if tokio::time::timeout(STOP_GRACE, work.ended()).await.is_err() {
             tracing::warn!("Calls still wait for NVML; the next start undoes what they have not finished.");
@@ -149,64 +151,43 @@ async fn start(
     gpus: Arc<dyn Gpus>,
     ledger: Ledger,
     now_ms: Clock,
+    gone: watch::Sender<Arc<BTreeSet<Held>>>,
     readiness: Readiness,
     stop: &CancellationToken,
 ) -> Result<Work, RunError> {
-    let discovered = {
-        let gpus = Arc::clone(&gpus);
-        tokio::task::spawn_blocking(move || gpus.discover())
-            .await
-            .map_err(|error| io_error("discovery of GPUs")(error.into()))??
-    };
     let publication = Publication {
         node: settings.node_name.clone(),
         driver: DRIVER.to_owned(),
-        gpus: discovered.clone(),
+        gpus: Vec::new(),
+        marks: Default::default(),
+        monitors: true,
         form: settings.slice_form.fixed(),
     };
     // A name that cannot be published is an error now, not a warning for ever.
     publication.slices(publication.form.unwrap_or(Form::Split), 1)?;
-    let node = Node {
-        driver: DRIVER.to_owned(),
-        pool: names::pool(&settings.node_name),
-        index: DeviceIndex::new(&discovered),
-        gpus: discovered.clone(),
-    };
-    tracing::info!(
-        node = settings.node_name,
-        gpus = node.gpus.len(),
-        devices = node.index.len(),
-        "Found GPUs."
-    );
-
-    measure::announce(node.index.iter().map(|device| device.profile()));
-    let majors =
-        settings.device_majors.of_kernel(&settings.driver_root).map_err(io_error("/proc/devices"))?;
     let boot_id = std::fs::read_to_string(BOOT_ID).map_err(io_error(BOOT_ID))?.trim().to_owned();
-    let slices = Arc::new(Slices::new(
-        Arc::clone(&gpus),
-        discovered.iter().map(|gpu| gpu.uuid.clone()),
-        ledger,
-        CdiDir::new(&settings.cdi_dir, majors),
-        boot_id,
-        now_ms,
-    ));
+    let cdi = CdiDir::new(&settings.cdi_dir, &settings.driver_root, settings.device_majors);
+    let slices = Arc::new(Slices::new(Arc::clone(&gpus), ledger, cdi, boot_id, now_ms));
+    let store = open_store(settings).await?;
+    let nudge = Arc::new(Notify::new());
+    let memory = settings.state_dir.join("gpus.json");
+    let (mut monitor, views) =
+        Monitor::new(Arc::clone(&slices), Arc::clone(&store), publication, memory, Arc::clone(&nudge));
+    monitor.first_look().await;
     let recovering = Arc::clone(&slices);
     tokio::task::spawn_blocking(move || recovering.recover())
         .await
         .map_err(|error| io_error("recovery")(error.into()))?;
 
-    let store = open_store(settings).await?;
-    if let Err(error) = store.offer_classes(&device_classes(DRIVER, &discovered)).await {
-        tracing::warn!(%error, "DeviceClasses could not be written.");
-    }
     let claims = Claims {
         store: Arc::clone(&store),
-        node: Arc::new(node),
+        node: views.node.clone(),
+        session: views.session.clone(),
         slices: Arc::clone(&slices),
         in_progress: InProgress::default(),
         measures: Measures::new(),
         stale: Arc::new(Notify::new()),
+        nudge: Arc::clone(&nudge),
     };
     let dra = DraService::new(claims.clone(), &settings.node_name);
     let served = serve(&settings.kubelet_dir, DRIVER, dra, stop)?;
@@ -215,19 +196,20 @@ async fn start(
 
     let (published, is_published) = watch::channel(Err("ResourceSlices are not published yet".to_owned()));
     let interval = Duration::from_secs(settings.reconcile_interval_seconds);
-    let mut tasks = vec![
+    let looks = Duration::from_secs(settings.health_interval_seconds);
+    let Views { publication, node, session, gone: gone_devices } = views;
+    let feed = xids::watch(gpus.watch_xids()).map_err(io_error("thread of NVML's events"))?;
+    let checkpoint = move || slices.ledger().checkpoint();
+    let known_gpus = move || node.borrow().as_ref().map(|node| node.gpus.clone()).unwrap_or_default();
+    let tasks = vec![
+        tokio::spawn(neighbours::watch(Arc::clone(&store), settings.node_name.clone(), stop.clone())),
         tokio::spawn(publish(store, publication, published, stop.clone())),
         tokio::spawn(claims.reconcile(interval, stop.clone())),
-        tokio::spawn(tell_readiness(is_published, registered, readiness)),
+        tokio::spawn(monitor.run(looks, stop.clone())),
+        tokio::spawn(forward(gone_devices, gone, stop.clone())),
+        tokio::spawn(tell_readiness([session, is_published, registered], readiness)),
+        tokio::spawn(xids::count(feed, known_gpus, checkpoint, nudge, stop.clone())),
     ];
-    match gpus.watch_xids() {
-        Ok(source) => {
-            let feed = xids::watch(source).map_err(io_error("thread of NVML's events"))?;
-            let checkpoint = move || slices.ledger().checkpoint();
-            tasks.push(tokio::spawn(xids::count(feed, discovered, checkpoint, stop.clone())));
-        }
-        Err(error) => tracing::warn!(%error, "Critical errors of the GPUs are not watched."),
-    }
     Ok(Work { served, tasks })
 }
 
@@ -244,36 +226,58 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, RunError> {
     Ok(Arc::new(ClusterStore::start(client, DRIVER, &settings.node_name)))
 }
 
-/// Ready while everything is published and the kubelet knows the driver: a claim that is allocated before
-/// would wait for the kubelet's next try, which may take more than a minute.
-async fn tell_readiness(
-    mut published: watch::Receiver<Published>,
-    mut registered: watch::Receiver<Registered>,
-    readiness: Readiness,
-) {
+/// Ready while the GPUs can be asked, everything is published and the kubelet knows the driver: a claim that
+/// is allocated before would wait for the kubelet's next try, which may take more than a minute.
+async fn tell_readiness(mut conditions: [watch::Receiver<Result<(), String>>; 3], readiness: Readiness) {
     loop {
-        let state = registered.borrow_and_update().clone().and(published.borrow_and_update().clone());
-        match state {
+        let states = conditions.each_mut().map(|condition| condition.borrow_and_update().clone());
+        match states.into_iter().collect::<Result<(), String>>() {
             Ok(()) => readiness.set_ready(),
             Err(reason) => readiness.set_not_ready(reason),
         }
+        let [session, published, registered] = &mut conditions;
         // A sender that is gone changes nothing any more; the publisher's goes with the process.
         tokio::select! {
             changed = published.changed() => if changed.is_err() { return },
+            Ok(()) = session.changed() => {}
             Ok(()) = registered.changed() => {}
         }
     }
 }
 
+/// Hands on what changes, until `stop`.
+async fn forward<T: Clone>(mut from: watch::Receiver<T>, to: watch::Sender<T>, stop: CancellationToken) {
+    let handing_on = async {
+        while from.changed().await.is_ok() {
+            to.send_replace(from.borrow_and_update().clone());
+        }
+    };
+    tokio::select! {
+        () = handing_on => {}
+        () = stop.cancelled() => {}
+    }
+}
+
 struct Routes {
     ledger: Ledger,
+    gone: watch::Receiver<Arc<BTreeSet<Held>>>,
     now_ms: Clock,
+    /// Folder of the sockets, once they are served.
+    served: OnceLock<PathBuf>,
 }
 
 #[async_trait]
 impl AdminRoutes for Routes {
+    async fn alive(&self) -> Result<(), String> {
+        match self.served.get() {
+            Some(kubelet_dir) => check(kubelet_dir, DRIVER).await,
+            None => Ok(()),
+        }
+    }
+
     async fn before_scrape(&self) {
-        measure::export_usage(&self.ledger.checkpoint(), (self.now_ms)());
+        let gone = Arc::clone(&self.gone.borrow());
+        measure::export_usage(&self.ledger.checkpoint(), &gone, (self.now_ms)());
     }
 }
 
@@ -292,16 +296,20 @@ mod tests {
         let (publisher, published) = watch::channel(Ok(()));
         let (kubelet, registered) = watch::channel(Err("not registered".to_owned()));
         let readiness = Readiness::default();
-        let telling = tokio::spawn(tell_readiness(published, registered, readiness.clone()));
-        let steps: [(Published, Registered, Result<(), &str>); 4] = [
-            (Ok(()), Err("not registered".to_owned()), Err("not registered")),
-            (Err("wiped".to_owned()), Ok(()), Err("wiped")),
-            (Ok(()), Ok(()), Ok(())),
-            (Ok(()), Err("refused".to_owned()), Err("refused")),
+        let (nvml, session) = watch::channel(Ok(()));
+        let telling = tokio::spawn(tell_readiness([session, published, registered], readiness.clone()));
+        type Said = Result<(), &'static str>;
+        let steps: [([Said; 3], Said); 5] = [
+            ([Ok(()), Ok(()), Err("not registered")], Err("not registered")),
+            ([Ok(()), Err("wiped"), Ok(())], Err("wiped")),
+            ([Ok(()), Ok(()), Ok(())], Ok(())),
+            ([Ok(()), Ok(()), Err("refused")], Err("refused")),
+            ([Err("no library"), Ok(()), Ok(())], Err("no library")),
         ];
-        for (told, said, expected) in steps {
-            let _ = kubelet.send_replace(said);
-            let _ = publisher.send_replace(told);
+        for ([session, told, said], expected) in steps {
+            let _ = nvml.send_replace(session.map_err(str::to_owned));
+            let _ = kubelet.send_replace(said.map_err(str::to_owned));
+            let _ = publisher.send_replace(told.map_err(str::to_owned));
             for _ in 0..10 {
                 tokio::task::yield_now().await;
             }

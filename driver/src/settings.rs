@@ -95,6 +95,10 @@ pub struct Flags {
     #[arg(long, value_name = "SECONDS", env = "SLUICE_DRIVER_RECONCILE_INTERVAL_SECONDS")]
     reconcile_interval_seconds: Option<u64>,
 
+    /// Seconds between looks at the GPUs [default: 5]
+    #[arg(long, value_name = "SECONDS", env = "SLUICE_DRIVER_HEALTH_INTERVAL_SECONDS")]
+    health_interval_seconds: Option<u64>,
+
     /// Address of /metrics, /livez and /readyz [default: 127.0.0.1:8093]
     #[arg(long, value_name = "ADDRESS", env = "SLUICE_DRIVER_ADMIN_LISTEN")]
     admin_listen: Option<SocketAddr>,
@@ -128,6 +132,8 @@ pub struct Settings {
     pub slice_form: SliceForm,
     /// Seconds between two reconciliations.
     pub reconcile_interval_seconds: u64,
+    /// Seconds between two looks at the GPUs.
+    pub health_interval_seconds: u64,
     /// Majors of the device nodes where /proc/devices does not list them. In the file only.
     pub device_majors: Majors,
     /// Address of the admin port.
@@ -149,6 +155,7 @@ impl Default for Settings {
             node_name: String::new(),
             slice_form: SliceForm::Auto,
             reconcile_interval_seconds: 30,
+            health_interval_seconds: 5,
             device_majors: Majors::default(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8093)),
             log_format: LogFormat::Text,
@@ -165,6 +172,9 @@ impl Settings {
     pub fn checked(mut self) -> Result<Self, String> {
         if self.reconcile_interval_seconds == 0 {
             return Err("reconcileIntervalSeconds is 0: give at least 1".to_owned());
+        }
+        if self.health_interval_seconds == 0 {
+            return Err("healthIntervalSeconds is 0: give at least 1".to_owned());
         }
         if self.node_name.is_empty() {
             let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
@@ -204,6 +214,8 @@ mod tests {
             "combined",
             "--reconcile-interval-seconds",
             "5",
+            "--health-interval-seconds",
+            "7",
             "--admin-listen",
             "127.0.0.1:1",
             "--log-format",
@@ -222,6 +234,7 @@ mod tests {
             node_name: "n".to_owned(),
             slice_form: SliceForm::Combined,
             reconcile_interval_seconds: 5,
+            health_interval_seconds: 7,
             device_majors: Majors::default(),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 1)),
             log_format: LogFormat::Json,
@@ -234,6 +247,8 @@ mod tests {
     fn settings_that_cannot_work_are_refused_by_name() {
         let interval = Settings { reconcile_interval_seconds: 0, ..Settings::default() };
         assert!(interval.checked().unwrap_err().contains("reconcileIntervalSeconds"));
+        let interval = Settings { health_interval_seconds: 0, ..Settings::default() };
+        assert!(interval.checked().unwrap_err().contains("healthIntervalSeconds"));
         assert!(!Settings::default().checked().unwrap().node_name.is_empty());
     }
 }

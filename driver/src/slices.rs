@@ -5,15 +5,19 @@
 //! is still true when create is called; GPUs do not wait for each other.
 
 mod decide;
+mod observe;
 mod prepare;
 mod release;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use dashmap::DashMap;
 
 use crate::cdi::CdiDir;
 use crate::checkpoint::ledger::{Ledger, LedgerError};
 use crate::gpus::{GpuError, GpuInstance, Gpus};
+pub use observe::{Held, Instances, Observed, Sight};
+pub use release::Released;
 
 /// Milliseconds of the Unix clock, given from outside.
 pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
@@ -73,21 +77,33 @@ pub struct Slices {
     /// Identity of this boot: no instance outlives it.
     boot_id: String,
     now_ms: Clock,
-    locks: BTreeMap<String, Mutex<()>>,
+    /// One for each GPU that was ever asked for; nobody takes GPUs' UUIDs from outside.
+    locks: DashMap<String, Arc<Mutex<()>>>,
+}
+
+impl SliceError {
+    /// Whether it may succeed at once when NVML is opened again.
+    pub fn needs_session(&self) -> bool {
+        match self {
+            Self::Gpu { source, .. } => source.reason.needs_session(),
+            Self::NotUndone { cause, .. } => cause.needs_session(),
+            _ => false,
+        }
+    }
 }
 
 impl Slices {
-    /// Works on the GPUs with the given UUIDs.
-    pub fn new(
-        gpus: Arc<dyn Gpus>,
-        gpu_uuids: impl IntoIterator<Item = String>,
-        ledger: Ledger,
-        cdi: CdiDir,
-        boot_id: String,
-        now_ms: Clock,
-    ) -> Self {
-        let locks = gpu_uuids.into_iter().map(|uuid| (uuid, Mutex::new(()))).collect();
-        Self { gpus, ledger, cdi, boot_id, now_ms, locks }
+    /// Works on these GPUs.
+    pub fn new(gpus: Arc<dyn Gpus>, ledger: Ledger, cdi: CdiDir, boot_id: String, now_ms: Clock) -> Self {
+        Self { gpus, ledger, cdi, boot_id, now_ms, locks: DashMap::new() }
+    }
+
+    /// Opens NVML where it is not open, or anew where NVIDIA's driver changed under it.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn refresh(&self) -> Result<(), GpuError> {
+        self.gpus.refresh(false)
     }
 
     /// Where claims and their slices are remembered.
@@ -95,10 +111,16 @@ impl Slices {
         &self.ledger
     }
 
-    /// The lock of one GPU; none for a GPU that is not there, on which every call fails anyway.
-    fn lock(&self, gpu_uuid: &str) -> Option<MutexGuard<'_, ()>> {
+    /// Runs `act` as the only one who lists and changes instances of a GPU.
+    fn exclusively<T>(&self, gpu_uuid: &str, act: impl FnOnce() -> T) -> T {
+        let lock = self.lock(gpu_uuid);
         // The lock guards no data, so a panic under it leaves nothing half-changed.
-        self.locks.get(gpu_uuid).map(|lock| lock.lock().unwrap_or_else(PoisonError::into_inner))
+        let _guard = lock.lock().unwrap_or_else(PoisonError::into_inner);
+        act()
+    }
+
+    fn lock(&self, gpu_uuid: &str) -> Arc<Mutex<()>> {
+        Arc::clone(&self.locks.entry(gpu_uuid.to_owned()).or_default())
     }
 }
 

@@ -7,6 +7,7 @@ pub mod directory;
 pub(crate) mod memory;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_inventory::Form;
 
@@ -18,6 +19,26 @@ pub use directory::DirectoryStore;
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub struct StoreError(pub String);
+
+/// A claim as the kubelet names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaimRef {
+    /// Namespace of the object.
+    pub namespace: String,
+    /// Name of the object.
+    pub name: String,
+    /// UID of the object.
+    pub uid: String,
+}
+
+/// Something that happened to a claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    /// One word in CamelCase.
+    pub reason: &'static str,
+    /// A sentence.
+    pub message: String,
+}
 
 /// Objects of resource.k8s.io/v1, as far as a node's driver needs them.
 #[async_trait]
@@ -32,6 +53,9 @@ pub trait Store: Send + Sync + 'static {
     /// feature that is off, and placements without counters could be allocated one over the other.
     async fn keeps_counters(&self, slice: &ResourceSlice) -> Result<bool, StoreError>;
 
+    /// Whether the store would keep this slice's taints: as for counters.
+    async fn keeps_taints(&self, slice: &ResourceSlice) -> Result<bool, StoreError>;
+
     /// Creates or replaces a slice.
     async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError>;
 
@@ -45,6 +69,16 @@ pub trait Store: Send + Sync + 'static {
     /// A claim; `None` when there is certainly none of that name.
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<ResourceClaim>, StoreError>;
 
+    /// The node's object; `None` where there is none.
+    async fn node(&self, name: &str) -> Result<Option<Node>, StoreError>;
+
+    /// All claims. Large in a cluster: asked for only while a GPU is lost.
+    async fn claims(&self) -> Result<Vec<ResourceClaim>, StoreError>;
+
+    /// Tells whoever looks at a claim, and at the pods that use it, what happened. Nobody waits for it, and
+    /// what cannot be told is only in the log.
+    async fn tell(&self, claim: &ClaimRef, news: &News);
+
     /// Writes DeviceClasses where nobody else does. A cluster's are installed with its manifests.
     async fn offer_classes(&self, classes: &[DeviceClass]) -> Result<(), StoreError>;
 }
@@ -53,4 +87,9 @@ pub trait Store: Send + Sync + 'static {
 pub(crate) fn has_counters(slice: &ResourceSlice) -> bool {
     let consumes = |device: &k8s_openapi::api::resource::v1::Device| device.consumes_counters.is_some();
     slice.spec.shared_counters.is_some() || slice.spec.devices.iter().flatten().any(consumes)
+}
+
+/// Whether a slice says anything about taints.
+pub(crate) fn has_taints(slice: &ResourceSlice) -> bool {
+    slice.spec.devices.iter().flatten().any(|device| device.taints.is_some())
 }

@@ -89,11 +89,13 @@ pub fn affected_device(event: &XidEvent, gpus: &[Gpu], checkpoint: &Checkpoint) 
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Logs and counts events until `stop` or the end of the feed.
+/// Logs and counts events until `stop` or the end of the feed; each wakes `nudge`, since it may be the last
+/// word of a GPU.
 pub async fn count(
     feed: XidFeed,
-    gpus: Vec<Gpu>,
+    gpus: impl Fn() -> Vec<Gpu>,
     checkpoint: impl Fn() -> Arc<Checkpoint>,
+    nudge: Arc<Notify>,
     stop: CancellationToken,
 ) {
     loop {
@@ -102,9 +104,10 @@ pub async fn count(
             () = stop.cancelled() => return,
         };
         let Some(event) = event else { return };
-        let device = affected_device(&event, &gpus, &checkpoint());
+        let device = affected_device(&event, &gpus(), &checkpoint());
         tracing::error!(device, xid = event.xid, "A GPU reported a critical error.");
         crate::measure::count_xid(&device);
+        nudge.notify_one();
     }
 }
 

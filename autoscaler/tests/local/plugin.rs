@@ -136,7 +136,7 @@ impl Plugin {
                 "name": format!("{uid}-{device}"),
                 "containerEdits": {
                     "env": [
-                        format!("CUDA_VISIBLE_DEVICES=MIG-{device}"),
+                        format!("{}=MIG-{device}", names::env::uuid(device)),
                         "SLUICE_PROFILE=2g.10gb".to_owned(),
                         format!("SLUICE_DEVICE={device}"),
                         format!("SLUICE_CLAIM_UID={uid}"),

@@ -46,6 +46,11 @@ pub trait AdminRoutes: Send + Sync + 'static {
     /// Refreshes gauges that are computed on demand, before each scrape.
     async fn before_scrape(&self) {}
 
+    /// Whether the program does its work, for `/livez`; the error says what it does not.
+    async fn alive(&self) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Answers a path that the admin port itself does not know; `None` is a 404.
     async fn handle(&self, request: Request<Incoming>) -> Option<AdminResponse> {
         let _ = request;
@@ -102,7 +107,10 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> AdminResponse {
                 text(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", rendered)
             }
         }
-        (&Method::GET, "/livez") => plain(StatusCode::OK, "ok\n"),
+        (&Method::GET, "/livez") => match admin.routes.alive().await {
+            Ok(()) => plain(StatusCode::OK, "ok\n"),
+            Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not alive: {reason}\n")),
+        },
         (&Method::GET, "/readyz") => match admin.readiness.get() {
             Ok(()) => plain(StatusCode::OK, "ok\n"),
             Err(reason) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),

@@ -17,7 +17,8 @@ pub(crate) use gate::FaultGate;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
-    /// An NVML function by its exact name, or `*` for all but `nvmlEventSetWait*` (which a driver calls all the time).
+    /// An NVML function by its exact name, or `*` for all but `nvmlEventSetWait*` (which a driver calls all the time)
+    /// and `nvmlShutdown` (which no state of the driver keeps from its work).
     pub function: String,
     /// Before or after the call's effect.
     pub when: When,
@@ -140,7 +141,8 @@ impl Fault {
     }
 
     fn matches(&self, function: &str, when: When) -> bool {
-        let any = self.function == "*" && !function.starts_with("nvmlEventSetWait");
+        let is_exempt = function.starts_with("nvmlEventSetWait") || function == "nvmlShutdown";
+        let any = self.function == "*" && !is_exempt;
         self.when == when && (any || self.function == function)
     }
 }

@@ -213,6 +213,41 @@ impl Installation {
         })
     }
 
+    /// Lets a GPU fall off the bus: every call to it answers GPU_IS_LOST until [`Self::reset_gpu`].
+    pub fn lose_gpu(&self, gpu: usize) -> Result<(), InstallError> {
+        self.change_gpu(gpu, |state| state.lost = true)
+    }
+
+    /// Destroys a GPU's instances, as a reset does (or an administrator who clears it); a lost one is back.
+    pub fn reset_gpu(&self, gpu: usize) -> Result<(), InstallError> {
+        self.change_gpu(gpu, |state| {
+            state.lost = false;
+            state.gpu_instances.clear();
+        })
+    }
+
+    /// Switches MIG mode as an administrator would by hand; instances go when it is switched off.
+    pub fn set_mig_mode(&self, gpu: usize, enabled: bool) -> Result<(), InstallError> {
+        self.change_gpu(gpu, |state| {
+            (state.mig_enabled, state.mig_pending) = (enabled, enabled);
+            if !enabled {
+                state.gpu_instances.clear();
+            }
+        })
+    }
+
+    fn change_gpu(
+        &self,
+        gpu: usize,
+        change: impl FnOnce(&mut crate::state::GpuState),
+    ) -> Result<(), InstallError> {
+        self.store.update(|state| {
+            let state = state.gpus.get_mut(gpu);
+            change(state.ok_or(InstallError::Refused { gpu, code: Code::GPU_NOT_FOUND })?);
+            Ok(())
+        })
+    }
+
     /// Reports an XID on a GPU to everybody who waits for it.
     /// `instance`: (GPU instance, compute instance) that it is about; none for the whole GPU.
     pub fn inject_xid(&self, gpu: usize, xid: u64, instance: Option<(u32, u32)>) -> Result<(), InstallError> {

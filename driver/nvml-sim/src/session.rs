@@ -70,6 +70,14 @@ pub(crate) struct Device<'a> {
     pub(crate) mig: Option<(GpuInstance, ComputeInstance)>,
 }
 
+/// Refuses a GPU that has fallen off the bus.
+pub(crate) fn check_not_lost(state: &State, gpu: usize) -> Result<(), Code> {
+    match state.gpus.get(gpu) {
+        Some(gpu) if gpu.lost => Err(Code::GPU_IS_LOST),
+        _ => Ok(()),
+    }
+}
+
 impl Session {
     fn load(home: &Path) -> Result<Session, TopologyError> {
         let topology = Topology::read(&home.join("topology.yaml"))?;
@@ -106,6 +114,7 @@ impl Session {
             _ => return Err(Code::INVALID_ARGUMENT),
         };
         let board = self.store.boards().get(gpu).ok_or(Code::INVALID_ARGUMENT)?;
+        check_not_lost(&state, gpu)?;
         Ok(Device { gpu, board, state, mig })
     }
 
@@ -123,6 +132,7 @@ impl Session {
         let state = self.store.read()?;
         let instance = state.gpus.get(gpu).ok_or(Code::INVALID_ARGUMENT)?.gpu_instance(incarnation)?.clone();
         let board = self.store.boards().get(gpu).ok_or(Code::INVALID_ARGUMENT)?;
+        check_not_lost(&state, gpu)?;
         Ok((Device { gpu, board, state, mig: None }, instance))
     }
 

@@ -39,6 +39,9 @@ pub struct GpuState {
     pub mig_pending: bool,
     /// Existing GPU instances, by id.
     pub gpu_instances: Vec<GpuInstance>,
+    /// Whether it has fallen off the bus: every call to it answers GPU_IS_LOST.
+    #[serde(default)]
+    pub lost: bool,
 }
 
 /// One GPU instance.
@@ -123,6 +126,7 @@ impl State {
                     mig_enabled: board.mig_enabled,
                     mig_pending: board.mig_enabled,
                     gpu_instances: Vec::new(),
+                    lost: false,
                 },
             })
             .collect();

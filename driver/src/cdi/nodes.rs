@@ -88,8 +88,16 @@ fn capability_minor(gpu_minor: u32, gpu_instance: u32, compute_instance: Option<
     3 + 135 * gpu_minor + 9 * gpu_instance + compute_instance.map_or(0, |compute| 1 + compute)
 }
 
+/// Minor of the capability to look at all instances of all GPUs.
+const MONITOR_CAPABILITY: u32 = 2;
+
 /// What a container needs to use the device, and no more: a slice's capabilities open that slice alone.
-pub(super) fn device_nodes(device: &DeviceRecord, majors: Majors) -> Vec<CharDevice> {
+/// `instances` (GPU instance, compute instance) are those that a watcher of the GPU sees.
+pub(super) fn device_nodes(
+    device: &DeviceRecord,
+    instances: &[(u32, u32)],
+    majors: Majors,
+) -> Vec<CharDevice> {
     let minor = device.gpu_minor;
     let mut nodes = vec![
         node(format!("/dev/nvidia{minor}"), majors.gpu, minor),
@@ -103,6 +111,16 @@ pub(super) fn device_nodes(device: &DeviceRecord, majors: Majors) -> Vec<CharDev
             let capability = capability_minor(minor, *gpu_instance, compute);
             nodes.push(node(format!("/dev/nvidia-caps/nvidia-cap{capability}"), majors.caps, capability));
         }
+    }
+    if device.watches.is_some() {
+        let of_instances = instances.iter().flat_map(|(gpu_instance, compute)| {
+            [None, Some(*compute)].map(|compute| capability_minor(minor, *gpu_instance, compute))
+        });
+        let mut capabilities: Vec<u32> = of_instances.chain([MONITOR_CAPABILITY]).collect();
+        capabilities.sort_unstable();
+        capabilities.dedup();
+        let path = |minor| format!("/dev/nvidia-caps/nvidia-cap{minor}");
+        nodes.extend(capabilities.into_iter().map(|minor| node(path(minor), majors.caps, minor)));
     }
     nodes
 }

@@ -64,6 +64,18 @@ impl Ledger {
         answer.recv().map_err(|_| LedgerError::Gone)?
     }
 
+    /// Returns when a claim is not remembered any more; at once for one that never was.
+    pub async fn ended(&self, uid: &str) {
+        let mut durable = self.durable.clone();
+        // Without a thread nothing changes any more: the next commit says so.
+        let _ = durable.wait_for(|checkpoint| !checkpoint.claims.contains_key(uid)).await;
+    }
+
+    /// Sees each state that is on disk.
+    pub fn watch(&self) -> watch::Receiver<Arc<Checkpoint>> {
+        self.durable.clone()
+    }
+
     /// The last state that is on disk.
     pub fn checkpoint(&self) -> Arc<Checkpoint> {
         Arc::clone(&self.durable.borrow())

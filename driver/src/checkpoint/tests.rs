@@ -12,6 +12,7 @@ pub(crate) fn record(start: u8, started_at_ms: u64) -> ClaimRecord {
             device: format!("gpu-0-mig-1g-5gb-{start}"),
             gpu_uuid: "GPU-0".to_owned(),
             gpu_minor: 0,
+            watches: None,
             profile: "1g.5gb".to_owned(),
             slice: Some(SliceRecord {
                 profile_id: 19,
@@ -54,12 +55,15 @@ fn the_file_survives_fields_of_a_newer_driver() {
 fn slice_time_grows_while_held_stays_when_ended_and_never_goes_back() {
     let mut checkpoint = Checkpoint::default();
     checkpoint.apply(begin("a", record(4, 10_000))).unwrap();
-    let seconds = |checkpoint: &Checkpoint, now_ms| checkpoint.usage(now_ms)["1g.5gb"].slice_seconds;
+    let none = Default::default();
+    let seconds = |checkpoint: &Checkpoint, now_ms| checkpoint.usage(now_ms, &none)["1g.5gb"].slice_seconds;
     assert_eq!(seconds(&checkpoint, 12_500), 2.5);
-    assert_eq!(checkpoint.usage(12_500)["1g.5gb"].in_use, 1);
+    assert_eq!(checkpoint.usage(12_500, &none)["1g.5gb"].in_use, 1);
+    let gone = [("a".to_owned(), "gpu-0-mig-1g-5gb-4".to_owned())].into();
+    assert_eq!(checkpoint.usage(12_500, &gone)["1g.5gb"].in_use, 0);
     checkpoint.apply(Change::End { uid: "a".to_owned(), at_ms: 13_000 }).unwrap();
     assert_eq!(seconds(&checkpoint, 20_000), 3.0);
-    assert_eq!(checkpoint.usage(20_000)["1g.5gb"].in_use, 0);
+    assert_eq!(checkpoint.usage(20_000, &none)["1g.5gb"].in_use, 0);
     // A clock that was set back does not take time away.
     checkpoint.apply(begin("b", record(4, 30_000))).unwrap();
     assert_eq!(seconds(&checkpoint, 25_000), 3.0);

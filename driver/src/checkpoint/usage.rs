@@ -1,6 +1,6 @@
 //! How long slices have been held: the driver's slice-seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checkpoint, Phase};
 
@@ -18,13 +18,16 @@ impl Checkpoint {
     /// Use by profile at `now_ms` (milliseconds of the Unix clock), of every profile ever held.
     ///
     /// Start times are kept in the checkpoint, so the sum goes on over a restart where it was.
-    pub fn usage(&self, now_ms: u64) -> BTreeMap<String, Usage> {
+    ///
+    /// Devices in `gone` (UID of the claim, name) do not exist any more, so nobody uses them.
+    pub fn usage(&self, now_ms: u64, gone: &BTreeSet<(String, String)>) -> BTreeMap<String, Usage> {
         let mut ms = self.ended_slice_ms.clone();
         let mut in_use: BTreeMap<&str, u64> = BTreeMap::new();
-        for record in self.claims.values() {
-            for device in &record.devices {
+        for (uid, record) in &self.claims {
+            for device in record.devices.iter().filter(|device| device.watches.is_none()) {
                 *ms.entry(device.profile.clone()).or_default() += now_ms.saturating_sub(record.started_at_ms);
-                if record.phase != Phase::Preparing {
+                let is_gone = gone.contains(&(uid.clone(), device.device.clone()));
+                if record.phase != Phase::Preparing && !is_gone {
                     *in_use.entry(&device.profile).or_default() += 1;
                 }
             }

@@ -1,22 +1,33 @@
-//! Which claims are being worked on. Read and written by synchronous code on many threads at once, and
-//! never held over an await.
+//! Which claims are being worked on, and waiting for that work. The map is read and written by synchronous
+//! code on many threads at once, and never held over an await.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use tokio_util::sync::CancellationToken;
 
 /// An earlier call for the claim has not ended.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("an earlier {operation} of this claim goes on; try again")]
 pub struct Busy {
     /// What goes on.
     pub operation: &'static str,
+    /// Cancelled when it ends.
+    ended: CancellationToken,
+}
+
+/// One claim's work.
+#[derive(Debug)]
+struct Work {
+    operation: &'static str,
+    ended: CancellationToken,
 }
 
 /// Claims by UID. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct InProgress(Arc<DashMap<String, &'static str>>);
+pub struct InProgress(Arc<DashMap<String, Work>>);
 
 /// Keeps a claim marked until it is dropped.
 #[derive(Debug)]
@@ -32,10 +43,35 @@ impl InProgress {
     /// [`Busy`] while another mark of the same claim lives.
     pub fn begin(&self, uid: &str, operation: &'static str) -> Result<Mark, Busy> {
         match self.0.entry(uid.to_owned()) {
-            Entry::Occupied(entry) => Err(Busy { operation: entry.get() }),
+            Entry::Occupied(entry) => {
+                Err(Busy { operation: entry.get().operation, ended: entry.get().ended.clone() })
+            }
             Entry::Vacant(entry) => {
-                entry.insert(operation);
+                entry.insert(Work { operation, ended: CancellationToken::new() });
                 Ok(Mark { uid: uid.to_owned(), claims: self.clone() })
+            }
+        }
+    }
+
+    /// Marks a claim as soon as nobody else works on it, `patience` from now at the latest.
+    ///
+    /// # Errors
+    /// [`Busy`] when the other work has not ended by then.
+    pub async fn join(&self, uid: &str, operation: &'static str, patience: Duration) -> Result<Mark, Busy> {
+        let deadline = tokio::time::Instant::now() + patience;
+        loop {
+            let busy = match self.begin(uid, operation) {
+                Ok(mark) => return Ok(mark),
+                Err(busy) => busy,
+            };
+            tracing::info!(
+                uid,
+                operation,
+                other = busy.operation,
+                "Waiting for a call that works on the claim."
+            );
+            if tokio::time::timeout_at(deadline, busy.ended.cancelled()).await.is_err() {
+                return Err(busy);
             }
         }
     }
@@ -43,7 +79,9 @@ impl InProgress {
 
 impl Drop for Mark {
     fn drop(&mut self) {
-        self.claims.0.remove(&self.uid);
+        if let Some((_, work)) = self.claims.0.remove(&self.uid) {
+            work.ended.cancel();
+        }
     }
 }
 
@@ -51,13 +89,28 @@ impl Drop for Mark {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_claim_is_worked_on_once_at_a_time_and_others_beside_it() {
+    #[tokio::test(start_paused = true)]
+    async fn a_claim_is_worked_on_once_at_a_time_and_others_beside_it() {
         let claims = InProgress::default();
         let mark = claims.begin("a", "prepare").unwrap();
-        assert_eq!(claims.begin("a", "unprepare").unwrap_err(), Busy { operation: "prepare" });
+        assert_eq!(claims.begin("a", "unprepare").unwrap_err().operation, "prepare");
         claims.begin("b", "prepare").unwrap();
+        let late = claims.join("a", "unprepare", Duration::from_secs(1)).await.unwrap_err();
+        assert_eq!(late.operation, "prepare");
         drop(mark);
         claims.begin("a", "unprepare").unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_who_waits_gets_his_turn() {
+        let claims = InProgress::default();
+        let mark = claims.begin("a", "prepare").unwrap();
+        let wait = || claims.join("a", "prepare", Duration::from_secs(40));
+        let (first, second, ()) =
+            tokio::join!(async { wait().await.map(drop) }, async { wait().await.map(drop) }, async {
+                drop(mark)
+            },);
+        first.unwrap();
+        second.unwrap();
     }
 }

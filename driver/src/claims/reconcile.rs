@@ -1,12 +1,13 @@
 //! Releases what nobody will ask to be released: slices of claims that are gone, and releases that could
 //! not be finished.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::{ClaimError, Claims};
-use crate::checkpoint::{ClaimRecord, Phase};
+use super::{ClaimError, ClaimRef, Claims};
+use crate::checkpoint::{ClaimRecord, DeviceRecord, Phase};
 
 impl Claims {
     /// Reconciles now, then every `interval` and whenever a claim met a device that another one holds,
@@ -31,7 +32,10 @@ impl Claims {
                 why = self.why_release(uid, record) => why,
                 () = stop.cancelled() => return,
             };
-            let Some(why) = why else { continue };
+            let Some(why) = why else {
+                self.restore_cdi(uid).await;
+                continue;
+            };
             let claim = format!("{}/{}", record.namespace, record.name);
             match self.release(uid).await {
                 Ok(false) => {}
@@ -44,6 +48,19 @@ impl Claims {
         }
     }
 
+    /// Puts a claim's CDI file back, unless somebody works on the claim.
+    async fn restore_cdi(&self, uid: &str) {
+        let Ok(busy) = self.in_progress.begin(uid, "look at the CDI file") else { return };
+        let (slices, owned) = (Arc::clone(&self.slices), uid.to_owned());
+        let restored = super::blocking(move || {
+            let _busy = busy;
+            slices.restore_cdi(&owned)
+        });
+        if let Ok(Err(error)) = restored.await {
+            tracing::warn!(uid, %error, "Could not write the CDI file of a claim again.");
+        }
+    }
+
     /// Releases a claim if that is still due when nobody else works on it: since the pass began, the
     /// kubelet may have prepared it again. Answers whether it did.
     async fn release(&self, uid: &str) -> Result<bool, ClaimError> {
@@ -53,7 +70,8 @@ impl Claims {
         if self.why_release(uid, record).await.is_none() {
             return Ok(false);
         }
-        self.unprepare_marked(busy, uid).await?;
+        let (namespace, name) = (record.namespace.clone(), record.name.clone());
+        self.unprepare_marked(busy, &ClaimRef { namespace, name, uid: uid.to_owned() }).await?;
         Ok(true)
     }
 
@@ -62,7 +80,11 @@ impl Claims {
             return Some("its release was not finished");
         }
         match self.store.claim(&record.namespace, &record.name).await {
-            Ok(Some(object)) if object.metadata.uid.as_deref() == Some(uid) => None,
+            Ok(Some(object)) if object.metadata.uid.as_deref() == Some(uid) => {
+                let node = self.node.borrow().clone()?;
+                let has = |device: &DeviceRecord| node.is_allocated(&object, &device.device);
+                (!record.devices.iter().all(has)).then_some("it was deallocated, or given other devices")
+            }
             Ok(Some(_)) => Some("another claim has its name"),
             Ok(None) => Some("it was deleted"),
             // An error says nothing about the claim.

@@ -8,7 +8,7 @@ use crate::cdi::{CdiDir, Majors};
 use crate::checkpoint::file::StateDir;
 use crate::checkpoint::ledger::Ledger;
 use crate::gpus::Reason;
-use crate::gpus::fake::{FakeGpus, GPU_UUID};
+use crate::gpus::fake::FakeGpus;
 use crate::store::memory::MemoryStore;
 
 struct Fixture {
@@ -24,19 +24,20 @@ fn fixture() -> Fixture {
     let store = Arc::new(MemoryStore::default());
     let slices = Slices::new(
         gpus.clone(),
-        [GPU_UUID.to_owned()],
         Ledger::open(StateDir::lock(&dir.path().join("state")).unwrap()).unwrap(),
-        CdiDir::new(dir.path().join("cdi"), Majors::default()),
+        CdiDir::new(dir.path().join("cdi"), dir.path(), Majors::default()),
         "boot-1".to_owned(),
         Arc::new(|| 1_000),
     );
     let claims = Claims {
         store: store.clone(),
-        node: Arc::new(node()),
+        node: watch::channel(Some(Arc::new(node()))).1,
+        session: watch::channel(Ok(())).1,
         slices: Arc::new(slices),
         in_progress: InProgress::default(),
         measures: Measures::new(),
         stale: Arc::new(Notify::new()),
+        nudge: Arc::new(Notify::new()),
     };
     Fixture { _dir: dir, gpus, store, claims }
 }
@@ -67,15 +68,22 @@ async fn a_uid_that_would_leave_its_folder_is_refused() {
     }
 }
 
-#[tokio::test]
-async fn a_second_call_for_a_claim_is_told_to_try_again() {
+#[tokio::test(start_paused = true)]
+async fn a_second_call_for_a_claim_waits_for_the_first_and_is_told_of_it_before_the_kubelet_gives_up() {
     let fixture = fixture();
     fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
     let mark = fixture.claims.in_progress.begin("a", "prepare").unwrap();
+    let begin = tokio::time::Instant::now();
     let error = fixture.claims.prepare(reference("a")).await.unwrap_err();
     assert!(matches!(error, ClaimError::Busy(_)), "{error}");
-    drop(mark);
-    fixture.claims.prepare(reference("a")).await.unwrap();
+    assert!(begin.elapsed() < Duration::from_secs(45));
+    let (prepared, unprepared, ()) = tokio::join!(
+        fixture.claims.prepare(reference("a")),
+        fixture.claims.unprepare(reference("a")),
+        async { drop(mark) },
+    );
+    assert_eq!(prepared.unwrap().len(), 1);
+    unprepared.unwrap();
 }
 
 #[tokio::test]
@@ -148,9 +156,40 @@ async fn a_device_of_a_vanished_claim_is_freed_for_the_one_that_needs_it() {
     tokio::task::yield_now().await;
     fixture.store.delete_claim("default", "a");
     fixture.allocate("b", "gpu-0-mig-2g-10gb-4");
-    while let Err(error) = fixture.claims.prepare(reference("b")).await {
-        assert!(error.to_string().contains("default/a"), "{error}");
-    }
+    // The kubelet would come back only after a minute: the first call succeeds.
+    fixture.claims.prepare(reference("b")).await.unwrap();
     stop.cancel();
     reconciler.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_claim_whose_gpu_is_lost_is_released_with_a_word_to_whoever_looks() {
+    let fixture = fixture();
+    fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
+    fixture.claims.prepare(reference("a")).await.unwrap();
+    fixture.gpus.fail("gpu_instances", Reason::Lost);
+    fixture.claims.unprepare(reference("a")).await.unwrap();
+    let told = fixture.store.told();
+    let [(claim, news)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((claim.uid.as_str(), news.reason), ("a", "ReleasedWithoutGPU"));
+    assert!(
+        news.message.contains("gpu-0-mig-2g-10gb-4") && news.message.contains("lost"),
+        "{}",
+        news.message
+    );
+}
+
+#[tokio::test]
+async fn a_gpu_that_does_not_answer_for_a_moment_keeps_its_claim() {
+    let fixture = fixture();
+    fixture.allocate("a", "gpu-0-mig-2g-10gb-4");
+    fixture.claims.prepare(reference("a")).await.unwrap();
+    for reason in [Reason::Other(999), Reason::ResetRequired, Reason::NotFound, Reason::DriverChanged(18)] {
+        fixture.gpus.fail("gpu_instances", reason);
+        fixture.claims.unprepare(reference("a")).await.unwrap_err();
+    }
+    fixture.gpus.heal();
+    assert_eq!(fixture.gpus.standing().len(), 1);
+    fixture.claims.unprepare(reference("a")).await.unwrap();
+    assert!(fixture.gpus.standing().is_empty());
 }

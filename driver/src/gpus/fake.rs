@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sluice_inventory::{ComputeCapability, Gpu, MigProfile, Placement};
 
-use super::{ComputeInstance, GpuError, GpuInstance, Gpus, Reason, XidEvent, XidWatch};
+use super::{ComputeInstance, Discovered, GpuError, GpuInstance, Gpus, Reason, XidEvent, XidWatch};
 
 pub(crate) const GPU_UUID: &str = "GPU-0";
 
@@ -131,8 +131,16 @@ pub(crate) fn gpu() -> Gpu {
 }
 
 impl Gpus for FakeGpus {
-    fn discover(&self) -> Result<Vec<Gpu>, GpuError> {
-        Ok(vec![gpu()])
+    fn refresh(&self, _: bool) -> Result<(), GpuError> {
+        self.call("refresh", |_| Ok(()))
+    }
+
+    fn discover(&self) -> Result<Discovered, GpuError> {
+        self.call("discover", |_| Ok(Discovered { gpus: vec![gpu()], ..Discovered::default() }))
+    }
+
+    fn check_whole(&self, _: &str) -> Result<(), GpuError> {
+        self.call("check_whole", |_| Ok(()))
     }
 
     fn gpu_instances(&self, _: &str) -> Result<Vec<GpuInstance>, GpuError> {
@@ -185,8 +193,8 @@ impl Gpus for FakeGpus {
         })
     }
 
-    fn watch_xids(&self) -> Result<Box<dyn XidWatch>, GpuError> {
-        Ok(Box::new(NoXids))
+    fn watch_xids(&self) -> Box<dyn XidWatch> {
+        Box::new(NoXids)
     }
 }
 

@@ -4,30 +4,22 @@ use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
 use sluice_inventory::{ComputeCapability, Gpu, MigProfile, Placement};
 
-use super::raw::{self, ProfileInfo};
-use super::{Known, slice_number};
+use super::raw::{self, Failure, ProfileInfo};
+use super::session::Known;
+use super::slice_number;
 use crate::gpus::Reason;
 
-/// Why a GPU cannot be described.
-#[derive(Debug, thiserror::Error)]
-#[error("GPU {uuid}: {fact}: {source}")]
-pub(super) struct DescribeError {
-    uuid: String,
-    fact: &'static str,
-    source: NvmlError,
-}
-
 /// Everything that is published of a GPU.
-pub(super) fn gpu(nvml: &Nvml, known: &Known) -> Result<Gpu, DescribeError> {
-    let device = &known.device;
-    let failed = |fact| move |source| DescribeError { uuid: known.uuid.clone(), fact, source };
+pub(super) fn gpu(nvml: &Nvml, known: &Known) -> Result<Gpu, Failure> {
+    let device = &raw::device(nvml, known.handle);
+    let failed = |fact| move |error: NvmlError| (fact, raw::wrapped(&error));
     let capability = device.cuda_compute_capability().map_err(failed("compute capability"))?;
     let memory_bytes = device.memory_info().map_err(failed("memory"))?.total;
     let compute_capability = ComputeCapability {
         major: u32::try_from(capability.major).unwrap_or(0),
         minor: u32::try_from(capability.minor).unwrap_or(0),
     };
-    let mig_profiles = profiles(nvml, known, memory_bytes);
+    let mig_profiles = profiles(nvml, known, memory_bytes)?;
     Ok(Gpu {
         minor: device.minor_number().map_err(failed("minor number"))?,
         uuid: known.uuid.clone(),
@@ -46,17 +38,28 @@ pub(super) fn gpu(nvml: &Nvml, known: &Known) -> Result<Gpu, DescribeError> {
             .map(|placement| placement.slices().end)
             .max()
             .unwrap_or(0),
-        mig_enabled: device.mig_mode().is_ok_and(|mode| mode.current == 1),
+        mig_enabled: is_mig_enabled(device)?,
         mig_switchable: false,
         mig_profiles,
     })
+}
+
+/// Whether MIG mode is on now; a GPU without MIG has it off.
+fn is_mig_enabled(device: &Device<'_>) -> Result<bool, Failure> {
+    match device.mig_mode() {
+        Ok(mode) => Ok(mode.current == 1),
+        Err(error) => match raw::wrapped(&error) {
+            Reason::NotSupported | Reason::FunctionMissing => Ok(false),
+            reason => Err(("nvmlDeviceGetMigMode", reason)),
+        },
+    }
 }
 
 /// Profiles that are published: plain ones and `+me`.
 ///
 /// The graphics and partial-media variants of newer GPUs (`+gfx`, `-me`, `+me.all`) are left out: their
 /// engines would need counters of their own.
-fn profiles(nvml: &Nvml, known: &Known, gpu_memory_bytes: u64) -> Vec<MigProfile> {
+fn profiles(nvml: &Nvml, known: &Known, gpu_memory_bytes: u64) -> Result<Vec<MigProfile>, Failure> {
     let mut profiles: Vec<MigProfile> = Vec::new();
     for info in &known.profiles {
         let name = profile_name(info, gpu_memory_bytes);
@@ -68,10 +71,12 @@ fn profiles(nvml: &Nvml, known: &Known, gpu_memory_bytes: u64) -> Vec<MigProfile
             Ok(placements) => placements,
             // With MIG mode off some drivers do not tell.
             Err((_, Reason::NotSupported | Reason::NoPermission)) => continue,
-            Err((call, reason)) => {
-                tracing::warn!(gpu = known.uuid, profile = name, call, %reason, "A MIG profile is left out.");
+            Err((call, reason @ (Reason::InvalidArgument | Reason::FunctionMissing))) => {
+                tracing::debug!(gpu = known.uuid, profile = name, call, %reason, "A MIG profile is left out.");
                 continue;
             }
+            // Anything else may pass: the GPU is described again, and no profile is missing for a moment.
+            Err(failure) => return Err(failure),
         };
         let placements: Vec<Placement> = placements
             .into_iter()
@@ -89,7 +94,7 @@ fn profiles(nvml: &Nvml, known: &Known, gpu_memory_bytes: u64) -> Vec<MigProfile
             name,
         });
     }
-    profiles
+    Ok(profiles)
 }
 
 /// `2g.10gb`: NVML's own name without its `MIG ` in front, or made as NVIDIA's tools make it.

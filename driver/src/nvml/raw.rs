@@ -7,7 +7,8 @@
 
 use std::ffi::{CStr, c_char, c_uint};
 
-use nvml_wrapper::Device;
+use nvml_wrapper::error::NvmlError;
+use nvml_wrapper::{Device, Nvml};
 use nvml_wrapper_sys::bindings::{
     NvmlLib, nvmlDevice_t, nvmlGpuInstancePlacement_t, nvmlGpuInstanceProfileInfo_t,
     nvmlGpuInstanceProfileInfo_v2_t, nvmlReturn_t,
@@ -28,8 +29,8 @@ const UUID_BYTES: usize = 96;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DeviceHandle(pub(super) nvmlDevice_t);
 
-// SAFETY: NVML documents its API as thread-safe, and device handles as valid until shutdown, which this
-// process never calls; the pointer is only ever handed back to NVML.
+// SAFETY: NVML documents its API as thread-safe, and device handles as valid until shutdown; a handle lives
+// in the session that it is of (see `session`). The pointer is only ever handed back to NVML.
 unsafe impl Send for DeviceHandle {}
 // SAFETY: as above.
 unsafe impl Sync for DeviceHandle {}
@@ -53,7 +54,7 @@ pub(super) struct ProfileInfo {
 
 /// Handle of a wrapped device. It stays valid as long as the library is initialised.
 pub(super) fn handle(device: &Device<'_>) -> DeviceHandle {
-    // SAFETY: the handle is only passed to NVML, in this process, which never shuts NVML down.
+    // SAFETY: the handle is only passed to NVML, by the session that it is of.
     DeviceHandle(unsafe { device.handle() })
 }
 
@@ -64,19 +65,53 @@ pub(super) fn symbol<'a, F, E>(call: &'static str, loaded: &'a Result<F, E>) -> 
 
 /// NVML's return code as a result.
 pub(super) fn check(call: &'static str, code: nvmlReturn_t) -> Result<(), Failure> {
-    let reason = match code {
-        0 => return Ok(()),
+    match code {
+        0 => Ok(()),
+        code => Err((call, reason(code))),
+    }
+}
+
+/// NVML's return code other than success.
+fn reason(code: nvmlReturn_t) -> Reason {
+    match code {
+        1 | 9 | 12 | 18 => Reason::DriverChanged(code),
         2 => Reason::InvalidArgument,
         3 => Reason::NotSupported,
         4 => Reason::NoPermission,
         6 => Reason::NotFound,
         13 => Reason::FunctionMissing,
         15 => Reason::Lost,
+        16 => Reason::ResetRequired,
         19 => Reason::InUse,
         23 => Reason::Occupied,
         other => Reason::Other(other),
-    };
-    Err((call, reason))
+    }
+}
+
+/// An error of nvml-wrapper in our terms; 999 (unknown error) for what has no return code.
+pub(super) fn wrapped(error: &NvmlError) -> Reason {
+    reason(match error {
+        NvmlError::Uninitialized => 1,
+        NvmlError::InvalidArg => 2,
+        NvmlError::NotSupported => 3,
+        NvmlError::NoPermission => 4,
+        NvmlError::NotFound => 6,
+        NvmlError::DriverNotLoaded => 9,
+        NvmlError::LibraryNotFound => 12,
+        NvmlError::FunctionNotFound | NvmlError::FailedToLoadSymbol(_) => 13,
+        NvmlError::GpuLost => 15,
+        NvmlError::ResetRequired => 16,
+        NvmlError::LibRmVersionMismatch => 18,
+        NvmlError::InUse => 19,
+        NvmlError::UnexpectedVariant(code) => *code,
+        _ => 999,
+    })
+}
+
+/// The device in nvml-wrapper's terms, as long as its library is open.
+pub(super) fn device(nvml: &Nvml, handle: DeviceHandle) -> Device<'_> {
+    // SAFETY: the handle was given by this library, which is open as long as `nvml` lives.
+    unsafe { Device::new(handle.0, nvml) }
 }
 
 /// A C string in a buffer that NVML filled; text up to the first zero.

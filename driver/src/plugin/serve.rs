@@ -7,17 +7,16 @@ use futures::{Stream, StreamExt};
 use sluice_kubelet_api::dra::v1::dra_plugin_server::DraPluginServer;
 use sluice_kubelet_api::registration::v1::registration_server::RegistrationServer;
 use sluice_kubelet_api::{dra_socket, registration_socket};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
 use super::authority::AnyAuthority;
 use super::dra::DraService;
 use super::registration::{Registered, RegistrationService};
-use super::sockets::{SocketError, bind};
+use super::sockets::{SocketError, connections};
 
 /// Calls at once on one connection; the kubelet makes one a pod.
 const MAX_CALLS: usize = 64;
@@ -53,9 +52,9 @@ pub fn serve(
     stop: &CancellationToken,
 ) -> Result<Served, SocketError> {
     let endpoint = dra_socket(kubelet_dir, driver);
-    let (dra_listener, dra_file) = bind(&endpoint)?;
+    let dra_connections = connections(&endpoint, None, stop.clone())?;
     let registration_path = registration_socket(kubelet_dir, driver);
-    let (registration_listener, registration_file) = bind(&registration_path)?;
+    let registration_connections = connections(&registration_path, Some(endpoint.clone()), stop.clone())?;
     let (sender, registered) = watch::channel(Err(format!(
         "the kubelet has not registered the driver yet; it must find {}",
         registration_path.display()
@@ -65,29 +64,29 @@ pub fn serve(
         let served = Server::builder()
             .concurrency_limit_per_connection(MAX_CALLS)
             .add_service(DraPluginServer::new(dra))
-            .serve_with_incoming_shutdown(connections(dra_listener), stopped.cancelled_owned())
+            .serve_with_incoming_shutdown(any_authority(dra_connections), stopped.cancelled_owned())
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "The DRA server has failed.");
         }
-        drop(dra_file);
     });
     let registration = RegistrationService { driver: driver.to_owned(), endpoint, registered: sender };
     let stopped = stop.clone();
     let registration = tokio::spawn(async move {
         let served = Server::builder()
             .add_service(RegistrationServer::new(registration))
-            .serve_with_incoming_shutdown(connections(registration_listener), stopped.cancelled_owned())
+            .serve_with_incoming_shutdown(any_authority(registration_connections), stopped.cancelled_owned())
             .await;
         if let Err(error) = served {
             tracing::error!(%error, "The registration server has failed.");
         }
-        drop(registration_file);
     });
     Ok(Served { dra, registration, registered })
 }
 
 /// Connections of kubelets, which name a socket's path as authority.
-fn connections(listener: UnixListener) -> impl Stream<Item = io::Result<AnyAuthority<UnixStream>>> {
-    UnixListenerStream::new(listener).map(|connection| connection.map(AnyAuthority::new))
+fn any_authority(
+    connections: impl Stream<Item = io::Result<UnixStream>>,
+) -> impl Stream<Item = io::Result<AnyAuthority<UnixStream>>> {
+    connections.map(|connection| connection.map(AnyAuthority::new))
 }

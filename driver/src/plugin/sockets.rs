@@ -1,10 +1,19 @@
 //! Unix sockets in the kubelet's folders.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use futures::Stream;
 use sluice_kubelet_api::SOCKET_PATH_LIMIT_BYTES;
-use tokio::net::UnixListener;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+
+/// How often a socket's file is looked for.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Why a socket cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -30,15 +39,33 @@ pub enum SocketError {
     },
 }
 
-/// A bound socket; its file is removed when this is dropped.
+/// A bound socket; its file is removed when this is dropped, unless it is another one by then.
 #[derive(Debug)]
-pub struct SocketFile(PathBuf);
+pub struct SocketFile {
+    path: PathBuf,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    /// Whether the file is still there.
+    pub fn is_there(&self) -> bool {
+        identity(&self.path).is_ok_and(|there| there == self.identity)
+    }
+}
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
-        // At the end of the process there is nobody to tell.
-        let _ = std::fs::remove_file(&self.0);
+        if self.is_there() {
+            // At the end of the process there is nobody to tell.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
 }
 
 /// Binds `path`, after removing what a killed process has left there.
@@ -59,7 +86,49 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
         _ => {}
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    Ok((listener, SocketFile(path.to_owned())))
+    let identity = identity(path).map_err(failed)?;
+    Ok((listener, SocketFile { path: path.to_owned(), identity }))
+}
+
+/// Binds `path` and takes connections until `stop`. When the file is deleted, the socket is bound anew, once
+/// `after` is there: the kubelet must find the one when it learns of the other.
+///
+/// # Errors
+/// When the socket cannot be bound at first.
+pub fn connections(
+    path: &Path,
+    after: Option<PathBuf>,
+    stop: CancellationToken,
+) -> Result<impl Stream<Item = io::Result<UnixStream>> + use<>, SocketError> {
+    let (mut listener, mut file) = bind(path)?;
+    let path = path.to_owned();
+    let (sender, receiver) = mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut looks = tokio::time::interval(LOOK);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => {
+                    if sender.send(accepted.map(|(stream, _)| stream)).await.is_err() {
+                        return;
+                    }
+                }
+                _ = looks.tick() => {
+                    if file.is_there() || after.as_ref().is_some_and(|after| !after.exists()) {
+                        continue;
+                    }
+                    match bind(&path) {
+                        Ok(bound) => {
+                            (listener, file) = bound;
+                            tracing::warn!(socket = %path.display(), "A socket was deleted and is bound again.");
+                        }
+                        Err(error) => tracing::error!(%error, "A socket was deleted and cannot be bound."),
+                    }
+                }
+                () = stop.cancelled() => return,
+            }
+        }
+    });
+    Ok(ReceiverStream::new(receiver))
 }
 
 #[cfg(test)]

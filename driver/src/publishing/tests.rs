@@ -1,13 +1,21 @@
 use super::*;
+use crate::health::{Fault, Mark};
 use crate::store::memory::MemoryStore;
 
 fn publication() -> Publication {
     let gpus = vec![crate::gpus::fake::gpu()];
-    Publication { node: "n".to_owned(), driver: "gpu.sluice.dev".to_owned(), gpus, form: Some(Form::Split) }
+    Publication {
+        node: "n".to_owned(),
+        driver: "gpu.sluice.dev".to_owned(),
+        gpus,
+        marks: Default::default(),
+        monitors: false,
+        form: Some(Form::Split),
+    }
 }
 
 /// A GPU beside the first that is not cut.
-fn whole_gpu() -> Gpu {
+fn whole_gpu() -> sluice_inventory::Gpu {
     let mut gpu = crate::gpus::fake::gpu();
     gpu.minor = 1;
     gpu.uuid = "GPU-whole".to_owned();
@@ -19,6 +27,7 @@ fn whole_gpu() -> Gpu {
 struct Publisher {
     store: Arc<MemoryStore>,
     published: watch::Receiver<Published>,
+    publication: watch::Sender<Option<Publication>>,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
@@ -27,8 +36,9 @@ impl Publisher {
     fn start(publication: Publication, store: Arc<MemoryStore>) -> Self {
         let (sender, published) = watch::channel(Err("starting".to_owned()));
         let stop = CancellationToken::new();
-        let task = tokio::spawn(publish(store.clone(), publication, sender, stop.clone()));
-        Self { store, published, stop, task }
+        let (publication, publications) = watch::channel(Some(publication));
+        let task = tokio::spawn(publish(store.clone(), publications, sender, stop.clone()));
+        Self { store, published, publication, stop, task }
     }
 
     async fn slices(&self) -> Vec<ResourceSlice> {
@@ -134,4 +144,71 @@ async fn somebody_who_alters_every_slice_is_not_fought_without_end() {
     let rounds = publisher.store.puts() / publication().slices(Form::Split, 1).unwrap().len();
     assert!((2..20).contains(&rounds), "{rounds} rounds in a minute");
     publisher.end().await;
+}
+
+fn with_marks(marks: &[(&str, Mark)]) -> Publication {
+    Publication {
+        marks: marks.iter().map(|(name, mark)| ((*name).to_owned(), *mark)).collect(),
+        ..publication()
+    }
+}
+
+const LOST: Mark = Mark::Tainted(Fault::GpuLost);
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_is_published_as_a_taint_and_what_is_withheld_is_not_there() {
+    let mut publisher = Publisher::start(publication(), Arc::default());
+    publisher.until(Result::is_ok).await.unwrap();
+    let marks = [("gpu-0-mig-2g-10gb-4", LOST), ("gpu-0-mig-3g-20gb-0", Mark::Withheld)];
+    publisher.publication.send_replace(Some(with_marks(&marks)));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let slices = publisher.slices().await;
+    assert!(!devices(&slices).contains(&"gpu-0-mig-3g-20gb-0".to_owned()));
+    let tainted: Vec<_> = slices
+        .iter()
+        .flat_map(|slice| slice.spec.devices.iter().flatten())
+        .filter_map(|device| device.taints.as_ref().map(|taints| (device.name.as_str(), &taints[0])))
+        .map(|(name, taint)| (name, taint.key.as_str(), taint.effect.as_str()))
+        .collect();
+    assert_eq!(tainted, [("gpu-0-mig-2g-10gb-4", "gpu.sluice.dev/gpu-lost", "NoExecute")]);
+    publisher.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_the_server_drops_taints_the_devices_are_withdrawn() {
+    let store = Arc::new(MemoryStore::default());
+    store.set_drops_taints(true);
+    let mut publisher = Publisher::start(with_marks(&[("gpu-0-mig-2g-10gb-4", LOST)]), store);
+    publisher.until(Result::is_ok).await.unwrap();
+    let names = devices(&publisher.slices().await);
+    assert!(!names.contains(&"gpu-0-mig-2g-10gb-4".to_owned()) && names.len() > 5, "{names:?}");
+    publisher.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_notes_when_a_taint_was_added_is_not_fought() {
+    let store = Arc::new(MemoryStore::default());
+    store.set_notes_taint_times();
+    let mut publisher = Publisher::start(with_marks(&[("gpu-0-mig-2g-10gb-4", LOST)]), store);
+    publisher.until(Result::is_ok).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let puts = publisher.store.puts();
+    assert_eq!(puts, publication().slices(Form::Split, 1).unwrap().len());
+    publisher.end().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_published_or_withdrawn_before_it_is_known_what_there_is() {
+    let store = Arc::new(MemoryStore::default());
+    let earlier = publication().slices(Form::Split, 3).unwrap();
+    store.put_slice(&earlier[0]).await.unwrap();
+    let (sender, _published) = watch::channel(Ok(()));
+    let (publication, publications) = watch::channel(None);
+    let stop = CancellationToken::new();
+    let task = tokio::spawn(publish(store.clone(), publications, sender, stop.clone()));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(store.slices("", "").await.unwrap(), earlier[..1]);
+    stop.cancel();
+    task.await.unwrap();
+    drop(publication);
 }

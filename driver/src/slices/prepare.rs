@@ -2,8 +2,9 @@
 
 use super::decide::{Step, step};
 use super::{SliceError, Slices, on_device};
+use crate::cdi::Watched;
 use crate::checkpoint::{Change, ClaimRecord, DeviceRecord, Instance, Phase, SliceRecord};
-use crate::gpus::ComputeInstance;
+use crate::gpus::{ComputeInstance, GpuError};
 
 impl Slices {
     /// Makes a claim's devices stand and writes its CDI file; answers the devices as they are now.
@@ -57,8 +58,12 @@ impl Slices {
         let record = self.record(uid).ok_or_else(|| SliceError::Vanished(uid.to_owned()))?;
         let mut devices = record.devices.clone();
         let mut changes = Vec::new();
-        for device in &mut devices {
-            let Some(slice) = &mut device.slice else { continue };
+        for device in devices.iter_mut().filter(|device| device.watches.is_none()) {
+            let Some(slice) = &mut device.slice else {
+                // What cannot be used must not be paid for: it may be lost, or have been put into MIG mode.
+                self.gpus.check_whole(&device.gpu_uuid).map_err(on_device(&device.device))?;
+                continue;
+            };
             let instance = self.ensure(uid, &device.device, &device.gpu_uuid, slice)?;
             if instance != slice.instance {
                 slice.instance = instance.clone();
@@ -69,7 +74,7 @@ impl Slices {
                 });
             }
         }
-        self.cdi.write(uid, &devices)?;
+        self.cdi.write(uid, &devices, &self.watched(&devices))?;
         if record.phase != Phase::Prepared {
             changes.push(Change::Phase { uid: uid.to_owned(), phase: Phase::Prepared });
         }
@@ -77,6 +82,27 @@ impl Slices {
             self.ledger.commit(changes)?;
         }
         Ok(devices)
+    }
+
+    /// What stands on the GPUs that a claim watches. A GPU that does not answer is watched all the same.
+    pub(super) fn watched(&self, devices: &[DeviceRecord]) -> Watched {
+        let instances = |gpu: &str| -> Result<Vec<(u32, u32)>, GpuError> {
+            let mut all = Vec::new();
+            for instance in self.gpus.gpu_instances(gpu)? {
+                let computes = self.gpus.compute_instances(gpu, instance.id)?;
+                all.extend(computes.into_iter().map(|compute| (instance.id, compute.id)));
+            }
+            Ok(all)
+        };
+        let watched = devices.iter().filter_map(|device| device.watches.clone());
+        let found = watched.map(|gpu| {
+            let instances = instances(&gpu).unwrap_or_else(|error| {
+                tracing::warn!(%error, "A GPU that a claim watches does not tell its instances.");
+                Vec::new()
+            });
+            (gpu, instances)
+        });
+        found.collect()
     }
 
     /// Makes one slice's GPU instance and compute instance stand.
@@ -87,17 +113,18 @@ impl Slices {
         gpu_uuid: &str,
         slice: &SliceRecord,
     ) -> Result<Instance, SliceError> {
-        let _lock = self.lock(gpu_uuid);
-        let standing = self.gpus.gpu_instances(gpu_uuid).map_err(on_device(device))?;
-        let gpu_instance = match step(slice, &self.boot_id, &standing) {
-            Step::Use(instance) => instance.id,
-            Step::Blocked(instance) => {
-                return Err(SliceError::Foreign { device: device.to_owned(), instance });
-            }
-            Step::Create => self.create(uid, device, gpu_uuid, slice)?,
-        };
-        let compute = self.ensure_compute(gpu_uuid, gpu_instance).map_err(on_device(device))?;
-        Ok(Instance::Standing { boot_id: self.boot_id.clone(), gpu_instance, compute })
+        self.exclusively(gpu_uuid, || {
+            let standing = self.gpus.gpu_instances(gpu_uuid).map_err(on_device(device))?;
+            let gpu_instance = match step(slice, &self.boot_id, &standing) {
+                Step::Use(instance) => instance.id,
+                Step::Blocked(instance) => {
+                    return Err(SliceError::Foreign { device: device.to_owned(), instance });
+                }
+                Step::Create => self.create(uid, device, gpu_uuid, slice)?,
+            };
+            let compute = self.ensure_compute(gpu_uuid, gpu_instance).map_err(on_device(device))?;
+            Ok(Instance::Standing { boot_id: self.boot_id.clone(), gpu_instance, compute })
+        })
     }
 
     /// Creates the GPU instance; that it is about to be created is on disk before.
@@ -125,11 +152,7 @@ impl Slices {
         }
     }
 
-    fn ensure_compute(
-        &self,
-        gpu_uuid: &str,
-        gpu_instance: u32,
-    ) -> Result<ComputeInstance, crate::gpus::GpuError> {
+    fn ensure_compute(&self, gpu_uuid: &str, gpu_instance: u32) -> Result<ComputeInstance, GpuError> {
         match self.gpus.compute_instances(gpu_uuid, gpu_instance)?.into_iter().next() {
             Some(compute) => Ok(compute),
             None => self.gpus.create_compute_instance(gpu_uuid, gpu_instance),
@@ -141,7 +164,7 @@ impl Slices {
     fn undo(&self, uid: &str) -> Result<(), SliceError> {
         match self.record(uid) {
             Some(record) if record.phase == Phase::Prepared => self.drop_unfinished(uid, &record),
-            Some(_) => self.unprepare(uid),
+            Some(_) => self.unprepare(uid).map(drop),
             None => Ok(()),
         }
     }

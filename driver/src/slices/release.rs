@@ -3,6 +3,14 @@
 use super::decide::ours;
 use super::{SliceError, Slices, on_device};
 use crate::checkpoint::{Change, ClaimRecord, DeviceRecord, Instance, Phase};
+use crate::gpus::GpuError;
+
+/// What was taken back.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Released {
+    /// Devices whose GPU is gone, and why it is: their instances went with it.
+    pub without_gpu: Vec<(String, GpuError)>,
+}
 
 impl Slices {
     /// Takes a claim's slices back and forgets the claim. A claim that is not known is a success.
@@ -10,21 +18,29 @@ impl Slices {
     /// # Errors
     /// When an instance cannot be destroyed (a process still uses it): the claim stays `releasing`, and
     /// the next call goes on where this one stopped.
-    pub fn unprepare(&self, uid: &str) -> Result<(), SliceError> {
+    pub fn unprepare(&self, uid: &str) -> Result<Released, SliceError> {
         let checkpoint = self.ledger.checkpoint();
+        let mut released = Released::default();
         if let Some(record) = checkpoint.claims.get(uid) {
             if record.phase != Phase::Releasing {
                 self.ledger.commit(vec![Change::Phase { uid: uid.to_owned(), phase: Phase::Releasing }])?;
             }
             for device in &record.devices {
-                self.destroy(device)?;
+                match self.destroy(device) {
+                    // No instance outlives its GPU, so there is nothing left to take back.
+                    Err(SliceError::Gpu { device, source }) if source.reason.is_gone() => {
+                        tracing::warn!(uid, device, error = %source, "Released a slice whose GPU is gone.");
+                        released.without_gpu.push((device, source));
+                    }
+                    result => result?,
+                }
             }
         }
         self.cdi.remove(uid)?;
         if checkpoint.claims.contains_key(uid) {
             self.ledger.commit(vec![Change::End { uid: uid.to_owned(), at_ms: (self.now_ms)() }])?;
         }
-        Ok(())
+        Ok(released)
     }
 
     /// What a start does before it serves: undoes every prepare that was not answered and finishes every
@@ -32,9 +48,11 @@ impl Slices {
     pub fn recover(&self) {
         for (uid, record) in &self.ledger.checkpoint().claims {
             let (what, result) = match record.phase {
-                Phase::Prepared => ("drop what was not finished of", self.drop_unfinished(uid, record)),
-                Phase::Preparing => ("undo", self.unprepare(uid)),
-                Phase::Releasing => ("go on releasing", self.unprepare(uid)),
+                Phase::Prepared => {
+                    ("restore", self.drop_unfinished(uid, record).and_then(|()| self.restore_cdi(uid)))
+                }
+                Phase::Preparing => ("undo", self.unprepare(uid).map(drop)),
+                Phase::Releasing => ("go on releasing", self.unprepare(uid).map(drop)),
             };
             let claim = format!("{}/{}", record.namespace, record.name);
             match result {
@@ -45,6 +63,30 @@ impl Slices {
                 }
             }
         }
+    }
+
+    /// Writes the CDI file of a prepared claim again where it is gone or out of date: it lies in a folder that
+    /// others empty, and the kernel's numbers change when modules are loaded again. Claims of an earlier boot
+    /// wait for their next prepare.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn restore_cdi(&self, uid: &str) -> Result<(), SliceError> {
+        let checkpoint = self.ledger.checkpoint();
+        let Some(record) = checkpoint.claims.get(uid).filter(|record| record.phase == Phase::Prepared) else {
+            return Ok(());
+        };
+        let stands = |device: &DeviceRecord| match device.slice.as_ref().map(|slice| &slice.instance) {
+            Some(Instance::Standing { boot_id, .. }) => *boot_id == self.boot_id,
+            Some(Instance::Absent | Instance::Creating { .. }) => false,
+            None => true,
+        };
+        if record.devices.iter().all(stands)
+            && self.cdi.write(uid, &record.devices, &self.watched(&record.devices))?
+        {
+            tracing::info!(uid, "Wrote the CDI file of a claim again.");
+        }
+        Ok(())
     }
 
     /// Destroys instances of a claim that were begun and not finished.
@@ -76,12 +118,13 @@ impl Slices {
         }
         let gpu = &device.gpu_uuid;
         let failed = on_device(&device.device);
-        let _lock = self.lock(gpu);
-        let standing = self.gpus.gpu_instances(gpu).map_err(&failed)?;
-        let Some(instance) = ours(slice, &self.boot_id, &standing) else { return Ok(()) };
-        for compute in self.gpus.compute_instances(gpu, instance.id).map_err(&failed)? {
-            self.gpus.destroy_compute_instance(gpu, instance.id, compute.id).map_err(&failed)?;
-        }
-        self.gpus.destroy_gpu_instance(gpu, instance.id).map_err(&failed)
+        self.exclusively(gpu, || {
+            let standing = self.gpus.gpu_instances(gpu).map_err(&failed)?;
+            let Some(instance) = ours(slice, &self.boot_id, &standing) else { return Ok(()) };
+            for compute in self.gpus.compute_instances(gpu, instance.id).map_err(&failed)? {
+                self.gpus.destroy_compute_instance(gpu, instance.id, compute.id).map_err(&failed)?;
+            }
+            self.gpus.destroy_gpu_instance(gpu, instance.id).map_err(&failed)
+        })
     }
 }

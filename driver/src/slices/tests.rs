@@ -55,9 +55,8 @@ fn start(dir: &Path, gpus: &Arc<FakeGpus>, boot_id: &str) -> Slices {
     };
     Slices::new(
         Arc::clone(gpus) as Arc<dyn Gpus>,
-        [GPU_UUID.to_owned()],
         Ledger::open(state).unwrap(),
-        CdiDir::new(dir.join("cdi"), Majors::default()),
+        CdiDir::new(dir.join("cdi"), dir, Majors::default()),
         boot_id.to_owned(),
         Arc::new(|| 1_000),
     )
@@ -70,6 +69,7 @@ fn wanted(start: u8) -> DeviceRecord {
         device: format!("gpu-0-mig-2g-10gb-{start}"),
         gpu_uuid: GPU_UUID.to_owned(),
         gpu_minor: 0,
+        watches: None,
         profile: "2g.10gb".to_owned(),
         slice: Some(SliceRecord {
             profile_id: 14,

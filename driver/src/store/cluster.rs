@@ -1,5 +1,6 @@
 //! The store of a cluster: its API server.
 
+mod events;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
@@ -17,13 +18,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::events::Recorder;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
 use sluice_inventory::Form;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Store, StoreError, has_counters};
+use super::{ClaimRef, News, Store, StoreError, has_counters, has_taints};
 
 /// An answer that takes longer is none: the kubelet gives a whole prepare 45 s.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -43,6 +45,7 @@ pub struct ClusterStore {
     slices: Api<ResourceSlice>,
     nodes: Api<Node>,
     node: String,
+    recorder: Recorder,
     changed: Arc<Notify>,
     _watch: AbortOnDropHandle<()>,
 }
@@ -56,6 +59,7 @@ impl ClusterStore {
         Self {
             slices: Api::all(client.clone()),
             nodes: Api::all(client.clone()),
+            recorder: events::recorder(client.clone(), driver, node),
             client,
             node: node.to_owned(),
             changed,
@@ -84,6 +88,16 @@ impl ClusterStore {
             controller: Some(true),
             block_owner_deletion: None,
         })
+    }
+
+    /// What the server would store, of a slice that it does not.
+    async fn trial(&self, slice: &ResourceSlice) -> Result<ResourceSlice, StoreError> {
+        let trial = ResourceSlice {
+            metadata: ObjectMeta { generate_name: Some(TRIAL_NAME.to_owned()), ..ObjectMeta::default() },
+            spec: slice.spec.clone(),
+        };
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        in_time(self.slices.create(&dry_run, &trial)).await.map_err(failed("trial of a ResourceSlice"))
     }
 
     /// One try to create or replace; `None` when somebody else was faster.
@@ -177,14 +191,11 @@ impl Store for ClusterStore {
     }
 
     async fn keeps_counters(&self, slice: &ResourceSlice) -> Result<bool, StoreError> {
-        let trial = ResourceSlice {
-            metadata: ObjectMeta { generate_name: Some(TRIAL_NAME.to_owned()), ..ObjectMeta::default() },
-            spec: slice.spec.clone(),
-        };
-        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
-        let kept = in_time(self.slices.create(&dry_run, &trial)).await;
-        let kept = kept.map_err(failed("trial of a ResourceSlice"))?;
-        Ok(kept_counters(slice, &kept))
+        Ok(kept_counters(slice, &self.trial(slice).await?))
+    }
+
+    async fn keeps_taints(&self, slice: &ResourceSlice) -> Result<bool, StoreError> {
+        Ok(kept_taints(slice, &self.trial(slice).await?))
     }
 
     async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError> {
@@ -194,12 +205,12 @@ impl Store for ClusterStore {
         slice.metadata.owner_references = Some(vec![self.owner().await?]);
         for _ in 0..PUT_TRIES {
             let Some(stored) = self.try_put(&slice, &name).await.map_err(failed(&what))? else { continue };
-            if kept_counters(&slice, &stored) {
+            if kept_counters(&slice, &stored) && kept_taints(&slice, &stored) {
                 return Ok(());
             }
-            // One of several API servers has the feature off: nothing may be allocated from what it made.
+            // One of several API servers has a feature off: nothing may be allocated from what it made.
             self.delete_slice(&name).await?;
-            return Err(StoreError(format!("{what}: an API server dropped its counters")));
+            return Err(StoreError(format!("{what}: an API server dropped its counters or its taints")));
         }
         Err(StoreError(format!("{what}: somebody else changed it during each of {PUT_TRIES} tries")))
     }
@@ -226,6 +237,29 @@ impl Store for ClusterStore {
         }
     }
 
+    async fn node(&self, name: &str) -> Result<Option<Node>, StoreError> {
+        in_time(self.nodes.get_opt(name)).await.map_err(failed(&format!("Node {name}")))
+    }
+
+    async fn claims(&self) -> Result<Vec<ResourceClaim>, StoreError> {
+        let claims: Api<ResourceClaim> = Api::all(self.client.clone());
+        let list = in_time(claims.list(&ListParams::default())).await.map_err(failed("ResourceClaims"))?;
+        Ok(list.items)
+    }
+
+    async fn tell(&self, claim: &ClaimRef, news: &News) {
+        let name = format!("{}/{}", claim.namespace, claim.name);
+        tracing::warn!(claim = name, uid = claim.uid, reason = news.reason, "{}", news.message);
+        // Without the object, the event is about the claim alone.
+        let object = self.claim(&claim.namespace, &claim.name).await.ok().flatten();
+        for about in events::concerned(claim, object.as_ref()) {
+            let event = events::warning(news);
+            if let Err(error) = in_time(self.recorder.publish(&event, &about)).await {
+                tracing::warn!(claim = name, %error, "An event could not be written.");
+            }
+        }
+    }
+
     async fn offer_classes(&self, _: &[DeviceClass]) -> Result<(), StoreError> {
         Ok(())
     }
@@ -234,4 +268,9 @@ impl Store for ClusterStore {
 /// Whether what was stored still has the counters that were sent.
 fn kept_counters(sent: &ResourceSlice, stored: &ResourceSlice) -> bool {
     !has_counters(sent) || has_counters(stored)
+}
+
+/// The same for taints.
+fn kept_taints(sent: &ResourceSlice, stored: &ResourceSlice) -> bool {
+    !has_taints(sent) || has_taints(stored)
 }

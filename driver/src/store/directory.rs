@@ -5,11 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_config::objects::{ObjectDir, ObjectError};
 use sluice_inventory::Form;
 
-use super::{Store, StoreError};
+use super::{ClaimRef, News, Store, StoreError};
 
 /// How often the directory is looked at: half of the second in which wiped slices must be back.
 const POLL: Duration = Duration::from_millis(500);
@@ -74,6 +75,10 @@ impl Store for DirectoryStore {
         Ok(true)
     }
 
+    async fn keeps_taints(&self, _: &ResourceSlice) -> Result<bool, StoreError> {
+        Ok(true)
+    }
+
     async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError> {
         let name = slice.metadata.name.clone().unwrap_or_default();
         let slice = slice.clone();
@@ -92,6 +97,22 @@ impl Store for DirectoryStore {
     async fn claim(&self, namespace: &str, name: &str) -> Result<Option<ResourceClaim>, StoreError> {
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
         self.blocking(move |objects| objects.get(Some(&namespace), &name)).await
+    }
+
+    async fn node(&self, name: &str) -> Result<Option<Node>, StoreError> {
+        let name = name.to_owned();
+        self.blocking(move |objects| objects.get(None, &name)).await
+    }
+
+    async fn claims(&self) -> Result<Vec<ResourceClaim>, StoreError> {
+        let (claims, _unreadable) = self.blocking(|objects| objects.list_readable::<ResourceClaim>()).await?;
+        Ok(claims)
+    }
+
+    /// Objects alone lie in the directory; what happened is in the log.
+    async fn tell(&self, claim: &ClaimRef, news: &News) {
+        let name = format!("{}/{}", claim.namespace, claim.name);
+        tracing::warn!(claim = name, uid = claim.uid, reason = news.reason, "{}", news.message);
     }
 
     async fn offer_classes(&self, classes: &[DeviceClass]) -> Result<(), StoreError> {

@@ -5,11 +5,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_inventory::Form;
 use tokio::sync::Notify;
 
-use super::{Store, StoreError};
+use super::{ClaimRef, News, Store, StoreError};
 
 /// Objects in memory.
 #[derive(Default)]
@@ -19,6 +20,9 @@ pub(crate) struct MemoryStore {
     changed: Notify,
     broken: AtomicBool,
     drops_counters: AtomicBool,
+    drops_taints: AtomicBool,
+    notes_taint_times: AtomicBool,
+    told: Mutex<Vec<(ClaimRef, News)>>,
     alters_slices: AtomicBool,
     puts: AtomicUsize,
     held: Mutex<Option<(String, Arc<Notify>)>>,
@@ -43,6 +47,21 @@ impl MemoryStore {
     /// From now on counters are not kept, as by a server whose feature is off, or no longer.
     pub(crate) fn set_drops_counters(&self, drops: bool) {
         self.drops_counters.store(drops, Ordering::SeqCst);
+    }
+
+    /// From now on taints are not kept, as by a server whose feature is off.
+    pub(crate) fn set_drops_taints(&self, drops: bool) {
+        self.drops_taints.store(drops, Ordering::SeqCst);
+    }
+
+    /// From now on the time is noted in each taint, as API servers do.
+    pub(crate) fn set_notes_taint_times(&self) {
+        self.notes_taint_times.store(true, Ordering::SeqCst);
+    }
+
+    /// What was told of claims so far.
+    pub(crate) fn told(&self) -> Vec<(ClaimRef, News)> {
+        self.told.lock().unwrap().clone()
     }
 
     /// From now on every slice that is put is altered by somebody.
@@ -92,6 +111,11 @@ impl Store for MemoryStore {
         Ok(!self.drops_counters.load(Ordering::SeqCst))
     }
 
+    async fn keeps_taints(&self, _: &ResourceSlice) -> Result<bool, StoreError> {
+        self.check()?;
+        Ok(!self.drops_taints.load(Ordering::SeqCst))
+    }
+
     async fn put_slice(&self, slice: &ResourceSlice) -> Result<(), StoreError> {
         self.check()?;
         self.puts.fetch_add(1, Ordering::SeqCst);
@@ -99,6 +123,14 @@ impl Store for MemoryStore {
         let mut slice = slice.clone();
         if self.alters_slices.load(Ordering::SeqCst) {
             slice.spec.all_nodes = Some(true);
+        }
+        if self.notes_taint_times.load(Ordering::SeqCst) {
+            let devices = slice.spec.devices.iter_mut().flatten();
+            let now = serde_json::from_value(serde_json::json!("2026-01-01T00:00:00Z")).unwrap();
+            let now: k8s_openapi::apimachinery::pkg::apis::meta::v1::Time = now;
+            devices
+                .flat_map(|device| device.taints.iter_mut().flatten())
+                .for_each(|taint| taint.time_added = Some(now.clone()));
         }
         self.slices.lock().unwrap().insert(name, slice);
         self.changed.notify_one();
@@ -123,6 +155,20 @@ impl Store for MemoryStore {
         }
         self.check()?;
         Ok(self.claims.lock().unwrap().get(&(namespace.to_owned(), name.to_owned())).cloned())
+    }
+
+    async fn node(&self, _: &str) -> Result<Option<Node>, StoreError> {
+        self.check()?;
+        Ok(None)
+    }
+
+    async fn claims(&self) -> Result<Vec<ResourceClaim>, StoreError> {
+        self.check()?;
+        Ok(self.claims.lock().unwrap().values().cloned().collect())
+    }
+
+    async fn tell(&self, claim: &ClaimRef, news: &News) {
+        self.told.lock().unwrap().push((claim.clone(), news.clone()));
     }
 
     async fn offer_classes(&self, _: &[DeviceClass]) -> Result<(), StoreError> {

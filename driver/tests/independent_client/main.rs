@@ -17,7 +17,7 @@ mod node;
 
 use std::process::Command;
 
-use node::{Node, environment};
+use node::{Node, told_uuid};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/nvml-sim/tests/python/list_instances.py");
 
@@ -41,8 +41,8 @@ fn nvidia_ml_py_lists_the_instance_that_the_driver_has_just_made() {
     let [device] = &devices[..] else { panic!("{devices:?}") };
     println!("{device}");
     assert_eq!((&device["gpu"], &device["profile"]), (&0.into(), &"2g.10gb".into()));
-    let visible = ("CUDA_VISIBLE_DEVICES".to_owned(), device["mig_uuid"].as_str().unwrap().to_owned());
-    assert!(environment(&node.cdi("bert").unwrap()).contains(&visible));
+    let told = told_uuid(&node.cdi("bert").unwrap(), "gpu-0-mig-2g-10gb-4").unwrap();
+    assert_eq!(device["mig_uuid"], told);
     node.kubelet().unprepare("bert").unwrap();
     assert!(listed(&node).is_empty());
 }

@@ -7,7 +7,7 @@
 use nvidia_ml::{Fault, When};
 
 use crate::kubelet::Kubelet;
-use crate::node::{DEADLINE, Node, PROFILE_2G, Standing, environment};
+use crate::node::{DEADLINE, Node, PROFILE_2G, Standing, told_uuid};
 
 const DEVICE: &str = "gpu-0-mig-2g-10gb-4";
 const GATE: &str = "gate";
@@ -112,8 +112,7 @@ fn assert_prepared(node: &Node, bystanders: &Standing, row: &Row) {
     let (_, profile, _, computes) = standing.remove(ours.unwrap_or_else(|| panic!("{row:?}: no slice")));
     assert_eq!((profile.as_str(), computes.len()), ("2g.10gb", 1), "{row:?}");
     assert_eq!(standing, *bystanders, "{row:?}");
-    let environment = environment(&node.cdi("bert").unwrap());
-    assert!(environment.contains(&("CUDA_VISIBLE_DEVICES".to_owned(), computes[0].clone())), "{row:?}");
+    assert_eq!(told_uuid(&node.cdi("bert").unwrap(), DEVICE), Some(computes[0].clone()), "{row:?}");
 }
 
 fn print(title: &str, rows: &[Row]) {

@@ -100,6 +100,17 @@ impl Kubelet {
         })
     }
 
+    /// The same by a kubelet that is gone after `time`.
+    pub(crate) fn prepare_until(&self, name: &str, time: std::time::Duration) -> Result<(), String> {
+        let endpoint = self.register().endpoint;
+        self.runtime.block_on(async {
+            let mut client = connect(&endpoint).await?;
+            let request = NodePrepareResourcesRequest { claims: vec![claim(name)] };
+            let call = client.node_prepare_resources(request);
+            tokio::time::timeout(time, call).await.map(drop).map_err(|_| "gone".to_owned())
+        })
+    }
+
     /// Unprepares claim `default/<name>`.
     pub(crate) fn unprepare(&self, name: &str) -> Result<(), String> {
         let endpoint = self.register().endpoint;

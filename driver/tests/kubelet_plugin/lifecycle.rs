@@ -182,25 +182,80 @@ fn a_failed_compute_instance_leaves_no_gpu_instance() {
     kubelet.prepare("bert").unwrap();
 }
 
+/// A call for a claim that another call works on, by two pods that share it, or by a kubelet that was restarted.
 #[test]
-fn a_call_that_goes_on_is_told_to_whoever_asks_again() {
-    let node = Node::started();
+fn a_prepare_that_meets_a_running_one_of_its_claim_joins_it() {
+    let mut node = Node::started();
     node.allocate("bert", "gpu-0-mig-2g-10gb-4");
     node.gpus
         .add_fault("gate", &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::Before))
         .unwrap();
-    let first = node.kubelet();
+    let (first, second) = (node.kubelet(), node.kubelet());
     std::thread::scope(|scope| {
         let first = scope.spawn(move || first.prepare("bert"));
         node.gpus.wait_blocked("gate", DEADLINE).unwrap();
-        let error = node.kubelet().prepare("bert").unwrap_err();
-        assert!(error.contains("an earlier prepare of this claim goes on"), "{error}");
+        let second = scope.spawn(move || second.prepare("bert"));
+        node.eventually("the second call", |node| node.log().contains("Waiting for a call").then_some(()));
         // Another claim on another GPU does not wait.
         node.allocate("whole", "gpu-1");
         node.kubelet().prepare("whole").unwrap();
+        assert!(!second.is_finished());
         node.gpus.remove_fault("gate").unwrap();
-        first.join().unwrap().unwrap();
+        assert_eq!(first.join().unwrap().unwrap(), second.join().unwrap().unwrap());
     });
+    assert_eq!(node.standing().len(), 1);
+}
+
+#[test]
+fn a_prepare_whose_caller_is_gone_is_joined_by_the_next_caller() {
+    let mut node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    node.gpus
+        .add_fault("gate", &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::After))
+        .unwrap();
+    let (killed, restarted) = (node.kubelet(), node.kubelet());
+    std::thread::scope(|scope| {
+        let call = scope.spawn(move || killed.prepare_until("bert", std::time::Duration::from_millis(500)));
+        node.gpus.wait_blocked("gate", DEADLINE).unwrap();
+        call.join().unwrap().unwrap_err();
+        let call = scope.spawn(move || restarted.prepare("bert"));
+        node.eventually("the second call", |node| node.log().contains("Waiting for a call").then_some(()));
+        node.gpus.remove_fault("gate").unwrap();
+        call.join().unwrap().unwrap();
+    });
+    assert_eq!(node.standing().len(), 1);
+}
+
+/// The pod was deleted while it was being prepared, or is made again while its slice is being taken back.
+#[test]
+fn an_unprepare_and_a_prepare_of_one_claim_wait_for_each_other() {
+    let mut node = Node::started();
+    node.allocate("bert", "gpu-0-mig-2g-10gb-4");
+    for (gate, when) in
+        [("nvmlDeviceCreateGpuInstanceWithPlacement", When::After), ("nvmlGpuInstanceDestroy", When::Before)]
+    {
+        node.gpus.add_fault("gate", &Fault::block(gate, when)).unwrap();
+        let begins = gate.contains("Create");
+        let (first, second) = (node.kubelet(), node.kubelet());
+        std::thread::scope(|scope| {
+            let prepare = |kubelet: crate::kubelet::Kubelet| kubelet.prepare("bert").map(drop);
+            let unprepare = |kubelet: crate::kubelet::Kubelet| kubelet.unprepare("bert");
+            let said = node.log().matches("Waiting for a call").count();
+            let first = scope.spawn(move || if begins { prepare(first) } else { unprepare(first) });
+            node.gpus.wait_blocked("gate", DEADLINE).unwrap();
+            let second = scope.spawn(move || if begins { unprepare(second) } else { prepare(second) });
+            node.eventually("the second call", |node| {
+                (node.log().matches("Waiting for a call").count() > said).then_some(())
+            });
+            node.gpus.remove_fault("gate").unwrap();
+            first.join().unwrap().unwrap();
+            second.join().unwrap().unwrap();
+        });
+        assert_eq!(node.standing().is_empty(), begins, "the later call decides");
+        if begins {
+            node.kubelet().prepare("bert").unwrap();
+        }
+    }
 }
 
 #[test]

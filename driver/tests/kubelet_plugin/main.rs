@@ -9,7 +9,10 @@ mod kubelet;
 mod node;
 
 mod devices;
+mod gpu_faults;
 mod kill;
 mod lifecycle;
+mod nvml_session;
 mod publishing;
 mod refusals;
+mod upkeep;

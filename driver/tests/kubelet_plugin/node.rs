@@ -40,9 +40,14 @@ pub(crate) type Standing = Vec<(usize, String, u32, Vec<String>)>;
 impl Node {
     /// Two A100 40 GB, GPU 0 cut by MIG and GPU 1 not. The driver is not started.
     pub(crate) fn new() -> Self {
-        let dir = tempfile::Builder::new().prefix("sd").tempdir().unwrap();
         let mut topology = Topology::uniform("A100-SXM4-40GB", 2);
         topology.gpus[0].mig_enabled = true;
+        Self::with(topology)
+    }
+
+    /// Other GPUs.
+    pub(crate) fn with(topology: Topology) -> Self {
+        let dir = tempfile::Builder::new().prefix("sd").tempdir().unwrap();
         let gpus = install(&dir.path().join("root/usr/lib64"), &topology).unwrap();
         let objects = ObjectDir::new(dir.path().join("objects"));
         Self { dir, gpus, objects, driver: None, starts: 0 }
@@ -75,11 +80,19 @@ impl Node {
             command.arg(flag).arg(self.path(folder));
         }
         command.args(["--node-name", "n1", "--admin-listen", "127.0.0.1:0"]);
+        // Tests that count or stop NVML calls are about those of their own; others say how often to look.
+        command.args(["--health-interval-seconds", "3600"]);
         command
     }
 
     /// Starts the driver and waits until it is ready.
     pub(crate) fn start(&mut self, arguments: &[&str]) {
+        self.start_unready(arguments);
+        self.eventually("/readyz", |node| node.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
+    }
+
+    /// Starts the driver and waits until its sockets are there, whether or not it becomes ready.
+    pub(crate) fn start_unready(&mut self, arguments: &[&str]) {
         let log = self.spawn(arguments);
         let admin = self.eventually("the admin port's address in the log", |_| {
             let text = std::fs::read_to_string(&log).unwrap();
@@ -89,7 +102,8 @@ impl Node {
         if let Some(driver) = &mut self.driver {
             driver.admin = admin;
         }
-        self.eventually("/readyz", |node| node.get("/readyz").starts_with("HTTP/1.1 200").then_some(()));
+        let socket = self.path("kubelet/plugins_registry/gpu.sluice.dev-reg.sock");
+        self.eventually("the sockets", |_| std::os::unix::net::UnixStream::connect(&socket).ok());
     }
 
     /// Starts the driver and does not wait for it; answers where its log is.
@@ -157,14 +171,34 @@ impl Node {
 
     /// Writes claim `default/<name>` with one device allocated; its UID is `<name>-uid`.
     pub(crate) fn allocate(&self, name: &str, device: &str) {
+        self.allocate_requests(name, &[("gpu", device)]);
+    }
+
+    /// The same with one device for each of several requests.
+    pub(crate) fn allocate_requests(&self, name: &str, requests: &[(&str, &str)]) {
+        let asked: Vec<_> = requests.iter().map(|(request, _)| json!({"name": request})).collect();
+        let results: Vec<_> = requests
+            .iter()
+            .map(|(request, device)| {
+                json!({"request": request, "driver": "gpu.sluice.dev", "pool": "n1/gpu", "device": device})
+            })
+            .collect();
         let claim: ResourceClaim = serde_json::from_value(json!({
             "metadata": {"name": name, "namespace": "default", "uid": format!("{name}-uid")},
-            "spec": {"devices": {"requests": [{"name": "gpu"}]}},
-            "status": {"allocation": {"devices": {"results": [
-                {"request": "gpu", "driver": "gpu.sluice.dev", "pool": "n1/gpu", "device": device},
-            ]}}},
+            "spec": {"devices": {"requests": asked}},
+            "status": {"allocation": {"devices": {"results": results}}},
         }))
         .unwrap();
+        self.objects.put(Some("default"), name, &claim).unwrap();
+    }
+
+    /// Makes all results of a claim ones with `adminAccess`.
+    pub(crate) fn give_admin_access(&self, name: &str) {
+        let mut claim: ResourceClaim = self.objects.get(Some("default"), name).unwrap().unwrap();
+        let allocation = claim.status.as_mut().and_then(|status| status.allocation.as_mut()).unwrap();
+        for result in allocation.devices.as_mut().unwrap().results.iter_mut().flatten() {
+            result.admin_access = Some(true);
+        }
         self.objects.put(Some("default"), name, &claim).unwrap();
     }
 
@@ -225,6 +259,7 @@ impl Node {
         }
     }
 
+    /// Answer of the admin port, head and all.
     pub(crate) fn get(&self, path: &str) -> String {
         let admin = self.driver.as_ref().map(|driver| driver.admin.clone()).unwrap_or_default();
         http_get(&admin, path).unwrap_or_default()
@@ -248,6 +283,12 @@ fn http_get(address: &str, path: &str) -> std::io::Result<String> {
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;
     Ok(answer)
+}
+
+/// UUID of a device as its CDI file tells it.
+pub(crate) fn told_uuid(cdi: &serde_json::Value, device: &str) -> Option<String> {
+    let variable = sluice_config::names::env::uuid(device);
+    environment(cdi).into_iter().find(|(name, _)| *name == variable).map(|(_, uuid)| uuid)
 }
 
 /// Values of the environment that a CDI file's first device gives.

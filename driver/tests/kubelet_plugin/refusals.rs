@@ -21,14 +21,6 @@ fn a_second_driver_on_the_same_state_is_refused() {
 }
 
 #[test]
-fn a_root_without_the_library_names_the_places_tried() {
-    let node = Node::new();
-    let (code, message) = run(&node, &["--driver-root", "/nonexistent"]);
-    assert_eq!(code, Some(1));
-    assert!(message.contains("/nonexistent/usr/lib/x86_64-linux-gnu/libnvidia-ml.so.1"), "{message}");
-}
-
-#[test]
 fn an_unknown_setting_is_named_with_the_nearest_one() {
     let node = Node::new();
     let file = node.path("settings.yaml");

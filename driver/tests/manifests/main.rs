@@ -102,6 +102,14 @@ fn the_text_of_the_device_classes_says_what_the_objects_say() {
 }
 
 #[test]
+fn the_class_of_watchers_is_the_one_that_the_driver_means() {
+    let text = std::fs::read_to_string(manifest("monitorclass.yaml")).unwrap();
+    let mut read: DeviceClass = serde_saphyr::from_str(&text).unwrap();
+    read.metadata.labels = None;
+    assert_eq!(read, sluice_driver::monitoring::device_class(DRIVER));
+}
+
+#[test]
 fn the_daemon_set_sets_what_the_driver_has() {
     let text = std::fs::read_to_string(manifest("daemonset.yaml")).unwrap();
     let set: DaemonSet = serde_saphyr::from_str(&text).unwrap();

@@ -14,6 +14,7 @@ pub(crate) mod request;
 pub(crate) mod sample;
 mod scaling;
 mod serving;
+mod shared_slices;
 mod slices;
 
 use std::future::Future;
@@ -86,6 +87,20 @@ pub fn all() -> Vec<Scenario> {
         ),
         Scenario::new("slices outlive restarts of kubelet and containerd", slices::node_programs_restarted),
         Scenario::new(
+            "a container sees all slices of its claims and requests",
+            shared_slices::two_in_one_container,
+        ),
+        Scenario::new("two pods of one slice start together", shared_slices::two_pods_one_claim),
+        Scenario::new("a pod whose GPU and slice are lost is told and moved", shared_slices::gpu_lost),
+        Scenario::new(
+            "a kubelet killed while a slice is prepared starts the pod when it is back",
+            shared_slices::kubelet_killed_in_prepare,
+        ),
+        Scenario::new(
+            "slices are served when NVIDIA's driver comes after the kubelet",
+            shared_slices::driver_absent_at_boot,
+        ),
+        Scenario::new(
             "a wrong device config is refused with the name of its field",
             slices::wrong_device_config,
         ),
@@ -101,7 +116,8 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new(
             "behind a gateway a target comes from zero and returns to it",
             gateway::from_zero_and_back,
-        ),
+        )
+        .heavy(),
         Scenario::new(
             "a rolling update of MLServer under load loses nothing and computes nothing twice",
             model_server::rolling_update,

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 
 use serde::Deserialize;
+use sluice_config::names::env;
 
 /// Environment variables in the order in which they apply.
 pub type Environment = Vec<(String, String)>;
@@ -90,7 +91,21 @@ pub fn environment(dir: &Path, ids: &[String]) -> Result<Environment, CdiError> 
             environment.push((name.to_owned(), value.to_owned()));
         }
     }
-    Ok(environment)
+    Ok(with_visible_devices(environment))
+}
+
+/// Lists the claimed devices for CUDA, unless the specifications did: a process without a container has no
+/// device nodes of its own that would decide.
+fn with_visible_devices(mut environment: Environment) -> Environment {
+    let uuids: Vec<&str> = environment
+        .iter()
+        .filter(|(name, _)| name.starts_with(env::UUID_PREFIX))
+        .map(|(_, uuid)| uuid.as_str())
+        .collect();
+    if !uuids.is_empty() && !environment.iter().any(|(name, _)| name == env::CUDA_VISIBLE_DEVICES) {
+        environment.push((env::CUDA_VISIBLE_DEVICES.to_owned(), uuids.join(",")));
+    }
+    environment
 }
 
 /// Every JSON specification. Files that are none (another vendor's YAML, a broken one) do not concern us.
@@ -124,6 +139,15 @@ mod tests {
         let environment = environment(dir.path(), &["sluice.dev/claim=u-gpu-0".to_owned()]).unwrap();
         let pairs: Vec<_> = environment.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
         assert_eq!(pairs, [("A", "spec"), ("B", "device"), ("C", "x=y")]);
+    }
+
+    #[test]
+    fn a_process_is_told_all_its_devices_by_the_variable_that_cuda_reads() {
+        let given = [("SLUICE_UUID_GPU_0", "GPU-x"), ("OTHER", "o"), ("SLUICE_UUID_GPU_1", "GPU-y")];
+        let given: Environment = given.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        let visible = ("CUDA_VISIBLE_DEVICES".to_owned(), "GPU-x,GPU-y".to_owned());
+        assert_eq!(with_visible_devices(given).last(), Some(&visible));
+        assert_eq!(with_visible_devices(Environment::new()), []);
     }
 
     #[test]

@@ -23,10 +23,13 @@ fn publisher(server: &FakeApiServer) -> watch::Receiver<Published> {
         node: "n".to_owned(),
         driver: DRIVER.to_owned(),
         gpus: vec![crate::gpus::fake::gpu()],
+        marks: Default::default(),
+        monitors: false,
         form: None,
     };
     let (sender, published) = watch::channel(Err("starting".to_owned()));
-    tokio::spawn(publish(Arc::new(store(server)), publication, sender, CancellationToken::new()));
+    let publications = watch::channel(Some(publication)).1;
+    tokio::spawn(publish(Arc::new(store(server)), publications, sender, CancellationToken::new()));
     published
 }
 

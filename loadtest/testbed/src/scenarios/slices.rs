@@ -21,7 +21,7 @@ const WITHIN: Duration = Duration::from_secs(180);
 /// Label of the driver's pods.
 const DRIVER: &str = "app.kubernetes.io/name=sluice-driver";
 /// Name of the fault at which the driver is stopped.
-const GATE: &str = "gate";
+pub(super) const GATE: &str = "gate";
 
 /// A pod with a claim for one slice. Its model (simulated inference) is only there to run.
 fn claiming(name: &str, profile: &str) -> Value {
@@ -56,7 +56,7 @@ fn instances(cluster: &Cluster) -> Result<Vec<Instance>> {
     Ok(simulated::open(cluster.workdir())?.instances()?)
 }
 
-async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>> {
+pub(super) async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>> {
     cluster
         .wait_for(&format!("{count} MIG instances are there"), WITHIN, || async {
             let found = instances(cluster)?;
@@ -65,7 +65,7 @@ async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>
         .await
 }
 
-async fn wait_running(namespace: &Namespace, pod: &str) -> Result<()> {
+pub(super) async fn wait_running(namespace: &Namespace, pod: &str) -> Result<()> {
     let timeout = format!("--timeout={}s", WITHIN.as_secs());
     namespace.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), &timeout]).await.map(drop)
 }
@@ -83,8 +83,10 @@ pub(super) async fn claim(cluster: Cluster) -> Result<()> {
     let pod = pods::only(&cluster, namespace.name, "app=one").await?;
     let model = pods::process(&pod, "sluice-loadtest", "model")?;
     let (_, uuid) = instance.compute_instances.first().context("no compute instance")?;
-    let visible = pods::variable(model, env::CUDA_VISIBLE_DEVICES)?;
-    ensure!(visible == *uuid, "the container may see {visible}, its instance is {uuid}");
+    let device = pods::variable(model, env::DEVICE)?;
+    let told = pods::variable(model, &env::uuid(&device))?;
+    ensure!(told == *uuid, "the container is told of {told}, its instance is {uuid}");
+    ensure!(pods::variable(model, env::NVIDIA_VISIBLE_DEVICES)? == env::NVIDIA_VISIBLE_DEVICES_VOID);
     ensure!(pods::variable(model, env::PROFILE)? == "2g.10gb");
     device_nodes(&pods::root(model), instance)?;
 

@@ -1,0 +1,144 @@
+//! Others on the node that hand out its GPUs or cut them: they know nothing of this driver's claims.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Node;
+use tokio_util::sync::CancellationToken;
+
+use crate::measure;
+use crate::store::Store;
+
+/// How often they are looked for.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Name of NVIDIA's own DRA driver for GPUs.
+const NVIDIA_DRA_DRIVER: &str = "gpu.nvidia.com";
+
+/// Somebody beside this driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Neighbour {
+    /// NVIDIA's device plugin (or one of its kind).
+    DevicePlugin,
+    /// NVIDIA's MIG manager.
+    MigManager,
+    /// NVIDIA's DRA driver.
+    DraDriver,
+}
+
+impl Neighbour {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::DevicePlugin, Self::MigManager, Self::DraDriver];
+
+    /// Value of the metric's label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DevicePlugin => "device-plugin",
+            Self::MigManager => "mig-manager",
+            Self::DraDriver => "nvidia-dra-driver",
+        }
+    }
+
+    /// What it does, and what to do about it.
+    fn advice(self) -> &'static str {
+        match self {
+            Self::DevicePlugin => {
+                "a device plugin offers this node's GPUs as well (nvidia.com/gpu or nvidia.com/mig-…), so one GPU can \
+                 be given to two pods; keep it off the node (label nvidia.com/gpu.deploy.device-plugin=false)"
+            }
+            Self::MigManager => {
+                "NVIDIA's MIG manager cuts this node's GPUs (label nvidia.com/mig.config) and destroys instances of \
+                 claims; keep it off the node (label nvidia.com/gpu.deploy.mig-manager=false) and remove the label"
+            }
+            Self::DraDriver => {
+                "NVIDIA's DRA driver (gpu.nvidia.com) offers this node's GPUs as well, so one GPU can be given to two \
+                 pods; keep it off the node"
+            }
+        }
+    }
+}
+
+/// Who is seen on the node. `has_nvidia_slices` is whether NVIDIA's DRA driver publishes devices of it.
+pub fn seen(node: Option<&Node>, has_nvidia_slices: bool) -> BTreeSet<Neighbour> {
+    let mut seen = BTreeSet::new();
+    let labels = node.and_then(|node| node.metadata.labels.as_ref());
+    let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
+    let allocatable = node.and_then(|node| node.status.as_ref()?.allocatable.as_ref()).into_iter().flatten();
+    // Resources of a plugin that is gone stay, with nothing of them.
+    let mut offered = allocatable.filter(|(_, quantity)| quantity.0 != "0").map(|(name, _)| name.as_str());
+    if offered.any(|name| name.starts_with("nvidia.com/gpu") || name.starts_with("nvidia.com/mig-")) {
+        seen.insert(Neighbour::DevicePlugin);
+    }
+    let is_kept_off = label("nvidia.com/gpu.deploy.mig-manager") == Some("false");
+    if label("nvidia.com/mig.config").is_some() && !is_kept_off {
+        seen.insert(Neighbour::MigManager);
+    }
+    if has_nvidia_slices {
+        seen.insert(Neighbour::DraDriver);
+    }
+    seen
+}
+
+/// Looks for neighbours until `stop`, and says who came.
+pub async fn watch(store: Arc<dyn Store>, node: String, stop: CancellationToken) {
+    let mut known = BTreeSet::new();
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        tokio::select! {
+            _ = looks.tick() => {}
+            () = stop.cancelled() => return,
+        }
+        let object = tokio::select! {
+            object = async { (store.node(&node).await, store.slices(NVIDIA_DRA_DRIVER, &node).await) } => object,
+            () = stop.cancelled() => return,
+        };
+        let (object, slices) = match object {
+            (Ok(object), Ok(slices)) => (object, slices),
+            (Err(error), _) | (_, Err(error)) => {
+                tracing::debug!(%error, "Could not look for others that hand out the node's GPUs.");
+                continue;
+            }
+        };
+        let has_devices =
+            slices.iter().any(|slice| slice.spec.devices.as_ref().is_some_and(|d| !d.is_empty()));
+        let now = seen(object.as_ref(), has_devices);
+        for neighbour in now.difference(&known) {
+            tracing::warn!(neighbour = neighbour.name(), "Not alone on this node: {}.", neighbour.advice());
+        }
+        for neighbour in known.difference(&now) {
+            tracing::info!(neighbour = neighbour.name(), "It is not on this node any more.");
+        }
+        measure::export_neighbours(&now);
+        known = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn node(labels: serde_json::Value, allocatable: serde_json::Value) -> Node {
+        serde_json::from_value(
+            json!({"metadata": {"labels": labels}, "status": {"allocatable": allocatable}}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn whoever_offers_or_cuts_the_gpus_is_seen_and_whoever_is_kept_off_is_not() {
+        let of = |labels, allocatable| seen(Some(&node(labels, allocatable)), false);
+        let one = |neighbour| BTreeSet::from([neighbour]);
+        assert_eq!(of(json!({}), json!({"nvidia.com/gpu": "8"})), one(Neighbour::DevicePlugin));
+        assert_eq!(of(json!({}), json!({"nvidia.com/mig-1g.5gb": "7"})), one(Neighbour::DevicePlugin));
+        assert_eq!(
+            of(json!({"nvidia.com/mig.config": "all-balanced"}), json!({})),
+            one(Neighbour::MigManager)
+        );
+        let off =
+            json!({"nvidia.com/mig.config": "all-disabled", "nvidia.com/gpu.deploy.mig-manager": "false"});
+        assert_eq!(of(off, json!({"nvidia.com/gpu": "0", "cpu": "4"})), BTreeSet::new());
+        assert_eq!(seen(None, true), one(Neighbour::DraDriver));
+    }
+}

@@ -1,0 +1,86 @@
+//! What the slices say.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::resource::v1::{DeviceTaint, ResourceSlice};
+use sluice_inventory::{Form, Gpu, PublishError, resource_slices};
+
+use crate::health::{Fault, Mark};
+use crate::monitoring;
+
+/// What to publish.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Publication {
+    /// Name of the node.
+    pub node: String,
+    /// Name of the driver.
+    pub driver: String,
+    /// The node's GPUs.
+    pub gpus: Vec<Gpu>,
+    /// Devices of the GPUs that are not offered as they are.
+    pub marks: BTreeMap<String, Mark>,
+    /// Whether devices for watching the GPUs are published, which needs taints.
+    pub monitors: bool,
+    /// Form of the slices; what the store says where it is none.
+    pub form: Option<Form>,
+}
+
+impl Publication {
+    /// The slices of one generation of the pool.
+    ///
+    /// # Errors
+    /// When the node's name or GPUs cannot be published.
+    pub fn slices(&self, form: Form, generation: i64) -> Result<Vec<ResourceSlice>, PublishError> {
+        let mut slices = resource_slices(&self.node, &self.driver, &self.gpus, form, generation)?;
+        for slice in &mut slices {
+            let Some(mut devices) = slice.spec.devices.take() else { continue };
+            devices.retain(|device| self.marks.get(&device.name) != Some(&Mark::Withheld));
+            for device in &mut devices {
+                if let Some(Mark::Tainted(fault)) = self.marks.get(&device.name) {
+                    device.taints = Some(vec![self.taint(*fault)]);
+                }
+            }
+            slice.spec.devices = (!devices.is_empty()).then_some(devices);
+        }
+        if self.monitors
+            && let Some(slice) = monitoring::slice(&self.node, &self.driver, &self.gpus)?
+        {
+            slices.push(slice);
+        }
+        let count = i64::try_from(slices.len()).unwrap_or(i64::MAX);
+        for slice in &mut slices {
+            slice.spec.pool.generation = generation;
+            slice.spec.pool.resource_slice_count = count;
+        }
+        Ok(slices)
+    }
+
+    fn taint(&self, fault: Fault) -> DeviceTaint {
+        DeviceTaint {
+            key: format!("{}/{}", self.driver, fault.name()),
+            value: None,
+            effect: if fault.ends_pods() { "NoExecute" } else { "NoSchedule" }.to_owned(),
+            time_added: None,
+        }
+    }
+
+    /// Only what needs no counters: GPUs that are not cut.
+    pub(super) fn without_counters(&self) -> Self {
+        let gpus = self.gpus.iter().filter(|gpu| !gpu.serves_mig()).cloned().collect();
+        Self { gpus, ..self.clone() }
+    }
+
+    /// For a server that drops taints: what would be tainted is not published.
+    pub(super) fn without_taints(&self) -> Self {
+        let marks = self.marks.keys().map(|device| (device.clone(), Mark::Withheld)).collect();
+        Self { marks, monitors: false, ..self.clone() }
+    }
+}
+
+/// Whether a slice says what is wanted. When a taint was added, the server knows.
+pub(super) fn is_same(wanted: &ResourceSlice, existing: &ResourceSlice) -> bool {
+    let mut existing = existing.spec.clone();
+    let taints = existing.devices.iter_mut().flatten().flat_map(|device| device.taints.iter_mut().flatten());
+    taints.for_each(|taint| taint.time_added = None);
+    wanted.spec == existing
+}

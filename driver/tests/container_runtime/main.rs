@@ -1,0 +1,127 @@
+//! What a container gets of prepared claims, judged by what container runtimes are made of: the reference CDI
+//! library changes an OCI bundle as containerd does, NVIDIA's own runtime and its hook then act on it, and a
+//! stand-in for runc starts nothing.
+//!
+//!     cargo test -p sluice-driver --test container_runtime -- --ignored
+
+// clippy.toml allows it in tests, which for clippy ends at the functions that bear #[test].
+#![allow(clippy::unwrap_used)]
+
+// The fixture of the other tests; this one needs a part of it.
+#[allow(dead_code)]
+#[path = "../kubelet_plugin/kubelet.rs"]
+mod kubelet;
+#[allow(dead_code)]
+#[path = "../kubelet_plugin/node.rs"]
+mod node;
+mod runtime;
+
+use std::collections::BTreeSet;
+
+use node::Node;
+use runtime::{Bundle, Mode};
+
+const SLICE: &str = "gpu-0-mig-1g-5gb-6";
+const OTHER_SLICE: &str = "gpu-0-mig-2g-10gb-4";
+
+/// Names of all devices of a prepared claim, of one request where one is given.
+fn cdi_devices(node: &Node, claim: &str, request: Option<&str>) -> Vec<String> {
+    let devices = node.kubelet().prepare(claim).unwrap();
+    devices
+        .into_iter()
+        .filter(|device| {
+            request.is_none_or(|request| device.request_names.iter().any(|name| name == request))
+        })
+        .flat_map(|device| device.cdi_device_ids)
+        .collect()
+}
+
+/// Device files of the slices and GPUs alone, without those that every container with a GPU has.
+fn own_devices(bundle: &Bundle) -> BTreeSet<String> {
+    let shared = ["/dev/nvidiactl", "/dev/nvidia-uvm"];
+    bundle.devices().into_iter().filter(|path| !shared.contains(&path.as_str())).collect()
+}
+
+fn paths(paths: &[&str]) -> BTreeSet<String> {
+    paths.iter().map(|path| (*path).to_owned()).collect()
+}
+
+/// GPU instance 13 at memory slice 6, instance 5 at 4, each with its compute instance 0.
+const FILES_OF_SLICE: [&str; 3] =
+    ["/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap120", "/dev/nvidia-caps/nvidia-cap121"];
+const FILES_OF_BOTH: [&str; 5] = [
+    "/dev/nvidia0",
+    "/dev/nvidia-caps/nvidia-cap120",
+    "/dev/nvidia-caps/nvidia-cap121",
+    "/dev/nvidia-caps/nvidia-cap48",
+    "/dev/nvidia-caps/nvidia-cap49",
+];
+
+fn assert_nothing_is_hidden(bundle: &Bundle) {
+    assert_eq!(bundle.variable("CUDA_VISIBLE_DEVICES"), None, "it would name some of the devices only");
+    assert_eq!(bundle.variable("NVIDIA_VISIBLE_DEVICES").as_deref(), Some("void"));
+}
+
+#[test]
+#[ignore = "builds NVIDIA's runtime with Go from the module proxy: cargo test … --test container_runtime -- --ignored"]
+fn a_container_whose_image_asks_for_all_gpus_gets_its_slice_alone_under_nvidias_runtime() {
+    let node = Node::started();
+    node.allocate("bert", SLICE);
+    let devices = cdi_devices(&node, "bert", None);
+    // The proof that the runtime is at work: without a claim the image's wish is granted.
+    let without = Bundle::of_image(&["NVIDIA_VISIBLE_DEVICES=all"]);
+    without.start(Mode::Legacy).unwrap();
+    assert!(without.nvidia_was_asked().contains("--device=all"), "{}", without.nvidia_was_asked());
+    for image in [&["NVIDIA_VISIBLE_DEVICES=all"][..], &["NVIDIA_VISIBLE_DEVICES=0"], &[]] {
+        for mode in [Mode::Legacy, Mode::Auto] {
+            let bundle = Bundle::of_image(image);
+            bundle.inject(&node.path("cdi"), &devices);
+            bundle.start(mode).unwrap();
+            assert_eq!(bundle.nvidia_was_asked(), "", "{mode:?} {image:?}");
+            assert_eq!(own_devices(&bundle), paths(&FILES_OF_SLICE), "{mode:?} {image:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "builds NVIDIA's runtime with Go from the module proxy: cargo test … --test container_runtime -- --ignored"]
+fn a_container_with_two_claims_sees_both_also_when_one_was_prepared_before() {
+    let node = Node::started();
+    node.allocate("shared", SLICE);
+    let shared = cdi_devices(&node, "shared", None);
+    node.allocate("own", OTHER_SLICE);
+    let own = cdi_devices(&node, "own", None);
+    for order in [[&shared, &own], [&own, &shared]] {
+        let bundle = Bundle::of_image(&["NVIDIA_VISIBLE_DEVICES=all"]);
+        bundle.inject(&node.path("cdi"), &order.map(Clone::clone).concat());
+        bundle.start(Mode::Legacy).unwrap();
+        assert_eq!(own_devices(&bundle), paths(&FILES_OF_BOTH));
+        assert_nothing_is_hidden(&bundle);
+        for device in [SLICE, OTHER_SLICE] {
+            let uuid = bundle.variable(&sluice_config::names::env::uuid(device)).unwrap();
+            assert!(uuid.starts_with("MIG-"), "{uuid}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "builds NVIDIA's runtime with Go from the module proxy: cargo test … --test container_runtime -- --ignored"]
+fn containers_of_two_requests_see_their_own_and_one_of_both_sees_both() {
+    let node = Node::started();
+    // What the scheduler makes of two extended resources is one such claim as well.
+    node.allocate_requests("both", &[("small", SLICE), ("large", OTHER_SLICE)]);
+    let container = |request| {
+        let bundle = Bundle::of_image(&[]);
+        bundle.inject(&node.path("cdi"), &cdi_devices(&node, "both", request));
+        bundle.start(Mode::Legacy).unwrap();
+        assert_nothing_is_hidden(&bundle);
+        own_devices(&bundle)
+    };
+    assert_eq!(container(Some("small")), paths(&FILES_OF_SLICE));
+    assert_eq!(container(None), paths(&FILES_OF_BOTH));
+    let large = container(Some("large"));
+    assert_eq!(
+        large,
+        paths(&["/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap48", "/dev/nvidia-caps/nvidia-cap49"])
+    );
+}
