@@ -42,6 +42,8 @@ const RESTS: u32 = 9;
 const LONGEST_REST: Duration = Duration::from_millis(100);
 /// Pause where a model server has not answered.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a denial is believed while model servers that are not ready are waited for: a model may be loaded at any time.
+const BELIEVED: Duration = Duration::from_secs(30);
 /// How long a question for a version may wait for its turn, and for its answer.
 const VERSION_PATIENCE: Duration = Duration::from_secs(2);
 /// When it makes sense to try again after a refusal.
@@ -103,7 +105,7 @@ type Asked = (Arc<Upstream>, Arc<Epoch>);
 enum Answers {
     Has,
     /// None of them says that it has it; this one says least against it.
-    HasNot(Denial, Asked),
+    HasNot(Box<Denial>, Asked),
     /// Not all have answered.
     Unknown,
 }
@@ -283,24 +285,28 @@ impl Shared {
                 return std::future::pending().await;
             };
             let started = Instant::now();
-            let answers = self.ask_all(&open, model).await;
+            // Before they are asked: whoever comes or goes meanwhile is a change.
+            let servers = self.servers(&open);
+            let mut answers = self.ask_all(&open, model).await;
+            let others = self.upstreams.members().saturating_sub(open.len());
+            // One that is not ready may have it; where one that is ready may have it too, that one will do.
+            let is_final = |denial: &Denial| others == 0 || denial.says_nothing();
+            if let Answers::HasNot(denial, denier) = &mut answers
+                && is_final(denial)
+            {
+                self.add_own_words(denial, denier, model).await;
+            }
             rest(turn, started.elapsed());
             match answers {
                 Answers::Has => return Verdict::Has,
-                Answers::HasNot(denial, denier) => {
-                    let others = self.upstreams.members().saturating_sub(open.len());
-                    // One that is not ready may have it; where one that is ready may have it too, that one will do.
-                    if others > 0 && !denial.says_nothing() {
-                        tell.send_replace(Heard::Missing(others));
-                        if changed.changed().await.is_err() {
-                            return std::future::pending().await;
-                        }
-                        continue;
-                    }
-                    let denial = Arc::new(self.in_own_words(denial, &denier, model).await);
-                    let (servers, now_us) = (self.servers(&open), self.clock.now_us());
+                Answers::HasNot(denial, _) if is_final(&denial) => {
+                    let (denial, now_us) = (Arc::from(denial), self.clock.now_us());
                     self.lock().denials.insert(model, Arc::clone(&denial), servers, now_us);
                     return Verdict::HasNot(denial);
+                }
+                Answers::HasNot(..) => {
+                    tell.send_replace(Heard::Missing(others));
+                    let _ = timeout(BELIEVED, self.until_others(servers, &mut changed)).await;
                 }
                 Answers::Unknown => {
                     tell.send_replace(Heard::Nothing);
@@ -313,10 +319,20 @@ impl Shared {
         }
     }
 
-    /// The denial with what its model server says to a client of its own, without a client's body.
-    async fn in_own_words(&self, mut denial: Denial, (upstream, epoch): &Asked, model: &str) -> Denial {
+    /// Waits until the model servers that are ready, or their number, are not these any more: what these have said
+    /// stands, however often another one fails to become ready.
+    async fn until_others(&self, servers: u64, changed: &mut watch::Receiver<()>) {
+        while self.servers(&self.upstreams.open()) == servers {
+            if changed.changed().await.is_err() {
+                return std::future::pending().await;
+            }
+        }
+    }
+
+    /// Adds what a model server says to a client of its own, without a client's body.
+    async fn add_own_words(&self, denial: &mut Denial, (upstream, epoch): &Asked, model: &str) {
         if !denial.is_certain {
-            return denial;
+            return;
         }
         let settings = self.settings.now();
         match upstream.words_of_denial(epoch, model, settings.upstream_headers.map()).await {
@@ -326,7 +342,6 @@ impl Shared {
                 tracing::debug!(model, %error, "A model server was not heard on a model that it does not have.");
             }
         }
-        denial
     }
 
     /// One that has it is enough; that nobody has it is known once all have answered.
@@ -340,13 +355,13 @@ impl Shared {
                 (has, (upstream, epoch))
             });
         }
-        let (mut denied, mut is_open) = (None::<(Denial, Asked)>, false);
+        let (mut denied, mut is_open) = (None::<(Box<Denial>, Asked)>, false);
         while let Some(answer) = questions.join_next().await {
             match answer {
                 Ok((Ok(Has::Yes), _)) => return Answers::Has,
                 Ok((Ok(Has::No(denial)), asked)) => {
                     if denied.as_ref().is_none_or(|(known, _)| denial.doubt() > known.doubt()) {
-                        denied = Some((*denial, asked));
+                        denied = Some((denial, asked));
                     }
                 }
                 Ok((Err(error), _)) => {

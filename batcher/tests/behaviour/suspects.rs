@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use http::HeaderValue;
 use serde_json::json;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::settings::{Batching, Settings};
 use tokio::task::JoinHandle;
 
 use crate::client::{Got, infer_json, json_body, post, request, send};
@@ -260,6 +260,35 @@ async fn answers_that_are_too_large_together_come_one_by_one() {
     }
     let sizes: Vec<usize> = calls_after_first(&model).iter().map(Vec::len).collect();
     assert_eq!(sizes, [24, 12, 12], "halved once");
+}
+
+#[tokio::test]
+async fn of_a_model_that_keeps_a_state_nobody_is_blamed_for_what_all_of_a_call_did() {
+    let name = "large-stateful";
+    let config = (200, r#"{"max_batch_size":8,"sequence_batching":{}}"#.to_owned());
+    let model = Model::start(name, Behaviour { row_bytes: 16 << 10, config, ..Behaviour::default() }).await;
+    let limit = Settings { batching: Batching::On, max_body_bytes: 64 << 10, ..settings(name) };
+    let batcher = sidecar(&model, limit).await;
+    let in_one_call = async |ids: [i64; 2], width: usize| {
+        let before = model.client_calls().len();
+        let first = hold_with(&model, batcher.front, name, 1).await;
+        let asked: Vec<_> = (0..width)
+            .flat_map(|_| [ask(&batcher, name, ids[0], "a"), ask(&batcher, name, ids[1], "b")])
+            .collect();
+        until_waiting(&batcher, name, 2 * width).await;
+        model.open_gate();
+        first.await.unwrap();
+        let mut statuses = Vec::new();
+        for asked in asked {
+            statuses.push(asked.await.unwrap().status);
+        }
+        // But for the one that held the model server.
+        let calls: Vec<usize> =
+            model.client_calls()[before + 1..].iter().map(|call| call.ids.len()).collect();
+        (statuses, calls)
+    };
+    assert_eq!(in_one_call([2, 3], 4).await, (vec![502; 8], vec![8]), "nothing is sent twice");
+    assert_eq!(in_one_call([4, 5], 1).await, (vec![200; 2], vec![2]), "they share a call as before");
 }
 
 #[tokio::test]

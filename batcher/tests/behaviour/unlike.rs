@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use prost::Message;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sluice_batcher::settings::{ControlPaths, Settings, take_over};
 use sluice_protocol::grpc::{ModelMetadataRequest, ModelMetadataResponse, decode_unary, path};
 use tempfile::TempDir;
@@ -118,6 +118,33 @@ async fn a_hold_that_ends_while_a_server_is_missing_is_no_404() {
     };
     until("inference says why", async || says_so(infer_json(front, "apart-unsure", &[1]).await)).await;
     until("metadata says why", async || says_so(get(front, "/v2/models/apart-unsure").await)).await;
+}
+
+#[tokio::test]
+async fn a_server_that_has_denied_a_model_is_not_asked_again_each_time_another_one_fails_to_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let members = dir.path().join("members.json");
+    let there = Model::start("apart-patient", Behaviour::default()).await;
+    let failing = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let list = json!({"upstreams": [{"name": "there", "address": there.address.to_string()},
+        {"name": "failing", "address": failing.local_addr().unwrap().to_string()}]});
+    std::fs::write(&members, list.to_string()).unwrap();
+    let batcher = start(Settings { models: vec![], ..gateway("", &members) }).await;
+    let front = batcher.front;
+    let question = "GET /v2/models/apart-phantom";
+    let asked = tokio::spawn(async move { infer_json(front, "apart-phantom", &[1]).await });
+    let attempts = async |most: usize| {
+        for _ in 0..most {
+            drop(failing.accept().await.unwrap());
+        }
+    };
+    tokio::select! {
+        () = until("the one that is there was asked", async || there.asked(question) > 0) => {}
+        () = attempts(usize::MAX) => {}
+    }
+    attempts(8).await;
+    assert_eq!(there.asked(question), 1);
+    asked.abort();
 }
 
 #[tokio::test]
@@ -287,7 +314,7 @@ async fn calls_that_change_a_server_are_refused_where_there_are_several() {
 
 /// As clients of OpenAI's API name a model.
 async fn complete(front: SocketAddr, model: &str) -> Got {
-    let body = serde_json::json!({"model": model, "prompt": "x", "max_tokens": 3}).to_string();
+    let body = json!({"model": model, "prompt": "x", "max_tokens": 3}).to_string();
     let mut request = request("POST", "/v1/completions", body);
     request.headers_mut().insert("content-type", "application/json".parse().unwrap());
     send(front, request).await
@@ -325,7 +352,7 @@ async fn a_server_that_is_down_does_not_hold_back_a_name_that_others_may_take() 
 async fn a_sequence_is_not_generated_where_there_are_several_servers() {
     let name = "apart-generates";
     let bench = Bench::start(name, "apart-generates-too", Behaviour::default).await;
-    let body = serde_json::json!({"text_input": "x", "parameters": {"sequence_id": 7}}).to_string();
+    let body = json!({"text_input": "x", "parameters": {"sequence_id": 7}}).to_string();
     let got = post(bench.front, &format!("/v2/models/{name}/generate"), body).await;
     assert_eq!(got.status, 501, "{}", got.text());
     assert_eq!(bench.one.asked(&format!("POST /v2/models/{name}/generate")), 0);
