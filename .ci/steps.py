@@ -189,8 +189,10 @@ def target() -> tuple[Path, object]:
 
 def main() -> int:
     os.chdir(ROOT)
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir(parents=True)
+    chosen, all_lanes = set(sys.argv[1:]), lanes()
+    if not chosen:
+        shutil.rmtree(LOGS, ignore_errors=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
     built, _lock = target()
     os.environ |= {
         "CARGO_TARGET_DIR": os.fspath(built),
@@ -204,7 +206,6 @@ def main() -> int:
     if os.environ.get("CI") == "true":
         # Each file is compiled once here.
         os.environ["CARGO_INCREMENTAL"] = "0"
-    chosen, all_lanes = set(sys.argv[1:]), lanes()
     known = {step.name for lane in all_lanes for step in lane}
     if chosen - known:
         print(f"no step {', '.join(sorted(chosen - known))}; there are {', '.join(sorted(known))}")
