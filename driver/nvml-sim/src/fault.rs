@@ -17,8 +17,8 @@ pub(crate) use gate::FaultGate;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
-    /// An NVML function by its exact name, or `*` for all but `nvmlEventSetWait*` (which a driver calls all the time)
-    /// and `nvmlShutdown` (which no state of the driver keeps from its work).
+    /// An NVML function by its exact name, or `*` for all but `nvmlEventSetWait*` (which a driver calls all the time);
+    /// nor does `*` fail `nvmlShutdown`, which no state of the driver keeps from its work.
     pub function: String,
     /// Before or after the call's effect.
     pub when: When,
@@ -141,7 +141,8 @@ impl Fault {
     }
 
     fn matches(&self, function: &str, when: When) -> bool {
-        let is_exempt = function.starts_with("nvmlEventSetWait") || function == "nvmlShutdown";
+        let is_failed_shutdown = function == "nvmlShutdown" && self.action == Action::Error;
+        let is_exempt = function.starts_with("nvmlEventSetWait") || is_failed_shutdown;
         let any = self.function == "*" && !is_exempt;
         self.when == when && (any || self.function == function)
     }
