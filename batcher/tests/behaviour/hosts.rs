@@ -55,6 +55,8 @@ async fn a_host_that_is_missing_double_or_invalid_is_400_and_the_connections_end
         "host: ::1\r\n",
         "host: a%zz\r\n",
         "host: a%4\r\n",
+        "host: a%20b\r\n",
+        "host: %61\r\n",
         "host: caf\u{e9}\r\n",
     ];
     for host in hosts {
@@ -98,7 +100,6 @@ async fn valid_hosts_reach_the_server_as_they_are() {
         "[fe80::1%25eth0]:80",
         "[v1.x:y]",
         "a:",
-        "a%20b",
         "a!$&'()*+;=~",
     ] {
         let asked = format!("GET /echo HTTP/1.1\r\nHoSt:   {host} \r\nconnection: close\r\n\r\n");
