@@ -56,6 +56,7 @@ async fn a_host_that_is_missing_double_or_invalid_is_400_and_the_connections_end
         "host: a%zz\r\n",
         "host: a%4\r\n",
         "host: a%20b\r\n",
+        "host: %61\r\n",
         "host: caf\u{e9}\r\n",
     ];
     for host in hosts {
