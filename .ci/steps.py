@@ -101,6 +101,12 @@ def lanes() -> list[list[Step]]:
         Step("test-build", "cargo test --locked --tests --no-run"),
         # An independent client, unmodified, sees through the simulated library what another process made.
         Step("nvml-client", '.ci/nvml_client "$BUILT/nvml-client"'),
+        # What NVIDIA's container runtime starts by the driver's CDI files, for images that ask for all GPUs.
+        Step(
+            "container-runtime",
+            "cargo test --locked --test container_runtime -- --ignored",
+            skip="" if shutil.which("go") else "NVIDIA's runtime is built with Go",
+        ),
         Step("fuzz-build", "batcher/fuzz/run 0"),
         # Counts, which are the same on a busy machine.
         Step("instructions", "batcher/protocol/benches/instructions"),

@@ -12,6 +12,9 @@ SHOWN = 10
 # Tests that `cargo test` ignores, and where they run all the same.
 IGNORED = {
     "independent_client::nvidia_ml_py_lists_the_instance_that_the_driver_has_just_made": "step nvml-client",
+    "container_runtime::a_container_whose_image_asks_for_all_gpus_gets_its_slice_alone_under_nvidias_runtime": "step container-runtime",
+    "container_runtime::a_container_with_two_claims_sees_both_also_when_one_was_prepared_before": "step container-runtime",
+    "container_runtime::containers_of_two_requests_see_their_own_and_one_of_both_sees_both": "step container-runtime",
     "nvml::processes::racer": "other tests run it as a process of its own",
     "nvml::faults::maker": "other tests run it as a process of its own",
     "local::model::model_server_process": "other tests run it as a process of its own",
