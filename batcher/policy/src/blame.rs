@@ -3,10 +3,10 @@
 //! A call of several requests that breaks its connection, times out or is answered with an error says nothing of any
 //! one of them: it is repeated in halves ([`crate::Suspects`]), and only what fails alone is to blame.
 
-/// Breaks of a request that was alone in its call while others were at the same model server: what killed the server
-/// may have been one of those. So many more of them are borne.
+/// Additional breaks that a request is allowed when it was alone in its call while other requests were at the same model
+/// server: one of those others may have killed the server.
 const BESIDE_OTHERS: u32 = 3;
-/// From so many on a request is tried again by itself.
+/// Number of breaks from which on a request is tried again with no other suspect beside it.
 const GRAVE: u32 = 2;
 
 /// How often a connection broke with a request alone in its call. Breaks of calls of several do not count: that the

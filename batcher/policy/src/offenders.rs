@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// How long the first time.
+/// Time for which an offender is kept apart after the first offence, microseconds.
 const FIRST_TERM_US: u64 = 60_000_000;
-/// How long at most.
+/// Longest time for which an offender is kept apart, microseconds.
 const LONGEST_TERM_US: u64 = 600_000_000;
 
-/// Offenders, at most so many. Each further offence within twice the last term makes the next one twice as long, up
-/// to ten minutes. For one more than are remembered the one is forgotten whose term ends first.
+/// A bounded memory of offenders. An offender is kept apart for a term. Each further offence within twice the last term
+/// makes the next term twice as long, up to ten minutes. When the memory is full, the offender whose term ends first is
+/// forgotten.
 #[derive(Debug)]
 pub struct Offenders<K> {
     terms: HashMap<K, Term>,
@@ -30,12 +31,12 @@ impl Term {
 }
 
 impl<K: Eq + Hash + Copy> Offenders<K> {
-    /// Remembers at most so many (at least 1).
+    /// Creates an empty memory for at most `most` offenders (at least 1).
     pub fn new(most: usize) -> Self {
         Self { terms: HashMap::new(), most: most.max(1) }
     }
 
-    /// From now on this one's requests go apart from others', for a while.
+    /// Notes an offence: from now on this offender's requests go apart from those of others, for a term.
     pub fn convict(&mut self, who: K, now_us: u64) {
         self.terms.retain(|_, term| term.is_remembered(now_us));
         let before = self.terms.get(&who).map(|term| term.length_us);
@@ -48,17 +49,17 @@ impl<K: Eq + Hash + Copy> Offenders<K> {
         self.terms.insert(who, Term { until_us: now_us.saturating_add(length_us), length_us });
     }
 
-    /// Whether this one's requests go apart now.
+    /// Returns whether the requests of this sender go apart now.
     pub fn is_apart(&self, who: &K, now_us: u64) -> bool {
         self.terms.get(who).is_some_and(|term| now_us < term.until_us)
     }
 
-    /// How many are remembered.
+    /// Returns the number of offenders that are remembered.
     pub fn len(&self) -> usize {
         self.terms.len()
     }
 
-    /// Whether none is remembered.
+    /// Returns whether no offender is remembered.
     pub fn is_empty(&self) -> bool {
         self.terms.is_empty()
     }

@@ -2,15 +2,15 @@
 
 use crate::ServiceCurve;
 
-/// So many times the time that 95 % of such batches stay under.
+/// A batch is overdue after this multiple of the duration that 95 % of such batches stay under.
 const TIMES_P95: u64 = 4;
-/// A pause of the machine or of a runtime's garbage collector is no stall.
+/// Shortest time after which a batch is overdue, microseconds: a pause of the machine or of a garbage collector is no stall.
 const LEAST_US: u64 = 200_000;
-/// A curve of fewer batches follows any one that was out of the ordinary.
+/// Fewest batches that a curve must have been learned from: one of fewer is bent by any batch that was out of the ordinary.
 const LEAST_SAMPLES: u64 = 3;
 
-/// After how long a batch of so many rows on the wire runs far beyond its prediction, microseconds; `None` where
-/// nothing is predicted.
+/// Returns the time, in microseconds, after which a batch of `sent_rows` rows (padding included) is far beyond its
+/// prediction; `None` where there is no prediction.
 pub fn overdue_after_us(curve: Option<&ServiceCurve>, sent_rows: u32) -> Option<u64> {
     let curve = curve.filter(|curve| curve.samples >= LEAST_SAMPLES)?;
     Some(curve.p95_us(sent_rows).saturating_mul(TIMES_P95).max(LEAST_US))
