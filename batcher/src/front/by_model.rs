@@ -9,15 +9,16 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sluice_protocol::grpc::{MessageHead, PREFIX_BYTES};
-use sluice_protocol::{SequenceStep, model_in_path};
+use sluice_protocol::model_in_path;
 
 use super::Front;
 use super::control_paths::{message_decides, sets};
-use super::in_sequence::json_part;
+use super::in_sequence::step_of_unread;
 use super::peek::Peeked;
 use super::receive::ReceiveError;
 use super::route::GRPC_SERVICE;
 use crate::media_type;
+use crate::offload::offload;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::{Failure, missing_elsewhere};
 use crate::streams::asked::Asked;
@@ -60,16 +61,24 @@ impl Front {
             return Ok((model.map(Named::Model), Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
         }
         let (body, share) = self.peek(body).await.map_err(|error| error.failure(|| 1000))?;
-        let step = |body| SequenceStep::of_unread(json_part(parts, body)?);
-        if infers && let Some(step) = body.whole().and_then(|body| step(body)) {
+        if infers
+            && let Some(whole) = body.whole()
+            && let Some(step) = step_of_unread(parts, whole).await
+        {
             let message = format!(
                 "sequence {}: its model has no queue here, and so its steps cannot be kept at one of several model servers (maxModels is reached, or no model server says that it has the model)",
                 step.id
             );
             return Err(Failure::new(501, message));
         }
-        let alias = || Some(Named::Alias(Asked::read(body.whole()?).model?));
-        let named = model.map(Named::Model).or_else(alias);
+        let named = match (model, body.whole().cloned()) {
+            (Some(model), _) => Some(Named::Model(model)),
+            (None, Some(whole)) => {
+                let asked = offload(whole.len(), move || Asked::read(&whole)).await;
+                asked.model.map(Named::Alias)
+            }
+            (None, None) => None,
+        };
         Ok((named, body, share))
     }
 

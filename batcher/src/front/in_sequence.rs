@@ -1,19 +1,21 @@
 //! Which sequence a request is a step of. Other requests cost no more than a look at their parameters.
 
+use bytes::Bytes;
 use http::request::Parts;
 use sluice_batch_policy::Asked;
 use sluice_protocol::{Form, HEADER_LENGTH, SequenceStep, Target};
 
 use super::Front;
+use crate::offload::offload;
 use crate::queue::sequence::{InSequence, MAX_NAME_BYTES, SequenceKey};
 use crate::queue::{Failure, ModelHandle, Work};
 
 impl Front {
-    /// `None` for a request of no sequence.
+    /// Returns the step that a request is; `None` for a request of no sequence.
     ///
     /// # Errors
     /// A name that is too long to be remembered.
-    pub(super) fn in_sequence(
+    pub(super) async fn in_sequence(
         &self,
         handle: &ModelHandle,
         form: Form,
@@ -23,9 +25,10 @@ impl Front {
     ) -> Result<Option<Box<InSequence>>, Failure> {
         let step = match work {
             Work::Parsed(request) => request.sequence_step(),
-            Work::Raw(body) if matches!(form, Form::Json | Form::Binary) => {
-                origin.and_then(|head| SequenceStep::of_unread(json_part(head, body)?))
-            }
+            Work::Raw(body) if matches!(form, Form::Json | Form::Binary) => match origin {
+                Some(head) => step_of_unread(head, body).await,
+                None => None,
+            },
             Work::Raw(_) => None,
         };
         let Some(SequenceStep { id, starts, ends }) = step else { return Ok(None) };
@@ -50,10 +53,14 @@ impl Front {
     }
 }
 
-/// The JSON of a REST request of V2.
-pub(super) fn json_part<'a>(head: &Parts, body: &'a [u8]) -> Option<&'a [u8]> {
-    match head.headers.get(HEADER_LENGTH) {
-        None => Some(body),
-        Some(length) => body.get(..length.to_str().ok()?.parse().ok()?),
-    }
+/// Returns the step that a REST request of V2 is that was not understood here; `None` where it is none.
+pub(super) async fn step_of_unread(head: &Parts, body: &Bytes) -> Option<SequenceStep> {
+    let json = match head.headers.get(HEADER_LENGTH) {
+        None => body.clone(),
+        Some(length) => {
+            let length: usize = length.to_str().ok()?.parse().ok()?;
+            (length <= body.len()).then(|| body.slice(..length))?
+        }
+    };
+    offload(json.len(), move || SequenceStep::of_unread(&json)).await
 }

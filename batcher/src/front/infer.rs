@@ -144,7 +144,7 @@ impl Front {
         };
         let caller = Caller::of(urgency.tenant.as_deref(), origin.as_ref().map(|head| &head.extensions));
         let flow = urgency.flow(&settings);
-        let sequence = match self.in_sequence(handle, form, &work, origin.as_ref(), flow.tenant) {
+        let sequence = match self.in_sequence(handle, form, &work, origin.as_ref(), flow.tenant).await {
             Ok(sequence) => sequence,
             Err(failure) => return self.invalid(handle, form, &failure),
         };
