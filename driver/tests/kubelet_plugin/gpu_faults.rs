@@ -4,20 +4,10 @@ use std::collections::BTreeSet;
 
 use nvidia_ml::{Code, Fault, Topology, When, install};
 
-use crate::node::{Node, PROFILE_2G};
+use crate::node::{Node, PROFILE_2G, SLICE};
 
-const SLICE: &str = "gpu-0-mig-2g-10gb-4";
 /// Looks at the GPUs each second.
 const LOOK: [&str; 2] = ["--health-interval-seconds", "1"];
-
-/// A node whose GPUs are looked at often, with the slice claimed by `bert`.
-fn node_with_claim() -> Node {
-    let mut node = Node::new();
-    node.start(&LOOK);
-    node.allocate("bert", SLICE);
-    node.kubelet().prepare("bert").unwrap();
-    node
-}
 
 /// Devices that are published, and the taint of each.
 fn published(node: &Node) -> Vec<(String, Option<String>)> {
@@ -48,7 +38,7 @@ const LOST: &str = "gpu.sluice.dev/gpu-lost:NoExecute";
 
 #[test]
 fn a_claim_whose_gpu_is_lost_is_released_and_the_gpu_tainted_until_then_and_withdrawn_after() {
-    let mut node = node_with_claim();
+    let mut node = Node::with_claim(&LOOK);
     let before = offered(&node);
     node.gpus.lose_gpu(0).unwrap();
     node.eventually("taints of the lost GPU", |node| {
@@ -77,7 +67,7 @@ fn a_claim_whose_gpu_is_lost_is_released_and_the_gpu_tainted_until_then_and_with
 
 #[test]
 fn a_gpu_that_is_absent_at_the_start_is_tainted_while_something_of_it_is_allocated() {
-    let mut node = node_with_claim();
+    let mut node = Node::with_claim(&LOOK);
     assert!(node.terminate());
     let mut topology = Topology::uniform("A100-SXM4-40GB", 2);
     topology.gpus[0].mig_enabled = true;
@@ -167,7 +157,7 @@ fn places_that_a_foreign_instance_takes_are_not_offered_until_it_is_gone() {
 
 #[test]
 fn a_claim_whose_instance_a_reset_destroyed_is_told_and_tainted_until_it_ends() {
-    let mut node = node_with_claim();
+    let mut node = Node::with_claim(&LOOK);
     node.gpus.reset_gpu(0).unwrap();
     let gone = "gpu.sluice.dev/instance-gone:NoExecute";
     node.eventually("the slice's taint", |node| {
@@ -183,7 +173,7 @@ fn a_claim_whose_instance_a_reset_destroyed_is_told_and_tainted_until_it_ends() 
 /// What `mig-parted apply` does: it clears the GPU and cuts it its own way.
 #[test]
 fn a_gpu_that_somebody_cut_anew_is_told_of_truly() {
-    let mut node = node_with_claim();
+    let mut node = Node::with_claim(&LOOK);
     node.gpus.reset_gpu(0).unwrap();
     for start in [0, 2, 4] {
         node.gpus.create_instance(0, PROFILE_2G, start).unwrap();

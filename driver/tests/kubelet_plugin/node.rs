@@ -19,6 +19,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// 2g.10gb on the simulated A100.
 pub(crate) const PROFILE_2G: u32 = 14;
+/// A device of that profile.
+pub(crate) const SLICE: &str = "gpu-0-mig-2g-10gb-4";
 
 pub(crate) struct Node {
     dir: tempfile::TempDir,
@@ -51,6 +53,15 @@ impl Node {
         let gpus = install(&dir.path().join("root/usr/lib64"), &topology).unwrap();
         let objects = ObjectDir::new(dir.path().join("objects"));
         Self { dir, gpus, objects, driver: None, starts: 0 }
+    }
+
+    /// A node whose driver was started with these arguments and has prepared [`SLICE`] for the claim `bert`.
+    pub(crate) fn with_claim(arguments: &[&str]) -> Self {
+        let mut node = Self::new();
+        node.start(arguments);
+        node.allocate("bert", SLICE);
+        node.kubelet().prepare("bert").unwrap();
+        node
     }
 
     pub(crate) fn started() -> Self {

@@ -2,9 +2,8 @@
 
 use nvidia_ml::{Code, Fault, Topology, When, install};
 
-use crate::node::Node;
+use crate::node::{Node, SLICE};
 
-const SLICE: &str = "gpu-0-mig-2g-10gb-4";
 /// Looks at the GPUs each second.
 const LOOK: [&str; 2] = ["--health-interval-seconds", "1"];
 /// `NVML_ERROR_LIB_RM_VERSION_MISMATCH`.

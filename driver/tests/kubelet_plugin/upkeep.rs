@@ -2,19 +2,10 @@
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
 
-use crate::node::{Node, exists};
+use crate::node::{Node, SLICE, exists};
 
-const SLICE: &str = "gpu-0-mig-2g-10gb-4";
 /// Looks for what is gone each second.
 const LOOK: [&str; 2] = ["--reconcile-interval-seconds", "1"];
-
-fn node_with_claim() -> Node {
-    let mut node = Node::new();
-    node.start(&LOOK);
-    node.allocate("bert", SLICE);
-    node.kubelet().prepare("bert").unwrap();
-    node
-}
 
 /// Major number of a device node in a claim's CDI file.
 fn major(node: &Node, claim: &str, path: &str) -> Option<u64> {
@@ -49,7 +40,7 @@ fn device_numbers_are_those_of_the_kernel_now_also_for_claims_that_were_prepared
 
 #[test]
 fn a_cdi_file_that_somebody_deleted_is_written_again_and_at_a_start_at_once() {
-    let mut node = node_with_claim();
+    let mut node = Node::with_claim(&LOOK);
     let cdi = node.cdi("bert");
     std::fs::remove_file(node.cdi_path("bert")).unwrap();
     node.eventually("the CDI file", |node| (node.cdi("bert") == cdi).then_some(()));
@@ -62,7 +53,7 @@ fn a_cdi_file_that_somebody_deleted_is_written_again_and_at_a_start_at_once() {
 #[test]
 fn a_claim_that_was_deallocated_or_moved_without_unprepare_is_released() {
     for moves in [false, true] {
-        let mut node = node_with_claim();
+        let mut node = Node::with_claim(&LOOK);
         let mut claim: ResourceClaim = node.objects.get(Some("default"), "bert").unwrap().unwrap();
         let status = claim.status.as_mut().unwrap();
         if moves {
@@ -80,7 +71,7 @@ fn a_claim_that_was_deallocated_or_moved_without_unprepare_is_released() {
 
 #[test]
 fn sockets_that_somebody_deleted_are_bound_again_and_liveness_asks_them() {
-    let mut node = node_with_claim();
+    let mut node = Node::with_claim(&LOOK);
     let registration = node.path("kubelet/plugins_registry/gpu.sluice.dev-reg.sock");
     let dra = node.path("kubelet/plugins/gpu.sluice.dev/dra.sock");
     let alive = |node: &Node| node.get("/livez").starts_with("HTTP/1.1 200").then_some(());

@@ -54,6 +54,15 @@ fn list(items: &[Value]) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
+/// The pod `one` with a claim of one slice.
+fn pod_with_slice() -> String {
+    let claims = json!([{ "name": "slice", "resourceClaimName": "slice" }]);
+    list(&[
+        claim("slice", &[request("slice", "2g.10gb")]),
+        pod("one", &claims, &json!({ "claims": [{ "name": "slice" }] })),
+    ])
+}
+
 /// UUIDs that the container is told, and capabilities that it has: of both instances, and no variable that hides one.
 async fn sees_both(cluster: &Cluster, namespace: &Namespace, name: &str) -> Result<()> {
     wait_running(namespace, name).await?;
@@ -146,12 +155,7 @@ pub(super) async fn two_pods_one_claim(cluster: Cluster) -> Result<()> {
 pub(super) async fn gpu_lost(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "gpu-lost").await?;
     wait_instances(&cluster, 0).await?;
-    let claims = json!([{ "name": "slice", "resourceClaimName": "slice" }]);
-    let objects = [
-        claim("slice", &[request("slice", "2g.10gb")]),
-        pod("one", &claims, &json!({ "claims": [{ "name": "slice" }] })),
-    ];
-    namespace.apply(&list(&objects)).await?;
+    namespace.apply(&pod_with_slice()).await?;
     wait_running(&namespace, "one").await?;
     let lost = wait_instances(&cluster, 1).await?[0].gpu;
     let gpus = simulated::open(cluster.workdir())?;
@@ -200,12 +204,7 @@ pub(super) async fn kubelet_killed_in_prepare(cluster: Cluster) -> Result<()> {
     wait_instances(&cluster, 0).await?;
     let gpus = simulated::open(cluster.workdir())?;
     gpus.add_fault(GATE, &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::After))?;
-    let claims = json!([{ "name": "slice", "resourceClaimName": "slice" }]);
-    let objects = [
-        claim("slice", &[request("slice", "2g.10gb")]),
-        pod("one", &claims, &json!({ "claims": [{ "name": "slice" }] })),
-    ];
-    namespace.apply(&list(&objects)).await?;
+    namespace.apply(&pod_with_slice()).await?;
     let waiting = gpus.clone();
     let blocked =
         tokio::task::spawn_blocking(move || waiting.wait_blocked(GATE, Duration::from_secs(60))).await?;
@@ -250,12 +249,7 @@ pub(super) async fn driver_absent_at_boot(cluster: Cluster) -> Result<()> {
     fs::rename(&hidden, &library)?;
     restarted?;
     said?;
-    let claims = json!([{ "name": "slice", "resourceClaimName": "slice" }]);
-    let objects = [
-        claim("slice", &[request("slice", "2g.10gb")]),
-        pod("one", &claims, &json!({ "claims": [{ "name": "slice" }] })),
-    ];
-    namespace.apply(&list(&objects)).await?;
+    namespace.apply(&pod_with_slice()).await?;
     wait_running(&namespace, "one").await?;
     namespace.kubectl(&["delete", "pod", "one"]).await?;
     wait_instances(&cluster, 0).await?;
