@@ -38,7 +38,7 @@ const TURNS: usize = 2;
 /// After a question its turn rests for so many times as long as the question took: what does not exist takes no more
 /// than a small part of a model server's time.
 const RESTS: u32 = 9;
-/// Longest rest.
+/// Longest time for which a turn rests after a question.
 const LONGEST_REST: Duration = Duration::from_millis(100);
 /// Pause where a model server has not answered.
 const PAUSE: Duration = Duration::from_millis(200);

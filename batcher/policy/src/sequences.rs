@@ -121,7 +121,7 @@ enum State<S> {
 }
 
 impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
-    /// None yet.
+    /// Creates an empty table.
     pub fn new(limits: SequenceLimits) -> Self {
         Self {
             limits,
@@ -307,7 +307,7 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
             Ok(_) => return Turn::Refused { why: SequenceRefusal::Full, step },
             Err(why) => return Turn::Refused { why, step },
         };
-        // Whoever begins it has it.
+        // The sequence counts for the tenant that started it.
         let tenant = match self.known.get(&key) {
             Some(known) if !asked.starts => known.tenant,
             _ => asked.tenant,

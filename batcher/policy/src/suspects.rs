@@ -14,7 +14,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// In so many parts the requests go again.
+    /// Returns the number of parts in which the requests of the failed call are sent again.
     fn parts(self) -> usize {
         match self {
             Self::Broke => 2,

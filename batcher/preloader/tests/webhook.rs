@@ -298,7 +298,7 @@ async fn silent_clients_make_room_for_the_api_server() {
     assert!(matches!(oldest, Ok(0) | Err(_)), "the oldest was closed");
 }
 
-/// With a kubeconfig whose API server nobody answers for.
+/// Its kubeconfig names an API server that does not answer.
 #[tokio::test]
 async fn silent_clients_of_the_admin_port_and_a_hangup_change_nothing() {
     let folder = tempfile::tempdir().unwrap();

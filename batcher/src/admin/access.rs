@@ -31,7 +31,7 @@ pub(super) async fn check(
     let wanted = match tokio::fs::read_to_string(file).await {
         Ok(text) => text,
         Err(error) => {
-            tracing::error!(file = %file.display(), %error, "adminTokenFile cannot be read; nobody is shown requests.");
+            tracing::error!(file = %file.display(), %error, "Failed to read adminTokenFile; requests are shown to clients on the loopback interface only.");
             return Err(plain(StatusCode::FORBIDDEN, "the token cannot be checked; the log says why\n"));
         }
     };
@@ -53,7 +53,7 @@ fn is_local(address: IpAddr) -> bool {
     }
 }
 
-/// The comparison takes the same time wherever the first difference is. An empty token is nobody's.
+/// Returns whether the request has this bearer token; compares in constant time. An empty token matches nothing.
 fn is_bearer(headers: &HeaderMap, wanted: &str) -> bool {
     let given = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes()).unwrap_or_default();
     let Some((scheme, token)) = given.split_at_checked(7) else { return false };

@@ -10,7 +10,7 @@ use super::untaken::Untaken;
 /// Most bytes that are handed over at a time: what the library has, it cannot give back.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// A piece.
+/// Bytes of an answer that the HTTP library holds; its drop tells that the client has taken them.
 struct Piece {
     bytes: Bytes,
     untaken: Arc<Untaken>,

@@ -26,7 +26,7 @@ pub struct Answers {
 }
 
 impl Answers {
-    /// None yet.
+    /// Creates the list of answers under way, empty.
     pub fn new(budget: AnswerBudget, clock: Clock) -> Arc<Self> {
         Arc::new(Self { budget, clock, number: AtomicU64::new(0), under_way: Mutex::default() })
     }

@@ -37,7 +37,7 @@ pub struct Upstreams {
 }
 
 impl Upstreams {
-    /// None yet.
+    /// Creates the list of model servers, empty; their answers are counted by this budget.
     pub fn new(answers: AnswerBudget) -> Self {
         Self { answers, ..Self::default() }
     }

@@ -209,7 +209,7 @@ proptest! {
         prop_assert!(calls <= 1 + 2 * failing * log2_up(fails.len()));
     }
 
-    /// However many offend, so many are remembered, and each for its time.
+    /// At most the given number of offenders is remembered, each for its term.
     #[test]
     fn offenders_are_few_and_not_for_ever(
         offences in prop::collection::vec((0..40u8, 0..300_000_000u64), 1..200),

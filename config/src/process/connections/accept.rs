@@ -14,7 +14,7 @@ use super::recurrence::Recurrence;
 
 /// First pause where no file descriptor is left; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
-/// Longest pause.
+/// Longest pause after a connection could not be accepted.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A peer that has vanished without a word is noticed by probes of the kernel: the first after so long a silence.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::Idleness;
 
-/// No time.
+/// Stands for a time that never comes.
 const NEVER: u64 = u64::MAX;
 
 /// How long a client may be slow.
