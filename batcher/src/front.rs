@@ -109,8 +109,7 @@ impl Front {
     fn limits(&self) -> Limits {
         let settings = self.settings.now();
         Limits {
-            // Bodies are bounded where they are received.
-            body_bytes: usize::MAX,
+            body_bytes: settings.max_body_bytes,
             tensors: settings.max_tensors,
             parameters: settings.max_parameters,
             ..Limits::default()

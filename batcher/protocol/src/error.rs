@@ -40,6 +40,13 @@ impl ParseError {
         Self { kind: ParseErrorKind::TooLarge, input: None, message }
     }
 
+    pub(crate) fn too_many_elements(limit: usize) -> Self {
+        let message = format!(
+            "the elements take more than {limit} bytes once they are read (maxBodyBytes); send raw contents"
+        );
+        Self { kind: ParseErrorKind::TooLarge, input: None, message }
+    }
+
     pub(crate) fn at(mut self, input: &str) -> Self {
         self.input = Some(input.to_owned());
         self

@@ -4,15 +4,17 @@
 //! received message.
 
 mod contents;
+mod counts;
 mod frame;
 mod head;
 pub(crate) mod parse;
 mod status;
 
+pub use counts::{bytes_to_read, memory_of_elements};
 pub use frame::{FrameError, PREFIX_BYTES, decode_unary, frame_prefix, next_message};
 pub use head::MessageHead;
 pub use messages::*;
-pub use parse::{bytes_to_read, parse_grpc};
+pub use parse::parse_grpc;
 pub use status::{Code, decode_message, encode_message};
 
 /// Value of `Content-Type`.

@@ -10,7 +10,8 @@ use hyper::body::Incoming;
 use sluice_batch_policy::{Admission, ShapeClass};
 use sluice_protocol::grpc::{self, decode_unary};
 use sluice_protocol::{
-    Form, HEADER_LENGTH, ModelSignature, ParseError, Target, parse_binary, parse_grpc, parse_json, parse_raw,
+    Form, HEADER_LENGTH, InferRequest, ModelSignature, ParseError, Target, parse_binary, parse_grpc,
+    parse_json, parse_raw,
 };
 use tokio::sync::oneshot;
 
@@ -19,7 +20,7 @@ use super::answer::{answer, failed, grpc_status};
 use super::body::FrontBody;
 use super::decode::undecoded;
 use super::known::NoQueue;
-use super::receive::Received;
+use super::receive::{ReceiveError, Received};
 use super::urgency::Urgency;
 use crate::metrics::{Outcome, Refusal};
 use crate::observe::trail::Trail;
@@ -95,7 +96,7 @@ impl Front {
             Ok(received) => received,
             Err(error) => return failed(Form::Grpc, &error.failure(|| RETRY_AFTER_MS)),
         };
-        let (body, bytes) = match self.decode_grpc(&parts.headers, received).await {
+        let (body, mut bytes) = match self.decode_grpc(&parts.headers, received).await {
             Ok(decoded) => decoded,
             Err(error) => return undecoded(Form::Grpc, &error, RETRY_AFTER_MS).0,
         };
@@ -103,12 +104,9 @@ impl Front {
             Ok(message) => message,
             Err(error) => return grpc_status(error.code(), &error.to_string()),
         };
-        let limits = self.limits();
-        let request = match offload(bytes_to_read_of_grpc(&message), move || parse_grpc(message, &limits))
-            .await
-        {
+        let request = match self.read_grpc(message, &mut bytes).await {
             Ok(request) => request,
-            Err(error) => return failed(Form::Grpc, &Failure::new(error.http_status(), error.to_string())),
+            Err(failure) => return failed(Form::Grpc, &failure),
         };
         let handle = match self.queue_of(&request.target.model, Form::Grpc).await {
             Ok(handle) => handle,
@@ -120,6 +118,23 @@ impl Front {
         };
         let read = (Work::Parsed(request), None);
         self.queue(&handle, Form::Grpc, read, Some(parts), urgency, bytes).await
+    }
+
+    /// Reads a `ModelInferRequest`, with the memory that its elements take counted among the request's bytes.
+    async fn read_grpc(&self, message: Bytes, bytes: &mut QueuedBytes) -> Result<InferRequest, Failure> {
+        let looked_at = bytes_to_read_of_grpc(&message);
+        let unread = |error: ParseError| Failure::new(error.http_status(), error.to_string());
+        let (copy, limits) = (message.clone(), self.limits());
+        let elements = offload(looked_at, move || grpc::memory_of_elements(&copy, &limits)).await;
+        let elements_bytes = elements.map_err(unread)?;
+        // While they are read, lists of them grow by doubling.
+        let meanwhile = self.bytes.take(2 * elements_bytes);
+        if meanwhile.is_none() || !bytes.grow(elements_bytes) {
+            let full = ReceiveError::NoMemory { limit_bytes: self.bytes.limit() };
+            return Err(full.failure(|| RETRY_AFTER_MS));
+        }
+        let limits = self.limits();
+        offload(looked_at, move || parse_grpc(message, &limits)).await.map_err(unread)
     }
 
     pub(super) async fn queue(

@@ -2,7 +2,9 @@
 
 use sluice_batcher::settings::{ModelOverrides, Padding, Settings};
 
-use crate::client::{Got, infer_binary, infer_json, json_body};
+use sluice_protocol::grpc::{InferTensorContents, ModelInferRequest, path};
+
+use crate::client::{Got, grpc, infer_binary, infer_json, infer_message, json_body};
 use crate::model::{Behaviour, Call, Model};
 use crate::start::{Batcher, settings, sidecar, until};
 
@@ -108,4 +110,35 @@ async fn a_bad_row_in_a_padded_batch_fails_alone() {
     let statuses: Vec<u16> = answers.iter().map(|got| got.status).collect();
     assert_eq!(statuses, [200, 200, 200, 200, 400]);
     assert!(calls.iter().all(|call| [4, 8].contains(&call.ids.len())), "{calls:?}");
+}
+
+/// A request of so many zeros, each a byte long on the wire and 8 once it is read.
+fn zeros(model: &str, count: usize) -> ModelInferRequest {
+    let mut message = infer_message(model, &[0]);
+    message.raw_input_contents.clear();
+    message.inputs[0].shape = vec![count as i64, 1];
+    message.inputs[0].contents =
+        Some(InferTensorContents { int64_contents: vec![0; count], ..InferTensorContents::default() });
+    message
+}
+
+#[tokio::test]
+async fn typed_elements_count_as_the_memory_that_they_take_once_read() {
+    let name = "typed";
+    let model = Model::start(name, Behaviour::default()).await;
+    let limits = Settings { max_body_bytes: 1 << 20, queue_bytes: 600 << 10, ..settings(name) };
+    let batcher = sidecar(&model, limits).await;
+    let ask = async |count| grpc(batcher.front, path::MODEL_INFER, &zeros(name, count)).await;
+    assert_eq!(ask(10).await.grpc_status(), 0);
+    // 140 KiB are read to 1.1 MiB.
+    let beyond_the_body = ask(140 << 10).await;
+    assert_eq!(beyond_the_body.grpc_status(), 8);
+    let said = |got: &Got| got.headers["grpc-message"].to_str().unwrap().to_owned();
+    assert!(said(&beyond_the_body).contains("maxBodyBytes"), "{}", said(&beyond_the_body));
+    // 80 KiB are read to 640 KiB, and all requests together have 600.
+    let beyond_all = ask(80 << 10).await;
+    assert_eq!(beyond_all.grpc_status(), 8);
+    assert!(said(&beyond_all).contains("queueBytes"), "{}", said(&beyond_all));
+    // What they took is given back.
+    assert_eq!(ask(20 << 10).await.grpc_status(), 0);
 }

@@ -14,9 +14,10 @@ use crate::Datatype;
 pub(crate) fn to_raw(contents: &InferTensorContents, datatype: Datatype) -> Result<Bytes, String> {
     let mut out = Vec::new();
     macro_rules! plain {
-        ($field:ident) => {
+        ($field:ident) => {{
+            out.reserve(size_of_val(&*contents.$field));
             contents.$field.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()))
-        };
+        }};
     }
     macro_rules! narrow {
         ($field:ident, $integer:ty) => {

@@ -1,9 +1,9 @@
 //! A gRPC inference request and response, read.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 use prost::Message;
-use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
+use super::counts::memory_of_elements;
 use super::{InferTensorContents, ModelInferRequest, ModelInferResponse, contents};
 use crate::json::tensors::ReadRequest;
 use crate::parameters::{from_grpc, lacks_values};
@@ -11,7 +11,7 @@ use crate::request::Parts;
 use crate::tensor::checked_elements;
 use crate::{
     Datatype, Form, InferRequest, InferResponse, Limits, Parameters, ParseError, RequestedOutput, Target,
-    Tensor, TensorData, limits, transcode,
+    Tensor, TensorData, transcode,
 };
 
 /// Reads a `ModelInferRequest` (without the 5-byte prefix: see [`crate::grpc::decode_unary`]).
@@ -22,7 +22,7 @@ pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, Parse
     if message.len() > limits.body_bytes {
         return Err(ParseError::too_large(message.len(), limits.body_bytes));
     }
-    check_counts(message.clone(), limits)?;
+    memory_of_elements(&message, limits)?;
     let body = message.clone();
     let request = ModelInferRequest::decode(message)
         .map_err(|error| ParseError::malformed(format!("not a valid ModelInferRequest: {error}")))?;
@@ -55,28 +55,6 @@ pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, Parse
     let version = Some(request.model_version).filter(|version| !version.is_empty());
     let target = Target { model: request.model_name, version };
     Ok(Parts { form: Form::Grpc, target, read: Some(read), body, header_length: None }.assemble())
-}
-
-/// Bytes of a `ModelInferRequest` (or of a response) that reading it looks at: all but its raw contents. At most 1024
-/// fields are told apart; what follows them is counted in any case.
-pub fn bytes_to_read(message: &Bytes) -> usize {
-    const RAW_INPUT_CONTENTS: u32 = 7;
-    let mut rest = message.clone();
-    let mut raw = 0;
-    for _ in 0..1024 {
-        let Ok((field, wire_type)) = decode_key(&mut rest) else { break };
-        if wire_type != WireType::LengthDelimited {
-            if skip_field(wire_type, field, &mut rest, DecodeContext::default()).is_err() {
-                break;
-            }
-            continue;
-        }
-        let length = decode_varint(&mut rest).ok().and_then(|length| usize::try_from(length).ok());
-        let Some(length) = length.filter(|&length| length <= rest.len()) else { break };
-        rest.advance(length);
-        raw += if field == RAW_INPUT_CONTENTS { length } else { 0 };
-    }
-    message.len() - raw
 }
 
 /// Reads a `ModelInferResponse`.
@@ -142,64 +120,4 @@ fn tensor(
         transcode::check_raw(&data, datatype, elements).map_err(malformed)?;
     }
     Ok(Tensor { name, datatype, shape, parameters, data: TensorData::Raw(data) })
-}
-
-/// Counts the tensors and parameters of an encoded `ModelInferRequest` before memory is spent on them: an empty
-/// one takes 2 bytes on the wire and a hundred here.
-fn check_counts(message: Bytes, limits: &Limits) -> Result<(), ParseError> {
-    let (mut tensors, mut parameters) = ([0usize; 8], 0usize);
-    walk(message, |field, content| {
-        if let Some(count) = tensors.get_mut(field as usize) {
-            *count += 1;
-        }
-        // Request parameters are field 4, those of an input field 4 in field 5, those of an output field 2 in field 6.
-        let nested = match field {
-            4 => {
-                parameters += 1;
-                return check_parameters(parameters, limits);
-            }
-            5 => 4,
-            6 => 2,
-            _ => return Ok(()),
-        };
-        let mut own = 0usize;
-        walk(content, |field, _| {
-            own += usize::from(field == nested);
-            check_parameters(own, limits)
-        })
-    })?;
-    let [.., inputs, outputs, raw] = tensors;
-    if inputs.max(outputs).max(raw) > limits.tensors {
-        return Err(ParseError::limit(format!("more than {} tensors ({})", limits.tensors, limits::TENSORS)));
-    }
-    Ok(())
-}
-
-fn check_parameters(count: usize, limits: &Limits) -> Result<(), ParseError> {
-    if count > limits.parameters {
-        let (most, setting) = (limits.parameters, limits::PARAMETERS);
-        return Err(ParseError::limit(format!("more than {most} parameters ({setting})")));
-    }
-    Ok(())
-}
-
-/// Shows `visit` each field of a message that has a length, by number and content, without copying; skips the others.
-fn walk(
-    mut message: Bytes,
-    mut visit: impl FnMut(u32, Bytes) -> Result<(), ParseError>,
-) -> Result<(), ParseError> {
-    let malformed =
-        |error: prost::DecodeError| ParseError::malformed(format!("not a valid ModelInferRequest: {error}"));
-    while message.has_remaining() {
-        let (field, wire_type) = decode_key(&mut message).map_err(malformed)?;
-        if wire_type == WireType::LengthDelimited {
-            let length = decode_varint(&mut message).map_err(malformed)?;
-            let length = usize::try_from(length).ok().filter(|&length| length <= message.len());
-            let length = length.ok_or_else(|| ParseError::malformed("the message is cut off"))?;
-            visit(field, message.split_to(length))?;
-        } else {
-            skip_field(wire_type, field, &mut message, DecodeContext::default()).map_err(malformed)?;
-        }
-    }
-    Ok(())
 }
