@@ -22,8 +22,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::Clock;
+use crate::failure::{Failure, missing_elsewhere};
 use crate::metrics::Refusal;
-use crate::queue::{Failure, missing_elsewhere};
 use crate::settings::Live;
 pub use crate::upstream::asking::Denial;
 use crate::upstream::asking::{Has, VersionReadiness};

@@ -32,7 +32,6 @@ pub mod claims;
 pub mod control_paths;
 pub mod decode;
 mod forbidden;
-pub mod forward;
 pub mod framing;
 pub mod guarded;
 pub mod health;
@@ -52,7 +51,6 @@ pub mod route;
 pub mod server;
 pub mod stream;
 pub mod strict;
-pub mod upload;
 mod urgency;
 
 use std::sync::Arc;

@@ -15,6 +15,7 @@ use crate::observe::orca::Load;
 use crate::queue::handle::Event;
 use crate::queue::{ModelHandle, owner};
 use crate::settings::Live;
+use crate::upstream::models::ServedModels;
 
 /// The label that tells a model's series from others'.
 const LABEL: &str = "model";
@@ -104,22 +105,9 @@ impl Registry {
         self.handles.get(model).map(|handle| Arc::clone(&handle))
     }
 
-    /// All models, now and whenever there is another one.
-    pub fn subscribe(&self) -> watch::Receiver<Models> {
-        self.models.subscribe()
-    }
-
     /// All models now.
     pub fn all(&self) -> Models {
         self.models.borrow().clone()
-    }
-
-    /// There are so many model servers, ready or not: as long as not all have said that they lack a model, its requests
-    /// are not for those that do.
-    pub fn set_members(&self, members: usize) {
-        // Stored first: a queue that is made meanwhile reads it.
-        self.members.store(members, Ordering::SeqCst);
-        self.all().iter().for_each(|handle| handle.tell(Event::Members(members)));
     }
 
     /// The load of all models together.
@@ -132,18 +120,6 @@ impl Registry {
             queued_batches: sum.queued_batches + load.queued_batches,
             predicted_wait_seconds: sum.predicted_wait_seconds.max(load.predicted_wait_seconds),
         })
-    }
-
-    /// Forgets models that all `members` say they do not have, unless the settings name them: names come from clients. A
-    /// model server that is not ready may have them still.
-    pub fn forget_absent(&self, members: usize) {
-        for handle in self.all().iter() {
-            let absent_at = handle.absent_at();
-            let is_absent = absent_at > 0 && absent_at >= members && handle.queued_rows() == 0;
-            if is_absent && !self.is_named(&handle.model) {
-                self.forget(handle);
-            }
-        }
     }
 
     fn forget(&self, handle: &Arc<ModelHandle>) {
@@ -194,5 +170,32 @@ impl Registry {
             tell();
         }
         handle
+    }
+}
+
+impl ServedModels for Registry {
+    type Model = ModelHandle;
+
+    fn subscribe(&self) -> watch::Receiver<Models> {
+        self.models.subscribe()
+    }
+
+    /// As long as not all have said that they lack a model, its requests are not for those that do.
+    fn set_members(&self, members: usize) {
+        // Stored first: a queue that is made meanwhile reads it.
+        self.members.store(members, Ordering::SeqCst);
+        self.all().iter().for_each(|handle| handle.tell(Event::Members(members)));
+    }
+
+    /// Keeps those that the settings name: others' names come from clients. A model server that is not ready may have a
+    /// model still.
+    fn forget_absent(&self, members: usize) {
+        for handle in self.all().iter() {
+            let absent_at = handle.absent_at();
+            let is_absent = absent_at > 0 && absent_at >= members && handle.queued_rows() == 0;
+            if is_absent && !self.is_named(&handle.model) {
+                self.forget(handle);
+            }
+        }
     }
 }

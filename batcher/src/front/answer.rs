@@ -7,8 +7,9 @@ use sluice_protocol::{Form, HEADER_LENGTH, json_error};
 
 use super::body::FrontBody;
 use super::retry_info::status_details;
+use crate::failure::Failure;
 use crate::hop_by_hop;
-use crate::queue::{Failure, Reply};
+use crate::queue::Reply;
 use crate::upstream::connection;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");

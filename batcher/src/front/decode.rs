@@ -12,7 +12,7 @@ use super::answer::{failed, grpc_status};
 use super::body::FrontBody;
 use super::inflate::{Coding, Decoder, STEP_OUTPUT_BYTES, Step};
 use super::receive::{ReceiveError, Received};
-use crate::queue::Failure;
+use crate::failure::Failure;
 use crate::queue::bytes::QueuedBytes;
 
 /// Bodies of more coded bytes take turns: a step of one of them is followed by whatever else has to be done.

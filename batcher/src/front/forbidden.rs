@@ -5,7 +5,7 @@ use http::Request;
 use super::Front;
 use super::control_paths::{is_allowed, is_control, is_plain, message_decides};
 use super::route::Route;
-use crate::queue::Failure;
+use crate::failure::Failure;
 use crate::settings::ControlPaths;
 
 impl Front {

@@ -20,7 +20,8 @@ use super::receive::receive;
 use super::route::GrpcMethod;
 use crate::confirm::{Denial, Patience};
 use crate::drain::Mode;
-use crate::queue::{Failure, Reply};
+use crate::failure::Failure;
+use crate::queue::Reply;
 use crate::upstream::connection::Answer;
 
 /// Most bytes of a `ModelReadyRequest`.

@@ -6,9 +6,10 @@ use sluice_batch_policy::Asked;
 use sluice_protocol::{Form, HEADER_LENGTH, SequenceStep, Target};
 
 use super::Front;
+use crate::failure::Failure;
 use crate::offload::offload;
 use crate::queue::sequence::{InSequence, MAX_NAME_BYTES, SequenceKey};
-use crate::queue::{Failure, ModelHandle, Work};
+use crate::queue::{ModelHandle, Work};
 
 impl Front {
     /// Returns the step that a request is; `None` for a request of no sequence.

@@ -22,6 +22,7 @@ use super::decode::undecoded;
 use super::known::NoQueue;
 use super::receive::{ReceiveError, Received};
 use super::urgency::Urgency;
+use crate::failure::Failure;
 use crate::metrics::{Outcome, Refusal};
 use crate::observe::trail::Trail;
 use crate::offload::{AT_ONCE_BYTES, RAW_DISCOUNT, offload};
@@ -29,7 +30,7 @@ use crate::queue::bytes::QueuedBytes;
 use crate::queue::caller::Caller;
 use crate::queue::entry::Suspicion;
 use crate::queue::scope::Scope;
-use crate::queue::{Entry, Failure, ModelHandle, Reply, Work, size_of};
+use crate::queue::{Entry, ModelHandle, Reply, Work, size_of};
 use crate::settings::{Settings, WhileCold};
 
 /// When to try again where nothing is held: a model server takes seconds to be warm, another replica none.
@@ -185,7 +186,7 @@ impl Front {
         };
         let trail = entry.trail.clone();
         if let Some(trail) = &trail {
-            trail.asked(&entry, &handle.model);
+            trail.asked(entry.asked(&handle.model));
         }
         let reply = match self.admit(handle, entry, &settings) {
             Ok(()) => waiting.await.unwrap_or_else(|_| {

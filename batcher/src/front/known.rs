@@ -10,10 +10,11 @@ use super::answer::{answer, failed};
 use super::body::FrontBody;
 use super::infer::COLD_RETRY_MS;
 use crate::confirm::{Denial, Patience, Verdict};
+use crate::failure::Failure;
 use crate::labels::MAX_NAME_BYTES;
 use crate::metrics::Refusal;
 use crate::observe::trail::Trail;
-use crate::queue::{Failure, ModelHandle, Reply};
+use crate::queue::{ModelHandle, Reply};
 use crate::registry::TooMany;
 use crate::settings::WhileCold;
 

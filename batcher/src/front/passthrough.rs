@@ -10,13 +10,13 @@ use sluice_protocol::Form;
 use super::Front;
 use super::answer::failed;
 use super::body::FrontBody;
-use super::forward::{to_client, to_http1};
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
-use super::upload::UploadError;
 use crate::confirm::Patience;
-use crate::queue::Failure;
+use crate::failure::Failure;
+use crate::forward::{to_client, to_http1};
 use crate::settings::WhileCold;
+use crate::upload::UploadError;
 use crate::upstream::ConnectError;
 use crate::upstream::relay::RelayError;
 

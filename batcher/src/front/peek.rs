@@ -9,8 +9,8 @@ use tokio::time::timeout;
 
 use super::Front;
 use super::receive::ReceiveError;
-use super::upload::Upload;
 use crate::queue::bytes::QueuedBytes;
+use crate::upload::Upload;
 use crate::upstream::relay_body::RelayBody;
 
 /// A body, as far as it was read.

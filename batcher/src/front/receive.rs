@@ -10,8 +10,8 @@ use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
 use super::Front;
+use crate::failure::Failure;
 use crate::metrics::Refusal;
-use crate::queue::Failure;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::tenants::Tenant;
 

@@ -33,9 +33,9 @@ use super::route::{GrpcMethod, Route, route};
 use crate::answers::stream_task::StreamExecutor;
 use crate::answers::untaken::Client;
 use crate::drain::Mode;
+use crate::failure::Failure;
 use crate::media_type::{self, Grpc};
 use crate::observe::{Sighting, orca};
-use crate::queue::Failure;
 use crate::queue::caller::ConnectionNumber;
 
 /// Concurrent streams of one HTTP/2 connection.

@@ -7,7 +7,7 @@ use sluice_batch_policy::Flow;
 use sluice_protocol::InferRequest;
 
 use super::Front;
-use crate::queue::Failure;
+use crate::failure::Failure;
 use crate::queue::tenants::{NOBODY, Tenant, Tenants};
 use crate::settings::Settings;
 

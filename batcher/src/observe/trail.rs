@@ -9,8 +9,7 @@ use super::export::Spans;
 use super::spans::{Kind, Span};
 use super::trace::SpanContext;
 use crate::clock::Clock;
-use crate::metrics::Release;
-use crate::queue::{Entry, Failure};
+use crate::failure::Failure;
 
 tokio::task_local! {
     /// The trail of the request that this task serves: so that none of the functions in between has to carry it.
@@ -118,22 +117,7 @@ impl Trail {
     }
 
     /// Notes what is asked.
-    pub fn asked(&self, entry: &Entry, model: &Arc<str>) {
-        let parsed = entry.parsed();
-        let asked = Asked {
-            model: Arc::clone(model),
-            form: entry.form.as_str(),
-            id: parsed.and_then(|request| request.id.clone()),
-            rows: entry.size.rows,
-            bytes: entry.body().len(),
-            alone: match parsed {
-                Some(request) => request.alone.as_ref().map(|reason| format!("{reason:?}")),
-                None => Some("the body is no valid request".to_owned()),
-            },
-            class: entry.flow.class,
-            arrived_us: entry.arrived_us,
-            deadline_us: entry.deadline_us,
-        };
+    pub fn asked(&self, asked: Asked) {
         self.with(|facts| facts.asked = Some(asked));
     }
 
@@ -153,14 +137,9 @@ impl Trail {
     }
 }
 
-/// Notes that a batch was cut.
-pub fn cut(entries: &[Box<Entry>], number: u64, rows: u32, release: Release, cut_us: u64) {
-    let requests = entries.len();
-    for trail in entries.iter().filter_map(|entry| entry.trail.as_ref()) {
-        trail.with(|facts| {
-            facts.batch = Some(Batch { number, rows, requests, release: release.label(), cut_us });
-        });
-    }
+/// Notes that a batch was cut, with those of its requests that have a trail.
+pub fn cut<'a>(trails: impl Iterator<Item = &'a Arc<Trail>>, batch: &Batch) {
+    trails.for_each(|trail| trail.with(|facts| facts.batch = Some(batch.clone())));
 }
 
 /// A call to a model server under way; dropped without an answer, there was none.
@@ -174,16 +153,15 @@ pub struct Sending {
 }
 
 impl Sending {
-    /// Begins where one of the requests has a trail. Where they are traced, the call gets a span of its own, which
-    /// the model server is told.
-    pub fn begin<'a, B>(
-        entries: impl ExactSizeIterator<Item = &'a Entry>,
+    /// Begins a call for so many requests, where one of them has a trail. Where they are traced, the call gets a span of
+    /// its own, which the model server is told.
+    pub fn begin<B>(
+        trails: Vec<Arc<Trail>>,
+        requests: usize,
         upstream: &str,
         clock: Clock,
         request: &mut Request<B>,
     ) -> Option<Self> {
-        let requests = entries.len();
-        let trails: Vec<Arc<Trail>> = entries.filter_map(|entry| entry.trail.clone()).collect();
         if trails.is_empty() {
             return None;
         }

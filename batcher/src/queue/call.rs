@@ -9,12 +9,13 @@ use sluice_protocol::grpc::frame_prefix;
 use sluice_protocol::{Form, HEADER_LENGTH, Merged, UpstreamForm};
 use tokio::time::timeout;
 
+use super::Entry;
 use super::scope::Scope;
-use super::{Entry, Slot};
-use crate::front::forward;
+use crate::forward;
 use crate::settings::Settings;
 use crate::upstream::connection::{Answer, Chunks, ExchangeError, Wire};
 use crate::upstream::discovery::Profile;
+use crate::upstream::slot::Slot;
 use crate::upstream::{CONNECT_PATIENCE, Upstream};
 
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");

@@ -32,9 +32,11 @@ use tokio_util::sync::CancellationToken;
 use super::call::{as_it_came, batch_request, call, wire_of};
 use super::caller::Caller;
 use super::handle::Event;
-use super::{Entry, Failure, ModelHandle, Reply, Slot, merging};
+use super::{Entry, ModelHandle, Reply, merging};
+use crate::failure::Failure;
 use crate::observe::trail::Sending;
 use crate::upstream::connection::{Answer, Chunks};
+use crate::upstream::slot::Slot;
 use crate::upstream::{InFlight, Report, Upstream};
 
 /// What the owner hears when a batch has ended.
@@ -400,8 +402,8 @@ impl Dispatch {
 
     /// Notes the call, where somebody wants to know of it.
     fn sending(&self, entries: &[Box<Entry>], request: &mut Request<Chunks>) -> Option<Sending> {
-        let entries = entries.iter().map(|entry| &**entry);
-        Sending::begin(entries, self.upstream.name(), self.handle.clock, request)
+        let trails = entries.iter().filter_map(|entry| entry.trail.clone()).collect();
+        Sending::begin(trails, entries.len(), self.upstream.name(), self.handle.clock, request)
     }
 
     /// The slot is gone before these were sent.

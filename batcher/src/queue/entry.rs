@@ -15,8 +15,8 @@ use super::reply_to::ReplyTo;
 use super::scope::Scope;
 use super::sequence::InSequence;
 use super::tenants::Tenant;
-use crate::metrics::Refusal;
-use crate::observe::trail::Trail;
+use crate::failure::Failure;
+use crate::observe::trail::{Asked, Trail};
 use crate::upstream::connection;
 
 /// A request that waits or runs. Dropping it without a reply tells the client's task, which answers with an
@@ -197,6 +197,25 @@ impl Entry {
         }
     }
 
+    /// What is asked, for its trail.
+    pub fn asked(&self, model: &Arc<str>) -> Asked {
+        let parsed = self.parsed();
+        Asked {
+            model: Arc::clone(model),
+            form: self.form.as_str(),
+            id: parsed.and_then(|request| request.id.clone()),
+            rows: self.size.rows,
+            bytes: self.body().len(),
+            alone: match parsed {
+                Some(request) => request.alone.as_ref().map(|reason| format!("{reason:?}")),
+                None => Some("the body is no valid request".to_owned()),
+            },
+            class: self.flow.class,
+            arrived_us: self.arrived_us,
+            deadline_us: self.deadline_us,
+        }
+    }
+
     /// Whether nobody waits for the answer any more.
     pub fn is_cancelled(&self) -> bool {
         self.reply.is_closed()
@@ -233,36 +252,4 @@ impl From<Failure> for Reply {
     fn from(failure: Failure) -> Self {
         Self::Failed(failure)
     }
-}
-
-/// An answer of the batcher's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// HTTP status; gRPC clients get the corresponding code.
-    pub status: u16,
-    /// What happened, for the client.
-    pub message: String,
-    /// When trying again makes sense.
-    pub retry_after_ms: Option<u64>,
-    /// Set where the request was refused for overload.
-    pub refusal: Option<Refusal>,
-}
-
-impl Failure {
-    /// An error that is not a refusal.
-    pub fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after_ms: None, refusal: None }
-    }
-
-    /// A refusal, with the time after which to try again.
-    pub fn refused(status: u16, reason: Refusal, message: impl Into<String>, retry_after_ms: u64) -> Self {
-        Self { status, message: message.into(), retry_after_ms: Some(retry_after_ms), refusal: Some(reason) }
-    }
-}
-
-/// Words for a request whose model the servers that are ready lack, while so many others were not ready.
-pub fn missing_elsewhere(others: usize, hold_ms: u64) -> String {
-    format!(
-        "no model server that is ready has the model; not ready for it within {hold_ms} ms (holdMs): {others} others; /upstreams says why"
-    )
 }

@@ -14,17 +14,20 @@ use sluice_batch_policy::{
 use sluice_protocol::{InferRequest, ModelSignature};
 use tokio::sync::oneshot;
 
+use super::Entry;
 use super::dispatch::Finished;
 use super::mailbox::Mailbox;
 use super::occupancy::Occupancy;
 use super::samples::Samples;
 use super::sequence::SequenceKey;
-use super::{Entry, Grant, Slot};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
 use crate::observe::orca::Load;
 use crate::settings::{Live, Warmup};
+use crate::slots::{Grant, SlotUser};
+use crate::upstream::models::ServedModel;
 use crate::upstream::recorded;
+use crate::upstream::slot::Slot;
 
 /// A message to the owner. Their number is bounded by the slots and by the scrapes under way.
 #[derive(Debug)]
@@ -322,14 +325,57 @@ impl ModelHandle {
         self.signature.load_full()
     }
 
-    /// Sets what the model's metadata says.
-    pub fn set_signature(&self, signature: Option<Arc<ModelSignature>>) {
-        self.signature.store(signature);
-    }
-
     /// How many model servers say that they do not have it; 0 where one has it.
     pub fn absent_at(&self) -> usize {
         self.forecast.load().absent_at
+    }
+}
+
+impl SlotUser for ModelHandle {
+    fn number(&self) -> u64 {
+        self.number
+    }
+
+    fn granted(&self, grant: Grant) {
+        self.tell(Event::Granted(grant));
+    }
+}
+
+impl ServedModel for ModelHandle {
+    fn name(&self) -> &Arc<str> {
+        &self.model
+    }
+
+    fn queued_rows(&self) -> u64 {
+        Self::queued_rows(self)
+    }
+
+    fn asked_us(&self) -> u64 {
+        Self::asked_us(self)
+    }
+
+    fn now_us(&self) -> u64 {
+        self.clock.now_us()
+    }
+
+    fn samples(&self) -> Vec<InferRequest> {
+        self.samples.all()
+    }
+
+    fn set_signature(&self, signature: Option<Arc<ModelSignature>>) {
+        self.signature.store(signature);
+    }
+
+    fn warmed(&self, times: Vec<(u32, f64)>) {
+        self.tell(Event::Warmed(times));
+    }
+
+    fn give(&self, slot: Slot) {
+        self.tell(Event::Slot(slot));
+    }
+
+    fn slots_changed(&self) {
+        self.tell(Event::SlotsChanged);
     }
 }
 

@@ -8,8 +8,9 @@ use sluice_protocol::{
     parse_response, split, unchanged_answer,
 };
 
-use super::{Entry, Failure, Reply};
+use super::{Entry, Reply};
 use crate::answers::budget::AnswerBudget;
+use crate::failure::Failure;
 use crate::offload::{RAW_DISCOUNT, offload};
 use crate::upstream::connection::Answer;
 

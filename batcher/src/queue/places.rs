@@ -8,10 +8,11 @@ use std::sync::Arc;
 
 use sluice_batch_policy::{Load, NextBatch, ShapeClass, least_work};
 
-use super::gate::{Claim, Grant, SlotGate, Use};
+use super::ModelHandle;
 use super::sequence::Home;
-use super::{ModelHandle, Slot};
 use crate::settings::SlotSharing;
+use crate::slots::{Claim, Grant, SlotGate, Use};
+use crate::upstream::slot::Slot;
 use crate::upstream::{InFlight, Upstream};
 
 /// Weight of the newest batch in a place's pace.
@@ -523,11 +524,11 @@ impl Place {
     }
 }
 
-fn claim<'a>(handle: &'a Arc<ModelHandle>, at: &Slot, wish: Wish) -> Claim<'a> {
+fn claim<'a>(handle: &'a Arc<ModelHandle>, at: &Slot, wish: Wish) -> Claim<'a, ModelHandle> {
     let settings = handle.settings.now();
     let (slots, weight) = (settings.slots_per_upstream as u32, settings.of_model(&handle.model).slot_weight);
     Claim {
-        handle,
+        user: handle,
         weight,
         slots,
         epoch: at.epoch.number,

@@ -79,7 +79,7 @@ impl ReplyTo {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::queue::Failure;
+    use crate::failure::Failure;
 
     fn failed(status: u16) -> Reply {
         Reply::Failed(Failure::new(status, "?"))

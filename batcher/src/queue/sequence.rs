@@ -6,8 +6,10 @@ use sluice_batch_policy::{Asked, SequenceRefusal, StepEnd};
 use sluice_protocol::SequenceId;
 
 use super::handle::Event;
-use super::{Entry, Failure, ModelHandle, Slot};
+use super::{Entry, ModelHandle};
+use crate::failure::Failure;
 use crate::metrics::Refusal;
+use crate::upstream::slot::Slot;
 
 /// Longest name of a sequence, and of a version, in bytes. Triton takes names of 128.
 pub const MAX_NAME_BYTES: usize = 256;

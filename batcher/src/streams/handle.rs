@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::metrics::StreamMetrics;
 use crate::clock::Clock;
-use crate::queue::Failure;
+use crate::failure::Failure;
 
 /// A message to the owner. Their number is bounded by the requests in the process and by the scrapes under way.
 #[derive(Debug)]

@@ -15,10 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::choice::Picked;
 use super::epoch::Phase;
+use super::models::ServedModels;
 use super::monitor::{Monitor, State};
 use super::{Epoch, Upstream};
 use crate::answers::budget::AnswerBudget;
-use crate::registry::Registry;
 use crate::settings::{Live, Member};
 use dns::SystemResolver;
 use file::MembersFile;
@@ -113,14 +113,14 @@ impl Upstreams {
 }
 
 /// Owns the membership: starts a monitor per member, and forgets members that have drained.
-pub async fn run(
+pub async fn run<R: ServedModels>(
     upstreams: Arc<Upstreams>,
-    registry: Arc<Registry>,
+    models: Arc<R>,
     settings: Live,
     stop: CancellationToken,
 ) {
     let mut membership =
-        Membership { upstreams, registry, settings, known: BTreeMap::new(), monitors: JoinSet::new() };
+        Membership { upstreams, models, settings, known: BTreeMap::new(), monitors: JoinSet::new() };
     membership.set(&membership.settings.now().members_of_role());
     let mut file = membership.settings.now().members.clone().map(MembersFile::new);
     let name = membership.settings.now().members_dns.clone();
@@ -134,7 +134,7 @@ pub async fn run(
                 if let Some(members) = file.as_mut().and_then(MembersFile::changed) {
                     membership.set(&members);
                 }
-                membership.registry.forget_absent(membership.upstreams.members());
+                membership.models.forget_absent(membership.upstreams.members());
             }
             Some(members) = next(&mut found) => membership.set(&members),
             Some(ended) = membership.monitors.join_next() => match ended {
@@ -154,15 +154,15 @@ async fn next(found: &mut Option<mpsc::Receiver<Vec<Member>>>) -> Option<Vec<Mem
     }
 }
 
-struct Membership {
+struct Membership<R> {
     upstreams: Arc<Upstreams>,
-    registry: Arc<Registry>,
+    models: Arc<R>,
     settings: Live,
     known: BTreeMap<String, (Member, CancellationToken)>,
     monitors: JoinSet<Arc<Upstream>>,
 }
 
-impl Membership {
+impl<R: ServedModels> Membership<R> {
     fn set(&mut self, members: &[Member]) {
         self.known.retain(|_, (member, removed)| {
             let stays = members.contains(member);
@@ -176,7 +176,7 @@ impl Membership {
                 self.add(member.clone());
             }
         }
-        self.registry.set_members(self.known.len());
+        self.models.set_members(self.known.len());
     }
 
     fn add(&mut self, member: Member) {
@@ -187,7 +187,7 @@ impl Membership {
         self.upstreams.update(|list| list.push(Arc::clone(&upstream)));
         let monitor = Monitor {
             upstream,
-            models: self.registry.subscribe(),
+            models: self.models.subscribe(),
             removed: removed.clone(),
             changed: self.upstreams.changed.clone(),
             settings: self.settings.clone(),

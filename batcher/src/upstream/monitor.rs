@@ -20,10 +20,9 @@ use super::connection::Wire;
 use super::control::{Control, resolve};
 use super::discovery::{Discovered, Spoken};
 use super::epoch::{Barrier, Effect, Event, Identity, Phase};
+use super::models::ServedModel;
 use super::warm_model::WarmModel;
 use super::{Epoch, Report, Upstream};
-use crate::queue::handle::Event as QueueEvent;
-use crate::registry::Models;
 use crate::settings::{Live, Member};
 use trouble::Trouble;
 
@@ -31,9 +30,9 @@ use trouble::Trouble;
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// The monitor of one upstream.
-pub(super) struct Monitor {
+pub(super) struct Monitor<M> {
     pub(super) upstream: Arc<Upstream>,
-    pub(super) models: watch::Receiver<Models>,
+    pub(super) models: watch::Receiver<Arc<Vec<Arc<M>>>>,
     pub(super) removed: CancellationToken,
     /// Told whenever the barrier of any upstream moves.
     pub(super) changed: watch::Sender<()>,
@@ -73,7 +72,7 @@ struct Cold {
     failed_us: u64,
 }
 
-impl Monitor {
+impl<M: ServedModel> Monitor<M> {
     /// Runs until the upstream has been removed and nothing is in flight any more.
     pub(super) async fn run(mut self, mut reports: mpsc::UnboundedReceiver<Report>) -> Arc<Upstream> {
         let removed = self.removed.clone();
@@ -123,7 +122,7 @@ impl Monitor {
             Effect::Warm(number) => {
                 self.close();
                 // Whoever knows a model has the process's clock.
-                self.state.since_us = self.models.borrow().first().map_or(0, |handle| handle.clock.now_us());
+                self.state.since_us = self.models.borrow().first().map_or(0, |model| model.now_us());
                 if let (Some(identity), Some(control)) = (identity, &self.state.control) {
                     let before = self.upstream.epoch();
                     if before.is_none_or(|before| before.identity.listeners != identity.listeners) {
@@ -159,8 +158,8 @@ impl Monitor {
                 );
                 // Not marked as seen: a model that was named during the warm-up is for `watch` to warm.
                 let models = self.models.borrow().clone();
-                for handle in models.iter() {
-                    self.give_slots(handle).await;
+                for model in models.iter() {
+                    self.give_slots(&**model).await;
                 }
             }
             Effect::Close => {
@@ -194,8 +193,8 @@ impl Monitor {
         self.state.warm.clear();
         self.state.asked.clear();
         self.state.cold.clear();
-        for handle in self.models.borrow().iter() {
-            handle.tell(QueueEvent::SlotsChanged);
+        for model in self.models.borrow().iter() {
+            model.slots_changed();
         }
     }
 

@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::front::upload::{Upload, UploadError};
+use crate::upload::{Upload, UploadError};
 
 /// The body, byte for byte as its client sends it.
 #[derive(Debug)]

@@ -9,8 +9,9 @@ use std::collections::VecDeque;
 use sluice_batch_policy::Fault;
 
 use super::{Dispatch, Next};
+use crate::failure::Failure;
 use crate::queue::call::CallError;
-use crate::queue::{Entry, Failure, Reply};
+use crate::queue::{Entry, Reply};
 
 impl Dispatch {
     /// No answer: again, or an error.

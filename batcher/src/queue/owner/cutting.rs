@@ -6,7 +6,7 @@ use sluice_batch_policy::{Lane, NextBatch, ServiceCurve, ShapeClass};
 
 use super::{Key, Owner};
 use crate::metrics::Release;
-use crate::observe::trail;
+use crate::observe::trail::{self, Batch};
 use crate::queue::places::{Sent, Taken, Wish};
 use crate::queue::sequence::Home;
 use crate::queue::{Entry, dispatch};
@@ -87,7 +87,9 @@ impl Owner {
         let end_us = curve.map_or(now_us, |curve| now_us.saturating_add(curve.p95_us(sent_rows)));
         let sent = Sent { class: shape, started_us: now_us, end_us };
         let (number, slot, inflight) = self.places.send(taken, sent);
-        trail::cut(&entries, number, rows, release, now_us);
+        let requests = entries.len();
+        let noted = Batch { number, rows, requests, release: release.label(), cut_us: now_us };
+        trail::cut(entries.iter().filter_map(|entry| entry.trail.as_ref()), &noted);
         let overdue_after = self.overdue_after(&entries, release, curve, sent_rows);
         dispatch::spawn(Arc::clone(&self.handle), number, slot, inflight, entries, overdue_after);
     }

@@ -3,8 +3,9 @@
 //! again (429).
 
 use super::Owner;
+use crate::failure::{Failure, missing_elsewhere};
 use crate::metrics::Refusal;
-use crate::queue::{Entry, Failure, missing_elsewhere};
+use crate::queue::Entry;
 
 /// Clients that have gone while nothing is dispatched are noticed after so long: what they hold is wanted.
 const SWEEP_US: u64 = 500_000;

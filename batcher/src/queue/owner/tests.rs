@@ -16,12 +16,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::clock::Clock;
+use crate::failure::Failure;
 use crate::metrics::Refusal;
 use crate::queue::bytes::ByteBudget;
 use crate::queue::handle::Event;
-use crate::queue::{Entry, Failure, ModelHandle, Reply, Slot, Work, owner};
+use crate::queue::{Entry, ModelHandle, Reply, Work, owner};
 use crate::settings::{Live, Settings};
 use crate::upstream::discovery::{Profile, Spoken};
+use crate::upstream::slot::Slot;
 use crate::upstream::{Report, Upstream};
 
 const OBJECTIVE_MS: u64 = 100;

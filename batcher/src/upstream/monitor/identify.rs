@@ -11,12 +11,13 @@ use crate::upstream::connection::Wire;
 use crate::upstream::control::{Control, ControlError, digest};
 use crate::upstream::discovery::{Spoken, form_of};
 use crate::upstream::epoch::{Event, Identity};
+use crate::upstream::models::ServedModel;
 use crate::upstream::warm_model::Documents;
 
 /// Pause after the first failed connection; grows with each further one.
 const RETRY_STEP: Duration = Duration::from_millis(50);
 
-impl Monitor {
+impl<M: ServedModel> Monitor<M> {
     /// Connects and asks who is there.
     pub(super) async fn identify(&mut self) -> Event {
         let failures = self.state.barrier.failures();

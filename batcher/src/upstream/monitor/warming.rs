@@ -7,33 +7,33 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::Instant;
 
 use super::Monitor;
-use crate::queue::handle::Event as QueueEvent;
-use crate::queue::{ModelHandle, Slot};
 use crate::settings::{Settings, Warmup};
 use crate::upstream::connection::Connection;
 use crate::upstream::control::Control;
 use crate::upstream::epoch::Event;
+use crate::upstream::models::ServedModel;
 use crate::upstream::recorded;
+use crate::upstream::slot::Slot;
 use crate::upstream::warm_model::{WarmError, WarmModel, warm_model};
 
-impl Monitor {
+impl<M: ServedModel> Monitor<M> {
     /// Warms the models for which the barrier stays closed; all others are warmed behind it, when they are asked for.
     pub(super) async fn warm(&mut self) -> Event {
         let epoch = self.state.barrier.epoch();
         let models = self.models.borrow().clone();
-        for handle in self.required(&models) {
-            let is_named = self.is_named(&handle);
-            if !is_named && self.state.beside.contains(&handle.model) {
+        for model in self.required(&models) {
+            let is_named = self.is_named(&model);
+            if !is_named && self.state.beside.contains(model.name()) {
                 continue;
             }
-            match self.warm_one(&handle).await {
+            match self.warm_one(&model).await {
                 Ok(()) => {}
-                Err(WarmError::NotYet(reason)) if !is_named => self.left_cold(&handle, &reason),
+                Err(WarmError::NotYet(reason)) if !is_named => self.left_cold(&model, &reason),
                 Err(error) => {
                     if !is_named {
-                        self.state.beside.insert(Arc::clone(&handle.model));
+                        self.state.beside.insert(Arc::clone(model.name()));
                     }
-                    return self.not_warm(&handle, error).await;
+                    return self.not_warm(&model, error).await;
                 }
             }
         }
@@ -43,72 +43,68 @@ impl Monitor {
         }
     }
 
-    async fn warm_one(&mut self, handle: &ModelHandle) -> Result<(), WarmError> {
+    async fn warm_one(&mut self, model: &M) -> Result<(), WarmError> {
         let spoken = self.state.spoken;
         let Some(control) = &mut self.state.control else {
             return Err(WarmError::NotYet("there is no connection".to_owned()));
         };
         let settings = self.settings.now();
-        let recorded = recorded(handle, &settings);
-        let warm = warm_model(control, &handle.model, spoken, &settings, &recorded).await?;
-        self.now_warm(handle, warm);
+        let recorded = recorded(model, &settings);
+        let warm = warm_model(control, model.name(), spoken, &settings, &recorded).await?;
+        self.now_warm(model, warm);
         Ok(())
     }
 
-    fn now_warm(&mut self, handle: &ModelHandle, warm: WarmModel) {
+    fn now_warm(&mut self, model: &M, warm: WarmModel) {
         let told = &warm.documents;
         if told.metadata.is_some() || told.v1.is_some() || told.is_listed {
             self.upstream.has_told(self.state.barrier.epoch(), told.metadata.is_some());
         }
         // One that does not have the model says nothing of it; another one may.
         if !warm.profile.absent {
-            handle.set_signature(warm.profile.signature.clone());
+            model.set_signature(warm.profile.signature.clone());
         }
-        self.state.beside.remove(&handle.model);
-        self.state.cold.remove(&handle.model);
-        self.state.warm.insert(Arc::clone(&handle.model), warm);
+        self.state.beside.remove(model.name());
+        self.state.cold.remove(model.name());
+        self.state.warm.insert(Arc::clone(model.name()), warm);
     }
 
     /// Those that the settings name. Where they name none: the one that is in use, so that being ready means that
     /// something can be served at once; of several the one that was asked for last, waiting requests first.
-    fn required(&self, models: &[Arc<ModelHandle>]) -> Vec<Arc<ModelHandle>> {
+    fn required(&self, models: &[Arc<M>]) -> Vec<Arc<M>> {
         if !self.settings.now().models.is_empty() {
-            return models.iter().filter(|handle| self.is_named(handle)).cloned().collect();
+            return models.iter().filter(|model| self.is_named(model)).cloned().collect();
         }
-        let asked = models.iter().filter(|handle| handle.asked_us() > 0);
-        asked
-            .max_by_key(|handle| (handle.queued_rows() > 0, handle.asked_us()))
-            .cloned()
-            .into_iter()
-            .collect()
+        let asked = models.iter().filter(|model| model.asked_us() > 0);
+        asked.max_by_key(|model| (model.queued_rows() > 0, model.asked_us())).cloned().into_iter().collect()
     }
 
-    fn is_named(&self, handle: &ModelHandle) -> bool {
-        self.settings.now().models.iter().any(|model| **model == *handle.model)
+    fn is_named(&self, model: &M) -> bool {
+        self.settings.now().models.iter().any(|name| **name == **model.name())
     }
 
     /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing. It is
     /// tried again when it is asked for again, ever less often.
-    fn left_cold(&mut self, handle: &ModelHandle, reason: &str) {
-        let cold = self.state.cold.entry(Arc::clone(&handle.model)).or_default();
+    fn left_cold(&mut self, model: &M, reason: &str) {
+        let cold = self.state.cold.entry(Arc::clone(model.name())).or_default();
         if cold.trouble.stands(reason, Instant::now()).is_some() {
-            tracing::error!(upstream = self.upstream.name(), model = %handle.model, reason, "A model that the settings do not name cannot be warmed; its requests are not served here.");
+            tracing::error!(upstream = self.upstream.name(), model = %model.name(), reason, "A model that the settings do not name cannot be warmed; its requests are not served here.");
         }
         cold.until = Some(Instant::now() + cold.trouble.pause());
-        cold.failed_us = handle.clock.now_us();
+        cold.failed_us = model.now_us();
     }
 
     /// Whether somebody wants the model since this epoch began, or since it could last not be warmed.
-    fn is_asked_for(&self, handle: &ModelHandle) -> bool {
-        let cold = self.state.cold.get(&handle.model);
+    fn is_asked_for(&self, model: &M) -> bool {
+        let cold = self.state.cold.get(model.name());
         if cold.and_then(|cold| cold.until).is_some_and(|until| Instant::now() < until) {
             return false;
         }
         let since_us = cold.map_or(self.state.since_us, |cold| cold.failed_us);
-        self.is_named(handle) || handle.queued_rows() > 0 || handle.asked_us() > since_us
+        self.is_named(model) || model.queued_rows() > 0 || model.asked_us() > since_us
     }
 
-    async fn not_warm(&mut self, handle: &ModelHandle, error: WarmError) -> Event {
+    async fn not_warm(&mut self, model: &M, error: WarmError) -> Event {
         // One that was lost may be back at once, as another one; one that breaks off each time is not tried as often.
         let is_first = !self.state.trouble.is_standing();
         let (reason, message, is_lost) = match &error {
@@ -117,7 +113,7 @@ impl Monitor {
                 (reason.clone(), "A model cannot be warmed; its barrier stays closed.", false)
             }
         };
-        self.not_ready(&format!("model {:?}: {reason}", &*handle.model), message);
+        self.not_ready(&format!("model {:?}: {reason}", &**model.name()), message);
         if !(is_first && is_lost) {
             self.pause().await;
         }
@@ -125,16 +121,16 @@ impl Monitor {
     }
 
     /// Gives a model all its slots of this epoch.
-    pub(super) async fn give_slots(&self, handle: &ModelHandle) {
-        let Some(warm) = self.state.warm.get(&handle.model) else { return };
-        handle.tell(QueueEvent::Warmed(warm.times.clone()));
+    pub(super) async fn give_slots(&self, model: &M) {
+        let Some(warm) = self.state.warm.get(model.name()) else { return };
+        model.warmed(warm.times.clone());
         for _ in 0..self.settings.now().slots_per_upstream.max(1) {
-            self.give_slot(handle).await;
+            self.give_slot(model).await;
         }
     }
 
-    pub(super) async fn give_slot(&self, handle: &ModelHandle) {
-        let (Some(warm), Some(epoch)) = (self.state.warm.get(&handle.model), self.upstream.epoch()) else {
+    pub(super) async fn give_slot(&self, model: &M) {
+        let (Some(warm), Some(epoch)) = (self.state.warm.get(model.name()), self.upstream.epoch()) else {
             return;
         };
         // A connection made ahead saves the first request the handshake. If it fails, the dispatch finds out. One to
@@ -146,96 +142,96 @@ impl Monitor {
             None => None,
         };
         let verified = local.is_some_and(Control::still_there);
-        handle.tell(QueueEvent::Slot(Slot {
+        model.give(Slot {
             upstream: Arc::clone(&self.upstream),
             epoch,
             profile: Arc::clone(&warm.profile),
             connections: connection.filter(|_| verified).into(),
-        }));
+        });
     }
 
     /// Warms models that are asked for and cold, each over a connection of its own: the barrier stays open for the
     /// others meanwhile, and is watched.
-    pub(super) fn warm_asked_models(&mut self, warming: &mut JoinSet<NewModel>) {
+    pub(super) fn warm_asked_models(&mut self, warming: &mut JoinSet<NewModel<M>>) {
         let models = self.models.borrow_and_update().clone();
-        let is_known = |model: &Arc<str>| models.iter().any(|handle| handle.model == *model);
+        let is_known = |model: &Arc<str>| models.iter().any(|known| known.name() == model);
         self.state.warm.retain(|model, _| is_known(model));
         self.state.asked.retain(is_known);
         self.state.beside.retain(is_known);
         self.state.cold.retain(|model, _| is_known(model));
-        for handle in models.iter() {
-            if !self.state.warm.contains_key(&handle.model) && self.is_asked_for(handle) {
-                self.warm_new_model(handle, warming);
+        for model in models.iter() {
+            if !self.state.warm.contains_key(model.name()) && self.is_asked_for(model) {
+                self.warm_new_model(model, warming);
             }
         }
     }
 
-    fn warm_new_model(&mut self, handle: &Arc<ModelHandle>, warming: &mut JoinSet<NewModel>) {
+    fn warm_new_model(&mut self, model: &Arc<M>, warming: &mut JoinSet<NewModel<M>>) {
         let Some(control) = &self.state.control else { return };
-        if !self.state.asked.insert(Arc::clone(&handle.model)) {
+        if !self.state.asked.insert(Arc::clone(model.name())) {
             return;
         }
         let (place, listeners, spoken) =
             (control.place().clone(), control.listeners().to_vec(), self.state.spoken);
-        let (handle, settings) = (Arc::clone(handle), self.settings.now());
+        let (model, settings) = (Arc::clone(model), self.settings.now());
         warming.spawn(async move {
             let warm = async {
                 let mut control = Control::open(place).await?;
                 if control.listeners() != listeners {
                     return Err(WarmError::NotYet("another process listens there now".to_owned()));
                 }
-                let recorded = recorded(&handle, &settings);
-                warm_model(&mut control, &handle.model, spoken, &settings, &recorded).await
+                let recorded = recorded(&*model, &settings);
+                warm_model(&mut control, model.name(), spoken, &settings, &recorded).await
             };
             let warm = warm.await;
-            NewModel { handle, warm }
+            NewModel { model, warm }
         });
     }
 
     /// An event where the epoch does not go on.
-    pub(super) async fn new_model_warmed(&mut self, ended: Result<NewModel, JoinError>) -> Option<Event> {
-        let NewModel { handle, warm } = match ended {
+    pub(super) async fn new_model_warmed(&mut self, ended: Result<NewModel<M>, JoinError>) -> Option<Event> {
+        let NewModel { model, warm } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(%error, "The warm-up of a model ended.");
                 return Some(Event::Lost);
             }
         };
-        self.state.asked.remove(&handle.model);
+        self.state.asked.remove(model.name());
         match warm {
             Ok(warm) => {
-                self.now_warm(&handle, warm);
+                self.now_warm(&model, warm);
                 self.publish(None);
-                self.give_slots(&handle).await;
+                self.give_slots(&model).await;
                 None
             }
             Err(error) => {
                 let is_there = self.state.control.as_ref().is_some_and(Control::still_there);
                 // Its own connection says nothing of the others where the server is still there.
-                if !self.is_named(&handle) && (matches!(error, WarmError::NotYet(_)) || is_there) {
-                    self.left_cold(&handle, &error.to_string());
+                if !self.is_named(&model) && (matches!(error, WarmError::NotYet(_)) || is_there) {
+                    self.left_cold(&model, &error.to_string());
                     return None;
                 }
-                Some(self.not_warm(&handle, error).await)
+                Some(self.not_warm(&model, error).await)
             }
         }
     }
 }
 
 /// A model that was warmed while others were served, or was not.
-pub(super) struct NewModel {
-    handle: Arc<ModelHandle>,
+pub(super) struct NewModel<M> {
+    model: Arc<M>,
     warm: Result<WarmModel, WarmError>,
 }
 
 /// Requests of live traffic: those of this process, or else what others have left in the folder of bodies.
-fn recorded(handle: &ModelHandle, settings: &Settings) -> Vec<InferRequest> {
+fn recorded<M: ServedModel>(model: &M, settings: &Settings) -> Vec<InferRequest> {
     if settings.warmup != Warmup::Recorded {
         return Vec::new();
     }
-    let own = handle.samples.all();
+    let own = model.samples();
     match &settings.warmup_bodies {
-        Some(folder) if own.is_empty() => recorded::read(folder, &handle.model),
+        Some(folder) if own.is_empty() => recorded::read(folder, model.name()),
         _ => own,
     }
 }

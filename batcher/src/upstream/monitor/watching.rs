@@ -10,11 +10,12 @@ use super::Monitor;
 use crate::upstream::Report;
 use crate::upstream::control::Control;
 use crate::upstream::epoch::Event;
+use crate::upstream::models::ServedModel;
 
 /// How often health and metadata are asked for while all is well.
 const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
-impl Monitor {
+impl<M: ServedModel> Monitor<M> {
     /// All is well: look out for the moment when it no longer is.
     pub(super) async fn watch(&mut self, reports: &mut mpsc::UnboundedReceiver<Report>) -> Event {
         let mut probe = interval(Duration::from_millis(self.settings.now().probe_ms));
@@ -113,8 +114,8 @@ impl Monitor {
                     return false;
                 }
                 let models = self.models.borrow().clone();
-                if let Some(handle) = models.iter().find(|handle| handle.model == model) {
-                    self.give_slot(handle).await;
+                if let Some(model) = models.iter().find(|other| *other.name() == model) {
+                    self.give_slot(&**model).await;
                 }
                 true
             }

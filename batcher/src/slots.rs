@@ -4,11 +4,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluice_batch_policy::{NextBatch, SlotDiscovery, SlotShare};
 
-use super::ModelHandle;
-use super::handle::Event;
+/// A queue that wants slots.
+pub trait SlotUser: std::fmt::Debug + Send + Sync + 'static {
+    /// Tells it from all others, those of models that had its model's name before too.
+    fn number(&self) -> u64;
+
+    /// Hands it a slot that it had to wait for.
+    fn granted(&self, grant: Grant);
+}
 
 /// Gives out the slots of one model server by [`SlotShare`]. A queue that wants one and cannot have it now hears
-/// later ([`Event::Granted`]); what it sends then is decided then.
+/// later ([`SlotUser::granted`]); what it sends then is decided then.
 #[derive(Debug)]
 pub struct SlotGate {
     state: Mutex<State>,
@@ -17,8 +23,8 @@ pub struct SlotGate {
 #[derive(Debug)]
 struct State {
     share: SlotShare<u64>,
-    /// The queues, by the number of their handle.
-    users: Vec<Arc<ModelHandle>>,
+    /// The queues.
+    users: Vec<Arc<dyn SlotUser>>,
     /// Grants that are out: number and expected end.
     out: Vec<(u64, u64)>,
     next_grant: u64,
@@ -43,43 +49,43 @@ pub struct Grant {
 }
 
 /// Wish for a slot.
-pub(super) struct Claim<'a> {
-    pub(super) handle: &'a Arc<ModelHandle>,
+pub(crate) struct Claim<'a, U> {
+    pub(crate) user: &'a Arc<U>,
     /// Its part of the slot time relative to others'.
-    pub(super) weight: u32,
+    pub(crate) weight: u32,
     /// Slots of the model server, as set now; 0: to be found out.
-    pub(super) slots: u32,
+    pub(crate) slots: u32,
     /// The epoch of the model server: another one may have another number.
-    pub(super) epoch: u64,
+    pub(crate) epoch: u64,
     /// What the model server says of its number of slots, to start from.
-    pub(super) hint: u32,
+    pub(crate) hint: u32,
     /// The batch that it would send.
-    pub(super) next: NextBatch,
-    pub(super) now_us: u64,
+    pub(crate) next: NextBatch,
+    pub(crate) now_us: u64,
 }
 
 /// How a slot was used.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Use {
+pub(crate) struct Use {
     /// How long.
-    pub(super) us: u64,
+    pub(crate) us: u64,
     /// What was done, in seconds of work: comparable between the batches of one model server.
-    pub(super) work: f64,
+    pub(crate) work: f64,
 }
 
 /// What a queue sees of a gate.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GateView {
+pub(crate) struct GateView {
     /// Slots that there are, as last claimed or found out; 0 before.
-    pub(super) slots: u32,
+    pub(crate) slots: u32,
     /// Slots that are out.
-    pub(super) running: u32,
+    pub(crate) running: u32,
     /// When the first slot that is out is expected back, where one is.
-    pub(super) first_end_us: Option<u64>,
+    pub(crate) first_end_us: Option<u64>,
     /// Slot time that other queues get before the asking one's next turn.
-    pub(super) before_turn_us: u64,
+    pub(crate) before_turn_us: u64,
     /// The part of all slot time that the asking queue gets while the others go on.
-    pub(super) share: f64,
+    pub(crate) share: f64,
 }
 
 impl Drop for Grant {
@@ -92,12 +98,12 @@ impl Drop for Grant {
 
 impl Grant {
     /// Whose slot it is.
-    pub(super) fn is_of(&self, gate: &Arc<SlotGate>) -> bool {
+    pub(crate) fn is_of(&self, gate: &Arc<SlotGate>) -> bool {
         Arc::ptr_eq(&self.gate, gate)
     }
 
     /// Gives the slot back after its use; whoever waits for one gets it.
-    pub(super) fn used(mut self, used: Use) {
+    pub(crate) fn used(mut self, used: Use) {
         self.give_back(used);
     }
 
@@ -113,17 +119,18 @@ impl Grant {
 }
 
 impl State {
-    fn want(&mut self, claim: &Claim<'_>) {
+    fn want(&mut self, claim: &Claim<'_, impl SlotUser>) {
         self.now_us = self.now_us.max(claim.now_us);
         self.set_slots(claim);
-        let user = claim.handle.number;
-        if !self.users.iter().any(|handle| handle.number == user) {
-            self.users.push(Arc::clone(claim.handle));
+        let user = claim.user.number();
+        if !self.users.iter().any(|other| other.number() == user) {
+            let added = Arc::clone(claim.user);
+            self.users.push(added);
         }
         self.share.want(user, claim.weight, claim.next);
     }
 
-    fn set_slots(&mut self, claim: &Claim<'_>) {
+    fn set_slots(&mut self, claim: &Claim<'_, impl SlotUser>) {
         if claim.slots > 0 {
             self.discovery = None;
             self.share.set_slots(claim.slots);
@@ -149,8 +156,8 @@ impl State {
 }
 
 /// Tells queues what they were granted; without the gate's lock, for a queue that has ended drops its grant.
-fn tell((handle, grant): (Arc<ModelHandle>, Grant)) {
-    handle.tell(Event::Granted(grant));
+fn tell((user, grant): (Arc<dyn SlotUser>, Grant)) {
+    user.granted(grant);
 }
 
 impl SlotGate {
@@ -171,38 +178,42 @@ impl SlotGate {
     }
 
     /// A slot, now or later; one at a time.
-    pub(super) fn claim(self: &Arc<Self>, claim: &Claim<'_>) -> Option<Grant> {
+    pub(crate) fn claim(self: &Arc<Self>, claim: &Claim<'_, impl SlotUser>) -> Option<Grant> {
         self.exchange(None, claim)
     }
 
     /// Gives a slot back that was used for so long, and claims the next one: it goes to whoever is next, perhaps to
     /// the same queue again.
-    pub(super) fn exchange(self: &Arc<Self>, used: Option<(Grant, Use)>, claim: &Claim<'_>) -> Option<Grant> {
+    pub(crate) fn exchange(
+        self: &Arc<Self>,
+        used: Option<(Grant, Use)>,
+        claim: &Claim<'_, impl SlotUser>,
+    ) -> Option<Grant> {
         let mut state = self.lock();
         // Wanted before it is given back: who wants more is not idle.
         state.want(claim);
         if let Some((mut grant, used)) = used {
             state.settle(&mut grant, used);
         }
-        let (own, others) = self.grant(&mut state, Some(claim.handle.number), claim.now_us);
+        let (own, others) = self.grant(&mut state, Some(claim.user.number()), claim.now_us);
         drop(state);
         others.into_iter().for_each(tell);
         own
     }
 
     /// A queue wants nothing any more.
-    pub(super) fn withdraw(&self, user: u64) {
+    pub(crate) fn withdraw(&self, user: u64) {
         self.lock().share.withdraw(user);
     }
 
     /// A queue has ended.
-    pub(super) fn leave(&self, user: u64) {
+    pub(crate) fn leave(&self, user: u64) {
         let mut state = self.lock();
         state.share.leave(user);
-        state.users.retain(|handle| handle.number != user);
+        state.users.retain(|other| other.number() != user);
     }
 
-    pub(super) fn view(&self, user: u64) -> GateView {
+    pub(crate) fn view(&self, user: u64) -> GateView {
         let state = self.lock();
         GateView {
             slots: state.share.slots(),
@@ -219,10 +230,10 @@ impl SlotGate {
         state: &mut State,
         asking: Option<u64>,
         now_us: u64,
-    ) -> (Option<Grant>, Vec<(Arc<ModelHandle>, Grant)>) {
+    ) -> (Option<Grant>, Vec<(Arc<dyn SlotUser>, Grant)>) {
         let (mut own, mut others) = (None, Vec::new());
         while let Some((user, charged_us)) = state.share.grant(now_us) {
-            let Some(handle) = state.users.iter().find(|handle| handle.number == user).cloned() else {
+            let Some(waiting) = state.users.iter().find(|other| other.number() == user).cloned() else {
                 state.share.give_back(user, charged_us, 0);
                 continue;
             };
@@ -232,7 +243,7 @@ impl SlotGate {
             let grant = Grant { gate: Arc::clone(self), user, number, charged_us: Some(charged_us) };
             match asking {
                 Some(asking) if asking == user => own = Some(grant),
-                _ => others.push((handle, grant)),
+                _ => others.push((waiting, grant)),
             }
         }
         if let Some(discovery) = state.discovery.as_mut().filter(|_| state.share.free() > 0) {

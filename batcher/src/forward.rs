@@ -4,7 +4,6 @@ use http::request::Parts;
 use http::{HeaderValue, Request, Uri, Version, header, response};
 
 use crate::hop_by_hop;
-use crate::upstream::connection::Chunks;
 
 /// Makes the head of a client's request one for an HTTP/1.1 upstream: path only, with the `Host` that it is for.
 pub fn to_http1(parts: &mut Parts) {
@@ -45,7 +44,7 @@ fn path_only(uri: &Uri) -> Uri {
 }
 
 /// A client's request as it came, for the model server.
-pub fn upstream_request(origin: &Parts, body: Chunks) -> Request<Chunks> {
+pub fn upstream_request<B>(origin: &Parts, body: B) -> Request<B> {
     let mut parts = origin.clone();
     to_next_hop(&mut parts);
     // Set again from the body, which was read whole; its trailers were not kept.
@@ -114,7 +113,7 @@ mod tests {
             .header("content-length", "5")
             .header("x-kept", "1");
         let (origin, ()) = request.body(()).unwrap().into_parts();
-        let request = upstream_request(&origin, Chunks::default());
+        let request = upstream_request(&origin, ());
         assert_eq!(request.headers().keys().map(|name| name.as_str()).collect::<Vec<_>>(), ["x-kept"]);
     }
 

@@ -9,8 +9,8 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::Sleep;
 
+use crate::failure::Failure;
 use crate::hop_by_hop;
-use crate::queue::Failure;
 
 /// The body.
 #[derive(Debug)]

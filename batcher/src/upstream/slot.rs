@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::upstream::connection::{Connection, Wire};
-use crate::upstream::discovery::Profile;
-use crate::upstream::{Epoch, InFlight, Upstream};
+use super::connection::{Connection, Wire};
+use super::discovery::Profile;
+use super::{Epoch, InFlight, Upstream};
 
 /// Given out by an upstream's monitor once the epoch is warm; travels from the queue's owner to a dispatch and
 /// back. It is void as soon as the epoch is over.
