@@ -46,6 +46,7 @@ def lanes() -> list[list[Step]]:
             "manifests-know-no-simulator",
             nothing_in("nvml.sim|simulat", "config/{default,driver,rbac,crd,preloader,autoscaler,batcher}"),
         ),
+        Step("imports", "python3 .ci/check_imports.py"),
         Step("dependencies", "python3 .ci/check_dependencies.py Cargo.toml batcher/fuzz/Cargo.toml"),
         # By the README's commands, which build everything in one call. Later steps start the programs themselves:
         # cargo would wait for what others build.
