@@ -48,6 +48,9 @@ pub struct Grant {
     charged_us: Option<u64>,
 }
 
+/// A slot, and the queue that has waited for it.
+type Granted = (Arc<dyn SlotUser>, Grant);
+
 /// Wish for a slot.
 pub(crate) struct Claim<'a, U> {
     pub(crate) user: &'a Arc<U>,
@@ -156,7 +159,7 @@ impl State {
 }
 
 /// Tells queues what they were granted; without the gate's lock, for a queue that has ended drops its grant.
-fn tell((user, grant): (Arc<dyn SlotUser>, Grant)) {
+fn tell((user, grant): Granted) {
     user.granted(grant);
 }
 
@@ -230,7 +233,7 @@ impl SlotGate {
         state: &mut State,
         asking: Option<u64>,
         now_us: u64,
-    ) -> (Option<Grant>, Vec<(Arc<dyn SlotUser>, Grant)>) {
+    ) -> (Option<Grant>, Vec<Granted>) {
         let (mut own, mut others) = (None, Vec::new());
         while let Some((user, charged_us)) = state.share.grant(now_us) {
             let Some(waiting) = state.users.iter().find(|other| other.number() == user).cloned() else {
