@@ -30,5 +30,4 @@ pub mod tenants;
 
 pub use entry::{Entry, Reply, Work};
 pub use handle::{Forecast, ModelHandle};
-pub use reply_to::ReplyTo;
 pub use size::size_of;

@@ -85,8 +85,6 @@ pub struct Batch {
 pub struct Call {
     /// Its name.
     pub upstream: String,
-    /// How many requests it was for.
-    pub requests: usize,
     /// When it was sent.
     pub sent_us: u64,
     /// When its answer was there, or it was given up.
@@ -166,8 +164,8 @@ impl Sending {
             return None;
         }
         let sent_us = clock.now_us();
-        let call = Call { upstream: upstream.to_owned(), requests, sent_us, ended_us: 0, status: None };
-        let span = batch_span(&trails, upstream);
+        let call = Call { upstream: upstream.to_owned(), sent_us, ended_us: 0, status: None };
+        let span = batch_span(&trails, requests, upstream);
         if let Some((span, _)) = &span
             && let Ok(value) = HeaderValue::try_from(span.context.to_string())
         {
@@ -200,7 +198,7 @@ impl Drop for Sending {
 }
 
 /// Below the request's span where there is one alone; else a trace of its own, with links.
-fn batch_span(trails: &[Arc<Trail>], upstream: &str) -> Option<(Span, Spans)> {
+fn batch_span(trails: &[Arc<Trail>], requests: usize, upstream: &str) -> Option<(Span, Spans)> {
     let traced: Vec<&(SpanContext, Spans)> = trails.iter().filter_map(|trail| trail.trace.as_ref()).collect();
     let (_, spans) = traced.first()?;
     let links: Vec<SpanContext> = traced.iter().map(|(context, _)| *context).collect();
@@ -211,7 +209,7 @@ fn batch_span(trails: &[Arc<Trail>], upstream: &str) -> Option<(Span, Spans)> {
     let mut span = Span::begin("batch", Kind::Client, context, parent);
     span.links = links;
     span.attribute("sluice.upstream", upstream);
-    span.attribute("sluice.batch.requests", trails.len() as i64);
+    span.attribute("sluice.batch.requests", requests as i64);
     if let Some(batch) = trails.first().and_then(|trail| trail.with(|facts| facts.batch.clone())) {
         span.attribute("sluice.batch.number", batch.number as i64);
         span.attribute("sluice.batch.rows", i64::from(batch.rows));
