@@ -5,10 +5,21 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use sluice_config::api::InferenceAutoscaler;
-use sluice_scaling_policy::{ConditionType, Decision};
+use sluice_scaling_policy::{Cause, ConditionType, Decision};
 
 /// Something that comes and goes at each tick is told at most this often, milliseconds.
 const SAME_EVERY_MS: u64 = 60_000;
+
+/// Event of replicas that cannot become ready.
+const NOT_READY: &str = "ReplicasNotReady";
+/// Troubles that a decision can be made in spite of.
+const LASTING: [&str; 3] = ["CapacityLimited", "MetricsMissing", NOT_READY];
+
+/// Whether a reason of the condition `Ready` calls for somebody: replicas that start or wait do not.
+fn is_failure(reason: &str) -> bool {
+    let named = serde_json::from_value::<Cause>(serde_json::Value::from(reason));
+    named.is_ok_and(Cause::is_failure)
+}
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +66,10 @@ impl Announcements {
             let is_true = condition.status == "True";
             match condition.type_.as_str() {
                 "CapacityLimited" => troubles.insert("CapacityLimited".to_owned(), is_true),
-                "MetricsFresh" => troubles.insert("MetricsMissing".to_owned(), !is_true),
+                "MetricsFresh" if condition.status != "Unknown" => {
+                    troubles.insert("MetricsMissing".to_owned(), !is_true)
+                }
+                "Ready" => troubles.insert(NOT_READY.to_owned(), !is_true && is_failure(&condition.reason)),
                 "AbleToScale" if !is_true => troubles.insert(condition.reason.clone(), true),
                 _ => None,
             };
@@ -66,7 +80,7 @@ impl Announcements {
     /// After a decision that was made from what could be seen.
     pub fn decided(&mut self, now_ms: u64, decision: &Decision) -> Vec<Announcement> {
         // A decision could be made: whatever prevented it is over.
-        self.troubles.retain(|trouble, _| trouble == "CapacityLimited" || trouble == "MetricsMissing");
+        self.troubles.retain(|trouble, _| LASTING.contains(&trouble.as_str()));
         let condition =
             |wanted: ConditionType| decision.conditions.iter().find(|condition| condition.r#type == wanted);
         let limited = condition(ConditionType::CapacityLimited)
@@ -75,7 +89,11 @@ impl Announcements {
         let missing = condition(ConditionType::MetricsFresh)
             .filter(|condition| !condition.status && self.were_or_should_be_there(now_ms))
             .and_then(|condition| self.begins(now_ms, "MetricsMissing", "Measure", &condition.message));
+        let failing = condition(ConditionType::Ready)
+            .filter(|condition| !condition.status && is_failure(&condition.reason))
+            .and_then(|condition| self.begins(now_ms, NOT_READY, "Start", &condition.message));
         for (trouble, wanted, status) in [
+            (NOT_READY, ConditionType::Ready, true),
             ("CapacityLimited", ConditionType::CapacityLimited, false),
             ("MetricsMissing", ConditionType::MetricsFresh, true),
         ] {
@@ -83,7 +101,7 @@ impl Announcements {
                 self.troubles.insert(trouble.to_owned(), false);
             }
         }
-        [limited, missing].into_iter().flatten().collect()
+        [limited, missing, failing].into_iter().flatten().collect()
     }
 
     /// After no decision could be made.
@@ -132,7 +150,9 @@ pub fn rescaled(decision: &Decision, from: u32, to: u32) -> Announcement {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_scaling_policy::{Current, Free, Input, Objective, Signals, Spec, State, Windows, decide};
+    use sluice_scaling_policy::{
+        Current, Free, Input, Objective, Signals, Spec, Standing, State, Windows, decide,
+    };
 
     /// A decision without any metrics; `free` = slices.
     fn decision() -> Decision {
@@ -153,6 +173,7 @@ mod tests {
             current: Current { replicas: 1, ready: 1 },
             signals: Signals::default(),
             free: Free { slices: Some(2), reason: String::new() },
+            standing: Standing::default(),
             state: State::default(),
         })
     }
@@ -207,6 +228,28 @@ mod tests {
         let mut told = Announcements::resume(&[condition("AbleToScale", "False", "TargetNotFound")]);
         assert_eq!(told.failed(0, "TargetNotFound", "x"), None);
         assert!(told.failed(0, "PlatformUnavailable", "x").is_some());
+    }
+
+    #[test]
+    fn replicas_that_cannot_start_are_told_once_and_those_that_start_are_not() {
+        let not_ready = |reason: &str| {
+            let mut decision = with(true);
+            for condition in &mut decision.conditions {
+                if condition.r#type == ConditionType::Ready {
+                    condition.status = false;
+                    condition.reason = reason.to_owned();
+                }
+            }
+            decision
+        };
+        let mut told = Announcements::default();
+        assert!(told.decided(0, &not_ready("ReplicasStarting")).is_empty());
+        assert!(told.decided(0, &not_ready("SchedulingGated")).is_empty());
+        let first = told.decided(0, &not_ready("CrashLoopBackOff"));
+        assert_eq!(first.iter().map(|one| one.reason.as_str()).collect::<Vec<_>>(), [NOT_READY]);
+        assert!(told.decided(100_000, &not_ready("CrashLoopBackOff")).is_empty(), "it lasts");
+        told.decided(101_000, &with(true));
+        assert_eq!(told.decided(200_000, &not_ready("FailedCreate")).len(), 1);
     }
 
     #[test]

@@ -15,6 +15,10 @@ pub struct CapacityView {
     pub device_class: Option<String>,
     /// Claims that were asked for and hold nothing yet; they come first.
     pub promised: Vec<Promised>,
+    /// Pods of the target itself that wait for a device; they are among the promised.
+    pub waiting: u32,
+    /// Those that are promised to others.
+    pub promised_to_others: Vec<Promised>,
 }
 
 /// What is free for one target.
@@ -26,6 +30,8 @@ pub struct Capacity {
     pub profile: String,
     /// Whether `profile` is one: false until slices of the class are published.
     pub is_published: bool,
+    /// Pods of the target that wait and for which nothing is free.
+    pub without_slice: u32,
 }
 
 impl Capacity {
@@ -35,6 +41,7 @@ impl Capacity {
             free: Free { slices: None, reason: reason.into() },
             profile: String::new(),
             is_published: false,
+            without_slice: 0,
         }
     }
 
@@ -42,12 +49,13 @@ impl Capacity {
     pub fn of(view: &CapacityView) -> Self {
         let Some(device_class) = &view.device_class else {
             let free = Free { slices: Some(COUNT_UP_TO), reason: "its replicas claim no device".to_owned() };
-            return Self { free, profile: String::new(), is_published: false };
+            return Self { free, profile: String::new(), is_published: false, without_slice: 0 };
         };
         match free_slices(&view.cluster, device_class, &view.promised, COUNT_UP_TO) {
             Ok(found) => Self {
                 is_published: found.free > 0 || found.profile != *device_class,
                 profile: found.profile,
+                without_slice: without_slice(view, device_class),
                 free: Free {
                     slices: Some(found.free),
                     reason: [vec![found.reason], found.problems].concat().join("; "),
@@ -56,6 +64,16 @@ impl Capacity {
             Err(refusal) => Self::unknown(refusal.to_string()),
         }
     }
+}
+
+/// How many of the target's waiting pods would not be placed after those of others.
+fn without_slice(view: &CapacityView, device_class: &str) -> u32 {
+    let CapacityView { cluster, waiting, promised_to_others, .. } = view;
+    if *waiting == 0 {
+        return 0;
+    }
+    let placed = free_slices(cluster, device_class, promised_to_others, *waiting);
+    waiting.saturating_sub(placed.map_or(*waiting, |found| found.free))
 }
 
 #[cfg(test)]
@@ -76,7 +94,7 @@ mod tests {
         let device_class = Some("mig-2g-10gb.gpu.sluice.dev".to_owned());
         let device_classes = sluice_inventory::device_classes_of_profiles("gpu.sluice.dev", &["2g.10gb"]);
         let cluster = Cluster { device_classes, ..Cluster::default() };
-        let capacity = Capacity::of(&CapacityView { cluster, device_class, promised: Vec::new() });
+        let capacity = Capacity::of(&CapacityView { cluster, device_class, ..CapacityView::default() });
         assert_eq!((capacity.free.slices, capacity.is_published), (Some(0), false));
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sluice_config::api::InferenceAutoscaler;
-use sluice_scaling_policy::{ConditionType, Current, Decision, Input, Record, State, Windows};
+use sluice_scaling_policy::{ConditionType, Current, Decision, Input, Record, Standing, State, Windows};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -244,6 +244,7 @@ impl Controller {
             current: Current { replicas: replicas.asked, ready: replicas.ready },
             signals: self.history.signals(now_ms, spec.objective.quantile),
             free: capacity.free,
+            standing: Standing { without_slice: capacity.without_slice, ..replicas.standing.clone() },
             state: std::mem::take(&mut self.state),
             spec,
         };
@@ -297,11 +298,12 @@ impl Controller {
         self.telemetry.current.set(f64::from(replicas.asked + replicas.terminating));
         self.telemetry.ready.set(f64::from(replicas.ready));
         self.telemetry.metrics_fresh.set(f64::from(u8::from(fresh)));
-        self.telemetry.capacity_limited.set(f64::from(u8::from(decision.limited.is_some())));
+        let is_limited = holds(decision, ConditionType::CapacityLimited).unwrap_or(false);
+        self.telemetry.capacity_limited.set(f64::from(u8::from(is_limited)));
         let counts = Counts {
             from: replicas.asked,
             to: recommended,
-            current: replicas.asked + replicas.terminating,
+            current: replicas.asked - replicas.absent + replicas.terminating,
             ready: replicas.ready,
         };
         if record.input.state.since_ms.is_none() && !decision.apply {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use sluice_config::api::inference_autoscaler::Gateway;
+use sluice_scaling_policy::Standing;
 
 use crate::capacity::CapacityView;
 
@@ -67,12 +68,16 @@ pub struct Replicas {
     pub ready: u32,
     /// Of these, not there yet.
     pub starting: u32,
+    /// Of those, without even a pod.
+    pub absent: u32,
     /// On their way out; not part of `asked`, and still holding their slices.
     pub terminating: u32,
     /// Measured time from asking for a replica until it takes traffic, smoothed, milliseconds.
     pub startup_ms: Option<u64>,
     /// Where demand is measured.
     pub batchers: Vec<Batcher>,
+    /// What keeps them from being ready, and a rollout; what waits for a slice is the capacity's question.
+    pub standing: Standing,
 }
 
 /// Why a platform cannot tell or act.

@@ -97,7 +97,8 @@ impl StatusBook {
         self.is_due(&before, notable, at)
     }
 
-    /// Takes in that no decision could be made. Returns whether the status should be written.
+    /// Takes in that no decision could be made: what was said of the target before is not known any more. Returns
+    /// whether the status should be written.
     pub fn failed(&mut self, at: Timestamp, generation: Option<i64>, reason: &str, message: &str) -> bool {
         let before = self.status.clone();
         self.status.observed_generation = generation;
@@ -112,9 +113,20 @@ impl StatusBook {
                 last_transition_time: Time(at),
             },
         );
+        if reason == "TargetNotFound" {
+            self.status.desired_replicas = 0;
+            self.status.current_replicas = 0;
+            self.status.ready_replicas = 0;
+        }
+        // Who is stopped says nothing of the target; it goes on as it is.
+        if reason != "Stopped" {
+            let others = before.conditions.iter().filter(|known| known.type_ != condition.type_);
+            self.status.conditions =
+                others.map(|known| unknown(&before.conditions, known, &condition)).collect();
+        }
         match self.status.conditions.iter_mut().find(|known| known.type_ == condition.type_) {
             Some(known) => *known = condition,
-            None => self.status.conditions.push(condition),
+            None => self.status.conditions.insert(0, condition),
         }
         self.is_due(&before, false, at)
     }
@@ -151,11 +163,26 @@ fn is_calm(decision: &DecisionSummary) -> bool {
     let trouble = [
         Reason::CapacityLimited,
         Reason::MetricsMissing,
+        Reason::ReplicasFailing,
+        Reason::RolloutLowered,
         Reason::ObjectiveImpossible,
         Reason::InvalidSpec,
         Reason::Paused,
     ];
     decision.from == decision.to && !trouble.iter().any(|reason| format!("{reason:?}") == decision.reason)
+}
+
+/// What a condition says while no decision can be made, because of `why`.
+fn unknown(before: &[Condition], known: &Condition, why: &Condition) -> Condition {
+    let condition = Condition {
+        status: "Unknown".to_owned(),
+        reason: why.reason.clone(),
+        message: format!("It is not known while no decision can be made: {}", why.message),
+        observed_generation: why.observed_generation,
+        last_transition_time: why.last_transition_time.clone(),
+        type_: known.type_.clone(),
+    };
+    since(before, condition)
 }
 
 /// The condition with the time since when it has had this status.
@@ -178,7 +205,7 @@ fn wordless(status: &InferenceAutoscalerStatus) -> InferenceAutoscalerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_scaling_policy::{Current, Free, Input, Objective, Signals, Spec, State, Windows};
+    use sluice_scaling_policy::{Current, Free, Input, Objective, Signals, Spec, Standing, State, Windows};
 
     fn record() -> Record {
         let spec = Spec {
@@ -199,6 +226,7 @@ mod tests {
             current: Current { replicas: 1, ready: 1 },
             signals: Signals::default(),
             free: Free { slices: Some(2), reason: String::new() },
+            standing: Standing::default(),
             state: State::default(),
         };
         Record::new("default/bert", input)
@@ -256,6 +284,27 @@ mod tests {
         assert_eq!((decisions[1].from, decisions[1].to), (1, 2));
         assert_eq!(decisions[0].time, at(99).to_string());
         assert!(decisions.iter().all(|decision| !decision.explanation.is_empty()));
+    }
+
+    #[test]
+    fn what_cannot_be_seen_is_not_known_any_more() {
+        let mut book = StatusBook::default();
+        book.decided(at(0), None, &record(), SAME);
+        assert!(book.failed(at(5), None, "TargetNotFound", "it is gone"));
+        let status = book.status();
+        assert_eq!((status.desired_replicas, status.current_replicas, status.ready_replicas), (0, 0, 0));
+        for condition in &status.conditions {
+            let wanted = if condition.type_ == "AbleToScale" { "False" } else { "Unknown" };
+            assert_eq!((condition.status.as_str(), condition.reason.as_str()), (wanted, "TargetNotFound"));
+            assert!(condition.message.contains("it is gone"), "{condition:?}");
+        }
+        assert_eq!(status.conditions.len(), 7);
+        assert!(!book.failed(at(6), None, "TargetNotFound", "it is gone"));
+        // The target goes on without an autoscaler.
+        let mut stopped = StatusBook::default();
+        stopped.decided(at(0), None, &record(), SAME);
+        stopped.failed(at(5), None, "Stopped", "x");
+        assert!(stopped.status().conditions.iter().all(|condition| condition.status != "Unknown"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 mod conditions;
 mod limits;
 mod need;
+mod ready;
+mod rollout;
 mod words;
 
 use crate::decision::{CapacityLimited, Decision, Reason, Steps};
@@ -12,7 +14,7 @@ use need::Wanted;
 /// Decides. A pure function: the same input gives the same decision, bit for bit.
 ///
 /// Order: what the signals are → what the model wants → panic → stabilisation → rate policies → minimum
-/// and maximum → capacity. The stage that had the last word gives the [`Reason`].
+/// and maximum → replicas that fail to start → capacity → a rollout that needs a slice. The stage that had the last word gives the [`Reason`].
 pub fn decide(input: &Input) -> Decision {
     let now_ms = input.now_ms;
     let current = input.current.replicas;
@@ -53,8 +55,12 @@ pub fn decide(input: &Input) -> Decision {
         verdict.reason = Reason::AtMaximum;
     }
     steps.bounded = Some(verdict.replicas);
-    let limited = capacity(input, &mut verdict);
+    failing(input, minimum, &mut verdict);
+    steps.failing = Some(verdict.replicas);
+    let limited = capacity(input, minimum, &mut verdict);
     steps.capacity = Some(verdict.replicas);
+    let rolling = rollout::give_way(input, &wanted, minimum, &mut state, &mut verdict);
+    steps.rollout = Some(verdict.replicas);
     // Neither a pause nor bounds that contradict each other move anything.
     if wanted.reason == Reason::InvalidSpec {
         verdict = Verdict { replicas: current, reason: Reason::InvalidSpec, note: wanted.note.clone() };
@@ -62,7 +68,7 @@ pub fn decide(input: &Input) -> Decision {
         verdict = Verdict { replicas: current, reason: Reason::Paused, note: String::new() };
     }
     let apply = verdict.replicas != current && !input.spec.paused && !input.spec.dry_run;
-    let conditions = conditions::all(input, demand.as_ref(), &wanted, &verdict, limited.as_ref());
+    let conditions = conditions::all(input, demand.as_ref(), &wanted, &verdict, limited.as_ref(), rolling);
     let message = words::message(input, &steps, &verdict, limited.as_ref());
     Decision {
         desired: verdict.replicas,
@@ -93,10 +99,29 @@ impl Verdict {
     }
 }
 
+/// Replicas that cannot start are no help, and more of them are none either. While fewer fail than serve, as on one
+/// broken node, it goes on; the minimum holds in any case.
+fn failing(input: &Input, minimum: u32, verdict: &mut Verdict) {
+    let (current, failing) = (input.current.replicas, input.standing.failing());
+    if verdict.replicas > current && failing > 0 && failing >= input.current.ready {
+        verdict.cut(verdict.replicas.min(current.max(minimum)), Reason::ReplicasFailing);
+    }
+    // Nothing can be measured at replicas that do not start: that they do not is the reason.
+    let is_blind = matches!(verdict.reason, Reason::LearningCurve | Reason::MetricsMissing);
+    if is_blind && failing > 0 && input.current.ready == 0 {
+        *verdict =
+            Verdict { replicas: verdict.replicas, reason: Reason::ReplicasFailing, note: String::new() };
+    }
+}
+
 /// Never more than there is and what is free; unknown capacity allows no growth.
-fn capacity(input: &Input, verdict: &mut Verdict) -> Option<CapacityLimited> {
+fn capacity(input: &Input, minimum: u32, verdict: &mut Verdict) -> Option<CapacityLimited> {
     let current = input.current.replicas;
-    let free = input.free.slices.unwrap_or(0);
+    let all_free = input.free.slices.unwrap_or(0);
+    // The slice of a rollout's next step is not free for growth beyond the minimum.
+    let reserve = input.standing.rollout.as_ref().map_or(0, |rollout| rollout.reserve);
+    let below_minimum = minimum.saturating_sub(current).min(all_free);
+    let free = all_free.saturating_sub(reserve).max(below_minimum);
     let most = current.saturating_add(free);
     if verdict.replicas <= most {
         return None;

@@ -54,6 +54,10 @@ pub enum Reason {
     AtMaximum,
     /// Fewer slices are free than wanted.
     CapacityLimited,
+    /// One replica fewer for as long as a rollout needs its slice.
+    RolloutLowered,
+    /// More are wanted, but as many replicas fail to start as serve: held.
+    ReplicasFailing,
     /// Metrics are missing, stale or not numbers: held.
     MetricsMissing,
     /// Demand is known, the service curve is not yet: held.
@@ -91,8 +95,10 @@ pub enum ConditionType {
     ScalingLimited,
     /// Whether metrics are present and recent.
     MetricsFresh,
-    /// Whether free slices cut the number.
+    /// Whether free slices cut the number, or replicas that were asked for wait for one.
     CapacityLimited,
+    /// Whether all replicas that were asked for take traffic.
+    Ready,
     /// Whether decisions are computed and not applied.
     DryRun,
 }
@@ -145,6 +151,10 @@ pub struct Steps {
     pub rate_limited: Option<u32>,
     /// After minimum and maximum.
     pub bounded: Option<u32>,
+    /// After replicas that fail to start.
+    pub failing: Option<u32>,
     /// After capacity.
     pub capacity: Option<u32>,
+    /// After a rollout.
+    pub rollout: Option<u32>,
 }

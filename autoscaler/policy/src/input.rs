@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use crate::curve::Curve;
 use crate::float;
 use crate::spec::Spec;
+use crate::standing::Standing;
 use crate::state::State;
 
 /// One decision's input: plain data, complete, serialisable.
@@ -20,6 +21,9 @@ pub struct Input {
     pub signals: Signals,
     /// What more could be placed.
     pub free: Free,
+    /// What is in the way of replicas that were asked for.
+    #[serde(default)]
+    pub standing: Standing,
     /// Carried over from the last decision ([`Decision::state`](crate::Decision::state)).
     #[serde(default)]
     pub state: State,

@@ -13,6 +13,7 @@
 //! - [`queueing`]: latency quantiles of one batching slot under random arrivals
 //! - [`demand`]: rows per second now and when a replica started now would be ready
 //! - [`spec`], [`behavior`]: what the user wants, in the HorizontalPodAutoscaler's vocabulary
+//! - [`standing`]: what keeps replicas from being ready, and rollouts
 //! - [`input`], [`decision`], [`state`]: what goes in, what comes out, what is carried over
 //! - [`decide`](decide()): the stages in order
 //! - [`record`]: replay and explain
@@ -26,6 +27,7 @@ pub mod input;
 pub mod queueing;
 pub mod record;
 pub mod spec;
+pub mod standing;
 pub mod state;
 
 pub use behavior::{Behavior, PolicyType, ScalingPolicy, ScalingRules, SelectPolicy};
@@ -35,4 +37,5 @@ pub use decision::{CapacityLimited, Condition, ConditionType, Decision, Reason, 
 pub use input::{Current, Free, Input, Sample, Series, Signals};
 pub use record::{Difference, Record, explain, replay};
 pub use spec::{Objective, Spec, Windows};
+pub use standing::{Cause, Obstacle, Rollout, Standing, Surrender, Waiting};
 pub use state::State;

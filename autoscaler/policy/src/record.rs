@@ -7,7 +7,7 @@ use crate::decision::Decision;
 use crate::input::Input;
 
 /// Version of the record's format and of the algorithm: a record replays on the version that wrote it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// One decision with everything that it was made from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -119,6 +119,10 @@ pub fn explain(record: &Record) -> String {
     };
     let per_second = |value: Option<f64>| value.map(|v| format!("{v:.2} rows/s"));
     line("current", Some(format!("{} asked for, {} ready", input.current.replicas, input.current.ready)));
+    for one in &input.standing.obstacles {
+        let words = [one.pod.as_str(), one.detail.as_str()].map(str::trim).join(" ");
+        line("not ready", Some(format!("{} {:?} {}", one.replicas, one.cause, words.trim())));
+    }
     line("rate now", per_second(steps.rate_rows_per_second));
     line("burst", per_second(steps.burst_rows_per_second));
     line("forecast", per_second(steps.forecast_rows_per_second));
@@ -149,7 +153,9 @@ pub fn explain(record: &Record) -> String {
     line("after stabilisation", replicas(steps.stabilized));
     line("after rate policies", replicas(steps.rate_limited));
     line("after min and max", replicas(steps.bounded));
+    line("after failing starts", replicas(steps.failing));
     line("after capacity", replicas(steps.capacity));
+    line("after a rollout", replicas(steps.rollout));
     line(
         "free slices",
         Some(match input.free.slices {

@@ -22,6 +22,23 @@ pub struct State {
     pub panic_until_ms: Option<u64>,
     /// When there was last any demand (or the state began), milliseconds.
     pub last_demand_ms: Option<u64>,
+    /// Replicas are lowered for a rollout; `None` = there is none, or it needs nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lowered: Option<Lowered>,
+}
+
+/// A rollout for which there is one replica fewer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lowered {
+    /// The revision that is rolled out.
+    pub revision: String,
+    /// Replicas before.
+    pub from: u32,
+    /// When it was decided, milliseconds.
+    pub at_ms: u64,
+    /// Whether fewer replicas were seen since: what was decided need not have been applied.
+    pub was_applied: bool,
 }
 
 /// What a decision wanted before stabilisation.

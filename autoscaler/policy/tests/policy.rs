@@ -12,6 +12,8 @@ mod hpa;
 mod model;
 #[path = "policy/replay.rs"]
 mod replay;
+#[path = "policy/rollout.rs"]
+mod rollout;
 #[path = "policy/server.rs"]
 mod server;
 #[path = "policy/signals.rs"]

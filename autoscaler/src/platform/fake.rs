@@ -98,7 +98,7 @@ impl Platform for FakePlatform {
         Ok(CapacityView {
             cluster: state.cluster.clone(),
             device_class: Some(DEVICE_CLASS.to_owned()),
-            promised: Vec::new(),
+            ..CapacityView::default()
         })
     }
 }

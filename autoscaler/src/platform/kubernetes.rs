@@ -11,7 +11,7 @@
 //!
 //! Only `*/scale` is ever written here, and only while this process is the leader.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -34,13 +34,18 @@ use crate::capacity::{Capacity, CapacityView};
 pub mod batchers;
 pub mod claims;
 pub mod pods;
+mod revisions;
+pub mod rollout;
 pub mod scale;
 pub mod selector;
+pub mod standing;
 pub mod startup;
+pub mod workload;
 
 use claims::{Missing, Templates};
 use scale::{Scale, Scales, Set};
 use startup::Startup;
+use workload::Workload;
 
 /// A target of which nobody asked for so long, many ticks, is not scaled any more.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
@@ -68,6 +73,10 @@ struct Known {
     startup: Startup,
     /// The pods' specification, and the version of the target that it was read from.
     template: Option<(String, PodSpec)>,
+    /// What the target said of its pods then.
+    workload: Workload,
+    /// Revisions of its ReplicaSets, as of that version.
+    revisions: BTreeMap<String, String>,
     at: Instant,
 }
 
@@ -121,6 +130,8 @@ impl KubernetesPlatform {
             device_class: None,
             startup: Startup::default(),
             template: None,
+            workload: Workload::default(),
+            revisions: BTreeMap::new(),
             at: Instant::now(),
         });
         known.asked = scale.replicas;
@@ -183,11 +194,28 @@ impl KubernetesPlatform {
                 })
             })
             .collect();
+        let selector = all.get(target).map(|known| known.selector.clone());
         drop(all);
+        let without_node = selector
+            .map(|selector| rollout::without_node(&of_target(target, &selector, &pods)))
+            .unwrap_or_default();
         let cluster = self.inventory.cluster_for(spec).ok_or_else(|| not_listed("ResourceSlices"))?;
         let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
         let promised = claims::promised(&pods, &cluster.claims, &templates, &missing);
-        Ok(CapacityView { cluster, device_class: class, promised })
+        // As if the target's own pods did not wait: the difference tells how many of them find no slice.
+        let own: BTreeSet<&str> = without_node.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        let promised_to_others = if own.is_empty() {
+            Vec::new()
+        } else {
+            let is_others = |uid: Option<&str>| uid.is_none_or(|uid| !own.contains(uid));
+            let others: Vec<&Pod> =
+                pods.iter().filter(|pod| is_others(pod.metadata.uid.as_deref())).copied().collect();
+            let claims: Vec<_> =
+                cluster.claims.iter().filter(|claim| is_others(claims::owner(claim))).cloned().collect();
+            claims::promised(&others, &claims, &templates, &missing)
+        };
+        let waiting = u32::try_from(own.len()).unwrap_or(u32::MAX);
+        Ok(CapacityView { cluster, device_class: class, promised, waiting, promised_to_others })
     }
 
     /// The specification of the target's pods, read again when the target changed.
@@ -199,7 +227,12 @@ impl KubernetesPlatform {
                 return Ok(spec.clone());
             }
         }
-        let spec = match self.scales.template(target).await? {
+        let (spec, workload) = self.scales.template(target).await?;
+        if let Some(known) = self.known().get_mut(target) {
+            known.workload = workload;
+            known.revisions.clear();
+        }
+        let spec = match spec {
             Some(spec) => spec,
             None => self.spec_of_a_pod(target).await?,
         };
@@ -252,6 +285,7 @@ impl Platform for KubernetesPlatform {
             PlatformError::Unscalable(_) => Ok(()),
             error => Err(error),
         })?;
+        replicas.standing = self.standing(target, replicas.asked).await?;
         Ok(replicas)
     }
 

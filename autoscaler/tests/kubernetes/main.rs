@@ -10,3 +10,4 @@ mod objects;
 mod page;
 mod program;
 mod scaling;
+mod states;

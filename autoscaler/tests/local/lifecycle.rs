@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use sluice_autoscaler::platform::Platform;
 use sluice_autoscaler::platform::local::supervisor::{Command, Deployments};
 use sluice_config::api::LocalDeployment;
+use sluice_scaling_policy::Cause;
 
 use crate::rig::{Rig, is_alive, target, until};
 
@@ -116,7 +117,11 @@ async fn a_server_that_always_crashes_keeps_its_claim_and_can_be_ended() {
     running.set(1).await;
     until("it was started several times", || rig.started_pids().len() >= 3).await;
     assert_eq!(rig.claims().len(), 1);
-    assert_eq!(running.replicas().await.ready, 0);
+    let replicas = running.replicas().await;
+    assert_eq!(replicas.ready, 0);
+    let told = &replicas.standing.obstacles[0];
+    assert_eq!((told.cause, told.replicas, told.pod.as_str()), (Cause::CrashLoopBackOff, 1, "bert-0"));
+    assert!(told.detail.ends_with(" times"), "{told:?}");
     running.set(0).await;
     until("nothing is left", || rig.claims().is_empty() && rig.records().is_empty()).await;
     assert!(rig.logs().join("default.bert-0.log").exists());

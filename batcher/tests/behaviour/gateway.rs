@@ -76,6 +76,25 @@ async fn a_hold_that_lasts_too_long_ends_with_503_and_a_retry_after() {
 }
 
 #[tokio::test]
+async fn while_the_only_server_restarts_clients_get_503_and_are_not_refused() {
+    let name = "restarts-alone";
+    let dir = tempfile::tempdir().unwrap();
+    let members = dir.path().join("members.json");
+    let mut model = Model::start(name, Behaviour::default()).await;
+    write_members(&members, &[&model]);
+    let batcher = start(Settings { hold_ms: 300, objective_ms: 100, ..gateway(name, &members) }).await;
+    batcher.until_ready().await;
+    assert_eq!(infer_json(batcher.front, name, &[1]).await.output("twice"), [2]);
+    // Nobody listens there any more, and it is a member still.
+    model.kill();
+    let got = infer_json(batcher.front, name, &[2]).await;
+    assert_eq!(got.status, 503, "{}", got.text());
+    assert!(got.headers.contains_key("retry-after"));
+    model.restart().await;
+    until("it is served again", async || infer_json(batcher.front, name, &[3]).await.status == 200).await;
+}
+
+#[tokio::test]
 async fn a_model_that_one_of_two_servers_lacks_is_served_by_the_other_one() {
     let name = "only-here";
     let dir = tempfile::tempdir().unwrap();

@@ -143,7 +143,7 @@ pub struct InferenceAutoscalerStatus {
     pub current_replicas: u32,
     /// Replicas that take traffic.
     pub ready_replicas: u32,
-    /// `AbleToScale`, `ScalingActive`, `ScalingLimited`, `MetricsFresh`, `CapacityLimited`, `DryRun`.
+    /// `AbleToScale`, `ScalingActive`, `ScalingLimited`, `MetricsFresh`, `CapacityLimited`, `Ready`, `DryRun`.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// The last decisions, newest first.

@@ -11,6 +11,7 @@ mod namespace;
 pub(crate) mod pods;
 mod refusals;
 pub(crate) mod request;
+mod rollouts;
 pub(crate) mod sample;
 mod scaling;
 mod serving;
@@ -112,6 +113,15 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("without a preloader pods start after the gate's deadline", gates::preloader_gone),
         Scenario::new("a rolling update under load loses nothing", serving::rolling_update),
         Scenario::new("a liveness kill of the model loses nothing", serving::liveness_kill),
+        Scenario::new("a rollout on a full cluster ends and loses nothing", rollouts::full_cluster),
+        Scenario::new(
+            "a rollout that waits for a slice of its own old pods is named",
+            rollouts::full_cluster_at_minimum,
+        ),
+        Scenario::new(
+            "a namespace with a quota on limits is told that the quota is the cause",
+            rollouts::quota,
+        ),
         Scenario::new("replicas follow the load within the free slices", scaling::follows_load).heavy(),
         Scenario::new(
             "behind a gateway a target comes from zero and returns to it",

@@ -1,6 +1,8 @@
 //! Conditions in the HPA's vocabulary, so that dashboards and people read them without a manual.
 use super::Verdict;
 use super::need::Wanted;
+use super::ready::ready;
+use super::rollout::Rolling;
 use crate::decision::{CapacityLimited, Condition, ConditionType, Reason};
 use crate::demand::Demand;
 use crate::input::Input;
@@ -11,13 +13,15 @@ pub(super) fn all(
     wanted: &Wanted,
     verdict: &Verdict,
     limited: Option<&CapacityLimited>,
+    rolling: Rolling,
 ) -> Vec<Condition> {
     vec![
         able(wanted, verdict),
-        active(wanted),
-        limited_by(input, verdict, limited),
+        active(input, wanted),
+        limited_by(input, wanted, verdict, limited),
         fresh(input, demand),
-        capacity(input, limited),
+        capacity(input, limited, rolling),
+        ready(input),
         condition(
             ConditionType::DryRun,
             input.spec.dry_run,
@@ -52,10 +56,19 @@ fn able(wanted: &Wanted, verdict: &Verdict) -> Condition {
     condition(ConditionType::AbleToScale, status, reason, message)
 }
 
-fn active(wanted: &Wanted) -> Condition {
+fn active(input: &Input, wanted: &Wanted) -> Condition {
     let of = |status, reason, message: &str| condition(ConditionType::ScalingActive, status, reason, message);
     match wanted.reason {
+        Reason::MetricsMissing if input.current.ready == 0 && input.current.replicas > 0 => {
+            let why = "no replica is ready; the condition Ready says why.";
+            of(false, "MetricsMissing", &format!("{} {why}", sentence(&wanted.note).replace('.', ":")))
+        }
         Reason::MetricsMissing => of(false, "MetricsMissing", &sentence(&wanted.note)),
+        Reason::LearningCurve if input.current.ready == 0 => of(
+            false,
+            "NoReplicaReady",
+            "No replica is ready, so the service curve cannot be learned; the condition Ready says why.",
+        ),
         Reason::LearningCurve => of(false, "LearningCurve", "The service curve is not known yet."),
         Reason::InvalidSpec => of(false, "InvalidSpec", &sentence(&wanted.note)),
         Reason::ObjectiveImpossible => of(
@@ -72,7 +85,12 @@ fn active(wanted: &Wanted) -> Condition {
     }
 }
 
-fn limited_by(input: &Input, verdict: &Verdict, limited: Option<&CapacityLimited>) -> Condition {
+fn limited_by(
+    input: &Input,
+    wanted: &Wanted,
+    verdict: &Verdict,
+    limited: Option<&CapacityLimited>,
+) -> Condition {
     let of =
         |status, reason, message: &str| condition(ConditionType::ScalingLimited, status, reason, message);
     if limited.is_some() {
@@ -81,6 +99,10 @@ fn limited_by(input: &Input, verdict: &Verdict, limited: Option<&CapacityLimited
     match verdict.reason {
         Reason::AtMaximum => of(true, "TooManyReplicas", "More replicas are wanted than maxReplicas."),
         Reason::AtMinimum => of(true, "TooFewReplicas", "Fewer replicas are wanted than minReplicas."),
+        Reason::ReplicasFailing if wanted.replicas > verdict.replicas => {
+            of(true, "ReplicasFailing", "As many replicas fail to start as are ready: no more are asked for.")
+        }
+        Reason::RolloutLowered => of(true, "RolloutLowered", "A rollout needs the slice of one replica."),
         Reason::RateLimited if verdict.replicas < input.current.replicas => {
             of(true, "ScaleDownLimit", "A scale-down policy limits the change.")
         }
@@ -106,10 +128,32 @@ fn fresh(input: &Input, demand: Option<&Demand>) -> Condition {
     }
 }
 
-fn capacity(input: &Input, limited: Option<&CapacityLimited>) -> Condition {
+fn capacity(input: &Input, limited: Option<&CapacityLimited>, rolling: Rolling) -> Condition {
     let of =
         |status, reason, message: String| condition(ConditionType::CapacityLimited, status, reason, message);
+    match rolling {
+        Rolling::Stalled(keeps) => {
+            let message = format!("{} {}", rollout_waits(input), keeps.message(input));
+            return of(true, "RolloutWaitsForSlice", message);
+        }
+        Rolling::Lowered => {
+            let message = "A rollout has the slice of one replica, for all slices are taken. The replicas may grow \
+                           again when it is over.";
+            return of(true, "RolloutLowered", message.to_owned());
+        }
+        Rolling::Fine => {}
+    }
+    let waiting = input.standing.without_slice;
     match (limited, input.free.slices) {
+        (None, Some(0)) if waiting > 0 => of(
+            true,
+            "ReplicasWaitForSlice",
+            format!(
+                "{waiting} {} for a slice, and none is free. {}",
+                if waiting == 1 { "pod waits" } else { "pods wait" },
+                sentence(&input.free.reason)
+            ),
+        ),
         (Some(limited), None) => of(true, "CapacityUnknown", sentence(&limited.reason)),
         (Some(limited), Some(_)) => of(
             true,
@@ -122,8 +166,29 @@ fn capacity(input: &Input, limited: Option<&CapacityLimited>) -> Condition {
             ),
         ),
         (None, None) => of(false, "CapacityUnknown", sentence(&input.free.reason)),
+        (None, Some(0)) => of(
+            false,
+            "NoSliceFree",
+            format!("No more replicas are wanted, and none would fit. {}", sentence(&input.free.reason)),
+        ),
+        (None, Some(free)) if input.standing.failing() > 0 => of(
+            false,
+            "SlicesFree",
+            format!("{free} more slices are free, but replicas fail to start; the condition Ready says why."),
+        ),
         (None, Some(free)) => of(false, "SlicesFree", format!("{free} more replicas fit.")),
     }
+}
+
+/// Who waits, and for whom.
+fn rollout_waits(input: &Input) -> String {
+    let Some(rollout) = &input.standing.rollout else { return String::new() };
+    let pod = rollout.waiting.as_ref().map(|waiting| waiting.pod.as_str()).unwrap_or_default();
+    format!(
+        "The rollout of revision {} waits: its new pod {pod} has no slice, and its own {} keep theirs until it is ready.",
+        rollout.revision,
+        if rollout.old == 1 { "old pod".to_owned() } else { format!("{} old pods", rollout.old) },
+    )
 }
 
 /// A note as a sentence of its own.

@@ -35,6 +35,14 @@ pub(super) fn message(
         Reason::CapacityLimited => limited.map_or_else(String::new, |limited| {
             format!("{} are wanted and {} more fit: {}", limited.wanted, limited.free, limited.reason)
         }),
+        Reason::RolloutLowered => {
+            "a rollout needs the slice of one replica, and has it until the rollout is over".to_owned()
+        }
+        Reason::ReplicasFailing => format!(
+            "more would not help: of those that there are {} cannot start and {} are ready",
+            input.standing.failing(),
+            input.current.ready
+        ),
         Reason::MetricsMissing => "metrics are missing".to_owned(),
         Reason::LearningCurve => "the service curve is not known yet".to_owned(),
         Reason::ObjectiveImpossible => format!(

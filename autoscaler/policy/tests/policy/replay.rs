@@ -1,7 +1,7 @@
 //! A decision is a function of its record.
 use crate::fixtures::*;
 use proptest::prelude::*;
-use sluice_scaling_policy::state::{Recommendation, ScaleEvent};
+use sluice_scaling_policy::state::{Lowered, Recommendation, ScaleEvent};
 use sluice_scaling_policy::*;
 
 fn value() -> impl Strategy<Value = f64> {
@@ -16,6 +16,38 @@ fn value() -> impl Strategy<Value = f64> {
 
 fn sample() -> impl Strategy<Value = Sample> {
     (NOW - 20_000..NOW + 10, value()).prop_map(|(at_ms, value)| Sample { at_ms, value })
+}
+
+fn standing() -> impl Strategy<Value = Standing> {
+    let causes = [Cause::FailedCreate, Cause::CrashLoopBackOff, Cause::Unschedulable, Cause::Starting];
+    let obstacle =
+        (prop::sample::select(causes.to_vec()), 0..30_u32).prop_map(|(cause, replicas)| Obstacle {
+            cause,
+            replicas,
+            pod: "bert-a".to_owned(),
+            container: String::new(),
+            detail: "why".to_owned(),
+            since: String::new(),
+        });
+    let surrenders = [Surrender::ByItself, Surrender::WhenLowered, Surrender::Paused, Surrender::Unknown];
+    let rollout = (
+        0..20_u32,
+        0..2_u32,
+        prop::option::of(0..2 * NOW),
+        any::<bool>(),
+        prop::sample::select(surrenders.to_vec()),
+    )
+        .prop_map(|(old, few, waits_since, is_failing, surrender)| Rollout {
+            revision: "7".to_owned(),
+            old,
+            leaving: few,
+            waiting: waits_since.map(|since_ms| Waiting { pod: "bert-b".to_owned(), since_ms }),
+            is_failing,
+            surrender,
+            reserve: few,
+        });
+    (prop::collection::vec(obstacle, 0..3), 0..4_u32, prop::option::of(rollout))
+        .prop_map(|(obstacles, without_slice, rollout)| Standing { obstacles, without_slice, rollout })
 }
 
 fn any_input() -> impl Strategy<Value = Input> {
@@ -60,24 +92,30 @@ fn any_input() -> impl Strategy<Value = Input> {
         prop::option::of(0.7..1.5_f64),
         prop::option::of(NOW - 1000..NOW + 60_000),
         prop::option::of(0..NOW),
+        prop::option::of((0..30_u32, 0..NOW, any::<bool>())),
     );
-    let state =
-        state.prop_map(|(since_ms, recommendations, events, correction, panic_until_ms, last_demand_ms)| {
-            State {
-                since_ms,
-                recommendations: recommendations
-                    .into_iter()
-                    .map(|(at_ms, replicas)| Recommendation { at_ms, replicas })
-                    .collect(),
-                scale_events: events
-                    .into_iter()
-                    .map(|(at_ms, from, to)| ScaleEvent { at_ms, from, to })
-                    .collect(),
-                correction,
-                panic_until_ms,
-                last_demand_ms,
-            }
-        });
+    let state = state.prop_map(
+        |(since_ms, recommendations, events, correction, panic_until_ms, last_demand_ms, lowered)| State {
+            since_ms,
+            recommendations: recommendations
+                .into_iter()
+                .map(|(at_ms, replicas)| Recommendation { at_ms, replicas })
+                .collect(),
+            scale_events: events
+                .into_iter()
+                .map(|(at_ms, from, to)| ScaleEvent { at_ms, from, to })
+                .collect(),
+            correction,
+            panic_until_ms,
+            last_demand_ms,
+            lowered: lowered.map(|(from, at_ms, was_applied)| Lowered {
+                revision: "7".to_owned(),
+                from,
+                at_ms,
+                was_applied,
+            }),
+        },
+    );
     let spec = (0..4_u32, 0..30_u32, prop::option::of(0..600_u32), any::<(bool, bool)>(), 0.0..500.0_f64);
     let spec =
         spec.prop_map(|(min_replicas, more, scale_to_zero_after_seconds, (paused, dry_run), latency_ms)| {
@@ -92,13 +130,14 @@ fn any_input() -> impl Strategy<Value = Input> {
                 ..crate::fixtures::spec()
             }
         });
-    (spec, 0..25_u32, 0..25_u32, signals, prop::option::of(0..10_u32), state).prop_map(
-        |(spec, replicas, ready, signals, slices, state)| Input {
+    (spec, 0..25_u32, 0..25_u32, signals, prop::option::of(0..10_u32), state, standing()).prop_map(
+        |(spec, replicas, ready, signals, slices, state, standing)| Input {
             now_ms: NOW,
             spec,
             current: Current { replicas, ready: ready.min(replicas) },
             signals,
             free: Free { slices, reason: "held by default/bert-1".to_owned() },
+            standing,
             state,
         },
     )
@@ -127,7 +166,7 @@ proptest! {
             prop_assert!(decision.desired >= input.spec.min_replicas.min(most));
         }
         prop_assert!(!decision.apply || (decision.desired != input.current.replicas && !input.spec.dry_run));
-        prop_assert_eq!(decision.conditions.len(), 6);
+        prop_assert_eq!(decision.conditions.len(), 7);
         prop_assert!(decision.state.correction.is_none_or(|c| (0.7..=1.5).contains(&c)));
     }
 }

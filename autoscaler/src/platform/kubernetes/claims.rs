@@ -134,7 +134,7 @@ pub fn promised(
 }
 
 /// UID of the pod for which the claim was made; `None` for claims that their users made themselves.
-fn owner(claim: &ResourceClaim) -> Option<&str> {
+pub fn owner(claim: &ResourceClaim) -> Option<&str> {
     let owners = claim.metadata.owner_references.as_ref()?;
     owners.iter().find(|owner| owner.kind == "Pod").map(|owner| owner.uid.as_str())
 }

@@ -1,6 +1,8 @@
 //! What a target's pods say about its replicas (pure).
 
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, PodStatus};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
+};
 use sluice_config::names::pod as names;
 
 use super::batchers;
@@ -8,8 +10,9 @@ use crate::platform::{Batcher, Replicas};
 
 /// Replicas of a target that asks for `asked`, whose pods these are.
 pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>, batchers: Vec<Batcher>) -> Replicas {
-    let live = pods.iter().filter(|pod| is_live(pod));
-    let ready = u32::try_from(live.filter(|pod| is_ready(pod)).count()).unwrap_or(u32::MAX);
+    let live = pods.iter().filter(|pod| is_live(pod)).count();
+    let ready = pods.iter().filter(|pod| is_live(pod));
+    let ready = u32::try_from(ready.filter(|pod| is_ready(pod)).count()).unwrap_or(u32::MAX);
     // A rolling update has more pods than were asked for, and they are ready too.
     let ready = ready.min(asked);
     let terminating = pods.iter().filter(|pod| is_terminating(pod) && !is_over(pod)).count();
@@ -17,9 +20,11 @@ pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>, batchers: Ve
         asked,
         ready,
         starting: asked - ready,
+        absent: asked.saturating_sub(u32::try_from(live).unwrap_or(u32::MAX)),
         terminating: u32::try_from(terminating).unwrap_or(u32::MAX),
         startup_ms,
         batchers,
+        ..Replicas::default()
     }
 }
 
@@ -38,6 +43,23 @@ pub fn condition(pod: &Pod, name: &str) -> Option<u64> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let found = conditions.iter().find(|condition| condition.type_ == name && condition.status == "True")?;
     Some(found.last_transition_time.as_ref().map_or(0, |time| millis(time.0)))
+}
+
+/// A condition of the pod, true or not.
+pub fn any_condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    conditions.iter().find(|condition| condition.type_ == name)
+}
+
+/// The value of one of its labels.
+pub fn label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+    pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
+}
+
+/// Names of its scheduling gates.
+pub fn gates(pod: &Pod) -> impl Iterator<Item = &str> {
+    let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
+    gates.map(|gate| gate.name.as_str())
 }
 
 /// Milliseconds since 1970; 0 before.
@@ -72,6 +94,9 @@ pub fn trim(pod: &mut Pod) {
                 all.into_iter().filter(|container| container.name == names::SIDECAR).map(bare).collect()
             }),
             resource_claims: spec.resource_claims.take(),
+            scheduling_gates: spec.scheduling_gates.take(),
+            readiness_gates: spec.readiness_gates.take(),
+            node_name: spec.node_name.take(),
             tolerations: spec.tolerations.take(),
             node_selector: spec.node_selector.take(),
             affinity: spec.affinity.take(),
@@ -84,20 +109,28 @@ pub fn trim(pod: &mut Pod) {
             phase: status.phase.take(),
             pod_ip: status.pod_ip.take(),
             conditions: status.conditions.take(),
-            init_container_statuses: status.init_container_statuses.take().map(|mut all| {
-                all.retain(|status| status.name == names::SIDECAR);
-                all
-            }),
-            container_statuses: status.container_statuses.take().map(|mut all| {
-                let kept = pod.spec.iter().flat_map(|spec| &spec.containers);
-                let kept: Vec<&str> = kept.map(|container| container.name.as_str()).collect();
-                all.retain(|status| kept.contains(&status.name.as_str()));
-                all
-            }),
+            init_container_statuses: status.init_container_statuses.take().map(how_they_run),
+            container_statuses: status.container_statuses.take().map(how_they_run),
             ..PodStatus::default()
         };
         *status = kept;
     }
+}
+
+/// Of each container whether it runs, since when, and why not.
+fn how_they_run(all: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
+    let ended = |state: Option<ContainerState>| {
+        state.map(|state| ContainerState { terminated: state.terminated, ..ContainerState::default() })
+    };
+    let bare = |status: ContainerStatus| ContainerStatus {
+        name: status.name,
+        ready: status.ready,
+        restart_count: status.restart_count,
+        state: status.state,
+        last_state: ended(status.last_state),
+        ..ContainerStatus::default()
+    };
+    all.into_iter().map(bare).collect()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::PodSpec;
 use kube::api::{Patch, PatchParams};
 use kube::core::discovery::Scope;
@@ -13,6 +14,7 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::selector;
+use super::workload::{REVISION, Workload};
 use crate::platform::{PlatformError, ScaleTarget};
 
 /// An answer that takes longer is none: the next tick asks again.
@@ -107,12 +109,12 @@ impl Scales {
         answer("PATCH", target, asked).await
     }
 
-    /// The specification of the target's pods; `None` where its kind has it elsewhere than usual, or it may
+    /// The specification of the target's pods and what it says of them; `None` where its kind has it elsewhere than usual, or it may
     /// not be read.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn template(&self, target: &ScaleTarget) -> Result<Option<PodSpec>, PlatformError> {
+    pub async fn template(&self, target: &ScaleTarget) -> Result<(Option<PodSpec>, Workload), PlatformError> {
         let api = self.api(target).await?;
         let read = async {
             match api.get(&target.at.name).await {
@@ -122,11 +124,34 @@ impl Scales {
                 Err(error) => Err(error),
             }
         };
-        let Some(object) = answer("GET", target, read).await? else { return Ok(None) };
-        let Some(spec) = object.data.pointer(TEMPLATE) else { return Ok(None) };
-        serde_json::from_value(spec.clone()).map(Some).map_err(|error| {
+        let Some(object) = answer("GET", target, read).await? else {
+            return Ok((None, Workload::default()));
+        };
+        let workload = Workload::of(&target.api_version, &target.kind, &object);
+        let Some(spec) = object.data.pointer(TEMPLATE) else { return Ok((None, workload)) };
+        serde_json::from_value(spec.clone()).map(|spec| (Some(spec), workload)).map_err(|error| {
             PlatformError::Unscalable(format!("{target}: spec.template.spec is not that of a pod: {error}"))
         })
+    }
+
+    /// The revision of a Deployment's ReplicaSet; `None` where it is gone, has none, or may not be read.
+    ///
+    /// # Errors
+    /// The API server does not answer.
+    pub async fn revision(
+        &self,
+        target: &ScaleTarget,
+        replica_set: &str,
+    ) -> Result<Option<String>, PlatformError> {
+        let api: Api<ReplicaSet> = Api::namespaced(self.client.clone(), &target.at.namespace);
+        let read = async {
+            match api.get_metadata_opt(replica_set).await {
+                Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+                other => other,
+            }
+        };
+        let found = answer("GET of a ReplicaSet", target, read).await?;
+        Ok(found.and_then(|set| set.metadata.annotations?.remove(REVISION)))
     }
 
     fn forget(&self, target: &ScaleTarget) {

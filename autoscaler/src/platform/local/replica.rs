@@ -44,6 +44,11 @@ const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 pub enum Phase {
     /// Prepares, starts or loads.
     Starting,
+    /// Failed, and is started again.
+    Failed {
+        /// What has failed, in words.
+        why: String,
+    },
     /// Loaded and known to the gateway under this name.
     Serving {
         /// Name among the gateway's upstreams.
@@ -105,7 +110,7 @@ impl Replica {
         let mut crashes = Backoff::new(CRASH_PAUSES.0, CRASH_PAUSES.1);
         while let Halt::Failed(why) = self.serve(&mut process, &mut crashes).await {
             tracing::warn!(replica = self.record.name, why, "A replica failed and is started again.");
-            self.report(Phase::Starting).await;
+            self.report(Phase::Failed { why }).await;
             self.clear(process.take()).await;
             if self.unless_stopped(tokio::time::sleep(crashes.pause())).await.is_err() {
                 break;

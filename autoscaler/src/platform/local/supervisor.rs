@@ -105,6 +105,8 @@ struct Known {
     /// As the gateway said last.
     is_ready: bool,
     is_ending: bool,
+    /// What has failed since it took traffic last, and how often.
+    failed: Option<(String, u32)>,
     sequence: u64,
     stop: CancellationToken,
 }
@@ -215,6 +217,7 @@ impl Supervisor {
             phase: if is_ending { Phase::Ending } else { Phase::Starting },
             is_ready: false,
             is_ending,
+            failed: None,
             sequence: self.sequence,
             stop,
         };
@@ -237,6 +240,10 @@ impl Supervisor {
                 tracing::info!(replica = key.1, "A replica has ended and its slice is free.");
                 self.replicas.remove(key);
                 self.forget_removed();
+            }
+            Phase::Failed { why } => {
+                known.failed = Some((why, known.failed.as_ref().map_or(1, |(_, times)| times + 1)));
+                known.phase = Phase::Starting;
             }
             phase => known.phase = phase,
         }

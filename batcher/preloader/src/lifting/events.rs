@@ -43,7 +43,7 @@ fn event(telling: Telling) -> Event {
     let (type_, reason, mut note) = match telling {
         Telling::Waits(because) => (EventType::Normal, "GateWaits", format!("not placed yet: {because}")),
         Telling::Lifted(Why::Deadline, because) => {
-            (EventType::Warning, "GateFailedOpen", format!("lifted although nothing is free: {because}"))
+            (EventType::Warning, "GateFailedOpen", format!("lifted without a slice of its own: {because}"))
         }
         Telling::Lifted(_, because) => (EventType::Normal, "GateLifted", because),
         Telling::Refused(because) => {

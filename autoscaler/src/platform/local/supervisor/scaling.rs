@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use sluice_inventory::{Cluster, Refusal, allocate};
+use sluice_scaling_policy::{Cause, Obstacle};
 use tokio::time::Instant;
 
 use super::{Known, Scaled, Supervisor};
@@ -33,14 +34,19 @@ impl Supervisor {
             }],
             ..Replicas::default()
         };
-        for known in self.replicas.values().filter(|known| known.target == *target) {
+        let mut failing: Option<Obstacle> = None;
+        for ((_, name), known) in self.replicas.iter().filter(|(_, known)| known.target == *target) {
             match known {
                 Known { is_ending: true, .. } => replicas.terminating += 1,
                 Known { is_ready: true, .. } => replicas.ready += 1,
-                _ => replicas.starting += 1,
+                _ => {
+                    replicas.starting += 1;
+                    count_failing(name, known, &mut failing);
+                }
             }
         }
         replicas.asked = replicas.ready + replicas.starting;
+        replicas.standing.obstacles.extend(failing);
         Ok(replicas)
     }
 
@@ -52,6 +58,9 @@ impl Supervisor {
             match &known.phase {
                 Phase::Serving { member } => {
                     known.is_ready = snapshot.is_ready(member).unwrap_or(known.is_ready);
+                    if known.is_ready {
+                        known.failed = None;
+                    }
                 }
                 _ => known.is_ready = false,
             }
@@ -161,13 +170,31 @@ impl Supervisor {
         Ok(CapacityView {
             cluster: self.cluster().await?,
             device_class: Some(device_class),
-            promised: Vec::new(),
+            ..CapacityView::default()
         })
     }
 
     async fn cluster(&self) -> Result<Cluster, PlatformError> {
         let store = self.config.store.clone();
         off_the_runtime(move || read_cluster(&store)).await
+    }
+}
+
+/// A model server that failed once is just started again; more often, that alone does not help.
+fn count_failing(name: &str, known: &Known, failing: &mut Option<Obstacle>) {
+    let Some((why, times)) = known.failed.as_ref().filter(|(_, times)| *times > 1) else { return };
+    match failing {
+        Some(first) => first.replicas += 1,
+        None => {
+            *failing = Some(Obstacle {
+                cause: Cause::CrashLoopBackOff,
+                replicas: 1,
+                pod: name.to_owned(),
+                container: String::new(),
+                detail: format!("{why}, {times} times"),
+                since: String::new(),
+            });
+        }
     }
 }
 

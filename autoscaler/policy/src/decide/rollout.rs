@@ -1,0 +1,165 @@
+//! A rollout that needs a slice while its own old pods hold them all.
+//!
+//! A Deployment with `maxSurge: 1` and `maxUnavailable: 0` starts a new pod before it removes an old one. On a full
+//! cluster the new pod waits for a slice that only an old pod could give back, for ever. One replica fewer makes the
+//! Deployment remove one pod: of its ReplicaSets the largest shrinks, which is an old one at first; where it is the new
+//! one, the pod that waits goes, and then there is one more available than the Deployment must keep. Either way an old
+//! pod's slice is free for a new pod, and all further steps go on with it.
+use super::need::Wanted;
+use super::{Verdict, limits};
+use crate::behavior::SelectPolicy;
+use crate::decision::Reason;
+use crate::input::Input;
+use crate::standing::{Rollout, Surrender};
+use crate::state::{Lowered, State};
+
+/// How long a new pod waits before that is taken for a stall: slices that are on their way back take less.
+const STALLED_AFTER_MS: u64 = 10_000;
+/// How long replicas are kept from growing for one rollout. A rollout that takes longer does not move.
+const LOWERED_AT_MOST_MS: u64 = 1_800_000;
+
+/// What becomes of a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rolling {
+    /// There is none, or it goes on by itself.
+    Fine,
+    /// There is one replica fewer while it lasts.
+    Lowered,
+    /// It waits for a slice that its own old pods hold.
+    Stalled(Keeps),
+}
+
+/// Why the replicas are not lowered for a rollout that is stalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keeps {
+    /// There would be fewer than `minReplicas`.
+    Minimum,
+    /// The load needs them.
+    Load,
+    /// Demand or service curve are not known.
+    NeedUnknown,
+    /// `behavior.scaleDown` allows no change, or none yet.
+    Policy,
+    /// They were lowered for this rollout before, and somebody else has taken the slice.
+    LoweredBefore,
+    /// The specification is paused, or in a dry run.
+    NotApplied,
+    /// Its user has paused the rollout.
+    Paused,
+    /// Whether its kind would remove an old pod is not known.
+    KindUnknown,
+}
+
+/// Lowers by one for a rollout that is stalled, once for each, and keeps them there until it is over.
+pub(super) fn give_way(
+    input: &Input,
+    wanted: &Wanted,
+    minimum: u32,
+    state: &mut State,
+    verdict: &mut Verdict,
+) -> Rolling {
+    let current = input.current.replicas;
+    let Some(rollout) = &input.standing.rollout else {
+        state.lowered = None;
+        return Rolling::Fine;
+    };
+    state.lowered.take_if(|lowered| lowered.revision != rollout.revision);
+    if let Some(lowered) = &mut state.lowered {
+        lowered.was_applied |= current < lowered.from;
+        if lowered.was_applied {
+            let lasts = input.now_ms.saturating_sub(lowered.at_ms) < LOWERED_AT_MOST_MS;
+            if !rollout.is_failing && lasts {
+                if verdict.replicas > current {
+                    verdict.cut(verdict.replicas.min(current.max(minimum)), Reason::RolloutLowered);
+                }
+                return Rolling::Lowered;
+            }
+            return if is_stalled(input, rollout) {
+                Rolling::Stalled(Keeps::LoweredBefore)
+            } else {
+                Rolling::Fine
+            };
+        }
+    }
+    if !is_stalled(input, rollout) || verdict.replicas < current {
+        return Rolling::Fine;
+    }
+    if let Some(keeps) = keeps(input, rollout, wanted, state) {
+        return Rolling::Stalled(keeps);
+    }
+    verdict.cut(current - 1, Reason::RolloutLowered);
+    state.lowered = Some(Lowered {
+        revision: rollout.revision.clone(),
+        from: current,
+        at_ms: input.now_ms,
+        was_applied: false,
+    });
+    Rolling::Lowered
+}
+
+/// A new pod waits for a slice, and nothing but old pods of the same target could give one back.
+fn is_stalled(input: &Input, rollout: &Rollout) -> bool {
+    let waits = rollout
+        .waiting
+        .as_ref()
+        .is_some_and(|waiting| input.now_ms.saturating_sub(waiting.since_ms) >= STALLED_AFTER_MS);
+    waits
+        && !rollout.is_failing
+        && input.standing.without_slice > 0
+        && rollout.old > 0
+        && rollout.leaving == 0
+        && rollout.surrender != Surrender::ByItself
+}
+
+fn keeps(input: &Input, rollout: &Rollout, wanted: &Wanted, state: &State) -> Option<Keeps> {
+    let current = input.current.replicas;
+    let fewer = current.saturating_sub(1);
+    let down = &input.spec.behavior.scale_down;
+    Some(match rollout.surrender {
+        Surrender::Paused => Keeps::Paused,
+        Surrender::Unknown => Keeps::KindUnknown,
+        _ if input.spec.paused || input.spec.dry_run => Keeps::NotApplied,
+        _ if fewer < input.spec.min_replicas.max(1) => Keeps::Minimum,
+        _ if !wanted.measured || is_new(input) => Keeps::NeedUnknown,
+        _ if wanted.replicas >= current => Keeps::Load,
+        _ if down.select_policy == SelectPolicy::Disabled || limits::rate(input, state, fewer) > fewer => {
+            Keeps::Policy
+        }
+        _ => return None,
+    })
+}
+
+/// Whether demand has not been seen for a whole window yet, as after a restart.
+fn is_new(input: &Input) -> bool {
+    input
+        .state
+        .since_ms
+        .is_none_or(|since_ms| input.now_ms.saturating_sub(since_ms) < input.spec.windows.demand_ms)
+}
+
+impl Keeps {
+    /// What is in the way and what to do, as whole sentences.
+    pub(super) fn message(self, input: &Input) -> String {
+        let replicas = input.current.replicas;
+        let why = match self {
+            Self::Minimum => format!("{replicas} replicas are minReplicas, so none is given up for it."),
+            Self::Load => format!("The load needs all {replicas} replicas, so none is given up for it."),
+            Self::NeedUnknown => {
+                "Whether the load needs all replicas is not known, so none is given up for it.".to_owned()
+            }
+            Self::Policy => "behavior.scaleDown allows no replica fewer now.".to_owned(),
+            Self::LoweredBefore => {
+                "One replica was given up for it, and its slice has gone to another pod.".to_owned()
+            }
+            Self::NotApplied => {
+                "Nothing is changed while spec.paused or spec.dryRun is set, so no replica is given up."
+                    .to_owned()
+            }
+            Self::Paused => return "The rollout is paused; resume it (kubectl rollout resume).".to_owned(),
+            Self::KindUnknown => "Whether this kind would remove an old pod is not known.".to_owned(),
+        };
+        format!(
+            "{why} To let it go on, set maxUnavailable: 1 and maxSurge: 0 in its strategy, or free a slice."
+        )
+    }
+}

@@ -1,0 +1,75 @@
+//! Which of a target's pods are of its newest revision, so that a rollout is seen.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::Pod;
+use sluice_scaling_policy::Standing;
+
+use super::workload::{Newest, TEMPLATE_HASH};
+use super::{KubernetesPlatform, of_target, pods, rollout, standing};
+use crate::platform::{PlatformError, ScaleTarget};
+
+impl KubernetesPlatform {
+    /// What keeps the target's pods from being ready, and whether they are being replaced.
+    pub(super) async fn standing(&self, target: &ScaleTarget, asked: u32) -> Result<Standing, PlatformError> {
+        let now_ms = pods::millis(jiff::Timestamp::now());
+        let pods = self.all_pods()?;
+        let (selector, workload) = match self.known().get(target) {
+            Some(known) => (known.selector.clone(), known.workload.clone()),
+            None => return Ok(Standing::default()),
+        };
+        let pods = of_target(target, &selector, &pods);
+        let obstacles = standing::obstacles(asked, &pods, &workload, now_ms);
+        let newest = match &workload.newest {
+            Newest::Label(label, value) => Some((*label, value.clone(), value.clone())),
+            Newest::ReplicaSet(revision) => {
+                let hash = self.newest_hash(target, revision, &pods).await?;
+                hash.map(|hash| (TEMPLATE_HASH, hash, revision.clone()))
+            }
+            Newest::Unknown => None,
+        };
+        let rollout = newest.and_then(|(label, value, revision)| {
+            let is_newest = |pod: &Pod| pods::label(pod, label) == Some(value.as_str());
+            rollout::rollout(asked, &pods, &revision, workload.surrender, now_ms, is_newest)
+        });
+        Ok(Standing { obstacles, rollout, ..Standing::default() })
+    }
+
+    /// The hash that the pods of a Deployment's newest ReplicaSet have; `None` where pods have no two hashes, or the
+    /// newest has no pod yet.
+    async fn newest_hash(
+        &self,
+        target: &ScaleTarget,
+        revision: &str,
+        pods: &[&Pod],
+    ) -> Result<Option<String>, PlatformError> {
+        let live = pods.iter().filter(|pod| pods::is_live(pod));
+        let sets: BTreeMap<&str, &str> = live
+            .filter_map(|pod| {
+                let owners = pod.metadata.owner_references.as_ref()?;
+                let owner = owners.iter().find(|owner| owner.kind == "ReplicaSet")?;
+                Some((owner.name.as_str(), pods::label(pod, TEMPLATE_HASH)?))
+            })
+            .collect();
+        if sets.len() < 2 {
+            return Ok(None);
+        }
+        for (set, hash) in sets {
+            let known = self.known().get(target).and_then(|known| known.revisions.get(set).cloned());
+            let found = match known {
+                Some(found) => found,
+                None => {
+                    let found = self.scales.revision(target, set).await?.unwrap_or_default();
+                    if let Some(known) = self.known().get_mut(target) {
+                        known.revisions.insert(set.to_owned(), found.clone());
+                    }
+                    found
+                }
+            };
+            if found == revision {
+                return Ok(Some(hash.to_owned()));
+            }
+        }
+        Ok(None)
+    }
+}

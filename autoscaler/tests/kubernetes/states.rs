@@ -1,0 +1,459 @@
+//! What the object says in each state that its replicas can be in: every condition with its reason, and the words
+//! that name the cause and what helps.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::api::Api;
+use crate::objects::{
+    AUTOSCALERS, CLAIMS, DEPLOYMENTS, PODS, autoscaler, claim, cluster, deployment, node, pod, until,
+};
+use crate::page::{Counter, Server};
+use crate::program::{replicas, start, status};
+
+const REPLICA_SETS: &str = "apis/apps/v1/replicasets";
+const DEVICES: [&str; 3] = ["gpu-0-mig-2g-10gb-0", "gpu-0-mig-2g-10gb-2", "gpu-0-mig-2g-10gb-4"];
+/// Nobody listens there.
+const CLOSED: u16 = 1;
+
+/// Changes a value as RFC 7396 says.
+fn with(mut value: Value, patch: &Value) -> Value {
+    json_patch::merge(&mut value, patch);
+    value
+}
+
+/// A pod of `bert` that is not ready, changed by `patch`.
+fn unready(name: &str, port: u16, patch: &Value) -> Value {
+    with(pod("bert", name, port, false), patch)
+}
+
+fn unscheduled(reason: &str, message: &str) -> Value {
+    json!({"status": {"phase": "Pending", "podIP": null, "conditions": [{
+        "type": "PodScheduled", "status": "False", "reason": reason, "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]}})
+}
+
+fn gated() -> Value {
+    with(unscheduled("SchedulingGated", ""), &json!({"spec": {"schedulingGates": [{"name": "gpu-preload"}]}}))
+}
+
+fn model(state: &Value, restarts: u32) -> Value {
+    json!({"status": {
+        "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+        ],
+        "containerStatuses": [{
+            "name": "model", "image": "", "imageID": "", "ready": false, "restartCount": restarts, "state": state,
+            "lastState": {"terminated": {"exitCode": 1, "reason": "Error"}},
+        }],
+    }})
+}
+
+fn waiting(reason: &str, message: &str) -> Value {
+    json!({"waiting": {"reason": reason, "message": message}})
+}
+
+/// One condition as it is wanted: type, status, reason.
+type Wanted<'a> = (&'a str, &'a str, &'a str);
+
+fn conditions(api: &Api) -> Vec<(String, String, String)> {
+    let status = status(api, "bert");
+    let text = |one: &Value, part: &str| one[part].as_str().unwrap_or_default().to_owned();
+    let all = status["conditions"].as_array().into_iter().flatten();
+    all.map(|one| (text(one, "type"), text(one, "status"), text(one, "reason"))).collect()
+}
+
+fn message(api: &Api, wanted: &str) -> String {
+    let status = status(api, "bert");
+    let mut all = status["conditions"].as_array().into_iter().flatten();
+    let found = all.find(|one| one["type"] == wanted);
+    found.and_then(|one| one["message"].as_str()).unwrap_or_default().to_owned()
+}
+
+/// Waits until the object has exactly these conditions (and `DryRun` False), and `condition` says each of the words.
+async fn says(state: &str, api: &Api, wanted: &[Wanted<'_>], words: &[(&str, &str)]) {
+    let mut all: Vec<_> =
+        wanted.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect();
+    all.push(("DryRun".to_owned(), "False".to_owned(), "Applying".to_owned()));
+    all.sort();
+    let found = || {
+        let mut found = conditions(api);
+        found.sort();
+        found
+    };
+    for _ in 0..1500 {
+        if found() == all {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(found(), all, "{state}: {}", status(api, "bert"));
+    for (condition, words) in words {
+        until(&format!("{state}: {condition} says {words:?}: {}", message(api, condition)), || {
+            message(api, condition).contains(words)
+        })
+        .await;
+    }
+}
+
+const ABLE: Wanted<'static> = ("AbleToScale", "True", "ReadyForNewScale");
+const WITHIN: Wanted<'static> = ("ScalingLimited", "False", "DesiredWithinRange");
+const FREE: Wanted<'static> = ("CapacityLimited", "False", "SlicesFree");
+const BLIND: [Wanted<'static>; 4] =
+    [ABLE, WITHIN, ("ScalingActive", "False", "MetricsMissing"), ("MetricsFresh", "False", "MetricsMissing")];
+const SEES: [Wanted<'static>; 4] =
+    [ABLE, WITHIN, ("ScalingActive", "True", "ValidMetricFound"), ("MetricsFresh", "True", "MetricsFresh")];
+
+/// One Deployment `bert` of one replica, and what a state puts there.
+struct State<'a> {
+    name: &'a str,
+    /// What is put beside the Deployment.
+    put: Vec<(&'a str, Value)>,
+    deployment: Value,
+    common: [Wanted<'static>; 4],
+    capacity: Wanted<'static>,
+    ready: Wanted<'static>,
+    words: &'a [(&'a str, &'a str)],
+}
+
+fn not_ready(reason: &'static str) -> Wanted<'static> {
+    ("Ready", "False", reason)
+}
+
+fn failed_create(message: &str) -> Value {
+    json!({"status": {"conditions": [{
+        "type": "ReplicaFailure", "status": "True", "reason": "FailedCreate", "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]}})
+}
+
+fn lost_node() -> Value {
+    let unknown = json!({"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+    with(node(json!({})), &unknown)
+}
+
+fn on_lost_node() -> Value {
+    let condition = |name: &str, status: &str| json!({"type": name, "status": status, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let conditions = [("PodScheduled", "True"), ("ContainersReady", "True"), ("Ready", "False")];
+    json!({"spec": {"nodeName": "node"}, "status": {
+        "conditions": conditions.map(|(name, status)| condition(name, status)),
+    }})
+}
+
+/// All three slices are somebody else's.
+fn full() -> Vec<(&'static str, Value)> {
+    let owners = ["x", "y", "z"];
+    let held = owners.iter().zip(DEVICES);
+    held.flat_map(|(owner, device)| {
+        [(PODS, pod("other", owner, CLOSED, true)), (CLAIMS, claim(owner, Some(device)))]
+    })
+    .collect()
+}
+
+fn states(port: u16) -> Vec<State<'static>> {
+    let none = || json!({});
+    let one = |patch: &Value| vec![(PODS, unready("bert-a", CLOSED, patch))];
+    let state = |name, put, ready, words| State {
+        name,
+        put,
+        deployment: none(),
+        common: BLIND,
+        capacity: FREE,
+        ready: not_ready(ready),
+        words,
+    };
+    let mut waits = full();
+    waits.extend(one(&gated()));
+    let mut lost = one(&gated());
+    let gone = json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+    lost.push((PODS, unready("bert-old", CLOSED, &gone)));
+    lost.push(("api/v1/nodes", lost_node()));
+    let quota =
+        "pods \"bert-\" is forbidden: exceeded quota: gold, requested: limits.cpu=1, used: limits.cpu=2";
+    let unspecified = "pods \"bert-\" is forbidden: failed quota: gold: must specify limits.cpu for: model";
+    let crash = model(&waiting("CrashLoopBackOff", "back-off"), 4);
+    vec![
+        State {
+            capacity: ("CapacityLimited", "True", "ReplicasWaitForSlice"),
+            ..state(
+                "gated: no slice is free",
+                waits,
+                "SchedulingGated",
+                &[
+                    ("Ready", "Pod bert-a waits for a slice"),
+                    ("CapacityLimited", "1 pod waits for a slice, and none is free. 2g.10gb: 0 free"),
+                    ("CapacityLimited", "ns/x-gpu"),
+                ],
+            )
+        },
+        state(
+            "pending",
+            one(&unscheduled("Unschedulable", "0/1 nodes: Insufficient cpu")),
+            "Unschedulable",
+            &[("Ready", "0/1 nodes: Insufficient cpu"), ("Ready", "kubectl describe pod bert-a")],
+        ),
+        state(
+            "pulling",
+            one(&model(&waiting("ContainerCreating", ""), 0)),
+            "ReplicasStarting",
+            &[("Ready", "Pod bert-a is starting since 2026-01-01T00:00:00Z")],
+        ),
+        state(
+            "image missing",
+            one(&model(&waiting("ErrImagePull", "not found: nvcr.io/x"), 0)),
+            "ImagePullBackOff",
+            &[("Ready", "not found: nvcr.io/x"), ("Ready", "imagePullSecrets")],
+        ),
+        state(
+            "a Secret is missing",
+            one(&model(&waiting("CreateContainerConfigError", "secret \"a\" not found"), 0)),
+            "CreateContainerError",
+            &[("Ready", "secret \"a\" not found")],
+        ),
+        State {
+            common: SEES,
+            ..state(
+                "warming",
+                vec![(PODS, unready("bert-a", port, &model(&json!({"running": {}}), 0)))],
+                "ReplicasStarting",
+                &[("Ready", "Pod bert-a is starting")],
+            )
+        },
+        State {
+            common: SEES,
+            ready: ("Ready", "True", "ReplicasReady"),
+            ..state(
+                "ready",
+                vec![(PODS, pod("bert", "bert-a", port, true))],
+                "",
+                &[("Ready", "The only replica is ready."), ("CapacityLimited", "2 more replicas fit.")],
+            )
+        },
+        state(
+            "crash-looping",
+            one(&crash),
+            "CrashLoopBackOff",
+            &[
+                ("Ready", "exit code 1 (Error), 4 restarts"),
+                ("Ready", "kubectl logs bert-a -c model --previous"),
+                ("CapacityLimited", "2 more slices are free, but replicas fail to start"),
+                ("ScalingActive", "no replica is ready; the condition Ready says why"),
+            ],
+        ),
+        State {
+            common: SEES,
+            capacity: ("CapacityLimited", "False", "NoSliceFree"),
+            ..state(
+                "node lost",
+                vec![(PODS, unready("bert-a", port, &on_lost_node())), ("api/v1/nodes", lost_node())],
+                "NodeNotReady",
+                &[(
+                    "Ready",
+                    "Pod bert-a is on a node that does not answer since 2026-01-01T00:00:00Z: node.",
+                )],
+            )
+        },
+        State {
+            deployment: failed_create(quota),
+            ..state(
+                "quota exceeded",
+                Vec::new(),
+                "FailedCreate",
+                &[("Ready", "exceeded quota: gold"), ("Ready", "Raise the ResourceQuota")],
+            )
+        },
+        State {
+            deployment: failed_create(unspecified),
+            ..state("quota without limits", Vec::new(), "FailedCreate", &[("Ready", "LimitRange")])
+        },
+        State {
+            common: SEES,
+            capacity: ("CapacityLimited", "False", "NoSliceFree"),
+            ready: ("Ready", "True", "ReplicasReady"),
+            ..state(
+                "node cordoned",
+                vec![
+                    (PODS, pod("bert", "bert-a", port, true)),
+                    ("api/v1/nodes", node(json!({"unschedulable": true}))),
+                ],
+                "",
+                &[("CapacityLimited", "none would fit")],
+            )
+        },
+        State {
+            capacity: ("CapacityLimited", "True", "ReplicasWaitForSlice"),
+            ..state(
+                "all nodes lost, and the pod is made anew",
+                lost,
+                "SchedulingGated",
+                &[("Ready", "Pod bert-a waits for a slice")],
+            )
+        },
+    ]
+}
+
+#[tokio::test]
+async fn each_state_of_the_replicas_has_its_conditions_and_its_cause_in_words() {
+    let sidecar = Server::batcher(&Counter::default()).await;
+    for State { name, put, deployment: patch, common, capacity, ready, words } in states(sidecar.port) {
+        let api = cluster();
+        api.put(DEPLOYMENTS, with(deployment("bert", 1), &patch));
+        put.into_iter().for_each(|(collection, object)| api.put(collection, object));
+        api.put(AUTOSCALERS, autoscaler("bert", "bert"));
+        let program = start(&api, "one", |_| ());
+        let wanted = [&common[..], &[capacity, ready]].concat();
+        says(name, &api, &wanted, words).await;
+        assert_eq!(replicas(&api), 1, "{name}");
+        program.end().await;
+    }
+}
+
+#[tokio::test]
+async fn no_more_are_asked_for_while_the_model_cannot_start() {
+    let counter = Counter::default();
+    let sidecar = Server::batcher(&counter).await;
+    let api = cluster();
+    api.put(DEPLOYMENTS, deployment("bert", 1));
+    let crash = model(&waiting("CrashLoopBackOff", ""), 4);
+    api.put(PODS, unready("bert-a", sidecar.port, &crash));
+    api.put(AUTOSCALERS, autoscaler("bert", "bert"));
+    counter.set_rate(6000.0);
+    let program = start(&api, "one", |_| ());
+    let limited = ("ScalingLimited", "True", "ReplicasFailing");
+    let mut wanted = SEES;
+    wanted[1] = limited;
+    let wanted = [&wanted[..], &[FREE, not_ready("CrashLoopBackOff")]].concat();
+    says("crash-looping under load", &api, &wanted, &[]).await;
+    assert_eq!(replicas(&api), 1);
+    let is_told = || {
+        api.writes()
+            .iter()
+            .any(|(_, path, body)| path.ends_with("/events") && body["reason"] == "ReplicasNotReady")
+    };
+    until("an event tells it", is_told).await;
+    api.put(PODS, pod("bert", "bert-a", sidecar.port, true));
+    until("it grows when the model starts", || replicas(&api) == 3).await;
+    program.end().await;
+}
+
+#[tokio::test]
+async fn of_a_target_that_is_gone_nothing_is_said_but_that() {
+    let sidecar = Server::batcher(&Counter::default()).await;
+    let api = cluster();
+    api.put(DEPLOYMENTS, deployment("bert", 1));
+    api.put(PODS, pod("bert", "bert-a", sidecar.port, true));
+    api.put(AUTOSCALERS, autoscaler("bert", "bert"));
+    let program = start(&api, "one", |_| ());
+    until("it decides", || conditions(&api).len() == 7).await;
+    api.delete(DEPLOYMENTS, "ns", "bert");
+    until("everything else is not known", || {
+        let all = conditions(&api);
+        all.iter().all(|(name, status, reason)| {
+            let wanted = if name == "AbleToScale" { "False" } else { "Unknown" };
+            status == wanted && reason == "TargetNotFound"
+        })
+    })
+    .await;
+    program.end().await;
+}
+
+/// Three replicas on three slices, each with a page, and a fourth pod of the next revision at its gate.
+async fn rollout(counter: &Counter, minimum: u32) -> (Api, Vec<Server>) {
+    let api = cluster();
+    let patch = json!({
+        "metadata": {"annotations": {"deployment.kubernetes.io/revision": "2"}},
+        "spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}},
+    });
+    api.put(DEPLOYMENTS, with(deployment("bert", 3), &patch));
+    for (set, revision) in [("bert-old", "1"), ("bert-new", "2")] {
+        api.put(REPLICA_SETS, json!({
+            "apiVersion": "apps/v1", "kind": "ReplicaSet",
+            "metadata": {"namespace": "ns", "name": set, "annotations": {"deployment.kubernetes.io/revision": revision}},
+        }));
+    }
+    let of = |set: &str, hash: &str| {
+        json!({"metadata": {
+            "labels": {"app": "bert", "pod-template-hash": hash},
+            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": set}],
+        }})
+    };
+    let mut servers = Vec::new();
+    for (index, device) in DEVICES.iter().enumerate() {
+        let (name, server) = (format!("bert-old-{index}"), Server::batcher(counter).await);
+        api.put(PODS, with(pod("bert", &name, server.port, true), &with(of("bert-old", "old"), &json!({"status": {
+            "conditions": [
+                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            ],
+        }}))));
+        api.put(CLAIMS, claim(&name, Some(device)));
+        servers.push(server);
+    }
+    api.put(PODS, unready("bert-new-0", CLOSED, &with(of("bert-new", "new"), &gated())));
+    let mut object = autoscaler("bert", "bert");
+    object["spec"]["minReplicas"] = json!(minimum);
+    api.put(AUTOSCALERS, object);
+    (api, servers)
+}
+
+#[tokio::test]
+async fn a_rollout_on_a_full_cluster_gets_the_slice_of_one_replica_and_no_more() {
+    let counter = Counter::default();
+    let (api, servers) = rollout(&counter, 1).await;
+    let program = start(&api, "one", |_| ());
+    until("one is given up", || replicas(&api) == 2).await;
+    until("it is said", || {
+        message(&api, "CapacityLimited").contains("A rollout has the slice of one replica")
+    })
+    .await;
+    // The Deployment removes an old pod, and the new one gets its slice; the load rises meanwhile.
+    api.delete(PODS, "ns", "bert-old-2");
+    api.delete(CLAIMS, "ns", "bert-old-2-gpu");
+    counter.set_rate(6000.0);
+    counter.read(30).await;
+    assert_eq!(replicas(&api), 2, "neither lowered again nor raised");
+    let new = pod("bert", "bert-new-0", servers[2].port, true);
+    api.put(
+        PODS,
+        with(
+            new,
+            &json!({"metadata": {"labels": {"pod-template-hash": "new"}, "ownerReferences": [
+                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "bert-new", "uid": "bert-new"},
+            ]}}),
+        ),
+    );
+    api.put(CLAIMS, claim("bert-new-0", Some(DEVICES[2])));
+    for name in ["bert-old-0", "bert-old-1"] {
+        api.delete(PODS, "ns", name);
+        api.delete(CLAIMS, "ns", &format!("{name}-gpu"));
+    }
+    until("it grows again when the rollout is over", || replicas(&api) == 3).await;
+    program.end().await;
+}
+
+#[tokio::test]
+async fn a_rollout_whose_own_pods_hold_the_slices_is_named_where_none_may_be_given_up() {
+    let (api, _servers) = rollout(&Counter::default(), 3).await;
+    let program = start(&api, "one", |_| ());
+    until("it is said", || {
+        let all = conditions(&api);
+        all.contains(&("CapacityLimited".to_owned(), "True".to_owned(), "RolloutWaitsForSlice".to_owned()))
+    })
+    .await;
+    let says = message(&api, "CapacityLimited");
+    for words in [
+        "bert-new-0",
+        "its own 3 old pods keep theirs",
+        "3 replicas are minReplicas",
+        "maxUnavailable: 1 and maxSurge: 0",
+    ] {
+        assert!(says.contains(words), "{words}: {says}");
+    }
+    assert_eq!(replicas(&api), 3);
+    let ready = message(&api, "Ready");
+    assert!(ready.contains("All 3 replicas are ready. Pod bert-new-0 waits for a slice"), "{ready}");
+    program.end().await;
+}

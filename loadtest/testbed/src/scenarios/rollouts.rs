@@ -1,0 +1,152 @@
+//! A rollout on a full cluster, and pods that cannot be created: what is said, and that the rollout ends.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use super::sample::{self, NAME, PODS, Sample};
+use super::{Namespace, pods};
+use crate::cluster::{Cluster, Look};
+use crate::harness::load::Load;
+
+/// Slices of the sample's profile that the node's two GPUs have.
+const SLICES: u32 = 6;
+/// How long the sample may take to serve, and a rollout of all its pods to end.
+const WITHIN: Duration = Duration::from_secs(180);
+/// How long a condition may take.
+const SAID_WITHIN: Duration = Duration::from_secs(120);
+/// The InferenceAutoscaler, for kubectl.
+const AUTOSCALER: &str = "inferenceautoscaler/bert-inference";
+
+/// Waits until a condition of the InferenceAutoscaler begins with `wanted` (`True RolloutLowered`); the result is its
+/// message.
+async fn wait_said(
+    cluster: &Cluster,
+    namespace: &Namespace,
+    condition: &str,
+    wanted: &str,
+) -> Result<String> {
+    let found = format!("{{.status.conditions[?(@.type==\"{condition}\")]");
+    let path = format!("jsonpath={found}.status}} {found}.reason}} {found}.message}}");
+    cluster
+        .wait_for(&format!("{condition} is {wanted}"), SAID_WITHIN, || async {
+            let said = namespace.kubectl(&["get", AUTOSCALER, "-o", &path]).await?;
+            Ok(match said.strip_prefix(wanted) {
+                Some(message) => Look::Done(message.trim().to_owned()),
+                None => Look::NotYet(said),
+            })
+        })
+        .await
+}
+
+/// The sample has all slices; `maxSurge: 1` and `maxUnavailable: 0` are its own.
+async fn full(cluster: &Cluster, name: &'static str, minimum: u32) -> Result<Namespace> {
+    let namespace = Namespace::create(cluster, name).await?;
+    let mut sample = Sample::read(cluster)?.replicas(SLICES)?;
+    let spec = &mut sample.object("InferenceAutoscaler")?["spec"];
+    spec["minReplicas"] = json!(minimum);
+    // The replicas that it begins with stay for longer than the scenario takes.
+    spec["behavior"] = json!({ "scaleDown": { "stabilizationWindowSeconds": 600 } });
+    sample.start(&namespace, WITHIN).await?;
+    // Then it knows demand and service curve.
+    wait_said(cluster, &namespace, "ScalingActive", "True").await?;
+    Ok(namespace)
+}
+
+/// A new pod needs a slice before an old one goes, and there is none: one replica fewer lets the rollout end, without
+/// a lost request.
+pub(super) async fn full_cluster(cluster: Cluster) -> Result<()> {
+    let namespace = full(&cluster, "rollout-on-full", 1).await?;
+    let target = sample::address(&namespace).await?;
+    sample::wait_reachable(&cluster, &target).await?;
+    let before = pods::list(&cluster, namespace.name, PODS).await?;
+    let arguments = [
+        "--protocol",
+        "rest-json=1,grpc=1",
+        "--rate-rps",
+        "20",
+        "--duration-ms",
+        "120000",
+        "--timeout-ms",
+        "60000",
+    ];
+    let load = Load::start(&cluster, &target, &arguments)?;
+    let deployment = format!("deployment/{NAME}");
+    namespace.kubectl(&["rollout", "restart", &deployment]).await?;
+    wait_said(&cluster, &namespace, "CapacityLimited", "True RolloutLowered").await?;
+    let lowered = namespace.kubectl(&["get", &deployment, "-o", "jsonpath={.spec.replicas}"]).await?;
+    ensure!(lowered == (SLICES - 1).to_string(), "{lowered} replicas, not one fewer than {SLICES}");
+    namespace.wait_rollout(&deployment, WITHIN).await?;
+    let after = pods::list(&cluster, namespace.name, PODS).await?;
+    ensure!(
+        after.iter().all(|pod| before.iter().all(|old| pods::name(old) != pods::name(pod))),
+        "a pod was not replaced"
+    );
+    wait_said(&cluster, &namespace, "CapacityLimited", "False").await?;
+    let report = load.finish().await?;
+    ensure!(report["requests"].as_u64() > Some(0), "nothing was sent: {report}");
+    ensure!(report["lost"] == 0 && report["failed"] == 0, "requests were lost: {report}");
+    namespace.remove().await
+}
+
+/// Where no replica may be given up, it is said whose pods hold the slices, and what is said to help does.
+pub(super) async fn full_cluster_at_minimum(cluster: Cluster) -> Result<()> {
+    let namespace = full(&cluster, "rollout-at-minimum", SLICES).await?;
+    let deployment = format!("deployment/{NAME}");
+    namespace.kubectl(&["rollout", "restart", &deployment]).await?;
+    let said = wait_said(&cluster, &namespace, "CapacityLimited", "True RolloutWaitsForSlice").await?;
+    for words in ["its own 6 old pods", "minReplicas", "maxUnavailable: 1 and maxSurge: 0"] {
+        ensure!(said.contains(words), "CapacityLimited does not say {words:?}: {said}");
+    }
+    let strategy =
+        json!({ "spec": { "strategy": { "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } } } });
+    namespace.kubectl(&["patch", &deployment, "--patch", &strategy.to_string()]).await?;
+    namespace.wait_rollout(&deployment, WITHIN).await?;
+    wait_said(&cluster, &namespace, "CapacityLimited", "False").await?;
+    namespace.remove().await
+}
+
+/// A quota on limits refuses pods whose containers have none; when the quota is gone, the sample serves.
+pub(super) async fn quota(cluster: Cluster) -> Result<()> {
+    let namespace = Namespace::create(&cluster, "quota-on-limits").await?;
+    let quota = json!({
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": { "name": "compute" },
+        "spec": { "hard": { "limits.cpu": "1", "limits.memory": "1Mi" } },
+    });
+    namespace.apply(&quota.to_string()).await?;
+    cluster
+        .wait_for("the quota is in force", SAID_WITHIN, || async {
+            let found = namespace
+                .kubectl(&["get", "resourcequota", "compute", "-o", "jsonpath={.status.hard}"])
+                .await?;
+            Ok(if found.is_empty() { Look::NotYet("it is not".to_owned()) } else { Look::Done(()) })
+        })
+        .await?;
+    namespace.apply(&Sample::read(&cluster)?.list()).await?;
+    let said = wait_said(&cluster, &namespace, "Ready", "False FailedCreate").await?;
+    ensure!(said.contains("quota: compute"), "Ready does not name the quota: {said}");
+    let events = [
+        "get",
+        "events",
+        "--field-selector",
+        "reason=ReplicasNotReady",
+        "-o",
+        "jsonpath={.items[*].message}",
+    ];
+    cluster
+        .wait_for("an event names the quota", SAID_WITHIN, || async {
+            let events = namespace.kubectl(&events).await?;
+            Ok(if events.contains("quota: compute") { Look::Done(()) } else { Look::NotYet(events) })
+        })
+        .await?;
+    namespace.kubectl(&["delete", "resourcequota", "compute"]).await?;
+    // The ReplicaSet tries again in growing pauses; a new one tries at once.
+    let deployment = format!("deployment/{NAME}");
+    namespace.kubectl(&["rollout", "restart", &deployment]).await?;
+    namespace.wait_rollout(&deployment, WITHIN).await?;
+    wait_said(&cluster, &namespace, "Ready", "True ReplicasReady").await?;
+    namespace.remove().await
+}
