@@ -15,6 +15,8 @@ pub struct CapacityView {
     pub device_class: Option<String>,
     /// Claims that were asked for and hold nothing yet; they come first.
     pub promised: Vec<Promised>,
+    /// Devices that each replica claims; 0 counts as 1.
+    pub devices_per_replica: u32,
 }
 
 /// What is free for one target.
@@ -26,6 +28,8 @@ pub struct Capacity {
     pub profile: String,
     /// Whether `profile` is one: false until slices of the class are published.
     pub is_published: bool,
+    /// Whether only the first replica's pod will tell what a replica claims.
+    pub first_replica_tells: bool,
 }
 
 impl Capacity {
@@ -35,6 +39,7 @@ impl Capacity {
             free: Free { slices: None, reason: reason.into() },
             profile: String::new(),
             is_published: false,
+            first_replica_tells: false,
         }
     }
 
@@ -42,16 +47,21 @@ impl Capacity {
     pub fn of(view: &CapacityView) -> Self {
         let Some(device_class) = &view.device_class else {
             let free = Free { slices: Some(COUNT_UP_TO), reason: "its replicas claim no device".to_owned() };
-            return Self { free, profile: String::new(), is_published: false };
+            let profile = String::new();
+            return Self { free, profile, is_published: false, first_replica_tells: false };
         };
+        let each = view.devices_per_replica.max(1);
+        let per_replica =
+            if each > 1 { vec![format!("each replica claims {each} of them")] } else { Vec::new() };
         match free_slices(&view.cluster, device_class, &view.promised, COUNT_UP_TO) {
             Ok(found) => Self {
                 is_published: found.free > 0 || found.profile != *device_class,
                 profile: found.profile,
                 free: Free {
-                    slices: Some(found.free),
-                    reason: [vec![found.reason], found.problems].concat().join("; "),
+                    slices: Some(found.free / each),
+                    reason: [per_replica, vec![found.reason], found.problems].concat().join("; "),
                 },
+                first_replica_tells: false,
             },
             Err(refusal) => Self::unknown(refusal.to_string()),
         }
@@ -76,7 +86,12 @@ mod tests {
         let device_class = Some("mig-2g-10gb.gpu.sluice.dev".to_owned());
         let device_classes = sluice_inventory::device_classes_of_profiles("gpu.sluice.dev", &["2g.10gb"]);
         let cluster = Cluster { device_classes, ..Cluster::default() };
-        let capacity = Capacity::of(&CapacityView { cluster, device_class, promised: Vec::new() });
+        let capacity = Capacity::of(&CapacityView {
+            cluster,
+            device_class,
+            promised: Vec::new(),
+            devices_per_replica: 1,
+        });
         assert_eq!((capacity.free.slices, capacity.is_published), (Some(0), false));
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use sluice_config::api::inference_autoscaler::Gateway;
+use sluice_scaling_policy::Findings;
 
 use crate::capacity::CapacityView;
 
@@ -73,6 +74,8 @@ pub struct Replicas {
     pub startup_ms: Option<u64>,
     /// Where demand is measured.
     pub batchers: Vec<Batcher>,
+    /// What else was found out about the target.
+    pub findings: Findings,
 }
 
 /// Why a platform cannot tell or act.
@@ -84,6 +87,9 @@ pub enum PlatformError {
     /// The target cannot be scaled as it is.
     #[error("{0}")]
     Unscalable(String),
+    /// What a replica claims is not known before one has a pod.
+    #[error("{0}")]
+    ClaimUnknown(String),
     /// The platform cannot be asked now.
     #[error("{0}")]
     Unavailable(String),

@@ -150,6 +150,10 @@ impl StatusBook {
 fn is_calm(decision: &DecisionSummary) -> bool {
     let trouble = [
         Reason::CapacityLimited,
+        Reason::CapacityUnknown,
+        Reason::AmbiguousTarget,
+        Reason::AmbiguousSelector,
+        Reason::ScaleContested,
         Reason::MetricsMissing,
         Reason::ObjectiveImpossible,
         Reason::InvalidSpec,
@@ -178,7 +182,7 @@ fn wordless(status: &InferenceAutoscalerStatus) -> InferenceAutoscalerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_scaling_policy::{Current, Free, Input, Objective, Signals, Spec, State, Windows};
+    use sluice_scaling_policy::{Current, Findings, Free, Input, Objective, Signals, Spec, State, Windows};
 
     fn record() -> Record {
         let spec = Spec {
@@ -199,6 +203,7 @@ mod tests {
             current: Current { replicas: 1, ready: 1 },
             signals: Signals::default(),
             free: Free { slices: Some(2), reason: String::new() },
+            findings: Findings::default(),
             state: State::default(),
         };
         Record::new("default/bert", input)

@@ -2,6 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::curve::Curve;
+use crate::findings::Findings;
 use crate::float;
 use crate::spec::Spec;
 use crate::state::State;
@@ -20,6 +21,9 @@ pub struct Input {
     pub signals: Signals,
     /// What more could be placed.
     pub free: Free,
+    /// What else was found out about the target.
+    #[serde(default)]
+    pub findings: Findings,
     /// Carried over from the last decision ([`Decision::state`](crate::Decision::state)).
     #[serde(default)]
     pub state: State,

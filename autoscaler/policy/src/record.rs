@@ -7,7 +7,7 @@ use crate::decision::Decision;
 use crate::input::Input;
 
 /// Version of the record's format and of the algorithm: a record replays on the version that wrote it.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// One decision with everything that it was made from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

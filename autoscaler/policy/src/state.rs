@@ -22,6 +22,10 @@ pub struct State {
     pub panic_until_ms: Option<u64>,
     /// When there was last any demand (or the state began), milliseconds.
     pub last_demand_ms: Option<u64>,
+    /// Replicas that were asked for after the last decision; `None` before the first.
+    pub replicas_left: Option<u32>,
+    /// Whether the replicas were set to zero by others, which switches scaling off until they set more.
+    pub is_off: bool,
 }
 
 /// What a decision wanted before stabilisation.
@@ -49,6 +53,7 @@ pub struct ScaleEvent {
 impl State {
     /// To be called after a decision has really been applied: rate limits count applied changes alone.
     pub fn scaled(&mut self, at_ms: u64, from: u32, to: u32) {
+        self.replicas_left = Some(to);
         if from != to {
             self.scale_events.push(ScaleEvent { at_ms, from, to });
         }

@@ -99,6 +99,7 @@ impl Platform for FakePlatform {
             cluster: state.cluster.clone(),
             device_class: Some(DEVICE_CLASS.to_owned()),
             promised: Vec::new(),
+            devices_per_replica: 1,
         })
     }
 }

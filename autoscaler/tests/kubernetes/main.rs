@@ -4,9 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "what a helper of tests cannot do fails the test")]
 
 mod api;
+mod conflicts;
 mod gateway;
 mod leading;
 mod objects;
 mod page;
 mod program;
 mod scaling;
+mod unseen;

@@ -71,6 +71,7 @@ fn run(seconds: u64, replicas: u32, policy: bool, startup_ms: u64, rate: impl Fn
                 second_source: Vec::new(),
             },
             free: Free { slices: Some(100), reason: String::new() },
+            findings: Findings::default(),
             state,
         };
         let decision = decide(&input);

@@ -43,6 +43,7 @@ pub(crate) fn input(replicas: u32, rate: f64) -> Input {
             ..Signals::default()
         },
         free: Free { slices: Some(100), reason: "2g.10gb: plenty".to_owned() },
+        findings: Findings::default(),
         state: State { since_ms: Some(0), ..State::default() },
     }
 }

@@ -20,6 +20,7 @@ pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>, batchers: Ve
         terminating: u32::try_from(terminating).unwrap_or(u32::MAX),
         startup_ms,
         batchers,
+        ..Replicas::default()
     }
 }
 

@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::PodSpec;
 use kube::api::{Patch, PatchParams};
 use kube::core::discovery::Scope;
 use kube::core::{DynamicObject, GroupVersionKind, Selector};
@@ -13,12 +12,11 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::selector;
-use crate::platform::{PlatformError, ScaleTarget};
+use super::template::{self, Template};
+use crate::platform::{PlatformError, ScaleTarget, Target};
 
 /// An answer that takes longer is none: the next tick asks again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Where nearly all kinds with pods have the template of their pods.
-const TEMPLATE: &str = "/spec/template/spec";
 
 /// A target's scale as it is.
 #[derive(Debug, Clone)]
@@ -29,6 +27,8 @@ pub struct Scale {
     pub selector: Selector,
     /// Version of the target: it differs when anything of the target does.
     pub version: String,
+    /// UID of the target.
+    pub uid: Option<String>,
 }
 
 /// What came of a change.
@@ -81,6 +81,7 @@ impl Scales {
             replicas: u32::try_from(spec.replicas.unwrap_or(0)).unwrap_or(0),
             selector,
             version: scale.metadata.resource_version.unwrap_or_default(),
+            uid: scale.metadata.uid,
         })
     }
 
@@ -107,26 +108,33 @@ impl Scales {
         answer("PATCH", target, asked).await
     }
 
-    /// The specification of the target's pods; `None` where its kind has it elsewhere than usual, or it may
-    /// not be read.
+    /// The pods of one replica, as the target's object says, or the object that it takes them from.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn template(&self, target: &ScaleTarget) -> Result<Option<PodSpec>, PlatformError> {
+    pub async fn template(&self, target: &ScaleTarget) -> Result<Template, PlatformError> {
+        match self.template_of(target).await? {
+            Template::Elsewhere(api_version, kind, name) => {
+                let at = Target { namespace: target.at.namespace.clone(), name };
+                self.template_of(&ScaleTarget { at, api_version, kind }).await
+            }
+            found => Ok(found),
+        }
+    }
+
+    async fn template_of(&self, target: &ScaleTarget) -> Result<Template, PlatformError> {
         let api = self.api(target).await?;
         let read = async {
             match api.get(&target.at.name).await {
                 Ok(object) => Ok(Some(object)),
-                // The roles that are installed allow the usual kinds; of others the scale must do.
+                // The roles that are installed allow the usual kinds; of others their pods must tell.
                 Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
                 Err(error) => Err(error),
             }
         };
-        let Some(object) = answer("GET", target, read).await? else { return Ok(None) };
-        let Some(spec) = object.data.pointer(TEMPLATE) else { return Ok(None) };
-        serde_json::from_value(spec.clone()).map(Some).map_err(|error| {
-            PlatformError::Unscalable(format!("{target}: spec.template.spec is not that of a pod: {error}"))
-        })
+        let Some(object) = answer("GET", target, read).await? else { return Ok(Template::Forbidden) };
+        template::read(&target.api_version, &target.kind, &object.data)
+            .map_err(|problem| PlatformError::Unscalable(format!("{target}: {problem}")))
     }
 
     fn forget(&self, target: &ScaleTarget) {
@@ -183,7 +191,7 @@ impl Scales {
 }
 
 /// Waits for an answer, not for ever, and puts errors into words.
-async fn answer<T>(
+pub(super) async fn answer<T>(
     what: &str,
     target: &ScaleTarget,
     asked: impl Future<Output = Result<T, kube::Error>>,

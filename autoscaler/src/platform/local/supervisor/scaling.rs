@@ -162,6 +162,7 @@ impl Supervisor {
             cluster: self.cluster().await?,
             device_class: Some(device_class),
             promised: Vec::new(),
+            devices_per_replica: 1,
         })
     }
 
