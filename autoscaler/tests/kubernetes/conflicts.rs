@@ -92,8 +92,6 @@ async fn an_hpa_that_comes_later_and_one_of_another_target() {
     api.put(HPAS, hpa("apps/v1", "Deployment", "bert"));
     until("it says so", || said(&api, "bert", "AmbiguousTarget")).await;
     held_at(&api, &counter, 1).await;
-    let events = api.writes();
-    drop(events);
     program.end().await;
 }
 
@@ -119,6 +117,7 @@ async fn pods_of_others_that_the_selector_matches_hold_the_replicas_and_are_name
     ] {
         let counter = Counter::default();
         let (api, sidecar) = bert(&counter).await;
+        api.put(DEPLOYMENTS, deployment("canary", 1));
         api.put(REPLICA_SETS, replica_set("canary", "canary-1"));
         let program = start(&api, "one", |_| ());
         until("it is followed", || condition(&api, "bert", "MetricsFresh").0 == "True").await;
