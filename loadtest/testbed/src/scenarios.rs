@@ -110,6 +110,10 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("beside an HPA no replicas are written, and it is named", conflicts::beside_an_hpa),
         Scenario::new("an overlapping selector holds the replicas", conflicts::overlapping_selector),
         Scenario::new("zero replicas by hand switch scaling off", conflicts::zero_by_hand),
+        Scenario::new(
+            "the autoscaler reads targets of other kinds by a labelled role",
+            conflicts::readable_targets,
+        ),
         Scenario::new("the sample is gated, placed, warmed and serves merged batches", serving::serves)
             .core(),
         Scenario::new("a pod without a slice waits at its gate", gates::waits_for_a_slice).core(),

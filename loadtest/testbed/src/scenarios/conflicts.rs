@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use sluice_config::names::SYSTEM_NAMESPACE;
 
 use super::Namespace;
 use super::sample::{NAME, Sample};
@@ -132,4 +133,43 @@ pub(super) async fn zero_by_hand(cluster: Cluster) -> Result<()> {
         })
         .await?;
     namespace.remove().await
+}
+
+/// The shipped role reads Rollouts and LeaderWorkerSets, and by its label a kind of the user's own.
+pub(super) async fn readable_targets(cluster: Cluster) -> Result<()> {
+    const ROLE: &str = "readable-targets";
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+        "metadata": { "name": ROLE, "labels": { "sluice.dev/aggregate-to-autoscaler": "true" } },
+        "rules": [{ "apiGroups": ["example.com"], "resources": ["mymodels"], "verbs": ["get"] }],
+    });
+    cluster.apply(&role.to_string()).await?;
+    for (group, resource) in [
+        ("argoproj.io", "rollouts"),
+        ("leaderworkerset.x-k8s.io", "leaderworkersets"),
+        ("example.com", "mymodels"),
+    ] {
+        cluster
+            .wait_for(&format!("the autoscaler may get {resource}.{group}"), WITHIN, || async {
+                let said = may(&cluster, "get", group, resource).await?;
+                Ok(if said == "true" { Look::Done(()) } else { Look::NotYet(said) })
+            })
+            .await?;
+        let said = may(&cluster, "update", group, resource).await?;
+        ensure!(said != "true", "the autoscaler may update {resource}.{group}");
+    }
+    cluster.kubectl(&["delete", "clusterrole", ROLE]).await.map(drop)
+}
+
+/// Whether the autoscaler may do this in any namespace: `true`, or something else.
+async fn may(cluster: &Cluster, verb: &str, group: &str, resource: &str) -> Result<String> {
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+        "spec": {
+            "user": format!("system:serviceaccount:{SYSTEM_NAMESPACE}:sluice-autoscaler"),
+            "resourceAttributes": { "verb": verb, "group": group, "resource": resource },
+        },
+    });
+    let arguments = ["create", "-f", "-", "-o", "jsonpath={.status.allowed}"];
+    cluster.kubectl_with_input(&arguments, &review.to_string()).await
 }
