@@ -36,11 +36,16 @@ pub enum End {
 /// Whose a pod is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Whose {
-    /// The target's.
+    /// The target's: it is among the controllers.
     Own,
+    /// The target's as far as can be seen: its labels are all that tells.
+    ByLabels,
+    /// Nobody controls it. It is a stranger beside pods that the target controls; where there are none, the target
+    /// may be of a kind that sets no owners.
+    Bare,
     /// Somebody else's, by kind and name.
     Other(String),
-    /// Nobody's any more, or of an earlier object of the target's name.
+    /// Of an earlier object of the target's name, which is gone.
     Leaving,
 }
 
@@ -75,14 +80,19 @@ pub fn whose(target: &ScaleTarget, uid: Option<&str>, pod: &Pod, chain: &Chain) 
     }
     match (chain.end, chain.owners.last()) {
         // Who drains still counts requests.
-        (End::Gone, _) if pods::is_live(pod) => Whose::Leaving,
-        (End::Gone, _) => Whose::Own,
-        // As far as can be seen it may be the target's: then its labels decide.
-        (End::Unknown, _) => Whose::Own,
-        (End::Top, None) if !is_followed(target) => Whose::Own,
-        (End::Top, None) => Whose::Other(format!("pod {}, which has no controller", pods::name(pod))),
-        (End::Top, Some(owner)) => Whose::Other(format!("{} {}", owner.kind, owner.name)),
+        (End::Gone, _) if !pods::is_live(pod) => Whose::ByLabels,
+        // It is about to be deleted; until then the name of what made it tells.
+        (End::Gone, Some(owner)) if is_made_by(target, owner) => Whose::ByLabels,
+        (End::Unknown, _) => Whose::ByLabels,
+        (End::Top, None) => Whose::Bare,
+        (_, Some(owner)) => Whose::Other(format!("{} {}", owner.kind, owner.name)),
+        (End::Gone, None) => Whose::ByLabels,
     }
+}
+
+/// Whether an object has a name that the target's controller gives: `bert-6d4f` of `bert`.
+fn is_made_by(target: &ScaleTarget, owner: &OwnerReference) -> bool {
+    owner.name.rsplit_once('-').is_some_and(|(stem, _)| stem == target.at.name)
 }
 
 /// The others in a sentence that says what to do; `None` when there are none.
@@ -165,25 +175,27 @@ mod tests {
         let rollout = vec![owner("ReplicaSet", "r-1", "r-1"), owner("Rollout", "bert", "3")];
         assert_eq!(of(&bert, rollout, End::Top), Whose::Other("Rollout bert".to_owned()));
         assert_eq!(of(&bert, vec![owner("Job", "load", "4")], End::Top), Whose::Other("Job load".to_owned()));
-        assert!(matches!(of(&bert, vec![], End::Top), Whose::Other(name) if name.starts_with("pod p")));
+        assert_eq!(of(&bert, vec![], End::Top), Whose::Bare);
     }
 
     #[test]
-    fn pods_of_a_deleted_object_of_the_same_name_are_nobodys() {
+    fn pods_whose_controllers_were_deleted_are_told_by_what_is_left() {
         let bert = target("apps/v1", "Deployment");
         let before = vec![owner("ReplicaSet", "bert-1", "x"), owner("Deployment", "bert", "0")];
         assert_eq!(of(&bert, before, End::Top), Whose::Leaving);
-        let orphan = Chain { owners: vec![owner("ReplicaSet", "bert-1", "x")], end: End::Gone };
-        assert_eq!(whose(&bert, Some("1"), &pod(false), &orphan), Whose::Leaving);
-        assert_eq!(whose(&bert, Some("1"), &pod(true), &orphan), Whose::Own, "it still counts requests");
+        let orphan = |set: &str| Chain { owners: vec![owner("ReplicaSet", set, "x")], end: End::Gone };
+        assert_eq!(whose(&bert, Some("1"), &pod(false), &orphan("bert-1")), Whose::ByLabels);
+        let canary = whose(&bert, Some("1"), &pod(false), &orphan("bert-canary-1"));
+        assert_eq!(canary, Whose::Other("ReplicaSet bert-canary-1".to_owned()));
+        let draining = whose(&bert, Some("1"), &pod(true), &orphan("bert-canary-1"));
+        assert_eq!(draining, Whose::ByLabels, "it still counts requests");
     }
 
     #[test]
     fn what_cannot_be_followed_is_decided_by_labels() {
         let bert = target("apps/v1", "Deployment");
-        assert_eq!(of(&bert, vec![owner("ReplicaSet", "bert-1", "x")], End::Unknown), Whose::Own);
+        assert_eq!(of(&bert, vec![owner("ReplicaSet", "bert-1", "x")], End::Unknown), Whose::ByLabels);
         let model = target("example.com/v1", "Model");
-        assert_eq!(of(&model, vec![], End::Top), Whose::Own, "its controller may set no owners");
         assert_eq!(
             of(&model, vec![owner("Deployment", "canary", "2")], End::Top),
             Whose::Other("Deployment canary".to_owned())

@@ -58,6 +58,16 @@ pub struct Sorted<'a> {
     pub controllers: Vec<OwnerReference>,
 }
 
+impl Sorted<'_> {
+    fn leave_out(&mut self, pod: &Pod, owner: String) {
+        self.foreign.extend(pod.metadata.uid.clone());
+        // Those that are over serve nobody any more.
+        if pods::is_live(pod) {
+            self.others.push(owner);
+        }
+    }
+}
+
 impl Owners {
     /// Of the server that the client speaks to.
     pub fn new(client: Client) -> Self {
@@ -78,10 +88,13 @@ impl Owners {
         let uid = scale.uid.as_deref();
         let mut sorted = Sorted::default();
         let mut reads_left = MOST_READS;
+        let mut bare = Vec::new();
+        let mut has_proven = false;
         for pod in matched {
             let chain = self.chain(target, uid, pod, all, &mut reads_left).await?;
             match whose(target, uid, pod, &chain) {
                 Whose::Own => {
+                    has_proven = true;
                     sorted.own.push(pod);
                     for owner in chain.owners {
                         if !sorted.controllers.iter().any(|known| known.uid == owner.uid) {
@@ -89,15 +102,18 @@ impl Owners {
                         }
                     }
                 }
+                Whose::ByLabels => sorted.own.push(pod),
+                Whose::Bare => bare.push(pod),
                 Whose::Leaving => sorted.foreign.extend(pod.metadata.uid.clone()),
-                Whose::Other(name) => {
-                    sorted.foreign.extend(pod.metadata.uid.clone());
-                    // Those that are over serve nobody any more.
-                    if pods::is_live(pod) {
-                        sorted.others.push(name);
-                    }
-                }
+                Whose::Other(name) => sorted.leave_out(pod, name),
             }
+        }
+        if has_proven {
+            for pod in bare {
+                sorted.leave_out(pod, format!("pod {}, which has no controller", pods::name(pod)));
+            }
+        } else {
+            sorted.own.extend(bare);
         }
         Ok(sorted)
     }
