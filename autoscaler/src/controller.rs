@@ -252,7 +252,9 @@ impl Controller {
     fn decide(&mut self, object: &InferenceAutoscaler, replicas: &Replicas, capacity: Capacity) -> Record {
         let spec = policy_spec(&object.spec, replicas.startup_ms, capacity.profile, &self.pace.windows);
         let now_ms = self.with.clock.now_ms();
-        self.contest.found(now_ms, replicas.asked);
+        if replicas.findings.others_scale {
+            self.contest.found(now_ms, replicas.asked);
+        }
         let known = replicas.findings.clone();
         let findings = Findings {
             hold: known.hold.or_else(|| self.contest.hold(now_ms)),

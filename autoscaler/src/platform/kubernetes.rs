@@ -304,12 +304,15 @@ impl Platform for KubernetesPlatform {
         gateway: Option<&Gateway>,
     ) -> Result<Replicas, PlatformError> {
         let (scale, mut replicas) = self.look(target).await?;
-        if replicas.findings.hold.is_some() {
-            // It is told before what else may be missing.
-        } else if let Some(gateway) = gateway {
+        // Who else is at the replicas is told before what else may be missing.
+        let is_held = replicas.findings.hold.is_some();
+        if let Some(gateway) = gateway {
             // Every row passes the gateway; counted at the sidecars again it would count twice.
-            replicas.batchers = self.gateways(target, gateway)?;
-        } else if replicas.ready > 0 && replicas.batchers.is_empty() {
+            replicas.batchers = match self.gateways(target, gateway) {
+                Err(_) if is_held => Vec::new(),
+                found => found?,
+            };
+        } else if replicas.ready > 0 && replicas.batchers.is_empty() && !is_held {
             // Held either way; like this it is said what to do.
             return Err(PlatformError::Unscalable(format!(
                 "{target}: none of its {} ready pods has a sidecar {} with a port named {}, so demand cannot be \
