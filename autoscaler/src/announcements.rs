@@ -9,6 +9,8 @@ use sluice_scaling_policy::{Cause, ConditionType, Decision};
 
 /// Something that comes and goes at each tick is told at most this often, milliseconds.
 const SAME_EVERY_MS: u64 = 60_000;
+/// Reasons of `AbleToScale` that name somebody else who is in the way.
+const HOLDS: [&str; 3] = ["AmbiguousTarget", "AmbiguousSelector", "ScaleContested"];
 
 /// Event of replicas that cannot become ready.
 const NOT_READY: &str = "ReplicasNotReady";
@@ -79,10 +81,16 @@ impl Announcements {
 
     /// After a decision that was made from what could be seen.
     pub fn decided(&mut self, now_ms: u64, decision: &Decision) -> Vec<Announcement> {
-        // A decision could be made: whatever prevented it is over.
-        self.troubles.retain(|trouble, _| LASTING.contains(&trouble.as_str()));
         let condition =
             |wanted: ConditionType| decision.conditions.iter().find(|condition| condition.r#type == wanted);
+        let held = condition(ConditionType::AbleToScale)
+            .filter(|condition| !condition.status && HOLDS.contains(&condition.reason.as_str()));
+        // A decision could be made: whatever prevented it is over.
+        self.troubles.retain(|trouble, _| {
+            LASTING.contains(&trouble.as_str()) || held.is_some_and(|condition| condition.reason == *trouble)
+        });
+        let held =
+            held.and_then(|condition| self.begins(now_ms, &condition.reason, "Scale", &condition.message));
         let limited = condition(ConditionType::CapacityLimited)
             .filter(|condition| condition.status)
             .and_then(|condition| self.begins(now_ms, "CapacityLimited", "Scale", &condition.message));
@@ -101,7 +109,7 @@ impl Announcements {
                 self.troubles.insert(trouble.to_owned(), false);
             }
         }
-        [limited, missing, failing].into_iter().flatten().collect()
+        [held, limited, missing, failing].into_iter().flatten().collect()
     }
 
     /// After no decision could be made.
@@ -151,7 +159,7 @@ pub fn rescaled(decision: &Decision, from: u32, to: u32) -> Announcement {
 mod tests {
     use super::*;
     use sluice_scaling_policy::{
-        Current, Free, Input, Objective, Signals, Spec, Standing, State, Windows, decide,
+        Current, Findings, Free, Input, Objective, Signals, Spec, Standing, State, Windows, decide,
     };
 
     /// A decision without any metrics; `free` = slices.
@@ -174,6 +182,7 @@ mod tests {
             signals: Signals::default(),
             free: Free { slices: Some(2), reason: String::new() },
             standing: Standing::default(),
+            findings: Findings::default(),
             state: State::default(),
         })
     }

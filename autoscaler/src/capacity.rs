@@ -19,6 +19,8 @@ pub struct CapacityView {
     pub waiting: u32,
     /// Those that are promised to others.
     pub promised_to_others: Vec<Promised>,
+    /// Devices that each replica claims; 0 counts as 1.
+    pub devices_per_replica: u32,
 }
 
 /// What is free for one target.
@@ -32,6 +34,8 @@ pub struct Capacity {
     pub is_published: bool,
     /// Pods of the target that wait and for which nothing is free.
     pub without_slice: u32,
+    /// Whether only the first replica's pod will tell what a replica claims.
+    pub first_replica_tells: bool,
 }
 
 impl Capacity {
@@ -42,6 +46,7 @@ impl Capacity {
             profile: String::new(),
             is_published: false,
             without_slice: 0,
+            first_replica_tells: false,
         }
     }
 
@@ -49,17 +54,27 @@ impl Capacity {
     pub fn of(view: &CapacityView) -> Self {
         let Some(device_class) = &view.device_class else {
             let free = Free { slices: Some(COUNT_UP_TO), reason: "its replicas claim no device".to_owned() };
-            return Self { free, profile: String::new(), is_published: false, without_slice: 0 };
+            return Self {
+                free,
+                profile: String::new(),
+                is_published: false,
+                without_slice: 0,
+                first_replica_tells: false,
+            };
         };
+        let each = view.devices_per_replica.max(1);
+        let per_replica =
+            if each > 1 { vec![format!("each replica claims {each} of them")] } else { Vec::new() };
         match free_slices(&view.cluster, device_class, &view.promised, COUNT_UP_TO) {
             Ok(found) => Self {
                 is_published: found.free > 0 || found.profile != *device_class,
                 profile: found.profile,
                 without_slice: without_slice(view, device_class),
                 free: Free {
-                    slices: Some(found.free),
-                    reason: [vec![found.reason], found.problems].concat().join("; "),
+                    slices: Some(found.free / each),
+                    reason: [per_replica, vec![found.reason], found.problems].concat().join("; "),
                 },
+                first_replica_tells: false,
             },
             Err(refusal) => Self::unknown(refusal.to_string()),
         }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use sluice_config::api::InferenceAutoscaler;
-use sluice_scaling_policy::{ConditionType, Current, Decision, Input, Record, Standing, State, Windows};
+use sluice_scaling_policy::{
+    ConditionType, Current, Decision, Findings, Input, Record, Standing, State, Windows,
+};
 use std::collections::BTreeMap;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -17,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::announcements::{Announcement, Announcements, Announcer, rescaled};
 use crate::capacity::Capacity;
 use crate::clock::{Clock, timestamp};
+use crate::contest::Contest;
 use crate::decisions::DecisionLog;
 use crate::platform::{Platform, PlatformError, Replicas, ScaleTarget, Target};
 use crate::signals::{Choice, Dated, History, Limits, Reading, Scraper, SecondSource, choose};
@@ -65,6 +68,7 @@ pub struct Controller {
     generation: i64,
     history: History,
     state: State,
+    contest: Contest,
     book: StatusBook,
     announcements: Announcements,
     telemetry: Telemetry,
@@ -88,6 +92,7 @@ impl Controller {
             tracing::warn!(%error, "The status before the restart cannot be read; it begins anew.");
             None
         });
+        let state = before.as_ref().map(|before| left_by(before, told)).unwrap_or_default();
         let (book, counted) = match before {
             Some(before) => {
                 let generation = before.metadata.generation.unwrap_or(1);
@@ -116,7 +121,8 @@ impl Controller {
             target,
             generation,
             history: History::new(limits),
-            state: State::default(),
+            state,
+            contest: Contest::default(),
             book,
             announcements,
             telemetry,
@@ -148,7 +154,13 @@ impl Controller {
         if self.object.has_changed().unwrap_or(false) {
             let object = self.object.borrow_and_update().clone();
             self.generation = object.metadata.generation.unwrap_or(self.generation + 1);
-            self.target = target_of(&object);
+            let target = target_of(&object);
+            if target != self.target {
+                self.target = target;
+                // What was left, and by whom, is said of another target.
+                self.contest = Contest::default();
+                (self.state.replicas_left, self.state.is_off) = (None, false);
+            }
             tracing::info!(name = %self.target, generation = self.generation, "The object changed.");
         }
         let object = Arc::clone(&self.object.borrow());
@@ -160,6 +172,9 @@ impl Controller {
         self.measure(&object, &replicas).await;
         let capacity = match self.with.platform.capacity(&self.target).await {
             Ok(view) => Capacity::of(&view),
+            Err(PlatformError::ClaimUnknown(why)) => {
+                Capacity { first_replica_tells: true, ..Capacity::unknown(why) }
+            }
             Err(error) => Capacity::unknown(error.to_string()),
         };
         if capacity.is_published {
@@ -239,12 +254,22 @@ impl Controller {
     fn decide(&mut self, object: &InferenceAutoscaler, replicas: &Replicas, capacity: Capacity) -> Record {
         let spec = policy_spec(&object.spec, replicas.startup_ms, capacity.profile, &self.pace.windows);
         let now_ms = self.with.clock.now_ms();
+        if replicas.findings.others_scale {
+            self.contest.found(now_ms, replicas.asked);
+        }
+        let known = replicas.findings.clone();
+        let findings = Findings {
+            hold: known.hold.or_else(|| self.contest.hold(now_ms)),
+            first_replica_tells: capacity.first_replica_tells,
+            ..known
+        };
         let input = Input {
             now_ms,
             current: Current { replicas: replicas.asked, ready: replicas.ready },
             signals: self.history.signals(now_ms, spec.objective.quantile),
             free: capacity.free,
             standing: Standing { without_slice: capacity.without_slice, ..replicas.standing.clone() },
+            findings,
             state: std::mem::take(&mut self.state),
             spec,
         };
@@ -271,6 +296,7 @@ impl Controller {
         match self.with.platform.set_replicas(&self.target, decision.desired).await {
             Ok(asked) => {
                 self.state.scaled(now_ms, from, asked);
+                self.contest.wrote(asked);
                 tracing::info!(
                     name = %self.target, from, to = asked, wanted = decision.desired,
                     reason = ?decision.reason, message = decision.message, "Replicas changed."
@@ -281,6 +307,7 @@ impl Controller {
                 asked
             }
             Err(error) => {
+                self.contest.unsure();
                 tracing::warn!(name = %self.target, from, to = decision.desired, %error, "Replicas could not be changed; the next tick tries again.");
                 from
             }
@@ -323,7 +350,7 @@ impl Controller {
     async fn cannot(&mut self, object: &InferenceAutoscaler, at_ms: u64, error: &PlatformError) {
         let reason = match error {
             PlatformError::UnknownTarget(_) => "TargetNotFound",
-            PlatformError::Unscalable(_) => "TargetNotScalable",
+            PlatformError::Unscalable(_) | PlatformError::ClaimUnknown(_) => "TargetNotScalable",
             PlatformError::Unavailable(_) => "PlatformUnavailable",
         };
         let told = self.announcements.failed(at_ms, reason, &error.to_string());
@@ -366,6 +393,18 @@ pub fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
 pub fn name_of(object: &InferenceAutoscaler) -> (String, String) {
     let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
     (namespace, object.metadata.name.clone().unwrap_or_default())
+}
+
+/// What the status says of the replicas that another process left, where that is of this specification: zero
+/// that is found now may be somebody's wish.
+fn left_by(before: &InferenceAutoscaler, generation: Option<i64>) -> State {
+    let Some(status) = &before.status else { return State::default() };
+    // In a dry run the status has the recommendation.
+    if before.spec.dry_run || generation.is_some() && status.observed_generation != generation {
+        return State::default();
+    }
+    let is_off = status.conditions.iter().any(|condition| condition.reason == "ScalingDisabled");
+    State { replicas_left: Some(status.desired_replicas), is_off, ..State::default() }
 }
 
 fn holds(decision: &Decision, condition: ConditionType) -> Option<bool> {

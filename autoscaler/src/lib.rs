@@ -12,6 +12,7 @@
 //! - [`manifests`]: the objects, read again when their files change
 //! - [`controller`]: the loop; [`signals`]: what is measured; [`capacity`]: what is free; [`spec`]: the
 //!   object as the policy wants it
+//! - [`contest`]: whether others set the replicas back
 //! - [`platform`]: where replicas live; [`platform::local`]: processes on this machine
 //! - [`decisions`], [`replay`]: the log and its proof; [`status`], [`status_store`]: what the object says; [`telemetry`]: what the metrics say
 //! - [`cli`]: `kubectl sluice`
@@ -23,6 +24,7 @@ pub mod announcements;
 pub mod capacity;
 pub mod cli;
 pub mod clock;
+pub mod contest;
 pub mod controller;
 pub mod controllers;
 pub mod decisions;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use sluice_config::api::inference_autoscaler::Gateway;
-use sluice_scaling_policy::Standing;
+use sluice_scaling_policy::{Findings, Standing};
 
 use crate::capacity::CapacityView;
 
@@ -78,6 +78,8 @@ pub struct Replicas {
     pub batchers: Vec<Batcher>,
     /// What keeps them from being ready, and a rollout; what waits for a slice is the capacity's question.
     pub standing: Standing,
+    /// What else was found out about the target.
+    pub findings: Findings,
 }
 
 /// Why a platform cannot tell or act.
@@ -89,6 +91,9 @@ pub enum PlatformError {
     /// The target cannot be scaled as it is.
     #[error("{0}")]
     Unscalable(String),
+    /// What a replica claims is not known before one has a pod.
+    #[error("{0}")]
+    ClaimUnknown(String),
     /// The platform cannot be asked now.
     #[error("{0}")]
     Unavailable(String),

@@ -162,6 +162,10 @@ impl StatusBook {
 fn is_calm(decision: &DecisionSummary) -> bool {
     let trouble = [
         Reason::CapacityLimited,
+        Reason::CapacityUnknown,
+        Reason::AmbiguousTarget,
+        Reason::AmbiguousSelector,
+        Reason::ScaleContested,
         Reason::MetricsMissing,
         Reason::ReplicasFailing,
         Reason::RolloutLowered,
@@ -205,7 +209,9 @@ fn wordless(status: &InferenceAutoscalerStatus) -> InferenceAutoscalerStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_scaling_policy::{Current, Free, Input, Objective, Signals, Spec, Standing, State, Windows};
+    use sluice_scaling_policy::{
+        Current, Findings, Free, Input, Objective, Signals, Spec, Standing, State, Windows,
+    };
 
     fn record() -> Record {
         let spec = Spec {
@@ -227,6 +233,7 @@ mod tests {
             signals: Signals::default(),
             free: Free { slices: Some(2), reason: String::new() },
             standing: Standing::default(),
+            findings: Findings::default(),
             state: State::default(),
         };
         Record::new("default/bert", input)

@@ -4,8 +4,8 @@
 use std::time::Instant;
 
 use sluice_scaling_policy::{
-    Behavior, Current, Curve, Free, Input, Objective, Sample, Series, Signals, Spec, Standing, State,
-    Windows, decide,
+    Behavior, Current, Curve, Findings, Free, Input, Objective, Sample, Series, Signals, Spec, Standing,
+    State, Windows, decide,
 };
 
 const NOW_MS: u64 = 1_000_000;
@@ -38,6 +38,7 @@ fn input(curve: Curve, objective_ms: f64) -> Input {
         },
         free: Free { slices: Some(50), reason: String::new() },
         standing: Standing::default(),
+        findings: Findings::default(),
         state: State::default(),
     }
 }

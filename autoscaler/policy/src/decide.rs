@@ -1,5 +1,6 @@
 //! The stages of a decision, in order.
 mod conditions;
+mod held;
 mod limits;
 mod need;
 mod ready;
@@ -9,12 +10,14 @@ mod words;
 use crate::decision::{CapacityLimited, Decision, Reason, Steps};
 use crate::demand;
 use crate::input::Input;
+use held::Held;
 use need::Wanted;
 
 /// Decides. A pure function: the same input gives the same decision, bit for bit.
 ///
-/// Order: what the signals are → what the model wants → panic → stabilisation → rate policies → minimum
-/// and maximum → replicas that fail to start → capacity → a rollout that needs a slice. The stage that had the last word gives the [`Reason`].
+/// Order: what holds them whatever the demand is → what the signals are → what the model wants → panic →
+/// stabilisation → rate policies → minimum and maximum → replicas that fail to start → capacity → a rollout that needs
+/// a slice. The stage that had the last word gives the [`Reason`].
 pub fn decide(input: &Input) -> Decision {
     let now_ms = input.now_ms;
     let current = input.current.replicas;
@@ -28,9 +31,11 @@ pub fn decide(input: &Input) -> Decision {
     }
     let windows = &input.spec.windows;
     let demand = demand::measure(&input.signals.demand_rows, now_ms, windows, input.spec.startup_ms);
-    let wanted = match input.spec.invalid() {
-        Some(why) => Wanted::hold(current, Reason::InvalidSpec, why),
-        None => need::wanted(input, demand.as_ref(), &mut state, &mut steps),
+    let held = held::held(input, &mut state);
+    let wanted = match (input.spec.invalid(), &held) {
+        (Some(why), _) => Wanted::hold(current, Reason::InvalidSpec, why),
+        (None, Some(held)) => Wanted::hold(current, held.reason, held.note.clone()),
+        (None, None) => need::wanted(input, demand.as_ref(), &mut state, &mut steps),
     };
     let mut verdict = Verdict { replicas: wanted.replicas, reason: wanted.reason, note: wanted.note.clone() };
     // A hold is not a recommendation: it must not stand in a later window as if it had been measured.
@@ -57,7 +62,7 @@ pub fn decide(input: &Input) -> Decision {
     steps.bounded = Some(verdict.replicas);
     failing(input, minimum, &mut verdict);
     steps.failing = Some(verdict.replicas);
-    let limited = capacity(input, minimum, &mut verdict);
+    let mut limited = capacity(input, minimum, &mut verdict);
     steps.capacity = Some(verdict.replicas);
     let rolling = rollout::give_way(input, &wanted, minimum, &mut state, &mut verdict);
     steps.rollout = Some(verdict.replicas);
@@ -66,7 +71,11 @@ pub fn decide(input: &Input) -> Decision {
         verdict = Verdict { replicas: current, reason: Reason::InvalidSpec, note: wanted.note.clone() };
     } else if input.spec.paused {
         verdict = Verdict { replicas: current, reason: Reason::Paused, note: String::new() };
+    } else if let Some(Held { reason, note, is_frozen: true }) = held {
+        verdict = Verdict { replicas: current, reason, note };
+        limited = None;
     }
+    state.replicas_left = Some(current);
     let apply = verdict.replicas != current && !input.spec.paused && !input.spec.dry_run;
     let conditions = conditions::all(input, demand.as_ref(), &wanted, &verdict, limited.as_ref(), rolling);
     let message = words::message(input, &steps, &verdict, limited.as_ref());
@@ -114,7 +123,8 @@ fn failing(input: &Input, minimum: u32, verdict: &mut Verdict) {
     }
 }
 
-/// Never more than there is and what is free; unknown capacity allows no growth.
+/// Never more than there is and what is free. Unknown capacity allows no growth, but for the first replica where
+/// only that one's pod can tell what is needed.
 fn capacity(input: &Input, minimum: u32, verdict: &mut Verdict) -> Option<CapacityLimited> {
     let current = input.current.replicas;
     let all_free = input.free.slices.unwrap_or(0);
@@ -122,7 +132,8 @@ fn capacity(input: &Input, minimum: u32, verdict: &mut Verdict) -> Option<Capaci
     let reserve = input.standing.rollout.as_ref().map_or(0, |rollout| rollout.reserve);
     let below_minimum = minimum.saturating_sub(current).min(all_free);
     let free = all_free.saturating_sub(reserve).max(below_minimum);
-    let most = current.saturating_add(free);
+    let is_first = input.free.slices.is_none() && input.findings.first_replica_tells;
+    let most = current.saturating_add(free).max(u32::from(is_first));
     if verdict.replicas <= most {
         return None;
     }
@@ -132,6 +143,7 @@ fn capacity(input: &Input, minimum: u32, verdict: &mut Verdict) -> Option<Capaci
         free,
         reason: input.free.reason.clone(),
     };
-    verdict.cut(most, Reason::CapacityLimited);
+    let known = input.free.slices.is_some();
+    verdict.cut(most, if known { Reason::CapacityLimited } else { Reason::CapacityUnknown });
     Some(limited)
 }

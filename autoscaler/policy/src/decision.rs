@@ -58,6 +58,8 @@ pub enum Reason {
     RolloutLowered,
     /// More are wanted, but as many replicas fail to start as serve: held.
     ReplicasFailing,
+    /// More are wanted, and it is not known how many fit.
+    CapacityUnknown,
     /// Metrics are missing, stale or not numbers: held.
     MetricsMissing,
     /// Demand is known, the service curve is not yet: held.
@@ -66,6 +68,14 @@ pub enum Reason {
     ObjectiveImpossible,
     /// Paused by the user.
     Paused,
+    /// Replicas were set to zero by others: off until they set more.
+    ScalingDisabled,
+    /// Another autoscaler scales the same replicas: held.
+    AmbiguousTarget,
+    /// The target's selector matches pods that are not its own: held.
+    AmbiguousSelector,
+    /// Others set the replicas back again and again: held for a while.
+    ScaleContested,
     /// The specification makes no sense: held.
     InvalidSpec,
 }

@@ -2,6 +2,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::curve::Curve;
+use crate::findings::Findings;
 use crate::float;
 use crate::spec::Spec;
 use crate::standing::Standing;
@@ -24,6 +25,9 @@ pub struct Input {
     /// What is in the way of replicas that were asked for.
     #[serde(default)]
     pub standing: Standing,
+    /// What else was found out about the target.
+    #[serde(default)]
+    pub findings: Findings,
     /// Carried over from the last decision ([`Decision::state`](crate::Decision::state)).
     #[serde(default)]
     pub state: State,

@@ -14,7 +14,7 @@
 //! - [`demand`]: rows per second now and when a replica started now would be ready
 //! - [`spec`], [`behavior`]: what the user wants, in the HorizontalPodAutoscaler's vocabulary
 //! - [`standing`]: what keeps replicas from being ready, and rollouts
-//! - [`input`], [`decision`], [`state`]: what goes in, what comes out, what is carried over
+//! - [`input`], [`findings`], [`decision`], [`state`]: what goes in, what comes out, what is carried over
 //! - [`decide`](decide()): the stages in order
 //! - [`record`]: replay and explain
 pub mod behavior;
@@ -22,6 +22,7 @@ pub mod curve;
 mod decide;
 pub mod decision;
 pub mod demand;
+pub mod findings;
 pub mod float;
 pub mod input;
 pub mod queueing;
@@ -34,6 +35,7 @@ pub use behavior::{Behavior, PolicyType, ScalingPolicy, ScalingRules, SelectPoli
 pub use curve::Curve;
 pub use decide::decide;
 pub use decision::{CapacityLimited, Condition, ConditionType, Decision, Reason, Steps};
+pub use findings::{Findings, Hold, HoldReason};
 pub use input::{Current, Free, Input, Sample, Series, Signals};
 pub use record::{Difference, Record, explain, replay};
 pub use spec::{Objective, Spec, Windows};

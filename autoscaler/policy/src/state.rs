@@ -25,6 +25,10 @@ pub struct State {
     /// Replicas are lowered for a rollout; `None` = there is none, or it needs nothing.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lowered: Option<Lowered>,
+    /// Replicas that were asked for after the last decision; `None` before the first.
+    pub replicas_left: Option<u32>,
+    /// Whether the replicas were set to zero by others, which switches scaling off until they set more.
+    pub is_off: bool,
 }
 
 /// A rollout for which there is one replica fewer.
@@ -66,6 +70,7 @@ pub struct ScaleEvent {
 impl State {
     /// To be called after a decision has really been applied: rate limits count applied changes alone.
     pub fn scaled(&mut self, at_ms: u64, from: u32, to: u32) {
+        self.replicas_left = Some(to);
         if from != to {
             self.scale_events.push(ScaleEvent { at_ms, from, to });
         }

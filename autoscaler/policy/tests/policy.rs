@@ -6,6 +6,8 @@ mod closed_loop;
 mod demand;
 #[path = "policy/fixtures.rs"]
 mod fixtures;
+#[path = "policy/holds.rs"]
+mod holds;
 #[path = "policy/hpa.rs"]
 mod hpa;
 #[path = "policy/model.rs"]

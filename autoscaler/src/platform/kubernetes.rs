@@ -3,6 +3,8 @@
 //!
 //! ```text
 //!  scale ──GET, PATCH──▶ asked, selector ─────────┐
+//!  owners ──GET────▶ whose pods the selector matches ┤
+//!  HPAs ──watch────▶ who else scales ─────────────────┤
 //!  pods ──watch─┬▶ ready, starting, start-up time ┼▶ Replicas
 //!               └▶ sidecars, or the gateway's pods ┘
 //!  inventory ──watch──▶ slices, claims, classes, nodes ┐
@@ -16,7 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use kube::core::{Expression, Selector, SelectorExt};
 use kube::{Api, Client};
@@ -24,6 +26,7 @@ use sluice_config::api::inference_autoscaler::Gateway;
 use sluice_config::names::pod as names;
 use sluice_inventory_watch::InventoryWatch;
 use sluice_inventory_watch::reflect::Reflected;
+use sluice_scaling_policy::{Findings, Hold, HoldReason};
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -31,20 +34,28 @@ use tokio_util::sync::CancellationToken;
 use super::{Batcher, Platform, PlatformError, Replicas, ScaleTarget};
 use crate::capacity::{Capacity, CapacityView};
 
+pub mod attribution;
 pub mod batchers;
 pub mod claims;
+pub mod groups;
+pub mod owners;
 pub mod pods;
 mod revisions;
 pub mod rollout;
 pub mod scale;
+pub mod scalers;
 pub mod selector;
 pub mod standing;
 pub mod startup;
+pub mod template;
 pub mod workload;
 
 use claims::{Missing, Templates};
+use owners::{Owners, Sorted};
 use scale::{Scale, Scales, Set};
+use scalers::Scalers;
 use startup::Startup;
+use template::{ReplicaPods, Template};
 use workload::Workload;
 
 /// A target of which nobody asked for so long, many ticks, is not scaled any more.
@@ -55,6 +66,8 @@ const TRIES: u32 = 3;
 /// The cluster as controllers see it.
 pub struct KubernetesPlatform {
     scales: Scales,
+    owners: Owners,
+    scalers: Scalers,
     pods: Reflected<Pod>,
     templates: Reflected<ResourceClaimTemplate>,
     inventory: InventoryWatch,
@@ -71,13 +84,24 @@ struct Known {
     selector: Selector,
     device_class: Option<String>,
     startup: Startup,
-    /// The pods' specification, and the version of the target that it was read from.
-    template: Option<(String, PodSpec)>,
+    /// UIDs of pods that the selector matches and that are not the target's.
+    foreign: Vec<String>,
+    /// The pods of a replica, and the version of the target that they were read from.
+    template: Option<(String, ReplicaPods)>,
     /// What the target said of its pods then.
     workload: Workload,
     /// Revisions of its ReplicaSets, as of that version.
     revisions: BTreeMap<String, String>,
     at: Instant,
+}
+
+impl Known {
+    /// The pods that the selector matches and that are the target's.
+    fn own<'a>(&self, target: &ScaleTarget, pods: &'a [Arc<Pod>]) -> Vec<&'a Pod> {
+        let mut own = of_target(target, &self.selector, pods);
+        own.retain(|pod| !is_among(pod, &self.foreign));
+        own
+    }
 }
 
 impl KubernetesPlatform {
@@ -92,7 +116,10 @@ impl KubernetesPlatform {
         let changed = Arc::new(watch::Sender::new(0));
         let pods = scoped(&client, namespace);
         let templates = scoped(&client, namespace);
+        let scalers = Scalers::start(scoped(&client, namespace), &changed, stop);
         Self {
+            owners: Owners::new(client.clone()),
+            scalers,
             scales: Scales::new(client),
             pods: Reflected::start(pods, pods::trim, &changed, stop),
             templates: Reflected::start(templates, |_| (), &changed, stop),
@@ -105,7 +132,12 @@ impl KubernetesPlatform {
 
     /// Resolves when everything that is watched was listed once.
     pub async fn ready(&self) {
-        tokio::join!(self.pods.listed(), self.templates.listed(), self.inventory.ready());
+        tokio::join!(
+            self.pods.listed(),
+            self.templates.listed(),
+            self.inventory.ready(),
+            self.scalers.ready()
+        );
     }
 
     fn known(&self) -> MutexGuard<'_, BTreeMap<ScaleTarget, Known>> {
@@ -121,13 +153,15 @@ impl KubernetesPlatform {
     async fn look(&self, target: &ScaleTarget) -> Result<(Scale, Replicas), PlatformError> {
         let scale = self.scales.get(target).await?;
         let pods = self.all_pods()?;
-        let pods = of_target(target, &scale.selector, &pods);
+        let matched = of_target(target, &scale.selector, &pods);
+        let sorted = self.owners.sort(target, &scale, matched, &pods).await?;
         let mut all = self.known();
         all.retain(|_, known| known.at.elapsed() < FORGET_AFTER);
         let known = all.entry(target.clone()).or_insert_with(|| Known {
             asked: scale.replicas,
             selector: scale.selector.clone(),
             device_class: None,
+            foreign: Vec::new(),
             startup: Startup::default(),
             template: None,
             workload: Workload::default(),
@@ -137,10 +171,34 @@ impl KubernetesPlatform {
         known.asked = scale.replicas;
         known.selector = scale.selector.clone();
         known.at = Instant::now();
-        known.startup.observe(&pods);
-        let sidecars = batchers::sidecars(&pods);
-        let replicas = pods::replicas(scale.replicas, &pods, known.startup.smoothed_ms(), sidecars);
+        known.foreign.clone_from(&sorted.foreign);
+        known.startup.observe(&sorted.own);
+        let sidecars = batchers::sidecars(&sorted.own);
+        let mut replicas = pods::replicas(scale.replicas, &sorted.own, known.startup.smoothed_ms(), sidecars);
+        if template::has_groups(&target.api_version, &target.kind) {
+            let size = known.template.as_ref().map_or(1, |(_, pods)| pods.size);
+            let groups = groups::count(&of_target(target, &members(target), &pods), size);
+            replicas.ready = groups.ready.min(replicas.asked);
+            replicas.starting = replicas.asked - replicas.ready;
+            replicas.terminating = groups.terminating;
+        }
+        let selected_by = selecting(&all, target, &sorted.own);
+        drop(all);
+        replicas.findings = Findings {
+            hold: self.conflict(target, sorted, selected_by),
+            others_scale: true,
+            ..Findings::default()
+        };
         Ok((scale, replicas))
+    }
+
+    /// Who else scales the target, or has pods that its selector matches.
+    fn conflict(&self, target: &ScaleTarget, sorted: Sorted<'_>, selected_by: Vec<String>) -> Option<Hold> {
+        if let Some(message) = self.scalers.rival(target, &sorted.controllers) {
+            return Some(Hold { reason: HoldReason::AmbiguousTarget, message });
+        }
+        let message = attribution::ambiguity(target, sorted.others, selected_by)?;
+        Some(Hold { reason: HoldReason::AmbiguousSelector, message })
     }
 
     /// The processes of the gateway in front of the target.
@@ -165,7 +223,7 @@ impl KubernetesPlatform {
     }
 
     /// What placement depends on, counting every target's replicas that have no pod yet.
-    fn view(&self, target: &ScaleTarget, spec: &PodSpec) -> Result<CapacityView, PlatformError> {
+    fn view(&self, target: &ScaleTarget, replica: &ReplicaPods) -> Result<CapacityView, PlatformError> {
         let mut all = self.known();
         let pods = self.all_pods()?;
         let templates = self.templates.all().ok_or_else(|| not_listed("ResourceClaimTemplates"))?;
@@ -176,7 +234,7 @@ impl KubernetesPlatform {
                 Some(((metadata.namespace.as_deref()?, metadata.name.as_deref()?), one.as_ref()))
             })
             .collect();
-        let class = claims::device_class(&target.at.namespace, spec, &templates)
+        let class = claims::device_class(&target.at.namespace, &replica.spec, &templates)
             .map_err(|problem| PlatformError::Unscalable(format!("{target}: {problem}")))?;
         if let Some(known) = all.get_mut(target) {
             known.device_class.clone_from(&class);
@@ -184,22 +242,23 @@ impl KubernetesPlatform {
         let missing: Vec<Missing> = all
             .iter()
             .filter_map(|(target, known)| {
-                let there = of_target(target, &known.selector, &pods);
-                let there = there.iter().filter(|pod| pods::is_live(pod)).count();
-                let there = u32::try_from(there).unwrap_or(u32::MAX);
+                let device_class = known.device_class.clone()?;
+                let claiming = known.template.as_ref().map_or(1, |(_, pods)| pods.claiming);
                 Some(Missing {
-                    device_class: known.device_class.clone()?,
-                    replicas: known.asked.saturating_sub(there),
+                    device_class,
+                    replicas: known
+                        .asked
+                        .saturating_mul(claiming)
+                        .saturating_sub(there(target, known, &pods)),
                     holder: target.at.to_string(),
                 })
             })
             .collect();
-        let selector = all.get(target).map(|known| known.selector.clone());
+        let without_node =
+            all.get(target).map(|known| rollout::without_node(&known.own(target, &pods))).unwrap_or_default();
         drop(all);
-        let without_node = selector
-            .map(|selector| rollout::without_node(&of_target(target, &selector, &pods)))
-            .unwrap_or_default();
-        let cluster = self.inventory.cluster_for(spec).ok_or_else(|| not_listed("ResourceSlices"))?;
+        let cluster =
+            self.inventory.cluster_for(&replica.spec).ok_or_else(|| not_listed("ResourceSlices"))?;
         let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
         let promised = claims::promised(&pods, &cluster.claims, &templates, &missing);
         // As if the target's own pods did not wait: the difference tells how many of them find no slice.
@@ -215,42 +274,65 @@ impl KubernetesPlatform {
             claims::promised(&others, &claims, &templates, &missing)
         };
         let waiting = u32::try_from(own.len()).unwrap_or(u32::MAX);
-        Ok(CapacityView { cluster, device_class: class, promised, waiting, promised_to_others })
+        Ok(CapacityView {
+            cluster,
+            device_class: class,
+            promised,
+            waiting,
+            promised_to_others,
+            devices_per_replica: replica.claiming,
+        })
     }
 
-    /// The specification of the target's pods, read again when the target changed.
-    async fn pod_spec(&self, target: &ScaleTarget, version: &str) -> Result<PodSpec, PlatformError> {
+    /// The pods of one replica, read again when the target changed.
+    async fn replica_pods(&self, target: &ScaleTarget, version: &str) -> Result<ReplicaPods, PlatformError> {
         {
             let all = self.known();
             let template = all.get(target).and_then(|known| known.template.as_ref());
-            if let Some((_, spec)) = template.filter(|(known, _)| known == version) {
-                return Ok(spec.clone());
+            if let Some((_, pods)) = template.filter(|(known, _)| known == version) {
+                return Ok(pods.clone());
             }
         }
-        let (spec, workload) = self.scales.template(target).await?;
+        let (found, workload) = self.scales.template(target).await?;
         if let Some(known) = self.known().get_mut(target) {
             known.workload = workload;
             known.revisions.clear();
         }
-        let spec = match spec {
-            Some(spec) => spec,
-            None => self.spec_of_a_pod(target).await?,
+        let pods = match found {
+            Template::Pods(pods) => *pods,
+            found => self.replica_as_it_is(target, &found)?,
         };
         if let Some(known) = self.known().get_mut(target) {
-            known.template = Some((version.to_owned(), spec.clone()));
+            known.template = Some((version.to_owned(), pods.clone()));
         }
-        Ok(spec)
+        Ok(pods)
     }
 
-    /// For kinds whose template is elsewhere: its pods are made from it.
-    async fn spec_of_a_pod(&self, target: &ScaleTarget) -> Result<PodSpec, PlatformError> {
+    /// For objects that do not tell: what a replica is, as one that is there shows.
+    fn replica_as_it_is(&self, target: &ScaleTarget, found: &Template) -> Result<ReplicaPods, PlatformError> {
+        let why = match found {
+            Template::Forbidden => format!(
+                "the autoscaler may not read {} {} (403 Forbidden); to allow it, give a ClusterRole with the verb \
+                 get for this kind the label {}: \"true\"",
+                target.kind,
+                target.at.name,
+                template::READABLE_LABEL
+            ),
+            _ => format!("{} {} has no {} that could be read", target.kind, target.at.name, template::USUAL),
+        };
+        if template::has_groups(&target.api_version, &target.kind) {
+            return Err(PlatformError::ClaimUnknown(format!(
+                "how many pods a replica is, is not known: {why}"
+            )));
+        }
         let pods = self.all_pods()?;
         let all = self.known();
-        let selector = all.get(target).map(|known| known.selector.clone()).unwrap_or_default();
-        let pod = of_target(target, &selector, &pods).into_iter().find(|pod| pods::is_live(pod));
-        pod.and_then(|pod| pod.spec.clone()).ok_or_else(|| {
-            PlatformError::Unscalable(format!(
-                "{target} has no spec.template and no pod yet, so what a replica claims is not known"
+        let mut own = all.get(target).map(|known| known.own(target, &pods)).unwrap_or_default();
+        // One that leaves was made from a template too, perhaps from an older one.
+        own.sort_by_key(|pod| !pods::is_live(pod));
+        own.first().and_then(|pod| pod.spec.clone()).map(ReplicaPods::one).ok_or_else(|| {
+            PlatformError::ClaimUnknown(format!(
+                "what a replica claims is not known before the first one has a pod: {why}"
             ))
         })
     }
@@ -264,10 +346,15 @@ impl Platform for KubernetesPlatform {
         gateway: Option<&Gateway>,
     ) -> Result<Replicas, PlatformError> {
         let (scale, mut replicas) = self.look(target).await?;
+        // Who else is at the replicas is told before what else may be missing.
+        let is_held = replicas.findings.hold.is_some();
         if let Some(gateway) = gateway {
             // Every row passes the gateway; counted at the sidecars again it would count twice.
-            replicas.batchers = self.gateways(target, gateway)?;
-        } else if replicas.ready > 0 && replicas.batchers.is_empty() {
+            replicas.batchers = match self.gateways(target, gateway) {
+                Err(_) if is_held => Vec::new(),
+                found => found?,
+            };
+        } else if replicas.ready > 0 && replicas.batchers.is_empty() && !is_held {
             // Held either way; like this it is said what to do.
             return Err(PlatformError::Unscalable(format!(
                 "{target}: none of its {} ready pods has a sidecar {} with a port named {}, so demand cannot be \
@@ -280,9 +367,9 @@ impl Platform for KubernetesPlatform {
             )));
         }
         // Read here, so that the capacity that is asked for next is of the same moment.
-        self.pod_spec(target, &scale.version).await.map(drop).or_else(|error| match error {
+        self.replica_pods(target, &scale.version).await.map(drop).or_else(|error| match error {
             // What it claims is the capacity's question.
-            PlatformError::Unscalable(_) => Ok(()),
+            PlatformError::Unscalable(_) | PlatformError::ClaimUnknown(_) => Ok(()),
             error => Err(error),
         })?;
         replicas.standing = self.standing(target, replicas.asked).await?;
@@ -301,8 +388,12 @@ impl Platform for KubernetesPlatform {
                 )));
             }
             let allowed = if replicas > scale.replicas {
-                let spec = self.pod_spec(target, &scale.version).await?;
-                let free = Capacity::of(&self.view(target, &spec)?).free.slices.unwrap_or(0);
+                let free = match self.replica_pods(target, &scale.version).await {
+                    Ok(pods) => Capacity::of(&self.view(target, &pods)?).free.slices.unwrap_or(0),
+                    // The first replica tells.
+                    Err(PlatformError::ClaimUnknown(_)) => u32::from(scale.replicas == 0),
+                    Err(error) => return Err(error),
+                };
                 replicas.min(scale.replicas.saturating_add(free))
             } else {
                 replicas
@@ -334,8 +425,8 @@ impl Platform for KubernetesPlatform {
             let template = all.get(target).and_then(|known| known.template.as_ref());
             template.map(|(version, _)| version.clone())
         };
-        let spec = self.pod_spec(target, &read.unwrap_or_default()).await?;
-        self.view(target, &spec)
+        let pods = self.replica_pods(target, &read.unwrap_or_default()).await?;
+        self.view(target, &pods)
     }
 }
 
@@ -358,6 +449,43 @@ fn of_target<'a>(target: &ScaleTarget, selector: &Selector, pods: &'a [Arc<Pod>]
             pod.metadata.namespace.as_ref() == Some(&target.at.namespace)
                 && selector.matches(pod.metadata.labels.as_ref().unwrap_or(&none))
         })
+        .collect()
+}
+
+/// All pods of a target whose replicas are groups; its scale's selector may match their leaders alone.
+fn members(target: &ScaleTarget) -> Selector {
+    [Expression::Equal(template::GROUPS_NAME.to_owned(), target.at.name.clone())].into_iter().collect()
+}
+
+/// Pods of a target that have or will have a device.
+fn there(target: &ScaleTarget, known: &Known, pods: &[Arc<Pod>]) -> u32 {
+    let claims = |pod: &Pod| {
+        pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref()).is_some_and(|all| !all.is_empty())
+    };
+    let has_groups = template::has_groups(&target.api_version, &target.kind);
+    let members = if has_groups { &members(target) } else { &known.selector };
+    let there = of_target(target, members, pods)
+        .into_iter()
+        .filter(|pod| pods::is_live(pod) && !is_among(pod, &known.foreign) && (!has_groups || claims(pod)));
+    u32::try_from(there.count()).unwrap_or(u32::MAX)
+}
+
+fn is_among(pod: &Pod, uids: &[String]) -> bool {
+    pod.metadata.uid.as_ref().is_some_and(|uid| uids.contains(uid))
+}
+
+/// Other targets whose selectors match these pods too.
+fn selecting(all: &BTreeMap<ScaleTarget, Known>, target: &ScaleTarget, own: &[&Pod]) -> Vec<String> {
+    let others =
+        all.iter().filter(|(other, _)| *other != target && other.at.namespace == target.at.namespace);
+    others
+        .filter(|(_, known)| {
+            own.iter().any(|pod| {
+                pods::is_live(pod)
+                    && pod.metadata.labels.as_ref().is_some_and(|labels| known.selector.matches(labels))
+            })
+        })
+        .map(|(other, _)| format!("{} {}", other.kind, other.at.name))
         .collect()
 }
 

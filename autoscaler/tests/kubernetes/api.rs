@@ -40,6 +40,8 @@ struct State {
     writes: Vec<Write>,
     /// How often a Lease was asked for.
     lease_looks: u64,
+    /// Collections that may not be read.
+    forbidden: Vec<String>,
 }
 
 /// A path's parts: `/apis/apps/v1/namespaces/ns/deployments/bert/scale`.
@@ -116,6 +118,11 @@ impl Api {
         state.objects.get(collection)?.get(&(namespace.to_owned(), name.to_owned())).cloned()
     }
 
+    /// As if no role allowed to read these objects; their subresources may be.
+    pub(crate) fn forbid(&self, collection: &str) {
+        self.state.lock().unwrap().forbidden.push(collection.to_owned());
+    }
+
     /// What clients wrote since the last call.
     pub(crate) fn writes(&self) -> Vec<Write> {
         std::mem::take(&mut self.state.lock().unwrap().writes)
@@ -138,6 +145,9 @@ impl Api {
             return answer(200, &found);
         }
         let place = Place::of(path);
+        if place.subresource.is_none() && self.state.lock().unwrap().forbidden.contains(&place.collection) {
+            return failure(403, "no role allows it");
+        }
         if query.contains("watch=true") {
             return self.watch(&place, &query);
         }
@@ -251,13 +261,21 @@ fn key(object: &Value) -> (String, String) {
 }
 
 fn scale(object: &Value) -> Value {
+    if let Some(selector) = object["status"]["hpaPodSelector"].as_str() {
+        // Where a kind says it itself.
+        return scale_with(object, selector);
+    }
     let labels = object["spec"]["selector"]["matchLabels"].as_object().unwrap();
     let selector: Vec<String> =
         labels.iter().map(|(label, value)| format!("{label}={}", value.as_str().unwrap())).collect();
+    scale_with(object, &selector.join(","))
+}
+
+fn scale_with(object: &Value, selector: &str) -> Value {
     json!({
         "apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": object["metadata"],
         "spec": {"replicas": object["spec"]["replicas"]},
-        "status": {"replicas": 0, "selector": selector.join(",")},
+        "status": {"replicas": 0, "selector": selector},
     })
 }
 
@@ -268,7 +286,18 @@ fn discovery(path: &str) -> Option<Value> {
             "groupVersion": "apps/v1",
             "resources": [
                 resource("deployments", "Deployment"), resource("deployments/scale", "Scale"),
+                resource("replicasets", "ReplicaSet"), resource("replicasets/scale", "Scale"),
                 resource("daemonsets", "DaemonSet"),
+            ],
+        })),
+        "/apis/argoproj.io/v1alpha1" => Some(json!({
+            "groupVersion": "argoproj.io/v1alpha1",
+            "resources": [resource("rollouts", "Rollout"), resource("rollouts/scale", "Scale")],
+        })),
+        "/apis/leaderworkerset.x-k8s.io/v1" => Some(json!({
+            "groupVersion": "leaderworkerset.x-k8s.io/v1",
+            "resources": [
+                resource("leaderworkersets", "LeaderWorkerSet"), resource("leaderworkersets/scale", "Scale"),
             ],
         })),
         _ => None,
@@ -282,6 +311,7 @@ fn answer(status: u16, body: &Value) -> Answer {
 
 fn failure(status: u16, message: &str) -> Answer {
     let reason = match status {
+        403 => "Forbidden",
         404 => "NotFound",
         409 => "Conflict",
         _ => "ServiceUnavailable",

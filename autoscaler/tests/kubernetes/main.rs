@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "what a helper of tests cannot do fails the test")]
 
 mod api;
+mod conflicts;
 mod gateway;
 mod leading;
 mod objects;
@@ -11,3 +12,4 @@ mod page;
 mod program;
 mod scaling;
 mod states;
+mod unseen;

@@ -11,6 +11,8 @@ use sluice_inventory::{
 use crate::api::Api;
 
 pub(crate) const DEPLOYMENTS: &str = "apis/apps/v1/deployments";
+pub(crate) const REPLICA_SETS: &str = "apis/apps/v1/replicasets";
+pub(crate) const HPAS: &str = "apis/autoscaling/v2/horizontalpodautoscalers";
 pub(crate) const PODS: &str = "api/v1/pods";
 pub(crate) const CLAIMS: &str = "apis/resource.k8s.io/v1/resourceclaims";
 pub(crate) const AUTOSCALERS: &str = "apis/sluice.dev/v1alpha1/inferenceautoscalers";
@@ -72,12 +74,39 @@ pub(crate) fn autoscaler(name: &str, target: &str) -> Value {
     })
 }
 
-/// A pod of a Deployment; its sidecar's admin port is `port` of the loopback.
+/// An owner reference of a controller; its UID is the one that the server gives.
+pub(crate) fn controlled_by(api_version: &str, kind: &str, collection: &str, name: &str) -> Value {
+    json!([{
+        "apiVersion": api_version, "kind": kind, "name": name, "controller": true,
+        "uid": format!("{name}-{}", collection.len()),
+    }])
+}
+
+/// A ReplicaSet of a Deployment.
+pub(crate) fn replica_set(of: &str, name: &str) -> Value {
+    json!({
+        "metadata": {
+            "namespace": "ns", "name": name,
+            "ownerReferences": controlled_by("apps/v1", "Deployment", DEPLOYMENTS, of),
+        },
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"set": name}}},
+    })
+}
+
+/// The pod with another controller; without any where the references are null.
+pub(crate) fn owned(mut pod: Value, owners: Value) -> Value {
+    pod["metadata"]["ownerReferences"] = owners;
+    pod
+}
+
+/// A pod that a Deployment controls, without a ReplicaSet between; its sidecar's admin port is `port` of the
+/// loopback.
 pub(crate) fn pod(of: &str, name: &str, port: u16, ready: bool) -> Value {
     json!({
         "metadata": {
             "namespace": "ns", "name": name, "uid": name, "labels": {"app": of},
             "creationTimestamp": "2026-01-01T00:00:00Z",
+            "ownerReferences": controlled_by("apps/v1", "Deployment", DEPLOYMENTS, of),
         },
         "spec": {
             "containers": [{"name": "model"}],

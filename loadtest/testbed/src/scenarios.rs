@@ -4,6 +4,7 @@
 //! To add one: write `async fn name(cluster: Cluster) -> Result<()>` in a file here, and a line in [`all`].
 
 mod cluster_works;
+mod conflicts;
 mod gates;
 mod gateway;
 mod model_server;
@@ -107,6 +108,13 @@ pub fn all() -> Vec<Scenario> {
         ),
         Scenario::new("a wrong autoscaler is refused with the name of its field", refusals::wrong_autoscaler),
         Scenario::new("an ambiguous port is refused with the name of its field", refusals::ambiguous_port),
+        Scenario::new("beside an HPA no replicas are written, and it is named", conflicts::beside_an_hpa),
+        Scenario::new("an overlapping selector holds the replicas", conflicts::overlapping_selector),
+        Scenario::new("zero replicas by hand switch scaling off", conflicts::zero_by_hand),
+        Scenario::new(
+            "the autoscaler reads targets of other kinds by a labelled role",
+            conflicts::readable_targets,
+        ),
         Scenario::new("the sample is gated, placed, warmed and serves merged batches", serving::serves)
             .core(),
         Scenario::new("a pod without a slice waits at its gate", gates::waits_for_a_slice).core(),

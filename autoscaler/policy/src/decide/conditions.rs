@@ -40,6 +40,10 @@ fn condition(r#type: ConditionType, status: bool, reason: &str, message: impl In
 }
 
 fn able(wanted: &Wanted, verdict: &Verdict) -> Condition {
+    let is_stopped = matches!(verdict.reason, Reason::Paused | Reason::InvalidSpec);
+    if let Some(reason) = conflict(wanted.reason).filter(|_| !is_stopped) {
+        return condition(ConditionType::AbleToScale, false, reason, sentence(&wanted.note));
+    }
     let (status, reason, message) = match verdict.reason {
         Reason::Paused => (false, "Paused", "Paused by the specification."),
         Reason::InvalidSpec => (false, "InvalidSpec", "The specification cannot be followed."),
@@ -56,8 +60,21 @@ fn able(wanted: &Wanted, verdict: &Verdict) -> Condition {
     condition(ConditionType::AbleToScale, status, reason, message)
 }
 
+/// The reason as a condition says it, where somebody else is in the way.
+fn conflict(reason: Reason) -> Option<&'static str> {
+    match reason {
+        Reason::AmbiguousTarget => Some("AmbiguousTarget"),
+        Reason::AmbiguousSelector => Some("AmbiguousSelector"),
+        Reason::ScaleContested => Some("ScaleContested"),
+        _ => None,
+    }
+}
+
 fn active(input: &Input, wanted: &Wanted) -> Condition {
     let of = |status, reason, message: &str| condition(ConditionType::ScalingActive, status, reason, message);
+    if let Some(reason) = conflict(wanted.reason) {
+        return of(false, reason, &sentence(&wanted.note));
+    }
     match wanted.reason {
         Reason::MetricsMissing if input.current.ready == 0 && input.current.replicas > 0 => {
             let why = "no replica is ready; the condition Ready says why.";
@@ -69,6 +86,7 @@ fn active(input: &Input, wanted: &Wanted) -> Condition {
             "NoReplicaReady",
             "No replica is ready, so the service curve cannot be learned; the condition Ready says why.",
         ),
+        Reason::ScalingDisabled => of(false, "ScalingDisabled", &sentence(&wanted.note)),
         Reason::LearningCurve => of(false, "LearningCurve", "The service curve is not known yet."),
         Reason::InvalidSpec => of(false, "InvalidSpec", &sentence(&wanted.note)),
         Reason::ObjectiveImpossible => of(
@@ -93,6 +111,9 @@ fn limited_by(
 ) -> Condition {
     let of =
         |status, reason, message: &str| condition(ConditionType::ScalingLimited, status, reason, message);
+    if limited.is_some() && input.free.slices.is_none() {
+        return of(true, "CapacityUnknown", "More replicas are wanted, and how many fit is not known.");
+    }
     if limited.is_some() {
         return of(true, "CapacityLimited", "Fewer slices are free than wanted.");
     }

@@ -43,6 +43,9 @@ pub(super) fn message(
             input.standing.failing(),
             input.current.ready
         ),
+        Reason::CapacityUnknown => limited.map_or_else(String::new, |limited| {
+            format!("{} are wanted, and how many fit is not known: {}", limited.wanted, limited.reason)
+        }),
         Reason::MetricsMissing => "metrics are missing".to_owned(),
         Reason::LearningCurve => "the service curve is not known yet".to_owned(),
         Reason::ObjectiveImpossible => format!(
@@ -50,6 +53,10 @@ pub(super) fn message(
             input.spec.objective.latency_ms
         ),
         Reason::Paused => "paused".to_owned(),
+        Reason::ScalingDisabled => "scaling is switched off".to_owned(),
+        Reason::AmbiguousTarget => "another autoscaler scales the target too".to_owned(),
+        Reason::AmbiguousSelector => "pods cannot be told from those of others".to_owned(),
+        Reason::ScaleContested => "others set the replicas back again and again".to_owned(),
         Reason::InvalidSpec => "the specification cannot be followed".to_owned(),
     };
     format!("{change}: {why}{note}.")

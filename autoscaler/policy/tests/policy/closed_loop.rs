@@ -72,6 +72,7 @@ fn run(seconds: u64, replicas: u32, policy: bool, startup_ms: u64, rate: impl Fn
             },
             free: Free { slices: Some(100), reason: String::new() },
             standing: Standing::default(),
+            findings: Findings::default(),
             state,
         };
         let decision = decide(&input);

@@ -44,6 +44,7 @@ pub(crate) fn input(replicas: u32, rate: f64) -> Input {
         },
         free: Free { slices: Some(100), reason: "2g.10gb: plenty".to_owned() },
         standing: Standing::default(),
+        findings: Findings::default(),
         state: State { since_ms: Some(0), ..State::default() },
     }
 }

@@ -114,6 +114,7 @@ fn any_input() -> impl Strategy<Value = Input> {
                 at_ms,
                 was_applied,
             }),
+            ..State::default()
         },
     );
     let spec = (0..4_u32, 0..30_u32, prop::option::of(0..600_u32), any::<(bool, bool)>(), 0.0..500.0_f64);
@@ -130,17 +131,27 @@ fn any_input() -> impl Strategy<Value = Input> {
                 ..crate::fixtures::spec()
             }
         });
-    (spec, 0..25_u32, 0..25_u32, signals, prop::option::of(0..10_u32), state, standing()).prop_map(
-        |(spec, replicas, ready, signals, slices, state, standing)| Input {
+    let hold = prop::option::of(prop_oneof![
+        Just(HoldReason::AmbiguousTarget),
+        Just(HoldReason::AmbiguousSelector),
+        Just(HoldReason::ScaleContested),
+    ]);
+    let findings = (hold, any::<(bool, bool)>()).prop_map(|(reason, (others_scale, first_replica_tells))| {
+        let hold =
+            reason.map(|reason| Hold { reason, message: "HorizontalPodAutoscaler ns/other".to_owned() });
+        Findings { hold, others_scale, first_replica_tells }
+    });
+    (spec, 0..25_u32, 0..25_u32, signals, prop::option::of(0..10_u32), state, (standing(), findings))
+        .prop_map(|(spec, replicas, ready, signals, slices, state, (standing, findings))| Input {
             now_ms: NOW,
             spec,
             current: Current { replicas, ready: ready.min(replicas) },
             signals,
             free: Free { slices, reason: "held by default/bert-1".to_owned() },
             standing,
+            findings,
             state,
-        },
-    )
+        })
 }
 
 proptest! {
@@ -159,9 +170,15 @@ proptest! {
         prop_assert!(!explain(&read).is_empty());
 
         let (input, decision) = (&record.input, &record.decision);
-        let most = input.current.replicas + input.free.slices.unwrap_or(0);
+        let first = input.findings.first_replica_tells && input.free.slices.is_none();
+        let most = (input.current.replicas + input.free.slices.unwrap_or(0)).max(u32::from(first));
         prop_assert!(decision.desired <= most, "never more than there is and what is free");
-        if input.spec.invalid().is_none() && !input.spec.paused {
+        let hold = input.findings.hold.as_ref().map(|hold| hold.reason);
+        let frozen = hold.is_some_and(|hold| hold != HoldReason::AmbiguousSelector && !input.spec.dry_run);
+        if frozen {
+            prop_assert_eq!((decision.desired, decision.apply), (input.current.replicas, false));
+        }
+        if input.spec.invalid().is_none() && !input.spec.paused && !frozen {
             prop_assert!(decision.desired <= input.spec.max_replicas);
             prop_assert!(decision.desired >= input.spec.min_replicas.min(most));
         }

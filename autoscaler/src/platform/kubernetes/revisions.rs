@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use sluice_scaling_policy::Standing;
 
 use super::workload::{Newest, TEMPLATE_HASH};
-use super::{KubernetesPlatform, of_target, pods, rollout, standing};
+use super::{KubernetesPlatform, pods, rollout, standing};
 use crate::platform::{PlatformError, ScaleTarget};
 
 impl KubernetesPlatform {
@@ -14,11 +14,10 @@ impl KubernetesPlatform {
     pub(super) async fn standing(&self, target: &ScaleTarget, asked: u32) -> Result<Standing, PlatformError> {
         let now_ms = pods::millis(jiff::Timestamp::now());
         let pods = self.all_pods()?;
-        let (selector, workload) = match self.known().get(target) {
-            Some(known) => (known.selector.clone(), known.workload.clone()),
+        let (pods, workload) = match self.known().get(target) {
+            Some(known) => (known.own(target, &pods), known.workload.clone()),
             None => return Ok(Standing::default()),
         };
-        let pods = of_target(target, &selector, &pods);
         let obstacles = standing::obstacles(asked, &pods, &workload, now_ms);
         let newest = match &workload.newest {
             Newest::Label(label, value) => Some((*label, value.clone(), value.clone())),

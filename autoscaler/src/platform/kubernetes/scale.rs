@@ -5,7 +5,6 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::PodSpec;
 use kube::api::{Patch, PatchParams};
 use kube::core::discovery::Scope;
 use kube::core::{DynamicObject, GroupVersionKind, Selector};
@@ -14,13 +13,12 @@ use kube::{Api, Client};
 use serde_json::json;
 
 use super::selector;
+use super::template::{self, Template};
 use super::workload::{REVISION, Workload};
-use crate::platform::{PlatformError, ScaleTarget};
+use crate::platform::{PlatformError, ScaleTarget, Target};
 
 /// An answer that takes longer is none: the next tick asks again.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// Where nearly all kinds with pods have the template of their pods.
-const TEMPLATE: &str = "/spec/template/spec";
 
 /// A target's scale as it is.
 #[derive(Debug, Clone)]
@@ -31,6 +29,8 @@ pub struct Scale {
     pub selector: Selector,
     /// Version of the target: it differs when anything of the target does.
     pub version: String,
+    /// UID of the target.
+    pub uid: Option<String>,
 }
 
 /// What came of a change.
@@ -83,6 +83,7 @@ impl Scales {
             replicas: u32::try_from(spec.replicas.unwrap_or(0)).unwrap_or(0),
             selector,
             version: scale.metadata.resource_version.unwrap_or_default(),
+            uid: scale.metadata.uid,
         })
     }
 
@@ -109,29 +110,39 @@ impl Scales {
         answer("PATCH", target, asked).await
     }
 
-    /// The specification of the target's pods and what it says of them; `None` where its kind has it elsewhere than usual, or it may
-    /// not be read.
+    /// The pods of one replica, as the target's object says, or the object that it takes them from; and what else the
+    /// target says of its pods.
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn template(&self, target: &ScaleTarget) -> Result<(Option<PodSpec>, Workload), PlatformError> {
+    pub async fn template(&self, target: &ScaleTarget) -> Result<(Template, Workload), PlatformError> {
+        match self.template_of(target).await? {
+            (Template::Elsewhere(api_version, kind, name), workload) => {
+                let at = Target { namespace: target.at.namespace.clone(), name };
+                let (found, _) = self.template_of(&ScaleTarget { at, api_version, kind }).await?;
+                Ok((found, workload))
+            }
+            found => Ok(found),
+        }
+    }
+
+    async fn template_of(&self, target: &ScaleTarget) -> Result<(Template, Workload), PlatformError> {
         let api = self.api(target).await?;
         let read = async {
             match api.get(&target.at.name).await {
                 Ok(object) => Ok(Some(object)),
-                // The roles that are installed allow the usual kinds; of others the scale must do.
+                // The roles that are installed allow the usual kinds; of others their pods must tell.
                 Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
                 Err(error) => Err(error),
             }
         };
         let Some(object) = answer("GET", target, read).await? else {
-            return Ok((None, Workload::default()));
+            return Ok((Template::Forbidden, Workload::default()));
         };
         let workload = Workload::of(&target.api_version, &target.kind, &object);
-        let Some(spec) = object.data.pointer(TEMPLATE) else { return Ok((None, workload)) };
-        serde_json::from_value(spec.clone()).map(|spec| (Some(spec), workload)).map_err(|error| {
-            PlatformError::Unscalable(format!("{target}: spec.template.spec is not that of a pod: {error}"))
-        })
+        template::read(&target.api_version, &target.kind, &object.data)
+            .map(|found| (found, workload))
+            .map_err(|problem| PlatformError::Unscalable(format!("{target}: {problem}")))
     }
 
     /// The revision of a Deployment's ReplicaSet; `None` where it is gone, has none, or may not be read.
@@ -208,7 +219,7 @@ impl Scales {
 }
 
 /// Waits for an answer, not for ever, and puts errors into words.
-async fn answer<T>(
+pub(super) async fn answer<T>(
     what: &str,
     target: &ScaleTarget,
     asked: impl Future<Output = Result<T, kube::Error>>,
