@@ -8,5 +8,6 @@ mod gateway;
 mod leading;
 mod objects;
 mod page;
+mod pages;
 mod program;
 mod scaling;
