@@ -10,6 +10,9 @@ use sluice_scaling_policy::{ConditionType, Decision};
 /// Something that comes and goes at each tick is told at most this often, milliseconds.
 const SAME_EVERY_MS: u64 = 60_000;
 
+/// A decision log cannot be written.
+const UNLOGGED: &str = "DecisionLogUnwritable";
+
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
@@ -66,7 +69,8 @@ impl Announcements {
     /// After a decision that was made from what could be seen.
     pub fn decided(&mut self, now_ms: u64, decision: &Decision) -> Vec<Announcement> {
         // A decision could be made: whatever prevented it is over.
-        self.troubles.retain(|trouble, _| trouble == "CapacityLimited" || trouble == "MetricsMissing");
+        let lasting = ["CapacityLimited", "MetricsMissing", UNLOGGED];
+        self.troubles.retain(|trouble, _| lasting.contains(&trouble.as_str()));
         let condition =
             |wanted: ConditionType| decision.conditions.iter().find(|condition| condition.r#type == wanted);
         let limited = condition(ConditionType::CapacityLimited)
@@ -89,6 +93,17 @@ impl Announcements {
     /// After no decision could be made.
     pub fn failed(&mut self, now_ms: u64, reason: &str, message: &str) -> Option<Announcement> {
         self.begins(now_ms, reason, "Decide", message)
+    }
+
+    /// After a decision was written down, or could not be for this reason.
+    pub fn unlogged(&mut self, now_ms: u64, why: Option<&str>) -> Option<Announcement> {
+        match why {
+            Some(why) => self.begins(now_ms, UNLOGGED, "Log", why),
+            None => {
+                self.troubles.remove(UNLOGGED);
+                None
+            }
+        }
     }
 
     /// Whether missing metrics are worth telling: a target whose first replica has just been asked for has
@@ -207,6 +222,19 @@ mod tests {
         let mut told = Announcements::resume(&[condition("AbleToScale", "False", "TargetNotFound")]);
         assert_eq!(told.failed(0, "TargetNotFound", "x"), None);
         assert!(told.failed(0, "PlatformUnavailable", "x").is_some());
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_told_once_however_many_decisions_are_made() {
+        let mut told = Announcements::default();
+        let first = told.unlogged(0, Some("x")).unwrap();
+        assert_eq!((first.reason.as_str(), first.is_warning), ("DecisionLogUnwritable", true));
+        for second in 1..200 {
+            told.decided(second * 1000, &with(true));
+            assert_eq!(told.unlogged(second * 1000, Some("x")), None);
+        }
+        assert_eq!(told.unlogged(200_000, None), None);
+        assert!(told.unlogged(201_000, Some("x")).is_some(), "it was over in between");
     }
 
     #[test]

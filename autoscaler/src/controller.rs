@@ -267,10 +267,25 @@ impl Controller {
         let (namespace, name) = name_of(object);
         let record = Record::new(format!("{namespace}/{name}"), input);
         let written = record.to_line().map_err(std::io::Error::other).and_then(|line| self.log.append(&line));
-        if let Err(error) = written {
-            tracing::warn!(%error, path = %self.log.path().display(), "A decision could not be logged.");
-        }
+        self.tell_unlogged(object, now_ms, written.err());
         record
+    }
+
+    /// A log that cannot be written stops no decision. It is told when that begins.
+    fn tell_unlogged(&mut self, object: &InferenceAutoscaler, now_ms: u64, error: Option<std::io::Error>) {
+        let message = error.map(|error| {
+            let file = self.log.path();
+            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            format!(
+                "The decision log {file} cannot be written: {error}. Decisions go on and the status tells the last \
+                 ones, but replay lacks them; make room in the autoscaler's stateDir."
+            )
+        });
+        let told = self.announcements.unlogged(now_ms, message.as_deref());
+        if let Some(told) = &told {
+            tracing::warn!(name = %self.target, path = %self.log.path().display(), "{}", told.message);
+        }
+        self.announce(object, told);
     }
 
     /// Applies the decision. Returns what is asked for now.
