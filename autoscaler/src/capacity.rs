@@ -1,6 +1,6 @@
 //! From a platform's view of the cluster to what the policy asks: how many more replicas would be placed.
 
-use sluice_inventory::{Cluster, Promised, free_slices};
+use sluice_inventory::{Cluster, Promised, free_slices_seen_from};
 use sluice_scaling_policy::Free;
 
 /// Counting stops here: nobody needs to know of more than this many free slices, and each is a first fit.
@@ -9,6 +9,8 @@ const COUNT_UP_TO: u32 = 1024;
 /// Everything that placement of one target's next replica depends on.
 #[derive(Debug, Clone, Default)]
 pub struct CapacityView {
+    /// The target's. What is found goes into its status and events, where no other namespace's names belong.
+    pub namespace: String,
     /// Slices, claims and classes.
     pub cluster: Cluster,
     /// DeviceClass that each replica claims one device of; `None` when it claims nothing.
@@ -44,7 +46,8 @@ impl Capacity {
             let free = Free { slices: Some(COUNT_UP_TO), reason: "its replicas claim no device".to_owned() };
             return Self { free, profile: String::new(), is_published: false };
         };
-        match free_slices(&view.cluster, device_class, &view.promised, COUNT_UP_TO) {
+        match free_slices_seen_from(&view.namespace, &view.cluster, device_class, &view.promised, COUNT_UP_TO)
+        {
             Ok(found) => Self {
                 is_published: found.free > 0 || found.profile != *device_class,
                 profile: found.profile,
@@ -76,7 +79,8 @@ mod tests {
         let device_class = Some("mig-2g-10gb.gpu.sluice.dev".to_owned());
         let device_classes = sluice_inventory::device_classes_of_profiles("gpu.sluice.dev", &["2g.10gb"]);
         let cluster = Cluster { device_classes, ..Cluster::default() };
-        let capacity = Capacity::of(&CapacityView { cluster, device_class, promised: Vec::new() });
+        let capacity =
+            Capacity::of(&CapacityView { cluster, device_class, promised: Vec::new(), ..Default::default() });
         assert_eq!((capacity.free.slices, capacity.is_published), (Some(0), false));
     }
 }

@@ -187,7 +187,8 @@ impl KubernetesPlatform {
         let cluster = self.inventory.cluster_for(spec).ok_or_else(|| not_listed("ResourceSlices"))?;
         let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
         let promised = claims::promised(&pods, &cluster.claims, &templates, &missing);
-        Ok(CapacityView { cluster, device_class: class, promised })
+        let namespace = target.at.namespace.clone();
+        Ok(CapacityView { namespace, cluster, device_class: class, promised })
     }
 
     /// The specification of the target's pods, read again when the target changed.

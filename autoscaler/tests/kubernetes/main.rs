@@ -11,3 +11,4 @@ mod page;
 mod pages;
 mod program;
 mod scaling;
+mod tenants;
