@@ -33,6 +33,9 @@ pub(super) struct Plan {
 pub(super) struct Budget {
     most_bytes: u64,
     logs: BTreeMap<String, Log>,
+    /// Of all logs together: bytes of disk, and how many are open.
+    on_disk: u64,
+    open: u64,
 }
 
 #[derive(Debug, Default)]
@@ -56,48 +59,53 @@ fn on_disk(bytes: u64) -> u64 {
 impl Budget {
     /// All logs together stay within `most_bytes` of disk.
     pub(super) fn new(most_bytes: u64) -> Self {
-        Self { most_bytes, logs: BTreeMap::new() }
+        Self { most_bytes, logs: BTreeMap::new(), on_disk: 0, open: 0 }
     }
 
     /// A file was found, or has another size than was thought.
     pub(super) fn found(&mut self, log: &str, part: Part, bytes: u64) {
         let log = self.logs.entry(log.to_owned()).or_default();
-        match part {
-            Part::Current => log.current_bytes = bytes,
-            Part::Before => log.before_bytes = bytes,
-        }
+        let known = match part {
+            Part::Current => std::mem::replace(&mut log.current_bytes, bytes),
+            Part::Before => std::mem::replace(&mut log.before_bytes, bytes),
+        };
+        self.on_disk = self.on_disk + on_disk(bytes) - on_disk(known);
     }
 
     /// Somebody begins to write the log, or ends.
     pub(super) fn set_open(&mut self, log: &str, is_open: bool) {
-        self.logs.entry(log.to_owned()).or_default().is_open = is_open;
+        let log = self.logs.entry(log.to_owned()).or_default();
+        self.open = self.open + u64::from(is_open) - u64::from(log.is_open);
+        log.is_open = is_open;
     }
 
     /// Logs that nobody writes and that are not wanted any more; they are forgotten.
     pub(super) fn take_unwanted(&mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
-        let unwanted = self.logs.iter().filter(|(name, log)| !log.is_open && !is_wanted(name));
-        let unwanted: Vec<String> = unwanted.map(|(name, _)| name.clone()).collect();
-        unwanted.iter().for_each(|name| drop(self.logs.remove(name)));
-        unwanted
+        let gone = self.logs.extract_if(.., |name, log| !log.is_open && !is_wanted(name));
+        let on_disk = &mut self.on_disk;
+        gone.map(|(name, log)| {
+            *on_disk -= log.on_disk();
+            name
+        })
+        .collect()
     }
 
     /// Takes in that `bytes` more are written to the log.
     pub(super) fn write(&mut self, name: &str, bytes: u64) -> Plan {
         let mut plan = Plan::default();
-        let open = self.logs.values().filter(|log| log.is_open).count().max(1) as u64;
-        let most_of_current = self.most_bytes / 2 / open;
-        let log = self.logs.entry(name.to_owned()).or_default();
-        if log.current_bytes > 0 && on_disk(log.current_bytes + bytes) > most_of_current {
+        let most_of_current = self.most_bytes / 2 / self.open.max(1);
+        let mut current_bytes = self.logs.get(name).map_or(0, |log| log.current_bytes);
+        if current_bytes > 0 && on_disk(current_bytes + bytes) > most_of_current {
             plan.ends_current = true;
-            log.before_bytes = std::mem::take(&mut log.current_bytes);
+            self.found(name, Part::Before, current_bytes);
+            self.found(name, Part::Current, 0);
+            current_bytes = 0;
         }
-        let more = on_disk(log.current_bytes + bytes) - on_disk(log.current_bytes);
+        let more = on_disk(current_bytes + bytes) - on_disk(current_bytes);
         plan.remove = self.make_room(more);
-        plan.fits = self.on_disk() + more <= self.most_bytes;
-        if plan.fits
-            && let Some(log) = self.logs.get_mut(name)
-        {
-            log.current_bytes += bytes;
+        plan.fits = self.on_disk + more <= self.most_bytes;
+        if plan.fits {
+            self.found(name, Part::Current, current_bytes + bytes);
         }
         plan
     }
@@ -105,7 +113,7 @@ impl Budget {
     /// Files that go so that `more` fits, as far as any may go.
     pub(super) fn make_room(&mut self, more: u64) -> Vec<(String, Part)> {
         let mut removed = Vec::new();
-        while self.on_disk() + more > self.most_bytes {
+        while self.on_disk + more > self.most_bytes {
             let may_go = self.logs.iter().flat_map(|(name, log)| {
                 let current = if log.is_open { 0 } else { log.current_bytes };
                 [(current, name, Part::Current), (log.before_bytes, name, Part::Before)]
@@ -116,10 +124,6 @@ impl Budget {
             removed.push((name, part));
         }
         removed
-    }
-
-    fn on_disk(&self) -> u64 {
-        self.logs.values().map(Log::on_disk).sum()
     }
 }
 
@@ -173,7 +177,8 @@ mod tests {
                 let name = name.to_string();
                 budget.set_open(&name, true);
                 let plan = budget.write(&name, bytes);
-                prop_assert!(budget.on_disk() <= most_bytes);
+                prop_assert!(budget.on_disk <= most_bytes);
+                prop_assert_eq!(budget.on_disk, budget.logs.values().map(Log::on_disk).sum::<u64>());
                 prop_assert!(plan.fits, "forty logs have room for a line each");
             }
         }

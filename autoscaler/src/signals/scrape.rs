@@ -1,7 +1,7 @@
 //! Fetching batchers' `/metrics`.
 //!
 //! Pages come from tenants' pods, so none of them may cost more than its part. A page is read in slices as it
-//! arrives, beside the threads that keep the Lease and decide: at most [`READERS`] slices of all targets at once,
+//! arrives, beside the threads that keep the Lease and decide: at most two slices of all targets at once,
 //! of one target only one at a time, in the order in which they came. However many bad pods one target has, a
 //! slice of another target waits for one slice of each of the others at most. A page is given up at its first
 //! line that is refused, at the caps of [`page`](super::page), and when its time is over.

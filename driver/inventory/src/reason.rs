@@ -82,6 +82,13 @@ pub(crate) fn blockers(
     format!("{what}: {}", parts.join("; "))
 }
 
+/// What one holder has of one counter set.
+#[derive(Default)]
+struct Share {
+    devices: BTreeSet<usize>,
+    counters: Vec<usize>,
+}
+
 /// One phrase per holder and counter set, then what is left over but makes no placement. Holders whose names are
 /// not for the reader are one.
 fn in_pool(
@@ -97,8 +104,8 @@ fn in_pool(
     for slot in eligible.of_pool(p) {
         pool.slots[slot].draws.iter().for_each(|&(counter, _)| needed[counter] = true);
     }
-    // (set, holder) -> devices and counters held; devices without counters are held as a whole.
-    let mut held: BTreeMap<(usize, Option<&str>), (BTreeSet<usize>, Vec<usize>)> = BTreeMap::new();
+    // By (set, holder); devices without counters are held as a whole.
+    let mut held: BTreeMap<(usize, Option<&str>), Share> = BTreeMap::new();
     let mut whole = Vec::new();
     let mut whole_of_others = 0_usize;
     for hold in ledger.holds.iter().filter(|hold| hold.at.0 == p) {
@@ -112,9 +119,9 @@ fn in_pool(
             }
         }
         for &(counter, _) in slot.draws.iter().filter(|(counter, _)| needed[*counter]) {
-            let (devices, counters) = held.entry((first_of_set(pool, counter), known)).or_default();
-            devices.insert(hold.at.1);
-            counters.push(counter);
+            let share = held.entry((first_of_set(pool, counter), known)).or_default();
+            share.devices.insert(hold.at.1);
+            share.counters.push(counter);
         }
     }
     if whole_of_others > 0 {
@@ -122,7 +129,7 @@ fn in_pool(
     }
     let mut phrases: Vec<(usize, usize, String)> = held
         .into_iter()
-        .map(|((set, holder), (devices, mut counters))| {
+        .map(|((set, holder), Share { devices, mut counters })| {
             counters.sort_by_key(|&c| slice_number(pool, c));
             counters.dedup();
             let first = counters.first().map_or(0, |&c| slice_number(pool, c).unwrap_or(usize::MAX));
