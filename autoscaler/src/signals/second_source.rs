@@ -171,7 +171,7 @@ fn read(answer: &[u8], model: &str) -> Result<Vec<DatedReading>, String> {
         let last = series.samples().last()?;
         Some((series.metric(), last.timestamp(), last.value()))
     });
-    readings(newest, model)
+    Ok(readings(newest, model))
 }
 
 /// PromQL for everything of these pods and this model.
@@ -195,8 +195,9 @@ fn query(namespace: &str, pods: &[String], model: &str, within: Duration) -> Str
 fn readings<'a>(
     newest: impl Iterator<Item = (&'a HashMap<String, String>, f64, f64)>,
     model: &str,
-) -> Result<Vec<DatedReading>, String> {
-    let mut scrapes: BTreeMap<(&str, u64, [&str; 3]), Collector> = BTreeMap::new();
+) -> Vec<DatedReading> {
+    // `None` = it was refused; what is known of other pods stays.
+    let mut scrapes: BTreeMap<(&str, u64, [&str; 3]), Option<Collector>> = BTreeMap::new();
     for (labels, seconds, value) in newest {
         let label = |name: &str| labels.get(name).map_or("", String::as_str);
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating is meant")]
@@ -204,20 +205,25 @@ fn readings<'a>(
         let about_metric = |name: &str| name != "__name__" && name != POD && !TARGET.contains(&name);
         let about = labels.iter().filter(|(name, _)| about_metric(name));
         let about = about.map(|(name, value)| (name.as_str(), value.as_str()));
-        let scrape =
-            scrapes.entry((label(POD), at_ms, TARGET.map(label))).or_insert_with(|| Collector::new(model));
-        scrape.add(label("__name__"), about, value).map_err(|error| error.to_string())?;
+        let of = (label(POD), at_ms, TARGET.map(label));
+        let scrape = scrapes.entry(of).or_insert_with(|| Some(Collector::new(model)));
+        let taken = scrape.as_mut().map(|scrape| scrape.add(label("__name__"), about, value));
+        if let Some(Err(error)) = taken {
+            tracing::debug!(pod = label(POD), %error, "What the second source knows of a pod is refused.");
+            *scrape = None;
+        }
     }
     // In the map's order a pod's newest scrape is its last.
     let mut readings: Vec<DatedReading> = Vec::new();
     for ((pod, at_ms, _), scrape) in scrapes {
+        let Some(scrape) = scrape else { continue };
         let reading = DatedReading { pod: pod.to_owned(), at_ms, reading: scrape.finish() };
         match readings.last_mut().filter(|last| last.pod == reading.pod) {
             Some(last) => *last = reading,
             None => readings.push(reading),
         }
     }
-    Ok(readings)
+    readings
 }
 
 #[cfg(test)]
@@ -249,7 +255,7 @@ mod tests {
             // Another job scrapes the same pod.
             (series("b", "two", demand), 11.5, 7.0),
         ];
-        let readings = readings(all.iter().map(|(labels, at, value)| (labels, *at, *value)), "bert").unwrap();
+        let readings = readings(all.iter().map(|(labels, at, value)| (labels, *at, *value)), "bert");
         let told: Vec<_> = readings.iter().map(|one| (one.pod.as_str(), one.at_ms)).collect();
         assert_eq!(told, [("a", 10_000), ("b", 11_500)]);
         let reading = &readings[0].reading;
@@ -257,6 +263,19 @@ mod tests {
             (reading.demand_rows, reading.queue_rows, reading.attainment),
             (Some(5.0), Some(2.0), None)
         );
+    }
+
+    #[test]
+    fn a_pod_whose_series_make_no_sense_keeps_no_other_from_being_known() {
+        let bucket = "sluice_batcher_request_duration_seconds_bucket";
+        let all = [
+            (series("a", "one", batcher::DEMAND_ROWS_TOTAL), 10.0, 5.0),
+            // A bucket without its bound.
+            (series("a", "one", bucket), 10.0, 2.0),
+            (series("b", "one", batcher::DEMAND_ROWS_TOTAL), 10.0, 7.0),
+        ];
+        let readings = readings(all.iter().map(|(labels, at, value)| (labels, *at, *value)), "bert");
+        assert_eq!(readings.iter().map(|one| one.pod.as_str()).collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
