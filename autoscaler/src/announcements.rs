@@ -15,13 +15,16 @@ const HOLDS: [&str; 3] = ["AmbiguousTarget", "AmbiguousSelector", "ScaleConteste
 /// Event of replicas that cannot become ready.
 const NOT_READY: &str = "ReplicasNotReady";
 /// Troubles that a decision can be made in spite of.
-const LASTING: [&str; 3] = ["CapacityLimited", "MetricsMissing", NOT_READY];
+const LASTING: [&str; 4] = ["CapacityLimited", "MetricsMissing", NOT_READY, UNLOGGED];
 
 /// Whether a reason of the condition `Ready` calls for somebody: replicas that start or wait do not.
 fn is_failure(reason: &str) -> bool {
     let named = serde_json::from_value::<Cause>(serde_json::Value::from(reason));
     named.is_ok_and(Cause::is_failure)
 }
+
+/// A decision log cannot be written.
+const UNLOGGED: &str = "DecisionLogUnwritable";
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,6 +118,17 @@ impl Announcements {
     /// After no decision could be made.
     pub fn failed(&mut self, now_ms: u64, reason: &str, message: &str) -> Option<Announcement> {
         self.begins(now_ms, reason, "Decide", message)
+    }
+
+    /// After a decision was written down, or could not be for this reason.
+    pub fn unlogged(&mut self, now_ms: u64, why: Option<&str>) -> Option<Announcement> {
+        match why {
+            Some(why) => self.begins(now_ms, UNLOGGED, "Log", why),
+            None => {
+                self.troubles.remove(UNLOGGED);
+                None
+            }
+        }
     }
 
     /// Whether missing metrics are worth telling: a target whose first replica has just been asked for has
@@ -259,6 +273,19 @@ mod tests {
         assert!(told.decided(100_000, &not_ready("CrashLoopBackOff")).is_empty(), "it lasts");
         told.decided(101_000, &with(true));
         assert_eq!(told.decided(200_000, &not_ready("FailedCreate")).len(), 1);
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_told_once_however_many_decisions_are_made() {
+        let mut told = Announcements::default();
+        let first = told.unlogged(0, Some("x")).unwrap();
+        assert_eq!((first.reason.as_str(), first.is_warning), ("DecisionLogUnwritable", true));
+        for second in 1..200 {
+            told.decided(second * 1000, &with(true));
+            assert_eq!(told.unlogged(second * 1000, Some("x")), None);
+        }
+        assert_eq!(told.unlogged(200_000, None), None);
+        assert!(told.unlogged(201_000, Some("x")).is_some(), "it was over in between");
     }
 
     #[test]

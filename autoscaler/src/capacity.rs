@@ -1,6 +1,6 @@
 //! From a platform's view of the cluster to what the policy asks: how many more replicas would be placed.
 
-use sluice_inventory::{Cluster, Promised, free_slices};
+use sluice_inventory::{Cluster, Promised, free_slices, free_slices_seen_from};
 use sluice_scaling_policy::Free;
 
 /// Counting stops here: nobody needs to know of more than this many free slices, and each is a first fit.
@@ -9,6 +9,8 @@ const COUNT_UP_TO: u32 = 1024;
 /// Everything that placement of one target's next replica depends on.
 #[derive(Debug, Clone, Default)]
 pub struct CapacityView {
+    /// The target's. What is found goes into its status and events, where no other namespace's names belong.
+    pub namespace: String,
     /// Slices, claims and classes.
     pub cluster: Cluster,
     /// DeviceClass that each replica claims one device of; `None` when it claims nothing.
@@ -65,7 +67,8 @@ impl Capacity {
         let each = view.devices_per_replica.max(1);
         let per_replica =
             if each > 1 { vec![format!("each replica claims {each} of them")] } else { Vec::new() };
-        match free_slices(&view.cluster, device_class, &view.promised, COUNT_UP_TO) {
+        match free_slices_seen_from(&view.namespace, &view.cluster, device_class, &view.promised, COUNT_UP_TO)
+        {
             Ok(found) => Self {
                 is_published: found.free > 0 || found.profile != *device_class,
                 profile: found.profile,

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use sluice_config::api::InferenceAutoscaler;
 use sluice_scaling_policy::{
     ConditionType, Current, Decision, Findings, Input, Record, Standing, State, Windows,
@@ -22,7 +21,7 @@ use crate::clock::{Clock, timestamp};
 use crate::contest::Contest;
 use crate::decisions::DecisionLog;
 use crate::platform::{Platform, PlatformError, Replicas, ScaleTarget, Target};
-use crate::signals::{Choice, Dated, History, Limits, Reading, Scraper, SecondSource, choose};
+use crate::signals::{Choice, Dated, History, Limits, Reading, Scraper, SecondSource, Unread, choose};
 use crate::spec::policy_spec;
 use crate::status::{Counts, StatusBook};
 use crate::status_store::StatusStore;
@@ -30,6 +29,9 @@ use crate::telemetry::Telemetry;
 
 #[cfg(test)]
 mod tests;
+
+/// How the second source is called among the batchers.
+const SECOND_SOURCE: &str = "the second source";
 
 /// How a controller measures.
 #[derive(Debug, Clone)]
@@ -72,7 +74,7 @@ pub struct Controller {
     book: StatusBook,
     announcements: Announcements,
     telemetry: Telemetry,
-    metrics_were_fresh: bool,
+    unread: Unread,
 }
 
 impl Controller {
@@ -126,7 +128,7 @@ impl Controller {
             book,
             announcements,
             telemetry,
-            metrics_were_fresh: true,
+            unread: Unread::default(),
         }
     }
 
@@ -180,7 +182,9 @@ impl Controller {
         if capacity.is_published {
             self.telemetry.free(&capacity.profile, capacity.free.slices);
         }
-        let record = self.decide(&object, &replicas, capacity);
+        let mut record = self.decide(&object, &replicas, capacity);
+        // For its readers alone: the log has what was decided from, which the words do not change.
+        self.name_unread(&mut record.decision);
         let now_ms = record.input.now_ms;
         self.state = record.decision.state.clone();
         let asked = self.act(&object, &record.decision, replicas.asked, now_ms).await;
@@ -191,19 +195,22 @@ impl Controller {
     /// neither knows adds nothing, and so becomes stale.
     async fn measure(&mut self, object: &InferenceAutoscaler, replicas: &Replicas) {
         self.history.present(self.with.clock.now_ms(), &replicas.batchers);
-        let scraper = &self.with.scraper;
-        let pages =
-            join_all(replicas.batchers.iter().map(|batcher| scraper.scrape(&batcher.metrics_url))).await;
+        let urls: Vec<String> = replicas.batchers.iter().map(|batcher| batcher.metrics_url.clone()).collect();
+        let pages = self.with.scraper.scrape(&urls, &object.spec.model).await;
         let at_ms = self.with.clock.now_ms();
+        self.unread.begin(|known| {
+            known == SECOND_SOURCE || replicas.batchers.iter().any(|batcher| batcher.name == known)
+        });
         let mut own: Vec<Option<Reading>> = Vec::with_capacity(pages.len());
         let mut unread = Vec::new();
         for (batcher, page) in replicas.batchers.iter().zip(pages) {
-            let page = page.map_err(|error| self.tell_unread(&batcher.name, &error.to_string()));
-            let reading = page.ok().map(|page| Reading::of(&page, &object.spec.model));
-            if reading.is_none() && self.history.awaits(&batcher.name) {
+            if let Err(error) = &page
+                && self.history.awaits(&batcher.name)
+            {
                 unread.push(batcher.name.clone());
+                self.tell_unread(at_ms, &batcher.name, &error.to_string());
             }
-            own.push(reading);
+            own.push(page.ok());
         }
         let mut second = self.ask_second(object, &unread).await;
         let stale_ms = self.pace.windows.stale_ms;
@@ -221,33 +228,43 @@ impl Controller {
     }
 
     /// What the second source knows of these batchers.
-    async fn ask_second(&self, object: &InferenceAutoscaler, batchers: &[String]) -> BTreeMap<String, Dated> {
-        let Some(second) = self.with.second.as_ref().filter(|_| !batchers.is_empty()) else {
+    async fn ask_second(
+        &mut self,
+        object: &InferenceAutoscaler,
+        batchers: &[String],
+    ) -> BTreeMap<String, Dated> {
+        let Some(second) = self.with.second.clone().filter(|_| !batchers.is_empty()) else {
             return BTreeMap::new();
         };
         let within = Duration::from_millis(self.pace.windows.stale_ms);
         let model = &object.spec.model;
-        match second.pages(&self.target.at.namespace, batchers, model, within).await {
-            Ok(pages) => pages
+        match second.readings(&self.target.at.namespace, batchers, model, within).await {
+            Ok(known) => known
                 .into_iter()
-                .map(|page| {
-                    let reading = Reading::of(&page.metrics, model);
-                    (page.pod, Dated { at_ms: page.at_ms, reading })
-                })
+                .map(|one| (one.pod, Dated { at_ms: one.at_ms, reading: one.reading }))
                 .collect(),
             Err(error) => {
-                self.tell_unread("the second source", &error);
+                self.tell_unread(self.with.clock.now_ms(), SECOND_SOURCE, &error);
                 BTreeMap::new()
             }
         }
     }
 
     /// Once per outage is enough for a warning; the condition tells that it lasts.
-    fn tell_unread(&self, batcher: &str, error: &str) {
-        if self.metrics_were_fresh {
+    fn tell_unread(&mut self, now_ms: u64, batcher: &str, error: &str) {
+        if self.unread.failed(now_ms, batcher, error) {
             tracing::warn!(name = %self.target, batcher, %error, "A scrape failed.");
         } else {
             tracing::debug!(name = %self.target, batcher, %error, "A scrape failed.");
+        }
+    }
+
+    /// Says in the condition which batcher could not be read and why, where that had a consequence.
+    fn name_unread(&self, decision: &mut Decision) {
+        let Some(sentence) = self.unread.sentence() else { return };
+        let fresh = decision.conditions.iter_mut().find(|one| one.r#type == ConditionType::MetricsFresh);
+        if let Some(fresh) = fresh.filter(|fresh| !fresh.status || fresh.reason == "SecondSource") {
+            fresh.message = format!("{} {sentence}", fresh.message);
         }
     }
 
@@ -276,10 +293,25 @@ impl Controller {
         let (namespace, name) = name_of(object);
         let record = Record::new(format!("{namespace}/{name}"), input);
         let written = record.to_line().map_err(std::io::Error::other).and_then(|line| self.log.append(&line));
-        if let Err(error) = written {
-            tracing::warn!(%error, path = %self.log.path().display(), "A decision could not be logged.");
-        }
+        self.tell_unlogged(object, now_ms, written.err());
         record
+    }
+
+    /// A log that cannot be written stops no decision. It is told when that begins.
+    fn tell_unlogged(&mut self, object: &InferenceAutoscaler, now_ms: u64, error: Option<std::io::Error>) {
+        let message = error.map(|error| {
+            let file = self.log.path();
+            let file = file.file_name().unwrap_or_default().to_string_lossy();
+            format!(
+                "The decision log {file} cannot be written: {error}. Decisions go on and the status tells the last \
+                 ones, but replay lacks them; make room in the autoscaler's stateDir."
+            )
+        });
+        let told = self.announcements.unlogged(now_ms, message.as_deref());
+        if let Some(told) = &told {
+            tracing::warn!(name = %self.target, path = %self.log.path().display(), "{}", told.message);
+        }
+        self.announce(object, told);
     }
 
     /// Applies the decision. Returns what is asked for now.
@@ -319,7 +351,6 @@ impl Controller {
         // In a dry run the recommendation is what the reader wants to see.
         let recommended = if object.spec.dry_run { decision.desired } else { asked };
         let fresh = holds(decision, ConditionType::MetricsFresh).unwrap_or(false);
-        self.metrics_were_fresh = fresh;
         self.telemetry.decided(decision.reason);
         self.telemetry.desired.set(f64::from(recommended));
         self.telemetry.current.set(f64::from(replicas.asked + replicas.terminating));

@@ -1,7 +1,6 @@
 //! One running controller per InferenceAutoscaler, following the objects as they come and go.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use sluice_config::api::InferenceAutoscaler;
@@ -10,15 +9,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::{Controller, Pace, Surroundings};
-use crate::decisions::DecisionLog;
+use crate::decisions::DecisionLogs;
 use crate::platform::Target;
 
 /// All controllers.
 pub struct Controllers {
     with: Arc<Surroundings>,
     pace: Pace,
-    log_dir: PathBuf,
-    log_bytes: u64,
+    logs: DecisionLogs,
     running: BTreeMap<Target, Running>,
 }
 
@@ -29,9 +27,14 @@ struct Running {
 }
 
 impl Controllers {
-    /// None yet. Decision logs go to `log_dir`, at most `log_bytes` for each controller.
-    pub fn new(with: Arc<Surroundings>, pace: Pace, log_dir: PathBuf, log_bytes: u64) -> Self {
-        Self { with, pace, log_dir, log_bytes, running: BTreeMap::new() }
+    /// None yet. Their decisions are written to `logs`.
+    pub fn new(with: Arc<Surroundings>, pace: Pace, logs: DecisionLogs) -> Self {
+        Self { with, pace, logs, running: BTreeMap::new() }
+    }
+
+    /// Removes the decision logs of all other objects than these.
+    pub fn keep_logs<'a>(&self, of: impl Iterator<Item = &'a Target>) {
+        self.logs.keep(of);
     }
 
     /// Starts, informs and stops controllers until these objects have one each.
@@ -65,13 +68,7 @@ impl Controllers {
     }
 
     async fn start(&mut self, name: Target, object: Arc<InferenceAutoscaler>) {
-        let log = match DecisionLog::open(&self.log_dir, &name.namespace, &name.name, self.log_bytes) {
-            Ok(log) => log,
-            Err(error) => {
-                tracing::error!(%name, %error, dir = %self.log_dir.display(), "The decision log cannot be opened; without it nothing is scaled.");
-                return;
-            }
-        };
+        let log = self.logs.log(&name);
         let (object, changes) = watch::channel(object);
         let controller = Controller::new(changes, Arc::clone(&self.with), self.pace.clone(), log).await;
         let stop = CancellationToken::new();

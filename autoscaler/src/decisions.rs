@@ -1,63 +1,196 @@
-//! The log of decisions: one JSON line each, bounded on disk, made to be replayed.
+//! The logs of decisions: one JSON line each, made to be replayed, all together bounded on disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use uuid::Uuid;
+
+use crate::platform::Target;
+
+mod budget;
+
+use budget::{Budget, Part};
+
+/// Begin and end of a current file's name; the file before it has `.1` after that.
+const PREFIX: &str = "decisions-";
+const SUFFIX: &str = ".jsonl";
+/// Longest name that stands as it is in a file's name; file systems take 255 bytes in all.
+const MOST_NAME_BYTES: usize = 200;
+
+/// All logs of a directory.
+#[derive(Debug, Clone)]
+pub struct DecisionLogs {
+    dir: PathBuf,
+    budget: Arc<Mutex<Budget>>,
+}
+
+impl DecisionLogs {
+    /// The logs of `dir`, those of an earlier run too, within `most_bytes` of disk all together. A directory that
+    /// cannot be read is told when a log is written.
+    pub fn open(dir: &Path, most_bytes: u64) -> Self {
+        let mut budget = Budget::new(most_bytes);
+        for (name, part, bytes) in found(dir) {
+            budget.found(&name, part, bytes);
+        }
+        let too_much = budget.make_room(0);
+        let logs = Self { dir: dir.to_owned(), budget: Arc::new(Mutex::new(budget)) };
+        too_much.iter().for_each(|(name, part)| logs.remove_file(name, *part));
+        logs
+    }
+
+    /// The log of one object. Nothing is written before its first line.
+    pub fn log(&self, of: &Target) -> DecisionLog {
+        let name = file_name(of);
+        self.budget().set_open(&name, true);
+        DecisionLog { logs: self.clone(), name, file: None, bytes: 0 }
+    }
+
+    /// Removes the logs of objects that are gone.
+    pub fn keep<'a>(&self, objects: impl Iterator<Item = &'a Target>) {
+        let wanted: std::collections::BTreeSet<String> = objects.map(file_name).collect();
+        let gone = self.budget().take_unwanted(|name| wanted.contains(name));
+        for name in gone {
+            self.remove_file(&name, Part::Current);
+            self.remove_file(&name, Part::Before);
+        }
+    }
+
+    fn budget(&self) -> MutexGuard<'_, Budget> {
+        // Its numbers are whole at every moment.
+        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn path(&self, name: &str, part: Part) -> PathBuf {
+        let more = if part == Part::Before { ".1" } else { "" };
+        self.dir.join(format!("{PREFIX}{name}{SUFFIX}{more}"))
+    }
+
+    fn remove_file(&self, name: &str, part: Part) {
+        let path = self.path(name, part);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                tracing::warn!(path = %path.display(), %error, "A decision log could not be removed.")
+            }
+        }
+    }
+}
+
+/// The decision logs in a directory.
+fn found(dir: &Path) -> Vec<(String, Part, u64)> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let name = name.strip_prefix(PREFIX)?;
+            let (name, part) = match name.strip_suffix(".1") {
+                Some(name) => (name, Part::Before),
+                None => (name, Part::Current),
+            };
+            let name = name.strip_suffix(SUFFIX)?.to_owned();
+            let metadata = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+            Some((name, part, metadata.len()))
+        })
+        .collect()
+}
+
+/// `<namespace>.<name>` where that can be a file's name, else its begin and a number that no other object has:
+/// `~` is in no object's name.
+fn file_name(of: &Target) -> String {
+    let plain = format!("{}.{}", of.namespace, of.name);
+    let is_safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    if plain.len() <= MOST_NAME_BYTES && plain.chars().all(is_safe) && !of.namespace.contains('.') {
+        return plain;
+    }
+    let begin: String =
+        plain.chars().map(|c| if is_safe(c) { c } else { '_' }).take(MOST_NAME_BYTES / 2).collect();
+    // The parts cannot run into each other: neither can have a slash in an API server.
+    let number = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{}/{}", of.namespace, of.name).as_bytes());
+    format!("{begin}~{}", number.simple())
+}
 
 /// Two files: the current one, and the one before it as `<name>.1`.
 #[derive(Debug)]
 pub struct DecisionLog {
-    path: PathBuf,
-    file: File,
+    logs: DecisionLogs,
+    name: String,
+    /// `None` until it is written, and after it could not be.
+    file: Option<File>,
+    /// Length of the current file.
     bytes: u64,
-    most_bytes_per_file: u64,
+}
+
+impl Drop for DecisionLog {
+    fn drop(&mut self) {
+        self.logs.budget().set_open(&self.name, false);
+    }
 }
 
 impl DecisionLog {
-    /// Opens or creates `<dir>/decisions-<namespace>.<name>.jsonl`. Both files together stay within
-    /// `most_bytes` (plus one line).
+    /// Adds a line. It goes to the page cache (microseconds), so it may be called from a task.
     ///
     /// # Errors
-    /// What the file system says.
-    pub fn open(dir: &Path, namespace: &str, name: &str, most_bytes: u64) -> io::Result<Self> {
-        fs::create_dir_all(dir)?;
-        let path = dir.join(format!("decisions-{namespace}.{name}.jsonl"));
-        let mut file = OpenOptions::new().create(true).read(true).append(true).open(&path)?;
-        let mut bytes = file.metadata()?.len();
-        if bytes > 0 {
+    /// What the file system says, or that there is no room; the line is lost and the log stays usable.
+    pub fn append(&mut self, line: &str) -> io::Result<()> {
+        let line = format!("{line}\n");
+        let written = self.write(line.as_bytes());
+        if written.is_err() {
+            // Half a line may stand at the end; it is looked at when the file is opened again.
+            self.file = None;
+        }
+        written
+    }
+
+    fn write(&mut self, line: &[u8]) -> io::Result<()> {
+        let mut file = match self.file.take() {
+            Some(file) => file,
+            None => self.open()?,
+        };
+        let plan = self.logs.budget().write(&self.name, line.len() as u64);
+        if plan.ends_current {
+            fs::rename(self.path(), self.logs.path(&self.name, Part::Before))?;
+            file = self.open()?;
+        }
+        plan.remove.iter().for_each(|(name, part)| self.logs.remove_file(name, *part));
+        if !plan.fits {
+            return Err(io::Error::other(
+                "all decision logs together have no room for it (decisionLogBytes)",
+            ));
+        }
+        if let Err(error) = file.write_all(line) {
+            let _ = file.set_len(self.bytes);
+            self.logs.budget().found(&self.name, Part::Current, self.bytes);
+            return Err(error);
+        }
+        self.bytes += line.len() as u64;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn open(&mut self) -> io::Result<File> {
+        fs::create_dir_all(&self.logs.dir)?;
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(self.path())?;
+        self.bytes = file.metadata()?.len();
+        if self.bytes > 0 {
             // A process that was killed while it wrote leaves half a line; the next one must not continue it.
             let mut last = [0_u8];
             file.seek(SeekFrom::End(-1))?;
             file.read_exact(&mut last)?;
             if last != *b"\n" {
                 file.write_all(b"\n")?;
-                bytes += 1;
+                self.bytes += 1;
             }
         }
-        Ok(Self { path, file, bytes, most_bytes_per_file: most_bytes / 2 })
-    }
-
-    /// Adds a line. It goes to the page cache (microseconds), so it may be called from a task.
-    ///
-    /// # Errors
-    /// What the file system says; the log stays usable.
-    pub fn append(&mut self, line: &str) -> io::Result<()> {
-        let length = line.len() as u64 + 1;
-        if self.bytes > 0 && self.bytes + length > self.most_bytes_per_file {
-            let mut before = self.path.clone().into_os_string();
-            before.push(".1");
-            fs::rename(&self.path, before)?;
-            self.file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-            self.bytes = 0;
-        }
-        self.file.write_all(format!("{line}\n").as_bytes())?;
-        self.bytes += length;
-        Ok(())
+        self.logs.budget().found(&self.name, Part::Current, self.bytes);
+        Ok(file)
     }
 
     /// Where the current file is.
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn path(&self) -> PathBuf {
+        self.logs.path(&self.name, Part::Current)
     }
 }
 
@@ -65,25 +198,103 @@ impl DecisionLog {
 mod tests {
     use super::*;
 
+    fn object(namespace: &str, name: &str) -> Target {
+        Target { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    fn files(dir: &Path) -> Vec<(String, u64)> {
+        let mut files: Vec<_> = fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len()))
+            .collect();
+        files.sort();
+        files
+    }
+
+    fn bytes(dir: &Path) -> u64 {
+        files(dir).iter().map(|(_, bytes)| bytes).sum()
+    }
+
+    const LINE: &str =
+        "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
     #[test]
-    fn the_log_stays_within_its_size_and_keeps_the_newest() {
+    fn all_logs_together_stay_within_the_bound_and_each_keeps_its_newest() {
         let dir = tempfile::tempdir().unwrap();
-        let mut log = DecisionLog::open(dir.path(), "default", "bert", 100).unwrap();
-        for line in 0..100 {
-            log.append(&format!("line {line:03}")).unwrap();
+        let logs = DecisionLogs::open(dir.path(), 1 << 20);
+        let mut all: Vec<_> = (0..20).map(|at| logs.log(&object("ns", &format!("bert-{at}")))).collect();
+        for line in 0..1500 {
+            for log in &mut all {
+                log.append(&format!("{LINE} {line}")).unwrap();
+            }
+            if line % 100 == 0 {
+                assert!(bytes(dir.path()) <= 1 << 20, "{}", bytes(dir.path()));
+            }
         }
-        let sizes: u64 =
-            fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
-        assert!(sizes <= 100, "{sizes}");
-        assert!(fs::read_to_string(log.path()).unwrap().ends_with("line 099\n"));
+        assert!(bytes(dir.path()) <= 1 << 20, "{}", bytes(dir.path()));
+        for log in &all {
+            assert!(fs::read_to_string(log.path()).unwrap().ends_with(" 1499\n"));
+        }
+    }
+
+    #[test]
+    fn files_of_objects_that_are_gone_go_and_those_of_an_earlier_run_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let [kept, gone] = [object("ns", "kept"), object("ns", "gone")];
+        for of in [&kept, &gone] {
+            DecisionLogs::open(dir.path(), 1 << 20).log(of).append("{}").unwrap();
+        }
+        fs::write(dir.path().join("decisions-ns.gone.jsonl.1"), "x".repeat(900 << 10)).unwrap();
+        fs::write(dir.path().join("decisions-ns.lost.jsonl"), "x".repeat(500 << 10)).unwrap();
+        fs::write(dir.path().join("lock"), "").unwrap();
+        let logs = DecisionLogs::open(dir.path(), 1 << 20);
+        assert!(bytes(dir.path()) <= 1 << 20, "what an earlier run left is within the bound at once");
+        logs.keep([kept].iter());
+        let names: Vec<String> = files(dir.path()).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["decisions-ns.kept.jsonl", "lock"]);
     }
 
     #[test]
     fn half_a_line_is_not_continued() {
         let dir = tempfile::tempdir().unwrap();
-        let path = DecisionLog::open(dir.path(), "default", "bert", 1000).unwrap().path().to_owned();
+        let path = DecisionLogs::open(dir.path(), 1 << 20).log(&object("ns", "bert")).path();
         fs::write(&path, "{\"half").unwrap();
-        DecisionLog::open(dir.path(), "default", "bert", 1000).unwrap().append("{}").unwrap();
+        DecisionLogs::open(dir.path(), 1 << 20).log(&object("ns", "bert")).append("{}").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "{\"half\n{}\n");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_made_is_tried_again_with_the_next_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut log = DecisionLogs::open(dir.path(), 1 << 20).log(&object("ns", "bert"));
+        fs::create_dir(log.path()).unwrap();
+        assert!(log.append("{}").is_err());
+        fs::remove_dir(log.path()).unwrap();
+        log.append("{}").unwrap();
+        assert_eq!(fs::read_to_string(log.path()).unwrap(), "{}\n");
+    }
+
+    #[test]
+    fn names_of_files_are_safe_short_and_of_one_object_each() {
+        let long = "n".repeat(253);
+        let names = [
+            ("ns", "bert"),
+            ("ns", "a.b"),
+            ("ns", &long),
+            ("ns", &long[1..]),
+            ("ns", "../../etc/passwd"),
+            ("../ns", "bert"),
+            ("n.s", "bert"),
+            ("n", "s.bert"),
+            ("ns", "new\nline"),
+        ];
+        let names: Vec<String> =
+            names.iter().map(|(namespace, name)| file_name(&object(namespace, name))).collect();
+        assert_eq!(names[0], "ns.bert");
+        for (at, name) in names.iter().enumerate() {
+            assert!(name.len() <= 240 && !name.contains(['/', '\n', '\0']), "{name}");
+            assert!(!names[..at].contains(name), "{name}");
+        }
     }
 }

@@ -5,11 +5,15 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{StatusCode, Uri};
+use http::{Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Incoming;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+
+/// Most bytes of one answer that are read ahead, its head included.
+const MOST_BUFFERED_BYTES: usize = 64 << 10;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +55,11 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// The answer broke off.
+    pub fn broken(url: &str, error: &(dyn Error + Send + Sync + 'static)) -> Self {
+        failed(url, error)
+    }
+
     /// Whether nobody listens there at all: the process is gone, not slow.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Failed { refused: true, .. })
@@ -70,6 +79,7 @@ impl Fetcher {
     pub fn new(timeout: Duration, most_bytes: usize) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
+            .http1_max_buf_size(MOST_BUFFERED_BYTES)
             .pool_idle_timeout(Duration::from_secs(10))
             .build_http();
         Self { client, timeout, most_bytes }
@@ -80,13 +90,7 @@ impl Fetcher {
     /// # Errors
     /// See [`FetchError`]; a status other than 200 is none here.
     pub async fn get(&self, url: &str) -> Result<(StatusCode, Bytes), FetchError> {
-        let uri: Uri = url
-            .parse()
-            .map_err(|error| FetchError::Url { url: url.to_owned(), message: format!("{error}") })?;
-        if uri.scheme_str() != Some("http") || uri.host().is_none() {
-            let message = "it needs http:// and a host".to_owned();
-            return Err(FetchError::Url { url: url.to_owned(), message });
-        }
+        let uri = uri(url)?;
         match tokio::time::timeout(self.timeout, self.exchange(uri)).await {
             Ok(answer) => answer.map_err(|error| failed(url, &*error)),
             Err(_) => Err(FetchError::Timeout { url: url.to_owned(), timeout_ms: self.timeout.as_millis() }),
@@ -104,12 +108,39 @@ impl Fetcher {
         }
     }
 
+    /// The answer of `url`, whose status must be 200 (a redirect is not followed: who is asked answers itself). Its
+    /// body and the time that it takes are the caller's to bound.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn open(&self, url: &str) -> Result<Response<Incoming>, FetchError> {
+        let response = self.client.get(uri(url)?).await.map_err(|error| failed(url, &error))?;
+        match response.status() {
+            StatusCode::OK => Ok(response),
+            status => Err(FetchError::Status { url: url.to_owned(), status }),
+        }
+    }
+
+    /// How long an answer may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     async fn exchange(&self, uri: Uri) -> Result<(StatusCode, Bytes), Box<dyn Error + Send + Sync>> {
         let response = self.client.get(uri).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), self.most_bytes).collect().await?.to_bytes();
         Ok((status, body))
     }
+}
+
+fn uri(url: &str) -> Result<Uri, FetchError> {
+    let wrong = |message: String| FetchError::Url { url: url.to_owned(), message };
+    let uri: Uri = url.parse().map_err(|error| wrong(format!("{error}")))?;
+    if uri.scheme_str() != Some("http") || uri.host().is_none() {
+        return Err(wrong("it needs http:// and a host".to_owned()));
+    }
+    Ok(uri)
 }
 
 /// hyper's error with its causes, which hold the system's words.

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use sluice_autoscaler::program;
 use sluice_autoscaler::replay::replay_file;
 use sluice_autoscaler::settings::{Flags, Settings};
+use sluice_config::printable::printable_lines;
 use sluice_config::process::logging;
 use sluice_config::settings::{EXIT_USAGE, load};
 
@@ -51,7 +52,7 @@ fn main() -> ExitCode {
     match cli.command {
         Some(Command::Replay { file }) => match replay_file(&file) {
             Ok(report) => {
-                println!("{report}");
+                println!("{}", printable_lines(&report.to_string()));
                 if report.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
             }
             Err(error) => fail(&format!("{}: {error}", file.display()), EXIT_USAGE),
@@ -82,6 +83,7 @@ fn serve(flags: &Flags) -> ExitCode {
 }
 
 fn fail(message: &str, code: u8) -> ExitCode {
-    eprintln!("sluice-autoscaler: {message}");
+    // It may quote an object file.
+    eprintln!("sluice-autoscaler: {}", printable_lines(message));
     ExitCode::from(code)
 }

@@ -81,7 +81,7 @@ pub struct Settings {
     pub panic_ms: u64,
     /// In which time a queue is to be drained.
     pub queue_drain_ms: u64,
-    /// Most bytes of one autoscaler's decision log.
+    /// Most bytes of all decision logs together.
     pub decision_log_bytes: u64,
     /// Admin port.
     pub admin_listen: SocketAddr,
@@ -116,7 +116,7 @@ impl Default for Settings {
             stale_ms: windows.stale_ms,
             panic_ms: windows.panic_ms,
             queue_drain_ms: windows.drain_ms,
-            decision_log_bytes: 32 << 20,
+            decision_log_bytes: 1 << 30,
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8083)),
             log_format: LogFormat::Text,
             log_level: "info".to_owned(),
@@ -305,7 +305,7 @@ pub struct Flags {
     /// In which time a queue is to be drained, milliseconds.
     #[arg(long, env = "SLUICE_AUTOSCALER_QUEUE_DRAIN_MS", value_name = "MS")]
     pub queue_drain_ms: Option<u64>,
-    /// Most bytes of one autoscaler's decision log.
+    /// Most bytes of all decision logs together.
     #[arg(long, env = "SLUICE_AUTOSCALER_DECISION_LOG_BYTES", value_name = "BYTES")]
     pub decision_log_bytes: Option<u64>,
     /// Admin port: /metrics, /livez, /readyz.

@@ -1,21 +1,25 @@
 //! What is measured at the batchers, from text to the policy's signals.
 //!
 //! ```text
-//!  GET /metrics ─▶ prometheus_text ─▶ reading (one batcher, one moment) ─┐
+//!  GET /metrics ─▶ page, by lines ──▶ reading (one batcher, one moment) ─┐
 //!  Prometheus ───▶ second_source ───▶ reading, with its time ────────────┴▶ choice ─▶ history ─▶ policy's Signals
 //! ```
 //!
-//! Missing, stale and NaN are never zero anywhere on this path.
+//! Missing, stale and NaN are never zero anywhere on this path, and what cannot be (less than nothing, more than
+//! a counter can count) is not known.
 
 pub mod choice;
 pub mod history;
+pub mod page;
 pub mod prometheus_text;
 pub mod reading;
 pub mod scrape;
 pub mod second_source;
+pub mod unread;
 
 pub use choice::{Choice, Dated, choose};
 pub use history::{History, Limits};
 pub use reading::Reading;
 pub use scrape::{HttpScraper, ScrapeError, Scraper};
 pub use second_source::SecondSource;
+pub use unread::Unread;

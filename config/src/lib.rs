@@ -23,6 +23,7 @@ pub mod metric_names;
 pub mod names;
 #[cfg(feature = "objects")]
 pub mod objects;
+pub mod printable;
 #[cfg(feature = "process")]
 pub mod process;
 pub mod settings;

@@ -58,3 +58,17 @@ fn the_definition_refuses_what_cannot_be_followed_and_names_the_field() {
     let refused = refusals(|spec| spec["scaleTargetRef"]["kind"] = json!("LocalDeployment"));
     assert!(refused.contains("scale subresource"), "{refused}");
 }
+
+#[test]
+fn texts_that_become_paths_or_lines_have_a_pattern_and_a_length() {
+    let crd: Value = serde_saphyr::from_str(&crd::inference_autoscaler_yaml().unwrap()).unwrap();
+    let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"];
+    let target = &spec["scaleTargetRef"]["properties"];
+    for (field, most) in
+        [(&spec["model"], 253), (&target["apiVersion"], 253), (&target["kind"], 63), (&target["name"], 253)]
+    {
+        assert_eq!((&field["minLength"], &field["maxLength"]), (&json!(1), &json!(most)), "{field}");
+        let pattern = field["pattern"].as_str().unwrap_or_default();
+        assert!(pattern.starts_with('^') && pattern.ends_with('$'), "{field}");
+    }
+}

@@ -19,6 +19,13 @@ pub struct Curve {
     pub samples: u64,
 }
 
+/// Longest time that a batch or a row may take, milliseconds: a day.
+const MOST_MS: f64 = 86_400_000.0;
+/// Shortest time of a batch, milliseconds: a nanosecond.
+const LEAST_MS: f64 = 1e-6;
+/// Most rows of a batch.
+const MOST_ROWS: u32 = 1 << 24;
+
 impl Curve {
     /// Time of a batch of `rows`, milliseconds.
     pub fn batch_ms(&self, rows: u32) -> f64 {
@@ -30,13 +37,13 @@ impl Curve {
         f64::from(self.batch_rows_limit) * 1000.0 / self.batch_ms(self.batch_rows_limit)
     }
 
-    /// Whether it can be used: finite, no part negative, some time per batch, at least one row.
+    /// Whether it can be used: no part negative or longer than a day, at least a nanosecond per batch, at least one
+    /// row. Outside of these the queueing model's numbers would overflow.
     pub fn is_usable(&self) -> bool {
-        self.alpha_ms.is_finite()
-            && self.beta_ms.is_finite()
-            && self.alpha_ms >= 0.0
-            && self.beta_ms >= 0.0
-            && self.batch_rows_limit >= 1
-            && self.batch_ms(1) > 0.0
+        let is_time = |ms: f64| (0.0..=MOST_MS).contains(&ms);
+        is_time(self.alpha_ms)
+            && is_time(self.beta_ms)
+            && (1..=MOST_ROWS).contains(&self.batch_rows_limit)
+            && self.batch_ms(1) >= LEAST_MS
     }
 }

@@ -33,6 +33,9 @@ pub struct Demand {
     pub last_arrival_ms: Option<u64>,
 }
 
+/// 2⁵³: beyond it not every whole number is a double.
+const MOST_COUNTED: f64 = 9_007_199_254_740_992.0;
+
 /// Rows that arrived between two samples of one process.
 #[derive(Debug, Clone, Copy)]
 struct Interval {
@@ -97,8 +100,7 @@ fn per_process(series: &[Series], now_ms: u64) -> Vec<Vec<Interval>> {
 fn intervals(series: &Series, now_ms: u64) -> Vec<Interval> {
     let mut intervals = Vec::new();
     let mut last: Option<(u64, f64)> = None;
-    let finite = series.samples.iter().filter(|s| s.value.is_finite() && s.value >= 0.0 && s.at_ms <= now_ms);
-    for sample in finite {
+    for sample in series.samples.iter().filter(|s| is_count(s.value) && s.at_ms <= now_ms) {
         if let Some((from_ms, before)) = last {
             if sample.at_ms <= from_ms {
                 continue;
@@ -111,11 +113,16 @@ fn intervals(series: &Series, now_ms: u64) -> Vec<Interval> {
     intervals
 }
 
+/// Whether a counter can have this value: no less than nothing, and no more than a double can count.
+fn is_count(value: f64) -> bool {
+    (0.0..=MOST_COUNTED).contains(&value)
+}
+
 /// (any process recent, every process recent). One recent series of a process is enough.
 fn freshness(series: &[Series], now_ms: u64, stale_ms: u64) -> (bool, bool) {
     let recent = |s: &&Series| {
         let newest = s.samples.iter().rev().find(|x| x.at_ms <= now_ms);
-        newest.is_some_and(|x| x.value.is_finite() && now_ms - x.at_ms <= stale_ms)
+        newest.is_some_and(|x| is_count(x.value) && now_ms - x.at_ms <= stale_ms)
     };
     let fresh: Vec<&str> = series.iter().filter(recent).map(process).collect();
     (!fresh.is_empty(), series.iter().all(|s| fresh.contains(&process(s))))

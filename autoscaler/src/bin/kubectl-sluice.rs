@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sluice_autoscaler::cli::{ApiServer, ObjectSource, capacity, explain};
 use sluice_config::objects::ObjectDir;
+use sluice_config::printable::printable_lines;
 use sluice_config::settings::EXIT_USAGE;
 
 /// What is free, and why replicas are as many as they are.
@@ -59,11 +60,12 @@ fn main() -> ExitCode {
     match answer(cli) {
         Ok(text) => {
             // A closed pipe (head) is the reader's choice.
-            let _ = std::io::stdout().write_all(format!("{}\n", text.trim_end()).as_bytes());
+            let _ = std::io::stdout().write_all(format!("{}\n", printable_lines(text.trim_end())).as_bytes());
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("kubectl-sluice: {error}");
+            // It may quote an object, a file or the server.
+            eprintln!("kubectl-sluice: {}", printable_lines(&error));
             ExitCode::FAILURE
         }
     }

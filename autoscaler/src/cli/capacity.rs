@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use sluice_config::printable::{printable, printable_json};
 use sluice_inventory::{PoolCapacity, ProfileCapacity, capacity_table};
 
 use super::ObjectSource;
@@ -23,7 +24,9 @@ pub enum Output {
 pub fn capacity(source: &dyn ObjectSource, output: Output) -> Result<String, String> {
     let pools = capacity_table(&source.cluster()?);
     match output {
-        Output::Json => serde_json::to_string_pretty(&pools).map_err(|error| error.to_string()),
+        Output::Json => serde_json::to_string_pretty(&pools)
+            .map(|json| printable_json(&json).into_owned())
+            .map_err(|error| error.to_string()),
         Output::Table => Ok(table(&pools, source.hint())),
     }
 }
@@ -37,7 +40,8 @@ fn table(pools: &[PoolCapacity], hint: &str) -> String {
     for pool in pools {
         rows.extend(pool.profiles.iter().map(|profile| row(pool, profile)));
         if let Some(why) = &pool.unusable {
-            let _ = writeln!(unusable, "Nothing can be allocated from pool {}: {why}", pool.pool);
+            let (pool, why) = (printable(&pool.pool), printable(why));
+            let _ = writeln!(unusable, "Nothing can be allocated from pool {pool}: {why}");
         }
     }
     format!(
@@ -54,12 +58,15 @@ fn row(pool: &PoolCapacity, profile: &ProfileCapacity) -> [String; 5] {
     [pool.pool.clone(), profile.profile.clone(), free, profile.in_use.to_string(), holders]
 }
 
-/// Columns as wide as their widest cell; the last one as it is.
+/// Columns as wide as their widest cell; the last one as it is. Cells hold what stands in objects, so each is made
+/// to show and nothing else.
 pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let rows: Vec<[String; N]> =
+        rows.iter().map(|row| std::array::from_fn(|cell| printable(&row[cell]).into_owned())).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..N).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         for (column, cell) in row.iter().enumerate() {
             if column + 1 == N {
                 let _ = writeln!(text, "{cell}");

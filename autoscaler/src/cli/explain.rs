@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
+use sluice_config::printable::printable;
 
 use super::ObjectSource;
 use super::capacity::aligned;
@@ -14,6 +15,7 @@ use crate::controller::name_of;
 /// # Errors
 /// No such autoscaler; then those that there are are named.
 pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -> Result<String, String> {
+    // Objects say what their makers wrote; lines are made here alone.
     let default = source.default_namespace();
     let namespace = namespace.unwrap_or(&default);
     let all = source.autoscalers()?;
@@ -26,11 +28,13 @@ pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -
                 .iter()
                 .map(|object| {
                     let (namespace, name) = name_of(object);
-                    format!("{namespace}/{name}")
+                    printable(&format!("{namespace}/{name}")).into_owned()
                 })
                 .collect();
+            let wanted = format!("{namespace}/{name}");
             Err(format!(
-                "there is no InferenceAutoscaler {namespace}/{name}; there are: {}",
+                "there is no InferenceAutoscaler {}; there are: {}",
+                printable(&wanted),
                 names.join(", ")
             ))
         }
@@ -39,13 +43,14 @@ pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -
 
 fn text(object: &InferenceAutoscaler) -> String {
     let (namespace, name) = name_of(object);
+    let (namespace, name) = (printable(&namespace), printable(&name));
     let spec = &object.spec;
     let mut text = format!(
         "{namespace}/{name} scales {} {}\nObjective: p{} of model {} within {} ms, {} to {} replicas{}{}\n",
-        spec.scale_target_ref.kind,
-        spec.scale_target_ref.name,
+        printable(&spec.scale_target_ref.kind),
+        printable(&spec.scale_target_ref.name),
         spec.objective.percentile,
-        spec.model,
+        printable(&spec.model),
         spec.objective.latency_ms,
         spec.min_replicas,
         spec.max_replicas,
@@ -91,9 +96,10 @@ fn decisions(status: &InferenceAutoscalerStatus) -> String {
         } else {
             format!("{} to {}", decision.from, decision.to)
         };
-        let _ = writeln!(text, "\n{}  {change}  {}: {}", decision.time, decision.reason, decision.message);
+        let head = format!("{}  {change}  {}: {}", decision.time, decision.reason, decision.message);
+        let _ = writeln!(text, "\n{}", printable(&head));
         for line in &decision.explanation {
-            let _ = writeln!(text, "    {line}");
+            let _ = writeln!(text, "    {}", printable(line));
         }
     }
     text

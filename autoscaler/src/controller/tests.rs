@@ -9,6 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::announcements::Silent;
+use crate::decisions::DecisionLogs;
 use crate::platform::fake::{FakePlatform, METRICS_URL};
 use crate::signals::scrape::fake::FakeScraper;
 
@@ -93,7 +94,8 @@ impl Rig {
             },
             latency_window_ms: 10_000,
         };
-        let log = DecisionLog::open(dir.path(), "default", "bert", 64 << 20).unwrap();
+        let name = Target { namespace: "default".to_owned(), name: "bert".to_owned() };
+        let log = DecisionLogs::open(dir.path(), 64 << 20).log(&name);
         let (object, changes) = watch::channel(Arc::new(object(change)));
         let controller = Controller::new(changes, Arc::new(with), pace, log).await;
         let task = tokio::spawn(controller.run(CancellationToken::new()));
@@ -254,6 +256,18 @@ async fn an_edited_minimum_is_followed_without_any_metrics() {
     rig.pass().await;
     rig.pass().await;
     assert_eq!(rig.asked().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_written_stops_no_decision() {
+    let mut rig = Rig::new(2, 1, |_| ()).await;
+    // Before the first tick: the file cannot be made.
+    std::fs::create_dir(rig.log()).unwrap();
+    rig.load(1500.0, 40).await;
+    assert!(rig.asked().await >= 3);
+    std::fs::remove_dir(rig.log()).unwrap();
+    rig.load(1500.0, 5).await;
+    assert!(crate::replay::replay_file(&rig.log()).unwrap().records >= 4, "it is written again");
 }
 
 #[tokio::test(start_paused = true)]

@@ -96,6 +96,7 @@ impl Platform for FakePlatform {
     async fn capacity(&self, _target: &ScaleTarget) -> Result<CapacityView, PlatformError> {
         let state = self.state.lock().unwrap();
         Ok(CapacityView {
+            namespace: "default".to_owned(),
             cluster: state.cluster.clone(),
             device_class: Some(DEVICE_CLASS.to_owned()),
             ..CapacityView::default()

@@ -275,6 +275,7 @@ impl KubernetesPlatform {
         };
         let waiting = u32::try_from(own.len()).unwrap_or(u32::MAX);
         Ok(CapacityView {
+            namespace: target.at.namespace.clone(),
             cluster,
             device_class: class,
             promised,

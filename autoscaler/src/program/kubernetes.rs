@@ -7,7 +7,7 @@
 //!
 //! Watches run in every process, so that the next leader knows the cluster from its first moment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use super::{Process, ProgramError};
 use crate::clock::{Clock, timestamp};
 use crate::controller::Surroundings;
 use crate::controllers::Controllers;
+use crate::decisions::DecisionLogs;
 use crate::kubernetes::events::ApiEvents;
 use crate::kubernetes::objects::Objects;
 use crate::kubernetes::status::ApiStatus;
@@ -130,8 +131,7 @@ impl Parts {
             let mut controllers = Controllers::new(
                 Arc::clone(&self.with),
                 self.settings.pace(),
-                self.settings.state_dir.clone(),
-                self.settings.decision_log_bytes,
+                DecisionLogs::open(&self.settings.state_dir, self.settings.decision_log_bytes),
             );
             tokio::select! {
                 () = self.control(&mut controllers) => {}
@@ -151,7 +151,10 @@ impl Parts {
         loop {
             changed.mark_unchanged();
             if let Some(found) = self.objects.found() {
+                let all: BTreeSet<Target> =
+                    found.autoscalers.keys().chain(found.refused.keys()).cloned().collect();
                 controllers.follow(found.autoscalers).await;
+                controllers.keep_logs(all.iter());
                 told.retain(|name, _| found.refused.contains_key(name));
                 for (name, refusal) in found.refused {
                     let at = timestamp(self.with.clock.now_ms());

@@ -1,11 +1,13 @@
 //! On one machine: objects from files, replicas as processes.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
+use sluice_config::api::InferenceAutoscaler;
 use sluice_config::objects::ObjectDir;
 use sluice_config::process::Readiness;
 use tokio::sync::{mpsc, oneshot};
@@ -16,7 +18,9 @@ use crate::announcements::Silent;
 use crate::clock::Clock;
 use crate::controller::Surroundings;
 use crate::controllers::Controllers;
+use crate::decisions::DecisionLogs;
 use crate::manifests::{self, Manifests};
+use crate::platform::Target;
 use crate::platform::local::supervisor::{Command, Supervisor};
 use crate::platform::local::{LocalConfig, LocalPlatform};
 use crate::settings::{OnExit, Settings};
@@ -47,8 +51,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), ProgramError> {
     let controllers = Controllers::new(
         Arc::new(with),
         settings.pace(),
-        settings.state_dir.clone(),
-        settings.decision_log_bytes,
+        DecisionLogs::open(&settings.state_dir, settings.decision_log_bytes),
     );
     let readiness = process.readiness.clone();
     control(controllers, manifests, &settings, &mailbox, readiness, process.stop.clone()).await;
@@ -76,7 +79,7 @@ async fn control(
     readiness: Readiness,
     stop: CancellationToken,
 ) {
-    controllers.follow(manifests.autoscalers).await;
+    follow(&mut controllers, manifests.autoscalers).await;
     readiness.set_ready();
     let (sender, mut changes) = mpsc::channel(1);
     let files = settings.objects.clone();
@@ -90,12 +93,18 @@ async fn control(
         tracing::info!("The object files changed.");
         // Targets first, so that no controller looks for one that is about to come.
         let _ = mailbox.send(Command::Deployments(manifests.deployments)).await;
-        controllers.follow(manifests.autoscalers).await;
+        follow(&mut controllers, manifests.autoscalers).await;
     }
     readiness.set_not_ready("stopping");
     drop(changes);
     controllers.end().await;
     let _ = following.await;
+}
+
+async fn follow(controllers: &mut Controllers, objects: BTreeMap<Target, Arc<InferenceAutoscaler>>) {
+    let all: Vec<Target> = objects.keys().cloned().collect();
+    controllers.follow(objects).await;
+    controllers.keep_logs(all.iter());
 }
 
 async fn stop_all(mailbox: &mpsc::Sender<Command>) -> Vec<String> {

@@ -35,6 +35,9 @@ pub fn choose(own: Option<Reading>, second: Option<Dated>, now_ms: u64, stale_ms
     let Some(mut dated) = second else {
         return Choice::Nothing("neither its page nor the second source could be read");
     };
+    if dated.at_ms > now_ms.saturating_add(stale_ms) {
+        return Choice::Nothing("the second source gives it a time that is yet to come");
+    }
     // Clocks of two machines differ a little: what was read "in the future" was read now.
     dated.at_ms = dated.at_ms.min(now_ms);
     if now_ms - dated.at_ms > stale_ms {
@@ -90,6 +93,8 @@ mod tests {
         for second in [
             None,
             second(NOW_MS - STALE_MS - 1, Some(2.0)),
+            second(NOW_MS + STALE_MS + 1, Some(2.0)),
+            second(u64::MAX, Some(2.0)),
             second(NOW_MS, None),
             second(NOW_MS, Some(f64::NAN)),
             second(NOW_MS, Some(f64::INFINITY)),

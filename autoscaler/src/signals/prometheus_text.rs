@@ -1,48 +1,58 @@
-//! Prometheus' text format 0.0.4, strictly: what is not understood is an error with its line, because half
-//! of a page would look like low demand.
+//! Prometheus' text format 0.0.4, line by line and strictly: what is not understood is an error, because half
+//! of a page would look like low demand. A line is read once, in time that grows with its length alone.
 
-/// One line of a page: a name, its labels and a value.
+use std::borrow::Cow;
+
+/// Most labels of one series.
+const MOST_LABELS: usize = 32;
+
+/// A name, its labels and a value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Metric {
+pub struct Series<'a> {
     /// Name, e.g. `sluice_batcher_queue_rows`.
-    pub name: String,
-    /// Labels in the page's order.
-    pub labels: Vec<(String, String)>,
+    pub name: &'a str,
+    /// Labels in the line's order.
+    pub labels: Labels<'a>,
     /// Value; NaN and the infinities are values.
     pub value: f64,
 }
 
-impl Metric {
-    /// The value of a label.
-    pub fn label(&self, name: &str) -> Option<&str> {
-        self.labels.iter().find(|(label, _)| label == name).map(|(_, value)| value.as_str())
-    }
+/// Names and values of labels.
+pub type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
+
+/// What one line says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Line<'a> {
+    /// A series and its value.
+    Series(Series<'a>),
+    /// The type of a metric.
+    Type {
+        /// The metric.
+        name: &'a str,
+        /// `counter`, `gauge`, `histogram`, ….
+        kind: &'a str,
+    },
+    /// It is blank or a comment.
+    Nothing,
 }
 
-/// Why a page was refused.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("line {line} is not in Prometheus' text format: {what}")]
-pub struct ParseError {
-    /// From 1.
-    pub line: usize,
-    /// What was expected.
-    pub what: &'static str,
-}
-
-/// All metrics of a page, in its order.
+/// Reads one line.
 ///
 /// # Errors
-/// At the first line that is neither blank, a comment, nor a metric.
-pub fn parse(text: &str) -> Result<Vec<Metric>, ParseError> {
-    text.lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line.trim()))
-        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
-        .map(|(line, content)| metric(content).map_err(|what| ParseError { line, what }))
-        .collect()
+/// What was expected.
+pub fn line(text: &str) -> Result<Line<'_>, &'static str> {
+    let text = text.trim();
+    if let Some(comment) = text.strip_prefix('#') {
+        let mut words = comment.split_ascii_whitespace();
+        return Ok(match (words.next(), words.next(), words.next()) {
+            (Some("TYPE"), Some(name), Some(kind)) => Line::Type { name, kind },
+            _ => Line::Nothing,
+        });
+    }
+    if text.is_empty() { Ok(Line::Nothing) } else { series(text).map(Line::Series) }
 }
 
-fn metric(line: &str) -> Result<Metric, &'static str> {
+fn series(line: &str) -> Result<Series<'_>, &'static str> {
     let name_end =
         line.find(|c: char| c == '{' || c.is_ascii_whitespace()).ok_or("a value after the name")?;
     let (name, rest) = line.split_at(name_end);
@@ -58,13 +68,11 @@ fn metric(line: &str) -> Result<Metric, &'static str> {
     if fields.next().is_some_and(|timestamp| timestamp.parse::<i64>().is_err()) || fields.next().is_some() {
         return Err("nothing but a timestamp in milliseconds after the value");
     }
-    Ok(Metric { name: name.to_owned(), labels, value })
+    Ok(Series { name, labels, value })
 }
 
-type Labels = Vec<(String, String)>;
-
 /// Labels up to and without the closing brace, and what follows it.
-fn labels(mut rest: &str) -> Result<(Labels, &str), &'static str> {
+fn labels(mut rest: &str) -> Result<(Labels<'_>, &str), &'static str> {
     let mut labels = Vec::new();
     loop {
         rest = rest.trim_start();
@@ -78,7 +86,10 @@ fn labels(mut rest: &str) -> Result<(Labels, &str), &'static str> {
         }
         let after = after.trim_start().strip_prefix('"').ok_or("a label value in double quotes")?;
         let (value, after) = quoted(after)?;
-        labels.push((name.to_owned(), value));
+        if labels.len() == MOST_LABELS {
+            return Err("at most 32 labels");
+        }
+        labels.push((name, value));
         rest = after.trim_start();
         match rest.strip_prefix(',') {
             Some(after) => rest = after,
@@ -89,18 +100,28 @@ fn labels(mut rest: &str) -> Result<(Labels, &str), &'static str> {
 }
 
 /// A label value up to and without its closing quote, and what follows it.
-fn quoted(rest: &str) -> Result<(String, &str), &'static str> {
-    let mut value = String::new();
+fn quoted(rest: &str) -> Result<(Cow<'_, str>, &str), &'static str> {
+    let mut escaped = String::new();
+    // What lies before it was copied, because something before it was escaped.
+    let mut copied = 0;
     let mut characters = rest.char_indices();
     while let Some((at, character)) = characters.next() {
         match character {
-            '"' => return Ok((value, &rest[at + 1..])),
-            '\\' => match characters.next() {
-                Some((_, 'n')) => value.push('\n'),
-                Some((_, escaped @ ('\\' | '"'))) => value.push(escaped),
-                _ => return Err("\\\\, \\\" or \\n after a backslash"),
-            },
-            character => value.push(character),
+            '"' if copied == 0 => return Ok((Cow::Borrowed(&rest[..at]), &rest[at + 1..])),
+            '"' => {
+                escaped.push_str(&rest[copied..at]);
+                return Ok((Cow::Owned(escaped), &rest[at + 1..]));
+            }
+            '\\' => {
+                escaped.push_str(&rest[copied..at]);
+                escaped.push(match characters.next() {
+                    Some((_, 'n')) => '\n',
+                    Some((_, one @ ('\\' | '"'))) => one,
+                    _ => return Err("\\\\, \\\" or \\n after a backslash"),
+                });
+                copied = at + 2;
+            }
+            _ => {}
         }
     }
     Err("a closing quote")
@@ -116,19 +137,26 @@ fn is_name(name: &str, also: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn one(line: &str) -> Metric {
-        parse(line).unwrap().remove(0)
+    fn one(text: &str) -> Series<'_> {
+        match line(text) {
+            Ok(Line::Series(series)) => series,
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+
+    fn label<'a>(series: &'a Series<'_>, name: &str) -> Option<&'a str> {
+        series.labels.iter().find(|(label, _)| *label == name).map(|(_, value)| value.as_ref())
     }
 
     #[test]
     fn labels_values_and_timestamps_are_read() {
-        let metric =
+        let series =
             one("a:b_total{model=\"bert, \\\"large\\\" }\",form=\"x\\\\y\\n\",} 1.5e3 1700000000000");
-        assert_eq!(metric.name, "a:b_total");
-        assert_eq!(metric.label("model"), Some("bert, \"large\" }"));
-        assert_eq!(metric.label("form"), Some("x\\y\n"));
-        assert_eq!(metric.label("other"), None);
-        assert_eq!(metric.value.to_bits(), 1500_f64.to_bits());
+        assert_eq!(series.name, "a:b_total");
+        assert_eq!(label(&series, "model"), Some("bert, \"large\" }"));
+        assert_eq!(label(&series, "form"), Some("x\\y\n"));
+        assert_eq!(label(&series, "other"), None);
+        assert_eq!(series.value.to_bits(), 1500_f64.to_bits());
     }
 
     #[test]
@@ -139,13 +167,15 @@ mod tests {
     }
 
     #[test]
-    fn comments_and_blank_lines_are_skipped() {
-        assert_eq!(parse("# HELP a b\n# TYPE a counter\n\n  \na 1\n").unwrap().len(), 1);
-        assert!(parse("").unwrap().is_empty());
+    fn types_are_read_and_comments_and_blank_lines_say_nothing() {
+        assert_eq!(line("# TYPE a counter"), Ok(Line::Type { name: "a", kind: "counter" }));
+        for nothing in ["# HELP a b", "#", "", "  ", "# TYPE a"] {
+            assert_eq!(line(nothing), Ok(Line::Nothing), "{nothing}");
+        }
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_with_its_line() {
+    fn what_is_not_understood_is_refused() {
         for broken in [
             "a",
             "a x",
@@ -159,17 +189,17 @@ mod tests {
             "a{b=\"\\q\"} 1",
             "<html>",
         ] {
-            let error = parse(&format!("ok 1\n{broken}\n")).unwrap_err();
-            assert_eq!(error.line, 2, "{broken}");
+            assert!(line(broken).is_err(), "{broken}");
         }
+        assert!(line(&format!("a{{{}}} 1", "b=\"c\",".repeat(33))).is_err());
     }
 
     proptest::proptest! {
         #![proptest_config(proptest::test_runner::Config::with_cases(256))]
 
         #[test]
-        fn any_text_is_read_or_refused(text in "[a-z{}=\",\\\\ 0-9\n#é]{0,60}") {
-            let _ = parse(&text);
+        fn any_text_is_read_or_refused(text in "[a-z{}=\",\\\\ 0-9#é]{0,60}") {
+            let _ = line(&text);
         }
 
         #[test]
@@ -181,9 +211,12 @@ mod tests {
             let escape = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
             let written: Vec<String> =
                 labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
-            let read = one(&format!("{name}{{{}}} {value}", written.join(",")));
-            proptest::prop_assert_eq!(&read.name, &name);
-            proptest::prop_assert_eq!(&read.labels, &labels);
+            let text = format!("{name}{{{}}} {value}", written.join(","));
+            let read = one(&text);
+            proptest::prop_assert_eq!(read.name, &name);
+            let found: Vec<(String, String)> =
+                read.labels.iter().map(|(name, value)| ((*name).to_owned(), value.to_string())).collect();
+            proptest::prop_assert_eq!(found, labels);
             proptest::prop_assert!(read.value == value || (read.value.is_nan() && value.is_nan()));
         }
     }

@@ -1,14 +1,24 @@
 //! One batcher at one moment: what its page says about one model.
 
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+
 use sluice_config::metric_names::batcher;
 use sluice_scaling_policy::Curve;
 
-use super::prometheus_text::Metric;
+/// Most series of one model that a reading is made of.
+pub const MOST_SERIES: usize = 4096;
+/// Most buckets of one histogram.
+pub const MOST_BUCKETS: usize = 256;
+/// Largest bound of a bucket that still is a latency: some thirty years.
+const MOST_BOUND_SECONDS: f64 = 1e9;
+/// A counter beyond 2⁵³ does not count any more: not every whole number above it is a double.
+const MOST_COUNTED: f64 = 9_007_199_254_740_992.0;
 
-/// What one page says about one model. `None` = the page does not say.
+/// What one page says about one model. `None` = the page does not say, or says what cannot be.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Reading {
-    /// Counter: rows that arrived.
+    /// Counter: rows that arrived. NaN where the page says something that is not a count.
     pub demand_rows: Option<f64>,
     /// Rows waiting.
     pub queue_rows: Option<f64>,
@@ -16,34 +26,138 @@ pub struct Reading {
     pub demand_latched: bool,
     /// Learned service curve; `None` until something was learned.
     pub curve: Option<Curve>,
-    /// Share of recent requests within the objective.
+    /// Share of recent requests within the objective, 0 to 1.
     pub attainment: Option<f64>,
-    /// Latency of all requests so far.
+    /// Latency of all requests so far; empty where its histogram cannot be.
     pub latency: Buckets,
 }
 
-impl Reading {
-    /// What `page` says about `model`.
-    pub fn of(page: &[Metric], model: &str) -> Self {
-        let of_model = || page.iter().filter(|metric| metric.label("model") == Some(model));
-        let sum = |name: &str| {
-            let mut values = of_model().filter(|metric| metric.name == name).map(|metric| metric.value);
-            values.next().map(|first| values.fold(first, |sum, value| sum + value))
-        };
+/// Why no reading is made of what was read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ReadingError {
+    /// More series than a batcher has of one model.
+    #[error("there are more than {MOST_SERIES} series of the model (the cap); no batcher has so many")]
+    Series,
+    /// More buckets than a batcher has.
+    #[error(
+        "a histogram of the model has more than {MOST_BUCKETS} buckets (the cap); no batcher has so many"
+    )]
+    Buckets,
+    /// The same series twice: nobody can tell which value counts.
+    #[error("a series of {0} is there twice with the same labels")]
+    Twice(&'static str),
+    /// A bucket without a bound.
+    #[error("a bucket of {0} has no label le that is a number")]
+    Bound(&'static str),
+}
+
+/// The metrics that a reading is made of, in the order of [`Collector::sums`].
+const SUMMED: [&str; 8] = [
+    batcher::DEMAND_ROWS_TOTAL,
+    batcher::QUEUE_ROWS,
+    batcher::DEMAND_LATCHED,
+    batcher::CURVE_ALPHA_SECONDS,
+    batcher::CURVE_BETA_SECONDS,
+    batcher::BATCH_ROWS_LIMIT,
+    batcher::CURVE_SAMPLES,
+    batcher::ATTAINMENT_RATIO,
+];
+
+/// One of these metrics, and the type that it has on a page; `None` = it is none of them.
+pub fn kind_of(metric: &str) -> Option<(&'static str, &'static str)> {
+    if metric == batcher::REQUEST_DURATION_SECONDS {
+        return Some((batcher::REQUEST_DURATION_SECONDS, "histogram"));
+    }
+    let known = SUMMED.iter().find(|known| **known == metric)?;
+    Some((known, if *known == batcher::DEMAND_ROWS_TOTAL { "counter" } else { "gauge" }))
+}
+
+/// Makes a reading of series that come one after another. Each costs the same, however many there are.
+#[derive(Debug)]
+pub struct Collector {
+    model: String,
+    sums: [Option<f64>; SUMMED.len()],
+    /// Buckets by their labels but the bound.
+    buckets: HashMap<u64, Vec<(f64, f64)>>,
+    /// Of every series that was taken in, by its name and labels.
+    seen: HashSet<u64>,
+    hasher: RandomState,
+}
+
+impl Collector {
+    /// Takes in what is of this model.
+    pub fn new(model: &str) -> Self {
         Self {
-            demand_rows: sum(batcher::DEMAND_ROWS_TOTAL),
-            queue_rows: sum(batcher::QUEUE_ROWS),
-            demand_latched: sum(batcher::DEMAND_LATCHED).is_some_and(|latched| latched > 0.0),
-            curve: curve(
-                sum(batcher::CURVE_ALPHA_SECONDS),
-                sum(batcher::CURVE_BETA_SECONDS),
-                sum(batcher::BATCH_ROWS_LIMIT),
-                sum(batcher::CURVE_SAMPLES),
-            ),
-            attainment: sum(batcher::ATTAINMENT_RATIO),
-            latency: Buckets::of(of_model(), batcher::REQUEST_DURATION_SECONDS),
+            model: model.to_owned(),
+            sums: [None; SUMMED.len()],
+            buckets: HashMap::new(),
+            seen: HashSet::new(),
+            hasher: RandomState::new(),
         }
     }
+
+    /// Takes in a series; whether it was one that a reading of this model is made of.
+    ///
+    /// # Errors
+    /// See [`ReadingError`].
+    pub fn add<'a>(
+        &mut self,
+        name: &str,
+        labels: impl Iterator<Item = (&'a str, &'a str)>,
+        value: f64,
+    ) -> Result<bool, ReadingError> {
+        let at = SUMMED.iter().position(|known| *known == name);
+        if at.is_none() && name.strip_suffix("_bucket") != Some(batcher::REQUEST_DURATION_SECONDS) {
+            return Ok(false);
+        }
+        let mut labels: Vec<(&str, &str)> = labels.collect();
+        if !labels.contains(&("model", self.model.as_str())) {
+            return Ok(false);
+        }
+        let known = at.map_or(batcher::REQUEST_DURATION_SECONDS, |at| SUMMED[at]);
+        labels.sort_unstable();
+        if labels.windows(2).any(|two| two[0].0 == two[1].0)
+            || !self.seen.insert(self.hasher.hash_one((name, &labels)))
+        {
+            return Err(ReadingError::Twice(known));
+        }
+        if self.seen.len() > MOST_SERIES {
+            return Err(ReadingError::Series);
+        }
+        match at {
+            Some(at) => self.sums[at] = Some(self.sums[at].unwrap_or(0.0) + value),
+            None => self.add_bucket(&labels, value)?,
+        }
+        Ok(true)
+    }
+
+    fn add_bucket(&mut self, labels: &[(&str, &str)], value: f64) -> Result<(), ReadingError> {
+        let bound = labels.iter().find(|(name, _)| *name == "le");
+        let bound = bound.and_then(|(_, bound)| bound.parse::<f64>().ok()).filter(|bound| !bound.is_nan());
+        let bound = bound.ok_or(ReadingError::Bound(batcher::REQUEST_DURATION_SECONDS))?;
+        let others: Vec<_> = labels.iter().filter(|(name, _)| *name != "le").collect();
+        let buckets = self.buckets.entry(self.hasher.hash_one(others)).or_default();
+        buckets.push((bound, value));
+        if buckets.len() > MOST_BUCKETS { Err(ReadingError::Buckets) } else { Ok(()) }
+    }
+
+    /// The reading of all that was taken in.
+    pub fn finish(self) -> Reading {
+        let [demand, queue, latched, alpha, beta, limit, samples, attainment] = self.sums;
+        Reading {
+            // Not known is not the same as not said: who says nonsense is not believed to have no demand.
+            demand_rows: demand.map(|rows| if is_count(rows) { rows } else { f64::NAN }),
+            queue_rows: queue.filter(|rows| is_count(*rows)),
+            demand_latched: latched.is_some_and(|latched| latched > 0.0),
+            curve: curve(alpha, beta, limit, samples),
+            attainment: attainment.filter(|ratio| (0.0..=1.0).contains(ratio)),
+            latency: Buckets::sum(self.buckets.into_values()),
+        }
+    }
+}
+
+fn is_count(value: f64) -> bool {
+    (0.0..=MOST_COUNTED).contains(&value)
 }
 
 /// Seconds to milliseconds; `None` unless everything is there and something was learned.
@@ -70,20 +184,30 @@ fn curve(
 pub struct Buckets(Vec<(f64, f64)>);
 
 impl Buckets {
-    /// Sums the `_bucket` series of a histogram over all labels but `le`.
-    fn of<'a>(metrics: impl Iterator<Item = &'a Metric>, histogram: &str) -> Self {
-        let mut buckets: Vec<(f64, f64)> = Vec::new();
-        for metric in metrics.filter(|metric| metric.name.strip_suffix("_bucket") == Some(histogram)) {
-            let Some(bound) = metric.label("le").and_then(|bound| bound.parse::<f64>().ok()) else {
-                continue;
-            };
-            match buckets.iter_mut().find(|(known, _)| known.total_cmp(&bound).is_eq()) {
-                Some((_, count)) => *count += metric.value,
-                None => buckets.push((bound, metric.value)),
+    /// The sum of a histogram's parts (its series of different labels). Empty unless each of them counts up to
+    /// +Inf without ever falling and all have the same bounds: of half a histogram no quantile can be told.
+    fn sum(parts: impl Iterator<Item = Vec<(f64, f64)>>) -> Self {
+        let mut sum = Self::default();
+        for mut part in parts {
+            part.sort_by(|(a, _), (b, _)| a.total_cmp(b));
+            let rises = part.is_sorted_by(|(lower, below), (upper, up_to)| lower < upper && below <= up_to);
+            let counts = part.iter().all(|(_, count)| is_count(*count));
+            let ends = part.last().is_some_and(|(bound, _)| *bound == f64::INFINITY);
+            let bounds = part.iter().all(|(bound, _)| bound.is_infinite() || *bound <= MOST_BOUND_SECONDS);
+            let begins = part.first().is_some_and(|(bound, _)| *bound >= 0.0);
+            let part = Self(part);
+            if !(rises && counts && begins && ends && bounds)
+                || !(sum.0.is_empty() || sum.has_bounds_of(&part))
+            {
+                return Self::default();
             }
+            sum.add(&part);
         }
-        buckets.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        Self(buckets)
+        sum
+    }
+
+    fn has_bounds_of(&self, other: &Self) -> bool {
+        self.0.iter().map(|(bound, _)| bound).eq(other.0.iter().map(|(bound, _)| bound))
     }
 
     /// Observations since `earlier`; `None` when the histogram began anew in between or its bounds differ.
@@ -103,7 +227,7 @@ impl Buckets {
     pub fn add(&mut self, other: &Self) {
         if self.0.is_empty() {
             self.0.clone_from(&other.0);
-        } else if self.0.len() == other.0.len() {
+        } else if self.has_bounds_of(other) {
             self.0.iter_mut().zip(&other.0).for_each(|((_, count), (_, more))| *count += more);
         }
     }
@@ -126,7 +250,7 @@ impl Buckets {
 
 #[cfg(test)]
 mod tests {
-    use super::super::prometheus_text::parse;
+    use super::super::page::read;
     use super::*;
 
     const PAGE: &str = "\
@@ -147,7 +271,7 @@ sluice_batcher_request_duration_seconds_bucket{model=\"bert\",form=\"grpc\",le=\
 ";
 
     fn reading(page: &str) -> Reading {
-        Reading::of(&parse(page).unwrap(), "bert")
+        read(page, "bert").unwrap()
     }
 
     #[test]
@@ -185,5 +309,40 @@ sluice_batcher_request_duration_seconds_bucket{model=\"bert\",form=\"grpc\",le=\
         assert!((between.quantile(0.5).unwrap() - 0.15).abs() < 1e-9);
         assert_eq!(earlier.since(&later.latency), None, "a counter that went back");
         assert_eq!(Buckets::default().quantile(0.5), None);
+    }
+
+    #[test]
+    fn a_number_that_cannot_be_is_no_number() {
+        for number in ["NaN", "-1", "+Inf", "-Inf", "1e308", "1e16"] {
+            let poisoned = |metric: &str| {
+                let line = PAGE.lines().find(|line| line.starts_with(metric)).unwrap();
+                let series = line.split(' ').next().unwrap();
+                reading(&PAGE.replace(line, &format!("{series} {number}")))
+            };
+            assert!(poisoned("sluice_batcher_demand_rows_total").demand_rows.unwrap().is_nan(), "{number}");
+            assert_eq!(poisoned("sluice_batcher_queue_rows").queue_rows, None, "{number}");
+            assert_eq!(poisoned("sluice_batcher_curve_alpha").curve, None, "{number}");
+            assert_eq!(poisoned("sluice_batcher_curve_beta").curve, None, "{number}");
+            assert_eq!(poisoned("sluice_batcher_batch_rows_limit").curve, None, "{number}");
+            assert_eq!(poisoned("sluice_batcher_request_duration").latency, Buckets::default(), "{number}");
+            let attainment = format!("{PAGE}sluice_batcher_attainment_ratio{{model=\"bert\"}} {number}\n");
+            assert_eq!(reading(&attainment).attainment, None, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_histogram_that_cannot_be_is_none_and_its_order_on_the_page_does_not_matter() {
+        let turned: String = PAGE.lines().rev().map(|line| format!("{line}\n")).collect();
+        assert_eq!(reading(&turned).latency, reading(PAGE).latency);
+        for (from, to) in [
+            ("form=\"json\",le=\"0.2\"} 90", "form=\"json\",le=\"0.2\"} 49"),
+            ("le=\"+Inf\"", "le=\"0.3\""),
+            ("form=\"json\",le=\"0.2\"", "form=\"json\",le=\"0.25\""),
+            ("form=\"json\",le=\"0.2\"} 90", "form=\"json\",le=\"0.2\"} -1"),
+        ] {
+            let read = reading(&PAGE.replace(from, to));
+            assert_eq!(read.latency, Buckets::default(), "{to}");
+            assert_eq!(read.demand_rows, Some(120.0), "what is sound is taken");
+        }
     }
 }

@@ -1,58 +1,157 @@
-//! Fetching a batcher's `/metrics`.
+//! Fetching batchers' `/metrics`.
+//!
+//! Pages come from tenants' pods, so none of them may cost more than its part. A page is read in slices as it
+//! arrives, beside the threads that keep the Lease and decide: at most two slices of all targets at once,
+//! of one target only one at a time, in the order in which they came. However many bad pods one target has, a
+//! slice of another target waits for one slice of each of the others at most. A page is given up at its first
+//! line that is refused, at the caps of [`page`](super::page), and when its time is over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::{Buf, Bytes, BytesMut};
+use futures::stream::{self, StreamExt};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 
+use super::page::{PageError, PageReader};
+use super::reading::Reading;
 use crate::fetch::{FetchError, Fetcher};
 
-use super::prometheus_text::{self, Metric, ParseError};
+/// Slices of pages that are read at once.
+const READERS: usize = 2;
+/// Pages of one target that are fetched at once; more wait.
+const PAGES_AT_ONCE: usize = 64;
+/// A slice is read when it has so many bytes: about a millisecond's work.
+const SLICE_BYTES: usize = 32 << 10;
+/// Most pieces that a page may arrive in; each costs something, however small it is.
+const MOST_PIECES: usize = 16_384;
 
-/// A page larger than this is refused.
-const MOST_BYTES: usize = 4 << 20;
-
-/// Why there is no page.
+/// Why there is no reading.
 #[derive(Debug, thiserror::Error)]
 pub enum ScrapeError {
-    /// It could not be fetched.
+    /// The page could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// It is not Prometheus' text format.
-    #[error("{url}: {error}")]
-    Text {
+    /// The page was refused.
+    #[error("GET {url}: {error}")]
+    Page {
         /// Whose page.
         url: String,
         /// What is wrong with it.
-        error: ParseError,
+        error: PageError,
+    },
+    /// The page is packed.
+    #[error(
+        "GET {url}: the page has a content-encoding, which was not asked for; is that port another program's?"
+    )]
+    Encoded {
+        /// Whose page.
+        url: String,
+    },
+    /// The program is ending.
+    #[error("GET {url}: the page was not read, because the program ends")]
+    Ending {
+        /// Whose page.
+        url: String,
     },
 }
 
-/// Where pages come from.
+/// Where readings come from.
 #[async_trait]
 pub trait Scraper: Send + Sync {
-    /// The page at `url`.
-    async fn scrape(&self, url: &str) -> Result<Vec<Metric>, ScrapeError>;
+    /// What the pages at these addresses, all of one target, say about the model; in their order.
+    async fn scrape(&self, urls: &[String], model: &str) -> Vec<Result<Reading, ScrapeError>>;
 }
 
 /// Pages over HTTP, each within a time limit.
 #[derive(Debug, Clone)]
 pub struct HttpScraper {
     fetcher: Fetcher,
+    readers: Arc<Semaphore>,
 }
 
 impl HttpScraper {
     /// Gives up on a page after `timeout`.
     pub fn new(timeout: Duration) -> Self {
-        Self { fetcher: Fetcher::new(timeout, MOST_BYTES) }
+        Self { fetcher: Fetcher::new(timeout, 0), readers: Arc::new(Semaphore::new(READERS)) }
+    }
+
+    async fn page(&self, url: &str, model: &str, of_target: &Arc<Semaphore>) -> Result<Reading, ScrapeError> {
+        let response = self.fetcher.open(url).await?;
+        if response.headers().contains_key(http::header::CONTENT_ENCODING) {
+            return Err(ScrapeError::Encoded { url: url.to_owned() });
+        }
+        let refused = |error| ScrapeError::Page { url: url.to_owned(), error };
+        let mut body = response.into_body();
+        let mut reader = PageReader::new(model);
+        let mut pieces = 0;
+        loop {
+            let slice = self.slice(&mut body, url, &mut pieces).await?;
+            if slice.is_empty() {
+                return reader.finish().map_err(refused);
+            }
+            if pieces > MOST_PIECES {
+                return Err(refused(PageError::TooLarge { of: "pieces to arrive in", cap: MOST_PIECES }));
+            }
+            reader = self.read(reader, slice, url, of_target).await?.map_err(refused)?;
+        }
+    }
+
+    /// What arrives next: a slice, or what is left; empty at the end.
+    async fn slice(&self, body: &mut Incoming, url: &str, pieces: &mut usize) -> Result<Bytes, FetchError> {
+        let mut slice = BytesMut::new();
+        while slice.len() < SLICE_BYTES && *pieces <= MOST_PIECES {
+            let Some(frame) = body.frame().await else { break };
+            let frame = frame.map_err(|error| FetchError::broken(url, &error))?;
+            *pieces += 1;
+            if let Ok(data) = frame.into_data() {
+                slice.extend_from_slice(data.chunk());
+            }
+        }
+        Ok(slice.freeze())
+    }
+
+    /// Reads a slice on a thread that nobody else waits for.
+    async fn read(
+        &self,
+        mut reader: PageReader,
+        slice: Bytes,
+        url: &str,
+        of_target: &Arc<Semaphore>,
+    ) -> Result<Result<PageReader, PageError>, ScrapeError> {
+        let ending = || ScrapeError::Ending { url: url.to_owned() };
+        let turn = Arc::clone(of_target).acquire_owned().await.map_err(|_| ending())?;
+        let thread = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| ending())?;
+        let work = tokio::task::spawn_blocking(move || {
+            let read = reader.feed(&slice).map(|()| reader);
+            // Given back when the work is done, also when nobody waits for it any more.
+            drop((turn, thread));
+            read
+        });
+        work.await.map_err(|_| ending())
     }
 }
 
 #[async_trait]
 impl Scraper for HttpScraper {
-    async fn scrape(&self, url: &str) -> Result<Vec<Metric>, ScrapeError> {
-        let body = self.fetcher.get_ok(url).await?;
-        prometheus_text::parse(&String::from_utf8_lossy(&body))
-            .map_err(|error| ScrapeError::Text { url: url.to_owned(), error })
+    async fn scrape(&self, urls: &[String], model: &str) -> Vec<Result<Reading, ScrapeError>> {
+        let of_target = Arc::new(Semaphore::new(1));
+        let pages = urls.iter().map(|url| {
+            let of_target = &of_target;
+            async move {
+                let timeout = self.fetcher.timeout();
+                match tokio::time::timeout(timeout, self.page(url, model, of_target)).await {
+                    Ok(read) => read,
+                    Err(_) => {
+                        Err(FetchError::Timeout { url: url.clone(), timeout_ms: timeout.as_millis() }.into())
+                    }
+                }
+            }
+        });
+        stream::iter(pages.collect::<Vec<_>>()).buffered(PAGES_AT_ONCE).collect().await
     }
 }
 
@@ -63,6 +162,7 @@ pub(crate) mod fake {
     use std::sync::Mutex;
 
     use super::*;
+    use crate::signals::page::read;
 
     /// Pages by URL; a URL without a page cannot be reached.
     #[derive(Debug, Default)]
@@ -78,18 +178,25 @@ pub(crate) mod fake {
         pub(crate) fn take_away(&self, url: &str) {
             self.pages.lock().unwrap().remove(url);
         }
-    }
 
-    #[async_trait]
-    impl Scraper for FakeScraper {
-        async fn scrape(&self, url: &str) -> Result<Vec<Metric>, ScrapeError> {
+        fn page(&self, url: &str, model: &str) -> Result<Reading, ScrapeError> {
             let page = self.pages.lock().unwrap().get(url).cloned();
             let page = page.ok_or_else(|| FetchError::Failed {
                 url: url.to_owned(),
                 refused: true,
                 message: "connection refused".to_owned(),
             })?;
-            prometheus_text::parse(&page).map_err(|error| ScrapeError::Text { url: url.to_owned(), error })
+            read(&page, model).map_err(|error| ScrapeError::Page { url: url.to_owned(), error })
+        }
+    }
+
+    #[async_trait]
+    impl Scraper for FakeScraper {
+        async fn scrape(&self, urls: &[String], model: &str) -> Vec<Result<Reading, ScrapeError>> {
+            urls.iter().map(|url| self.page(url, model)).collect()
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

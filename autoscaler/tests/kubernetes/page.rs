@@ -96,6 +96,11 @@ impl Server {
         Self::batcher_of(counter, "bert").await
     }
 
+    /// A page of this text.
+    pub(crate) async fn of_text(page: String) -> Self {
+        Self::start("text/plain", move || page.clone()).await
+    }
+
     /// The page of one that knows another model.
     pub(crate) async fn batcher_of(counter: &Counter, model: &'static str) -> Self {
         let counter = counter.clone();

@@ -11,3 +11,4 @@ mod model;
 mod plugin;
 mod program;
 mod rig;
+mod terminal;

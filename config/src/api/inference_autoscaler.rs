@@ -12,7 +12,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Behavior;
+use super::{Behavior, text};
 
 /// Kind of a target on one machine.
 const LOCAL_DEPLOYMENT: &str = "LocalDeployment";
@@ -59,7 +59,7 @@ pub struct InferenceAutoscalerSpec {
     /// What to scale: anything with a scale subresource, or a `LocalDeployment` on one machine.
     pub scale_target_ref: ScaleTargetRef,
     /// The value of the label `model` in the batchers' metrics.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("pattern" = text::SHOWN))]
     pub model: String,
     /// What to keep.
     pub objective: Objective,
@@ -98,13 +98,13 @@ pub struct InferenceAutoscalerSpec {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScaleTargetRef {
     /// Group and version, e.g. `apps/v1`.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("pattern" = text::API_VERSION))]
     pub api_version: String,
     /// Kind, e.g. `Deployment`.
-    #[schemars(length(min = 1, max = 63))]
+    #[schemars(length(min = 1, max = 63), extend("pattern" = text::KIND))]
     pub kind: String,
     /// Name in the autoscaler's own namespace.
-    #[schemars(length(min = 1, max = 253))]
+    #[schemars(length(min = 1, max = 253), extend("pattern" = text::NAME))]
     pub name: String,
 }
 
@@ -113,8 +113,24 @@ pub struct ScaleTargetRef {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Gateway {
     /// Labels that the gateway's pods have, all of them; in the autoscaler's own namespace.
-    #[schemars(extend("minProperties" = 1))]
+    #[schemars(extend("minProperties" = 1, "maxProperties" = 16))]
     pub match_labels: BTreeMap<String, String>,
+}
+
+impl Gateway {
+    /// Whether the labels can be those of pods.
+    fn is_selector(&self) -> bool {
+        let is_part =
+            |text: &str, also: &str| text.chars().all(|c| c.is_ascii_alphanumeric() || also.contains(c));
+        self.match_labels.len() <= 16
+            && self.match_labels.iter().all(|(key, value)| {
+                (1..=317).contains(&key.len())
+                    && is_part(key, "-_./")
+                    && key.matches('/').count() <= 1
+                    && value.len() <= 63
+                    && is_part(value, "-_.")
+            })
+    }
 }
 
 /// A latency percentile and its limit.
@@ -207,16 +223,15 @@ impl InferenceAutoscalerSpec {
             return Err("spec.objective.latencyMs is 0, but must be at least 1".to_owned());
         }
         let target = &self.scale_target_ref;
-        for (field, text) in [
-            ("model", &self.model),
-            ("scaleTargetRef.apiVersion", &target.api_version),
-            ("scaleTargetRef.kind", &target.kind),
-            ("scaleTargetRef.name", &target.name),
-        ] {
-            if text.is_empty() {
-                return Err(format!("spec.{field} is empty"));
-            }
-        }
+        let allowed = "of characters that show";
+        text::check("model", &self.model, text::MOST_NAME, text::is_shown, allowed)?;
+        let allowed = "a version such as v1, or a group and a version such as apps/v1";
+        let version = &target.api_version;
+        text::check("scaleTargetRef.apiVersion", version, text::MOST_NAME, text::is_api_version, allowed)?;
+        let allowed = "a kind such as Deployment";
+        text::check("scaleTargetRef.kind", &target.kind, text::MOST_KIND, text::is_kind, allowed)?;
+        let allowed = "a name of a-z, 0-9, '-' and '.'";
+        text::check("scaleTargetRef.name", &target.name, text::MOST_NAME, text::is_name, allowed)?;
         if self.max_replicas == 0 || self.max_replicas < self.min_replicas {
             return Err(format!(
                 "spec.maxReplicas is {}, but must be at least 1 and at least spec.minReplicas ({})",
@@ -264,6 +279,11 @@ impl InferenceAutoscalerSpec {
             }
             Some(gateway) if gateway.match_labels.is_empty() => {
                 Err("spec.gateway.matchLabels is empty, but must name the labels of the gateway's pods"
+                    .to_owned())
+            }
+            Some(gateway) if !gateway.is_selector() => {
+                Err("spec.gateway.matchLabels must be at most 16 labels, keys of at most 317 and values of at most 63 \
+                     characters, of letters, digits, '-', '_' and '.' (and one '/' in a key)"
                     .to_owned())
             }
             None if self.min_replicas == 0 && !is_local => {

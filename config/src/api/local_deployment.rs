@@ -8,6 +8,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::text;
+
 /// How one replica runs.
 #[derive(Debug, Clone, PartialEq, CustomResource, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -111,6 +113,36 @@ impl LocalDeploymentSpec {
                 "spec.command has no `{port}`: the model server must be told where to listen".to_owned()
             );
         }
-        Ok(())
+        // They become arguments, environment, paths of requests and names in claims.
+        if self.command.iter().any(|argument| argument.contains('\0')) {
+            return Err(
+                "spec.command has an argument with a NUL character, which no program can get".to_owned()
+            );
+        }
+        for (name, value) in &self.env {
+            if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+                return Err(format!(
+                    "spec.env has {:?}, but names must not be empty or have '=', and neither names nor values NUL",
+                    name.chars().take(64).collect::<String>()
+                ));
+            }
+        }
+        let class = &self.claim.device_class_name;
+        let allowed = "a name of a-z, 0-9, '-' and '.'";
+        text::check("claim.deviceClassName", class, text::MOST_NAME, text::is_name, allowed)?;
+        let allowed = "a path such as /v2/health/ready, without spaces";
+        text::check("readiness.path", &self.readiness.path, 1024, is_path, allowed)?;
+        let allowed = "a URL such as http://127.0.0.1:8081";
+        text::check("gateway.adminUrl", &self.gateway.admin_url, 1024, is_http_url, allowed)
     }
+}
+
+fn is_path(text: &str) -> bool {
+    text.starts_with('/') && text.chars().all(|c| c.is_ascii_graphic())
+}
+
+fn is_http_url(text: &str) -> bool {
+    let host = text.strip_prefix("http://");
+    host.is_some_and(|host| !host.is_empty() && !host.starts_with('/'))
+        && text.chars().all(|c| c.is_ascii_graphic())
 }

@@ -161,6 +161,43 @@ spec:
     }
 
     #[test]
+    fn a_text_that_would_leave_its_path_or_its_line_is_refused_with_its_field() {
+        let long = format!("\"{}\"", "a".repeat(300));
+        for (field, from, says) in [
+            ("name", "kind: LocalDeployment, name: bert", "spec.scaleTargetRef.name"),
+            ("kind", "kind: LocalDeployment", "spec.scaleTargetRef.kind"),
+            ("apiVersion", "apiVersion: sluice.dev/v1alpha1, kind", "spec.scaleTargetRef.apiVersion"),
+        ] {
+            for evil in ["../x", "\"a\\nb\"", "\"a\\e[2J\"", "a/../b", "..", &long, "\"\\u202e\""] {
+                let to = from.replacen(
+                    from.split(&format!("{field}: ")).nth(1).unwrap().split(',').next().unwrap(),
+                    evil,
+                    1,
+                );
+                let error = read_text(&AUTOSCALER.replace(from, &to)).unwrap_err();
+                assert!(error.contains(says), "{field} {evil}: {error}");
+                assert!(error.len() < 400 && error.chars().all(crate::printable::is_printable), "{error:?}");
+            }
+        }
+        for evil in ["\"a\\nb\"", "\"a\\e[2J\"", &long] {
+            let error =
+                read_text(&AUTOSCALER.replace("model: reference", &format!("model: {evil}"))).unwrap_err();
+            assert!(error.contains("spec.model"), "{error}");
+        }
+        assert!(read_text(&AUTOSCALER.replace("model: reference", "model: 'meta/Llama 3.1:8b (é)'")).is_ok());
+        for (from, to, says) in [
+            ("mig-2g-10gb.gpu.sluice.dev", "../x", "spec.claim.deviceClassName"),
+            ("http://127.0.0.1:9901", "https://x", "spec.gateway.adminUrl"),
+            ("'127.0.0.1:{port}'", "\"{port}\\0\"", "spec.command"),
+            ("  claim:", "  env: {'A=B': x}\n  claim:", "spec.env"),
+            ("  claim:", "  readiness: {path: 'ready x'}\n  claim:", "spec.readiness.path"),
+        ] {
+            let error = read_text(&DEPLOYMENT.replace(from, to)).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
     fn scale_to_zero_needs_a_place_where_demand_shows() {
         let local = AUTOSCALER.replace("maxReplicas", "minReplicas: 0\n  maxReplicas");
         let cluster = local.replace("kind: LocalDeployment", "kind: Deployment");

@@ -83,7 +83,8 @@ pub fn allocate(cluster: &Cluster, claim: &ResourceClaim) -> Result<Allocation, 
         return Err(Refusal::AlreadyAllocated { claim: ledger::name(claim) });
     }
     let (requests, matches) = request::of_claim(cluster, claim)?;
-    let (mut view, mut ledger) = View::new(cluster);
+    // The reason is told to those who made the claim.
+    let (mut view, mut ledger) = View::seen_from(cluster, claim.metadata.namespace.as_deref());
     let eligible: Vec<_> = requests.iter().map(|request| view.eligible(request)).collect();
     let search = Search { view: &view, requests: &requests, eligible: &eligible, matches: &matches };
     let found = view

@@ -46,8 +46,32 @@ pub fn free_slices(
     promised: &[Promised],
     limit: u32,
 ) -> Result<FreeSlices, Refusal> {
+    count(cluster, device_class, promised, limit, None)
+}
+
+/// The same in words for the people of `namespace`: holders in other namespaces are counted and not named.
+///
+/// # Errors
+/// As [`free_slices`].
+pub fn free_slices_seen_from(
+    namespace: &str,
+    cluster: &Cluster,
+    device_class: &str,
+    promised: &[Promised],
+    limit: u32,
+) -> Result<FreeSlices, Refusal> {
+    count(cluster, device_class, promised, limit, Some(namespace))
+}
+
+fn count(
+    cluster: &Cluster,
+    device_class: &str,
+    promised: &[Promised],
+    limit: u32,
+    seen_from: Option<&str>,
+) -> Result<FreeSlices, Refusal> {
     let request = Request::one(cluster, device_class)?;
-    let (mut view, mut ledger) = View::new(cluster);
+    let (mut view, mut ledger) = View::seen_from(cluster, seen_from);
     let eligible = view.eligible(&request);
     let mut promised_unplaced = 0;
     let mut unknown = Vec::new();
@@ -59,7 +83,11 @@ pub fn free_slices(
                 place(&view, &mut ledger, &eligible, promise.claims, Some(&holder)).iter().sum()
             }
             Err(refusal) => {
-                unknown.push(format!("promised to {}: {refusal}", promise.holder));
+                unknown.push(match view.reader.may_know(&promise.holder) {
+                    true => format!("promised to {}: {refusal}", promise.holder),
+                    // What it claims is its own affair too.
+                    false => "what is promised to another namespace cannot be counted".to_owned(),
+                });
                 0
             }
         };
@@ -69,6 +97,7 @@ pub fn free_slices(
     let profile = reason::profile_of(&view, &eligible).unwrap_or(device_class).to_owned();
     let reason = reason::blockers(&view, &ledger, &eligible, &profile, &placed);
     let mut problems = view.problems;
+    unknown.dedup();
     problems.extend(unknown);
     Ok(FreeSlices {
         device_class: device_class.to_owned(),

@@ -3,6 +3,7 @@ use k8s_openapi::api::resource::v1::ResourceClaim;
 use std::collections::BTreeMap;
 
 use crate::pools::Pool;
+use crate::reader::Reader;
 
 /// A device by position: pool, slot.
 pub(crate) type At = (usize, usize);
@@ -25,12 +26,16 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    /// Totals minus what allocated claims consume; and what looked odd, in words.
+    /// Totals minus what allocated claims consume; and what looked odd, in words for the reader.
     ///
     /// As the scheduler counts: every claim with an allocation, whoever its driver, whether or not it is
     /// reserved or being deleted; admin access takes nothing; a shared device is charged once; a device
     /// that is no longer published is not charged at all.
-    pub(crate) fn new(pools: &[Pool<'_>], claims: &[ResourceClaim]) -> (Self, Vec<String>) {
+    pub(crate) fn new(
+        pools: &[Pool<'_>],
+        claims: &[ResourceClaim],
+        reader: Reader<'_>,
+    ) -> (Self, Vec<String>) {
         let mut ledger = Self {
             available: pools.iter().map(|p| p.counters.iter().map(|c| c.total).collect()).collect(),
             taken: pools.iter().map(|p| vec![false; p.slots.len()]).collect(),
@@ -57,7 +62,7 @@ impl Ledger {
                     Some(&at) => ledger.charge(pools, at, Some(name(claim))),
                     None if complete(&result.driver, &result.pool) => problems.push(format!(
                         "{} holds device {} of pool {}, which is not published any more; the scheduler does not count it",
-                        name(claim), result.device, result.pool
+                        reader.name(&name(claim)), result.device, result.pool
                     )),
                     None => {}
                 }

@@ -1,9 +1,10 @@
 //! Why nothing (more) fits, in words a person can act on: which profile, which pool, who holds it.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Ledger;
 use crate::names;
 use crate::pools::Pool;
+use crate::reader::Reader;
 use crate::request::Request;
 use crate::view::{Eligible, View, profile};
 
@@ -60,7 +61,7 @@ pub(crate) fn blockers(
         parts.push(match view.unusable(pool) {
             Some(why) => format!("pool {} is not counted ({why})", pool.name),
             None => {
-                let phrases = in_pool(ledger, eligible, p, pool, what);
+                let phrases = in_pool(view.reader, ledger, eligible, p, pool, what);
                 let told = phrases.len().min(PHRASES);
                 let more = if phrases.len() > told {
                     format!(", and {} more", phrases.len() - told)
@@ -81,32 +82,63 @@ pub(crate) fn blockers(
     format!("{what}: {}", parts.join("; "))
 }
 
-/// One phrase per holder and counter set, then what is left over but makes no placement.
-fn in_pool(ledger: &Ledger, eligible: &Eligible, p: usize, pool: &Pool<'_>, what: &str) -> Vec<String> {
+/// What one holder has of one counter set.
+#[derive(Default)]
+struct Share {
+    devices: BTreeSet<usize>,
+    counters: Vec<usize>,
+}
+
+/// One phrase per holder and counter set, then what is left over but makes no placement. Holders whose names are
+/// not for the reader are one.
+fn in_pool(
+    reader: Reader<'_>,
+    ledger: &Ledger,
+    eligible: &Eligible,
+    p: usize,
+    pool: &Pool<'_>,
+    what: &str,
+) -> Vec<String> {
     // Counters that any eligible device needs.
     let mut needed = vec![false; pool.counters.len()];
     for slot in eligible.of_pool(p) {
         pool.slots[slot].draws.iter().for_each(|&(counter, _)| needed[counter] = true);
     }
-    // (set, holder) -> counters held; devices without counters are held as a whole.
-    let mut held: BTreeMap<(usize, &str), Vec<usize>> = BTreeMap::new();
+    // By (set, holder); devices without counters are held as a whole.
+    let mut held: BTreeMap<(usize, Option<&str>), Share> = BTreeMap::new();
     let mut whole = Vec::new();
+    let mut whole_of_others = 0_usize;
     for hold in ledger.holds.iter().filter(|hold| hold.at.0 == p) {
         let Some(holder) = &hold.holder else { continue };
+        let known = Some(holder.as_str()).filter(|holder| reader.may_know(holder));
         let slot = &pool.slots[hold.at.1];
         if slot.draws.is_empty() && eligible.is(hold.at) {
-            whole.push(format!("{} held by {holder}", slot.device.name));
+            match known {
+                Some(holder) => whole.push(format!("{} held by {holder}", slot.device.name)),
+                None => whole_of_others += 1,
+            }
         }
         for &(counter, _) in slot.draws.iter().filter(|(counter, _)| needed[*counter]) {
-            held.entry((first_of_set(pool, counter), holder)).or_default().push(counter);
+            let share = held.entry((first_of_set(pool, counter), known)).or_default();
+            share.devices.insert(hold.at.1);
+            share.counters.push(counter);
         }
+    }
+    if whole_of_others > 0 {
+        whole.push(by_others(whole_of_others));
     }
     let mut phrases: Vec<(usize, usize, String)> = held
         .into_iter()
-        .map(|((set, holder), mut counters)| {
+        .map(|((set, holder), Share { devices, mut counters })| {
             counters.sort_by_key(|&c| slice_number(pool, c));
+            counters.dedup();
             let first = counters.first().map_or(0, |&c| slice_number(pool, c).unwrap_or(usize::MAX));
-            (set, first, format!("{} held by {holder}", counters_in_words(pool, &counters)))
+            let counters = counters_in_words(pool, &counters);
+            let phrase = match holder {
+                Some(holder) => format!("{counters} held by {holder}"),
+                None => format!("{counters} in {}", by_others(devices.len())),
+            };
+            (set, first, phrase)
         })
         .collect();
     phrases.sort();
@@ -114,6 +146,10 @@ fn in_pool(ledger: &Ledger, eligible: &Eligible, p: usize, pool: &Pool<'_>, what
     phrases.extend(whole);
     phrases.extend(left_over(ledger, p, pool, &needed, what));
     phrases
+}
+
+fn by_others(devices: usize) -> String {
+    format!("{devices} device{} held by other namespaces", if devices == 1 { "" } else { "s" })
 }
 
 /// Memory slices that are free and still make no placement: the "free-looking" ones.

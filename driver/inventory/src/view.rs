@@ -3,6 +3,7 @@ use crate::cluster::Cluster;
 use crate::ledger::{At, Ledger};
 use crate::names;
 use crate::pools::{Place, Pool, gather};
+use crate::reader::Reader;
 use crate::request::Request;
 use crate::selector::Evaluator;
 
@@ -14,6 +15,8 @@ pub(crate) struct View<'a> {
     /// Nodes that may be placed on, in the order of their first pool; `[None]` where no device belongs to a node.
     pub(crate) nodes: Vec<Option<String>>,
     pub(crate) problems: Vec<String>,
+    /// Whom its words are for.
+    pub(crate) reader: Reader<'a>,
     cluster: &'a Cluster,
     evaluator: Evaluator,
 }
@@ -33,9 +36,16 @@ impl Eligible {
 }
 
 impl<'a> View<'a> {
+    /// The cluster, in words for whoever may know of all namespaces.
     pub(crate) fn new(cluster: &'a Cluster) -> (Self, Ledger) {
+        Self::seen_from(cluster, None)
+    }
+
+    /// The cluster, in words for the people of a namespace; `None` = for those who may know of all.
+    pub(crate) fn seen_from(cluster: &'a Cluster, namespace: Option<&'a str>) -> (Self, Ledger) {
+        let reader = Reader(namespace);
         let pools = gather(&cluster.slices);
-        let (ledger, problems) = Ledger::new(&pools, &cluster.claims);
+        let (ledger, problems) = Ledger::new(&pools, &cluster.claims, reader);
         let mut nodes: Vec<Option<String>> = Vec::new();
         let mut any_node = false;
         for place in pools.iter().flat_map(|p| &p.slots).map(|s| &s.place) {
@@ -54,7 +64,8 @@ impl<'a> View<'a> {
         if !any_node {
             nodes.push(None);
         }
-        let mut view = Self { pools, nodes, problems: Vec::new(), cluster, evaluator: Evaluator::new() };
+        let mut view =
+            Self { pools, nodes, problems: Vec::new(), reader, cluster, evaluator: Evaluator::new() };
         for problem in problems {
             view.problem(problem);
         }

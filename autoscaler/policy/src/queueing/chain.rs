@@ -13,6 +13,9 @@ const BINS_PER_SERVICE: f64 = 128.0;
 const FINE_BINS: usize = 4096;
 const COARSE_BINS: usize = 4096;
 
+/// Means are those of the rows that arrive during a batch, at most some hundreds.
+const MOST_MEAN: f64 = 1e6;
+
 /// A Poisson distribution without its negligible tails: P(first + i) = p[i].
 struct Poisson {
     first: usize,
@@ -22,12 +25,16 @@ struct Poisson {
 impl Poisson {
     /// By recurrence from the mode outwards, then scaled to 1: no exponential is needed.
     fn new(mean: f64) -> Self {
+        if !(mean > 0.0 && mean < MOST_MEAN) {
+            // Nothing arrives, or it is no number: the recurrence would never end.
+            return Self { first: 0, p: vec![1.0] };
+        }
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "means are at most some hundreds"
         )]
-        let mode = mean.max(0.0).floor() as usize;
+        let mode = mean.floor() as usize;
         let mut down = Vec::new();
         let mut p = 1.0;
         for k in (1..=mode).rev() {

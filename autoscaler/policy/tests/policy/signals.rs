@@ -189,3 +189,36 @@ fn observed_latencies_correct_the_model_within_bounds() {
     assert!((corrected(1.2) - 1.2).abs() < 0.02);
     assert!(corrected(100.0) <= 1.5 && corrected(0.01) >= 0.7);
 }
+
+/// Numbers that no batcher measures must neither end the decision nor move a replica.
+#[test]
+fn numbers_that_cannot_be_hold_the_replicas() {
+    for poison in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -1.0, 1e308, 1e16] {
+        let mut newest = input(4, 40.0);
+        newest.signals.demand_rows[0].samples.last_mut().unwrap().value = poison;
+        let decision = decide(&newest);
+        assert_eq!((decision.desired, decision.reason), (4, Reason::MetricsMissing), "{poison}");
+        assert!(!condition(&decision, ConditionType::MetricsFresh).status, "{poison}");
+    }
+}
+
+#[test]
+fn a_curve_that_cannot_be_is_none() {
+    let curve =
+        |alpha_ms, beta_ms, batch_rows_limit| Curve { alpha_ms, beta_ms, batch_rows_limit, samples: 9 };
+    for poison in [
+        curve(1e308, 1e308, 64),
+        curve(1e308, 0.0, 64),
+        curve(0.0, 5e-324, 64),
+        curve(5e-324, 0.0, u32::MAX),
+        curve(20.0, 4.0, u32::MAX),
+        curve(-1.0, 4.0, 8),
+        curve(f64::NAN, 4.0, 8),
+    ] {
+        let decision = decide(&Input {
+            signals: Signals { curve: Some(poison), ..input(4, 40.0).signals },
+            ..input(4, 40.0)
+        });
+        assert_eq!((decision.desired, decision.reason), (4, Reason::LearningCurve), "{poison:?}");
+    }
+}

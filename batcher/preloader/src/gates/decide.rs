@@ -108,7 +108,7 @@ impl<'a> Queue<'a> {
         if wants.claims.is_empty() {
             return Ok((Why::NothingToClaim, "it claims nothing that is still to be allocated".to_owned()));
         }
-        let key = key(wants);
+        let key = key(&gated.pod.namespace, wants);
         if let Some(wait) = self.answers.get(&key) {
             return Err(wait.clone());
         }
@@ -118,10 +118,13 @@ impl<'a> Queue<'a> {
                 None => return Ok((Why::SliceFree, "what it claims is free".to_owned())),
                 Some(older) => {
                     self.bench.take_back(before);
-                    let message = format!(
-                        "{}/{} is before it, and would have no place left where it could ever be",
-                        older.namespace, older.name
-                    );
+                    // Its namespace is told this; who is of another one is none of its affair.
+                    let older = match older.namespace == gated.pod.namespace {
+                        true => format!("{}/{}", older.namespace, older.name),
+                        false => "a pod of another namespace".to_owned(),
+                    };
+                    let message =
+                        format!("{older} is before it, and would have no place left where it could ever be");
                     Wait { reason: Reason::BehindOlder, message }
                 }
             },
@@ -161,11 +164,11 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// Equal for pods that want the same of the same nodes.
-fn key(wants: &Wants) -> String {
+/// Equal for pods of one namespace, to which the answer's words are told, that want the same of the same nodes.
+fn key(namespace: &str, wants: &Wants) -> String {
     let claims: Vec<_> = wants.claims.iter().map(|claim| &claim.spec).collect();
     // Neither can fail; if one did, pods would be taken for alike that are not, and wait for their deadline.
     let claims = serde_json::to_string(&claims).unwrap_or_default();
     // Pods of one specification share one set of nodes, which can be large.
-    format!("{claims} {:p}", Arc::as_ptr(&wants.closed_nodes))
+    format!("{namespace} {claims} {:p}", Arc::as_ptr(&wants.closed_nodes))
 }

@@ -106,6 +106,29 @@ fn after_its_deadline_a_pod_is_lifted_whatever_is_free() {
 }
 
 #[test]
+fn a_pod_is_told_of_other_namespaces_by_number_alone() {
+    let mut world = World::of_gpus(1);
+    world.add("holder", "7g.40gb", 0);
+    world.lift("holder");
+    world.schedule();
+    for name in ["mine", "theirs"] {
+        world.add(name, "7g.40gb", 1);
+    }
+    let mut view = world.view(10);
+    for gated in view.gated.iter_mut().filter(|gated| gated.pod.name == "theirs") {
+        gated.pod.namespace = "rival".to_owned();
+        gated.wants.claims.iter_mut().for_each(|claim| claim.metadata.namespace = Some("rival".to_owned()));
+    }
+    let told = |view: &View, name: &str| {
+        let verdicts = decide(view);
+        verdicts.into_iter().find(|verdict| verdict.pod.name == name).unwrap().message
+    };
+    let (mine, theirs) = (told(&view, "mine"), told(&view, "theirs"));
+    assert!(mine.contains("held by ns/holder-slice-x"), "{mine}");
+    assert!(theirs.contains("1 device held by other namespaces") && !theirs.contains("ns/"), "{theirs}");
+}
+
+#[test]
 fn what_no_node_could_ever_take_is_lifted_after_a_while_so_that_autoscalers_see_it() {
     let mut world = World::of_gpus(1);
     world.cluster.slices.clear();

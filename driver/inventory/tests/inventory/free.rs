@@ -1,5 +1,5 @@
 use crate::fixtures::*;
-use sluice_inventory::{Promised, Refusal, free_slices};
+use sluice_inventory::{Promised, Refusal, allocate, free_slices, free_slices_seen_from};
 
 fn promised(profile: &str, claims: u32) -> Promised {
     Promised { device_class: class(profile), claims, holder: "default/bert".to_owned() }
@@ -50,6 +50,43 @@ fn the_reason_names_who_holds_the_slices() {
         free.reason,
         "4g.20gb: 0 free in pool n/gpu: memory slices 0-3 of gpu-0 held by default/bert-1"
     );
+}
+
+/// What a tenant is told must not tell it of others: neither their claims, nor their targets, nor their mistakes.
+#[test]
+fn holders_in_other_namespaces_are_counted_and_not_named() {
+    let mut cluster = cluster(&[("n", vec![a100_40(0)])]);
+    hold(&mut cluster, "bert-0", "n", "gpu-0-mig-2g-10gb-0");
+    hold(&mut cluster, "secret-1", "n", "gpu-0-mig-1g-5gb-2");
+    hold(&mut cluster, "secret-2", "n", "gpu-0-mig-1g-5gb-3");
+    hold(&mut cluster, "secret-3", "n", "gpu-0-mig-9g-0");
+    for claim in &mut cluster.claims {
+        if claim.metadata.name.as_ref().is_some_and(|name| name.starts_with("secret")) {
+            // A longer name that begins with the reader's.
+            claim.metadata.namespace = Some("default-tenant".to_owned());
+        }
+    }
+    let promise =
+        |class: String| Promised { device_class: class, claims: 1, holder: "tenant/secret".to_owned() };
+    let promised = [promise(class("2g.10gb")), promise("secret-class".to_owned())];
+    let seen = free_slices_seen_from("default", &cluster, &class("2g.10gb"), &promised, 9).unwrap();
+    let told = format!("{}; {}", seen.reason, seen.problems.join("; "));
+    assert!(!told.contains("secret") && !told.contains("tenant"), "{told}");
+    for says in [
+        "memory slices 0-1 of gpu-0 held by default/bert-0",
+        "memory slices 2-5 of gpu-0 in 3 devices held by other namespaces",
+        "another namespace holds device gpu-0-mig-9g-0",
+        "what is promised to another namespace cannot be counted",
+    ] {
+        assert!(told.contains(says), "{told}");
+    }
+    // A refused claim is told to those who made it.
+    let mut mine = claim("mine", &class("7g.40gb"), 1);
+    mine.metadata.namespace = Some("default".to_owned());
+    let refusal = allocate(&cluster, &mine).unwrap_err().to_string();
+    assert!(refusal.contains("default/bert-0") && !refusal.contains("secret"), "{refusal}");
+    let admin = free_slices(&cluster, &class("2g.10gb"), &promised, 9).unwrap();
+    assert!(admin.reason.contains("default-tenant/secret-1"), "{}", admin.reason);
 }
 
 #[test]

@@ -168,6 +168,7 @@ impl Supervisor {
         let device_class = self.scaled(target)?.deployment.spec.claim.device_class_name.clone();
         // Every replica that was asked for has its claim already, so nothing is merely promised.
         Ok(CapacityView {
+            namespace: target.namespace.clone(),
             cluster: self.cluster().await?,
             device_class: Some(device_class),
             ..CapacityView::default()

@@ -1,0 +1,96 @@
+//! Text of strangers, made safe for a terminal and for a log of lines: what moves the cursor, hides text, turns its
+//! direction or begins a line is written as its number.
+
+use std::borrow::Cow;
+use std::fmt::Write;
+
+/// Whether the character shows as itself and nothing but itself.
+pub fn is_printable(character: char) -> bool {
+    let hides = matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}'
+    );
+    !character.is_control() && !hides
+}
+
+/// The text on one line: `\u{1b}` for an escape, `\n` for the end of a line.
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escaped(
+        text,
+        |_| false,
+        |character, out| match character {
+            '\n' => out.push_str("\\n"),
+            other => {
+                let _ = write!(out, "\\u{{{:x}}}", u32::from(other));
+            }
+        },
+    )
+}
+
+/// The same for a text whose lines are its own; they stay lines.
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    escaped(
+        text,
+        |character| character == '\n',
+        |character, out| {
+            let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
+        },
+    )
+}
+
+/// The same for JSON, which stays JSON of the same meaning: such characters stand in its strings alone.
+pub fn printable_json(json: &str) -> Cow<'_, str> {
+    escaped(
+        json,
+        |character| character == '\n',
+        |character, out| {
+            for half in character.encode_utf16(&mut [0; 2]) {
+                let _ = write!(out, "\\u{half:04x}");
+            }
+        },
+    )
+}
+
+fn escaped(text: &str, also: impl Fn(char) -> bool, write: impl Fn(char, &mut String)) -> Cow<'_, str> {
+    let is_safe = |character: char| is_printable(character) || also(character);
+    if text.chars().all(is_safe) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for character in text.chars() {
+        if is_safe(character) { out.push(character) } else { write(character, &mut out) }
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_follow_is_written_as_its_number() {
+        let evil = "a\u{1b}[2J\nb\u{9b}c\u{202e}d\u{7}\r\u{200b}é";
+        let safe = "a\\u{1b}[2J\\nb\\u{9b}c\\u{202e}d\\u{7}\\u{d}\\u{200b}é";
+        assert_eq!(printable(evil), safe);
+        assert_eq!(printable_lines("a\nb\r"), "a\nb\\u{d}");
+        assert!(matches!(printable("plain 日本 text"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn json_keeps_its_meaning() {
+        let evil = "a\u{9b}\u{202e}\u{e0041}\u{7f}";
+        let json = format!("{{\n  \"x\": \"{evil}\"\n}}");
+        let safe = printable_json(&json);
+        assert!(safe.chars().all(|c| c == '\n' || is_printable(c)), "{safe}");
+        let read: serde_json::Value = serde_json::from_str(&safe).unwrap();
+        assert_eq!(read["x"], evil);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn nothing_but_what_shows_is_left(text: String) {
+            proptest::prop_assert!(printable(&text).chars().all(is_printable));
+        }
+    }
+}
