@@ -9,6 +9,7 @@ mod gateway;
 mod model_server;
 mod namespace;
 mod network;
+mod own_registry;
 pub(crate) mod pods;
 mod refusals;
 pub(crate) mod request;
@@ -137,6 +138,10 @@ pub fn all() -> Vec<Scenario> {
         )
         .heavy()
         .with_network_policies(),
+        Scenario::new(
+            "an install by the README's commands runs from another registry, the sidecar too",
+            own_registry::install_by_the_readme,
+        ),
         Scenario::new("another leader takes over without a change", scaling::leader_killed).heavy(),
         Scenario::new("lost metrics hold the replicas", scaling::metrics_lost).heavy(),
     ]
