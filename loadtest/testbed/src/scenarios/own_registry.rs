@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use k8s_openapi::api::core::v1::{Container, Pod};
+use kube::Api;
+use kube::api::ListParams;
 use sluice_config::names::{SYSTEM_NAMESPACE, pod as names};
 
 use super::sample::PODS;
 use super::{Namespace, pods};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Look};
 use crate::{images, install};
 
 /// How long the sample may take to serve.
@@ -99,6 +101,7 @@ async fn check(cluster: &Cluster, namespace: &Namespace) -> Result<()> {
     for pod in pods::list(cluster, SYSTEM_NAMESPACE, "app.kubernetes.io/part-of=sluice").await? {
         all_ours(&pod)?;
     }
+    wait_replaced(cluster).await?;
     // The first pod was injected before the Secret was named.
     namespace.kubectl(&["rollout", "restart", "deployment/bert-inference"]).await?;
     namespace.wait_rollout("deployment/bert-inference", WITHIN).await?;
@@ -113,6 +116,19 @@ async fn check(cluster: &Cluster, namespace: &Namespace) -> Result<()> {
     let secrets: Vec<&str> = secrets.map(|secret| secret.name.as_str()).collect();
     ensure!(secrets == [SECRET], "the injected pod pulls with {secrets:?}");
     Ok(())
+}
+
+/// Waits until the preloaders of the first `apply` are gone: while one ends it still answers on connections that it has.
+async fn wait_replaced(cluster: &Cluster) -> Result<()> {
+    let preloaders = Api::<Pod>::namespaced(cluster.client(), SYSTEM_NAMESPACE);
+    let labels = ListParams::default().labels("app.kubernetes.io/name=sluice-preloader");
+    cluster
+        .wait_for("the earlier preloaders are gone", WITHIN, || async {
+            let found = preloaders.list(&labels).await?;
+            let ending = found.iter().filter(|pod| pod.metadata.deletion_timestamp.is_some()).count();
+            Ok(if ending == 0 { Look::Done(()) } else { Look::NotYet(format!("{ending} are ending")) })
+        })
+        .await
 }
 
 /// Fails where a container of the pod has an image of another registry or another tag.
