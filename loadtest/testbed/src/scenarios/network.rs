@@ -136,7 +136,8 @@ async fn scales(cluster: &Cluster, inference: &Namespace) -> Result<()> {
 
 /// Waits until each port is as it should be for this client: open, or shut.
 async fn all(cluster: &Cluster, client: &Client, ports: &[Port], open: bool) -> Result<()> {
-    for port in ports {
+    // Side by side: where packets are dropped, each look lasts until it gives up.
+    let waits = ports.iter().map(|port| async move {
         let state = if open { "open" } else { "shut" };
         let what = format!("for {} the {} (port {}) is {state}", client.who, port.what, port.number);
         cluster
@@ -144,9 +145,9 @@ async fn all(cluster: &Cluster, client: &Client, ports: &[Port], open: bool) -> 
                 let is_open = pods::can_connect(client.process, &port.address, port.number).await?;
                 Ok(if is_open == open { Look::Done(()) } else { Look::NotYet(format!("open: {is_open}")) })
             })
-            .await?;
-    }
-    Ok(())
+            .await
+    });
+    futures::future::try_join_all(waits).await.map(drop)
 }
 
 /// A pod from which to connect; what it runs does not matter.
