@@ -1,4 +1,5 @@
-# One image of one program: docker build --build-arg BIN=sluice-driver -t sluice.dev/sluice-driver:0.1.0 .
+# One image of one program: docker build --build-arg BIN=sluice-driver -t registry.example.com/team/sluice-driver:0.1.0 .
+# README.md has the loop over all of them.
 # BIN: sluice-driver, sluice-batcher, sluice-preloader, sluice-autoscaler or sluice-loadtest.
 FROM docker.io/library/rust:1.95-slim-bookworm AS build
 ARG BIN

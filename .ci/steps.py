@@ -68,7 +68,7 @@ def lanes() -> list[list[Step]]:
         [
             Step(
                 "e2e-newest-heavy",
-                f"{E2E} --name ci-heavy --load heavy --prometheus",
+                f"{E2E} --name ci-heavy --load heavy --prometheus --network-policies",
                 after=("programs",),
                 skip=no_cluster,
             ),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
 use serde::Serialize;
@@ -44,7 +45,8 @@ fn strictly<T: Serialize + DeserializeOwned>(document: &Value) -> T {
 #[test]
 fn every_sample_is_accepted() {
     let mut read = 0;
-    for path in files(&folder("samples")).into_iter().chain(files(&folder("batcher"))) {
+    let folders = ["samples", "batcher", "network-policy"];
+    for path in folders.into_iter().flat_map(|name| files(&folder(name))) {
         let documents = documents(&path);
         assert!(!documents.is_empty(), "{} has no document", path.display());
         let mut own = String::new();
@@ -57,9 +59,11 @@ fn every_sample_is_accepted() {
                 ("v1", "Service") => drop(strictly::<Service>(&document)),
                 ("v1", "ConfigMap") => drop(strictly::<ConfigMap>(&document)),
                 ("policy/v1", "PodDisruptionBudget") => drop(strictly::<PodDisruptionBudget>(&document)),
-                ("kustomize.config.k8s.io/v1beta1", "Kustomization") => {
+                ("networking.k8s.io/v1", "NetworkPolicy") => drop(strictly::<NetworkPolicy>(&document)),
+                ("kustomize.config.k8s.io/v1beta1", "Kustomization")
+                | ("kustomize.config.k8s.io/v1alpha1", "Component") => {
                     let base = path.parent().unwrap();
-                    let named = ["resources", "patches"].into_iter().flat_map(|list| {
+                    let named = ["resources", "components", "patches"].into_iter().flat_map(|list| {
                         document[list]
                             .as_array()
                             .into_iter()

@@ -29,6 +29,8 @@ const DEFAULT_GRACE_SECONDS: i64 = 30;
 pub struct Sidecar {
     /// Its image.
     pub image: String,
+    /// Secret to pull it with, in the pod's own namespace; `None` where the registry is open.
+    pub pull_secret: Option<String>,
     /// CPU that it requests.
     pub cpu: Quantity,
     /// Memory that it requests.
@@ -93,6 +95,9 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     // The template's own period is for what comes after the drain.
     spec.termination_grace_period_seconds = Some(grace.saturating_add(drain_seconds));
     model::prepare(spec, &found, settings.drain_ms(), token)?;
+    if let Some(secret) = &settings.pull_secret {
+        sidecar::add_pull_secret(spec, secret);
+    }
     let container = sidecar::container(settings, &wishes, &found, token);
     spec.init_containers.get_or_insert_default().push(container);
     Ok(Some(injected))

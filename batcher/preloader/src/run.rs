@@ -104,6 +104,7 @@ fn lift_settings(settings: &Settings) -> LiftSettings {
 fn sidecar(settings: &Settings) -> Sidecar {
     Sidecar {
         image: settings.sidecar_image.clone(),
+        pull_secret: settings.sidecar_pull_secret.clone(),
         cpu: Quantity(settings.sidecar_cpu.clone()),
         memory: Quantity(settings.sidecar_memory.clone()),
         drain_deadline_ms: settings.drain_deadline_ms,

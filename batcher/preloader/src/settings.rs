@@ -65,6 +65,10 @@ pub struct Flags {
     #[arg(long, value_name = "IMAGE", env = "SLUICE_PRELOADER_SIDECAR_IMAGE")]
     sidecar_image: Option<String>,
 
+    /// Secret that injected pods name to pull images with; it must be in their own namespace [default: none]
+    #[arg(long, value_name = "NAME", env = "SLUICE_PRELOADER_SIDECAR_PULL_SECRET")]
+    sidecar_pull_secret: Option<String>,
+
     /// CPU that a sidecar requests [default: 50m]
     #[arg(long, value_name = "QUANTITY", env = "SLUICE_PRELOADER_SIDECAR_CPU")]
     sidecar_cpu: Option<String>,
@@ -110,6 +114,8 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// Image of the sidecar.
     pub sidecar_image: String,
+    /// Secret that injected pods name to pull images with; `None`: they name none of ours.
+    pub sidecar_pull_secret: Option<String>,
     /// CPU that a sidecar requests.
     pub sidecar_cpu: String,
     /// Memory that a sidecar requests.
@@ -135,6 +141,7 @@ impl Default for Settings {
             webhook_listen: SocketAddr::from(([0, 0, 0, 0], 9443)),
             admin_listen: SocketAddr::from(([127, 0, 0, 1], 8085)),
             sidecar_image: concat!("sluice.dev/sluice-batcher:", env!("CARGO_PKG_VERSION")).to_owned(),
+            sidecar_pull_secret: None,
             sidecar_cpu: "50m".to_owned(),
             sidecar_memory: "64Mi".to_owned(),
             drain_deadline_ms: 25_000,
@@ -172,6 +179,14 @@ impl Settings {
                 return Err(format!("{name}: must not be empty"));
             }
         }
+        if let Some(name) = &self.sidecar_pull_secret
+            && !is_object_name(name)
+        {
+            return Err(format!(
+                "sidecarPullSecret: {name:?} is not the name of a Secret (at most 253 of a-z, 0-9, - and ., with a \
+                 letter or digit at both ends of each part between dots); leave it out to name none"
+            ));
+        }
         if self.gate_deadline_seconds == 0 {
             return Err("gateDeadlineSeconds: must be at least 1".to_owned());
         }
@@ -191,6 +206,18 @@ impl Settings {
     }
 }
 
+/// Whether a Secret may have this name. Pods that named another one would all be refused.
+fn is_object_name(name: &str) -> bool {
+    let is_end =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    let is_part = |part: &str| {
+        let part = part.as_bytes();
+        let fits = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-';
+        is_end(part.first()) && is_end(part.last()) && part.iter().all(fits)
+    };
+    name.len() <= 253 && name.split('.').all(is_part)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,5 +235,16 @@ mod tests {
         assert!(error.starts_with("gateDeadlineSeconds"), "{error}");
         let error = Settings { sidecar_image: String::new(), ..Settings::default() }.checked().unwrap_err();
         assert!(error.starts_with("sidecarImage"), "{error}");
+    }
+
+    #[test]
+    fn a_pull_secret_is_the_name_of_a_secret() {
+        let with =
+            |name: &str| Settings { sidecar_pull_secret: Some(name.to_owned()), ..Settings::default() };
+        assert!(with("team.registry-1").checked().is_ok());
+        for wrong in ["", "Registry", "a_b", "-a", "a-", "a..b", "a/b", &"a".repeat(254)] {
+            let error = with(wrong).checked().unwrap_err();
+            assert!(error.starts_with("sidecarPullSecret"), "{error}");
+        }
     }
 }

@@ -66,6 +66,7 @@ async fn start(classes: Result<Vec<String>, String>) -> Running {
     served.set(bundle.certified_key().unwrap());
     let sidecar = Sidecar {
         image: "batcher:1".into(),
+        pull_secret: None,
         cpu: Quantity("50m".into()),
         memory: Quantity("64Mi".into()),
         drain_deadline_ms: 25_000,

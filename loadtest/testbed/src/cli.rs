@@ -113,6 +113,10 @@ pub struct UpFlags {
     #[arg(long)]
     pub prometheus: bool,
 
+    /// Enforce NetworkPolicies, with kube-router's policy controller
+    #[arg(long)]
+    pub network_policies: bool,
+
     /// Have an image of MLServer, for the scenarios of a model server that is not ours (a Python environment of
     /// 350 MB, kept in the cache)
     #[arg(long)]

@@ -73,6 +73,9 @@ pub fn all(workdir: &Workdir, spec: &Spec) -> Vec<Component> {
     if spec.prometheus {
         components.extend([add_ons::discovery(workdir), add_ons::prometheus(workdir)]);
     }
+    if spec.network_policies {
+        components.push(add_ons::policy_engine(workdir));
+    }
     components
 }
 
@@ -147,6 +150,7 @@ mod tests {
             kwok_nodes: 0,
             model_server: None,
             prometheus: true,
+            network_policies: true,
             manifests: None,
             bin_dir: "/none".into(),
         }

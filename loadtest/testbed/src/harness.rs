@@ -43,12 +43,16 @@ fn chosen(flags: &ScenarioFlags) -> impl Iterator<Item = Scenario> {
 pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
     let runtime = Arc::new(tokio::runtime::Runtime::new().context("tokio")?);
     let cluster = runtime.block_on(Cluster::connect(workdir.clone()))?;
-    let has_model_server = workdir.spec()?.model_server.is_some();
+    let spec = workdir.spec()?;
     let times = Arc::new(Mutex::new(Vec::new()));
     let trial = |scenario: Scenario| {
-        let ignored = scenario.needs_model_server && !has_model_server;
-        if ignored {
-            println!("ignored, for it needs a cluster of `up --model-server`: {}", scenario.name);
+        let lacking = [
+            (scenario.needs_model_server && spec.model_server.is_none(), "--model-server"),
+            (scenario.needs_network_policies && !spec.network_policies, "--network-policies"),
+        ];
+        let lacking = lacking.into_iter().find_map(|(lacks, flag)| lacks.then_some(flag));
+        if let Some(flag) = lacking {
+            println!("ignored, for it needs a cluster of `up {flag}`: {}", scenario.name);
         }
         let (runtime, cluster, times) = (Arc::clone(&runtime), cluster.clone(), Arc::clone(&times));
         let attempts = flags.flake_attempts;
@@ -58,7 +62,7 @@ pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
             times.lock().unwrap_or_else(PoisonError::into_inner).push((start.elapsed(), scenario.name));
             result
         })
-        .with_ignored_flag(ignored)
+        .with_ignored_flag(lacking.is_some())
     };
     let trials = chosen(flags).map(trial).collect();
     // They share the node: one at a time.

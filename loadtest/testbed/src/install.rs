@@ -43,7 +43,11 @@ pub async fn install(cluster: &Cluster, manifests: &Path) -> Result<()> {
     wait_ready(cluster).await
 }
 
-async fn wait_ready(cluster: &Cluster) -> Result<()> {
+/// Waits until every workload of Sluice is ready.
+///
+/// # Errors
+/// When one is not in time; then with its pods and events.
+pub(crate) async fn wait_ready(cluster: &Cluster) -> Result<()> {
     let kinds = "daemonsets,deployments";
     let workloads = cluster.kubectl(&["-n", SYSTEM_NAMESPACE, "get", kinds, "-o", "name"]).await?;
     for workload in workloads.lines() {

@@ -26,8 +26,19 @@ pub fn set_up() -> Result<()> {
     // Leads nowhere; without a route the node could not send to a Service's address, to which nftables then
     // gives a destination.
     ip(&["route", "add", "default", "dev", NODE_BRIDGE])?;
-    let forward = "/proc/sys/net/ipv4/ip_forward";
-    fs::write(forward, "1").with_context(|| format!("cannot write {forward}"))
+    set("/proc/sys/net/ipv4/ip_forward")
+}
+
+/// Makes what pods send to each other over their bridge pass the rules of iptables, where NetworkPolicies are.
+///
+/// # Errors
+/// When the kernel cannot do it.
+pub fn filter_bridged() -> Result<()> {
+    set("/proc/sys/net/bridge/bridge-nf-call-iptables")
+}
+
+fn set(setting: &str) -> Result<()> {
+    fs::write(setting, "1").with_context(|| format!("cannot write {setting}"))
 }
 
 /// Networks of pods, for containerd.

@@ -25,6 +25,9 @@ pub fn run(workdir: &Workdir) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
     }
     network::set_up()?;
+    if spec.network_policies {
+        network::filter_bridged()?;
+    }
     make_cgroups(Path::new("/sys/fs/cgroup"), &workdir.cgroup_root())?;
     let components = components::all(workdir, &spec);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;

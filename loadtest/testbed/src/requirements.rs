@@ -18,15 +18,25 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("env", "coreutils"),
 ];
 
+/// What the policy engine starts, with the Debian package of each.
+const POLICY_PROGRAMS: [(&str, &str); 4] = [
+    ("iptables-save", "iptables"),
+    ("iptables-restore", "iptables"),
+    ("ip6tables", "iptables"),
+    ("ipset", "ipset"),
+];
+
 /// Refuses to go on where something is missing.
 ///
 /// # Errors
 /// Names everything that is missing, and how to get it.
-pub fn check(prometheus: bool) -> Result<()> {
+pub fn check(prometheus: bool, network_policies: bool) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("a cluster needs root: it makes namespaces, mounts and cgroups. Run the same with sudo");
     }
     let wanted = PROGRAMS.into_iter().chain(prometheus.then_some(("prometheus", "prometheus")));
+    let of_policies = POLICY_PROGRAMS.into_iter().filter(|_| network_policies);
+    let wanted = wanted.chain(of_policies);
     let missing: Vec<_> = wanted.filter(|(program, _)| !in_path(program)).collect();
     match message(&missing) {
         Some(message) => bail!(message),

@@ -9,6 +9,8 @@ mod gates;
 mod gateway;
 mod model_server;
 mod namespace;
+mod network;
+mod own_registry;
 pub(crate) mod pods;
 mod refusals;
 pub(crate) mod request;
@@ -39,6 +41,8 @@ pub struct Scenario {
     pub is_core: bool,
     /// Whether it needs the image of a model server that is not ours; ignored where that is not there.
     pub needs_model_server: bool,
+    /// Whether it needs NetworkPolicies to be enforced; ignored where they are not.
+    pub needs_network_policies: bool,
     /// Whether it sends as much load as the machine can serve, or counts replicas under load: beside another such
     /// scenario it would see that one's load.
     pub is_heavy: bool,
@@ -56,6 +60,7 @@ impl Scenario {
             name,
             is_core: false,
             needs_model_server: false,
+            needs_network_policies: false,
             is_heavy: false,
             run: Box::new(move |cluster| Box::pin(run(cluster))),
         }
@@ -63,6 +68,10 @@ impl Scenario {
 
     fn with_model_server(self) -> Self {
         Self { needs_model_server: true, ..self }
+    }
+
+    fn with_network_policies(self) -> Self {
+        Self { needs_network_policies: true, ..self }
     }
 
     fn core(self) -> Self {
@@ -141,6 +150,16 @@ pub fn all() -> Vec<Scenario> {
             model_server::rolling_update,
         )
         .with_model_server(),
+        Scenario::new(
+            "network policies shut every port but to those who need it, and everything works",
+            network::policies,
+        )
+        .heavy()
+        .with_network_policies(),
+        Scenario::new(
+            "an install by the README's commands runs from another registry, the sidecar too",
+            own_registry::install_by_the_readme,
+        ),
         Scenario::new("another leader takes over without a change", scaling::leader_killed).heavy(),
         Scenario::new("lost metrics hold the replicas", scaling::metrics_lost).heavy(),
     ]

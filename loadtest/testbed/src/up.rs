@@ -40,7 +40,7 @@ const AT_HAND: [&str; 3] = ["kubectl-sluice", "sluice-loadtest", "sluice-testbed
 /// When something is missing on the machine, or does not come up; what runs by then is left for a look.
 pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
     let start = Instant::now();
-    requirements::check(flags.prometheus)?;
+    requirements::check(flags.prometheus, flags.network_policies)?;
     if workdir.running().is_ok() {
         bail!(
             "cluster {name} is up already; `cargo e2e -- down --name {name}` takes it away",
@@ -67,10 +67,13 @@ pub fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
         gpu_model: flags.gpu_model.clone(),
         kwok_nodes: flags.kwok_nodes,
         prometheus: flags.prometheus,
+        network_policies: flags.network_policies,
         manifests: manifests.filter(|_| !flags.no_install),
         bin_dir: bin_dir.to_owned(),
     };
-    let mut programs = sources.find_or_build(&parts::all(spec.kubernetes.release()))?;
+    let mut parts = parts::all(spec.kubernetes.release());
+    parts.extend(spec.network_policies.then(parts::policy_engine));
+    let mut programs = sources.find_or_build(&parts)?;
     programs.extend(own_programs(bin_dir));
     if spec.prometheus {
         let path = requirements::find_in_path("prometheus").context("prometheus is gone from PATH")?;

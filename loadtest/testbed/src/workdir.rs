@@ -37,6 +37,9 @@ pub struct Spec {
     pub kwok_nodes: usize,
     /// Whether Prometheus runs too.
     pub prometheus: bool,
+    /// Whether NetworkPolicies are enforced.
+    #[serde(default)]
+    pub network_policies: bool,
     /// The Python environment of the model server that is not ours, where it has an image.
     #[serde(default)]
     pub model_server: Option<PathBuf>,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, Pod, PodSpec, Probe, ResourceRequirements,
-    SeccompProfile, SecurityContext,
+    Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, LocalObjectReference, Pod, PodSpec, Probe,
+    ResourceRequirements, SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::pod as names;
@@ -94,6 +94,15 @@ pub(super) fn is_there(spec: &PodSpec) -> Result<bool, Refusal> {
             Ok(true)
         }
         Some((index, _)) => Err(taken("initContainers", index)),
+    }
+}
+
+/// Names the Secret beside those that the pod has. What its ServiceAccount names is among them by now: the API server copies
+/// it before any webhook is asked, and only into pods that name none themselves.
+pub(super) fn add_pull_secret(spec: &mut PodSpec, secret: &str) {
+    let secrets = spec.image_pull_secrets.get_or_insert_default();
+    if secrets.iter().all(|named| named.name != secret) {
+        secrets.push(LocalObjectReference { name: secret.to_owned() });
     }
 }
 

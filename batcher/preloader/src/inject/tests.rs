@@ -9,6 +9,7 @@ use super::*;
 fn settings() -> Sidecar {
     Sidecar {
         image: "batcher:1".into(),
+        pull_secret: None,
         cpu: Quantity("50m".into()),
         memory: Quantity("64Mi".into()),
         drain_deadline_ms: 25_000,
@@ -270,4 +271,23 @@ fn a_service_that_sends_to_the_models_number_is_told() {
     assert!(told.contains("Service bert: spec.ports[0].targetPort is 9000"), "{told}");
     assert_eq!(passes_by(&service(json!("http")), &pod), None);
     assert_eq!(passes_by(&service(json!(9002)), &pod), None);
+}
+
+#[test]
+fn a_pull_secret_stands_beside_those_that_the_pod_has_and_once() {
+    let settings = Sidecar { pull_secret: Some("ours".into()), ..settings() };
+    for (before, after) in [
+        (json!(null), json!([{ "name": "ours" }])),
+        (json!([{ "name": "theirs" }]), json!([{ "name": "theirs" }, { "name": "ours" }])),
+        (json!([{ "name": "ours" }]), json!([{ "name": "ours" }])),
+    ] {
+        let pod = pod(|pod| pod["spec"]["imagePullSecrets"] = before);
+        let injected = with_sidecar(&pod, &settings, "secret").unwrap().unwrap();
+        assert_eq!(serde_json::to_value(injected).unwrap()["spec"]["imagePullSecrets"], after);
+    }
+}
+
+#[test]
+fn without_a_pull_secret_the_pod_names_none() {
+    assert!(injected(&pod(|_| ()))["spec"].get("imagePullSecrets").is_none());
 }

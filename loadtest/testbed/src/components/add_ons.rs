@@ -1,10 +1,10 @@
-//! KWOK and Prometheus: they run beside the cluster's own components, as an administrator's programs.
+//! KWOK, Prometheus and the policy engine: they run beside the cluster's own components, as an administrator's programs.
 
-use crate::addresses::{FAKE_NODE, FAKE_PODS, NODE, PROMETHEUS_PORT};
+use crate::addresses::{FAKE_NODE, FAKE_PODS, NODE, PROMETHEUS_PORT, SERVICES};
 use crate::fake_nodes;
 use crate::workdir::Workdir;
 
-use super::{Component, api_server_is_up};
+use super::{Component, NODE_NAME, api_server_is_up};
 
 /// Plays the kubelet of the simulated nodes, and of no other.
 pub(super) fn kwok(workdir: &Workdir) -> Component {
@@ -34,4 +34,18 @@ pub(super) fn prometheus(workdir: &Workdir) -> Component {
         .file("config.file", workdir, "etc/prometheus.yaml")
         .file("storage.tsdb.path", workdir, "prometheus")
         .flag("web.listen-address", format!("{NODE}:{PROMETHEUS_PORT}"))
+}
+
+/// Enforces NetworkPolicies with the rules of iptables, which pods on one bridge pass too.
+pub(super) fn policy_engine(workdir: &Workdir) -> Component {
+    Component::new(workdir, "kube-router")
+        .after(api_server_is_up())
+        .file("kubeconfig", workdir, "etc/admin.kubeconfig")
+        .flag("hostname-override", NODE_NAME)
+        .flag("run-firewall", "true")
+        .flag("run-router", "false")
+        .flag("run-service-proxy", "false")
+        .flag("enable-cni", "false")
+        .flag("service-cluster-ip-range", SERVICES)
+        .flag("health-port", "0")
 }

@@ -22,7 +22,7 @@ const RUNS_WITHIN: Duration = Duration::from_secs(60);
 const CUT_FOR: Duration = Duration::from_secs(5);
 
 /// A Service with the reference model (simulated inference) behind it.
-fn model() -> Value {
+pub(super) fn model() -> Value {
     let container = json!({
         "name": "model",
         "image": images::reference("sluice-loadtest"),
