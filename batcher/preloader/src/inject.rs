@@ -11,15 +11,16 @@
 mod gate;
 mod model;
 mod port;
+pub mod resources;
 mod sidecar;
 
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sluice_config::names::pod as names;
 
 pub use gate::{ClaimedClasses, is_ours, with_gate};
 pub use port::passes_by;
+use resources::Resources;
 
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -29,10 +30,8 @@ const DEFAULT_GRACE_SECONDS: i64 = 30;
 pub struct Sidecar {
     /// Its image.
     pub image: String,
-    /// CPU that it requests.
-    pub cpu: Quantity,
-    /// Memory that it requests.
-    pub memory: Quantity,
+    /// What it requests and may use where the pod says nothing.
+    pub resources: Resources,
     /// How long requests may take to finish when the pod goes.
     pub drain_deadline_ms: u64,
     /// How long it serves on, when the pod goes, until nobody sends to it any more.
@@ -86,6 +85,7 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     let wishes = sidecar::Wishes::read(pod)?;
     let found = port::find(spec, &wishes.port_name)?;
     port::check_free(spec)?;
+    let resources = resources::of(pod, spec, &settings.resources)?;
     let mut injected = pod.clone();
     let spec = injected.spec.get_or_insert_default();
     let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
@@ -93,7 +93,7 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     // The template's own period is for what comes after the drain.
     spec.termination_grace_period_seconds = Some(grace.saturating_add(drain_seconds));
     model::prepare(spec, &found, settings.drain_ms(), token)?;
-    let container = sidecar::container(settings, &wishes, &found, token);
+    let container = sidecar::container(settings, &wishes, &found, resources, token);
     spec.init_containers.get_or_insert_default().push(container);
     Ok(Some(injected))
 }
