@@ -44,16 +44,14 @@ fn what_an_autoscaler_names_stays_within_its_bounds() {
 }
 
 #[test]
-fn where_nobody_made_an_autoscaler_nothing_is_scaled() {
-    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("autoscaler/admission.yaml");
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let spec = |kind: &str| &documents.iter().find(|document| document["kind"] == kind).unwrap()["spec"];
-    let kind = json!({"apiVersion": "sluice.dev/v1alpha1", "kind": "InferenceAutoscaler"});
-    assert_eq!(spec("ValidatingAdmissionPolicy")["paramKind"], kind);
-    let reference = &spec("ValidatingAdmissionPolicyBinding")["paramRef"];
-    assert_eq!(
-        *reference,
-        json!({"selector": {}, "parameterNotFoundAction": "Deny"}),
-        "any, of the request's namespace"
-    );
+fn the_clusters_own_workloads_are_not_scaled() {
+    let policy = Policy::read("autoscaler/admission.yaml", "sluice-autoscaler-not-of-the-system");
+    for (namespace, allowed) in [("kube-system", false), ("sluice-system", false), ("models", true)] {
+        let more = json!({"name": "a", "namespace": namespace, "subResource": "scale"});
+        let request = request("sluice-autoscaler", "UPDATE", "deployments", more);
+        let question = Question { request, ..Question::default() };
+        assert!(policy.concerns(&question));
+        let said = policy.refusals(&question);
+        assert_eq!(said.is_empty(), allowed, "{namespace}: {said:?}");
+    }
 }

@@ -26,6 +26,8 @@ const TRUST_ONLY: &str = "sluice-preloader-trust-only";
 const OWN_SECRET: &str = "sluice-preloader-own-secret";
 /// Policy on replicas.
 const WITHIN_BOUNDS: &str = "sluice-autoscaler-within-bounds";
+/// Policy on whose replicas.
+const NOT_OF_SYSTEM: &str = "sluice-autoscaler-not-of-the-system";
 /// Policy on ResourceSlices.
 const OWN_NODE: &str = "sluice-driver-own-node";
 /// Path of the webhook's configuration, where only what would happen is asked for: a mistake here must not break the
@@ -258,15 +260,20 @@ pub(super) async fn autoscaler_and_driver(cluster: Cluster) -> Result<()> {
     let scale = format!("/apis/apps/v1/namespaces/{}/deployments/{NAME}/scale?dryRun=All", namespace.name);
     let to = |replicas: u32| json!([{ "op": "add", "path": "/spec/replicas", "value": replicas }]);
     let policy = Refusal::Policy(WITHIN_BOUNDS);
-    autoscaler.is_refused(Method::PATCH, &scale, &to(1), &policy).await.context("nobody asked for it")?;
+    // Nobody else is held up by it.
+    namespace.kubectl(&["scale", &format!("deployment/{NAME}"), "--replicas=0"]).await?;
+    for (namespace, deployment) in [("kube-system", "coredns"), (SYSTEM_NAMESPACE, "sluice-preloader")] {
+        let system =
+            format!("/apis/apps/v1/namespaces/{namespace}/deployments/{deployment}/scale?dryRun=All");
+        autoscaler.is_refused(Method::PATCH, &system, &to(1), &Refusal::Policy(NOT_OF_SYSTEM)).await?;
+    }
     namespace.apply(&autoscaler_object.to_string()).await?;
     cluster
-        .wait_for("the autoscaler may scale within the bounds", WITHIN, || async {
-            autoscaler.patch(&scale, &to(3)).await?;
-            Ok(Look::Done(()))
+        .wait_for("the autoscaler may not leave the bounds", WITHIN, || async {
+            autoscaler.is_refused(Method::PATCH, &scale, &to(9), &policy).await.map(Look::Done)
         })
         .await?;
-    autoscaler.is_refused(Method::PATCH, &scale, &to(9), &policy).await?;
+    autoscaler.patch(&scale, &to(8)).await.context("within the bounds")?;
     namespace.remove().await?;
     driver(&cluster).await
 }
