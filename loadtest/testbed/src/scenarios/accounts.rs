@@ -109,7 +109,7 @@ pub(super) async fn preloader(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "accounts-preloader").await?;
     for account in ["sluice-preloader", "sluice-preloader-watchdog"] {
         let account = Account::new(&cluster, SYSTEM_NAMESPACE, account, &[]).await?;
-        pods_of_others(&account, &namespace).await.with_context(|| account.name.clone())?;
+        pods_of_others(&cluster, &account, &namespace).await.with_context(|| account.name.clone())?;
     }
     let preloader = Account::new(&cluster, SYSTEM_NAMESPACE, "sluice-preloader", &[]).await?;
     trust(&preloader).await?;
@@ -119,10 +119,16 @@ pub(super) async fn preloader(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-async fn pods_of_others(account: &Account, namespace: &Namespace) -> Result<()> {
+async fn pods_of_others(cluster: &Cluster, account: &Account, namespace: &Namespace) -> Result<()> {
     let opted_in = json!({ names::INJECT_LABEL: names::INJECT_ENABLED });
     let both = [FOREIGN_GATE, names::GATE, names::GATE_ALIAS];
-    namespace.apply(&gated("opted-in", opted_in, &both).to_string()).await?;
+    let opted_in = gated("opted-in", opted_in, &both).to_string();
+    // Just after an installation the webhook's Service may lead nowhere yet.
+    cluster
+        .wait_for("a pod that opts in is taken", WITHIN, || async {
+            namespace.apply(&opted_in).await.map(Look::Done)
+        })
+        .await?;
     namespace.apply(&gated("outside", json!({}), &both).to_string()).await?;
     namespace.apply(&gated("ungated", json!({}), &[]).to_string()).await?;
     let path = |pod: &str| format!("/api/v1/namespaces/{}/pods/{pod}", namespace.name);
