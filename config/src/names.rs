@@ -104,6 +104,14 @@ pub mod pod {
     pub const BATCHING_ANNOTATION: &str = "sluice.dev/batching";
     /// Values of [`BATCHING_ANNOTATION`].
     pub const BATCHING_VALUES: [&str; 3] = ["auto", "on", "off"];
+    /// Annotation: CPU that the sidecar requests.
+    pub const SIDECAR_CPU_ANNOTATION: &str = "sluice.dev/sidecar-cpu";
+    /// Annotation: CPU that the sidecar may use; `none` for no limit.
+    pub const SIDECAR_CPU_LIMIT_ANNOTATION: &str = "sluice.dev/sidecar-cpu-limit";
+    /// Annotation: memory that the sidecar requests.
+    pub const SIDECAR_MEMORY_ANNOTATION: &str = "sluice.dev/sidecar-memory";
+    /// Annotation: memory that the sidecar may use; `none` for no limit.
+    pub const SIDECAR_MEMORY_LIMIT_ANNOTATION: &str = "sluice.dev/sidecar-memory-limit";
     /// Annotation: seconds after which this pod's gate is lifted whatever is free.
     pub const GATE_DEADLINE_ANNOTATION: &str = "sluice.dev/gate-deadline-seconds";
 }

@@ -11,15 +11,16 @@
 mod gate;
 mod model;
 mod port;
+pub mod resources;
 mod sidecar;
 
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sluice_config::names::pod as names;
 
 pub use gate::{ClaimedClasses, is_ours, with_gate};
 pub use port::passes_by;
+use resources::Resources;
 
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -31,10 +32,8 @@ pub struct Sidecar {
     pub image: String,
     /// Secret to pull it with, in the pod's own namespace; `None` where the registry is open.
     pub pull_secret: Option<String>,
-    /// CPU that it requests.
-    pub cpu: Quantity,
-    /// Memory that it requests.
-    pub memory: Quantity,
+    /// What it requests and may use where the pod says nothing.
+    pub resources: Resources,
     /// How long requests may take to finish when the pod goes.
     pub drain_deadline_ms: u64,
     /// How long it serves on, when the pod goes, until nobody sends to it any more.
@@ -88,6 +87,7 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     let wishes = sidecar::Wishes::read(pod)?;
     let found = port::find(spec, &wishes.port_name)?;
     port::check_free(spec)?;
+    let resources = resources::of(pod, spec, &settings.resources)?;
     let mut injected = pod.clone();
     let spec = injected.spec.get_or_insert_default();
     let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
@@ -98,7 +98,7 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     if let Some(secret) = &settings.pull_secret {
         sidecar::add_pull_secret(spec, secret);
     }
-    let container = sidecar::container(settings, &wishes, &found, token);
+    let container = sidecar::container(settings, &wishes, &found, resources, token);
     spec.init_containers.get_or_insert_default().push(container);
     Ok(Some(injected))
 }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::certificates::{self, Served};
 use crate::inject::Sidecar;
+use crate::inject::resources::{NO_LIMIT, Resources, Share};
 use crate::lifting::{self, LiftSettings};
 use crate::metrics::{ADMISSION_BUCKETS, ADMISSION_SECONDS};
 use crate::settings::{Mode, Settings};
@@ -105,9 +106,16 @@ fn sidecar(settings: &Settings) -> Sidecar {
     Sidecar {
         image: settings.sidecar_image.clone(),
         pull_secret: settings.sidecar_pull_secret.clone(),
-        cpu: Quantity(settings.sidecar_cpu.clone()),
-        memory: Quantity(settings.sidecar_memory.clone()),
+        resources: Resources {
+            cpu: share(&settings.sidecar_cpu, &settings.sidecar_cpu_limit),
+            memory: share(&settings.sidecar_memory, &settings.sidecar_memory_limit),
+        },
         drain_deadline_ms: settings.drain_deadline_ms,
         propagation_ms: settings.propagation_ms,
     }
+}
+
+fn share(request: &str, limit: &str) -> Share {
+    let limit = (limit != NO_LIMIT).then(|| Quantity(limit.to_owned()));
+    Share { request: Quantity(request.to_owned()), limit }
 }

@@ -8,6 +8,9 @@ use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use sluice_config::names::SYSTEM_NAMESPACE;
 use sluice_config::process::logging::LogFormat;
+use sluice_inventory::quantity;
+
+use crate::inject::resources::{self, NO_LIMIT};
 
 /// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -73,9 +76,17 @@ pub struct Flags {
     #[arg(long, value_name = "QUANTITY", env = "SLUICE_PRELOADER_SIDECAR_CPU")]
     sidecar_cpu: Option<String>,
 
+    /// CPU that a sidecar may use in pods whose containers all have such a limit; none: no limit [default: 1]
+    #[arg(long, value_name = "QUANTITY", env = "SLUICE_PRELOADER_SIDECAR_CPU_LIMIT")]
+    sidecar_cpu_limit: Option<String>,
+
     /// Memory that a sidecar requests [default: 64Mi]
     #[arg(long, value_name = "QUANTITY", env = "SLUICE_PRELOADER_SIDECAR_MEMORY")]
     sidecar_memory: Option<String>,
+
+    /// Memory that a sidecar may use; none: no limit [default: 1Gi]
+    #[arg(long, value_name = "QUANTITY", env = "SLUICE_PRELOADER_SIDECAR_MEMORY_LIMIT")]
+    sidecar_memory_limit: Option<String>,
 
     /// How long requests may take to finish when their pod goes [default: 25000]
     #[arg(long, value_name = "MS", env = "SLUICE_PRELOADER_DRAIN_DEADLINE_MS")]
@@ -118,8 +129,12 @@ pub struct Settings {
     pub sidecar_pull_secret: Option<String>,
     /// CPU that a sidecar requests.
     pub sidecar_cpu: String,
+    /// CPU that a sidecar may use in pods whose containers all have such a limit; `none`: no limit.
+    pub sidecar_cpu_limit: String,
     /// Memory that a sidecar requests.
     pub sidecar_memory: String,
+    /// Memory that a sidecar may use; `none`: no limit.
+    pub sidecar_memory_limit: String,
     /// How long requests may take to finish when their pod goes.
     pub drain_deadline_ms: u64,
     /// How long a pod that goes serves on, until nobody sends to it any more.
@@ -143,7 +158,10 @@ impl Default for Settings {
             sidecar_image: concat!("sluice.dev/sluice-batcher:", env!("CARGO_PKG_VERSION")).to_owned(),
             sidecar_pull_secret: None,
             sidecar_cpu: "50m".to_owned(),
+            sidecar_cpu_limit: "1".to_owned(),
             sidecar_memory: "64Mi".to_owned(),
+            // Above the batcher's queueBytes and answerBytes (256 MiB each), which bound what it holds.
+            sidecar_memory_limit: "1Gi".to_owned(),
             drain_deadline_ms: 25_000,
             propagation_ms: 2_000,
             gate_deadline_seconds: 300,
@@ -172,8 +190,6 @@ impl Settings {
             ("namespace", &self.namespace),
             ("identity", &self.identity),
             ("sidecarImage", &self.sidecar_image),
-            ("sidecarCpu", &self.sidecar_cpu),
-            ("sidecarMemory", &self.sidecar_memory),
         ] {
             if value.is_empty() {
                 return Err(format!("{name}: must not be empty"));
@@ -186,6 +202,23 @@ impl Settings {
                 "sidecarPullSecret: {name:?} is not the name of a Secret (at most 253 of a-z, 0-9, - and ., with a \
                  letter or digit at both ends of each part between dots); leave it out to name none"
             ));
+        }
+        for (name, request, limit) in [
+            ("sidecarCpu", &self.sidecar_cpu, &self.sidecar_cpu_limit),
+            ("sidecarMemory", &self.sidecar_memory, &self.sidecar_memory_limit),
+        ] {
+            if !resources::is_positive(request) {
+                return Err(format!("{name}: {request:?} is no quantity above 0, such as 250m or 512Mi"));
+            }
+            if limit == NO_LIMIT {
+                continue;
+            }
+            if !resources::is_positive(limit) {
+                return Err(format!("{name}Limit: {limit:?} is no quantity above 0, nor {NO_LIMIT:?}"));
+            }
+            if quantity::nano(limit) < quantity::nano(request) {
+                return Err(format!("{name}Limit: {limit} is less than {name}, {request}"));
+            }
         }
         if self.gate_deadline_seconds == 0 {
             return Err("gateDeadlineSeconds: must be at least 1".to_owned());
@@ -235,6 +268,18 @@ mod tests {
         assert!(error.starts_with("gateDeadlineSeconds"), "{error}");
         let error = Settings { sidecar_image: String::new(), ..Settings::default() }.checked().unwrap_err();
         assert!(error.starts_with("sidecarImage"), "{error}");
+        let error =
+            Settings { sidecar_cpu: "a lot".to_owned(), ..Settings::default() }.checked().unwrap_err();
+        assert!(error.starts_with("sidecarCpu: \"a lot\""), "{error}");
+        let error =
+            Settings { sidecar_cpu_limit: String::new(), ..Settings::default() }.checked().unwrap_err();
+        assert!(error.starts_with("sidecarCpuLimit: \"\""), "{error}");
+        let error = Settings { sidecar_memory_limit: "32Mi".to_owned(), ..Settings::default() }
+            .checked()
+            .unwrap_err();
+        assert!(error.starts_with("sidecarMemoryLimit: 32Mi is less than"), "{error}");
+        let unlimited = Settings { sidecar_memory_limit: "none".to_owned(), ..Settings::default() };
+        assert!(unlimited.checked().is_ok());
     }
 
     #[test]

@@ -20,6 +20,7 @@ use serde_json::{Value, json};
 use sluice_config::names::pod as names;
 use sluice_preloader::certificates::{Bundle, Served};
 use sluice_preloader::inject::Sidecar;
+use sluice_preloader::inject::resources::{Resources, Share};
 use sluice_preloader::webhook::lookup::Lookup;
 use sluice_preloader::webhook::{Webhook, serve};
 use tokio::net::{TcpListener, TcpStream};
@@ -67,8 +68,10 @@ async fn start(classes: Result<Vec<String>, String>) -> Running {
     let sidecar = Sidecar {
         image: "batcher:1".into(),
         pull_secret: None,
-        cpu: Quantity("50m".into()),
-        memory: Quantity("64Mi".into()),
+        resources: Resources {
+            cpu: Share { request: Quantity("50m".into()), limit: Some(Quantity("1".into())) },
+            memory: Share { request: Quantity("64Mi".into()), limit: Some(Quantity("1Gi".into())) },
+        },
         drain_deadline_ms: 25_000,
         propagation_ms: 2_000,
     };

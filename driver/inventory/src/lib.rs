@@ -31,7 +31,7 @@ mod order;
 mod pack;
 mod pools;
 pub mod publish;
-mod quantity;
+pub mod quantity;
 mod reader;
 mod reason;
 mod request;

@@ -4,7 +4,7 @@
 const NANO: i128 = 1_000_000_000;
 
 /// A quantity such as `1`, `16Gi`, `500m`, `1.5e3` in nano-units; `None` if it is none.
-pub(crate) fn nano(text: &str) -> Option<i128> {
+pub fn nano(text: &str) -> Option<i128> {
     let number_end =
         text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(number_end);

@@ -3,6 +3,7 @@
 //!
 //! To add one: write `async fn name(cluster: Cluster) -> Result<()>` in a file here, and a line in [`all`].
 
+mod accounts;
 mod cluster_works;
 mod conflicts;
 mod gates;
@@ -127,6 +128,21 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("the sample is gated, placed, warmed and serves merged batches", serving::serves)
             .core(),
         Scenario::new("a pod without a slice waits at its gate", gates::waits_for_a_slice).core(),
+        Scenario::new(
+            "preloader and watchdog change nothing but gates, trust and their own objects",
+            accounts::preloader,
+        )
+        .core(),
+        Scenario::new(
+            "the autoscaler scales within bounds and a driver writes its own node's slices",
+            accounts::autoscaler_and_driver,
+        )
+        .core(),
+        Scenario::new("view and edit hold for InferenceAutoscalers", accounts::users).core(),
+        Scenario::new(
+            "a namespace with a quota on limits takes the sample, and QoS classes stay",
+            accounts::quota,
+        ),
         Scenario::new("without a preloader pods start after the gate's deadline", gates::preloader_gone),
         Scenario::new("a rolling update under load loses nothing", serving::rolling_update),
         Scenario::new("a liveness kill of the model loses nothing", serving::liveness_kill),

@@ -107,14 +107,19 @@ pub(super) fn add_pull_secret(spec: &mut PodSpec, secret: &str) {
 }
 
 /// The sidecar.
-pub(super) fn container(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, token: &str) -> Container {
+pub(super) fn container(
+    settings: &Sidecar,
+    wishes: &Wishes,
+    found: &ModelPort,
+    resources: ResourceRequirements,
+    token: &str,
+) -> Container {
     let port = |name: &str, number: u16| ContainerPort {
         name: Some(name.to_owned()),
         container_port: i32::from(number),
         protocol: Some("TCP".to_owned()),
         ..ContainerPort::default()
     };
-    let requests = [("cpu", &settings.cpu), ("memory", &settings.memory)];
     Container {
         name: names::SIDECAR.to_owned(),
         image: Some(settings.image.clone()),
@@ -136,10 +141,7 @@ pub(super) fn container(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, 
         // "The model is warm": one missed answer takes the pod out of its Services.
         readiness_probe: Some(probe("/readyz", 1, 1, 2)),
         liveness_probe: Some(probe("/livez", 10, 6, 5)),
-        resources: Some(ResourceRequirements {
-            requests: Some(requests.map(|(name, quantity)| (name.to_owned(), quantity.clone())).into()),
-            ..ResourceRequirements::default()
-        }),
+        resources: Some(resources),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),

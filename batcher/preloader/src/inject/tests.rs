@@ -1,17 +1,21 @@
 //! Pods as their templates have them, before and after.
 
 use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::{Value, json};
 use sluice_config::names::pod as names;
 
+use super::resources::Share;
 use super::*;
 
 fn settings() -> Sidecar {
     Sidecar {
         image: "batcher:1".into(),
         pull_secret: None,
-        cpu: Quantity("50m".into()),
-        memory: Quantity("64Mi".into()),
+        resources: Resources {
+            cpu: Share { request: Quantity("50m".into()), limit: Some(Quantity("1".into())) },
+            memory: Share { request: Quantity("64Mi".into()), limit: Some(Quantity("1Gi".into())) },
+        },
         drain_deadline_ms: 25_000,
         propagation_ms: 2_000,
     }
@@ -101,7 +105,7 @@ fn the_sidecar_stands_between_the_init_containers_and_the_model() {
             "httpGet": { "path": "/livez", "port": 8081 },
             "periodSeconds": 10, "failureThreshold": 6, "timeoutSeconds": 5,
         },
-        "resources": { "requests": { "cpu": "50m", "memory": "64Mi" } },
+        "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "1Gi" } },
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "securityContext": {
             "allowPrivilegeEscalation": false,
