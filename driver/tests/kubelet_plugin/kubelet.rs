@@ -130,7 +130,8 @@ impl Kubelet {
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, String> {
-    let answer = tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| "no answer in time".to_owned())?;
+    let answer =
+        tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| "no answer in time".to_owned())?;
     answer.map_err(|status| status.to_string())
 }
 
