@@ -200,13 +200,11 @@ mod tests {
         fs::create_dir_all(folder.join("nvidia")).unwrap();
         fs::create_dir_all(root.join("usr/bin")).unwrap();
         fs::write(folder.join("nvidia/libnvidia-ml.so.550.54"), "").unwrap();
-        // As Debian's alternatives have it: by a path that is meant from the root.
-        symlink(
-            "/usr/lib/x86_64-linux-gnu/nvidia/libnvidia-ml.so.550.54",
-            folder.join("libnvidia-ml.so.1.link"),
-        )
-        .unwrap();
-        fs::rename(folder.join("libnvidia-ml.so.1.link"), folder.join("libnvidia-ml.so.1")).unwrap();
+        fs::write(folder.join("nvidia/libnvidia-cfg.so.550.54"), "").unwrap();
+        symlink("nvidia/libnvidia-ml.so.550.54", folder.join("libnvidia-ml.so.1")).unwrap();
+        // By a path that is meant from the root.
+        let cfg = "/usr/lib/x86_64-linux-gnu/nvidia/libnvidia-cfg.so.550.54";
+        symlink(cfg, folder.join("libnvidia-cfg.so.1")).unwrap();
         // It leads out of the root, to a file that the node has at another place.
         fs::write(dir.path().join("libcuda.so.550.54"), "").unwrap();
         symlink("../../../../libcuda.so.550.54", folder.join("libcuda.so.1")).unwrap();
@@ -218,6 +216,8 @@ mod tests {
             .collect();
         let nvml = "/run/nvidia/driver/usr/lib/x86_64-linux-gnu/nvidia/libnvidia-ml.so.550.54";
         assert!(pairs.contains(&(nvml, "/usr/lib64/libnvidia-ml.so.1")), "{pairs:?}");
+        let cfg = format!("/run/nvidia/driver{cfg}");
+        assert!(pairs.contains(&(&cfg, "/usr/lib64/libnvidia-cfg.so.1")), "{pairs:?}");
         assert!(pairs.contains(&("/run/nvidia/driver/usr/bin/nvidia-smi", "/usr/bin/nvidia-smi")));
         assert!(!pairs.iter().any(|(_, path)| path.contains("libcuda")), "{pairs:?}");
         assert!(DriverFiles::new(dir.path().join("none"), "/").mounts().unwrap().is_empty());
