@@ -86,6 +86,11 @@ async fn killed(cluster: &Cluster, namespace: &Namespace, kill: Kill) -> Result<
     let time = begin.elapsed();
     slices::wait_instances(cluster, 1).await?;
     end(cluster, namespace, &["one"]).await?;
+    if kill.driver {
+        // A container that ends again and again is started again later and later: the next round has a new one.
+        let driver = ["delete", "pod", "-n", SYSTEM_NAMESPACE, pods::name(&driver)];
+        cluster.kubectl(&driver).await?;
+    }
     slices::wait_driver_ready(cluster).await?;
     Ok(time)
 }
