@@ -7,6 +7,7 @@
 //! claim that is prepared already. So no variable may list what is visible: a container would get the last
 //! list only. The device nodes decide, and each device has variables of its own.
 
+pub mod libraries;
 pub mod nodes;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,8 @@ use sluice_config::names::{CDI_KIND, cdi_file_name, env};
 
 use crate::checkpoint::{DeviceRecord, Instance};
 use crate::slices::SliceError;
+pub use libraries::DriverFiles;
+use libraries::Mount;
 pub use nodes::Majors;
 use nodes::{CharDevice, device_nodes};
 
@@ -48,6 +51,8 @@ struct ContainerEdits {
     env: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     device_nodes: Vec<CharDevice>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mounts: Vec<Mount>,
 }
 
 /// Qualified CDI name of one device of a claim, as the kubelet hands it to the runtime.
@@ -74,7 +79,13 @@ fn cuda_name(device: &DeviceRecord) -> Option<&str> {
     }
 }
 
-fn spec(claim_uid: &str, devices: &[DeviceRecord], watched: &Watched, majors: Majors) -> Spec {
+fn spec(
+    claim_uid: &str,
+    devices: &[DeviceRecord],
+    watched: &Watched,
+    majors: Majors,
+    mounts: Vec<Mount>,
+) -> Spec {
     let entry = |device: &DeviceRecord| {
         let uuid = cuda_name(device).map(|uuid| format!("{}={uuid}", env::uuid(&device.device)));
         let instances =
@@ -89,6 +100,7 @@ fn spec(claim_uid: &str, devices: &[DeviceRecord], watched: &Watched, majors: Ma
             container_edits: ContainerEdits {
                 env: uuid.into_iter().chain(about).collect(),
                 device_nodes: device_nodes(device, instances, majors),
+                mounts: Vec::new(),
             },
         }
     };
@@ -97,7 +109,7 @@ fn spec(claim_uid: &str, devices: &[DeviceRecord], watched: &Watched, majors: Ma
     Spec {
         cdi_version: CDI_VERSION,
         kind: CDI_KIND,
-        container_edits: ContainerEdits { env: vec![void], device_nodes: Vec::new() },
+        container_edits: ContainerEdits { env: vec![void], device_nodes: Vec::new(), mounts },
         devices: devices.iter().map(entry).collect(),
     }
 }
@@ -108,13 +120,21 @@ pub struct CdiDir {
     path: PathBuf,
     driver_root: PathBuf,
     majors: Majors,
+    /// `None` where containers bring the driver's libraries themselves.
+    libraries: Option<DriverFiles>,
 }
 
 impl CdiDir {
     /// Files go to `path`, made when needed. Majors are those of the kernel at each write, since modules are
-    /// loaded and loaded again; `majors` where neither `driver_root` nor the host lists them.
-    pub fn new(path: impl Into<PathBuf>, driver_root: impl Into<PathBuf>, majors: Majors) -> Self {
-        Self { path: path.into(), driver_root: driver_root.into(), majors }
+    /// loaded and loaded again; `majors` where neither `driver_root` nor the host lists them. `libraries` are
+    /// mounted into every container.
+    pub fn new(
+        path: impl Into<PathBuf>,
+        driver_root: impl Into<PathBuf>,
+        majors: Majors,
+        libraries: Option<DriverFiles>,
+    ) -> Self {
+        Self { path: path.into(), driver_root: driver_root.into(), majors, libraries }
     }
 
     /// Writes a claim's file, unless it is there as it should be: it may have gone with a reboot. Answers
@@ -131,7 +151,8 @@ impl CdiDir {
         let path = self.path.join(cdi_file_name(claim_uid));
         let write = || -> io::Result<bool> {
             let majors = self.majors.of_kernel(&self.driver_root)?;
-            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, watched, majors))?;
+            let mounts = self.libraries.as_ref().map(DriverFiles::mounts).transpose()?.unwrap_or_default();
+            let text = serde_json::to_vec_pretty(&spec(claim_uid, devices, watched, majors, mounts))?;
             if std::fs::read(&path).is_ok_and(|there| there == text) {
                 return Ok(false);
             }
@@ -186,7 +207,8 @@ mod tests {
 
     #[test]
     fn a_slice_is_named_to_cuda_and_to_the_runtime() {
-        let spec = spec("1234", &[slice("gpu-1-mig-2g-10gb-4", "MIG-x")], &Watched::new(), Majors::default());
+        let devices = [slice("gpu-1-mig-2g-10gb-4", "MIG-x")];
+        let spec = spec("1234", &devices, &Watched::new(), Majors::default(), Vec::new());
         let json = serde_json::to_value(&spec).unwrap();
         assert_eq!(json["cdiVersion"], "0.5.0");
         assert_eq!(json["kind"], "sluice.dev/claim");
@@ -206,7 +228,7 @@ mod tests {
     #[test]
     fn no_variable_of_one_device_has_a_value_that_another_device_replaces_and_would_hide_it() {
         let devices = [slice("a", "MIG-x"), slice("b", "MIG-y")];
-        let spec = spec("1234", &devices, &Watched::new(), Majors::default());
+        let spec = spec("1234", &devices, &Watched::new(), Majors::default(), Vec::new());
         let all: Vec<&String> = spec.devices.iter().flat_map(|device| &device.container_edits.env).collect();
         assert!(all.iter().all(|variable| !variable.starts_with("CUDA_VISIBLE_DEVICES")), "{all:?}");
         assert!(all.iter().any(|variable| *variable == "SLUICE_UUID_A=MIG-x"));

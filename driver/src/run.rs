@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::cdi::CdiDir;
+use crate::cdi::{CdiDir, DriverFiles};
 use crate::checkpoint::file::{StateDir, StateError};
 use crate::checkpoint::ledger::Ledger;
 use crate::claims::Claims;
@@ -166,7 +166,9 @@ async fn start(
     // A name that cannot be published is an error now, not a warning for ever.
     publication.slices(publication.form.unwrap_or(Form::Split), 1)?;
     let boot_id = std::fs::read_to_string(BOOT_ID).map_err(io_error(BOOT_ID))?.trim().to_owned();
-    let cdi = CdiDir::new(&settings.cdi_dir, &settings.driver_root, settings.device_majors);
+    let on_host = settings.driver_root_on_host.as_ref().unwrap_or(&settings.driver_root);
+    let libraries = settings.mount_libraries.then(|| DriverFiles::new(&settings.driver_root, on_host));
+    let cdi = CdiDir::new(&settings.cdi_dir, &settings.driver_root, settings.device_majors, libraries);
     let slices = Arc::new(Slices::new(Arc::clone(&gpus), ledger, cdi, boot_id, now_ms));
     let store = open_store(settings).await?;
     let nudge = Arc::new(Notify::new());

@@ -66,6 +66,14 @@ pub struct Flags {
     #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_DRIVER_ROOT")]
     driver_root: Option<PathBuf>,
 
+    /// The same root as container runtimes see it, where this runs in a container [default: as --driver-root]
+    #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_DRIVER_ROOT_ON_HOST")]
+    driver_root_on_host: Option<PathBuf>,
+
+    /// Whether containers get NVIDIA's libraries and nvidia-smi of the driver root [default: true]
+    #[arg(long, value_name = "BOOL", env = "SLUICE_DRIVER_MOUNT_LIBRARIES")]
+    mount_libraries: Option<bool>,
+
     /// Directory of Kubernetes objects that stands in for the API server on one machine [default: the
     /// API server of the cluster that this runs in, or of KUBECONFIG]
     #[arg(long, value_name = "DIR", env = "SLUICE_DRIVER_STORE")]
@@ -118,6 +126,10 @@ pub struct Flags {
 pub struct Settings {
     /// Root below which libnvidia-ml.so.1 lies.
     pub driver_root: PathBuf,
+    /// The same root as container runtimes see it; `None` where they see it at the same path.
+    pub driver_root_on_host: Option<PathBuf>,
+    /// Whether containers get NVIDIA's libraries and tools of the driver root.
+    pub mount_libraries: bool,
     /// Directory of objects; the API server where there is none.
     pub store: Option<PathBuf>,
     /// Directory of the kubelet's sockets.
@@ -148,6 +160,8 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             driver_root: "/".into(),
+            driver_root_on_host: None,
+            mount_libraries: true,
             store: None,
             kubelet_dir: DEFAULT_KUBELET_DIR.into(),
             cdi_dir: "/var/run/cdi".into(),
@@ -180,6 +194,11 @@ impl Settings {
             let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
             self.node_name = host;
         }
+        // Container runtimes take a mount's path as it is told.
+        let on_host = self.driver_root_on_host.as_ref().unwrap_or(&self.driver_root);
+        let absolute = std::path::absolute(on_host);
+        self.driver_root_on_host =
+            Some(absolute.map_err(|error| format!("driverRootOnHost {}: {error}", on_host.display()))?);
         if !self.kubelet_dir.is_absolute() {
             // The kubelet takes an endpoint's path as it is told.
             self.kubelet_dir = std::path::absolute(&self.kubelet_dir)
@@ -200,6 +219,10 @@ mod tests {
             "sluice-driver",
             "--driver-root",
             "/r",
+            "--driver-root-on-host",
+            "/h",
+            "--mount-libraries",
+            "false",
             "--store",
             "/s",
             "--kubelet-dir",
@@ -227,6 +250,8 @@ mod tests {
         let loaded: Settings = sluice_config::settings::load(None, &Flags::parse_from(flags)).unwrap();
         let expected = Settings {
             driver_root: "/r".into(),
+            driver_root_on_host: Some("/h".into()),
+            mount_libraries: false,
             store: Some("/s".into()),
             kubelet_dir: "/k".into(),
             cdi_dir: "/c".into(),

@@ -25,7 +25,7 @@ fn fixture() -> Fixture {
     let slices = Slices::new(
         gpus.clone(),
         Ledger::open(StateDir::lock(&dir.path().join("state")).unwrap()).unwrap(),
-        CdiDir::new(dir.path().join("cdi"), dir.path(), Majors::default()),
+        CdiDir::new(dir.path().join("cdi"), dir.path(), Majors::default(), None),
         "boot-1".to_owned(),
         Arc::new(|| 1_000),
     );

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Soname of NVML.
-const LIBRARY: &str = "libnvidia-ml.so.1";
+pub const LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// Folders below the root, in the order in which they are tried: those of the distributions' own
 /// packages and of NVIDIA's installer.

@@ -56,7 +56,7 @@ fn start(dir: &Path, gpus: &Arc<FakeGpus>, boot_id: &str) -> Slices {
     Slices::new(
         Arc::clone(gpus) as Arc<dyn Gpus>,
         Ledger::open(state).unwrap(),
-        CdiDir::new(dir.join("cdi"), dir, Majors::default()),
+        CdiDir::new(dir.join("cdi"), dir, Majors::default(), None),
         boot_id.to_owned(),
         Arc::new(|| 1_000),
     )

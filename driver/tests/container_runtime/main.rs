@@ -17,6 +17,7 @@ mod node;
 mod runtime;
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::symlink;
 
 use node::Node;
 use runtime::{Bundle, Mode};
@@ -124,4 +125,78 @@ fn containers_of_two_requests_see_their_own_and_one_of_both_sees_both() {
         large,
         paths(&["/dev/nvidia0", "/dev/nvidia-caps/nvidia-cap48", "/dev/nvidia-caps/nvidia-cap49"])
     );
+}
+
+/// Gives the node's driver root what NVIDIA's installer puts there. The simulated library stays the one that is loaded.
+fn install_driver_files(node: &Node, version: &str) {
+    let folder = node.path("root/usr/lib64");
+    let of_version = |name: &str| folder.join(format!("{name}.so.{version}"));
+    std::fs::rename(node.gpus.library(), of_version("libnvidia-ml")).unwrap();
+    for name in ["libcuda", "libnvidia-ptxjitcompiler", "libnvidia-gpucomp", "libGLX_nvidia"] {
+        std::fs::write(of_version(name), version).unwrap();
+    }
+    for (link, name) in [("libnvidia-ml.so.1", "libnvidia-ml"), ("libcuda.so.1", "libcuda")] {
+        symlink(format!("{name}.so.{version}"), folder.join(link)).unwrap();
+    }
+    symlink("libcuda.so.1", folder.join("libcuda.so")).unwrap();
+    std::fs::write(folder.join("libcuda.so.470.1.1"), "of another driver").unwrap();
+    std::fs::create_dir_all(node.path("root/usr/bin")).unwrap();
+    std::fs::write(node.path("root/usr/bin/nvidia-smi"), "").unwrap();
+}
+
+#[test]
+#[ignore = "builds NVIDIA's runtime with Go from the module proxy: cargo test … --test container_runtime -- --ignored"]
+fn a_container_has_the_libraries_of_the_nodes_driver_once_whatever_it_claims() {
+    let mut node = Node::new();
+    install_driver_files(&node, "550.54.14");
+    node.start(&[]);
+    node.allocate_requests("both", &[("small", SLICE), ("large", OTHER_SLICE)]);
+    node.allocate("whole", "gpu-1");
+    let both = cdi_devices(&node, "both", None);
+    let whole = cdi_devices(&node, "whole", None);
+    let real = |name: &str| std::fs::canonicalize(node.path("root/usr/lib64")).unwrap().join(name);
+    for devices in [both.clone(), both[..1].to_vec(), [both.clone(), whole].concat()] {
+        let bundle = Bundle::of_image(&["NVIDIA_VISIBLE_DEVICES=all", "LD_LIBRARY_PATH=/opt/of/the/image"]);
+        bundle.inject(&node.path("cdi"), &devices);
+        bundle.start(Mode::Legacy).unwrap();
+        let mounts = bundle.mounts();
+        let paths: BTreeSet<&str> = mounts.iter().map(|(path, _)| path.as_str()).collect();
+        assert_eq!(paths.len(), mounts.len(), "something is mounted twice: {mounts:?}");
+        for (folder, name, file) in [
+            ("/usr/lib64", "libcuda.so.1", "libcuda.so.550.54.14"),
+            ("/usr/lib64", "libcuda.so", "libcuda.so.550.54.14"),
+            ("/usr/lib/x86_64-linux-gnu", "libcuda.so.1", "libcuda.so.550.54.14"),
+            ("/usr/lib/x86_64-linux-gnu", "libnvidia-ml.so.1", "libnvidia-ml.so.550.54.14"),
+            ("/usr/lib64", "libnvidia-gpucomp.so.550.54.14", "libnvidia-gpucomp.so.550.54.14"),
+        ] {
+            let path = format!("{folder}/{name}");
+            let source = mounts.iter().find(|(other, _)| *other == path).map(|(_, source)| source);
+            assert_eq!(source, Some(&real(file)), "{path} in {mounts:?}");
+        }
+        assert!(paths.contains("/usr/bin/nvidia-smi"));
+        assert!(!paths.iter().any(|path| path.contains("470.1.1") || path.contains("GLX")), "{paths:?}");
+        assert_eq!(bundle.variable("LD_LIBRARY_PATH").as_deref(), Some("/opt/of/the/image"));
+    }
+}
+
+#[test]
+#[ignore = "builds NVIDIA's runtime with Go from the module proxy: cargo test … --test container_runtime -- --ignored"]
+fn no_library_is_mounted_where_there_is_none_or_it_was_switched_off() {
+    let mut node = Node::started();
+    let mounts = |node: &Node| {
+        node.allocate("bert", SLICE);
+        let bundle = Bundle::of_image(&[]);
+        bundle.inject(&node.path("cdi"), &cdi_devices(node, "bert", None));
+        bundle.mounts()
+    };
+    assert_eq!(mounts(&node), []);
+    assert!(node.terminate());
+    install_driver_files(&node, "550.54.14");
+    node.start(&["--mount-libraries", "false"]);
+    assert_eq!(mounts(&node), []);
+    assert!(node.terminate());
+    node.start(&["--driver-root-on-host", "/run/nvidia/driver"]);
+    let mounts = mounts(&node);
+    assert!(!mounts.is_empty());
+    assert!(mounts.iter().all(|(_, source)| source.starts_with("/run/nvidia/driver/usr")), "{mounts:?}");
 }

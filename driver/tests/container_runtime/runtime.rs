@@ -83,6 +83,14 @@ impl Bundle {
         devices.map(|device| device["path"].as_str().unwrap().to_owned()).collect()
     }
 
+    /// Files of the node in the container, by their paths in it; a path that is mounted twice is here twice.
+    pub(crate) fn mounts(&self) -> Vec<(String, PathBuf)> {
+        let config = self.config();
+        let mounts = config["mounts"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        mounts.map(|mount| (text(&mount["destination"]), text(&mount["source"]).into())).collect()
+    }
+
     /// A variable of its process.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         let config = self.config();

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sluice_kubelet_api::dra::v1::dra_plugin_client::DraPluginClient;
 use sluice_kubelet_api::dra::v1::{
@@ -10,6 +11,9 @@ use sluice_kubelet_api::dra::v1::{
 use sluice_kubelet_api::registration::v1::registration_client::RegistrationClient;
 use sluice_kubelet_api::registration::v1::{InfoRequest, PluginInfo, RegistrationStatus};
 use sluice_kubelet_api::registration_socket;
+
+/// How long the kubelet waits for an answer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
 pub(crate) struct Kubelet {
     registration: PathBuf,
@@ -63,7 +67,7 @@ impl Kubelet {
         ]
         .concat();
         let mut stream = std::os::unix::net::UnixStream::connect(&self.registration)?;
-        stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         stream.write_all(&sent)?;
         let mut received = Vec::new();
         let mut chunk = [0; 1024];
@@ -93,7 +97,7 @@ impl Kubelet {
         self.runtime.block_on(async {
             let mut client = connect(&endpoint).await?;
             let request = NodePrepareResourcesRequest { claims: vec![claim(name)] };
-            let response = client.node_prepare_resources(request).await.map_err(|e| e.to_string())?;
+            let response = in_time(client.node_prepare_resources(request)).await?;
             let mut claims = response.into_inner().claims;
             let answer = claims.remove(&format!("{name}-uid")).ok_or("no entry for the claim")?;
             if answer.error.is_empty() { Ok(answer.devices) } else { Err(answer.error) }
@@ -101,7 +105,7 @@ impl Kubelet {
     }
 
     /// The same by a kubelet that is gone after `time`.
-    pub(crate) fn prepare_until(&self, name: &str, time: std::time::Duration) -> Result<(), String> {
+    pub(crate) fn prepare_until(&self, name: &str, time: Duration) -> Result<(), String> {
         let endpoint = self.register().endpoint;
         self.runtime.block_on(async {
             let mut client = connect(&endpoint).await?;
@@ -117,12 +121,18 @@ impl Kubelet {
         self.runtime.block_on(async {
             let mut client = connect(&endpoint).await?;
             let request = NodeUnprepareResourcesRequest { claims: vec![claim(name)] };
-            let response = client.node_unprepare_resources(request).await.map_err(|e| e.to_string())?;
+            let response = in_time(client.node_unprepare_resources(request)).await?;
             let mut claims = response.into_inner().claims;
             let answer = claims.remove(&format!("{name}-uid")).ok_or("no entry for the claim")?;
             if answer.error.is_empty() { Ok(()) } else { Err(answer.error) }
         })
     }
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, tonic::Status>>) -> Result<T, String> {
+    let answer =
+        tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| "no answer in time".to_owned())?;
+    answer.map_err(|status| status.to_string())
 }
 
 fn claim(name: &str) -> Claim {

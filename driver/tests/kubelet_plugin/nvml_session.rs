@@ -121,6 +121,8 @@ fn a_call_that_meets_a_changed_driver_opens_nvml_again_and_goes_on() {
     node.gpus.add_fault("upgrade", &once("nvmlDeviceGetGpuInstances")).unwrap();
     node.kubelet().unprepare("bert").unwrap();
     assert!(node.standing().is_empty());
+    let opened = node.log().matches("NVML is initialised.").count();
+    assert_eq!(opened, 3, "at the start, and for each call that met a changed driver");
 }
 
 #[test]

@@ -138,3 +138,48 @@ fn the_daemon_set_sets_what_the_driver_has() {
     }
     assert!(pod.termination_grace_period_seconds.unwrap() > 20, "calls get 20 s to end");
 }
+
+/// Whether the DaemonSet's pod may be on a node with these labels. Its controller takes it away from others.
+fn runs_on(labels: &[(&str, &str)]) -> bool {
+    let text = std::fs::read_to_string(manifest("daemonset.yaml")).unwrap();
+    let set: DaemonSet = serde_saphyr::from_str(&text).unwrap();
+    let pod = set.spec.unwrap().template.spec.unwrap();
+    let required = pod.affinity.unwrap().node_affinity.unwrap();
+    let terms = required.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
+    let holds = |requirement: &k8s_openapi::api::core::v1::NodeSelectorRequirement| {
+        assert_eq!(requirement.operator, "NotIn");
+        let values = requirement.values.as_ref().unwrap();
+        !labels
+            .iter()
+            .any(|(key, value)| *key == requirement.key && values.iter().any(|other| other == value))
+    };
+    terms.iter().any(|term| term.match_expressions.iter().flatten().all(holds))
+}
+
+/// Values that NVIDIA's driver manager writes.
+#[test]
+fn the_driver_leaves_a_node_whose_nvidia_driver_is_being_replaced_and_no_other() {
+    let paused = "paused-for-driver-upgrade";
+    assert!(runs_on(&[]));
+    for label in ["nvidia.com/gpu.deploy.dra-driver", "nvidia.com/dra-kubelet-plugin"] {
+        assert!(!runs_on(&[(label, paused)]), "{label}");
+        assert!(runs_on(&[(label, "true")]) && runs_on(&[(label, "false")]), "{label}");
+    }
+    // These clients are stopped before the pods that have claims, which the driver must still be there to end.
+    assert!(runs_on(&[
+        ("nvidia.com/gpu.deploy.client", paused),
+        ("nvidia.com/gpu.deploy.device-plugin", paused)
+    ]));
+}
+
+#[test]
+fn container_runtimes_are_told_the_nodes_own_path_of_the_driver_root() {
+    let text = std::fs::read_to_string(manifest("daemonset.yaml")).unwrap();
+    let set: DaemonSet = serde_saphyr::from_str(&text).unwrap();
+    let pod = set.spec.unwrap().template.spec.unwrap();
+    let on_host =
+        pod.containers[0].env.iter().flatten().find(|v| v.name == "SLUICE_DRIVER_DRIVER_ROOT_ON_HOST");
+    let volume = pod.volumes.iter().flatten().find(|volume| volume.name == "driver-root").unwrap();
+    let path = volume.host_path.as_ref().unwrap().path.as_str();
+    assert_eq!(on_host.and_then(|variable| variable.value.as_deref()), Some(path));
+}

@@ -60,6 +60,8 @@ pub enum Command {
         /// Its name, as `status` shows it
         component: String,
     },
+    /// Reboot the node: all its processes, containers, mounts and MIG instances go at once; the control plane stays
+    Reboot,
     /// Import this tree's images again and restart what runs of them: after a rebuild
     Reload,
     /// Run scenarios in a cluster that is up
@@ -78,6 +80,9 @@ pub enum Command {
     /// (the part of `reload` that runs inside)
     #[command(hide = true)]
     ReloadInside,
+    /// (the part of `reboot` that runs inside)
+    #[command(hide = true)]
+    RebootInside,
     /// (the part of `figures` that runs inside)
     #[command(hide = true)]
     FiguresInside(FiguresFlags),
@@ -164,12 +169,29 @@ pub struct ScenarioFlags {
     pub list: bool,
 }
 
+/// What can be measured by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Figure {
+    /// From a free slice to the next pod's gate.
+    Gates,
+    /// From a step of the load to more replicas.
+    Step,
+    /// From no replica to the first answer.
+    Start,
+    /// From the kill of the driver or the kubelet in the midst of a prepare to the running pod.
+    Killed,
+}
+
 /// How much is measured.
 #[derive(Debug, Clone, Args)]
 pub struct FiguresFlags {
     /// Measurements of each figure
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..))]
     pub rounds: u16,
+
+    /// Only this one
+    #[arg(long, value_name = "FIGURE")]
+    pub only: Option<Figure>,
 
     /// Write them as JSON too
     #[arg(long, value_name = "FILE")]

@@ -144,7 +144,7 @@ fn try_remove_cgroup(folder: &Path) -> std::io::Result<()> {
 }
 
 /// The mount points of `mountinfo` at or below `folder`, in the order in which they were mounted.
-fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
     points.map(PathBuf::from).filter(|point| point.starts_with(folder)).collect()
 }

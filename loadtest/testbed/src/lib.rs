@@ -13,7 +13,7 @@
 //! | [`namespaces`], [`mounts`], [`network`], [`pki`] | the place in which the cluster lives |
 //! | [`components`], [`supervisor`], [`control`], [`node`] | its processes: command lines, restarts, orders from outside |
 //! | [`images`], [`dns`], [`fake_nodes`], [`prometheus`], [`discovery`], [`simulated`], [`install`] | what is put into it |
-//! | [`up`], [`down`] | the two commands |
+//! | [`up`], [`down`], [`reboot`] | the commands that change all of it |
 //! | [`cluster`], [`harness`], [`scenarios`] | tests that run inside |
 //! | [`figures`] | what is measured there |
 
@@ -42,6 +42,7 @@ pub mod parts;
 pub mod pki;
 pub mod processes;
 pub mod prometheus;
+pub mod reboot;
 pub mod release;
 pub mod requirements;
 pub mod scenarios;

@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 use sluice_testbed::cli::{AllFlags, Cli, Command, FiguresFlags, ScenarioFlags};
 use sluice_testbed::control::Control;
 use sluice_testbed::workdir::Workdir;
-use sluice_testbed::{discovery, down, figures, harness, install, namespaces, node, up};
+use sluice_testbed::{discovery, down, figures, harness, install, namespaces, node, reboot, up};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -50,6 +50,8 @@ fn run(cli: Cli) -> Result<ExitCode> {
         Command::Scenarios(flags) => return scenarios(&workdir, &flags, &bin_dir),
         Command::Figures(flags) => return measure(&workdir, &flags, &bin_dir),
         Command::FiguresInside(flags) => block_on(figures::run(&workdir, &flags))?,
+        Command::Reboot => return inside(&workdir, &["reboot-inside"], &bin_dir),
+        Command::RebootInside => reboot::reboot(&workdir)?,
         Command::Node => node::run(&workdir)?,
         Command::Discover => block_on(discovery::run(&workdir))?,
         Command::Provision => block_on(up::provision(&workdir))?,
@@ -101,6 +103,10 @@ fn scenarios(workdir: &Workdir, flags: &ScenarioFlags, bin_dir: &std::path::Path
 fn measure(workdir: &Workdir, flags: &FiguresFlags, bin_dir: &std::path::Path) -> Result<ExitCode> {
     let rounds = flags.rounds.to_string();
     let mut arguments = vec!["figures-inside", "--rounds", &rounds];
+    let only = flags.only.and_then(|figure| figure.to_possible_value());
+    if let Some(only) = &only {
+        arguments.extend(["--only", only.get_name()]);
+    }
     let json = flags.json.as_ref().map(|path| path.display().to_string());
     if let Some(json) = &json {
         arguments.extend(["--json", json]);

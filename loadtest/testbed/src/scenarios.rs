@@ -6,6 +6,7 @@
 mod accounts;
 mod cluster_works;
 mod conflicts;
+mod driver_life;
 mod gates;
 mod gateway;
 mod model_server;
@@ -19,8 +20,8 @@ mod rollouts;
 pub(crate) mod sample;
 mod scaling;
 mod serving;
-mod shared_slices;
-mod slices;
+pub(crate) mod shared_slices;
+pub(crate) mod slices;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -111,6 +112,11 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new(
             "slices are served when NVIDIA's driver comes after the kubelet",
             shared_slices::driver_absent_at_boot,
+        ),
+        Scenario::new("after a reboot pods run on new slices of their claims", driver_life::reboot),
+        Scenario::new(
+            "the driver leaves a node while NVIDIA's driver is replaced",
+            driver_life::driver_manager,
         ),
         Scenario::new(
             "a wrong device config is refused with the name of its field",

@@ -55,11 +55,22 @@ fn list(items: &[Value]) -> String {
 }
 
 /// The pod `one` with a claim of one slice.
-fn pod_with_slice() -> String {
+pub(crate) fn pod_with_slice() -> String {
     let claims = json!([{ "name": "slice", "resourceClaimName": "slice" }]);
     list(&[
         claim("slice", &[request("slice", "2g.10gb")]),
         pod("one", &claims, &json!({ "claims": [{ "name": "slice" }] })),
+    ])
+}
+
+/// The pods `one` and `two` with one claim of one slice.
+pub(crate) fn two_pods_with_one_slice() -> String {
+    let claims = json!([{ "name": "shared", "resourceClaimName": "shared" }]);
+    let resources = json!({ "claims": [{ "name": "shared" }] });
+    list(&[
+        claim("shared", &[request("slice", "2g.10gb")]),
+        pod("one", &claims, &resources),
+        pod("two", &claims, &resources),
     ])
 }
 
@@ -125,14 +136,7 @@ pub(super) async fn two_pods_one_claim(cluster: Cluster) -> Result<()> {
     wait_instances(&cluster, 0).await?;
     let gpus = simulated::open(cluster.workdir())?;
     gpus.add_fault(GATE, &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::Before))?;
-    let claims = json!([{ "name": "shared", "resourceClaimName": "shared" }]);
-    let resources = json!({ "claims": [{ "name": "shared" }] });
-    let objects = [
-        claim("shared", &[request("slice", "2g.10gb")]),
-        pod("one", &claims, &resources),
-        pod("two", &claims, &resources),
-    ];
-    namespace.apply(&list(&objects)).await?;
+    namespace.apply(&two_pods_with_one_slice()).await?;
     let waiting = gpus.clone();
     let blocked =
         tokio::task::spawn_blocking(move || waiting.wait_blocked(GATE, Duration::from_secs(60))).await?;

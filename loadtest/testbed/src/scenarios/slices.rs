@@ -14,14 +14,15 @@ use sluice_config::names::{SYSTEM_NAMESPACE, class_of_profile, env};
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
 use crate::components::NODE_NAME;
+use crate::processes::Identity;
 use crate::{images, simulated};
 
 /// How long a pod may take to run, or its slice to go. After a failed prepare the kubelet waits for over a minute.
 const WITHIN: Duration = Duration::from_secs(180);
 /// Label of the driver's pods.
-const DRIVER: &str = "app.kubernetes.io/name=sluice-driver";
+pub(crate) const DRIVER: &str = "app.kubernetes.io/name=sluice-driver";
 /// Name of the fault at which the driver is stopped.
-pub(super) const GATE: &str = "gate";
+pub(crate) const GATE: &str = "gate";
 
 /// A pod with a claim for one slice. Its model (simulated inference) is only there to run.
 fn claiming(name: &str, profile: &str) -> Value {
@@ -52,11 +53,38 @@ fn claiming(name: &str, profile: &str) -> Value {
     ]})
 }
 
+/// Waits until the node's driver is another process than this one, and ready.
+pub(crate) async fn wait_driver_back(cluster: &Cluster, before: Identity) -> Result<()> {
+    cluster
+        .wait_for("the driver runs again", WITHIN, || async {
+            let pod = pods::only(cluster, SYSTEM_NAMESPACE, DRIVER).await?;
+            Ok(match pods::process(&pod, "sluice-driver", "") {
+                Ok(process) if process != before => Look::Done(()),
+                _ => Look::NotYet("it does not".to_owned()),
+            })
+        })
+        .await?;
+    wait_driver_ready(cluster).await
+}
+
+/// Waits until the node's driver is ready.
+pub(crate) async fn wait_driver_ready(cluster: &Cluster) -> Result<()> {
+    cluster
+        .wait_for("the driver is ready", WITHIN, || async {
+            let drivers = pods::list(cluster, SYSTEM_NAMESPACE, DRIVER).await?;
+            Ok(match drivers.iter().any(|pod| pods::is(pod, "Ready")) {
+                true => Look::Done(()),
+                false => Look::NotYet(format!("{} pods, none of them ready", drivers.len())),
+            })
+        })
+        .await
+}
+
 fn instances(cluster: &Cluster) -> Result<Vec<Instance>> {
     Ok(simulated::open(cluster.workdir())?.instances()?)
 }
 
-pub(super) async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>> {
+pub(crate) async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>> {
     cluster
         .wait_for(&format!("{count} MIG instances are there"), WITHIN, || async {
             let found = instances(cluster)?;
@@ -65,7 +93,7 @@ pub(super) async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Ve
         .await
 }
 
-pub(super) async fn wait_running(namespace: &Namespace, pod: &str) -> Result<()> {
+pub(crate) async fn wait_running(namespace: &Namespace, pod: &str) -> Result<()> {
     let timeout = format!("--timeout={}s", WITHIN.as_secs());
     namespace.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), &timeout]).await.map(drop)
 }
@@ -165,12 +193,12 @@ pub(super) async fn node_programs_restarted(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-async fn model_of(cluster: &Cluster, namespace: &Namespace) -> Result<crate::processes::Identity> {
+async fn model_of(cluster: &Cluster, namespace: &Namespace) -> Result<Identity> {
     let pod: Pod = pods::only(cluster, namespace.name, "app=one").await?;
     pods::process(&pod, "sluice-loadtest", "model")
 }
 
-async fn wait_published(cluster: &Cluster) -> Result<()> {
+pub(super) async fn wait_published(cluster: &Cluster) -> Result<()> {
     cluster
         .wait_for("the node's slices are published", WITHIN, || async {
             let names = cluster.kubectl(&["get", "resourceslices", "-o", "name"]).await?;
