@@ -4,11 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{InferenceAutoscaler, LocalDeployment};
-use crate::settings::with_suggestion;
+use crate::settings::from_value;
 
 /// One document of a manifest.
 #[derive(Debug, Clone)]
@@ -61,12 +60,12 @@ fn parse(value: Value) -> Result<Manifest, String> {
         .map_err(|error| format!("{error}: a manifest needs apiVersion, kind, metadata and spec"))?;
     let manifest = match (api_version.as_str(), kind.as_str()) {
         ("sluice.dev/v1alpha1", "InferenceAutoscaler") => {
-            let object: InferenceAutoscaler = typed(value)?;
+            let object: InferenceAutoscaler = from_value(value)?;
             object.spec.validate()?;
             Manifest::InferenceAutoscaler(Box::new(object))
         }
         ("sluice.dev/v1alpha1", "LocalDeployment") => {
-            let object: LocalDeployment = typed(value)?;
+            let object: LocalDeployment = from_value(value)?;
             object.spec.validate()?;
             Manifest::LocalDeployment(Box::new(object))
         }
@@ -78,10 +77,6 @@ fn parse(value: Value) -> Result<Manifest, String> {
         }
     };
     Ok(manifest)
-}
-
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_json::from_value(value).map_err(|error| with_suggestion(&error.to_string()))
 }
 
 #[cfg(test)]
