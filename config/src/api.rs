@@ -10,6 +10,7 @@ pub mod crd;
 pub mod inference_autoscaler;
 pub mod local_deployment;
 pub mod manifest;
+mod within;
 
 pub use behavior::{Behavior, PolicyType, ScalingPolicy, ScalingRules, SelectPolicy};
 pub use inference_autoscaler::{InferenceAutoscaler, InferenceAutoscalerSpec, InferenceAutoscalerStatus};

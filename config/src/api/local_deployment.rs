@@ -8,6 +8,8 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::within::within;
+
 /// How one replica runs.
 #[derive(Debug, Clone, PartialEq, CustomResource, Serialize, Deserialize, JsonSchema)]
 #[kube(
@@ -110,6 +112,35 @@ impl LocalDeploymentSpec {
             return Err(
                 "spec.command has no `{port}`: the model server must be told where to listen".to_owned()
             );
+        }
+        if let Some(name) = self.env.keys().find(|name| name.is_empty() || name.contains('=')) {
+            return Err(format!("spec.env has the name {name:?}, which no variable can have"));
+        }
+        if self.claim.device_class_name.is_empty() {
+            return Err("spec.claim.deviceClassName is empty, but must name a DeviceClass, such as \
+                        mig-2g-10gb.gpu.sluice.dev"
+                .to_owned());
+        }
+        if !self.readiness.path.starts_with('/') {
+            return Err(format!(
+                "spec.readiness.path is {:?}, but must begin with /, such as /v2/health/ready",
+                self.readiness.path
+            ));
+        }
+        within("spec.readiness.timeoutSeconds", self.readiness.timeout_seconds, 1, 21_600)?;
+        within("spec.termination.drainSeconds", self.termination.drain_seconds, 0, 3600)?;
+        within("spec.termination.graceSeconds", self.termination.grace_seconds, 0, 3600)?;
+        if self.gateway.members_file.as_os_str().is_empty() {
+            return Err("spec.gateway.membersFile is empty, but must name the file that the gateway watches"
+                .to_owned());
+        }
+        let address = self.gateway.admin_url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let port = address.and_then(|address| address.rsplit_once(':')).map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(1..))) {
+            return Err(format!(
+                "spec.gateway.adminUrl is {:?}, but must be the gateway's admin port, such as http://127.0.0.1:8081",
+                self.gateway.admin_url
+            ));
         }
         Ok(())
     }
