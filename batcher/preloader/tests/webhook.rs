@@ -71,7 +71,8 @@ async fn start(classes: Result<Vec<String>, String>) -> Running {
         drain_deadline_ms: 25_000,
         propagation_ms: 2_000,
     };
-    let webhook = Webhook { sidecar, lookup: Arc::new(Cluster(classes)) };
+    let webhook =
+        Webhook { sidecar, namespace: "sluice-system".to_owned(), lookup: Arc::new(Cluster(classes)) };
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, webhook, Arc::clone(&served), stop.clone()));
     Running { address, served, bundle, stop }
