@@ -155,7 +155,9 @@ async fn call_after_drain(settings: &Settings) {
         Err(problem) => Err(problem),
     };
     match called {
-        Ok(status) if status.is_success() => tracing::info!(url, %status, "The hook after the drain was called."),
+        Ok(status) if status.is_success() => {
+            tracing::info!(url, %status, "The hook after the drain was called.")
+        }
         Ok(status) => tracing::warn!(url, %status, "The hook after the drain did not answer well."),
         Err(error) => tracing::warn!(url, error, "The hook after the drain could not be called."),
     }

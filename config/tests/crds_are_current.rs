@@ -58,7 +58,8 @@ fn the_definition_refuses_what_cannot_be_followed_and_names_the_field() {
     let refused = refusals(|spec| spec["objective"]["latencyMs"] = json!("300ms"));
     assert!(refused.contains("latencyMs: milliseconds without a unit, e.g. 300"), "{refused}");
     let refused = refusals(|spec| {
-        spec["behavior"] = json!({"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": "15s"}]}})
+        spec["behavior"] =
+            json!({"scaleUp": {"policies": [{"type": "Pods", "value": 1, "periodSeconds": "15s"}]}})
     });
     assert!(refused.contains("periodSeconds: seconds without a unit, e.g. 30"), "{refused}");
     let refused = refusals(|spec| spec["minReplicas"] = json!(4));

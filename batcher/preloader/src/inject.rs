@@ -23,6 +23,7 @@ use sluice_config::names::pod as names;
 pub use gate::{ClaimedClasses, is_ours, with_gate};
 pub use hints::{hints, is_left_alone, second_ports};
 pub use port::passes_by;
+pub(crate) use sidecar::MOST_DEADLINE_SECONDS;
 
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE_SECONDS: i64 = 30;

@@ -144,7 +144,10 @@ impl Settings {
             return invalid("afterDrainHeaders", "are of the call that afterDrain names, and it is not set");
         }
         if self.drain_delay_ms > HOUR_MS {
-            return invalid("drainDelayMs", &format!("{} is more than an hour ({HOUR_MS})", self.drain_delay_ms));
+            return invalid(
+                "drainDelayMs",
+                &format!("{} is more than an hour ({HOUR_MS})", self.drain_delay_ms),
+            );
         }
         let letters = |token: &String| {
             !token.is_empty() && token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b))

@@ -168,7 +168,8 @@ async fn the_model_servers_own_hook_is_called_when_all_is_answered() {
     assert!(futures::FutureExt::now_or_never(hooks.accept()).is_none(), "a request is not answered yet");
     model.open_gate();
     assert_eq!(request.await.unwrap().output("twice"), [2]);
-    let (mut stream, _) = tokio::time::timeout(Duration::from_secs(30), hooks.accept()).await.unwrap().unwrap();
+    let (mut stream, _) =
+        tokio::time::timeout(Duration::from_secs(30), hooks.accept()).await.unwrap().unwrap();
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(tokio::io::AsyncReadExt::read_u8(&mut stream).await.unwrap());

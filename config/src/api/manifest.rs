@@ -154,12 +154,24 @@ spec:
         let error = read_text(&DEPLOYMENT.replace("{port}", "9000")).unwrap_err();
         assert!(error.contains("{port}"), "{error}");
         for (found, replaced, told) in [
-            ("percentile: 99", "percentile: 0.99", "spec.objective.percentile is 0.99, but must be at least 50"),
+            (
+                "percentile: 99",
+                "percentile: 0.99",
+                "spec.objective.percentile is 0.99, but must be at least 50",
+            ),
             ("percentile: 99", "percentile: 0.999", "did you mean 99.9?"),
-            ("latencyMs: 300", "latencyMs: 300ms", "spec.objective.latencyMs: milliseconds without a unit: 300"),
+            (
+                "latencyMs: 300",
+                "latencyMs: 300ms",
+                "spec.objective.latencyMs: milliseconds without a unit: 300",
+            ),
             ("latencyMs: 300", "latencyMs: 0", "latencyMs is 0, but must be 1 to 3600000 milliseconds"),
             ("Seconds: 10", "Seconds: 5m", "stabilizationWindowSeconds: seconds without a unit: 300"),
-            ("maxReplicas: 6", "maxReplicas: 6\n  expectedStartupSeconds: 60000", "must be 0 to 21600 seconds"),
+            (
+                "maxReplicas: 6",
+                "maxReplicas: 6\n  expectedStartupSeconds: 60000",
+                "must be 0 to 21600 seconds",
+            ),
             ("Seconds: 10", "Seconds: 10, tolerance: 10", "did you mean 0.1 (10 per cent)?"),
             ("Seconds: 10", "Seconds: 10, policies: []", "policies has 0 entries"),
         ] {

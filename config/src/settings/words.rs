@@ -49,8 +49,7 @@ fn number_in_words(field: &str, said: &str) -> Option<String> {
     let words = Unit::of(field).words();
     Some(match kind {
         "string" => {
-            let wanted =
-                meant(field, text).unwrap_or_else(|| format!("{words}, such as {}", example(field)));
+            let wanted = meant(field, text).unwrap_or_else(|| format!("{words}, such as {}", example(field)));
             format!("{wanted}; it is {text:?}, a text")
         }
         "floating" => {
@@ -98,9 +97,15 @@ mod tests {
             (json!({"tickMs": "300ms"}), "tickMs: milliseconds without a unit: 300; it is \"300ms\", a text"),
             (json!({"tickMs": 0.5}), "tickMs: milliseconds without a unit, and a whole number; it is 0.5"),
             (json!({"tickMs": -5}), "tickMs: milliseconds without a unit, 0 or more; it is -5"),
-            (json!({"rows": 5_000_000_000_u64}), "rows: a number without a unit, at most 4294967295; it is 5000000000"),
+            (
+                json!({"rows": 5_000_000_000_u64}),
+                "rows: a number without a unit, at most 4294967295; it is 5000000000",
+            ),
             (json!({"rows": "many"}), "rows: a number without a unit, such as 8; it is \"many\", a text"),
-            (json!({"inner": {"tickMs": "1s"}}), "inner.tickMs: milliseconds without a unit: 1000; it is \"1s\", a text"),
+            (
+                json!({"inner": {"tickMs": "1s"}}),
+                "inner.tickMs: milliseconds without a unit: 1000; it is \"1s\", a text",
+            ),
         ] {
             assert_eq!(error(value), told);
         }

@@ -33,7 +33,9 @@ pub fn hints(pod: &Pod, namespace: &str, own_namespace: &str) -> Vec<String> {
                 ));
             }
         } else if names::ANNOTATIONS.contains(&name.as_str()) {
-            told.push(format!("metadata.labels[{name}] is an annotation; write it under metadata.annotations"));
+            told.push(format!(
+                "metadata.labels[{name}] is an annotation; write it under metadata.annotations"
+            ));
         } else {
             told.extend(misspelt("labels", name, &[names::INJECT_LABEL]));
         }
@@ -52,7 +54,10 @@ pub fn hints(pod: &Pod, namespace: &str, own_namespace: &str) -> Vec<String> {
         let field = format!("spec.schedulingGates[{index}]");
         if !is_ours(&gate.name) {
             if let Some(meant) = nearest_within(&gate.name, [names::GATE, names::GATE_ALIAS], LIKELY) {
-                told.push(format!("{field} is {:?}, which nobody of Sluice lifts; did you mean {meant:?}?", gate.name));
+                told.push(format!(
+                    "{field} is {:?}, which nobody of Sluice lifts; did you mean {meant:?}?",
+                    gate.name
+                ));
             }
         } else if !opts_in(pod) {
             told.push(format!(
@@ -88,14 +93,16 @@ fn misspelt(field: &str, name: &str, known: &[&str]) -> Option<String> {
     if known.contains(&name) {
         return None;
     }
-    let (prefix, _) = name.split_once('/').map(|(prefix, rest)| (format!("{prefix}/"), rest))?;
+    let (prefix, rest) = name.split_once('/').map(|(prefix, rest)| (format!("{prefix}/"), rest))?;
     let is_ours = prefix == PREFIX;
     if !is_ours && nearest_within(&prefix, [PREFIX], LIKELY_PREFIX).is_none() {
         return None;
     }
-    let all: Vec<&str> = names::ANNOTATIONS.into_iter().chain([names::INJECT_LABEL]).collect();
-    match nearest_within(name, all.iter().copied(), LIKELY) {
-        Some(meant) => Some(format!("metadata.{field}[{name}] means nothing to Sluice; did you mean {meant}?")),
+    let all = names::ANNOTATIONS.into_iter().chain([names::INJECT_LABEL]);
+    match nearest_within(rest, all.filter_map(|known| known.strip_prefix(PREFIX)), LIKELY) {
+        Some(meant) => {
+            Some(format!("metadata.{field}[{name}] means nothing to Sluice; did you mean {PREFIX}{meant}?"))
+        }
         None if is_ours => Some(format!(
             "metadata.{field}[{name}] means nothing to Sluice; there are {}",
             listed(&known.iter().copied().take(8).collect::<Vec<_>>())
@@ -147,7 +154,9 @@ pub fn second_ports(pod: &Pod, services: &[Service]) -> Vec<String> {
 
 /// Ports that serve no requests of clients.
 fn is_of_operators(name: &str) -> bool {
-    ["metric", "prom", "admin", "mgmt", "manage", "debug", "health", "probe"].iter().any(|part| name.contains(part))
+    ["metric", "prom", "admin", "mgmt", "manage", "debug", "health", "probe"]
+        .iter()
+        .any(|part| name.contains(part))
 }
 
 fn to_another_port(service: &Service, others: &BTreeMap<i32, Option<String>>, front: &str) -> Option<String> {

@@ -29,7 +29,11 @@ pub(super) enum OwnHook {
 
 impl OwnHook {
     /// What the sidecar can do for `handler`, a hook of `container` at `field`.
-    pub(super) fn of(handler: &LifecycleHandler, container: &Container, field: &str) -> Result<Self, Refusal> {
+    pub(super) fn of(
+        handler: &LifecycleHandler,
+        container: &Container,
+        field: &str,
+    ) -> Result<Self, Refusal> {
         if let Some(exec) = &handler.exec {
             let words: Vec<&String> = exec.command.iter().flatten().collect();
             if words.iter().any(|word| word.contains(names::DRAIN_URL)) {
@@ -64,7 +68,8 @@ impl OwnHook {
             return Ok(Self::None);
         };
         if get.scheme.as_deref() == Some("HTTPS") {
-            let problem = "is HTTPS, but the sidecar calls the hook after the drain, by plain HTTP inside the pod";
+            let problem =
+                "is HTTPS, but the sidecar calls the hook after the drain, by plain HTTP inside the pod";
             return Err(Refusal::new(format!("{field}.httpGet.scheme"), problem));
         }
         if let Some(host) = get.host.as_ref().filter(|host| !host.is_empty()) {
@@ -118,8 +123,9 @@ impl OwnHook {
 
 /// A word of a command as a shell reads it.
 fn quoted(word: &str) -> String {
-    let is_plain =
-        |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.' | '/' | '=' | ':' | ',');
+    let is_plain = |letter: char| {
+        letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.' | '/' | '=' | ':' | ',')
+    };
     if !word.is_empty() && word.chars().all(is_plain) {
         return word.to_owned();
     }

@@ -86,10 +86,9 @@ pub(super) fn own(spec: &PodSpec, wishes: &Wishes) -> Result<OwnPorts, Refusal> 
             }
         }
     }
-    for (annotation, wished) in [
-        (names::FRONT_PORT_ANNOTATION, wishes.front_port),
-        (names::ADMIN_PORT_ANNOTATION, wishes.admin_port),
-    ] {
+    for (annotation, wished) in
+        [(names::FRONT_PORT_ANNOTATION, wishes.front_port), (names::ADMIN_PORT_ANNOTATION, wishes.admin_port)]
+    {
         if let Some(port) = wished.filter(|port| taken.contains(port)) {
             let problem = format!(
                 "{port} is a port of one of the pod's containers; choose another, or leave the annotation out: then \
@@ -102,7 +101,10 @@ pub(super) fn own(spec: &PodSpec, wishes: &Wishes) -> Result<OwnPorts, Refusal> 
         && front == admin
     {
         let field = format!("metadata.annotations[{}]", names::ADMIN_PORT_ANNOTATION);
-        return Err(Refusal::new(field, format!("{admin} is the sidecar's front port already; choose another")));
+        return Err(Refusal::new(
+            field,
+            format!("{admin} is the sidecar's front port already; choose another"),
+        ));
     }
     let wished: Vec<u16> = wishes.front_port.into_iter().chain(wishes.admin_port).collect();
     let free = |port: &u16| !taken.contains(port) && !wished.contains(port);

@@ -85,7 +85,9 @@ impl Wishes {
             let problem = format!("{value:?} is none of {}", names::BATCHING_VALUES.join(", "));
             return Err(refused(names::BATCHING_ANNOTATION, problem));
         }
-        if let Some(seconds) = positive(names::GATE_DEADLINE_ANNOTATION)?.filter(|s| *s > MOST_DEADLINE_SECONDS) {
+        if let Some(seconds) =
+            positive(names::GATE_DEADLINE_ANNOTATION)?.filter(|s| *s > MOST_DEADLINE_SECONDS)
+        {
             let problem = format!("{seconds} seconds are more than a day ({MOST_DEADLINE_SECONDS})");
             return Err(refused(names::GATE_DEADLINE_ANNOTATION, problem));
         }
@@ -147,10 +149,7 @@ pub(super) fn container(
             value: Some(token.to_owned()),
             value_from: None,
         }]),
-        ports: Some(vec![
-            port(&found.name, own.front),
-            port(names::ADMIN_PORT_NAME, own.admin),
-        ]),
+        ports: Some(vec![port(&found.name, own.front), port(names::ADMIN_PORT_NAME, own.admin)]),
         // "The process is up", never "the model is warm": the model starts only after this.
         startup_probe: Some(probe(own, "/livez", 1, 120, 2)),
         // "The model is warm": one missed answer takes the pod out of its Services.
