@@ -91,6 +91,18 @@ impl OwnHook {
         };
         let path = get.path.as_deref().unwrap_or_default();
         let slash = if path.starts_with('/') { "" } else { "/" };
+        // What the sidecar would not start with.
+        if http::uri::PathAndQuery::try_from(format!("{slash}{path}")).is_err() {
+            let problem = format!("{path:?} is no path of a URL; write what is special in it as %XX");
+            return Err(Refusal::new(format!("{field}.httpGet.path"), problem));
+        }
+        for (index, header) in get.http_headers.iter().flatten().enumerate() {
+            let is_name = http::HeaderName::try_from(header.name.as_str()).is_ok();
+            if !is_name || http::HeaderValue::try_from(header.value.trim()).is_err() {
+                let problem = "must be a header's name, and visible ASCII characters and spaces as its value";
+                return Err(Refusal::new(format!("{field}.httpGet.httpHeaders[{index}]"), problem));
+            }
+        }
         let headers = get.http_headers.iter().flatten();
         let headers = headers.map(|header| format!("{}: {}", header.name, header.value)).collect();
         Ok(Self::Get(format!("http://127.0.0.1:{number}{slash}{path}"), headers))
@@ -112,10 +124,11 @@ impl OwnHook {
             Self::Get(url, headers) => {
                 let timeout_ms = grace_seconds.clamp(1, MOST_SLEEP_SECONDS) * 1000;
                 let headers = headers.iter().map(|header| format!("--after-drain-header={header}"));
-                [format!("--after-drain={url}"), format!("--after-drain-timeout-ms={timeout_ms}")]
-                    .into_iter()
-                    .chain(headers)
-                    .collect()
+                let arguments =
+                    [format!("--after-drain={url}"), format!("--after-drain-timeout-ms={timeout_ms}")];
+                // In arguments the kubelet replaces `$(NAME)` by a variable; in a hook's path it does not.
+                let literal = |argument: String| argument.replace("$(", "$$(");
+                arguments.into_iter().chain(headers).map(literal).collect()
             }
         }
     }

@@ -356,12 +356,12 @@ fn a_hook_of_the_models_own_is_done_by_the_sidecar_around_the_drain() {
     for (port, number) in [(json!("http"), 9000), (json!(9000), 9000), (json!("metrics"), 9002)] {
         let headers = json!([{ "name": "X-Token", "value": "a, b" }]);
         let get = injected(&pod(hooked(
-            json!({ "httpGet": { "path": "stop", "port": port, "httpHeaders": headers } }),
+            json!({ "httpGet": { "path": "stop?$(HOME)", "port": port, "httpHeaders": headers } }),
         )));
         assert_eq!(get["spec"]["terminationGracePeriodSeconds"], 30 + 27);
         let arguments = arguments(&get);
         for argument in [
-            format!("--after-drain=http://127.0.0.1:{number}/stop"),
+            format!("--after-drain=http://127.0.0.1:{number}/stop?$$(HOME)"),
             "--after-drain-timeout-ms=30000".to_owned(),
             "--after-drain-header=X-Token: a, b".to_owned(),
         ] {
@@ -395,6 +395,11 @@ fn a_hook_that_nobody_can_call_is_refused_by_its_field() {
         (json!({ "httpGet": { "port": 9000, "scheme": "HTTPS" } }), "httpGet.scheme"),
         (json!({ "httpGet": { "port": 9000, "host": "10.0.0.1" } }), "httpGet.host"),
         (json!({ "httpGet": { "port": "nowhere" } }), "httpGet.port"),
+        (json!({ "httpGet": { "port": 9000, "path": "/a b" } }), "httpGet.path"),
+        (
+            json!({ "httpGet": { "port": 9000, "httpHeaders": [{ "name": "a", "value": "b\nc" }] } }),
+            "httpGet.httpHeaders[0]",
+        ),
         (json!({ "sleep": { "seconds": 5000 } }), "sleep.seconds"),
         (json!({ "tcpSocket": { "port": 9000 } }), "tcpSocket"),
     ] {
