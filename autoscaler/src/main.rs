@@ -8,7 +8,7 @@ use sluice_autoscaler::program;
 use sluice_autoscaler::replay::replay_file;
 use sluice_autoscaler::settings::{Flags, Settings};
 use sluice_config::printable::printable_lines;
-use sluice_config::process::logging;
+use sluice_config::process::{command_line, logging};
 use sluice_config::settings::{EXIT_USAGE, load};
 
 /// Keeps inference deployments inside their latency objective on as few GPU slices as possible.
@@ -42,12 +42,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match command_line::parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(code) => return code,
     };
     match cli.command {
         Some(Command::Replay { file }) => match replay_file(&file) {

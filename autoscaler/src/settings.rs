@@ -148,6 +148,30 @@ impl Settings {
                 return Err(format!("{name} is {value}, but must be 1 to 86400000 (a day)"));
             }
         }
+        if self.panic_ms > 86_400_000 {
+            return Err(format!("panicMs is {}, but must be 0 to 86400000 (a day)", self.panic_ms));
+        }
+        for (name, window_ms) in [
+            ("demandWindowMs", self.demand_window_ms),
+            ("burstWindowMs", self.burst_window_ms),
+            ("trendWindowMs", self.trend_window_ms),
+            ("latencyWindowMs", self.latency_window_ms),
+        ] {
+            if window_ms < self.tick_ms {
+                return Err(format!(
+                    "{name} is {window_ms}, but must be at least tickMs ({}), or a window holds no measurement",
+                    self.tick_ms
+                ));
+            }
+        }
+        if let Some(twice) = self
+            .objects
+            .iter()
+            .enumerate()
+            .find_map(|(index, file)| self.objects[..index].contains(file).then_some(file))
+        {
+            return Err(format!("objects names {} twice; name each file once", twice.display()));
+        }
         if self.stale_ms < 2 * self.tick_ms {
             return Err(format!(
                 "staleMs is {}, but must be at least twice tickMs ({}), or one late scrape makes signals stale",
@@ -356,5 +380,19 @@ mod tests {
         assert!(cluster(|settings| settings.lease_seconds = 1).unwrap_err().starts_with("leaseSeconds is 1"));
         let error = cluster(|settings| settings.lease_identity = Some(String::new())).unwrap_err();
         assert!(error.starts_with("leaseIdentity is empty"), "{error}");
+    }
+
+    #[test]
+    fn windows_that_measure_nothing_are_refused() {
+        let error = cluster(|settings| settings.burst_window_ms = 500).unwrap_err();
+        assert_eq!(
+            error,
+            "burstWindowMs is 500, but must be at least tickMs (1000), or a window holds no measurement"
+        );
+        let error = cluster(|settings| settings.panic_ms = 86_400_001).unwrap_err();
+        assert!(error.starts_with("panicMs is 86400001"), "{error}");
+        let twice = vec!["a.yaml".into(), "a.yaml".into()];
+        let error = Settings { objects: twice, ..Settings::default() }.validate().unwrap_err();
+        assert_eq!(error, "objects names a.yaml twice; name each file once");
     }
 }

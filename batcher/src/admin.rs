@@ -19,6 +19,7 @@ use subtle::ConstantTimeEq;
 
 use query::{DrainQuery, path};
 
+use crate::after_drain::Hook;
 use crate::drain::Drained;
 use crate::front::Front;
 use crate::settings::Settings;
@@ -146,6 +147,22 @@ impl AdminRoutes for Routes {
     }
 }
 
+/// Calls the hook of the settings; whatever comes of it, the model server is stopped next, so a failure is only told.
+async fn call_after_drain(settings: &Settings) {
+    let Some(url) = &settings.after_drain else { return };
+    let called = match Hook::new(url, &settings.after_drain_headers) {
+        Ok(hook) => hook.call(Duration::from_millis(settings.after_drain_timeout_ms)).await,
+        Err(problem) => Err(problem),
+    };
+    match called {
+        Ok(status) if status.is_success() => {
+            tracing::info!(url, %status, "The hook after the drain was called.")
+        }
+        Ok(status) => tracing::warn!(url, %status, "The hook after the drain did not answer well."),
+        Err(error) => tracing::warn!(url, error, "The hook after the drain could not be called."),
+    }
+}
+
 impl Routes {
     async fn drain(&self, query: Option<&str>) -> AdminResponse {
         let asked = match DrainQuery::parse(query.unwrap_or_default()) {
@@ -155,6 +172,10 @@ impl Routes {
         let settings = self.0.settings.now();
         if !is_allowed(settings.drain_token.as_deref(), asked.token) {
             return plain(StatusCode::FORBIDDEN, "a drain needs ?token= as this process was given it\n");
+        }
+        if settings.drain_delay_ms > 0 {
+            tracing::info!(drain_delay_ms = settings.drain_delay_ms, "The drain waits before it begins.");
+            tokio::time::sleep(Duration::from_millis(settings.drain_delay_ms)).await;
         }
         let deadline_ms = asked.deadline_ms.unwrap_or(settings.drain_deadline_ms);
         tracing::info!(deadline_ms, active = self.0.drain.active(), "Draining.");
@@ -169,6 +190,9 @@ impl Routes {
             }
         };
         tracing::info!(drained.drained, drained.revoked, drained.active, "The drain has ended.");
+        if !drained.revoked {
+            call_after_drain(&settings).await;
+        }
         json(StatusCode::OK, &drained)
     }
 

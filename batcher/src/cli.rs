@@ -175,6 +175,18 @@ pub struct Flags {
     /// How long others may still send here once it is not ready [default: 0]
     #[arg(long, env = "SLUICE_BATCHER_PROPAGATION_MS")]
     pub propagation_ms: Option<u64>,
+    /// How long /drain waits before it begins [default: 0]
+    #[arg(long, env = "SLUICE_BATCHER_DRAIN_DELAY_MS")]
+    pub drain_delay_ms: Option<u64>,
+    /// What is called when a drain has ended, before the model server is stopped
+    #[arg(long, env = "SLUICE_BATCHER_AFTER_DRAIN", value_name = "http://HOST:PORT/PATH")]
+    pub after_drain: Option<String>,
+    /// Header of that call; may be repeated
+    #[arg(long = "after-drain-header", value_name = "NAME: VALUE")]
+    pub after_drain_headers: Option<Vec<String>>,
+    /// How long that call may take [default: 30000]
+    #[arg(long, env = "SLUICE_BATCHER_AFTER_DRAIN_TIMEOUT_MS")]
+    pub after_drain_timeout_ms: Option<u64>,
     /// What /drain?token= must say; better given by the environment, where no list of processes shows it
     #[arg(long, env = "SLUICE_BATCHER_DRAIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub drain_token: Option<String>,

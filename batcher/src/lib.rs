@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod after_drain;
 pub mod answers;
 pub mod batcher;
 pub mod cli;

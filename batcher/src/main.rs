@@ -4,23 +4,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use clap::Parser;
 use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::cli::Flags;
 use sluice_batcher::metrics::buckets;
 use sluice_batcher::settings::{Live, Reload, Settings};
-use sluice_config::process::{files, logging, metrics, shutdown};
+use sluice_config::process::{command_line, files, logging, metrics, shutdown};
 use sluice_config::settings::{EXIT_USAGE, load};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 fn main() -> ExitCode {
-    let flags = match Flags::try_parse() {
+    let flags: Flags = match command_line::parse() {
         Ok(flags) => flags,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(code) => return code,
     };
     let settings = match settings(&flags) {
         Ok(settings) => settings,

@@ -193,6 +193,15 @@ pub struct Settings {
     pub propagation_ms: u64,
     /// After SIGTERM: how long requests may take to finish, and the default deadline of `/drain`.
     pub drain_deadline_ms: u64,
+    /// For how long `/drain` goes on as if nothing had happened before it begins: a wait of the model server's own.
+    pub drain_delay_ms: u64,
+    /// `http://HOST:PORT/PATH` that is called when a drain has ended: what the model server wants to hear before it
+    /// is stopped.
+    pub after_drain: Option<String>,
+    /// Headers of that call, each `name: value`.
+    pub after_drain_headers: Vec<String>,
+    /// How long that call may take.
+    pub after_drain_timeout_ms: u64,
     /// What `/drain?token=` must say; without it, whoever reaches the admin port may drain.
     pub drain_token: Option<String>,
     /// File with the token that whoever asks about requests on the admin port must send; without it, only the loopback
@@ -289,6 +298,10 @@ impl Default for Settings {
             probe_ms: 250,
             propagation_ms: 0,
             drain_deadline_ms: 25_000,
+            drain_delay_ms: 0,
+            after_drain: None,
+            after_drain_headers: Vec::new(),
+            after_drain_timeout_ms: 30_000,
             drain_token: None,
             admin_token_file: None,
             worker_threads: 1,

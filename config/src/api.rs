@@ -11,6 +11,7 @@ pub mod inference_autoscaler;
 pub mod local_deployment;
 pub mod manifest;
 mod text;
+mod within;
 
 pub use behavior::{Behavior, PolicyType, ScalingPolicy, ScalingRules, SelectPolicy};
 pub use inference_autoscaler::{InferenceAutoscaler, InferenceAutoscalerSpec, InferenceAutoscalerStatus};

@@ -85,14 +85,24 @@ pub mod pod {
     pub const GATE_ALIAS: &str = "gpu-preload";
     /// Name of the sidecar's container.
     pub const SIDECAR: &str = "sluice-batcher";
-    /// The sidecar's front port: the model's named port is moved here.
+    /// The sidecar's front port, unless it is taken or the pod says another: the model's named port is moved here.
     pub const FRONT_PORT: u16 = 8080;
-    /// The sidecar's admin port (`/metrics`, `/drain`), by which autoscalers find sidecars.
+    /// The sidecar's admin port (`/metrics`, `/drain`), unless it is taken or the pod says another. Who looks for it
+    /// goes by [`ADMIN_PORT_NAME`].
     pub const ADMIN_PORT: u16 = 8081;
+    /// Front and admin port where one of the two above is a container's of the pod: far from the ports on which model
+    /// servers listen beside the one that a template names (8080 to 8082). Where these are taken too, the next two.
+    pub const OTHER_PORTS: (u16, u16) = (18080, 18081);
     /// Name of [`ADMIN_PORT`] among the sidecar's ports.
     pub const ADMIN_PORT_NAME: &str = "sluice-admin";
     /// Annotation: name of the container port that is moved to the sidecar; `http` where it is absent.
     pub const PORT_ANNOTATION: &str = "sluice.dev/port";
+    /// Variable of the model's container where its own preStop command calls the drain: the URL to call.
+    pub const DRAIN_URL: &str = "SLUICE_DRAIN_URL";
+    /// Annotation: number of the sidecar's front port.
+    pub const FRONT_PORT_ANNOTATION: &str = "sluice.dev/front-port";
+    /// Annotation: number of the sidecar's admin port.
+    pub const ADMIN_PORT_ANNOTATION: &str = "sluice.dev/admin-port";
     /// Annotation: models that must be warm before the pod is ready, separated by commas.
     pub const MODELS_ANNOTATION: &str = "sluice.dev/models";
     /// Annotation: latency objective of the sidecar, milliseconds.
@@ -114,6 +124,21 @@ pub mod pod {
     pub const SIDECAR_MEMORY_LIMIT_ANNOTATION: &str = "sluice.dev/sidecar-memory-limit";
     /// Annotation: seconds after which this pod's gate is lifted whatever is free.
     pub const GATE_DEADLINE_ANNOTATION: &str = "sluice.dev/gate-deadline-seconds";
+    /// Every annotation that a pod can have.
+    pub const ANNOTATIONS: [&str; 12] = [
+        PORT_ANNOTATION,
+        FRONT_PORT_ANNOTATION,
+        ADMIN_PORT_ANNOTATION,
+        MODELS_ANNOTATION,
+        OBJECTIVE_ANNOTATION,
+        MAX_BATCH_ROWS_ANNOTATION,
+        BATCHING_ANNOTATION,
+        GATE_DEADLINE_ANNOTATION,
+        SIDECAR_CPU_ANNOTATION,
+        SIDECAR_CPU_LIMIT_ANNOTATION,
+        SIDECAR_MEMORY_ANNOTATION,
+        SIDECAR_MEMORY_LIMIT_ANNOTATION,
+    ];
 }
 
 /// Value of [`env::PROFILE`] and of the `profile` attribute for a whole GPU.

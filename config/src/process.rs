@@ -5,6 +5,7 @@
 //! opens keeps to the rules of [`connections`].
 
 pub mod admin;
+pub mod command_line;
 pub mod connections;
 pub mod files;
 #[cfg(feature = "lease")]

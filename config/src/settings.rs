@@ -6,6 +6,8 @@
 //! flag over the environment, [`load`] puts both over the file, serde fills in the defaults.
 
 mod nearest;
+mod units;
+mod words;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +15,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-pub use nearest::{nearest, with_suggestion};
+pub use nearest::{listed, nearest, nearest_within, with_suggestion};
+pub use units::{Unit, meant, share_as_percent};
+pub use words::from_value;
 
 /// Exit code of a program whose settings or usage are wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
@@ -57,20 +61,7 @@ pub fn load<S: DeserializeOwned>(file: Option<&Path>, flags: &impl Serialize) ->
     if let Value::Object(flags) = flags {
         merged.extend(flags.into_iter().filter(|(_, value)| !value.is_null()));
     }
-    from_map(merged).map_err(SettingsError::Flags)
-}
-
-/// Settings from their fields; an error names the field, the value and what is allowed.
-fn from_map<S: DeserializeOwned>(map: Map<String, Value>) -> Result<S, String> {
-    serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| {
-        let message = with_suggestion(&error.inner().to_string());
-        match error.path().to_string().as_str() {
-            // The top level: the message names the field itself.
-            "." => message,
-            path if message.contains(&format!("`{path}`")) => message,
-            path => format!("{path}: {message}"),
-        }
-    })
+    from_value(Value::Object(merged)).map_err(SettingsError::Flags)
 }
 
 /// The file as a map, after it was checked as `S`: only there are line and column known.
@@ -88,7 +79,7 @@ fn read_file<S: DeserializeOwned>(path: &Path) -> Result<Map<String, Value>, Set
         let place = error
             .location()
             .map_or(String::new(), |at| format!("line {} column {}: ", at.line(), at.column()));
-        let message = match from_map::<S>(map) {
+        let message = match from_value::<S>(Value::Object(map)) {
             Err(message) => message,
             Ok(_) => error.without_snippet().to_string(),
         };
@@ -96,8 +87,10 @@ fn read_file<S: DeserializeOwned>(path: &Path) -> Result<Map<String, Value>, Set
     }
     // YAML lets a bare 7 stand for the text "7"; the map knows it as a number, and with flags over it the error
     // would be blamed on them.
-    from_map::<S>(map.clone()).map_err(|message| {
-        invalid(format!("{message}; put quotes around a text that looks like another type"))
+    from_value::<S>(Value::Object(map.clone())).map_err(|message| {
+        let is_text = message.contains("expected a string") || message.contains("expected path");
+        let quotes = if is_text { "; put quotes around a text that looks like another type" } else { "" };
+        invalid(format!("{message}{quotes}"))
     })?;
     Ok(map)
 }

@@ -184,11 +184,13 @@ impl Settings {
     /// # Errors
     /// What is wrong, and what to set.
     pub fn checked(mut self) -> Result<Self, String> {
-        if self.reconcile_interval_seconds == 0 {
-            return Err("reconcileIntervalSeconds is 0: give at least 1".to_owned());
-        }
-        if self.health_interval_seconds == 0 {
-            return Err("healthIntervalSeconds is 0: give at least 1".to_owned());
+        for (name, seconds, most) in [
+            ("reconcileIntervalSeconds", self.reconcile_interval_seconds, 3600),
+            ("healthIntervalSeconds", self.health_interval_seconds, 600),
+        ] {
+            if !(1..=most).contains(&seconds) {
+                return Err(format!("{name} is {seconds}: give 1 to {most} seconds"));
+            }
         }
         if self.node_name.is_empty() {
             let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
@@ -274,6 +276,11 @@ mod tests {
         assert!(interval.checked().unwrap_err().contains("reconcileIntervalSeconds"));
         let interval = Settings { health_interval_seconds: 0, ..Settings::default() };
         assert!(interval.checked().unwrap_err().contains("healthIntervalSeconds"));
+        let milliseconds = Settings { health_interval_seconds: 5000, ..Settings::default() };
+        assert_eq!(
+            milliseconds.checked().unwrap_err(),
+            "healthIntervalSeconds is 5000: give 1 to 600 seconds"
+        );
         assert!(!Settings::default().checked().unwrap().node_name.is_empty());
     }
 }

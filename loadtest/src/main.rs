@@ -2,19 +2,14 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use sluice_config::process::{logging, shutdown};
+use sluice_config::process::{command_line, logging, shutdown};
 use sluice_loadtest::cli::{Cli, Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 use sluice_loadtest::{compare, demo, model, run};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match command_line::parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let code = if error.use_stderr() { EXIT_USAGE } else { EXIT_OK };
-            let _ = error.print();
-            return code.into();
-        }
+        Err(code) => return code,
     };
     match cli.command {
         Command::Model(flags) => serve_model(&flags),

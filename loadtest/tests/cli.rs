@@ -118,6 +118,16 @@ fn wrong_usage_is_64_and_says_what_is_meant() {
         (vec!["model"], "SLUICE_PROFILE is not set"),
         (vec!["model", "--jitter-pct", "200"], "jitterPct is 200"),
         (vec!["nonsense"], "nonsense"),
+        (
+            vec!["run", "--rate-rps", "5", "--duration-ms", "10s"],
+            "--duration-ms: milliseconds without a unit: 10000",
+        ),
+        (vec!["run", "--rate-rps", "5", "--objective-ms", "20000"], "it must be at most timeoutMs (10000)"),
+        (vec!["run", "--rate-rps", "5", "--json-bytes", "5"], "jsonBytes is set without body"),
+        (vec!["run", "--rate-rps", "5", "--threshold", "p99<5"], "did you mean `p99_ms`?"),
+        (vec!["model", "--log-level", "warning"], "did you mean `warn`?"),
+        (vec!["compare", "--rounds", "0"], "rounds is 0"),
+        (vec!["demo", "--static", "0"], "--static"),
     ] {
         let output = program().args(&arguments).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();

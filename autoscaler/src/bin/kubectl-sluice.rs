@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use sluice_autoscaler::cli::{ApiServer, ObjectSource, capacity, explain};
 use sluice_config::objects::ObjectDir;
 use sluice_config::printable::printable_lines;
-use sluice_config::settings::EXIT_USAGE;
+use sluice_config::process::command_line;
 
 /// What is free, and why replicas are as many as they are.
 ///
@@ -21,7 +21,7 @@ use sluice_config::settings::EXIT_USAGE;
 ///
 ///   kubectl-sluice --store /var/lib/sluice/store capacity
 #[derive(Parser)]
-#[command(version, verbatim_doc_comment)]
+#[command(name = "kubectl-sluice", version, verbatim_doc_comment)]
 struct Cli {
     /// Object directory that sluice-driver and sluice-autoscaler use on one machine; without it the
     /// cluster is asked.
@@ -50,12 +50,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli: Cli = match command_line::parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
-        }
+        Err(code) => return code,
     };
     match answer(cli) {
         Ok(text) => {

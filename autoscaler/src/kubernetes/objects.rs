@@ -9,7 +9,7 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
-use sluice_config::settings::with_suggestion;
+use sluice_config::settings::from_value;
 use sluice_inventory_watch::reflect::Reflected;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -128,8 +128,7 @@ pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
 
 fn parse(object: &DynamicObject) -> Result<InferenceAutoscaler, String> {
     let value = serde_json::to_value(object).map_err(|error| error.to_string())?;
-    let object: InferenceAutoscaler =
-        serde_json::from_value(value).map_err(|error| with_suggestion(&error.to_string()))?;
+    let object: InferenceAutoscaler = from_value(value)?;
     object.spec.validate()?;
     Ok(object)
 }

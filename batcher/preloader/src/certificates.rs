@@ -23,6 +23,7 @@ use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
+use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use rustls::server::{ClientHello, ResolvesServerCert};
@@ -66,7 +67,10 @@ pub async fn keep(
     readiness: Readiness,
     stop: CancellationToken,
 ) {
-    let keeper = Keeper {
+    let reporter = Reporter { controller: NAME.to_owned(), instance: None };
+    let mut keeper = Keeper {
+        recorder: Recorder::new(client.clone(), reporter),
+        repairs: trust::Repairs::default(),
         secrets: Api::namespaced(client.clone(), &namespace),
         configurations: Api::all(client),
         names: [NAME.to_owned(), format!("{NAME}.{namespace}"), format!("{NAME}.{namespace}.svc")],
@@ -110,6 +114,8 @@ pub async fn keep(
 }
 
 struct Keeper {
+    recorder: Recorder,
+    repairs: trust::Repairs,
     secrets: Api<Secret>,
     configurations: Api<MutatingWebhookConfiguration>,
     names: [String; 3],
@@ -118,13 +124,15 @@ struct Keeper {
 
 impl Keeper {
     /// One look at everything; the result is when the next one is due.
-    async fn reconcile(&self) -> anyhow::Result<Duration> {
+    async fn reconcile(&mut self) -> anyhow::Result<Duration> {
         let now_s = now_s()?;
         let bundle = self.bundle(now_s).await?;
-        trust::publish(&self.configurations, bundle.ca_certificates()).await?;
+        let publishing =
+            trust::publish(&self.configurations, bundle.ca_certificates(), &mut self.repairs, &self.recorder);
+        let contested = publishing.await?;
         self.served.set(bundle.certified_key()?);
         Ok(match bundle.due(now_s) {
-            Due::In(seconds) => Duration::from_secs(seconds).min(LONGEST_PAUSE),
+            Due::In(seconds) => Duration::from_secs(seconds).min(contested.unwrap_or(LONGEST_PAUSE)),
             Due::Certificate | Due::Everything => RETRY,
         })
     }

@@ -9,6 +9,8 @@
 //! here too, and neither relies on the other.
 
 mod gate;
+mod hints;
+mod hook;
 mod model;
 mod port;
 pub mod resources;
@@ -19,8 +21,10 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use sluice_config::names::pod as names;
 
 pub use gate::{ClaimedClasses, is_ours, with_gate};
+pub use hints::{hints, is_left_alone, second_ports};
 pub use port::passes_by;
 use resources::Resources;
+pub(crate) use sidecar::MOST_DEADLINE_SECONDS;
 
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -86,19 +90,21 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     }
     let wishes = sidecar::Wishes::read(pod)?;
     let found = port::find(spec, &wishes.port_name)?;
-    port::check_free(spec)?;
+    let own = port::own(spec, &wishes)?;
     let resources = resources::of(pod, spec, &settings.resources)?;
     let mut injected = pod.clone();
     let spec = injected.spec.get_or_insert_default();
     let grace = spec.termination_grace_period_seconds.unwrap_or(DEFAULT_GRACE_SECONDS);
     let drain_seconds = i64::try_from(settings.drain_ms().div_ceil(1000)).unwrap_or(i64::MAX);
-    // The template's own period is for what comes after the drain.
-    spec.termination_grace_period_seconds = Some(grace.saturating_add(drain_seconds));
-    model::prepare(spec, &found, settings.drain_ms(), token)?;
+    let hook = model::prepare(spec, &found, own, settings.drain_ms(), token)?;
+    // The template's own period is for what comes after the drain: the template's own hook, and the end.
+    let seconds = grace.saturating_add(drain_seconds).saturating_add(hook.sleep_seconds());
+    spec.termination_grace_period_seconds = Some(seconds);
     if let Some(secret) = &settings.pull_secret {
         sidecar::add_pull_secret(spec, secret);
     }
-    let container = sidecar::container(settings, &wishes, &found, resources, token);
+    let mut container = sidecar::container(settings, &wishes, &found, own, resources, token);
+    container.args.get_or_insert_default().extend(hook.arguments(grace));
     spec.init_containers.get_or_insert_default().push(container);
     Ok(Some(injected))
 }

@@ -2,9 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use clap::error::ErrorKind;
-use sluice_config::process::logging;
+use sluice_config::process::{command_line, logging};
 use sluice_config::settings::{EXIT_USAGE, load};
 use sluice_preloader::run::run;
 use sluice_preloader::settings::{Flags, Settings};
@@ -26,14 +24,7 @@ fn main() -> ExitCode {
 }
 
 fn settings() -> Result<Settings, ExitCode> {
-    let flags = Flags::try_parse().map_err(|error| {
-        // Nobody is there to read it when this fails.
-        let _ = error.print();
-        match error.kind() {
-            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
-            _ => ExitCode::from(EXIT_USAGE),
-        }
-    })?;
+    let flags: Flags = command_line::parse()?;
     load::<Settings>(flags.config.as_deref(), &flags)
         .map_err(|error| error.to_string())
         .and_then(Settings::checked)

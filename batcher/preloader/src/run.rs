@@ -64,8 +64,11 @@ async fn preload(
         .await
         .with_context(|| format!("webhook {}", settings.webhook_listen))?;
     let served = Arc::new(Served::default());
-    let webhook =
-        Webhook { sidecar: sidecar(&settings), lookup: Arc::new(ApiLookup { client: client.clone() }) };
+    let webhook = Webhook {
+        sidecar: sidecar(&settings),
+        namespace: settings.namespace.clone(),
+        lookup: Arc::new(ApiLookup { client: client.clone() }),
+    };
     let close = CancellationToken::new();
     let answering = tokio::spawn(webhook::serve(listener, webhook, Arc::clone(&served), close.clone()));
     tokio::spawn(certificates::keep(

@@ -12,6 +12,8 @@ use sluice_inventory::quantity;
 
 use crate::inject::resources::{self, NO_LIMIT};
 
+use crate::inject::MOST_DEADLINE_SECONDS;
+
 /// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -220,8 +222,20 @@ impl Settings {
                 return Err(format!("{name}Limit: {limit} is less than {name}, {request}"));
             }
         }
-        if self.gate_deadline_seconds == 0 {
-            return Err("gateDeadlineSeconds: must be at least 1".to_owned());
+        if !(1..=MOST_DEADLINE_SECONDS).contains(&self.gate_deadline_seconds) {
+            return Err(format!(
+                "gateDeadlineSeconds: {} is not between 1 and {MOST_DEADLINE_SECONDS} (a day)",
+                self.gate_deadline_seconds
+            ));
+        }
+        if (1..100).contains(&self.drain_deadline_ms) {
+            return Err(format!(
+                "drainDeadlineMs: {0} milliseconds are less than any request takes; did you mean {0}000 ({0} s)?",
+                self.drain_deadline_ms
+            ));
+        }
+        if self.webhook_listen == self.admin_listen {
+            return Err(format!("adminListen: {} is webhookListen already", self.admin_listen));
         }
         for (name, value) in
             [("drainDeadlineMs", self.drain_deadline_ms), ("propagationMs", self.propagation_ms)]
@@ -280,6 +294,12 @@ mod tests {
         assert!(error.starts_with("sidecarMemoryLimit: 32Mi is less than"), "{error}");
         let unlimited = Settings { sidecar_memory_limit: "none".to_owned(), ..Settings::default() };
         assert!(unlimited.checked().is_ok());
+        let error = Settings { gate_deadline_seconds: 300_000, ..Settings::default() }.checked().unwrap_err();
+        assert!(error.contains("not between 1 and 86400"), "{error}");
+        let error = Settings { drain_deadline_ms: 25, ..Settings::default() }.checked().unwrap_err();
+        assert!(error.contains("did you mean 25000 (25 s)?"), "{error}");
+        let admin_listen = Settings::default().webhook_listen;
+        assert!(Settings { admin_listen, ..Settings::default() }.checked().is_err());
     }
 
     #[test]

@@ -4,8 +4,10 @@
 //! |---|---|
 //! | this | connections, TLS, paths |
 //! | [`review`] | from a question to its answer |
+//! | `hints` | the answer where there are only warnings |
 //! | [`lookup`] | what an answer needs of the API server |
 
+mod hints;
 pub mod lookup;
 pub mod review;
 
@@ -54,6 +56,8 @@ const LAST_ANSWERS: Duration = Duration::from_secs(10);
 pub struct Webhook {
     /// What every sidecar is like.
     pub sidecar: Sidecar,
+    /// Where Sluice itself runs: pods there are left alone.
+    pub namespace: String,
     /// What the API server knows.
     pub lookup: Arc<dyn Lookup>,
 }
@@ -107,11 +111,13 @@ impl Webhook {
         let hook = match request.uri().path() {
             review::GATE_PATH => Hook::Gate,
             review::SIDECAR_PATH => Hook::Sidecar,
+            review::HINTS_PATH => Hook::Hints,
             path => {
                 let text = format!(
-                    "there is no {path}; there are {} and {}\n",
+                    "there is no {path}; there are {}, {} and {}\n",
                     review::GATE_PATH,
-                    review::SIDECAR_PATH
+                    review::SIDECAR_PATH,
+                    review::HINTS_PATH
                 );
                 return plain(StatusCode::NOT_FOUND, text);
             }
@@ -133,7 +139,7 @@ impl Webhook {
             Err(error) => return plain(StatusCode::BAD_REQUEST, format!("the body is not whole: {error}\n")),
         };
         let begun = Instant::now();
-        let answer = review::answer(hook, &body, &self.sidecar, self.lookup.as_ref()).await;
+        let answer = review::answer(hook, &body, &self.sidecar, self.lookup.as_ref(), &self.namespace).await;
         metrics::admission(hook.name(), answer.outcome, begun.elapsed());
         match answer.body {
             Ok(json) => respond(StatusCode::OK, "application/json", Bytes::from(json)),

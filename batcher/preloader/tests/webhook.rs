@@ -75,7 +75,8 @@ async fn start(classes: Result<Vec<String>, String>) -> Running {
         drain_deadline_ms: 25_000,
         propagation_ms: 2_000,
     };
-    let webhook = Webhook { sidecar, lookup: Arc::new(Cluster(classes)) };
+    let webhook =
+        Webhook { sidecar, namespace: "sluice-system".to_owned(), lookup: Arc::new(Cluster(classes)) };
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, webhook, Arc::clone(&served), stop.clone()));
     Running { address, served, bundle, stop }
@@ -223,6 +224,67 @@ async fn a_service_past_the_sidecar_is_warned_of() {
     let (response, _) = webhook.review("/mutate-sidecar", &pod()).await;
     let warning = response["warnings"][0].as_str().unwrap();
     assert!(warning.contains("Service past: spec.ports[0].targetPort is 9000"), "{warning}");
+}
+
+#[tokio::test]
+async fn what_somebody_probably_meant_is_warned_of_and_never_refused() {
+    let webhook = start(ours()).await;
+    let warnings = async |review: Value| {
+        let (status, body) = webhook.post("/hints", review.to_string()).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        let response = serde_json::from_str::<Value>(&body).unwrap()["response"].clone();
+        assert_eq!((&response["allowed"], &response["patch"]), (&json!(true), &Value::Null));
+        response["warnings"].to_string()
+    };
+    assert_eq!(warnings(review(&pod())).await, "null");
+    let mut labelled = pod();
+    labelled["metadata"]["labels"][names::INJECT_LABEL] = json!("true");
+    labelled["spec"]["schedulingGates"] = json!([{ "name": names::GATE }]);
+    let told = warnings(review(&labelled)).await;
+    assert!(
+        told.contains("did you mean \\\"enabled\\\"?") && told.contains("this pod is never placed"),
+        "{told}"
+    );
+    let mut left_alone = review(&pod());
+    left_alone["request"]["namespace"] = json!("kube-system");
+    assert!(warnings(left_alone).await.contains("kube-system is left alone"));
+    // A workload's author reads what is said of its template; what is said of its pods, nobody reads.
+    let mut refused = pod();
+    refused["spec"]["containers"][0]["ports"] = json!([]);
+    refused["metadata"]["annotations"] = json!({ "sluice.dev/model": "bert" });
+    let template = json!({ "metadata": refused["metadata"], "spec": refused["spec"] });
+    for (kind, spec, field) in [
+        ("Deployment", json!({ "template": template }), "in spec.template: "),
+        (
+            "CronJob",
+            json!({ "jobTemplate": { "spec": { "template": template } } }),
+            "in spec.jobTemplate.spec.template: ",
+        ),
+    ] {
+        let mut asked =
+            review(&json!({ "apiVersion": "apps/v1", "kind": kind, "metadata": {}, "spec": spec }));
+        asked["request"]["kind"] = json!({ "group": "apps", "version": "v1", "kind": kind });
+        let told = warnings(asked).await;
+        assert!(
+            told.contains(&format!("{field}its pods will be refused: spec.containers: no container has")),
+            "{told}"
+        );
+        assert!(told.contains("did you mean sluice.dev/models?"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn an_injected_pod_is_warned_of_what_passes_its_sidecar_by() {
+    let webhook = start(ours()).await;
+    let mut pod = pod();
+    pod["metadata"]["annotations"] = json!({ "sluice.dev/objective": "300" });
+    let grpc = json!({ "name": "grpc", "containerPort": 9001 });
+    pod["spec"]["containers"][0]["ports"].as_array_mut().unwrap().push(grpc);
+    let (response, _) = webhook.review("/mutate-sidecar", &pod).await;
+    let warnings = response["warnings"].to_string();
+    for part in ["Service past", "ports[1] (9001) of the model's container", "sluice.dev/objective-ms?"] {
+        assert!(warnings.contains(part), "{part}: {warnings}");
+    }
 }
 
 #[tokio::test]

@@ -5,7 +5,9 @@ mod order;
 
 use super::own_headers::header_name;
 use super::{Role, Settings, WhileCold, check_address, check_members, unix_path};
+use crate::after_drain::Hook;
 
+const HOUR_MS: u64 = 3_600_000;
 /// A buffer of the HTTP library has at least so many bytes, and a head of up to so many is read.
 const MIN_HEADER_BYTES: usize = 8 << 10;
 /// What is kept of a request takes about 1 KiB.
@@ -92,6 +94,7 @@ impl Settings {
             ("upstreamTimeoutMs", self.upstream_timeout_ms),
             ("warmupMaxCalls", u64::from(self.warmup_max_calls)),
             ("probeMs", self.probe_ms),
+            ("afterDrainTimeoutMs", self.after_drain_timeout_ms),
             ("maxModels", self.max_models as u64),
             ("maxTensors", self.max_tensors as u64),
             ("maxParameters", self.max_parameters as u64),
@@ -132,6 +135,18 @@ impl Settings {
                     "{} is not between {MIN_HEADER_BYTES} and {MAX_HEADER_BYTES}",
                     self.max_header_bytes
                 ),
+            );
+        }
+        if let Some(url) = &self.after_drain {
+            Hook::new(url, &self.after_drain_headers)
+                .map_err(|problem| InvalidSetting { field: "afterDrain", problem })?;
+        } else if !self.after_drain_headers.is_empty() {
+            return invalid("afterDrainHeaders", "are of the call that afterDrain names, and it is not set");
+        }
+        if self.drain_delay_ms > HOUR_MS {
+            return invalid(
+                "drainDelayMs",
+                &format!("{} is more than an hour ({HOUR_MS})", self.drain_delay_ms),
             );
         }
         let letters = |token: &String| {

@@ -146,3 +146,39 @@ async fn the_kubelet_asks_the_model_server_through_the_sidecar() {
     assert_eq!(asked("/upstream-livez?path=/nothing-there").await, 503);
     assert_eq!(asked("/upstream-livez?paht=/v2").await, 400);
 }
+
+#[tokio::test]
+async fn the_model_servers_own_hook_is_called_when_all_is_answered() {
+    let name = "hooked";
+    let model = Model::start(name, Behaviour::default()).await;
+    let hooks = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let settings = Settings {
+        drain_deadline_ms: 60_000,
+        drain_delay_ms: 300,
+        after_drain: Some(format!("http://{}/stop?now=1", hooks.local_addr().unwrap())),
+        after_drain_headers: vec!["x-token: abc".to_owned()],
+        ..settings(name)
+    };
+    let batcher = sidecar(&model, settings).await;
+    let (front, admin) = (batcher.front, batcher.admin);
+    let request = hold_with(&model, front, name, 1).await;
+    let drain = tokio::spawn(get(admin, "/drain"));
+    assert_eq!(get(front, "/v2/health/ready").await.status, 200, "the delay comes first");
+    until("it is not ready", async || get(front, "/v2/health/ready").await.status == 503).await;
+    assert!(futures::FutureExt::now_or_never(hooks.accept()).is_none(), "a request is not answered yet");
+    model.open_gate();
+    assert_eq!(request.await.unwrap().output("twice"), [2]);
+    let (mut stream, _) =
+        tokio::time::timeout(Duration::from_secs(30), hooks.accept()).await.unwrap().unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(tokio::io::AsyncReadExt::read_u8(&mut stream).await.unwrap());
+    }
+    let head = String::from_utf8(head).unwrap();
+    assert!(head.starts_with("GET /stop?now=1 HTTP/1.1\r\n") && head.contains("x-token: abc"), "{head}");
+    assert!(!drain.is_finished(), "it waits for the hook's answer");
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut stream, answer).await.unwrap();
+    let drained: Value = serde_json::from_str(&drain.await.unwrap().text()).unwrap();
+    assert_eq!(drained["drained"], true, "{drained}");
+}

@@ -29,11 +29,11 @@ pub struct ScalingRules {
     pub select_policy: Option<SelectPolicy>,
     /// Limits of change per period. Absent: the defaults of the direction.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(min = 1, max = 16))]
     pub policies: Option<Vec<ScalingPolicy>>,
     /// No change while the wanted number is within this ratio of the current one, e.g. 0.1.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 10))]
+    #[schemars(range(min = 0, max = 1))]
     pub tolerance: Option<f64>,
 }
 

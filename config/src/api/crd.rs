@@ -4,6 +4,7 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::InferenceAutoscaler;
+use crate::settings::Unit;
 
 /// Head of the generated file.
 const HEAD: &str = "\
@@ -18,6 +19,7 @@ const HEAD: &str = "\
 pub fn inference_autoscaler_yaml() -> Result<String, String> {
     let mut crd = serde_json::to_value(InferenceAutoscaler::crd()).map_err(|error| error.to_string())?;
     for_kubernetes(&mut crd);
+    with_units(&mut crd);
     let yaml = serde_saphyr::to_string(&crd).map_err(|error| error.to_string())?;
     Ok(format!("{HEAD}{yaml}"))
 }
@@ -42,6 +44,42 @@ fn for_kubernetes(schema: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(for_kubernetes),
         _ => {}
     }
+}
+
+/// Lets times be texts, and refuses these by a rule of its own: what an API server says of `300ms` where an integer is
+/// asked for names no unit.
+fn with_units(schema: &mut Value) {
+    let Value::Object(fields) = schema else {
+        if let Value::Array(items) = schema {
+            items.iter_mut().for_each(with_units);
+        }
+        return;
+    };
+    if let Some(Value::Object(properties)) = fields.get_mut("properties") {
+        for (name, property) in properties.iter_mut() {
+            let unit = match Unit::of(name) {
+                unit @ (Unit::Milliseconds | Unit::Seconds) => unit,
+                _ => continue,
+            };
+            if let Value::Object(property) = property
+                && property.get("type") == Some(&json!("integer"))
+            {
+                property.remove("type");
+                property.remove("format");
+                property.entry("maximum").or_insert(json!(i32::MAX));
+                property.insert("anyOf".to_owned(), json!([{"type": "integer"}, {"type": "string"}]));
+                property.insert("x-kubernetes-int-or-string".to_owned(), json!(true));
+                let words = unit.words();
+                let example = if unit == Unit::Milliseconds { 300 } else { 30 };
+                let message = format!("{name}: {words}, e.g. {example}");
+                property.insert(
+                    "x-kubernetes-validations".to_owned(),
+                    json!([{"rule": "type(self) == int", "message": message}]),
+                );
+            }
+        }
+    }
+    fields.values_mut().for_each(with_units);
 }
 
 fn whole(number: f64) -> Option<i64> {

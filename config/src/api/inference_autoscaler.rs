@@ -12,7 +12,16 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::within::within;
 use super::{Behavior, text};
+use crate::settings::share_as_percent;
+
+/// More replicas than any cluster has slices for.
+const MOST_REPLICAS: u32 = 10_000;
+/// The longest wait for demand before the last replica goes.
+const DAY_SECONDS: u32 = 86_400;
+/// The longest start that can be expected: six hours.
+const MOST_STARTUP_SECONDS: u32 = 21_600;
 
 /// Kind of a target on one machine.
 const LOCAL_DEPLOYMENT: &str = "LocalDeployment";
@@ -67,7 +76,7 @@ pub struct InferenceAutoscalerSpec {
     #[serde(default = "one")]
     pub min_replicas: u32,
     /// Most replicas, at least `minReplicas` and 1.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 10_000))]
     pub max_replicas: u32,
     /// The gateway that clients of the target send to. Its pods then say how much demand there is, and the
     /// sidecars of the target are not asked.
@@ -78,9 +87,11 @@ pub struct InferenceAutoscalerSpec {
     pub behavior: Behavior,
     /// Seconds without demand before the last replica goes; only with `minReplicas: 0`.
     #[serde(default = "five_minutes")]
+    #[schemars(range(max = 86_400))]
     pub scale_to_zero_idle_seconds: u32,
     /// Time from asking for a replica until it serves, for as long as none has been measured.
     #[serde(default = "one_minute")]
+    #[schemars(range(max = 21_600))]
     pub expected_startup_seconds: u32,
     /// Decide and record, but change nothing and keep the replicas as they are.
     #[serde(default)]
@@ -137,13 +148,33 @@ impl Gateway {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Objective {
-    /// Percentile of all requests that must be answered in time: above 0, below 100, e.g. 99.
-    #[x_kube(validation = Rule::new("self > 0.0 && self < 100.0")
-        .message("percentile must be above 0 and below 100"))]
+    /// Percentile of all requests that must be answered in time: at least 50, below 100, e.g. 99.
+    #[x_kube(validation = Rule::new("self >= 50.0 && self < 100.0")
+        .message(Message::Expression(
+            "'percentile must be at least 50 and below 100, e.g. 99' + (self > 0.0 && self < 1.0 ? '; did you mean ' \
+             + string(double(int(self * 1000000.0 + 0.5)) / 10000.0) + '?' : '')".to_owned())))]
     pub percentile: f64,
-    /// The limit, from a request's arrival at the batcher to its answer.
-    #[schemars(range(min = 1))]
+    /// The limit in milliseconds, from a request's arrival at the batcher to its answer.
+    #[schemars(range(min = 1, max = 3_600_000))]
     pub latency_ms: u32,
+}
+
+impl Objective {
+    /// Checks what the types cannot say.
+    ///
+    /// # Errors
+    /// Names the field below the one that holds this, its value and what is allowed.
+    pub fn validate(&self) -> Result<(), String> {
+        let percentile = self.percentile;
+        if !(50.0..100.0).contains(&percentile) {
+            let meant = share_as_percent(percentile)
+                .map_or_else(String::new, |percent| format!("; did you mean {percent}?"));
+            return Err(format!(
+                "objective.percentile is {percentile}, but must be at least 50 and below 100, e.g. 99{meant}"
+            ));
+        }
+        within("objective.latencyMs", self.latency_ms, 1, 3_600_000)
+    }
 }
 
 /// What the autoscaler found and did.
@@ -213,15 +244,7 @@ impl InferenceAutoscalerSpec {
     /// # Errors
     /// Names the field, its value and what is allowed.
     pub fn validate(&self) -> Result<(), String> {
-        let Objective { percentile, latency_ms } = self.objective;
-        if !(percentile > 0.0 && percentile < 100.0) {
-            return Err(format!(
-                "spec.objective.percentile is {percentile}, but must be above 0 and below 100"
-            ));
-        }
-        if latency_ms == 0 {
-            return Err("spec.objective.latencyMs is 0, but must be at least 1".to_owned());
-        }
+        self.objective.validate().map_err(|problem| format!("spec.{problem}"))?;
         let target = &self.scale_target_ref;
         let allowed = "of characters that show";
         text::check("model", &self.model, text::MOST_NAME, text::is_shown, allowed)?;
@@ -238,6 +261,9 @@ impl InferenceAutoscalerSpec {
                 self.max_replicas, self.min_replicas
             ));
         }
+        within("spec.maxReplicas", self.max_replicas, 1, MOST_REPLICAS)?;
+        within("spec.scaleToZeroIdleSeconds", self.scale_to_zero_idle_seconds, 0, DAY_SECONDS)?;
+        within("spec.expectedStartupSeconds", self.expected_startup_seconds, 0, MOST_STARTUP_SECONDS)?;
         self.validate_gateway()?;
         for (direction, rules) in
             [("scaleUp", &self.behavior.scale_up), ("scaleDown", &self.behavior.scale_down)]
@@ -249,9 +275,21 @@ impl InferenceAutoscalerSpec {
                 ));
             }
             let tolerance = rules.iter().filter_map(|rules| rules.tolerance).next();
-            if let Some(ratio) = tolerance.filter(|ratio| !(0.0..=10.0).contains(ratio)) {
+            if let Some(ratio) = tolerance.filter(|ratio| !(0.0..=1.0).contains(ratio)) {
+                let meant = if (1.0..=100.0).contains(&ratio) {
+                    format!("; did you mean {} ({ratio} per cent)?", ratio / 100.0)
+                } else {
+                    String::new()
+                };
                 return Err(format!(
-                    "spec.behavior.{direction}.tolerance is {ratio}, but must be 0 to 10, e.g. 0.1"
+                    "spec.behavior.{direction}.tolerance is {ratio}, but must be 0 to 1, e.g. 0.1{meant}"
+                ));
+            }
+            let policies = rules.iter().filter_map(|rules| rules.policies.as_ref()).next();
+            if let Some(number) = policies.map(Vec::len).filter(|number| !(1..=16).contains(number)) {
+                return Err(format!(
+                    "spec.behavior.{direction}.policies has {number} entries, but must have 1 to 16; leave it out \
+                     for the defaults, or write selectPolicy: Disabled for no change at all"
                 ));
             }
             let policies = rules.iter().filter_map(|rules| rules.policies.as_ref()).flatten();

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::text;
+use super::within::within;
 
 /// How one replica runs.
 #[derive(Debug, Clone, PartialEq, CustomResource, Serialize, Deserialize, JsonSchema)]
@@ -133,7 +134,23 @@ impl LocalDeploymentSpec {
         let allowed = "a path such as /v2/health/ready, without spaces";
         text::check("readiness.path", &self.readiness.path, 1024, is_path, allowed)?;
         let allowed = "a URL such as http://127.0.0.1:8081";
-        text::check("gateway.adminUrl", &self.gateway.admin_url, 1024, is_http_url, allowed)
+        text::check("gateway.adminUrl", &self.gateway.admin_url, 1024, is_http_url, allowed)?;
+        within("spec.readiness.timeoutSeconds", self.readiness.timeout_seconds, 1, 21_600)?;
+        within("spec.termination.drainSeconds", self.termination.drain_seconds, 0, 3600)?;
+        within("spec.termination.graceSeconds", self.termination.grace_seconds, 0, 3600)?;
+        if self.gateway.members_file.as_os_str().is_empty() {
+            return Err("spec.gateway.membersFile is empty, but must name the file that the gateway watches"
+                .to_owned());
+        }
+        let address = self.gateway.admin_url.strip_prefix("http://").map(|rest| rest.trim_end_matches('/'));
+        let port = address.and_then(|address| address.rsplit_once(':')).map(|(_, port)| port.parse::<u16>());
+        if !matches!(port, Some(Ok(1..))) {
+            return Err(format!(
+                "spec.gateway.adminUrl is {:?}, but must be the gateway's admin port, such as http://127.0.0.1:8081",
+                self.gateway.admin_url
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -4,11 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{InferenceAutoscaler, LocalDeployment};
-use crate::settings::with_suggestion;
+use crate::settings::from_value;
 
 /// One document of a manifest.
 #[derive(Debug, Clone)]
@@ -61,12 +60,12 @@ fn parse(value: Value) -> Result<Manifest, String> {
         .map_err(|error| format!("{error}: a manifest needs apiVersion, kind, metadata and spec"))?;
     let manifest = match (api_version.as_str(), kind.as_str()) {
         ("sluice.dev/v1alpha1", "InferenceAutoscaler") => {
-            let object: InferenceAutoscaler = typed(value)?;
+            let object: InferenceAutoscaler = from_value(value)?;
             object.spec.validate()?;
             Manifest::InferenceAutoscaler(Box::new(object))
         }
         ("sluice.dev/v1alpha1", "LocalDeployment") => {
-            let object: LocalDeployment = typed(value)?;
+            let object: LocalDeployment = from_value(value)?;
             object.spec.validate()?;
             Manifest::LocalDeployment(Box::new(object))
         }
@@ -78,10 +77,6 @@ fn parse(value: Value) -> Result<Manifest, String> {
         }
     };
     Ok(manifest)
-}
-
-fn typed<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_json::from_value(value).map_err(|error| with_suggestion(&error.to_string()))
 }
 
 #[cfg(test)]
@@ -158,6 +153,42 @@ spec:
         assert!(error.contains("spec.objective.percentile is 100"), "{error}");
         let error = read_text(&DEPLOYMENT.replace("{port}", "9000")).unwrap_err();
         assert!(error.contains("{port}"), "{error}");
+        for (found, replaced, told) in [
+            (
+                "percentile: 99",
+                "percentile: 0.99",
+                "spec.objective.percentile is 0.99, but must be at least 50",
+            ),
+            ("percentile: 99", "percentile: 0.999", "did you mean 99.9?"),
+            (
+                "latencyMs: 300",
+                "latencyMs: 300ms",
+                "spec.objective.latencyMs: milliseconds without a unit: 300",
+            ),
+            ("latencyMs: 300", "latencyMs: 0", "latencyMs is 0, but must be 1 to 3600000 milliseconds"),
+            ("Seconds: 10", "Seconds: 5m", "stabilizationWindowSeconds: seconds without a unit: 300"),
+            (
+                "maxReplicas: 6",
+                "maxReplicas: 6\n  expectedStartupSeconds: 60000",
+                "must be 0 to 21600 seconds",
+            ),
+            ("Seconds: 10", "Seconds: 10, tolerance: 10", "did you mean 0.1 (10 per cent)?"),
+            ("Seconds: 10", "Seconds: 10, policies: []", "policies has 0 entries"),
+        ] {
+            let error = read_text(&AUTOSCALER.replace(found, replaced)).unwrap_err();
+            assert!(error.contains(told), "{replaced}: {error}");
+        }
+        for (added, told) in [
+            ("readiness: {timeoutSeconds: 5m}", "spec.readiness.timeoutSeconds: seconds without a unit: 300"),
+            ("readiness: {timeoutSeconds: 0}", "timeoutSeconds is 0, but must be 1 to 21600 seconds"),
+            ("readiness: {path: health}", "must begin with /"),
+            ("termination: {graceSeconds: 30000}", "graceSeconds is 30000"),
+        ] {
+            let error = read_text(&format!("{DEPLOYMENT}  {added}\n")).unwrap_err();
+            assert!(error.contains(told), "{added}: {error}");
+        }
+        let error = read_text(&DEPLOYMENT.replace("http://127.0.0.1:9901", "127.0.0.1:9901")).unwrap_err();
+        assert!(error.contains("such as http://127.0.0.1:8081"), "{error}");
     }
 
     #[test]

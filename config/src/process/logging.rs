@@ -1,5 +1,7 @@
 //! Logs on standard error, as text for people or as JSON for collectors.
 
+mod filter;
+
 use std::io::{self, Write};
 
 use clap::ValueEnum;
@@ -22,8 +24,9 @@ pub enum LogFormat {
 /// Starts logging; `level` is a filter such as `info` or `warn,sluice_driver=debug`.
 ///
 /// # Errors
-/// Names the filter when it is not valid. A second call in one process is an error too.
+/// Names the part of the filter that is not valid. A second call in one process is an error too.
 pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
+    filter::check(level).map_err(|problem| format!("logLevel {level:?}: {problem}"))?;
     let filter = EnvFilter::try_new(level).map_err(|error| {
         format!("logLevel {level:?}: {error}; use error, warn, info, debug or trace, or target=level,…")
     })?;

@@ -143,6 +143,13 @@ impl Flags {
                 return Err(SettingsError::Flags(format!("{name} is 0: it must be 1 or more")));
             }
         }
+        for (name, value, most) in
+            [("rounds", settings.rounds as u64, 1000), ("durationMs", settings.duration_ms, 3_600_000)]
+        {
+            if value > most {
+                return Err(SettingsError::Flags(format!("{name} is {value}: it must be at most {most}")));
+            }
+        }
         if settings.peers.is_empty() || settings.scenarios.is_empty() {
             return Err(SettingsError::Flags("peers or scenarios is empty: leave it out for all".into()));
         }

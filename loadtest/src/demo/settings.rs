@@ -83,6 +83,18 @@ impl DemoSettings {
         if !(self.peak_rps > 0.0 && self.peak_rps <= 5000.0) {
             return Err(format!("peakRps is {}, but must be above 0 and at most 5000", self.peak_rps));
         }
+        self.objective.validate()?;
+        if !(1..=self.max_replicas).contains(&self.min_replicas) {
+            return Err(format!(
+                "minReplicas is {}, but must be 1 to maxReplicas ({})",
+                self.min_replicas, self.max_replicas
+            ));
+        }
+        for (name, replicas) in [("staticPeak", self.static_peak), ("staticMean", self.static_mean)] {
+            if replicas == 0 {
+                return Err(format!("{name} is 0, but the arm with fixed replicas needs at least 1"));
+            }
+        }
         if self.gpus.is_empty() {
             return Err("gpus is empty, but the node needs at least one simulated GPU".to_owned());
         }

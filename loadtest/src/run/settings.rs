@@ -192,6 +192,26 @@ impl Settings {
         {
             return value(format!("{name} is {found}: it must be {} to {}", allowed.start(), allowed.end()));
         }
+        if let Some(objective_ms) = self.objective_ms.filter(|ms| *ms > self.timeout_ms) {
+            return value(format!(
+                "objectiveMs is {objective_ms}: it must be at most timeoutMs ({}), after which a request is lost",
+                self.timeout_ms
+            ));
+        }
+        if self.json_bytes.is_some() && self.body.is_none() {
+            return value(
+                "jsonBytes is set without body: it is the length of a part of that body".to_owned(),
+            );
+        }
+        if self.path.as_ref().is_some_and(|path| !path.starts_with('/')) {
+            return value(format!(
+                "path is {:?}: it must begin with /",
+                self.path.as_deref().unwrap_or_default()
+            ));
+        }
+        if self.model.is_empty() {
+            return value("model is empty: leave it out for `reference`".to_owned());
+        }
         if self.first_id < 1 {
             return value(format!("firstId is {}: ids of clients are above 0 (0 is warm-up)", self.first_id));
         }

@@ -5,14 +5,18 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, ValueEnum};
+use clap::ValueEnum;
+use sluice_config::process::command_line;
 use sluice_testbed::cli::{AllFlags, Cli, Command, FiguresFlags, ScenarioFlags};
 use sluice_testbed::control::Control;
 use sluice_testbed::workdir::Workdir;
 use sluice_testbed::{discovery, down, figures, harness, install, namespaces, node, reboot, up};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match command_line::parse() {
+        Ok(cli) => cli,
+        Err(code) => return code,
+    };
     // Only fails when another one is installed already.
     let _ = rustls::crypto::ring::default_provider().install_default();
     match run(cli) {

@@ -1,20 +1,36 @@
 //! Tells the API server whom to trust.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Context;
 use json_patch::Patch as JsonPatch;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use kube::runtime::events::{Event, EventType, Recorder};
 use serde_json::{Value, json};
 
 use super::NAME;
 
-/// Writes the CA's certificates into every entry of the webhook's configuration that has others.
+/// Pause after the first repair; each further one doubles it.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(600);
+/// After so long without a repair the next one is a first one.
+const FORGOTTEN: Duration = Duration::from_secs(3600);
+/// So many repairs in a row are no accident.
+const RIVAL: u32 = 3;
+
+/// Writes the CA's certificates into every entry of the webhook's configuration that has others. Where somebody else
+/// writes them again and again, the result is how long it is left alone now.
 pub(super) async fn publish(
     configurations: &Api<MutatingWebhookConfiguration>,
     ca_certificates: &str,
-) -> anyhow::Result<()> {
+    repairs: &mut Repairs,
+    recorder: &Recorder,
+) -> anyhow::Result<Option<Duration>> {
     let found = configurations
         .get_opt(NAME)
         .await
@@ -24,13 +40,93 @@ pub(super) async fn publish(
             "there is no MutatingWebhookConfiguration {NAME}; install it: kubectl apply -k config/default"
         )
     })?;
-    let Some(patch) = change(&configuration, ca_certificates)? else { return Ok(()) };
+    let Some(patch) = change(&configuration, ca_certificates)? else { return Ok(None) };
+    if let Some(wait) = repairs.wait(ca_certificates, Instant::now()) {
+        return Ok(Some(wait));
+    }
     configurations
         .patch(NAME, &PatchParams::default(), &Patch::Json::<()>(patch))
         .await
         .with_context(|| format!("writing caBundle of MutatingWebhookConfiguration {NAME}"))?;
-    tracing::info!(configuration = NAME, "The API server trusts the webhook now.");
-    Ok(())
+    match repairs.wrote(ca_certificates, Instant::now()) {
+        Wrote::First => tracing::info!(configuration = NAME, "The API server trusts the webhook now."),
+        Wrote::RivalSeen => {
+            let note = "another writer changes caBundle again and again, so that pods that opted in cannot be made for \
+                        moments; it is repaired more and more seldom. Exclude \
+                        webhooks[*].clientConfig.caBundle from what that writer (GitOps, cert-manager) manages";
+            tracing::warn!(configuration = NAME, "{note}");
+            tell(recorder, &configuration, note).await;
+        }
+        Wrote::Again => tracing::debug!(configuration = NAME, "caBundle was repaired again."),
+    }
+    Ok(None)
+}
+
+async fn tell(recorder: &Recorder, configuration: &MutatingWebhookConfiguration, note: &str) {
+    let event = Event {
+        type_: EventType::Warning,
+        reason: "CaBundleContested".to_owned(),
+        note: Some(note.to_owned()),
+        action: "Repair".to_owned(),
+        secondary: None,
+    };
+    let reference = ObjectReference {
+        api_version: Some("admissionregistration.k8s.io/v1".to_owned()),
+        kind: Some("MutatingWebhookConfiguration".to_owned()),
+        name: Some(NAME.to_owned()),
+        uid: configuration.metadata.uid.clone(),
+        ..ObjectReference::default()
+    };
+    if let Err(error) = recorder.publish(&event, &reference).await {
+        tracing::debug!(%error, "An event about the webhook's configuration could not be told.");
+    }
+}
+
+/// Repairs of caBundle by this process.
+#[derive(Debug, Default)]
+pub(super) struct Repairs {
+    /// What was written last, and when.
+    last: Option<(String, Instant)>,
+    /// How often the same was written, each time within [`FORGOTTEN`] of the time before.
+    in_a_row: u32,
+}
+
+/// Which of several writes one was.
+#[derive(Debug, PartialEq, Eq)]
+enum Wrote {
+    /// The first of this CA, or the first for long.
+    First,
+    /// One by which it is clear that somebody else writes too; once in a row.
+    RivalSeen,
+    /// Any other.
+    Again,
+}
+
+impl Repairs {
+    /// How long `ca` is not to be written yet; `None` where it may be.
+    fn wait(&self, ca: &str, now: Instant) -> Option<Duration> {
+        let (last, at) = self.last.as_ref()?;
+        if last != ca {
+            return None;
+        }
+        let pause =
+            FIRST_PAUSE.saturating_mul(1 << self.in_a_row.saturating_sub(1).min(16)).min(LONGEST_PAUSE);
+        pause.checked_sub(now.saturating_duration_since(*at)).filter(|left| !left.is_zero())
+    }
+
+    fn wrote(&mut self, ca: &str, now: Instant) -> Wrote {
+        let is_same = self
+            .last
+            .as_ref()
+            .is_some_and(|(last, at)| last == ca && now.saturating_duration_since(*at) < FORGOTTEN);
+        self.in_a_row = if is_same { self.in_a_row.saturating_add(1) } else { 1 };
+        self.last = Some((ca.to_owned(), now));
+        match self.in_a_row {
+            1 => Wrote::First,
+            RIVAL => Wrote::RivalSeen,
+            _ => Wrote::Again,
+        }
+    }
 }
 
 /// What is to be changed; each entry is guarded by its name.
@@ -79,5 +175,26 @@ mod tests {
     fn nothing_is_written_when_all_is_right() {
         let typed = serde_json::from_value(configuration([Some("new"), Some("new")])).unwrap();
         assert_eq!(change(&typed, "new").unwrap(), None);
+    }
+
+    #[test]
+    fn a_rival_is_told_once_and_met_more_and_more_seldom() {
+        let (mut repairs, mut now) = (Repairs::default(), Instant::now());
+        let mut told = Vec::new();
+        let mut writes = 0;
+        // Somebody writes another one every second for a day.
+        for _ in 0..86_400 {
+            now += Duration::from_secs(1);
+            if repairs.wait("ours", now).is_none() {
+                writes += 1;
+                told.push(repairs.wrote("ours", now));
+            }
+        }
+        assert!((140..170).contains(&writes), "{writes} writes");
+        assert_eq!(told.iter().filter(|wrote| **wrote == Wrote::RivalSeen).count(), 1);
+        assert_eq!(repairs.wait("a new CA", now), None, "that is no repair");
+        now += FORGOTTEN;
+        assert_eq!(repairs.wrote("ours", now), Wrote::First);
+        assert_eq!(repairs.wait("ours", now + Duration::from_secs(1)), None);
     }
 }

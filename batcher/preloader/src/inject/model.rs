@@ -3,12 +3,13 @@
 
 use std::fmt::Write;
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, PodSpec, Probe};
+use k8s_openapi::api::core::v1::{Container, EnvVar, HTTPGetAction, LifecycleHandler, PodSpec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::pod as names;
 
 use super::Refusal;
-use super::port::ModelPort;
+use super::hook::OwnHook;
+use super::port::{ModelPort, OwnPorts};
 
 /// Where the sidecar's admin port asks the model for the kubelet; not listening yet is no failure.
 const ASK_LIVE: &str = "/upstream-livez";
@@ -19,51 +20,64 @@ const ASK_STARTED: &str = "/upstream-startedz";
 pub(super) fn prepare(
     spec: &mut PodSpec,
     found: &ModelPort,
+    own: OwnPorts,
     drain_ms: u64,
     token: &str,
-) -> Result<(), Refusal> {
+) -> Result<OwnHook, Refusal> {
     let field = format!("spec.containers[{}]", found.container);
     let Some(container) = spec.containers.get_mut(found.container) else {
         return Err(Refusal::new(field, "is missing"));
     };
+    // While its ports still have their names: a hook may go by one.
+    let hook = drain_before_stop(container, &field, own, drain_ms, token)?;
     if let Some(port) = container.ports.iter_mut().flatten().nth(found.port) {
         // Services find a port by its name, and the name is the sidecar's now.
         port.name = None;
     }
-    drain_before_stop(container, &field, drain_ms, token)?;
     for (name, probe, question) in [
         ("livenessProbe", &mut container.liveness_probe, ASK_LIVE),
         ("readinessProbe", &mut container.readiness_probe, ASK_STARTED),
         ("startupProbe", &mut container.startup_probe, ASK_STARTED),
     ] {
         if let Some(probe) = probe {
-            ask_through_sidecar(probe, &format!("{field}.{name}"), question, found)?;
+            ask_through_sidecar(probe, &format!("{field}.{name}"), question, found, own)?;
         }
     }
-    Ok(())
+    Ok(hook)
 }
 
+/// Makes the drain the model's hook; the template's own is what the sidecar does for it.
 fn drain_before_stop(
     container: &mut Container,
     field: &str,
+    own: OwnPorts,
     drain_ms: u64,
     token: &str,
-) -> Result<(), Refusal> {
-    let lifecycle = container.lifecycle.get_or_insert_default();
-    if lifecycle.pre_stop.is_some() {
-        let problem = "the model is drained by a hook of its own, and a container has only one; remove it \
-                       (a wait until nobody sends any more is part of the drain)";
-        return Err(Refusal::new(format!("{field}.lifecycle.preStop"), problem));
+) -> Result<OwnHook, Refusal> {
+    let theirs = container.lifecycle.as_mut().and_then(|lifecycle| lifecycle.pre_stop.take());
+    let hook = match &theirs {
+        Some(theirs) => OwnHook::of(theirs, container, &format!("{field}.lifecycle.preStop"))?,
+        None => OwnHook::None,
+    };
+    let path = format!("/drain?token={token}&deadline_ms={drain_ms}");
+    if hook == OwnHook::Drains {
+        container.env.get_or_insert_default().push(EnvVar {
+            name: names::DRAIN_URL.to_owned(),
+            value: Some(format!("http://127.0.0.1:{}{path}", own.admin)),
+            value_from: None,
+        });
+        container.lifecycle.get_or_insert_default().pre_stop = theirs;
+        return Ok(hook);
     }
-    lifecycle.pre_stop = Some(LifecycleHandler {
+    container.lifecycle.get_or_insert_default().pre_stop = Some(LifecycleHandler {
         http_get: Some(HTTPGetAction {
-            path: Some(format!("/drain?token={token}&deadline_ms={drain_ms}")),
-            port: IntOrString::Int(i32::from(names::ADMIN_PORT)),
+            path: Some(path),
+            port: IntOrString::Int(i32::from(own.admin)),
             ..HTTPGetAction::default()
         }),
         ..LifecycleHandler::default()
     });
-    Ok(())
+    Ok(hook)
 }
 
 /// A model that listens on loopback alone cannot be asked by the kubelet; the sidecar asks for it.
@@ -72,6 +86,7 @@ fn ask_through_sidecar(
     field: &str,
     question: &str,
     found: &ModelPort,
+    own: OwnPorts,
 ) -> Result<(), Refusal> {
     let is_models = |port: &IntOrString| match port {
         IntOrString::Int(number) => *number == found.number,
@@ -89,13 +104,13 @@ fn ask_through_sidecar(
         let path = get.path.as_deref().unwrap_or_default();
         let slash = if path.starts_with('/') { "" } else { "/" };
         get.path = Some(format!("{question}?path={slash}{}", encoded(path)));
-        get.port = IntOrString::Int(i32::from(names::ADMIN_PORT));
+        get.port = IntOrString::Int(i32::from(own.admin));
     }
     if probe.tcp_socket.as_ref().is_some_and(|socket| is_models(&socket.port)) {
         probe.tcp_socket = None;
         probe.http_get = Some(HTTPGetAction {
             path: Some(question.to_owned()),
-            port: IntOrString::Int(i32::from(names::ADMIN_PORT)),
+            port: IntOrString::Int(i32::from(own.admin)),
             ..HTTPGetAction::default()
         });
     }

@@ -1,4 +1,6 @@
-//! Which port is the model's, and whether the sidecar's own are free.
+//! Which port is the model's, and which are the sidecar's own.
+
+use std::collections::BTreeSet;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -65,39 +67,62 @@ pub(super) fn find(spec: &PodSpec, name: &str) -> Result<ModelPort, Refusal> {
     })
 }
 
-/// Whether the sidecar can listen on its ports.
-pub(super) fn check_free(spec: &PodSpec) -> Result<(), Refusal> {
+/// The ports on which the sidecar listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct OwnPorts {
+    pub(super) front: u16,
+    pub(super) admin: u16,
+}
+
+/// The sidecar's ports: those that the pod wishes, else the usual ones, else the first two that are free.
+pub(super) fn own(spec: &PodSpec, wishes: &Wishes) -> Result<OwnPorts, Refusal> {
+    let mut taken = BTreeSet::new();
     for (list, container, definition) in listening(spec) {
         for (port, defined) in definition.ports.iter().flatten().enumerate() {
-            let taken = [names::FRONT_PORT, names::ADMIN_PORT];
-            if taken.map(i32::from).contains(&defined.container_port) {
-                let field = format!("spec.{list}[{container}].ports[{port}].containerPort");
-                let problem = format!(
-                    "{} is the sidecar's ({} serves, {} is its admin port); let {:?} listen on another port",
-                    defined.container_port,
-                    names::FRONT_PORT,
-                    names::ADMIN_PORT,
-                    definition.name
-                );
-                return Err(Refusal::new(field, problem));
-            }
+            taken.extend(u16::try_from(defined.container_port));
             if defined.name.as_deref() == Some(names::ADMIN_PORT_NAME) {
                 let field = format!("spec.{list}[{container}].ports[{port}].name");
                 return Err(Refusal::new(field, "is the name of the sidecar's admin port; choose another"));
             }
         }
     }
-    Ok(())
+    for (annotation, wished) in
+        [(names::FRONT_PORT_ANNOTATION, wishes.front_port), (names::ADMIN_PORT_ANNOTATION, wishes.admin_port)]
+    {
+        if let Some(port) = wished.filter(|port| taken.contains(port)) {
+            let problem = format!(
+                "{port} is a port of one of the pod's containers; choose another, or leave the annotation out: then \
+                 the sidecar finds a free one"
+            );
+            return Err(Refusal::new(format!("metadata.annotations[{annotation}]"), problem));
+        }
+    }
+    if let (Some(front), Some(admin)) = (wishes.front_port, wishes.admin_port)
+        && front == admin
+    {
+        let field = format!("metadata.annotations[{}]", names::ADMIN_PORT_ANNOTATION);
+        return Err(Refusal::new(
+            field,
+            format!("{admin} is the sidecar's front port already; choose another"),
+        ));
+    }
+    let wished: Vec<u16> = wishes.front_port.into_iter().chain(wishes.admin_port).collect();
+    let free = |port: &u16| !taken.contains(port) && !wished.contains(port);
+    let usual = (names::FRONT_PORT, names::ADMIN_PORT);
+    // Both move together: a model server on 8080 often has 8081 and 8082 too, and does not say so in its template.
+    let usual_is_free = ![usual.0, usual.1].iter().any(|port| taken.contains(port));
+    let (front, admin) = if usual_is_free { usual } else { names::OTHER_PORTS };
+    let next = |from: u16, other: Option<u16>| {
+        (from..=u16::MAX).find(|port| free(port) && Some(*port) != other).unwrap_or(from)
+    };
+    let front = wishes.front_port.unwrap_or_else(|| next(front, None));
+    let admin = wishes.admin_port.unwrap_or_else(|| next(admin, Some(front)));
+    Ok(OwnPorts { front, admin })
 }
 
 /// What is wrong with a Service that sends to the pod's model by number, and so past the sidecar.
 pub fn passes_by(service: &Service, pod: &Pod) -> Option<String> {
-    let spec = service.spec.as_ref()?;
-    let selector = spec.selector.as_ref().filter(|selector| !selector.is_empty())?;
-    let labels = pod.metadata.labels.as_ref()?;
-    if !selector.iter().all(|(key, value)| labels.get(key) == Some(value)) {
-        return None;
-    }
+    let spec = service.spec.as_ref().filter(|_| selects(service, pod))?;
     let port_name = Wishes::read(pod).ok()?.port_name;
     let model = find(pod.spec.as_ref()?, &port_name).ok()?;
     let position = spec.ports.iter().flatten().position(|port| match &port.target_port {
@@ -111,4 +136,11 @@ pub fn passes_by(service: &Service, pod: &Pod) -> Option<String> {
         service.metadata.name.as_deref().unwrap_or_default(),
         model.number,
     ))
+}
+
+/// Whether the Service sends to the pod.
+pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
+    let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
+    let (Some(selector), Some(labels)) = (selector, &pod.metadata.labels) else { return false };
+    !selector.is_empty() && selector.iter().all(|(key, value)| labels.get(key) == Some(value))
 }

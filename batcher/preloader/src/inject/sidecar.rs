@@ -8,14 +8,17 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::pod as names;
+use sluice_config::settings::meant;
 
-use super::port::ModelPort;
+use super::port::{ModelPort, OwnPorts};
 use super::{Refusal, Sidecar};
 
 /// Name of the moved port where the pod says nothing.
 const DEFAULT_PORT: &str = "http";
 /// Variable that holds the token of `/drain`; by it a sidecar of ours is told from another container of its name.
 const TOKEN_VARIABLE: &str = "SLUICE_BATCHER_DRAIN_TOKEN";
+/// Longest deadline of a gate: more is milliseconds that were meant for seconds.
+pub(crate) const MOST_DEADLINE_SECONDS: u64 = 86_400;
 /// Any user but root; the image has no user database.
 const USER: i64 = 65532;
 
@@ -23,6 +26,8 @@ const USER: i64 = 65532;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wishes {
     pub(super) port_name: String,
+    pub(super) front_port: Option<u16>,
+    pub(super) admin_port: Option<u16>,
     models: Option<String>,
     objective_ms: Option<u64>,
     max_batch_rows: Option<u64>,
@@ -40,11 +45,24 @@ impl Wishes {
             Some(text) => match text.parse::<u64>() {
                 // The smallest type that any of them becomes.
                 Ok(number) if (1..=u64::from(u32::MAX)).contains(&number) => Ok(Some(number)),
-                _ => Err(refused(
-                    name,
-                    format!("{text:?} is not a whole number above 0 (at most {})", u32::MAX),
-                )),
+                _ => {
+                    let meant = meant(name, text).map_or_else(String::new, |meant| format!("; {meant}"));
+                    let problem =
+                        format!("{text:?} is not a whole number above 0 (at most {}){meant}", u32::MAX);
+                    Err(refused(name, problem))
+                }
             },
+        };
+        let own_port = |name: &'static str| match text(name).map(str::parse::<u16>) {
+            None => Ok(None),
+            Some(Ok(port @ 1024..)) => Ok(Some(port)),
+            Some(_) => {
+                let problem = format!(
+                    "{:?} is not a port of the sidecar's, 1024 to 65535 (it runs as a user without privileges)",
+                    text(name).unwrap_or_default()
+                );
+                Err(refused(name, problem))
+            }
         };
         let port_name = text(names::PORT_ANNOTATION).unwrap_or(DEFAULT_PORT);
         // A port's name has a letter, so this is a number, or nothing that could be a name.
@@ -67,9 +85,16 @@ impl Wishes {
             let problem = format!("{value:?} is none of {}", names::BATCHING_VALUES.join(", "));
             return Err(refused(names::BATCHING_ANNOTATION, problem));
         }
-        positive(names::GATE_DEADLINE_ANNOTATION)?;
+        if let Some(seconds) =
+            positive(names::GATE_DEADLINE_ANNOTATION)?.filter(|s| *s > MOST_DEADLINE_SECONDS)
+        {
+            let problem = format!("{seconds} seconds are more than a day ({MOST_DEADLINE_SECONDS})");
+            return Err(refused(names::GATE_DEADLINE_ANNOTATION, problem));
+        }
         Ok(Self {
             port_name: port_name.to_owned(),
+            front_port: own_port(names::FRONT_PORT_ANNOTATION)?,
+            admin_port: own_port(names::ADMIN_PORT_ANNOTATION)?,
             models: models.map(|models| models.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
             objective_ms: positive(names::OBJECTIVE_ANNOTATION)?,
             max_batch_rows: positive(names::MAX_BATCH_ROWS_ANNOTATION)?,
@@ -111,6 +136,7 @@ pub(super) fn container(
     settings: &Sidecar,
     wishes: &Wishes,
     found: &ModelPort,
+    own: OwnPorts,
     resources: ResourceRequirements,
     token: &str,
 ) -> Container {
@@ -126,21 +152,18 @@ pub(super) fn container(
         image_pull_policy: Some("IfNotPresent".to_owned()),
         // A native sidecar: it starts before the model and ends after it.
         restart_policy: Some("Always".to_owned()),
-        args: Some(arguments(settings, wishes, found)),
+        args: Some(arguments(settings, wishes, found, own)),
         env: Some(vec![EnvVar {
             name: TOKEN_VARIABLE.to_owned(),
             value: Some(token.to_owned()),
             value_from: None,
         }]),
-        ports: Some(vec![
-            port(&found.name, names::FRONT_PORT),
-            port(names::ADMIN_PORT_NAME, names::ADMIN_PORT),
-        ]),
+        ports: Some(vec![port(&found.name, own.front), port(names::ADMIN_PORT_NAME, own.admin)]),
         // "The process is up", never "the model is warm": the model starts only after this.
-        startup_probe: Some(probe("/livez", 1, 120, 2)),
+        startup_probe: Some(probe(own, "/livez", 1, 120, 2)),
         // "The model is warm": one missed answer takes the pod out of its Services.
-        readiness_probe: Some(probe("/readyz", 1, 1, 2)),
-        liveness_probe: Some(probe("/livez", 10, 6, 5)),
+        readiness_probe: Some(probe(own, "/readyz", 1, 1, 2)),
+        liveness_probe: Some(probe(own, "/livez", 10, 6, 5)),
         resources: Some(resources),
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         security_context: Some(SecurityContext {
@@ -159,11 +182,11 @@ pub(super) fn container(
     }
 }
 
-fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort) -> Vec<String> {
+fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, own: OwnPorts) -> Vec<String> {
     let mut flags = BTreeMap::from([
         ("--upstream", format!("127.0.0.1:{}", found.number)),
-        ("--listen", format!("0.0.0.0:{}", names::FRONT_PORT)),
-        ("--admin-listen", format!("0.0.0.0:{}", names::ADMIN_PORT)),
+        ("--listen", format!("0.0.0.0:{}", own.front)),
+        ("--admin-listen", format!("0.0.0.0:{}", own.admin)),
         ("--drain-deadline-ms", settings.drain_deadline_ms.to_string()),
         ("--propagation-ms", settings.propagation_ms.to_string()),
         ("--log-format", "json".to_owned()),
@@ -183,11 +206,17 @@ fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort) -> Vec<Stri
     flags.into_iter().map(|(flag, value)| format!("{flag}={value}")).collect()
 }
 
-fn probe(path: &str, period_seconds: i32, failure_threshold: i32, timeout_seconds: i32) -> Probe {
+fn probe(
+    own: OwnPorts,
+    path: &str,
+    period_seconds: i32,
+    failure_threshold: i32,
+    timeout_seconds: i32,
+) -> Probe {
     Probe {
         http_get: Some(HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::Int(i32::from(names::ADMIN_PORT)),
+            port: IntOrString::Int(i32::from(own.admin)),
             ..HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),

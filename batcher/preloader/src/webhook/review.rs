@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
 use rand::Rng;
 
+use super::hints;
 use super::lookup::Lookup;
 use crate::inject::{self, Refusal, Sidecar};
 
@@ -11,16 +12,22 @@ use crate::inject::{self, Refusal, Sidecar};
 pub const GATE_PATH: &str = "/mutate-gate";
 /// Where the sidecar is asked for.
 pub const SIDECAR_PATH: &str = "/mutate-sidecar";
+/// Where is asked what somebody may have meant.
+pub const HINTS_PATH: &str = "/hints";
+/// Warnings of one answer: the API server cuts off what is longer together than 4096 characters.
+pub(super) const MOST_WARNINGS: usize = 8;
 /// What a pod that cannot have its sidecar is: an object that is not valid.
 const UNPROCESSABLE: u16 = 422;
 
-/// Which of the two is asked.
+/// Which of them is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// Adds the gate; where it fails, the pod starts without.
     Gate,
     /// Adds the sidecar; where it fails, the pod does not start.
     Sidecar,
+    /// Changes and refuses nothing: warns of what somebody may have meant, in pods and in templates of pods.
+    Hints,
 }
 
 impl Hook {
@@ -29,6 +36,7 @@ impl Hook {
         match self {
             Self::Gate => "gate",
             Self::Sidecar => "sidecar",
+            Self::Hints => "hints",
         }
     }
 }
@@ -42,8 +50,17 @@ pub struct Answer {
     pub body: Result<Vec<u8>, String>,
 }
 
-/// Answers a question.
-pub async fn answer(hook: Hook, body: &[u8], sidecar: &Sidecar, lookup: &dyn Lookup) -> Answer {
+/// Answers a question about a pod; `own_namespace` is where Sluice runs.
+pub async fn answer(
+    hook: Hook,
+    body: &[u8],
+    sidecar: &Sidecar,
+    lookup: &dyn Lookup,
+    own_namespace: &str,
+) -> Answer {
+    if hook == Hook::Hints {
+        return hints::answer(body, sidecar, own_namespace);
+    }
     let malformed = |text: String| Answer { outcome: "malformed", body: Err(text) };
     let review: AdmissionReview<Pod> = match serde_json::from_slice(body) {
         Ok(review) => review,
@@ -54,7 +71,7 @@ pub async fn answer(hook: Hook, body: &[u8], sidecar: &Sidecar, lookup: &dyn Loo
         Ok(request) => request,
         Err(_) => return malformed("the AdmissionReview has no request\n".to_owned()),
     };
-    let (outcome, response) = match decide(hook, &request, sidecar, lookup).await {
+    let (outcome, response) = match decide(hook, &request, sidecar, lookup, own_namespace).await {
         Ok((None, warnings)) => ("unchanged", warned(AdmissionResponse::from(&request), warnings)),
         Ok((Some(patch), warnings)) => match AdmissionResponse::from(&request).with_patch(patch) {
             Ok(response) => ("patched", warned(response, warnings)),
@@ -79,7 +96,7 @@ pub async fn answer(hook: Hook, body: &[u8], sidecar: &Sidecar, lookup: &dyn Loo
     }
 }
 
-fn warned(mut response: AdmissionResponse, warnings: Vec<String>) -> AdmissionResponse {
+pub(super) fn warned(mut response: AdmissionResponse, warnings: Vec<String>) -> AdmissionResponse {
     response.warnings = (!warnings.is_empty()).then_some(warnings);
     response
 }
@@ -91,6 +108,7 @@ async fn decide(
     request: &AdmissionRequest<Pod>,
     sidecar: &Sidecar,
     lookup: &dyn Lookup,
+    own_namespace: &str,
 ) -> Result<Decision, Refusal> {
     let Some(pod) = &request.object else { return Ok((None, Vec::new())) };
     // The configuration asks for nothing else; whoever changed it is not to break pods that did not opt in.
@@ -104,11 +122,16 @@ async fn decide(
             let changed = inject::with_sidecar(pod, sidecar, &token())?;
             if changed.is_some() {
                 let services = lookup.services(namespace).await;
-                let services = services.iter();
-                warnings.extend(services.filter_map(|service| inject::passes_by(service, pod)).take(3));
+                let past = services.iter().filter_map(|service| inject::passes_by(service, pod));
+                warnings.extend(past.take(3));
+                warnings.extend(inject::second_ports(pod, &services));
+                warnings.extend(inject::hints(pod, namespace, own_namespace));
+                warnings.truncate(MOST_WARNINGS);
             }
             changed
         }
+        // Answered elsewhere: it is asked about more than pods.
+        Hook::Hints => None,
         Hook::Gate => match lookup.claimed_classes(namespace, pod).await {
             Ok(classes) => inject::with_gate(pod, &classes),
             Err(problem) => {

@@ -22,7 +22,9 @@ pub(super) async fn wrong_autoscaler(cluster: Cluster) -> Result<()> {
     namespace.apply(&right.to_string()).await?;
     for (pointer, value, named) in [
         ("/spec/objective/percentile", json!(100), "spec.objective.percentile"),
+        ("/spec/objective/percentile", json!(0.95), "did you mean 95?"),
         ("/spec/objective/latencyMs", json!(0), "spec.objective.latencyMs"),
+        ("/spec/objective/latencyMs", json!("300ms"), "latencyMs: milliseconds without a unit, e.g. 300"),
         ("/spec/maxReplicas", json!(0), "maxReplicas"),
         ("/spec/scaleTargetRef", json!({ "kind": "Deployment" }), "spec.scaleTargetRef.name"),
         ("/spec/model", json!(7), "spec.model"),

@@ -1,0 +1,92 @@
+//! The hook that a model server wants called when its pod goes, once it has nothing to answer any more: what would be
+//! the container's own preStop hook, if that were not the drain.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+/// What is read of an answer, as by the kubelet.
+const MOST_BODY_BYTES: usize = 10 << 10;
+
+/// Where and how to call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    address: String,
+    path: String,
+    headers: HeaderMap,
+}
+
+impl Hook {
+    /// The hook of `http://HOST:PORT/PATH` and of headers such as `name: value`.
+    ///
+    /// # Errors
+    /// What is wrong, and what is allowed; never a header's value.
+    pub fn new(url: &str, headers: &[String]) -> Result<Self, String> {
+        let form = || format!("{url:?} is not http://HOST:PORT/PATH");
+        let rest = url.strip_prefix("http://").ok_or_else(form)?;
+        let (address, path) = rest.split_at(rest.find('/').ok_or_else(form)?);
+        crate::settings::check_address(address).map_err(|_| form())?;
+        http::uri::PathAndQuery::try_from(path).map_err(|_| form())?;
+        let mut map = HeaderMap::new();
+        for header in headers {
+            let (name, value) = header.split_once(':').ok_or("a header is not `name: value`")?;
+            let parsed = HeaderName::try_from(name.trim())
+                .map_err(|_| format!("{:?} is no valid name of a header", name.trim()))?;
+            let value = HeaderValue::try_from(value.trim())
+                .map_err(|_| format!("the value of {name:?} must be visible ASCII characters and spaces"))?;
+            map.append(parsed, value);
+        }
+        if !map.contains_key(header::HOST) {
+            map.insert(header::HOST, HeaderValue::try_from(address).map_err(|_| form())?);
+        }
+        Ok(Self { address: address.to_owned(), path: path.to_owned(), headers: map })
+    }
+
+    /// Calls it and waits for the whole answer, at most `patience`.
+    ///
+    /// # Errors
+    /// There was no answer: why.
+    pub async fn call(&self, patience: Duration) -> Result<StatusCode, String> {
+        tokio::time::timeout(patience, self.exchange())
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {patience:?}")))
+    }
+
+    async fn exchange(&self) -> Result<StatusCode, String> {
+        let stream = TcpStream::connect(&self.address).await.map_err(|error| error.to_string())?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| error.to_string())?;
+        let asked = async move {
+            let mut request = Request::new(Empty::<Bytes>::new());
+            *request.uri_mut() = self.path.parse().map_err(|_| "the path is not valid".to_owned())?;
+            *request.headers_mut() = self.headers.clone();
+            let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+            let status = response.status();
+            // A server that ends by this call may end in the middle of its answer.
+            let _ = Limited::new(response.into_body(), MOST_BODY_BYTES).collect().await;
+            Ok(status)
+        };
+        let (answer, _) = tokio::join!(asked, connection);
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_hook_is_refused_in_words() {
+        Hook::new("http://127.0.0.1:9000/stop?now=1", &["x-token: a:b".to_owned()]).unwrap();
+        for url in ["127.0.0.1:9000/stop", "https://127.0.0.1:9000/", "http://127.0.0.1/", "http://h:9000"] {
+            assert!(Hook::new(url, &[]).unwrap_err().contains("is not http://HOST:PORT/PATH"), "{url}");
+        }
+        let error = Hook::new("http://127.0.0.1:9000/", &["secret".to_owned()]).unwrap_err();
+        assert_eq!(error, "a header is not `name: value`");
+    }
+}
