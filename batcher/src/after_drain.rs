@@ -9,6 +9,8 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use crate::address::check_address;
+
 /// What is read of an answer, as by the kubelet.
 const MOST_BODY_BYTES: usize = 10 << 10;
 
@@ -29,7 +31,7 @@ impl Hook {
         let form = || format!("{url:?} is not http://HOST:PORT/PATH");
         let rest = url.strip_prefix("http://").ok_or_else(form)?;
         let (address, path) = rest.split_at(rest.find('/').ok_or_else(form)?);
-        crate::settings::check_address(address).map_err(|_| form())?;
+        check_address(address).map_err(|_| form())?;
         http::uri::PathAndQuery::try_from(path).map_err(|_| form())?;
         let mut map = HeaderMap::new();
         for header in headers {

@@ -18,6 +18,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod admin;
 pub mod after_drain;
 pub mod answers;

@@ -10,7 +10,6 @@
 //! | `validate` | what types cannot check; every error names the field, the value and what is allowed |
 //! | `live`, `reload` | the settings as they are now; a changed file is taken over without a restart |
 
-mod address;
 mod choices;
 mod live;
 mod members;
@@ -27,7 +26,6 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
 
-pub use address::{check_address, unix_path};
 pub use choices::{
     AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming,
     Warmup, WhileCold,

@@ -10,9 +10,8 @@ use sluice_config::names::SYSTEM_NAMESPACE;
 use sluice_config::process::logging::LogFormat;
 use sluice_inventory::quantity;
 
-use crate::inject::resources::{self, NO_LIMIT};
-
 use crate::inject::MOST_DEADLINE_SECONDS;
+use crate::inject::resources::{self, NO_LIMIT};
 
 /// What the process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]

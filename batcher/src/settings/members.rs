@@ -1,8 +1,7 @@
 //! Model servers as settings and the members file name them.
 
+use crate::address::check_address;
 use serde::{Deserialize, Serialize};
-
-use super::check_address;
 
 /// One model server of a gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,8 @@ mod batches;
 mod order;
 
 use super::own_headers::header_name;
-use super::{Role, Settings, WhileCold, check_address, check_members, unix_path};
+use super::{Role, Settings, WhileCold, check_members};
+use crate::address::{check_address, unix_path};
 use crate::after_drain::Hook;
 
 const HOUR_MS: u64 = 3_600_000;

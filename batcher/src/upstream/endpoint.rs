@@ -9,7 +9,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
 use super::listener::{listener_inodes, unix_listener_inodes};
-use crate::settings::unix_path;
+use crate::address::unix_path;
 
 /// A connection's bytes.
 pub type Stream = Either<TcpStream, UnixStream>;

@@ -131,7 +131,7 @@ impl LocalDeploymentSpec {
         let class = &self.claim.device_class_name;
         let allowed = "a name of a-z, 0-9, '-' and '.'";
         text::check("claim.deviceClassName", class, text::MOST_NAME, text::is_name, allowed)?;
-        let allowed = "a path such as /v2/health/ready, without spaces";
+        let allowed = "a path that begins with /, such as /v2/health/ready, without spaces";
         text::check("readiness.path", &self.readiness.path, 1024, is_path, allowed)?;
         let allowed = "a URL such as http://127.0.0.1:8081";
         text::check("gateway.adminUrl", &self.gateway.admin_url, 1024, is_http_url, allowed)?;

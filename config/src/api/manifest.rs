@@ -181,7 +181,7 @@ spec:
         for (added, told) in [
             ("readiness: {timeoutSeconds: 5m}", "spec.readiness.timeoutSeconds: seconds without a unit: 300"),
             ("readiness: {timeoutSeconds: 0}", "timeoutSeconds is 0, but must be 1 to 21600 seconds"),
-            ("readiness: {path: health}", "must begin with /"),
+            ("readiness: {path: health}", "must be a path that begins with /"),
             ("termination: {graceSeconds: 30000}", "graceSeconds is 30000"),
         ] {
             let error = read_text(&format!("{DEPLOYMENT}  {added}\n")).unwrap_err();
