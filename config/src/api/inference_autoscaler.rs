@@ -144,15 +144,25 @@ impl Gateway {
     }
 }
 
+/// The words with which the API server refuses a percentile, as CEL. A share that was probably meant as one is looked up:
+/// CEL could compute its text, but not within the cost that the API server allows, which knows no bound of a number's text.
+fn percentile_refused() -> String {
+    let whole: Vec<String> = (50..100).map(|percent| format!("'{percent}'")).collect();
+    format!(
+        "'percentile must be at least 50 and below 100, e.g. 99' + (self == 0.995 ? '; did you mean 99.5?' : self == 0.999 \
+         ? '; did you mean 99.9?' : self == 0.9999 ? '; did you mean 99.99?' : self >= 0.495 && self < 0.995 \
+         ? '; did you mean ' + [{}][int(self * 100.0 + 0.5) - 50] + '?' : '')",
+        whole.join(",")
+    )
+}
+
 /// A latency percentile and its limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Objective {
     /// Percentile of all requests that must be answered in time: at least 50, below 100, e.g. 99.
     #[x_kube(validation = Rule::new("self >= 50.0 && self < 100.0")
-        .message(Message::Expression(
-            "'percentile must be at least 50 and below 100, e.g. 99' + (self > 0.0 && self < 1.0 ? '; did you mean ' \
-             + string(double(int(self * 1000000.0 + 0.5)) / 10000.0) + '?' : '')".to_owned())))]
+        .message(Message::Expression(percentile_refused())))]
     pub percentile: f64,
     /// The limit in milliseconds, from a request's arrival at the batcher to its answer.
     #[schemars(range(min = 1, max = 3_600_000))]
