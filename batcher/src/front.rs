@@ -20,8 +20,7 @@
 //! | `by_model` | which model a request that passes through names, and where it may go |
 //! | [`stream`], `peek` | requests that the model server batches itself: look into the body, wait at the gate |
 //! | [`relayed`] | a model server's answer on its way to the client |
-//! | [`upload`] | a client's body on its way to a model server |
-//! | [`forward`], [`claims`] | which headers go on |
+//! | [`claims`] | headers of the batcher's own, which no client may claim |
 //! | [`control_paths`], `forbidden` | which paths control a model server, and where they are refused |
 
 pub mod answer;
