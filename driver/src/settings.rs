@@ -186,7 +186,7 @@ impl Settings {
     pub fn checked(mut self) -> Result<Self, String> {
         for (name, seconds, most) in [
             ("reconcileIntervalSeconds", self.reconcile_interval_seconds, 3600),
-            ("healthIntervalSeconds", self.health_interval_seconds, 600),
+            ("healthIntervalSeconds", self.health_interval_seconds, 3600),
         ] {
             if !(1..=most).contains(&seconds) {
                 return Err(format!("{name} is {seconds}: give 1 to {most} seconds"));
@@ -279,7 +279,7 @@ mod tests {
         let milliseconds = Settings { health_interval_seconds: 5000, ..Settings::default() };
         assert_eq!(
             milliseconds.checked().unwrap_err(),
-            "healthIntervalSeconds is 5000: give 1 to 600 seconds"
+            "healthIntervalSeconds is 5000: give 1 to 3600 seconds"
         );
         assert!(!Settings::default().checked().unwrap().node_name.is_empty());
     }

@@ -15,7 +15,7 @@ fn wrong_usage_ends_with_64_and_says_what_was_meant() {
     for (arguments, part) in [
         (vec!["--nonsense"], "--nonsense"),
         (vec!["--health-interval-seconds", "5s"], "--health-interval-seconds: seconds without a unit: 5"),
-        (vec!["--health-interval-seconds", "5000"], "healthIntervalSeconds is 5000: give 1 to 600 seconds"),
+        (vec!["--health-interval-seconds", "5000"], "healthIntervalSeconds is 5000: give 1 to 3600 seconds"),
         (vec!["--log-level", "warning"], "did you mean `warn`?"),
     ] {
         let (code, text) = run(&arguments);
