@@ -21,6 +21,7 @@ pub mod leftovers;
 pub mod live;
 pub mod outcome;
 pub mod page;
+pub mod ports;
 pub mod process;
 pub mod settings;
 pub mod stack;

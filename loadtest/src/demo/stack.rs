@@ -2,7 +2,7 @@
 //! autoscaler) model servers. Separate processes that talk over real sockets, as in production.
 
 use std::ffi::OsString;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,6 +12,7 @@ use sluice_config::metric_names;
 
 use super::arm::{Arm, NAME};
 use super::gpus;
+use super::ports::Ports;
 use super::process::{Program, Supervised};
 use super::settings::DemoSettings;
 use crate::admin_port::Admin;
@@ -37,6 +38,8 @@ pub struct Run {
     pub dir: PathBuf,
     /// Value of [`MARK`] in every process of the run.
     pub id: String,
+    /// Ports of its programs.
+    pub ports: Ports,
 }
 
 impl Run {
@@ -56,7 +59,8 @@ impl Run {
         }
         let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
         made.map_err(|error| format!("{}: {error}", dir.display()))?;
-        Ok(Self { bin_dir, dir, id })
+        let ports = Ports::take(std::process::id()).map_err(|error| error.to_string())?;
+        Ok(Self { bin_dir, dir, id, ports })
     }
 }
 
@@ -119,7 +123,8 @@ impl Stack {
         gpus::install(&run.bin_dir, &dir.join("driver-root"), &settings.gpus)?;
         let members_file = dir.join("members.json");
         std::fs::write(&members_file, r#"{"upstreams":[]}"#).map_err(io)?;
-        let [front, gateway_admin, driver_admin, autoscaler_admin] = free_addresses().map_err(io)?;
+        let [front, gateway_admin, driver_admin, autoscaler_admin] =
+            run.ports.addresses().map_err(|error| error.to_string())?;
         let gateway_ref =
             GatewayRef { members_file: members_file.clone(), admin_url: format!("http://{gateway_admin}") };
         let objects = dir.join("objects.yaml");
@@ -255,16 +260,4 @@ impl Stack {
 
 fn path(dir: &Path, name: &str) -> OsString {
     dir.join(name).into_os_string()
-}
-
-/// Loopback addresses that were free a moment ago. A program that finds its port taken is started again
-/// and says so in its log.
-fn free_addresses<const N: usize>() -> std::io::Result<[SocketAddr; N]> {
-    // All are bound at once, so that they differ.
-    let listeners = (0..N).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<Vec<_>, _>>()?;
-    let mut addresses = [SocketAddr::from(([127, 0, 0, 1], 0)); N];
-    for (address, listener) in addresses.iter_mut().zip(&listeners) {
-        *address = listener.local_addr()?;
-    }
-    Ok(addresses)
 }
