@@ -15,6 +15,8 @@ IGNORED = {
     "container_runtime::a_container_whose_image_asks_for_all_gpus_gets_its_slice_alone_under_nvidias_runtime": "step container-runtime",
     "container_runtime::a_container_with_two_claims_sees_both_also_when_one_was_prepared_before": "step container-runtime",
     "container_runtime::containers_of_two_requests_see_their_own_and_one_of_both_sees_both": "step container-runtime",
+    "container_runtime::a_container_has_the_libraries_of_the_nodes_driver_once_whatever_it_claims": "step container-runtime",
+    "container_runtime::no_library_is_mounted_where_there_is_none_or_it_was_switched_off": "step container-runtime",
     "nvml::processes::racer": "other tests run it as a process of its own",
     "nvml::faults::maker": "other tests run it as a process of its own",
     "local::model::model_server_process": "other tests run it as a process of its own",
