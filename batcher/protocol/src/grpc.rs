@@ -10,11 +10,11 @@ mod head;
 pub(crate) mod parse;
 mod status;
 
-pub use counts::{bytes_to_read, memory_of_elements};
+pub use counts::bytes_to_read;
 pub use frame::{FrameError, PREFIX_BYTES, decode_unary, frame_prefix, next_message};
 pub use head::MessageHead;
 pub use messages::*;
-pub use parse::parse_grpc;
+pub use parse::{CountedRequest, parse_grpc};
 pub use status::{Code, decode_message, encode_message};
 
 /// Value of `Content-Type`.

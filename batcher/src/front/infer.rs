@@ -8,10 +8,10 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
 use sluice_batch_policy::{Admission, ShapeClass};
-use sluice_protocol::grpc::{self, decode_unary};
+use sluice_protocol::grpc::{self, CountedRequest, decode_unary};
 use sluice_protocol::{
-    Form, HEADER_LENGTH, InferRequest, ModelSignature, ParseError, Target, parse_binary, parse_grpc,
-    parse_json, parse_raw,
+    Form, HEADER_LENGTH, InferRequest, ModelSignature, ParseError, Target, parse_binary, parse_json,
+    parse_raw,
 };
 use tokio::sync::oneshot;
 
@@ -125,17 +125,16 @@ impl Front {
     async fn read_grpc(&self, message: Bytes, bytes: &mut QueuedBytes) -> Result<InferRequest, Failure> {
         let looked_at = bytes_to_read_of_grpc(&message);
         let unread = |error: ParseError| Failure::new(error.http_status(), error.to_string());
-        let (copy, limits) = (message.clone(), self.limits());
-        let elements = offload(looked_at, move || grpc::memory_of_elements(&copy, &limits)).await;
-        let elements_bytes = elements.map_err(unread)?;
+        let limits = self.limits();
+        let counted =
+            offload(looked_at, move || CountedRequest::new(message, &limits)).await.map_err(unread)?;
         // While they are read, lists of them grow by doubling.
-        let meanwhile = self.bytes.take(2 * elements_bytes);
-        if meanwhile.is_none() || !bytes.grow(elements_bytes) {
+        let meanwhile = self.bytes.take(2 * counted.elements_bytes());
+        if meanwhile.is_none() || !bytes.grow(counted.elements_bytes()) {
             let full = ReceiveError::NoMemory { limit_bytes: self.bytes.limit() };
             return Err(full.failure(|| RETRY_AFTER_MS));
         }
-        let limits = self.limits();
-        offload(looked_at, move || parse_grpc(message, &limits)).await.map_err(unread)
+        offload(looked_at, move || counted.parse()).await.map_err(unread)
     }
 
     pub(super) async fn queue(

@@ -49,7 +49,7 @@ pub fn bytes_to_read(message: &Bytes) -> usize {
 /// # Errors
 /// [`ParseError`]: malformed, more tensors or parameters than `limits` allow, or elements of more than
 /// `limits.body_bytes`.
-pub fn memory_of_elements(message: &Bytes, limits: &Limits) -> Result<usize, ParseError> {
+pub(super) fn memory_of_elements(message: &Bytes, limits: &Limits) -> Result<usize, ParseError> {
     let (mut tensors, mut parameters, mut elements) = ([0usize; 8], 0usize, 0usize);
     walk(message.clone(), |field, content| {
         let Some(content) = content else { return Ok(()) };

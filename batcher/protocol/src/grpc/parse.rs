@@ -19,10 +19,45 @@ use crate::{
 /// # Errors
 /// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
 pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, ParseError> {
-    if message.len() > limits.body_bytes {
-        return Err(ParseError::too_large(message.len(), limits.body_bytes));
+    CountedRequest::new(message, limits)?.parse()
+}
+
+/// An encoded `ModelInferRequest` within its limits, of which it is known how much memory reading it takes.
+#[derive(Debug)]
+pub struct CountedRequest {
+    message: Bytes,
+    limits: Limits,
+    elements_bytes: usize,
+}
+
+impl CountedRequest {
+    /// Counts what a message stands for, without reading it.
+    ///
+    /// # Errors
+    /// See [`parse_grpc`].
+    pub fn new(message: Bytes, limits: &Limits) -> Result<Self, ParseError> {
+        if message.len() > limits.body_bytes {
+            return Err(ParseError::too_large(message.len(), limits.body_bytes));
+        }
+        let elements_bytes = memory_of_elements(&message, limits)?;
+        Ok(Self { message, limits: limits.clone(), elements_bytes })
     }
-    memory_of_elements(&message, limits)?;
+
+    /// Bytes that its elements take once they are read; 0 where all contents are raw.
+    pub fn elements_bytes(&self) -> usize {
+        self.elements_bytes
+    }
+
+    /// Reads it.
+    ///
+    /// # Errors
+    /// See [`parse_grpc`].
+    pub fn parse(self) -> Result<InferRequest, ParseError> {
+        read_request(self.message, &self.limits)
+    }
+}
+
+fn read_request(message: Bytes, limits: &Limits) -> Result<InferRequest, ParseError> {
     let body = message.clone();
     let request = ModelInferRequest::decode(message)
         .map_err(|error| ParseError::malformed(format!("not a valid ModelInferRequest: {error}")))?;
