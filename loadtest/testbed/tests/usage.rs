@@ -1,34 +1,24 @@
-//! Wrong usage, as a shell sees it: one exit code, and words that say what was meant.
+//! Wrong usage, as a shell sees it.
 
-#![allow(clippy::unwrap_used, reason = "tests may panic")]
+#[path = "../../../config/tests/usage/mod.rs"]
+mod usage;
 
-use std::process::Command;
-
-fn run(arguments: &[&str]) -> (Option<i32>, String) {
-    let output = Command::new(env!("CARGO_BIN_EXE_sluice-testbed")).args(arguments).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), text)
-}
+const PROGRAM: &str = env!("CARGO_BIN_EXE_sluice-testbed");
 
 #[test]
 fn wrong_usage_ends_with_64_and_says_what_was_meant() {
-    for (arguments, part) in [
-        (vec!["--nonsense"], "--nonsense"),
-        (vec!["up", "--gpus", "two"], "--gpus"),
-        (vec!["figures", "--rounds", "0"], "--rounds"),
-        (vec!["nonsense"], "nonsense"),
-    ] {
-        let (code, text) = run(&arguments);
-        assert_eq!(code, Some(64), "{arguments:?}: {text}");
-        assert!(text.contains(part), "{arguments:?}: {part:?} is not in {text}");
-    }
+    usage::assert_refused(
+        PROGRAM,
+        &[
+            (&["--nonsense"], "--nonsense"),
+            (&["up", "--gpus", "two"], "--gpus"),
+            (&["figures", "--rounds", "0"], "--rounds"),
+            (&["nonsense"], "nonsense"),
+        ],
+    );
 }
 
 #[test]
 fn help_and_version_are_no_errors_and_name_the_program() {
-    for flag in ["--help", "--version"] {
-        let (code, text) = run(&[flag]);
-        assert_eq!(code, Some(0), "{flag}: {text}");
-        assert!(text.contains("sluice-testbed"), "{flag}: {text}");
-    }
+    usage::assert_tells_its_name(PROGRAM, "sluice-testbed");
 }
