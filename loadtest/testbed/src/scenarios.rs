@@ -5,6 +5,7 @@
 
 mod accounts;
 mod cluster_works;
+mod conditions;
 mod conflicts;
 mod driver_life;
 mod gates;

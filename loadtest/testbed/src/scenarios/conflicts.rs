@@ -7,6 +7,7 @@ use serde_json::json;
 use sluice_config::names::SYSTEM_NAMESPACE;
 
 use super::Namespace;
+use super::conditions::{AUTOSCALER, wait_condition};
 use super::sample::{NAME, Sample};
 use crate::cluster::{Cluster, Look};
 
@@ -23,26 +24,8 @@ async fn start(cluster: &Cluster, name: &'static str, most: u32) -> Result<Names
     let mut sample = Sample::read(cluster)?;
     sample.object("InferenceAutoscaler")?["spec"]["maxReplicas"] = json!(most);
     sample.start(&namespace, SERVES_WITHIN).await?;
-    wait_condition(cluster, &namespace, "AbleToScale", "True").await?;
+    wait_condition(cluster, &namespace, "AbleToScale", "True", WITHIN).await?;
     Ok(namespace)
-}
-
-/// Waits until a condition of the InferenceAutoscaler begins with this status, or status and reason.
-async fn wait_condition(
-    cluster: &Cluster,
-    namespace: &Namespace,
-    name: &str,
-    wanted: &str,
-) -> Result<String> {
-    let found = format!("{{.status.conditions[?(@.type==\"{name}\")]");
-    let path = format!("jsonpath={found}.status}} {found}.reason}} {found}.message}}");
-    cluster
-        .wait_for(&format!("{name} is {wanted}"), WITHIN, || async {
-            let said =
-                namespace.kubectl(&["get", &format!("inferenceautoscaler/{NAME}"), "-o", &path]).await?;
-            Ok(if said.starts_with(wanted) { Look::Done(said) } else { Look::NotYet(said) })
-        })
-        .await
 }
 
 /// Replicas that are asked for, and how often the Deployment was changed.
@@ -84,12 +67,12 @@ pub(super) async fn beside_an_hpa(cluster: Cluster) -> Result<()> {
         },
     });
     namespace.apply(&hpa.to_string()).await?;
-    let said = wait_condition(&cluster, &namespace, "AbleToScale", "False AmbiguousTarget").await?;
+    let said = wait_condition(&cluster, &namespace, "AbleToScale", "False AmbiguousTarget", WITHIN).await?;
     ensure!(said.contains("HorizontalPodAutoscaler beside-an-hpa/other"), "it is not named: {said}");
     wait_replicas(&cluster, &namespace, 2).await?;
     stays(&namespace).await?;
     namespace.kubectl(&["delete", "hpa/other"]).await?;
-    wait_condition(&cluster, &namespace, "AbleToScale", "True").await?;
+    wait_condition(&cluster, &namespace, "AbleToScale", "True", WITHIN).await?;
     wait_replicas(&cluster, &namespace, 1).await?;
     namespace.remove().await
 }
@@ -104,12 +87,12 @@ pub(super) async fn overlapping_selector(cluster: Cluster) -> Result<()> {
     canary["spec"]["template"]["metadata"]["labels"]["track"] = json!("canary");
     namespace.apply(&canary.to_string()).await?;
     namespace.wait_rollout("deployment/canary", SERVES_WITHIN).await?;
-    let said = wait_condition(&cluster, &namespace, "AbleToScale", "False AmbiguousSelector").await?;
+    let said = wait_condition(&cluster, &namespace, "AbleToScale", "False AmbiguousSelector", WITHIN).await?;
     ensure!(said.contains("Deployment canary"), "the other one is not named: {said}");
     wait_replicas(&cluster, &namespace, 1).await?;
     stays(&namespace).await?;
     namespace.kubectl(&["delete", "deployment/canary"]).await?;
-    wait_condition(&cluster, &namespace, "AbleToScale", "True").await?;
+    wait_condition(&cluster, &namespace, "AbleToScale", "True", WITHIN).await?;
     namespace.remove().await
 }
 
@@ -118,7 +101,7 @@ pub(super) async fn zero_by_hand(cluster: Cluster) -> Result<()> {
     let namespace = start(&cluster, "zero-by-hand", 2).await?;
     let target = format!("deployment/{NAME}");
     namespace.kubectl(&["scale", &target, "--replicas=0"]).await?;
-    wait_condition(&cluster, &namespace, "ScalingActive", "False ScalingDisabled").await?;
+    wait_condition(&cluster, &namespace, "ScalingActive", "False ScalingDisabled", WITHIN).await?;
     stays(&namespace).await?;
     namespace.kubectl(&["scale", &target, "--replicas=1"]).await?;
     namespace.wait_rollout(&target, SERVES_WITHIN).await?;
@@ -126,8 +109,7 @@ pub(super) async fn zero_by_hand(cluster: Cluster) -> Result<()> {
         .wait_for("scaling is on again", WITHIN, || async {
             let path =
                 "jsonpath={.status.readyReplicas} {.status.conditions[?(@.type==\"ScalingActive\")].reason}";
-            let said =
-                namespace.kubectl(&["get", &format!("inferenceautoscaler/{NAME}"), "-o", path]).await?;
+            let said = namespace.kubectl(&["get", AUTOSCALER, "-o", path]).await?;
             let is_on = said.starts_with("1 ") && !said.contains("ScalingDisabled");
             Ok(if is_on { Look::Done(()) } else { Look::NotYet(said) })
         })

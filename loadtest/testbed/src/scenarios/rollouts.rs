@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
+use super::conditions::wait_condition;
 use super::sample::{self, NAME, PODS, Sample};
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
@@ -16,29 +17,6 @@ const SLICES: u32 = 6;
 const WITHIN: Duration = Duration::from_secs(180);
 /// How long a condition may take.
 const SAID_WITHIN: Duration = Duration::from_secs(120);
-/// The InferenceAutoscaler, for kubectl.
-const AUTOSCALER: &str = "inferenceautoscaler/bert-inference";
-
-/// Waits until a condition of the InferenceAutoscaler begins with `wanted` (`True RolloutLowered`); the result is its
-/// message.
-async fn wait_said(
-    cluster: &Cluster,
-    namespace: &Namespace,
-    condition: &str,
-    wanted: &str,
-) -> Result<String> {
-    let found = format!("{{.status.conditions[?(@.type==\"{condition}\")]");
-    let path = format!("jsonpath={found}.status}} {found}.reason}} {found}.message}}");
-    cluster
-        .wait_for(&format!("{condition} is {wanted}"), SAID_WITHIN, || async {
-            let said = namespace.kubectl(&["get", AUTOSCALER, "-o", &path]).await?;
-            Ok(match said.strip_prefix(wanted) {
-                Some(message) => Look::Done(message.trim().to_owned()),
-                None => Look::NotYet(said),
-            })
-        })
-        .await
-}
 
 /// The sample has all slices; `maxSurge: 1` and `maxUnavailable: 0` are its own.
 async fn full(cluster: &Cluster, name: &'static str, minimum: u32) -> Result<Namespace> {
@@ -50,7 +28,7 @@ async fn full(cluster: &Cluster, name: &'static str, minimum: u32) -> Result<Nam
     spec["behavior"] = json!({ "scaleDown": { "stabilizationWindowSeconds": 600 } });
     sample.start(&namespace, WITHIN).await?;
     // Then it knows demand and service curve.
-    wait_said(cluster, &namespace, "ScalingActive", "True").await?;
+    wait_condition(cluster, &namespace, "ScalingActive", "True", SAID_WITHIN).await?;
     Ok(namespace)
 }
 
@@ -74,7 +52,7 @@ pub(super) async fn full_cluster(cluster: Cluster) -> Result<()> {
     let load = Load::start(&cluster, &target, &arguments)?;
     let deployment = format!("deployment/{NAME}");
     namespace.kubectl(&["rollout", "restart", &deployment]).await?;
-    wait_said(&cluster, &namespace, "CapacityLimited", "True RolloutLowered").await?;
+    wait_condition(&cluster, &namespace, "CapacityLimited", "True RolloutLowered", SAID_WITHIN).await?;
     let lowered = namespace.kubectl(&["get", &deployment, "-o", "jsonpath={.spec.replicas}"]).await?;
     ensure!(lowered == (SLICES - 1).to_string(), "{lowered} replicas, not one fewer than {SLICES}");
     namespace.wait_rollout(&deployment, WITHIN).await?;
@@ -83,7 +61,7 @@ pub(super) async fn full_cluster(cluster: Cluster) -> Result<()> {
         after.iter().all(|pod| before.iter().all(|old| pods::name(old) != pods::name(pod))),
         "a pod was not replaced"
     );
-    wait_said(&cluster, &namespace, "CapacityLimited", "False").await?;
+    wait_condition(&cluster, &namespace, "CapacityLimited", "False", SAID_WITHIN).await?;
     let report = load.finish().await?;
     ensure!(report["requests"].as_u64() > Some(0), "nothing was sent: {report}");
     ensure!(report["lost"] == 0 && report["failed"] == 0, "requests were lost: {report}");
@@ -95,7 +73,9 @@ pub(super) async fn full_cluster_at_minimum(cluster: Cluster) -> Result<()> {
     let namespace = full(&cluster, "rollout-at-minimum", SLICES).await?;
     let deployment = format!("deployment/{NAME}");
     namespace.kubectl(&["rollout", "restart", &deployment]).await?;
-    let said = wait_said(&cluster, &namespace, "CapacityLimited", "True RolloutWaitsForSlice").await?;
+    let said =
+        wait_condition(&cluster, &namespace, "CapacityLimited", "True RolloutWaitsForSlice", SAID_WITHIN)
+            .await?;
     for words in ["its own 6 old pods", "minReplicas", "maxUnavailable: 1 and maxSurge: 0"] {
         ensure!(said.contains(words), "CapacityLimited does not say {words:?}: {said}");
     }
@@ -103,7 +83,7 @@ pub(super) async fn full_cluster_at_minimum(cluster: Cluster) -> Result<()> {
         json!({ "spec": { "strategy": { "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } } } });
     namespace.kubectl(&["patch", &deployment, "--patch", &strategy.to_string()]).await?;
     namespace.wait_rollout(&deployment, WITHIN).await?;
-    wait_said(&cluster, &namespace, "CapacityLimited", "False").await?;
+    wait_condition(&cluster, &namespace, "CapacityLimited", "False", SAID_WITHIN).await?;
     namespace.remove().await
 }
 
@@ -126,7 +106,7 @@ pub(super) async fn quota(cluster: Cluster) -> Result<()> {
         })
         .await?;
     namespace.apply(&Sample::read(&cluster)?.list()).await?;
-    let said = wait_said(&cluster, &namespace, "Ready", "False FailedCreate").await?;
+    let said = wait_condition(&cluster, &namespace, "Ready", "False FailedCreate", SAID_WITHIN).await?;
     ensure!(said.contains("quota: compute"), "Ready does not name the quota: {said}");
     let events = [
         "get",
@@ -147,6 +127,6 @@ pub(super) async fn quota(cluster: Cluster) -> Result<()> {
     let deployment = format!("deployment/{NAME}");
     namespace.kubectl(&["rollout", "restart", &deployment]).await?;
     namespace.wait_rollout(&deployment, WITHIN).await?;
-    wait_said(&cluster, &namespace, "Ready", "True ReplicasReady").await?;
+    wait_condition(&cluster, &namespace, "Ready", "True ReplicasReady", SAID_WITHIN).await?;
     namespace.remove().await
 }

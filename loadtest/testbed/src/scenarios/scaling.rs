@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use sluice_config::names::{SYSTEM_NAMESPACE, pod as names};
 
+use super::conditions::{condition, wait_condition};
 use super::sample::{self, NAME, PODS, Sample};
 use super::{Namespace, pods, request};
 use crate::addresses;
@@ -23,8 +24,6 @@ const SOON_S: u32 = 10;
 const NOT_SOON_S: u32 = 300;
 /// Slices of the sample's profile that the node's two GPUs have.
 const SLICES: usize = 6;
-/// The InferenceAutoscaler, for kubectl.
-const AUTOSCALER: &str = "inferenceautoscaler/bert-inference";
 /// Label of the autoscaler's pods.
 const AUTOSCALER_PODS: &str = "app.kubernetes.io/name=sluice-autoscaler";
 /// The autoscaler's Deployment.
@@ -74,27 +73,6 @@ async fn replicas(namespace: &Namespace) -> Result<usize> {
     let found =
         namespace.kubectl(&["get", &format!("deployment/{NAME}"), "-o", "jsonpath={.spec.replicas}"]).await?;
     found.parse().with_context(|| format!("replicas {found:?}"))
-}
-
-/// Status, reason and message of a condition of the InferenceAutoscaler.
-async fn condition(namespace: &Namespace, condition: &str) -> Result<String> {
-    let found = format!("{{.status.conditions[?(@.type==\"{condition}\")]");
-    let path = format!("jsonpath={found}.status}} {found}.reason}} {found}.message}}");
-    namespace.kubectl(&["get", AUTOSCALER, "-o", &path]).await
-}
-
-async fn wait_condition(
-    cluster: &Cluster,
-    namespace: &Namespace,
-    name: &str,
-    status: &str,
-) -> Result<String> {
-    cluster
-        .wait_for(&format!("{name} is {status}"), WITHIN, || async {
-            let found = condition(namespace, name).await?;
-            Ok(if found.starts_with(status) { Look::Done(found) } else { Look::NotYet(found) })
-        })
-        .await
 }
 
 async fn wait_replicas(
@@ -236,7 +214,7 @@ pub(super) async fn metrics_lost(cluster: Cluster) -> Result<()> {
 async fn metrics_lost_with_prometheus(cluster: &Cluster) -> Result<()> {
     let (namespace, target) = start(cluster, "metrics-lost", SOON_S).await?;
     let mut reports = send(cluster, &target, 30, 15).await?;
-    wait_condition(cluster, &namespace, "MetricsFresh", "True").await?;
+    wait_condition(cluster, &namespace, "MetricsFresh", "True", WITHIN).await?;
     let few = replicas(&namespace).await?;
 
     let mut cuts = Vec::new();
@@ -249,14 +227,14 @@ async fn metrics_lost_with_prometheus(cluster: &Cluster) -> Result<()> {
 
     let control = cluster.control();
     tokio::task::spawn_blocking(move || control.stop("prometheus")).await??;
-    let said = wait_condition(cluster, &namespace, "MetricsFresh", "False").await?;
+    let said = wait_condition(cluster, &namespace, "MetricsFresh", "False", WITHIN).await?;
     // Past the window of scale-down and of staleness, without any load.
     tokio::time::sleep(Duration::from_secs(45)).await;
     let held = replicas(&namespace).await?;
     ensure!(held >= grown, "{grown} replicas became {held} while nothing was known ({said})");
 
     cuts.into_iter().try_for_each(Cut::end)?;
-    wait_condition(cluster, &namespace, "MetricsFresh", "True").await?;
+    wait_condition(cluster, &namespace, "MetricsFresh", "True", WITHIN).await?;
     wait_replicas(cluster, &namespace, "it scales down when it knows again", |found| found < held).await?;
     ensure!(sum(&reports, "lost") == 0, "{} requests were lost", sum(&reports, "lost"));
     namespace.remove().await
