@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use sluice_config::api::InferenceAutoscaler;
-use sluice_scaling_policy::{Cause, ConditionType, Decision};
+use sluice_scaling_policy::{Cause, ConditionType, Decision, HoldReason};
 
 /// Something that comes and goes at each tick is told at most this often, milliseconds.
 const SAME_EVERY_MS: u64 = 60_000;
-/// Reasons of `AbleToScale` that name somebody else who is in the way.
-const HOLDS: [&str; 3] = ["AmbiguousTarget", "AmbiguousSelector", "ScaleContested"];
-
 /// Event of replicas that cannot become ready.
 const NOT_READY: &str = "ReplicasNotReady";
 /// Troubles that a decision can be made in spite of.
@@ -21,6 +18,11 @@ const LASTING: [&str; 4] = ["CapacityLimited", "MetricsMissing", NOT_READY, UNLO
 fn is_failure(reason: &str) -> bool {
     let named = serde_json::from_value::<Cause>(serde_json::Value::from(reason));
     named.is_ok_and(Cause::is_failure)
+}
+
+/// Whether a reason of the condition `AbleToScale` names somebody else who is in the way.
+fn is_hold(reason: &str) -> bool {
+    HoldReason::ALL.iter().any(|hold| hold.name() == reason)
 }
 
 /// A decision log cannot be written.
@@ -87,7 +89,7 @@ impl Announcements {
         let condition =
             |wanted: ConditionType| decision.conditions.iter().find(|condition| condition.r#type == wanted);
         let held = condition(ConditionType::AbleToScale)
-            .filter(|condition| !condition.status && HOLDS.contains(&condition.reason.as_str()));
+            .filter(|condition| !condition.status && is_hold(&condition.reason));
         // A decision could be made: whatever prevented it is over.
         self.troubles.retain(|trouble, _| {
             LASTING.contains(&trouble.as_str()) || held.is_some_and(|condition| condition.reason == *trouble)

@@ -26,7 +26,7 @@ pub struct CapacityView {
 }
 
 /// What is free for one target.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capacity {
     /// For the policy.
     pub free: Free,
@@ -43,26 +43,14 @@ pub struct Capacity {
 impl Capacity {
     /// Nothing is known, for a reason; the policy then allows no growth.
     pub fn unknown(reason: impl Into<String>) -> Self {
-        Self {
-            free: Free { slices: None, reason: reason.into() },
-            profile: String::new(),
-            is_published: false,
-            without_slice: 0,
-            first_replica_tells: false,
-        }
+        Self { free: Free { slices: None, reason: reason.into() }, ..Self::default() }
     }
 
     /// Repeated first fit after the promised claims.
     pub fn of(view: &CapacityView) -> Self {
         let Some(device_class) = &view.device_class else {
             let free = Free { slices: Some(COUNT_UP_TO), reason: "its replicas claim no device".to_owned() };
-            return Self {
-                free,
-                profile: String::new(),
-                is_published: false,
-                without_slice: 0,
-                first_replica_tells: false,
-            };
+            return Self { free, ..Self::default() };
         };
         let each = view.devices_per_replica.max(1);
         let per_replica =

@@ -7,7 +7,7 @@ use sluice_scaling_policy::{Hold, HoldReason};
 
 use crate::clock::timestamp;
 
-/// So many changes of ours that were set back are a fight.
+/// Changes of ours that were set back, from which number on it is a fight.
 const REVERSALS: usize = 3;
 /// If they came within this time, milliseconds. After as long without another one the fight is over.
 const WITHIN_MS: u64 = 10 * 60_000;
@@ -19,7 +19,7 @@ const MOST_DOUBLINGS: u32 = 4;
 /// What is remembered of one target's scale.
 #[derive(Debug, Default)]
 pub struct Contest {
-    /// What was written last, as long as nobody has changed it.
+    /// The replicas that we wrote last; `None` = somebody has changed them since, or we wrote none.
     written: Option<u32>,
     /// When changes were set back, oldest first, at most [`REVERSALS`], milliseconds.
     reversals_ms: Vec<u64>,
@@ -54,7 +54,7 @@ impl Contest {
         self.pause = Some((until_ms, message));
     }
 
-    /// So many replicas were written.
+    /// Takes in that we have written these replicas.
     pub fn wrote(&mut self, replicas: u32) {
         self.written = Some(replicas);
     }

@@ -21,22 +21,14 @@ pub fn printable(text: &str) -> Cow<'_, str> {
         |_| false,
         |character, out| match character {
             '\n' => out.push_str("\\n"),
-            other => {
-                let _ = write!(out, "\\u{{{:x}}}", u32::from(other));
-            }
+            other => as_number(other, out),
         },
     )
 }
 
 /// The same for a text whose lines are its own; they stay lines.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
-    escaped(
-        text,
-        |character| character == '\n',
-        |character, out| {
-            let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
-        },
-    )
+    escaped(text, |character| character == '\n', as_number)
 }
 
 /// The same for JSON, which stays JSON of the same meaning: such characters stand in its strings alone.
@@ -50,6 +42,10 @@ pub fn printable_json(json: &str) -> Cow<'_, str> {
             }
         },
     )
+}
+
+fn as_number(character: char, out: &mut String) {
+    let _ = write!(out, "\\u{{{:x}}}", u32::from(character));
 }
 
 fn escaped(text: &str, also: impl Fn(char) -> bool, write: impl Fn(char, &mut String)) -> Cow<'_, str> {

@@ -39,6 +39,14 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::AmbiguousTarget, Self::AmbiguousSelector, Self::ScaleContested];
+
+    /// The word of conditions and events.
+    pub fn name(self) -> String {
+        format!("{self:?}")
+    }
+
     /// The same as a decision's reason.
     pub fn as_reason(self) -> Reason {
         match self {

@@ -85,8 +85,8 @@ pub struct Signals {
     pub second_source: Vec<String>,
 }
 
-/// What the inventory says: slices for further replicas, beyond those asked for already.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// What the inventory says: slices for further replicas, beyond those asked for already. By default nothing is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Free {
     /// How many more replicas would be placed; `None` = not known, which allows none.

@@ -22,7 +22,7 @@ pub struct State {
     pub panic_until_ms: Option<u64>,
     /// When there was last any demand (or the state began), milliseconds.
     pub last_demand_ms: Option<u64>,
-    /// Replicas are lowered for a rollout; `None` = there is none, or it needs nothing.
+    /// The rollout for which the replicas were lowered; `None` = they are lowered for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lowered: Option<Lowered>,
     /// Replicas that were asked for after the last decision; `None` before the first.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::controller::target_of;
+use crate::platform::kubernetes::kinds::group;
 use crate::platform::{ScaleTarget, Target};
 
 /// A watch of all of them.
@@ -108,8 +109,7 @@ pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
     for (name, object) in read {
         let mut target = target_of(&object);
         // Two versions of one kind are the same objects.
-        let group = target.api_version.split_once('/').map_or("", |(group, _)| group).to_owned();
-        target.api_version = group;
+        target.api_version = group(&target.api_version).to_owned();
         if let Some(other) = scaled_by.get(&target) {
             let refusal = Refusal {
                 reason: "AmbiguousTarget",

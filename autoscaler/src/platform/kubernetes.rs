@@ -38,6 +38,7 @@ pub mod attribution;
 pub mod batchers;
 pub mod claims;
 pub mod groups;
+pub mod kinds;
 pub mod owners;
 pub mod pods;
 mod revisions;

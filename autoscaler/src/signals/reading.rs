@@ -52,7 +52,7 @@ pub enum ReadingError {
 }
 
 /// The metrics that a reading is made of, in the order of [`Collector::sums`].
-const SUMMED: [&str; 8] = [
+pub(super) const SUMMED: [&str; 8] = [
     batcher::DEMAND_ROWS_TOTAL,
     batcher::QUEUE_ROWS,
     batcher::DEMAND_LATCHED,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use sluice_config::metric_names::batcher;
 use tokio::sync::Semaphore;
 
-use super::reading::{Collector, Reading};
+use super::reading::{Collector, Reading, SUMMED};
 
 /// Most bytes of an answer. What it knows of one pod takes some ten kilobytes.
 const MOST_ANSWER_BYTES: usize = 8 << 20;
@@ -23,17 +23,6 @@ const MOST_ASKED: usize = 16;
 /// Answers that are read at once, beside the threads that keep the Lease and decide.
 const READERS: usize = 1;
 
-/// What is asked for: everything that a reading is made of.
-const METRICS: [&str; 8] = [
-    batcher::DEMAND_ROWS_TOTAL,
-    batcher::QUEUE_ROWS,
-    batcher::DEMAND_LATCHED,
-    batcher::CURVE_ALPHA_SECONDS,
-    batcher::CURVE_BETA_SECONDS,
-    batcher::BATCH_ROWS_LIMIT,
-    batcher::CURVE_SAMPLES,
-    batcher::ATTAINMENT_RATIO,
-];
 /// Labels that Prometheus adds about the scraped process, not about the metric.
 const POD: &str = "pod";
 const TARGET: [&str; 3] = ["namespace", "job", "instance"];
@@ -181,7 +170,7 @@ fn query(namespace: &str, pods: &[String], model: &str, within: Duration) -> Str
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!(
         "{{__name__=~\"{}|{}_bucket\",namespace=\"{}\",pod=~\"{}\",model=\"{}\"}}[{}ms]",
-        METRICS.join("|"),
+        SUMMED.join("|"),
         batcher::REQUEST_DURATION_SECONDS,
         quoted(namespace),
         quoted(&pods.join("|")),

@@ -5,6 +5,7 @@ use super::ready::ready;
 use super::rollout::Rolling;
 use crate::decision::{CapacityLimited, Condition, ConditionType, Reason};
 use crate::demand::Demand;
+use crate::findings::HoldReason;
 use crate::input::Input;
 
 pub(super) fn all(
@@ -42,7 +43,7 @@ fn condition(r#type: ConditionType, status: bool, reason: &str, message: impl In
 fn able(wanted: &Wanted, verdict: &Verdict) -> Condition {
     let is_stopped = matches!(verdict.reason, Reason::Paused | Reason::InvalidSpec);
     if let Some(reason) = conflict(wanted.reason).filter(|_| !is_stopped) {
-        return condition(ConditionType::AbleToScale, false, reason, sentence(&wanted.note));
+        return condition(ConditionType::AbleToScale, false, &reason, sentence(&wanted.note));
     }
     let (status, reason, message) = match verdict.reason {
         Reason::Paused => (false, "Paused", "Paused by the specification."),
@@ -61,24 +62,19 @@ fn able(wanted: &Wanted, verdict: &Verdict) -> Condition {
 }
 
 /// The reason as a condition says it, where somebody else is in the way.
-fn conflict(reason: Reason) -> Option<&'static str> {
-    match reason {
-        Reason::AmbiguousTarget => Some("AmbiguousTarget"),
-        Reason::AmbiguousSelector => Some("AmbiguousSelector"),
-        Reason::ScaleContested => Some("ScaleContested"),
-        _ => None,
-    }
+fn conflict(reason: Reason) -> Option<String> {
+    HoldReason::ALL.into_iter().find(|hold| hold.as_reason() == reason).map(HoldReason::name)
 }
 
 fn active(input: &Input, wanted: &Wanted) -> Condition {
     let of = |status, reason, message: &str| condition(ConditionType::ScalingActive, status, reason, message);
     if let Some(reason) = conflict(wanted.reason) {
-        return of(false, reason, &sentence(&wanted.note));
+        return of(false, &reason, &sentence(&wanted.note));
     }
     match wanted.reason {
         Reason::MetricsMissing if input.current.ready == 0 && input.current.replicas > 0 => {
-            let why = "no replica is ready; the condition Ready says why.";
-            of(false, "MetricsMissing", &format!("{} {why}", sentence(&wanted.note).replace('.', ":")))
+            let note = format!("{}: no replica is ready; the condition Ready says why", wanted.note);
+            of(false, "MetricsMissing", &sentence(&note))
         }
         Reason::MetricsMissing => of(false, "MetricsMissing", &sentence(&wanted.note)),
         Reason::LearningCurve if input.current.ready == 0 => of(

@@ -17,7 +17,7 @@ pub(super) struct Held {
 /// The hold that counts most, if there is any.
 pub(super) fn held(input: &Input, state: &mut State) -> Option<Held> {
     let is_off = is_off(input, state);
-    // Who applies nothing fights nobody: the recommendation is what a dry run beside another autoscaler is for.
+    // A dry run writes nothing, so it cannot fight another autoscaler, and its recommendation is what its user wants.
     let counts = |reason| reason == HoldReason::AmbiguousSelector || !input.spec.dry_run;
     let found = input.findings.hold.as_ref().filter(|hold| counts(hold.reason));
     let of = |hold: &crate::findings::Hold, is_frozen| Held {

@@ -21,7 +21,7 @@ const LOWERED_AT_MOST_MS: u64 = 1_800_000;
 /// What becomes of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rolling {
-    /// There is none, or it goes on by itself.
+    /// No rollout is going on, or it needs nothing of the autoscaler.
     Fine,
     /// There is one replica fewer while it lasts.
     Lowered,

@@ -2,7 +2,7 @@
 use crate::fixtures::*;
 use sluice_scaling_policy::*;
 
-/// The need of so many replicas, a little less.
+/// A load, rows per second, that needs this number of replicas and leaves a third of one to spare.
 fn load(replicas: f64) -> f64 {
     (replicas - 0.3) * one_replica()
 }

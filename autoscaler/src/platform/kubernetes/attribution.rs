@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 
+use super::kinds::group;
 use super::pods;
 use crate::platform::ScaleTarget;
 
@@ -47,11 +48,6 @@ pub enum Whose {
     Other(String),
     /// Of an earlier object of the target's name, which is gone.
     Leaving,
-}
-
-/// The group of an API version.
-pub fn group(api_version: &str) -> &str {
-    api_version.split_once('/').map_or("", |(group, _)| group)
 }
 
 /// Whether all objects between this kind and its pods are followed.

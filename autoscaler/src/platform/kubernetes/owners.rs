@@ -7,14 +7,14 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::core::{DynamicObject, GroupVersionKind};
-use kube::discovery::{self, ApiResource};
+use kube::core::DynamicObject;
+use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
 use super::attribution::{self, Chain, End, Whose, whose};
-use super::pods;
 use super::scale::{Scale, answer};
+use super::{kinds, pods};
 use crate::platform::{PlatformError, ScaleTarget};
 
 /// Who controls an object changes hardly ever.
@@ -163,7 +163,7 @@ impl Owners {
         is_target: bool,
         reads_left: &mut u32,
     ) -> Result<Seen, PlatformError> {
-        let is_usual = attribution::group(&owner.api_version) == "apps";
+        let is_usual = kinds::group(&owner.api_version) == "apps";
         if !is_usual && (is_target || attribution::is_followed(target)) {
             // No controller of such a target's pods is of another kind; what is above the target is not followed.
             return Ok(Seen::None);
@@ -206,23 +206,13 @@ impl Owners {
         target: &ScaleTarget,
         owner: &OwnerReference,
     ) -> Result<Option<ApiResource>, PlatformError> {
-        Ok(match (attribution::group(&owner.api_version), owner.kind.as_str()) {
+        Ok(match (kinds::group(&owner.api_version), owner.kind.as_str()) {
             ("apps", "ReplicaSet") => Some(ApiResource::erase::<ReplicaSet>(&())),
             ("apps", "StatefulSet") => Some(ApiResource::erase::<StatefulSet>(&())),
             ("apps", "Deployment") => Some(ApiResource::erase::<Deployment>(&())),
             _ => {
-                let (group, version) =
-                    owner.api_version.split_once('/').unwrap_or(("", owner.api_version.as_str()));
-                let wanted = GroupVersionKind::gvk(group, version, &owner.kind);
-                let found = async {
-                    match discovery::pinned_kind(&self.client, &wanted).await {
-                        Ok((kind, _)) => Ok(Some(kind)),
-                        Err(kube::Error::Discovery(_)) => Ok(None),
-                        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-                        Err(error) => Err(error),
-                    }
-                };
-                answer("discovery of the owners", target, found).await?
+                let found = kinds::find(&self.client, &owner.api_version, &owner.kind);
+                answer("discovery of the owners", target, found).await?.map(|(kind, _)| kind)
             }
         })
     }

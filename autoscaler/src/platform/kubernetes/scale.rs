@@ -7,14 +7,14 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::api::{Patch, PatchParams};
 use kube::core::discovery::Scope;
-use kube::core::{DynamicObject, GroupVersionKind, Selector};
-use kube::discovery::{self, ApiResource};
+use kube::core::{DynamicObject, Selector};
+use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::selector;
 use super::template::{self, Template};
 use super::workload::{REVISION, Workload};
+use super::{kinds, selector};
 use crate::platform::{PlatformError, ScaleTarget, Target};
 
 /// An answer that takes longer is none: the next tick asks again.
@@ -188,16 +188,7 @@ impl Scales {
 
     async fn look_up(&self, target: &ScaleTarget) -> Result<ApiResource, PlatformError> {
         let ScaleTarget { api_version, kind, .. } = target;
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let wanted = GroupVersionKind::gvk(group, version, kind);
-        let found = async {
-            match discovery::pinned_kind(&self.client, &wanted).await {
-                Ok(found) => Ok(Some(found)),
-                Err(kube::Error::Discovery(_)) => Ok(None),
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
+        let found = kinds::find(&self.client, api_version, kind);
         let unscalable = |problem: &str| {
             Err(PlatformError::Unscalable(format!(
                 "spec.scaleTargetRef: {api_version} {kind} {problem}; name a kind such as apps/v1 Deployment"

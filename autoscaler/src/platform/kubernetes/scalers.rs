@@ -10,7 +10,7 @@ use sluice_inventory_watch::reflect::Reflected;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::attribution::group;
+use super::kinds::group;
 use crate::platform::ScaleTarget;
 
 /// How long the first list may take. Without it scaling goes on, for a role may forbid it.

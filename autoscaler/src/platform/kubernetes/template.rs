@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::Value;
 
+use super::kinds;
+
 /// Where nearly all kinds with pods have the template of their pods.
 pub const USUAL: &str = "spec.template.spec";
 /// Label of ClusterRoles whose rules become the autoscaler's (config/rbac/autoscaler.yaml).
@@ -47,8 +49,7 @@ pub enum Template {
 
 /// Whether each replica of this kind is a group of pods.
 pub fn has_groups(api_version: &str, kind: &str) -> bool {
-    let group = api_version.split_once('/').map_or("", |(group, _)| group);
-    (kind, group) == GROUPS
+    (kind, kinds::group(api_version)) == GROUPS
 }
 
 /// Reads an object's template.

@@ -5,6 +5,7 @@ use kube::core::DynamicObject;
 use serde_json::Value;
 use sluice_scaling_policy::Surrender;
 
+use super::kinds::group;
 use super::standing::plain;
 
 /// Label of a Deployment's pods with the hash of their ReplicaSet.
@@ -45,11 +46,10 @@ impl Default for Workload {
 impl Workload {
     /// Of an object of this group, with or without version, and kind.
     pub fn of(api_version: &str, kind: &str, object: &DynamicObject) -> Self {
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let text = |pointer: &str| object.data.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let label =
             |label, pointer| text(pointer).map_or(Newest::Unknown, |value| Newest::Label(label, value));
-        let (newest, surrender) = match (group, kind) {
+        let (newest, surrender) = match (group(api_version), kind) {
             ("apps", "Deployment") => {
                 let revision = object.metadata.annotations.as_ref().and_then(|all| all.get(REVISION));
                 let newest = revision.map_or(Newest::Unknown, |found| Newest::ReplicaSet(found.clone()));
