@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 use sluice_kubelet_api::DEFAULT_KUBELET_DIR;
 
 use crate::cdi::Majors;
@@ -25,11 +25,11 @@ pub enum SliceForm {
 
 impl SliceForm {
     /// The form that is set; `None` where the store is to be asked.
-    pub fn fixed(self) -> Option<Form> {
+    pub fn fixed(self) -> Option<SliceLayout> {
         match self {
             Self::Auto => None,
-            Self::Combined => Some(Form::Combined),
-            Self::Split => Some(Form::Split),
+            Self::Combined => Some(SliceLayout::Combined),
+            Self::Split => Some(SliceLayout::Split),
         }
     }
 }
@@ -95,7 +95,7 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", env = "SLUICE_DRIVER_NODE_NAME")]
     node_name: Option<String>,
 
-    /// Form of the ResourceSlices [default: auto, by the version of the API server]
+    /// SliceLayout of the ResourceSlices [default: auto, by the version of the API server]
     #[arg(long, env = "SLUICE_DRIVER_SLICE_FORM")]
     slice_form: Option<SliceForm>,
 
@@ -111,7 +111,7 @@ pub struct Flags {
     #[arg(long, value_name = "ADDRESS", env = "SLUICE_DRIVER_ADMIN_LISTEN")]
     admin_listen: Option<SocketAddr>,
 
-    /// Form of the log lines [default: text]
+    /// SliceLayout of the log lines [default: text]
     #[arg(long, env = "SLUICE_DRIVER_LOG_FORMAT")]
     log_format: Option<LogFormat>,
 
@@ -140,7 +140,7 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Name of the node; the host's where it is empty.
     pub node_name: String,
-    /// Form of the ResourceSlices.
+    /// SliceLayout of the ResourceSlices.
     pub slice_form: SliceForm,
     /// Seconds between two reconciliations.
     pub reconcile_interval_seconds: u64,
@@ -150,7 +150,7 @@ pub struct Settings {
     pub device_majors: Majors,
     /// Address of the admin port.
     pub admin_listen: SocketAddr,
-    /// Form of the log lines.
+    /// SliceLayout of the log lines.
     pub log_format: LogFormat,
     /// Log filter.
     pub log_level: String,

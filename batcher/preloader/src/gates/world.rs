@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use sluice_config::names::class_of_profile;
+use sluice_config::names::devices::class_of_profile;
 use sluice_inventory::{
     Cluster, ComputeCapability, Form, Gpu, MigProfile, Placement, allocate, device_classes, resource_slices,
 };
