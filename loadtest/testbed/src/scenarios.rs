@@ -153,7 +153,7 @@ pub fn all() -> Vec<Scenario> {
         Scenario::new("without a preloader pods start after the gate's deadline", gates::preloader_gone),
         Scenario::new("a rolling update under load loses nothing", serving::rolling_update),
         Scenario::new("a liveness kill of the model loses nothing", serving::liveness_kill),
-        Scenario::new("a rollout on a full cluster ends and loses nothing", rollouts::full_cluster),
+        Scenario::new("a rollout on a full cluster ends and loses nothing", rollouts::full_cluster).heavy(),
         Scenario::new(
             "a rollout that waits for a slice of its own old pods is named",
             rollouts::full_cluster_at_minimum,
