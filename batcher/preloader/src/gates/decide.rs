@@ -138,7 +138,7 @@ impl<'a> Queue<'a> {
     }
 
     /// Lifts what cannot be counted, and tells those who must wait for a slice from those who need a node.
-    fn refused(&mut self, gated: &'a Gated, refusal: Refusal) -> Result<(Why, String), Wait> {
+    fn refused(&mut self, gated: &'a Gated, refusal: AllocationError) -> Result<(Why, String), Wait> {
         let (reason, message) = match refusal {
             AllocationError::NoFit { reason } => match self.bench.could_ever_place(&gated.wants, false) {
                 Ok(()) => {
@@ -147,7 +147,7 @@ impl<'a> Queue<'a> {
                 }
                 Err(never) => (Reason::NeedsNode, format!("no node could ever take it: {never}")),
             },
-            unknown @ Refusal::UnknownClass { .. } => (Reason::NeedsNode, unknown.to_string()),
+            unknown @ AllocationError::UnknownClass { .. } => (Reason::NeedsNode, unknown.to_string()),
             other => return Ok((Why::NotCounted, other.to_string())),
         };
         Err(Wait { reason, message })
