@@ -95,7 +95,7 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", env = "SLUICE_DRIVER_NODE_NAME")]
     node_name: Option<String>,
 
-    /// SliceLayout of the ResourceSlices [default: auto, by the version of the API server]
+    /// Form of the ResourceSlices [default: auto, by the version of the API server]
     #[arg(long, env = "SLUICE_DRIVER_SLICE_FORM")]
     slice_form: Option<SliceForm>,
 
@@ -111,7 +111,7 @@ pub struct Flags {
     #[arg(long, value_name = "ADDRESS", env = "SLUICE_DRIVER_ADMIN_LISTEN")]
     admin_listen: Option<SocketAddr>,
 
-    /// SliceLayout of the log lines [default: text]
+    /// Form of the log lines [default: text]
     #[arg(long, env = "SLUICE_DRIVER_LOG_FORMAT")]
     log_format: Option<LogFormat>,
 
@@ -140,7 +140,7 @@ pub struct Settings {
     pub state_dir: PathBuf,
     /// Name of the node; the host's where it is empty.
     pub node_name: String,
-    /// SliceLayout of the ResourceSlices.
+    /// Form of the ResourceSlices.
     pub slice_form: SliceForm,
     /// Seconds between two reconciliations.
     pub reconcile_interval_seconds: u64,
@@ -150,7 +150,7 @@ pub struct Settings {
     pub device_majors: Majors,
     /// Address of the admin port.
     pub admin_listen: SocketAddr,
-    /// SliceLayout of the log lines.
+    /// Form of the log lines.
     pub log_format: LogFormat,
     /// Log filter.
     pub log_level: String,

@@ -43,7 +43,7 @@ pub struct News {
 /// Objects of resource.k8s.io/v1, as far as a node's driver needs them.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// SliceLayout of slices that the store takes now. It changes when a cluster is upgraded.
+    /// Returns the layout of slices that the store accepts now. It changes when a cluster is upgraded.
     async fn form(&self) -> Result<SliceLayout, StoreError>;
 
     /// ResourceSlices of this driver on this node.

@@ -21,7 +21,7 @@ pub struct Publication {
     pub marks: BTreeMap<String, Mark>,
     /// Whether devices for watching the GPUs are published, which needs taints.
     pub monitors: bool,
-    /// SliceLayout of the slices; what the store says where it is none.
+    /// Layout of the slices; `None` asks the store for it.
     pub form: Option<SliceLayout>,
 }
 
