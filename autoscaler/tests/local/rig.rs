@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
-use sluice_autoscaler::platform::local::records::{Record, Records};
+use sluice_autoscaler::platform::local::records::{ReplicaRecord, ReplicaRecords};
 use sluice_autoscaler::platform::local::supervisor::{Command, Deployments, Supervisor};
 use sluice_autoscaler::platform::local::{LocalConfig, LocalPlatform};
 use sluice_autoscaler::platform::{Platform, Replicas, ScaleTarget, Target};
@@ -15,7 +15,7 @@ use sluice_config::api::{LocalDeployment, LocalDeploymentSpec};
 use sluice_config::names;
 use sluice_config::objects::ObjectDir;
 use sluice_inventory::{
-    ComputeCapability, Form, Gpu, MigProfile, Placement, device_classes, resource_slices,
+    ComputeCapability, Gpu, MigProfile, Placement, SliceLayout, device_classes, resource_slices,
 };
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -62,7 +62,7 @@ impl Rig {
             state_dir: dir.path().join("state"),
         };
         let gpus = [gpu()];
-        for slice in resource_slices("node", names::DRIVER, &gpus, Form::Combined, 1).unwrap() {
+        for slice in resource_slices("node", names::DRIVER, &gpus, SliceLayout::Combined, 1).unwrap() {
             let name = slice.metadata.name.clone().unwrap();
             config.store.put(None, &name, &slice).unwrap();
         }
@@ -114,8 +114,8 @@ impl Rig {
         self.config.store.list().unwrap()
     }
 
-    pub(crate) fn records(&self) -> Vec<Record> {
-        Records::new(&self.config.state_dir).list().unwrap()
+    pub(crate) fn records(&self) -> Vec<ReplicaRecord> {
+        ReplicaRecords::new(&self.config.state_dir).list().unwrap()
     }
 
     /// Pids of all model servers that were ever started, in order.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nvidia_ml::{Fault, When};
 use serde_json::{Value, json};
-use sluice_config::names::{class_of_profile, env};
+use sluice_config::names::{devices::class_of_profile, env};
 
 use super::slices::{GATE, wait_instances, wait_running};
 use super::{Namespace, pods};

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Pod;
 use nvidia_ml::{Fault, Instance, When};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sluice_config::names::{SYSTEM_NAMESPACE, class_of_profile, env};
+use sluice_config::names::{SYSTEM_NAMESPACE, devices::class_of_profile, env};
 
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};

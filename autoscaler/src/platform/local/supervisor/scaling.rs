@@ -1,7 +1,7 @@
 //! How many replicas there are, more of them, fewer of them, and what more could be placed.
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
-use sluice_inventory::{Cluster, Refusal, allocate};
+use sluice_inventory::{AllocationError, Cluster, allocate};
 use sluice_scaling_policy::{Cause, Obstacle};
 use tokio::time::Instant;
 
@@ -9,8 +9,8 @@ use super::{Known, Scaled, Supervisor};
 use crate::capacity::CapacityView;
 use crate::platform::local::claims;
 use crate::platform::local::cluster::read_cluster;
-use crate::platform::local::records::Record;
-use crate::platform::local::replica::Phase;
+use crate::platform::local::records::ReplicaRecord;
+use crate::platform::local::replica::ReplicaPhase;
 use crate::platform::local::victims::{self, Candidate};
 use crate::platform::{Batcher, PlatformError, Replicas, Target};
 
@@ -56,7 +56,7 @@ impl Supervisor {
         let snapshot = scaled.gateway.borrow().clone();
         for known in self.replicas.values_mut().filter(|known| known.target == *target) {
             match &known.phase {
-                Phase::Serving { member } => {
+                ReplicaPhase::Serving { member } => {
                     known.is_ready = snapshot.is_ready(member).unwrap_or(known.is_ready);
                     if known.is_ready {
                         known.failed = None;
@@ -106,7 +106,7 @@ impl Supervisor {
             match allocate(&cluster, &claim) {
                 Ok(allocation) => claims::allocate_to(&mut claim, allocation.result),
                 // Taken by another since it was counted: the next decision counts again.
-                Err(Refusal::NoFit { reason }) => {
+                Err(AllocationError::NoFit { reason }) => {
                     tracing::warn!(%target, asked, wanted, reason, "Fewer replicas than wanted: no slice is free.");
                     break;
                 }
@@ -127,8 +127,8 @@ impl Supervisor {
         name: &str,
         uid: String,
         claim: &ResourceClaim,
-    ) -> Result<Record, PlatformError> {
-        let record = Record {
+    ) -> Result<ReplicaRecord, PlatformError> {
+        let record = ReplicaRecord {
             namespace: target.namespace.clone(),
             deployment: target.name.clone(),
             name: name.to_owned(),
