@@ -10,12 +10,13 @@ use sluice_protocol::{SequenceStep, WireFormat};
 use tokio::time::Instant;
 
 use super::Front;
-use super::answer::failed;
+use super::admit::COLD_RETRY_MS;
 use super::body::FrontBody;
-use super::infer::{COLD_RETRY_MS, declares_more_than};
+use super::infer::declares_more_than;
 use super::passthrough::not_passed;
 use super::peek::Peeked;
 use super::relayed::Relayed;
+use super::transport::failed;
 use crate::confirm::{Patience, Verdict as Said};
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};
