@@ -13,17 +13,17 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
-use super::pace::Pace;
+use super::connection_activity::ConnectionActivity;
 use super::strict::Strict;
 use crate::clock::Clock;
 use crate::settings::Live;
 
 /// The socket.
 #[derive(Debug)]
-pub struct Guarded {
+pub struct StrictConnection {
     stream: TcpStream,
     strict: Strict,
-    pace: Arc<Pace>,
+    activity: Arc<ConnectionActivity>,
     settings: Live,
     clock: Clock,
     /// Since when a head is awaited: from its first byte, of the first one from the beginning of the connection.
@@ -45,13 +45,13 @@ enum Late {
     Answer,
 }
 
-impl Guarded {
+impl StrictConnection {
     /// Guards a connection that begins now.
-    pub fn new(stream: TcpStream, pace: Arc<Pace>, settings: Live, clock: Clock) -> Self {
+    pub fn new(stream: TcpStream, activity: Arc<ConnectionActivity>, settings: Live, clock: Clock) -> Self {
         Self {
             stream,
             strict: Strict::default(),
-            pace,
+            activity,
             settings,
             clock,
             head_since_us: Some(clock.now_us()),
@@ -66,10 +66,10 @@ impl Guarded {
     /// What is the next to become too late, and when.
     fn deadline(&self) -> Option<(Late, u64)> {
         let settings = self.settings.now();
-        let answer_since = self.write_blocked_since_us.or(self.pace.untaken_since_us());
+        let answer_since = self.write_blocked_since_us.or(self.activity.untaken_since_us());
         let answer =
             answer_since.map(|since_us| (Late::Answer, since_us + settings.answer_timeout_ms * 1000));
-        let quiet_since_us = self.pace.quiet_since_us();
+        let quiet_since_us = self.activity.quiet_since_us();
         let head = quiet_since_us.and(self.head_since_us);
         let head = head.map(|since_us| (Late::Head, since_us + settings.header_timeout_ms * 1000));
         let idle = quiet_since_us.filter(|_| self.is_silent || head.is_none());
@@ -107,7 +107,7 @@ impl Guarded {
             Late::Idle => {
                 if !std::mem::replace(&mut self.idle_told, true) {
                     counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "idle").increment(1);
-                    self.pace.idle.notify_one();
+                    self.activity.idle.notify_one();
                 }
                 return Ok(());
             }
@@ -133,7 +133,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl AsyncRead for StrictConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -157,15 +157,15 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl Guarded {
+impl StrictConnection {
     fn written(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if polled.is_ready() {
             if self.write_blocked_since_us.take().is_some() {
-                self.pace.set_blocked(false);
+                self.activity.set_blocked(false);
             }
             return polled;
         }
-        self.pace.set_blocked(true);
+        self.activity.set_blocked(true);
         let now_us = self.clock.now_us();
         self.write_blocked_since_us.get_or_insert(now_us);
         self.lose_patience(cx)?;
@@ -173,7 +173,7 @@ impl Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl AsyncWrite for StrictConnection {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, bytes);
         self.written(cx, polled)

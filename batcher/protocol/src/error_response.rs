@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 
-use crate::Form;
+use crate::WireFormat;
 use crate::grpc::Code;
 
 /// An error answer, ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ErrorAnswer {
+pub enum ErrorResponse {
     /// REST: a status and the protocol's error object.
     Http {
         /// HTTP status.
@@ -26,12 +26,15 @@ pub enum ErrorAnswer {
 
 /// An error with HTTP status `status` for a client of the given form; gRPC clients get the corresponding code
 /// ([`Code::from_http`]).
-pub fn error_answer(form: Form, status: u16, message: &str) -> ErrorAnswer {
-    match form {
-        Form::Json | Form::Binary | Form::V1 => ErrorAnswer::Http { status, body: json_error(message) },
-        Form::Grpc => {
-            ErrorAnswer::Grpc { code: Code::from_http(status), message: crate::grpc::encode_message(message) }
+pub fn error_response(format: WireFormat, status: u16, message: &str) -> ErrorResponse {
+    match format {
+        WireFormat::Json | WireFormat::Binary | WireFormat::V1 => {
+            ErrorResponse::Http { status, body: json_error(message) }
         }
+        WireFormat::Grpc => ErrorResponse::Grpc {
+            code: Code::from_http(status),
+            message: crate::grpc::encode_message(message),
+        },
     }
 }
 
@@ -48,8 +51,8 @@ mod tests {
     fn an_error_speaks_its_clients_form() {
         assert_eq!(json_error("a \"b\""), r#"{"error":"a \"b\""}"#);
         assert_eq!(
-            error_answer(Form::Grpc, 429, "full"),
-            ErrorAnswer::Grpc { code: Code::ResourceExhausted, message: "full".into() }
+            error_response(WireFormat::Grpc, 429, "full"),
+            ErrorResponse::Grpc { code: Code::ResourceExhausted, message: "full".into() }
         );
     }
 }

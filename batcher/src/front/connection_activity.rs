@@ -11,7 +11,7 @@ use crate::clock::Clock;
 
 /// Shared by a connection's socket, its requests and its task.
 #[derive(Debug)]
-pub struct Pace {
+pub struct ConnectionActivity {
     /// The same connection, as far as its answers are concerned.
     pub client: Arc<Client>,
     clock: Clock,
@@ -29,7 +29,7 @@ pub struct Pace {
     pub idle: Notify,
 }
 
-impl Pace {
+impl ConnectionActivity {
     /// Of a connection that begins now.
     pub fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self {
@@ -48,7 +48,7 @@ impl Pace {
     pub fn enter(self: &Arc<Self>) -> UnderWay {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.client.request_began();
-        UnderWay { pace: Arc::clone(self), answering: false }
+        UnderWay { activity: Arc::clone(self), answering: false }
     }
 
     /// Since when no request has been under way; `None` while one is.
@@ -69,7 +69,7 @@ impl Pace {
     }
 }
 
-impl Idleness for Pace {
+impl Idleness for ConnectionActivity {
     fn idle_since_us(&self) -> Option<u64> {
         let is_busy = self.blocked.load(Ordering::Relaxed);
         self.quiet_since_us().filter(|_| !is_busy && self.untaken.load(Ordering::Relaxed) == 0)
@@ -79,7 +79,7 @@ impl Idleness for Pace {
 /// A request under way.
 #[derive(Debug)]
 pub struct UnderWay {
-    pace: Arc<Pace>,
+    activity: Arc<ConnectionActivity>,
     answering: bool,
 }
 
@@ -87,7 +87,7 @@ impl UnderWay {
     /// Its answer is known whole: the client need only take it.
     pub fn answer_is_ready(&mut self) {
         if !std::mem::replace(&mut self.answering, true)
-            && self.pace.untaken.fetch_add(1, Ordering::Relaxed) == 0
+            && self.activity.untaken.fetch_add(1, Ordering::Relaxed) == 0
         {
             self.taken();
         }
@@ -95,20 +95,20 @@ impl UnderWay {
 
     /// The client has taken a piece.
     pub fn taken(&self) {
-        self.pace.taken_at_us.store(self.pace.clock.now_us(), Ordering::Relaxed);
+        self.activity.taken_at_us.store(self.activity.clock.now_us(), Ordering::Relaxed);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         if self.answering {
-            self.pace.untaken.fetch_sub(1, Ordering::Relaxed);
+            self.activity.untaken.fetch_sub(1, Ordering::Relaxed);
             self.taken();
         }
-        if self.pace.requests.load(Ordering::Relaxed) == 1 {
-            self.pace.quiet_since_us.store(self.pace.clock.now_us(), Ordering::Relaxed);
+        if self.activity.requests.load(Ordering::Relaxed) == 1 {
+            self.activity.quiet_since_us.store(self.activity.clock.now_us(), Ordering::Relaxed);
         }
-        self.pace.requests.fetch_sub(1, Ordering::Relaxed);
-        self.pace.client.request_ended();
+        self.activity.requests.fetch_sub(1, Ordering::Relaxed);
+        self.activity.client.request_ended();
     }
 }
