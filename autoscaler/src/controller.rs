@@ -46,7 +46,7 @@ pub struct Timing {
 }
 
 /// What a controller works with.
-pub struct Context {
+pub(crate) struct Context {
     /// Where replicas live.
     pub platform: Arc<dyn Platform>,
     /// Where metrics come from.
@@ -62,7 +62,7 @@ pub struct Context {
 }
 
 /// Controls one target.
-pub struct Controller {
+pub(crate) struct Controller {
     object: watch::Receiver<Arc<InferenceAutoscaler>>,
     context: Arc<Context>,
     timing: Timing,
@@ -80,7 +80,7 @@ pub struct Controller {
 
 impl Controller {
     /// A controller for the object, which may change while it runs; its name may not.
-    pub async fn new(
+    pub(crate) async fn new(
         object: watch::Receiver<Arc<InferenceAutoscaler>>,
         context: Arc<Context>,
         timing: Timing,
@@ -134,7 +134,7 @@ impl Controller {
     }
 
     /// Ticks until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(self.timing.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -425,14 +425,14 @@ impl Controller {
 }
 
 /// What the object scales.
-pub fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
+pub(crate) fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
     let wanted = &object.spec.scale_target_ref;
     let at = Target { namespace: name_of(object).0, name: wanted.name.clone() };
     ScaleTarget { at, api_version: wanted.api_version.clone(), kind: wanted.kind.clone() }
 }
 
 /// Namespace (`default` when absent) and name.
-pub fn name_of(object: &InferenceAutoscaler) -> (String, String) {
+pub(crate) fn name_of(object: &InferenceAutoscaler) -> (String, String) {
     let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
     (namespace, object.metadata.name.clone().unwrap_or_default())
 }

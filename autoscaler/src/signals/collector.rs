@@ -14,7 +14,7 @@ pub(super) const MOST_BUCKETS: usize = 256;
 
 /// Reason why a batcher's series are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadingError {
+pub(crate) enum ReadingError {
     /// The page has more series of one model than any batcher.
     #[error("there are more than {MOST_SERIES} series of the model (the cap); no batcher has so many")]
     Series,

@@ -15,7 +15,7 @@ pub(super) const MOST_LINE_BYTES: usize = 16 << 10;
 
 /// Reason why a page was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PageError {
+pub(crate) enum PageError {
     /// It exceeds a limit.
     #[error(
         "the page has more than {cap} {of} (the cap), as no batcher's has; is that port another program's?"
