@@ -15,7 +15,7 @@ const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sluice-autosc
 const DEPLOYMENT: &str = "sluice.dev/local-deployment";
 
 /// A claim of one device of `device_class`, without an allocation.
-pub(super) fn new(
+pub(in crate::platform) fn new(
     namespace: &str,
     name: &str,
     uid: &str,
@@ -49,7 +49,7 @@ pub(super) fn new(
 }
 
 /// Fills in the allocation and whom it is for.
-pub(super) fn allocate_to(claim: &mut ResourceClaim, allocation: AllocationResult) {
+pub(in crate::platform) fn allocate_to(claim: &mut ResourceClaim, allocation: AllocationResult) {
     let consumer = ResourceClaimConsumerReference {
         api_group: Some(names::API_GROUP.to_owned()),
         resource: "localdeployments".to_owned(),
