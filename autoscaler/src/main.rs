@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn serve(flags: &Flags) -> ExitCode {
     let settings = load::<Settings>(flags.config.as_deref(), flags)
         .map_err(|error| error.to_string())
-        .and_then(|settings| settings.validate().map(|()| settings));
+        .and_then(|settings| settings.validate().map(|()| settings).map_err(|error| error.to_string()));
     let settings = match settings {
         Ok(settings) => settings,
         Err(error) => return fail(&error, EXIT_USAGE),

@@ -62,13 +62,13 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             // It may quote an object, a file or the server.
-            eprintln!("kubectl-sluice: {}", printable_lines(&error));
+            eprintln!("kubectl-sluice: {}", printable_lines(&error.to_string()));
             ExitCode::FAILURE
         }
     }
 }
 
-fn answer(cli: Cli) -> Result<String, String> {
+fn answer(cli: Cli) -> anyhow::Result<String> {
     let source: Box<dyn ObjectSource> = match cli.store {
         Some(store) => Box::new(ObjectDir::new(store)),
         None => Box::new(ApiServer::connect()?),
