@@ -1,7 +1,8 @@
 //! From a claim as it was allocated to the devices that must be prepared for it. Pure.
 
 use k8s_openapi::api::resource::v1::{DeviceAllocationConfiguration, ResourceClaim};
-use sluice_inventory::{DeviceIndex, DeviceKind, Gpu, names};
+use sluice_config::names::devices as names;
+use sluice_inventory::{DeviceIndex, DeviceKind, Gpu};
 
 use crate::checkpoint::{DeviceRecord, Instance, SliceRecord};
 use crate::device_config::{ConfigError, DeviceConfig, Strategy};

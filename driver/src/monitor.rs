@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_config::atomic_file::write_atomic;
-use sluice_inventory::{DeviceIndex, Gpu, device_classes, names};
+use sluice_config::names::devices as names;
+use sluice_inventory::{DeviceIndex, Gpu, device_classes};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

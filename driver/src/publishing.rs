@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
-use sluice_inventory::{Form, PublishError};
+use sluice_inventory::{PublishError, SliceLayout};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ struct Plan {
 /// generation. Any other difference raises it, so that no reader ever mixes old slices with new ones.
 fn plan(
     publication: &Publication,
-    form: Form,
+    form: SliceLayout,
     existing: &[ResourceSlice],
     last: i64,
 ) -> Result<Plan, PublishError> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sluice_config::names::DRIVER;
 use sluice_config::process::admin::{Admin, AdminRoutes};
 use sluice_config::process::{Readiness, admin, files, metrics, shutdown};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -164,7 +164,7 @@ async fn start(
         form: settings.slice_form.fixed(),
     };
     // A name that cannot be published is an error now, not a warning for ever.
-    publication.slices(publication.form.unwrap_or(Form::Split), 1)?;
+    publication.slices(publication.form.unwrap_or(SliceLayout::Split), 1)?;
     let boot_id = std::fs::read_to_string(BOOT_ID).map_err(io_error(BOOT_ID))?.trim().to_owned();
     let on_host = settings.driver_root_on_host.as_ref().unwrap_or(&settings.driver_root);
     let libraries = settings.mount_libraries.then(|| DriverFiles::new(&settings.driver_root, on_host));

@@ -9,7 +9,7 @@ pub(crate) mod memory;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 
 pub use cluster::ClusterStore;
 pub use directory::DirectoryStore;
@@ -43,8 +43,8 @@ pub struct News {
 /// Objects of resource.k8s.io/v1, as far as a node's driver needs them.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
-    /// Form of slices that the store takes now. It changes when a cluster is upgraded.
-    async fn form(&self) -> Result<Form, StoreError>;
+    /// Returns the layout of slices that the store accepts now. It changes when a cluster is upgraded.
+    async fn form(&self) -> Result<SliceLayout, StoreError>;
 
     /// ResourceSlices of this driver on this node.
     async fn slices(&self, driver: &str, node: &str) -> Result<Vec<ResourceSlice>, StoreError>;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, TryRecvError, bounded};
+use sluice_config::names::devices::full_device;
 use sluice_inventory::Gpu;
-use sluice_inventory::names::full_device;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
-use sluice_inventory::names::pool;
+use sluice_config::names::devices::pool;
 use sluice_kubelet_api::dra::v1::dra_plugin_server::DraPlugin;
 use sluice_kubelet_api::dra::v1::{
     Claim, Device, NodePrepareResourceResponse, NodePrepareResourcesRequest, NodePrepareResourcesResponse,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::resource::v1::{DeviceTaint, ResourceSlice};
-use sluice_inventory::{Form, Gpu, PublishError, resource_slices};
+use sluice_inventory::{Gpu, PublishError, SliceLayout, resource_slices};
 
 use crate::health::{Fault, Mark};
 use crate::monitoring;
@@ -21,8 +21,8 @@ pub struct Publication {
     pub marks: BTreeMap<String, Mark>,
     /// Whether devices for watching the GPUs are published, which needs taints.
     pub monitors: bool,
-    /// Form of the slices; what the store says where it is none.
-    pub form: Option<Form>,
+    /// Layout of the slices; `None` asks the store for it.
+    pub form: Option<SliceLayout>,
 }
 
 impl Publication {
@@ -30,7 +30,7 @@ impl Publication {
     ///
     /// # Errors
     /// When the node's name or GPUs cannot be published.
-    pub fn slices(&self, form: Form, generation: i64) -> Result<Vec<ResourceSlice>, PublishError> {
+    pub fn slices(&self, form: SliceLayout, generation: i64) -> Result<Vec<ResourceSlice>, PublishError> {
         let mut slices = resource_slices(&self.node, &self.driver, &self.gpus, form, generation)?;
         for slice in &mut slices {
             let Some(mut devices) = slice.spec.devices.take() else { continue };

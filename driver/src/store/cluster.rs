@@ -21,7 +21,7 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::events::Recorder;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -178,7 +178,7 @@ fn says_absent(status: &kube::core::Status, name: &str) -> bool {
 
 #[async_trait]
 impl Store for ClusterStore {
-    async fn form(&self) -> Result<Form, StoreError> {
+    async fn form(&self) -> Result<SliceLayout, StoreError> {
         let version =
             in_time(self.client.apiserver_version()).await.map_err(failed("the server's version"))?;
         version::form(&version.major, &version.minor)

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_config::objects::{ObjectDir, ObjectError};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 
 use super::{ClaimRef, News, Store, StoreError};
 
@@ -56,8 +56,8 @@ impl DirectoryStore {
 #[async_trait]
 impl Store for DirectoryStore {
     /// Directories never have the rules of an old server.
-    async fn form(&self) -> Result<Form, StoreError> {
-        Ok(Form::Split)
+    async fn form(&self) -> Result<SliceLayout, StoreError> {
+        Ok(SliceLayout::Split)
     }
 
     /// A file that cannot be read is as good as absent here: if it is one of this driver's, it is written

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 use tokio::sync::Notify;
 
 use super::{ClaimRef, News, Store, StoreError};
@@ -96,9 +96,9 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn form(&self) -> Result<Form, StoreError> {
+    async fn form(&self) -> Result<SliceLayout, StoreError> {
         self.check()?;
-        Ok(Form::Split)
+        Ok(SliceLayout::Split)
     }
 
     async fn slices(&self, _: &str, _: &str) -> Result<Vec<ResourceSlice>, StoreError> {

@@ -1,7 +1,7 @@
 //! One call to the model and its answer, in any of the three forms that share its slot.
 
 use bytes::Bytes;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 
 use super::batch::{Batch, Wanted};
 use super::{grpc_form, rest_form};
@@ -10,7 +10,7 @@ use super::{grpc_form, rest_form};
 #[derive(Debug)]
 pub struct Call {
     /// How it came.
-    pub form: Form,
+    pub form: WireFormat,
     /// The client's own name for it; echoed.
     pub request_id: Option<String>,
     /// Its rows.
@@ -35,8 +35,8 @@ impl Call {
     pub fn answer(&self, name: &str) -> Answer {
         match self.form {
             // V1 has no reader here, so that no call has its form.
-            Form::Json | Form::Binary | Form::V1 => rest_form::encode(self, name),
-            Form::Grpc => grpc_form::encode(self, name),
+            WireFormat::Json | WireFormat::Binary | WireFormat::V1 => rest_form::encode(self, name),
+            WireFormat::Grpc => grpc_form::encode(self, name),
         }
     }
 }

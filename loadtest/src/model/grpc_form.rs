@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 use sluice_protocol::grpc::model_infer_response::InferOutputTensor;
 use sluice_protocol::grpc::{self, InferTensorContents, ModelInferRequest, ModelInferResponse};
 
@@ -44,7 +44,7 @@ pub fn decode(body: Bytes, body_limit: usize, limits: &Limits) -> Result<(String
     let wanted = Wanted::of(request.outputs.iter().map(|output| output.name.as_str()))?;
     let batch = builder.finish(limits)?;
     let request_id = Some(request.id).filter(|id| !id.is_empty());
-    Ok((request.model_name, Call { form: Form::Grpc, request_id, batch, wanted, binary: wanted }))
+    Ok((request.model_name, Call { form: WireFormat::Grpc, request_id, batch, wanted, binary: wanted }))
 }
 
 fn typed(

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 
 use super::batch::{BadInput, BatchBuilder, Input, Limits, Wanted};
 use super::call::{Answer, Call};
@@ -131,7 +131,7 @@ pub fn decode(body: &[u8], json_bytes: Option<usize>, limits: &Limits) -> Result
         asked.and_then(|output| output.parameters.binary_data).unwrap_or(all_binary)
     };
     let binary = Wanted { id: wanted.id && as_binary(ID), y: wanted.y && as_binary(Y) };
-    let form = if binary_request || binary.id || binary.y { Form::Binary } else { Form::Json };
+    let form = if binary_request || binary.id || binary.y { WireFormat::Binary } else { WireFormat::Json };
     let request_id = request.id.map(Cow::into_owned);
     Ok(Call { form, request_id, batch: builder.finish(limits)?, wanted, binary })
 }
@@ -269,7 +269,7 @@ mod tests {
         (0..16).for_each(|_| body.extend(0.5_f32.to_le_bytes()));
         body.extend(7_i64.to_le_bytes());
         let call = decode(&body, Some(head.len()), &LIMITS).unwrap();
-        assert_eq!((call.form, call.batch.ids.as_slice()), (Form::Binary, &[7][..]));
+        assert_eq!((call.form, call.batch.ids.as_slice()), (WireFormat::Binary, &[7][..]));
         let answer = encode(&call, "reference");
         let raw = &answer.body[answer.json_bytes.unwrap()..];
         assert_eq!(raw[..8], 7_i64.to_le_bytes());

@@ -14,7 +14,7 @@ fn store(server: &FakeApiServer) -> ClusterStore {
 }
 
 fn slices() -> Vec<ResourceSlice> {
-    resource_slices("n", DRIVER, &[crate::gpus::fake::gpu()], Form::Split, 1).unwrap()
+    resource_slices("n", DRIVER, &[crate::gpus::fake::gpu()], SliceLayout::Split, 1).unwrap()
 }
 
 /// Publishes to the server; ends with the test.
