@@ -41,7 +41,7 @@ use tokio::time::timeout;
 
 use crate::answers::budget::AnswerBudget;
 use crate::settings::Member;
-use crate::slots::SlotGate;
+use crate::slots::SharedSlotPool;
 use connection::{Connection, Wire};
 use discovery::Discovered;
 use endpoint::{Endpoint, host_of};
@@ -75,7 +75,7 @@ pub struct Upstream {
     /// It closes each connection after one answer.
     closes: AtomicBool,
     /// Its slots, between the models that it serves.
-    slots: Arc<SlotGate>,
+    slots: Arc<SharedSlotPool>,
     /// Wakes the monitor: the last request in flight has ended.
     idle: Notify,
     reports: mpsc::UnboundedSender<Report>,
@@ -184,7 +184,7 @@ impl Upstream {
             tells: AtomicU64::new(0),
             asking: asking::Asking::default(),
             closes: AtomicBool::new(false),
-            slots: SlotGate::new(0),
+            slots: SharedSlotPool::new(0),
             idle: Notify::new(),
             reports,
             relay: relay::Connections::default(),
@@ -299,7 +299,7 @@ impl Upstream {
     }
 
     /// Its slots, between the models that it serves.
-    pub fn slots(&self) -> &Arc<SlotGate> {
+    pub fn slots(&self) -> &Arc<SharedSlotPool> {
         &self.slots
     }
 
