@@ -213,16 +213,6 @@ impl Upstream {
         (upstream, epoch, told)
     }
 
-    /// Its barrier closes and opens again for another epoch of the same place: for tests of those who use it.
-    #[cfg(test)]
-    pub(crate) fn reopen(&self) -> Option<Arc<Epoch>> {
-        let before = self.epoch()?;
-        let number = before.number + 1;
-        self.epoch.store(Some(Arc::new(Epoch { number, ..Epoch::clone(&before) })));
-        self.open.store(number, Ordering::SeqCst);
-        self.epoch()
-    }
-
     /// Tells it from all others, those that had its name before too.
     pub fn number(&self) -> u64 {
         self.number
