@@ -20,14 +20,14 @@ use crate::claims::{ClaimRef, Claims};
 const MAX_CLAIMS: usize = 128;
 
 /// The service.
-pub struct DraService {
+pub(crate) struct DraService {
     claims: Claims,
     pool: String,
 }
 
 impl DraService {
     /// Serves the claims of `node`.
-    pub fn new(claims: Claims, node: &str) -> Self {
+    pub(crate) fn new(claims: Claims, node: &str) -> Self {
         Self { claims, pool: pool(node) }
     }
 

@@ -10,7 +10,7 @@ use crate::monitoring;
 
 /// What to publish.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Publication {
+pub(crate) struct Publication {
     /// Name of the node.
     pub node: String,
     /// Name of the driver.
@@ -22,7 +22,7 @@ pub struct Publication {
     /// Whether devices for watching the GPUs are published, which needs taints.
     pub monitors: bool,
     /// Layout of the slices; `None` asks the store for it.
-    pub form: Option<SliceLayout>,
+    pub layout: Option<SliceLayout>,
 }
 
 impl Publication {
@@ -30,8 +30,12 @@ impl Publication {
     ///
     /// # Errors
     /// When the node's name or GPUs cannot be published.
-    pub fn slices(&self, form: SliceLayout, generation: i64) -> Result<Vec<ResourceSlice>, PublishError> {
-        let mut slices = resource_slices(&self.node, &self.driver, &self.gpus, form, generation)?;
+    pub(crate) fn slices(
+        &self,
+        layout: SliceLayout,
+        generation: i64,
+    ) -> Result<Vec<ResourceSlice>, PublishError> {
+        let mut slices = resource_slices(&self.node, &self.driver, &self.gpus, layout, generation)?;
         for slice in &mut slices {
             let Some(mut devices) = slice.spec.devices.take() else { continue };
             devices.retain(|device| self.marks.get(&device.name) != Some(&Mark::Withheld));

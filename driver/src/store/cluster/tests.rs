@@ -25,7 +25,7 @@ fn publisher(server: &FakeApiServer) -> watch::Receiver<Published> {
         gpus: vec![crate::gpus::fake::gpu()],
         marks: Default::default(),
         monitors: false,
-        form: None,
+        layout: None,
     };
     let (sender, published) = watch::channel(Err("starting".to_owned()));
     let publications = watch::channel(Some(publication)).1;

@@ -1,34 +1,36 @@
 //! Unprepare, and what a start finds of the last life.
 
 use super::decide::ours;
-use super::{SliceError, Slices, on_device};
+use super::{DeviceState, DeviceStateError, on_device};
 use crate::checkpoint::{Change, ClaimRecord, DeviceRecord, Instance, Phase};
 use crate::gpus::GpuError;
 
 /// What was taken back.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Released {
+pub(crate) struct Released {
     /// Devices whose GPU is gone, and why it is: their instances went with it.
     pub without_gpu: Vec<(String, GpuError)>,
 }
 
-impl Slices {
+impl DeviceState {
     /// Takes a claim's slices back and forgets the claim. A claim that is not known is a success.
     ///
     /// # Errors
     /// When an instance cannot be destroyed (a process still uses it): the claim stays `releasing`, and
     /// the next call goes on where this one stopped.
-    pub fn unprepare(&self, uid: &str) -> Result<Released, SliceError> {
-        let checkpoint = self.ledger.checkpoint();
+    pub(crate) fn unprepare(&self, uid: &str) -> Result<Released, DeviceStateError> {
+        let checkpoint = self.checkpoints.checkpoint();
         let mut released = Released::default();
         if let Some(record) = checkpoint.claims.get(uid) {
             if record.phase != Phase::Releasing {
-                self.ledger.commit(vec![Change::Phase { uid: uid.to_owned(), phase: Phase::Releasing }])?;
+                self.checkpoints
+                    .commit(vec![Change::Phase { uid: uid.to_owned(), phase: Phase::Releasing }])?;
             }
             for device in &record.devices {
+                device.sharing.stop();
                 match self.destroy(device) {
                     // No instance outlives its GPU, so there is nothing left to take back.
-                    Err(SliceError::Gpu { device, source }) if source.reason.is_gone() => {
+                    Err(DeviceStateError::Gpu { device, source }) if source.reason.is_gone() => {
                         tracing::warn!(uid, device, error = %source, "Released a slice whose GPU is gone.");
                         released.without_gpu.push((device, source));
                     }
@@ -38,15 +40,15 @@ impl Slices {
         }
         self.cdi.remove(uid)?;
         if checkpoint.claims.contains_key(uid) {
-            self.ledger.commit(vec![Change::End { uid: uid.to_owned(), at_ms: (self.now_ms)() }])?;
+            self.checkpoints.commit(vec![Change::End { uid: uid.to_owned(), at_ms: (self.now_ms)() }])?;
         }
         Ok(released)
     }
 
     /// What a start does before it serves: undoes every prepare that was not answered and finishes every
     /// unprepare that was begun. What cannot be undone now is tried again by the reconciler.
-    pub fn recover(&self) {
-        for (uid, record) in &self.ledger.checkpoint().claims {
+    pub(crate) fn recover(&self) {
+        for (uid, record) in &self.checkpoints.checkpoint().claims {
             let (what, result) = match record.phase {
                 Phase::Prepared => {
                     ("restore", self.drop_unfinished(uid, record).and_then(|()| self.restore_cdi(uid)))
@@ -71,8 +73,8 @@ impl Slices {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn restore_cdi(&self, uid: &str) -> Result<(), SliceError> {
-        let checkpoint = self.ledger.checkpoint();
+    pub(crate) fn restore_cdi(&self, uid: &str) -> Result<(), DeviceStateError> {
+        let checkpoint = self.checkpoints.checkpoint();
         let Some(record) = checkpoint.claims.get(uid).filter(|record| record.phase == Phase::Prepared) else {
             return Ok(());
         };
@@ -90,12 +92,12 @@ impl Slices {
     }
 
     /// Destroys instances of a claim that were begun and not finished.
-    pub(super) fn drop_unfinished(&self, uid: &str, record: &ClaimRecord) -> Result<(), SliceError> {
+    pub(super) fn drop_unfinished(&self, uid: &str, record: &ClaimRecord) -> Result<(), DeviceStateError> {
         for device in &record.devices {
             let Some(slice) = &device.slice else { continue };
             if matches!(slice.instance, Instance::Creating { .. }) {
                 self.destroy(device)?;
-                self.ledger.commit(vec![Change::Instance {
+                self.checkpoints.commit(vec![Change::Instance {
                     uid: uid.to_owned(),
                     device: device.device.clone(),
                     instance: Instance::Absent,
@@ -106,7 +108,7 @@ impl Slices {
     }
 
     /// Destroys the instance of a device if it stands and is ours, compute instances first.
-    fn destroy(&self, device: &DeviceRecord) -> Result<(), SliceError> {
+    fn destroy(&self, device: &DeviceRecord) -> Result<(), DeviceStateError> {
         let Some(slice) = &device.slice else { return Ok(()) };
         let boot_is_ours = match &slice.instance {
             Instance::Absent => false,

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use sluice_protocol::WireFormat;
 
 use super::batch::{BadInput, BatchBuilder, Input, Limits, Wanted};
-use super::call::{Answer, Call};
+use super::call::{Call, EncodedResponse};
 use crate::reference::{ID, WIDTH, Y};
 use crate::tensor_text::{self, NotNumbers};
 
@@ -153,7 +153,7 @@ fn numbers<T: FromStr>(input: Input, rows: usize, data: &RawValue) -> Result<Vec
 }
 
 /// Writes the answer of the model `model`.
-pub fn encode(call: &Call, model: &str) -> Answer {
+pub fn encode(call: &Call, model: &str) -> EncodedResponse {
     let rows = call.batch.ids.len();
     let y = call.batch.answers();
     let mut json = BytesMut::with_capacity(256 + rows * WIDTH * 10);
@@ -190,7 +190,7 @@ pub fn encode(call: &Call, model: &str) -> Answer {
     json.put_slice(b"]}");
     let json_bytes = (call.binary.id || call.binary.y).then_some(json.len());
     json.unsplit(raw);
-    Answer { body: json.freeze(), json_bytes }
+    EncodedResponse { body: json.freeze(), json_bytes }
 }
 
 fn put_text(out: &mut BytesMut, text: &str) {

@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::answer::Verdict;
+use super::outcome::Outcome;
 
 /// Counts of requests by their fate; every request is in exactly one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,15 +26,15 @@ impl Counts {
         self.answered + self.rejected + self.failed + self.lost
     }
 
-    pub(super) fn add(&mut self, verdict: &Verdict, attained: bool) {
-        match verdict {
-            Verdict::Answered => {
+    pub(super) fn add(&mut self, outcome: &Outcome, attained: bool) {
+        match outcome {
+            Outcome::Answered => {
                 self.answered += 1;
                 self.attained += u64::from(attained);
             }
-            Verdict::Rejected => self.rejected += 1,
-            Verdict::Failed(_) => self.failed += 1,
-            Verdict::Lost(_) => self.lost += 1,
+            Outcome::Rejected => self.rejected += 1,
+            Outcome::Failed(_) => self.failed += 1,
+            Outcome::Lost(_) => self.lost += 1,
         }
     }
 }

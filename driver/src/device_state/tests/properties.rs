@@ -85,7 +85,7 @@ impl World {
                 let claim = format!("c{claim}");
                 // From the first step on nobody may count on it.
                 self.handed_out.remove(&claim);
-                let _ = node.slices.unprepare(&claim);
+                let _ = node.device_state.unprepare(&claim);
             }
             Event::Restart => return node.restart(&format!("boot-{}", self.boots)),
             Event::Reboot => {
@@ -140,7 +140,7 @@ proptest! {
         let node = node.restart(&format!("boot-{}", world.boots));
         world.check(&node);
         for claim in ["c0", "c1", "c2"] {
-            node.slices.unprepare(claim).unwrap();
+            node.device_state.unprepare(claim).unwrap();
         }
         let left: BTreeSet<u32> = node.gpus.standing().iter().map(|(id, ..)| *id).collect();
         prop_assert_eq!(left, world.foreign);

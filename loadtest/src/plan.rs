@@ -1,11 +1,14 @@
 //! What a run does, checked: the generator takes this and nothing else.
 
+mod mix;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::mix::Mix;
+pub(crate) use mix::{Mix, Protocol, UnknownProtocol};
+
 use crate::arrivals::{RateCurve, Spacing};
 
 /// A run.

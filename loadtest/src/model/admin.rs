@@ -9,12 +9,12 @@ use metrics::{Counter, Gauge, counter, gauge};
 use sluice_config::process::admin::{AdminResponse, AdminRoutes, json, plain};
 
 use super::curve::Curve;
-use super::slot::Slot;
+use super::slot::ExecutionSlot;
 use crate::clock::NS_PER_S;
 
 /// The model server's own paths and metrics.
-pub(super) struct Control {
-    slot: Slot,
+pub(super) struct ModelAdmin {
+    slot: ExecutionSlot,
     calls: Counter,
     rows: Counter,
     asked_us: Counter,
@@ -25,8 +25,8 @@ pub(super) struct Control {
     waiting: Gauge,
 }
 
-impl Control {
-    pub(super) fn new(slot: Slot) -> Self {
+impl ModelAdmin {
+    pub(super) fn new(slot: ExecutionSlot) -> Self {
         Self {
             slot,
             calls: counter!("sluice_model_calls_total"),
@@ -42,7 +42,7 @@ impl Control {
 }
 
 #[async_trait]
-impl AdminRoutes for Control {
+impl AdminRoutes for ModelAdmin {
     async fn before_scrape(&self) {
         let accuracy = self.slot.accuracy();
         self.calls.absolute(accuracy.late_ns.len());
@@ -73,7 +73,7 @@ impl AdminRoutes for Control {
     }
 }
 
-async fn set_curve(slot: &Slot, request: Request<Incoming>) -> Result<Curve, String> {
+async fn set_curve(slot: &ExecutionSlot, request: Request<Incoming>) -> Result<Curve, String> {
     let body = Limited::new(request.into_body(), 4096).collect().await;
     let body = body.map_err(|error| format!("body: {error}"))?.to_bytes();
     let curve: Curve = serde_json::from_slice(&body).map_err(|error| format!("body: {error}"))?;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
 
-use super::answer::{LostKind, Verdict};
 use super::interval::{Counts, Interval, Quantiles};
-use super::mix::Protocol;
+use super::outcome::{LostKind, Outcome};
+use crate::plan::Protocol;
 
 /// Longest time that the histograms can hold: an hour, in microseconds.
 const LONGEST_US: u64 = 3_600_000_000;
@@ -18,7 +18,7 @@ const MOST_EXAMPLES: usize = 5;
 
 /// What became of one request. Times are nanoseconds of the monotonic clock.
 #[derive(Debug, Clone)]
-pub struct Outcome {
+pub(crate) struct RequestRecord {
     /// How it was sent.
     pub protocol: Protocol,
     /// When it was due.
@@ -28,7 +28,7 @@ pub struct Outcome {
     /// When its fate was known.
     pub done_ns: u64,
     /// Its fate.
-    pub verdict: Verdict,
+    pub outcome: Outcome,
     /// What was wrong, word by word.
     pub example: Option<String>,
     /// Whether the answer said when to try again.
@@ -37,7 +37,7 @@ pub struct Outcome {
 
 /// Counts and latencies of one protocol, or of all.
 #[derive(Debug)]
-pub struct Group {
+pub(crate) struct Group {
     /// By fate.
     pub counts: Counts,
     latency_us: Histogram<u64>,
@@ -49,14 +49,14 @@ impl Group {
     }
 
     /// Latencies of correct answers.
-    pub fn latency(&self) -> Option<Quantiles> {
+    pub(crate) fn latency(&self) -> Option<Quantiles> {
         Quantiles::of(&self.latency_us)
     }
 }
 
 /// Everything that was counted.
 #[derive(Debug)]
-pub struct Tally {
+pub(crate) struct Tally {
     objective_ns: Option<u64>,
     start_ns: u64,
     /// All requests.
@@ -86,7 +86,7 @@ fn histogram() -> Histogram<u64> {
 
 impl Tally {
     /// Nothing counted yet, for a run that starts at `start_ns`.
-    pub fn new(start_ns: u64, objective_ns: Option<u64>) -> Self {
+    pub(crate) fn new(start_ns: u64, objective_ns: Option<u64>) -> Self {
         Self {
             objective_ns,
             start_ns,
@@ -106,32 +106,32 @@ impl Tally {
     }
 
     /// Counts one request.
-    pub fn record(&mut self, outcome: Outcome) {
-        let latency_ns = outcome.done_ns.saturating_sub(outcome.intended_ns);
+    pub(crate) fn record(&mut self, request: RequestRecord) {
+        let latency_ns = request.done_ns.saturating_sub(request.intended_ns);
         let attained = self.objective_ns.is_none_or(|objective_ns| latency_ns <= objective_ns);
-        self.last_done_ns = self.last_done_ns.max(outcome.done_ns);
-        let own = self.by_protocol.entry(outcome.protocol).or_insert_with(Group::new);
+        self.last_done_ns = self.last_done_ns.max(request.done_ns);
+        let own = self.by_protocol.entry(request.protocol).or_insert_with(Group::new);
         for group in [&mut self.all, &mut self.current, own] {
-            group.counts.add(&outcome.verdict, attained);
-            if outcome.verdict == Verdict::Answered {
+            group.counts.add(&request.outcome, attained);
+            if request.outcome == Outcome::Answered {
                 group.latency_us.saturating_record(latency_ns / 1000);
             }
         }
-        if let Some(sent_ns) = outcome.sent_ns {
-            let lag_us = sent_ns.saturating_sub(outcome.intended_ns) / 1000;
+        if let Some(sent_ns) = request.sent_ns {
+            let lag_us = sent_ns.saturating_sub(request.intended_ns) / 1000;
             self.send_lag_us.saturating_record(lag_us);
             self.current_lag_us.saturating_record(lag_us);
         }
-        match outcome.verdict {
-            Verdict::Lost(kind) => *self.lost_kinds.entry(kind).or_default() += 1,
-            Verdict::Failed(status) => {
+        match request.outcome {
+            Outcome::Lost(kind) => *self.lost_kinds.entry(kind).or_default() += 1,
+            Outcome::Failed(status) => {
                 let known = self.failures.len() < MOST_FAILURES || self.failures.contains_key(&status);
                 *self.failures.entry(if known { status } else { "other".into() }).or_default() += 1;
             }
-            Verdict::Rejected => self.rejected_retry_after += u64::from(outcome.retry_after),
-            Verdict::Answered => {}
+            Outcome::Rejected => self.rejected_retry_after += u64::from(request.retry_after),
+            Outcome::Answered => {}
         }
-        if let Some(example) = outcome.example
+        if let Some(example) = request.example
             && self.examples.len() < MOST_EXAMPLES
         {
             self.examples.push(example);
@@ -139,7 +139,7 @@ impl Tally {
     }
 
     /// Ends the current interval. `sent` is the number of requests sent since the start of the run.
-    pub fn end_interval(&mut self, now_ns: u64, sent: u64) -> Interval {
+    pub(crate) fn end_interval(&mut self, now_ns: u64, sent: u64) -> Interval {
         let seconds = |from_ns: u64| now_ns.saturating_sub(from_ns) as f64 / 1e9;
         let latency = self.current.latency();
         let interval = Interval {
@@ -161,12 +161,12 @@ impl Tally {
     }
 
     /// How late requests were sent.
-    pub fn send_lag(&self) -> Option<Quantiles> {
+    pub(crate) fn send_lag(&self) -> Option<Quantiles> {
         Quantiles::of(&self.send_lag_us)
     }
 
     /// From the start of the run to the last fate, in seconds.
-    pub fn elapsed_s(&self) -> f64 {
+    pub(crate) fn elapsed_s(&self) -> f64 {
         (self.last_done_ns - self.start_ns) as f64 / 1e9
     }
 }
@@ -177,14 +177,14 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    fn outcome(intended_ms: u64, latency_ms: u64, verdict: Verdict) -> Outcome {
+    fn request(intended_ms: u64, latency_ms: u64, outcome: Outcome) -> RequestRecord {
         let intended_ns = intended_ms * MS;
-        Outcome {
+        RequestRecord {
             protocol: Protocol::RestJson,
             intended_ns,
             sent_ns: Some(intended_ns + MS / 10),
             done_ns: intended_ns + latency_ms * MS,
-            verdict,
+            outcome,
             example: None,
             retry_after: false,
         }
@@ -193,12 +193,12 @@ mod tests {
     #[test]
     fn every_request_is_in_one_count_and_only_correct_answers_have_a_latency() {
         let mut tally = Tally::new(0, Some(10 * MS));
-        tally.record(outcome(0, 5, Verdict::Answered));
-        tally.record(outcome(0, 10, Verdict::Answered));
-        tally.record(outcome(0, 11, Verdict::Answered));
-        tally.record(outcome(0, 1, Verdict::Rejected));
-        tally.record(outcome(0, 1, Verdict::Failed("400".into())));
-        tally.record(outcome(0, 9000, Verdict::Lost(LostKind::Timeout)));
+        tally.record(request(0, 5, Outcome::Answered));
+        tally.record(request(0, 10, Outcome::Answered));
+        tally.record(request(0, 11, Outcome::Answered));
+        tally.record(request(0, 1, Outcome::Rejected));
+        tally.record(request(0, 1, Outcome::Failed("400".into())));
+        tally.record(request(0, 9000, Outcome::Lost(LostKind::Timeout)));
         let counts = Counts { answered: 3, attained: 2, rejected: 1, failed: 1, lost: 1 };
         assert_eq!(tally.all.counts, counts);
         assert_eq!(counts.requests(), 6);
@@ -212,9 +212,9 @@ mod tests {
     #[test]
     fn an_interval_holds_what_was_learnt_in_it() {
         let mut tally = Tally::new(0, None);
-        tally.record(outcome(0, 5, Verdict::Answered));
+        tally.record(request(0, 5, Outcome::Answered));
         let first = tally.end_interval(1000 * MS, 3);
-        tally.record(outcome(900, 300, Verdict::Answered));
+        tally.record(request(900, 300, Outcome::Answered));
         let second = tally.end_interval(2000 * MS, 4);
         assert_eq!((first.sent, first.counts.answered, first.in_flight), (3, 1, 2));
         assert_eq!((second.sent, second.counts.answered, second.in_flight, second.t_s), (1, 1, 2, 2.0));
@@ -227,7 +227,7 @@ mod tests {
         let mut tally = Tally::new(0, None);
         for status in 0..1000 {
             let example = Some(format!("example {status}"));
-            tally.record(Outcome { example, ..outcome(0, 1, Verdict::Failed(status.to_string())) });
+            tally.record(RequestRecord { example, ..request(0, 1, Outcome::Failed(status.to_string())) });
         }
         assert!(tally.failures.len() <= MOST_FAILURES + 1);
         assert_eq!(tally.failures.values().sum::<u64>(), 1000);

@@ -7,70 +7,20 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use prost::Message;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use sluice_protocol::HEADER_LENGTH;
 use sluice_protocol::grpc::{self, Code, ModelInferResponse};
 
-use super::mix::Protocol;
 use super::payload::Expected;
+use crate::plan::Protocol;
+use crate::record::{LostKind, Outcome};
 use crate::reference::{self, ID, WIDTH, Y};
 use crate::tensor_text;
 
-/// What became of a request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// A correct answer.
-    Answered,
-    /// Refused for overload.
-    Rejected,
-    /// Another error, by its HTTP status or gRPC code.
-    Failed(String),
-    /// Lost, and how.
-    Lost(LostKind),
-}
-
-/// The ways in which a request is lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum LostKind {
-    /// No whole answer in time (also DEADLINE_EXCEEDED and CANCELLED, which say the same).
-    Timeout,
-    /// No connection.
-    Connect,
-    /// The connection ended before the answer did.
-    Reset,
-    /// Status 502.
-    BadGateway,
-    /// Status 503, UNAVAILABLE.
-    Unavailable,
-    /// Status 504.
-    GatewayTimeout,
-    /// An answer that is not the one of this request.
-    WrongAnswer,
-    /// Never sent, because too many were in flight already.
-    Unsent,
-}
-
-impl LostKind {
-    /// Its name in reports.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Timeout => "timeout",
-            Self::Connect => "connect",
-            Self::Reset => "reset",
-            Self::BadGateway => "bad_gateway",
-            Self::Unavailable => "unavailable",
-            Self::GatewayTimeout => "gateway_timeout",
-            Self::WrongAnswer => "wrong_answer",
-            Self::Unsent => "unsent",
-        }
-    }
-}
-
 /// A whole answer as it came off the wire.
 #[derive(Debug)]
-pub struct Received {
+pub(super) struct ReceivedResponse {
     /// HTTP status.
     pub status: StatusCode,
     /// Headers.
@@ -81,52 +31,56 @@ pub struct Received {
     pub trailers: Option<HeaderMap>,
 }
 
-/// The verdict, and for a wrong answer what is wrong with it.
-pub fn judge(protocol: Protocol, received: &Received, expected: Expected) -> (Verdict, Option<String>) {
-    let verdict = match protocol {
-        Protocol::Grpc => grpc_status(received),
-        Protocol::RestJson | Protocol::RestBinary | Protocol::Body => http_status(received.status),
+/// The outcome, and for a wrong answer what is wrong with it.
+pub(super) fn judge(
+    protocol: Protocol,
+    response: &ReceivedResponse,
+    expected: Expected,
+) -> (Outcome, Option<String>) {
+    let outcome = match protocol {
+        Protocol::Grpc => grpc_status(response),
+        Protocol::RestJson | Protocol::RestBinary | Protocol::Body => http_status(response.status),
     };
-    let (Verdict::Answered, Expected::Reference { first_id, rows }) = (&verdict, expected) else {
-        return (verdict, None);
+    let (Outcome::Answered, Expected::Reference { first_id, rows }) = (&outcome, expected) else {
+        return (outcome, None);
     };
     let checked = match protocol {
-        Protocol::Grpc => grpc_rows(&received.body),
-        Protocol::RestJson | Protocol::RestBinary | Protocol::Body => rest_rows(received),
+        Protocol::Grpc => grpc_rows(&response.body),
+        Protocol::RestJson | Protocol::RestBinary | Protocol::Body => rest_rows(response),
     }
     .and_then(|answer| check(&answer, first_id, rows));
     match checked {
-        Ok(()) => (verdict, None),
-        Err(wrong) => (Verdict::Lost(LostKind::WrongAnswer), Some(wrong)),
+        Ok(()) => (outcome, None),
+        Err(wrong) => (Outcome::Lost(LostKind::WrongAnswer), Some(wrong)),
     }
 }
 
-fn http_status(status: StatusCode) -> Verdict {
+fn http_status(status: StatusCode) -> Outcome {
     match status {
-        StatusCode::TOO_MANY_REQUESTS => Verdict::Rejected,
-        StatusCode::BAD_GATEWAY => Verdict::Lost(LostKind::BadGateway),
-        StatusCode::SERVICE_UNAVAILABLE => Verdict::Lost(LostKind::Unavailable),
-        StatusCode::GATEWAY_TIMEOUT => Verdict::Lost(LostKind::GatewayTimeout),
-        status if status.is_success() => Verdict::Answered,
-        status => Verdict::Failed(status.as_u16().to_string()),
+        StatusCode::TOO_MANY_REQUESTS => Outcome::Rejected,
+        StatusCode::BAD_GATEWAY => Outcome::Lost(LostKind::BadGateway),
+        StatusCode::SERVICE_UNAVAILABLE => Outcome::Lost(LostKind::Unavailable),
+        StatusCode::GATEWAY_TIMEOUT => Outcome::Lost(LostKind::GatewayTimeout),
+        status if status.is_success() => Outcome::Answered,
+        status => Outcome::Failed(status.as_u16().to_string()),
     }
 }
 
-fn grpc_status(received: &Received) -> Verdict {
-    if !received.status.is_success() {
-        return http_status(received.status);
+fn grpc_status(response: &ReceivedResponse) -> Outcome {
+    if !response.status.is_success() {
+        return http_status(response.status);
     }
     // An error without a body carries its status in the headers.
-    let status = received.trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
-    let Some(status) = status.or_else(|| received.headers.get("grpc-status")) else {
-        return Verdict::Lost(LostKind::Reset);
+    let status = response.trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
+    let Some(status) = status.or_else(|| response.headers.get("grpc-status")) else {
+        return Outcome::Lost(LostKind::Reset);
     };
     match Code::from_header(status.as_bytes()) {
-        Code::Ok => Verdict::Answered,
-        Code::ResourceExhausted => Verdict::Rejected,
-        Code::Unavailable => Verdict::Lost(LostKind::Unavailable),
-        Code::DeadlineExceeded | Code::Cancelled => Verdict::Lost(LostKind::Timeout),
-        code => Verdict::Failed(format!("grpc {code:?}")),
+        Code::Ok => Outcome::Answered,
+        Code::ResourceExhausted => Outcome::Rejected,
+        Code::Unavailable => Outcome::Lost(LostKind::Unavailable),
+        Code::DeadlineExceeded | Code::Cancelled => Outcome::Lost(LostKind::Timeout),
+        code => Outcome::Failed(format!("grpc {code:?}")),
     }
 }
 
@@ -159,7 +113,7 @@ fn check(answer: &Rows, first_id: i64, rows: usize) -> Result<(), String> {
 }
 
 #[derive(Deserialize)]
-struct RestAnswer<'a> {
+struct RestResponse<'a> {
     #[serde(default, borrow)]
     id: Cow<'a, str>,
     #[serde(borrow)]
@@ -183,16 +137,16 @@ struct RestParameters {
     binary_data_size: Option<usize>,
 }
 
-fn rest_rows(received: &Received) -> Result<Rows, String> {
-    let json_bytes = match received.headers.get(HEADER_LENGTH) {
-        None => received.body.len(),
+fn rest_rows(response: &ReceivedResponse) -> Result<Rows, String> {
+    let json_bytes = match response.headers.get(HEADER_LENGTH) {
+        None => response.body.len(),
         Some(length) => {
             let length = length.to_str().ok().and_then(|text| text.parse().ok());
-            length.filter(|length| *length <= received.body.len()).ok_or("its JSON length makes no sense")?
+            length.filter(|length| *length <= response.body.len()).ok_or("its JSON length makes no sense")?
         }
     };
-    let (json, mut raw) = received.body.split_at(json_bytes);
-    let answer: RestAnswer<'_> =
+    let (json, mut raw) = response.body.split_at(json_bytes);
+    let answer: RestResponse<'_> =
         serde_json::from_slice(json).map_err(|error| format!("no answer: {error}"))?;
     let mut rows = Rows { request_id: answer.id.into_owned(), ids: Vec::new(), y: Vec::new() };
     for output in answer.outputs {
@@ -251,7 +205,7 @@ mod tests {
     fn parameters_that_are_null_are_none() {
         let numbers = |numbers: &[f32]| serde_json::to_string(numbers).unwrap();
         let y = numbers(&reference::row(7).map(|x| reference::answer(7, x)));
-        let answer = |y: &str| Received {
+        let answer = |y: &str| ReceivedResponse {
             status: StatusCode::OK,
             headers: HeaderMap::new(),
             body: format!(
@@ -262,8 +216,8 @@ mod tests {
             trailers: None,
         };
         let expected = Expected::Reference { first_id: 7, rows: 1 };
-        assert_eq!(judge(Protocol::RestJson, &answer(&y), expected), (Verdict::Answered, None));
+        assert_eq!(judge(Protocol::RestJson, &answer(&y), expected), (Outcome::Answered, None));
         let wrong = judge(Protocol::RestJson, &answer(&numbers(&[0.0; WIDTH])), expected);
-        assert_eq!(wrong.0, Verdict::Lost(LostKind::WrongAnswer));
+        assert_eq!(wrong.0, Outcome::Lost(LostKind::WrongAnswer));
     }
 }

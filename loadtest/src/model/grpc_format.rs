@@ -7,14 +7,14 @@ use sluice_protocol::grpc::model_infer_response::InferOutputTensor;
 use sluice_protocol::grpc::{self, InferTensorContents, ModelInferRequest, ModelInferResponse};
 
 use super::batch::{BadInput, BatchBuilder, Input, Limits, Wanted};
-use super::call::{Answer, Call};
+use super::call::{Call, EncodedResponse};
 use crate::reference::{ID, WIDTH, Y};
 
 /// Reads the framed body of a `ModelInfer` call and says which model it is for.
 ///
 /// # Errors
 /// Says which input is wrong and what was expected.
-pub fn decode(body: Bytes, body_limit: usize, limits: &Limits) -> Result<(String, Call), BadInput> {
+pub(super) fn decode(body: Bytes, body_limit: usize, limits: &Limits) -> Result<(String, Call), BadInput> {
     let malformed = |error: String| BadInput::Malformed(error);
     let message = grpc::decode_unary(body, body_limit).map_err(|error| malformed(error.to_string()))?;
     let request = ModelInferRequest::decode(message).map_err(|error| malformed(error.to_string()))?;
@@ -68,7 +68,7 @@ fn typed(
 }
 
 /// Writes the framed answer of the model `model`.
-pub fn encode(call: &Call, model: &str) -> Answer {
+pub(super) fn encode(call: &Call, model: &str) -> EncodedResponse {
     let rows = call.batch.ids.len();
     let mut response = ModelInferResponse {
         model_name: model.to_owned(),
@@ -91,11 +91,11 @@ pub fn encode(call: &Call, model: &str) -> Answer {
     if call.wanted.y {
         output(Y, "FP32", WIDTH, call.batch.answers().iter().flat_map(|y| y.to_le_bytes()).collect());
     }
-    Answer { body: frame(&response), json_bytes: None }
+    EncodedResponse { body: frame(&response), json_bytes: None }
 }
 
 /// A message with its 5-byte prefix. The messages of this program are far below the 4 GiB that fit.
-pub fn frame(message: &impl Message) -> Bytes {
+pub(super) fn frame(message: &impl Message) -> Bytes {
     let bytes = message.encoded_len();
     let mut framed = BytesMut::with_capacity(grpc::PREFIX_BYTES + bytes);
     framed.put_u8(0);

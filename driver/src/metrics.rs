@@ -8,10 +8,8 @@ use sluice_config::metric_names::driver as names;
 use tokio::time::Instant;
 
 use crate::checkpoint::Checkpoint;
-use crate::claims::ClaimError;
+use crate::device_state::ClaimDevice;
 use crate::health::{Fault, Mark};
-use crate::neighbours::Neighbour;
-use crate::slices::Held;
 
 /// Upper bounds of prepare and unprepare, seconds: creating takes tenths of a second to seconds, the
 /// kubelet gives up after 45.
@@ -19,14 +17,14 @@ const DURATION_BOUNDS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 45.0, 90.0];
 
 /// Bounds of the histograms, for the recorder.
-pub const BUCKETS: &[(&str, &[f64])] = &[
+pub(crate) const BUCKETS: &[(&str, &[f64])] = &[
     (names::PREPARE_DURATION_SECONDS, DURATION_BOUNDS),
     (names::UNPREPARE_DURATION_SECONDS, DURATION_BOUNDS),
 ];
 
 /// A call of the kubelet.
 #[derive(Debug, Clone, Copy)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// NodePrepareResources, one claim of it.
     Prepare,
     /// NodeUnprepareResources, one claim of it.
@@ -42,15 +40,15 @@ struct OperationHandles {
 
 /// Handles of the metrics of claims. Cheap to clone.
 #[derive(Clone)]
-pub struct Measures {
+pub(crate) struct ClaimMetrics {
     prepare: OperationHandles,
     unprepare: OperationHandles,
 }
 
-impl Measures {
+impl ClaimMetrics {
     /// Resolves the handles with the process's recorder.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let handles = |operation: &'static str, duration: &'static str| OperationHandles {
             duration: histogram!(duration),
             ok: counter!(names::OPERATIONS_TOTAL, "operation" => operation, "outcome" => "ok"),
@@ -63,11 +61,11 @@ impl Measures {
     }
 
     /// Runs one operation and records its time and outcome.
-    pub(crate) async fn timed<T>(
+    pub(crate) async fn timed<T, E>(
         &self,
         operation: Operation,
-        work: impl Future<Output = Result<T, ClaimError>>,
-    ) -> Result<T, ClaimError> {
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
         let handles = match operation {
             Operation::Prepare => &self.prepare,
             Operation::Unprepare => &self.unprepare,
@@ -81,14 +79,14 @@ impl Measures {
     }
 }
 
-impl Default for Measures {
+impl Default for ClaimMetrics {
     fn default() -> Self {
         Self::new()
     }
 }
 
 /// Makes the series of these profiles exist from the start, at zero: a graph tells "none" from "unknown".
-pub fn announce<'a>(profiles: impl IntoIterator<Item = &'a str>) {
+pub(crate) fn announce<'a>(profiles: impl IntoIterator<Item = &'a str>) {
     for profile in profiles {
         gauge!(names::SLICES_IN_USE, "profile" => profile.to_owned()).set(0.0);
         counter!(names::SLICE_SECONDS_TOTAL, "profile" => profile.to_owned()).absolute(0);
@@ -99,7 +97,7 @@ pub fn announce<'a>(profiles: impl IntoIterator<Item = &'a str>) {
 /// time accrues while a slice is in use.
 ///
 /// `gone` are devices of claims that do not exist any more: they are held, and not in use.
-pub fn export_usage(checkpoint: &Checkpoint, gone: &BTreeSet<Held>, now_ms: u64) {
+pub(crate) fn export_usage(checkpoint: &Checkpoint, gone: &BTreeSet<ClaimDevice>, now_ms: u64) {
     for (profile, usage) in checkpoint.usage(now_ms, gone) {
         gauge!(names::SLICES_IN_USE, "profile" => profile.clone()).set(usage.in_use as f64);
         // A counter is whole seconds; the part of the last one follows at the next scrape. It takes the
@@ -109,7 +107,7 @@ pub fn export_usage(checkpoint: &Checkpoint, gone: &BTreeSet<Held>, now_ms: u64)
 }
 
 /// Sets how many devices are kept from claims, by why.
-pub fn export_faults<'a>(marks: impl Iterator<Item = &'a Mark> + Clone) {
+pub(crate) fn export_faults<'a>(marks: impl Iterator<Item = &'a Mark> + Clone) {
     let count = |wanted: Mark| marks.clone().filter(|mark| **mark == wanted).count() as f64;
     for fault in Fault::ALL {
         gauge!(names::DEVICES_WITHHELD, "reason" => fault.name()).set(count(Mark::Tainted(fault)));
@@ -117,15 +115,14 @@ pub fn export_faults<'a>(marks: impl Iterator<Item = &'a Mark> + Clone) {
     gauge!(names::DEVICES_WITHHELD, "reason" => "foreign-instance").set(count(Mark::Withheld));
 }
 
-/// Sets who else hands out the node's GPUs.
-pub fn export_neighbours(seen: &BTreeSet<Neighbour>) {
-    for neighbour in Neighbour::ALL {
-        let is_seen = f64::from(u8::from(seen.contains(&neighbour)));
-        gauge!(names::NEIGHBOURS, "neighbour" => neighbour.name()).set(is_seen);
+/// Sets whether each neighbour, by its name, was seen on the node.
+pub(crate) fn export_neighbours(neighbours: impl Iterator<Item = (&'static str, bool)>) {
+    for (name, is_seen) in neighbours {
+        gauge!(names::NEIGHBOURS, "neighbour" => name).set(f64::from(u8::from(is_seen)));
     }
 }
 
 /// Counts a critical error of a device.
-pub fn count_xid(device: &str) {
+pub(crate) fn count_xid(device: &str) {
     counter!(names::XID_EVENTS_TOTAL, "device" => device.to_owned()).increment(1);
 }

@@ -13,18 +13,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
 
-use crate::cdi::CdiDir;
-use crate::checkpoint::ledger::{Ledger, LedgerError};
+use crate::cdi::{CdiDir, CdiError};
+use crate::checkpoint::store::{CheckpointError, CheckpointStore};
 use crate::gpus::{GpuError, GpuInstance, Gpus};
-pub use observe::{Held, Instances, Observed, Sight};
-pub use release::Released;
+#[cfg(test)]
+pub(crate) use observe::Instances;
+pub(crate) use observe::{ClaimDevice, Observation, ObservedGpus};
+pub(crate) use release::Released;
 
 /// Milliseconds of the Unix clock, given from outside.
-pub type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
+pub(crate) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
 /// Why a claim's slices could not be made or taken back. Every one of them may be tried again.
 #[derive(Debug, thiserror::Error)]
-pub enum SliceError {
+pub(crate) enum DeviceStateError {
     /// NVML refused.
     #[error("device {device}: {source}")]
     Gpu {
@@ -47,22 +49,17 @@ pub enum SliceError {
     },
     /// The checkpoint could not be changed.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
+    Checkpoint(#[from] CheckpointError),
     /// The CDI file could not be written or removed.
-    #[error("CDI file {path}: {source}; check --cdi-dir and its free space")]
-    Cdi {
-        /// The file.
-        path: std::path::PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Cdi(#[from] CdiError),
     /// Prepare failed, and so did undoing it.
     #[error("{cause}; what was made could not be undone yet ({undo}) and is undone later")]
     NotUndone {
         /// Why prepare failed.
-        cause: Box<SliceError>,
+        cause: Box<DeviceStateError>,
         /// Why undoing failed.
-        undo: Box<SliceError>,
+        undo: Box<DeviceStateError>,
     },
     /// The claim has no record although it was just made.
     #[error("claim {0} was released meanwhile; try again")]
@@ -70,9 +67,9 @@ pub enum SliceError {
 }
 
 /// Slices of this node's GPUs.
-pub struct Slices {
+pub(crate) struct DeviceState {
     gpus: Arc<dyn Gpus>,
-    ledger: Ledger,
+    checkpoints: CheckpointStore,
     cdi: CdiDir,
     /// Identity of this boot: no instance outlives it.
     boot_id: String,
@@ -81,9 +78,9 @@ pub struct Slices {
     locks: DashMap<String, Arc<Mutex<()>>>,
 }
 
-impl SliceError {
+impl DeviceStateError {
     /// Whether it may succeed at once when NVML is opened again.
-    pub fn needs_session(&self) -> bool {
+    pub(crate) fn needs_session(&self) -> bool {
         match self {
             Self::Gpu { source, .. } => source.reason.needs_session(),
             Self::NotUndone { cause, .. } => cause.needs_session(),
@@ -92,23 +89,29 @@ impl SliceError {
     }
 }
 
-impl Slices {
+impl DeviceState {
     /// Works on these GPUs.
-    pub fn new(gpus: Arc<dyn Gpus>, ledger: Ledger, cdi: CdiDir, boot_id: String, now_ms: Clock) -> Self {
-        Self { gpus, ledger, cdi, boot_id, now_ms, locks: DashMap::new() }
+    pub(crate) fn new(
+        gpus: Arc<dyn Gpus>,
+        checkpoints: CheckpointStore,
+        cdi: CdiDir,
+        boot_id: String,
+        now_ms: Clock,
+    ) -> Self {
+        Self { gpus, checkpoints, cdi, boot_id, now_ms, locks: DashMap::new() }
     }
 
     /// Opens NVML where it is not open, or anew where NVIDIA's driver changed under it.
     ///
     /// # Errors
     /// What is missing.
-    pub fn refresh(&self) -> Result<(), GpuError> {
+    pub(crate) fn refresh(&self) -> Result<(), GpuError> {
         self.gpus.refresh(false)
     }
 
     /// Where claims and their slices are remembered.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub(crate) fn checkpoints(&self) -> &CheckpointStore {
+        &self.checkpoints
     }
 
     /// Runs `act` as the only one who lists and changes instances of a GPU.
@@ -124,8 +127,8 @@ impl Slices {
     }
 }
 
-fn on_device(device: &str) -> impl Fn(GpuError) -> SliceError + '_ {
-    move |source| SliceError::Gpu { device: device.to_owned(), source }
+fn on_device(device: &str) -> impl Fn(GpuError) -> DeviceStateError + '_ {
+    move |source| DeviceStateError::Gpu { device: device.to_owned(), source }
 }
 
 #[cfg(test)]

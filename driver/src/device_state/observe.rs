@@ -5,26 +5,26 @@ use std::sync::TryLockError;
 
 use sluice_inventory::Gpu;
 
-use super::Slices;
+use super::DeviceState;
 use super::decide::ours;
 use crate::checkpoint::{Instance, Phase};
 use crate::gpus::{GpuError, GpuInstance, Reason};
 
 /// A device of a claim: UID of the claim and name of the device.
-pub type Held = (String, String);
+pub(crate) type ClaimDevice = (String, String);
 
 /// Instances of one GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Instances {
+pub(crate) struct Instances {
     /// Those that this driver has not made.
     pub foreign: Vec<GpuInstance>,
     /// Devices of prepared claims whose instance this driver has made in this boot, and that is gone.
-    pub missing: BTreeSet<Held>,
+    pub missing: BTreeSet<ClaimDevice>,
 }
 
 /// How one GPU was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sight {
+pub(crate) enum Observation {
     /// It answers.
     Well {
         /// What it is now.
@@ -38,33 +38,33 @@ pub enum Sight {
 
 /// The node's GPUs by UUID.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Observed {
+pub(crate) struct ObservedGpus {
     /// Every GPU that was found.
-    pub gpus: BTreeMap<String, Sight>,
+    pub gpus: BTreeMap<String, Observation>,
     /// Whether there may be others than these.
     pub is_incomplete: bool,
 }
 
-impl Slices {
+impl DeviceState {
     /// Looks at all GPUs. `anew` opens NVML again before.
     ///
     /// # Errors
     /// When there is no NVML.
-    pub fn observe(&self, anew: bool) -> Result<Observed, GpuError> {
+    pub(crate) fn observe(&self, anew: bool) -> Result<ObservedGpus, GpuError> {
         self.gpus.refresh(anew)?;
         let discovered = self.gpus.discover()?;
-        let mut observed = Observed { gpus: BTreeMap::new(), is_incomplete: discovered.is_incomplete };
+        let mut observed = ObservedGpus { gpus: BTreeMap::new(), is_incomplete: discovered.is_incomplete };
         for gpu in discovered.gpus {
             let uuid = gpu.uuid.clone();
-            let sight = match self.instances(&gpu) {
-                Ok(instances) => Sight::Well { gpu: Box::new(gpu), instances },
+            let observation = match self.instances(&gpu) {
+                Ok(instances) => Observation::Well { gpu: Box::new(gpu), instances },
                 Err(error) if error.reason.needs_session() => return Err(error),
-                Err(error) => Sight::Failing(error.reason),
+                Err(error) => Observation::Failing(error.reason),
             };
-            observed.gpus.insert(uuid, sight);
+            observed.gpus.insert(uuid, observation);
         }
         let failing = discovered.failing.into_iter();
-        observed.gpus.extend(failing.map(|(uuid, reason)| (uuid, Sight::Failing(reason))));
+        observed.gpus.extend(failing.map(|(uuid, reason)| (uuid, Observation::Failing(reason))));
         Ok(observed)
     }
 
@@ -81,7 +81,7 @@ impl Slices {
             Err(TryLockError::WouldBlock) => return Ok(None),
         };
         let standing = self.gpus.gpu_instances(&gpu.uuid)?;
-        let checkpoint = self.ledger.checkpoint();
+        let checkpoint = self.checkpoints.checkpoint();
         let mut found = Instances { foreign: standing.clone(), missing: BTreeSet::new() };
         for (uid, record) in &checkpoint.claims {
             for device in record.devices.iter().filter(|device| device.gpu_uuid == gpu.uuid) {

@@ -12,28 +12,28 @@ use crate::gpus::fake::{FakeGpus, GPU_UUID};
 struct Node {
     dir: tempfile::TempDir,
     gpus: Arc<FakeGpus>,
-    slices: Slices,
+    device_state: DeviceState,
 }
 
 impl Node {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let gpus = Arc::new(FakeGpus::default());
-        let slices = start(dir.path(), &gpus, "boot-1");
-        Self { dir, gpus, slices }
+        let device_state = start(dir.path(), &gpus, "boot-1");
+        Self { dir, gpus, device_state }
     }
 
     /// As after a kill: what was in memory is gone, files and GPUs are as they were.
     fn restart(self, boot_id: &str) -> Self {
-        let Self { dir, gpus, slices } = self;
-        drop(slices);
-        let slices = start(dir.path(), &gpus, boot_id);
-        slices.recover();
-        Self { dir, gpus, slices }
+        let Self { dir, gpus, device_state } = self;
+        drop(device_state);
+        let device_state = start(dir.path(), &gpus, boot_id);
+        device_state.recover();
+        Self { dir, gpus, device_state }
     }
 
-    fn prepare(&self, uid: &str, start: u8) -> Result<Vec<DeviceRecord>, SliceError> {
-        self.slices.prepare(uid, "default", uid, vec![wanted(start)])
+    fn prepare(&self, uid: &str, start: u8) -> Result<Vec<DeviceRecord>, DeviceStateError> {
+        self.device_state.prepare(uid, "default", uid, vec![wanted(start)])
     }
 
     fn cdi_file(&self, uid: &str) -> std::path::PathBuf {
@@ -41,11 +41,11 @@ impl Node {
     }
 
     fn checkpoint(&self) -> Arc<Checkpoint> {
-        self.slices.ledger().checkpoint()
+        self.device_state.checkpoints().checkpoint()
     }
 }
 
-fn start(dir: &Path, gpus: &Arc<FakeGpus>, boot_id: &str) -> Slices {
+fn start(dir: &Path, gpus: &Arc<FakeGpus>, boot_id: &str) -> DeviceState {
     // The ledger's thread of the life before ends a moment after its last handle.
     let state = loop {
         match StateDir::lock(&dir.join("state")) {
@@ -53,9 +53,9 @@ fn start(dir: &Path, gpus: &Arc<FakeGpus>, boot_id: &str) -> Slices {
             Err(_) => std::thread::yield_now(),
         }
     };
-    Slices::new(
+    DeviceState::new(
         Arc::clone(gpus) as Arc<dyn Gpus>,
-        Ledger::open(state).unwrap(),
+        CheckpointStore::open(state).unwrap(),
         CdiDir::new(dir.join("cdi"), dir, Majors::default(), None),
         boot_id.to_owned(),
         Arc::new(|| 1_000),
@@ -70,6 +70,7 @@ fn wanted(start: u8) -> DeviceRecord {
         gpu_uuid: GPU_UUID.to_owned(),
         gpu_minor: 0,
         watches: None,
+        sharing: Default::default(),
         profile: "2g.10gb".to_owned(),
         slice: Some(SliceRecord {
             profile_id: 14,
@@ -89,7 +90,7 @@ fn a_claim_gets_its_instance_at_the_published_placement_and_gives_it_back() {
         Instance::Standing { gpu_instance: 5, compute, .. } if compute.uuid == "MIG-5-0"
     ));
     assert!(node.cdi_file("a").exists());
-    node.slices.unprepare("a").unwrap();
+    node.device_state.unprepare("a").unwrap();
     assert!(node.gpus.standing().is_empty());
     assert!(!node.cdi_file("a").exists());
     assert!(node.checkpoint().claims.is_empty());
@@ -107,7 +108,7 @@ fn a_prepared_claim_is_prepared_again_without_touching_its_instance() {
 
 #[test]
 fn an_unknown_claim_is_unprepared_with_success() {
-    Node::new().slices.unprepare("never-seen").unwrap();
+    Node::new().device_state.unprepare("never-seen").unwrap();
 }
 
 #[test]
@@ -126,8 +127,8 @@ fn a_failed_compute_instance_takes_its_gpu_instance_back() {
 fn a_failure_at_the_second_device_takes_the_first_back() {
     let node = Node::new();
     let foreign = node.gpus.add_foreign(19, Placement { start: 1, size: 1 });
-    let result = node.slices.prepare("a", "default", "a", vec![wanted(4), wanted(0)]);
-    assert!(matches!(result, Err(SliceError::Foreign { .. })));
+    let result = node.device_state.prepare("a", "default", "a", vec![wanted(4), wanted(0)]);
+    assert!(matches!(result, Err(DeviceStateError::Foreign { .. })));
     assert_eq!(node.gpus.standing(), [(foreign, 19, 1, 0)]);
 }
 
@@ -136,10 +137,10 @@ fn what_could_not_be_undone_is_undone_by_the_next_call() {
     let node = Node::new();
     node.gpus.fail("create_compute_instance", Reason::Other(999));
     node.gpus.fail("destroy_gpu_instance", Reason::InUse);
-    assert!(matches!(node.prepare("a", 4), Err(SliceError::NotUndone { .. })));
+    assert!(matches!(node.prepare("a", 4), Err(DeviceStateError::NotUndone { .. })));
     assert_eq!(node.checkpoint().claims["a"].phase, Phase::Releasing);
     node.gpus.heal();
-    node.slices.unprepare("a").unwrap();
+    node.device_state.unprepare("a").unwrap();
     assert!(node.gpus.standing().is_empty());
 }
 
@@ -150,7 +151,7 @@ fn a_foreign_instance_is_left_alone_even_when_it_appears_just_before_create() {
     let error = node.prepare("a", 4).unwrap_err().to_string();
     assert!(error.contains("takes its place"), "{error}");
     node.prepare("a", 4).unwrap_err();
-    node.slices.unprepare("a").unwrap();
+    node.device_state.unprepare("a").unwrap();
     let node = node.restart("boot-1");
     assert_eq!(node.gpus.standing(), [(5, 14, 4, 0)], "the foreign one, as it was");
 }
@@ -160,11 +161,11 @@ fn a_slice_in_use_stays_and_is_released_by_a_later_call() {
     let node = Node::new();
     node.prepare("a", 4).unwrap();
     node.gpus.fail("destroy_gpu_instance", Reason::InUse);
-    let error = node.slices.unprepare("a").unwrap_err().to_string();
+    let error = node.device_state.unprepare("a").unwrap_err().to_string();
     assert!(error.contains("in use"), "{error}");
     assert_eq!(node.checkpoint().claims["a"].phase, Phase::Releasing);
     node.gpus.heal();
-    node.slices.unprepare("a").unwrap();
+    node.device_state.unprepare("a").unwrap();
     assert!(node.gpus.standing().is_empty());
 }
 
@@ -173,7 +174,7 @@ fn a_claim_that_is_half_released_can_be_prepared_again() {
     let node = Node::new();
     node.prepare("a", 4).unwrap();
     node.gpus.fail("destroy_gpu_instance", Reason::InUse);
-    node.slices.unprepare("a").unwrap_err();
+    node.device_state.unprepare("a").unwrap_err();
     node.gpus.heal();
     node.prepare("a", 4).unwrap();
     assert_eq!(node.gpus.standing(), [(5, 14, 4, 1)]);
@@ -200,8 +201,8 @@ fn after_a_reboot_an_instance_where_ours_was_is_foreign() {
     node.gpus.wipe();
     let foreign = node.gpus.add_foreign(14, Placement { start: 4, size: 2 });
     let node = node.restart("boot-2");
-    assert!(matches!(node.prepare("a", 4), Err(SliceError::Foreign { .. })));
-    node.slices.unprepare("a").unwrap();
+    assert!(matches!(node.prepare("a", 4), Err(DeviceStateError::Foreign { .. })));
+    node.device_state.unprepare("a").unwrap();
     assert_eq!(node.gpus.standing(), [(foreign, 14, 4, 0)]);
 }
 

@@ -7,17 +7,17 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use tokio::sync::watch;
 
 use super::file::{StateDir, StateError};
-use super::{Change, Checkpoint, Held};
+use super::{Change, Checkpoint, DeviceHeld};
 
 /// Callers block until they are answered, so this many may wait at once.
 const WAITING: usize = 64;
 
 /// Why a change was not made.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum LedgerError {
+pub(crate) enum CheckpointError {
     /// Another claim has the device.
     #[error(transparent)]
-    Held(#[from] Held),
+    DeviceHeld(#[from] DeviceHeld),
     /// It could not be written.
     #[error("{0}")]
     NotWritten(String),
@@ -28,22 +28,22 @@ pub enum LedgerError {
 
 struct Request {
     changes: Vec<Change>,
-    reply: Sender<Result<(), LedgerError>>,
+    reply: Sender<Result<(), CheckpointError>>,
 }
 
 /// Handle of the thread. Cheap to clone; the thread ends with the last one.
 #[derive(Clone)]
-pub struct Ledger {
+pub(crate) struct CheckpointStore {
     requests: Sender<Request>,
     durable: watch::Receiver<Arc<Checkpoint>>,
 }
 
-impl Ledger {
+impl CheckpointStore {
     /// Loads the checkpoint and starts the thread.
     ///
     /// # Errors
     /// When the checkpoint cannot be read or the thread cannot be started.
-    pub fn open(state: StateDir) -> Result<Self, StateError> {
+    pub(crate) fn open(state: StateDir) -> Result<Self, StateError> {
         let checkpoint = Arc::new(state.load()?);
         let (requests, inbox) = bounded(WAITING);
         let (publish, durable) = watch::channel(Arc::clone(&checkpoint));
@@ -58,26 +58,26 @@ impl Ledger {
     ///
     /// # Errors
     /// Nothing was changed then.
-    pub fn commit(&self, changes: Vec<Change>) -> Result<(), LedgerError> {
+    pub(crate) fn commit(&self, changes: Vec<Change>) -> Result<(), CheckpointError> {
         let (reply, answer) = bounded(1);
-        self.requests.send(Request { changes, reply }).map_err(|_| LedgerError::Gone)?;
-        answer.recv().map_err(|_| LedgerError::Gone)?
+        self.requests.send(Request { changes, reply }).map_err(|_| CheckpointError::Gone)?;
+        answer.recv().map_err(|_| CheckpointError::Gone)?
     }
 
     /// Returns when a claim is not remembered any more; at once for one that never was.
-    pub async fn ended(&self, uid: &str) {
+    pub(crate) async fn ended(&self, uid: &str) {
         let mut durable = self.durable.clone();
         // Without a thread nothing changes any more: the next commit says so.
         let _ = durable.wait_for(|checkpoint| !checkpoint.claims.contains_key(uid)).await;
     }
 
     /// Sees each state that is on disk.
-    pub fn watch(&self) -> watch::Receiver<Arc<Checkpoint>> {
+    pub(crate) fn watch(&self) -> watch::Receiver<Arc<Checkpoint>> {
         self.durable.clone()
     }
 
     /// The last state that is on disk.
-    pub fn checkpoint(&self) -> Arc<Checkpoint> {
+    pub(crate) fn checkpoint(&self) -> Arc<Checkpoint> {
         Arc::clone(&self.durable.borrow())
     }
 }
@@ -106,7 +106,7 @@ fn keep(
         }
         let result = state.save(&next).map_err(|error| {
             tracing::error!(%error, "The checkpoint could not be written.");
-            LedgerError::NotWritten(error.to_string())
+            CheckpointError::NotWritten(error.to_string())
         });
         if result.is_ok() {
             checkpoint = Arc::new(next);
@@ -118,7 +118,7 @@ fn keep(
     }
 }
 
-fn applied(checkpoint: &Checkpoint, changes: Vec<Change>) -> Result<Checkpoint, Held> {
+fn applied(checkpoint: &Checkpoint, changes: Vec<Change>) -> Result<Checkpoint, DeviceHeld> {
     let mut next = checkpoint.clone();
     for change in changes {
         next.apply(change)?;
@@ -126,7 +126,7 @@ fn applied(checkpoint: &Checkpoint, changes: Vec<Change>) -> Result<Checkpoint, 
     Ok(next)
 }
 
-fn answer(reply: &Sender<Result<(), LedgerError>>, result: Result<(), LedgerError>) {
+fn answer(reply: &Sender<Result<(), CheckpointError>>, result: Result<(), CheckpointError>) {
     // A caller that is gone has no use for the answer.
     let _ = reply.send(result);
 }
@@ -139,30 +139,30 @@ mod tests {
     #[test]
     fn changes_are_on_disk_when_commit_returns_and_all_or_none_are_made() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(StateDir::lock(dir.path()).unwrap()).unwrap();
+        let checkpoints = CheckpointStore::open(StateDir::lock(dir.path()).unwrap()).unwrap();
         let begin = |uid: &str, start| Change::Begin { uid: uid.to_owned(), record: record(start, 0) };
-        ledger.commit(vec![begin("a", 0)]).unwrap();
-        let refused = ledger.commit(vec![begin("b", 1), begin("c", 0)]);
-        assert!(matches!(refused, Err(LedgerError::Held(_))));
+        checkpoints.commit(vec![begin("a", 0)]).unwrap();
+        let refused = checkpoints.commit(vec![begin("b", 1), begin("c", 0)]);
+        assert!(matches!(refused, Err(CheckpointError::DeviceHeld(_))));
         let text = std::fs::read_to_string(dir.path().join("checkpoint.json")).unwrap();
         let on_disk: Checkpoint = serde_json::from_str(&text).unwrap();
         assert_eq!(on_disk.claims.keys().collect::<Vec<_>>(), ["a"]);
-        assert_eq!(*ledger.checkpoint(), on_disk);
+        assert_eq!(*checkpoints.checkpoint(), on_disk);
     }
 
     #[test]
     fn many_callers_at_once_lose_no_change() {
         let dir = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(StateDir::lock(dir.path()).unwrap()).unwrap();
+        let checkpoints = CheckpointStore::open(StateDir::lock(dir.path()).unwrap()).unwrap();
         std::thread::scope(|scope| {
             for start in 0..7 {
-                let ledger = ledger.clone();
+                let checkpoints = checkpoints.clone();
                 scope.spawn(move || {
                     let begin = Change::Begin { uid: format!("{start}"), record: record(start, 0) };
-                    ledger.commit(vec![begin]).unwrap();
+                    checkpoints.commit(vec![begin]).unwrap();
                 });
             }
         });
-        assert_eq!(ledger.checkpoint().claims.len(), 7);
+        assert_eq!(checkpoints.checkpoint().claims.len(), 7);
     }
 }

@@ -1,12 +1,12 @@
 //! Prepare: transactional and idempotent.
 
 use super::decide::{Step, step};
-use super::{SliceError, Slices, on_device};
+use super::{DeviceState, DeviceStateError, on_device};
 use crate::cdi::Watched;
 use crate::checkpoint::{Change, ClaimRecord, DeviceRecord, Instance, Phase, SliceRecord};
 use crate::gpus::{ComputeInstance, GpuError};
 
-impl Slices {
+impl DeviceState {
     /// Makes a claim's devices stand and writes its CDI file; answers the devices as they are now.
     ///
     /// `wanted` is what the claim was allocated, with every instance absent. A claim that is prepared
@@ -14,14 +14,14 @@ impl Slices {
     /// anything fails, what this call made is undone.
     ///
     /// # Errors
-    /// Any of [`SliceError`]; the call may be repeated.
-    pub fn prepare(
+    /// Any of [`DeviceStateError`]; the call may be repeated.
+    pub(crate) fn prepare(
         &self,
         uid: &str,
         namespace: &str,
         name: &str,
         wanted: Vec<DeviceRecord>,
-    ) -> Result<Vec<DeviceRecord>, SliceError> {
+    ) -> Result<Vec<DeviceRecord>, DeviceStateError> {
         if self.record(uid).is_some_and(|record| !same_devices(&record.devices, &wanted)) {
             // Allocated anew under the same UID: the old devices are nobody's any more.
             self.unprepare(uid)?;
@@ -30,7 +30,8 @@ impl Slices {
             Some(record) if record.phase == Phase::Prepared => {}
             // Half undone: go forward again from what stands.
             Some(_) => {
-                self.ledger.commit(vec![Change::Phase { uid: uid.to_owned(), phase: Phase::Preparing }])?;
+                self.checkpoints
+                    .commit(vec![Change::Phase { uid: uid.to_owned(), phase: Phase::Preparing }])?;
             }
             None => {
                 let record = ClaimRecord {
@@ -40,22 +41,22 @@ impl Slices {
                     started_at_ms: (self.now_ms)(),
                     devices: wanted,
                 };
-                self.ledger.commit(vec![Change::Begin { uid: uid.to_owned(), record }])?;
+                self.checkpoints.commit(vec![Change::Begin { uid: uid.to_owned(), record }])?;
             }
         }
         self.complete(uid).map_err(|cause| match self.undo(uid) {
             Ok(()) => cause,
-            Err(undo) => SliceError::NotUndone { cause: Box::new(cause), undo: Box::new(undo) },
+            Err(undo) => DeviceStateError::NotUndone { cause: Box::new(cause), undo: Box::new(undo) },
         })
     }
 
     fn record(&self, uid: &str) -> Option<ClaimRecord> {
-        self.ledger.checkpoint().claims.get(uid).cloned()
+        self.checkpoints.checkpoint().claims.get(uid).cloned()
     }
 
     /// From a record in phase `Preparing` or `Prepared` to one in `Prepared` whose slices stand.
-    fn complete(&self, uid: &str) -> Result<Vec<DeviceRecord>, SliceError> {
-        let record = self.record(uid).ok_or_else(|| SliceError::Vanished(uid.to_owned()))?;
+    fn complete(&self, uid: &str) -> Result<Vec<DeviceRecord>, DeviceStateError> {
+        let record = self.record(uid).ok_or_else(|| DeviceStateError::Vanished(uid.to_owned()))?;
         let mut devices = record.devices.clone();
         let mut changes = Vec::new();
         for device in devices.iter_mut().filter(|device| device.watches.is_none()) {
@@ -74,12 +75,13 @@ impl Slices {
                 });
             }
         }
+        devices.iter().for_each(|device| device.sharing.start());
         self.cdi.write(uid, &devices, &self.watched(&devices))?;
         if record.phase != Phase::Prepared {
             changes.push(Change::Phase { uid: uid.to_owned(), phase: Phase::Prepared });
         }
         if !changes.is_empty() {
-            self.ledger.commit(changes)?;
+            self.checkpoints.commit(changes)?;
         }
         Ok(devices)
     }
@@ -112,13 +114,13 @@ impl Slices {
         device: &str,
         gpu_uuid: &str,
         slice: &SliceRecord,
-    ) -> Result<Instance, SliceError> {
+    ) -> Result<Instance, DeviceStateError> {
         self.exclusively(gpu_uuid, || {
             let standing = self.gpus.gpu_instances(gpu_uuid).map_err(on_device(device))?;
             let gpu_instance = match step(slice, &self.boot_id, &standing) {
                 Step::Use(instance) => instance.id,
                 Step::Blocked(instance) => {
-                    return Err(SliceError::Foreign { device: device.to_owned(), instance });
+                    return Err(DeviceStateError::Foreign { device: device.to_owned(), instance });
                 }
                 Step::Create => self.create(uid, device, gpu_uuid, slice)?,
             };
@@ -134,10 +136,10 @@ impl Slices {
         device: &str,
         gpu_uuid: &str,
         slice: &SliceRecord,
-    ) -> Result<u32, SliceError> {
+    ) -> Result<u32, DeviceStateError> {
         let remember = |instance| {
             let change = Change::Instance { uid: uid.to_owned(), device: device.to_owned(), instance };
-            self.ledger.commit(vec![change])
+            self.checkpoints.commit(vec![change])
         };
         remember(Instance::Creating { boot_id: self.boot_id.clone() })?;
         match self.gpus.create_gpu_instance(gpu_uuid, slice.profile_id, slice.placement) {
@@ -161,7 +163,7 @@ impl Slices {
 
     /// After a failed prepare: a claim that nobody was told of goes as a whole; one that was handed out
     /// before keeps its record, without the instances that this call has begun.
-    fn undo(&self, uid: &str) -> Result<(), SliceError> {
+    fn undo(&self, uid: &str) -> Result<(), DeviceStateError> {
         match self.record(uid) {
             Some(record) if record.phase == Phase::Prepared => self.drop_unfinished(uid, &record),
             Some(_) => self.unprepare(uid).map(drop),
