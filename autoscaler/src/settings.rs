@@ -11,7 +11,7 @@ use sluice_process::logging::LogFormat;
 use sluice_scaling_policy::Windows;
 
 use crate::controller::Timing;
-use crate::signals::prometheus::check_url;
+use crate::signals::check_url;
 
 /// Where replicas live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -215,7 +215,7 @@ impl Settings {
         ];
         only_for("local", &foreign)?;
         if let Some(url) = &self.prometheus_url {
-            check_url(url)?;
+            check_url(url).map_err(|error| error.to_string())?;
         }
         if !(3..=3600).contains(&self.lease_seconds) {
             return Err(format!("leaseSeconds is {}, but must be 3 to 3600", self.lease_seconds));

@@ -6,7 +6,7 @@ use sluice_config::objects::ObjectDir;
 
 /// Reads and writes whole objects; the autoscaler is their only writer.
 #[async_trait]
-pub trait StatusStore: Send + Sync {
+pub(crate) trait StatusStore: Send + Sync {
     /// The object as it was written last.
     async fn read(&self, namespace: &str, name: &str) -> Result<Option<InferenceAutoscaler>, String>;
 

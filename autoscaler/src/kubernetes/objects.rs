@@ -19,14 +19,14 @@ use crate::platform::kubernetes::kinds::group;
 use crate::platform::{ScaleTarget, Target};
 
 /// A watch of all of them.
-pub struct Objects {
+pub(crate) struct Objects {
     all: Reflected<DynamicObject>,
     changed: watch::Receiver<u64>,
 }
 
 /// What there is.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// To be followed.
     pub autoscalers: BTreeMap<Target, Arc<InferenceAutoscaler>>,
     /// Not to be followed, and why.
@@ -35,7 +35,7 @@ pub struct Found {
 
 /// Why an object is not followed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct IgnoredObject {
+pub(crate) struct IgnoredObject {
     /// One CamelCase word.
     pub reason: &'static str,
     /// What is wrong and what to do.
@@ -48,7 +48,7 @@ pub struct IgnoredObject {
 
 impl Objects {
     /// Begins to watch those of `namespace`, or all, until `stop`.
-    pub fn start(client: Client, namespace: Option<&str>, stop: &CancellationToken) -> Self {
+    pub(crate) fn start(client: Client, namespace: Option<&str>, stop: &CancellationToken) -> Self {
         let kind = kind();
         let api = match namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &kind),
@@ -60,28 +60,28 @@ impl Objects {
     }
 
     /// Resolves when they were listed once.
-    pub async fn listed(&self) {
+    pub(crate) async fn listed(&self) {
         self.all.listed().await;
     }
 
     /// Changes whenever one of them did.
-    pub fn changed(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
     }
 
     /// Those of now; `None` before they were listed.
-    pub fn found(&self) -> Option<Found> {
+    pub(crate) fn found(&self) -> Option<Found> {
         Some(sort(self.all.all()?.iter().map(AsRef::as_ref)))
     }
 }
 
 /// The kind, as a cluster serves it.
-pub fn kind() -> ApiResource {
+pub(crate) fn kind() -> ApiResource {
     ApiResource::erase::<InferenceAutoscaler>(&())
 }
 
 /// Reads each object; of several that scale the same target the oldest counts (pure).
-pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
+pub(crate) fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
     let mut found = Found::default();
     let mut read: Vec<(Target, Arc<InferenceAutoscaler>)> = Vec::new();
     for object in objects {

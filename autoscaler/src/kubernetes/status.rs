@@ -20,14 +20,14 @@ use crate::status_store::StatusStore;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Statuses, as long as this process leads.
-pub struct ApiStatus {
+pub(crate) struct ApiStatus {
     client: Client,
     leads: watch::Receiver<bool>,
 }
 
 impl ApiStatus {
     /// Of the server that the client speaks to.
-    pub fn new(client: Client, leads: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(client: Client, leads: watch::Receiver<bool>) -> Self {
         Self { client, leads }
     }
 
@@ -35,7 +35,7 @@ impl ApiStatus {
     ///
     /// # Errors
     /// In words.
-    pub async fn write_ignored(
+    pub(crate) async fn write_ignored(
         &self,
         name: &Target,
         ignored: IgnoredObject,

@@ -15,7 +15,7 @@ use super::pods;
 
 /// Replicas that were asked for and have no pod yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub(super) struct Missing {
     /// DeviceClass of each.
     pub device_class: String,
     /// How many.
@@ -25,13 +25,13 @@ pub struct Missing {
 }
 
 /// ResourceClaimTemplates by namespace and name.
-pub type Templates<'a> = BTreeMap<(&'a str, &'a str), &'a ResourceClaimTemplate>;
+pub(super) type Templates<'a> = BTreeMap<(&'a str, &'a str), &'a ResourceClaimTemplate>;
 
 /// The DeviceClass that each pod of this specification claims one device of; `None` when it claims nothing.
 ///
 /// # Errors
 /// It claims in a way that cannot be counted here; says which, and what can.
-pub fn device_class(
+pub(super) fn device_class(
     namespace: &str,
     pod: &PodSpec,
     templates: &Templates<'_>,
@@ -89,7 +89,7 @@ fn class_of(spec: &ResourceClaimSpec) -> Result<String, String> {
 
 /// Claims that will want a device before the next replica does. `pods` and `claims` are those of the
 /// whole cluster, as far as they are known.
-pub fn promised(
+pub(super) fn promised(
     pods: &[&Pod],
     claims: &[ResourceClaim],
     templates: &Templates<'_>,
@@ -134,7 +134,7 @@ pub fn promised(
 }
 
 /// UID of the pod for which the claim was made; `None` for claims that their users made themselves.
-pub fn owner(claim: &ResourceClaim) -> Option<&str> {
+pub(super) fn owner(claim: &ResourceClaim) -> Option<&str> {
     let owners = claim.metadata.owner_references.as_ref()?;
     owners.iter().find(|owner| owner.kind == "Pod").map(|owner| owner.uid.as_str())
 }

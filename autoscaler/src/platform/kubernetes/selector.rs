@@ -6,7 +6,7 @@ use kube::core::{Expression, Selector};
 ///
 /// # Errors
 /// Says which part is not understood.
-pub fn parse(text: &str) -> Result<Selector, String> {
+pub(super) fn parse(text: &str) -> Result<Selector, String> {
     parts(text)
         .into_iter()
         .map(expression)

@@ -6,19 +6,19 @@ use serde_json::Value;
 use super::kinds;
 
 /// Where nearly all kinds with pods have the template of their pods.
-pub const USUAL: &str = "spec.template.spec";
+pub(super) const USUAL: &str = "spec.template.spec";
 /// Label of ClusterRoles whose rules become the autoscaler's (config/rbac/autoscaler.yaml).
-pub const READABLE_LABEL: &str = "sluice.dev/aggregate-to-autoscaler";
+pub(super) const READABLE_LABEL: &str = "sluice.dev/aggregate-to-autoscaler";
 /// Kind and group of which a replica is a group of pods: a leader and its workers.
 const GROUPS: (&str, &str) = ("LeaderWorkerSet", "leaderworkerset.x-k8s.io");
 /// Label of all pods of such a target: its name.
-pub const GROUPS_NAME: &str = "leaderworkerset.sigs.k8s.io/name";
+pub(super) const GROUPS_NAME: &str = "leaderworkerset.sigs.k8s.io/name";
 /// Label of the pods of one replica of such a target: which replica it is.
-pub const GROUPS_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
+pub(super) const GROUPS_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
 
 /// The pods of one replica.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReplicaPods {
+pub(super) struct ReplicaPods {
     /// What those of them that claim a device look like; where none does, what all look like.
     pub spec: PodSpec,
     /// How many of them claim.
@@ -29,14 +29,14 @@ pub struct ReplicaPods {
 
 impl ReplicaPods {
     /// A replica that is one pod.
-    pub fn one(spec: PodSpec) -> Self {
+    pub(super) fn one(spec: PodSpec) -> Self {
         Self { spec, claiming: 1, size: 1 }
     }
 }
 
 /// What a target's object says about its pods.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Template {
+pub(super) enum Template {
     /// These are the pods of a replica.
     Pods(Box<ReplicaPods>),
     /// Another object has the template: API version, kind and name.
@@ -48,7 +48,7 @@ pub enum Template {
 }
 
 /// Whether each replica of this kind is a group of pods.
-pub fn has_groups(api_version: &str, kind: &str) -> bool {
+pub(super) fn has_groups(api_version: &str, kind: &str) -> bool {
     (kind, kinds::group(api_version)) == GROUPS
 }
 
@@ -56,7 +56,7 @@ pub fn has_groups(api_version: &str, kind: &str) -> bool {
 ///
 /// # Errors
 /// Names the field that cannot be read, or cannot be counted.
-pub fn read(api_version: &str, kind: &str, object: &Value) -> Result<Template, String> {
+pub(super) fn read(api_version: &str, kind: &str, object: &Value) -> Result<Template, String> {
     if has_groups(api_version, kind) {
         return group(object);
     }

@@ -8,7 +8,7 @@ use sluice_inventory::Cluster;
 ///
 /// # Errors
 /// Names the file that cannot be read.
-pub fn read_cluster(store: &ObjectDir) -> Result<Cluster, String> {
+pub(crate) fn read_cluster(store: &ObjectDir) -> Result<Cluster, String> {
     let error = |error: ObjectError| error.to_string();
     Ok(Cluster {
         slices: store.list::<ResourceSlice>().map_err(error)?,

@@ -19,7 +19,7 @@ const INFO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a claim is not prepared (or unprepared).
 #[derive(Debug, thiserror::Error)]
-pub enum KubeletError {
+pub(super) enum KubeletError {
     /// Nobody has registered for the driver.
     #[error("no DRA plugin of driver {driver} answers in {dir}; is sluice-driver running?")]
     NoPlugin {
@@ -60,7 +60,7 @@ pub enum KubeletError {
 
 /// A claim as the protocol names it.
 #[derive(Debug, Clone)]
-pub struct ClaimRef {
+pub(super) struct ClaimRef {
     /// Its driver.
     pub driver: String,
     /// Its namespace.
@@ -79,7 +79,7 @@ impl ClaimRef {
 
 /// Plays the kubelet towards the drivers below one kubelet directory.
 #[derive(Debug)]
-pub struct Kubelet {
+pub(super) struct Kubelet {
     dir: PathBuf,
     /// DRA sockets of registered drivers, by driver name; forgotten when a call fails.
     endpoints: Mutex<HashMap<String, PathBuf>>,
@@ -87,7 +87,7 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// For drivers that have their sockets below `kubelet_dir`.
-    pub fn new(kubelet_dir: &Path) -> Self {
+    pub(super) fn new(kubelet_dir: &Path) -> Self {
         Self { dir: kubelet_dir.to_owned(), endpoints: Mutex::default() }
     }
 
@@ -95,7 +95,7 @@ impl Kubelet {
     ///
     /// # Errors
     /// See [`KubeletError`]; all may pass with time.
-    pub async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<String>, KubeletError> {
+    pub(super) async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<String>, KubeletError> {
         let (mut client, endpoint) = self.client(&claim.driver).await?;
         let request = NodePrepareResourcesRequest { claims: vec![claim.message()] };
         let response = client.node_prepare_resources(request).await;
@@ -113,7 +113,7 @@ impl Kubelet {
     ///
     /// # Errors
     /// See [`KubeletError`]; all may pass with time.
-    pub async fn unprepare(&self, claim: &ClaimRef) -> Result<(), KubeletError> {
+    pub(super) async fn unprepare(&self, claim: &ClaimRef) -> Result<(), KubeletError> {
         let (mut client, endpoint) = self.client(&claim.driver).await?;
         let request = NodeUnprepareResourcesRequest { claims: vec![claim.message()] };
         let response = client.node_unprepare_resources(request).await;
