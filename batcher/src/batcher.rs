@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_config::process::Readiness;
-use sluice_config::process::admin::{self, Admin};
-use sluice_config::process::metrics::Metrics;
+use sluice_process::Readiness;
+use sluice_process::admin::{self, Admin};
+use sluice_process::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;

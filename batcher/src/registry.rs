@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
-use sluice_config::process::metrics::Metrics;
+use sluice_process::metrics::Metrics;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
