@@ -7,9 +7,9 @@ use clap::{Parser, Subcommand};
 use sluice_autoscaler::replay::replay_file;
 use sluice_autoscaler::run::run;
 use sluice_autoscaler::settings::{Flags, Settings};
-use sluice_config::printable::printable_lines;
-use sluice_config::process::{command_line, logging};
-use sluice_config::settings::{EXIT_USAGE, load};
+use sluice_process::printable::printable_lines;
+use sluice_process::settings::{EXIT_USAGE, load};
+use sluice_process::{command_line, logging};
 
 /// Keeps inference deployments inside their latency objective on as few GPU slices as possible.
 ///

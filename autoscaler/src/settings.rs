@@ -8,7 +8,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use sluice_config::names;
-use sluice_config::process::logging::LogFormat;
+use sluice_process::logging::LogFormat;
 use sluice_scaling_policy::Windows;
 
 use crate::controller::Timing;

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sluice_autoscaler::cli::{ApiServer, ObjectSource, capacity, explain};
 use sluice_config::objects::ObjectDir;
-use sluice_config::printable::printable_lines;
-use sluice_config::process::command_line;
+use sluice_process::command_line;
+use sluice_process::printable::printable_lines;
 
 /// What is free, and why replicas are as many as they are.
 ///

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use sluice_config::printable::{printable, printable_json};
 use sluice_inventory::{PoolCapacity, ProfileCapacity, capacity_table};
+use sluice_process::printable::{printable, printable_json};
 
 use super::ObjectSource;
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
-use sluice_config::printable::printable;
+use sluice_process::printable::printable;
 
 use super::ObjectSource;
 use super::capacity::aligned;

@@ -9,8 +9,8 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
-use sluice_config::settings::from_value;
 use sluice_inventory_watch::reflect::Reflected;
+use sluice_process::settings::from_value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
