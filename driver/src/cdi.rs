@@ -164,7 +164,7 @@ impl CdiDir {
             if std::fs::read(&path).is_ok_and(|there| there == text) {
                 return Ok(false);
             }
-            sluice_config::atomic_file::write_atomic(&path, &text).map(|()| true)
+            sluice_process::atomic_file::write_atomic(&path, &text).map(|()| true)
         };
         write().map_err(|source| failed(&path, source))
     }

@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_config::atomic_file::write_atomic;
 use sluice_config::names::devices as names;
 use sluice_inventory::{DeviceIndex, Gpu, device_classes};
+use sluice_process::atomic_file::write_atomic;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;

@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use sluice_config::names::DRIVER;
-use sluice_config::process::admin::{Admin, AdminRoutes};
-use sluice_config::process::{Readiness, admin, files, metrics, shutdown};
 use sluice_inventory::SliceLayout;
+use sluice_process::admin::{Admin, AdminRoutes};
+use sluice_process::{Readiness, admin, files, metrics, shutdown};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
-use sluice_config::process::logging::LogFormat;
 use sluice_inventory::SliceLayout;
 use sluice_kubelet_api::DEFAULT_KUBELET_DIR;
+use sluice_process::logging::LogFormat;
 
 use crate::cdi::Majors;
 
@@ -249,7 +249,7 @@ mod tests {
             "debug",
         ];
         Flags::command().debug_assert();
-        let loaded: Settings = sluice_config::settings::load(None, &Flags::parse_from(flags)).unwrap();
+        let loaded: Settings = sluice_process::settings::load(None, &Flags::parse_from(flags)).unwrap();
         let expected = Settings {
             driver_root: "/r".into(),
             driver_root_on_host: Some("/h".into()),

@@ -5,6 +5,7 @@
 //! known", never zero; where only some of the processes are known, the number is a lower bound and
 //! [`Demand::complete`] says so.
 use crate::input::Series;
+use crate::signals::is_count;
 use crate::spec::Windows;
 
 /// How many standard deviations a burst or a trend must stand out to count.
@@ -32,9 +33,6 @@ pub struct Demand {
     /// When a counter last rose, ms; `None` if none did in the samples.
     pub last_arrival_ms: Option<u64>,
 }
-
-/// 2⁵³: beyond it not every whole number is a double.
-const MOST_COUNTED: f64 = 9_007_199_254_740_992.0;
 
 /// Rows that arrived between two samples of one process.
 #[derive(Debug, Clone, Copy)]
@@ -111,11 +109,6 @@ fn intervals(series: &Series, now_ms: u64) -> Vec<Interval> {
         last = Some((sample.at_ms, sample.value));
     }
     intervals
-}
-
-/// Whether a counter can have this value: no less than nothing, and no more than a double can count.
-fn is_count(value: f64) -> bool {
-    (0.0..=MOST_COUNTED).contains(&value)
 }
 
 /// (any process recent, every process recent). One recent series of a process is enough.

@@ -27,6 +27,7 @@ pub mod float;
 pub mod input;
 pub mod queueing;
 pub mod record;
+pub mod signals;
 pub mod spec;
 pub mod standing;
 pub mod state;

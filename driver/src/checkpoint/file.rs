@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
-use sluice_config::atomic_file::write_atomic;
+use sluice_process::atomic_file::write_atomic;
 
 use super::{Checkpoint, VERSION};
 

@@ -1,57 +1,37 @@
-//! One batcher at one moment: what its page says about one model.
+//! Collects the series of one batcher into a reading of one model.
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 
 use sluice_config::metric_names::batcher;
 use sluice_scaling_policy::Curve;
+use sluice_scaling_policy::signals::{Buckets, Reading, is_count};
 
-/// Most series of one model that a reading is made of.
-pub const MOST_SERIES: usize = 4096;
-/// Most buckets of one histogram.
-pub const MOST_BUCKETS: usize = 256;
-/// Largest bound of a bucket that still is a latency: some thirty years.
-const MOST_BOUND_SECONDS: f64 = 1e9;
-/// A counter beyond 2⁵³ does not count any more: not every whole number above it is a double.
-const MOST_COUNTED: f64 = 9_007_199_254_740_992.0;
+/// Maximum series of one model in a reading.
+pub(super) const MOST_SERIES: usize = 4096;
+/// Maximum buckets of one histogram.
+pub(super) const MOST_BUCKETS: usize = 256;
 
-/// What one page says about one model. `None` = the page does not say, or says what cannot be.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Reading {
-    /// Counter: rows that arrived. NaN where the page says something that is not a count.
-    pub demand_rows: Option<f64>,
-    /// Rows waiting.
-    pub queue_rows: Option<f64>,
-    /// Whether requests are held for want of a replica.
-    pub demand_latched: bool,
-    /// Learned service curve; `None` until something was learned.
-    pub curve: Option<Curve>,
-    /// Share of recent requests within the objective, 0 to 1.
-    pub attainment: Option<f64>,
-    /// Latency of all requests so far; empty where its histogram cannot be.
-    pub latency: Buckets,
-}
-
-/// Why no reading is made of what was read.
+/// Reason why a batcher's series are refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadingError {
-    /// More series than a batcher has of one model.
+pub(crate) enum ReadingError {
+    /// The page has more series of one model than any batcher.
     #[error("there are more than {MOST_SERIES} series of the model (the cap); no batcher has so many")]
     Series,
-    /// More buckets than a batcher has.
+    /// A histogram has more buckets than any batcher's.
     #[error(
         "a histogram of the model has more than {MOST_BUCKETS} buckets (the cap); no batcher has so many"
     )]
     Buckets,
-    /// The same series twice: nobody can tell which value counts.
+    /// A series appears twice, so it is unclear which value counts.
     #[error("a series of {0} is there twice with the same labels")]
     Twice(&'static str),
-    /// A bucket without a bound.
+    /// A bucket has no bound.
     #[error("a bucket of {0} has no label le that is a number")]
     Bound(&'static str),
 }
 
-/// The metrics that a reading is made of, in the order of [`Collector::sums`].
+/// Names of the metrics that a reading adds up, in the order of [`Collector::sums`].
 pub(super) const SUMMED: [&str; 8] = [
     batcher::DEMAND_ROWS_TOTAL,
     batcher::QUEUE_ROWS,
@@ -63,8 +43,8 @@ pub(super) const SUMMED: [&str; 8] = [
     batcher::ATTAINMENT_RATIO,
 ];
 
-/// One of these metrics, and the type that it has on a page; `None` = it is none of them.
-pub fn kind_of(metric: &str) -> Option<(&'static str, &'static str)> {
+/// Returns the name of a metric that a reading uses, with its type on a batcher's page; `None` for any other metric.
+pub(super) fn kind_of(metric: &str) -> Option<(&'static str, &'static str)> {
     if metric == batcher::REQUEST_DURATION_SECONDS {
         return Some((batcher::REQUEST_DURATION_SECONDS, "histogram"));
     }
@@ -72,21 +52,21 @@ pub fn kind_of(metric: &str) -> Option<(&'static str, &'static str)> {
     Some((known, if *known == batcher::DEMAND_ROWS_TOTAL { "counter" } else { "gauge" }))
 }
 
-/// Makes a reading of series that come one after another. Each costs the same, however many there are.
+/// Builds a reading from series that arrive one after another, in constant time for each.
 #[derive(Debug)]
-pub struct Collector {
+pub(super) struct Collector {
     model: String,
     sums: [Option<f64>; SUMMED.len()],
-    /// Buckets by their labels but the bound.
+    /// Latency buckets, by the hash of their labels without `le`.
     buckets: HashMap<u64, Vec<(f64, f64)>>,
-    /// Of every series that was taken in, by its name and labels.
+    /// Hashes of name and labels of every series so far.
     seen: HashSet<u64>,
     hasher: RandomState,
 }
 
 impl Collector {
-    /// Takes in what is of this model.
-    pub fn new(model: &str) -> Self {
+    /// Creates a collector for the series of `model`.
+    pub(super) fn new(model: &str) -> Self {
         Self {
             model: model.to_owned(),
             sums: [None; SUMMED.len()],
@@ -96,11 +76,11 @@ impl Collector {
         }
     }
 
-    /// Takes in a series; whether it was one that a reading of this model is made of.
+    /// Adds a series. Returns whether a reading of this model uses it.
     ///
     /// # Errors
-    /// See [`ReadingError`].
-    pub fn add<'a>(
+    /// Returns a [`ReadingError`] for a duplicate series, a bucket without a bound, or more series than allowed.
+    pub(super) fn add<'a>(
         &mut self,
         name: &str,
         labels: impl Iterator<Item = (&'a str, &'a str)>,
@@ -141,11 +121,11 @@ impl Collector {
         if buckets.len() > MOST_BUCKETS { Err(ReadingError::Buckets) } else { Ok(()) }
     }
 
-    /// The reading of all that was taken in.
-    pub fn finish(self) -> Reading {
+    /// Returns the reading of all series that were added.
+    pub(super) fn finish(self) -> Reading {
         let [demand, queue, latched, alpha, beta, limit, samples, attainment] = self.sums;
         Reading {
-            // Not known is not the same as not said: who says nonsense is not believed to have no demand.
+            // An impossible value is not a missing one: NaN forbids a scale-down, `None` adds no sample.
             demand_rows: demand.map(|rows| if is_count(rows) { rows } else { f64::NAN }),
             queue_rows: queue.filter(|rows| is_count(*rows)),
             demand_latched: latched.is_some_and(|latched| latched > 0.0),
@@ -156,11 +136,7 @@ impl Collector {
     }
 }
 
-fn is_count(value: f64) -> bool {
-    (0.0..=MOST_COUNTED).contains(&value)
-}
-
-/// Seconds to milliseconds; `None` unless everything is there and something was learned.
+/// Builds a curve in milliseconds; `None` unless every part is there and at least one batch was learned from.
 fn curve(
     alpha_seconds: Option<f64>,
     beta_seconds: Option<f64>,
@@ -177,75 +153,6 @@ fn curve(
         samples,
     };
     (samples > 0 && curve.is_usable()).then_some(curve)
-}
-
-/// A cumulative histogram: (upper bound in seconds, observations up to it), by bound.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Buckets(Vec<(f64, f64)>);
-
-impl Buckets {
-    /// The sum of a histogram's parts (its series of different labels). Empty unless each of them counts up to
-    /// +Inf without ever falling and all have the same bounds: of half a histogram no quantile can be told.
-    fn sum(parts: impl Iterator<Item = Vec<(f64, f64)>>) -> Self {
-        let mut sum = Self::default();
-        for mut part in parts {
-            part.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-            let rises = part.is_sorted_by(|(lower, below), (upper, up_to)| lower < upper && below <= up_to);
-            let counts = part.iter().all(|(_, count)| is_count(*count));
-            let ends = part.last().is_some_and(|(bound, _)| *bound == f64::INFINITY);
-            let bounds = part.iter().all(|(bound, _)| bound.is_infinite() || *bound <= MOST_BOUND_SECONDS);
-            let begins = part.first().is_some_and(|(bound, _)| *bound >= 0.0);
-            let part = Self(part);
-            if !(rises && counts && begins && ends && bounds)
-                || !(sum.0.is_empty() || sum.has_bounds_of(&part))
-            {
-                return Self::default();
-            }
-            sum.add(&part);
-        }
-        sum
-    }
-
-    fn has_bounds_of(&self, other: &Self) -> bool {
-        self.0.iter().map(|(bound, _)| bound).eq(other.0.iter().map(|(bound, _)| bound))
-    }
-
-    /// Observations since `earlier`; `None` when the histogram began anew in between or its bounds differ.
-    pub fn since(&self, earlier: &Self) -> Option<Self> {
-        if self.0.len() != earlier.0.len() {
-            return None;
-        }
-        let difference = |((bound, now), (earlier_bound, before)): (&(f64, f64), &(f64, f64))| {
-            let same = bound.total_cmp(earlier_bound).is_eq();
-            (same && now >= before).then_some((*bound, now - before))
-        };
-        self.0.iter().zip(&earlier.0).map(difference).collect::<Option<Vec<_>>>().map(Self)
-    }
-
-    /// Adds another histogram's observations. Bounds that only one of them has make the sum meaningless,
-    /// so a histogram of other bounds is left out.
-    pub fn add(&mut self, other: &Self) {
-        if self.0.is_empty() {
-            self.0.clone_from(&other.0);
-        } else if self.has_bounds_of(other) {
-            self.0.iter_mut().zip(&other.0).for_each(|((_, count), (_, more))| *count += more);
-        }
-    }
-
-    /// The value, seconds, below which `quantile` (0..1) of the observations lie, linear inside a bucket;
-    /// above the last finite bound that bound. `None` without observations.
-    pub fn quantile(&self, quantile: f64) -> Option<f64> {
-        let total = self.0.last().map(|(_, count)| *count).filter(|total| *total > 0.0)?;
-        let rank = quantile * total;
-        let at = self.0.iter().position(|(_, count)| *count >= rank)?;
-        let (bound, count) = self.0[at];
-        let (lower, below) = if at == 0 { (0.0, 0.0) } else { self.0[at - 1] };
-        if bound.is_infinite() {
-            return Some(lower);
-        }
-        let inside = count - below;
-        Some(if inside > 0.0 { lower + (bound - lower) * (rank - below) / inside } else { bound })
-    }
 }
 
 #[cfg(test)]

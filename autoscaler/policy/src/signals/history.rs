@@ -1,51 +1,62 @@
-//! Readings over time, bounded, as the policy wants them.
+//! Keeps the readings of a workload's batchers over time, bounded, and turns them into [`Signals`].
 
 use std::collections::{BTreeMap, VecDeque};
 
-use sluice_scaling_policy::{Curve, Sample, Series, Signals};
-
 use super::reading::{Buckets, Reading};
-use crate::platform::Batcher;
+use crate::curve::Curve;
+use crate::input::{Sample, Series, Signals};
 
-/// Most samples that are kept of one counter, whatever the windows and the tick are.
+/// Maximum samples of one counter, whatever the windows and the tick are.
 const MOST_SAMPLES: usize = 4096;
 
-/// Curves are compared by the time of a batch of so many rows.
+/// Rows of the batch by whose time curves are compared.
 const TYPICAL_ROWS: f64 = 8.0;
 
-/// How long what is kept.
+/// How long a [`History`] keeps its parts.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Counter samples are kept this long, milliseconds: the longest window over demand.
+    /// Time that counter samples are kept, milliseconds: the longest window over demand.
     pub keep_ms: u64,
-    /// Latency is measured over the requests of this time, milliseconds.
+    /// Window over which latency is measured, milliseconds.
     pub latency_window_ms: u64,
-    /// A reading older than this is no reading, milliseconds.
+    /// Age beyond which a reading is ignored, milliseconds.
     pub stale_ms: u64,
+}
+
+/// A batcher that exists now.
+#[derive(Debug, Clone, Copy)]
+pub struct Presence<'a> {
+    /// Name of the process; counters of different names are not mixed.
+    pub name: &'a str,
+    /// Whether it takes traffic, so that it must be readable. One that is still starting may not answer yet.
+    pub is_required: bool,
+    /// When its process started, milliseconds since 1970; `None` where that is not known.
+    pub started_ms: Option<u64>,
 }
 
 /// Readings of all batchers of one workload.
 ///
-/// Batchers come and go with their pods, and demand moves between them. So that their sum stays right,
-/// what is known beside the readings is written down as samples too: a process that started a moment ago
-/// had counted nothing before, and one that is gone counts no further.
+/// Batchers come and go with their pods, and demand moves between them. To keep their sum right, the history adds
+/// samples of its own: a process that started a moment ago had counted zero before, and the counter of a process
+/// that is gone stays where it was.
 #[derive(Debug)]
 pub struct History {
     limits: Limits,
-    /// When it was first told who there is.
+    /// Time of the first call of [`present`](Self::present); `None` before it.
     since_ms: Option<u64>,
-    sources: BTreeMap<String, BatcherHistory>,
+    batchers: BTreeMap<String, BatcherHistory>,
 }
 
+/// Readings of one batcher.
 #[derive(Debug, Default)]
 struct BatcherHistory {
-    /// Of the demand counter. It may fall when its process began anew: the policy knows what that means.
+    /// Samples of the demand counter. It falls where the process restarted; the policy handles that.
     demand: VecDeque<Sample>,
     latest: Option<(u64, Reading)>,
     latency: VecDeque<(u64, Buckets)>,
-    /// Whether the latest reading is the second source's.
+    /// Whether the latest reading came from the second source.
     is_second: bool,
-    /// Since when it must be readable; `None` = it need not be.
+    /// Since when it must be readable; `None` where it need not be.
     required_since_ms: Option<u64>,
     started_ms: Option<u64>,
     is_gone: bool,
@@ -54,58 +65,58 @@ struct BatcherHistory {
 }
 
 impl History {
-    /// Empty: nothing is known, so nothing scales down.
+    /// Creates an empty history: without readings nothing scales down.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, since_ms: None, sources: BTreeMap::new() }
+        Self { limits, since_ms: None, batchers: BTreeMap::new() }
     }
 
-    /// Takes in who there is at `now_ms`, before their readings.
-    pub fn present(&mut self, now_ms: u64, batchers: &[Batcher]) {
+    /// Sets which batchers exist at `now_ms`. To be called before their readings are recorded.
+    pub fn present(&mut self, now_ms: u64, batchers: &[Presence<'_>]) {
         self.since_ms.get_or_insert(now_ms);
-        for (name, source) in &mut self.sources {
+        for (name, batcher) in &mut self.batchers {
             if !batchers.iter().any(|batcher| batcher.name == *name) {
-                source.leave(now_ms);
+                batcher.leave(now_ms);
             }
-            source.forget(now_ms, self.limits);
+            batcher.forget(now_ms, self.limits);
         }
         let keep_ms = self.limits.keep_ms;
         let old = |read_ms: Option<u64>| read_ms.is_none_or(|at_ms| now_ms.saturating_sub(at_ms) > keep_ms);
-        self.sources.retain(|_, source| !(source.is_gone && old(source.read_ms)));
+        self.batchers.retain(|_, batcher| !(batcher.is_gone && old(batcher.read_ms)));
         for batcher in batchers {
-            let source = self.sources.entry(batcher.name.clone()).or_default();
-            source.is_gone = false;
-            source.started_ms = batcher.started_ms;
+            let known = self.batchers.entry(batcher.name.to_owned()).or_default();
+            known.is_gone = false;
+            known.started_ms = batcher.started_ms;
             if !batcher.is_required {
-                source.required_since_ms = None;
-                if old(source.read_ms) {
-                    // It takes no traffic and does not answer: nothing to wait for.
-                    source.demand.clear();
+                known.required_since_ms = None;
+                if old(known.read_ms) {
+                    // It takes no traffic and has not answered: there is nothing to wait for.
+                    known.demand.clear();
                 }
-            } else if source.required_since_ms.is_none() {
-                source.required_since_ms = Some(now_ms);
+            } else if known.required_since_ms.is_none() {
+                known.required_since_ms = Some(now_ms);
             }
         }
     }
 
-    /// Whether readings of this batcher are awaited: it must be readable, or it was until recently.
-    pub fn awaits(&self, source: &str) -> bool {
-        let known = self.sources.get(source);
-        known.is_some_and(|source| source.required_since_ms.is_some() || !source.demand.is_empty())
+    /// Returns whether a reading of this batcher is expected: it must be readable, or was until recently.
+    pub fn awaits(&self, batcher: &str) -> bool {
+        let known = self.batchers.get(batcher);
+        known.is_some_and(|batcher| batcher.required_since_ms.is_some() || !batcher.demand.is_empty())
     }
 
-    /// Adds what one batcher said at `at_ms`; `is_second`: from the second source. What is not newer than
-    /// what is known adds nothing.
-    pub fn record(&mut self, source: &str, at_ms: u64, is_second: bool, reading: Reading) {
+    /// Adds a reading of one batcher of the time `at_ms`; `is_second` = it came from the second source. A reading that is
+    /// not newer than the last one is ignored.
+    pub fn record(&mut self, batcher: &str, at_ms: u64, is_second: bool, reading: Reading) {
         let limits = self.limits;
         let since_ms = self.since_ms.unwrap_or(at_ms);
-        let entry = self.sources.entry(source.to_owned()).or_default();
+        let entry = self.batchers.entry(batcher.to_owned()).or_default();
         if entry.read_ms.is_some_and(|known| known >= at_ms) {
             return;
         }
         entry.read_ms = Some(at_ms);
         if let Some(value) = reading.demand_rows {
             entry.before_its_start(at_ms, since_ms.max(at_ms.saturating_sub(limits.keep_ms)));
-            // What was continued while it was thought to be gone gives way to what it says itself.
+            // Samples that were made up while it seemed to be gone give way to its own.
             while entry.demand.back().is_some_and(|sample| sample.at_ms >= at_ms) {
                 entry.demand.pop_back();
             }
@@ -117,13 +128,13 @@ impl History {
         entry.forget(at_ms, limits);
     }
 
-    /// What is known at `now_ms`. `quantile` (0..1) is the objective's.
+    /// Returns the signals at `now_ms`; `quantile` (0 to 1) is the objective's.
     pub fn signals(&self, now_ms: u64, quantile: f64) -> Signals {
         let fresh = |at_ms: u64| now_ms.saturating_sub(at_ms) <= self.limits.stale_ms;
         let latest: Vec<(u64, &Reading)> = self
-            .sources
+            .batchers
             .values()
-            .filter_map(|source| source.latest.as_ref())
+            .filter_map(|batcher| batcher.latest.as_ref())
             .filter(|(at_ms, _)| fresh(*at_ms))
             .map(|(at_ms, reading)| (*at_ms, reading))
             .collect();
@@ -139,9 +150,9 @@ impl History {
         };
         Signals {
             demand_rows: self
-                .sources
+                .batchers
                 .iter()
-                .filter_map(|(name, source)| source.series(name, self.is_missing(now_ms, source)))
+                .filter_map(|(name, one)| one.series(name, self.is_missing(now_ms, one)))
                 .collect(),
             curve: typical(latest.iter().filter_map(|(_, reading)| reading.curve).collect()),
             queue_rows: combine(|reading| reading.queue_rows, false),
@@ -149,19 +160,19 @@ impl History {
             attainment: combine(|reading| reading.attainment.filter(|ratio| !ratio.is_nan()), true),
             demand_latched: latest.iter().any(|(_, reading)| reading.demand_latched),
             second_source: self
-                .sources
+                .batchers
                 .iter()
-                .filter(|(_, source)| source.is_second && source.read_ms.is_some_and(fresh))
+                .filter(|(_, batcher)| batcher.is_second && batcher.read_ms.is_some_and(fresh))
                 .map(|(name, _)| name.clone())
                 .collect(),
         }
     }
 
-    /// Whether a batcher that must be readable never was. Who joined later is given a moment.
-    fn is_missing(&self, now_ms: u64, source: &BatcherHistory) -> bool {
+    /// Returns whether a batcher that must be readable never was. One that joined later is given a third of `stale_ms`.
+    fn is_missing(&self, now_ms: u64, batcher: &BatcherHistory) -> bool {
         let patience_ms = self.limits.stale_ms / 3;
-        source.demand.is_empty()
-            && source.required_since_ms.is_some_and(|since_ms| {
+        batcher.demand.is_empty()
+            && batcher.required_since_ms.is_some_and(|since_ms| {
                 Some(since_ms) == self.since_ms || now_ms.saturating_sub(since_ms) > patience_ms
             })
     }
@@ -169,8 +180,8 @@ impl History {
     fn observed_quantile_ms(&self, now_ms: u64, quantile: f64) -> Option<Sample> {
         let mut observed = Buckets::default();
         let mut at_ms = None;
-        for source in self.sources.values() {
-            let (Some((_, first)), Some((last_ms, last))) = (source.latency.front(), source.latency.back())
+        for batcher in self.batchers.values() {
+            let (Some((_, first)), Some((last_ms, last))) = (batcher.latency.front(), batcher.latency.back())
             else {
                 continue;
             };
@@ -186,13 +197,13 @@ impl History {
 }
 
 impl BatcherHistory {
-    /// A series without a sample tells the policy that a batcher is there and not known.
+    /// Returns the demand series. One without a sample tells the policy that a batcher exists and cannot be read.
     fn series(&self, name: &str, is_missing: bool) -> Option<Series> {
         let samples: Vec<Sample> = self.demand.iter().copied().collect();
         (!samples.is_empty() || is_missing).then(|| Series { source: name.to_owned(), samples })
     }
 
-    /// Its process is gone, so its counter stays where it is.
+    /// Marks the process as gone: its counter stays where it is.
     fn leave(&mut self, now_ms: u64) {
         self.is_gone = true;
         self.latest = None;
@@ -201,7 +212,7 @@ impl BatcherHistory {
         self.is_second = false;
         let last = self.demand.iter().rev().find(|sample| sample.value.is_finite()).copied();
         if let Some(Sample { at_ms, value }) = last.filter(|last| last.at_ms < now_ms) {
-            // Of a run of equal samples the first and the last say it all.
+            // Of a run of equal samples the first and the last are enough.
             let is_continued = self.read_ms.is_some_and(|read_ms| at_ms > read_ms);
             if is_continued {
                 self.demand.pop_back();
@@ -210,7 +221,7 @@ impl BatcherHistory {
         }
     }
 
-    /// A process that started after `from_ms` had counted nothing until then.
+    /// Adds zero samples before the start of a process that started after `from_ms`: until then it had counted nothing.
     fn before_its_start(&mut self, at_ms: u64, from_ms: u64) {
         let Some(started_ms) = self.started_ms.filter(|_| self.demand.is_empty()) else { return };
         let started_ms = started_ms.min(at_ms.saturating_sub(1));
@@ -220,9 +231,10 @@ impl BatcherHistory {
         }
     }
 
+    /// Drops samples and histograms that are older than their window.
     fn forget(&mut self, now_ms: u64, limits: Limits) {
         let old = |at_ms: u64, keep_ms: u64| now_ms.saturating_sub(at_ms) > keep_ms;
-        // One older than the window stays, so that the difference spans the whole window.
+        // One sample older than the window stays, so that differences span the whole window.
         while self.demand.get(1).is_some_and(|sample| old(sample.at_ms, limits.keep_ms))
             || self.demand.len() > MOST_SAMPLES
         {
@@ -236,15 +248,16 @@ impl BatcherHistory {
     }
 }
 
-/// One curve for all: replicas are alike, so what one of them learned while its node was busy with
-/// something else must not speak for the others. Of those that learned from about as many batches as the
-/// one that knows most, the middle one counts.
+/// Picks one curve for all replicas, which are alike; `None` without curves.
+///
+/// A curve that was learned while its node was busy with something else must not count. So this takes the median of
+/// the curves that were learned from at least half as many batches as the one with the most.
 fn typical(mut curves: Vec<Curve>) -> Option<Curve> {
     let most = curves.iter().map(|curve| curve.samples).max()?;
     curves.retain(|curve| curve.samples >= most / 2);
     let time_ms = |curve: &Curve| curve.alpha_ms + TYPICAL_ROWS * curve.beta_ms;
     curves.sort_by(|a, b| time_ms(a).total_cmp(&time_ms(b)));
-    // Of two the faster one: nothing makes a replica faster than it is.
+    // Of two it is the faster one: nothing makes a replica faster than it is.
     curves.get((curves.len() - 1) / 2).copied()
 }
 
@@ -258,15 +271,14 @@ mod tests {
         Reading { demand_rows: Some(rows), queue_rows: Some(1.0), ..Reading::default() }
     }
 
-    fn batcher(name: &str) -> Batcher {
-        let (name, metrics_url) = (name.to_owned(), String::new());
-        Batcher { name, metrics_url, is_required: true, started_ms: None }
+    fn batcher(name: &str) -> Presence<'_> {
+        Presence { name, is_required: true, started_ms: None }
     }
 
     fn rate(history: &History, now_ms: u64) -> f64 {
-        let windows = sluice_scaling_policy::Windows { demand_ms: 8_000, ..Default::default() };
+        let windows = crate::Windows { demand_ms: 8_000, ..Default::default() };
         let series = history.signals(now_ms, 0.99).demand_rows;
-        sluice_scaling_policy::demand::measure(&series, now_ms, &windows, 0).unwrap().rate
+        crate::demand::measure(&series, now_ms, &windows, 0).unwrap().rate
     }
 
     #[test]
@@ -318,14 +330,14 @@ mod tests {
     fn demand_that_moves_between_batchers_is_neither_lost_nor_counted_twice() {
         let mut history = History::new(LIMITS);
         let [a, b] = ["a", "b"].map(batcher);
-        let b = Batcher { started_ms: Some(19_500), ..b };
+        let b = Presence { started_ms: Some(19_500), ..b };
         let mut rows = (0.0, 0.0);
         for second in 0..60_u64 {
             let now_ms = second * 1000;
             let both = (20..40).contains(&second);
             rows.0 += if both { 50.0 } else { 100.0 };
             rows.1 += if both { 50.0 } else { 0.0 };
-            let there = if both { vec![a.clone(), b.clone()] } else { vec![a.clone()] };
+            let there = if both { vec![a, b] } else { vec![a] };
             history.present(now_ms, &there);
             history.record("a", now_ms, false, demand(rows.0));
             if both {
@@ -348,16 +360,16 @@ mod tests {
             let series = history.signals(now_ms, 0.99).demand_rows;
             series.into_iter().filter(|series| series.samples.is_empty()).count()
         };
-        assert_eq!(missing(&history, 0), 1, "whoever was there from the first look on, at once");
+        assert_eq!(missing(&history, 0), 1, "a batcher of the first look is missing at once");
         history.record("b", 1, false, demand(1.0));
         assert_eq!(missing(&history, 1), 0);
-        let starting = Batcher { is_required: false, ..batcher("c") };
+        let starting = Presence { is_required: false, ..batcher("c") };
         history.present(1000, &[batcher("a"), batcher("b"), starting]);
-        assert_eq!(missing(&history, 20_000), 0, "who still starts may be silent");
+        assert_eq!(missing(&history, 20_000), 0, "one that is starting may be silent");
         history.record("a", 20_000, false, demand(2.0));
         history.record("b", 20_000, false, demand(2.0));
         history.present(20_000, &[batcher("a"), batcher("b"), batcher("c")]);
-        assert_eq!(missing(&history, 21_000), 0, "who joined is given a moment");
+        assert_eq!(missing(&history, 21_000), 0, "one that joined later is given a moment");
         assert_eq!(missing(&history, 21_001), 1);
     }
 
@@ -370,7 +382,11 @@ mod tests {
         assert_eq!(chosen(&[curve(140.0, 256)]), Some(140.0));
         assert_eq!(chosen(&[curve(140.0, 256), curve(30.0, 256)]), Some(30.0));
         assert_eq!(chosen(&[curve(31.0, 200), curve(140.0, 256), curve(30.0, 256)]), Some(31.0));
-        assert_eq!(chosen(&[curve(40.0, 256), curve(30.0, 9)]), Some(40.0), "who has just begun");
+        assert_eq!(
+            chosen(&[curve(40.0, 256), curve(30.0, 9)]),
+            Some(40.0),
+            "one that has just started to learn does not count"
+        );
     }
 
     #[test]

@@ -1,34 +1,36 @@
-//! Which reading of a batcher counts: its own page, or what the second source knows (pure).
+//! Chooses which reading of a batcher counts: that of its own page, or that of the second source.
 //!
-//! Its own page always wins: it is of this moment. The second source is asked only for batchers whose
-//! page could not be had, and what it says counts only while it is recent and a number. Where neither
-//! says anything nothing is recorded, and the batcher's signals become stale.
+//! The own page always wins, because it is of this moment. The second source is asked only for batchers whose page
+//! could not be read, and its reading counts only while it is recent and a number. Where neither has a reading nothing
+//! is recorded, and the batcher's signals become stale.
 
 use super::reading::Reading;
 
-/// A reading of the second source.
+/// Reading of the second source, with its time.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Dated {
-    /// When the second source itself read the batcher, milliseconds since 1970.
+pub struct DatedReading {
+    /// When the second source read the batcher, milliseconds since 1970.
     pub at_ms: u64,
-    /// What it read.
+    /// Reading of the batcher.
     pub reading: Reading,
 }
 
-/// What counts.
+/// Reading that counts.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Choice {
-    /// The batcher's own page.
+    /// Reading of the batcher's own page.
     Own(Reading),
-    /// The second source's reading.
-    Second(Dated),
-    /// Nothing, and why.
+    /// Reading of the second source.
+    Second(DatedReading),
+    /// No reading, for this reason.
     Nothing(&'static str),
 }
 
-/// Chooses for one batcher at `now_ms`. `own` is `None` when its page could not be had, `second` when
-/// there is no second source or it knows nothing of this batcher.
-pub fn choose(own: Option<Reading>, second: Option<Dated>, now_ms: u64, stale_ms: u64) -> Choice {
+/// Chooses the reading of one batcher at `now_ms`.
+///
+/// `own` is `None` where its page could not be read, `second` where there is no second source or it has no reading of
+/// this batcher. A reading older than `stale_ms` does not count.
+pub fn choose(own: Option<Reading>, second: Option<DatedReading>, now_ms: u64, stale_ms: u64) -> Choice {
     if let Some(reading) = own {
         return Choice::Own(reading);
     }
@@ -38,7 +40,7 @@ pub fn choose(own: Option<Reading>, second: Option<Dated>, now_ms: u64, stale_ms
     if dated.at_ms > now_ms.saturating_add(stale_ms) {
         return Choice::Nothing("the second source gives it a time that is yet to come");
     }
-    // Clocks of two machines differ a little: what was read "in the future" was read now.
+    // Clocks of two machines differ a little: a reading of the near future is of now.
     dated.at_ms = dated.at_ms.min(now_ms);
     if now_ms - dated.at_ms > stale_ms {
         return Choice::Nothing("what the second source knows is too old");
@@ -61,8 +63,8 @@ mod tests {
         Reading { demand_rows: rows, ..Reading::default() }
     }
 
-    fn second(at_ms: u64, rows: Option<f64>) -> Option<Dated> {
-        Some(Dated { at_ms, reading: reading(rows) })
+    fn second(at_ms: u64, rows: Option<f64>) -> Option<DatedReading> {
+        Some(DatedReading { at_ms, reading: reading(rows) })
     }
 
     #[test]
