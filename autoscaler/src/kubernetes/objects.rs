@@ -9,8 +9,8 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
-use sluice_config::settings::from_value;
 use sluice_inventory_watch::reflect::Reflected;
+use sluice_process::settings::from_value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -91,11 +91,11 @@ pub(crate) fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Foun
         };
         match parse(object) {
             Ok(autoscaler) => read.push((name, Arc::new(autoscaler))),
-            Err(message) => {
+            Err(error) => {
                 let status = object.data.get("status").cloned().unwrap_or_default();
                 let ignored = IgnoredObject {
                     reason: "InvalidSpec",
-                    message,
+                    message: error.to_string(),
                     generation: object.metadata.generation,
                     status: serde_json::from_value(status).unwrap_or_default(),
                 };
@@ -126,10 +126,10 @@ pub(crate) fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Foun
     found
 }
 
-fn parse(object: &DynamicObject) -> Result<InferenceAutoscaler, String> {
-    let value = serde_json::to_value(object).map_err(|error| error.to_string())?;
-    let object: InferenceAutoscaler = from_value(value)?;
-    object.spec.validate()?;
+fn parse(object: &DynamicObject) -> anyhow::Result<InferenceAutoscaler> {
+    let value = serde_json::to_value(object)?;
+    let object: InferenceAutoscaler = from_value(value).map_err(anyhow::Error::msg)?;
+    object.spec.validate().map_err(anyhow::Error::msg)?;
     Ok(object)
 }
 

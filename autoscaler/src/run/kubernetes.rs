@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use sluice_config::process::Readiness;
-use sluice_config::process::lease::{self, LeaseSettings};
 use sluice_inventory_watch::InventoryWatch;
+use sluice_process::Readiness;
+use sluice_process::lease::{self, LeaseSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 

@@ -3,6 +3,7 @@
 //! A slice is promised from when a replica is asked for until its claim has an allocation. On that way it
 //! is told first by the scale alone, then by a pod, then by the pod's claim; here each is counted once.
 
+use anyhow::anyhow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -35,51 +36,51 @@ pub(super) fn device_class(
     namespace: &str,
     pod: &PodSpec,
     templates: &Templates<'_>,
-) -> Result<Option<String>, String> {
+) -> anyhow::Result<Option<String>> {
     let claim = match pod.resource_claims.as_deref().unwrap_or_default() {
         [] => return Ok(None),
         [claim] => claim,
         claims => {
-            return Err(format!(
+            return Err(anyhow!(
                 "each pod has {} resourceClaims; only one claim of one device can be counted",
                 claims.len()
             ));
         }
     };
     let Some(template) = &claim.resource_claim_template_name else {
-        return Err(format!(
+        return Err(anyhow!(
             "resourceClaims[{}] names a ResourceClaim that all replicas would share; name a \
              resourceClaimTemplateName",
             claim.name
         ));
     };
     let found = templates.get(&(namespace, template.as_str())).ok_or_else(|| {
-        format!("the ResourceClaimTemplate {namespace}/{template} does not exist; create it")
+        anyhow!("the ResourceClaimTemplate {namespace}/{template} does not exist; create it")
     })?;
     class_of(&found.spec.spec)
         .map(Some)
-        .map_err(|problem| format!("ResourceClaimTemplate {namespace}/{template}: {problem}"))
+        .map_err(|problem| anyhow!("ResourceClaimTemplate {namespace}/{template}: {problem}"))
 }
 
 /// The class of a claim's one request.
-fn class_of(spec: &ResourceClaimSpec) -> Result<String, String> {
+fn class_of(spec: &ResourceClaimSpec) -> anyhow::Result<String> {
     let requests: &[DeviceRequest] =
         spec.devices.as_ref().and_then(|devices| devices.requests.as_deref()).unwrap_or_default();
     let [request] = requests else {
-        return Err(format!("it has {} requests; only one request can be counted", requests.len()));
+        return Err(anyhow!("it has {} requests; only one request can be counted", requests.len()));
     };
     let name = &request.name;
     let Some(exactly) = &request.exactly else {
-        return Err(format!("request {name} is firstAvailable; only `exactly` can be counted"));
+        return Err(anyhow!("request {name} is firstAvailable; only `exactly` can be counted"));
     };
     let one = exactly.count.is_none_or(|count| count <= 1)
         && exactly.allocation_mode.as_deref().is_none_or(|mode| mode != "All");
     if !one {
-        return Err(format!("request {name} asks for several devices; only one device can be counted"));
+        return Err(anyhow!("request {name} asks for several devices; only one device can be counted"));
     }
     if exactly.selectors.as_ref().is_some_and(|selectors| !selectors.is_empty()) || exactly.capacity.is_some()
     {
-        return Err(format!(
+        return Err(anyhow!(
             "request {name} selects beyond its DeviceClass; only a class can be counted: make one with \
              these selectors"
         ));
@@ -197,6 +198,7 @@ mod tests {
         let mut pod = json!({"containers": []});
         json_patch::merge(&mut pod, &spec);
         device_class("ns", &serde_json::from_value(pod).unwrap(), &templates(&all))
+            .map_err(|error| error.to_string())
     }
 
     #[test]

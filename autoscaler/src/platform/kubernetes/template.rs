@@ -1,5 +1,6 @@
 //! From a target's object to the pods that one of its replicas is (pure).
 
+use anyhow::anyhow;
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::Value;
 
@@ -56,7 +57,7 @@ pub(super) fn has_groups(api_version: &str, kind: &str) -> bool {
 ///
 /// # Errors
 /// Names the field that cannot be read, or cannot be counted.
-pub(super) fn read(api_version: &str, kind: &str, object: &Value) -> Result<Template, String> {
+pub(super) fn read(api_version: &str, kind: &str, object: &Value) -> anyhow::Result<Template> {
     if has_groups(api_version, kind) {
         return group(object);
     }
@@ -73,7 +74,7 @@ pub(super) fn read(api_version: &str, kind: &str, object: &Value) -> Result<Temp
 }
 
 /// A leader and `size - 1` workers; without a template of its own the leader is like the workers.
-fn group(object: &Value) -> Result<Template, String> {
+fn group(object: &Value) -> anyhow::Result<Template> {
     const AT: &str = "spec.leaderWorkerTemplate";
     let part = |part: &str| {
         let path = format!("/spec/leaderWorkerTemplate/{part}/spec");
@@ -86,7 +87,7 @@ fn group(object: &Value) -> Result<Template, String> {
     let claims = |spec: &PodSpec| !spec.resource_claims.as_deref().unwrap_or_default().is_empty();
     let (spec, claiming) = match (claims(&leader), claims(&worker) && size > 1) {
         (true, true) if leader.resource_claims != worker.resource_claims => {
-            return Err(format!(
+            return Err(anyhow!(
                 "{AT}: its leader and its workers have different resourceClaims, which cannot be counted; give both \
                  the same"
             ));
@@ -98,10 +99,10 @@ fn group(object: &Value) -> Result<Template, String> {
     Ok(Template::Pods(Box::new(ReplicaPods { spec, claiming, size })))
 }
 
-fn pod_spec(object: &Value, pointer: &str, field: &str) -> Result<Option<PodSpec>, String> {
+fn pod_spec(object: &Value, pointer: &str, field: &str) -> anyhow::Result<Option<PodSpec>> {
     let Some(spec) = object.pointer(pointer).filter(|spec| !spec.is_null()) else { return Ok(None) };
     let spec = serde_json::from_value(spec.clone());
-    spec.map(Some).map_err(|error| format!("{field} is not that of a pod: {error}"))
+    spec.map(Some).map_err(|error| anyhow!("{field} is not that of a pod: {error}"))
 }
 
 #[cfg(test)]
@@ -110,6 +111,10 @@ mod tests {
     use serde_json::json;
 
     const LWS: (&str, &str) = ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet");
+
+    fn read(api_version: &str, kind: &str, object: &Value) -> Result<Template, String> {
+        super::read(api_version, kind, object).map_err(|error| error.to_string())
+    }
 
     fn pod(claims: &[&str]) -> Value {
         let claims: Vec<Value> =

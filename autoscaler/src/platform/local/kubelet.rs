@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use sluice_kubelet_api::dra::v1::dra_plugin_client::DraPluginClient;
 use sluice_kubelet_api::dra::v1::{Claim, NodePrepareResourcesRequest, NodeUnprepareResourcesRequest};
 use sluice_kubelet_api::registration::v1::registration_client::RegistrationClient;
@@ -138,7 +139,7 @@ impl Kubelet {
         };
         let channel = connect(&endpoint, Duration::from_secs(CALL_TIMEOUT_SECONDS))
             .await
-            .map_err(|message| self.forget(driver, &endpoint, message))?;
+            .map_err(|error| self.forget(driver, &endpoint, error.to_string()))?;
         Ok((DraPluginClient::new(channel), endpoint))
     }
 
@@ -199,15 +200,14 @@ fn refused(claim: &ClaimRef, answer: Option<&str>) -> KubeletError {
     }
 }
 
-async fn connect(socket: &Path, timeout: Duration) -> Result<Channel, String> {
-    Endpoint::from_shared(format!("unix://{}", socket.display()))
-        .map_err(|error| error.to_string())?
+async fn connect(socket: &Path, timeout: Duration) -> anyhow::Result<Channel> {
+    Endpoint::from_shared(format!("unix://{}", socket.display()))?
         .connect_timeout(timeout)
         .timeout(timeout)
         .connect()
         .await
         .map_err(|error| match std::error::Error::source(&error) {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
+            Some(cause) => anyhow!("{error}: {cause}"),
+            None => error.into(),
         })
 }

@@ -24,7 +24,7 @@ use tokio_util::task::TaskTracker;
 use super::accept::Acceptor;
 use super::activity::{UnderWay, Watched};
 use super::{Activity, Admission, Connections, Idleness, Patience, Place};
-use crate::process::files;
+use crate::files;
 
 /// Time for a connection that is told to close to do so; then it is closed.
 const LAST_WORDS: Duration = Duration::from_secs(1);

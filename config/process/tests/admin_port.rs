@@ -1,6 +1,6 @@
 //! The admin port from outside: clients that are slow or silent do not keep others from it.
 
-#![cfg(feature = "process")]
+#![cfg(feature = "runtime")]
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::net::SocketAddr;
@@ -10,9 +10,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use sluice_config::process::Readiness;
-use sluice_config::process::admin::{Admin, AdminResponse, AdminRoutes, plain, serve};
-use sluice_config::process::metrics::{Metrics, install};
+use sluice_process::Readiness;
+use sluice_process::admin::{Admin, AdminResponse, AdminRoutes, plain, serve};
+use sluice_process::metrics::{Metrics, install};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
