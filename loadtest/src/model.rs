@@ -75,9 +75,7 @@ pub enum StartError {
     Listen {
         /// Which setting.
         setting: &'static str,
-        /// Its value.
         address: String,
-        /// What the system said.
         source: std::io::Error,
     },
     /// No thread for the slot.
@@ -135,9 +133,6 @@ impl Model {
     }
 
     /// The front port's address.
-    ///
-    /// # Errors
-    /// What the system said.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }

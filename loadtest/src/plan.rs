@@ -84,7 +84,6 @@ impl Load {
 pub enum Payload {
     /// Rows of the reference function.
     Reference {
-        /// The model's name.
         model: String,
         /// Protocols.
         mix: Mix,

@@ -45,12 +45,7 @@ const TASKS_PER_LOOK: u32 = 8;
 pub enum RunError {
     /// Nobody listens there.
     #[error("target {address}: {source}; is the server started?")]
-    Connect {
-        /// The target.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Connect { address: SocketAddr, source: std::io::Error },
     /// A part of the request that cannot stand in one.
     #[error(transparent)]
     Path(#[from] payload::BadPath),
@@ -99,9 +94,6 @@ impl Run {
 }
 
 /// Starts a run on a thread of its own.
-///
-/// # Errors
-/// The system gives no thread.
 pub fn start(plan: Plan) -> std::io::Result<Run> {
     raise_file_limit();
     let (intervals, first) = broadcast::channel(INTERVALS_KEPT);

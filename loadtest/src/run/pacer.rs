@@ -20,9 +20,6 @@ pub(super) struct Pacer {
 
 impl Pacer {
     /// Must be called inside a tokio runtime with I/O.
-    ///
-    /// # Errors
-    /// What the system said.
     pub(super) fn new() -> io::Result<Self> {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
@@ -36,9 +33,6 @@ impl Pacer {
     }
 
     /// Waits until `at_ns` (CLOCK_MONOTONIC); returns at once where that is past.
-    ///
-    /// # Errors
-    /// What the system said.
     pub(super) async fn wait_until(&self, at_ns: u64) -> io::Result<()> {
         if clock::now_ns() >= at_ns {
             return Ok(());

@@ -19,12 +19,7 @@ pub enum ProgramError {
     Run(#[from] RunError),
     /// A report that cannot be written.
     #[error("{path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Write { path: PathBuf, source: std::io::Error },
 }
 
 /// Runs `plan`, shows it, writes the reports that `settings` name, and gives the exit code.

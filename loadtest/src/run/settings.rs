@@ -35,7 +35,6 @@ pub struct Settings {
     pub target: String,
     /// Allows a target that is not this machine.
     pub allow_remote: bool,
-    /// The model's name.
     pub model: String,
     /// A protocol, or a mix such as `rest-json=50,grpc=50`.
     pub protocol: String,
@@ -134,7 +133,6 @@ pub enum ScenarioError {
     /// A field is unknown or of the wrong type.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The protocol.
@@ -149,7 +147,6 @@ pub enum ScenarioError {
     /// The trace.
     #[error("trace {path}: {source}")]
     Trace {
-        /// The file.
         path: PathBuf,
         /// What is wrong.
         source: TraceError,
@@ -159,9 +156,7 @@ pub enum ScenarioError {
     File {
         /// Which setting names it.
         field: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: std::io::Error,
     },
     /// A value that cannot be.

@@ -8,7 +8,6 @@ pub enum TargetError {
     /// Not an address.
     #[error("target `{target}`: {reason}; expected HOST:PORT or http://HOST:PORT")]
     Unresolved {
-        /// What was given.
         target: String,
         /// What is wrong with it.
         reason: String,
@@ -22,7 +21,6 @@ pub enum TargetError {
          add --allow-remote (allowRemote: true) if it is yours and meant"
     )]
     Remote {
-        /// What was given.
         target: String,
         /// What it resolved to.
         address: SocketAddr,
