@@ -2,7 +2,7 @@
 //!
 //! It speaks the Open Inference Protocol over REST (JSON and binary) and gRPC on one port and executes one
 //! batch at a time. Inference is simulated: a batch takes exactly (α + β·rows), scaled by the size of the
-//! GPU slice that the environment names, and its answer is the [`crate::reference`] function.
+//! GPU slice that the environment names, and the response is the [`crate::reference`] function.
 //!
 //! | module | what it holds |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Settings of `sluice-loadtest run`, as scenario files have them, and the [`Plan`] that they make.
+//! Settings of `sluice-loadtest run`, which are those of scenario files, and how they become a [`Plan`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -127,7 +127,7 @@ impl Default for Settings {
     }
 }
 
-/// Why a scenario is refused.
+/// Reason why a scenario is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// A field is unknown or of the wrong type.
@@ -151,21 +151,21 @@ pub enum ScenarioError {
         /// What is wrong.
         source: TraceError,
     },
-    /// A file that cannot be read.
+    /// A file that a setting names cannot be read.
     #[error("{field} {path}: {source}")]
     File {
-        /// Which setting names it.
+        /// Name of the setting.
         field: &'static str,
         path: PathBuf,
         source: std::io::Error,
     },
-    /// A value that cannot be.
+    /// A setting has a value that is not allowed.
     #[error("{0}")]
     Value(String),
 }
 
 impl Settings {
-    /// The plan and the thresholds. Relative paths are looked for from here, then beside `scenario`.
+    /// Returns the plan and the thresholds. Relative paths are looked up in the working directory, then beside `scenario`.
     ///
     /// # Errors
     /// Names the setting and what would be allowed.
