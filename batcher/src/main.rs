@@ -40,12 +40,12 @@ fn main() -> ExitCode {
 fn settings(flags: &Flags) -> Result<Settings, String> {
     let settings: Settings = load(flags.config.as_deref(), flags).map_err(|error| error.to_string())?;
     settings.validate().map_err(|error| error.to_string())?;
-    logging::init(settings.log_format, &settings.log_level)?;
+    logging::init(settings.process.log_format, &settings.process.log_level)?;
     Ok(settings)
 }
 
 fn start(settings: Settings, reload: Option<Reload>) -> anyhow::Result<()> {
-    let mut runtime = match settings.worker_threads {
+    let mut runtime = match settings.process.worker_threads {
         1 => tokio::runtime::Builder::new_current_thread(),
         threads => {
             let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -58,7 +58,7 @@ fn start(settings: Settings, reload: Option<Reload>) -> anyhow::Result<()> {
     runtime.enable_all().build().context("the runtime")?.block_on(async {
         let (stop, hangups) = shutdown::on_signals_and_hangups().context("signal handlers")?;
         files::raise_limit();
-        let buckets = buckets(settings.objective_ms, settings.max_batch_rows);
+        let buckets = buckets(settings.batching.objective_ms, settings.batching.max_batch_rows);
         let buckets: Vec<(&str, &[f64])> =
             buckets.iter().map(|(name, bounds)| (*name, bounds.as_slice())).collect();
         let metrics = metrics::install(&buckets).map_err(anyhow::Error::msg)?;
@@ -66,10 +66,10 @@ fn start(settings: Settings, reload: Option<Reload>) -> anyhow::Result<()> {
             TcpListener::bind(address).await.with_context(|| format!("{what} {address}"))
         };
         let listeners = Listeners {
-            front: bind(settings.listen, "front port").await?,
-            admin: bind(settings.admin_listen, "admin port").await?,
+            front: bind(settings.process.listen, "front port").await?,
+            admin: bind(settings.process.admin_listen, "admin port").await?,
         };
-        tracing::info!(role = ?settings.role, listen = %settings.listen, admin = %settings.admin_listen, "The batcher is up.");
+        tracing::info!(role = ?settings.servers.role, listen = %settings.process.listen, admin = %settings.process.admin_listen, "The batcher is up.");
         let live = Live::new(settings);
         match reload {
             Some(reload) => drop(tokio::spawn(reload.run(live.clone(), hangups, stop.clone()))),

@@ -130,7 +130,7 @@ impl Places {
                 }
             }
             None => {
-                let gate = match self.handle.settings.now().slot_sharing {
+                let gate = match self.handle.settings.now().batching.slot_sharing {
                     SlotSharing::Shared => Arc::clone(slot.upstream.slots()),
                     SlotSharing::PerModel => SlotGate::new(0),
                 };
@@ -494,7 +494,7 @@ impl Place {
 
     /// Slots of the model server: as set, or as found out so far.
     fn slots(&self, handle: &ModelHandle) -> u32 {
-        match handle.settings.now().slots_per_upstream as u32 {
+        match handle.settings.now().batching.slots_per_upstream as u32 {
             0 => self.gate.view(handle.number).slots.max(1),
             slots => slots,
         }
@@ -526,7 +526,7 @@ impl Place {
 
 fn claim<'a>(handle: &'a Arc<ModelHandle>, at: &Slot, wish: Wish) -> Claim<'a, ModelHandle> {
     let settings = handle.settings.now();
-    let (slots, weight) = (settings.slots_per_upstream as u32, settings.of_model(&handle.model).slot_weight);
+    let (slots, weight) = (settings.batching.slots_per_upstream as u32, settings.batching.of_model(&handle.model).slot_weight);
     Claim {
         user: handle,
         weight,

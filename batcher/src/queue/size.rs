@@ -5,6 +5,7 @@ use sluice_protocol::{Datatype, InferRequest, Tensor};
 
 use super::Work;
 use crate::settings::ModelSettings;
+use crate::with_settings;
 
 /// Rows, bytes of the body and, where they are limited, tokens. A body that was not understood counts as one row.
 pub fn size_of(work: &Work, settings: &ModelSettings<'_>) -> Size {
@@ -50,12 +51,12 @@ mod tests {
         let target = Target::from_path("/v2/models/m/infer").unwrap();
         let body = format!("{{\"inputs\":[{inputs}]}}");
         let request = parse_json(&target, body.into(), &Limits::default()).unwrap();
-        let settings = Settings {
-            max_batch_tokens: Some(100),
-            tokens_input: input.map(str::to_owned),
-            ..Settings::default()
-        };
-        let size = size_of(&Work::Parsed(request), &settings.of_all());
+        let settings = with_settings!(
+            Settings::default(),
+            batching.max_batch_tokens = Some(100),
+            batching.tokens_input = input.map(str::to_owned)
+        );
+        let size = size_of(&Work::Parsed(request), &settings.batching.of_all());
         assert_eq!(size.rows, 2);
         size.tokens
     }

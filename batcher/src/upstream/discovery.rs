@@ -7,6 +7,7 @@ use sluice_protocol::{ModelSignature, WireFormat};
 
 use super::model_config::ModelConfig;
 use crate::settings::{Batching, FormSetting, ModelSettings};
+use crate::with_settings;
 
 /// The extension of `GET /v2` by which a server says that it reads raw tensors.
 const BINARY_EXTENSION: &str = "binary_tensor_data";
@@ -208,8 +209,12 @@ mod tests {
         let max_rows = |shape: i64, config: ModelConfig, batching| {
             let mut metadata = parse_metadata(METADATA).unwrap();
             metadata.inputs[0].shape[0] = shape;
-            let settings = Settings { batching, max_batch_rows: 8, ..Settings::default() };
-            metadata.max_rows(&config, &settings.of_model("m"))
+            let settings = with_settings!(
+                Settings::default(),
+                batching.batching = batching,
+                batching.max_batch_rows = 8
+            );
+            metadata.max_rows(&config, &settings.batching.of_model("m"))
         };
         let says = |rows| ModelConfig { max_batch_rows: Some(rows), ..ModelConfig::default() };
         assert_eq!(max_rows(-1, ModelConfig::default(), Batching::Auto), 8);

@@ -21,16 +21,16 @@ impl Limits {
     /// By the settings now; the gauge of the objective is set too.
     pub(super) fn of(handle: &ModelHandle) -> Self {
         let settings = handle.settings.now();
-        let model = settings.of_model(&handle.model);
+        let model = settings.batching.of_model(&handle.model);
         handle.metrics.set_objective(model.objective_ms);
         Self {
             objective_us: model.objective_ms.saturating_mul(1000),
-            hold_us: settings.hold_ms.saturating_mul(1000),
+            hold_us: settings.holding.hold_ms.saturating_mul(1000),
             sizes: model.sizes(),
-            defers: settings.deferral == Deferral::Auto,
+            defers: settings.batching.deferral == Deferral::Auto,
             sequences: SequenceLimits {
-                most: settings.max_sequences,
-                idle_us: settings.sequence_idle_ms.saturating_mul(1000),
+                most: settings.sequences.max_sequences,
+                idle_us: settings.sequences.sequence_idle_ms.saturating_mul(1000),
             },
             bytes: model.max_batch_bytes.unwrap_or(u64::MAX),
             tokens: model.max_batch_tokens.unwrap_or(u64::MAX),

@@ -90,7 +90,7 @@ impl Owner {
     fn refuse_step(&mut self, entry: Entry, why: SequenceRefusal) {
         self.left(&entry);
         let Some(sequence) = &entry.sequence else { return };
-        let failure = refusal(&sequence.key.id, why, self.handle.settings.now().max_sequences);
+        let failure = refusal(&sequence.key.id, why, self.handle.settings.now().sequences.max_sequences);
         entry.answer(Reply::Failed(failure));
     }
 }

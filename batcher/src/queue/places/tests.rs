@@ -2,6 +2,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::settings::{Live, Settings};
 use crate::upstream::discovery::{Profile, Spoken};
+use crate::with_settings;
 
 const WISH: Wish = Wish { now_us: 0, waiting: 1, next: NextBatch { expected_us: 1000, start_by_us: 0 } };
 
@@ -12,7 +13,7 @@ fn send(places: &mut Places) -> u64 {
 
 #[tokio::test]
 async fn a_batch_is_booked_at_the_epoch_that_it_was_sent_to() {
-    let settings = Live::new(Settings { slots_per_upstream: 2, ..Settings::default() });
+    let settings = Live::new(with_settings!(Settings::default(), batching.slots_per_upstream = 2));
     let handle = Arc::new(ModelHandle::new("m".into(), "m", settings, Clock::start()));
     let (upstream, epoch, _reports) = Upstream::open_at(([127, 0, 0, 1], 1).into());
     let profile = Arc::new(Profile::unknown(Spoken::default()));
