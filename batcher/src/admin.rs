@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use metrics::gauge;
 use serde::Serialize;
 use sluice_config::metric_names::batcher as names;
-use sluice_config::process::admin::{AdminResponse, AdminRoutes, json, plain};
+use sluice_process::admin::{AdminResponse, AdminRoutes, json, plain};
 use subtle::ConstantTimeEq;
 
 use query::{DrainQuery, path};
@@ -174,7 +174,10 @@ impl Routes {
             return plain(StatusCode::FORBIDDEN, "a drain needs ?token= as this process was given it\n");
         }
         if settings.drain.drain_delay_ms > 0 {
-            tracing::info!(drain_delay_ms = settings.drain.drain_delay_ms, "The drain waits before it begins.");
+            tracing::info!(
+                drain_delay_ms = settings.drain.drain_delay_ms,
+                "The drain waits before it begins."
+            );
             tokio::time::sleep(Duration::from_millis(settings.drain.drain_delay_ms)).await;
         }
         let deadline_ms = asked.deadline_ms.unwrap_or(settings.drain.drain_deadline_ms);

@@ -201,7 +201,8 @@ impl Inquiries {
         let settings = self.0.settings.now();
         let mut last = None;
         for (upstream, epoch) in self.0.upstreams.open() {
-            let asked = upstream.version_readiness(&epoch, model, version, settings.servers.upstream_headers.map());
+            let asked =
+                upstream.version_readiness(&epoch, model, version, settings.servers.upstream_headers.map());
             match timeout(VERSION_PATIENCE, asked).await {
                 Ok(Ok(said)) if said.is_ready => return Ok(said),
                 Ok(Ok(said)) => last = Some(said),

@@ -87,7 +87,8 @@ impl Observe {
             (!value.is_empty()).then(|| cut(value))
         };
         let id = text(REQUEST_ID.as_str());
-        let tenant = (!settings.order.tenant_header.is_empty()).then(|| text(&settings.order.tenant_header)).flatten();
+        let tenant =
+            (!settings.order.tenant_header.is_empty()).then(|| text(&settings.order.tenant_header)).flatten();
         let span = self.spans(&settings).map(|spans| {
             let context = match parent {
                 Some(parent) => parent.child(),

@@ -22,7 +22,8 @@ pub fn strip_claims(headers: &mut HeaderMap, settings: &Settings) {
     if !headers.keys().any(|name| is_claim(name.as_str())) {
         return;
     }
-    let asked = [&settings.order.priority_header, &settings.order.deadline_header, &settings.order.tenant_header];
+    let asked =
+        [&settings.order.priority_header, &settings.order.deadline_header, &settings.order.tenant_header];
     let is_asked = |name: &str| {
         let mut asked = asked.into_iter().chain(&settings.access.shared_headers);
         asked.any(|asked| asked.eq_ignore_ascii_case(name))

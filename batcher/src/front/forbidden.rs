@@ -25,7 +25,8 @@ impl Front {
                 "this path controls the model server, which clients may not do here (controlPaths: refuse)",
             );
         }
-        if passes && !settings.access.pass_paths.is_empty() && !is_allowed(path, &settings.access.pass_paths) {
+        if passes && !settings.access.pass_paths.is_empty() && !is_allowed(path, &settings.access.pass_paths)
+        {
             return refused("this path is none of those that pass through here (passPaths)");
         }
         let is_judged_later = *route == Route::GrpcOther && message_decides(path);

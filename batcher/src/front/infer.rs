@@ -242,8 +242,10 @@ impl Front {
         }
         submitted.map_err(|entry| {
             let whose = if entry.tenant.is_some() { "the tenant's part of " } else { "" };
-            let message =
-                format!("{whose}the model's queue is full (queueRequests: {})", settings.limits.queue_requests);
+            let message = format!(
+                "{whose}the model's queue is full (queueRequests: {})",
+                settings.limits.queue_requests
+            );
             Failure::refused(429, Refusal::QueueFull, message, handle.retry_after_ms(arrived_us))
         })
     }

@@ -31,8 +31,10 @@ impl Front {
             return failed(WireFormat::Json, &Failure::new(501, message));
         }
         if declares_more_than(&request, self.settings.now().limits.max_body_bytes) {
-            let message =
-                format!("the body has more than {} bytes (maxBodyBytes)", self.settings.now().limits.max_body_bytes);
+            let message = format!(
+                "the body has more than {} bytes (maxBodyBytes)",
+                self.settings.now().limits.max_body_bytes
+            );
             return failed(WireFormat::Json, &Failure::new(413, message));
         }
         let (mut parts, body) = request.into_parts();

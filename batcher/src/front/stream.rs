@@ -42,7 +42,9 @@ impl Front {
         request: Request<Incoming>,
     ) -> Response<FrontBody> {
         let settings = self.settings.now();
-        if settings.streams.streaming == Streaming::Off || declares_more_than(&request, settings.limits.max_body_bytes) {
+        if settings.streams.streaming == Streaming::Off
+            || declares_more_than(&request, settings.limits.max_body_bytes)
+        {
             return self.pass(request).await;
         }
         let (mut parts, body) = request.into_parts();

@@ -67,8 +67,8 @@ impl StrictConnection {
     fn deadline(&self) -> Option<(Late, u64)> {
         let settings = self.settings.now();
         let answer_since = self.write_blocked_since_us.or(self.activity.untaken_since_us());
-        let answer =
-            answer_since.map(|since_us| (Late::Answer, since_us + settings.timeouts.answer_timeout_ms * 1000));
+        let answer = answer_since
+            .map(|since_us| (Late::Answer, since_us + settings.timeouts.answer_timeout_ms * 1000));
         let quiet_since_us = self.activity.quiet_since_us();
         let head = quiet_since_us.and(self.head_since_us);
         let head = head.map(|since_us| (Late::Head, since_us + settings.timeouts.header_timeout_ms * 1000));

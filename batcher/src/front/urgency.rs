@@ -10,7 +10,6 @@ use super::Front;
 use crate::failure::Failure;
 use crate::queue::tenants::{NOBODY, Tenant, Tenants};
 use crate::settings::Settings;
-use crate::with_settings;
 
 /// What a request says about when it is to be served.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,7 +81,8 @@ impl Urgency {
         let budget_us = match self.timeout_us {
             None => objective_ms.saturating_mul(1000),
             Some(timeout_us) => settings
-                .order.max_timeout_ms
+                .order
+                .max_timeout_ms
                 .map_or(timeout_us, |most_ms| timeout_us.min(most_ms.saturating_mul(1000))),
         };
         budget_us - settings.batching.transit_ms.saturating_mul(1000).min(budget_us / 10)
@@ -131,6 +131,7 @@ fn parse_grpc_timeout(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::with_settings;
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
         list.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()

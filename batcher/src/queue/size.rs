@@ -5,7 +5,6 @@ use sluice_protocol::{Datatype, InferRequest, Tensor};
 
 use super::Work;
 use crate::settings::ModelSettings;
-use crate::with_settings;
 
 /// Rows, bytes of the body and, where they are limited, tokens. A body that was not understood counts as one row.
 pub fn size_of(work: &Work, settings: &ModelSettings<'_>) -> Size {
@@ -46,6 +45,7 @@ mod tests {
 
     use super::*;
     use crate::settings::Settings;
+    use crate::with_settings;
 
     fn tokens(inputs: &str, input: Option<&str>) -> u64 {
         let target = Target::from_path("/v2/models/m/infer").unwrap();

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::settings::Settings;
-use crate::with_settings;
 
 /// Number of requests that name no tenant.
 pub const NOBODY: u32 = 0;
@@ -94,6 +93,7 @@ impl Tenants {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::with_settings;
 
     #[test]
     fn names_that_clients_invent_share_one_place_while_others_have_requests_here() {

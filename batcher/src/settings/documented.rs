@@ -1,7 +1,7 @@
 //! The README's table of settings is what the settings themselves say. `REGENERATE=1` rewrites it.
 
 use serde_json::Value;
-use sluice_config::settings::Unit;
+use sluice_process::settings::Unit;
 
 use super::Settings;
 use super::table::{Flag, Reload, Row};

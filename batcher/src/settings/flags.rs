@@ -9,7 +9,7 @@ use clap::builder::{EnumValueParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, value_parser};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use sluice_config::process::logging::LogFormat;
+use sluice_process::logging::LogFormat;
 
 use super::choices::{
     AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming,

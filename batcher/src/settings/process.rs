@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use sluice_config::process::logging::LogFormat;
+use sluice_process::logging::LogFormat;
 
 use super::table::{Setting, settings_group};
 

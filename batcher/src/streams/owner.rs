@@ -132,8 +132,10 @@ impl Owner {
                     let _ = payload.send(Verdict::Start(permit));
                 }
                 Left::Expired { payload, held: true, .. } => {
-                    let message =
-                        format!("no model server became ready within {} ms", self.settings.now().holding.hold_ms);
+                    let message = format!(
+                        "no model server became ready within {} ms",
+                        self.settings.now().holding.hold_ms
+                    );
                     refuse(payload, 503, Refusal::HoldExpired, message, 1_000_000);
                 }
                 Left::Expired { payload, held: false, retry_after_us } => {

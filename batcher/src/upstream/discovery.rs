@@ -7,7 +7,6 @@ use sluice_protocol::{ModelSignature, WireFormat};
 
 use super::model_config::ModelConfig;
 use crate::settings::{Batching, FormSetting, ModelSettings};
-use crate::with_settings;
 
 /// The extension of `GET /v2` by which a server says that it reads raw tensors.
 const BINARY_EXTENSION: &str = "binary_tensor_data";
@@ -180,6 +179,7 @@ impl ModelMetadata {
 mod tests {
     use super::*;
     use crate::settings::Settings;
+    use crate::with_settings;
 
     const METADATA: &[u8] = br#"{"name":"m","versions":["1"],"platform":"x","inputs":[
         {"name":"id","datatype":"INT64","shape":[-1,1]},{"name":"ok","datatype":"BOOL","shape":[-1,2,-1]}],"outputs":[]}"#;

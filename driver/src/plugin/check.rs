@@ -1,4 +1,4 @@
-//! Whether the driver does its work: its own sockets are called as the kubelet calls them.
+//! Liveness check of the driver: calls its own sockets as the kubelet does.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use sluice_kubelet_api::registration::v1::InfoRequest;
 use sluice_kubelet_api::registration::v1::registration_client::RegistrationClient;
 use sluice_kubelet_api::{dra_socket, registration_socket};
 
-/// An answer takes no NVML, so it comes at once; probes give up after 5 s.
+/// Time limit of each call. The calls do not use NVML, so they are fast; probes give up after 5 s.
 const DEADLINE: Duration = Duration::from_secs(3);
 
-/// Asks both sockets for something that changes nothing.
+/// Calls both sockets in a way that changes nothing.
 ///
 /// # Errors
-/// Names the socket that does not answer.
-pub async fn check(kubelet_dir: &Path, driver: &str) -> Result<(), String> {
+/// Names the socket that does not respond.
+pub(crate) async fn check(kubelet_dir: &Path, driver: &str) -> Result<(), String> {
     let registration = registration_socket(kubelet_dir, driver);
     in_time(&registration, async {
         let mut client = RegistrationClient::connect(address(&registration)).await.map_err(text)?;

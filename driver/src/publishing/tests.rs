@@ -10,7 +10,7 @@ fn publication() -> Publication {
         gpus,
         marks: Default::default(),
         monitors: false,
-        form: Some(SliceLayout::Split),
+        layout: Some(SliceLayout::Split),
     }
 }
 

@@ -17,7 +17,7 @@ pub struct UnknownProfile {
 ///
 /// # Errors
 /// The text is neither `full` nor a MIG profile name of 1 to 7 compute slices.
-pub fn compute_slices(profile: &str) -> Result<u32, UnknownProfile> {
+pub(super) fn compute_slices(profile: &str) -> Result<u32, UnknownProfile> {
     if profile == sluice_config::names::devices::PROFILE_FULL {
         return Ok(7);
     }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::broadcast::error::RecvError;
 
+use super::RunError;
 use super::settings::Settings;
-use super::{Plan, RunError};
-use crate::cli::{EXIT_FAILED, EXIT_INVALID, EXIT_OK};
+use crate::exit_code::{EXIT_FAILED, EXIT_INVALID, EXIT_OK};
+use crate::plan::Plan;
 use crate::report::threshold::Threshold;
 use crate::report::{Report, html, text};
 
@@ -31,7 +32,7 @@ pub enum ProgramError {
 /// # Errors
 /// [`ProgramError`]: the target cannot be reached, or a report cannot be written.
 pub async fn run(settings: &Settings, plan: Plan, thresholds: &[Threshold]) -> Result<u8, ProgramError> {
-    let signals = sluice_config::process::shutdown::on_signals().map_err(RunError::System)?;
+    let signals = sluice_process::shutdown::on_signals().map_err(RunError::System)?;
     eprintln!("{} → {}: {}; {}", plan.name, plan.address, plan.load.describe(), plan.payload.describe());
     let mut run = super::start(plan).map_err(RunError::System)?;
     let mut intervals = run.subscribe();

@@ -19,7 +19,7 @@ async fn busy(deferral: Deferral) -> (Bench, mpsc::UnboundedReceiver<Report>, Tc
         batching.slots_per_upstream = SLOTS
     ));
     let times = (1..=64).rev().map(|rows| (rows, 0.020 + 0.002 * f64::from(rows)));
-    bench.handle.tell(Event::Warmed(times.collect()));
+    bench.handle.tell(QueueEvent::Warmed(times.collect()));
     // Their clients do not wait for the slots.
     for _ in 0..50 {
         drop(submit(&bench));
