@@ -13,7 +13,7 @@ fn main() -> ExitCode {
     program::main("sluice-driver", |flags: Flags| {
         let settings = load::<Settings>(flags.config.as_deref(), &flags)?.checked()?;
         let (format, level) = (settings.log_format, settings.log_level.clone());
-        // A thread that hangs in NVML must not keep the process.
+        // Does not wait for a thread that hangs in NVML.
         Ok(Program::new(format, &level, run(settings)).without_waiting_for_threads())
     })
 }
