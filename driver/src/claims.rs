@@ -111,7 +111,7 @@ impl Claims {
                 let devices: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
                 tracing::info!(claim = name, uid, ?devices, "Prepared a claim.");
             }
-            Err(error) => tracing::warn!(claim = name, uid, %error, "Could not prepare a claim."),
+            Err(error) => tracing::warn!(claim = name, uid, %error, "Failed to prepare a claim."),
         }
         result
     }
@@ -133,7 +133,7 @@ impl Claims {
         let result = self.metrics.timed(Operation::Unprepare, work).await;
         match &result {
             Ok(()) => tracing::info!(claim = name, uid, "Unprepared a claim."),
-            Err(error) => tracing::warn!(claim = name, uid, %error, "Could not unprepare a claim."),
+            Err(error) => tracing::warn!(claim = name, uid, %error, "Failed to unprepare a claim."),
         }
         result
     }

@@ -276,7 +276,7 @@ struct Routes {
 impl AdminRoutes for Routes {
     async fn alive(&self) -> Result<(), String> {
         match self.served.get() {
-            Some(kubelet_dir) => check(kubelet_dir, DRIVER).await,
+            Some(kubelet_dir) => check(kubelet_dir, DRIVER).await.map_err(|error| error.to_string()),
             None => Ok(()),
         }
     }

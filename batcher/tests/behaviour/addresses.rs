@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use sluice_batcher::settings::{Role, Settings};
+use sluice_batcher::settings::Role;
 use sluice_batcher::with_settings;
 use tokio::net::TcpListener;
 

@@ -2,7 +2,6 @@
 
 use http::HeaderValue;
 use serde_json::json;
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::client::{infer_json, json_body, post, request, send};

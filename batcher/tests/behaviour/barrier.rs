@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use prost::Message;
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{
     self, ModelReadyRequest, ModelReadyResponse, ServerReadyRequest, ServerReadyResponse,

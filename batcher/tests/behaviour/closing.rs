@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use sluice_batcher::settings::{FormSetting, Settings};
+use sluice_batcher::settings::FormSetting;
 use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{self, ServerMetadataRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

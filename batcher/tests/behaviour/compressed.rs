@@ -9,7 +9,6 @@ use http::Request;
 use http_body_util::Full;
 use prost::Message;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 use sluice_protocol::grpc;
 

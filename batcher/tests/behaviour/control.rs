@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 use serde_json::json;
-use sluice_batcher::settings::{ControlPaths, Settings};
+use sluice_batcher::settings::ControlPaths;
 use sluice_batcher::with_settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;

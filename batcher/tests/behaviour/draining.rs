@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_grpc, infer_json, post};

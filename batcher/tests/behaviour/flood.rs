@@ -1,6 +1,5 @@
 //! Large bodies by the hundred: what they may hold together is bounded.
 
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_grpc, infer_json, json_body};

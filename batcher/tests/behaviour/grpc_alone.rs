@@ -5,7 +5,6 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::Full;
 use prost::Message;
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 use sluice_protocol::grpc::infer_parameter::ParameterChoice;
 use sluice_protocol::grpc::model_infer_request::InferRequestedOutputTensor;

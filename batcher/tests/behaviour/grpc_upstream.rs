@@ -1,6 +1,6 @@
 //! Model servers that speak gRPC: only that, or on a port of its own.
 
-use sluice_batcher::settings::{FormSetting, Settings};
+use sluice_batcher::settings::FormSetting;
 use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{ModelInferRequest, infer_parameter, model_infer_request, path};
 use tokio::io::AsyncReadExt;

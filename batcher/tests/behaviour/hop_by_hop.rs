@@ -5,7 +5,6 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::Full;
 use serde_json::json;
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::client::{Got, request, send, send_http2};

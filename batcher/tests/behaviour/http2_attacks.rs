@@ -1,6 +1,5 @@
 //! HTTP/2 as an attacker speaks it, frame by frame: each attack ends its own connection, and costs little.
 
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::client::{infer_grpc, infer_json};

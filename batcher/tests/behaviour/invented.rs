@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use prost::Message;
 use serde_json::json;
-use sluice_batcher::settings::{Role, Settings};
+use sluice_batcher::settings::Role;
 use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{self, ModelReadyRequest, ModelReadyResponse};
 

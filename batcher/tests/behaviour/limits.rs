@@ -1,6 +1,6 @@
 //! What a batch may hold: rows, bytes, tokens; sizes and padding; for all models or for one.
 
-use sluice_batcher::settings::{ModelOverrides, Padding, Settings};
+use sluice_batcher::settings::{ModelOverrides, Padding};
 use sluice_batcher::with_settings;
 
 use sluice_protocol::grpc::{InferTensorContents, ModelInferRequest, path};

@@ -9,7 +9,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use sluice_batcher::settings::{AccessLogSetting, Settings};
+use sluice_batcher::settings::AccessLogSetting;
 use sluice_batcher::with_settings;
 use tokio::net::TcpListener;
 

@@ -1,6 +1,5 @@
 //! Limits: what is too much is refused with the reason and the time after which to try again.
 
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::client::{infer_grpc, infer_json, post};

@@ -1,6 +1,6 @@
 //! Warm-up with requests that live traffic has brought.
 
-use sluice_batcher::settings::{Batching, Settings, Warmup};
+use sluice_batcher::settings::{Batching, Warmup};
 use sluice_batcher::with_settings;
 
 use crate::client::{json_body, post};

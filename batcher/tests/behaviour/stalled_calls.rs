@@ -5,7 +5,6 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use http::HeaderValue;
 use serde_json::json;
-use sluice_batcher::settings::{Batching, Settings};
+use sluice_batcher::settings::Batching;
 use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 

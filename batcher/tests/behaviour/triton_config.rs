@@ -1,7 +1,7 @@
 //! What Triton's model configuration says of batches, over REST and over gRPC.
 
 use serde_json::{Value, json};
-use sluice_batcher::settings::{OwnHeaders, Settings};
+use sluice_batcher::settings::OwnHeaders;
 use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_json, post};

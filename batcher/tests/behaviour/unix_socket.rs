@@ -1,6 +1,5 @@
 //! A model server at a Unix socket.
 
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::barrier::kill_fifty_times;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use prost::Message;
 use serde_json::{Value, json};
-use sluice_batcher::settings::{ControlPaths, Settings, take_over};
+use sluice_batcher::settings::{ControlPaths, take_over};
 use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{ModelMetadataRequest, ModelMetadataResponse, decode_unary, path};
 use tempfile::TempDir;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_json, json_body};

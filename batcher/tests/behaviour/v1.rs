@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use sluice_batcher::settings::{Batching, Settings};
+use sluice_batcher::settings::Batching;
 use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 

@@ -1,6 +1,5 @@
 //! A model server that has V1 paths and nothing else.
 
-use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;
 
 use crate::client::post;

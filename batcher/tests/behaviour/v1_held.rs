@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use sluice_batcher::settings::{Batching, Role, Settings, Warmup};
+use sluice_batcher::settings::{Batching, Role, Warmup};
 use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 

@@ -14,7 +14,7 @@
 //! `nodes`.
 #![forbid(unsafe_code)]
 
-pub mod place;
+mod place;
 pub mod reflect;
 
 use std::collections::BTreeSet;

@@ -14,7 +14,7 @@ const CLOUD_TAINTS: &str = "node.cloudprovider.kubernetes.io/";
 
 /// Returns whether a node gets pods at all: it is not cordoned, it is ready, and it has no taint of Kubernetes
 /// itself.
-pub fn is_open(node: &Node) -> bool {
+pub(crate) fn is_open(node: &Node) -> bool {
     let spec = node.spec.as_ref();
     let cordoned = spec.and_then(|spec| spec.unschedulable) == Some(true);
     let ready = node
@@ -28,7 +28,7 @@ pub fn is_open(node: &Node) -> bool {
 
 /// Returns whether a pod may be placed on a node: the node gets pods, its taints are tolerated, and node selector and
 /// required node affinity match.
-pub fn admits(node: &Node, pod: &PodSpec) -> bool {
+pub(crate) fn admits(node: &Node, pod: &PodSpec) -> bool {
     let tolerations = pod.tolerations.as_deref().unwrap_or_default();
     let tolerated = |taint: &Taint| tolerations.iter().any(|toleration| tolerates(toleration, taint));
     let none = BTreeMap::new();

@@ -3,7 +3,7 @@
 use crate::abi;
 
 /// Names of groups of functions in `latencyMs`.
-pub const OPERATIONS: &[(&str, &[&str])] = &[
+pub(crate) const OPERATIONS: &[(&str, &[&str])] = &[
     ("init", &["nvmlInit", "nvmlInit_v2", "nvmlInitWithFlags"]),
     ("migModeSet", &["nvmlDeviceSetMigMode"]),
     ("gpuInstanceCreate", &["nvmlDeviceCreateGpuInstance", "nvmlDeviceCreateGpuInstanceWithPlacement"]),

@@ -27,7 +27,7 @@
 mod abi;
 pub mod code;
 pub mod fault;
-pub mod functions;
+mod functions;
 pub mod geometry;
 mod handles;
 mod identity;
