@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sluice_config::api::InferenceAutoscaler;
 use sluice_scaling_policy::{
-    ConditionType, Current, Decision, Findings, Input, Record, Standing, State, Windows,
+    ConditionType, Current, Decision, DecisionRecord, Findings, Input, Standing, State, Windows,
 };
 use std::collections::BTreeMap;
 use tokio::sync::watch;
@@ -20,12 +20,12 @@ use crate::capacity::Capacity;
 use crate::clock::{Clock, timestamp};
 use crate::contest::Contest;
 use crate::decisions::DecisionLog;
+use crate::metrics::Metrics;
 use crate::platform::{Platform, PlatformError, Replicas, ScaleTarget, Target};
 use crate::signals::{Choice, Dated, History, Limits, Reading, Scraper, SecondSource, Unread, choose};
 use crate::spec::policy_spec;
-use crate::status::{Counts, StatusBook};
+use crate::status::{Counts, StatusTracker};
 use crate::status_store::StatusStore;
-use crate::telemetry::Telemetry;
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +35,7 @@ const SECOND_SOURCE: &str = "the second source";
 
 /// How a controller measures.
 #[derive(Debug, Clone)]
-pub struct Pace {
+pub struct Timing {
     /// Time between two decisions.
     pub tick: Duration,
     /// Windows over the signals.
@@ -45,7 +45,7 @@ pub struct Pace {
 }
 
 /// What a controller works with.
-pub struct Surroundings {
+pub struct Context {
     /// Where replicas live.
     pub platform: Arc<dyn Platform>,
     /// Where metrics come from.
@@ -63,17 +63,17 @@ pub struct Surroundings {
 /// Controls one target.
 pub struct Controller {
     object: watch::Receiver<Arc<InferenceAutoscaler>>,
-    with: Arc<Surroundings>,
-    pace: Pace,
+    context: Arc<Context>,
+    timing: Timing,
     log: DecisionLog,
     target: ScaleTarget,
     generation: i64,
     history: History,
     state: State,
     contest: Contest,
-    book: StatusBook,
+    status: StatusTracker,
     announcements: Announcements,
-    telemetry: Telemetry,
+    metrics: Metrics,
     unread: Unread,
 }
 
@@ -81,8 +81,8 @@ impl Controller {
     /// A controller for the object, which may change while it runs; its name may not.
     pub async fn new(
         object: watch::Receiver<Arc<InferenceAutoscaler>>,
-        with: Arc<Surroundings>,
-        pace: Pace,
+        context: Arc<Context>,
+        timing: Timing,
         log: DecisionLog,
     ) -> Self {
         let (namespace, name, target, told) = {
@@ -90,51 +90,51 @@ impl Controller {
             let (namespace, name) = name_of(&object);
             (namespace, name, target_of(&object), object.metadata.generation)
         };
-        let before = with.status.read(&namespace, &name).await.unwrap_or_else(|error| {
+        let before = context.status.read(&namespace, &name).await.unwrap_or_else(|error| {
             tracing::warn!(%error, "The status before the restart cannot be read; it begins anew.");
             None
         });
         let state = before.as_ref().map(|before| left_by(before, told)).unwrap_or_default();
-        let (book, counted) = match before {
+        let (status, counted) = match before {
             Some(before) => {
                 let generation = before.metadata.generation.unwrap_or(1);
                 let changed = before.spec != object.borrow().spec;
-                let book = StatusBook::resume(before.status.unwrap_or_default());
-                (book, generation + i64::from(changed))
+                let status = StatusTracker::resume(before.status.unwrap_or_default());
+                (status, generation + i64::from(changed))
             }
-            None => (StatusBook::default(), 1),
+            None => (StatusTracker::default(), 1),
         };
         // An API server counts generations itself.
         let generation = told.unwrap_or(counted);
-        let announcements = Announcements::resume(&book.status().conditions);
-        let windows = &pace.windows;
+        let announcements = Announcements::resume(&status.status().conditions);
+        let windows = &timing.windows;
         let longest = windows.demand_ms.max(windows.burst_ms).max(windows.trend_ms);
         let limits = Limits {
             keep_ms: longest + windows.stale_ms,
-            latency_window_ms: pace.latency_window_ms,
+            latency_window_ms: timing.latency_window_ms,
             stale_ms: windows.stale_ms,
         };
-        let telemetry = Telemetry::new(&format!("{namespace}/{name}"));
+        let metrics = Metrics::new(&format!("{namespace}/{name}"));
         Self {
             object,
-            with,
-            pace,
+            context,
+            timing,
             log,
             target,
             generation,
             history: History::new(limits),
             state,
             contest: Contest::default(),
-            book,
+            status,
             announcements,
-            telemetry,
+            metrics,
             unread: Unread::default(),
         }
     }
 
     /// Ticks until `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
-        let mut ticks = interval(self.pace.tick);
+        let mut ticks = interval(self.timing.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
@@ -143,11 +143,11 @@ impl Controller {
             }
             let started = Instant::now();
             self.tick().await;
-            self.telemetry.tick.record(started.elapsed());
+            self.metrics.tick.record(started.elapsed());
         }
         let message = "The autoscaler was stopped; nothing is scaled until it runs again.";
-        let at = timestamp(self.with.clock.now_ms());
-        self.book.failed(at, Some(self.generation), "Stopped", message);
+        let at = timestamp(self.context.clock.now_ms());
+        self.status.failed(at, Some(self.generation), "Stopped", message);
         let object = Arc::clone(&self.object.borrow());
         self.write_status(&object).await;
     }
@@ -166,13 +166,14 @@ impl Controller {
             tracing::info!(name = %self.target, generation = self.generation, "The object changed.");
         }
         let object = Arc::clone(&self.object.borrow());
-        let at_ms = self.with.clock.now_ms();
-        let replicas = match self.with.platform.replicas(&self.target, object.spec.gateway.as_ref()).await {
+        let at_ms = self.context.clock.now_ms();
+        let replicas = match self.context.platform.replicas(&self.target, object.spec.gateway.as_ref()).await
+        {
             Ok(replicas) => replicas,
             Err(error) => return self.cannot(&object, at_ms, &error).await,
         };
         self.measure(&object, &replicas).await;
-        let capacity = match self.with.platform.capacity(&self.target).await {
+        let capacity = match self.context.platform.capacity(&self.target).await {
             Ok(view) => Capacity::of(&view),
             Err(PlatformError::ClaimUnknown(why)) => {
                 Capacity { first_replica_tells: true, ..Capacity::unknown(why) }
@@ -180,7 +181,7 @@ impl Controller {
             Err(error) => Capacity::unknown(error.to_string()),
         };
         if capacity.is_published {
-            self.telemetry.free(&capacity.profile, capacity.free.slices);
+            self.metrics.free(&capacity.profile, capacity.free.slices);
         }
         let mut record = self.decide(&object, &replicas, capacity);
         // For its readers alone: the log has what was decided from, which the words do not change.
@@ -194,10 +195,10 @@ impl Controller {
     /// Scrapes every batcher at once, and asks the second source for those that could not be scraped. What
     /// neither knows adds nothing, and so becomes stale.
     async fn measure(&mut self, object: &InferenceAutoscaler, replicas: &Replicas) {
-        self.history.present(self.with.clock.now_ms(), &replicas.batchers);
+        self.history.present(self.context.clock.now_ms(), &replicas.batchers);
         let urls: Vec<String> = replicas.batchers.iter().map(|batcher| batcher.metrics_url.clone()).collect();
-        let pages = self.with.scraper.scrape(&urls, &object.spec.model).await;
-        let at_ms = self.with.clock.now_ms();
+        let pages = self.context.scraper.scrape(&urls, &object.spec.model).await;
+        let at_ms = self.context.clock.now_ms();
         self.unread.begin(|known| {
             known == SECOND_SOURCE || replicas.batchers.iter().any(|batcher| batcher.name == known)
         });
@@ -213,7 +214,7 @@ impl Controller {
             own.push(page.ok());
         }
         let mut second = self.ask_second(object, &unread).await;
-        let stale_ms = self.pace.windows.stale_ms;
+        let stale_ms = self.timing.windows.stale_ms;
         for (batcher, own) in replicas.batchers.iter().zip(own) {
             match choose(own, second.remove(&batcher.name), at_ms, stale_ms) {
                 Choice::Own(reading) => self.history.record(&batcher.name, at_ms, false, reading),
@@ -233,10 +234,10 @@ impl Controller {
         object: &InferenceAutoscaler,
         batchers: &[String],
     ) -> BTreeMap<String, Dated> {
-        let Some(second) = self.with.second.clone().filter(|_| !batchers.is_empty()) else {
+        let Some(second) = self.context.second.clone().filter(|_| !batchers.is_empty()) else {
             return BTreeMap::new();
         };
-        let within = Duration::from_millis(self.pace.windows.stale_ms);
+        let within = Duration::from_millis(self.timing.windows.stale_ms);
         let model = &object.spec.model;
         match second.readings(&self.target.at.namespace, batchers, model, within).await {
             Ok(known) => known
@@ -244,7 +245,7 @@ impl Controller {
                 .map(|one| (one.pod, Dated { at_ms: one.at_ms, reading: one.reading }))
                 .collect(),
             Err(error) => {
-                self.tell_unread(self.with.clock.now_ms(), SECOND_SOURCE, &error);
+                self.tell_unread(self.context.clock.now_ms(), SECOND_SOURCE, &error);
                 BTreeMap::new()
             }
         }
@@ -268,9 +269,14 @@ impl Controller {
         }
     }
 
-    fn decide(&mut self, object: &InferenceAutoscaler, replicas: &Replicas, capacity: Capacity) -> Record {
-        let spec = policy_spec(&object.spec, replicas.startup_ms, capacity.profile, &self.pace.windows);
-        let now_ms = self.with.clock.now_ms();
+    fn decide(
+        &mut self,
+        object: &InferenceAutoscaler,
+        replicas: &Replicas,
+        capacity: Capacity,
+    ) -> DecisionRecord {
+        let spec = policy_spec(&object.spec, replicas.startup_ms, capacity.profile, &self.timing.windows);
+        let now_ms = self.context.clock.now_ms();
         if replicas.findings.others_scale {
             self.contest.found(now_ms, replicas.asked);
         }
@@ -291,7 +297,7 @@ impl Controller {
             spec,
         };
         let (namespace, name) = name_of(object);
-        let record = Record::new(format!("{namespace}/{name}"), input);
+        let record = DecisionRecord::new(format!("{namespace}/{name}"), input);
         let written = record.to_line().map_err(std::io::Error::other).and_then(|line| self.log.append(&line));
         self.tell_unlogged(object, now_ms, written.err());
         record
@@ -325,7 +331,7 @@ impl Controller {
         if !decision.apply || decision.desired == from {
             return from;
         }
-        match self.with.platform.set_replicas(&self.target, decision.desired).await {
+        match self.context.platform.set_replicas(&self.target, decision.desired).await {
             Ok(asked) => {
                 self.state.scaled(now_ms, from, asked);
                 self.contest.wrote(asked);
@@ -334,7 +340,7 @@ impl Controller {
                     reason = ?decision.reason, message = decision.message, "Replicas changed."
                 );
                 if asked != from {
-                    self.with.events.announce(object, rescaled(decision, from, asked));
+                    self.context.events.announce(object, rescaled(decision, from, asked));
                 }
                 asked
             }
@@ -346,18 +352,24 @@ impl Controller {
         }
     }
 
-    async fn tell(&mut self, object: &InferenceAutoscaler, record: &Record, replicas: &Replicas, asked: u32) {
+    async fn tell(
+        &mut self,
+        object: &InferenceAutoscaler,
+        record: &DecisionRecord,
+        replicas: &Replicas,
+        asked: u32,
+    ) {
         let decision = &record.decision;
         // In a dry run the recommendation is what the reader wants to see.
         let recommended = if object.spec.dry_run { decision.desired } else { asked };
         let fresh = holds(decision, ConditionType::MetricsFresh).unwrap_or(false);
-        self.telemetry.decided(decision.reason);
-        self.telemetry.desired.set(f64::from(recommended));
-        self.telemetry.current.set(f64::from(replicas.asked + replicas.terminating));
-        self.telemetry.ready.set(f64::from(replicas.ready));
-        self.telemetry.metrics_fresh.set(f64::from(u8::from(fresh)));
+        self.metrics.decided(decision.reason);
+        self.metrics.desired.set(f64::from(recommended));
+        self.metrics.current.set(f64::from(replicas.asked + replicas.terminating));
+        self.metrics.ready.set(f64::from(replicas.ready));
+        self.metrics.metrics_fresh.set(f64::from(u8::from(fresh)));
         let is_limited = holds(decision, ConditionType::CapacityLimited).unwrap_or(false);
-        self.telemetry.capacity_limited.set(f64::from(u8::from(is_limited)));
+        self.metrics.capacity_limited.set(f64::from(u8::from(is_limited)));
         let counts = Counts {
             from: replicas.asked,
             to: recommended,
@@ -372,7 +384,7 @@ impl Controller {
         let told = self.announcements.decided(record.input.now_ms, decision);
         self.announce(object, told);
         let at = timestamp(record.input.now_ms);
-        if self.book.decided(at, Some(self.generation), record, counts) {
+        if self.status.decided(at, Some(self.generation), record, counts) {
             self.write_status(object).await;
         }
     }
@@ -392,7 +404,7 @@ impl Controller {
             tracing::debug!(name = %self.target, %error, "No decision: the target's replicas are not known.");
         }
         self.announce(object, told);
-        if self.book.failed(timestamp(at_ms), Some(self.generation), reason, &error.to_string()) {
+        if self.status.failed(timestamp(at_ms), Some(self.generation), reason, &error.to_string()) {
             self.write_status(object).await;
         }
     }
@@ -401,15 +413,15 @@ impl Controller {
         let mut object = object.clone();
         object.metadata.namespace = Some(name_of(&object).0);
         object.metadata.generation = Some(self.generation);
-        object.status = Some(self.book.status().clone());
-        if let Err(error) = self.with.status.write(object).await {
+        object.status = Some(self.status.status().clone());
+        if let Err(error) = self.context.status.write(object).await {
             tracing::warn!(%error, name = %self.target, "The status could not be written.");
-            self.book.not_written();
+            self.status.not_written();
         }
     }
 
     fn announce(&self, object: &InferenceAutoscaler, told: impl IntoIterator<Item = Announcement>) {
-        told.into_iter().for_each(|one| self.with.events.announce(object, one));
+        told.into_iter().for_each(|one| self.context.events.announce(object, one));
     }
 }
 

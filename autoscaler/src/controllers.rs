@@ -8,14 +8,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::{Controller, Pace, Surroundings};
+use crate::controller::{Context, Controller, Timing};
 use crate::decisions::DecisionLogs;
 use crate::platform::Target;
 
 /// All controllers.
 pub struct Controllers {
-    with: Arc<Surroundings>,
-    pace: Pace,
+    context: Arc<Context>,
+    timing: Timing,
     logs: DecisionLogs,
     running: BTreeMap<Target, Running>,
 }
@@ -28,8 +28,8 @@ struct Running {
 
 impl Controllers {
     /// None yet. Their decisions are written to `logs`.
-    pub fn new(with: Arc<Surroundings>, pace: Pace, logs: DecisionLogs) -> Self {
-        Self { with, pace, logs, running: BTreeMap::new() }
+    pub fn new(context: Arc<Context>, timing: Timing, logs: DecisionLogs) -> Self {
+        Self { context, timing, logs, running: BTreeMap::new() }
     }
 
     /// Removes the decision logs of all other objects than these.
@@ -46,7 +46,7 @@ impl Controllers {
             if let Some(running) = self.running.remove(&name) {
                 running.end().await;
             }
-            if let Err(error) = self.with.status.remove(&name.namespace, &name.name).await {
+            if let Err(error) = self.context.status.remove(&name.namespace, &name.name).await {
                 tracing::warn!(%name, %error, "The status of a removed object could not be removed.");
             }
         }
@@ -70,7 +70,7 @@ impl Controllers {
     async fn start(&mut self, name: Target, object: Arc<InferenceAutoscaler>) {
         let log = self.logs.log(&name);
         let (object, changes) = watch::channel(object);
-        let controller = Controller::new(changes, Arc::clone(&self.with), self.pace.clone(), log).await;
+        let controller = Controller::new(changes, Arc::clone(&self.context), self.timing.clone(), log).await;
         let stop = CancellationToken::new();
         let task = tokio::spawn(controller.run(stop.clone()));
         tracing::info!(%name, "An InferenceAutoscaler is controlled.");

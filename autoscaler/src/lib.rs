@@ -8,13 +8,13 @@
 //!  platform ──replicas────────────┘ (pure)     └▶ platform.set_replicas
 //! ```
 //!
-//! - [`settings`], [`program`]: what the program is told, and how its parts are wired
+//! - [`settings`], [`run`]: what the program is told, and how its parts are wired
 //! - [`manifests`]: the objects, read again when their files change
 //! - [`controller`]: the loop; [`signals`]: what is measured; [`capacity`]: what is free; [`spec`]: the
 //!   object as the policy wants it
 //! - [`contest`]: whether others set the replicas back
 //! - [`platform`]: where replicas live; [`platform::local`]: processes on this machine
-//! - [`decisions`], [`replay`]: the log and its proof; [`status`], [`status_store`]: what the object says; [`telemetry`]: what the metrics say
+//! - [`decisions`], [`replay`]: the log and its proof; [`status`], [`status_store`]: what the object says; [`metrics`]: what the metrics say
 //! - [`cli`]: `kubectl sluice`
 //!
 //! Numbers are decided in `sluice-scaling-policy`, slices counted in `sluice-inventory`; both are pure.
@@ -31,12 +31,12 @@ pub mod decisions;
 pub mod fetch;
 pub mod kubernetes;
 pub mod manifests;
+pub mod metrics;
 pub mod platform;
-pub mod program;
 pub mod replay;
+pub mod run;
 pub mod settings;
 pub mod signals;
 pub mod spec;
 pub mod status;
 pub mod status_store;
-pub mod telemetry;

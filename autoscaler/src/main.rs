@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use sluice_autoscaler::program;
 use sluice_autoscaler::replay::replay_file;
+use sluice_autoscaler::run::run;
 use sluice_autoscaler::settings::{Flags, Settings};
 use sluice_config::printable::printable_lines;
 use sluice_config::process::{command_line, logging};
@@ -73,7 +73,7 @@ fn serve(flags: &Flags) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&format!("the runtime cannot be started: {error}"), 1),
     };
-    match runtime.block_on(program::run(settings)) {
+    match runtime.block_on(run(settings)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), if error.is_usage() { EXIT_USAGE } else { 1 }),
     }

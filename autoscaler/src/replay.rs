@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use sluice_scaling_policy::{Record, replay};
+use sluice_scaling_policy::{DecisionRecord, replay};
 
 /// Most differences that are told in words.
 const MOST_TOLD: usize = 20;
@@ -60,7 +60,7 @@ pub fn replay_file(path: &Path) -> io::Result<Report> {
         if line.trim().is_empty() {
             continue;
         }
-        match Record::from_line(&line) {
+        match DecisionRecord::from_line(&line) {
             Ok(record) => {
                 report.records += 1;
                 if let Err(difference) = replay(&record) {

@@ -10,8 +10,8 @@ use sluice_config::names;
 use sluice_config::process::logging::LogFormat;
 use sluice_scaling_policy::Windows;
 
-use crate::controller::Pace;
-use crate::signals::second_source::check_url;
+use crate::controller::Timing;
+use crate::signals::prometheus::check_url;
 
 /// Where replicas live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -233,8 +233,8 @@ impl Settings {
     }
 
     /// How controllers measure.
-    pub fn pace(&self) -> Pace {
-        Pace {
+    pub fn timing(&self) -> Timing {
+        Timing {
             tick: Duration::from_millis(self.tick_ms),
             windows: Windows {
                 demand_ms: self.demand_window_ms,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  GET /metrics ─▶ page, by lines ──▶ reading (one batcher, one moment) ─┐
-//!  Prometheus ───▶ second_source ───▶ reading, with its time ────────────┴▶ choice ─▶ history ─▶ policy's Signals
+//!  Prometheus ───▶ prometheus ──────▶ reading, with its time ────────────┴▶ choice ─▶ history ─▶ policy's Signals
 //! ```
 //!
 //! Missing, stale and NaN are never zero anywhere on this path, and what cannot be (less than nothing, more than
@@ -11,15 +11,15 @@
 pub mod choice;
 pub mod history;
 pub mod page;
+pub mod prometheus;
 pub mod prometheus_text;
 pub mod reading;
 pub mod scrape;
-pub mod second_source;
 pub mod unread;
 
 pub use choice::{Choice, Dated, choose};
 pub use history::{History, Limits};
+pub use prometheus::SecondSource;
 pub use reading::Reading;
 pub use scrape::{HttpScraper, ScrapeError, Scraper};
-pub use second_source::SecondSource;
 pub use unread::Unread;

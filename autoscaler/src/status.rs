@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sluice_config::api::inference_autoscaler::{DecisionSummary, InferenceAutoscalerStatus};
-use sluice_scaling_policy::{Decision, Reason, Record, explain};
+use sluice_scaling_policy::{Decision, DecisionRecord, Reason, explain};
 
 /// Most decisions in the status.
 const MOST_DECISIONS: usize = 10;
@@ -12,7 +12,7 @@ const WORDS_EVERY_MS: i64 = 5_000;
 
 /// What is said about one autoscaler, kept so that it is written when it says something new.
 #[derive(Debug, Default)]
-pub struct StatusBook {
+pub struct StatusTracker {
     status: InferenceAutoscalerStatus,
     written_at: Option<Timestamp>,
     /// What was to be written last was not.
@@ -32,7 +32,7 @@ pub struct Counts {
     pub ready: u32,
 }
 
-impl StatusBook {
+impl StatusTracker {
     /// Continues what was written before a restart: transition times and decisions are kept.
     pub fn resume(status: InferenceAutoscalerStatus) -> Self {
         Self { status, written_at: None, is_behind: false }
@@ -54,7 +54,7 @@ impl StatusBook {
         &mut self,
         at: Timestamp,
         generation: Option<i64>,
-        record: &Record,
+        record: &DecisionRecord,
         counts: Counts,
     ) -> bool {
         let before = self.status.clone();
@@ -213,7 +213,7 @@ mod tests {
         Current, Findings, Free, Input, Objective, Signals, Spec, Standing, State, Windows,
     };
 
-    fn record() -> Record {
+    fn record() -> DecisionRecord {
         let spec = Spec {
             objective: Objective { quantile: 0.99, latency_ms: 300.0 },
             min_replicas: 1,
@@ -236,7 +236,7 @@ mod tests {
             findings: Findings::default(),
             state: State::default(),
         };
-        Record::new("default/bert", input)
+        DecisionRecord::new("default/bert", input)
     }
 
     fn at(seconds: i64) -> Timestamp {
@@ -247,31 +247,31 @@ mod tests {
 
     #[test]
     fn the_same_decision_again_is_not_written_again() {
-        let mut book = StatusBook::default();
-        assert!(book.decided(at(0), None, &record(), SAME));
+        let mut tracker = StatusTracker::default();
+        assert!(tracker.decided(at(0), None, &record(), SAME));
         for second in 1..100 {
-            assert!(!book.decided(at(second), None, &record(), SAME));
+            assert!(!tracker.decided(at(second), None, &record(), SAME));
         }
-        assert_eq!(book.status().decisions.len(), 1);
+        assert_eq!(tracker.status().decisions.len(), 1);
     }
 
     #[test]
     fn what_could_not_be_written_is_written_at_the_next_tick() {
-        let mut book = StatusBook::default();
-        assert!(book.decided(at(0), None, &record(), SAME));
-        book.not_written();
-        assert!(book.decided(at(1), None, &record(), SAME));
-        assert!(!book.decided(at(2), None, &record(), SAME));
+        let mut tracker = StatusTracker::default();
+        assert!(tracker.decided(at(0), None, &record(), SAME));
+        tracker.not_written();
+        assert!(tracker.decided(at(1), None, &record(), SAME));
+        assert!(!tracker.decided(at(2), None, &record(), SAME));
     }
 
     #[test]
     fn a_change_of_replicas_is_written_and_the_list_stays_bounded() {
-        let mut book = StatusBook::default();
+        let mut tracker = StatusTracker::default();
         for step in 0..50_u32 {
             let counts = Counts { from: step, to: step + 1, current: step, ready: step };
-            assert!(book.decided(at(i64::from(step)), Some(3), &record(), counts));
+            assert!(tracker.decided(at(i64::from(step)), Some(3), &record(), counts));
         }
-        let status = book.status();
+        let status = tracker.status();
         assert_eq!(status.decisions.len(), MOST_DECISIONS);
         assert_eq!((status.decisions[0].from, status.decisions[0].to), (49, 50));
         assert_eq!(status.observed_generation, Some(3));
@@ -279,14 +279,14 @@ mod tests {
 
     #[test]
     fn calm_decisions_do_not_push_out_a_change_of_replicas() {
-        let mut book = StatusBook::default();
-        book.decided(at(0), None, &record(), Counts { from: 1, to: 2, current: 1, ready: 1 });
+        let mut tracker = StatusTracker::default();
+        tracker.decided(at(0), None, &record(), Counts { from: 1, to: 2, current: 1, ready: 1 });
         let mut calm = record();
         for second in 1..100 {
             calm.decision.reason = if second % 2 == 0 { Reason::Steady } else { Reason::WithinTolerance };
-            book.decided(at(second), None, &calm, SAME);
+            tracker.decided(at(second), None, &calm, SAME);
         }
-        let decisions = &book.status().decisions;
+        let decisions = &tracker.status().decisions;
         assert_eq!(decisions.len(), 2, "{decisions:?}");
         assert_eq!((decisions[1].from, decisions[1].to), (1, 2));
         assert_eq!(decisions[0].time, at(99).to_string());
@@ -295,10 +295,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_seen_is_not_known_any_more() {
-        let mut book = StatusBook::default();
-        book.decided(at(0), None, &record(), SAME);
-        assert!(book.failed(at(5), None, "TargetNotFound", "it is gone"));
-        let status = book.status();
+        let mut tracker = StatusTracker::default();
+        tracker.decided(at(0), None, &record(), SAME);
+        assert!(tracker.failed(at(5), None, "TargetNotFound", "it is gone"));
+        let status = tracker.status();
         assert_eq!((status.desired_replicas, status.current_replicas, status.ready_replicas), (0, 0, 0));
         for condition in &status.conditions {
             let wanted = if condition.type_ == "AbleToScale" { "False" } else { "Unknown" };
@@ -306,9 +306,9 @@ mod tests {
             assert!(condition.message.contains("it is gone"), "{condition:?}");
         }
         assert_eq!(status.conditions.len(), 7);
-        assert!(!book.failed(at(6), None, "TargetNotFound", "it is gone"));
+        assert!(!tracker.failed(at(6), None, "TargetNotFound", "it is gone"));
         // The target goes on without an autoscaler.
-        let mut stopped = StatusBook::default();
+        let mut stopped = StatusTracker::default();
         stopped.decided(at(0), None, &record(), SAME);
         stopped.failed(at(5), None, "Stopped", "x");
         assert!(stopped.status().conditions.iter().all(|condition| condition.status != "Unknown"));
@@ -316,11 +316,11 @@ mod tests {
 
     #[test]
     fn a_condition_keeps_the_time_of_its_transition() {
-        let mut book = StatusBook::default();
-        assert!(book.failed(at(1), None, "TargetNotFound", "a"));
-        assert!(!book.failed(at(2), None, "TargetNotFound", "a"));
-        assert_eq!(book.status().conditions[0].last_transition_time, Time(at(1)));
-        let mut resumed = StatusBook::resume(book.status().clone());
+        let mut tracker = StatusTracker::default();
+        assert!(tracker.failed(at(1), None, "TargetNotFound", "a"));
+        assert!(!tracker.failed(at(2), None, "TargetNotFound", "a"));
+        assert_eq!(tracker.status().conditions[0].last_transition_time, Time(at(1)));
+        let mut resumed = StatusTracker::resume(tracker.status().clone());
         resumed.failed(at(9), None, "TargetNotFound", "a");
         assert_eq!(resumed.status().conditions[0].last_transition_time, Time(at(1)));
     }

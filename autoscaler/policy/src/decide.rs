@@ -37,7 +37,8 @@ pub fn decide(input: &Input) -> Decision {
         (None, Some(held)) => Wanted::hold(current, held.reason, held.note.clone()),
         (None, None) => need::wanted(input, demand.as_ref(), &mut state, &mut steps),
     };
-    let mut verdict = Verdict { replicas: wanted.replicas, reason: wanted.reason, note: wanted.note.clone() };
+    let mut proposal =
+        Proposal { replicas: wanted.replicas, reason: wanted.reason, note: wanted.note.clone() };
     // A hold is not a recommendation: it must not stand in a later window as if it had been measured.
     if wanted.measured {
         state.recommend(now_ms, wanted.replicas);
@@ -45,44 +46,45 @@ pub fn decide(input: &Input) -> Decision {
     state.forget(now_ms, &input.spec);
     if wanted.measured && !wanted.urgent {
         let stabilized = limits::stabilize(input, &state, wanted.replicas);
-        verdict.cut(stabilized, Reason::Stabilized);
+        proposal.cut(stabilized, Reason::Stabilized);
     }
-    steps.stabilized = Some(verdict.replicas);
-    let limited_by_rate = limits::rate(input, &state, verdict.replicas);
-    verdict.cut(limited_by_rate, Reason::RateLimited);
-    steps.rate_limited = Some(verdict.replicas);
+    steps.stabilized = Some(proposal.replicas);
+    let limited_by_rate = limits::rate(input, &state, proposal.replicas);
+    proposal.cut(limited_by_rate, Reason::RateLimited);
+    steps.rate_limited = Some(proposal.replicas);
     let (minimum, maximum) = limits::bounds(&input.spec, wanted.to_zero || current == 0 && !wanted.from_zero);
-    if verdict.replicas > maximum {
-        verdict.cut(maximum, Reason::AtMaximum);
-    } else if verdict.replicas < minimum {
-        verdict.cut(minimum, Reason::AtMinimum);
-    } else if verdict.replicas == maximum && wanted.replicas > maximum {
-        verdict.reason = Reason::AtMaximum;
+    if proposal.replicas > maximum {
+        proposal.cut(maximum, Reason::AtMaximum);
+    } else if proposal.replicas < minimum {
+        proposal.cut(minimum, Reason::AtMinimum);
+    } else if proposal.replicas == maximum && wanted.replicas > maximum {
+        proposal.reason = Reason::AtMaximum;
     }
-    steps.bounded = Some(verdict.replicas);
-    failing(input, minimum, &mut verdict);
-    steps.failing = Some(verdict.replicas);
-    let mut limited = capacity(input, minimum, &mut verdict);
-    steps.capacity = Some(verdict.replicas);
-    let rolling = rollout::give_way(input, &wanted, minimum, &mut state, &mut verdict);
-    steps.rollout = Some(verdict.replicas);
+    steps.bounded = Some(proposal.replicas);
+    failing(input, minimum, &mut proposal);
+    steps.failing = Some(proposal.replicas);
+    let mut limited = capacity(input, minimum, &mut proposal);
+    steps.capacity = Some(proposal.replicas);
+    let rollout_status = rollout::give_way(input, &wanted, minimum, &mut state, &mut proposal);
+    steps.rollout = Some(proposal.replicas);
     // Neither a pause nor bounds that contradict each other move anything.
     if wanted.reason == Reason::InvalidSpec {
-        verdict = Verdict { replicas: current, reason: Reason::InvalidSpec, note: wanted.note.clone() };
+        proposal = Proposal { replicas: current, reason: Reason::InvalidSpec, note: wanted.note.clone() };
     } else if input.spec.paused {
-        verdict = Verdict { replicas: current, reason: Reason::Paused, note: String::new() };
+        proposal = Proposal { replicas: current, reason: Reason::Paused, note: String::new() };
     } else if let Some(Held { reason, note, is_frozen: true }) = held {
-        verdict = Verdict { replicas: current, reason, note };
+        proposal = Proposal { replicas: current, reason, note };
         limited = None;
     }
     state.replicas_left = Some(current);
-    let apply = verdict.replicas != current && !input.spec.paused && !input.spec.dry_run;
-    let conditions = conditions::all(input, demand.as_ref(), &wanted, &verdict, limited.as_ref(), rolling);
-    let message = words::message(input, &steps, &verdict, limited.as_ref());
+    let apply = proposal.replicas != current && !input.spec.paused && !input.spec.dry_run;
+    let conditions =
+        conditions::all(input, demand.as_ref(), &wanted, &proposal, limited.as_ref(), rollout_status);
+    let message = words::message(input, &steps, &proposal, limited.as_ref());
     Decision {
-        desired: verdict.replicas,
+        desired: proposal.replicas,
         apply,
-        reason: verdict.reason,
+        reason: proposal.reason,
         message,
         limited,
         conditions,
@@ -93,13 +95,13 @@ pub fn decide(input: &Input) -> Decision {
 
 /// The number so far and who made it.
 #[derive(Debug, Clone)]
-pub(crate) struct Verdict {
+pub(crate) struct Proposal {
     pub(crate) replicas: u32,
     pub(crate) reason: Reason,
     pub(crate) note: String,
 }
 
-impl Verdict {
+impl Proposal {
     fn cut(&mut self, replicas: u32, reason: Reason) {
         if replicas != self.replicas {
             self.replicas = replicas;
@@ -110,22 +112,22 @@ impl Verdict {
 
 /// Replicas that cannot start are no help, and more of them are none either. While fewer fail than serve, as on one
 /// broken node, it goes on; the minimum holds in any case.
-fn failing(input: &Input, minimum: u32, verdict: &mut Verdict) {
+fn failing(input: &Input, minimum: u32, proposal: &mut Proposal) {
     let (current, failing) = (input.current.replicas, input.standing.failing());
-    if verdict.replicas > current && failing > 0 && failing >= input.current.ready {
-        verdict.cut(verdict.replicas.min(current.max(minimum)), Reason::ReplicasFailing);
+    if proposal.replicas > current && failing > 0 && failing >= input.current.ready {
+        proposal.cut(proposal.replicas.min(current.max(minimum)), Reason::ReplicasFailing);
     }
     // Nothing can be measured at replicas that do not start: that they do not is the reason.
-    let is_blind = matches!(verdict.reason, Reason::LearningCurve | Reason::MetricsMissing);
+    let is_blind = matches!(proposal.reason, Reason::LearningCurve | Reason::MetricsMissing);
     if is_blind && failing > 0 && input.current.ready == 0 {
-        *verdict =
-            Verdict { replicas: verdict.replicas, reason: Reason::ReplicasFailing, note: String::new() };
+        *proposal =
+            Proposal { replicas: proposal.replicas, reason: Reason::ReplicasFailing, note: String::new() };
     }
 }
 
 /// Never more than there is and what is free. Unknown capacity allows no growth, but for the first replica where
 /// only that one's pod can tell what is needed.
-fn capacity(input: &Input, minimum: u32, verdict: &mut Verdict) -> Option<CapacityLimited> {
+fn capacity(input: &Input, minimum: u32, proposal: &mut Proposal) -> Option<CapacityLimited> {
     let current = input.current.replicas;
     let all_free = input.free.slices.unwrap_or(0);
     // The slice of a rollout's next step is not free for growth beyond the minimum.
@@ -134,16 +136,16 @@ fn capacity(input: &Input, minimum: u32, verdict: &mut Verdict) -> Option<Capaci
     let free = all_free.saturating_sub(reserve).max(below_minimum);
     let is_first = input.free.slices.is_none() && input.findings.first_replica_tells;
     let most = current.saturating_add(free).max(u32::from(is_first));
-    if verdict.replicas <= most {
+    if proposal.replicas <= most {
         return None;
     }
     let limited = CapacityLimited {
         profile: input.spec.profile.clone(),
-        wanted: verdict.replicas,
+        wanted: proposal.replicas,
         free,
         reason: input.free.reason.clone(),
     };
     let known = input.free.slices.is_some();
-    verdict.cut(most, if known { Reason::CapacityLimited } else { Reason::CapacityUnknown });
+    proposal.cut(most, if known { Reason::CapacityLimited } else { Reason::CapacityUnknown });
     Some(limited)
 }

@@ -1,7 +1,7 @@
 //! How many replicas a model needs so that a chosen percentile of its latency stays under the
 //! objective, and why. Pure: times are milliseconds in the input, there is no clock, no I/O and no
 //! Kubernetes type. Every decision is a function of one plain [`Input`] and carries its own
-//! explanation; written down as a [`Record`] it can be decided again, bit for bit.
+//! explanation; written down as a [`DecisionRecord`] it can be decided again, bit for bit.
 //!
 //! ```text
 //! counter samples ─▶ demand ──┐
@@ -37,7 +37,7 @@ pub use decide::decide;
 pub use decision::{CapacityLimited, Condition, ConditionType, Decision, Reason, Steps};
 pub use findings::{Findings, Hold, HoldReason};
 pub use input::{Current, Free, Input, Sample, Series, Signals};
-pub use record::{Difference, Record, explain, replay};
+pub use record::{DecisionRecord, Difference, explain, replay};
 pub use spec::{Objective, Spec, Windows};
 pub use standing::{Cause, Obstacle, Rollout, Standing, Surrender, Waiting};
 pub use state::State;

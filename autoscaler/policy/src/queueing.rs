@@ -34,7 +34,7 @@ const GRID: u16 = 32;
 
 /// One slot: curve in units of arriving groups, ready to be asked for a quantile.
 #[derive(Debug, Clone, Copy)]
-pub struct Slot {
+pub struct QueueModel {
     /// Time that every batch costs, ms.
     alpha_ms: f64,
     /// Time that every unit adds, ms.
@@ -46,7 +46,7 @@ pub struct Slot {
     quantile: f64,
 }
 
-impl Slot {
+impl QueueModel {
     /// A slot that serves by `curve` (which must be [usable](Curve::is_usable)), seen at `quantile` (0..1), under
     /// arrivals of the given `burstiness` (index of dispersion; below 1 counts as 1).
     pub fn new(curve: &Curve, quantile: f64, burstiness: f64) -> Self {
@@ -114,7 +114,7 @@ impl Slot {
 /// Latency at `quantile`, milliseconds, of one slot that serves `rows_per_second` of Poisson arrivals by
 /// `curve`; infinite when it cannot keep up.
 pub fn quantile_ms(curve: &Curve, rows_per_second: f64, quantile: f64) -> f64 {
-    Slot::new(curve, quantile, 1.0).quantile_ms(rows_per_second)
+    QueueModel::new(curve, quantile, 1.0).quantile_ms(rows_per_second)
 }
 
 /// Up to the next number with 7 bits of mantissa: at most 0.8 % more.

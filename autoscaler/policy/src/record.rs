@@ -12,7 +12,7 @@ pub const VERSION: u32 = 3;
 /// One decision with everything that it was made from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Record {
+pub struct DecisionRecord {
     /// [`VERSION`] of the program that wrote it.
     pub version: u32,
     /// Which workload: `namespace/name`.
@@ -49,7 +49,7 @@ pub enum Difference {
     Json(#[from] serde_json::Error),
 }
 
-impl Record {
+impl DecisionRecord {
     /// Decides and writes it down.
     pub fn new(workload: impl Into<String>, input: Input) -> Self {
         let decision = decide(&input);
@@ -59,12 +59,12 @@ impl Record {
     /// One JSON line without its line break.
     ///
     /// # Errors
-    /// Never for records made by [`Record::new`].
+    /// Never for records made by [`DecisionRecord::new`].
     pub fn to_line(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
 
-    /// Reads a line of [`Record::to_line`].
+    /// Reads a line of [`DecisionRecord::to_line`].
     ///
     /// # Errors
     /// Not JSON, an unknown or missing field.
@@ -77,7 +77,7 @@ impl Record {
 ///
 /// # Errors
 /// See [`Difference`].
-pub fn replay(record: &Record) -> Result<(), Difference> {
+pub fn replay(record: &DecisionRecord) -> Result<(), Difference> {
     if record.version != VERSION {
         return Err(Difference::Version { found: record.version });
     }
@@ -108,7 +108,7 @@ fn difference(path: &str, a: &Value, b: &Value) -> Option<(String, String, Strin
 }
 
 /// The record in words, a line per stage.
-pub fn explain(record: &Record) -> String {
+pub fn explain(record: &DecisionRecord) -> String {
     let (input, decision) = (&record.input, &record.decision);
     let steps = &decision.steps;
     let mut lines = vec![format!("{} at {} ms: {}", record.workload, input.now_ms, decision.message)];

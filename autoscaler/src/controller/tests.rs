@@ -74,7 +74,7 @@ impl Rig {
         change: impl FnOnce(&mut InferenceAutoscalerSpec),
     ) -> Self {
         let scraper = Arc::new(FakeScraper::default());
-        let with = Surroundings {
+        let context = Context {
             platform: platform.clone(),
             scraper: scraper.clone(),
             second: None,
@@ -82,7 +82,7 @@ impl Rig {
             status: Arc::new(ObjectDir::new(dir.path())),
             clock: Clock::starting_at(1_700_000_000_000),
         };
-        let pace = Pace {
+        let timing = Timing {
             tick: TICK,
             windows: Windows {
                 demand_ms: 10_000,
@@ -97,7 +97,7 @@ impl Rig {
         let name = Target { namespace: "default".to_owned(), name: "bert".to_owned() };
         let log = DecisionLogs::open(dir.path(), 64 << 20).log(&name);
         let (object, changes) = watch::channel(Arc::new(object(change)));
-        let controller = Controller::new(changes, Arc::new(with), pace, log).await;
+        let controller = Controller::new(changes, Arc::new(context), timing, log).await;
         let task = tokio::spawn(controller.run(CancellationToken::new()));
         Self { dir, platform, scraper, object, task, rows }
     }

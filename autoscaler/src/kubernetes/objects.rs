@@ -30,12 +30,12 @@ pub struct Found {
     /// To be followed.
     pub autoscalers: BTreeMap<Target, Arc<InferenceAutoscaler>>,
     /// Not to be followed, and why.
-    pub refused: BTreeMap<Target, Refusal>,
+    pub ignored: BTreeMap<Target, IgnoredObject>,
 }
 
 /// Why an object is not followed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Refusal {
+pub struct IgnoredObject {
     /// One CamelCase word.
     pub reason: &'static str,
     /// What is wrong and what to do.
@@ -93,13 +93,13 @@ pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
             Ok(autoscaler) => read.push((name, Arc::new(autoscaler))),
             Err(message) => {
                 let status = object.data.get("status").cloned().unwrap_or_default();
-                let refusal = Refusal {
+                let ignored = IgnoredObject {
                     reason: "InvalidSpec",
                     message,
                     generation: object.metadata.generation,
                     status: serde_json::from_value(status).unwrap_or_default(),
                 };
-                found.refused.insert(name, refusal);
+                found.ignored.insert(name, ignored);
             }
         }
     }
@@ -111,13 +111,13 @@ pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
         // Two versions of one kind are the same objects.
         target.api_version = group(&target.api_version).to_owned();
         if let Some(other) = scaled_by.get(&target) {
-            let refusal = Refusal {
+            let ignored = IgnoredObject {
                 reason: "AmbiguousTarget",
                 message: format!("{target} is scaled by {other} already; remove one of them"),
                 generation: object.metadata.generation,
                 status: object.status.clone().unwrap_or_default(),
             };
-            found.refused.insert(name, refusal);
+            found.ignored.insert(name, ignored);
         } else {
             scaled_by.insert(target, name.clone());
             found.autoscalers.insert(name, object);
@@ -160,10 +160,10 @@ mod tests {
         let wrong = object("wrong", 1, json!({"spec": {"objective": {"percentile": 100}}}));
         let found = sort([&object("good", 2, json!({})), &odd, &wrong].into_iter());
         assert_eq!(found.autoscalers.len(), 1);
-        let refusals: Vec<_> = found.refused.values().collect();
-        assert!(refusals[0].message.contains("did you mean `maxReplicas`?"), "{refusals:?}");
-        assert!(refusals[1].message.contains("spec.objective.percentile is 100"), "{refusals:?}");
-        assert_eq!(refusals[0].generation, Some(3));
+        let ignored: Vec<_> = found.ignored.values().collect();
+        assert!(ignored[0].message.contains("did you mean `maxReplicas`?"), "{ignored:?}");
+        assert!(ignored[1].message.contains("spec.objective.percentile is 100"), "{ignored:?}");
+        assert_eq!(ignored[0].generation, Some(3));
     }
 
     #[test]
@@ -173,8 +173,8 @@ mod tests {
         let found = sort([&newer, &object("b", 2, json!({})), &other].into_iter());
         let followed: Vec<_> = found.autoscalers.keys().map(|target| target.name.as_str()).collect();
         assert_eq!(followed, ["b", "c"]);
-        let refusal = found.refused.values().next().unwrap();
-        assert_eq!(refusal.reason, "AmbiguousTarget");
-        assert!(refusal.message.contains("scaled by ns/b already"), "{}", refusal.message);
+        let ignored = found.ignored.values().next().unwrap();
+        assert_eq!(ignored.reason, "AmbiguousTarget");
+        assert!(ignored.message.contains("scaled by ns/b already"), "{}", ignored.message);
     }
 }

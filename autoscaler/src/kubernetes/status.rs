@@ -11,9 +11,9 @@ use serde_json::json;
 use sluice_config::api::InferenceAutoscaler;
 use tokio::sync::watch;
 
-use super::objects::{Refusal, kind};
+use super::objects::{IgnoredObject, kind};
 use crate::platform::Target;
-use crate::status::StatusBook;
+use crate::status::StatusTracker;
 use crate::status_store::StatusStore;
 
 /// An answer that takes longer is none.
@@ -35,14 +35,19 @@ impl ApiStatus {
     ///
     /// # Errors
     /// In words.
-    pub async fn refuse(&self, name: &Target, refusal: Refusal, at: Timestamp) -> Result<(), String> {
-        let before = refusal.status.clone();
-        let mut book = StatusBook::resume(refusal.status);
-        book.failed(at, refusal.generation, refusal.reason, &refusal.message);
-        if *book.status() == before {
+    pub async fn write_ignored(
+        &self,
+        name: &Target,
+        ignored: IgnoredObject,
+        at: Timestamp,
+    ) -> Result<(), String> {
+        let before = ignored.status.clone();
+        let mut tracker = StatusTracker::resume(ignored.status);
+        tracker.failed(at, ignored.generation, ignored.reason, &ignored.message);
+        if *tracker.status() == before {
             return Ok(());
         }
-        self.patch(&name.namespace, &name.name, json!({"status": book.status()})).await
+        self.patch(&name.namespace, &name.name, json!({"status": tracker.status()})).await
     }
 
     async fn patch(&self, namespace: &str, name: &str, patch: serde_json::Value) -> Result<(), String> {

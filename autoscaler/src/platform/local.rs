@@ -47,7 +47,7 @@ pub struct LocalConfig {
     pub kubelet_dir: PathBuf,
     /// Where sluice-driver writes CDI specifications.
     pub cdi_dir: PathBuf,
-    /// Records and logs.
+    /// ReplicaRecords and logs.
     pub state_dir: PathBuf,
 }
 

@@ -34,11 +34,11 @@ pub struct History {
     limits: Limits,
     /// When it was first told who there is.
     since_ms: Option<u64>,
-    sources: BTreeMap<String, Source>,
+    sources: BTreeMap<String, BatcherHistory>,
 }
 
 #[derive(Debug, Default)]
-struct Source {
+struct BatcherHistory {
     /// Of the demand counter. It may fall when its process began anew: the policy knows what that means.
     demand: VecDeque<Sample>,
     latest: Option<(u64, Reading)>,
@@ -158,7 +158,7 @@ impl History {
     }
 
     /// Whether a batcher that must be readable never was. Who joined later is given a moment.
-    fn is_missing(&self, now_ms: u64, source: &Source) -> bool {
+    fn is_missing(&self, now_ms: u64, source: &BatcherHistory) -> bool {
         let patience_ms = self.limits.stale_ms / 3;
         source.demand.is_empty()
             && source.required_since_ms.is_some_and(|since_ms| {
@@ -185,7 +185,7 @@ impl History {
     }
 }
 
-impl Source {
+impl BatcherHistory {
     /// A series without a sample tells the policy that a batcher is there and not known.
     fn series(&self, name: &str, is_missing: bool) -> Option<Series> {
         let samples: Vec<Sample> = self.demand.iter().copied().collect();

@@ -1,7 +1,7 @@
 //! The whole program but its process, and what it has written.
 
 use serde_json::Value;
-use sluice_autoscaler::program::kubernetes::serve;
+use sluice_autoscaler::run::kubernetes::serve;
 use sluice_autoscaler::settings::{PlatformKind, Settings};
 use sluice_config::process::Readiness;
 use tokio::task::JoinHandle;

@@ -1,6 +1,6 @@
 //! kill -9 of the supervisor, and what the next one makes of what it finds.
 
-use sluice_autoscaler::platform::local::records::Records;
+use sluice_autoscaler::platform::local::records::ReplicaRecords;
 
 use crate::rig::{Rig, is_alive, until};
 
@@ -60,7 +60,7 @@ async fn a_server_whose_pid_was_never_written_down_is_found_by_its_claim() {
     // As if the kill had come between the start and the record of it.
     let mut record = rig.records().remove(0);
     record.process = None;
-    Records::new(&rig.config.state_dir).put(&record).unwrap();
+    ReplicaRecords::new(&rig.config.state_dir).put(&record).unwrap();
 
     let second = rig.start();
     second.ready(1).await;
@@ -78,7 +78,7 @@ async fn an_end_that_was_cut_short_is_finished() {
     first.drop_abruptly().await;
     let mut record = rig.records().remove(1);
     record.terminating = true;
-    Records::new(&rig.config.state_dir).put(&record).unwrap();
+    ReplicaRecords::new(&rig.config.state_dir).put(&record).unwrap();
 
     let second = rig.start();
     assert_eq!(second.replicas().await.asked, 1);
@@ -124,7 +124,7 @@ async fn a_process_that_has_only_the_same_pid_is_left_alone() {
     other.start_ticks += 1;
     record.process = Some(other);
     record.terminating = true;
-    Records::new(&rig.config.state_dir).put(&record).unwrap();
+    ReplicaRecords::new(&rig.config.state_dir).put(&record).unwrap();
 
     let second = rig.start();
     until("its record is gone", || rig.records().is_empty()).await;

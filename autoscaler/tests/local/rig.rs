@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
-use sluice_autoscaler::platform::local::records::{Record, Records};
+use sluice_autoscaler::platform::local::records::{ReplicaRecord, ReplicaRecords};
 use sluice_autoscaler::platform::local::supervisor::{Command, Deployments, Supervisor};
 use sluice_autoscaler::platform::local::{LocalConfig, LocalPlatform};
 use sluice_autoscaler::platform::{Platform, Replicas, ScaleTarget, Target};
@@ -114,8 +114,8 @@ impl Rig {
         self.config.store.list().unwrap()
     }
 
-    pub(crate) fn records(&self) -> Vec<Record> {
-        Records::new(&self.config.state_dir).list().unwrap()
+    pub(crate) fn records(&self) -> Vec<ReplicaRecord> {
+        ReplicaRecords::new(&self.config.state_dir).list().unwrap()
     }
 
     /// Pids of all model servers that were ever started, in order.

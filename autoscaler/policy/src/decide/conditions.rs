@@ -1,8 +1,8 @@
 //! Conditions in the HPA's vocabulary, so that dashboards and people read them without a manual.
-use super::Verdict;
+use super::Proposal;
 use super::need::Wanted;
 use super::ready::ready;
-use super::rollout::Rolling;
+use super::rollout::RolloutStatus;
 use crate::decision::{CapacityLimited, Condition, ConditionType, Reason};
 use crate::demand::Demand;
 use crate::findings::HoldReason;
@@ -12,16 +12,16 @@ pub(super) fn all(
     input: &Input,
     demand: Option<&Demand>,
     wanted: &Wanted,
-    verdict: &Verdict,
+    proposal: &Proposal,
     limited: Option<&CapacityLimited>,
-    rolling: Rolling,
+    rollout_status: RolloutStatus,
 ) -> Vec<Condition> {
     vec![
-        able(wanted, verdict),
+        able(wanted, proposal),
         active(input, wanted),
-        limited_by(input, wanted, verdict, limited),
+        limited_by(input, wanted, proposal, limited),
         fresh(input, demand),
-        capacity(input, limited, rolling),
+        capacity(input, limited, rollout_status),
         ready(input),
         condition(
             ConditionType::DryRun,
@@ -40,16 +40,16 @@ fn condition(r#type: ConditionType, status: bool, reason: &str, message: impl In
     Condition { r#type, status, reason: reason.to_owned(), message: message.into() }
 }
 
-fn able(wanted: &Wanted, verdict: &Verdict) -> Condition {
-    let is_stopped = matches!(verdict.reason, Reason::Paused | Reason::InvalidSpec);
+fn able(wanted: &Wanted, proposal: &Proposal) -> Condition {
+    let is_stopped = matches!(proposal.reason, Reason::Paused | Reason::InvalidSpec);
     if let Some(reason) = conflict(wanted.reason).filter(|_| !is_stopped) {
         return condition(ConditionType::AbleToScale, false, &reason, sentence(&wanted.note));
     }
-    let (status, reason, message) = match verdict.reason {
+    let (status, reason, message) = match proposal.reason {
         Reason::Paused => (false, "Paused", "Paused by the specification."),
         Reason::InvalidSpec => (false, "InvalidSpec", "The specification cannot be followed."),
         // Which window it is follows from what it kept off, whether replicas change nevertheless or not.
-        Reason::Stabilized if verdict.replicas >= wanted.replicas => {
+        Reason::Stabilized if proposal.replicas >= wanted.replicas => {
             (true, "ScaleDownStabilized", "Recent recommendations were higher.")
         }
         Reason::Stabilized => (true, "ScaleUpStabilized", "Recent recommendations were lower."),
@@ -102,7 +102,7 @@ fn active(input: &Input, wanted: &Wanted) -> Condition {
 fn limited_by(
     input: &Input,
     wanted: &Wanted,
-    verdict: &Verdict,
+    proposal: &Proposal,
     limited: Option<&CapacityLimited>,
 ) -> Condition {
     let of =
@@ -113,14 +113,14 @@ fn limited_by(
     if limited.is_some() {
         return of(true, "CapacityLimited", "Fewer slices are free than wanted.");
     }
-    match verdict.reason {
+    match proposal.reason {
         Reason::AtMaximum => of(true, "TooManyReplicas", "More replicas are wanted than maxReplicas."),
         Reason::AtMinimum => of(true, "TooFewReplicas", "Fewer replicas are wanted than minReplicas."),
-        Reason::ReplicasFailing if wanted.replicas > verdict.replicas => {
+        Reason::ReplicasFailing if wanted.replicas > proposal.replicas => {
             of(true, "ReplicasFailing", "As many replicas fail to start as are ready: no more are asked for.")
         }
         Reason::RolloutLowered => of(true, "RolloutLowered", "A rollout needs the slice of one replica."),
-        Reason::RateLimited if verdict.replicas < input.current.replicas => {
+        Reason::RateLimited if proposal.replicas < input.current.replicas => {
             of(true, "ScaleDownLimit", "A scale-down policy limits the change.")
         }
         Reason::RateLimited => of(true, "ScaleUpLimit", "A scale-up policy limits the change."),
@@ -145,20 +145,20 @@ fn fresh(input: &Input, demand: Option<&Demand>) -> Condition {
     }
 }
 
-fn capacity(input: &Input, limited: Option<&CapacityLimited>, rolling: Rolling) -> Condition {
+fn capacity(input: &Input, limited: Option<&CapacityLimited>, rollout_status: RolloutStatus) -> Condition {
     let of =
         |status, reason, message: String| condition(ConditionType::CapacityLimited, status, reason, message);
-    match rolling {
-        Rolling::Stalled(keeps) => {
+    match rollout_status {
+        RolloutStatus::Stalled(keeps) => {
             let message = format!("{} {}", rollout_waits(input), keeps.message(input));
             return of(true, "RolloutWaitsForSlice", message);
         }
-        Rolling::Lowered => {
+        RolloutStatus::Lowered => {
             let message = "A rollout has the slice of one replica, for all slices are taken. The replicas may grow \
                            again when it is over.";
             return of(true, "RolloutLowered", message.to_owned());
         }
-        Rolling::Fine => {}
+        RolloutStatus::Fine => {}
     }
     let waiting = input.standing.without_slice;
     match (limited, input.free.slices) {

@@ -3,7 +3,7 @@ use crate::curve::Curve;
 use crate::decision::{Reason, Steps};
 use crate::demand::Demand;
 use crate::input::{Input, Sample};
-use crate::queueing::Slot;
+use crate::queueing::QueueModel;
 use crate::state::State;
 
 /// Observed over predicted quantiles are believed within these bounds.
@@ -141,7 +141,7 @@ impl Model {
         steps: &mut Steps,
     ) -> Self {
         let spec = &input.spec;
-        let slot = Slot::new(curve, spec.objective.quantile, demand.burstiness);
+        let slot = QueueModel::new(curve, spec.objective.quantile, demand.burstiness);
         let current = f64::from(input.current.replicas);
         let served_now = demand.rate.max(demand.significant_burst);
         let prediction = slot.quantile_ms(served_now / current);
@@ -206,7 +206,7 @@ impl Model {
 }
 
 /// Smoothes observed / predicted, where both mean something: nothing starting, no panic, moderate load.
-fn correct(input: &Input, slot: &Slot, demand: &Demand, observed_ms: Option<f64>, state: &mut State) {
+fn correct(input: &Input, slot: &QueueModel, demand: &Demand, observed_ms: Option<f64>, state: &mut State) {
     let Some(observed_ms) = observed_ms.filter(|ms| *ms > 0.0) else { return };
     let windows = &input.spec.windows;
     // Latencies were observed over the past window: the replicas must have been the same all along.

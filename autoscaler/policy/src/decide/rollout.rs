@@ -6,7 +6,7 @@
 //! one, the pod that waits goes, and then there is one more available than the Deployment must keep. Either way an old
 //! pod's slice is free for a new pod, and all further steps go on with it.
 use super::need::Wanted;
-use super::{Verdict, limits};
+use super::{Proposal, limits};
 use crate::behavior::SelectPolicy;
 use crate::decision::Reason;
 use crate::input::Input;
@@ -20,18 +20,18 @@ const LOWERED_AT_MOST_MS: u64 = 1_800_000;
 
 /// What becomes of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rolling {
+pub(super) enum RolloutStatus {
     /// No rollout is going on, or it needs nothing of the autoscaler.
     Fine,
     /// There is one replica fewer while it lasts.
     Lowered,
     /// It waits for a slice that its own old pods hold.
-    Stalled(Keeps),
+    Stalled(StallReason),
 }
 
 /// Why the replicas are not lowered for a rollout that is stalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Keeps {
+pub(super) enum StallReason {
     /// There would be fewer than `minReplicas`.
     Minimum,
     /// The load needs them.
@@ -56,12 +56,12 @@ pub(super) fn give_way(
     wanted: &Wanted,
     minimum: u32,
     state: &mut State,
-    verdict: &mut Verdict,
-) -> Rolling {
+    proposal: &mut Proposal,
+) -> RolloutStatus {
     let current = input.current.replicas;
     let Some(rollout) = &input.standing.rollout else {
         state.lowered = None;
-        return Rolling::Fine;
+        return RolloutStatus::Fine;
     };
     state.lowered.take_if(|lowered| lowered.revision != rollout.revision);
     if let Some(lowered) = &mut state.lowered {
@@ -69,32 +69,32 @@ pub(super) fn give_way(
         if lowered.was_applied {
             let lasts = input.now_ms.saturating_sub(lowered.at_ms) < LOWERED_AT_MOST_MS;
             if !rollout.is_failing && lasts {
-                if verdict.replicas > current {
-                    verdict.cut(verdict.replicas.min(current.max(minimum)), Reason::RolloutLowered);
+                if proposal.replicas > current {
+                    proposal.cut(proposal.replicas.min(current.max(minimum)), Reason::RolloutLowered);
                 }
-                return Rolling::Lowered;
+                return RolloutStatus::Lowered;
             }
             return if is_stalled(input, rollout) {
-                Rolling::Stalled(Keeps::LoweredBefore)
+                RolloutStatus::Stalled(StallReason::LoweredBefore)
             } else {
-                Rolling::Fine
+                RolloutStatus::Fine
             };
         }
     }
-    if !is_stalled(input, rollout) || verdict.replicas < current {
-        return Rolling::Fine;
+    if !is_stalled(input, rollout) || proposal.replicas < current {
+        return RolloutStatus::Fine;
     }
     if let Some(keeps) = keeps(input, rollout, wanted, state) {
-        return Rolling::Stalled(keeps);
+        return RolloutStatus::Stalled(keeps);
     }
-    verdict.cut(current - 1, Reason::RolloutLowered);
+    proposal.cut(current - 1, Reason::RolloutLowered);
     state.lowered = Some(Lowered {
         revision: rollout.revision.clone(),
         from: current,
         at_ms: input.now_ms,
         was_applied: false,
     });
-    Rolling::Lowered
+    RolloutStatus::Lowered
 }
 
 /// A new pod waits for a slice, and nothing but old pods of the same target could give one back.
@@ -111,19 +111,19 @@ fn is_stalled(input: &Input, rollout: &Rollout) -> bool {
         && rollout.surrender != Surrender::ByItself
 }
 
-fn keeps(input: &Input, rollout: &Rollout, wanted: &Wanted, state: &State) -> Option<Keeps> {
+fn keeps(input: &Input, rollout: &Rollout, wanted: &Wanted, state: &State) -> Option<StallReason> {
     let current = input.current.replicas;
     let fewer = current.saturating_sub(1);
     let down = &input.spec.behavior.scale_down;
     Some(match rollout.surrender {
-        Surrender::Paused => Keeps::Paused,
-        Surrender::Unknown => Keeps::KindUnknown,
-        _ if input.spec.paused || input.spec.dry_run => Keeps::NotApplied,
-        _ if fewer < input.spec.min_replicas.max(1) => Keeps::Minimum,
-        _ if !wanted.measured || is_new(input) => Keeps::NeedUnknown,
-        _ if wanted.replicas >= current => Keeps::Load,
+        Surrender::Paused => StallReason::Paused,
+        Surrender::Unknown => StallReason::KindUnknown,
+        _ if input.spec.paused || input.spec.dry_run => StallReason::NotApplied,
+        _ if fewer < input.spec.min_replicas.max(1) => StallReason::Minimum,
+        _ if !wanted.measured || is_new(input) => StallReason::NeedUnknown,
+        _ if wanted.replicas >= current => StallReason::Load,
         _ if down.select_policy == SelectPolicy::Disabled || limits::rate(input, state, fewer) > fewer => {
-            Keeps::Policy
+            StallReason::Policy
         }
         _ => return None,
     })
@@ -137,7 +137,7 @@ fn is_new(input: &Input) -> bool {
         .is_none_or(|since_ms| input.now_ms.saturating_sub(since_ms) < input.spec.windows.demand_ms)
 }
 
-impl Keeps {
+impl StallReason {
     /// What is in the way and what to do, as whole sentences.
     pub(super) fn message(self, input: &Input) -> String {
         let replicas = input.current.replicas;

@@ -1,22 +1,22 @@
 //! A decision in one sentence, with the numbers that made it.
-use super::Verdict;
+use super::Proposal;
 use crate::decision::{CapacityLimited, Reason, Steps};
 use crate::input::Input;
 
 pub(super) fn message(
     input: &Input,
     steps: &Steps,
-    verdict: &Verdict,
+    proposal: &Proposal,
     limited: Option<&CapacityLimited>,
 ) -> String {
-    let (current, desired) = (input.current.replicas, verdict.replicas);
+    let (current, desired) = (input.current.replicas, proposal.replicas);
     let change = match desired.cmp(&current) {
         std::cmp::Ordering::Equal => format!("Holding {current}"),
         std::cmp::Ordering::Greater => format!("Scaling up from {current} to {desired}"),
         std::cmp::Ordering::Less => format!("Scaling down from {current} to {desired}"),
     };
-    let note = if verdict.note.is_empty() { String::new() } else { format!(" ({})", verdict.note) };
-    let why = match verdict.reason {
+    let note = if proposal.note.is_empty() { String::new() } else { format!(" ({})", proposal.note) };
+    let why = match proposal.reason {
         Reason::Steady => "that is what demand needs".to_owned(),
         Reason::WithinTolerance => "the need is within the tolerance".to_owned(),
         Reason::DemandRose | Reason::DemandFell => need(input, steps),

@@ -1,5 +1,5 @@
 //! The embedded Markov chain, in numbers.
-use super::Slot;
+use super::QueueModel;
 
 /// Probabilities below this are nothing.
 const NEGLIGIBLE: f64 = 1e-8;
@@ -66,7 +66,7 @@ impl Poisson {
 }
 
 /// Latency at the slot's quantile, ms, at `load` (share of saturation, below 1).
-pub(super) fn quantile_ms(slot: &Slot, load: f64) -> f64 {
+pub(super) fn quantile_ms(slot: &QueueModel, load: f64) -> f64 {
     if load <= 0.0 {
         return slot.batch_ms(1);
     }
@@ -76,7 +76,7 @@ pub(super) fn quantile_ms(slot: &Slot, load: f64) -> f64 {
 }
 
 /// Distribution of the units left waiting at the end of a batch.
-fn stationary(slot: &Slot, units_per_ms: f64) -> Vec<f64> {
+fn stationary(slot: &QueueModel, units_per_ms: f64) -> Vec<f64> {
     let batch = slot.units as usize;
     let states = (8 * batch).max(160);
     let arrivals: Vec<Poisson> =
@@ -113,7 +113,7 @@ fn stationary(slot: &Slot, units_per_ms: f64) -> Vec<f64> {
 }
 
 /// Weighted latencies of arriving units.
-fn latencies(slot: &Slot, units_per_ms: f64, left: &[f64]) -> Histogram {
+fn latencies(slot: &QueueModel, units_per_ms: f64, left: &[f64]) -> Histogram {
     let batch = slot.units as usize;
     let mut histogram = Histogram::new(slot);
     // Arrivals before each moment, for each size of the batch in service.
@@ -188,7 +188,7 @@ struct Histogram {
 }
 
 impl Histogram {
-    fn new(slot: &Slot) -> Self {
+    fn new(slot: &QueueModel) -> Self {
         Self {
             fine_ms: slot.batch_ms(1) / BINS_PER_SERVICE,
             coarse_ms: slot.batch_ms(slot.units) / BINS_PER_SERVICE,

@@ -2,7 +2,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use super::{GRID, Slot, chain};
+use super::{GRID, QueueModel, chain};
 
 /// Curves that are remembered; then all are forgotten.
 const CURVES: usize = 64;
@@ -15,7 +15,7 @@ thread_local! {
 }
 
 /// Quantile of the slot at load `step` / GRID.
-pub(super) fn quantile_ms(slot: &Slot, step: u16) -> f64 {
+pub(super) fn quantile_ms(slot: &QueueModel, step: u16) -> f64 {
     let key = (slot.alpha_ms.to_bits(), slot.unit_ms.to_bits(), slot.units, slot.quantile.to_bits());
     let index = usize::from(step.min(GRID));
     let known = MEMO.with_borrow(|memo| memo.get(&key).and_then(|quantiles| quantiles[index]));

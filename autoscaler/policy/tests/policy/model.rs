@@ -1,7 +1,7 @@
 //! The latency model against simulation.
 use crate::server::*;
 use sluice_scaling_policy::Curve;
-use sluice_scaling_policy::queueing::{MARGIN, Slot, quantile_ms};
+use sluice_scaling_policy::queueing::{MARGIN, QueueModel, quantile_ms};
 
 fn curve(alpha_ms: f64, beta_ms: f64, batch_rows_limit: u32) -> Curve {
     Curve { alpha_ms, beta_ms, batch_rows_limit, samples: 1000 }
@@ -71,7 +71,7 @@ fn one_queue_for_several_replicas_is_no_slower_than_predicted_for_its_share() {
 fn bursty_arrivals_are_predicted_slower_as_they_are() {
     let curve = curve(10.0, 2.0, 32);
     for group in [4, 8] {
-        let slot = Slot::new(&curve, 0.99, f64::from(group));
+        let slot = QueueModel::new(&curve, 0.99, f64::from(group));
         for load in [0.3, 0.6, 0.8] {
             let rate = load * curve.capacity_rows_per_second();
             let simulated = simulate(curve, rate, group, 1, [0.99], 13)[0];
@@ -88,7 +88,7 @@ fn the_rate_within_an_objective_meets_it_in_simulation() {
         [(2.0, 0.1, 64, 15.0), (20.0, 4.0, 8, 100.0), (20.0, 4.0, 8, 60.0), (50.0, 10.0, 16, 500.0)]
     {
         let curve = curve(alpha, beta, limit);
-        let rate = Slot::new(&curve, 0.99, 1.0).rows_per_second_within(objective, 1.0).unwrap();
+        let rate = QueueModel::new(&curve, 0.99, 1.0).rows_per_second_within(objective, 1.0).unwrap();
         let simulated = simulate(curve, rate, 1, 1, [0.99], 17)[0];
         println!(
             "α {alpha} β {beta} B {limit}: {rate:.1} rows/s of {:.1}: p99 {simulated:.1} of {objective} ms",
@@ -100,7 +100,7 @@ fn the_rate_within_an_objective_meets_it_in_simulation() {
 
 #[test]
 fn no_rate_is_within_an_objective_below_one_lone_row() {
-    let slot = Slot::new(&curve(20.0, 4.0, 8), 0.99, 1.0);
+    let slot = QueueModel::new(&curve(20.0, 4.0, 8), 0.99, 1.0);
     assert_eq!(slot.rows_per_second_within(23.0, 1.0), None);
     assert!(slot.rows_per_second_within(30.0, 1.0).is_some());
 }

@@ -161,10 +161,10 @@ proptest! {
     /// keeps its promises.
     #[test]
     fn any_decision_replays_bit_for_bit_and_keeps_its_promises(input in any_input()) {
-        let record = Record::new("default/bert", input);
+        let record = DecisionRecord::new("default/bert", input);
         let line = record.to_line().unwrap();
         prop_assert!(!line.contains('\n'));
-        let read = Record::from_line(&line).unwrap();
+        let read = DecisionRecord::from_line(&line).unwrap();
         prop_assert_eq!(read.to_line().unwrap(), line);
         prop_assert!(replay(&read).is_ok(), "{:?}", replay(&read));
         prop_assert!(!explain(&read).is_empty());
@@ -190,11 +190,11 @@ proptest! {
 
 #[test]
 fn a_changed_record_is_told_by_its_field() {
-    let mut record = Record::new("default/bert", input(2, 100.0));
+    let mut record = DecisionRecord::new("default/bert", input(2, 100.0));
     record.decision.desired += 1;
     let difference = replay(&record).unwrap_err().to_string();
     assert!(difference.contains("decision.desired was"), "{difference}");
-    record = Record::new("default/bert", input(2, 100.0));
+    record = DecisionRecord::new("default/bert", input(2, 100.0));
     record.decision.steps.need = record.decision.steps.need.map(|need| f64::from_bits(need.to_bits() + 1));
     assert!(replay(&record).unwrap_err().to_string().contains("decision.steps.need"), "one bit is enough");
     record.version += 1;
@@ -203,7 +203,7 @@ fn a_changed_record_is_told_by_its_field() {
 
 #[test]
 fn a_record_explains_itself_stage_by_stage() {
-    let text = explain(&Record::new("default/bert", input(2, 300.0)));
+    let text = explain(&DecisionRecord::new("default/bert", input(2, 300.0)));
     for part in [
         "default/bert at 1000000 ms:",
         "rate now",
@@ -219,14 +219,15 @@ fn a_record_explains_itself_stage_by_stage() {
 
 #[test]
 fn an_unknown_field_in_a_record_is_refused() {
-    let line = Record::new("default/bert", input(2, 300.0)).to_line().unwrap();
-    let error = Record::from_line(&line.replacen("\"nowMs\"", "\"nowMS\"", 1)).unwrap_err().to_string();
+    let line = DecisionRecord::new("default/bert", input(2, 300.0)).to_line().unwrap();
+    let error =
+        DecisionRecord::from_line(&line.replacen("\"nowMs\"", "\"nowMS\"", 1)).unwrap_err().to_string();
     assert!(error.contains("nowMS"), "{error}");
 }
 
 #[test]
 fn the_explanation_names_the_profile_of_the_free_slices_once() {
-    let text = explain(&Record::new("default/bert", input(2, 10.0)));
+    let text = explain(&DecisionRecord::new("default/bert", input(2, 10.0)));
     let line = text.lines().find(|line| line.contains("free slices")).unwrap();
     assert!(line.ends_with("100 of 2g.10gb: plenty"), "{line}");
 }

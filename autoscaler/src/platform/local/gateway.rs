@@ -32,7 +32,7 @@ pub struct Upstream {
 
 /// The gateway's answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum View {
+pub enum GatewayReport {
     /// Not asked yet.
     Unknown,
     /// Its upstreams.
@@ -52,14 +52,14 @@ pub struct Snapshot {
     /// When the question was asked.
     pub asked_at: Instant,
     /// The answer.
-    pub view: View,
+    pub report: GatewayReport,
 }
 
 impl Snapshot {
     /// Whether the upstream takes traffic; `None` when the gateway did not answer.
     pub fn is_ready(&self, name: &str) -> Option<bool> {
-        match &self.view {
-            View::Listed(upstreams) => {
+        match &self.report {
+            GatewayReport::Listed(upstreams) => {
                 Some(upstreams.iter().any(|upstream| upstream.name == name && upstream.state == READY))
             }
             _ => None,
@@ -68,8 +68,8 @@ impl Snapshot {
 
     /// Whether the gateway still knows the upstream; `None` when the gateway did not answer.
     pub fn lists(&self, name: &str) -> Option<bool> {
-        match &self.view {
-            View::Listed(upstreams) => Some(upstreams.iter().any(|upstream| upstream.name == name)),
+        match &self.report {
+            GatewayReport::Listed(upstreams) => Some(upstreams.iter().any(|upstream| upstream.name == name)),
             _ => None,
         }
     }
@@ -90,12 +90,13 @@ pub enum Drained {
 pub fn follow(admin_url: &str, stop: CancellationToken) -> watch::Receiver<Snapshot> {
     let url = format!("{}/upstreams", admin_url.trim_end_matches('/'));
     let fetcher = Fetcher::new(TIMEOUT, MOST_BYTES);
-    let (sender, receiver) = watch::channel(Snapshot { asked_at: Instant::now(), view: View::Unknown });
+    let (sender, receiver) =
+        watch::channel(Snapshot { asked_at: Instant::now(), report: GatewayReport::Unknown });
     tokio::spawn(async move {
         loop {
             let asked_at = Instant::now();
-            let view = ask(&fetcher, &url).await;
-            sender.send_replace(Snapshot { asked_at, view });
+            let report = ask(&fetcher, &url).await;
+            sender.send_replace(Snapshot { asked_at, report });
             tokio::select! {
                 () = tokio::time::sleep(ASK_EVERY) => {}
                 () = stop.cancelled() => return,
@@ -105,17 +106,19 @@ pub fn follow(admin_url: &str, stop: CancellationToken) -> watch::Receiver<Snaps
     receiver
 }
 
-async fn ask(fetcher: &Fetcher, url: &str) -> View {
+async fn ask(fetcher: &Fetcher, url: &str) -> GatewayReport {
     #[derive(Deserialize)]
     struct Answer {
         upstreams: Vec<Upstream>,
     }
-    let unreachable =
-        |error: &FetchError| View::Unreachable { refused: error.is_refused(), error: error.to_string() };
+    let unreachable = |error: &FetchError| GatewayReport::Unreachable {
+        refused: error.is_refused(),
+        error: error.to_string(),
+    };
     match fetcher.get_ok(url).await {
         Ok(body) => match serde_json::from_slice::<Answer>(&body) {
-            Ok(answer) => View::Listed(answer.upstreams),
-            Err(error) => View::Unreachable { refused: false, error: format!("GET {url}: {error}") },
+            Ok(answer) => GatewayReport::Listed(answer.upstreams),
+            Err(error) => GatewayReport::Unreachable { refused: false, error: format!("GET {url}: {error}") },
         },
         Err(error) => unreachable(&error),
     }
@@ -134,8 +137,8 @@ pub async fn drained(
             {
                 let snapshot = gateway.borrow_and_update();
                 if snapshot.asked_at >= since {
-                    match &snapshot.view {
-                        View::Unreachable { refused: true, .. } => refusals += 1,
+                    match &snapshot.report {
+                        GatewayReport::Unreachable { refused: true, .. } => refusals += 1,
                         _ if snapshot.lists(name) == Some(false) => return Drained::Forgotten,
                         _ => refusals = 0,
                     }
@@ -153,19 +156,19 @@ pub async fn drained(
 mod tests {
     use super::*;
 
-    fn listed(name: &str, state: &str) -> View {
-        View::Listed(vec![Upstream { name: name.to_owned(), state: state.to_owned() }])
+    fn listed(name: &str, state: &str) -> GatewayReport {
+        GatewayReport::Listed(vec![Upstream { name: name.to_owned(), state: state.to_owned() }])
     }
 
-    fn snapshot(view: View) -> Snapshot {
-        Snapshot { asked_at: Instant::now(), view }
+    fn snapshot(report: GatewayReport) -> Snapshot {
+        Snapshot { asked_at: Instant::now(), report }
     }
 
     const WITHIN: Duration = Duration::from_secs(5);
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_from_before_the_removal_does_not_count() {
-        let (sender, mut receiver) = watch::channel(snapshot(View::Listed(Vec::new())));
+        let (sender, mut receiver) = watch::channel(snapshot(GatewayReport::Listed(Vec::new())));
         tokio::time::advance(Duration::from_millis(1)).await;
         let since = Instant::now();
         let waiting = tokio::spawn(async move { drained(&mut receiver, "a", since, WITHIN).await });
@@ -174,7 +177,7 @@ mod tests {
         sender.send_replace(snapshot(listed("a", "draining")));
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        sender.send_replace(snapshot(View::Listed(Vec::new())));
+        sender.send_replace(snapshot(GatewayReport::Listed(Vec::new())));
         assert_eq!(waiting.await.unwrap(), Drained::Forgotten);
     }
 
@@ -186,7 +189,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_gateway_that_is_gone_has_no_requests_to_wait_for() {
-        let refused = || snapshot(View::Unreachable { refused: true, error: String::new() });
+        let refused = || snapshot(GatewayReport::Unreachable { refused: true, error: String::new() });
         let (sender, mut receiver) = watch::channel(refused());
         let since = Instant::now();
         let waiting = tokio::spawn(async move { drained(&mut receiver, "a", since, WITHIN).await });
@@ -199,8 +202,8 @@ mod tests {
 
     #[test]
     fn no_answer_is_neither_ready_nor_not_ready() {
-        let unreachable = View::Unreachable { refused: true, error: String::new() };
-        let at = |view| Snapshot { asked_at: Instant::now(), view };
+        let unreachable = GatewayReport::Unreachable { refused: true, error: String::new() };
+        let at = |report| Snapshot { asked_at: Instant::now(), report };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _guard = runtime.enter();
         assert_eq!(at(unreachable).is_ready("a"), None);

@@ -13,7 +13,7 @@ use crate::platform::Target;
 /// One replica, as far as it has come.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Record {
+pub struct ReplicaRecord {
     /// Namespace of its LocalDeployment and its claim.
     pub namespace: String,
     /// Name of its LocalDeployment.
@@ -36,7 +36,7 @@ pub struct Record {
     pub terminating: bool,
 }
 
-impl Record {
+impl ReplicaRecord {
     /// Its LocalDeployment.
     pub fn target(&self) -> Target {
         Target { namespace: self.namespace.clone(), name: self.deployment.clone() }
@@ -45,12 +45,12 @@ impl Record {
 
 /// The folder of all records.
 #[derive(Debug, Clone)]
-pub struct Records {
+pub struct ReplicaRecords {
     dir: PathBuf,
 }
 
-impl Records {
-    /// Records in `<state_dir>/replicas`.
+impl ReplicaRecords {
+    /// ReplicaRecords in `<state_dir>/replicas`.
     pub fn new(state_dir: &Path) -> Self {
         Self { dir: state_dir.join("replicas") }
     }
@@ -59,7 +59,7 @@ impl Records {
     ///
     /// # Errors
     /// When the folder cannot be read.
-    pub fn list(&self) -> io::Result<Vec<Record>> {
+    pub fn list(&self) -> io::Result<Vec<ReplicaRecord>> {
         let entries = match fs::read_dir(&self.dir) {
             Ok(entries) => entries,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -71,7 +71,7 @@ impl Records {
             if path.extension().is_none_or(|extension| extension != "json") {
                 continue;
             }
-            match fs::read(&path).map(|bytes| serde_json::from_slice::<Record>(&bytes)) {
+            match fs::read(&path).map(|bytes| serde_json::from_slice::<ReplicaRecord>(&bytes)) {
                 Ok(Ok(record)) => records.push(record),
                 Ok(Err(error)) => {
                     tracing::error!(path = %path.display(), %error, "A replica record is not readable; its claim must be removed by hand.");
@@ -89,7 +89,7 @@ impl Records {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn put(&self, record: &Record) -> io::Result<()> {
+    pub fn put(&self, record: &ReplicaRecord) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record)?;
         write_atomic(&self.file(record), &text)
     }
@@ -98,14 +98,14 @@ impl Records {
     ///
     /// # Errors
     /// What the file system says.
-    pub fn remove(&self, record: &Record) -> io::Result<()> {
+    pub fn remove(&self, record: &ReplicaRecord) -> io::Result<()> {
         match fs::remove_file(self.file(record)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
     }
 
-    fn file(&self, record: &Record) -> PathBuf {
+    fn file(&self, record: &ReplicaRecord) -> PathBuf {
         self.dir.join(format!("{}.{}.json", record.namespace, record.name))
     }
 }
@@ -117,9 +117,9 @@ mod tests {
     #[test]
     fn a_record_is_read_back_and_a_broken_one_hides_no_other() {
         let dir = tempfile::tempdir().unwrap();
-        let records = Records::new(dir.path());
+        let records = ReplicaRecords::new(dir.path());
         assert!(records.list().unwrap().is_empty());
-        let record = Record {
+        let record = ReplicaRecord {
             namespace: "default".to_owned(),
             deployment: "bert".to_owned(),
             name: "bert-0".to_owned(),

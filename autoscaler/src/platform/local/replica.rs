@@ -20,7 +20,7 @@ use super::gateway::Snapshot;
 use super::kubelet::{ClaimRef, Kubelet};
 use super::members::MembersFile;
 use super::process::Process;
-use super::records::{Record, Records};
+use super::records::{ReplicaRecord, ReplicaRecords};
 use super::supervisor::Command;
 use crate::fetch::Fetcher;
 use starting::{listening, loaded};
@@ -41,7 +41,7 @@ const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 
 /// Where a replica is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Phase {
+pub enum ReplicaPhase {
     /// Prepares, starts or loads.
     Starting,
     /// Failed, and is started again.
@@ -69,7 +69,7 @@ pub enum Phase {
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) kubelet: Kubelet,
-    pub(super) records: Records,
+    pub(super) records: ReplicaRecords,
     pub(super) store: ObjectDir,
     pub(super) cdi_dir: PathBuf,
     pub(super) log_dir: PathBuf,
@@ -84,7 +84,7 @@ impl Shared {
 
 /// One replica's task.
 pub(super) struct Replica {
-    pub(super) record: Record,
+    pub(super) record: ReplicaRecord,
     pub(super) deployment: Arc<LocalDeployment>,
     pub(super) shared: Arc<Shared>,
     pub(super) members: MembersFile,
@@ -110,7 +110,7 @@ impl Replica {
         let mut crashes = Backoff::new(CRASH_PAUSES.0, CRASH_PAUSES.1);
         while let Halt::Failed(why) = self.serve(&mut process, &mut crashes).await {
             tracing::warn!(replica = self.record.name, why, "A replica failed and is started again.");
-            self.report(Phase::Failed { why }).await;
+            self.report(ReplicaPhase::Failed { why }).await;
             self.clear(process.take()).await;
             if self.unless_stopped(tokio::time::sleep(crashes.pause())).await.is_err() {
                 break;
@@ -175,7 +175,7 @@ impl Replica {
         let url = format!("http://127.0.0.1:{port}{}", self.deployment.spec.readiness.path);
         let shared = Arc::clone(&self.shared);
         self.in_time(deadline, running, "did not load", loaded(&shared.readiness, &url)).await?;
-        self.report(Phase::Serving { member: member.clone() }).await;
+        self.report(ReplicaPhase::Serving { member: member.clone() }).await;
         let serving_since = Instant::now();
         let (gateway, asked_at) = (self.gateway.clone(), self.asked_at.take());
         let supervisor = self.supervisor.clone();
@@ -185,7 +185,9 @@ impl Replica {
                 && taking_traffic(gateway, &member).await
             {
                 let startup_ms = u64::try_from(asked_at.elapsed().as_millis()).unwrap_or(u64::MAX);
-                let _ = supervisor.send(Command::Phase { key, phase: Phase::Started { startup_ms } }).await;
+                let _ = supervisor
+                    .send(Command::Phase { key, phase: ReplicaPhase::Started { startup_ms } })
+                    .await;
             }
             std::future::pending::<()>().await;
         };
@@ -221,7 +223,7 @@ impl Replica {
         }
     }
 
-    async fn report(&self, phase: Phase) {
+    async fn report(&self, phase: ReplicaPhase) {
         // A supervisor that is gone has nobody to tell.
         let _ = self.supervisor.send(Command::Phase { key: self.key(), phase }).await;
     }

@@ -17,8 +17,8 @@ use super::LocalConfig;
 use super::gateway::Snapshot;
 use super::kubelet::Kubelet;
 use super::members::MembersFile;
-use super::records::{Record, Records};
-use super::replica::{Phase, Replica, Shared};
+use super::records::{ReplicaRecord, ReplicaRecords};
+use super::replica::{Replica, ReplicaPhase, Shared};
 use super::startup::Startup;
 use crate::capacity::CapacityView;
 use crate::platform::{PlatformError, Replicas, Target};
@@ -67,7 +67,7 @@ pub enum Command {
         /// Namespace and name of the replica.
         key: (String, String),
         /// Where it is now.
-        phase: Phase,
+        phase: ReplicaPhase,
     },
     /// Stop every replica; the answer names those that could not be stopped in time.
     StopAll {
@@ -101,7 +101,7 @@ struct Scaled {
 
 struct Known {
     target: Target,
-    phase: Phase,
+    phase: ReplicaPhase,
     /// As the gateway said last.
     is_ready: bool,
     is_ending: bool,
@@ -115,13 +115,13 @@ impl Supervisor {
     /// Adopts what a former supervisor left. Returns the supervisor, to be [`run`](Self::run), and its mailbox.
     ///
     /// # Errors
-    /// Records or claims cannot be read: guessing would start replicas twice.
+    /// ReplicaRecords or claims cannot be read: guessing would start replicas twice.
     pub fn adopt(
         config: LocalConfig,
         deployments: Deployments,
     ) -> io::Result<(Self, mpsc::Sender<Command>, mpsc::Receiver<Command>)> {
         let (mailbox, messages) = mpsc::channel(256);
-        let records = Records::new(&config.state_dir);
+        let records = ReplicaRecords::new(&config.state_dir);
         let left = records.list()?;
         let shared = Arc::new(Shared {
             kubelet: Kubelet::new(&config.kubelet_dir),
@@ -193,7 +193,7 @@ impl Supervisor {
         }
     }
 
-    fn spawn(&mut self, target: &Target, record: Record, asked_at: Option<Instant>, is_ending: bool) {
+    fn spawn(&mut self, target: &Target, record: ReplicaRecord, asked_at: Option<Instant>, is_ending: bool) {
         let Some(scaled) = self.targets.get(target) else { return };
         let key = (record.namespace.clone(), record.name.clone());
         let stop = CancellationToken::new();
@@ -214,7 +214,7 @@ impl Supervisor {
         self.sequence += 1;
         let known = Known {
             target: target.clone(),
-            phase: if is_ending { Phase::Ending } else { Phase::Starting },
+            phase: if is_ending { ReplicaPhase::Ending } else { ReplicaPhase::Starting },
             is_ready: false,
             is_ending,
             failed: None,
@@ -224,11 +224,11 @@ impl Supervisor {
         self.replicas.insert(key, known);
     }
 
-    fn phase(&mut self, key: &(String, String), phase: Phase) {
+    fn phase(&mut self, key: &(String, String), phase: ReplicaPhase) {
         let Some(known) = self.replicas.get_mut(key) else { return };
         let target = known.target.clone();
         match phase {
-            Phase::Started { startup_ms } => {
+            ReplicaPhase::Started { startup_ms } => {
                 tracing::info!(replica = key.1, startup_ms, "A replica takes traffic.");
                 if let Some(scaled) = self.targets.get_mut(&target)
                     && let Err(error) = scaled.startup.measured(startup_ms)
@@ -236,14 +236,14 @@ impl Supervisor {
                     tracing::warn!(%target, %error, "The start-up time could not be written down.");
                 }
             }
-            Phase::Gone => {
+            ReplicaPhase::Gone => {
                 tracing::info!(replica = key.1, "A replica has ended and its slice is free.");
                 self.replicas.remove(key);
                 self.forget_removed();
             }
-            Phase::Failed { why } => {
+            ReplicaPhase::Failed { why } => {
                 known.failed = Some((why, known.failed.as_ref().map_or(1, |(_, times)| times + 1)));
-                known.phase = Phase::Starting;
+                known.phase = ReplicaPhase::Starting;
             }
             phase => known.phase = phase,
         }

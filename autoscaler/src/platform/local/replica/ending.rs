@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use tokio::time::Instant;
 
-use super::{CALL_PAUSES, Phase, Replica};
+use super::{CALL_PAUSES, Replica, ReplicaPhase};
 use crate::platform::local::backoff::Backoff;
 use crate::platform::local::gateway::{Drained, drained};
 use crate::platform::local::process::{Process, kill_leftovers};
@@ -21,7 +21,7 @@ impl Replica {
     }
 
     pub(super) async fn end(mut self, process: Option<Process>) {
-        self.report(Phase::Ending).await;
+        self.report(ReplicaPhase::Ending).await;
         self.record.terminating = true;
         self.save();
         if let Some(member) = self.leave().await {
@@ -49,7 +49,7 @@ impl Replica {
         }
         self.stop_process(process).await;
         self.give_back().await;
-        self.report(Phase::Gone).await;
+        self.report(ReplicaPhase::Gone).await;
     }
 
     /// Out of the gateway's file. Returns the name that it had there.

@@ -9,8 +9,8 @@ use super::{Known, Scaled, Supervisor};
 use crate::capacity::CapacityView;
 use crate::platform::local::claims;
 use crate::platform::local::cluster::read_cluster;
-use crate::platform::local::records::Record;
-use crate::platform::local::replica::Phase;
+use crate::platform::local::records::ReplicaRecord;
+use crate::platform::local::replica::ReplicaPhase;
 use crate::platform::local::victims::{self, Candidate};
 use crate::platform::{Batcher, PlatformError, Replicas, Target};
 
@@ -56,7 +56,7 @@ impl Supervisor {
         let snapshot = scaled.gateway.borrow().clone();
         for known in self.replicas.values_mut().filter(|known| known.target == *target) {
             match &known.phase {
-                Phase::Serving { member } => {
+                ReplicaPhase::Serving { member } => {
                     known.is_ready = snapshot.is_ready(member).unwrap_or(known.is_ready);
                     if known.is_ready {
                         known.failed = None;
@@ -127,8 +127,8 @@ impl Supervisor {
         name: &str,
         uid: String,
         claim: &ResourceClaim,
-    ) -> Result<Record, PlatformError> {
-        let record = Record {
+    ) -> Result<ReplicaRecord, PlatformError> {
+        let record = ReplicaRecord {
             namespace: target.namespace.clone(),
             deployment: target.name.clone(),
             name: name.to_owned(),

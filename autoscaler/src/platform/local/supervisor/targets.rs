@@ -10,12 +10,12 @@ use super::{Deployments, Scaled, Supervisor};
 use crate::platform::Target;
 use crate::platform::local::gateway;
 use crate::platform::local::members::{Members, MembersFile};
-use crate::platform::local::records::Record;
+use crate::platform::local::records::ReplicaRecord;
 use crate::platform::local::startup::Startup;
 
 impl Supervisor {
     /// Takes in the deployments. `adopted` are replicas that may still be upstreams of a gateway.
-    pub(super) fn define(&mut self, deployments: Deployments, adopted: &[Record]) {
+    pub(super) fn define(&mut self, deployments: Deployments, adopted: &[ReplicaRecord]) {
         for (target, deployment) in &deployments {
             if let Err(error) = self.config.store.put(
                 Some(&target.namespace),
@@ -66,8 +66,8 @@ impl Supervisor {
         });
     }
 
-    fn add_target(&mut self, target: Target, deployment: Arc<LocalDeployment>, adopted: &[Record]) {
-        let upstream = |record: &Record| {
+    fn add_target(&mut self, target: Target, deployment: Arc<LocalDeployment>, adopted: &[ReplicaRecord]) {
+        let upstream = |record: &ReplicaRecord| {
             let alive = record.process.as_ref()?.is_alive().unwrap_or(true);
             let address = format!("127.0.0.1:{}", record.port?);
             (alive && !record.terminating && record.target() == target)
@@ -89,7 +89,7 @@ impl Supervisor {
     }
 
     /// Goes on with a replica of a former supervisor.
-    pub(super) fn take_over(&mut self, record: Record) -> io::Result<()> {
+    pub(super) fn take_over(&mut self, record: ReplicaRecord) -> io::Result<()> {
         let target = record.target();
         if !self.targets.contains_key(&target) {
             // No longer wanted, but it has to end in good order.

@@ -13,10 +13,10 @@ use sluice_config::process::Readiness;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{Process, ProgramError, io_error};
+use super::{Process, RunError, io_error};
 use crate::announcements::Silent;
 use crate::clock::Clock;
-use crate::controller::Surroundings;
+use crate::controller::Context;
 use crate::controllers::Controllers;
 use crate::decisions::DecisionLogs;
 use crate::manifests::{self, Manifests};
@@ -26,7 +26,7 @@ use crate::platform::local::{LocalConfig, LocalPlatform};
 use crate::settings::{OnExit, Settings};
 use crate::signals::HttpScraper;
 
-pub(super) async fn run(settings: Settings) -> Result<(), ProgramError> {
+pub(super) async fn run(settings: Settings) -> Result<(), RunError> {
     let manifests = Manifests::read(&settings.objects)?;
     let lock = lock(&settings.state_dir)?;
     let process = Process::begin(&settings).await?;
@@ -40,7 +40,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), ProgramError> {
     let (supervisor, mailbox, messages) = Supervisor::adopt(config.clone(), manifests.deployments.clone())
         .map_err(io_error("replica records and claims of the last run"))?;
     let supervisor = tokio::spawn(supervisor.run(messages));
-    let with = Surroundings {
+    let context = Context {
         platform: Arc::new(LocalPlatform::new(mailbox.clone())),
         scraper: Arc::new(HttpScraper::new(Duration::from_millis(settings.scrape_timeout_ms))),
         second: None,
@@ -49,8 +49,8 @@ pub(super) async fn run(settings: Settings) -> Result<(), ProgramError> {
         clock: Clock::system(),
     };
     let controllers = Controllers::new(
-        Arc::new(with),
-        settings.pace(),
+        Arc::new(context),
+        settings.timing(),
         DecisionLogs::open(&settings.state_dir, settings.decision_log_bytes),
     );
     let readiness = process.readiness.clone();
@@ -67,7 +67,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), ProgramError> {
     let _ = supervisor.await;
     process.end().await;
     drop(lock);
-    if left.is_empty() { Ok(()) } else { Err(ProgramError::LeftBehind(left)) }
+    if left.is_empty() { Ok(()) } else { Err(RunError::LeftBehind(left)) }
 }
 
 /// Runs the controllers and follows the object files until `stop`.
@@ -118,15 +118,14 @@ async fn stop_all(mailbox: &mpsc::Sender<Command>) -> Vec<String> {
 
 /// One autoscaler per state directory: two would both own the same replicas. The lock goes with the
 /// process, also with kill -9.
-fn lock(state_dir: &Path) -> Result<File, ProgramError> {
+fn lock(state_dir: &Path) -> Result<File, RunError> {
     let path = state_dir.join("lock");
-    let failed =
-        |source| ProgramError::Io { what: format!("state directory {}", state_dir.display()), source };
+    let failed = |source| RunError::Io { what: format!("state directory {}", state_dir.display()), source };
     std::fs::create_dir_all(state_dir).map_err(failed)?;
     let file = File::create(&path).map_err(failed)?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(ProgramError::Locked(state_dir.to_owned())),
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(RunError::Locked(state_dir.to_owned())),
         Err(error) => Err(failed(error.into())),
     }
 }

@@ -13,7 +13,7 @@ pub const BUCKETS: &[(&str, &[f64])] =
 /// Handles of one autoscaler's metrics. Whoever does not decide any more does not tell old numbers either:
 /// with the handles the gauges become NaN.
 #[derive(Debug)]
-pub struct Telemetry {
+pub struct Metrics {
     name: String,
     /// Replicas asked for last.
     pub desired: Gauge,
@@ -31,14 +31,14 @@ pub struct Telemetry {
     free: Option<(String, Gauge)>,
 }
 
-impl Drop for Telemetry {
+impl Drop for Metrics {
     fn drop(&mut self) {
         let gauges = [&self.desired, &self.current, &self.ready, &self.capacity_limited, &self.metrics_fresh];
         gauges.into_iter().for_each(|gauge| gauge.set(f64::NAN));
     }
 }
 
-impl Telemetry {
+impl Metrics {
     /// Handles for `namespace/name`.
     pub fn new(name: &str) -> Self {
         let label = || name.to_owned();

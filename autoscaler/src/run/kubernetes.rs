@@ -18,9 +18,9 @@ use sluice_inventory_watch::InventoryWatch;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::{Process, ProgramError};
+use super::{Process, RunError};
 use crate::clock::{Clock, timestamp};
-use crate::controller::Surroundings;
+use crate::controller::Context;
 use crate::controllers::Controllers;
 use crate::decisions::DecisionLogs;
 use crate::kubernetes::events::ApiEvents;
@@ -29,7 +29,7 @@ use crate::kubernetes::status::ApiStatus;
 use crate::platform::Target;
 use crate::platform::kubernetes::KubernetesPlatform;
 use crate::settings::Settings;
-use crate::signals::second_source::Prometheus;
+use crate::signals::prometheus::Prometheus;
 use crate::signals::{HttpScraper, SecondSource};
 
 /// Name of the Lease.
@@ -37,7 +37,7 @@ const LEASE: &str = "sluice-autoscaler";
 /// How long Prometheus may take for an answer.
 const PROMETHEUS_WITHIN: Duration = Duration::from_secs(2);
 
-pub(super) async fn run(settings: Settings) -> Result<(), ProgramError> {
+pub(super) async fn run(settings: Settings) -> Result<(), RunError> {
     let process = Process::begin(&settings).await?;
     let client = client().await?;
     let served = serve(client, &settings, &process.readiness, &process.stop).await;
@@ -54,7 +54,7 @@ pub async fn serve(
     settings: &Settings,
     readiness: &Readiness,
     stop: &CancellationToken,
-) -> Result<(), ProgramError> {
+) -> Result<(), RunError> {
     let identity = identity(settings);
     // The watches and the Lease outlive the controllers, which end first.
     let end = CancellationToken::new();
@@ -80,7 +80,7 @@ struct Parts {
     objects: Objects,
     platform: Arc<KubernetesPlatform>,
     status: Arc<ApiStatus>,
-    with: Arc<Surroundings>,
+    context: Arc<Context>,
 }
 
 impl Parts {
@@ -90,7 +90,7 @@ impl Parts {
         identity: &str,
         leads: watch::Receiver<bool>,
         end: &CancellationToken,
-    ) -> Result<Self, ProgramError> {
+    ) -> Result<Self, RunError> {
         let namespace = settings.namespace.as_deref();
         let inventory = InventoryWatch::start(client.clone(), end.clone());
         let platform =
@@ -98,12 +98,10 @@ impl Parts {
         let objects = Objects::start(client.clone(), namespace, end);
         let status = Arc::new(ApiStatus::new(client.clone(), leads.clone()));
         let second: Option<Arc<dyn SecondSource>> = match &settings.prometheus_url {
-            Some(url) => {
-                Some(Arc::new(Prometheus::new(url, PROMETHEUS_WITHIN).map_err(ProgramError::Cluster)?))
-            }
+            Some(url) => Some(Arc::new(Prometheus::new(url, PROMETHEUS_WITHIN).map_err(RunError::Cluster)?)),
             None => None,
         };
-        let with = Arc::new(Surroundings {
+        let context = Arc::new(Context {
             platform: Arc::clone(&platform) as _,
             scraper: Arc::new(HttpScraper::new(Duration::from_millis(settings.scrape_timeout_ms))),
             second,
@@ -111,7 +109,7 @@ impl Parts {
             events: Arc::new(ApiEvents::start(client, identity, leads.clone())),
             clock: Clock::system(),
         });
-        Ok(Self { settings: settings.clone(), leads, objects, platform, status, with })
+        Ok(Self { settings: settings.clone(), leads, objects, platform, status, context })
     }
 
     async fn listed(&self) {
@@ -129,8 +127,8 @@ impl Parts {
             }
             tracing::info!("This process leads: it decides from now on.");
             let mut controllers = Controllers::new(
-                Arc::clone(&self.with),
-                self.settings.pace(),
+                Arc::clone(&self.context),
+                self.settings.timing(),
                 DecisionLogs::open(&self.settings.state_dir, self.settings.decision_log_bytes),
             );
             tokio::select! {
@@ -152,18 +150,18 @@ impl Parts {
             changed.mark_unchanged();
             if let Some(found) = self.objects.found() {
                 let all: BTreeSet<Target> =
-                    found.autoscalers.keys().chain(found.refused.keys()).cloned().collect();
+                    found.autoscalers.keys().chain(found.ignored.keys()).cloned().collect();
                 controllers.follow(found.autoscalers).await;
                 controllers.keep_logs(all.iter());
-                told.retain(|name, _| found.refused.contains_key(name));
-                for (name, refusal) in found.refused {
-                    let at = timestamp(self.with.clock.now_ms());
-                    let problem = refusal.message.clone();
+                told.retain(|name, _| found.ignored.contains_key(name));
+                for (name, ignored) in found.ignored {
+                    let at = timestamp(self.context.clock.now_ms());
+                    let problem = ignored.message.clone();
                     if told.get(&name) != Some(&problem) {
                         tracing::warn!(%name, problem, "An InferenceAutoscaler is refused.");
                         told.insert(name.clone(), problem);
                     }
-                    if let Err(error) = self.status.refuse(&name, refusal, at).await {
+                    if let Err(error) = self.status.write_ignored(&name, ignored, at).await {
                         tracing::warn!(%name, %error, "The status could not be written.");
                     }
                 }
@@ -176,10 +174,10 @@ impl Parts {
 }
 
 /// A client from the pod's service account, or from the kubeconfig.
-async fn client() -> Result<Client, ProgramError> {
+async fn client() -> Result<Client, RunError> {
     // Another part of the process may have installed one already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::try_default().await.map_err(|error| ProgramError::Cluster(error.to_string()))
+    Client::try_default().await.map_err(|error| RunError::Cluster(error.to_string()))
 }
 
 fn identity(settings: &Settings) -> String {

@@ -13,14 +13,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::manifests::ManifestsError;
 use crate::settings::{PlatformKind, Settings};
-use crate::telemetry;
 
 pub mod kubernetes;
 mod local;
 
 /// Why the program ended with an error.
 #[derive(Debug, thiserror::Error)]
-pub enum ProgramError {
+pub enum RunError {
     /// An object file.
     #[error(transparent)]
     Manifests(#[from] ManifestsError),
@@ -50,7 +49,7 @@ pub enum ProgramError {
     LeftBehind(Vec<String>),
 }
 
-impl ProgramError {
+impl RunError {
     /// Whether the user's input is at fault, not the machine.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Manifests(_))
@@ -60,8 +59,8 @@ impl ProgramError {
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// See [`ProgramError`].
-pub async fn run(settings: Settings) -> Result<(), ProgramError> {
+/// See [`RunError`].
+pub async fn run(settings: Settings) -> Result<(), RunError> {
     match settings.platform {
         PlatformKind::Local => local::run(settings).await,
         PlatformKind::Kubernetes => kubernetes::run(settings).await,
@@ -77,8 +76,8 @@ struct Process {
 }
 
 impl Process {
-    async fn begin(settings: &Settings) -> Result<Self, ProgramError> {
-        let metrics = metrics::install(telemetry::BUCKETS).map_err(ProgramError::Metrics)?;
+    async fn begin(settings: &Settings) -> Result<Self, RunError> {
+        let metrics = metrics::install(crate::metrics::BUCKETS).map_err(RunError::Metrics)?;
         let stop = shutdown::on_signals().map_err(io_error("signal handlers"))?;
         files::raise_limit();
         let readiness = Readiness::default();
@@ -98,7 +97,7 @@ async fn listen(
     address: SocketAddr,
     admin: Admin,
     stop: CancellationToken,
-) -> Result<JoinHandle<()>, ProgramError> {
+) -> Result<JoinHandle<()>, RunError> {
     let listener =
         TcpListener::bind(address).await.map_err(io_error(format!("admin port {address} (adminListen)")))?;
     if let Ok(address) = listener.local_addr() {
@@ -107,7 +106,7 @@ async fn listen(
     Ok(tokio::spawn(serve(listener, admin, stop)))
 }
 
-fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> ProgramError {
+fn io_error(what: impl Into<String>) -> impl FnOnce(io::Error) -> RunError {
     let what = what.into();
-    move |source| ProgramError::Io { what, source }
+    move |source| RunError::Io { what, source }
 }
