@@ -3,7 +3,7 @@
 //! | module | what is there |
 //! |---|---|
 //! | [`server`] | connections, and their graceful end |
-//! | [`guarded`], [`strict`], [`framing`], [`pace`] | what a connection may not do: be ambiguous, be too slow |
+//! | [`strict_connection`], [`strict`], [`framing`], [`connection_activity`] | what a connection may not do: be ambiguous, be too slow |
 //! | [`observed`] | an answer's body until the client has taken it |
 //! | [`authority`] | whom a request is for |
 //! | [`route`] | which requests are ours |
@@ -28,18 +28,17 @@ pub mod authority;
 pub mod body;
 mod by_model;
 pub mod claims;
+pub mod connection_activity;
 pub mod control_paths;
 pub mod decode;
 mod forbidden;
 pub mod framing;
-pub mod guarded;
 pub mod health;
 mod in_sequence;
 pub mod infer;
 pub mod inflate;
 mod known;
 pub mod observed;
-pub mod pace;
 pub mod passthrough;
 mod peek;
 pub mod predict;
@@ -50,6 +49,7 @@ pub mod route;
 pub mod server;
 pub mod stream;
 pub mod strict;
+pub mod strict_connection;
 mod urgency;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use sluice_config::metric_names::batcher as names;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,7 +213,7 @@ impl ModelMetrics {
                 limit: gauge!(names::BATCH_ROWS_LIMIT, "model" => m()),
                 latched: gauge!(names::DEMAND_LATCHED, "model" => m()),
             },
-            requests: Form::ALL.map(|form| {
+            requests: WireFormat::ALL.map(|form| {
                 Outcome::ALL.map(|outcome| {
                     counter!(names::REQUESTS_TOTAL, "model" => m(), "form" => form.as_str(), "outcome" => outcome.label())
                 })
@@ -233,7 +233,7 @@ impl ModelMetrics {
     }
 
     /// Counts an answered request.
-    pub fn count_request(&self, form: Form, outcome: Outcome) {
+    pub fn count_request(&self, form: WireFormat, outcome: Outcome) {
         self.requests[form as usize][outcome as usize].increment(1);
     }
 

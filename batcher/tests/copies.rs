@@ -13,7 +13,7 @@ use sluice_batcher::upstream::connection::Chunks;
 use sluice_protocol::grpc::model_infer_request::InferInputTensor;
 use sluice_protocol::grpc::{ModelInferRequest, decode_unary};
 use sluice_protocol::{
-    Answer, InferRequest, Limits, Target, UpstreamForm, merge, parse_binary, parse_grpc, parse_response,
+    InferRequest, Limits, ResponsePart, Target, WireFormat, merge, parse_binary, parse_grpc, parse_response,
     split,
 };
 
@@ -66,10 +66,10 @@ fn copied(pieces: &[Bytes], read: &[&Bytes]) -> usize {
 }
 
 /// An answer with the batch's own tensors as output, as it comes from the socket: one buffer.
-fn answer(form: UpstreamForm, requests: usize) -> (Option<usize>, Bytes) {
+fn answer(form: WireFormat, requests: usize) -> (Option<usize>, Bytes) {
     let raw = vec![7u8; requests * TENSOR_BYTES];
     match form {
-        UpstreamForm::Grpc => {
+        WireFormat::Grpc => {
             let output = sluice_protocol::grpc::model_infer_response::InferOutputTensor {
                 name: "y".into(),
                 datatype: "FP32".into(),
@@ -97,13 +97,13 @@ fn answer(form: UpstreamForm, requests: usize) -> (Option<usize>, Bytes) {
 #[tokio::test]
 async fn no_tensor_byte_is_copied_on_the_way_there_or_back() {
     for (upstream, requests) in [
-        (UpstreamForm::Binary, [binary(1), binary(2)]),
-        (UpstreamForm::Grpc, [grpc(1), grpc(2)]),
-        (UpstreamForm::Binary, [grpc(1), binary(2)]),
+        (WireFormat::Binary, [binary(1), binary(2)]),
+        (WireFormat::Grpc, [grpc(1), grpc(2)]),
+        (WireFormat::Binary, [grpc(1), binary(2)]),
     ] {
         let requests: Vec<&InferRequest> = requests.iter().collect();
         let merged = merge(&requests, upstream).unwrap();
-        let (form, rows, total) = (merged.form, merged.rows.clone(), merged.body_bytes);
+        let (form, rows, total) = (merged.format, merged.rows.clone(), merged.body_bytes);
         assert_eq!(form, upstream);
         let there = written(Chunks::new(merged.chunks)).await;
         let bodies: Vec<&Bytes> = requests.iter().map(|request| &request.body).collect();
@@ -115,7 +115,7 @@ async fn no_tensor_byte_is_copied_on_the_way_there_or_back() {
         let response = parse_response(form, header_length, answer.clone()).unwrap();
         let mut back = Vec::new();
         for share in split(&response, &requests, &rows).unwrap() {
-            let Answer { chunks, body_bytes, .. } = share.unwrap();
+            let ResponsePart { chunks, body_bytes, .. } = share.unwrap();
             assert!(body_bytes > TENSOR_BYTES);
             back.extend(written(FrontBody::pieces(chunks)).await);
         }

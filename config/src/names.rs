@@ -1,5 +1,7 @@
 //! Names that two components share: changing one here changes it for its writer and its reader at once.
 
+pub mod devices;
+
 /// Name of the DRA driver, in ResourceSlices, claims, and the kubelet's plugin sockets.
 pub const DRIVER: &str = "gpu.sluice.dev";
 
@@ -9,24 +11,8 @@ pub const API_GROUP: &str = "sluice.dev";
 /// Served version of Sluice's own kinds.
 pub const API_VERSION: &str = "v1alpha1";
 
-/// DeviceClass of whole GPUs.
-pub const CLASS_FULL_GPU: &str = "gpu.sluice.dev";
-
-/// DeviceClass of any MIG slice.
-pub const CLASS_ANY_MIG: &str = "mig.gpu.sluice.dev";
-
 /// CDI kind (`vendor/class`) of the devices of one claim.
 pub const CDI_KIND: &str = "sluice.dev/claim";
-
-/// DeviceClass of one MIG profile: `2g.10gb` → `mig-2g-10gb.gpu.sluice.dev`.
-pub fn class_of_profile(profile: &str) -> String {
-    format!("mig-{}.{CLASS_FULL_GPU}", dns_label(profile))
-}
-
-/// A profile name as part of a DNS label: `1g.5gb+me` → `1g-5gb-me`.
-pub fn dns_label(profile: &str) -> String {
-    profile.replace(['.', '+'], "-")
-}
 
 /// File name of the CDI specification of one claim, inside the CDI directory.
 pub fn cdi_file_name(claim_uid: &str) -> String {
@@ -139,17 +125,4 @@ pub mod pod {
         SIDECAR_MEMORY_ANNOTATION,
         SIDECAR_MEMORY_LIMIT_ANNOTATION,
     ];
-}
-
-/// Value of [`env::PROFILE`] and of the `profile` attribute for a whole GPU.
-pub const PROFILE_FULL: &str = "full";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_profile_becomes_a_dns_label_in_its_class_name() {
-        assert_eq!(class_of_profile("1g.5gb+me"), "mig-1g-5gb-me.gpu.sluice.dev");
-    }
 }

@@ -7,8 +7,8 @@
 //! claim that is prepared already. So no variable may list what is visible: a container would get the last
 //! list only. The device nodes decide, and each device has variables of its own.
 
-pub mod libraries;
-pub mod nodes;
+pub(crate) mod libraries;
+pub(crate) mod nodes;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,10 +18,9 @@ use serde::Serialize;
 use sluice_config::names::{CDI_KIND, cdi_file_name, env};
 
 use crate::checkpoint::{DeviceRecord, Instance};
-use crate::slices::SliceError;
-pub use libraries::DriverFiles;
+pub(crate) use libraries::DriverFiles;
 use libraries::Mount;
-pub use nodes::Majors;
+pub(crate) use nodes::Majors;
 use nodes::{CharDevice, device_nodes};
 
 /// The oldest version that has device names which begin with a digit, as UIDs do. Runtimes refuse
@@ -56,7 +55,7 @@ struct ContainerEdits {
 }
 
 /// Qualified CDI name of one device of a claim, as the kubelet hands it to the runtime.
-pub fn device_id(claim_uid: &str, device: &str) -> String {
+pub(crate) fn device_id(claim_uid: &str, device: &str) -> String {
     format!("{CDI_KIND}={}", device_name(claim_uid, device))
 }
 
@@ -65,7 +64,7 @@ fn device_name(claim_uid: &str, device: &str) -> String {
 }
 
 /// Instances (GPU instance, compute instance) on the GPUs that a claim watches, by UUID of the GPU.
-pub type Watched = BTreeMap<String, Vec<(u32, u32)>>;
+pub(crate) type Watched = BTreeMap<String, Vec<(u32, u32)>>;
 
 /// UUID by which CUDA knows the device; none for a slice whose instance does not stand.
 fn cuda_name(device: &DeviceRecord) -> Option<&str> {
@@ -98,7 +97,7 @@ fn spec(
         Device {
             name: device_name(claim_uid, &device.device),
             container_edits: ContainerEdits {
-                env: uuid.into_iter().chain(about).collect(),
+                env: uuid.into_iter().chain(about).chain(device.sharing.container_env()).collect(),
                 device_nodes: device_nodes(device, instances, majors),
                 mounts: Vec::new(),
             },
@@ -114,9 +113,19 @@ fn spec(
     }
 }
 
+/// Failure to write or remove a CDI file.
+#[derive(Debug, thiserror::Error)]
+#[error("CDI file {path}: {source}; check --cdi-dir and its free space")]
+pub(crate) struct CdiError {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// Error of the file system.
+    pub source: io::Error,
+}
+
 /// The folder that container runtimes read CDI files from.
 #[derive(Debug, Clone)]
-pub struct CdiDir {
+pub(crate) struct CdiDir {
     path: PathBuf,
     driver_root: PathBuf,
     majors: Majors,
@@ -128,7 +137,7 @@ impl CdiDir {
     /// Files go to `path`, made when needed. Majors are those of the kernel at each write, since modules are
     /// loaded and loaded again; `majors` where neither `driver_root` nor the host lists them. `libraries` are
     /// mounted into every container.
-    pub fn new(
+    pub(crate) fn new(
         path: impl Into<PathBuf>,
         driver_root: impl Into<PathBuf>,
         majors: Majors,
@@ -142,12 +151,12 @@ impl CdiDir {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn write(
+    pub(crate) fn write(
         &self,
         claim_uid: &str,
         devices: &[DeviceRecord],
         watched: &Watched,
-    ) -> Result<bool, SliceError> {
+    ) -> Result<bool, CdiError> {
         let path = self.path.join(cdi_file_name(claim_uid));
         let write = || -> io::Result<bool> {
             let majors = self.majors.of_kernel(&self.driver_root)?;
@@ -165,7 +174,7 @@ impl CdiDir {
     ///
     /// # Errors
     /// When the file system refuses.
-    pub fn remove(&self, claim_uid: &str) -> Result<(), SliceError> {
+    pub(crate) fn remove(&self, claim_uid: &str) -> Result<(), CdiError> {
         let path = self.path.join(cdi_file_name(claim_uid));
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
@@ -174,8 +183,8 @@ impl CdiDir {
     }
 }
 
-fn failed(path: &Path, source: io::Error) -> SliceError {
-    SliceError::Cdi { path: path.to_owned(), source }
+fn failed(path: &Path, source: io::Error) -> CdiError {
+    CdiError { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -192,6 +201,7 @@ mod tests {
             gpu_uuid: "GPU-1".to_owned(),
             gpu_minor: 1,
             watches: None,
+            sharing: Default::default(),
             profile: "2g.10gb".to_owned(),
             slice: Some(SliceRecord {
                 profile_id: 14,

@@ -9,11 +9,11 @@
 //! Instances do not outlive a boot, so each record carries the boot that it is of: what stands after a
 //! reboot where ours stood is foreign.
 //!
-//! This module is data and its transitions; [`mod@file`] keeps it on disk, [`ledger`] is the one thread that
+//! This module is data and its transitions; [`mod@file`] keeps it on disk, [`store`] is the one thread that
 //! changes it.
 
-pub mod file;
-pub mod ledger;
+pub(crate) mod file;
+pub(crate) mod store;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -22,16 +22,16 @@ use serde::{Deserialize, Serialize};
 use sluice_inventory::Placement;
 
 use crate::gpus::ComputeInstance;
-pub use usage::Usage;
+use crate::sharing::SharingStrategy;
 
 /// Version of the format. It is raised only when an older driver would misread the file; fields may be
 /// added without, since unknown ones are ignored.
-pub const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// Everything that is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// [`VERSION`] of the writer.
     pub version: u32,
     /// Claims by UID.
@@ -51,7 +51,7 @@ impl Default for Checkpoint {
 /// How far a claim is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Prepare has begun and has not been answered: nobody was told of its devices.
     Preparing,
     /// Its devices were handed out.
@@ -63,7 +63,7 @@ pub enum Phase {
 /// One claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ClaimRecord {
+pub(crate) struct ClaimRecord {
     /// Namespace of the claim object.
     pub namespace: String,
     /// Name of the claim object.
@@ -79,7 +79,7 @@ pub struct ClaimRecord {
 /// One device of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct DeviceRecord {
+pub(crate) struct DeviceRecord {
     /// Requests of the claim that it satisfies.
     pub requests: Vec<String>,
     /// Name in the ResourceSlice.
@@ -94,6 +94,9 @@ pub struct DeviceRecord {
     /// device has no `gpu_uuid` then, so that a driver of before takes it for nobody's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watches: Option<String>,
+    /// How the device is shared.
+    #[serde(default, skip_serializing_if = "SharingStrategy::is_exclusive")]
+    pub sharing: SharingStrategy,
     /// The MIG slice; none for a full GPU.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<SliceRecord>,
@@ -102,7 +105,7 @@ pub struct DeviceRecord {
 /// A MIG slice of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct SliceRecord {
+pub(crate) struct SliceRecord {
     /// GI profile id.
     pub profile_id: u32,
     /// Where it lies.
@@ -114,7 +117,7 @@ pub struct SliceRecord {
 /// Whether the instance of a slice stands, as far as we did it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
-pub enum Instance {
+pub(crate) enum Instance {
     /// We have none.
     Absent,
     /// Create was about to be called, at a place that was seen to be empty.
@@ -135,7 +138,7 @@ pub enum Instance {
 
 /// One change of the checkpoint.
 #[derive(Debug, Clone)]
-pub enum Change {
+pub(crate) enum Change {
     /// A claim that is new.
     Begin {
         /// UID.
@@ -174,7 +177,7 @@ pub enum Change {
     "device {device} is still held by claim {namespace}/{name} (uid {uid}) as {held_device}; it is free when \
      that claim is unprepared"
 )]
-pub struct Held {
+pub(crate) struct DeviceHeld {
     /// The device that was asked for.
     pub device: String,
     /// The device that is in its way.
@@ -191,8 +194,8 @@ impl Checkpoint {
     /// Applies one change. Changes to a claim or device that there is not are without effect.
     ///
     /// # Errors
-    /// [`Held`] for a claim that begins with a device which another claim has; nothing is changed then.
-    pub fn apply(&mut self, change: Change) -> Result<(), Held> {
+    /// [`DeviceHeld`] for a claim that begins with a device which another claim has; nothing is changed then.
+    pub(crate) fn apply(&mut self, change: Change) -> Result<(), DeviceHeld> {
         match change {
             Change::Begin { uid, record } => {
                 self.check_free(&uid, &record.devices)?;
@@ -223,11 +226,11 @@ impl Checkpoint {
     }
 
     /// Whether no other claim holds any of these devices or a part of one.
-    fn check_free(&self, uid: &str, devices: &[DeviceRecord]) -> Result<(), Held> {
+    fn check_free(&self, uid: &str, devices: &[DeviceRecord]) -> Result<(), DeviceHeld> {
         for (holder, record) in self.claims.iter().filter(|(holder, _)| holder.as_str() != uid) {
             for held in &record.devices {
                 if let Some(device) = devices.iter().find(|device| device.overlaps(held)) {
-                    return Err(Held {
+                    return Err(DeviceHeld {
                         device: device.device.clone(),
                         held_device: held.device.clone(),
                         namespace: record.namespace.clone(),

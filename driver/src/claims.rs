@@ -5,22 +5,22 @@
 //! prepare is worth nothing. A second call for the same claim waits for it, since the kubelet would come back
 //! only after more than a minute: two pods share the claim, or the kubelet was restarted in the midst.
 
-pub mod in_progress;
-pub mod reconcile;
+pub(crate) mod in_progress;
+pub(crate) mod reconcile;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 
-use crate::allocation::{AllocationError, Node};
+use crate::allocation::{ClaimAllocationError, NodeDevices};
 use crate::checkpoint::DeviceRecord;
-use crate::checkpoint::ledger::LedgerError;
-use crate::measure::{Measures, Operation};
-use crate::slices::{Released, SliceError, Slices};
-pub use crate::store::ClaimRef;
-use crate::store::{News, Store, StoreError};
-use in_progress::{Busy, InProgress, Mark};
+use crate::checkpoint::store::CheckpointError;
+use crate::device_state::{DeviceState, DeviceStateError, Released};
+use crate::metrics::{ClaimMetrics, Operation};
+pub(crate) use crate::store::ClaimRef;
+use crate::store::{ClaimEvent, Store, StoreError};
+use in_progress::{Busy, InProgress, InProgressGuard};
 
 /// How long a call waits for an earlier one of the same claim. The kubelet gives up after 45 s; the rest is
 /// for the call's own work.
@@ -32,7 +32,7 @@ const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a call of the kubelet failed.
 #[derive(Debug, thiserror::Error)]
-pub enum ClaimError {
+pub(crate) enum ClaimError {
     /// Not a UID: it becomes a part of file names.
     #[error("claim uid {0:?} is not valid; letters, digits and '-' are, up to 64 of them")]
     Uid(String),
@@ -50,10 +50,10 @@ pub enum ClaimError {
     GpusUnknown(String),
     /// The claim is not for this node, or not in a form that it takes.
     #[error(transparent)]
-    Allocation(#[from] AllocationError),
+    Allocation(#[from] ClaimAllocationError),
     /// The GPUs, the checkpoint or the CDI folder refused.
     #[error(transparent)]
-    Slices(#[from] SliceError),
+    Devices(#[from] DeviceStateError),
     /// A bug: the operation panicked.
     #[error("internal error: {0}")]
     Panicked(String),
@@ -61,19 +61,19 @@ pub enum ClaimError {
 
 /// Everything that a claim's call needs. Cheap to clone.
 #[derive(Clone)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// Where claims come from.
     pub store: Arc<dyn Store>,
     /// What this node publishes; `None` while it is not known.
-    pub node: watch::Receiver<Option<Arc<Node>>>,
+    pub node: watch::Receiver<Option<Arc<NodeDevices>>>,
     /// Whether the GPUs can be asked; the reason where they cannot.
     pub session: watch::Receiver<Result<(), String>>,
     /// What makes and takes back slices.
-    pub slices: Arc<Slices>,
+    pub device_state: Arc<DeviceState>,
     /// Which claims are worked on now.
     pub in_progress: InProgress,
     /// Durations and outcomes.
-    pub measures: Measures,
+    pub metrics: ClaimMetrics,
     /// Woken when a device was held by another claim, which may be gone.
     pub stale: Arc<Notify>,
     /// Woken when a GPU did not do what was asked of it.
@@ -85,7 +85,7 @@ impl Claims {
     ///
     /// # Errors
     /// [`ClaimError`]; every call may be repeated.
-    pub async fn prepare(&self, claim: ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
+    pub(crate) async fn prepare(&self, claim: ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
         let this = self.clone();
         let name = format!("{}/{}", claim.namespace, claim.name);
         let uid = claim.uid.clone();
@@ -94,11 +94,11 @@ impl Claims {
             // A caller that hangs up while it waits has begun nothing.
             let mark = this.in_progress.join(&claim.uid, "prepare", PATIENCE).await?;
             match this.prepare_detached(mark, &claim).await {
-                Err(ClaimError::Slices(SliceError::Ledger(LedgerError::Held(held)))) => {
+                Err(ClaimError::Devices(DeviceStateError::Checkpoint(CheckpointError::DeviceHeld(held)))) => {
                     this.stale.notify_one();
-                    let gone = this.slices.ledger().ended(&held.uid);
+                    let gone = this.device_state.checkpoints().ended(&held.uid);
                     if tokio::time::timeout(HOLDER_PATIENCE, gone).await.is_err() {
-                        return Err(SliceError::Ledger(LedgerError::Held(held)).into());
+                        return Err(DeviceStateError::Checkpoint(CheckpointError::DeviceHeld(held)).into());
                     }
                     let mark = this.in_progress.join(&claim.uid, "prepare", PATIENCE).await?;
                     this.prepare_detached(mark, &claim).await
@@ -106,7 +106,7 @@ impl Claims {
                 result => result,
             }
         };
-        let result = self.measures.timed(Operation::Prepare, work).await;
+        let result = self.metrics.timed(Operation::Prepare, work).await;
         match &result {
             Ok(devices) => {
                 let devices: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
@@ -121,7 +121,7 @@ impl Claims {
     ///
     /// # Errors
     /// [`ClaimError`]; every call may be repeated.
-    pub async fn unprepare(&self, claim: ClaimRef) -> Result<(), ClaimError> {
+    pub(crate) async fn unprepare(&self, claim: ClaimRef) -> Result<(), ClaimError> {
         let this = self.clone();
         let name = format!("{}/{}", claim.namespace, claim.name);
         let uid = claim.uid.clone();
@@ -131,7 +131,7 @@ impl Claims {
             let this = this.clone();
             detached(async move { this.unprepare_marked(mark, &claim).await }).await
         };
-        let result = self.measures.timed(Operation::Unprepare, work).await;
+        let result = self.metrics.timed(Operation::Unprepare, work).await;
         match &result {
             Ok(()) => tracing::info!(claim = name, uid, "Unprepared a claim."),
             Err(error) => tracing::warn!(claim = name, uid, %error, "Could not unprepare a claim."),
@@ -139,21 +139,29 @@ impl Claims {
         result
     }
 
-    async fn prepare_detached(&self, mark: Mark, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
+    async fn prepare_detached(
+        &self,
+        mark: InProgressGuard,
+        claim: &ClaimRef,
+    ) -> Result<Vec<DeviceRecord>, ClaimError> {
         let (this, claim) = (self.clone(), claim.clone());
         detached(async move { this.prepare_now(mark, &claim).await }).await
     }
 
-    async fn prepare_now(&self, busy: Mark, claim: &ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
+    async fn prepare_now(
+        &self,
+        busy: InProgressGuard,
+        claim: &ClaimRef,
+    ) -> Result<Vec<DeviceRecord>, ClaimError> {
         let object = self.store.claim(&claim.namespace, &claim.name).await?.ok_or(ClaimError::Absent)?;
         let node = self.node().await?;
-        let wanted = node.wanted(&object, &claim.uid)?;
-        let (slices, claim) = (Arc::clone(&self.slices), claim.clone());
+        let wanted = node.devices_for(&object, &claim.uid)?;
+        let (device_state, claim) = (Arc::clone(&self.device_state), claim.clone());
         let result = blocking(move || {
             // Held until the work is done, not until the caller has had enough.
             let _busy = busy;
-            with_session(&slices, || {
-                slices.prepare(&claim.uid, &claim.namespace, &claim.name, wanted.clone())
+            with_session(&device_state, || {
+                device_state.prepare(&claim.uid, &claim.namespace, &claim.name, wanted.clone())
             })
         })
         .await?;
@@ -164,7 +172,7 @@ impl Claims {
     }
 
     /// What the node publishes. At boot NVIDIA's driver may come later than the kubelet's first claims.
-    async fn node(&self) -> Result<Arc<Node>, ClaimError> {
+    async fn node(&self) -> Result<Arc<NodeDevices>, ClaimError> {
         let mut node = self.node.clone();
         let known = tokio::time::timeout(PATIENCE, node.wait_for(Option::is_some)).await;
         let known = known.ok().and_then(|known| known.ok()?.clone());
@@ -172,18 +180,20 @@ impl Claims {
         known.ok_or_else(|| ClaimError::GpusUnknown(why()))
     }
 
-    async fn unprepare_marked(&self, busy: Mark, claim: &ClaimRef) -> Result<(), ClaimError> {
-        let (slices, uid) = (Arc::clone(&self.slices), claim.uid.clone());
+    async fn unprepare_marked(&self, busy: InProgressGuard, claim: &ClaimRef) -> Result<(), ClaimError> {
+        let (device_state, uid) = (Arc::clone(&self.device_state), claim.uid.clone());
         let result = blocking(move || {
             let _busy = busy;
-            with_session(&slices, || slices.unprepare(&uid))
+            with_session(&device_state, || device_state.unprepare(&uid))
         })
         .await?;
         match result {
             Ok(Released { without_gpu }) => {
                 for (device, error) in without_gpu {
                     let message = format!("device {device} was released without its GPU: {error}");
-                    self.store.tell(claim, &News { reason: "ReleasedWithoutGPU", message }).await;
+                    self.store
+                        .publish_event(claim, &ClaimEvent { reason: "ReleasedWithoutGPU", message })
+                        .await;
                     self.nudge.notify_one();
                 }
                 Ok(())
@@ -197,9 +207,12 @@ impl Claims {
 }
 
 /// Runs `act`, and once more when NVML had to be opened again for it.
-fn with_session<T>(slices: &Slices, act: impl Fn() -> Result<T, SliceError>) -> Result<T, SliceError> {
+fn with_session<T>(
+    device_state: &DeviceState,
+    act: impl Fn() -> Result<T, DeviceStateError>,
+) -> Result<T, DeviceStateError> {
     match act() {
-        Err(error) if error.needs_session() && slices.refresh().is_ok() => act(),
+        Err(error) if error.needs_session() && device_state.refresh().is_ok() => act(),
         result => result,
     }
 }

@@ -16,7 +16,7 @@ pub(crate) mod fake;
 
 /// A GPU instance as it stands on a GPU, whoever made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GpuInstance {
+pub(crate) struct GpuInstance {
     /// Its id on the GPU. Ids follow from the placement, so another instance may bear it later.
     pub id: u32,
     /// GI profile id.
@@ -27,7 +27,7 @@ pub struct GpuInstance {
 
 /// A compute instance inside a GPU instance: what CUDA sees as a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ComputeInstance {
+pub(crate) struct ComputeInstance {
     /// Its id inside the GPU instance.
     pub id: u32,
     /// `MIG-…`. Neither unique over time nor stable: it may repeat after re-creation.
@@ -36,7 +36,7 @@ pub struct ComputeInstance {
 
 /// A critical error that a GPU reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct XidEvent {
+pub(crate) struct XidEvent {
     /// The GPU; `None` where the event names none that is known.
     pub gpu_uuid: Option<String>,
     /// XID, as NVIDIA's catalogue numbers them.
@@ -47,7 +47,7 @@ pub struct XidEvent {
 
 /// Why a call failed, as far as callers tell apart.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// A process, or an instance inside, still uses it (NVML 19).
     #[error("it is still in use by a process or by an instance inside it")]
     InUse,
@@ -100,7 +100,7 @@ pub enum Reason {
 
 impl Reason {
     /// Whether the call certainly changed nothing: it was refused before it began.
-    pub fn is_refusal(&self) -> bool {
+    pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Occupied
             | Self::NotSupported
@@ -121,12 +121,12 @@ impl Reason {
     }
 
     /// Whether the GPU is certainly gone, and with it every instance on it.
-    pub fn is_gone(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Lost | Self::Absent)
     }
 
     /// Whether no call to any GPU can succeed before NVML is opened (again).
-    pub fn needs_session(&self) -> bool {
+    pub(crate) fn needs_session(&self) -> bool {
         matches!(self, Self::DriverChanged(_) | Self::NoSession(_))
     }
 }
@@ -134,7 +134,7 @@ impl Reason {
 /// A call that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{call} on {gpu}: {reason}")]
-pub struct GpuError {
+pub(crate) struct GpuError {
     /// NVML's name of the call.
     pub call: &'static str,
     /// UUID of the GPU, or `this node`.
@@ -145,7 +145,7 @@ pub struct GpuError {
 
 /// What the node's GPUs are now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Discovered {
+pub(crate) struct Discovered {
     /// GPUs that answer, with their MIG profiles and placements.
     pub gpus: Vec<Gpu>,
     /// GPUs that were found and do not answer, by UUID.
@@ -155,7 +155,7 @@ pub struct Discovered {
 }
 
 /// GPUs of this node and the instances on them.
-pub trait Gpus: Send + Sync + 'static {
+pub(crate) trait Gpus: Send + Sync + 'static {
     /// Opens NVML where it is not open, opens it again where the driver changed under it, and looks for GPUs
     /// that did not answer before. `anew` opens it again in any case: GPUs that came back are found then.
     ///
@@ -227,7 +227,7 @@ pub trait Gpus: Send + Sync + 'static {
 }
 
 /// A subscription to critical errors; lives on a thread of its own.
-pub trait XidWatch: Send {
+pub(crate) trait XidWatch: Send {
     /// The next error; `None` when none came within `timeout`.
     ///
     /// # Errors

@@ -9,15 +9,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sluice_inventory::{DeviceIndex, DeviceKind, Gpu};
 
+use crate::device_state::{ClaimDevice, Observation, ObservedGpus};
 use crate::gpus::{GpuInstance, Reason};
-use crate::slices::{Held, Observed, Sight};
 
 /// Looks in a row that find a GPU silent before nothing new is placed on it: one failed call says nothing.
 const SILENT_LOOKS: u32 = 2;
 
 /// Why a device is kept from claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Fault {
+pub(crate) enum Fault {
     /// The GPU is gone: nothing on it can be used.
     GpuLost,
     /// The instance of the claim's slice was destroyed by somebody else, or by a reset.
@@ -30,10 +30,11 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::GpuLost, Self::InstanceGone, Self::MigModeChanged, Self::Unreachable];
+    pub(crate) const ALL: [Self; 4] =
+        [Self::GpuLost, Self::InstanceGone, Self::MigModeChanged, Self::Unreachable];
 
     /// What the taint's key ends with.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::GpuLost => "gpu-lost",
             Self::InstanceGone => "instance-gone",
@@ -43,7 +44,7 @@ impl Fault {
     }
 
     /// The reason of an event.
-    pub fn reason(self) -> &'static str {
+    pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::GpuLost => "GPULost",
             Self::InstanceGone => "MIGInstanceGone",
@@ -53,14 +54,14 @@ impl Fault {
     }
 
     /// Whether pods that have the device now can as well be moved: they cannot use it.
-    pub fn ends_pods(self) -> bool {
+    pub(crate) fn ends_pods(self) -> bool {
         self != Self::Unreachable
     }
 }
 
 /// What keeps one device from being offered as it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mark {
+pub(crate) enum Mark {
     /// It is published with a taint.
     Tainted(Fault),
     /// It is not published.
@@ -69,7 +70,7 @@ pub enum Mark {
 
 /// All that is known of the node's GPUs.
 #[derive(Debug, Clone, Default)]
-pub struct Inventory {
+pub(crate) struct Inventory {
     /// GPUs by UUID, as they were described last.
     known: BTreeMap<String, Gpu>,
     /// What was seen last.
@@ -81,7 +82,7 @@ struct Condition {
     state: State,
     /// What stands on the GPU; of the last look that told.
     foreign: Vec<GpuInstance>,
-    missing: BTreeSet<Held>,
+    missing: BTreeSet<ClaimDevice>,
     /// Looks in a row at which it did not answer.
     silent: u32,
 }
@@ -97,7 +98,7 @@ enum State {
 
 /// What is to be offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// GPUs that are published.
     pub gpus: Vec<Gpu>,
     /// Devices of them that are not published as they are.
@@ -106,13 +107,13 @@ pub struct Offer {
 
 impl Inventory {
     /// Begins with the GPUs of an earlier run, of which nothing was seen yet.
-    pub fn remembered(gpus: Vec<Gpu>) -> Self {
+    pub(crate) fn remembered(gpus: Vec<Gpu>) -> Self {
         let known = gpus.into_iter().map(|gpu| (gpu.uuid.clone(), gpu)).collect();
         Self { known, seen: BTreeMap::new() }
     }
 
     /// All GPUs that are known, whatever their state, but for a lost one whose number another one has now.
-    pub fn gpus(&self) -> Vec<Gpu> {
+    pub(crate) fn gpus(&self) -> Vec<Gpu> {
         let is_there = |gpu: &Gpu| self.is_there(&gpu.uuid);
         let is_replaced =
             |gpu: &&Gpu| !is_there(gpu) && self.known.values().any(|o| o.minor == gpu.minor && is_there(o));
@@ -126,22 +127,22 @@ impl Inventory {
     }
 
     /// Whether a GPU did not answer at the last look, and may at the next.
-    pub fn has_silent_gpus(&self) -> bool {
+    pub(crate) fn has_silent_gpus(&self) -> bool {
         self.seen.values().any(|condition| condition.state == State::Silent)
     }
 
     /// Whether a GPU that was known is not there; it may come back.
-    pub fn misses_gpus(&self) -> bool {
+    pub(crate) fn misses_gpus(&self) -> bool {
         self.seen.values().any(|condition| matches!(condition.state, State::Lost(_)))
     }
 
     /// Devices of prepared claims whose instance is gone.
-    pub fn missing(&self) -> BTreeSet<Held> {
+    pub(crate) fn missing(&self) -> BTreeSet<ClaimDevice> {
         self.seen.values().flat_map(|condition| condition.missing.iter().cloned()).collect()
     }
 
     /// Why the GPU is lost, where it is.
-    pub fn lost(&self, gpu_uuid: &str) -> Option<&Reason> {
+    pub(crate) fn lost(&self, gpu_uuid: &str) -> Option<&Reason> {
         match &self.seen.get(gpu_uuid)?.state {
             State::Lost(reason) => Some(reason),
             _ => None,
@@ -149,18 +150,18 @@ impl Inventory {
     }
 
     /// Takes in what was seen. `held` are names of devices that claims have.
-    pub fn see(&mut self, observed: Observed, held: &BTreeSet<String>) {
-        let Observed { mut gpus, is_incomplete } = observed;
+    pub(crate) fn see(&mut self, observed: ObservedGpus, held: &BTreeSet<String>) {
+        let ObservedGpus { mut gpus, is_incomplete } = observed;
         for uuid in self.known.keys() {
-            gpus.entry(uuid.clone()).or_insert(Sight::Failing(match is_incomplete {
+            gpus.entry(uuid.clone()).or_insert(Observation::Failing(match is_incomplete {
                 true => Reason::Other(0),
                 false => Reason::Absent,
             }));
         }
-        for (uuid, sight) in gpus {
+        for (uuid, observation) in gpus {
             let last = self.seen.remove(&uuid);
-            let condition = match sight {
-                Sight::Well { gpu, instances } => {
+            let condition = match observation {
+                Observation::Well { gpu, instances } => {
                     let state = self.described(*gpu, held);
                     let (foreign, missing) = match (instances, last) {
                         (Some(now), _) => (now.foreign, now.missing),
@@ -169,14 +170,14 @@ impl Inventory {
                     };
                     Condition { state, foreign, missing, silent: 0 }
                 }
-                Sight::Failing(reason) => Condition::failing(reason, last),
+                Observation::Failing(reason) => Condition::failing(reason, last),
             };
             self.seen.insert(uuid, condition);
         }
     }
 
     /// Takes in that nothing could be seen.
-    pub fn see_nothing(&mut self) {
+    pub(crate) fn see_nothing(&mut self) {
         for uuid in self.known.keys() {
             let last = self.seen.remove(uuid);
             self.seen.insert(uuid.clone(), Condition::failing(Reason::Other(0), last));
@@ -197,7 +198,7 @@ impl Inventory {
     }
 
     /// What may be offered while claims have the devices named in `held`.
-    pub fn offer(&mut self, held: &BTreeSet<String>) -> Offer {
+    pub(crate) fn offer(&mut self, held: &BTreeSet<String>) -> Offer {
         self.settle(held);
         let mut offer = Offer::default();
         let mut names = BTreeSet::new();
@@ -243,7 +244,7 @@ impl Inventory {
     }
 
     /// GPUs worth remembering over a restart: all but those that are lost and free.
-    pub fn worth_keeping(&self, offer: &Offer) -> Vec<Gpu> {
+    pub(crate) fn worth_keeping(&self, offer: &Offer) -> Vec<Gpu> {
         let offered = |gpu: &&Gpu| offer.gpus.iter().any(|offered| offered.uuid == gpu.uuid);
         self.known.values().filter(|gpu| offered(gpu) || self.lost(&gpu.uuid).is_none()).cloned().collect()
     }

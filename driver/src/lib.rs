@@ -1,8 +1,8 @@
 //! sluice-driver: a DRA kubelet plugin that cuts GPUs into MIG slices on demand.
 //!
 //! ```text
-//!  kubelet ──registration, DRA v1──▶ plugin ──▶ claims ──▶ slices ──▶ gpus (trait) ──▶ nvml
-//!                                                 │          ├──▶ checkpoint: ledger thread ──▶ file
+//!  kubelet ──registration, DRA v1──▶ plugin ──▶ claims ──▶ device_state ──▶ gpus (trait) ──▶ nvml
+//!                                                 │          ├──▶ checkpoint: its thread ──▶ file
 //!  API server / directory ◀── store (trait) ◀─────┤          └──▶ cdi
 //!            ▲                                    └─ reconcile: claims that are gone
 //!            ├── publishing: ResourceSlices ◀── monitor ◀── health: what was seen of the GPUs
@@ -25,22 +25,23 @@
 //! | [`xids`], [`measure`] | critical errors; metrics | – |
 //! | [`settings`], [`run`] | what can be set; wiring | – |
 
-pub mod allocation;
-pub mod cdi;
-pub mod checkpoint;
-pub mod claims;
-pub mod device_config;
-pub mod gpus;
-pub mod health;
-pub mod measure;
-pub mod monitor;
+mod allocation;
+mod cdi;
+mod checkpoint;
+mod claims;
+mod device_config;
+mod device_state;
+mod gpus;
+mod health;
+mod metrics;
+mod monitor;
 pub mod monitoring;
-pub mod neighbours;
-pub mod nvml;
-pub mod plugin;
-pub mod publishing;
+mod neighbours;
+mod nvml;
+mod plugin;
+mod publishing;
 pub mod run;
 pub mod settings;
-pub mod slices;
-pub mod store;
-pub mod xids;
+mod sharing;
+mod store;
+mod xids;

@@ -10,21 +10,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_config::atomic_file::write_atomic;
-use sluice_inventory::{DeviceIndex, Gpu, device_classes, names};
+use sluice_config::names::devices as names;
+use sluice_inventory::{DeviceIndex, Gpu, device_classes};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::allocation::Node;
+use crate::allocation::NodeDevices;
 use crate::checkpoint::Phase;
+use crate::device_state::{ClaimDevice, DeviceState, ObservedGpus};
 use crate::gpus::GpuError;
 use crate::health::{Fault, Inventory, Mark, Offer};
-use crate::measure;
+use crate::metrics;
 use crate::monitoring;
 use crate::publishing::Publication;
-use crate::slices::{Held, Observed, Slices};
-use crate::store::{ClaimRef, News, Store};
+use crate::store::{ClaimEvent, ClaimRef, Store};
 
 /// Pause before the next look when a GPU does not answer.
 const RETRY: Duration = Duration::from_secs(1);
@@ -37,20 +38,20 @@ const FIRST_LOOK: Duration = Duration::from_secs(10);
 
 /// What others read of it.
 #[derive(Clone)]
-pub struct Views {
+pub(crate) struct Views {
     /// What to publish; `None` while it is not known.
     pub publication: watch::Receiver<Option<Publication>>,
     /// Devices that can be prepared; `None` while they are not known.
-    pub node: watch::Receiver<Option<Arc<Node>>>,
+    pub node: watch::Receiver<Option<Arc<NodeDevices>>>,
     /// Whether the GPUs can be asked; the reason where they cannot.
     pub session: watch::Receiver<Result<(), String>>,
     /// Devices of prepared claims that do not exist any more.
-    pub gone: watch::Receiver<Arc<BTreeSet<Held>>>,
+    pub gone: watch::Receiver<Arc<BTreeSet<ClaimDevice>>>,
 }
 
 /// The task's own state.
-pub struct Monitor {
-    slices: Arc<Slices>,
+pub(crate) struct Monitor {
+    device_state: Arc<DeviceState>,
     store: Arc<dyn Store>,
     /// What to publish, but for what follows from the GPUs.
     template: Publication,
@@ -63,17 +64,17 @@ pub struct Monitor {
     listed: BTreeSet<String>,
     told: BTreeSet<(String, String, Fault)>,
     reopened: Instant,
-    looking: Option<JoinHandle<Result<Observed, GpuError>>>,
+    looking: Option<JoinHandle<Result<ObservedGpus, GpuError>>>,
     publication: watch::Sender<Option<Publication>>,
-    node: watch::Sender<Option<Arc<Node>>>,
+    node: watch::Sender<Option<Arc<NodeDevices>>>,
     session: watch::Sender<Result<(), String>>,
-    gone: watch::Sender<Arc<BTreeSet<Held>>>,
+    gone: watch::Sender<Arc<BTreeSet<ClaimDevice>>>,
 }
 
 impl Monitor {
     /// Watches the GPUs of `slices`; `nudge` wakes it. GPUs that an earlier run knew are read from `memory`.
-    pub fn new(
-        slices: Arc<Slices>,
+    pub(crate) fn new(
+        device_state: Arc<DeviceState>,
         store: Arc<dyn Store>,
         template: Publication,
         memory: PathBuf,
@@ -85,7 +86,7 @@ impl Monitor {
         let (session, sessions) = watch::channel(Err("the GPUs were not asked yet".to_owned()));
         let (gone, gones) = watch::channel(Arc::default());
         let monitor = Self {
-            slices,
+            device_state,
             store,
             template,
             memory,
@@ -105,15 +106,15 @@ impl Monitor {
     }
 
     /// The look before anything is served. What hangs is waited for in [`Self::run`].
-    pub async fn first_look(&mut self) {
+    pub(crate) async fn first_look(&mut self) {
         if tokio::time::timeout(FIRST_LOOK, self.look()).await.is_err() {
             tracing::warn!("NVML does not answer; the driver serves what needs no GPU meanwhile.");
         }
     }
 
     /// Looks every `interval`, until `stop`.
-    pub async fn run(mut self, interval: Duration, stop: CancellationToken) {
-        let mut ledger = self.slices.ledger().watch();
+    pub(crate) async fn run(mut self, interval: Duration, stop: CancellationToken) {
+        let mut checkpoints = self.device_state.checkpoints().watch();
         loop {
             let is_well = self.session.borrow().is_ok() && !self.inventory.has_silent_gpus();
             let mut next =
@@ -122,7 +123,7 @@ impl Monitor {
                 let changed = tokio::select! {
                     () = next.as_mut() => break,
                     () = self.nudge.notified() => { tokio::time::sleep(SETTLE).await; break }
-                    changed = ledger.changed() => changed,
+                    changed = checkpoints.changed() => changed,
                     () = stop.cancelled() => return,
                 };
                 // When the checkpoint's thread is gone, nothing changes any more.
@@ -152,9 +153,10 @@ impl Monitor {
         if anew {
             self.reopened = Instant::now();
         }
-        let slices = Arc::clone(&self.slices);
-        let looking =
-            self.looking.get_or_insert_with(|| tokio::task::spawn_blocking(move || slices.observe(anew)));
+        let device_state = Arc::clone(&self.device_state);
+        let looking = self
+            .looking
+            .get_or_insert_with(|| tokio::task::spawn_blocking(move || device_state.observe(anew)));
         let looked = looking.await;
         self.looking = None;
         let held = self.held();
@@ -187,7 +189,7 @@ impl Monitor {
 
     /// Names of devices that claims have.
     fn held(&self) -> BTreeSet<String> {
-        let checkpoint = self.slices.ledger().checkpoint();
+        let checkpoint = self.device_state.checkpoints().checkpoint();
         let devices = checkpoint.claims.values().flat_map(|record| &record.devices);
         devices.map(|device| device.device.clone()).chain(self.listed.iter().cloned()).collect()
     }
@@ -255,17 +257,17 @@ impl Monitor {
                     "Found GPUs."
                 );
             }
-            measure::announce(index.iter().map(|device| device.profile()));
+            metrics::announce(index.iter().map(|device| device.profile()));
             let mut classes = device_classes(&self.template.driver, &gpus);
             classes.push(monitoring::device_class(&self.template.driver));
             if let Err(error) = self.store.offer_classes(&classes).await {
                 tracing::warn!(%error, "DeviceClasses could not be written.");
             }
             let driver = self.template.driver.clone();
-            let node = Node { driver, pool: names::pool(&self.template.node), gpus, index };
+            let node = NodeDevices { driver, pool: names::pool(&self.template.node), gpus, index };
             self.node.send_replace(Some(Arc::new(node)));
         }
-        measure::export_faults(offer.marks.values());
+        metrics::export_faults(offer.marks.values());
         let publication =
             Publication { gpus: offer.gpus.clone(), marks: offer.marks.clone(), ..self.template.clone() };
         self.publication.send_if_modified(|last| {
@@ -280,7 +282,7 @@ impl Monitor {
 
     /// Tells claims whose devices are gone, once each.
     async fn tell_claims(&mut self) {
-        let checkpoint = self.slices.ledger().checkpoint();
+        let checkpoint = self.device_state.checkpoints().checkpoint();
         let missing = self.inventory.missing();
         let mut gone = BTreeSet::new();
         let mut due = BTreeSet::new();
@@ -305,7 +307,7 @@ impl Monitor {
                         "device {} cannot be used any more: {why}. A pod that is made anew gets another device.",
                         device.device
                     );
-                    self.store.tell(&claim, &News { reason: fault.reason(), message }).await;
+                    self.store.publish_event(&claim, &ClaimEvent { reason: fault.reason(), message }).await;
                 }
             }
         }

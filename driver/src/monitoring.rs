@@ -9,7 +9,8 @@ use k8s_openapi::api::resource::v1::{
     ResourceSlice,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sluice_inventory::{Form, Gpu, PublishError, names, resource_slices};
+use sluice_config::names::devices as names;
+use sluice_inventory::{Gpu, PublishError, SliceLayout, resource_slices};
 
 /// Value of the attributes `type` and `profile`.
 pub const TYPE_MONITOR: &str = "monitor";
@@ -30,7 +31,8 @@ pub(crate) fn slice(node: &str, driver: &str, gpus: &[Gpu]) -> Result<Option<Res
     if gpus.is_empty() {
         return Ok(None);
     }
-    let Some(mut slice) = resource_slices(node, driver, &gpus, Form::Split, 1)?.into_iter().next() else {
+    let Some(mut slice) = resource_slices(node, driver, &gpus, SliceLayout::Split, 1)?.into_iter().next()
+    else {
         return Ok(None);
     };
     slice.metadata.name = Some(format!("{node}-{driver}-{TYPE_MONITOR}"));

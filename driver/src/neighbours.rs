@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Node;
 use tokio_util::sync::CancellationToken;
 
-use crate::measure;
+use crate::metrics;
 use crate::store::Store;
 
 /// How often they are looked for.
@@ -18,7 +18,7 @@ const NVIDIA_DRA_DRIVER: &str = "gpu.nvidia.com";
 
 /// Somebody beside this driver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Neighbour {
+pub(crate) enum Neighbour {
     /// NVIDIA's device plugin (or one of its kind).
     DevicePlugin,
     /// NVIDIA's MIG manager.
@@ -29,10 +29,10 @@ pub enum Neighbour {
 
 impl Neighbour {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::DevicePlugin, Self::MigManager, Self::DraDriver];
+    pub(crate) const ALL: [Self; 3] = [Self::DevicePlugin, Self::MigManager, Self::DraDriver];
 
     /// Value of the metric's label.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DevicePlugin => "device-plugin",
             Self::MigManager => "mig-manager",
@@ -60,7 +60,7 @@ impl Neighbour {
 }
 
 /// Who is seen on the node. `has_nvidia_slices` is whether NVIDIA's DRA driver publishes devices of it.
-pub fn seen(node: Option<&Node>, has_nvidia_slices: bool) -> BTreeSet<Neighbour> {
+pub(crate) fn seen(node: Option<&Node>, has_nvidia_slices: bool) -> BTreeSet<Neighbour> {
     let mut seen = BTreeSet::new();
     let labels = node.and_then(|node| node.metadata.labels.as_ref());
     let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
@@ -81,7 +81,7 @@ pub fn seen(node: Option<&Node>, has_nvidia_slices: bool) -> BTreeSet<Neighbour>
 }
 
 /// Looks for neighbours until `stop`, and says who came.
-pub async fn watch(store: Arc<dyn Store>, node: String, stop: CancellationToken) {
+pub(crate) async fn watch(store: Arc<dyn Store>, node: String, stop: CancellationToken) {
     let mut known = BTreeSet::new();
     let mut looks = tokio::time::interval(LOOK);
     loop {
@@ -109,7 +109,9 @@ pub async fn watch(store: Arc<dyn Store>, node: String, stop: CancellationToken)
         for neighbour in known.difference(&now) {
             tracing::info!(neighbour = neighbour.name(), "It is not on this node any more.");
         }
-        measure::export_neighbours(&now);
+        metrics::export_neighbours(
+            Neighbour::ALL.iter().map(|neighbour| (neighbour.name(), now.contains(neighbour))),
+        );
         known = now;
     }
 }

@@ -9,7 +9,7 @@
 //! | `raw`, `raw_instances`, `raw_events` | the functions that nvml-wrapper lacks; the only unsafe code |
 
 mod describe;
-pub mod library;
+pub(crate) mod library;
 mod raw;
 mod raw_events;
 mod raw_instances;
@@ -24,12 +24,12 @@ use sluice_inventory::Placement;
 use crate::gpus::{ComputeInstance, Discovered, GpuError, GpuInstance, Gpus, Reason, XidWatch};
 use raw::Failure;
 use raw_instances::{ComputeInstanceHandle, GpuInstanceHandle};
-use session::{Known, Session, Sessions};
+use session::{KnownGpu, Session, Sessions};
 use xid_watch::NvmlXidWatch;
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub(crate) enum OpenError {
     /// No library under the driver root.
     #[error(transparent)]
     NotFound(#[from] library::LibraryNotFound),
@@ -44,13 +44,13 @@ pub enum OpenError {
 }
 
 /// NVML of this node, opened by [`Gpus::refresh`].
-pub struct NodeGpus {
+pub(crate) struct NodeGpus {
     sessions: Arc<Sessions>,
 }
 
 impl NodeGpus {
     /// Takes the library under `driver_root`, which need not be there yet.
-    pub fn new(driver_root: &Path) -> Self {
+    pub(crate) fn new(driver_root: &Path) -> Self {
         Self { sessions: Arc::new(Sessions::new(driver_root)) }
     }
 
@@ -58,7 +58,7 @@ impl NodeGpus {
     fn on<T>(
         &self,
         uuid: &str,
-        act: impl FnOnce(&Session, &Known) -> Result<T, Failure>,
+        act: impl FnOnce(&Session, &KnownGpu) -> Result<T, Failure>,
     ) -> Result<T, GpuError> {
         let session = self.sessions.get()?;
         let gpu = session.gpu(uuid)?;

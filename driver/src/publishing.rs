@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
-use sluice_inventory::{Form, PublishError};
+use sluice_inventory::{PublishError, SliceLayout};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{Store, StoreError, has_counters, has_taints};
-pub use content::Publication;
+pub(crate) use content::Publication;
 use content::is_same;
 
 /// Pause after a round that wrote something or failed; doubled while every round does.
@@ -22,11 +22,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What the readiness of the process is told: `Err` has the reason why something is not published.
-pub type Published = Result<(), String>;
+pub(crate) type Published = Result<(), String>;
 
 /// Why a round of publishing failed.
 #[derive(Debug, thiserror::Error)]
-pub enum RoundError {
+pub(crate) enum RoundError {
     /// The store did not answer.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -49,13 +49,13 @@ struct Plan {
 /// generation. Any other difference raises it, so that no reader ever mixes old slices with new ones.
 fn plan(
     publication: &Publication,
-    form: Form,
+    layout: SliceLayout,
     existing: &[ResourceSlice],
     last: i64,
 ) -> Result<Plan, PublishError> {
     let newest = existing.iter().map(|slice| slice.spec.pool.generation).max().unwrap_or(0).max(last);
     let current = newest.max(1);
-    let desired = publication.slices(form, current)?;
+    let desired = publication.slices(layout, current)?;
     let is_right = |slice: &ResourceSlice| {
         desired.iter().any(|desired| desired.metadata.name == slice.metadata.name && is_same(desired, slice))
     };
@@ -67,7 +67,7 @@ fn plan(
         return Ok(Plan { put, delete: Vec::new(), generation: current });
     }
     let generation = newest + 1;
-    let put = publication.slices(form, generation)?;
+    let put = publication.slices(layout, generation)?;
     let is_desired = |slice: &ResourceSlice| put.iter().any(|put| put.metadata.name == slice.metadata.name);
     let delete = existing
         .iter()
@@ -100,7 +100,7 @@ struct LeftOut {
 /// Publishes until `stop`, from when it is known what; `published` tells what came of the last round.
 ///
 /// On `stop` the slices stay: a restart of the driver must not take the node's devices away.
-pub async fn publish(
+pub(crate) async fn publish(
     store: Arc<dyn Store>,
     mut publications: watch::Receiver<Option<Publication>>,
     published: watch::Sender<Published>,
@@ -167,19 +167,19 @@ async fn round(
     publication: &Publication,
     last_generation: i64,
 ) -> Result<Round, RoundError> {
-    let form = match publication.form {
-        Some(form) => form,
-        None => store.form().await?,
+    let layout = match publication.layout {
+        Some(layout) => layout,
+        None => store.slice_layout().await?,
     };
     let existing = store.slices(&publication.driver, &publication.node).await?;
     let mut publication = publication.clone();
-    let mut planned = plan(&publication, form, &existing, last_generation)?;
+    let mut planned = plan(&publication, layout, &existing, last_generation)?;
     let mut left_out = None;
     if let Some(trial) = planned.put.iter().find(|slice| has_taints(slice))
         && !store.keeps_taints(trial).await?
     {
         publication = publication.without_taints();
-        planned = plan(&publication, form, &existing, last_generation)?;
+        planned = plan(&publication, layout, &existing, last_generation)?;
     }
     // Tried before anything is written: a slice without its counters must not be seen for a moment.
     if let Some(trial) = planned.put.iter().find(|slice| has_counters(slice))
@@ -187,7 +187,7 @@ async fn round(
     {
         let reduced = publication.without_counters();
         left_out = Some(LeftOut { gpus: publication.gpus.len() - reduced.gpus.len() });
-        planned = plan(&reduced, form, &existing, last_generation)?;
+        planned = plan(&reduced, layout, &existing, last_generation)?;
     }
     for name in &planned.delete {
         store.delete_slice(name).await?;

@@ -9,18 +9,19 @@ use async_trait::async_trait;
 use sluice_config::names::DRIVER;
 use sluice_config::process::admin::{Admin, AdminRoutes};
 use sluice_config::process::{Readiness, admin, files, metrics, shutdown};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::cdi::{CdiDir, DriverFiles};
 use crate::checkpoint::file::{StateDir, StateError};
-use crate::checkpoint::ledger::Ledger;
+use crate::checkpoint::store::CheckpointStore;
 use crate::claims::Claims;
 use crate::claims::in_progress::InProgress;
+use crate::device_state::{ClaimDevice, Clock, DeviceState};
 use crate::gpus::Gpus;
-use crate::measure::{self, Measures};
+use crate::metrics::{BUCKETS, ClaimMetrics, export_usage};
 use crate::monitor::{Monitor, Views};
 use crate::neighbours;
 use crate::nvml::NodeGpus;
@@ -30,7 +31,6 @@ use crate::plugin::serve::serve;
 use crate::plugin::sockets::SocketError;
 use crate::publishing::{Publication, publish};
 use crate::settings::Settings;
-use crate::slices::{Clock, Held, Slices};
 use crate::store::{ClusterStore, DirectoryStore, Store};
 use crate::xids;
 
@@ -88,19 +88,19 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RunError 
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let stop = shutdown::on_signals().map_err(io_error("signal handlers"))?;
     files::raise_limit();
-    let metrics = metrics::install(measure::BUCKETS).map_err(RunError::Metrics)?;
+    let metrics = metrics::install(BUCKETS).map_err(RunError::Metrics)?;
     let listener = TcpListener::bind(settings.admin_listen)
         .await
         .map_err(io_error(format!("adminListen {}", settings.admin_listen)))?;
     tracing::info!(address = %listener.local_addr().map_err(io_error("adminListen"))?, "The admin port is open.");
 
     let readiness = Readiness::default();
-    let ledger = Ledger::open(StateDir::lock(&settings.state_dir)?)?;
+    let checkpoints = CheckpointStore::open(StateDir::lock(&settings.state_dir)?)?;
     let now_ms: Clock = Arc::new(unix_ms);
     let gpus: Arc<dyn Gpus> = Arc::new(NodeGpus::new(&settings.driver_root));
     let (gone, gone_view) = watch::channel(Arc::default());
     let routes = Arc::new(Routes {
-        ledger: ledger.clone(),
+        checkpoints: checkpoints.clone(),
         gone: gone_view,
         now_ms: Arc::clone(&now_ms),
         served: OnceLock::new(),
@@ -111,7 +111,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(listener, admin, admin_stop.clone()));
 
-    let begin = start(&settings, gpus, ledger, now_ms, gone, readiness, &stop);
+    let begin = start(&settings, gpus, checkpoints, now_ms, gone, readiness, &stop);
     let work = tokio::select! {
         work = begin => Some(work?),
         // NVML may hang before anything is served; what a recovery leaves is for the next start.
@@ -149,9 +149,9 @@ impl Work {
 async fn start(
     settings: &Settings,
     gpus: Arc<dyn Gpus>,
-    ledger: Ledger,
+    checkpoints: CheckpointStore,
     now_ms: Clock,
-    gone: watch::Sender<Arc<BTreeSet<Held>>>,
+    gone: watch::Sender<Arc<BTreeSet<ClaimDevice>>>,
     readiness: Readiness,
     stop: &CancellationToken,
 ) -> Result<Work, RunError> {
@@ -161,22 +161,22 @@ async fn start(
         gpus: Vec::new(),
         marks: Default::default(),
         monitors: true,
-        form: settings.slice_form.fixed(),
+        layout: settings.slice_form.fixed(),
     };
     // A name that cannot be published is an error now, not a warning for ever.
-    publication.slices(publication.form.unwrap_or(Form::Split), 1)?;
+    publication.slices(publication.layout.unwrap_or(SliceLayout::Split), 1)?;
     let boot_id = std::fs::read_to_string(BOOT_ID).map_err(io_error(BOOT_ID))?.trim().to_owned();
     let on_host = settings.driver_root_on_host.as_ref().unwrap_or(&settings.driver_root);
     let libraries = settings.mount_libraries.then(|| DriverFiles::new(&settings.driver_root, on_host));
     let cdi = CdiDir::new(&settings.cdi_dir, &settings.driver_root, settings.device_majors, libraries);
-    let slices = Arc::new(Slices::new(Arc::clone(&gpus), ledger, cdi, boot_id, now_ms));
+    let device_state = Arc::new(DeviceState::new(Arc::clone(&gpus), checkpoints, cdi, boot_id, now_ms));
     let store = open_store(settings).await?;
     let nudge = Arc::new(Notify::new());
     let memory = settings.state_dir.join("gpus.json");
     let (mut monitor, views) =
-        Monitor::new(Arc::clone(&slices), Arc::clone(&store), publication, memory, Arc::clone(&nudge));
+        Monitor::new(Arc::clone(&device_state), Arc::clone(&store), publication, memory, Arc::clone(&nudge));
     monitor.first_look().await;
-    let recovering = Arc::clone(&slices);
+    let recovering = Arc::clone(&device_state);
     tokio::task::spawn_blocking(move || recovering.recover())
         .await
         .map_err(|error| io_error("recovery")(error.into()))?;
@@ -185,9 +185,9 @@ async fn start(
         store: Arc::clone(&store),
         node: views.node.clone(),
         session: views.session.clone(),
-        slices: Arc::clone(&slices),
+        device_state: Arc::clone(&device_state),
         in_progress: InProgress::default(),
-        measures: Measures::new(),
+        metrics: ClaimMetrics::new(),
         stale: Arc::new(Notify::new()),
         nudge: Arc::clone(&nudge),
     };
@@ -201,7 +201,7 @@ async fn start(
     let looks = Duration::from_secs(settings.health_interval_seconds);
     let Views { publication, node, session, gone: gone_devices } = views;
     let feed = xids::watch(gpus.watch_xids()).map_err(io_error("thread of NVML's events"))?;
-    let checkpoint = move || slices.ledger().checkpoint();
+    let checkpoint = move || device_state.checkpoints().checkpoint();
     let known_gpus = move || node.borrow().as_ref().map(|node| node.gpus.clone()).unwrap_or_default();
     let tasks = vec![
         tokio::spawn(neighbours::watch(Arc::clone(&store), settings.node_name.clone(), stop.clone())),
@@ -261,8 +261,8 @@ async fn forward<T: Clone>(mut from: watch::Receiver<T>, to: watch::Sender<T>, s
 }
 
 struct Routes {
-    ledger: Ledger,
-    gone: watch::Receiver<Arc<BTreeSet<Held>>>,
+    checkpoints: CheckpointStore,
+    gone: watch::Receiver<Arc<BTreeSet<ClaimDevice>>>,
     now_ms: Clock,
     /// Folder of the sockets, once they are served.
     served: OnceLock<PathBuf>,
@@ -279,7 +279,7 @@ impl AdminRoutes for Routes {
 
     async fn before_scrape(&self) {
         let gone = Arc::clone(&self.gone.borrow());
-        measure::export_usage(&self.ledger.checkpoint(), &gone, (self.now_ms)());
+        export_usage(&self.checkpoints.checkpoint(), &gone, (self.now_ms)());
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use sluice_config::process::logging::LogFormat;
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 use sluice_kubelet_api::DEFAULT_KUBELET_DIR;
 
 use crate::cdi::Majors;
@@ -25,11 +25,11 @@ pub enum SliceForm {
 
 impl SliceForm {
     /// The form that is set; `None` where the store is to be asked.
-    pub fn fixed(self) -> Option<Form> {
+    pub fn fixed(self) -> Option<SliceLayout> {
         match self {
             Self::Auto => None,
-            Self::Combined => Some(Form::Combined),
-            Self::Split => Some(Form::Split),
+            Self::Combined => Some(SliceLayout::Combined),
+            Self::Split => Some(SliceLayout::Split),
         }
     }
 }

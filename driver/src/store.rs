@@ -1,28 +1,28 @@
 //! Where ResourceSlices go and claims come from, as a trait: the API server in a cluster, a directory of
 //! the same objects on one machine. What stands between is the same.
 
-pub mod cluster;
-pub mod directory;
+pub(crate) mod cluster;
+pub(crate) mod directory;
 #[cfg(test)]
 pub(crate) mod memory;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 
-pub use cluster::ClusterStore;
-pub use directory::DirectoryStore;
+pub(crate) use cluster::ClusterStore;
+pub(crate) use directory::DirectoryStore;
 
 /// The store could not be read or written. It says nothing about what is in it: least of all that an
 /// object is absent.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
-pub struct StoreError(pub String);
+pub(crate) struct StoreError(pub String);
 
 /// A claim as the kubelet names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClaimRef {
+pub(crate) struct ClaimRef {
     /// Namespace of the object.
     pub namespace: String,
     /// Name of the object.
@@ -33,7 +33,7 @@ pub struct ClaimRef {
 
 /// Something that happened to a claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct News {
+pub(crate) struct ClaimEvent {
     /// One word in CamelCase.
     pub reason: &'static str,
     /// A sentence.
@@ -42,9 +42,9 @@ pub struct News {
 
 /// Objects of resource.k8s.io/v1, as far as a node's driver needs them.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
-    /// Form of slices that the store takes now. It changes when a cluster is upgraded.
-    async fn form(&self) -> Result<Form, StoreError>;
+pub(crate) trait Store: Send + Sync + 'static {
+    /// Returns the layout of slices that the store accepts now. It changes when a cluster is upgraded.
+    async fn slice_layout(&self) -> Result<SliceLayout, StoreError>;
 
     /// ResourceSlices of this driver on this node.
     async fn slices(&self, driver: &str, node: &str) -> Result<Vec<ResourceSlice>, StoreError>;
@@ -77,7 +77,7 @@ pub trait Store: Send + Sync + 'static {
 
     /// Tells whoever looks at a claim, and at the pods that use it, what happened. Nobody waits for it, and
     /// what cannot be told is only in the log.
-    async fn tell(&self, claim: &ClaimRef, news: &News);
+    async fn publish_event(&self, claim: &ClaimRef, event: &ClaimEvent);
 
     /// Writes DeviceClasses where nobody else does. A cluster's are installed with its manifests.
     async fn offer_classes(&self, classes: &[DeviceClass]) -> Result<(), StoreError>;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Receiver, TryRecvError, bounded};
+use sluice_config::names::devices::full_device;
 use sluice_inventory::Gpu;
-use sluice_inventory::names::full_device;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -19,7 +19,7 @@ const QUEUE: usize = 256;
 const WAIT: Duration = Duration::from_secs(2);
 
 /// Events as they come in. Ends the thread when dropped.
-pub struct XidFeed {
+pub(crate) struct XidFeed {
     events: Receiver<XidEvent>,
     arrived: Arc<Notify>,
 }
@@ -28,7 +28,7 @@ pub struct XidFeed {
 ///
 /// # Errors
 /// When no thread can be started.
-pub fn watch(mut source: Box<dyn XidWatch>) -> std::io::Result<XidFeed> {
+pub(crate) fn watch(mut source: Box<dyn XidWatch>) -> std::io::Result<XidFeed> {
     let (sender, events) = bounded(QUEUE);
     let arrived = Arc::new(Notify::new());
     // Upgrades as long as somebody listens.
@@ -62,7 +62,7 @@ pub fn watch(mut source: Box<dyn XidWatch>) -> std::io::Result<XidFeed> {
 
 impl XidFeed {
     /// The next event; `None` when the thread has ended.
-    pub async fn next(&self) -> Option<XidEvent> {
+    pub(crate) async fn next(&self) -> Option<XidEvent> {
         loop {
             match self.events.try_recv() {
                 Ok(event) => return Some(event),
@@ -74,7 +74,7 @@ impl XidFeed {
 }
 
 /// Name of the device that an event is about: the claimed slice where it is known, else the GPU.
-pub fn affected_device(event: &XidEvent, gpus: &[Gpu], checkpoint: &Checkpoint) -> String {
+pub(crate) fn affected_device(event: &XidEvent, gpus: &[Gpu], checkpoint: &Checkpoint) -> String {
     let Some(uuid) = &event.gpu_uuid else { return "unknown".to_owned() };
     let devices = checkpoint.claims.values().flat_map(|record| &record.devices);
     let is_it = |instance: &Instance| match instance {
@@ -91,7 +91,7 @@ pub fn affected_device(event: &XidEvent, gpus: &[Gpu], checkpoint: &Checkpoint) 
 
 /// Logs and counts events until `stop` or the end of the feed; each wakes `nudge`, since it may be the last
 /// word of a GPU.
-pub async fn count(
+pub(crate) async fn count(
     feed: XidFeed,
     gpus: impl Fn() -> Vec<Gpu>,
     checkpoint: impl Fn() -> Arc<Checkpoint>,
@@ -106,7 +106,7 @@ pub async fn count(
         let Some(event) = event else { return };
         let device = affected_device(&event, &gpus(), &checkpoint());
         tracing::error!(device, xid = event.xid, "A GPU reported a critical error.");
-        crate::measure::count_xid(&device);
+        crate::metrics::count_xid(&device);
         nudge.notify_one();
     }
 }

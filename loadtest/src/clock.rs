@@ -7,14 +7,11 @@ use rustix::process::setpriority_process;
 use rustix::thread::{clock_nanosleep_absolute, gettid, set_current_timer_slack};
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Nanoseconds in a millisecond.
-pub const NS_PER_MS: f64 = 1e6;
-
 /// Nanoseconds in a second.
-pub const NS_PER_S: f64 = 1e9;
+pub(crate) const NS_PER_S: f64 = 1e9;
 
 /// Now on CLOCK_MONOTONIC, in nanoseconds.
-pub fn now_ns() -> u64 {
+pub(crate) fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
@@ -25,7 +22,7 @@ pub(crate) fn timespec(at_ns: u64) -> Timespec {
 }
 
 /// Sleeps until `at_ns` (CLOCK_MONOTONIC); returns at once where that is past.
-pub fn sleep_until_ns(at_ns: u64) {
+pub(crate) fn sleep_until_ns(at_ns: u64) {
     // A signal may end the sleep early; the target is absolute, so that the rest is simply slept again.
     while now_ns() < at_ns {
         let _ = clock_nanosleep_absolute(ClockId::Monotonic, &timespec(at_ns));
@@ -38,7 +35,7 @@ const NICENESS: i32 = -15;
 /// Makes this thread one that keeps time: the kernel fires its timers at once instead of up to 50 µs later
 /// in company, and prefers it to ordinary work. Where the latter is not allowed (it takes CAP_SYS_NICE) the
 /// thread runs as any other.
-pub fn keep_time_on_this_thread() {
+pub(crate) fn keep_time_on_this_thread() {
     if let Err(error) = set_current_timer_slack(NonZeroU64::new(1)) {
         tracing::debug!(%error, "The timer slack stays at the system's default.");
     }

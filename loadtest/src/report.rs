@@ -1,9 +1,9 @@
 //! What a run found, for machines (JSON) and for people ([`text`], [`html`]); thresholds and what they say.
 
-pub mod chart;
-pub mod html;
-pub mod page;
-pub mod text;
+pub(crate) mod chart;
+pub(crate) mod html;
+pub(crate) mod page;
+pub(crate) mod text;
 pub mod threshold;
 
 use std::collections::BTreeMap;
@@ -11,10 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::run::generator::Finished;
-use crate::run::interval::{Counts, Interval, Quantiles};
-use crate::run::mix::Protocol;
-use crate::run::{Load, Plan};
+use crate::plan::{Load, Plan, Protocol};
+use crate::record::{Counts, Interval, Quantiles, RunRecord};
 use threshold::{Judged, Threshold};
 
 /// A run whose 99th percentile of the send lag is above this, in milliseconds, measured itself, not its target.
@@ -97,8 +95,8 @@ pub struct ProtocolReport {
 
 impl Report {
     /// The report of a finished run, without thresholds.
-    pub(crate) fn of(plan: &Plan, finished: &Finished, started: SystemTime) -> Self {
-        let tally = &finished.tally;
+    pub(crate) fn of(plan: &Plan, record: &RunRecord, started: SystemTime) -> Self {
+        let tally = &record.tally;
         let counts = tally.all.counts.clone();
         let closed_loop = matches!(plan.load, Load::Closed { .. });
         let send_lag = if closed_loop { None } else { tally.send_lag() };
@@ -122,7 +120,7 @@ impl Report {
             duration_s,
             seed: plan.seed,
             closed_loop,
-            stopped_early: finished.stopped_early,
+            stopped_early: record.stopped_early,
             valid: invalid_because.is_empty(),
             invalid_because,
             requests,
@@ -136,10 +134,10 @@ impl Report {
             throughput_rps: counts.answered as f64 / duration_s,
             latency: tally.all.latency(),
             send_lag,
-            connections_opened: finished.connections_opened as u64,
+            connections_opened: record.connections_opened as u64,
             by_protocol: by_protocol.collect(),
             thresholds: Vec::new(),
-            series: finished.series.clone(),
+            series: record.series.clone(),
             counts,
         }
     }

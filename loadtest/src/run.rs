@@ -4,9 +4,8 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`settings`], [`flags`] | scenario files and flags; they become a [`Plan`] |
-//! | [`plan`], [`mix`], [`target`] | what a run does; protocols; which addresses it may go to |
-//! | [`payload`], [`answer`] | pure: requests out, verdicts on what comes back |
-//! | [`tally`], [`interval`] | counts and histograms, per interval and in all |
+//! | [`target`] | which addresses it may go to |
+//! | [`payload`], `judge` | pure: requests to send; the outcome of a request, from its response |
 //! | `generator`, `pacer`, `client`, `stamp` | the thread that sends: schedule, timer, connections, send lag |
 //! | [`program`] | the command: live lines, report files, exit code |
 //!
@@ -14,20 +13,16 @@
 //! due time is the thread that writes. Latency counts from the *intended* time, so that a stalled target
 //! shows in the percentiles what it would have cost its users.
 
-pub mod answer;
 mod client;
 pub mod flags;
-pub(crate) mod generator;
-pub mod interval;
-pub mod mix;
+mod generator;
+mod judge;
 mod pacer;
-pub mod payload;
-pub mod plan;
+mod payload;
 pub mod program;
 pub mod settings;
 mod stamp;
-pub mod tally;
-pub mod target;
+mod target;
 
 use std::net::SocketAddr;
 use std::time::SystemTime;
@@ -35,10 +30,9 @@ use std::time::SystemTime;
 use tokio::sync::{broadcast, oneshot};
 use tokio_util::sync::CancellationToken;
 
-pub use interval::Interval;
-pub use plan::{Load, Payload, Plan};
-
 use crate::clock;
+use crate::plan::Plan;
+use crate::record::Interval;
 use crate::report::Report;
 
 /// Intervals that a slow subscriber may fall behind before it misses some.

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use sluice_config::api::inference_autoscaler::Gateway;
 use sluice_config::names;
-use sluice_inventory::{Cluster, ComputeCapability, Form, Gpu, MigProfile, Placement};
+use sluice_inventory::{Cluster, ComputeCapability, Gpu, MigProfile, Placement, SliceLayout};
 use sluice_inventory::{device_classes, resource_slices};
 
 use super::{Batcher, Platform, PlatformError, Replicas, ScaleTarget};
@@ -31,7 +31,7 @@ impl FakePlatform {
     pub(crate) fn new(gpus: u32, replicas: u32) -> Self {
         let gpus: Vec<Gpu> = (0..gpus).map(a100).collect();
         let cluster = Cluster {
-            slices: resource_slices("node", names::DRIVER, &gpus, Form::Combined, 1).unwrap(),
+            slices: resource_slices("node", names::DRIVER, &gpus, SliceLayout::Combined, 1).unwrap(),
             device_classes: device_classes(names::DRIVER, &gpus),
             ..Cluster::default()
         };

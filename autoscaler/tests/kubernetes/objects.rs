@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice_config::names;
 use sluice_inventory::{
-    ComputeCapability, Form, Gpu, MigProfile, Placement, device_classes, resource_slices,
+    ComputeCapability, Gpu, MigProfile, Placement, SliceLayout, device_classes, resource_slices,
 };
 
 use crate::api::Api;
@@ -23,7 +23,7 @@ pub(crate) const CLASS: &str = "mig-2g-10gb.gpu.sluice.dev";
 pub(crate) fn cluster() -> Api {
     let api = Api::new();
     let gpus = [a100()];
-    for slice in resource_slices("node", names::DRIVER, &gpus, Form::Combined, 1).unwrap() {
+    for slice in resource_slices("node", names::DRIVER, &gpus, SliceLayout::Combined, 1).unwrap() {
         api.put("apis/resource.k8s.io/v1/resourceslices", serde_json::to_value(slice).unwrap());
     }
     for class in device_classes(names::DRIVER, &gpus) {

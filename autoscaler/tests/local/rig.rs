@@ -15,7 +15,7 @@ use sluice_config::api::{LocalDeployment, LocalDeploymentSpec};
 use sluice_config::names;
 use sluice_config::objects::ObjectDir;
 use sluice_inventory::{
-    ComputeCapability, Form, Gpu, MigProfile, Placement, device_classes, resource_slices,
+    ComputeCapability, Gpu, MigProfile, Placement, SliceLayout, device_classes, resource_slices,
 };
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
@@ -62,7 +62,7 @@ impl Rig {
             state_dir: dir.path().join("state"),
         };
         let gpus = [gpu()];
-        for slice in resource_slices("node", names::DRIVER, &gpus, Form::Combined, 1).unwrap() {
+        for slice in resource_slices("node", names::DRIVER, &gpus, SliceLayout::Combined, 1).unwrap() {
             let name = slice.metadata.name.clone().unwrap();
             config.store.put(None, &name, &slice).unwrap();
         }

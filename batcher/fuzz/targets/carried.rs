@@ -1,6 +1,6 @@
 //! What must hold of every request that a parser has taken.
 
-use sluice_protocol::{InferRequest, InferResponse, Merged, UpstreamForm};
+use sluice_protocol::{InferRequest, InferResponse, Merged, WireFormat};
 use sluice_protocol::{merge, merge_padded, parse_response, split};
 
 use crate::echo::echo;
@@ -8,7 +8,7 @@ use crate::echo::echo;
 /// Whether it can be sent or not, nothing panics; and where it may share a batch, a batch of two and a filler comes
 /// back as two equal answers.
 pub(crate) fn check(request: &InferRequest) {
-    for upstream in [UpstreamForm::Json, UpstreamForm::Binary, UpstreamForm::Grpc, UpstreamForm::V1] {
+    for upstream in [WireFormat::Json, WireFormat::Binary, WireFormat::Grpc, WireFormat::V1] {
         let _ = merge(&[request], upstream);
         if request.alone.is_some() {
             continue;
@@ -27,7 +27,7 @@ pub(crate) fn check(request: &InferRequest) {
 }
 
 fn answer(merged: &Merged) -> InferResponse {
-    if merged.form != UpstreamForm::V1 {
+    if merged.format != WireFormat::V1 {
         return echo(merged);
     }
     let body = merged.chunks.concat();
@@ -36,5 +36,5 @@ fn answer(merged: &Merged) -> InferResponse {
     assert!(document.is_ok() || text.contains("NaN") || text.contains("Infinity"), "{text}");
     let predictions = vec!["null"; merged.total_rows()].join(",");
     let answer = format!(r#"{{"predictions":[{predictions}]}}"#);
-    parse_response(UpstreamForm::V1, None, answer.into()).expect("a valid answer")
+    parse_response(WireFormat::V1, None, answer.into()).expect("a valid answer")
 }

@@ -10,14 +10,14 @@ mod echo;
 
 use arbitrary::{Arbitrary, Unstructured};
 use libfuzzer_sys::fuzz_target;
-use sluice_protocol::{Datatype, UpstreamForm, merge_padded, split};
+use sluice_protocol::{Datatype, WireFormat, merge_padded, split};
 
 use client::{Style, Values, receive, receive_v1, request};
 use echo::echo;
 
 #[derive(Debug)]
 struct Batch {
-    upstream: UpstreamForm,
+    upstream: WireFormat,
     to_rows: usize,
     clients: Vec<Client>,
 }
@@ -42,9 +42,9 @@ impl<'a> Arbitrary<'a> for Batch {
         let allowed = |style: &Style| (!raw_only || style.is_raw_throughout()) && !(no_v1 && style.is_v1());
         let styles: Vec<Style> = Style::ALL.into_iter().filter(allowed).collect();
         let upstream = match bytes.int_in_range(0..=2)? {
-            0 if !raw_only => UpstreamForm::Json,
-            1 => UpstreamForm::Grpc,
-            _ => UpstreamForm::Binary,
+            0 if !raw_only => WireFormat::Json,
+            1 => WireFormat::Grpc,
+            _ => WireFormat::Binary,
         };
         let mut clients = Vec::new();
         for _ in 0..bytes.int_in_range(1..=5)? {

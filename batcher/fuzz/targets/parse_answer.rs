@@ -8,19 +8,19 @@ mod client;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluice_protocol::{BatchRows, Datatype, UpstreamForm, parse_response, split};
+use sluice_protocol::{BatchRows, Datatype, WireFormat, parse_response, split};
 
 use client::{Style, Values, request};
 
 fuzz_target!(|input: &[u8]| {
-    let Some(([form, low, high], body)) = input.split_first_chunk::<3>() else { return };
-    let (form, length) = match form % 4 {
-        0 => (UpstreamForm::Json, None),
-        1 => (UpstreamForm::Binary, Some(usize::from(u16::from_le_bytes([*low, *high])))),
-        2 => (UpstreamForm::Grpc, None),
-        _ => (UpstreamForm::V1, None),
+    let Some(([format, low, high], body)) = input.split_first_chunk::<3>() else { return };
+    let (format, length) = match format % 4 {
+        0 => (WireFormat::Json, None),
+        1 => (WireFormat::Binary, Some(usize::from(u16::from_le_bytes([*low, *high])))),
+        2 => (WireFormat::Grpc, None),
+        _ => (WireFormat::V1, None),
     };
-    let Ok(answer) = parse_response(form, length, Bytes::copy_from_slice(body)) else { return };
+    let Ok(answer) = parse_response(format, length, Bytes::copy_from_slice(body)) else { return };
     let x = |rows: u64| Values {
         name: "x".into(),
         datatype: Datatype::Int8,

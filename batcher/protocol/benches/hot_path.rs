@@ -11,7 +11,7 @@ use sluice_protocol::grpc::model_infer_request::InferInputTensor;
 use sluice_protocol::grpc::model_infer_response::InferOutputTensor;
 use sluice_protocol::grpc::{ModelInferRequest, ModelInferResponse};
 use sluice_protocol::{
-    Form, InferRequest, Limits, Target, UpstreamForm, V1Target, merge, parse_binary, parse_grpc, parse_json,
+    InferRequest, Limits, Target, V1Target, WireFormat, merge, parse_binary, parse_grpc, parse_json,
     parse_response, parse_v1, split,
 };
 
@@ -22,9 +22,9 @@ const LARGE: usize = 150_000;
 
 /// The bodies of a batch's requests and of its answer.
 struct Case {
-    requests: Vec<(Form, usize, Bytes)>,
-    upstream: UpstreamForm,
-    answer_form: UpstreamForm,
+    requests: Vec<(WireFormat, usize, Bytes)>,
+    upstream: WireFormat,
+    answer_format: WireFormat,
     answer: (Option<usize>, Bytes),
 }
 
@@ -43,20 +43,20 @@ fn main() {
 const CASES: [&str; 6] = ["json", "v1", "binary", "grpc", "binary-600k", "grpc-600k"];
 
 fn case(name: &str) -> Case {
-    let (form, upstream, answer_form, columns) = match name {
-        "json" => (Form::Json, UpstreamForm::Binary, UpstreamForm::Json, SMALL),
-        "v1" => (Form::V1, UpstreamForm::Binary, UpstreamForm::V1, SMALL),
-        "binary" => (Form::Binary, UpstreamForm::Binary, UpstreamForm::Binary, SMALL),
-        "grpc" => (Form::Grpc, UpstreamForm::Grpc, UpstreamForm::Grpc, SMALL),
-        "binary-600k" => (Form::Binary, UpstreamForm::Binary, UpstreamForm::Binary, LARGE),
-        "grpc-600k" => (Form::Grpc, UpstreamForm::Grpc, UpstreamForm::Grpc, LARGE),
+    let (format, upstream, answer_format, columns) = match name {
+        "json" => (WireFormat::Json, WireFormat::Binary, WireFormat::Json, SMALL),
+        "v1" => (WireFormat::V1, WireFormat::Binary, WireFormat::V1, SMALL),
+        "binary" => (WireFormat::Binary, WireFormat::Binary, WireFormat::Binary, SMALL),
+        "grpc" => (WireFormat::Grpc, WireFormat::Grpc, WireFormat::Grpc, SMALL),
+        "binary-600k" => (WireFormat::Binary, WireFormat::Binary, WireFormat::Binary, LARGE),
+        "grpc-600k" => (WireFormat::Grpc, WireFormat::Grpc, WireFormat::Grpc, LARGE),
         other => panic!("case {other:?}: one of {CASES:?} is wanted"),
     };
     Case {
-        requests: (0..REQUESTS).map(|number| request(form, number, columns)).collect(),
+        requests: (0..REQUESTS).map(|number| request(format, number, columns)).collect(),
         upstream,
-        answer_form,
-        answer: answer(answer_form, columns),
+        answer_format,
+        answer: answer(answer_format, columns),
     }
 }
 
@@ -70,18 +70,20 @@ fn sluice_hot_path_measured(case: &Case) -> usize {
 fn run(case: &Case) -> usize {
     let limits = Limits::default();
     let target = Target { model: "bert".to_owned(), version: None };
-    let parse = |(form, header_length, body): &(Form, usize, Bytes)| match form {
-        Form::Json => parse_json(&target, body.clone(), &limits),
-        Form::Binary => parse_binary(&target, *header_length, body.clone(), &limits),
-        Form::Grpc => parse_grpc(body.clone(), &limits),
-        Form::V1 => parse_v1(&V1Target { target: target.clone(), label: None }, body.clone(), &limits, None),
+    let parse = |(format, header_length, body): &(WireFormat, usize, Bytes)| match format {
+        WireFormat::Json => parse_json(&target, body.clone(), &limits),
+        WireFormat::Binary => parse_binary(&target, *header_length, body.clone(), &limits),
+        WireFormat::Grpc => parse_grpc(body.clone(), &limits),
+        WireFormat::V1 => {
+            parse_v1(&V1Target { target: target.clone(), label: None }, body.clone(), &limits, None)
+        }
     };
     let requests: Vec<InferRequest> = case.requests.iter().map(|body| parse(body).unwrap()).collect();
     let requests: Vec<&InferRequest> = requests.iter().collect();
     let merged = merge(&requests, case.upstream).unwrap();
-    assert_eq!(merged.form, case.answer_form);
+    assert_eq!(merged.format, case.answer_format);
     let (header_length, answer) = &case.answer;
-    let response = parse_response(merged.form, *header_length, answer.clone()).unwrap();
+    let response = parse_response(merged.format, *header_length, answer.clone()).unwrap();
     let answers = split(&response, &requests, &merged.rows).unwrap();
     answers.into_iter().map(|answer| answer.unwrap().body_bytes).sum()
 }
@@ -95,22 +97,22 @@ fn raw(count: usize) -> Vec<u8> {
     (0..count).flat_map(|at| (at as f32).to_le_bytes()).collect()
 }
 
-fn request(form: Form, number: usize, columns: usize) -> (Form, usize, Bytes) {
+fn request(format: WireFormat, number: usize, columns: usize) -> (WireFormat, usize, Bytes) {
     let head = format!(r#"{{"name":"input_0","shape":[1,{columns}],"datatype":"FP32","#);
-    let (header_length, body) = match form {
-        Form::Json => {
+    let (header_length, body) = match format {
+        WireFormat::Json => {
             let data = numbers(columns);
             (0, format!(r#"{{"id":"{number}","inputs":[{head}"data":[{data}]}}]}}"#).into_bytes())
         }
-        Form::V1 => (0, format!(r#"{{"instances":[[{}]]}}"#, numbers(columns)).into_bytes()),
-        Form::Binary => {
+        WireFormat::V1 => (0, format!(r#"{{"instances":[[{}]]}}"#, numbers(columns)).into_bytes()),
+        WireFormat::Binary => {
             let size = columns * 4;
             let header = format!(
                 r#"{{"id":"{number}","parameters":{{"binary_data_output":true}},"inputs":[{head}"parameters":{{"binary_data_size":{size}}}}}]}}"#
             );
             (header.len(), [header.as_bytes(), &raw(columns)].concat())
         }
-        Form::Grpc => {
+        WireFormat::Grpc => {
             let input = InferInputTensor {
                 name: "input_0".into(),
                 datatype: "FP32".into(),
@@ -127,29 +129,29 @@ fn request(form: Form, number: usize, columns: usize) -> (Form, usize, Bytes) {
             (0, message.encode_to_vec())
         }
     };
-    (form, header_length, body.into())
+    (format, header_length, body.into())
 }
 
-fn answer(form: UpstreamForm, columns: usize) -> (Option<usize>, Bytes) {
+fn answer(format: WireFormat, columns: usize) -> (Option<usize>, Bytes) {
     let elements = REQUESTS * columns;
     let head = format!(r#"{{"name":"output_0","shape":[{REQUESTS},{columns}],"datatype":"FP32","#);
-    match form {
-        UpstreamForm::Json => {
+    match format {
+        WireFormat::Json => {
             let data = numbers(elements);
             (None, format!(r#"{{"model_name":"bert","outputs":[{head}"data":[{data}]}}]}}"#).into())
         }
-        UpstreamForm::V1 => {
+        WireFormat::V1 => {
             let row = format!("[{}]", numbers(columns));
             (None, format!(r#"{{"predictions":[{}]}}"#, vec![row; REQUESTS].join(",")).into())
         }
-        UpstreamForm::Binary => {
+        WireFormat::Binary => {
             let size = elements * 4;
             let header = format!(
                 r#"{{"model_name":"bert","outputs":[{head}"parameters":{{"binary_data_size":{size}}}}}]}}"#
             );
             (Some(header.len()), [header.as_bytes(), &raw(elements)].concat().into())
         }
-        UpstreamForm::Grpc => {
+        WireFormat::Grpc => {
             let output = InferOutputTensor {
                 name: "output_0".into(),
                 datatype: "FP32".into(),

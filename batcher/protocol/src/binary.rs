@@ -6,8 +6,8 @@ use crate::json::tensors::{self, ReadRequest};
 use crate::request::Parts;
 use crate::tensor::checked_elements;
 use crate::{
-    Form, InferRequest, Limits, ModelSignature, Parameter, ParseError, Target, Tensor, TensorData,
-    TensorSignature, transcode,
+    InferRequest, Limits, ModelSignature, Parameter, ParseError, Target, Tensor, TensorData, TensorSignature,
+    WireFormat, transcode,
 };
 
 /// `Content-Type` of a REST body that goes with this [`crate::HEADER_LENGTH`].
@@ -43,7 +43,7 @@ pub fn parse_binary(
         )));
     }
     let parts = |read, body| Parts {
-        form: Form::Binary,
+        format: WireFormat::Binary,
         target: target.clone(),
         read,
         body,
@@ -81,7 +81,8 @@ pub fn parse_raw(
         ..Default::default()
     };
     let target = target.clone();
-    Ok(Parts { form: Form::Binary, target, read: Some(read), body, header_length: Some(0) }.assemble())
+    Ok(Parts { format: WireFormat::Binary, target, read: Some(read), body, header_length: Some(0) }
+        .assemble())
 }
 
 /// The body as one row. At most one dimension of the row may vary: it follows from the length. BYTES: the body is

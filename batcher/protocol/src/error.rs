@@ -94,7 +94,7 @@ pub struct SplitError {
 /// One client's rows cannot be written in that client's form (FP16, BF16 or non-UTF-8 BYTES in JSON); the others' can.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("output '{output}' cannot be written in the form of the request: {reason}")]
-pub struct AnswerError {
+pub struct PartError {
     /// The output.
     pub output: String,
     /// Why.

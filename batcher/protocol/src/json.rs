@@ -11,7 +11,7 @@ pub(crate) mod write;
 use bytes::Bytes;
 
 use crate::request::Parts;
-use crate::{Form, InferRequest, Limits, ParseError, Target};
+use crate::{InferRequest, Limits, ParseError, Target, WireFormat};
 
 /// Reads a V2 JSON inference request. `target` comes from the URL path.
 ///
@@ -22,6 +22,12 @@ pub fn parse_json(target: &Target, body: Bytes, limits: &Limits) -> Result<Infer
         return Err(ParseError::too_large(body.len(), limits.body_bytes));
     }
     let read = tensors::read_request(&body, None, limits)?;
-    Ok(Parts { form: Form::Json, target: target.clone(), read: Some(read), body, header_length: None }
-        .assemble())
+    Ok(Parts {
+        format: WireFormat::Json,
+        target: target.clone(),
+        read: Some(read),
+        body,
+        header_length: None,
+    }
+    .assemble())
 }

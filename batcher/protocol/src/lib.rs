@@ -15,7 +15,7 @@
 //! The crate is pure: bytes in, bytes out; no I/O, no clock, no tokio.
 //!
 //! ```
-//! use sluice_protocol::{Limits, Target, UpstreamForm, merge, parse_binary, parse_json, parse_response, split};
+//! use sluice_protocol::{Limits, Target, WireFormat, merge, parse_binary, parse_json, parse_response, split};
 //!
 //! let target = Target::from_path("/v2/models/double/infer").ok_or("not an inference")?;
 //! let json = r#"{"id":"a","inputs":[{"name":"x","shape":[1,2],"datatype":"FP32","data":[0.5,1]}]}"#;
@@ -25,12 +25,12 @@
 //! let two = parse_binary(&target, header.len(), binary.into(), &Limits::default())?;
 //! assert!(one.key == two.key, "they may share a batch");
 //!
-//! let batch = merge(&[&one, &two], UpstreamForm::Binary)?;
+//! let batch = merge(&[&one, &two], WireFormat::Binary)?;
 //! assert_eq!((batch.total_rows(), batch.body_bytes - batch.header_length.unwrap_or(0)), (2, 16));
 //!
 //! // The model server doubles, and answers in JSON.
 //! let answer = r#"{"model_name":"double","outputs":[{"name":"y","shape":[2,2],"datatype":"FP32","data":[1.0,2.0,4.0,6.0]}]}"#;
-//! let answer = parse_response(batch.form, None, answer.into())?;
+//! let answer = parse_response(batch.format, None, answer.into())?;
 //! let answers = split(&answer, &[&one, &two], &batch.rows)?;
 //! let first = answers[0].as_ref().map_err(Clone::clone)?;
 //! assert_eq!(
@@ -52,14 +52,14 @@
 //! | `merge`, `response`, `split` | many requests → one body → one answer → many answers |
 //! | `unchanged` | a batch of one request, where nothing has to be written anew |
 //! | `transcode` | JSON text ↔ little-endian bytes, where a batch mixes forms |
-//! | `error_answer` | an error in the form in which its client asked |
+//! | `error_response` | an error in the form in which its client asked |
 
 mod alone;
 mod binary;
 mod chunks;
 mod datatype;
 mod error;
-mod error_answer;
+mod error_response;
 pub mod grpc;
 mod json;
 mod key;
@@ -76,12 +76,13 @@ mod tensor;
 mod transcode;
 mod unchanged;
 mod v1;
+mod wire_format;
 
 pub use alone::Alone;
 pub use binary::{parse_binary, parse_raw};
 pub use datatype::Datatype;
-pub use error::{AnswerError, MergeError, ParseError, ParseErrorKind, ResponseError, SplitError};
-pub use error_answer::{ErrorAnswer, error_answer, json_error};
+pub use error::{MergeError, ParseError, ParseErrorKind, PartError, ResponseError, SplitError};
+pub use error_response::{ErrorResponse, error_response, json_error};
 pub use grpc::parse_grpc;
 pub use json::parse_json;
 pub use key::MergeKey;
@@ -92,52 +93,12 @@ pub use request::{InferRequest, RequestedOutput};
 pub use response::{InferResponse, parse_response};
 pub use sequence::{SequenceId, SequenceStep};
 pub use signature::{ModelSignature, TensorSignature};
-pub use split::{Answer, split};
+pub use split::{ResponsePart, split};
 pub use target::{Target, model_in_path};
 pub use tensor::{JsonLayout, Tensor, TensorData};
-pub use unchanged::unchanged_answer;
+pub use unchanged::unchanged_response;
 pub use v1::{V1Request, V1Target, parse_v1};
+pub use wire_format::WireFormat;
 
 /// Name of the HTTP header that gives the length in bytes of the JSON part of a V2 binary body.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";
-
-/// The form in which a client asked, and in which it is answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Form {
-    /// V2 REST, JSON alone.
-    Json,
-    /// V2 REST with the binary tensor extension (`Inference-Header-Content-Length`).
-    Binary,
-    /// gRPC `ModelInfer`.
-    Grpc,
-    /// V1 REST `:predict`.
-    V1,
-}
-
-impl Form {
-    /// All forms, in the order of their discriminants.
-    pub const ALL: [Self; 4] = [Self::Json, Self::Binary, Self::Grpc, Self::V1];
-
-    /// The word for metric labels and journals: `json`, `binary`, `grpc` or `v1`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Binary => "binary",
-            Self::Grpc => "grpc",
-            Self::V1 => "v1",
-        }
-    }
-}
-
-/// The form in which the model server is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum UpstreamForm {
-    /// V2 REST, JSON alone: for servers without the binary tensor extension.
-    Json,
-    /// V2 REST with the binary tensor extension. A batch of JSON clients alone is still sent as JSON text.
-    Binary,
-    /// gRPC `ModelInfer` with `raw_input_contents`.
-    Grpc,
-    /// V1 REST `:predict`: for servers that have no V2, and for V1 requests that are no V2 tensors.
-    V1,
-}

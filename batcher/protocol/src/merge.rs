@@ -9,13 +9,13 @@ mod padding;
 use bytes::Bytes;
 
 use crate::unchanged::unchanged_body;
-use crate::{InferRequest, MergeError, TensorData, UpstreamForm};
+use crate::{InferRequest, MergeError, TensorData, WireFormat};
 
 /// One upstream request made of many.
 #[derive(Debug, Clone)]
 pub struct Merged {
-    /// What is on the wire: for [`UpstreamForm::Binary`] asked and JSON clients alone it is [`UpstreamForm::Json`].
-    pub form: UpstreamForm,
+    /// What is on the wire: for [`WireFormat::Binary`] asked and JSON clients alone it is [`WireFormat::Json`].
+    pub format: WireFormat,
     /// The body, for a vectored write; tensors are the clients' own buffers. gRPC: with the 5-byte prefix.
     pub chunks: Vec<Bytes>,
     /// Sum of the chunks' lengths.
@@ -68,7 +68,7 @@ impl BatchRows {
 /// # Errors
 /// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype without
 /// a form upstream, an empty slice.
-pub fn merge(requests: &[&InferRequest], upstream: UpstreamForm) -> Result<Merged, MergeError> {
+pub fn merge(requests: &[&InferRequest], upstream: WireFormat) -> Result<Merged, MergeError> {
     merge_padded(requests, upstream, 0)
 }
 
@@ -80,7 +80,7 @@ pub fn merge(requests: &[&InferRequest], upstream: UpstreamForm) -> Result<Merge
 /// As [`merge`]; and a request whose rows are not known ([`InferRequest::alone`]) cannot be padded.
 pub fn merge_padded(
     requests: &[&InferRequest],
-    upstream: UpstreamForm,
+    upstream: WireFormat,
     to_rows: usize,
 ) -> Result<Merged, MergeError> {
     let own: Vec<usize> = requests.iter().map(|request| request.rows).collect();
@@ -90,42 +90,36 @@ pub fn merge_padded(
         return merge_v1(requests, upstream, rows);
     }
     if let ([alone], 0) = (requests, rows.padding)
-        && let Some((body, form)) = unchanged_body(alone, upstream)
+        && let Some((body, format)) = unchanged_body(alone, upstream)
     {
-        return Ok(body.into_merged(form, rows));
+        return Ok(body.into_merged(format, rows));
     }
     let last_row = match requests.last() {
         Some(last) if padding > 0 => padding::last_row(last, requests.len() - 1)?,
         _ => Vec::new(),
     };
     let columns = columns::align(requests, &rows, &last_row)?;
-    let form = match upstream {
-        UpstreamForm::Binary if requests.iter().all(|request| is_json_throughout(request)) => {
-            UpstreamForm::Json
-        }
+    let format = match upstream {
+        WireFormat::Binary if requests.iter().all(|request| is_json_throughout(request)) => WireFormat::Json,
         other => other,
     };
     // Errors name it: a request that fails alone gets the text that the server would have given its client.
     let id = if let [alone] = requests { alone.id.as_deref() } else { None };
-    let body = match form {
-        UpstreamForm::Json => json::write(requests[0], id, &columns),
-        UpstreamForm::Binary => binary::write(requests[0], id, &columns),
-        UpstreamForm::Grpc => grpc::write(requests[0], id, &columns),
-        UpstreamForm::V1 => {
+    let body = match format {
+        WireFormat::Json => json::write(requests[0], id, &columns),
+        WireFormat::Binary => binary::write(requests[0], id, &columns),
+        WireFormat::Grpc => grpc::write(requests[0], id, &columns),
+        WireFormat::V1 => {
             let reason = "the model server speaks V1 alone".into();
             Err(MergeError { index: 0, reason })
         }
     }?;
-    Ok(body.into_merged(form, rows))
+    Ok(body.into_merged(format, rows))
 }
 
 /// Requests that have no V2 tensors.
-fn merge_v1(
-    requests: &[&InferRequest],
-    upstream: UpstreamForm,
-    rows: BatchRows,
-) -> Result<Merged, MergeError> {
-    if upstream == UpstreamForm::Grpc {
+fn merge_v1(requests: &[&InferRequest], upstream: WireFormat, rows: BatchRows) -> Result<Merged, MergeError> {
+    if upstream == WireFormat::Grpc {
         let reason = "the model server speaks gRPC alone".into();
         return Err(MergeError { index: 0, reason });
     }
@@ -134,12 +128,12 @@ fn merge_v1(
         let reason = format!("the request goes alone ({})", alone.as_str());
         return Err(MergeError { index: 0, reason });
     }
-    Ok(crate::v1::write(requests, &rows)?.into_merged(UpstreamForm::V1, rows))
+    Ok(crate::v1::write(requests, &rows)?.into_merged(WireFormat::V1, rows))
 }
 
 /// Whether a request's inputs are JSON text and its outputs wanted as such.
 pub(crate) fn is_json_throughout(request: &InferRequest) -> bool {
-    request.form != crate::Form::Grpc
+    request.format != crate::WireFormat::Grpc
         && !request.wants_any_raw()
         && request.inputs.iter().all(|input| matches!(input.data, TensorData::Json { .. }))
 }
@@ -152,9 +146,9 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    fn into_merged(self, form: UpstreamForm, rows: BatchRows) -> Merged {
+    fn into_merged(self, format: WireFormat, rows: BatchRows) -> Merged {
         let (header_length, content_type) = (self.header_length, self.content_type);
         let (chunks, body_bytes) = self.chunks.finish();
-        Merged { form, chunks, body_bytes, header_length, content_type, rows }
+        Merged { format, chunks, body_bytes, header_length, content_type, rows }
     }
 }

@@ -5,15 +5,15 @@ use bytes::Bytes;
 use crate::json::tensors::{ReadRequest, take_bool};
 use crate::v1::{V1Request, predict_path};
 use crate::{
-    Alone, Form, Limits, MergeKey, ModelSignature, Parameter, Parameters, Target, Tensor, UpstreamForm,
-    V1Target, parse_raw, parse_v1,
+    Alone, Limits, MergeKey, ModelSignature, Parameter, Parameters, Target, Tensor, V1Target, WireFormat,
+    parse_raw, parse_v1,
 };
 
 /// A parsed inference request.
 #[derive(Debug, Clone)]
 pub struct InferRequest {
     /// How the client asked.
-    pub form: Form,
+    pub format: WireFormat,
     /// Model and version.
     pub target: Target,
     /// The client's id, echoed in its answer and never forwarded with other requests in a batch. Absent and empty are the same in gRPC.
@@ -64,20 +64,18 @@ impl InferRequest {
         self.inputs.iter().fold(v1, |sum: u64, input| sum.saturating_add(input.elements_per_row() as u64))
     }
 
-    /// The path of the upstream for a batch of this request's key in the form that [`crate::Merged::form`] tells.
-    pub fn path(&self, form: UpstreamForm) -> String {
-        match form {
-            UpstreamForm::Grpc => crate::grpc::path::MODEL_INFER.to_owned(),
-            UpstreamForm::V1 => {
-                predict_path(&self.target, self.v1.as_ref().and_then(|v1| v1.label.as_deref()))
-            }
-            UpstreamForm::Json | UpstreamForm::Binary => self.target.infer_path(),
+    /// The path of the upstream for a batch of this request's key in the form that [`crate::Merged::format`] tells.
+    pub fn path(&self, format: WireFormat) -> String {
+        match format {
+            WireFormat::Grpc => crate::grpc::path::MODEL_INFER.to_owned(),
+            WireFormat::V1 => predict_path(&self.target, self.v1.as_ref().and_then(|v1| v1.label.as_deref())),
+            WireFormat::Json | WireFormat::Binary => self.target.infer_path(),
         }
     }
 
     /// Whether what it says rests on the model's metadata: a V1 request, or a raw binary one.
     pub fn rests_on_metadata(&self) -> bool {
-        self.form == Form::V1 || self.header_length == Some(0)
+        self.format == WireFormat::V1 || self.header_length == Some(0)
     }
 
     /// The request as it reads by other metadata than those by which it was read; `None`: nothing is known of the
@@ -85,13 +83,15 @@ impl InferRequest {
     pub fn read_again(self, signature: Option<&ModelSignature>) -> Self {
         // It was within the limits when it came, and is as long as it was.
         let (body, limits) = (self.body.clone(), &Limits::UNBOUNDED);
-        let again = match self.form {
-            Form::V1 => {
+        let again = match self.format {
+            WireFormat::V1 => {
                 let label = self.v1.as_ref().and_then(|v1| v1.label.clone());
                 let target = V1Target { target: self.target.clone(), label };
                 parse_v1(&target, body, limits, signature)
             }
-            Form::Binary if self.header_length == Some(0) => parse_raw(&self.target, body, limits, signature),
+            WireFormat::Binary if self.header_length == Some(0) => {
+                parse_raw(&self.target, body, limits, signature)
+            }
             _ => return self,
         };
         again.unwrap_or(self)
@@ -121,7 +121,7 @@ impl InferRequest {
 /// What a parser of one form has found, before it is judged.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) form: Form,
+    pub(crate) format: WireFormat,
     pub(crate) target: Target,
     /// `None`: a raw binary request.
     pub(crate) read: Option<ReadRequest>,
@@ -156,7 +156,7 @@ impl Parts {
             Some(_) => 1,
         };
         InferRequest {
-            form: self.form,
+            format: self.format,
             key: MergeKey::of(&self.target, &parameters, &inputs, &outputs),
             target: self.target,
             id,

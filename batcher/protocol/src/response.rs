@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use crate::grpc::parse::read_response as read_grpc;
 use crate::json::tensors::read_response as read_json;
-use crate::{Parameters, ParseError, ResponseError, Tensor, UpstreamForm};
+use crate::{Parameters, ParseError, ResponseError, Tensor, WireFormat};
 
 /// A parsed inference response.
 #[derive(Debug, Clone)]
@@ -21,24 +21,24 @@ pub struct InferResponse {
     pub(crate) v1: Option<crate::v1::Response>,
 }
 
-/// Reads the body of the upstream's 200 answer. `form`: [`crate::Merged::form`]. `header_length`: the answer's
+/// Reads the body of the upstream's 200 answer. `format`: [`crate::Merged::format`]. `header_length`: the answer's
 /// `Inference-Header-Content-Length`, where it has one. gRPC: the message without its 5-byte prefix.
 ///
 /// # Errors
 /// [`ResponseError`]: not a valid response; run the requests again singly.
 pub fn parse_response(
-    form: UpstreamForm,
+    format: WireFormat,
     header_length: Option<usize>,
     body: Bytes,
 ) -> Result<InferResponse, ResponseError> {
-    if form == UpstreamForm::V1 {
+    if format == WireFormat::V1 {
         let v1 = crate::v1::read_response(body)?;
         let (model_name, model_version) = (None, None);
         let (parameters, outputs) = (Parameters::new(), Vec::new());
         return Ok(InferResponse { model_name, model_version, parameters, outputs, v1: Some(v1) });
     }
-    let read = match (form, header_length) {
-        (UpstreamForm::Grpc, _) => read_grpc(body),
+    let read = match (format, header_length) {
+        (WireFormat::Grpc, _) => read_grpc(body),
         (_, None) => read_json(&body, None),
         (_, Some(length)) if length <= body.len() => {
             read_json(&body.slice(..length), Some(body.slice(length..)))

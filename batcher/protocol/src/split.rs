@@ -8,13 +8,13 @@ mod v1;
 use bytes::Bytes;
 
 use crate::merge::BatchRows;
-use crate::{AnswerError, Form, InferRequest, InferResponse, SplitError, Tensor};
+use crate::{InferRequest, InferResponse, PartError, SplitError, Tensor, WireFormat};
 
 /// One client's answer (HTTP status 200, gRPC status 0).
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct ResponsePart {
     /// The client's form.
-    pub form: Form,
+    pub format: WireFormat,
     /// Value of `Inference-Header-Content-Length`; `None` where no output is raw.
     pub header_length: Option<usize>,
     /// Value of `Content-Type`.
@@ -35,12 +35,12 @@ pub struct Answer {
 ///
 /// # Errors
 /// [`SplitError`]: an output has not one row per row of the batch; run the requests again singly. Within:
-/// [`AnswerError`] for a client whose form cannot carry an output (answer it with 400).
+/// [`PartError`] for a client whose form cannot carry an output (answer it with 400).
 pub fn split(
     response: &InferResponse,
     requests: &[&InferRequest],
     rows: &BatchRows,
-) -> Result<Vec<Result<Answer, AnswerError>>, SplitError> {
+) -> Result<Vec<Result<ResponsePart, PartError>>, SplitError> {
     if let Some(v1) = &response.v1 {
         return crate::v1::answers(v1, rows);
     }
@@ -57,10 +57,10 @@ pub fn split(
             piece: &shares.pieces[index],
         });
         let shares: Vec<Share<'_>> = shares.collect();
-        match request.form {
-            Form::Json | Form::Binary => rest::answer(response, request, &shares),
-            Form::Grpc => grpc::answer(response, request, &shares),
-            Form::V1 => v1::answer(request, &shares),
+        match request.format {
+            WireFormat::Json | WireFormat::Binary => rest::answer(response, request, &shares),
+            WireFormat::Grpc => grpc::answer(response, request, &shares),
+            WireFormat::V1 => v1::answer(request, &shares),
         }
     });
     Ok(answers.collect())

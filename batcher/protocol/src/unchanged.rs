@@ -7,7 +7,7 @@ use crate::binary::content_type;
 use crate::chunks::Chunks;
 use crate::json::write;
 use crate::merge::{BatchRows, Body, is_json_throughout};
-use crate::{Answer, Form, InferRequest, UpstreamForm};
+use crate::{InferRequest, ResponsePart, WireFormat};
 
 /// So far an answer is searched for its id.
 const ID_WITHIN_BYTES: usize = 1024;
@@ -15,38 +15,38 @@ const ID_WITHIN_BYTES: usize = 1024;
 /// The form in which a request can go to a server as it is; `None` where something has to be written anew: the
 /// queue's parameters (`priority`, `timeout`) stay here, a selection of outputs holds also at servers that do not
 /// heed it, and gRPC and V1 have answers of several kinds.
-fn form_of(request: &InferRequest, upstream: UpstreamForm) -> Option<UpstreamForm> {
+fn form_of(request: &InferRequest, upstream: WireFormat) -> Option<WireFormat> {
     let is_ours = request.priority.is_some() || request.timeout_us.is_some();
     if is_ours || !request.outputs.is_empty() || !request.is_verbatim {
         return None;
     }
-    match (request.form, upstream) {
-        (Form::Json, UpstreamForm::Json | UpstreamForm::Binary) => {
-            is_json_throughout(request).then_some(UpstreamForm::Json)
+    match (request.format, upstream) {
+        (WireFormat::Json, WireFormat::Json | WireFormat::Binary) => {
+            is_json_throughout(request).then_some(WireFormat::Json)
         }
-        (Form::Binary, UpstreamForm::Binary) => request.binary_data_output.then_some(UpstreamForm::Binary),
+        (WireFormat::Binary, WireFormat::Binary) => request.binary_data_output.then_some(WireFormat::Binary),
         _ => None,
     }
 }
 
 /// What goes to the server, and in which form.
-pub(crate) fn unchanged_body(request: &InferRequest, upstream: UpstreamForm) -> Option<(Body, UpstreamForm)> {
-    let form = form_of(request, upstream)?;
+pub(crate) fn unchanged_body(request: &InferRequest, upstream: WireFormat) -> Option<(Body, WireFormat)> {
+    let format = form_of(request, upstream)?;
     let (chunks, header_length) = (Chunks::whole(&request.body), request.header_length);
-    Some((Body { chunks, header_length, content_type: content_type(header_length) }, form))
+    Some((Body { chunks, header_length, content_type: content_type(header_length) }, format))
 }
 
 /// The client's answer, where [`crate::merge`] sent the only request of a batch as it came: the server's `body` and
-/// its `header_length`. `form` and `rows` are those of [`crate::Merged`]. `None`: read the answer and
+/// its `header_length`. `format` and `rows` are those of [`crate::Merged`]. `None`: read the answer and
 /// [`split`](crate::split()) it, which also adds an id that the server has not repeated.
-pub fn unchanged_answer(
+pub fn unchanged_response(
     request: &InferRequest,
-    form: UpstreamForm,
+    format: WireFormat,
     rows: &BatchRows,
     header_length: Option<usize>,
     body: &Bytes,
-) -> Option<Answer> {
-    if rows.requests.len() != 1 || rows.padding > 0 || form_of(request, form)? != form {
+) -> Option<ResponsePart> {
+    if rows.requests.len() != 1 || rows.padding > 0 || form_of(request, format)? != format {
         return None;
     }
     if request.id.as_ref().is_some_and(|id| !repeats(body, id)) {
@@ -54,7 +54,7 @@ pub fn unchanged_answer(
     }
     let (chunks, body_bytes) = Chunks::whole(body).finish();
     let content_type = content_type(header_length);
-    Some(Answer { form: request.form, header_length, content_type, chunks, body_bytes })
+    Some(ResponsePart { format: request.format, header_length, content_type, chunks, body_bytes })
 }
 
 /// Whether an answer has this id, as far as its head tells: ids stand before the outputs.

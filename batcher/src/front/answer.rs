@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use sluice_protocol::grpc::{Code, encode_message, frame_prefix};
-use sluice_protocol::{Form, HEADER_LENGTH, json_error};
+use sluice_protocol::{HEADER_LENGTH, WireFormat, json_error};
 
 use super::body::FrontBody;
 use super::retry_info::status_details;
@@ -24,12 +24,12 @@ const JSON_CONTENT: HeaderValue = HeaderValue::from_static("application/json");
 const MOST_ERROR_BYTES: usize = 64 << 10;
 
 /// The answer for a reply, and its HTTP status for the metrics (also of gRPC ones).
-pub fn answer(form: Form, reply: Reply) -> (Response<FrontBody>, u16) {
+pub fn answer(form: WireFormat, reply: Reply) -> (Response<FrontBody>, u16) {
     match reply {
         Reply::Rows(rows) => {
             let response = match form {
-                Form::Grpc => grpc_message(rows.chunks),
-                Form::Json | Form::Binary | Form::V1 => {
+                WireFormat::Grpc => grpc_message(rows.chunks),
+                WireFormat::Json | WireFormat::Binary | WireFormat::V1 => {
                     let mut response = Response::new(FrontBody::pieces(rows.chunks));
                     let headers = response.headers_mut();
                     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(rows.content_type));
@@ -47,9 +47,9 @@ pub fn answer(form: Form, reply: Reply) -> (Response<FrontBody>, u16) {
 }
 
 /// The model server's own answer.
-fn forwarded(form: Form, upstream: connection::Answer) -> (Response<FrontBody>, u16) {
+fn forwarded(form: WireFormat, upstream: connection::Answer) -> (Response<FrontBody>, u16) {
     let status = upstream.status.as_u16();
-    if form == Form::Grpc {
+    if form == WireFormat::Grpc {
         return (forwarded_grpc(upstream), status);
     }
     let mut response = Response::new(FrontBody::from(upstream.body));
@@ -70,7 +70,7 @@ fn forwarded_grpc(upstream: connection::Answer) -> Response<FrontBody> {
     let status = upstream.status.as_u16();
     let mut headers = upstream.headers;
     let Some(code) = headers.remove(GRPC_STATUS) else {
-        return failed(Form::Grpc, &Failure::new(status, error_text(&upstream.body)));
+        return failed(WireFormat::Grpc, &Failure::new(status, error_text(&upstream.body)));
     };
     hop_by_hop::strip(&mut headers);
     headers.remove(header::CONTENT_LENGTH);
@@ -105,17 +105,17 @@ fn error_text(body: &[u8]) -> String {
 }
 
 /// An error of the batcher's own.
-pub fn failed(form: Form, failure: &Failure) -> Response<FrontBody> {
+pub fn failed(form: WireFormat, failure: &Failure) -> Response<FrontBody> {
     let mut response = match form {
-        Form::Grpc => grpc_status(Code::from_http(failure.status), &failure.message),
-        Form::Json | Form::Binary | Form::V1 => {
+        WireFormat::Grpc => grpc_status(Code::from_http(failure.status), &failure.message),
+        WireFormat::Json | WireFormat::Binary | WireFormat::V1 => {
             let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             json(status, json_error(&failure.message))
         }
     };
     if let Some(retry_after_ms) = failure.retry_after_ms {
         let headers = response.headers_mut();
-        if form == Form::Grpc {
+        if form == WireFormat::Grpc {
             let code = Code::from_http(failure.status);
             if let Some(details) = status_details(code, &failure.message, retry_after_ms) {
                 headers.insert(GRPC_STATUS_DETAILS, details);

@@ -3,7 +3,7 @@
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, HeaderValue, Response, header};
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 use sluice_protocol::grpc::{Code, PREFIX_BYTES, frame_prefix};
 use tokio::sync::Semaphore;
 
@@ -159,14 +159,18 @@ fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
 }
 
 /// The answer to a client whose body was not decoded.
-pub fn undecoded(form: Form, error: &DecodeError, retry_after_ms: u64) -> (Response<FrontBody>, Failure) {
+pub fn undecoded(
+    form: WireFormat,
+    error: &DecodeError,
+    retry_after_ms: u64,
+) -> (Response<FrontBody>, Failure) {
     let failure = match error {
         DecodeError::UnknownCoding(_) => Failure::new(415, error.to_string()),
         DecodeError::Invalid { .. } => Failure::new(400, error.to_string()),
         DecodeError::Limit(limit) => limit.failure(|| retry_after_ms),
     };
     let response = match (form, error) {
-        (Form::Grpc, DecodeError::UnknownCoding(name)) => {
+        (WireFormat::Grpc, DecodeError::UnknownCoding(name)) => {
             let message = format!("messages with grpc-encoding {name:?} are not understood here");
             let mut response = grpc_status(Code::Unimplemented, &message);
             response.headers_mut().insert("grpc-accept-encoding", GRPC_CODINGS);

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use prost::Message;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 use sluice_protocol::grpc::{
     Code, ModelReadyRequest, ModelReadyResponse, ServerLiveResponse, ServerReadyResponse, decode_unary,
 };
@@ -66,11 +66,11 @@ impl Front {
         match self.is_model_ready(model, version).await {
             Ok(ModelReadiness::Ready) => self.ready(true),
             Ok(ModelReadiness::NotReady) => self.ready(false),
-            Ok(ModelReadiness::Denied(denial)) => denied(&denial, Form::Json),
+            Ok(ModelReadiness::Denied(denial)) => denied(&denial, WireFormat::Json),
             // A success that says no.
             Ok(ModelReadiness::NoVersion(answer)) if answer.status.is_success() => self.ready(false),
-            Ok(ModelReadiness::NoVersion(own)) => answer(Form::Json, Reply::Forwarded(own)).0,
-            Err(failure) => failed(Form::Json, &failure),
+            Ok(ModelReadiness::NoVersion(own)) => answer(WireFormat::Json, Reply::Forwarded(own)).0,
+            Err(failure) => failed(WireFormat::Json, &failure),
         }
     }
 
@@ -121,13 +121,13 @@ impl Front {
             Ok(ModelReadiness::NoVersion(own))
                 if own.headers.contains_key("grpc-status") && !own.status.is_success() =>
             {
-                answer(Form::Grpc, Reply::Forwarded(own)).0
+                answer(WireFormat::Grpc, Reply::Forwarded(own)).0
             }
             Ok(readiness) => {
                 let ready = matches!(readiness, ModelReadiness::Ready);
                 grpc_small(&ModelReadyResponse { ready })
             }
-            Err(failure) => failed(Form::Grpc, &failure),
+            Err(failure) => failed(WireFormat::Grpc, &failure),
         }
     }
 }

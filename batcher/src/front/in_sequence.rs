@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::request::Parts;
 use sluice_batch_policy::Asked;
-use sluice_protocol::{Form, HEADER_LENGTH, SequenceStep, Target};
+use sluice_protocol::{HEADER_LENGTH, SequenceStep, Target, WireFormat};
 
 use super::Front;
 use crate::failure::Failure;
@@ -19,14 +19,14 @@ impl Front {
     pub(super) async fn in_sequence(
         &self,
         handle: &ModelHandle,
-        form: Form,
+        form: WireFormat,
         work: &Work,
         origin: Option<&Parts>,
         tenant: u32,
     ) -> Result<Option<Box<InSequence>>, Failure> {
         let step = match work {
             Work::Parsed(request) => request.sequence_step(),
-            Work::Raw(body) if matches!(form, Form::Json | Form::Binary) => match origin {
+            Work::Raw(body) if matches!(form, WireFormat::Json | WireFormat::Binary) => match origin {
                 Some(head) => step_of_unread(head, body).await,
                 None => None,
             },

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use sluice_batch_policy::{Admission, ShapeClass};
 use sluice_protocol::grpc::{self, CountedRequest, decode_unary};
 use sluice_protocol::{
-    Form, HEADER_LENGTH, InferRequest, ModelSignature, ParseError, Target, parse_binary, parse_json,
+    HEADER_LENGTH, InferRequest, ModelSignature, ParseError, Target, WireFormat, parse_binary, parse_json,
     parse_raw,
 };
 use tokio::sync::oneshot;
@@ -48,9 +48,9 @@ impl Front {
         let (mut parts, body) = request.into_parts();
         let header_length = match header_length(&parts.headers) {
             Ok(length) => length,
-            Err(failure) => return failed(Form::Binary, &failure),
+            Err(failure) => return failed(WireFormat::Binary, &failure),
         };
-        let form = if header_length.is_some() { Form::Binary } else { Form::Json };
+        let form = if header_length.is_some() { WireFormat::Binary } else { WireFormat::Json };
         let handle = match self.queue_of(&target.model, form).await {
             Ok(handle) => handle,
             Err(NoQueue::Passes(_)) => return self.pass(Request::from_parts(parts, body)).await,
@@ -90,16 +90,16 @@ impl Front {
     pub(super) async fn infer_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
         let urgency = match self.urgency(request.headers()) {
             Ok(urgency) => urgency,
-            Err(failure) => return failed(Form::Grpc, &failure),
+            Err(failure) => return failed(WireFormat::Grpc, &failure),
         };
         let (parts, body) = request.into_parts();
         let received = match self.receive(body, urgency.tenant.as_ref()).await {
             Ok(received) => received,
-            Err(error) => return failed(Form::Grpc, &error.failure(|| RETRY_AFTER_MS)),
+            Err(error) => return failed(WireFormat::Grpc, &error.failure(|| RETRY_AFTER_MS)),
         };
         let (body, mut bytes) = match self.decode_grpc(&parts.headers, received).await {
             Ok(decoded) => decoded,
-            Err(error) => return undecoded(Form::Grpc, &error, RETRY_AFTER_MS).0,
+            Err(error) => return undecoded(WireFormat::Grpc, &error, RETRY_AFTER_MS).0,
         };
         let message = match decode_unary(body, self.settings.now().max_body_bytes) {
             Ok(message) => message,
@@ -107,9 +107,9 @@ impl Front {
         };
         let request = match self.read_grpc(message, &mut bytes).await {
             Ok(request) => request,
-            Err(failure) => return failed(Form::Grpc, &failure),
+            Err(failure) => return failed(WireFormat::Grpc, &failure),
         };
-        let handle = match self.queue_of(&request.target.model, Form::Grpc).await {
+        let handle = match self.queue_of(&request.target.model, WireFormat::Grpc).await {
             Ok(handle) => handle,
             Err(NoQueue::Answered(response)) => return *response,
             Err(NoQueue::Passes(denial)) => match self.unpassable(&request.target.model, denial) {
@@ -118,7 +118,7 @@ impl Front {
             },
         };
         let read = (Work::Parsed(request), None);
-        self.queue(&handle, Form::Grpc, read, Some(parts), urgency, bytes).await
+        self.queue(&handle, WireFormat::Grpc, read, Some(parts), urgency, bytes).await
     }
 
     /// Reads a `ModelInferRequest`, with the memory that its elements take counted among the request's bytes.
@@ -140,7 +140,7 @@ impl Front {
     pub(super) async fn queue(
         &self,
         handle: &ModelHandle,
-        form: Form,
+        form: WireFormat,
         (work, signature): Read,
         origin: Option<Parts>,
         urgency: Urgency,
@@ -252,7 +252,7 @@ impl Front {
     pub(super) async fn take_in(
         &self,
         handle: &ModelHandle,
-        form: Form,
+        form: WireFormat,
         parts: &mut Parts,
         body: Incoming,
         urgency: &Urgency,
@@ -272,13 +272,18 @@ impl Front {
     pub(super) fn unparsed(
         &self,
         handle: &ModelHandle,
-        form: Form,
+        form: WireFormat,
         error: &ParseError,
     ) -> Response<FrontBody> {
         self.invalid(handle, form, &Failure::new(error.http_status(), error.to_string()))
     }
 
-    pub(super) fn invalid(&self, handle: &ModelHandle, form: Form, failure: &Failure) -> Response<FrontBody> {
+    pub(super) fn invalid(
+        &self,
+        handle: &ModelHandle,
+        form: WireFormat,
+        failure: &Failure,
+    ) -> Response<FrontBody> {
         count_failure(handle, form, failure);
         if let Some(trail) = Trail::current() {
             trail.failed(failure);
@@ -303,7 +308,7 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
 }
 
 /// Counts a request that did not come as far as the queue.
-fn count_failure(handle: &ModelHandle, form: Form, failure: &Failure) {
+fn count_failure(handle: &ModelHandle, form: WireFormat, failure: &Failure) {
     let refusal = failure.refusal.or((failure.status == 413).then_some(Refusal::BodyTooLarge));
     if let Some(reason) = refusal {
         handle.metrics.count_refused(reason);
@@ -315,7 +320,7 @@ fn count_failure(handle: &ModelHandle, form: Form, failure: &Failure) {
 /// and has missed its objective where the client waited as long as that.
 struct Unanswered<'a> {
     handle: &'a ModelHandle,
-    form: Form,
+    form: WireFormat,
     arrived_us: u64,
 }
 

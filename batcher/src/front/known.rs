@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 
 use super::Front;
 use super::answer::{answer, failed};
@@ -41,7 +41,7 @@ pub(super) enum Known {
 
 impl Front {
     /// The queue of a model; waits until a model server has said whether there is such a model.
-    pub(super) async fn queue_of(&self, model: &str, form: Form) -> Result<Arc<ModelHandle>, NoQueue> {
+    pub(super) async fn queue_of(&self, model: &str, form: WireFormat) -> Result<Arc<ModelHandle>, NoQueue> {
         match self.known(model, self.patience()).await {
             Ok(Known::Queue(handle)) => Ok(handle),
             Ok(Known::TooMany) => Err(NoQueue::Passes(None)),
@@ -97,14 +97,14 @@ impl Front {
         };
         believed.ok_or_else(|| {
             let message = format!("model {model:?} has no queue, and maxModels is reached");
-            let too_many = || failed(Form::Grpc, &Failure::new(404, message));
-            Box::new(denial.map_or_else(too_many, |denial| denied(&denial, Form::Grpc)))
+            let too_many = || failed(WireFormat::Grpc, &Failure::new(404, message));
+            Box::new(denial.map_or_else(too_many, |denial| denied(&denial, WireFormat::Grpc)))
         })
     }
 }
 
 /// The model server's own answer.
-pub(super) fn denied(denial: &Denial, form: Form) -> Response<FrontBody> {
+pub(super) fn denied(denial: &Denial, form: WireFormat) -> Response<FrontBody> {
     match denial.answer(form) {
         Some(own) => answer(form, Reply::Forwarded(own)).0,
         None => failed(form, &Failure::new(404, "no model server has this model")),

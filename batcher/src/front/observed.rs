@@ -1,5 +1,5 @@
 //! An answer's body on its way to the client: handed over in pieces that are counted until they are taken. It tells the
-//! connection's pace how far it has come, and who observes the request how it ended.
+//! connection's activity how far it has come, and who observes the request how it ended.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::body::FrontBody;
-use super::pace::UnderWay;
+use super::connection_activity::UnderWay;
 use crate::answers::piece::{Behind, next_piece};
 use crate::answers::untaken::Untaken;
 use crate::observe::{End, Sighting};

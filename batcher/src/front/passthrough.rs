@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, Request, Response, header};
 use hyper::body::Incoming;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 
 use super::Front;
 use super::answer::failed;
@@ -28,22 +28,22 @@ impl Front {
     pub(super) async fn pass(&self, request: Request<Incoming>) -> Response<FrontBody> {
         if let Some(other) = other_protocol(&request) {
             let message = format!("{other} does not pass through; connect to the model server itself for it");
-            return failed(Form::Json, &Failure::new(501, message));
+            return failed(WireFormat::Json, &Failure::new(501, message));
         }
         if declares_more_than(&request, self.settings.now().max_body_bytes) {
             let message =
                 format!("the body has more than {} bytes (maxBodyBytes)", self.settings.now().max_body_bytes);
-            return failed(Form::Json, &Failure::new(413, message));
+            return failed(WireFormat::Json, &Failure::new(413, message));
         }
         let (mut parts, body) = request.into_parts();
         // Its share of the memory is given back when the answer begins.
         let (named, body, _share) = match self.named_by(&parts, body).await {
             Ok(named) => named,
-            Err(failure) => return failed(Form::Json, &failure),
+            Err(failure) => return failed(WireFormat::Json, &failure),
         };
         let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
             Ok(picked) => picked,
-            Err(failure) => return failed(Form::Json, &failure),
+            Err(failure) => return failed(WireFormat::Json, &failure),
         };
         to_http1(&mut parts);
         let body = body.into_body(Duration::from_millis(self.settings.now().body_timeout_ms));
@@ -56,7 +56,7 @@ impl Front {
                     FrontBody::Stream(Box::new(Relayed::new(body, guard, Some(hang_up)))),
                 )
             }
-            Err(error) => failed(Form::Json, &not_passed(&error)),
+            Err(error) => failed(WireFormat::Json, &not_passed(&error)),
         }
     }
 
@@ -64,11 +64,11 @@ impl Front {
     pub(super) async fn pass_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
         let (named, request, _share) = match self.named_by_grpc(request).await {
             Ok(named) => named,
-            Err(failure) => return failed(Form::Grpc, &failure),
+            Err(failure) => return failed(WireFormat::Grpc, &failure),
         };
         let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
             Ok(picked) => picked,
-            Err(failure) => return failed(Form::Grpc, &failure),
+            Err(failure) => return failed(WireFormat::Grpc, &failure),
         };
         match upstream.relay_grpc(&epoch, request).await {
             Ok((response, hang_up)) => {
@@ -77,7 +77,7 @@ impl Front {
                 let body = Relayed::new(body, guard, Some(hang_up));
                 Response::from_parts(parts, FrontBody::Stream(Box::new(body)))
             }
-            Err(error) => failed(Form::Grpc, &not_passed(&error)),
+            Err(error) => failed(WireFormat::Grpc, &not_passed(&error)),
         }
     }
 

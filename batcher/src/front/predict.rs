@@ -2,7 +2,7 @@
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use sluice_protocol::{Form, V1Target, parse_v1};
+use sluice_protocol::{V1Target, WireFormat, parse_v1};
 
 use super::Front;
 use super::body::FrontBody;
@@ -13,7 +13,7 @@ use crate::queue::Work;
 impl Front {
     /// By rows or by columns.
     pub(super) async fn predict(&self, target: V1Target, request: Request<Incoming>) -> Response<FrontBody> {
-        let handle = match self.queue_of(&target.target.model, Form::V1).await {
+        let handle = match self.queue_of(&target.target.model, WireFormat::V1).await {
             Ok(handle) => handle,
             Err(NoQueue::Passes(_)) => return self.pass(request).await,
             Err(NoQueue::Answered(response)) => return *response,
@@ -21,9 +21,9 @@ impl Front {
         let (mut parts, body) = request.into_parts();
         let urgency = match self.urgency(&parts.headers) {
             Ok(urgency) => urgency,
-            Err(failure) => return self.invalid(&handle, Form::V1, &failure),
+            Err(failure) => return self.invalid(&handle, WireFormat::V1, &failure),
         };
-        let (body, bytes) = match self.take_in(&handle, Form::V1, &mut parts, body, &urgency).await {
+        let (body, bytes) = match self.take_in(&handle, WireFormat::V1, &mut parts, body, &urgency).await {
             Ok(received) => received,
             Err(response) => return *response,
         };
@@ -33,8 +33,8 @@ impl Front {
         let work = match parsed {
             Ok(request) => Work::Parsed(request),
             Err(error) if error.is_forwardable() => Work::Raw(body),
-            Err(error) => return self.unparsed(&handle, Form::V1, &error),
+            Err(error) => return self.unparsed(&handle, WireFormat::V1, &error),
         };
-        self.queue(&handle, Form::V1, (work, signature), Some(parts), urgency, bytes).await
+        self.queue(&handle, WireFormat::V1, (work, signature), Some(parts), urgency, bytes).await
     }
 }

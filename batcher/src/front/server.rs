@@ -16,7 +16,7 @@ use sluice_config::process::connections::accept::Acceptor;
 use sluice_config::process::connections::serve::until_idle;
 use sluice_config::process::connections::{Admission, Connections, Place};
 use sluice_config::process::files;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -26,10 +26,10 @@ use super::answer::failed;
 use super::authority::{self, Misaddressed};
 use super::body::FrontBody;
 use super::claims::{join_cookies, strip_claims};
-use super::guarded::Guarded;
+use super::connection_activity::ConnectionActivity;
 use super::observed::Observed;
-use super::pace::Pace;
 use super::route::{GrpcMethod, Route, route};
+use super::strict_connection::StrictConnection;
 use crate::answers::stream_task::StreamExecutor;
 use crate::answers::untaken::Client;
 use crate::drain::Mode;
@@ -66,15 +66,15 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationT
             () = stop.cancelled() => break,
         };
         let limit = front.settings.now().max_connections.min(allowed);
-        let pace = Pace::new(front.clock);
-        match connections.admit(peer, Arc::clone(&pace) as _, limit) {
+        let activity = ConnectionActivity::new(front.clock);
+        match connections.admit(peer, Arc::clone(&activity) as _, limit) {
             Admission::Admitted { place, evicted } => {
                 if evicted > 0 {
                     counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "evicted")
                         .increment(evicted as u64);
                     acceptor.is_full(limit, evicted);
                 }
-                tasks.spawn(connection(stream, pace, place, Arc::clone(&front), stop.clone()));
+                tasks.spawn(connection(stream, activity, place, Arc::clone(&front), stop.clone()));
             }
             Admission::Refused => {
                 counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "limit").increment(1);
@@ -117,7 +117,7 @@ fn refuse(stream: &TcpStream) {
 
 async fn connection(
     stream: TcpStream,
-    pace: Arc<Pace>,
+    activity: Arc<ConnectionActivity>,
     place: Place,
     front: Arc<Front>,
     stop: CancellationToken,
@@ -142,13 +142,14 @@ async fn connection(
         }
     };
     let settings = front.settings.now();
-    let socket = Guarded::new(stream, Arc::clone(&pace), front.settings.clone(), front.clock);
+    let socket = StrictConnection::new(stream, Arc::clone(&activity), front.settings.clone(), front.clock);
     let service = {
-        let pace = Arc::clone(&pace);
+        let activity = Arc::clone(&activity);
         let number = ConnectionNumber::next();
         service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(number);
-            let (front, under_way, client) = (Arc::clone(&front), pace.enter(), Arc::clone(&pace.client));
+            let (front, under_way, client) =
+                (Arc::clone(&front), activity.enter(), Arc::clone(&activity.client));
             is_http2.store(request.version() == Version::HTTP_2, Ordering::Relaxed);
             async move {
                 let (response, sighting) = front.observed(request, &client).await;
@@ -177,16 +178,16 @@ async fn connection(
             }
             () = place.evicted() => {
                 connection.as_mut().graceful_shutdown();
-                until_idle(connection.as_mut(), &*pace).await.unwrap_or(Ok(()))
+                until_idle(connection.as_mut(), &*activity).await.unwrap_or(Ok(()))
             }
-            () = pace.idle.notified() => {
+            () = activity.idle.notified() => {
                 connection.as_mut().graceful_shutdown();
                 let patience = Duration::from_millis(settings.header_timeout_ms);
                 loop {
                     match timeout(patience, connection.as_mut()).await {
                         Ok(ended) => break ended,
                         // A client that does not close its side either is not waited for, unless it has just asked.
-                        Err(_) if pace.quiet_since_us().is_some() => break Ok(()),
+                        Err(_) if activity.quiet_since_us().is_some() => break Ok(()),
                         Err(_) => {}
                     }
                 }
@@ -196,7 +197,7 @@ async fn connection(
     let ended = tokio::select! {
         ended = driven => ended,
         // Its client does not take its answers: there is nobody to say goodbye to.
-        () = pace.client.closing() => Ok(()),
+        () = activity.client.closing() => Ok(()),
     };
     if let Err(error) = ended {
         tracing::debug!(error, "A client's connection ended.");
@@ -212,7 +213,7 @@ impl Front {
     ) -> (Response<FrontBody>, Option<Sighting>) {
         let wants_load = orca::wanted(request.headers());
         let is_grpc = matches!(media_type::grpc(request.headers()), Grpc::Proto | Grpc::OtherCoding);
-        let form = if is_grpc { Form::Grpc } else { Form::Json };
+        let form = if is_grpc { WireFormat::Grpc } else { WireFormat::Json };
         let mut sighting = self.observe.begin(&mut request);
         let mut response = match &sighting {
             _ if self.answers.is_beyond_part(client, 0) => untaken(form),
@@ -257,7 +258,7 @@ impl Front {
         let is_other_grpc = coding == Grpc::OtherCoding && is_post;
         let is_grpc = coding == Grpc::Proto && is_post;
         let route = route(request.method(), request.uri().path(), is_grpc);
-        let form = if is_grpc || is_other_grpc { Form::Grpc } else { Form::Json };
+        let form = if is_grpc || is_other_grpc { WireFormat::Grpc } else { WireFormat::Json };
         if let Some(failure) = self.forbidden(&route, &request) {
             return failed(form, &failure);
         }
@@ -282,7 +283,7 @@ impl Front {
 /// Answers a request of which it is not known whom it is for. Behind it an HTTP/1 connection ends: where one reader
 /// sees another host, it may see other requests.
 fn misaddressed(version: Version, error: &Misaddressed) -> Response<FrontBody> {
-    let mut response = failed(Form::Json, &Failure::new(400, error.to_string()));
+    let mut response = failed(WireFormat::Json, &Failure::new(400, error.to_string()));
     if version < Version::HTTP_2 {
         counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "malformed").increment(1);
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -294,11 +295,11 @@ fn misaddressed(version: Version, error: &Misaddressed) -> Response<FrontBody> {
 fn no_grpc() -> Response<FrontBody> {
     let message = "this content-type is no gRPC (application/grpc or application/grpc+proto); gRPC-Web must be \
                    translated before it comes here, such as by Envoy's grpc_web filter";
-    failed(Form::Json, &Failure::new(415, message))
+    failed(WireFormat::Json, &Failure::new(415, message))
 }
 
 /// The answer to a client that does not take those which it has.
-fn untaken(form: Form) -> Response<FrontBody> {
+fn untaken(form: WireFormat) -> Response<FrontBody> {
     counter!(names::ANSWERS_GIVEN_UP_TOTAL, "reason" => "part").increment(1);
     let message = "this connection holds its part of answerBytes: take the answers that are ready first";
     failed(form, &Failure { retry_after_ms: Some(1000), ..Failure::new(429, message) })

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use sluice_protocol::{Form, SequenceStep};
+use sluice_protocol::{SequenceStep, WireFormat};
 use tokio::time::Instant;
 
 use super::Front;
@@ -49,12 +49,12 @@ impl Front {
         let arrived_us = self.clock.now_us();
         let urgency = match self.urgency(&parts.headers) {
             Ok(urgency) => urgency,
-            Err(failure) => return failed(Form::Json, &failure),
+            Err(failure) => return failed(WireFormat::Json, &failure),
         };
         // Its share of the memory is given back when the answer begins.
         let (body, _share) = match self.peek(body).await {
             Ok(peeked) => peeked,
-            Err(error) => return failed(Form::Json, &error.failure(|| 1000)),
+            Err(error) => return failed(WireFormat::Json, &error.failure(|| 1000)),
         };
         let (asked, step) = match body.whole().cloned() {
             Some(body) => {
@@ -68,7 +68,7 @@ impl Front {
             let message = format!(
                 "sequence {id}: steps of sequences are not generated where there are several model servers; send them to the path that ends in /infer"
             );
-            return failed(Form::Json, &Failure::new(501, message));
+            return failed(WireFormat::Json, &Failure::new(501, message));
         }
         let handle = self.gate_of(model.as_deref().or(asked.model.as_deref())).await;
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
@@ -175,5 +175,5 @@ fn refused(mut record: Record, failure: &Failure) -> Response<FrontBody> {
 
 fn fail(record: Record, failure: &Failure) -> Response<FrontBody> {
     record.fails(failure.status);
-    failed(Form::Json, failure)
+    failed(WireFormat::Json, failure)
 }

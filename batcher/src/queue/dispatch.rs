@@ -182,7 +182,7 @@ impl Dispatch {
             Err(error) => return self.untranslatable(entries, groups, &error.reason).await,
         };
         let total = merged.total_rows() as u32;
-        let (rows, sent_form) = (merged.rows.clone(), merged.form);
+        let (rows, sent_form) = (merged.rows.clone(), merged.format);
         let settings = self.handle.settings.now();
         let scope = entries.first().and_then(|entry| entry.scope.as_ref());
         let Ok(mut request) = batch_request(&self.upstream, &path, merged, scope, &settings) else {
@@ -321,7 +321,7 @@ impl Dispatch {
             Ok(merged) => merged,
             Err(error) => return fail(entries, &Failure::new(400, error.reason)),
         };
-        let (rows, form) = (merged.rows.clone(), merged.form);
+        let (rows, form) = (merged.rows.clone(), merged.format);
         let scope = entries.first().and_then(|entry| entry.scope.as_ref());
         let Ok(mut request) = batch_request(&self.upstream, &path, merged, scope, &settings) else {
             return fail(entries, &Failure::new(500, "the model's name is no valid path"));

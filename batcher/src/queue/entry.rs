@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use memchr::memmem;
 use sluice_batch_policy::{Breaks, Flow, Size};
-use sluice_protocol::{Answer, Form, InferRequest, ModelSignature};
+use sluice_protocol::{InferRequest, ModelSignature, ResponsePart, WireFormat};
 use tokio_util::sync::CancellationToken;
 
 use super::bytes::QueuedBytes;
@@ -26,7 +26,7 @@ pub struct Entry {
     /// What is asked.
     pub work: Work,
     /// How the client asked.
-    pub form: Form,
+    pub form: WireFormat,
     /// What it adds to a batch; one row where the rows are not known.
     pub size: Size,
     /// Its class and its tenant's number.
@@ -186,7 +186,7 @@ impl Entry {
 
     /// Whether it came as V1 and was read as V2 tensors: a server that has V2 alone can serve it.
     pub fn is_joined_v1(&self) -> bool {
-        self.form == Form::V1 && self.parsed().is_some_and(|request| request.v1.is_none())
+        self.form == WireFormat::V1 && self.parsed().is_some_and(|request| request.v1.is_none())
     }
 
     /// The body as the client sent it.
@@ -241,7 +241,7 @@ pub fn names_a_sequence(body: &[u8]) -> bool {
 #[derive(Debug)]
 pub enum Reply {
     /// Its rows of a batch's answer, in the client's form.
-    Rows(Answer),
+    Rows(ResponsePart),
     /// The model server's answer to it alone, as it came.
     Forwarded(connection::Answer),
     /// No answer of the model server.

@@ -4,8 +4,8 @@
 #![allow(clippy::vec_box)]
 
 use sluice_protocol::{
-    BatchRows, Form, HEADER_LENGTH, InferRequest, MergeError, Merged, UpstreamForm, merge_padded,
-    parse_response, split, unchanged_answer,
+    BatchRows, HEADER_LENGTH, InferRequest, MergeError, Merged, WireFormat, merge_padded, parse_response,
+    split, unchanged_response,
 };
 
 use super::{Entry, Reply};
@@ -17,7 +17,7 @@ use crate::upstream::connection::Answer;
 /// Merges requests into one of so many rows; with the path to send it to.
 pub(super) async fn merged(
     entries: Vec<Box<Entry>>,
-    form: UpstreamForm,
+    form: WireFormat,
     total_rows: usize,
 ) -> (Vec<Box<Entry>>, Result<Merged, MergeError>, String) {
     let bytes = entries.iter().map(|entry| bytes_to_merge(entry, form)).sum();
@@ -25,18 +25,18 @@ pub(super) async fn merged(
         let requests = parsed(&entries);
         let merged = merge_padded(&requests, form, total_rows);
         let path = |form| requests.first().map(|request| request.path(form)).unwrap_or_default();
-        let path = merged.as_ref().map(|merged| path(merged.form)).unwrap_or_default();
+        let path = merged.as_ref().map(|merged| path(merged.format)).unwrap_or_default();
         (entries, merged, path)
     })
     .await
 }
 
 /// Bytes that a merge looks at.
-fn bytes_to_merge(entry: &Entry, form: UpstreamForm) -> usize {
+fn bytes_to_merge(entry: &Entry, form: WireFormat) -> usize {
     let Some(request) = entry.parsed() else { return 0 };
     let (bytes, header) = (request.body.len(), request.header_length.unwrap_or(0));
-    match request.form {
-        Form::Binary | Form::Grpc if form != UpstreamForm::Json => header + bytes / RAW_DISCOUNT,
+    match request.format {
+        WireFormat::Binary | WireFormat::Grpc if form != WireFormat::Json => header + bytes / RAW_DISCOUNT,
         _ => bytes,
     }
 }
@@ -45,7 +45,7 @@ fn bytes_to_merge(entry: &Entry, form: UpstreamForm) -> usize {
 pub(super) async fn shared_out(
     entries: Vec<Box<Entry>>,
     rows: BatchRows,
-    form: UpstreamForm,
+    form: WireFormat,
     answer: Answer,
     budget: &AnswerBudget,
 ) -> (Vec<Box<Entry>>, Result<Vec<Reply>, String>) {
@@ -58,28 +58,28 @@ pub(super) async fn shared_out(
 }
 
 /// Bytes that sharing out looks at.
-fn bytes_to_share_out(entries: &[Box<Entry>], form: UpstreamForm, answer: &Answer) -> usize {
+fn bytes_to_share_out(entries: &[Box<Entry>], form: WireFormat, answer: &Answer) -> usize {
     let bytes = answer.body.len();
-    let is_raw = matches!(form, UpstreamForm::Binary | UpstreamForm::Grpc)
-        && entries.iter().all(|entry| matches!(entry.form, Form::Binary | Form::Grpc));
+    let is_raw = matches!(form, WireFormat::Binary | WireFormat::Grpc)
+        && entries.iter().all(|entry| matches!(entry.form, WireFormat::Binary | WireFormat::Grpc));
     if is_raw { header_length(answer).unwrap_or(0) + bytes / RAW_DISCOUNT } else { bytes }
 }
 
 fn share_out(
     entries: &[Box<Entry>],
     rows: &BatchRows,
-    form: UpstreamForm,
+    form: WireFormat,
     answer: &Answer,
     budget: &AnswerBudget,
 ) -> Result<Vec<Reply>, String> {
     let header_length = header_length(answer);
     let requests = parsed(entries);
-    let counted = |mut rows: sluice_protocol::Answer| {
+    let counted = |mut rows: sluice_protocol::ResponsePart| {
         budget.charge_others(&mut rows.chunks, &answer.body);
         Reply::Rows(rows)
     };
     if let [request] = requests[..]
-        && let Some(unchanged) = unchanged_answer(request, form, rows, header_length, &answer.body)
+        && let Some(unchanged) = unchanged_response(request, form, rows, header_length, &answer.body)
     {
         return Ok(vec![counted(unchanged)]);
     }
@@ -90,7 +90,7 @@ fn share_out(
         Ok(rows) => counted(rows),
         Err(error) => Reply::Failed(Failure::new(400, format!("{error}"))),
     };
-    Ok(answers.into_iter().map(|result: Result<_, sluice_protocol::AnswerError>| reply(result)).collect())
+    Ok(answers.into_iter().map(|result: Result<_, sluice_protocol::PartError>| reply(result)).collect())
 }
 
 fn header_length(answer: &Answer) -> Option<usize> {

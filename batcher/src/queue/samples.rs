@@ -65,7 +65,7 @@ fn nameless(request: &InferRequest) -> InferRequest {
 
 #[cfg(test)]
 mod tests {
-    use sluice_protocol::{Limits, Target, UpstreamForm, merge, parse_json};
+    use sluice_protocol::{Limits, Target, WireFormat, merge, parse_json};
 
     use super::*;
 
@@ -112,7 +112,7 @@ mod tests {
         let body = r#"{"id":"hers","inputs":[{"name":"x","datatype":"FP32","shape":[1,1],"data":[0]}]}"#;
         let samples = Samples::default();
         samples.offer(&parse_json(&target, body.into(), &Limits::default()).unwrap(), 0);
-        let sent = merge(&[&samples.all()[0]], UpstreamForm::Json).unwrap().chunks.concat();
+        let sent = merge(&[&samples.all()[0]], WireFormat::Json).unwrap().chunks.concat();
         assert!(!String::from_utf8(sent).unwrap().contains("hers"));
     }
 }

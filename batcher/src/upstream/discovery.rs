@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Deserialize;
-use sluice_protocol::{ModelSignature, UpstreamForm};
+use sluice_protocol::{ModelSignature, WireFormat};
 
 use super::model_config::ModelConfig;
 use crate::settings::{Batching, FormSetting, ModelSettings};
@@ -36,7 +36,7 @@ pub struct ModelMetadata {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spoken {
     /// Form of batches.
-    pub form: UpstreamForm,
+    pub form: WireFormat,
     /// HTTP/1.1 as well or alone.
     pub http: bool,
     /// gRPC as well or alone.
@@ -45,7 +45,7 @@ pub struct Spoken {
 
 impl Default for Spoken {
     fn default() -> Self {
-        Self { form: UpstreamForm::Json, http: true, grpc: false }
+        Self { form: WireFormat::Json, http: true, grpc: false }
     }
 }
 
@@ -53,7 +53,7 @@ impl Default for Spoken {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
     /// Form of batches.
-    pub form: UpstreamForm,
+    pub form: WireFormat,
     /// Whether it is known to have V1 paths (`/v1/models/{model}:predict`): asked only where it has no V2 metadata.
     pub has_v1: bool,
     /// Whether it has V2 paths (`/v2/models/{model}/infer`).
@@ -97,10 +97,10 @@ impl Profile {
     /// The word for the form of batches: `json`, `binary`, `grpc` or `v1`.
     pub fn form_name(&self) -> &'static str {
         match self.form {
-            UpstreamForm::Grpc => "grpc",
-            UpstreamForm::V1 => "v1",
-            UpstreamForm::Binary => "binary",
-            UpstreamForm::Json => "json",
+            WireFormat::Grpc => "grpc",
+            WireFormat::V1 => "v1",
+            WireFormat::Binary => "binary",
+            WireFormat::Json => "json",
         }
     }
 }
@@ -123,21 +123,21 @@ pub fn parse_metadata(body: &[u8]) -> Result<ModelMetadata, String> {
 }
 
 /// The form for a server with this answer to `GET /v2` (`None`: it has none).
-pub fn form_of(setting: FormSetting, server_metadata: Option<&[u8]>) -> UpstreamForm {
+pub fn form_of(setting: FormSetting, server_metadata: Option<&[u8]>) -> WireFormat {
     #[derive(Deserialize)]
     struct Server {
         #[serde(default)]
         extensions: Vec<String>,
     }
     match setting {
-        FormSetting::Json => UpstreamForm::Json,
-        FormSetting::Binary => UpstreamForm::Binary,
-        FormSetting::Grpc => UpstreamForm::Grpc,
+        FormSetting::Json => WireFormat::Json,
+        FormSetting::Binary => WireFormat::Binary,
+        FormSetting::Grpc => WireFormat::Grpc,
         FormSetting::Auto => match server_metadata.map(serde_json::from_slice::<Server>) {
             Some(Ok(server)) if server.extensions.iter().any(|name| name == BINARY_EXTENSION) => {
-                UpstreamForm::Binary
+                WireFormat::Binary
             }
-            _ => UpstreamForm::Json,
+            _ => WireFormat::Json,
         },
     }
 }
@@ -196,11 +196,11 @@ mod tests {
     #[test]
     fn the_binary_extension_decides_the_form() {
         let auto = |metadata| form_of(FormSetting::Auto, metadata);
-        assert_eq!(auto(Some(br#"{"name":"x","extensions":["binary_tensor_data"]}"#)), UpstreamForm::Binary);
-        assert_eq!(auto(Some(br#"{"name":"x","extensions":[]}"#)), UpstreamForm::Json);
-        assert_eq!(auto(Some(b"<html>")), UpstreamForm::Json);
-        assert_eq!(auto(None), UpstreamForm::Json);
-        assert_eq!(form_of(FormSetting::Binary, None), UpstreamForm::Binary);
+        assert_eq!(auto(Some(br#"{"name":"x","extensions":["binary_tensor_data"]}"#)), WireFormat::Binary);
+        assert_eq!(auto(Some(br#"{"name":"x","extensions":[]}"#)), WireFormat::Json);
+        assert_eq!(auto(Some(b"<html>")), WireFormat::Json);
+        assert_eq!(auto(None), WireFormat::Json);
+        assert_eq!(form_of(FormSetting::Binary, None), WireFormat::Binary);
     }
 
     #[test]

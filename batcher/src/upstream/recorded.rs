@@ -7,7 +7,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
 use sluice_config::atomic_file::write_atomic;
-use sluice_protocol::{InferRequest, Target, UpstreamForm, merge, parse_binary};
+use sluice_protocol::{InferRequest, Target, WireFormat, merge, parse_binary};
 
 use super::warm_body::own_limits;
 
@@ -46,7 +46,7 @@ pub fn write(folder: &Path, model: &str, request: &InferRequest) -> Result<(), S
 /// Raw whatever the client sent: a batch of JSON clients alone would stay JSON.
 fn as_binary(request: &InferRequest) -> Result<sluice_protocol::Merged, String> {
     let raw = InferRequest { id: None, binary_data_output: true, is_verbatim: false, ..request.clone() };
-    merge(&[&raw], UpstreamForm::Binary).map_err(|error| error.reason)
+    merge(&[&raw], WireFormat::Binary).map_err(|error| error.reason)
 }
 
 /// What the folder has of a model. Files that cannot be read are skipped: a warm-up must not fail for them.

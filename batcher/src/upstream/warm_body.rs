@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sluice_protocol::{
-    BatchRows, Datatype, InferRequest, Limits, Merged, Target, UpstreamForm, merge, merge_padded,
-    parse_binary, parse_json,
+    BatchRows, Datatype, InferRequest, Limits, Merged, Target, WireFormat, merge, merge_padded, parse_binary,
+    parse_json,
 };
 
 use super::discovery::{ModelMetadata, TensorMetadata};
@@ -33,7 +33,7 @@ impl Source<'_> {
     ///
     /// # Errors
     /// The file cannot be read, or the metadata does not allow to make one: which input, and why.
-    pub fn body(&self, model: &str, rows: u32, form: UpstreamForm) -> Result<Merged, String> {
+    pub fn body(&self, model: &str, rows: u32, form: WireFormat) -> Result<Merged, String> {
         match *self {
             Self::Made { metadata, folder } => {
                 if let Some(folder) = folder
@@ -69,14 +69,14 @@ fn read(
     folder: &Path,
     model: &str,
     rows: u32,
-    form: UpstreamForm,
+    form: WireFormat,
     needed: bool,
 ) -> Result<Option<Bytes>, String> {
     // A name from clients must not lead out of the folder.
     if model.contains('/') {
         return Ok(None);
     }
-    let ending = if form == UpstreamForm::V1 { "v1.json" } else { "json" };
+    let ending = if form == WireFormat::V1 { "v1.json" } else { "json" };
     let path = folder.join(format!("{model}.{rows}.{ending}"));
     match std::fs::read(&path) {
         Ok(body) => Ok(Some(body.into())),
@@ -86,14 +86,14 @@ fn read(
 }
 
 /// As it is to a server that reads JSON, so that fields which only that server knows are kept.
-fn from_file(model: &str, body: Bytes, rows: u32, form: UpstreamForm) -> Result<Merged, String> {
-    if form == UpstreamForm::Grpc {
+fn from_file(model: &str, body: Bytes, rows: u32, form: WireFormat) -> Result<Merged, String> {
+    if form == WireFormat::Grpc {
         let target = Target { model: model.to_owned(), version: None };
         let request = parse_json(&target, body, &own_limits()).map_err(|error| error.to_string())?;
         return merge(&[&request], form).map_err(|error| error.reason);
     }
     Ok(Merged {
-        form: if form == UpstreamForm::V1 { form } else { UpstreamForm::Json },
+        format: if form == WireFormat::V1 { form } else { WireFormat::Json },
         body_bytes: body.len(),
         chunks: vec![body],
         header_length: None,
@@ -162,14 +162,14 @@ mod tests {
         {"name":"ok","datatype":"BOOL","shape":[-1,2,-1]},{"name":"text","datatype":"BYTES","shape":[-1,1]}]}"#;
     const HALF: &[u8] = br#"{"inputs":[{"name":"x","datatype":"FP16","shape":[-1,3]}]}"#;
 
-    fn body(metadata: &[u8], rows: u32, form: UpstreamForm) -> Result<Merged, String> {
+    fn body(metadata: &[u8], rows: u32, form: WireFormat) -> Result<Merged, String> {
         let metadata = parse_metadata(metadata).unwrap();
         Source::Made { metadata: &metadata, folder: None }.body("m", rows, form)
     }
 
     #[test]
     fn zeros_have_the_asked_rows_and_ones_for_other_free_dimensions() {
-        let json = body(METADATA, 2, UpstreamForm::Json).unwrap();
+        let json = body(METADATA, 2, WireFormat::Json).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&json.chunks.concat()).unwrap();
         assert_eq!(json["inputs"][0]["shape"], serde_json::json!([2, 1]));
         assert_eq!(json["inputs"][0]["data"], serde_json::json!([0, 0]));
@@ -180,11 +180,11 @@ mod tests {
 
     #[test]
     fn half_precision_is_made_where_the_server_reads_raw_tensors() {
-        let raw = body(HALF, 2, UpstreamForm::Binary).unwrap();
+        let raw = body(HALF, 2, WireFormat::Binary).unwrap();
         let header_length = raw.header_length.unwrap();
         assert_eq!(raw.body_bytes - header_length, 2 * 3 * 2);
-        assert!(body(HALF, 2, UpstreamForm::Grpc).is_ok());
-        assert!(body(HALF, 2, UpstreamForm::Json).unwrap_err().contains("FP16"));
+        assert!(body(HALF, 2, WireFormat::Grpc).is_ok());
+        assert!(body(HALF, 2, WireFormat::Json).unwrap_err().contains("FP16"));
     }
 
     #[test]
@@ -204,13 +204,13 @@ mod tests {
         std::fs::write(folder.path().join("m.1.json"), text).unwrap();
         let metadata = parse_metadata(METADATA).unwrap();
         let source = Source::Made { metadata: &metadata, folder: Some(folder.path()) };
-        let one = source.body("m", 1, UpstreamForm::Binary).unwrap();
+        let one = source.body("m", 1, WireFormat::Binary).unwrap();
         assert_eq!(one.chunks.concat(), text.as_bytes());
-        let two = source.body("m", 2, UpstreamForm::Binary).unwrap();
+        let two = source.body("m", 2, WireFormat::Binary).unwrap();
         assert!(two.header_length.is_some(), "zeros where there is no file");
         let none = ModelMetadata::default();
         let source = Source::Made { metadata: &none, folder: Some(folder.path()) };
-        let error = source.body("m", 3, UpstreamForm::Json).unwrap_err();
+        let error = source.body("m", 3, WireFormat::Json).unwrap_err();
         assert!(error.contains("m.3.json"), "{error}");
     }
 
@@ -221,7 +221,7 @@ mod tests {
         let request = parse_json(&target, text.into(), &Limits::default()).unwrap();
         let source = Source::Recorded(&request);
         assert_eq!(source.least_rows(), 2);
-        let body = source.body("m", 4, UpstreamForm::Json).unwrap().chunks.concat();
+        let body = source.body("m", 4, WireFormat::Json).unwrap().chunks.concat();
         let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
         assert_eq!(body["inputs"][0]["data"], serde_json::json!([7, 9, 9, 9]));
         assert!(!has_shape_of_zeros(&parse_metadata(METADATA).unwrap(), &request));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::Deserialize;
-use sluice_protocol::{InferRequest, Merged, UpstreamForm};
+use sluice_protocol::{InferRequest, Merged, WireFormat};
 use tokio::time::Instant;
 
 use super::control::models::no_such_model;
@@ -142,7 +142,7 @@ pub async fn warm_model(
         (None, None) => return Ok(without_warmup(Profile { absent: true, ..unknown })),
     };
     let only_v1 = documents.v1.is_some();
-    let form = if only_v1 { UpstreamForm::V1 } else { spoken.form };
+    let form = if only_v1 { WireFormat::V1 } else { spoken.form };
     let profile = Profile {
         form,
         has_v1: only_v1,
@@ -216,7 +216,7 @@ async fn run(
     control: &mut Control,
     model: &str,
     source: &Source<'_>,
-    form: UpstreamForm,
+    form: WireFormat,
     sizes: &[u32],
     settings: &Settings,
 ) -> Result<WarmupPlan, WarmError> {

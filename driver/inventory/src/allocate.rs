@@ -10,8 +10,9 @@ use k8s_openapi::api::resource::v1::{
 };
 
 use crate::cluster::Cluster;
+use crate::error::AllocationError;
 use crate::ledger;
-use crate::pools::Place;
+use crate::pools::NodeScope;
 use crate::reason;
 use crate::request::{self, Request};
 use crate::search::{Found, Search};
@@ -26,61 +27,13 @@ pub struct Allocation {
     pub node: Option<String>,
 }
 
-/// Why a claim gets no devices.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Refusal {
-    /// It holds devices already.
-    #[error("claim {claim} is allocated already; an allocation is only ever cleared, not changed")]
-    AlreadyAllocated {
-        /// `namespace/name`.
-        claim: String,
-    },
-    /// The claim names a class that does not exist.
-    #[error(
-        "request {request:?} wants DeviceClass {class:?}, which does not exist; create it or correct the claim"
-    )]
-    UnknownClass {
-        /// Request name.
-        request: String,
-        /// Class name.
-        class: String,
-    },
-    /// The claim uses something that this crate does not evaluate.
-    #[error("request {request:?} uses {what}, which is not supported yet; {instead}")]
-    Unsupported {
-        /// Request name.
-        request: String,
-        /// What.
-        what: &'static str,
-        /// What to do.
-        instead: &'static str,
-    },
-    /// A selector does not compile.
-    #[error("{place}: selector {expression:?} is not valid CEL: {error}")]
-    Selector {
-        /// The class or request that has it.
-        place: String,
-        /// The expression.
-        expression: String,
-        /// The parser's message.
-        error: String,
-    },
-    /// Nothing fits now.
-    #[error("{reason}")]
-    NoFit {
-        /// Which profile, where, and who holds what is in the way.
-        reason: String,
-    },
-}
-
 /// First fit for one claim that has no allocation yet.
 ///
 /// # Errors
-/// See [`Refusal`]; `NoFit` may pass with time, the others will not.
-pub fn allocate(cluster: &Cluster, claim: &ResourceClaim) -> Result<Allocation, Refusal> {
+/// See [`AllocationError`]; `NoFit` may pass with time, the others will not.
+pub fn allocate(cluster: &Cluster, claim: &ResourceClaim) -> Result<Allocation, AllocationError> {
     if claim.status.as_ref().is_some_and(|s| s.allocation.is_some()) {
-        return Err(Refusal::AlreadyAllocated { claim: ledger::name(claim) });
+        return Err(AllocationError::AlreadyAllocated { claim: ledger::name(claim) });
     }
     let (requests, matches) = request::of_claim(cluster, claim)?;
     // The reason is told to those who made the claim.
@@ -93,7 +46,7 @@ pub fn allocate(cluster: &Cluster, claim: &ResourceClaim) -> Result<Allocation, 
         .find_map(|node| search.on_node(&mut ledger, node.as_deref()).map(|found| (node.clone(), found)));
     match found {
         Some((node, found)) => Ok(result(&view, claim, &requests, node, &found)),
-        None => Err(Refusal::NoFit { reason: reason::no_fit(&view, &ledger, &requests, &eligible) }),
+        None => Err(AllocationError::NoFit { reason: reason::no_fit(&view, &ledger, &requests, &eligible) }),
     }
 }
 
@@ -104,9 +57,9 @@ fn result(
     node: Option<String>,
     found: &Found,
 ) -> Allocation {
-    let results = found.iter().map(|&(request, (pool, slot))| {
+    let results = found.iter().map(|&(request, (pool, device))| {
         let (request, pool) = (&requests[request], &view.pools[pool]);
-        let device = pool.slots[slot].device;
+        let device = pool.devices[device].object;
         DeviceRequestAllocationResult {
             request: request.name.clone(),
             driver: pool.driver.to_owned(),
@@ -119,7 +72,9 @@ fn result(
         }
     });
     let results: Vec<_> = results.collect();
-    let local = found.iter().any(|&(_, (pool, slot))| view.pools[pool].slots[slot].place != Place::Anywhere);
+    let local = found
+        .iter()
+        .any(|&(_, (pool, device))| view.pools[pool].devices[device].nodes != NodeScope::Anywhere);
     let node = node.filter(|_| local);
     let config = configuration(claim, requests);
     Allocation {

@@ -55,35 +55,36 @@ pub fn capacity_table(cluster: &Cluster) -> Vec<PoolCapacity> {
     pools
         .map(|(p, pool)| {
             let unusable = view.unusable(pool);
-            // Profiles in published order, each with its slots.
+            // Profiles in published order, each with its devices.
             let mut groups: Vec<(String, Vec<usize>)> = Vec::new();
-            for slot in 0..pool.slots.len() {
-                let profile = profile_or_name(pool, slot);
+            for device in 0..pool.devices.len() {
+                let profile = profile_or_name(pool, device);
                 match groups.iter_mut().find(|(name, _)| *name == profile) {
-                    Some((_, slots)) => slots.push(slot),
-                    None => groups.push((profile, vec![slot])),
+                    Some((_, devices)) => devices.push(device),
+                    None => groups.push((profile, vec![device])),
                 }
             }
-            let free = |slots: &[usize]| -> u32 {
+            let free = |devices: &[usize]| -> u32 {
                 let mut trial = ledger.clone();
-                let allowed = |slot: &&usize| unusable.is_none() && selectable(pool, **slot);
-                let placed = slots.iter().filter(allowed).filter(|s| trial.take(&view.pools, (p, **s), None));
+                let allowed = |device: &&usize| unusable.is_none() && selectable(pool, **device);
+                let placed =
+                    devices.iter().filter(allowed).filter(|s| trial.take(&view.pools, (p, **s), None));
                 u32::try_from(placed.count()).unwrap_or(u32::MAX)
             };
-            let profiles = groups.iter().map(|(profile, slots)| {
+            let profiles = groups.iter().map(|(profile, devices)| {
                 let holders: Vec<_> = ledger
                     .holds
                     .iter()
-                    .filter(|hold| hold.at.0 == p && slots.contains(&hold.at.1))
+                    .filter(|hold| hold.at.0 == p && devices.contains(&hold.at.1))
                     .map(|hold| Holder {
                         claim: hold.holder.clone().unwrap_or_default(),
-                        device: pool.slots[hold.at.1].device.name.clone(),
+                        device: pool.devices[hold.at.1].object.name.clone(),
                     })
                     .collect();
-                let in_use = slots.iter().filter(|slot| ledger.is_taken((p, **slot))).count();
+                let in_use = devices.iter().filter(|device| ledger.is_taken((p, **device))).count();
                 ProfileCapacity {
                     profile: profile.clone(),
-                    free: free(slots),
+                    free: free(devices),
                     in_use: u32::try_from(in_use).unwrap_or(u32::MAX),
                     holders,
                 }
@@ -101,12 +102,12 @@ pub fn capacity_table(cluster: &Cluster) -> Vec<PoolCapacity> {
 }
 
 /// Whether a request without tolerations may get the device.
-fn selectable(pool: &Pool<'_>, slot: usize) -> bool {
-    let device = pool.slots[slot].device;
+fn selectable(pool: &Pool<'_>, device: usize) -> bool {
+    let device = pool.devices[device].object;
     let tainted = device.taints.iter().flatten().any(|taint| taint.effect != "None");
     !tainted && device.allow_multiple_allocations != Some(true)
 }
 
-fn profile_or_name(pool: &Pool<'_>, slot: usize) -> String {
-    profile(pool, slot).unwrap_or(&pool.slots[slot].device.name).to_owned()
+fn profile_or_name(pool: &Pool<'_>, device: usize) -> String {
+    profile(pool, device).unwrap_or(&pool.devices[device].object.name).to_owned()
 }

@@ -1,9 +1,10 @@
 //! What the API server would refuse is refused here, with a name and a remedy.
 use std::collections::BTreeSet;
 
+use crate::error::PublishError;
 use crate::gpu::Gpu;
-use crate::publish::PublishError;
-use crate::{describe, limits, names, order};
+use crate::{describe, limits, order};
+use sluice_config::names::devices as names;
 
 pub(crate) fn publishable(node: &str, driver: &str, gpus: &[Gpu]) -> Result<(), PublishError> {
     subdomain("node", node, limits::SUBDOMAIN_BYTES)?;

@@ -3,9 +3,9 @@ use k8s_openapi::api::resource::v1::{DeviceAttribute, DeviceCapacity};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
+use crate::device::{DeviceEntry, DeviceKind};
 use crate::gpu::Gpu;
-use crate::index::{DeviceEntry, DeviceKind};
-use crate::names;
+use sluice_config::names::devices as names;
 
 type Attributes = BTreeMap<String, DeviceAttribute>;
 type Capacity = BTreeMap<String, DeviceCapacity>;

@@ -1,6 +1,6 @@
 //! How many more claims of a class would be placed, and what stands in the way of the next.
-use crate::allocate::Refusal;
 use crate::cluster::Cluster;
+use crate::error::AllocationError;
 use crate::ledger::Ledger;
 use crate::reason;
 use crate::request::Request;
@@ -45,7 +45,7 @@ pub fn free_slices(
     device_class: &str,
     promised: &[Promised],
     limit: u32,
-) -> Result<FreeSlices, Refusal> {
+) -> Result<FreeSlices, AllocationError> {
     count(cluster, device_class, promised, limit, None)
 }
 
@@ -59,7 +59,7 @@ pub fn free_slices_seen_from(
     device_class: &str,
     promised: &[Promised],
     limit: u32,
-) -> Result<FreeSlices, Refusal> {
+) -> Result<FreeSlices, AllocationError> {
     count(cluster, device_class, promised, limit, Some(namespace))
 }
 
@@ -69,7 +69,7 @@ fn count(
     promised: &[Promised],
     limit: u32,
     seen_from: Option<&str>,
-) -> Result<FreeSlices, Refusal> {
+) -> Result<FreeSlices, AllocationError> {
     let request = Request::one(cluster, device_class)?;
     let (mut view, mut ledger) = View::seen_from(cluster, seen_from);
     let eligible = view.eligible(&request);
@@ -113,7 +113,7 @@ fn count(
 ///
 /// One pass is the same as one search per claim: counters only fall, so what did not fit before the
 /// device that was taken will not fit afterwards either.
-pub(crate) fn place(
+fn place(
     view: &View<'_>,
     ledger: &mut Ledger,
     eligible: &Eligible,

@@ -1,46 +1,9 @@
 //! From a device's published name back to what the driver must create for it.
 use std::collections::BTreeMap;
 
-use crate::geometry::Placement;
+use crate::device::DeviceEntry;
 use crate::gpu::Gpu;
 use crate::order;
-
-/// What a published device is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeviceKind {
-    /// The full GPU.
-    Full,
-    /// One MIG placement.
-    Mig {
-        /// GI profile id to create.
-        profile_id: u32,
-        /// Profile name, `2g.20gb`.
-        profile: String,
-        /// Where to create it.
-        placement: Placement,
-    },
-}
-
-/// A published device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DeviceEntry {
-    /// Name in the ResourceSlice.
-    pub name: String,
-    /// Minor number of its GPU.
-    pub gpu_minor: u32,
-    /// Full GPU or placement.
-    pub kind: DeviceKind,
-}
-
-impl DeviceEntry {
-    /// `2g.20gb`, or `full`.
-    pub fn profile(&self) -> &str {
-        match &self.kind {
-            DeviceKind::Full => crate::names::PROFILE_FULL,
-            DeviceKind::Mig { profile, .. } => profile,
-        }
-    }
-}
 
 /// All devices that the given GPUs publish, by name and in published order.
 #[derive(Debug, Clone, Default)]

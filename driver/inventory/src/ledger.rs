@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use crate::pools::Pool;
 use crate::reader::Reader;
 
-/// A device by position: pool, slot.
-pub(crate) type At = (usize, usize);
+/// A device by position: pool, device.
+pub(crate) type DevicePosition = (usize, usize);
 
 /// A taken device.
 #[derive(Debug, Clone)]
 pub(crate) struct Hold {
-    pub(crate) at: At,
+    pub(crate) at: DevicePosition,
     /// Who; `None` for a hypothetical claim while free ones are counted.
     pub(crate) holder: Option<String>,
 }
@@ -38,13 +38,13 @@ impl Ledger {
     ) -> (Self, Vec<String>) {
         let mut ledger = Self {
             available: pools.iter().map(|p| p.counters.iter().map(|c| c.total).collect()).collect(),
-            taken: pools.iter().map(|p| vec![false; p.slots.len()]).collect(),
+            taken: pools.iter().map(|p| vec![false; p.devices.len()]).collect(),
             holds: Vec::new(),
         };
-        let mut index: BTreeMap<(&str, &str, &str), At> = BTreeMap::new();
+        let mut index: BTreeMap<(&str, &str, &str), DevicePosition> = BTreeMap::new();
         for (p, pool) in pools.iter().enumerate() {
-            for (s, slot) in pool.slots.iter().enumerate() {
-                index.insert((pool.driver, pool.name, &slot.device.name), (p, s));
+            for (s, device) in pool.devices.iter().enumerate() {
+                index.insert((pool.driver, pool.name, &device.object.name), (p, s));
             }
         }
         let complete = |driver: &str, name: &str| {
@@ -71,8 +71,8 @@ impl Ledger {
         (ledger, problems)
     }
 
-    pub(crate) fn is_taken(&self, (pool, slot): At) -> bool {
-        self.taken[pool][slot]
+    pub(crate) fn is_taken(&self, (pool, device): DevicePosition) -> bool {
+        self.taken[pool][device]
     }
 
     /// Counter left, in nano-units.
@@ -81,14 +81,14 @@ impl Ledger {
     }
 
     /// Whether the device is not taken and every counter that it draws on has enough left.
-    pub(crate) fn fits(&self, pools: &[Pool<'_>], at: At) -> bool {
-        let (pool, slot) = at;
-        let draws = &pools[pool].slots[slot].draws;
+    pub(crate) fn fits(&self, pools: &[Pool<'_>], at: DevicePosition) -> bool {
+        let (pool, device) = at;
+        let draws = &pools[pool].devices[device].draws;
         !self.is_taken(at) && draws.iter().all(|&(counter, amount)| self.available[pool][counter] >= amount)
     }
 
     /// Takes the device if it fits.
-    pub(crate) fn take(&mut self, pools: &[Pool<'_>], at: At, holder: Option<&str>) -> bool {
+    pub(crate) fn take(&mut self, pools: &[Pool<'_>], at: DevicePosition, holder: Option<&str>) -> bool {
         let fits = self.fits(pools, at);
         if fits {
             self.charge(pools, at, holder.map(str::to_owned));
@@ -98,18 +98,18 @@ impl Ledger {
 
     /// Undoes the newest [`take`](Self::take).
     pub(crate) fn undo(&mut self, pools: &[Pool<'_>]) {
-        if let Some(Hold { at: (pool, slot), .. }) = self.holds.pop() {
-            self.taken[pool][slot] = false;
-            for &(counter, amount) in &pools[pool].slots[slot].draws {
+        if let Some(Hold { at: (pool, device), .. }) = self.holds.pop() {
+            self.taken[pool][device] = false;
+            for &(counter, amount) in &pools[pool].devices[device].draws {
                 self.available[pool][counter] += amount;
             }
         }
     }
 
-    fn charge(&mut self, pools: &[Pool<'_>], at: At, holder: Option<String>) {
-        let (pool, slot) = at;
-        self.taken[pool][slot] = true;
-        for &(counter, amount) in &pools[pool].slots[slot].draws {
+    fn charge(&mut self, pools: &[Pool<'_>], at: DevicePosition, holder: Option<String>) {
+        let (pool, device) = at;
+        self.taken[pool][device] = true;
+        for &(counter, amount) in &pools[pool].devices[device].draws {
             self.available[pool][counter] -= amount;
         }
         self.holds.push(Hold { at, holder });

@@ -15,22 +15,24 @@
 //!
 //! "Free" is never memory divided by a size: it is how many claims the scheduler's first fit would
 //! place one after another. A 1g at placement 2 makes a free-looking 2g not fit, and this crate says so.
-pub mod allocate;
-pub mod capacity;
+mod allocate;
+mod capacity;
 mod check;
-pub mod cluster;
+mod cluster;
 mod describe;
-pub mod free;
-pub mod geometry;
-pub mod gpu;
-pub mod index;
+mod device;
+mod error;
+mod free;
+mod geometry;
+mod gpu;
+mod index;
+mod layout;
 mod ledger;
 mod limits;
-pub mod names;
 mod order;
 mod pack;
 mod pools;
-pub mod publish;
+mod publish;
 pub mod quantity;
 mod reader;
 mod reason;
@@ -40,11 +42,14 @@ mod search;
 mod selector;
 mod view;
 
-pub use allocate::{Allocation, Refusal, allocate};
+pub use allocate::{Allocation, allocate};
 pub use capacity::{Holder, PoolCapacity, ProfileCapacity, capacity_table};
 pub use cluster::Cluster;
+pub use device::{DeviceEntry, DeviceKind};
+pub use error::{AllocationError, PublishError};
 pub use free::{FreeSlices, Promised, free_slices, free_slices_seen_from};
 pub use geometry::{MigProfile, Placement};
 pub use gpu::{ComputeCapability, Gpu};
-pub use index::{DeviceEntry, DeviceIndex, DeviceKind};
-pub use publish::{Form, PublishError, device_classes, device_classes_of_profiles, resource_slices};
+pub use index::DeviceIndex;
+pub use layout::SliceLayout;
+pub use publish::{device_classes, device_classes_of_profiles, resource_slices};

@@ -7,10 +7,10 @@
 //! order: 1g at 6, 2g at 4, 3g at 4 leave the lower half whole. The full GPU is last.
 use std::cmp::Reverse;
 
+use crate::device::{DeviceEntry, DeviceKind};
 use crate::geometry::{MigProfile, Placement};
 use crate::gpu::Gpu;
-use crate::index::{DeviceEntry, DeviceKind};
-use crate::names;
+use sluice_config::names::devices as names;
 
 /// GPUs by minor number.
 pub(crate) fn gpus(gpus: &[Gpu]) -> Vec<&Gpu> {
@@ -39,7 +39,7 @@ pub(crate) fn devices(gpu: &Gpu) -> Vec<DeviceEntry> {
     if gpu.serves_mig() {
         for profile in profiles(gpu) {
             devices.extend(placements(profile).into_iter().map(|placement| DeviceEntry {
-                name: names::mig_device(gpu.minor, &profile.name, placement),
+                name: names::mig_device(gpu.minor, &profile.name, placement.start),
                 gpu_minor: gpu.minor,
                 kind: DeviceKind::Mig {
                     profile_id: profile.profile_id,

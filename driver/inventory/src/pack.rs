@@ -6,11 +6,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use std::collections::BTreeMap;
 
+use crate::device::{DeviceEntry, DeviceKind};
+use crate::error::PublishError;
 use crate::gpu::Gpu;
-use crate::index::{DeviceEntry, DeviceKind};
+use crate::layout::SliceLayout;
 use crate::limits;
-use crate::publish::{Form, PublishError};
-use crate::{describe, names, order};
+use crate::{describe, order};
+use sluice_config::names::devices as names;
 
 /// What one GPU contributes.
 struct Part {
@@ -29,12 +31,12 @@ pub(crate) fn slices(
     node: &str,
     driver: &str,
     gpus: &[&Gpu],
-    form: Form,
+    layout: SliceLayout,
     generation: i64,
 ) -> Result<Vec<ResourceSlice>, PublishError> {
-    let mut contents = match form {
-        Form::Combined => combined(gpus)?,
-        Form::Split => split(gpus),
+    let mut contents = match layout {
+        SliceLayout::Combined => combined(gpus)?,
+        SliceLayout::Split => split(gpus),
     };
     if contents.is_empty() {
         contents.push(Content::default());

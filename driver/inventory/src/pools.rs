@@ -7,7 +7,7 @@ use crate::quantity;
 
 /// From which nodes a device can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum NodeScope {
     /// These nodes.
     Nodes(Vec<String>),
     /// Every node.
@@ -16,7 +16,7 @@ pub(crate) enum Place {
     Unknown,
 }
 
-impl Place {
+impl NodeScope {
     pub(crate) fn reaches(&self, node: Option<&str>) -> bool {
         match self {
             Self::Nodes(nodes) => node.is_some_and(|node| nodes.iter().any(|n| n == node)),
@@ -28,9 +28,9 @@ impl Place {
 
 /// A published device and what it draws on.
 #[derive(Debug, Clone)]
-pub(crate) struct Slot<'a> {
-    pub(crate) device: &'a Device,
-    pub(crate) place: Place,
+pub(crate) struct PoolDevice<'a> {
+    pub(crate) object: &'a Device,
+    pub(crate) nodes: NodeScope,
     /// (index into [`Pool::counters`], amount in nano-units).
     pub(crate) draws: Vec<(usize, i128)>,
 }
@@ -52,15 +52,15 @@ pub(crate) struct Pool<'a> {
     pub(crate) generation: i64,
     /// Why nothing may be allocated from it.
     pub(crate) unusable: Option<String>,
-    pub(crate) slots: Vec<Slot<'a>>,
+    pub(crate) devices: Vec<PoolDevice<'a>>,
     pub(crate) counters: Vec<SharedCounter<'a>>,
 }
 
 impl Pool<'_> {
     /// The one node that all of its devices are on.
     pub(crate) fn node(&self) -> Option<&str> {
-        let mut nodes = self.slots.iter().map(|slot| match &slot.place {
-            Place::Nodes(nodes) if nodes.len() == 1 => nodes.first().map(String::as_str),
+        let mut nodes = self.devices.iter().map(|device| match &device.nodes {
+            NodeScope::Nodes(nodes) if nodes.len() == 1 => nodes.first().map(String::as_str),
             _ => None,
         });
         let first = nodes.next()??;
@@ -77,7 +77,7 @@ pub(crate) fn gather(slices: &[ResourceSlice]) -> Vec<Pool<'_>> {
     }
     let mut pools: Vec<_> = by_pool.into_iter().map(|((driver, name), s)| pool(driver, name, s)).collect();
     let binds = |pool: &Pool<'_>| {
-        pool.slots.iter().any(|s| s.device.binding_conditions.as_ref().is_some_and(|c| !c.is_empty()))
+        pool.devices.iter().any(|d| d.object.binding_conditions.as_ref().is_some_and(|c| !c.is_empty()))
     };
     pools.sort_by_key(binds);
     pools
@@ -93,7 +93,7 @@ fn pool<'a>(driver: &'a str, name: &'a str, mut slices: Vec<&'a ResourceSlice>) 
         unusable =
             Some(format!("incomplete: {} of {expected} slices of generation {generation}", slices.len()));
     }
-    let mut pool = Pool { driver, name, generation, unusable, slots: Vec::new(), counters: Vec::new() };
+    let mut pool = Pool { driver, name, generation, unusable, devices: Vec::new(), counters: Vec::new() };
     let fill = fill(&mut pool, &slices);
     // A pool that is still being written may lack its counters: incomplete says more than invalid.
     if pool.unusable.is_none() {
@@ -142,13 +142,13 @@ fn fill<'a>(pool: &mut Pool<'a>, slices: &[&'a ResourceSlice]) -> Result<(), Str
                     }
                 }
             }
-            pool.slots.push(Slot { device, place: place(slice, device), draws });
+            pool.devices.push(PoolDevice { object: device, nodes: node_scope(slice, device), draws });
         }
     }
     invalid
 }
 
-fn place(slice: &ResourceSlice, device: &Device) -> Place {
+fn node_scope(slice: &ResourceSlice, device: &Device) -> NodeScope {
     let spec = &slice.spec;
     if spec.per_device_node_selection == Some(true) {
         from(device.node_name.as_ref(), device.all_nodes, device.node_selector.as_ref())
@@ -157,12 +157,12 @@ fn place(slice: &ResourceSlice, device: &Device) -> Place {
     }
 }
 
-fn from(node: Option<&String>, all: Option<bool>, selector: Option<&NodeSelector>) -> Place {
+fn from(node: Option<&String>, all: Option<bool>, selector: Option<&NodeSelector>) -> NodeScope {
     if let Some(node) = node {
-        return Place::Nodes(vec![node.clone()]);
+        return NodeScope::Nodes(vec![node.clone()]);
     }
     if all == Some(true) {
-        return Place::Anywhere;
+        return NodeScope::Anywhere;
     }
     // A selector by node name can be answered without node labels.
     let names = selector.map(|s| s.node_selector_terms.as_slice()).and_then(|terms| match terms {
@@ -176,5 +176,5 @@ fn from(node: Option<&String>, all: Option<bool>, selector: Option<&NodeSelector
         }
         _ => None,
     });
-    names.map_or(Place::Unknown, Place::Nodes)
+    names.map_or(NodeScope::Unknown, NodeScope::Nodes)
 }

@@ -11,78 +11,11 @@ use k8s_openapi::api::resource::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::error::PublishError;
 use crate::gpu::Gpu;
-use crate::{names, order, pack};
-
-/// Which rule of the API server the slices must follow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
-    /// Kubernetes 1.34: a slice has its counters and the devices that use them.
-    Combined,
-    /// Kubernetes ≥ 1.35: a slice has either counters or devices.
-    Split,
-}
-
-/// Why a node's GPUs cannot be published.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// Not a DNS subdomain, or too long.
-    #[error("{what} {name:?} is not a valid name: {why}; choose another")]
-    Name {
-        /// Whose name.
-        what: &'static str,
-        /// The name.
-        name: String,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Two devices would share a name.
-    #[error("device {name:?} would be published twice; GPU minors and profile names must be unique")]
-    Duplicate {
-        /// The device name.
-        name: String,
-    },
-    /// A placement lies outside the GPU.
-    #[error(
-        "GPU {minor}: profile {profile} has a placement at {start} of size {size}, outside its {slices} memory slices"
-    )]
-    Placement {
-        /// GPU minor number.
-        minor: u32,
-        /// Profile name.
-        profile: String,
-        /// Start of the placement.
-        start: u8,
-        /// Size of the placement.
-        size: u8,
-        /// Memory slices of the GPU.
-        slices: u8,
-    },
-    /// An attribute's text is longer than the API takes.
-    #[error("GPU {minor}: attribute {attribute} is {length} bytes long; the API takes {limit}")]
-    Attribute {
-        /// GPU minor number.
-        minor: u32,
-        /// Attribute name.
-        attribute: &'static str,
-        /// Its length in bytes.
-        length: usize,
-        /// The limit in bytes.
-        limit: usize,
-    },
-    /// One GPU does not fit in one slice of the combined form.
-    #[error(
-        "GPU {minor} has {devices} devices, one combined slice takes {limit}; use the split form (Kubernetes >= 1.35)"
-    )]
-    TooManyDevices {
-        /// GPU minor number.
-        minor: u32,
-        /// Its devices.
-        devices: usize,
-        /// The limit.
-        limit: usize,
-    },
-}
+use crate::layout::SliceLayout;
+use crate::{order, pack};
+use sluice_config::names::devices as names;
 
 /// ResourceSlices of one node's GPUs: one pool, complete, in published order.
 ///
@@ -97,11 +30,11 @@ pub fn resource_slices(
     node: &str,
     driver: &str,
     gpus: &[Gpu],
-    form: Form,
+    layout: SliceLayout,
     generation: i64,
 ) -> Result<Vec<ResourceSlice>, PublishError> {
     crate::check::publishable(node, driver, gpus)?;
-    pack::slices(node, driver, &order::gpus(gpus), form, generation)
+    pack::slices(node, driver, &order::gpus(gpus), layout, generation)
 }
 
 /// DeviceClasses for the given GPUs: full GPUs, any MIG slice, and one per profile that any of them has,

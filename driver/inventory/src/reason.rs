@@ -2,11 +2,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Ledger;
-use crate::names;
 use crate::pools::Pool;
 use crate::reader::Reader;
 use crate::request::Request;
 use crate::view::{Eligible, View, profile};
+use sluice_config::names::devices as names;
 
 /// Phrases about one pool, and pools, that are told at most.
 const PHRASES: usize = 6;
@@ -34,7 +34,8 @@ pub(crate) fn no_fit(
 /// The one profile that all eligible devices have.
 pub(crate) fn profile_of<'a>(view: &View<'a>, eligible: &Eligible) -> Option<&'a str> {
     let pools = view.pools.iter().enumerate();
-    let mut profiles = pools.flat_map(|(p, pool)| eligible.of_pool(p).map(move |slot| profile(pool, slot)));
+    let mut profiles =
+        pools.flat_map(|(p, pool)| eligible.of_pool(p).map(move |device| profile(pool, device)));
     let first = profiles.next()??;
     profiles.all(|profile| profile == Some(first)).then_some(first)
 }
@@ -101,8 +102,8 @@ fn in_pool(
 ) -> Vec<String> {
     // Counters that any eligible device needs.
     let mut needed = vec![false; pool.counters.len()];
-    for slot in eligible.of_pool(p) {
-        pool.slots[slot].draws.iter().for_each(|&(counter, _)| needed[counter] = true);
+    for device in eligible.of_pool(p) {
+        pool.devices[device].draws.iter().for_each(|&(counter, _)| needed[counter] = true);
     }
     // By (set, holder); devices without counters are held as a whole.
     let mut held: BTreeMap<(usize, Option<&str>), Share> = BTreeMap::new();
@@ -111,14 +112,14 @@ fn in_pool(
     for hold in ledger.holds.iter().filter(|hold| hold.at.0 == p) {
         let Some(holder) = &hold.holder else { continue };
         let known = Some(holder.as_str()).filter(|holder| reader.may_know(holder));
-        let slot = &pool.slots[hold.at.1];
-        if slot.draws.is_empty() && eligible.is(hold.at) {
+        let device = &pool.devices[hold.at.1];
+        if device.draws.is_empty() && eligible.is(hold.at) {
             match known {
-                Some(holder) => whole.push(format!("{} held by {holder}", slot.device.name)),
+                Some(holder) => whole.push(format!("{} held by {holder}", device.object.name)),
                 None => whole_of_others += 1,
             }
         }
-        for &(counter, _) in slot.draws.iter().filter(|(counter, _)| needed[*counter]) {
+        for &(counter, _) in device.draws.iter().filter(|(counter, _)| needed[*counter]) {
             let share = held.entry((first_of_set(pool, counter), known)).or_default();
             share.devices.insert(hold.at.1);
             share.counters.push(counter);

@@ -4,9 +4,9 @@ use k8s_openapi::api::resource::v1::{
     ExactDeviceRequest, ResourceClaim,
 };
 
-use crate::allocate::Refusal;
 use crate::cluster::Cluster;
-use crate::pools::Slot;
+use crate::error::AllocationError;
+use crate::pools::PoolDevice;
 use crate::selector::{Selector, qualified};
 
 /// Most devices in one claim (resource.k8s.io/v1).
@@ -34,24 +34,28 @@ impl Match {
     }
 
     /// The device's value; a device without it never meets the constraint.
-    pub(crate) fn value<'d>(&self, slot: &Slot<'d>, driver: &str) -> Option<&'d DeviceAttribute> {
+    pub(crate) fn value<'d>(&self, device: &PoolDevice<'d>, driver: &str) -> Option<&'d DeviceAttribute> {
         let wanted = qualified(&self.attribute, "");
-        let attributes = slot.device.attributes.as_ref()?;
+        let attributes = device.object.attributes.as_ref()?;
         attributes.iter().find(|(name, _)| qualified(name, driver) == wanted).map(|(_, value)| value)
     }
 }
 
 impl<'a> Request<'a> {
     /// A request for one device of a class.
-    pub(crate) fn one(cluster: &'a Cluster, class: &str) -> Result<Self, Refusal> {
+    pub(crate) fn one(cluster: &'a Cluster, class: &str) -> Result<Self, AllocationError> {
         let request =
             ExactDeviceRequest { device_class_name: class.to_owned(), ..ExactDeviceRequest::default() };
         Self::exactly(cluster, "device", &request)
     }
 
-    fn exactly(cluster: &'a Cluster, name: &str, request: &ExactDeviceRequest) -> Result<Self, Refusal> {
+    fn exactly(
+        cluster: &'a Cluster,
+        name: &str,
+        request: &ExactDeviceRequest,
+    ) -> Result<Self, AllocationError> {
         let unsupported =
-            |what, instead| Err(Refusal::Unsupported { request: name.to_owned(), what, instead });
+            |what, instead| Err(AllocationError::Unsupported { request: name.to_owned(), what, instead });
         if request.admin_access == Some(true) {
             return unsupported("adminAccess", "ask without it");
         }
@@ -68,7 +72,7 @@ impl<'a> Request<'a> {
         let class_name = &request.device_class_name;
         let class =
             cluster.device_classes.iter().find(|c| c.metadata.name.as_ref() == Some(class_name)).ok_or_else(
-                || Refusal::UnknownClass { request: name.to_owned(), class: class_name.clone() },
+                || AllocationError::UnknownClass { request: name.to_owned(), class: class_name.clone() },
             )?;
         let mut selectors = compile(&format!("DeviceClass {class_name}"), class.spec.selectors.as_deref())?;
         selectors.extend(compile(&format!("request {name}"), request.selectors.as_deref())?);
@@ -86,8 +90,8 @@ impl<'a> Request<'a> {
     }
 
     /// Whether every taint of the device is tolerated; taints of effect `None` need no toleration.
-    pub(crate) fn tolerates(&self, slot: &Slot<'_>) -> bool {
-        let mut taints = slot.device.taints.iter().flatten().filter(|t| t.effect != "None");
+    pub(crate) fn tolerates(&self, device: &PoolDevice<'_>) -> bool {
+        let mut taints = device.object.taints.iter().flatten().filter(|t| t.effect != "None");
         taints.all(|taint| self.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
     }
 }
@@ -96,13 +100,13 @@ impl<'a> Request<'a> {
 pub(crate) fn of_claim<'a>(
     cluster: &'a Cluster,
     claim: &ResourceClaim,
-) -> Result<(Vec<Request<'a>>, Vec<Match>), Refusal> {
+) -> Result<(Vec<Request<'a>>, Vec<Match>), AllocationError> {
     let devices = claim.spec.devices.as_ref();
     let requests: Vec<&DeviceRequest> = devices.iter().flat_map(|d| d.requests.iter().flatten()).collect();
     let mut compiled = Vec::new();
     for request in requests {
         let Some(exactly) = &request.exactly else {
-            return Err(Refusal::Unsupported {
+            return Err(AllocationError::Unsupported {
                 request: request.name.clone(),
                 what: "firstAvailable",
                 instead: "ask for one kind of device with `exactly`",
@@ -112,7 +116,7 @@ pub(crate) fn of_claim<'a>(
     }
     let all = || "(all)".to_owned();
     if compiled.iter().map(|r| r.count).sum::<usize>() > RESULTS_PER_CLAIM {
-        return Err(Refusal::Unsupported {
+        return Err(AllocationError::Unsupported {
             request: all(),
             what: "more than 32 devices",
             instead: "ask for at most 32 devices in one claim",
@@ -122,7 +126,7 @@ pub(crate) fn of_claim<'a>(
     for constraint in devices.iter().flat_map(|d| d.constraints.iter().flatten()) {
         let requests = constraint.requests.clone().unwrap_or_default();
         let Some(attribute) = &constraint.match_attribute else {
-            return Err(Refusal::Unsupported {
+            return Err(AllocationError::Unsupported {
                 request: requests.first().cloned().unwrap_or_else(all),
                 what: "a constraint other than matchAttribute",
                 instead: "use matchAttribute",
@@ -133,7 +137,7 @@ pub(crate) fn of_claim<'a>(
     Ok((compiled, matches))
 }
 
-fn compile(place: &str, selectors: Option<&[DeviceSelector]>) -> Result<Vec<Selector>, Refusal> {
+fn compile(place: &str, selectors: Option<&[DeviceSelector]>) -> Result<Vec<Selector>, AllocationError> {
     let expressions = selectors.into_iter().flatten().filter_map(|s| s.cel.as_ref());
     expressions.map(|cel| Selector::compile(place, &cel.expression)).collect()
 }

@@ -2,7 +2,7 @@
 //! with backtracking where a claim asks for several devices.
 use k8s_openapi::api::resource::v1::DeviceAttribute;
 
-use crate::ledger::{At, Ledger};
+use crate::ledger::{DevicePosition, Ledger};
 use crate::request::{Match, Request};
 use crate::view::{Eligible, View};
 
@@ -17,11 +17,11 @@ pub(crate) struct Search<'v, 'a> {
 }
 
 /// What was found: (index of request, device).
-pub(crate) type Found = Vec<(usize, At)>;
+pub(crate) type Found = Vec<(usize, DevicePosition)>;
 
 struct State<'l> {
     ledger: &'l mut Ledger,
-    order: Vec<At>,
+    order: Vec<DevicePosition>,
     /// Request of each device that is wanted.
     needs: Vec<usize>,
     /// Position in `order` of each device that was chosen.
@@ -76,7 +76,7 @@ impl Search<'_, '_> {
     }
 
     /// Whether the device has the same value as those chosen, for every constraint on its request.
-    fn agrees(&self, state: &State<'_>, request: usize, at: At) -> bool {
+    fn agrees(&self, state: &State<'_>, request: usize, at: DevicePosition) -> bool {
         let name = |request: usize| self.requests[request].name.as_str();
         self.matches.iter().filter(|m| m.concerns(name(request))).all(|constraint| {
             let Some(value) = self.value(constraint, at) else { return false };
@@ -87,8 +87,8 @@ impl Search<'_, '_> {
         })
     }
 
-    fn value(&self, constraint: &Match, (pool, slot): At) -> Option<&DeviceAttribute> {
+    fn value(&self, constraint: &Match, (pool, device): DevicePosition) -> Option<&DeviceAttribute> {
         let pool = &self.view.pools[pool];
-        constraint.value(&pool.slots[slot], pool.driver)
+        constraint.value(&pool.devices[device], pool.driver)
     }
 }

@@ -12,7 +12,7 @@ use kube_cel::cel::parser::{Expression, Parser};
 use kube_cel::cel::{Context, Program};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::allocate::Refusal;
+use crate::error::AllocationError;
 
 /// One compiled expression.
 #[derive(Debug, Clone)]
@@ -27,9 +27,9 @@ pub(crate) struct Selector {
 }
 
 impl Selector {
-    pub(crate) fn compile(place: &str, expression: &str) -> Result<Self, Refusal> {
+    pub(crate) fn compile(place: &str, expression: &str) -> Result<Self, AllocationError> {
         let compiled = Parser::new().enable_optional_syntax(true).parse(expression).map_err(|error| {
-            Refusal::Selector {
+            AllocationError::Selector {
                 place: place.to_owned(),
                 expression: expression.to_owned(),
                 error: error.to_string(),

@@ -1,11 +1,11 @@
 //! A cluster made ready to be asked: pools gathered, holdings charged, selectors evaluated.
 use crate::cluster::Cluster;
-use crate::ledger::{At, Ledger};
-use crate::names;
-use crate::pools::{Place, Pool, gather};
+use crate::ledger::{DevicePosition, Ledger};
+use crate::pools::{NodeScope, Pool, gather};
 use crate::reader::Reader;
 use crate::request::Request;
 use crate::selector::Evaluator;
+use sluice_config::names::devices as names;
 
 /// Problems that are told at most; the rest is counted.
 const PROBLEMS: usize = 8;
@@ -21,17 +21,17 @@ pub(crate) struct View<'a> {
     evaluator: Evaluator,
 }
 
-/// For which devices a request's selectors, taints and modes allow; by pool and slot.
+/// For which devices a request's selectors, taints and modes allow; by pool and device.
 pub(crate) struct Eligible(Vec<Vec<bool>>);
 
 impl Eligible {
-    pub(crate) fn is(&self, (pool, slot): At) -> bool {
-        self.0[pool][slot]
+    pub(crate) fn is(&self, (pool, device): DevicePosition) -> bool {
+        self.0[pool][device]
     }
 
-    /// Eligible slots of a pool.
+    /// Eligible devices of a pool.
     pub(crate) fn of_pool(&self, pool: usize) -> impl Iterator<Item = usize> + '_ {
-        self.0[pool].iter().enumerate().filter(|(_, eligible)| **eligible).map(|(slot, _)| slot)
+        self.0[pool].iter().enumerate().filter(|(_, eligible)| **eligible).map(|(device, _)| device)
     }
 }
 
@@ -48,8 +48,8 @@ impl<'a> View<'a> {
         let (ledger, problems) = Ledger::new(&pools, &cluster.claims, reader);
         let mut nodes: Vec<Option<String>> = Vec::new();
         let mut any_node = false;
-        for place in pools.iter().flat_map(|p| &p.slots).map(|s| &s.place) {
-            let Place::Nodes(names) = place else { continue };
+        for place in pools.iter().flat_map(|p| &p.devices).map(|s| &s.nodes) {
+            let NodeScope::Nodes(names) = place else { continue };
             any_node = true;
             for name in names {
                 let node = Some(name.clone());
@@ -77,10 +77,10 @@ impl<'a> View<'a> {
         let mut problems = Vec::new();
         let mut eligible = Vec::with_capacity(self.pools.len());
         for pool in &self.pools {
-            let mut of_pool = Vec::with_capacity(pool.slots.len());
-            for slot in &pool.slots {
-                let matches = self.evaluator.matches(&request.selectors, pool.driver, slot.device);
-                let shareable = slot.device.allow_multiple_allocations == Some(true);
+            let mut of_pool = Vec::with_capacity(pool.devices.len());
+            for device in &pool.devices {
+                let matches = self.evaluator.matches(&request.selectors, pool.driver, device.object);
+                let shareable = device.object.allow_multiple_allocations == Some(true);
                 let matches = matches.unwrap_or_else(|problem| {
                     problems.push(problem);
                     false
@@ -88,10 +88,10 @@ impl<'a> View<'a> {
                 if matches && shareable {
                     problems.push(format!(
                         "device {} of pool {} allows several allocations, which is not supported yet; it is not counted",
-                        slot.device.name, pool.name
+                        device.object.name, pool.name
                     ));
                 }
-                of_pool.push(matches && !shareable && request.tolerates(slot));
+                of_pool.push(matches && !shareable && request.tolerates(device));
             }
             eligible.push(of_pool);
         }
@@ -102,11 +102,11 @@ impl<'a> View<'a> {
     }
 
     /// Devices that can be used from a node, in the scheduler's order.
-    pub(crate) fn order(&self, node: Option<&str>) -> Vec<At> {
+    pub(crate) fn order(&self, node: Option<&str>) -> Vec<DevicePosition> {
         let usable = self.pools.iter().enumerate().filter(|(_, pool)| pool.unusable.is_none());
         usable
             .flat_map(|(p, pool)| {
-                let reachable = pool.slots.iter().enumerate().filter(move |(_, s)| s.place.reaches(node));
+                let reachable = pool.devices.iter().enumerate().filter(move |(_, s)| s.nodes.reaches(node));
                 reachable.map(move |(s, _)| (p, s))
             })
             .collect()
@@ -121,7 +121,7 @@ impl<'a> View<'a> {
             Some(node) if self.cluster.unschedulable_nodes.contains(node) => {
                 Some(format!("node {node} is unschedulable"))
             }
-            _ if !pool.slots.is_empty() && pool.slots.iter().all(|s| s.place == Place::Unknown) => {
+            _ if !pool.devices.is_empty() && pool.devices.iter().all(|s| s.nodes == NodeScope::Unknown) => {
                 Some("it is bound to nodes by labels, which are not evaluated".to_owned())
             }
             _ => None,
@@ -136,8 +136,8 @@ impl<'a> View<'a> {
 }
 
 /// A device's `profile` attribute in its driver's domain.
-pub(crate) fn profile<'d>(pool: &Pool<'d>, slot: usize) -> Option<&'d str> {
-    let attributes = pool.slots[slot].device.attributes.as_ref()?;
+pub(crate) fn profile<'d>(pool: &Pool<'d>, device: usize) -> Option<&'d str> {
+    let attributes = pool.devices[device].object.attributes.as_ref()?;
     let qualified = format!("{}/{}", pool.driver, names::PROFILE);
     attributes.get(names::PROFILE).or_else(|| attributes.get(&qualified))?.string.as_deref()
 }

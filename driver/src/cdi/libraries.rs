@@ -51,14 +51,14 @@ impl Mount {
 
 /// Where the driver's files are.
 #[derive(Debug, Clone)]
-pub struct DriverFiles {
+pub(crate) struct DriverFiles {
     root: PathBuf,
     on_host: PathBuf,
 }
 
 impl DriverFiles {
     /// Files below `root`, which is at `on_host` for container runtimes.
-    pub fn new(root: impl Into<PathBuf>, on_host: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(root: impl Into<PathBuf>, on_host: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), on_host: on_host.into() }
     }
 

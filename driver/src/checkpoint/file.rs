@@ -59,7 +59,7 @@ pub enum StateError {
 
 /// The state folder, locked for this process. The lock goes with the process, however that ends.
 #[derive(Debug)]
-pub struct StateDir {
+pub(crate) struct StateDir {
     path: PathBuf,
     _lock: File,
 }
@@ -69,7 +69,7 @@ impl StateDir {
     ///
     /// # Errors
     /// [`StateError::Locked`] when another process has it.
-    pub fn lock(path: &Path) -> Result<Self, StateError> {
+    pub(crate) fn lock(path: &Path) -> Result<Self, StateError> {
         let failed = |source| StateError::Io { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(failed)?;
         let lock = File::create(path.join(LOCK)).map_err(failed)?;
@@ -84,7 +84,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When the file is damaged or of a later format: it is never thrown away.
-    pub fn load(&self) -> Result<Checkpoint, StateError> {
+    pub(crate) fn load(&self) -> Result<Checkpoint, StateError> {
         let path = self.path.join(FILE);
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -108,7 +108,7 @@ impl StateDir {
     ///
     /// # Errors
     /// When the file system refuses; the old checkpoint stands then.
-    pub fn save(&self, checkpoint: &Checkpoint) -> Result<(), StateError> {
+    pub(crate) fn save(&self, checkpoint: &Checkpoint) -> Result<(), StateError> {
         let path = self.path.join(FILE);
         let write = || write_atomic(&path, &serde_json::to_vec_pretty(checkpoint).map_err(io::Error::other)?);
         write().map_err(|source| StateError::Io { path: path.clone(), source })

@@ -13,6 +13,7 @@ pub(crate) fn record(start: u8, started_at_ms: u64) -> ClaimRecord {
             gpu_uuid: "GPU-0".to_owned(),
             gpu_minor: 0,
             watches: None,
+            sharing: Default::default(),
             profile: "1g.5gb".to_owned(),
             slice: Some(SliceRecord {
                 profile_id: 19,

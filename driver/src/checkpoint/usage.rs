@@ -6,7 +6,7 @@ use super::{Checkpoint, Phase};
 
 /// Use of one profile's slices.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Usage {
+pub(crate) struct Usage {
     /// Slices that are handed out now.
     pub in_use: u64,
     /// Seconds from the start of prepare to the end of unprepare, summed over slices; for those still
@@ -20,7 +20,7 @@ impl Checkpoint {
     /// Start times are kept in the checkpoint, so the sum goes on over a restart where it was.
     ///
     /// Devices in `gone` (UID of the claim, name) do not exist any more, so nobody uses them.
-    pub fn usage(&self, now_ms: u64, gone: &BTreeSet<(String, String)>) -> BTreeMap<String, Usage> {
+    pub(crate) fn usage(&self, now_ms: u64, gone: &BTreeSet<(String, String)>) -> BTreeMap<String, Usage> {
         let mut ms = self.ended_slice_ms.clone();
         let mut in_use: BTreeMap<&str, u64> = BTreeMap::new();
         for (uid, record) in &self.claims {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 /// An earlier call for the claim has not ended.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("an earlier {operation} of this claim goes on; try again")]
-pub struct Busy {
+pub(crate) struct Busy {
     /// What goes on.
     pub operation: &'static str,
     /// Cancelled when it ends.
@@ -27,11 +27,11 @@ struct Work {
 
 /// Claims by UID. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct InProgress(Arc<DashMap<String, Work>>);
+pub(crate) struct InProgress(Arc<DashMap<String, Work>>);
 
 /// Keeps a claim marked until it is dropped.
 #[derive(Debug)]
-pub struct Mark {
+pub(crate) struct InProgressGuard {
     uid: String,
     claims: InProgress,
 }
@@ -41,14 +41,14 @@ impl InProgress {
     ///
     /// # Errors
     /// [`Busy`] while another mark of the same claim lives.
-    pub fn begin(&self, uid: &str, operation: &'static str) -> Result<Mark, Busy> {
+    pub(crate) fn begin(&self, uid: &str, operation: &'static str) -> Result<InProgressGuard, Busy> {
         match self.0.entry(uid.to_owned()) {
             Entry::Occupied(entry) => {
                 Err(Busy { operation: entry.get().operation, ended: entry.get().ended.clone() })
             }
             Entry::Vacant(entry) => {
                 entry.insert(Work { operation, ended: CancellationToken::new() });
-                Ok(Mark { uid: uid.to_owned(), claims: self.clone() })
+                Ok(InProgressGuard { uid: uid.to_owned(), claims: self.clone() })
             }
         }
     }
@@ -57,7 +57,12 @@ impl InProgress {
     ///
     /// # Errors
     /// [`Busy`] when the other work has not ended by then.
-    pub async fn join(&self, uid: &str, operation: &'static str, patience: Duration) -> Result<Mark, Busy> {
+    pub(crate) async fn join(
+        &self,
+        uid: &str,
+        operation: &'static str,
+        patience: Duration,
+    ) -> Result<InProgressGuard, Busy> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let busy = match self.begin(uid, operation) {
@@ -77,7 +82,7 @@ impl InProgress {
     }
 }
 
-impl Drop for Mark {
+impl Drop for InProgressGuard {
     fn drop(&mut self) {
         if let Some((_, work)) = self.claims.0.remove(&self.uid) {
             work.ended.cancel();

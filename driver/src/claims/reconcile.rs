@@ -12,7 +12,7 @@ use crate::checkpoint::{ClaimRecord, DeviceRecord, Phase};
 impl Claims {
     /// Reconciles now, then every `interval` and whenever a claim met a device that another one holds,
     /// until `stop`.
-    pub async fn reconcile(self, interval: Duration, stop: CancellationToken) {
+    pub(crate) async fn reconcile(self, interval: Duration, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
         loop {
             tokio::select! {
@@ -25,8 +25,8 @@ impl Claims {
     }
 
     /// One pass over the claims that are remembered; what is being released at `stop` is released.
-    pub async fn reconcile_once(&self, stop: &CancellationToken) {
-        let checkpoint = self.slices.ledger().checkpoint();
+    pub(crate) async fn reconcile_once(&self, stop: &CancellationToken) {
+        let checkpoint = self.device_state.checkpoints().checkpoint();
         for (uid, record) in &checkpoint.claims {
             let why = tokio::select! {
                 why = self.why_release(uid, record) => why,
@@ -51,10 +51,10 @@ impl Claims {
     /// Puts a claim's CDI file back, unless somebody works on the claim.
     async fn restore_cdi(&self, uid: &str) {
         let Ok(busy) = self.in_progress.begin(uid, "look at the CDI file") else { return };
-        let (slices, owned) = (Arc::clone(&self.slices), uid.to_owned());
+        let (device_state, owned) = (Arc::clone(&self.device_state), uid.to_owned());
         let restored = super::blocking(move || {
             let _busy = busy;
-            slices.restore_cdi(&owned)
+            device_state.restore_cdi(&owned)
         });
         if let Ok(Err(error)) = restored.await {
             tracing::warn!(uid, %error, "Could not write the CDI file of a claim again.");
@@ -65,7 +65,7 @@ impl Claims {
     /// kubelet may have prepared it again. Answers whether it did.
     async fn release(&self, uid: &str) -> Result<bool, ClaimError> {
         let busy = self.in_progress.begin(uid, "release")?;
-        let checkpoint = self.slices.ledger().checkpoint();
+        let checkpoint = self.device_state.checkpoints().checkpoint();
         let Some(record) = checkpoint.claims.get(uid) else { return Ok(false) };
         if self.why_release(uid, record).await.is_none() {
             return Ok(false);

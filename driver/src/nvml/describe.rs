@@ -5,12 +5,12 @@ use nvml_wrapper::{Device, Nvml};
 use sluice_inventory::{ComputeCapability, Gpu, MigProfile, Placement};
 
 use super::raw::{self, Failure, ProfileInfo};
-use super::session::Known;
+use super::session::KnownGpu;
 use super::slice_number;
 use crate::gpus::Reason;
 
 /// Everything that is published of a GPU.
-pub(super) fn gpu(nvml: &Nvml, known: &Known) -> Result<Gpu, Failure> {
+pub(super) fn gpu(nvml: &Nvml, known: &KnownGpu) -> Result<Gpu, Failure> {
     let device = &raw::device(nvml, known.handle);
     let failed = |fact| move |error: NvmlError| (fact, raw::wrapped(&error));
     let capability = device.cuda_compute_capability().map_err(failed("compute capability"))?;
@@ -59,7 +59,7 @@ fn is_mig_enabled(device: &Device<'_>) -> Result<bool, Failure> {
 ///
 /// The graphics and partial-media variants of newer GPUs (`+gfx`, `-me`, `+me.all`) are left out: their
 /// engines would need counters of their own.
-fn profiles(nvml: &Nvml, known: &Known, gpu_memory_bytes: u64) -> Result<Vec<MigProfile>, Failure> {
+fn profiles(nvml: &Nvml, known: &KnownGpu, gpu_memory_bytes: u64) -> Result<Vec<MigProfile>, Failure> {
     let mut profiles: Vec<MigProfile> = Vec::new();
     for info in &known.profiles {
         let name = profile_name(info, gpu_memory_bytes);

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 /// Soname of NVML.
-pub const LIBRARY: &str = "libnvidia-ml.so.1";
+pub(crate) const LIBRARY: &str = "libnvidia-ml.so.1";
 
 /// Folders below the root, in the order in which they are tried: those of the distributions' own
 /// packages and of NVIDIA's installer.
@@ -27,7 +27,7 @@ const FOLDERS: [&str; 9] = [
      where it is (with NVIDIA's driver container: /run/nvidia/driver)",
     tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 )]
-pub struct LibraryNotFound {
+pub(crate) struct LibraryNotFound {
     /// The root that was searched.
     pub root: PathBuf,
     /// Every path that was tried.
@@ -38,7 +38,7 @@ pub struct LibraryNotFound {
 ///
 /// # Errors
 /// Names every place that was tried.
-pub fn find(root: &Path) -> Result<PathBuf, LibraryNotFound> {
+pub(crate) fn find(root: &Path) -> Result<PathBuf, LibraryNotFound> {
     let tried: Vec<PathBuf> = FOLDERS.iter().map(|folder| root.join(folder).join(LIBRARY)).collect();
     match tried.iter().find(|path| path.is_file()) {
         Some(path) => Ok(path.clone()),

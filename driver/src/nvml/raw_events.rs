@@ -24,7 +24,7 @@ unsafe impl Send for EventSet {}
 
 /// One event.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Event {
+pub(super) struct RawXidEvent {
     pub(super) device: DeviceHandle,
     pub(super) xid: u64,
     pub(super) gpu_instance: Option<u32>,
@@ -49,7 +49,7 @@ pub(super) fn register(lib: &NvmlLib, set: &EventSet, device: DeviceHandle) -> R
 }
 
 /// Blocks until an event comes; `None` after `timeout_ms`.
-pub(super) fn wait(lib: &NvmlLib, set: &EventSet, timeout_ms: u32) -> Result<Option<Event>, Failure> {
+pub(super) fn wait(lib: &NvmlLib, set: &EventSet, timeout_ms: u32) -> Result<Option<RawXidEvent>, Failure> {
     const CALL: &str = "nvmlEventSetWait_v2";
     let function = symbol(CALL, &lib.nvmlEventSetWait_v2)?;
     // SAFETY: a C structure of integers and a pointer, for which zeroes are a valid value.
@@ -60,7 +60,7 @@ pub(super) fn wait(lib: &NvmlLib, set: &EventSet, timeout_ms: u32) -> Result<Opt
         return Ok(None);
     }
     check(CALL, code)?;
-    Ok(Some(Event {
+    Ok(Some(RawXidEvent {
         device: DeviceHandle(data.device),
         xid: data.eventData,
         gpu_instance: (data.gpuInstanceId != WHOLE_GPU).then_some(data.gpuInstanceId),

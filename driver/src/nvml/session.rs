@@ -18,7 +18,7 @@ const LAST_CALLS: Duration = Duration::from_secs(5);
 
 /// One GPU of a session.
 #[derive(Debug)]
-pub(super) struct Known {
+pub(super) struct KnownGpu {
     pub(super) uuid: String,
     pub(super) handle: DeviceHandle,
     /// Every GPU-instance profile that NVML has for it, also those that are not published: foreign
@@ -29,7 +29,7 @@ pub(super) struct Known {
 /// GPUs that have been looked up: looking them up again takes seconds on a busy node.
 #[derive(Debug, Default)]
 struct Lookup {
-    known: BTreeMap<String, Arc<Known>>,
+    known: BTreeMap<String, Arc<KnownGpu>>,
     /// Why the GPU of an index is not known.
     silent: BTreeMap<u32, Reason>,
 }
@@ -84,7 +84,7 @@ impl Session {
     }
 
     /// All GPUs that have answered once.
-    pub(super) fn gpus(&self) -> Vec<Arc<Known>> {
+    pub(super) fn gpus(&self) -> Vec<Arc<KnownGpu>> {
         let lookup = self.lookup.read().unwrap_or_else(PoisonError::into_inner);
         lookup.known.values().cloned().collect()
     }
@@ -96,7 +96,7 @@ impl Session {
     }
 
     /// The GPU; [`Reason::Absent`] when it is certainly none of the node's.
-    pub(super) fn gpu(&self, uuid: &str) -> Result<Arc<Known>, GpuError> {
+    pub(super) fn gpu(&self, uuid: &str) -> Result<Arc<KnownGpu>, GpuError> {
         let lookup = self.lookup.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lookup.known.get(uuid) {
             return Ok(Arc::clone(known));
@@ -118,7 +118,7 @@ impl Session {
     }
 }
 
-fn known(nvml: &Nvml, index: u32) -> Result<Known, Failure> {
+fn known(nvml: &Nvml, index: u32) -> Result<KnownGpu, Failure> {
     let failed = |call| move |error| (call, raw::wrapped(&error));
     let device = nvml.device_by_index(index).map_err(failed("nvmlDeviceGetHandleByIndex_v2"))?;
     let uuid = device.uuid().map_err(failed("nvmlDeviceGetUUID"))?;
@@ -129,7 +129,7 @@ fn known(nvml: &Nvml, index: u32) -> Result<Known, Failure> {
         Err((_, Reason::FunctionMissing)) => Vec::new(),
         Err(failure) => return Err(failure),
     };
-    Ok(Known { uuid, handle, profiles })
+    Ok(KnownGpu { uuid, handle, profiles })
 }
 
 struct Current {

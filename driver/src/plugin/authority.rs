@@ -106,7 +106,7 @@ fn replaced(frame: &[u8]) -> Option<Vec<u8>> {
 
 /// A connection whose client may name any authority.
 #[derive(Debug)]
-pub struct AnyAuthority<S> {
+pub(crate) struct AnyAuthority<S> {
     stream: S,
     inbound: Inbound,
     /// What goes on to the server, from `given` on.
@@ -116,7 +116,7 @@ pub struct AnyAuthority<S> {
 
 impl<S> AnyAuthority<S> {
     /// Wraps a connection of which nothing was read yet.
-    pub fn new(stream: S) -> Self {
+    pub(crate) fn new(stream: S) -> Self {
         Self { stream, inbound: Inbound::new(), out: Vec::new(), given: 0 }
     }
 }

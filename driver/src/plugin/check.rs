@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(3);
 ///
 /// # Errors
 /// Names the socket that does not answer.
-pub async fn check(kubelet_dir: &Path, driver: &str) -> Result<(), String> {
+pub(crate) async fn check(kubelet_dir: &Path, driver: &str) -> Result<(), String> {
     let registration = registration_socket(kubelet_dir, driver);
     in_time(&registration, async {
         let mut client = RegistrationClient::connect(address(&registration)).await.map_err(text)?;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use futures::future::join_all;
-use sluice_inventory::names::pool;
+use sluice_config::names::devices::pool;
 use sluice_kubelet_api::dra::v1::dra_plugin_server::DraPlugin;
 use sluice_kubelet_api::dra::v1::{
     Claim, Device, NodePrepareResourceResponse, NodePrepareResourcesRequest, NodePrepareResourcesResponse,
@@ -20,14 +20,14 @@ use crate::claims::{ClaimRef, Claims};
 const MAX_CLAIMS: usize = 128;
 
 /// The service.
-pub struct DraService {
+pub(crate) struct DraService {
     claims: Claims,
     pool: String,
 }
 
 impl DraService {
     /// Serves the claims of `node`.
-    pub fn new(claims: Claims, node: &str) -> Self {
+    pub(crate) fn new(claims: Claims, node: &str) -> Self {
         Self { claims, pool: pool(node) }
     }
 

@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 /// What the kubelet has said: `Err` has the reason why no claim can be prepared yet.
-pub type Registered = Result<(), String>;
+pub(crate) type Registered = Result<(), String>;
 
 /// The service.
-pub struct RegistrationService {
+pub(crate) struct RegistrationService {
     /// Name of the driver.
     pub driver: String,
     /// Absolute path of the DRA socket.

@@ -23,7 +23,7 @@ const MAX_CALLS: usize = 64;
 
 /// Both servers, running.
 #[derive(Debug)]
-pub struct Served {
+pub(crate) struct Served {
     dra: JoinHandle<()>,
     registration: JoinHandle<()>,
     registered: watch::Receiver<Registered>,
@@ -31,12 +31,12 @@ pub struct Served {
 
 impl Served {
     /// What the kubelet has said of the driver.
-    pub fn registered(&self) -> watch::Receiver<Registered> {
+    pub(crate) fn registered(&self) -> watch::Receiver<Registered> {
         self.registered.clone()
     }
 
     /// Waits until both have ended: after the stop, when calls in flight are answered.
-    pub async fn ended(self) {
+    pub(crate) async fn ended(self) {
         let _ = tokio::join!(self.registration, self.dra);
     }
 }
@@ -45,7 +45,7 @@ impl Served {
 ///
 /// # Errors
 /// When a socket cannot be bound.
-pub fn serve(
+pub(crate) fn serve(
     kubelet_dir: &Path,
     driver: &str,
     dra: DraService,

@@ -41,7 +41,7 @@ pub enum SocketError {
 
 /// A bound socket; its file is removed when this is dropped, unless it is another one by then.
 #[derive(Debug)]
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
@@ -49,7 +49,7 @@ pub struct SocketFile {
 
 impl SocketFile {
     /// Whether the file is still there.
-    pub fn is_there(&self) -> bool {
+    pub(crate) fn is_there(&self) -> bool {
         identity(&self.path).is_ok_and(|there| there == self.identity)
     }
 }
@@ -72,7 +72,7 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 ///
 /// # Errors
 /// When the path is too long or the file system refuses.
-pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
+pub(crate) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_LIMIT_BYTES {
         return Err(SocketError::TooLong { path: path.to_owned(), length });
@@ -95,7 +95,7 @@ pub fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
 ///
 /// # Errors
 /// When the socket cannot be bound at first.
-pub fn connections(
+pub(crate) fn connections(
     path: &Path,
     after: Option<PathBuf>,
     stop: CancellationToken,

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::resource::v1::{DeviceTaint, ResourceSlice};
-use sluice_inventory::{Form, Gpu, PublishError, resource_slices};
+use sluice_inventory::{Gpu, PublishError, SliceLayout, resource_slices};
 
 use crate::health::{Fault, Mark};
 use crate::monitoring;
 
 /// What to publish.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Publication {
+pub(crate) struct Publication {
     /// Name of the node.
     pub node: String,
     /// Name of the driver.
@@ -21,8 +21,8 @@ pub struct Publication {
     pub marks: BTreeMap<String, Mark>,
     /// Whether devices for watching the GPUs are published, which needs taints.
     pub monitors: bool,
-    /// Form of the slices; what the store says where it is none.
-    pub form: Option<Form>,
+    /// Layout of the slices; `None` asks the store for it.
+    pub layout: Option<SliceLayout>,
 }
 
 impl Publication {
@@ -30,8 +30,12 @@ impl Publication {
     ///
     /// # Errors
     /// When the node's name or GPUs cannot be published.
-    pub fn slices(&self, form: Form, generation: i64) -> Result<Vec<ResourceSlice>, PublishError> {
-        let mut slices = resource_slices(&self.node, &self.driver, &self.gpus, form, generation)?;
+    pub(crate) fn slices(
+        &self,
+        layout: SliceLayout,
+        generation: i64,
+    ) -> Result<Vec<ResourceSlice>, PublishError> {
+        let mut slices = resource_slices(&self.node, &self.driver, &self.gpus, layout, generation)?;
         for slice in &mut slices {
             let Some(mut devices) = slice.spec.devices.take() else { continue };
             devices.retain(|device| self.marks.get(&device.name) != Some(&Mark::Withheld));

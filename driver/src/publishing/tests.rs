@@ -10,7 +10,7 @@ fn publication() -> Publication {
         gpus,
         marks: Default::default(),
         monitors: false,
-        form: Some(Form::Split),
+        layout: Some(SliceLayout::Split),
     }
 }
 
@@ -62,8 +62,10 @@ fn devices(slices: &[ResourceSlice]) -> Vec<String> {
 #[test]
 fn what_is_right_is_left_and_what_is_missing_comes_back_in_its_generation() {
     let publication = publication();
-    let slices = |generation| publication.slices(Form::Split, generation).unwrap();
-    let put = |existing: &[ResourceSlice], last| plan(&publication, Form::Split, existing, last).unwrap().put;
+    let slices = |generation| publication.slices(SliceLayout::Split, generation).unwrap();
+    let put = |existing: &[ResourceSlice], last| {
+        plan(&publication, SliceLayout::Split, existing, last).unwrap().put
+    };
     let all = slices(3);
     assert!(all.len() > 1);
     assert_eq!(put(&all, 3), []);
@@ -75,9 +77,9 @@ fn what_is_right_is_left_and_what_is_missing_comes_back_in_its_generation() {
 #[test]
 fn changed_content_raises_the_generation_and_drops_slices_of_the_old_form() {
     let publication = publication();
-    let old = publication.slices(Form::Split, 3).unwrap();
-    let plan = plan(&publication, Form::Combined, &old, 0).unwrap();
-    assert_eq!(plan.put, publication.slices(Form::Combined, 4).unwrap());
+    let old = publication.slices(SliceLayout::Split, 3).unwrap();
+    let plan = plan(&publication, SliceLayout::Combined, &old, 0).unwrap();
+    assert_eq!(plan.put, publication.slices(SliceLayout::Combined, 4).unwrap());
     let names = |slices: &[ResourceSlice]| -> std::collections::BTreeSet<Option<String>> {
         slices.iter().map(|slice| slice.metadata.name.clone()).collect()
     };
@@ -131,7 +133,7 @@ async fn without_counters_only_whole_gpus_are_offered_and_the_gate_is_named() {
     publisher.store.change();
     publisher.until(Result::is_ok).await.unwrap();
     let generation = publisher.slices().await[0].spec.pool.generation;
-    assert_eq!(publisher.slices().await, both.slices(Form::Split, generation).unwrap());
+    assert_eq!(publisher.slices().await, both.slices(SliceLayout::Split, generation).unwrap());
     publisher.end().await;
 }
 
@@ -141,7 +143,7 @@ async fn somebody_who_alters_every_slice_is_not_fought_without_end() {
     store.set_alters_slices();
     let publisher = Publisher::start(publication(), store);
     tokio::time::sleep(Duration::from_secs(60)).await;
-    let rounds = publisher.store.puts() / publication().slices(Form::Split, 1).unwrap().len();
+    let rounds = publisher.store.puts() / publication().slices(SliceLayout::Split, 1).unwrap().len();
     assert!((2..20).contains(&rounds), "{rounds} rounds in a minute");
     publisher.end().await;
 }
@@ -193,14 +195,14 @@ async fn a_server_that_notes_when_a_taint_was_added_is_not_fought() {
     publisher.until(Result::is_ok).await.unwrap();
     tokio::time::sleep(Duration::from_secs(60)).await;
     let puts = publisher.store.puts();
-    assert_eq!(puts, publication().slices(Form::Split, 1).unwrap().len());
+    assert_eq!(puts, publication().slices(SliceLayout::Split, 1).unwrap().len());
     publisher.end().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_published_or_withdrawn_before_it_is_known_what_there_is() {
     let store = Arc::new(MemoryStore::default());
-    let earlier = publication().slices(Form::Split, 3).unwrap();
+    let earlier = publication().slices(SliceLayout::Split, 3).unwrap();
     store.put_slice(&earlier[0]).await.unwrap();
     let (sender, _published) = watch::channel(Ok(()));
     let (publication, publications) = watch::channel(None);

@@ -21,11 +21,11 @@ use kube::runtime::WatchStreamExt;
 use kube::runtime::events::Recorder;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 use tokio::sync::Notify;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{ClaimRef, News, Store, StoreError, has_counters, has_taints};
+use super::{ClaimEvent, ClaimRef, Store, StoreError, has_counters, has_taints};
 
 /// An answer that takes longer is none: the kubelet gives a whole prepare 45 s.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
@@ -40,7 +40,7 @@ const PUT_TRIES: usize = 5;
 const TRIAL_NAME: &str = "sluice-trial-";
 
 /// Objects of an API server.
-pub struct ClusterStore {
+pub(crate) struct ClusterStore {
     client: Client,
     slices: Api<ResourceSlice>,
     nodes: Api<Node>,
@@ -52,7 +52,7 @@ pub struct ClusterStore {
 
 impl ClusterStore {
     /// Begins to watch the slices of `driver` on `node`; the watch ends with the store.
-    pub fn start(client: Client, driver: &str, node: &str) -> Self {
+    pub(crate) fn start(client: Client, driver: &str, node: &str) -> Self {
         let changed = Arc::new(Notify::new());
         let metadata: Api<PartialObjectMeta<ResourceSlice>> = Api::all(client.clone());
         let watching = watch(metadata, selector(driver, node), Arc::clone(&changed));
@@ -178,10 +178,10 @@ fn says_absent(status: &kube::core::Status, name: &str) -> bool {
 
 #[async_trait]
 impl Store for ClusterStore {
-    async fn form(&self) -> Result<Form, StoreError> {
+    async fn slice_layout(&self) -> Result<SliceLayout, StoreError> {
         let version =
             in_time(self.client.apiserver_version()).await.map_err(failed("the server's version"))?;
-        version::form(&version.major, &version.minor)
+        version::slice_layout(&version.major, &version.minor)
     }
 
     async fn slices(&self, driver: &str, node: &str) -> Result<Vec<ResourceSlice>, StoreError> {
@@ -247,13 +247,13 @@ impl Store for ClusterStore {
         Ok(list.items)
     }
 
-    async fn tell(&self, claim: &ClaimRef, news: &News) {
+    async fn publish_event(&self, claim: &ClaimRef, event: &ClaimEvent) {
         let name = format!("{}/{}", claim.namespace, claim.name);
-        tracing::warn!(claim = name, uid = claim.uid, reason = news.reason, "{}", news.message);
+        tracing::warn!(claim = name, uid = claim.uid, reason = event.reason, "{}", event.message);
         // Without the object, the event is about the claim alone.
         let object = self.claim(&claim.namespace, &claim.name).await.ok().flatten();
         for about in events::concerned(claim, object.as_ref()) {
-            let event = events::warning(news);
+            let event = events::warning(event);
             if let Err(error) = in_time(self.recorder.publish(&event, &about)).await {
                 tracing::warn!(claim = name, %error, "An event could not be written.");
             }

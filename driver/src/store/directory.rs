@@ -8,16 +8,16 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use sluice_config::objects::{ObjectDir, ObjectError};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 
-use super::{ClaimRef, News, Store, StoreError};
+use super::{ClaimEvent, ClaimRef, Store, StoreError};
 
 /// How often the directory is looked at: half of the second in which wiped slices must be back.
 const POLL: Duration = Duration::from_millis(500);
 
 /// Objects in a directory.
 #[derive(Debug, Clone)]
-pub struct DirectoryStore {
+pub(crate) struct DirectoryStore {
     objects: ObjectDir,
     /// What was said last of files that cannot be read: they are met at every look.
     said: Arc<Mutex<String>>,
@@ -25,7 +25,7 @@ pub struct DirectoryStore {
 
 impl DirectoryStore {
     /// The directory at `root`, made when the first object is written.
-    pub fn new(root: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
         Self { objects: ObjectDir::new(root), said: Arc::default() }
     }
 
@@ -56,8 +56,8 @@ impl DirectoryStore {
 #[async_trait]
 impl Store for DirectoryStore {
     /// Directories never have the rules of an old server.
-    async fn form(&self) -> Result<Form, StoreError> {
-        Ok(Form::Split)
+    async fn slice_layout(&self) -> Result<SliceLayout, StoreError> {
+        Ok(SliceLayout::Split)
     }
 
     /// A file that cannot be read is as good as absent here: if it is one of this driver's, it is written
@@ -110,9 +110,9 @@ impl Store for DirectoryStore {
     }
 
     /// Objects alone lie in the directory; what happened is in the log.
-    async fn tell(&self, claim: &ClaimRef, news: &News) {
+    async fn publish_event(&self, claim: &ClaimRef, event: &ClaimEvent) {
         let name = format!("{}/{}", claim.namespace, claim.name);
-        tracing::warn!(claim = name, uid = claim.uid, reason = news.reason, "{}", news.message);
+        tracing::warn!(claim = name, uid = claim.uid, reason = event.reason, "{}", event.message);
     }
 
     async fn offer_classes(&self, classes: &[DeviceClass]) -> Result<(), StoreError> {

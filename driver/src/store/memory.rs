@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 use tokio::sync::Notify;
 
-use super::{ClaimRef, News, Store, StoreError};
+use super::{ClaimEvent, ClaimRef, Store, StoreError};
 
 /// Objects in memory.
 #[derive(Default)]
@@ -22,7 +22,7 @@ pub(crate) struct MemoryStore {
     drops_counters: AtomicBool,
     drops_taints: AtomicBool,
     notes_taint_times: AtomicBool,
-    told: Mutex<Vec<(ClaimRef, News)>>,
+    told: Mutex<Vec<(ClaimRef, ClaimEvent)>>,
     alters_slices: AtomicBool,
     puts: AtomicUsize,
     held: Mutex<Option<(String, Arc<Notify>)>>,
@@ -60,7 +60,7 @@ impl MemoryStore {
     }
 
     /// What was told of claims so far.
-    pub(crate) fn told(&self) -> Vec<(ClaimRef, News)> {
+    pub(crate) fn published_events(&self) -> Vec<(ClaimRef, ClaimEvent)> {
         self.told.lock().unwrap().clone()
     }
 
@@ -96,9 +96,9 @@ impl MemoryStore {
 
 #[async_trait]
 impl Store for MemoryStore {
-    async fn form(&self) -> Result<Form, StoreError> {
+    async fn slice_layout(&self) -> Result<SliceLayout, StoreError> {
         self.check()?;
-        Ok(Form::Split)
+        Ok(SliceLayout::Split)
     }
 
     async fn slices(&self, _: &str, _: &str) -> Result<Vec<ResourceSlice>, StoreError> {
@@ -167,8 +167,8 @@ impl Store for MemoryStore {
         Ok(self.claims.lock().unwrap().values().cloned().collect())
     }
 
-    async fn tell(&self, claim: &ClaimRef, news: &News) {
-        self.told.lock().unwrap().push((claim.clone(), news.clone()));
+    async fn publish_event(&self, claim: &ClaimRef, event: &ClaimEvent) {
+        self.told.lock().unwrap().push((claim.clone(), event.clone()));
     }
 
     async fn offer_classes(&self, _: &[DeviceClass]) -> Result<(), StoreError> {

@@ -101,6 +101,11 @@ fn a_configuration_that_is_not_supported_is_refused_by_field() {
     .unwrap();
     node.objects.put(Some("default"), "shared", &claim).unwrap();
     let error = node.kubelet().prepare("shared").unwrap_err();
-    assert!(error.contains("sharing.strategy is \"TimeSlicing\"; allowed is \"Exclusive\""), "{error}");
+    assert!(
+        error.contains(
+            "sharing.strategy is \"TimeSlicing\"; unknown variant `TimeSlicing`, expected `Exclusive`"
+        ),
+        "{error}"
+    );
     assert!(node.cdi("shared").is_none());
 }

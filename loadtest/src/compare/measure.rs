@@ -13,9 +13,9 @@ use super::peer::{Form, Peer};
 use super::program::Program;
 use super::scenario::{LoadPoint, Scenario};
 use crate::arrivals::{RateCurve, Segment, Spacing};
+use crate::plan::{Load, Mix, Payload, Plan, Protocol};
 use crate::report::Report;
-use crate::run::mix::{Mix, Protocol};
-use crate::run::{self, Load, Payload, Plan};
+use crate::run;
 
 /// Sent before each measurement and not counted: connections, curve and caches settle.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -26,7 +26,7 @@ const MAX_IN_FLIGHT: usize = 16_384;
 
 /// One peer, one load, one round.
 #[derive(Debug, Clone, Serialize)]
-pub struct Measurement {
+pub(crate) struct Measurement {
     /// The scenario.
     pub scenario: Scenario,
     /// The peer.
@@ -67,7 +67,7 @@ pub struct Measurement {
 
 /// A peer that runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Running<'a> {
+pub(crate) struct Running<'a> {
     /// Which.
     pub peer: Peer,
     /// Its processes.
@@ -80,7 +80,7 @@ pub struct Running<'a> {
 ///
 /// # Errors
 /// The generator failed, or answers were wrong before the measurement.
-pub async fn measure(
+pub(crate) async fn measure(
     scenario: Scenario,
     running: Running<'_>,
     load: LoadPoint,

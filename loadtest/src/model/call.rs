@@ -1,16 +1,16 @@
 //! One call to the model and its answer, in any of the three forms that share its slot.
 
 use bytes::Bytes;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 
 use super::batch::{Batch, Wanted};
-use super::{grpc_form, rest_form};
+use super::{grpc_format, rest_format};
 
 /// A checked request.
 #[derive(Debug)]
 pub struct Call {
     /// How it came.
-    pub form: Form,
+    pub form: WireFormat,
     /// The client's own name for it; echoed.
     pub request_id: Option<String>,
     /// Its rows.
@@ -23,7 +23,7 @@ pub struct Call {
 
 /// The bytes of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct EncodedResponse {
     /// The body; for gRPC the message with its 5-byte prefix.
     pub body: Bytes,
     /// Length of the JSON part where binary tensors follow it (`Inference-Header-Content-Length`).
@@ -32,11 +32,11 @@ pub struct Answer {
 
 impl Call {
     /// Computes and encodes the answer of the model `name`.
-    pub fn answer(&self, name: &str) -> Answer {
+    pub fn answer(&self, name: &str) -> EncodedResponse {
         match self.form {
             // V1 has no reader here, so that no call has its form.
-            Form::Json | Form::Binary | Form::V1 => rest_form::encode(self, name),
-            Form::Grpc => grpc_form::encode(self, name),
+            WireFormat::Json | WireFormat::Binary | WireFormat::V1 => rest_format::encode(self, name),
+            WireFormat::Grpc => grpc_format::encode(self, name),
         }
     }
 }

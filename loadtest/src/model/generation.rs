@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 /// How fast, and how many at a time.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
+pub struct GenerationProfile {
     /// From the start of a stream to its first token.
     pub first_token: Duration,
     /// From one token to the next.
@@ -23,16 +23,16 @@ pub struct Pace {
 
 /// A server that generates.
 #[derive(Debug)]
-pub struct Generator {
-    pace: Pace,
+pub(super) struct Generator {
+    profile: GenerationProfile,
     room: Arc<Semaphore>,
     started: AtomicU64,
 }
 
 /// One answer under way. Dropping it makes room for another one.
 #[derive(Debug)]
-pub struct Generation {
-    pace: Pace,
+pub(super) struct Generation {
+    profile: GenerationProfile,
     next: Instant,
     number: u64,
     given: usize,
@@ -42,18 +42,22 @@ pub struct Generation {
 
 impl Generator {
     /// A server at rest.
-    pub fn new(pace: Pace) -> Self {
-        Self { pace, room: Arc::new(Semaphore::new(pace.concurrency.max(1))), started: AtomicU64::new(0) }
+    pub(super) fn new(profile: GenerationProfile) -> Self {
+        Self {
+            profile,
+            room: Arc::new(Semaphore::new(profile.concurrency.max(1))),
+            started: AtomicU64::new(0),
+        }
     }
 
     /// Waits for room and starts an answer of at most so many tokens.
-    pub async fn start(&self, most_tokens: Option<usize>) -> Generation {
+    pub(super) async fn start(&self, most_tokens: Option<usize>) -> Generation {
         // It is never closed; without a place there would be one more stream, which harms nobody.
         let room = Arc::clone(&self.room).acquire_owned().await.ok();
-        let tokens = most_tokens.unwrap_or(self.pace.tokens).min(self.pace.tokens);
+        let tokens = most_tokens.unwrap_or(self.profile.tokens).min(self.profile.tokens);
         Generation {
-            pace: self.pace,
-            next: Instant::now() + self.pace.first_token,
+            profile: self.profile,
+            next: Instant::now() + self.profile.first_token,
             number: self.started.fetch_add(1, Ordering::Relaxed),
             given: 0,
             tokens,
@@ -62,31 +66,31 @@ impl Generator {
     }
 
     /// Tokens of an answer that nothing shortens.
-    pub fn full_tokens(&self) -> usize {
-        self.pace.tokens
+    pub(super) fn full_tokens(&self) -> usize {
+        self.profile.tokens
     }
 }
 
 impl Generation {
     /// The number of the next token, when its time has come; `None` after the last.
-    pub async fn next(&mut self) -> Option<usize> {
+    pub(super) async fn next(&mut self) -> Option<usize> {
         if self.given == self.tokens {
             return None;
         }
         sleep_until(self.next).await;
         // By the schedule: a late one does not make all after it late.
-        self.next += self.pace.token;
+        self.next += self.profile.token;
         self.given += 1;
         Some(self.given - 1)
     }
 
     /// Counts answers from 0.
-    pub fn number(&self) -> u64 {
+    pub(super) fn number(&self) -> u64 {
         self.number
     }
 
     /// Tokens that it will have in all.
-    pub fn tokens(&self) -> usize {
+    pub(super) fn tokens(&self) -> usize {
         self.tokens
     }
 }
@@ -95,7 +99,7 @@ impl Generation {
 mod tests {
     use super::*;
 
-    const PACE: Pace = Pace {
+    const PROFILE: GenerationProfile = GenerationProfile {
         first_token: Duration::from_millis(100),
         token: Duration::from_millis(10),
         tokens: 5,
@@ -114,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tokens_come_at_their_pace() {
-        let generator = Generator::new(PACE);
+        let generator = Generator::new(PROFILE);
         assert_eq!(run(&generator, None).await, (5, Duration::from_millis(140)));
         assert_eq!(run(&generator, Some(2)).await, (2, Duration::from_millis(110)));
         assert_eq!(run(&generator, Some(100)).await.0, 5);
@@ -123,7 +127,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_beyond_the_concurrency_wait_inside() {
-        let generator = Generator::new(PACE);
+        let generator = Generator::new(PROFILE);
         let (one, two, three) =
             tokio::join!(run(&generator, None), run(&generator, None), run(&generator, None));
         assert_eq!((one.1, two.1), (Duration::from_millis(140), Duration::from_millis(140)));

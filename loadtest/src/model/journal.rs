@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 
 /// A journal that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub struct Entry<'a> {
 
 impl<'a> Entry<'a> {
     /// The entry of a call that begins now.
-    pub fn new(t_us: u64, ids: &'a [i64], form: Form, service_us: u64) -> Self {
+    pub fn new(t_us: u64, ids: &'a [i64], form: WireFormat, service_us: u64) -> Self {
         Self { t_us, pid: std::process::id(), rows: ids.len(), ids, form: form.as_str(), service_us }
     }
 }

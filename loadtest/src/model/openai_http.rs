@@ -11,8 +11,9 @@ use hyper::body::{Frame, Incoming};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::{Body, json_response, read_body};
 use super::generation::Generation;
-use super::http::{Body, Front, json_answer, read_body};
+use super::service::ModelService;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -23,7 +24,7 @@ pub(super) enum Kind {
 
 /// What is read of a request.
 #[derive(Debug, Deserialize)]
-struct Asked {
+struct CompletionRequest {
     model: String,
     #[serde(default)]
     stream: bool,
@@ -43,46 +44,50 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-pub(super) fn models(front: &Front) -> Response<Body> {
-    let model = json!({"id": front.model, "object": "model", "created": 0, "owned_by": "sluice"});
-    json_answer(StatusCode::OK, &json!({"object": "list", "data": [model]}))
+pub(super) fn models(service: &ModelService) -> Response<Body> {
+    let model = json!({"id": service.model, "object": "model", "created": 0, "owned_by": "sluice"});
+    json_response(StatusCode::OK, &json!({"object": "list", "data": [model]}))
 }
 
-pub(super) async fn complete(front: &Front, kind: Kind, request: Request<Incoming>) -> Response<Body> {
-    let asked = match read_body(request).await {
-        Ok(body) => serde_json::from_slice::<Asked>(&body).map_err(|error| error.to_string()),
+pub(super) async fn complete(
+    service: &ModelService,
+    kind: Kind,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let request = match read_body(request).await {
+        Ok(body) => serde_json::from_slice::<CompletionRequest>(&body).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let asked = match asked {
-        Ok(asked) => asked,
+    let request = match request {
+        Ok(request) => request,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
     };
-    if asked.model != front.model {
-        let message = format!("model `{}` is unknown; this server has `{}`", asked.model, front.model);
+    if request.model != service.model {
+        let message = format!("model `{}` is unknown; this server has `{}`", request.model, service.model);
         return refuse(StatusCode::NOT_FOUND, &message);
     }
-    if !front.is_loaded() {
+    if !service.is_loaded() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the model is still loading; ask /v2/health/ready");
     }
-    let generation = front.generator.start(asked.max_completion_tokens.or(asked.max_tokens)).await;
-    let answer = Answer::new(front, kind, &asked, &generation);
-    if asked.stream {
-        stream(answer, generation, asked.stream_options.include_usage)
+    let generation = service.generator.start(request.max_completion_tokens.or(request.max_tokens)).await;
+    let completion = Completion::new(service, kind, &request, &generation);
+    if request.stream {
+        stream(completion, generation, request.stream_options.include_usage)
     } else {
-        whole(&answer, generation).await
+        whole(&completion, generation).await
     }
 }
 
-/// What all parts of one answer have in common.
-struct Answer {
+/// What all parts of one completion have in common.
+struct Completion {
     kind: Kind,
     head: Value,
     finish_reason: &'static str,
     usage: Value,
 }
 
-impl Answer {
-    fn new(front: &Front, kind: Kind, asked: &Asked, generation: &Generation) -> Self {
+impl Completion {
+    fn new(service: &ModelService, kind: Kind, request: &CompletionRequest, generation: &Generation) -> Self {
         let (number, tokens) = (generation.number(), generation.tokens());
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let id = match kind {
@@ -90,13 +95,13 @@ impl Answer {
             Kind::Text => format!("cmpl-{number}"),
         };
         let prompt =
-            words(&asked.prompt) + asked.messages.iter().map(|m| words(&m["content"])).sum::<usize>();
+            words(&request.prompt) + request.messages.iter().map(|m| words(&m["content"])).sum::<usize>();
         let usage =
             json!({"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens});
-        let is_short = tokens < front.generator.full_tokens();
+        let is_short = tokens < service.generator.full_tokens();
         Self {
             kind,
-            head: json!({"id": id, "created": created, "model": front.model}),
+            head: json!({"id": id, "created": created, "model": service.model}),
             finish_reason: if is_short { "length" } else { "stop" },
             usage,
         }
@@ -133,20 +138,20 @@ impl Answer {
     }
 }
 
-async fn whole(answer: &Answer, mut generation: Generation) -> Response<Body> {
+async fn whole(completion: &Completion, mut generation: Generation) -> Response<Body> {
     let mut text = String::new();
     while let Some(token) = generation.next().await {
         text.push_str(&word(token));
     }
-    let (object, mut choice) = match answer.kind {
+    let (object, mut choice) = match completion.kind {
         Kind::Chat => ("chat.completion", json!({"message": {"role": "assistant", "content": text}})),
         Kind::Text => ("text_completion", json!({"text": text})),
     };
     choice["index"] = 0.into();
-    choice["finish_reason"] = answer.finish_reason.into();
-    let mut document = answer.document(object, json!([choice]));
-    document["usage"] = answer.usage.clone();
-    json_answer(StatusCode::OK, &document)
+    choice["finish_reason"] = completion.finish_reason.into();
+    let mut document = completion.document(object, json!([choice]));
+    document["usage"] = completion.usage.clone();
+    json_response(StatusCode::OK, &document)
 }
 
 /// Where a stream of events stands.
@@ -156,30 +161,30 @@ enum Next {
     Done,
 }
 
-fn stream(answer: Answer, generation: Generation, include_usage: bool) -> Response<Body> {
-    let begin = (Some(Next::Token(generation)), answer);
-    let events = futures::stream::unfold(begin, move |(next, answer)| async move {
+fn stream(completion: Completion, generation: Generation, include_usage: bool) -> Response<Body> {
+    let begin = (Some(Next::Token(generation)), completion);
+    let events = futures::stream::unfold(begin, move |(next, completion)| async move {
         let (event, next) = match next? {
             Next::Token(mut generation) => match generation.next().await {
-                Some(token) => (answer.chunk(Some(token)).to_string(), Some(Next::Token(generation))),
+                Some(token) => (completion.chunk(Some(token)).to_string(), Some(Next::Token(generation))),
                 None => {
                     let next = if include_usage { Next::Usage } else { Next::Done };
-                    (answer.chunk(None).to_string(), Some(next))
+                    (completion.chunk(None).to_string(), Some(next))
                 }
             },
             Next::Usage => {
-                let object = match answer.kind {
+                let object = match completion.kind {
                     Kind::Chat => "chat.completion.chunk",
                     Kind::Text => "text_completion",
                 };
-                let mut document = answer.document(object, json!([]));
-                document["usage"] = answer.usage.clone();
+                let mut document = completion.document(object, json!([]));
+                document["usage"] = completion.usage.clone();
                 (document.to_string(), Some(Next::Done))
             }
             Next::Done => ("[DONE]".to_owned(), None),
         };
         let frame = Frame::data(Bytes::from(format!("data: {event}\n\n")));
-        Some((Ok::<_, Infallible>(frame), (next, answer)))
+        Some((Ok::<_, Infallible>(frame), (next, completion)))
     });
     let mut response = Response::new(StreamBody::new(events).boxed_unsync());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -204,5 +209,5 @@ fn words(content: &Value) -> usize {
 /// An error as OpenAI's clients read it.
 fn refuse(status: StatusCode, message: &str) -> Response<Body> {
     let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": null});
-    json_answer(status, &json!({ "error": error }))
+    json_response(status, &json!({ "error": error }))
 }

@@ -17,8 +17,8 @@ pub struct UnknownProfile {
 ///
 /// # Errors
 /// The text is neither `full` nor a MIG profile name of 1 to 7 compute slices.
-pub fn compute_slices(profile: &str) -> Result<u32, UnknownProfile> {
-    if profile == sluice_config::names::PROFILE_FULL {
+pub(super) fn compute_slices(profile: &str) -> Result<u32, UnknownProfile> {
+    if profile == sluice_config::names::devices::PROFILE_FULL {
         return Ok(7);
     }
     let unknown = || UnknownProfile { profile: profile.to_owned() };

@@ -12,7 +12,7 @@ use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
 use hdrhistogram::Histogram;
 use tokio::sync::oneshot;
 
-use super::call::{Answer, Call};
+use super::call::{Call, EncodedResponse};
 use super::curve::{Curve, ServiceTime};
 use super::journal::{Entry, Journal};
 use crate::clock;
@@ -24,7 +24,7 @@ const LONGEST_NS: u64 = 3_600_000_000_000;
 
 /// Why a call was not taken.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum ExecutionSlotError {
     /// Too many wait already.
     #[error("{WAITING_CALLS} calls wait for this model already; it executes one at a time")]
     Full,
@@ -34,7 +34,7 @@ pub enum Refused {
 }
 
 enum Message {
-    Execute(Call, oneshot::Sender<Answer>),
+    Execute(Call, oneshot::Sender<EncodedResponse>),
     SetCurve(Curve),
     Stop,
 }
@@ -95,13 +95,13 @@ impl Accuracy {
 
 /// The way to the slot from the sockets' side.
 #[derive(Debug, Clone)]
-pub struct Slot {
+pub struct ExecutionSlot {
     messages: Sender<Message>,
     accuracy: Arc<Mutex<Accuracy>>,
 }
 
-impl Slot {
-    /// Starts the thread. It ends, after the calls that it holds, at [`Slot::stop`].
+impl ExecutionSlot {
+    /// Starts the thread. It ends, after the calls that it holds, at [`ExecutionSlot::stop`].
     ///
     /// # Errors
     /// The system gives no thread.
@@ -123,7 +123,7 @@ impl Slot {
     ///
     /// # Errors
     /// The queue is full, or the server is stopping.
-    pub fn execute(&self, call: Call) -> Result<oneshot::Receiver<Answer>, Refused> {
+    pub fn execute(&self, call: Call) -> Result<oneshot::Receiver<EncodedResponse>, ExecutionSlotError> {
         let (sender, answer) = oneshot::channel();
         self.send(Message::Execute(call, sender))?;
         Ok(answer)
@@ -133,7 +133,7 @@ impl Slot {
     ///
     /// # Errors
     /// The queue is full, or the server is stopping.
-    pub fn set_curve(&self, curve: Curve) -> Result<(), Refused> {
+    pub fn set_curve(&self, curve: Curve) -> Result<(), ExecutionSlotError> {
         self.send(Message::SetCurve(curve))
     }
 
@@ -153,10 +153,10 @@ impl Slot {
         self.messages.len()
     }
 
-    fn send(&self, message: Message) -> Result<(), Refused> {
+    fn send(&self, message: Message) -> Result<(), ExecutionSlotError> {
         self.messages.try_send(message).map_err(|error| match error {
-            TrySendError::Full(_) => Refused::Full,
-            TrySendError::Disconnected(_) => Refused::Stopping,
+            TrySendError::Full(_) => ExecutionSlotError::Full,
+            TrySendError::Disconnected(_) => ExecutionSlotError::Stopping,
         })
     }
 }
@@ -185,7 +185,7 @@ impl Executor {
         }
     }
 
-    fn execute(&mut self, call: &Call, answer: oneshot::Sender<Answer>) {
+    fn execute(&mut self, call: &Call, answer: oneshot::Sender<EncodedResponse>) {
         let began_ns = clock::now_ns();
         let rows = call.batch.ids.len();
         let asked = self.service.next(rows);

@@ -14,10 +14,11 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::TokioExecutor;
 use tokio::net::TcpStream;
 
-use super::answer::{LostKind, Received};
-use super::mix::Protocol;
+use super::judge::ReceivedResponse;
 use super::stamp::{Stamp, StampedSocket, Unwritten};
 use crate::clock;
+use crate::plan::Protocol;
+use crate::record::LostKind;
 
 /// Requests that share one HTTP/2 connection before another is opened; below the 200 that servers built on
 /// hyper allow, so that no request waits in the client for its stream.
@@ -31,7 +32,7 @@ type Body = Full<Bytes>;
 #[derive(Debug)]
 pub(super) struct Arrived {
     /// The answer.
-    pub(super) received: Received,
+    pub(super) received: ReceivedResponse,
     /// Monotonic clock, in nanoseconds.
     pub(super) at_ns: u64,
 }
@@ -235,7 +236,8 @@ async fn collect(response: Response<Incoming>) -> Result<Arrived, LostKind> {
     let body = Limited::new(body, ANSWER_LIMIT_BYTES).collect().await.map_err(|_| LostKind::Reset)?;
     let at_ns = clock::now_ns();
     let trailers = body.trailers().cloned();
-    let received = Received { status: head.status, headers: head.headers, body: body.to_bytes(), trailers };
+    let received =
+        ReceivedResponse { status: head.status, headers: head.headers, body: body.to_bytes(), trailers };
     Ok(Arrived { received, at_ns })
 }
 

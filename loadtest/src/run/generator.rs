@@ -10,32 +10,20 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
-use super::answer::{LostKind, Verdict, judge};
 use super::client::Client;
-use super::interval::Interval;
-use super::mix::Protocol;
+use super::judge::judge;
 use super::pacer::Pacer;
 use super::payload::{Prepared, Requests};
-use super::plan::{Load, Payload, Plan};
 use super::stamp::Stamp;
-use super::tally::{Outcome, Tally};
 use crate::arrivals::Arrivals;
 use crate::clock;
+use crate::plan::{Load, Payload, Plan, Protocol};
+use crate::record::{Interval, LostKind, Outcome, RequestRecord, RunRecord, Tally};
 
 /// From the start of the thread to the first due time: connections are open by then.
 const LEAD_IN_NS: u64 = 20_000_000;
 /// Most intervals that are kept; a day of seconds.
 const MOST_INTERVALS: usize = 86_400;
-
-/// What a run has counted.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) tally: Tally,
-    pub(crate) series: Vec<Interval>,
-    pub(crate) connections_opened: usize,
-    /// Stopped before its schedule's end.
-    pub(crate) stopped_early: bool,
-}
 
 /// Sends what `plan` says until its end or `stop`, publishes each interval, and returns when every request
 /// has its fate.
@@ -43,7 +31,7 @@ pub(super) async fn run(
     plan: &Plan,
     intervals: broadcast::Sender<Interval>,
     stop: CancellationToken,
-) -> Result<Finished, RunError> {
+) -> Result<RunRecord, RunError> {
     let requests = Requests::new(plan)?;
     let client = Client::new(plan.address);
     let protocols: Vec<Protocol> = match &plan.payload {
@@ -81,7 +69,7 @@ pub(super) async fn run(
     };
     drop(sender);
     let (tally, series) = counting.await.map_err(|_| RunError::Panicked)?;
-    Ok(Finished { tally, series, connections_opened: client.opened(), stopped_early })
+    Ok(RunRecord { tally, series, connections_opened: client.opened(), stopped_early })
 }
 
 async fn open_loop(
@@ -109,14 +97,14 @@ async fn open_loop(
                 tokio::spawn(sender.clone().send_one(prepared, intended_ns, Some(permit)));
             }
             Err(_full) => {
-                let verdict = Verdict::Lost(LostKind::Unsent);
+                let outcome = Outcome::Lost(LostKind::Unsent);
                 sender
-                    .report(Outcome {
+                    .report(RequestRecord {
                         protocol: prepared.protocol,
                         intended_ns,
                         sent_ns: None,
                         done_ns: clock::now_ns(),
-                        verdict,
+                        outcome,
                         example: None,
                         retry_after: false,
                     })
@@ -161,7 +149,7 @@ async fn closed_loop(
 #[derive(Debug, Clone)]
 struct Sender {
     client: Client,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: mpsc::Sender<RequestRecord>,
     sent: Arc<AtomicU64>,
     timeout: Duration,
 }
@@ -180,23 +168,24 @@ impl Sender {
         let left = self.timeout.saturating_sub(late);
         let answer = tokio::time::timeout(left, self.client.send(protocol, request, &stamp)).await;
         let mut retry_after = false;
-        let (verdict, example, done_ns) = match answer {
+        let (outcome, example, done_ns) = match answer {
             Ok(Ok(arrived)) => {
                 retry_after = arrived.received.headers.contains_key(http::header::RETRY_AFTER);
-                let (verdict, example) = judge(protocol, &arrived.received, expected);
-                (verdict, example, arrived.at_ns)
+                let (outcome, example) = judge(protocol, &arrived.received, expected);
+                (outcome, example, arrived.at_ns)
             }
-            Ok(Err(kind)) => (Verdict::Lost(kind), None, clock::now_ns()),
-            Err(_elapsed) => (Verdict::Lost(LostKind::Timeout), None, clock::now_ns()),
+            Ok(Err(kind)) => (Outcome::Lost(kind), None, clock::now_ns()),
+            Err(_elapsed) => (Outcome::Lost(LostKind::Timeout), None, clock::now_ns()),
         };
-        let connected = verdict != Verdict::Lost(LostKind::Connect);
+        let connected = outcome != Outcome::Lost(LostKind::Connect);
         let sent_ns = stamp.marked_ns();
-        self.report(Outcome { protocol, intended_ns, sent_ns, done_ns, verdict, example, retry_after }).await;
+        self.report(RequestRecord { protocol, intended_ns, sent_ns, done_ns, outcome, example, retry_after })
+            .await;
         drop(permit);
         connected
     }
 
-    async fn report(&self, outcome: Outcome) {
+    async fn report(&self, outcome: RequestRecord) {
         // The counting task ends only after all senders: a refusal means that it panicked, which is reported.
         let _ = self.outcomes.send(outcome).await;
     }
@@ -204,7 +193,7 @@ impl Sender {
 
 async fn count(
     mut tally: Tally,
-    mut outcomes: mpsc::Receiver<Outcome>,
+    mut outcomes: mpsc::Receiver<RequestRecord>,
     sent: Arc<AtomicU64>,
     length: Duration,
     intervals: broadcast::Sender<Interval>,

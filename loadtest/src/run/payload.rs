@@ -10,13 +10,12 @@ use sluice_protocol::HEADER_LENGTH;
 use sluice_protocol::grpc::model_infer_request::InferInputTensor;
 use sluice_protocol::grpc::{self, ModelInferRequest};
 
-use super::mix::Protocol;
-use super::plan::{Payload, Plan};
+use crate::plan::{Payload, Plan, Protocol};
 use crate::reference::{self, ID, WIDTH, X};
 
 /// What the answer to a request must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
+pub(super) enum Expected {
     /// The reference function of the rows `first_id..first_id + rows`, under the request id `r<first_id>`.
     Reference {
         /// First row.
@@ -30,7 +29,7 @@ pub enum Expected {
 
 /// A request that is ready to be sent.
 #[derive(Debug, Clone)]
-pub struct Prepared {
+pub(super) struct Prepared {
     /// How it travels.
     pub protocol: Protocol,
     /// Head and body.
@@ -41,7 +40,7 @@ pub struct Prepared {
 
 /// Makes requests, one after the other.
 #[derive(Debug)]
-pub struct Requests {
+pub(super) struct Requests {
     payload: Payload,
     random: StdRng,
     next_id: i64,
@@ -67,7 +66,7 @@ impl Requests {
     ///
     /// # Errors
     /// The model's name, the path or the content type cannot stand in a request.
-    pub fn new(plan: &Plan) -> Result<Self, BadPath> {
+    pub(super) fn new(plan: &Plan) -> Result<Self, BadPath> {
         let bad = |text: &str, reason: String| BadPath { text: text.to_owned(), reason };
         let (path, content_type, json_bytes, next_id) = match &plan.payload {
             Payload::Reference { model, first_id, .. } => {
@@ -99,7 +98,7 @@ impl Requests {
     }
 
     /// The next request.
-    pub fn prepare(&mut self) -> Prepared {
+    pub(super) fn prepare(&mut self) -> Prepared {
         let (mix, rows, verify, model) = match &self.payload {
             Payload::Body { body, .. } => {
                 let request = self.post(body.clone(), self.body_headers.clone());

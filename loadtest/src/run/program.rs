@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::broadcast::error::RecvError;
 
+use super::RunError;
 use super::settings::Settings;
-use super::{Plan, RunError};
-use crate::cli::{EXIT_FAILED, EXIT_INVALID, EXIT_OK};
+use crate::exit_code::{EXIT_FAILED, EXIT_INVALID, EXIT_OK};
+use crate::plan::Plan;
 use crate::report::threshold::Threshold;
 use crate::report::{Report, html, text};
 

@@ -6,10 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sluice_config::settings::SettingsError;
 
-use super::mix::{Mix, UnknownProtocol};
-use super::plan::{Load, Payload, Plan};
 use super::target::{self, TargetError};
 use crate::arrivals::{RateCurve, RateError, Segment, Spacing, TraceError, parse_trace};
+use crate::plan::{Load, Mix, Payload, Plan, UnknownProtocol};
 use crate::report::threshold::{BadThreshold, Threshold};
 
 const HOUR_MS: u64 = 3_600_000;

@@ -33,7 +33,7 @@ pub enum TargetError {
 ///
 /// # Errors
 /// [`TargetError`]: no address, https, or not on the loopback interface without `allow_remote`.
-pub fn resolve(target: &str, allow_remote: bool) -> Result<SocketAddr, TargetError> {
+pub(super) fn resolve(target: &str, allow_remote: bool) -> Result<SocketAddr, TargetError> {
     if target.starts_with("https://") {
         return Err(TargetError::Tls(target.to_owned()));
     }

@@ -2,27 +2,27 @@
 //! network in use has. Every cluster has the same ones, since each has a network of its own.
 
 /// The node, the API server, and everything on the host network.
-pub const NODE: &str = "198.18.0.1";
+pub(crate) const NODE: &str = "198.18.0.1";
 /// Pods of the node.
-pub const PODS: &str = "198.18.16.0/20";
+pub(crate) const PODS: &str = "198.18.16.0/20";
 /// Services.
-pub const SERVICES: &str = "198.18.32.0/20";
+pub(crate) const SERVICES: &str = "198.18.32.0/20";
 /// The `kubernetes` Service: the first of [`SERVICES`].
-pub const KUBERNETES_SERVICE: &str = "198.18.32.1";
+pub(crate) const KUBERNETES_SERVICE: &str = "198.18.32.1";
 /// The cluster's DNS Service.
-pub const DNS_SERVICE: &str = "198.18.32.10";
+pub(crate) const DNS_SERVICE: &str = "198.18.32.10";
 /// Pods of the simulated nodes; nobody answers there.
-pub const FAKE_PODS: &str = "198.19.0.0/16";
+pub(crate) const FAKE_PODS: &str = "198.19.0.0/16";
 /// Address of every simulated node; nobody answers there.
-pub const FAKE_NODE: &str = "198.18.48.1";
+pub(crate) const FAKE_NODE: &str = "198.18.48.1";
 /// Domain of Services.
-pub const CLUSTER_DOMAIN: &str = "cluster.local";
+pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";
 /// Port of the API server.
-pub const API_PORT: u16 = 6443;
+pub(crate) const API_PORT: u16 = 6443;
 /// Port of Prometheus, on [`NODE`].
-pub const PROMETHEUS_PORT: u16 = 9090;
+pub(crate) const PROMETHEUS_PORT: u16 = 9090;
 
 /// The API server's address.
-pub fn api_server() -> String {
+pub(crate) fn api_server() -> String {
     format!("https://{NODE}:{API_PORT}")
 }

@@ -12,7 +12,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tokio::time::Instant;
 
-use crate::control::Control;
+use crate::node::control::SupervisorClient;
 use crate::workdir::Workdir;
 
 /// How often a wait looks again.
@@ -20,7 +20,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 /// What a look at the cluster found.
 #[derive(Debug)]
-pub enum Look<T> {
+pub(crate) enum Look<T> {
     /// It is so.
     Done(T),
     /// Not yet; the text is what was seen instead, for the message when it never happens.
@@ -29,7 +29,7 @@ pub enum Look<T> {
 
 /// A running cluster.
 #[derive(Clone)]
-pub struct Cluster {
+pub(crate) struct Cluster {
     workdir: Workdir,
     client: Client,
 }
@@ -39,7 +39,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When its kubeconfig cannot be read.
-    pub async fn connect(workdir: Workdir) -> Result<Self> {
+    pub(crate) async fn connect(workdir: Workdir) -> Result<Self> {
         let path = workdir.kubeconfig();
         let kubeconfig = Kubeconfig::read_from(&path).with_context(|| path.display().to_string())?;
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
@@ -47,25 +47,25 @@ impl Cluster {
     }
 
     /// For typed requests.
-    pub fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
     /// The cluster's files and logs.
-    pub fn workdir(&self) -> &Workdir {
+    pub(crate) fn workdir(&self) -> &Workdir {
         &self.workdir
     }
 
     /// Starts, stops and kills the processes of the control plane and the node.
-    pub fn control(&self) -> Control {
-        Control::new(self.workdir.control_socket())
+    pub(crate) fn control(&self) -> SupervisorClient {
+        SupervisorClient::new(self.workdir.control_socket())
     }
 
     /// SIGKILL for a process of the control plane or the node; returns when it runs again.
     ///
     /// # Errors
     /// When there is no such component, or it does not run again.
-    pub async fn crash(&self, component: &str) -> Result<()> {
+    pub(crate) async fn crash(&self, component: &str) -> Result<()> {
         let (control, component) = (self.control(), component.to_owned());
         tokio::task::spawn_blocking(move || control.crash(&component)).await?
     }
@@ -74,7 +74,7 @@ impl Cluster {
     ///
     /// # Errors
     /// With kubectl's own message.
-    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         self.kubectl_with_input(arguments, "").await
     }
 
@@ -82,7 +82,7 @@ impl Cluster {
     ///
     /// # Errors
     /// With kubectl's own message.
-    pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
+    pub(crate) async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Result<String> {
         let mut child = Command::new(self.workdir.program("kubectl"))
             .arg("--kubeconfig")
             .arg(self.workdir.kubeconfig())
@@ -108,7 +108,7 @@ impl Cluster {
     ///
     /// # Errors
     /// With the API server's own message.
-    pub async fn apply(&self, objects: &str) -> Result<()> {
+    pub(crate) async fn apply(&self, objects: &str) -> Result<()> {
         self.kubectl_with_input(&["apply", "-f", "-"], objects).await.map(drop)
     }
 
@@ -116,7 +116,12 @@ impl Cluster {
     ///
     /// # Errors
     /// After `within`, with what the last look saw.
-    pub async fn wait_for<T, F>(&self, what: &str, within: Duration, mut look: impl FnMut() -> F) -> Result<T>
+    pub(crate) async fn wait_for<T, F>(
+        &self,
+        what: &str,
+        within: Duration,
+        mut look: impl FnMut() -> F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<Look<T>>>,
     {
@@ -141,7 +146,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it is not in time.
-    pub async fn wait_api(&self, within: Duration) -> Result<()> {
+    pub(crate) async fn wait_api(&self, within: Duration) -> Result<()> {
         self.wait_for("the API server is ready", within, || async {
             let request = http::Request::get("/readyz").body(Vec::new())?;
             let text = self.client.request_text(request).await?;
@@ -154,7 +159,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it is not in time, with its conditions.
-    pub async fn wait_node(&self, name: &str, within: Duration) -> Result<()> {
+    pub(crate) async fn wait_node(&self, name: &str, within: Duration) -> Result<()> {
         let nodes: Api<Node> = Api::all(self.client());
         self.wait_for(&format!("node {name} is Ready"), within, || async {
             let node = nodes.get(name).await?;
@@ -173,7 +178,7 @@ impl Cluster {
     ///
     /// # Errors
     /// When it is not in time.
-    pub async fn wait_rollout(&self, namespace: &str, workload: &str, within: Duration) -> Result<()> {
+    pub(crate) async fn wait_rollout(&self, namespace: &str, workload: &str, within: Duration) -> Result<()> {
         let timeout = format!("--timeout={}s", within.as_secs());
         self.kubectl(&["-n", namespace, "rollout", "status", workload, &timeout]).await.map(drop)
     }

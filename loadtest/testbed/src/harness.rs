@@ -1,9 +1,7 @@
 //! Runs scenarios as tests, one after the other, inside a cluster's namespaces; of one that fails it keeps what
 //! there was to see.
 
-pub mod evidence;
-pub mod load;
-pub mod traffic;
+pub(crate) mod evidence;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +19,7 @@ use crate::workdir::Workdir;
 const SCENARIO_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// Prints the names of the scenarios that the flags choose.
-pub fn list(flags: &ScenarioFlags) {
+pub(crate) fn list(flags: &ScenarioFlags) {
     for scenario in chosen(flags) {
         println!("{}", scenario.name);
     }
@@ -40,7 +38,7 @@ fn chosen(flags: &ScenarioFlags) -> impl Iterator<Item = Scenario> {
 ///
 /// # Errors
 /// When the cluster cannot be reached at all.
-pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
+pub(crate) fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
     let runtime = Arc::new(tokio::runtime::Runtime::new().context("tokio")?);
     let cluster = runtime.block_on(Cluster::connect(workdir.clone()))?;
     let spec = workdir.spec()?;
@@ -84,7 +82,7 @@ pub fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> {
 ///
 /// # Errors
 /// When signals cannot be handled here.
-pub fn ignore_interrupts() -> Result<tokio::runtime::Runtime> {
+pub(crate) fn ignore_interrupts() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.spawn(async {
         // The first call takes the signal over for as long as the process lives.

@@ -2,8 +2,9 @@
 //! as files and imported, since there is neither an engine nor a registry.
 
 mod libraries;
+pub(crate) mod model_server;
 mod oci;
-pub mod python;
+mod python;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,22 +14,22 @@ use anyhow::{Context, Result, bail};
 
 use crate::workdir::Workdir;
 
-pub use oci::{Entry, Image};
+pub(crate) use oci::{Entry, Image};
 
 /// Image of every pod's sandbox.
-pub const PAUSE: &str = "localhost/pause:1";
+pub(crate) const PAUSE: &str = "localhost/pause:1";
 /// Image of the cluster's DNS.
-pub const COREDNS: &str = "localhost/coredns:1";
+pub(crate) const COREDNS: &str = "localhost/coredns:1";
 /// Folder of the program in an image.
 const PROGRAM_DIR: &str = "usr/local/bin";
 
 /// Programs of this tree that have an image.
-pub const PRODUCT: [&str; 5] =
+pub(crate) const PRODUCT: [&str; 5] =
     ["sluice-driver", "sluice-batcher", "sluice-preloader", "sluice-autoscaler", "sluice-loadtest"];
 
 /// What is built: reference and program.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub(crate) struct Source {
     /// `sluice.dev/sluice-driver:0.1.0`.
     pub reference: String,
     /// The program.
@@ -36,12 +37,12 @@ pub struct Source {
 }
 
 /// Reference of a program of this tree.
-pub fn reference(program: &str) -> String {
+pub(crate) fn reference(program: &str) -> String {
     format!("sluice.dev/{program}:{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The images of a cluster, and the programs that are not in `bin_dir`.
-pub fn sources(bin_dir: &Path, coredns: &Path) -> (Vec<Source>, Vec<&'static str>) {
+pub(crate) fn sources(bin_dir: &Path, coredns: &Path) -> (Vec<Source>, Vec<&'static str>) {
     let mut sources = vec![
         Source { reference: PAUSE.to_owned(), program: bin_dir.join("sluice-testbed-pause") },
         Source { reference: COREDNS.to_owned(), program: coredns.to_owned() },
@@ -62,7 +63,7 @@ pub fn sources(bin_dir: &Path, coredns: &Path) -> (Vec<Source>, Vec<&'static str
 ///
 /// # Errors
 /// When the program or one of its libraries cannot be read, or containerd refuses.
-pub fn import(workdir: &Workdir, source: &Source) -> Result<()> {
+pub(crate) fn import(workdir: &Workdir, source: &Source) -> Result<()> {
     import_image(workdir, &build(source)?)
 }
 
@@ -70,7 +71,7 @@ pub fn import(workdir: &Workdir, source: &Source) -> Result<()> {
 ///
 /// # Errors
 /// When a file of it cannot be read, or containerd refuses.
-pub fn import_image(workdir: &Workdir, image: &Image) -> Result<()> {
+pub(crate) fn import_image(workdir: &Workdir, image: &Image) -> Result<()> {
     let file = workdir.path(&format!("image-{}.tar", std::process::id()));
     fs::write(&file, image.tar()?).with_context(|| format!("cannot write {}", file.display()))?;
     let output = Command::new(workdir.program("ctr"))

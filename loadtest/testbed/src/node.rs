@@ -1,14 +1,20 @@
-//! The first process inside the namespaces: sets the place up and becomes the supervisor.
+//! The processes of a node. [`run`] is the first one inside the namespaces: it sets up mounts and networks, then
+//! supervises the others.
+
+pub(crate) mod components;
+pub(crate) mod control;
+pub(crate) mod pki;
+pub(crate) mod reboot;
+pub(crate) mod simulated_gpus;
+mod supervisor;
 
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::components;
-use crate::mounts;
-use crate::network;
-use crate::supervisor;
+use crate::host::mounts;
+use crate::host::network;
 use crate::workdir::Workdir;
 
 /// Folders that must be there before the components start.
@@ -18,7 +24,7 @@ const FOLDERS: [&str; 2] = ["/run/cdi", "/run/netns"];
 ///
 /// # Errors
 /// When the place cannot be set up.
-pub fn run(workdir: &Workdir) -> Result<()> {
+pub(crate) fn run(workdir: &Workdir) -> Result<()> {
     let spec = workdir.spec()?;
     mounts::set_up(workdir)?;
     for folder in FOLDERS {

@@ -11,7 +11,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// One process since the machine started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// Process id.
     pub pid: u32,
     /// When it started, in clock ticks since the machine did.
@@ -20,20 +20,20 @@ pub struct Identity {
 
 impl Identity {
     /// The process that has this id now.
-    pub fn of(pid: u32) -> Option<Self> {
+    pub(crate) fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         Stat::parse(&stat).map(|stat| Self { pid, started_ticks: stat.started_ticks })
     }
 
     /// Whether this very process runs (a zombie does not).
-    pub fn is_alive(self) -> bool {
+    pub(crate) fn is_alive(self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid));
         let stat = stat.ok().as_deref().and_then(Stat::parse);
         stat.is_some_and(|stat| stat.started_ticks == self.started_ticks && !"ZX".contains(stat.state))
     }
 
     /// Sends a signal to this very process; `false` when it is gone.
-    pub fn signal(self, signal: Signal) -> bool {
+    pub(crate) fn signal(self, signal: Signal) -> bool {
         let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else { return false };
         // The descriptor stays with the process that had the id when it was opened, which is then looked at.
         pidfd_open(pid, PidfdFlags::empty())
@@ -41,7 +41,7 @@ impl Identity {
     }
 
     /// Waits until it is gone; `false` when it is still there after `deadline`.
-    pub fn wait_gone(self, deadline: Duration) -> bool {
+    pub(crate) fn wait_gone(self, deadline: Duration) -> bool {
         let start = Instant::now();
         while self.is_alive() {
             if start.elapsed() > deadline {
@@ -54,13 +54,13 @@ impl Identity {
 }
 
 /// Ids of all processes that this one can see.
-pub fn all() -> Vec<u32> {
+pub(crate) fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The children of `pid`.
-pub fn children(pid: u32) -> Vec<Identity> {
+pub(crate) fn children(pid: u32) -> Vec<Identity> {
     let is_child = |child: u32| {
         let stat = fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
         let stat = Stat::parse(&stat)?;
@@ -70,7 +70,7 @@ pub fn children(pid: u32) -> Vec<Identity> {
 }
 
 /// Processes that have `variable` (`NAME=value`) in their environment, except this one.
-pub fn with_variable(variable: &str) -> Vec<Identity> {
+pub(crate) fn with_variable(variable: &str) -> Vec<Identity> {
     let has = |pid: u32| {
         let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
         environment.split(|byte| *byte == 0).any(|found| found == variable.as_bytes())
@@ -87,13 +87,13 @@ pub fn with_variable(variable: &str) -> Vec<Identity> {
 }
 
 /// Command lines of the processes that this one can see, by process id.
-pub fn command_line(pid: u32) -> String {
+pub(crate) fn command_line(pid: u32) -> String {
     let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ").trim_end().to_owned()
 }
 
 /// The program of a process: the file name of what it was started as.
-pub fn program(pid: u32) -> Option<String> {
+pub(crate) fn program(pid: u32) -> Option<String> {
     let target = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     target.file_name()?.to_str().map(ToOwned::to_owned)
 }

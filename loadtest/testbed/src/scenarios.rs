@@ -31,13 +31,13 @@ use anyhow::Result;
 
 use crate::cluster::Cluster;
 
-pub use namespace::Namespace;
+pub(crate) use namespace::Namespace;
 
 /// What a scenario does.
 type Run = Box<dyn Fn(Cluster) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send>;
 
 /// One scenario.
-pub struct Scenario {
+pub(crate) struct Scenario {
     /// What holds, as a sentence.
     pub name: &'static str,
     /// Whether it shows that the parts work together; these run on every supported release.
@@ -87,7 +87,7 @@ impl Scenario {
 }
 
 /// All scenarios, in the order in which they run.
-pub fn all() -> Vec<Scenario> {
+pub(crate) fn all() -> Vec<Scenario> {
     vec![
         Scenario::new("a pod reaches another by the name of its service", cluster_works::names_resolve),
         Scenario::new("a simulated node runs only pods that ask for it", cluster_works::simulated_nodes),

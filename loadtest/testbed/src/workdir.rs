@@ -19,14 +19,14 @@ pub struct Name(String);
 
 /// The folder of one cluster: `/tmp/sluice-NAME`.
 #[derive(Debug, Clone)]
-pub struct Workdir {
+pub(crate) struct Workdir {
     name: Name,
     root: PathBuf,
 }
 
 /// What a cluster was asked to be.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Spec {
+pub(crate) struct Spec {
     /// Kubernetes release.
     pub kubernetes: Minor,
     /// Simulated GPUs of the node.
@@ -51,7 +51,7 @@ pub struct Spec {
 
 /// Who a cluster's processes are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Record {
+pub(crate) struct Record {
     /// `unshare`, outside of the namespaces.
     pub outer: Identity,
     /// The first process of the process namespace, as the machine sees it.
@@ -78,57 +78,58 @@ impl std::fmt::Display for Name {
 
 impl Workdir {
     /// The folder of the cluster `name`; it need not exist.
-    pub fn of(name: &Name) -> Self {
+    pub(crate) fn of(name: &Name) -> Self {
         Self { root: PathBuf::from(format!("/tmp/sluice-{name}")), name: name.clone() }
     }
 
     /// As [`Workdir::of`], with the folder somewhere else.
-    pub fn at(name: &Name, root: &Path) -> Self {
+    #[cfg(test)]
+    pub(crate) fn at(name: &Name, root: &Path) -> Self {
         Self { root: root.to_owned(), name: name.clone() }
     }
 
     /// The cluster's name.
-    pub fn name(&self) -> &Name {
+    pub(crate) fn name(&self) -> &Name {
         &self.name
     }
 
     /// The folder.
-    pub fn root(&self) -> &Path {
+    pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
     /// A path below the folder.
-    pub fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.root.join(below)
     }
 
     /// As [`Workdir::path`], as text: names and folders here are plain ASCII.
-    pub fn text(&self, below: &str) -> String {
+    pub(crate) fn text(&self, below: &str) -> String {
         self.path(below).display().to_string()
     }
 
     /// A program of the node, by its name.
-    pub fn program(&self, name: &str) -> PathBuf {
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.root.join("bin").join(name)
     }
 
     /// The administrator's kubeconfig.
-    pub fn kubeconfig(&self) -> PathBuf {
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
         self.path("etc/admin.kubeconfig")
     }
 
     /// Socket of the supervisor.
-    pub fn control_socket(&self) -> PathBuf {
+    pub(crate) fn control_socket(&self) -> PathBuf {
         self.path("node.sock")
     }
 
     /// Where the simulated GPUs are, on the machine: what a node's driver root is in the cluster.
-    pub fn driver_root(&self) -> PathBuf {
+    pub(crate) fn driver_root(&self) -> PathBuf {
         self.path("driver")
     }
 
     /// Root of the cluster's cgroups, seen from the root of each hierarchy.
-    pub fn cgroup_root(&self) -> String {
+    pub(crate) fn cgroup_root(&self) -> String {
         format!("/sluice-{}", self.name)
     }
 
@@ -136,7 +137,7 @@ impl Workdir {
     ///
     /// # Errors
     /// When it is not there or cannot be read.
-    pub fn spec(&self) -> Result<Spec> {
+    pub(crate) fn spec(&self) -> Result<Spec> {
         read_json(&self.path("cluster.json"))
     }
 
@@ -144,7 +145,7 @@ impl Workdir {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write_spec(&self, spec: &Spec) -> Result<()> {
+    pub(crate) fn write_spec(&self, spec: &Spec) -> Result<()> {
         write_json(&self.path("cluster.json"), spec)
     }
 
@@ -152,7 +153,7 @@ impl Workdir {
     ///
     /// # Errors
     /// When there is one that cannot be read.
-    pub fn record(&self) -> Result<Option<Record>> {
+    pub(crate) fn record(&self) -> Result<Option<Record>> {
         let path = self.path("record.json");
         if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
     }
@@ -161,7 +162,7 @@ impl Workdir {
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write_record(&self, record: &Record) -> Result<()> {
+    pub(crate) fn write_record(&self, record: &Record) -> Result<()> {
         write_json(&self.path("record.json"), record)
     }
 
@@ -169,7 +170,7 @@ impl Workdir {
     ///
     /// # Errors
     /// When the cluster is not up.
-    pub fn running(&self) -> Result<Record> {
+    pub(crate) fn running(&self) -> Result<Record> {
         match self.record()? {
             Some(record) if record.init.is_alive() => Ok(record),
             _ => bail!("no cluster {} is up; `cargo e2e -- up --name {}` brings it up", self.name, self.name),

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimStatus};
-use sluice_inventory::{Cluster, Refusal, allocate};
+use sluice_inventory::{AllocationError, Cluster, allocate};
 
 use super::Wants;
 
@@ -25,7 +25,7 @@ impl Bench {
     }
 
     /// Places all claims of a pod on one node, or none of them.
-    pub(super) fn place(&mut self, wants: &Wants) -> Result<(), Refusal> {
+    pub(super) fn place(&mut self, wants: &Wants) -> Result<(), AllocationError> {
         let before = self.cluster.claims.len();
         self.place_without(wants, &wants.closed_nodes).inspect_err(|_| self.cluster.claims.truncate(before))
     }
@@ -42,7 +42,11 @@ impl Bench {
 
     /// Whether the pod could be placed if all that is allocated today came back, but nothing that was placed
     /// here; closed nodes are taken for open, for that passes.
-    pub(super) fn could_ever_place(&mut self, wants: &Wants, beside_the_placed: bool) -> Result<(), Refusal> {
+    pub(super) fn could_ever_place(
+        &mut self,
+        wants: &Wants,
+        beside_the_placed: bool,
+    ) -> Result<(), AllocationError> {
         let kept = if beside_the_placed { self.cluster.claims[self.real..].to_vec() } else { Vec::new() };
         let claims = std::mem::replace(&mut self.cluster.claims, kept);
         let excluded = wants.closed_nodes.difference(self.closed_to_all()).cloned().collect();
@@ -51,7 +55,7 @@ impl Bench {
         result
     }
 
-    fn place_without(&mut self, wants: &Wants, closed: &BTreeSet<String>) -> Result<(), Refusal> {
+    fn place_without(&mut self, wants: &Wants, closed: &BTreeSet<String>) -> Result<(), AllocationError> {
         let wanted: Vec<&ResourceClaim> =
             wants.claims.iter().filter(|claim| !self.was_placed(claim)).collect();
         if let [_, _, ..] = wanted[..] {
@@ -65,7 +69,7 @@ impl Bench {
         &mut self,
         wanted: &[&ResourceClaim],
         closed: &BTreeSet<String>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), AllocationError> {
         let nodes: BTreeSet<String> =
             self.cluster.slices.iter().filter_map(|slice| slice.spec.node_name.clone()).collect();
         let before = self.cluster.claims.len();
@@ -86,7 +90,11 @@ impl Bench {
         }
     }
 
-    fn place_each(&mut self, wanted: &[&ResourceClaim], closed: &BTreeSet<String>) -> Result<(), Refusal> {
+    fn place_each(
+        &mut self,
+        wanted: &[&ResourceClaim],
+        closed: &BTreeSet<String>,
+    ) -> Result<(), AllocationError> {
         let open = std::mem::replace(&mut self.cluster.unschedulable_nodes, closed.clone());
         let result = wanted.iter().try_for_each(|claim| {
             let allocation = allocate(&self.cluster, claim)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use sluice_inventory::Refusal;
+use sluice_inventory::AllocationError;
 
 use super::bench::Bench;
 use super::{Action, Gated, PodRef, Reason, UNPLACEABLE_FOR, Verdict, View, Wants, Why};
@@ -138,16 +138,16 @@ impl<'a> Queue<'a> {
     }
 
     /// Lifts what cannot be counted, and tells those who must wait for a slice from those who need a node.
-    fn refused(&mut self, gated: &'a Gated, refusal: Refusal) -> Result<(Why, String), Wait> {
+    fn refused(&mut self, gated: &'a Gated, refusal: AllocationError) -> Result<(Why, String), Wait> {
         let (reason, message) = match refusal {
-            Refusal::NoFit { reason } => match self.bench.could_ever_place(&gated.wants, false) {
+            AllocationError::NoFit { reason } => match self.bench.could_ever_place(&gated.wants, false) {
                 Ok(()) => {
                     self.ahead.push(gated);
                     (Reason::NoFreeSlice, reason)
                 }
                 Err(never) => (Reason::NeedsNode, format!("no node could ever take it: {never}")),
             },
-            unknown @ Refusal::UnknownClass { .. } => (Reason::NeedsNode, unknown.to_string()),
+            unknown @ AllocationError::UnknownClass { .. } => (Reason::NeedsNode, unknown.to_string()),
             other => return Ok((Why::NotCounted, other.to_string())),
         };
         Err(Wait { reason, message })

@@ -8,9 +8,10 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use sluice_config::names::class_of_profile;
+use sluice_config::names::devices::class_of_profile;
 use sluice_inventory::{
-    Cluster, ComputeCapability, Form, Gpu, MigProfile, Placement, allocate, device_classes, resource_slices,
+    Cluster, ComputeCapability, Gpu, MigProfile, Placement, SliceLayout, allocate, device_classes,
+    resource_slices,
 };
 
 use super::{ClaimIndex, Gated, InFlight, Look, PodRef, View, age, deadline, foreign_gates, look};
@@ -39,7 +40,7 @@ impl World {
     pub(crate) fn of_gpus(count: u32) -> Self {
         let gpus: Vec<Gpu> = (0..count).map(gpu).collect();
         let cluster = Cluster {
-            slices: resource_slices("n", "gpu.sluice.dev", &gpus, Form::Split, 1).unwrap(),
+            slices: resource_slices("n", "gpu.sluice.dev", &gpus, SliceLayout::Split, 1).unwrap(),
             device_classes: device_classes("gpu.sluice.dev", &[gpu(0)]),
             ..Cluster::default()
         };

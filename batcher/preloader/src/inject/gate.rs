@@ -1,7 +1,7 @@
 //! Which pods are gated: those that claim a device of ours and have no node yet.
 
 use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate};
-use sluice_config::names::{CLASS_FULL_GPU, pod as names};
+use sluice_config::names::{devices::CLASS_FULL_GPU, pod as names};
 
 /// DeviceClasses of the pod's claims.
 pub type ClaimedClasses = [String];

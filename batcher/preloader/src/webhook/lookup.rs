@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Pod, PodResourceClaim, Service};
 use k8s_openapi::api::resource::v1::{DeviceClaim, ResourceClaim, ResourceClaimTemplate};
 use kube::api::ListParams;
 use kube::{Api, Client};
-use sluice_config::names::CLASS_FULL_GPU;
+use sluice_config::names::devices::CLASS_FULL_GPU;
 
 /// The API server waits 5 s for the whole answer.
 const PATIENCE: Duration = Duration::from_secs(2);

@@ -10,8 +10,8 @@ use crate::parameters::{from_grpc, lacks_values};
 use crate::request::Parts;
 use crate::tensor::checked_elements;
 use crate::{
-    Datatype, Form, InferRequest, InferResponse, Limits, Parameters, ParseError, RequestedOutput, Target,
-    Tensor, TensorData, transcode,
+    Datatype, InferRequest, InferResponse, Limits, Parameters, ParseError, RequestedOutput, Target, Tensor,
+    TensorData, WireFormat, transcode,
 };
 
 /// Reads a `ModelInferRequest` (without the 5-byte prefix: see [`crate::grpc::decode_unary`]).
@@ -89,7 +89,7 @@ fn read_request(message: Bytes, limits: &Limits) -> Result<InferRequest, ParseEr
     };
     let version = Some(request.model_version).filter(|version| !version.is_empty());
     let target = Target { model: request.model_name, version };
-    Ok(Parts { form: Form::Grpc, target, read: Some(read), body, header_length: None }.assemble())
+    Ok(Parts { format: WireFormat::Grpc, target, read: Some(read), body, header_length: None }.assemble())
 }
 
 /// Reads a `ModelInferResponse`.

@@ -3,12 +3,12 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::{Answer, Piece, Share};
+use super::{Piece, ResponsePart, Share};
 use crate::grpc::model_infer_response::InferOutputTensor;
 use crate::grpc::{CONTENT_TYPE, ModelInferResponse};
 use crate::merge::grpc::framed;
 use crate::parameters::to_grpc;
-use crate::{AnswerError, Form, InferRequest, InferResponse, transcode};
+use crate::{InferRequest, InferResponse, PartError, WireFormat, transcode};
 
 /// Field number of `raw_output_contents`.
 const RAW_OUTPUT_CONTENTS: u32 = 6;
@@ -17,12 +17,12 @@ pub(super) fn answer(
     response: &InferResponse,
     request: &InferRequest,
     shares: &[Share<'_>],
-) -> Result<Answer, AnswerError> {
+) -> Result<ResponsePart, PartError> {
     let raw = |share: &Share<'_>| match share.piece {
         Piece::Raw(bytes) => Ok(vec![bytes.clone()]),
         Piece::Json(items) => transcode::json_to_raw(items, share.output.datatype)
             .map(|bytes: Bytes| vec![bytes])
-            .map_err(|reason| AnswerError { output: share.output.name.clone(), reason }),
+            .map_err(|reason| PartError { output: share.output.name.clone(), reason }),
     };
     let raw = shares.iter().map(raw).collect::<Result<Vec<_>, _>>()?;
     let output = |share: &Share<'_>| InferOutputTensor {
@@ -40,11 +40,17 @@ pub(super) fn answer(
         outputs: shares.iter().map(output).collect(),
         raw_output_contents: Vec::new(),
     };
-    let too_large = |error: crate::grpc::FrameError| AnswerError {
+    let too_large = |error: crate::grpc::FrameError| PartError {
         output: shares.first().map(|share| share.output.name.clone()).unwrap_or_default(),
         reason: error.to_string(),
     };
     let chunks = framed(&head.encode_to_vec(), RAW_OUTPUT_CONTENTS, &raw).map_err(too_large)?;
     let (chunks, body_bytes) = chunks.finish();
-    Ok(Answer { form: Form::Grpc, header_length: None, content_type: CONTENT_TYPE, chunks, body_bytes })
+    Ok(ResponsePart {
+        format: WireFormat::Grpc,
+        header_length: None,
+        content_type: CONTENT_TYPE,
+        chunks,
+        body_bytes,
+    })
 }

@@ -2,17 +2,17 @@
 
 use bytes::Bytes;
 
-use super::{Answer, Piece, Share};
+use super::{Piece, ResponsePart, Share};
 use crate::binary::content_type;
 use crate::chunks::Chunks;
 use crate::json::write;
-use crate::{AnswerError, InferRequest, InferResponse, Parameter, transcode};
+use crate::{InferRequest, InferResponse, Parameter, PartError, transcode};
 
 pub(super) fn answer(
     response: &InferResponse,
     request: &InferRequest,
     shares: &[Share<'_>],
-) -> Result<Answer, AnswerError> {
+) -> Result<ResponsePart, PartError> {
     let mut chunks = Chunks::default();
     let out = &mut chunks.open;
     // Without a name upstream (which the specification does not allow) the target's is right.
@@ -34,7 +34,7 @@ pub(super) fn answer(
             chunks.copy(b",");
         }
         let output = share.output;
-        let fail = |reason: String| AnswerError { output: output.name.clone(), reason };
+        let fail = |reason: String| PartError { output: output.name.clone(), reason };
         write::tensor_head(&mut chunks.open, output, &share.shape);
         if request.wants_raw(&output.name) {
             let bytes = match share.piece {
@@ -63,5 +63,5 @@ pub(super) fn answer(
     }
     let content_type = content_type(header_length);
     let (chunks, body_bytes) = chunks.finish();
-    Ok(Answer { form: request.form, header_length, content_type, chunks, body_bytes })
+    Ok(ResponsePart { format: request.format, header_length, content_type, chunks, body_bytes })
 }

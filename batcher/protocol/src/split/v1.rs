@@ -1,13 +1,13 @@
 //! V2 outputs as the `predictions` of a V1 client: bare values where there is one output, else objects by name.
 
-use super::{Answer, Piece, Share};
+use super::{Piece, ResponsePart, Share};
 use crate::json::{lexer, write};
-use crate::{AnswerError, Form, InferRequest, JsonLayout, TensorData, transcode};
+use crate::{InferRequest, JsonLayout, PartError, TensorData, WireFormat, transcode};
 
 /// A tensor without elements has no bytes that bound it.
 const MAX_EMPTY_BRACKETS: u64 = 1 << 20;
 
-pub(super) fn answer(request: &InferRequest, shares: &[Share<'_>]) -> Result<Answer, AnswerError> {
+pub(super) fn answer(request: &InferRequest, shares: &[Share<'_>]) -> Result<ResponsePart, PartError> {
     let columns =
         shares.iter().map(|share| Column::of(share, request.rows)).collect::<Result<Vec<_>, _>>()?;
     let mut out = b"{\"predictions\":[".to_vec();
@@ -39,7 +39,13 @@ pub(super) fn answer(request: &InferRequest, shares: &[Share<'_>]) -> Result<Ans
     out.extend_from_slice(b"]}");
     let body_bytes = out.len();
     let chunks = vec![out.into()];
-    Ok(Answer { form: Form::V1, header_length: None, content_type: "application/json", chunks, body_bytes })
+    Ok(ResponsePart {
+        format: WireFormat::V1,
+        header_length: None,
+        content_type: "application/json",
+        chunks,
+        body_bytes,
+    })
 }
 
 /// The client's rows of one output, as JSON items.
@@ -51,8 +57,8 @@ struct Column<'a> {
 }
 
 impl<'a> Column<'a> {
-    fn of(share: &'a Share<'a>, rows: usize) -> Result<Self, AnswerError> {
-        let error = |reason: String| AnswerError { output: share.output.name.clone(), reason };
+    fn of(share: &'a Share<'a>, rows: usize) -> Result<Self, PartError> {
+        let error = |reason: String| PartError { output: share.output.name.clone(), reason };
         if share.shape.first() != Some(&(rows as u64)) {
             return Err(error(format!("shape {:?} is not one row per instance", share.shape)));
         }

@@ -7,7 +7,7 @@ use super::{Data, V1Request};
 use crate::json::{items, layout};
 use crate::request::Parts;
 use crate::tensor::checked_elements;
-use crate::{Form, InferRequest, Limits, ModelSignature, Target, Tensor, TensorData, TensorSignature};
+use crate::{InferRequest, Limits, ModelSignature, Target, Tensor, TensorData, TensorSignature, WireFormat};
 
 /// The signature that a request means when it names none.
 const DEFAULT_SIGNATURE: &[u8] = b"\"serving_default\"";
@@ -84,5 +84,5 @@ fn tensor(input: &TensorSignature, text: Bytes, limits: &Limits) -> Option<Tenso
 /// The request, as if it had been asked in V2.
 pub(super) fn assemble(target: Target, inputs: Vec<Tensor>, body: Bytes) -> InferRequest {
     let read = crate::json::tensors::ReadRequest { inputs, ..Default::default() };
-    Parts { form: Form::V1, target, read: Some(read), body, header_length: None }.assemble()
+    Parts { format: WireFormat::V1, target, read: Some(read), body, header_length: None }.assemble()
 }

@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 
 use super::{Data, V1Request, V1Target, join};
 use crate::json::{items, nonfinite};
-use crate::{Alone, Form, InferRequest, Limits, MergeKey, ModelSignature, Parameters, ParseError, limits};
+use crate::{
+    Alone, InferRequest, Limits, MergeKey, ModelSignature, Parameters, ParseError, WireFormat, limits,
+};
 
 /// Reads a V1 `:predict` request. `signature`: the model's metadata, where it is known; a request by rows that fits
 /// it shares batches with V2 requests.
@@ -37,7 +39,7 @@ pub fn parse_v1(
         return Err(ParseError::limit(format!("more than {} instances", limits.elements)));
     }
     Ok(InferRequest {
-        form: Form::V1,
+        format: WireFormat::V1,
         key: MergeKey::of_v1(&target.target, &read),
         target: target.target.clone(),
         id: None,

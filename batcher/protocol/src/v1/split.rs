@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::response::{Response, Results};
 use crate::chunks::Chunks;
 use crate::json::{items, write as text};
-use crate::{Answer, AnswerError, BatchRows, Form, SplitError};
+use crate::{BatchRows, PartError, ResponsePart, SplitError, WireFormat};
 
 const CONTENT_TYPE: &str = "application/json";
 
@@ -15,7 +15,7 @@ const CONTENT_TYPE: &str = "application/json";
 pub(crate) fn answers(
     response: &Response,
     rows: &BatchRows,
-) -> Result<Vec<Result<Answer, AnswerError>>, SplitError> {
+) -> Result<Vec<Result<ResponsePart, PartError>>, SplitError> {
     if rows.requests.len() == 1 && rows.padding == 0 {
         let (chunks, body_bytes) = (vec![response.body.clone()], response.body.len());
         return Ok(vec![Ok(answer(chunks, body_bytes))]);
@@ -73,8 +73,14 @@ pub(crate) fn answers(
     Ok((0..rows.requests.len()).map(|index| Ok(one(index))).collect())
 }
 
-fn answer(chunks: Vec<Bytes>, body_bytes: usize) -> Answer {
-    Answer { form: Form::V1, header_length: None, content_type: CONTENT_TYPE, chunks, body_bytes }
+fn answer(chunks: Vec<Bytes>, body_bytes: usize) -> ResponsePart {
+    ResponsePart {
+        format: WireFormat::V1,
+        header_length: None,
+        content_type: CONTENT_TYPE,
+        chunks,
+        body_bytes,
+    }
 }
 
 fn field_name(chunks: &mut Chunks, name: &str) {

@@ -1,13 +1,13 @@
 //! What clients are answered.
 
 use bytes::Bytes;
-use sluice_protocol::{BatchRows, InferResponse, UpstreamForm, parse_response, split};
+use sluice_protocol::{BatchRows, InferResponse, WireFormat, parse_response, split};
 
 use crate::client::{Style, Values, receive, request};
 use crate::parsing::json;
 
 fn response(text: &str) -> InferResponse {
-    parse_response(UpstreamForm::Json, None, Bytes::from(text.to_owned())).unwrap()
+    parse_response(WireFormat::Json, None, Bytes::from(text.to_owned())).unwrap()
 }
 
 fn rows<const N: usize>(requests: [usize; N]) -> BatchRows {
@@ -21,7 +21,7 @@ fn ask(outputs: &str) -> sluice_protocol::InferRequest {
     .unwrap()
 }
 
-fn text(answer: &sluice_protocol::Answer) -> String {
+fn text(answer: &sluice_protocol::ResponsePart) -> String {
     String::from_utf8(answer.chunks.concat()).unwrap()
 }
 
@@ -87,7 +87,7 @@ fn an_answer_that_does_not_have_one_row_per_row_is_not_guessed_at() {
 fn a_client_whose_form_cannot_carry_an_output_fails_alone() {
     let head = r#"{"model_name":"m","outputs":[{"name":"h","shape":[2],"datatype":"FP16","parameters":{"binary_data_size":4}}]}"#;
     let body = Bytes::from([head.as_bytes(), &[0, 60, 0, 64]].concat());
-    let response = parse_response(UpstreamForm::Binary, Some(head.len()), body).unwrap();
+    let response = parse_response(WireFormat::Binary, Some(head.len()), body).unwrap();
     let values = Values {
         name: "x".into(),
         datatype: sluice_protocol::Datatype::Int8,
@@ -110,9 +110,9 @@ fn answers_that_are_no_responses_are_refused() {
         (r#"{"outputs":[{"name":"y","shape":[2],"datatype":"INT8","data":[1]}]}"#, "'y': data has 1 items"),
         (r#"{"outputs":[{"name":"y","shape":[2],"datatype":"INT8"}]}"#, "neither data nor binary_data_size"),
     ] {
-        let error = parse_response(UpstreamForm::Json, None, Bytes::from(text)).unwrap_err();
+        let error = parse_response(WireFormat::Json, None, Bytes::from(text)).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
     }
-    assert!(parse_response(UpstreamForm::Binary, Some(9), Bytes::from_static(b"{}")).is_err());
-    assert!(parse_response(UpstreamForm::Grpc, None, Bytes::from_static(b"\x2a\xff")).is_err());
+    assert!(parse_response(WireFormat::Binary, Some(9), Bytes::from_static(b"{}")).is_err());
+    assert!(parse_response(WireFormat::Grpc, None, Bytes::from_static(b"\x2a\xff")).is_err());
 }

@@ -6,7 +6,7 @@ use sluice_protocol::grpc::infer_parameter::ParameterChoice;
 use sluice_protocol::grpc::model_infer_response::InferOutputTensor;
 use sluice_protocol::grpc::{InferParameter, ModelInferRequest, ModelInferResponse, decode_unary};
 use sluice_protocol::{
-    InferResponse, Limits, Merged, TensorData, UpstreamForm, parse_binary, parse_json, parse_response,
+    InferResponse, Limits, Merged, TensorData, WireFormat, parse_binary, parse_json, parse_response,
 };
 
 use crate::client::target;
@@ -16,23 +16,23 @@ pub(crate) fn echo(merged: &Merged) -> InferResponse {
     let body = Bytes::from(merged.chunks.concat());
     assert_eq!(body.len(), merged.body_bytes);
     let alone = merged.rows.requests.len() == 1;
-    let (header_length, answer) = match merged.form {
-        UpstreamForm::Json => {
+    let (header_length, answer) = match merged.format {
+        WireFormat::Json => {
             assert_eq!((merged.header_length, merged.content_type), (None, "application/json"));
             (None, rest_answer(None, body, alone))
         }
-        UpstreamForm::Binary => {
+        WireFormat::Binary => {
             assert_eq!(merged.content_type, "application/octet-stream");
             let (length, answer) = split_head(rest_answer(merged.header_length, body, alone));
             (Some(length), answer)
         }
-        UpstreamForm::Grpc => {
+        WireFormat::Grpc => {
             assert_eq!((merged.header_length, merged.content_type), (None, "application/grpc"));
             (None, grpc_answer(decode_unary(body, usize::MAX).unwrap(), alone))
         }
-        UpstreamForm::V1 => unreachable!("a V1 answer has no tensors"),
+        WireFormat::V1 => unreachable!("a V1 answer has no tensors"),
     };
-    parse_response(merged.form, header_length, answer).unwrap()
+    parse_response(merged.format, header_length, answer).unwrap()
 }
 
 /// JSON header, a newline (legal blank) as the mark of its end, raw tensors.

@@ -4,14 +4,14 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use sluice_protocol::{
-    Datatype, InferRequest, Limits, UpstreamForm, V1Target, merge, parse_binary, parse_grpc, parse_json,
+    Datatype, InferRequest, Limits, V1Target, WireFormat, merge, parse_binary, parse_grpc, parse_json,
     parse_response, parse_v1, split,
 };
 
 use crate::client::{Style, Values, receive, request, signature, target};
 use crate::echo::echo;
 
-const UPSTREAMS: [UpstreamForm; 3] = [UpstreamForm::Json, UpstreamForm::Binary, UpstreamForm::Grpc];
+const UPSTREAMS: [WireFormat; 3] = [WireFormat::Json, WireFormat::Binary, WireFormat::Grpc];
 
 fn values() -> Vec<Values> {
     let tensor = |name: &str, datatype, shape: &[u64], elements: Vec<Vec<u8>>| Values {
@@ -122,12 +122,12 @@ proptest! {
         // The answers have the same layout as requests: a merged body read as an answer is close to one.
         let merged = merge(&requests, upstream).unwrap();
         let text = merged.chunks.concat();
-        let text = match merged.form {
-            UpstreamForm::Grpc => text[5..].to_vec(),
+        let text = match merged.format {
+            WireFormat::Grpc => text[5..].to_vec(),
             _ => String::from_utf8_lossy(&text).replacen("\"inputs\"", "\"outputs\"", 1).into_bytes(),
         };
         let length = merged.header_length.map(|length| length.saturating_add_signed(1 + length_change as isize));
-        if let Ok(response) = parse_response(merged.form, length, changed(&text, &changes)) {
+        if let Ok(response) = parse_response(merged.format, length, changed(&text, &changes)) {
             let _ = split(&response, &requests, &merged.rows).map(|answers| answers.len());
         }
     }

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use sluice_protocol::{Datatype, UpstreamForm, merge_padded, split};
+use sluice_protocol::{Datatype, WireFormat, merge_padded, split};
 
 use crate::client::{Style, Values, Wishes, receive, receive_v1, request_with};
 use crate::echo::echo;
@@ -10,7 +10,7 @@ use crate::echo::echo;
 /// A batch: its signature, and each client's style, id, rows and order of inputs.
 #[derive(Debug, Clone)]
 struct Case {
-    upstream: UpstreamForm,
+    upstream: WireFormat,
     clients: Vec<Client>,
     /// The size that the server takes.
     to_rows: usize,
@@ -90,9 +90,9 @@ fn cases() -> impl Strategy<Value = Case> {
                 .filter(|style| !no_v1 || !style.is_v1())
                 .collect();
             let upstream = match upstream {
-                0 if !raw_only => UpstreamForm::Json,
-                1 => UpstreamForm::Grpc,
-                _ => UpstreamForm::Binary,
+                0 if !raw_only => WireFormat::Json,
+                1 => WireFormat::Grpc,
+                _ => WireFormat::Binary,
             };
             let clients: Vec<_> = clients
                 .into_iter()
@@ -161,7 +161,7 @@ proptest! {
         prop_assert_eq!(answers.len(), case.clients.len());
         for ((answer, client), request) in answers.into_iter().zip(case.clients).zip(requests) {
             let answer = answer.unwrap();
-            prop_assert_eq!(answer.form, request.form);
+            prop_assert_eq!(answer.format, request.format);
             if client.style.is_v1() {
                 prop_assert_eq!(receive_v1(&answer, &client.inputs), client.inputs);
                 continue;
@@ -173,7 +173,7 @@ proptest! {
             prop_assert_eq!(received.served, "echo");
             prop_assert_eq!(received.id, client.id);
             prop_assert_eq!(received.model, "m");
-            let all_raw = client.style.wants_raw() || answer.form == sluice_protocol::Form::Grpc;
+            let all_raw = client.style.wants_raw() || answer.format == sluice_protocol::WireFormat::Grpc;
             prop_assert_eq!(received.raw_outputs, if all_raw { wanted.len() } else { 0 });
             prop_assert_eq!(sorted(received.outputs), sorted(wanted));
         }

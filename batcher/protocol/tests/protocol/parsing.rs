@@ -5,7 +5,7 @@ use prost::Message;
 use sluice_protocol::grpc::model_infer_request::InferInputTensor;
 use sluice_protocol::grpc::{InferParameter, ModelInferRequest, infer_parameter::ParameterChoice};
 use sluice_protocol::{
-    Alone, Form, InferRequest, Limits, Parameter, ParseError, ParseErrorKind, parse_binary, parse_grpc,
+    Alone, InferRequest, Limits, Parameter, ParseError, ParseErrorKind, WireFormat, parse_binary, parse_grpc,
     parse_json,
 };
 
@@ -28,7 +28,7 @@ fn a_plain_request_is_read_with_what_we_consume_taken_out() {
             "inputs":[{INPUT}],"outputs":[{{"name":"y","parameters":{{"classification":3,"binary_data":false}}}}]}}"#
     ))
     .unwrap();
-    assert_eq!((request.form, request.rows, request.alone), (Form::Json, 2, None));
+    assert_eq!((request.format, request.rows, request.alone), (WireFormat::Json, 2, None));
     assert_eq!(request.id.as_deref(), Some("7"));
     assert_eq!(
         (request.priority, request.timeout_us, request.binary_data_output),
@@ -303,7 +303,7 @@ fn grpc_and_json_requests_of_one_signature_share_a_key() {
     let json = json(&format!(r#"{{"parameters":{{"k":3,"timeout":9}},"inputs":[{INPUT}]}}"#)).unwrap();
     let parameter = InferParameter { parameter_choice: Some(ParameterChoice::Uint64Param(3)) };
     let same = grpc(|request| request.parameters = [("k".into(), parameter.clone())].into()).unwrap();
-    assert_eq!((same.form, same.rows, same.alone), (Form::Grpc, 2, None));
+    assert_eq!((same.format, same.rows, same.alone), (WireFormat::Grpc, 2, None));
     assert_eq!(same.key, json.key);
     for other in [
         grpc(|_| {}),

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 use sluice_protocol::{
-    Alone, Answer, BatchRows, Datatype, Form, InferRequest, Limits, ModelSignature, ParseError,
-    TensorSignature, UpstreamForm, V1Target, merge, merge_padded, parse_binary, parse_raw, parse_response,
+    Alone, BatchRows, Datatype, InferRequest, Limits, ModelSignature, ParseError, ResponsePart,
+    TensorSignature, V1Target, WireFormat, merge, merge_padded, parse_binary, parse_raw, parse_response,
     parse_v1, split,
 };
 
@@ -28,7 +28,7 @@ fn rows<const N: usize>(requests: [usize; N]) -> BatchRows {
 
 fn share(body: &str, requests: &[&InferRequest], rows: &BatchRows) -> Result<Vec<String>, String> {
     let response =
-        parse_response(UpstreamForm::V1, None, Bytes::from(body.to_owned())).map_err(|e| e.to_string())?;
+        parse_response(WireFormat::V1, None, Bytes::from(body.to_owned())).map_err(|e| e.to_string())?;
     let answers = split(&response, requests, rows).map_err(|error| error.to_string())?;
     Ok(answers.into_iter().map(|answer| text(&answer.unwrap().chunks)).collect())
 }
@@ -74,14 +74,14 @@ fn instances_are_spliced_as_text_and_predictions_cut_as_text() {
     let one =
         v1(r#" {"instances": [ {"x":[9007199254740993, NaN]}, {"x":[1e400,2]} ],"signature_name":"s"} "#);
     let two = v1(r#"{"signature_name":"s","instances":[{"x":[0.10000000000000000000000000001,4]}]}"#);
-    assert_eq!((one.form, one.rows, two.rows, one.alone), (Form::V1, 2, 1, None));
+    assert_eq!((one.format, one.rows, two.rows, one.alone), (WireFormat::V1, 2, 1, None));
     assert_eq!(one.key, two.key);
-    let merged = merge(&[&one, &two], UpstreamForm::Binary).unwrap();
+    let merged = merge(&[&one, &two], WireFormat::Binary).unwrap();
     assert_eq!(
-        (merged.form, merged.content_type, merged.header_length),
-        (UpstreamForm::V1, "application/json", None)
+        (merged.format, merged.content_type, merged.header_length),
+        (WireFormat::V1, "application/json", None)
     );
-    assert_eq!(one.path(merged.form), "/v1/models/m:predict");
+    assert_eq!(one.path(merged.format), "/v1/models/m:predict");
     assert_eq!(
         text(&merged.chunks),
         r#"{"signature_name":"s","instances":[{"x":[9007199254740993, NaN]}, {"x":[1e400,2]},{"x":[0.10000000000000000000000000001,4]}]}"#
@@ -101,7 +101,7 @@ fn columns_are_merged_and_split_by_their_first_dimension() {
     let one = v1(r#"{"inputs":{"a":[[1],[2]],"b":["x","y"]}}"#);
     let two = v1(r#"{"inputs":{"b":["z"],"a":[[3]]}}"#);
     assert_eq!(one.key, two.key, "the order of columns is not part of it");
-    let merged = merge(&[&one, &two], UpstreamForm::V1).unwrap();
+    let merged = merge(&[&one, &two], WireFormat::V1).unwrap();
     assert_eq!(text(&merged.chunks), r#"{"inputs":{"a":[[1],[2],[3]],"b":["x","y","z"]}}"#);
     assert_eq!(
         share(r#"{"outputs":{"p":[[.5],[.6],[.7]],"q":[1,2,3]}}"#, &[&one, &two], &merged.rows),
@@ -118,7 +118,7 @@ fn columns_are_merged_and_split_by_their_first_dimension() {
     );
     let bare = v1(r#"{"inputs":[[1],[2]]}"#);
     assert_eq!(
-        text(&merge(&[&bare, &bare], UpstreamForm::V1).unwrap().chunks),
+        text(&merge(&[&bare, &bare], WireFormat::V1).unwrap().chunks),
         r#"{"inputs":[[1],[2],[1],[2]]}"#
     );
 }
@@ -126,14 +126,14 @@ fn columns_are_merged_and_split_by_their_first_dimension() {
 #[test]
 fn a_batch_is_filled_up_by_repeating_the_last_instance() {
     let one = v1(r#"{"instances":[{"a":1},{"a":2}]}"#);
-    let merged = merge_padded(&[&one], UpstreamForm::V1, 4).unwrap();
+    let merged = merge_padded(&[&one], WireFormat::V1, 4).unwrap();
     assert_eq!(text(&merged.chunks), r#"{"instances":[{"a":1},{"a":2},{"a":2},{"a":2}]}"#);
     assert_eq!(
         share(r#"{"predictions":[1,2,3,4]}"#, &[&one], &merged.rows).unwrap(),
         [r#"{"predictions":[1,2]}"#]
     );
     let columns = v1(r#"{"inputs":{"a":[1],"b":[[2]]}}"#);
-    let merged = merge_padded(&[&columns, &columns], UpstreamForm::V1, 3).unwrap();
+    let merged = merge_padded(&[&columns, &columns], WireFormat::V1, 3).unwrap();
     assert_eq!(text(&merged.chunks), r#"{"inputs":{"a":[1,1,1],"b":[[2],[2],[2]]}}"#);
 }
 
@@ -240,8 +240,8 @@ fn metadata_makes_v2_tensors_of_instances() {
     let bare = at(path, r#"{"instances":[[1,9007199254740993],[3,4]]}"#, Some(&one)).unwrap();
     let named = at(path, r#"{"instances":[{"x":[5,6]}]}"#, Some(&one)).unwrap();
     assert_eq!((bare.rows, &bare.v1, bare.alone, &named.key), (2, &None, None, &bare.key));
-    let merged = merge(&[&bare, &named], UpstreamForm::Binary).unwrap();
-    assert_eq!(bare.path(merged.form), "/v2/models/m/infer");
+    let merged = merge(&[&bare, &named], WireFormat::Binary).unwrap();
+    assert_eq!(bare.path(merged.format), "/v2/models/m/infer");
     assert_eq!(
         text(&merged.chunks),
         r#"{"inputs":[{"name":"x","datatype":"INT64","shape":[3,2],"data":[[1,9007199254740993],[3,4],[5,6]]}]}"#
@@ -249,7 +249,7 @@ fn metadata_makes_v2_tensors_of_instances() {
     let several =
         at(path, r#"{"instances":[{"a":1,"b":["u","v"]},{"b":["w","x"],"a":2}]}"#, Some(&two)).unwrap();
     assert_eq!(
-        text(&merge(&[&several], UpstreamForm::Json).unwrap().chunks),
+        text(&merge(&[&several], WireFormat::Json).unwrap().chunks),
         r#"{"inputs":[{"name":"a","datatype":"INT32","shape":[2],"data":[1,2]},{"name":"b","datatype":"BYTES","shape":[2,2],"data":[["u","v"],["w","x"]]}]}"#
     );
 }
@@ -281,11 +281,15 @@ fn what_does_not_fit_the_metadata_stays_v1() {
         at("/v1/models/m/labels/canary:predict", r#"{"instances":[{"a":[1,2],"b":1}]}"#, Some(&signature));
     let labelled = labelled.unwrap();
     assert!(labelled.v1.is_some(), "V2 has no labels");
-    assert_eq!(labelled.path(UpstreamForm::V1), "/v1/models/m/labels/canary:predict");
+    assert_eq!(labelled.path(WireFormat::V1), "/v1/models/m/labels/canary:predict");
 }
 
-fn answers(response: &str, requests: &[&InferRequest], rows: &BatchRows) -> Vec<Result<Answer, String>> {
-    let response = parse_response(UpstreamForm::Json, None, Bytes::from(response.to_owned())).unwrap();
+fn answers(
+    response: &str,
+    requests: &[&InferRequest],
+    rows: &BatchRows,
+) -> Vec<Result<ResponsePart, String>> {
+    let response = parse_response(WireFormat::Json, None, Bytes::from(response.to_owned())).unwrap();
     let answers = split(&response, requests, rows).unwrap();
     answers.into_iter().map(|answer| answer.map_err(|error| error.to_string())).collect()
 }
@@ -316,7 +320,7 @@ fn v2_outputs_become_predictions() {
         let mut answers = answers(&response, &[&ask, &neighbour], &rows([2, 1]));
         assert_eq!(receive(&answers.remove(1).unwrap()).id.as_deref(), Some("g"));
         let answer = answers.remove(0).unwrap();
-        assert_eq!((text(&answer.chunks).as_str(), answer.form), (expected, Form::V1));
+        assert_eq!((text(&answer.chunks).as_str(), answer.format), (expected, WireFormat::V1));
     }
     let scalar = r#"{"model_name":"m","outputs":[{"name":"y","shape":[1],"datatype":"INT8","data":[1]}]}"#;
     assert_eq!(
@@ -326,16 +330,16 @@ fn v2_outputs_become_predictions() {
     let head =
         r#"{"outputs":[{"name":"h","shape":[2],"datatype":"FP16","parameters":{"binary_data_size":4}}]}"#;
     let body = Bytes::from([head.as_bytes(), &[0; 4]].concat());
-    let response = parse_response(UpstreamForm::Binary, Some(head.len()), body).unwrap();
+    let response = parse_response(WireFormat::Binary, Some(head.len()), body).unwrap();
     assert!(split(&response, &[&ask], &rows([2])).unwrap()[0].is_err(), "FP16 has no JSON form");
 }
 
 #[test]
 fn a_server_of_v1_alone_gets_no_v2_batch_and_one_of_grpc_alone_no_v1_batch() {
     let v2 = crate::parsing::json(r#"{"inputs":[{"name":"x","shape":[1],"datatype":"INT8","data":[1]}]}"#);
-    let error = merge(&[&v2.unwrap()], UpstreamForm::V1).unwrap_err();
+    let error = merge(&[&v2.unwrap()], WireFormat::V1).unwrap_err();
     assert_eq!(error.reason, "the model server speaks V1 alone");
-    let error = merge(&[&v1(r#"{"instances":[1]}"#)], UpstreamForm::Grpc).unwrap_err();
+    let error = merge(&[&v1(r#"{"instances":[1]}"#)], WireFormat::Grpc).unwrap_err();
     assert_eq!(error.reason, "the model server speaks gRPC alone");
 }
 
@@ -353,14 +357,14 @@ fn a_raw_binary_body_is_one_row_of_the_only_input() {
     let body = Bytes::from([header.as_bytes(), &[0; 8]].concat());
     let described = parse_binary(&target(), header.len(), body, &Limits::default()).unwrap();
     assert_eq!(request.key, described.key);
-    assert!(merge(&[&request, &described], UpstreamForm::Binary).is_ok());
+    assert!(merge(&[&request, &described], WireFormat::Binary).is_ok());
 
     let free = inputs([tensor("x", Datatype::Int16, &[-1, 3, -1])]);
     assert_eq!(raw(&[0; 12], Some(&free)).inputs[0].shape, [1, 3, 2]);
     let strings = inputs([tensor("x", Datatype::Bytes, &[-1, 1])]);
     let request = raw(b"abc", Some(&strings));
     assert_eq!(request.inputs[0].shape, [1, 1]);
-    assert!(text(&merge(&[&request], UpstreamForm::Binary).unwrap().chunks).ends_with("}\x03\0\0\0abc"));
+    assert!(text(&merge(&[&request], WireFormat::Binary).unwrap().chunks).ends_with("}\x03\0\0\0abc"));
 
     let two = inputs([tensor("x", Datatype::Int8, &[-1]), tensor("y", Datatype::Int8, &[-1])]);
     for (body, signature) in [
@@ -423,7 +427,7 @@ proptest! {
         };
         let requests: Vec<_> = clients.iter().map(|values| v1(&body(ask, values))).collect();
         let requests: Vec<_> = requests.iter().collect();
-        let merged = merge_padded(&requests, UpstreamForm::V1, to_rows).unwrap();
+        let merged = merge_padded(&requests, WireFormat::V1, to_rows).unwrap();
         prop_assert_eq!(merged.total_rows(), to_rows.max(clients.iter().map(Vec::len).sum()));
         let echoed = text(&merged.chunks).replacen(ask, answer, 1);
         let answers = share(&echoed, &requests, &merged.rows).unwrap();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::Request;
 use sluice_batch_policy::{Flow, Size};
-use sluice_protocol::Form;
+use sluice_protocol::WireFormat;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -50,7 +50,7 @@ impl Bench {
         let arrived_us = self.clock.now_us();
         let entry = Entry {
             work: Work::Raw(Bytes::from_static(b"?")),
-            form: Form::Json,
+            form: WireFormat::Json,
             size: Size::of_rows(1),
             flow: Flow { class: 1, tenant: 0, weight: 1 },
             tenant: None,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sluice_protocol::UpstreamForm;
+use sluice_protocol::WireFormat;
 
 use super::{Monitor, RETRY_MAX};
 use crate::upstream::connection::Wire;
@@ -46,11 +46,9 @@ impl<M: ServedModel> Monitor<M> {
         }
         let server = control.server_metadata().await?;
         self.state.spoken = match (control.wire(), &member.grpc_address) {
-            (Wire::Grpc, other) => Spoken {
-                form: UpstreamForm::Grpc,
-                http: other.is_some() && !member.is_grpc_only(),
-                grpc: true,
-            },
+            (Wire::Grpc, other) => {
+                Spoken { form: WireFormat::Grpc, http: other.is_some() && !member.is_grpc_only(), grpc: true }
+            }
             (Wire::Rest, grpc) => Spoken {
                 form: form_of(settings.upstream_form, server.as_deref()),
                 http: true,

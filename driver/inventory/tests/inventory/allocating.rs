@@ -1,6 +1,6 @@
 use crate::fixtures::*;
 use k8s_openapi::api::resource::v1::*;
-use sluice_inventory::{Refusal, allocate, capacity_table, free_slices};
+use sluice_inventory::{AllocationError, allocate, capacity_table, free_slices};
 
 #[test]
 fn claims_fill_one_gpu_from_the_top_before_the_next_is_begun() {
@@ -100,8 +100,13 @@ fn match_attribute_keeps_the_devices_on_one_gpu() {
 #[test]
 fn only_the_newest_generation_counts_and_only_when_complete() {
     let mut cluster = cluster(&[("n", vec![a100_40(0)])]);
-    let newer =
-        sluice_inventory::resource_slices("n", DRIVER, &[a100_40(7)], sluice_inventory::Form::Split, 2);
+    let newer = sluice_inventory::resource_slices(
+        "n",
+        DRIVER,
+        &[a100_40(7)],
+        sluice_inventory::SliceLayout::Split,
+        2,
+    );
     let newer = newer.unwrap();
     cluster.slices.push(newer[0].clone());
     let error = allocate(&cluster, &claim("c", &class("2g.10gb"), 1)).unwrap_err().to_string();
@@ -129,7 +134,7 @@ fn tainted_devices_go_only_to_claims_that_tolerate_them() {
         device.taints = Some(vec![taint]);
     }
     let mut claim = claim("c", &class("2g.10gb"), 1);
-    assert!(matches!(allocate(&cluster, &claim), Err(Refusal::NoFit { .. })));
+    assert!(matches!(allocate(&cluster, &claim), Err(AllocationError::NoFit { .. })));
     let exactly =
         claim.spec.devices.as_mut().unwrap().requests.as_mut().unwrap()[0].exactly.as_mut().unwrap();
     exactly.tolerations = Some(vec![DeviceToleration {

@@ -3,6 +3,7 @@ use k8s_openapi::api::resource::v1::{
     DeviceClaim, DeviceRequest, ExactDeviceRequest, ResourceClaim, ResourceClaimSpec, ResourceClaimStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sluice_config::names::devices as names;
 use sluice_inventory::*;
 
 pub(crate) const DRIVER: &str = "gpu.sluice.dev";
@@ -71,7 +72,7 @@ pub(crate) fn a30(minor: u32) -> Gpu {
 pub(crate) fn cluster(nodes: &[(&str, Vec<Gpu>)]) -> Cluster {
     let mut cluster = Cluster::default();
     for (node, gpus) in nodes {
-        cluster.slices.extend(resource_slices(node, DRIVER, gpus, Form::Split, 1).unwrap());
+        cluster.slices.extend(resource_slices(node, DRIVER, gpus, SliceLayout::Split, 1).unwrap());
     }
     let all: Vec<Gpu> = nodes.iter().flat_map(|(_, gpus)| gpus.clone()).collect();
     cluster.device_classes = device_classes(DRIVER, &all);
@@ -110,7 +111,7 @@ pub(crate) fn claim_for(name: &str, requests: Vec<DeviceRequest>) -> ResourceCla
 }
 
 /// Allocates and keeps the claim, as the scheduler does.
-pub(crate) fn place(cluster: &mut Cluster, name: &str, class: &str) -> Result<Vec<String>, Refusal> {
+pub(crate) fn place(cluster: &mut Cluster, name: &str, class: &str) -> Result<Vec<String>, AllocationError> {
     let mut claim = claim(name, class, 1);
     let allocation = allocate(cluster, &claim)?;
     let devices = devices(&allocation);

@@ -1,5 +1,5 @@
 use crate::fixtures::*;
-use sluice_inventory::{Promised, Refusal, allocate, free_slices, free_slices_seen_from};
+use sluice_inventory::{AllocationError, Promised, allocate, free_slices, free_slices_seen_from};
 
 fn promised(profile: &str, claims: u32) -> Promised {
     Promised { device_class: class(profile), claims, holder: "default/bert".to_owned() }
@@ -123,7 +123,7 @@ fn a_class_that_nothing_matches_says_so() {
     let free = free_slices(&cluster, &class("2g.10gb"), &[], 3).unwrap();
     assert_eq!(free.free, 0);
     assert!(free.reason.ends_with("no pool publishes a matching device"), "{}", free.reason);
-    assert!(matches!(free_slices(&cluster, "nope", &[], 3), Err(Refusal::UnknownClass { .. })));
+    assert!(matches!(free_slices(&cluster, "nope", &[], 3), Err(AllocationError::UnknownClass { .. })));
 }
 
 #[test]

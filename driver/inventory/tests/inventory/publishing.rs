@@ -12,7 +12,7 @@ fn names_of(slices: &[ResourceSlice]) -> Vec<String> {
 }
 
 /// Every rule of resource.k8s.io/v1 that a slice of this form must keep.
-fn assert_within_limits(slices: &[ResourceSlice], form: Form) {
+fn assert_within_limits(slices: &[ResourceSlice], form: SliceLayout) {
     let is_label = |s: &str| {
         s.len() <= 63
             && s.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
@@ -28,11 +28,11 @@ fn assert_within_limits(slices: &[ResourceSlice], form: Form) {
         let of_slice: Vec<_> = spec.devices.iter().flatten().collect();
         assert!(of_slice.len() <= 64);
         match form {
-            Form::Split => {
+            SliceLayout::Split => {
                 assert!(counters.is_empty() || of_slice.is_empty(), "either counters or devices");
                 assert!(counters.len() <= 8);
             }
-            Form::Combined => {
+            SliceLayout::Combined => {
                 assert!(counters.iter().map(|s| s.counters.len()).sum::<usize>() <= 32);
                 let consumed = of_slice.iter().flat_map(|d| d.consumes_counters.iter().flatten());
                 assert!(consumed.map(|c| c.counters.len()).sum::<usize>() <= 1024);
@@ -72,7 +72,7 @@ fn assert_within_limits(slices: &[ResourceSlice], form: Form) {
 
 #[test]
 fn one_to_sixteen_gpus_keep_the_api_limits_in_both_forms() {
-    for form in [Form::Combined, Form::Split] {
+    for form in [SliceLayout::Combined, SliceLayout::Split] {
         for count in 0..=16 {
             let gpus: Vec<Gpu> = (0..count)
                 .map(|minor| {
@@ -97,7 +97,7 @@ fn one_to_sixteen_gpus_keep_the_api_limits_in_both_forms() {
 
 #[test]
 fn a_gpu_in_mig_mode_publishes_its_placements_highest_start_first() {
-    let slices = resource_slices("n", DRIVER, &[a100_40(0)], Form::Combined, 1).unwrap();
+    let slices = resource_slices("n", DRIVER, &[a100_40(0)], SliceLayout::Combined, 1).unwrap();
     let names = names_of(&slices);
     assert_eq!(
         names.len(),
@@ -118,11 +118,11 @@ fn a_gpu_in_mig_mode_publishes_its_placements_highest_start_first() {
 fn what_is_published_follows_the_mig_mode() {
     let mut gpu = h100_80(3);
     gpu.mig_enabled = false;
-    let slices = resource_slices("n", DRIVER, std::slice::from_ref(&gpu), Form::Split, 1).unwrap();
+    let slices = resource_slices("n", DRIVER, std::slice::from_ref(&gpu), SliceLayout::Split, 1).unwrap();
     assert_eq!(names_of(&slices), ["gpu-3"]);
     assert!(slices.iter().all(|s| s.spec.shared_counters.is_none()), "one device shares nothing");
     gpu.mig_switchable = true;
-    let slices = resource_slices("n", DRIVER, &[gpu], Form::Split, 1).unwrap();
+    let slices = resource_slices("n", DRIVER, &[gpu], SliceLayout::Split, 1).unwrap();
     let devices = published(&slices);
     assert_eq!(devices.len(), 26);
     let full = devices.last().unwrap();
@@ -132,7 +132,7 @@ fn what_is_published_follows_the_mig_mode() {
 
 #[test]
 fn a_device_says_what_it_is_and_where_it_lies() {
-    let slices = resource_slices("n", DRIVER, &[h100_80(2)], Form::Split, 1).unwrap();
+    let slices = resource_slices("n", DRIVER, &[h100_80(2)], SliceLayout::Split, 1).unwrap();
     let devices = published(&slices);
     let device = devices.iter().find(|d| d.name == "gpu-2-mig-3g-40gb-4").unwrap();
     let attributes = device.attributes.as_ref().unwrap();
@@ -178,7 +178,7 @@ fn classes_exist_per_kind_and_per_profile() {
 
 #[test]
 fn a_node_without_gpus_publishes_an_empty_pool() {
-    let slices = resource_slices("n", DRIVER, &[], Form::Split, 1).unwrap();
+    let slices = resource_slices("n", DRIVER, &[], SliceLayout::Split, 1).unwrap();
     assert_eq!(slices.len(), 1);
     assert_eq!(slices[0].spec.pool.resource_slice_count, 1);
 }
@@ -186,7 +186,7 @@ fn a_node_without_gpus_publishes_an_empty_pool() {
 #[test]
 fn what_the_api_server_would_refuse_is_refused_by_name() {
     let error = |node: &str, gpus: &[Gpu]| {
-        resource_slices(node, DRIVER, gpus, Form::Combined, 1).unwrap_err().to_string()
+        resource_slices(node, DRIVER, gpus, SliceLayout::Combined, 1).unwrap_err().to_string()
     };
     assert!(error("Node_1", &[]).contains("\"Node_1\""));
     assert!(error("n", &[a100_40(0), a100_40(0)]).contains("gpu-0-mig-1g-5gb-6"));

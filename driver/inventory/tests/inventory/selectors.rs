@@ -1,9 +1,9 @@
 use crate::fixtures::*;
 use k8s_openapi::api::resource::v1::*;
-use sluice_inventory::{Refusal, allocate, free_slices};
+use sluice_inventory::{AllocationError, allocate, free_slices};
 
 /// First device that a claim with this selector gets from a free A100.
-fn first(expression: &str) -> Result<String, Refusal> {
+fn first(expression: &str) -> Result<String, AllocationError> {
     let mut cluster = cluster(&[("n", vec![a100_40(0)])]);
     cluster.device_classes.push(DeviceClass::default());
     cluster.device_classes.last_mut().unwrap().metadata.name = Some("everything".to_owned());
@@ -65,5 +65,5 @@ fn a_selector_that_fails_matches_nothing_and_is_reported() {
     assert!(free.problems[0].contains("DeviceClass gpu.sluice.dev: selector"), "{:?}", free.problems);
     assert!(free.problems.len() <= 9, "problems are told, not listed by the hundred");
     let error = first("1 + 1").unwrap_err();
-    assert!(matches!(error, Refusal::NoFit { .. }), "a selector that is no bool matches nothing");
+    assert!(matches!(error, AllocationError::NoFit { .. }), "a selector that is no bool matches nothing");
 }

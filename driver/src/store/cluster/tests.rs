@@ -14,7 +14,7 @@ fn store(server: &FakeApiServer) -> ClusterStore {
 }
 
 fn slices() -> Vec<ResourceSlice> {
-    resource_slices("n", DRIVER, &[crate::gpus::fake::gpu()], Form::Split, 1).unwrap()
+    resource_slices("n", DRIVER, &[crate::gpus::fake::gpu()], SliceLayout::Split, 1).unwrap()
 }
 
 /// Publishes to the server; ends with the test.
@@ -25,7 +25,7 @@ fn publisher(server: &FakeApiServer) -> watch::Receiver<Published> {
         gpus: vec![crate::gpus::fake::gpu()],
         marks: Default::default(),
         monitors: false,
-        form: None,
+        layout: None,
     };
     let (sender, published) = watch::channel(Err("starting".to_owned()));
     let publications = watch::channel(Some(publication)).1;

@@ -1,6 +1,6 @@
 //! Which form of slices an API server takes, from the version that it tells. Pure.
 
-use sluice_inventory::Form;
+use sluice_inventory::SliceLayout;
 
 use crate::store::StoreError;
 
@@ -8,14 +8,14 @@ use crate::store::StoreError;
 const FIRST_SPLIT_MINOR: u32 = 35;
 
 /// The form for `/version`'s `major` and `minor`; hosted clusters write minors such as `34+`.
-pub(super) fn form(major: &str, minor: &str) -> Result<Form, StoreError> {
+pub(super) fn slice_layout(major: &str, minor: &str) -> Result<SliceLayout, StoreError> {
     let number = |text: &str| -> Option<u32> {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         text[..end].parse().ok()
     };
     match (number(major), number(minor)) {
-        (Some(1), Some(minor)) if minor < FIRST_SPLIT_MINOR => Ok(Form::Combined),
-        (Some(_), Some(_)) => Ok(Form::Split),
+        (Some(1), Some(minor)) if minor < FIRST_SPLIT_MINOR => Ok(SliceLayout::Combined),
+        (Some(_), Some(_)) => Ok(SliceLayout::Split),
         _ => Err(StoreError(format!(
             "the API server calls itself version {major:?}.{minor:?}, which is no version; set sliceForm to \
              combined (Kubernetes 1.34) or split (1.35 and newer)"
@@ -29,11 +29,11 @@ mod tests {
 
     #[test]
     fn the_form_follows_the_servers_version() {
-        assert_eq!(form("1", "34").unwrap(), Form::Combined);
-        assert_eq!(form("1", "34+").unwrap(), Form::Combined);
-        assert_eq!(form("1", "35").unwrap(), Form::Split);
-        assert_eq!(form("1", "37+").unwrap(), Form::Split);
-        assert_eq!(form("2", "0").unwrap(), Form::Split);
-        assert!(form("", "").unwrap_err().to_string().contains("sliceForm"));
+        assert_eq!(slice_layout("1", "34").unwrap(), SliceLayout::Combined);
+        assert_eq!(slice_layout("1", "34+").unwrap(), SliceLayout::Combined);
+        assert_eq!(slice_layout("1", "35").unwrap(), SliceLayout::Split);
+        assert_eq!(slice_layout("1", "37+").unwrap(), SliceLayout::Split);
+        assert_eq!(slice_layout("2", "0").unwrap(), SliceLayout::Split);
+        assert!(slice_layout("", "").unwrap_err().to_string().contains("sliceForm"));
     }
 }

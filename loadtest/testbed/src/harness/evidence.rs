@@ -28,7 +28,7 @@ const TAIL: &str = "--tail=4000";
 
 /// Keeps it in a folder with the name of what failed, in the place of what an earlier run left there; the
 /// result is the failure, which then says where.
-pub async fn keep(cluster: &Cluster, name: &str, failure: anyhow::Error) -> anyhow::Error {
+pub(crate) async fn keep(cluster: &Cluster, name: &str, failure: anyhow::Error) -> anyhow::Error {
     let cluster_name = cluster.workdir().name().to_string();
     let folder =
         Path::new(DIR).join(cluster_name).join(name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));

@@ -12,7 +12,7 @@ use tar::{Builder, EntryType, Header};
 
 /// One image.
 #[derive(Debug, Clone)]
-pub struct Image {
+pub(crate) struct Image {
     /// Its name.
     pub reference: String,
     /// The program that it runs.
@@ -23,7 +23,7 @@ pub struct Image {
 
 /// A file, a folder or a link of an image.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     path: String,
     mode: u32,
     content: Content,
@@ -40,22 +40,22 @@ enum Content {
 
 impl Entry {
     /// An executable file.
-    pub fn program(path: &str, content: Vec<u8>) -> Self {
+    pub(crate) fn program(path: &str, content: Vec<u8>) -> Self {
         Self { path: path.to_owned(), mode: 0o755, content: Content::Bytes(content) }
     }
 
     /// A folder.
-    pub fn folder(path: &str, mode: u32) -> Self {
+    pub(crate) fn folder(path: &str, mode: u32) -> Self {
         Self { path: path.to_owned(), mode, content: Content::Folder }
     }
 
     /// A file of this machine, with its time: compiled Python is good only for a source of the time that it names.
-    pub fn file(path: &str, mode: u32, file: PathBuf) -> Self {
+    pub(crate) fn file(path: &str, mode: u32, file: PathBuf) -> Self {
         Self { path: path.to_owned(), mode, content: Content::File(file) }
     }
 
     /// A symbolic link.
-    pub fn link(path: &str, target: PathBuf) -> Self {
+    pub(crate) fn link(path: &str, target: PathBuf) -> Self {
         Self { path: path.to_owned(), mode: 0o777, content: Content::Link(target) }
     }
 }
@@ -65,7 +65,7 @@ impl Image {
     ///
     /// # Errors
     /// When a path does not fit into a tar file, or a file cannot be read.
-    pub fn tar(&self) -> Result<Vec<u8>> {
+    pub(crate) fn tar(&self) -> Result<Vec<u8>> {
         let layer = layer(&self.entries)?;
         let configuration = serde_json::to_vec(&json!({
             "architecture": architecture(),

@@ -32,7 +32,12 @@ const LEFT_OUT_MODULES: [&str; 1] = ["_tkinter"];
 ///
 /// # Errors
 /// When its interpreter does not run, or one of its files cannot be read.
-pub fn image(reference: &str, environment: &Path, entrypoint: &str, further: Vec<Entry>) -> Result<Image> {
+pub(super) fn image(
+    reference: &str,
+    environment: &Path,
+    entrypoint: &str,
+    further: Vec<Entry>,
+) -> Result<Image> {
     let standard_library = standard_library(environment)?;
     let mut files = Vec::new();
     // Packages of the interpreter itself are not the environment's.

@@ -10,10 +10,10 @@ use tokio::net::TcpStream;
 use super::Namespace;
 use crate::addresses;
 use crate::cluster::{Cluster, Look};
-use crate::components::NODE_NAME;
-use crate::fake_nodes::{self, LABEL, TAINT};
-use crate::harness::traffic::Cut;
+use crate::contents::fake_nodes::{self, LABEL, TAINT};
 use crate::images;
+use crate::node::components::NODE_NAME;
+use crate::traffic::cut::Cut;
 
 /// How long a pod may take to run.
 const RUNS_WITHIN: Duration = Duration::from_secs(60);

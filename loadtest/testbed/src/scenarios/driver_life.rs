@@ -10,8 +10,8 @@ use super::shared_slices::{pod_with_slice, two_pods_with_one_slice};
 use super::slices::{DRIVER, wait_driver_ready, wait_instances, wait_published, wait_running};
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
-use crate::components::NODE_NAME;
-use crate::reboot;
+use crate::node::components::NODE_NAME;
+use crate::node::reboot;
 
 /// How long anything may take. After a failed prepare the kubelet waits for over a minute.
 const WITHIN: Duration = Duration::from_secs(180);

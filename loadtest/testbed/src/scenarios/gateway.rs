@@ -9,7 +9,7 @@ use serde_json::json;
 use super::sample::{self, Journal, Sample};
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
-use crate::harness::load::Load;
+use crate::traffic::load::Load;
 
 /// Name of the target in the sample.
 const TARGET: &str = "bert";

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 use super::Namespace;
 use super::sample::{self, Journal, Sample};
 use crate::cluster::{Cluster, Look};
-use crate::harness::load::Load;
-use crate::model_server::{IMAGE, MODEL};
-use crate::prometheus;
+use crate::contents::prometheus;
+use crate::images::model_server::{IMAGE, MODEL};
+use crate::traffic::load::Load;
 
 /// How long two replicas may take to serve; Python takes its time.
 const SERVES_WITHIN: Duration = Duration::from_secs(180);

@@ -15,7 +15,7 @@ const LABEL: &str = "testbed.sluice.dev/scenario";
 
 /// A namespace of the cluster.
 #[derive(Clone)]
-pub struct Namespace {
+pub(crate) struct Namespace {
     cluster: Cluster,
     /// Its name.
     pub name: &'static str,
@@ -26,7 +26,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When the API server refuses, or pods of an earlier run do not end.
-    pub async fn create(cluster: &Cluster, name: &'static str) -> Result<Self> {
+    pub(crate) async fn create(cluster: &Cluster, name: &'static str) -> Result<Self> {
         let namespace = Self { cluster: cluster.clone(), name };
         namespace.remove().await?;
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": { LABEL: "" } } });
@@ -44,7 +44,7 @@ impl Namespace {
     ///
     /// # Errors
     /// With kubectl's own message.
-    pub async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) async fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let arguments: Vec<&str> = ["-n", self.name].into_iter().chain(arguments.iter().copied()).collect();
         self.cluster.kubectl(&arguments).await
     }
@@ -53,7 +53,7 @@ impl Namespace {
     ///
     /// # Errors
     /// With the API server's own message.
-    pub async fn apply(&self, objects: &str) -> Result<()> {
+    pub(crate) async fn apply(&self, objects: &str) -> Result<()> {
         let arguments = ["-n", self.name, "apply", "-f", "-"];
         self.cluster.kubectl_with_input(&arguments, objects).await.map(drop)
     }
@@ -62,7 +62,7 @@ impl Namespace {
     ///
     /// # Errors
     /// With the API server's own message.
-    pub async fn dry_run(&self, object: &str) -> Result<serde_json::Value> {
+    pub(crate) async fn dry_run(&self, object: &str) -> Result<serde_json::Value> {
         let arguments = ["-n", self.name, "create", "--dry-run=server", "-o", "json", "-f", "-"];
         Ok(serde_json::from_str(&self.cluster.kubectl_with_input(&arguments, object).await?)?)
     }
@@ -71,7 +71,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When it is not in time.
-    pub async fn wait_rollout(&self, workload: &str, within: Duration) -> Result<()> {
+    pub(crate) async fn wait_rollout(&self, workload: &str, within: Duration) -> Result<()> {
         self.cluster.wait_rollout(self.name, workload, within).await
     }
 
@@ -79,7 +79,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When something stays.
-    pub async fn remove_all(cluster: &Cluster) -> Result<()> {
+    pub(crate) async fn remove_all(cluster: &Cluster) -> Result<()> {
         let timeout = format!("--timeout={}s", GONE_WITHIN.as_secs());
         cluster.kubectl(&["delete", "namespace", "--selector", LABEL, "--wait", &timeout]).await.map(drop)
     }
@@ -88,7 +88,7 @@ impl Namespace {
     ///
     /// # Errors
     /// When something stays.
-    pub async fn remove(&self) -> Result<()> {
+    pub(crate) async fn remove(&self) -> Result<()> {
         let timeout = format!("--timeout={}s", GONE_WITHIN.as_secs());
         let arguments = ["delete", "namespace", self.name, "--ignore-not-found", "--wait", &timeout];
         self.cluster.kubectl(&arguments).await.map(drop)

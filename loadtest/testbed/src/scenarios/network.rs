@@ -12,9 +12,9 @@ use sluice_config::names::{SYSTEM_NAMESPACE, pod as names};
 use super::sample::{self, NAME, PODS, Sample};
 use super::{Namespace, cluster_works, pods};
 use crate::cluster::{Cluster, Look};
-use crate::harness::load::Load;
-use crate::install;
+use crate::contents::install;
 use crate::processes::Identity;
+use crate::traffic::load::Load;
 
 /// How long the sample may take to serve, and to get another replica.
 const WITHIN: Duration = Duration::from_secs(120);

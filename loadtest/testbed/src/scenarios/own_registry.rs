@@ -15,7 +15,8 @@ use sluice_config::names::{SYSTEM_NAMESPACE, pod as names};
 use super::sample::PODS;
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
-use crate::{images, install};
+use crate::contents::install;
+use crate::images;
 
 /// How long the sample may take to serve.
 const WITHIN: Duration = Duration::from_secs(120);

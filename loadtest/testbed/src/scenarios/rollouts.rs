@@ -9,7 +9,7 @@ use super::conditions::wait_condition;
 use super::sample::{self, NAME, PODS, Sample};
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
-use crate::harness::load::Load;
+use crate::traffic::load::Load;
 
 /// Slices of the sample's profile that the node's two GPUs have.
 const SLICES: u32 = 6;

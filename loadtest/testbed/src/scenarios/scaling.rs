@@ -11,8 +11,8 @@ use super::sample::{self, NAME, PODS, Sample};
 use super::{Namespace, pods, request};
 use crate::addresses;
 use crate::cluster::{Cluster, Look};
-use crate::harness::load::Load;
-use crate::harness::traffic::Cut;
+use crate::traffic::cut::Cut;
+use crate::traffic::load::Load;
 
 /// How long the sample may take to serve.
 const SERVES_WITHIN: Duration = Duration::from_secs(120);

@@ -10,8 +10,9 @@ use sluice_config::names::pod as names;
 use super::sample::{self, PODS, Sample};
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
-use crate::harness::load::Load;
-use crate::{images, simulated};
+use crate::images;
+use crate::node::simulated_gpus;
+use crate::traffic::load::Load;
 
 /// How long the sample may take to serve.
 const SERVES_WITHIN: Duration = Duration::from_secs(120);
@@ -27,7 +28,7 @@ pub(super) async fn serves(cluster: Cluster) -> Result<()> {
     injected(&namespace, &mut sample).await?;
     sample.start(&namespace, SERVES_WITHIN).await?;
     lifted(&cluster, &namespace).await?;
-    let found = simulated::open(cluster.workdir())?.instances()?;
+    let found = simulated_gpus::open(cluster.workdir())?.instances()?;
     ensure!(found.len() == 1 && found[0].profile == "2g.10gb", "one 2g.10gb is in use, not {found:?}");
     model_is_alone(&cluster, &namespace).await?;
     merged(&cluster, &namespace, &journal).await?;

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nvidia_ml::{Fault, When};
 use serde_json::{Value, json};
-use sluice_config::names::{class_of_profile, env};
+use sluice_config::names::{devices::class_of_profile, env};
 
 use super::slices::{GATE, wait_instances, wait_running};
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
-use crate::components::NODE_NAME;
-use crate::{images, simulated};
+use crate::images;
+use crate::node::components::NODE_NAME;
+use crate::node::simulated_gpus;
 
 /// How long a pod whose GPU is lost may take to be gone, and another one to run after the kubelet is back.
 const SECONDS: Duration = Duration::from_secs(15);
@@ -134,7 +135,7 @@ pub(super) async fn two_in_one_container(cluster: Cluster) -> Result<()> {
 pub(super) async fn two_pods_one_claim(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "two-pods-one-claim").await?;
     wait_instances(&cluster, 0).await?;
-    let gpus = simulated::open(cluster.workdir())?;
+    let gpus = simulated_gpus::open(cluster.workdir())?;
     gpus.add_fault(GATE, &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::Before))?;
     namespace.apply(&two_pods_with_one_slice()).await?;
     let waiting = gpus.clone();
@@ -162,7 +163,7 @@ pub(super) async fn gpu_lost(cluster: Cluster) -> Result<()> {
     namespace.apply(&pod_with_slice()).await?;
     wait_running(&namespace, "one").await?;
     let lost = wait_instances(&cluster, 1).await?[0].gpu;
-    let gpus = simulated::open(cluster.workdir())?;
+    let gpus = simulated_gpus::open(cluster.workdir())?;
     gpus.lose_gpu(lost)?;
     let result = lost_under_a_pod(&cluster, &namespace, lost).await;
     gpus.reset_gpu(lost)?;
@@ -206,7 +207,7 @@ async fn lost_under_a_pod(cluster: &Cluster, namespace: &Namespace, lost: usize)
 pub(super) async fn kubelet_killed_in_prepare(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "kubelet-killed").await?;
     wait_instances(&cluster, 0).await?;
-    let gpus = simulated::open(cluster.workdir())?;
+    let gpus = simulated_gpus::open(cluster.workdir())?;
     gpus.add_fault(GATE, &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::After))?;
     namespace.apply(&pod_with_slice()).await?;
     let waiting = gpus.clone();
@@ -233,7 +234,7 @@ pub(super) async fn kubelet_killed_in_prepare(cluster: Cluster) -> Result<()> {
 pub(super) async fn driver_absent_at_boot(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "driver-absent").await?;
     wait_instances(&cluster, 0).await?;
-    let gpus = simulated::open(cluster.workdir())?;
+    let gpus = simulated_gpus::open(cluster.workdir())?;
     let library = gpus.library();
     let hidden = library.with_extension("hidden");
     fs::rename(&library, &hidden)?;

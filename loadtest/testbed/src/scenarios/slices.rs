@@ -9,13 +9,14 @@ use k8s_openapi::api::core::v1::Pod;
 use nvidia_ml::{Fault, Instance, When};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sluice_config::names::{SYSTEM_NAMESPACE, class_of_profile, env};
+use sluice_config::names::{SYSTEM_NAMESPACE, devices::class_of_profile, env};
 
 use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
-use crate::components::NODE_NAME;
+use crate::images;
+use crate::node::components::NODE_NAME;
+use crate::node::simulated_gpus;
 use crate::processes::Identity;
-use crate::{images, simulated};
 
 /// How long a pod may take to run, or its slice to go. After a failed prepare the kubelet waits for over a minute.
 const WITHIN: Duration = Duration::from_secs(180);
@@ -81,7 +82,7 @@ pub(crate) async fn wait_driver_ready(cluster: &Cluster) -> Result<()> {
 }
 
 fn instances(cluster: &Cluster) -> Result<Vec<Instance>> {
-    Ok(simulated::open(cluster.workdir())?.instances()?)
+    Ok(simulated_gpus::open(cluster.workdir())?.instances()?)
 }
 
 pub(crate) async fn wait_instances(cluster: &Cluster, count: usize) -> Result<Vec<Instance>> {
@@ -142,7 +143,7 @@ fn device_nodes(root: &std::path::Path, instance: &Instance) -> Result<()> {
 pub(super) async fn driver_killed(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "driver-killed").await?;
     wait_instances(&cluster, 0).await?;
-    let gpus = simulated::open(cluster.workdir())?;
+    let gpus = simulated_gpus::open(cluster.workdir())?;
     gpus.add_fault(GATE, &Fault::block("nvmlDeviceCreateGpuInstanceWithPlacement", When::After))?;
     namespace.apply(&claiming("one", "2g.10gb").to_string()).await?;
     let waiting = gpus.clone();

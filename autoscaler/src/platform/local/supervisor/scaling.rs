@@ -1,7 +1,7 @@
 //! How many replicas there are, more of them, fewer of them, and what more could be placed.
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
-use sluice_inventory::{Cluster, Refusal, allocate};
+use sluice_inventory::{AllocationError, Cluster, allocate};
 use sluice_scaling_policy::{Cause, Obstacle};
 use tokio::time::Instant;
 
@@ -106,7 +106,7 @@ impl Supervisor {
             match allocate(&cluster, &claim) {
                 Ok(allocation) => claims::allocate_to(&mut claim, allocation.result),
                 // Taken by another since it was counted: the next decision counts again.
-                Err(Refusal::NoFit { reason }) => {
+                Err(AllocationError::NoFit { reason }) => {
                     tracing::warn!(%target, asked, wanted, reason, "Fewer replicas than wanted: no slice is free.");
                     break;
                 }

@@ -5,7 +5,7 @@ use prost::Message;
 use serde_json::Value;
 use sluice_protocol::grpc::infer_parameter::ParameterChoice;
 use sluice_protocol::grpc::{ModelInferResponse, decode_unary};
-use sluice_protocol::{Answer, Datatype, Form};
+use sluice_protocol::{Datatype, ResponsePart, WireFormat};
 
 use super::Values;
 
@@ -22,10 +22,10 @@ pub(crate) struct Received {
 }
 
 /// Decodes an answer as a client would.
-pub(crate) fn receive(answer: &Answer) -> Received {
+pub(crate) fn receive(answer: &ResponsePart) -> Received {
     let body = Bytes::from(answer.chunks.concat());
     assert_eq!(body.len(), answer.body_bytes);
-    if answer.form == Form::Grpc {
+    if answer.format == WireFormat::Grpc {
         assert_eq!(answer.content_type, "application/grpc");
         return receive_grpc(body);
     }
@@ -77,8 +77,8 @@ fn document(text: &[u8]) -> Value {
 }
 
 /// Decodes `predictions`. V1 answers name no datatypes: those of `like`, which are the echoed inputs', are expected.
-pub(crate) fn receive_v1(answer: &Answer, like: &[Values]) -> Vec<Values> {
-    assert_eq!((answer.form, answer.content_type), (Form::V1, "application/json"));
+pub(crate) fn receive_v1(answer: &ResponsePart, like: &[Values]) -> Vec<Values> {
+    assert_eq!((answer.format, answer.content_type), (WireFormat::V1, "application/json"));
     let body = document(&answer.chunks.concat());
     let predictions = body["predictions"].as_array().unwrap();
     let column = |values: &Values| {

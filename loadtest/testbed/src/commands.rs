@@ -1,0 +1,4 @@
+//! Commands that create and remove a cluster.
+
+pub(crate) mod down;
+pub(crate) mod up;
