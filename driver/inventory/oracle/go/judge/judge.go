@@ -59,6 +59,8 @@ type Answer struct {
 	GaveUp bool `json:"gaveUp,omitempty"`
 	// Error of counting.
 	Error string `json:"error,omitempty"`
+	// Unreadable is why a state is no question at all.
+	Unreadable string `json:"unreadable,omitempty"`
 }
 
 // Scheduler is one release of it, as its feature gates are by default (or must be, for Sluice).
@@ -130,7 +132,7 @@ func (s *Scheduler) judge(state *State) Answer {
 		var on OnNode
 		switch {
 		case ctx.Err() != nil:
-			return Answer{GaveUp: true}
+			return Answer{Nodes: map[string]OnNode{}, GaveUp: true}
 		case err != nil && !IsOfNode(err):
 			on.Error = err.Error()
 		case err == nil && results != nil:
@@ -147,7 +149,7 @@ func (s *Scheduler) judge(state *State) Answer {
 		for answer.More < state.Limit {
 			results, err := allocate(node)
 			if ctx.Err() != nil {
-				return Answer{GaveUp: true}
+				return Answer{Nodes: map[string]OnNode{}, GaveUp: true}
 			}
 			if err != nil && !IsOfNode(err) {
 				// The scheduler gives up the pod, on all nodes.
@@ -166,6 +168,20 @@ func (s *Scheduler) judge(state *State) Answer {
 	return answer
 }
 
+// answer reads a state and judges it. The allocator panics at objects that the API server would not take.
+func (s *Scheduler) answer(line []byte) (answer Answer) {
+	defer func() {
+		if trouble := recover(); trouble != nil {
+			answer = Answer{Nodes: map[string]OnNode{}, Unreadable: fmt.Sprint(trouble)}
+		}
+	}()
+	var state State
+	if err := json.Unmarshal(line, &state); err != nil {
+		return Answer{Nodes: map[string]OnNode{}, Unreadable: err.Error()}
+	}
+	return s.judge(&state)
+}
+
 // Run answers states until standard input ends.
 func (s *Scheduler) Run() {
 	in := bufio.NewReader(os.Stdin)
@@ -173,12 +189,7 @@ func (s *Scheduler) Run() {
 	for {
 		line, err := in.ReadBytes('\n')
 		if len(line) > 0 {
-			var state State
-			if err := json.Unmarshal(line, &state); err != nil {
-				fmt.Fprintln(os.Stderr, "a state cannot be read:", err)
-				os.Exit(1)
-			}
-			if err := out.Encode(s.judge(&state)); err != nil {
+			if err := out.Encode(s.answer(line)); err != nil {
 				os.Exit(1)
 			}
 		}
