@@ -18,7 +18,7 @@ const MOST_DOUBLINGS: u32 = 4;
 
 /// What is remembered of one target's scale.
 #[derive(Debug, Default)]
-pub struct Contest {
+pub(crate) struct Contest {
     /// The replicas that we wrote last; `None` = somebody has changed them since, or we wrote none.
     written: Option<u32>,
     /// When changes were set back, oldest first, at most [`REVERSALS`], milliseconds.
@@ -31,7 +31,7 @@ pub struct Contest {
 
 impl Contest {
     /// Takes in the replicas that are asked for now.
-    pub fn found(&mut self, now_ms: u64, asked: u32) {
+    pub(crate) fn found(&mut self, now_ms: u64, asked: u32) {
         self.reversals_ms.retain(|at_ms| now_ms.saturating_sub(*at_ms) <= WITHIN_MS);
         if self.pause.as_ref().is_some_and(|(until_ms, _)| now_ms >= until_ms.saturating_add(WITHIN_MS)) {
             (self.pauses, self.pause) = (0, None);
@@ -55,17 +55,17 @@ impl Contest {
     }
 
     /// Takes in that we have written these replicas.
-    pub fn wrote(&mut self, replicas: u32) {
+    pub(crate) fn wrote(&mut self, replicas: u32) {
         self.written = Some(replicas);
     }
 
     /// A change failed, and may have been made nevertheless: what is found next may be our own.
-    pub fn unsure(&mut self) {
+    pub(crate) fn unsure(&mut self) {
         self.written = None;
     }
 
     /// The hold, while nothing should be written.
-    pub fn hold(&self, now_ms: u64) -> Option<Hold> {
+    pub(crate) fn hold(&self, now_ms: u64) -> Option<Hold> {
         let (_, message) = self.pause.as_ref().filter(|(until_ms, _)| now_ms < *until_ms)?;
         Some(Hold { reason: HoldReason::ScaleContested, message: message.clone() })
     }

@@ -21,11 +21,12 @@ use crate::clock::{Clock, timestamp};
 use crate::contest::Contest;
 use crate::decisions::DecisionLog;
 use crate::metrics::Metrics;
-use crate::platform::{Platform, PlatformError, Replicas, ScaleTarget, Target};
-use crate::signals::{Choice, Dated, History, Limits, Reading, Scraper, SecondSource, Unread, choose};
+use crate::platform::{Batcher, Platform, PlatformError, Replicas, ScaleTarget, Target};
+use crate::signals::{Scraper, SecondSource, UnreadBatchers};
 use crate::spec::policy_spec;
 use crate::status::{Counts, StatusTracker};
 use crate::status_store::StatusStore;
+use sluice_scaling_policy::signals::{Choice, DatedReading, History, Limits, Presence, Reading, choose};
 
 #[cfg(test)]
 mod tests;
@@ -45,7 +46,7 @@ pub struct Timing {
 }
 
 /// What a controller works with.
-pub struct Context {
+pub(crate) struct Context {
     /// Where replicas live.
     pub platform: Arc<dyn Platform>,
     /// Where metrics come from.
@@ -61,7 +62,7 @@ pub struct Context {
 }
 
 /// Controls one target.
-pub struct Controller {
+pub(crate) struct Controller {
     object: watch::Receiver<Arc<InferenceAutoscaler>>,
     context: Arc<Context>,
     timing: Timing,
@@ -74,12 +75,12 @@ pub struct Controller {
     status: StatusTracker,
     announcements: Announcements,
     metrics: Metrics,
-    unread: Unread,
+    unread: UnreadBatchers,
 }
 
 impl Controller {
     /// A controller for the object, which may change while it runs; its name may not.
-    pub async fn new(
+    pub(crate) async fn new(
         object: watch::Receiver<Arc<InferenceAutoscaler>>,
         context: Arc<Context>,
         timing: Timing,
@@ -128,12 +129,12 @@ impl Controller {
             status,
             announcements,
             metrics,
-            unread: Unread::default(),
+            unread: UnreadBatchers::default(),
         }
     }
 
     /// Ticks until `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
+    pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(self.timing.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -195,7 +196,8 @@ impl Controller {
     /// Scrapes every batcher at once, and asks the second source for those that could not be scraped. What
     /// neither knows adds nothing, and so becomes stale.
     async fn measure(&mut self, object: &InferenceAutoscaler, replicas: &Replicas) {
-        self.history.present(self.context.clock.now_ms(), &replicas.batchers);
+        let present: Vec<Presence<'_>> = replicas.batchers.iter().map(Batcher::presence).collect();
+        self.history.present(self.context.clock.now_ms(), &present);
         let urls: Vec<String> = replicas.batchers.iter().map(|batcher| batcher.metrics_url.clone()).collect();
         let pages = self.context.scraper.scrape(&urls, &object.spec.model).await;
         let at_ms = self.context.clock.now_ms();
@@ -218,7 +220,7 @@ impl Controller {
         for (batcher, own) in replicas.batchers.iter().zip(own) {
             match choose(own, second.remove(&batcher.name), at_ms, stale_ms) {
                 Choice::Own(reading) => self.history.record(&batcher.name, at_ms, false, reading),
-                Choice::Second(Dated { at_ms, reading }) => {
+                Choice::Second(DatedReading { at_ms, reading }) => {
                     self.history.record(&batcher.name, at_ms, true, reading);
                 }
                 Choice::Nothing(why) => {
@@ -233,19 +235,16 @@ impl Controller {
         &mut self,
         object: &InferenceAutoscaler,
         batchers: &[String],
-    ) -> BTreeMap<String, Dated> {
+    ) -> BTreeMap<String, DatedReading> {
         let Some(second) = self.context.second.clone().filter(|_| !batchers.is_empty()) else {
             return BTreeMap::new();
         };
         let within = Duration::from_millis(self.timing.windows.stale_ms);
         let model = &object.spec.model;
         match second.readings(&self.target.at.namespace, batchers, model, within).await {
-            Ok(known) => known
-                .into_iter()
-                .map(|one| (one.pod, Dated { at_ms: one.at_ms, reading: one.reading }))
-                .collect(),
+            Ok(readings) => readings,
             Err(error) => {
-                self.tell_unread(self.context.clock.now_ms(), SECOND_SOURCE, &error);
+                self.tell_unread(self.context.clock.now_ms(), SECOND_SOURCE, &error.to_string());
                 BTreeMap::new()
             }
         }
@@ -426,14 +425,14 @@ impl Controller {
 }
 
 /// What the object scales.
-pub fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
+pub(crate) fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
     let wanted = &object.spec.scale_target_ref;
     let at = Target { namespace: name_of(object).0, name: wanted.name.clone() };
     ScaleTarget { at, api_version: wanted.api_version.clone(), kind: wanted.kind.clone() }
 }
 
 /// Namespace (`default` when absent) and name.
-pub fn name_of(object: &InferenceAutoscaler) -> (String, String) {
+pub(crate) fn name_of(object: &InferenceAutoscaler) -> (String, String) {
     let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
     (namespace, object.metadata.name.clone().unwrap_or_default())
 }

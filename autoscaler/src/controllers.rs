@@ -13,7 +13,7 @@ use crate::decisions::DecisionLogs;
 use crate::platform::Target;
 
 /// All controllers.
-pub struct Controllers {
+pub(crate) struct Controllers {
     context: Arc<Context>,
     timing: Timing,
     logs: DecisionLogs,
@@ -28,17 +28,17 @@ struct Running {
 
 impl Controllers {
     /// None yet. Their decisions are written to `logs`.
-    pub fn new(context: Arc<Context>, timing: Timing, logs: DecisionLogs) -> Self {
+    pub(crate) fn new(context: Arc<Context>, timing: Timing, logs: DecisionLogs) -> Self {
         Self { context, timing, logs, running: BTreeMap::new() }
     }
 
     /// Removes the decision logs of all other objects than these.
-    pub fn keep_logs<'a>(&self, of: impl Iterator<Item = &'a Target>) {
+    pub(crate) fn keep_logs<'a>(&self, of: impl Iterator<Item = &'a Target>) {
         self.logs.keep(of);
     }
 
     /// Starts, informs and stops controllers until these objects have one each.
-    pub async fn follow(&mut self, objects: BTreeMap<Target, Arc<InferenceAutoscaler>>) {
+    pub(crate) async fn follow(&mut self, objects: BTreeMap<Target, Arc<InferenceAutoscaler>>) {
         let gone: Vec<Target> =
             self.running.keys().filter(|name| !objects.contains_key(name)).cloned().collect();
         for name in gone {
@@ -79,7 +79,7 @@ impl Controllers {
 
     /// Stops all where they stand and waits until they are gone: nothing is written any more, not even a
     /// farewell. For whoever may not write any longer.
-    pub async fn abort(&mut self) {
+    pub(crate) async fn abort(&mut self) {
         for running in self.running.values() {
             running.task.abort();
         }
@@ -89,7 +89,7 @@ impl Controllers {
     }
 
     /// Stops all; a decision that is being applied is applied.
-    pub async fn end(&mut self) {
+    pub(crate) async fn end(&mut self) {
         while let Some((_, running)) = self.running.pop_first() {
             running.end().await;
         }

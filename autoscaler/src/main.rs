@@ -7,9 +7,9 @@ use clap::{Parser, Subcommand};
 use sluice_autoscaler::replay::replay_file;
 use sluice_autoscaler::run::run;
 use sluice_autoscaler::settings::{Flags, Settings};
-use sluice_config::printable::printable_lines;
-use sluice_config::process::{command_line, logging};
-use sluice_config::settings::{EXIT_USAGE, load};
+use sluice_process::printable::printable_lines;
+use sluice_process::settings::{EXIT_USAGE, load};
+use sluice_process::{command_line, logging};
 
 /// Keeps inference deployments inside their latency objective on as few GPU slices as possible.
 ///
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
 fn serve(flags: &Flags) -> ExitCode {
     let settings = load::<Settings>(flags.config.as_deref(), flags)
         .map_err(|error| error.to_string())
-        .and_then(|settings| settings.validate().map(|()| settings));
+        .and_then(|settings| settings.validate().map(|()| settings).map_err(|error| error.to_string()));
     let settings = match settings {
         Ok(settings) => settings,
         Err(error) => return fail(&error, EXIT_USAGE),

@@ -5,6 +5,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use sluice_config::api::inference_autoscaler::Gateway;
+use sluice_scaling_policy::signals::Presence;
 use sluice_scaling_policy::{Findings, Standing};
 
 use crate::capacity::CapacityView;
@@ -57,6 +58,13 @@ pub struct Batcher {
     pub is_required: bool,
     /// When its process started, milliseconds since 1970, where that is known.
     pub started_ms: Option<u64>,
+}
+
+impl Batcher {
+    /// Returns what the history of readings needs of it.
+    pub fn presence(&self) -> Presence<'_> {
+        Presence { name: &self.name, is_required: self.is_required, started_ms: self.started_ms }
+    }
 }
 
 /// A target's replicas, as they are.

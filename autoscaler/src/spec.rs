@@ -5,7 +5,7 @@ use sluice_config::api;
 use sluice_scaling_policy as policy;
 
 /// The policy's specification. `startup_ms` is what was measured, `None` before the first replica was ready.
-pub fn policy_spec(
+pub(crate) fn policy_spec(
     spec: &api::InferenceAutoscalerSpec,
     startup_ms: Option<u64>,
     profile: String,

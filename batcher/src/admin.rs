@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use metrics::gauge;
 use serde::Serialize;
 use sluice_config::metric_names::batcher as names;
-use sluice_config::process::admin::{AdminResponse, AdminRoutes, json, plain};
+use sluice_process::admin::{AdminResponse, AdminRoutes, json, plain};
 use subtle::ConstantTimeEq;
 
 use query::{DrainQuery, path};

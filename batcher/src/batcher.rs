@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_config::process::Readiness;
-use sluice_config::process::admin::{self, Admin};
-use sluice_config::process::metrics::Metrics;
+use sluice_process::Readiness;
+use sluice_process::admin::{self, Admin};
+use sluice_process::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -21,7 +21,7 @@ use crate::drain::{Drain, Mode};
 use crate::front::{Front, server};
 use crate::observe::Observe;
 use crate::queue::bytes::ByteBudget;
-use crate::queue::handle::Event;
+use crate::queue::handle::Message;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::{Live, Role};
@@ -86,7 +86,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
             drain_deadline_ms = live.now().drain_deadline_ms,
             "The drain deadline is over; what still waits is answered with an error."
         );
-        front.registry.all().iter().for_each(|handle| handle.tell(Event::Retire));
+        front.registry.all().iter().for_each(|handle| handle.tell(Message::Retire));
         front.streams.retire();
         let _ = tokio::time::timeout(LAST_ANSWERS, serving).await;
     }
@@ -159,6 +159,6 @@ async fn follow_settings(front: Arc<Front>, end: CancellationToken) {
         front.bytes.set_limit(settings.queue_bytes);
         front.answers.budget.set_limit(settings.answer_bytes);
         front.registry.add_named();
-        front.registry.all().iter().for_each(|handle| handle.tell(Event::SettingsChanged));
+        front.registry.all().iter().for_each(|handle| handle.tell(Message::SettingsChanged));
     }
 }

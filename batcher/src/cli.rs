@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use serde::Serialize;
-use sluice_config::process::logging::LogFormat;
+use sluice_process::logging::LogFormat;
 
 use crate::settings::{
     AccessLogSetting, Batching, ControlPaths, Deferral, FormSetting, Padding, Role, SlotSharing, Streaming,

@@ -8,8 +8,8 @@ use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::cli::Flags;
 use sluice_batcher::metrics::buckets;
 use sluice_batcher::settings::{Live, Reload, Settings};
-use sluice_config::process::{command_line, files, logging, metrics, shutdown};
-use sluice_config::settings::{EXIT_USAGE, load};
+use sluice_process::settings::{EXIT_USAGE, load};
+use sluice_process::{command_line, files, logging, metrics, shutdown};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
-use sluice_config::process::metrics::Metrics;
+use sluice_process::metrics::Metrics;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::labels::Labels;
 use crate::observe::orca::Load;
-use crate::queue::handle::Event;
+use crate::queue::handle::{Message, QueueEvent};
 use crate::queue::{ModelHandle, owner};
 use crate::settings::Live;
 use crate::upstream::models::ServedModels;
@@ -128,7 +128,7 @@ impl Registry {
             *models = Arc::new(models.iter().filter(|other| !Arc::ptr_eq(other, handle)).cloned().collect());
         });
         self.free_label(&handle.metrics.label);
-        handle.tell(Event::Retire);
+        handle.tell(Message::Retire);
     }
 
     /// The label of a model's series, for one more user of them.
@@ -160,7 +160,7 @@ impl Registry {
         }));
         if let Some(added) = added {
             tokio::spawn(owner::run(Arc::clone(&added)));
-            let tell = || added.tell(Event::Members(self.members.load(Ordering::SeqCst)));
+            let tell = || added.tell(QueueEvent::Members(self.members.load(Ordering::SeqCst)));
             // Before any model server hears of it, and warms it.
             tell();
             self.models.send_modify(|models| {
@@ -184,7 +184,7 @@ impl ServedModels for Registry {
     fn set_members(&self, members: usize) {
         // Stored first: a queue that is made meanwhile reads it.
         self.members.store(members, Ordering::SeqCst);
-        self.all().iter().for_each(|handle| handle.tell(Event::Members(members)));
+        self.all().iter().for_each(|handle| handle.tell(QueueEvent::Members(members)));
     }
 
     /// Keeps those that the settings name: others' names come from clients. A model server that is not ready may have a

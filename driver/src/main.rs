@@ -1,14 +1,14 @@
-//! sluice-driver: reads the settings, runs, and tells how it ended.
+//! sluice-driver: reads the settings, runs the driver, and reports how it ended.
 
 use std::process::ExitCode;
 
-use sluice_config::process::{command_line, logging};
-use sluice_config::settings::{EXIT_USAGE, load};
 use sluice_driver::run::run;
 use sluice_driver::settings::{Flags, Settings};
+use sluice_process::settings::{EXIT_USAGE, load};
+use sluice_process::{command_line, logging};
 
 fn main() -> ExitCode {
-    // Fails only when there is one already, which is as good.
+    // An error only means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let settings = match settings() {
         Ok(settings) => settings,
@@ -41,7 +41,7 @@ fn settings() -> Result<Settings, ExitCode> {
 fn start(settings: Settings) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ended = runtime.block_on(run(settings));
-    // A thread that hangs in NVML must not keep the process.
+    // Does not wait for a thread that hangs in NVML.
     runtime.shutdown_background();
     Ok(ended?)
 }

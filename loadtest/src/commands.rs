@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sluice_config::process::{logging, shutdown};
+use sluice_process::{logging, shutdown};
 
 use crate::cli::{Cli, Command};
 use crate::exit_code::{EXIT_FAILED, EXIT_OK, EXIT_USAGE};

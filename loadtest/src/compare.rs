@@ -38,7 +38,7 @@ use peer::Peer;
 use program::{Program, free_address};
 use scenario::Scenario;
 use settings::Settings;
-use sluice_config::settings::SettingsError;
+use sluice_process::settings::SettingsError;
 use table::{Absent, Outcome};
 
 /// Why there is no comparison.

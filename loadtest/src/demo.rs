@@ -105,7 +105,7 @@ pub(crate) async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec
 
 fn read_settings(file: Option<&Path>) -> Result<DemoSettings, String> {
     let settings: DemoSettings = match file {
-        Some(path) => sluice_config::settings::load(Some(path), &()).map_err(|error| error.to_string())?,
+        Some(path) => sluice_process::settings::load(Some(path), &()).map_err(|error| error.to_string())?,
         None => serde_saphyr::from_str(settings::DEFAULT).map_err(|error| error.to_string())?,
     };
     settings.validate()?;

@@ -7,4 +7,4 @@ pub(crate) const EXIT_FAILED: u8 = 1;
 /// Exit code: the run is invalid (the generator missed its own schedule).
 pub(crate) const EXIT_INVALID: u8 = 2;
 /// Exit code: wrong usage or settings.
-pub(crate) const EXIT_USAGE: u8 = sluice_config::settings::EXIT_USAGE;
+pub(crate) const EXIT_USAGE: u8 = sluice_process::settings::EXIT_USAGE;

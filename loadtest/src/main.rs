@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use sluice_config::process::command_line;
 use sluice_loadtest::{Cli, commands};
+use sluice_process::command_line;
 
 fn main() -> ExitCode {
     match command_line::parse::<Cli>() {

@@ -39,8 +39,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sluice_config::names::env;
-use sluice_config::process::admin::{self as admin_port, Admin};
-use sluice_config::process::{Readiness, metrics};
+use sluice_process::admin::{self as admin_port, Admin};
+use sluice_process::{Readiness, metrics};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -200,7 +200,7 @@ pub enum ProgramError {
 /// [`ProgramError`] when it cannot start.
 pub async fn run(settings: Settings, profile: Option<String>) -> Result<(), ProgramError> {
     let process = |error: String| ProgramError::Process(error);
-    let stop = sluice_config::process::shutdown::on_signals().map_err(|error| process(error.to_string()))?;
+    let stop = sluice_process::shutdown::on_signals().map_err(|error| process(error.to_string()))?;
     let model = Model::bind(&settings, profile.as_deref()).await?;
     let admin_listener = listen("adminListen", &settings.admin_listen).await?;
     tracing::info!(address = %display_address(&admin_listener), "The admin port answers.");

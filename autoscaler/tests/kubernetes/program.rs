@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sluice_autoscaler::run::kubernetes::serve;
 use sluice_autoscaler::settings::{PlatformKind, Settings};
-use sluice_config::process::Readiness;
+use sluice_process::Readiness;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +21,7 @@ pub(crate) struct Program {
 /// Starts one that ticks fast.
 pub(crate) fn start(api: &Api, identity: &str, change: impl FnOnce(&mut Settings)) -> Program {
     if let Ok(level) = std::env::var("SLUICE_TEST_LOG") {
-        let _ = sluice_config::process::logging::init(Default::default(), &level);
+        let _ = sluice_process::logging::init(Default::default(), &level);
     }
     let state = tempfile::tempdir().unwrap();
     let mut settings = Settings {

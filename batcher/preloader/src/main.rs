@@ -2,10 +2,10 @@
 
 use std::process::ExitCode;
 
-use sluice_config::process::{command_line, logging};
-use sluice_config::settings::{EXIT_USAGE, load};
 use sluice_preloader::run::run;
 use sluice_preloader::settings::{Flags, Settings};
+use sluice_process::settings::{EXIT_USAGE, load};
+use sluice_process::{command_line, logging};
 
 fn main() -> ExitCode {
     // Fails only when there is one already, which is as good.

@@ -1,7 +1,7 @@
 //! `/explain`: one of the last requests, or how the models stand.
 
 use http::StatusCode;
-use sluice_config::process::admin::{AdminResponse, json, plain};
+use sluice_process::admin::{AdminResponse, json, plain};
 
 use super::Routes;
 use super::query::id;

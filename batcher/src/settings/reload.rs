@@ -191,7 +191,7 @@ mod tests {
         std::fs::write(&file, "upstream: 127.0.0.1:9000\n").unwrap();
         let path = file.clone();
         let read = move || {
-            sluice_config::settings::load(Some(path.as_path()), &()).map_err(|error| error.to_string())
+            sluice_process::settings::load(Some(path.as_path()), &()).map_err(|error| error.to_string())
         };
         let mut reload = Reload::new(file.clone(), read);
         let live = Live::new(settings());

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::metrics::buckets;
 use sluice_batcher::settings::{Live, Settings};
-use sluice_config::process::metrics::{Metrics, install};
+use sluice_process::metrics::{Metrics, install};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -33,7 +33,7 @@ fn recorder() -> Metrics {
     RECORDER
         .get_or_init(|| {
             if let Ok(level) = std::env::var("SLUICE_TEST_LOG") {
-                sluice_config::process::logging::init(Default::default(), &level).unwrap();
+                sluice_process::logging::init(Default::default(), &level).unwrap();
             }
             let buckets = buckets(1000, 64);
             let buckets: Vec<(&str, &[f64])> =

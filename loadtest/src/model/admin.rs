@@ -6,7 +6,7 @@ use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use metrics::{Counter, Gauge, counter, gauge};
-use sluice_config::process::admin::{AdminResponse, AdminRoutes, json, plain};
+use sluice_process::admin::{AdminResponse, AdminRoutes, json, plain};
 
 use super::curve::Curve;
 use super::slot::ExecutionSlot;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use sluice_config::process::logging::LogFormat;
-use sluice_config::settings::{self, SettingsError};
+use sluice_process::logging::LogFormat;
+use sluice_process::settings::{self, SettingsError};
 
 use super::curve::Curve;
 use super::generation::GenerationProfile;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use sluice_config::settings::with_suggestion;
+use sluice_process::settings::with_suggestion;
 
 /// What can be compared; the names are those of the JSON report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -32,7 +32,7 @@ pub enum ProgramError {
 /// # Errors
 /// [`ProgramError`]: the target cannot be reached, or a report cannot be written.
 pub async fn run(settings: &Settings, plan: Plan, thresholds: &[Threshold]) -> Result<u8, ProgramError> {
-    let signals = sluice_config::process::shutdown::on_signals().map_err(RunError::System)?;
+    let signals = sluice_process::shutdown::on_signals().map_err(RunError::System)?;
     eprintln!("{} → {}: {}; {}", plan.name, plan.address, plan.load.describe(), plan.payload.describe());
     let mut run = super::start(plan).map_err(RunError::System)?;
     let mut intervals = run.subscribe();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use sluice_config::settings::SettingsError;
+use sluice_process::settings::SettingsError;
 
 use super::target::{self, TargetError};
 use crate::arrivals::{RateCurve, RateError, Segment, Spacing, TraceError, parse_trace};

@@ -19,7 +19,7 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::metrics::Refusal;
 use crate::queue::bytes::ByteBudget;
-use crate::queue::handle::Event;
+use crate::queue::handle::{Message, QueueEvent};
 use crate::queue::{Entry, ModelHandle, Reply, Work, owner};
 use crate::settings::{Live, Settings};
 use crate::upstream::discovery::{Profile, Spoken};
@@ -93,7 +93,7 @@ impl Bench {
     /// A slot for batches of so many rows. No batch ever ends.
     async fn give_slot_of(&self, max_rows: u32) -> (mpsc::UnboundedReceiver<Report>, TcpListener) {
         let (slot, reports, listener) = slot_of(max_rows).await;
-        self.handle.tell(Event::Slot(slot));
+        self.handle.tell(Message::Slot(slot));
         self.settled().await;
         (reports, listener)
     }
@@ -182,7 +182,7 @@ async fn after_a_broken_connection_the_same_model_server_is_used_again() {
     let (slot, mut reports, _listener) = slot_of(1).await;
     let again = slot.without_connection();
     let _first = bench.submit();
-    bench.handle.tell(Event::Slot(slot));
+    bench.handle.tell(Message::Slot(slot));
     bench.settled().await;
     let _second = bench.submit();
     bench.settled().await;
@@ -194,7 +194,7 @@ async fn after_a_broken_connection_the_same_model_server_is_used_again() {
     assert!(matches!(reports.recv().await, Some(Report::SlotFailed { .. })));
     bench.settled().await;
     assert_eq!(bench.handle.queued_rows(), 2, "nothing is sent while the model server is in doubt");
-    bench.handle.tell(Event::Slot(again));
+    bench.handle.tell(Message::Slot(again));
     bench.settled().await;
     assert_eq!(bench.handle.queued_rows(), 1, "one is on its way again");
     assert!(matches!(reports.recv().await, Some(Report::Verify { .. })));
@@ -232,7 +232,7 @@ async fn a_request_whose_connection_broke_is_held_until_there_is_a_model_server(
     let bench = Bench::new(Settings::default());
     let (slot, mut reports, listener) = slot_of(1).await;
     let waiting = bench.submit();
-    bench.handle.tell(Event::Slot(slot));
+    bench.handle.tell(Message::Slot(slot));
     let (connection, _) = listener.accept().await.unwrap();
     match reports.recv().await {
         Some(Report::Verify { reply, .. }) => reply.send(true).unwrap(),

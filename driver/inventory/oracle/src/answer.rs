@@ -1,7 +1,7 @@
 //! What either side says of a state, and where the two differ.
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sluice_inventory::scheduler::{Features, Held, Outcome, Scheduler};
 
 use crate::state::State;
@@ -10,25 +10,25 @@ use crate::state::State;
 const STEPS: u32 = 2_000_000;
 
 /// An answer.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(crate) struct Answer {
+pub struct Answer {
     /// By node.
-    pub(crate) nodes: BTreeMap<String, OnNode>,
+    pub nodes: BTreeMap<String, OnNode>,
     /// How many such pods fit one after another.
-    pub(crate) more: u32,
+    pub more: u32,
     /// The search took too long, and the rest says nothing.
-    pub(crate) gave_up: bool,
+    pub gave_up: bool,
     /// Why counting was aborted.
-    pub(crate) error: Option<String>,
+    pub error: Option<String>,
     /// Why the state is no question at all: the API server would not take such objects.
-    pub(crate) unreadable: Option<String>,
+    pub unreadable: Option<String>,
 }
 
 /// The answer for one node.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
-pub(crate) struct OnNode {
+pub struct OnNode {
     fits: bool,
     devices: Vec<Device>,
     /// Why the attempt was aborted, on all nodes.
@@ -36,7 +36,7 @@ pub(crate) struct OnNode {
 }
 
 /// A device that a claim gets.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 struct Device {
     claim: usize,
     request: String,
@@ -45,14 +45,15 @@ struct Device {
 }
 
 impl OnNode {
-    pub(crate) fn fits(&self) -> bool {
+    /// Whether the pod fits on the node.
+    pub fn fits(&self) -> bool {
         self.fits
     }
 }
 
 impl Answer {
     /// What the inventory says.
-    pub(crate) fn of(state: &State) -> Self {
+    pub fn of(state: &State) -> Self {
         let features = Features::NEWEST;
         let scheduler = Scheduler { features, slices: &state.slices, classes: &state.classes, steps: STEPS };
         let mut answer = Self::default();
@@ -105,15 +106,18 @@ impl Answer {
         answer
     }
 
-    pub(crate) fn is_undecided(&self) -> bool {
+    /// Whether our search gave up.
+    pub fn is_undecided(&self) -> bool {
         self.gave_up
     }
 
     /// Says where the two differ, `None` where they agree. That an attempt is aborted counts, not the words for it.
-    pub(crate) fn differs_from(&self, theirs: &Self) -> Option<String> {
+    pub fn differs_from(&self, theirs: &Self) -> Option<String> {
         for (node, theirs) in &theirs.nodes {
             let ours = self.nodes.get(node).cloned().unwrap_or_default();
-            let same = ours.fits == theirs.fits && ours.devices == theirs.devices && ours.error.is_some() == theirs.error.is_some();
+            let same = ours.fits == theirs.fits
+                && ours.devices == theirs.devices
+                && ours.error.is_some() == theirs.error.is_some();
             if !same {
                 return Some(format!("node {node}: the scheduler says {theirs:?}, the inventory {ours:?}"));
             }

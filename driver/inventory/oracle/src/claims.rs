@@ -38,7 +38,13 @@ fn claim(mix: &Mix, random: &mut SmallRng, number: u32) -> ResourceClaim {
         if !random.random_bool(chance) {
             continue;
         }
-        let attributes = ["gpu.example/kind", "gpu.example/gpu", "numa.example/node", "gpu.example/link", "gpu.example/ready"];
+        let attributes = [
+            "gpu.example/kind",
+            "gpu.example/gpu",
+            "numa.example/node",
+            "gpu.example/link",
+            "gpu.example/ready",
+        ];
         let mut constraint = json!({kind: attributes.choose(random)});
         if random.random_bool(0.4) {
             let named: Vec<&String> = names.iter().filter(|_| random.random_bool(0.6)).collect();
@@ -87,7 +93,11 @@ fn wanted(mix: &Mix, random: &mut SmallRng) -> Value {
     if random.random_bool(mix.capacity) {
         let amounts = ["256Mi", "512Mi", "700Mi", "1Gi", "1536Mi", "2Gi", "3Gi", "6Gi"];
         let name = if random.random_bool(0.9) { "memory" } else { "bandwidth" };
-        let amount = if name == "memory" { amounts.choose(random).copied() } else { ["500m", "600m", "1"].choose(random).copied() };
+        let amount = if name == "memory" {
+            amounts.choose(random).copied()
+        } else {
+            ["500m", "600m", "1"].choose(random).copied()
+        };
         wanted["capacity"] = json!({"requests": {name: amount}});
     }
     wanted
@@ -101,8 +111,12 @@ fn selectors(failing: bool) -> Vec<String> {
         format!(r#"device.driver == "{GPU}" || device.driver.startsWith("nic")"#),
         r#"device.attributes["numa.example"].node == 0"#.to_owned(),
         format!(r#""link" in device.attributes["{GPU}"]"#),
-        format!(r#"has(device.attributes["{GPU}"].link) ? device.attributes["{GPU}"].link == "l1" : device.driver == "{NIC}""#),
-        format!(r#"device.driver == "{GPU}" && device.capacity["{GPU}"].memory.compareTo(quantity("2Gi")) >= 0"#),
+        format!(
+            r#"has(device.attributes["{GPU}"].link) ? device.attributes["{GPU}"].link == "l1" : device.driver == "{NIC}""#
+        ),
+        format!(
+            r#"device.driver == "{GPU}" && device.capacity["{GPU}"].memory.compareTo(quantity("2Gi")) >= 0"#
+        ),
         format!(r#"device.driver != "{GPU}" || device.capacity["{GPU}"].memory.isLessThan(quantity("3Gi"))"#),
         format!(
             r#""driverVersion" in device.attributes["{GPU}"] && device.attributes["{GPU}"].driverVersion.isGreaterThan(semver("1.1.0"))"#
@@ -111,7 +125,9 @@ fn selectors(failing: bool) -> Vec<String> {
         format!(r#"["a", "c"].exists(kind, device.attributes["{GPU}"].?kind.orValue("") == kind)"#),
         "!device.allowMultipleAllocations".to_owned(),
         format!(r#"device.attributes[?"{GPU}"].?link.orValue("l0") == "l0""#),
-        format!(r#"device.attributes.?absent.?x.hasValue() || device.attributes["{GPU}"].?gpu.orValue(0) == 0"#),
+        format!(
+            r#"device.attributes.?absent.?x.hasValue() || device.attributes["{GPU}"].?gpu.orValue(0) == 0"#
+        ),
     ];
     if failing {
         selectors.push(format!(r#"device.attributes["{GPU}"].link == "l0""#));

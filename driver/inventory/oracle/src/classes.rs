@@ -2,8 +2,8 @@
 use rand::Rng;
 use rand::rngs::SmallRng;
 
-use crate::state::State;
 use crate::{claims, cluster};
+use sluice_inventory_oracle::state::State;
 
 /// A feature of claims or slices that is looked at by itself, most of them beside partitioned GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +115,9 @@ impl Class {
             Self::Core => core,
             Self::SeveralDevices => Mix { held: 0.2, requests: 3, count: 3, ..core },
             Self::AllDevices => Mix { held: 0.03, requests: 2, all: 0.8, partitions: 0.1, ..core },
-            Self::FirstAvailable => Mix { requests: 2, count: 2, lists: 0.9, taints: 0.2, tolerations: 0.5, ..core },
+            Self::FirstAvailable => {
+                Mix { requests: 2, count: 2, lists: 0.9, taints: 0.2, tolerations: 0.5, ..core }
+            }
             Self::Selectors => Mix { selectors: 0.8, ..core },
             Self::FailingSelectors => Mix { selectors: 0.8, failing: true, ..core },
             Self::MatchAttribute => Mix { held: 0.15, requests: 2, count: 2, matches: 0.9, ..core },

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 
 use crate::classes::Mix;
-use crate::state::State;
+use sluice_inventory_oracle::state::State;
 
 pub(crate) const GPU: &str = "gpu.example";
 pub(crate) const NIC: &str = "nic.example";
@@ -30,7 +30,13 @@ pub(crate) fn make(mix: &Mix, random: &mut SmallRng) -> State {
             slices.extend(pool(mix, random, GPU, &format!("{node}-gpu"), &on));
         }
         if random.random_bool(0.5) {
-            slices.extend(pool(&Mix { partitions: 0.0, ..*mix }, random, NIC, node, &json!({"nodeName": node})));
+            slices.extend(pool(
+                &Mix { partitions: 0.0, ..*mix },
+                random,
+                NIC,
+                node,
+                &json!({"nodeName": node}),
+            ));
         }
     }
     if random.random_bool(mix.placed) {
@@ -54,9 +60,7 @@ pub(crate) fn read<T: serde::de::DeserializeOwned>(value: Value) -> T {
 }
 
 fn placement(random: &mut SmallRng, nodes: &[String]) -> Value {
-    let by_label = |key: &str, operator: &str, values: Value| {
-        json!({"nodeSelector": {"nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]}})
-    };
+    let by_label = |key: &str, operator: &str, values: Value| json!({"nodeSelector": {"nodeSelectorTerms": [{"matchExpressions": [{"key": key, "operator": operator, "values": values}]}]}});
     match random.random_range(0..7) {
         0 => json!({"allNodes": true}),
         1 => by_label("zone", "In", json!(["a"])),
@@ -130,7 +134,11 @@ fn pool(mix: &Mix, random: &mut SmallRng, driver: &str, name: &str, on: &Value) 
     if !counters.is_empty() {
         parts.push(json!({"sharedCounters": counters}));
     }
-    let cut = if devices.len() > 2 && random.random_bool(0.4) { random.random_range(1..devices.len()) } else { devices.len() };
+    let cut = if devices.len() > 2 && random.random_bool(0.4) {
+        random.random_range(1..devices.len())
+    } else {
+        devices.len()
+    };
     let rest = devices.split_off(cut);
     parts.push(json!({"devices": devices}));
     if !rest.is_empty() {
@@ -141,7 +149,10 @@ fn pool(mix: &Mix, random: &mut SmallRng, driver: &str, name: &str, on: &Value) 
     let count = parts.len();
     for mut spec in parts {
         merge(&mut spec, on);
-        merge(&mut spec, &json!({"driver": driver, "pool": {"name": name, "generation": generation, "resourceSliceCount": count}}));
+        merge(
+            &mut spec,
+            &json!({"driver": driver, "pool": {"name": name, "generation": generation, "resourceSliceCount": count}}),
+        );
         let suffix: u32 = random.random();
         slices.push(json!({"metadata": {"name": format!("{driver}-{name}-{suffix:08x}")}, "spec": spec}));
     }
@@ -181,7 +192,8 @@ fn break_pool(random: &mut SmallRng, slices: &mut Vec<Value>) {
         }
         4 => {
             if let Some(device) = slices[last]["spec"]["devices"].get_mut(0) {
-                device["consumesCounters"] = json!([{"counterSet": "absent", "counters": {"memory": {"value": "1"}}}]);
+                device["consumesCounters"] =
+                    json!([{"counterSet": "absent", "counters": {"memory": {"value": "1"}}}]);
             }
         }
         _ => {

@@ -5,8 +5,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::answer::Answer;
-use crate::state::State;
+use sluice_inventory_oracle::answer::Answer;
+use sluice_inventory_oracle::state::State;
 
 /// The running program.
 pub(crate) struct Judge {
@@ -32,7 +32,10 @@ impl Judge {
     /// Asks about a state.
     pub(crate) fn ask(&mut self, state: &State) -> Result<Answer> {
         serde_json::to_writer(&mut self.input, state).context("cannot ask the scheduler's allocator")?;
-        self.input.write_all(b"\n").and_then(|()| self.input.flush()).context("cannot ask the scheduler's allocator")?;
+        self.input
+            .write_all(b"\n")
+            .and_then(|()| self.input.flush())
+            .context("cannot ask the scheduler's allocator")?;
         let mut line = String::new();
         self.output.read_line(&mut line).context("cannot read the scheduler's answer")?;
         serde_json::from_str(&line).with_context(|| format!("the scheduler's answer is {line:?}"))

@@ -2,19 +2,15 @@
 //!
 //! | module | what is there |
 //! |---|---|
-//! | `state` | a cluster state and the question about it |
 //! | `classes` | feature classes: which states are made for each |
 //! | `cluster`, `claims` | random clusters; random claims |
-//! | `answer` | what either side says of a state, and where they differ |
 //! | `judge` | the scheduler's code, as a program that is asked line by line |
 //! | `shrink` | the smallest state that still shows a difference |
-mod answer;
 mod claims;
 mod classes;
 mod cluster;
 mod judge;
 mod shrink;
-mod state;
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,10 +21,10 @@ use clap::Parser;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use answer::{Answer, OnNode};
 use classes::Class;
 use judge::Judge;
-use state::State;
+use sluice_inventory_oracle::answer::{Answer, OnNode};
+use sluice_inventory_oracle::state::{Known, State};
 
 /// Compares the inventory with the scheduler's own allocator on random cluster states.
 #[derive(Debug, Parser)]
@@ -65,7 +61,10 @@ fn main() -> Result<ExitCode> {
     let args = Args::parse();
     let mut judge = Judge::start(&args.judge)?;
     let mut failed = false;
-    println!("{:<20} {:>7} {:>6} {:>9} {:>10} {:>10}", "class", "states", "fit", "different", "undecided", "Go gave up");
+    println!(
+        "{:<20} {:>7} {:>6} {:>9} {:>10} {:>10}",
+        "class", "states", "fit", "different", "undecided", "Go gave up"
+    );
     for class in Class::ALL {
         if args.class.as_deref().is_some_and(|only| only != class.name()) {
             continue;
@@ -92,7 +91,14 @@ fn main() -> Result<ExitCode> {
 }
 
 /// Asks both sides about a state and counts what they say; the smallest state that shows a difference is kept.
-fn compare(args: &Args, judge: &mut Judge, class: Class, seed: u64, state: &State, tally: &mut Tally) -> Result<()> {
+fn compare(
+    args: &Args,
+    judge: &mut Judge,
+    class: Class,
+    seed: u64,
+    state: &State,
+    tally: &mut Tally,
+) -> Result<()> {
     let theirs = judge.ask(state)?;
     if let Some(trouble) = theirs.unreadable {
         bail!("{} {seed}: the state is none: {trouble}", class.name());
@@ -115,13 +121,17 @@ fn compare(args: &Args, judge: &mut Judge, class: Class, seed: u64, state: &Stat
         let smallest = shrink::shrink(state, |state| {
             let theirs = judge.ask(state)?;
             let ours = Answer::of(state);
-            Ok(theirs.unreadable.is_none() && !theirs.gave_up && !ours.is_undecided() && ours.differs_from(&theirs).is_some())
+            Ok(theirs.unreadable.is_none()
+                && !theirs.gave_up
+                && !ours.is_undecided()
+                && ours.differs_from(&theirs).is_some())
         })?;
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let file = folder.join(format!("{}-{seed}.json", class.name()));
-        fs::write(&file, serde_json::to_string_pretty(&smallest)?).with_context(|| format!("cannot write {}", file.display()))?;
-        let (theirs, ours) = (judge.ask(&smallest)?, Answer::of(&smallest));
-        println!("  smallest: {}: {}", file.display(), ours.differs_from(&theirs).unwrap_or_default());
+        let (answer, ours) = (judge.ask(&smallest)?, Answer::of(&smallest));
+        println!("  smallest: {}: {}", file.display(), ours.differs_from(&answer).unwrap_or_default());
+        let known = serde_json::to_string_pretty(&Known { state: smallest, answer })?;
+        fs::write(&file, known).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::state::State;
+use sluice_inventory_oracle::state::State;
 
 /// Leaves out parts of the state, largest first, while `differs` holds.
 pub(crate) fn shrink(state: &State, mut differs: impl FnMut(&State) -> Result<bool>) -> Result<State> {
@@ -50,7 +50,23 @@ fn removable(value: &Value, path: &mut Vec<Step>, parts: &mut Vec<Vec<Step>>) {
             for (key, member) in members {
                 path.push(Step::Key(key.clone()));
                 // Without these a state is another question, or none.
-                if !matches!(key.as_str(), "metadata" | "name" | "spec" | "limit" | "pool" | "generation" | "nodeName" | "exactly" | "deviceClassName" | "count" | "allocationMode" | "cel" | "driver" | "request") {
+                if !matches!(
+                    key.as_str(),
+                    "metadata"
+                        | "name"
+                        | "spec"
+                        | "limit"
+                        | "pool"
+                        | "generation"
+                        | "nodeName"
+                        | "exactly"
+                        | "deviceClassName"
+                        | "count"
+                        | "allocationMode"
+                        | "cel"
+                        | "driver"
+                        | "request"
+                ) {
                     parts.push(path.clone());
                 }
                 removable(member, path, parts);

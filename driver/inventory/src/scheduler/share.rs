@@ -103,7 +103,8 @@ fn is_allowed(features: Features, amount: i128, of: &DeviceCapacity) -> Result<b
         if grain == MILLI && amount % MILLI != 0 {
             return Ok(false);
         }
-        let [amount, min, step] = [amount, read(&range.min)?, read(step)?].map(|amount| in_grains(amount, grain));
+        let [amount, min, step] =
+            [amount, read(&range.min)?, read(step)?].map(|amount| in_grains(amount, grain));
         return Ok(step != 0 && (amount - min) % step == 0);
     }
     match policy.valid_values.as_deref() {

@@ -1,5 +1,5 @@
-//! An API server in memory, as far as a node's driver talks to one: behind kube's own client, so that what
-//! is tested is what is sent.
+//! API server in memory for tests, with what a node's driver needs of one. kube's own client talks to it, so the
+//! tests cover what is really sent.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -16,24 +16,24 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 
-type Answer = Response<UnsyncBoxBody<Bytes, Infallible>>;
+type ApiResponse = Response<UnsyncBoxBody<Bytes, Infallible>>;
 
 const SLICES: &str = "/apis/resource.k8s.io/v1/resourceslices";
 
-/// What every request meets.
+/// Behaviour of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mood {
+pub(super) enum Behavior {
     Well,
-    /// 500 with a reason.
+    /// Responds 500 with a reason.
     Failing,
-    /// 404 in plain text, as from a server that does not serve the kind.
+    /// Responds 404 in plain text, as a server that does not serve the kind.
     Foreign,
-    /// No answer.
+    /// Does not respond.
     Silent,
 }
 
 struct State {
-    mood: Mood,
+    behavior: Behavior,
     minor: String,
     keeps_counters: bool,
     node_uid: Option<String>,
@@ -42,19 +42,19 @@ struct State {
     version: u64,
     events: Vec<(u64, Value)>,
     watchers: Vec<mpsc::UnboundedSender<Value>>,
-    /// Somebody else's changes, one before each of the next replacements.
+    /// Number of replacements before each of which another program changes the slice.
     rivals: usize,
 }
 
-/// The server. Cheap to clone.
+/// Server. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct FakeApiServer(Arc<Mutex<State>>);
 
 impl FakeApiServer {
-    /// Kubernetes 1.37 with one node.
+    /// Creates a server of Kubernetes 1.37 with one node.
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
-            mood: Mood::Well,
+            behavior: Behavior::Well,
             minor: "37".to_owned(),
             keeps_counters: true,
             node_uid: Some("node-uid-1".to_owned()),
@@ -67,12 +67,12 @@ impl FakeApiServer {
         })))
     }
 
-    /// kube's client of it.
+    /// Returns kube's client of the server.
     pub(super) fn client(&self) -> Client {
         let server = self.clone();
         let service = tower::service_fn(move |request| {
             let server = server.clone();
-            async move { Ok::<_, Infallible>(server.answer(request).await) }
+            async move { Ok::<_, Infallible>(server.respond(request).await) }
         });
         Client::new(service, "default")
     }
@@ -81,8 +81,8 @@ impl FakeApiServer {
         act(&mut self.0.lock().unwrap())
     }
 
-    pub(super) fn set_mood(&self, mood: Mood) {
-        self.state(|state| state.mood = mood);
+    pub(super) fn set_behavior(&self, behavior: Behavior) {
+        self.state(|state| state.behavior = behavior);
     }
 
     pub(super) fn set_minor(&self, minor: &str) {
@@ -109,27 +109,27 @@ impl FakeApiServer {
         self.state(|state| state.slices.values().cloned().collect())
     }
 
-    /// What a kubelet does when it starts.
+    /// Deletes all slices, as a kubelet does when it starts.
     pub(super) fn wipe(&self) {
         self.state(|state| {
             for (_, slice) in std::mem::take(&mut state.slices) {
-                state.tell("DELETED", slice);
+                state.record("DELETED", slice);
             }
         });
     }
 
-    async fn answer(&self, request: Request<Body>) -> Answer {
+    async fn respond(&self, request: Request<Body>) -> ApiResponse {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
-        let mood = self.state(|state| state.mood);
-        if mood == Mood::Silent {
+        let behavior = self.state(|state| state.behavior);
+        if behavior == Behavior::Silent {
             std::future::pending::<()>().await;
         }
         let path = parts.uri.path();
         let query = parts.uri.query().unwrap_or_default();
-        self.state(|state| match (mood, parts.method.as_str()) {
-            (Mood::Failing, _) => failure(500, "InternalError", "etcd is away", ""),
-            (Mood::Foreign, _) => text(404, "404 page not found"),
+        self.state(|state| match (behavior, parts.method.as_str()) {
+            (Behavior::Failing, _) => failure(500, "InternalError", "etcd is away", ""),
+            (Behavior::Foreign, _) => text(404, "404 page not found"),
             (_, "GET") if query.contains("watch=true") => state.watch(query),
             _ => state.call(&parts.method, path, query, &body),
         })
@@ -137,7 +137,7 @@ impl FakeApiServer {
 }
 
 impl State {
-    fn call(&mut self, method: &Method, path: &str, query: &str, body: &[u8]) -> Answer {
+    fn call(&mut self, method: &Method, path: &str, query: &str, body: &[u8]) -> ApiResponse {
         let name = path.rsplit('/').next().unwrap_or_default();
         let sent = || -> Value { serde_json::from_slice(body).unwrap() };
         match method.as_str() {
@@ -165,7 +165,7 @@ impl State {
             "PUT" => self.replace(name, sent()),
             "DELETE" => match self.slices.remove(name) {
                 Some(slice) => {
-                    self.tell("DELETED", slice.clone());
+                    self.record("DELETED", slice.clone());
                     object(200, &slice)
                 }
                 None => absent("resourceslices", name),
@@ -174,7 +174,7 @@ impl State {
         }
     }
 
-    fn create(&mut self, mut slice: Value, query: &str) -> Answer {
+    fn create(&mut self, mut slice: Value, query: &str) -> ApiResponse {
         self.admit(&mut slice);
         if query.contains("dryRun=All") {
             return object(201, &slice);
@@ -186,7 +186,7 @@ impl State {
         self.store(&name, "ADDED", slice)
     }
 
-    fn replace(&mut self, name: &str, mut slice: Value) -> Answer {
+    fn replace(&mut self, name: &str, mut slice: Value) -> ApiResponse {
         if self.rivals > 0 {
             self.rivals -= 1;
             if let Some(current) = self.slices.get(name).cloned() {
@@ -201,7 +201,7 @@ impl State {
         self.store(name, "MODIFIED", slice)
     }
 
-    /// What a server does with fields of a feature that is off.
+    /// Drops the fields of features that are off, as a server does.
     fn admit(&self, slice: &mut Value) {
         if self.keeps_counters {
             return;
@@ -213,14 +213,14 @@ impl State {
         }
     }
 
-    fn store(&mut self, name: &str, event: &str, mut slice: Value) -> Answer {
+    fn store(&mut self, name: &str, event: &str, mut slice: Value) -> ApiResponse {
         slice["metadata"]["resourceVersion"] = json!((self.version + 1).to_string());
         self.slices.insert(name.to_owned(), slice.clone());
-        self.tell(event, slice.clone());
+        self.record(event, slice.clone());
         object(200, &slice)
     }
 
-    fn tell(&mut self, event: &str, mut slice: Value) {
+    fn record(&mut self, event: &str, mut slice: Value) {
         self.version += 1;
         slice["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let event = json!({"type": event, "object": slice});
@@ -228,7 +228,7 @@ impl State {
         self.watchers.retain(|watcher| watcher.send(event.clone()).is_ok());
     }
 
-    fn watch(&mut self, query: &str) -> Answer {
+    fn watch(&mut self, query: &str) -> ApiResponse {
         let since = query.split('&').find_map(|pair| pair.strip_prefix("resourceVersion="));
         let since: u64 = since.and_then(|version| version.parse().ok()).unwrap_or(0);
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -242,20 +242,20 @@ impl State {
     }
 }
 
-fn object(code: u16, value: &Value) -> Answer {
+fn object(code: u16, value: &Value) -> ApiResponse {
     text(code, &value.to_string())
 }
 
-fn text(code: u16, body: &str) -> Answer {
+fn text(code: u16, body: &str) -> ApiResponse {
     let body = Full::new(Bytes::from(body.to_owned())).boxed_unsync();
     Response::builder().status(code).body(body).unwrap()
 }
 
-fn absent(kind: &str, name: &str) -> Answer {
+fn absent(kind: &str, name: &str) -> ApiResponse {
     failure(404, "NotFound", &format!("{kind} \"{name}\" not found"), name)
 }
 
-fn failure(code: u16, reason: &str, message: &str, name: &str) -> Answer {
+fn failure(code: u16, reason: &str, message: &str, name: &str) -> ApiResponse {
     let details = json!({"name": name});
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "message": message,
         "reason": reason, "code": code, "details": details});

@@ -3,7 +3,7 @@ use sluice_inventory::resource_slices;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::fake::{FakeApiServer, Mood};
+use super::fake::{Behavior, FakeApiServer};
 use super::*;
 use crate::publishing::{Publication, Published, publish};
 
@@ -93,12 +93,12 @@ async fn only_a_claim_that_is_certainly_absent_is_none() {
     let found = store.claim("default", "a").await.unwrap().unwrap();
     assert_eq!(found.metadata.uid.as_deref(), Some("1"));
     assert!(store.claim("default", "b").await.unwrap().is_none());
-    for (mood, words) in [
-        (Mood::Failing, "500 InternalError: etcd is away"),
-        (Mood::Foreign, "404"),
-        (Mood::Silent, "within 10 s"),
+    for (behavior, words) in [
+        (Behavior::Failing, "500 InternalError: etcd is away"),
+        (Behavior::Foreign, "404"),
+        (Behavior::Silent, "within 10 s"),
     ] {
-        server.set_mood(mood);
+        server.set_behavior(behavior);
         let error = store.claim("default", "b").await.unwrap_err().to_string();
         assert!(error.contains("ResourceClaim default/b") && error.contains(words), "{error}");
     }
@@ -142,12 +142,12 @@ async fn the_form_follows_an_upgrade_of_the_cluster() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_comes_back_is_published_to() {
     let server = FakeApiServer::new();
-    server.set_mood(Mood::Failing);
+    server.set_behavior(Behavior::Failing);
     let mut published = publisher(&server);
     let told = published.wait_for(|told| told.as_ref().is_err_and(|reason| reason != "starting")).await;
     assert!(told.unwrap().as_ref().is_err_and(|reason| reason.contains("etcd is away")));
     tokio::time::sleep(Duration::from_secs(600)).await;
-    server.set_mood(Mood::Well);
+    server.set_behavior(Behavior::Well);
     published.wait_for(Result::is_ok).await.unwrap();
     assert_eq!(server.slices().len(), slices().len());
 }

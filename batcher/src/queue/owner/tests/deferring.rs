@@ -14,7 +14,7 @@ const GAP: Duration = Duration::from_millis(2);
 async fn busy(deferral: Deferral) -> (Bench, mpsc::UnboundedReceiver<Report>, TcpListener) {
     let bench = Bench::new(Settings { deferral, slots_per_upstream: SLOTS, ..Settings::default() });
     let times = (1..=64).rev().map(|rows| (rows, 0.020 + 0.002 * f64::from(rows)));
-    bench.handle.tell(Event::Warmed(times.collect()));
+    bench.handle.tell(QueueEvent::Warmed(times.collect()));
     // Their clients do not wait for the slots.
     for _ in 0..50 {
         drop(submit(&bench));
