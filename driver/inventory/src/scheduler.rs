@@ -8,11 +8,13 @@
 //! | `request` | what claims ask for, checked |
 //! | `share` | how much of a device's capacity a request consumes |
 //! | `constraint` | `matchAttribute` and `distinctAttribute` |
+//! | `error` | why the scheduler gives up on a pod |
 //! | `attempt` | the search: first fit, with backtracking |
 //!
 //! It is compared with the scheduler's own code by `driver/inventory/oracle`.
 mod attempt;
 mod constraint;
+mod error;
 mod held;
 mod node;
 mod pool;
@@ -26,6 +28,7 @@ use std::collections::BTreeMap;
 
 use crate::selector::Evaluator;
 use attempt::{Attempt, Conditions};
+pub use error::{Aborted, Reason};
 pub use held::Held;
 use request::Claim;
 
@@ -105,16 +108,6 @@ pub enum Outcome<'a> {
     Undecided,
 }
 
-/// Why the scheduler would abort the attempt for the pod on all nodes.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{claim}: {reason}")]
-pub struct Aborted {
-    /// The claim: `namespace/name`.
-    pub claim: String,
-    /// What is wrong, and with which object.
-    pub reason: String,
-}
-
 /// Claims of one pod, ready to be placed on any node.
 pub struct Pod<'a> {
     scheduler: Scheduler<'a>,
@@ -146,7 +139,7 @@ impl<'a> Pod<'a> {
     pub fn on_node(&self, node: &Node, held: &Held<'a>) -> Result<Outcome<'a>, Aborted> {
         let name = node.metadata.name.as_deref().unwrap_or_default();
         let pools = pool::gather(self.scheduler.features, self.scheduler.slices, node)
-            .map_err(|reason| Aborted { claim: format!("node {name}"), reason })?;
+            .map_err(|reason| Aborted { at: format!("node {name}"), reason })?;
         let mut evaluator = self.evaluator.borrow_mut();
         let around = Conditions { features: self.scheduler.features, node, held };
         Attempt::new(around, self.scheduler.steps, &pools, &self.claims, &mut evaluator).run()

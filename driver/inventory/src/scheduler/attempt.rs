@@ -8,8 +8,8 @@ use super::held::{Held, Holding};
 use super::pool::{Candidate, Pool, Usable, device_is_for};
 use super::request::{Alternative, Claim, Count, DEVICES_PER_CLAIM};
 use super::share;
-use super::{Aborted, Chosen, Features, Outcome};
-use crate::selector::Evaluator;
+use super::{Aborted, Chosen, Features, Outcome, Reason};
+use crate::selector::{Evaluator, SelectorError};
 
 /// What decides about the pod beside the pools.
 pub(super) struct Conditions<'s, 'a> {
@@ -168,7 +168,7 @@ impl<'s, 'a> Attempt<'s, 'a> {
                 }
                 least_of_claim = least_of_claim.saturating_add(least);
                 if least_of_claim > DEVICES_PER_CLAIM {
-                    return Err(abort(claim, format!("more than {DEVICES_PER_CLAIM} devices are asked for")));
+                    return Err(abort(claim, Reason::TooManyDevices { most: DEVICES_PER_CLAIM }));
                 }
             }
         }
@@ -191,10 +191,11 @@ impl<'s, 'a> Attempt<'s, 'a> {
                 Usable::Invalid => Some("invalid"),
             };
             if let Some(trouble) = trouble {
-                let reason = format!(
-                    "request {} asks for all devices, and pool {}/{} is {trouble}",
-                    alternative.name, pool.driver, pool.name
-                );
+                let reason = Reason::NotAllKnown {
+                    request: alternative.name.clone(),
+                    pool: format!("{}/{}", pool.driver, pool.name),
+                    state: trouble,
+                };
                 return Err(abort(claim, reason));
             }
             for _ in &pool.devices {
@@ -211,10 +212,7 @@ impl<'s, 'a> Attempt<'s, 'a> {
                         device.capacity.as_ref(),
                         |_| 0,
                     );
-                    if consumed
-                        .map_err(|reason| abort(claim, format!("request {}: {reason}", alternative.name)))?
-                        .is_none()
-                    {
+                    if consumed.map_err(|reason| abort(claim, reason))?.is_none() {
                         continue;
                     }
                 }
@@ -323,7 +321,8 @@ impl<'s, 'a> Attempt<'s, 'a> {
             return Ok(known);
         }
         let matches = self.evaluator.matches(&alternative.selectors, candidate.id.0, candidate.device);
-        let mut matches = matches.map_err(|reason| abort(claim, reason))?;
+        let failed = |error: SelectorError| abort(claim, Reason::Selector { message: error.to_string() });
+        let mut matches = matches.map_err(failed)?;
         if matches && candidate.chooses_nodes {
             matches =
                 device_is_for(candidate.device, self.around.node).map_err(|reason| abort(claim, reason))?;
@@ -348,9 +347,8 @@ impl<'s, 'a> Attempt<'s, 'a> {
             held + device.shared.get(name).copied().unwrap_or(0)
         };
         let capacity = device.candidate.device.capacity.as_ref();
-        share::consumed(self.around.features, &alternative.capacity, capacity, used).map_err(|reason| {
-            abort(claim, format!("request {}: device {}: {reason}", alternative.name, device.candidate.id.2))
-        })
+        share::consumed(self.around.features, &alternative.capacity, capacity, used)
+            .map_err(|reason| abort(claim, reason))
     }
 
     /// Chooses a device, if it can be had. `must`: the claim asks for just this one.
@@ -398,10 +396,10 @@ impl<'s, 'a> Attempt<'s, 'a> {
             }
             self.release(pool, candidate, draws);
             if must {
-                let reason = format!(
-                    "request {}: device {} would break a constraint",
-                    alternative.name, candidate.id.2
-                );
+                let reason = Reason::Constraint {
+                    request: alternative.name.clone(),
+                    device: candidate.id.2.to_owned(),
+                };
                 return Err(abort(claim, reason));
             }
             return Ok(false);
@@ -511,8 +509,8 @@ impl<'s, 'a> Attempt<'s, 'a> {
     }
 }
 
-fn abort(claim: &Claim<'_>, reason: String) -> End {
-    End::Aborted(Aborted { claim: claim.name.clone(), reason })
+fn abort(claim: &Claim<'_>, reason: Reason) -> End {
+    End::Aborted(Aborted { at: claim.name.clone(), reason })
 }
 
 /// Whether every taint that keeps pods away is tolerated.

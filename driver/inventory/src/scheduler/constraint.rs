@@ -1,6 +1,7 @@
 //! `matchAttribute` and `distinctAttribute`: what devices of a claim must have in common, or must not.
 use k8s_openapi::api::resource::v1::{DeviceAttribute, DeviceConstraint};
 
+use super::Reason;
 use super::pool::Candidate;
 use super::request::Alternative;
 
@@ -22,13 +23,13 @@ enum Kind {
 pub(super) struct Values<'a>(Vec<&'a DeviceAttribute>);
 
 impl<'a> Rule<'a> {
-    pub(super) fn read(constraint: &'a DeviceConstraint) -> Result<Self, String> {
+    pub(super) fn read(constraint: &'a DeviceConstraint) -> Result<Self, Reason> {
         let requests = constraint.requests.as_deref().unwrap_or_default();
         let rule = |attribute: &'a String, kind| Self { requests, attribute, kind };
         let matches = constraint.match_attribute.as_ref().map(|attribute| rule(attribute, Kind::Match));
         let distinct =
             constraint.distinct_attribute.as_ref().map(|attribute| rule(attribute, Kind::Distinct));
-        matches.or(distinct).ok_or_else(|| "a constraint is of a kind that is not known".to_owned())
+        matches.or(distinct).ok_or_else(|| Reason::UnknownKind { what: "a constraint".to_owned() })
     }
 
     /// Adds a device for a request; `false` where the rule does not allow it, and then nothing was added.

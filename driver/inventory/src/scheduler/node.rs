@@ -1,6 +1,8 @@
 //! Whether a node is one of those that a slice or a device names.
 use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 
+use super::Reason;
+
 /// Whether the node is named: by name, as one of all, or by a selector. What names no node is on none.
 ///
 /// # Errors
@@ -10,7 +12,7 @@ pub(super) fn is_named(
     name: Option<&str>,
     all: Option<bool>,
     selector: Option<&NodeSelector>,
-) -> Result<bool, String> {
+) -> Result<bool, Reason> {
     if let Some(name) = name.filter(|name| !name.is_empty()) {
         return Ok(node.metadata.name.as_deref() == Some(name));
     }
@@ -24,7 +26,7 @@ pub(super) fn is_named(
 }
 
 /// A term matches if all of its requirements do; one without requirements matches nothing.
-fn matches(node: &Node, term: &NodeSelectorTerm) -> Result<bool, String> {
+fn matches(node: &Node, term: &NodeSelectorTerm) -> Result<bool, Reason> {
     let (expressions, fields) = (term.match_expressions.iter().flatten(), term.match_fields.iter().flatten());
     let mut all = expressions.clone().next().is_some() || fields.clone().next().is_some();
     for requirement in expressions {
@@ -37,32 +39,33 @@ fn matches(node: &Node, term: &NodeSelectorTerm) -> Result<bool, String> {
             || values.len() != 1
             || !matches!(requirement.operator.as_str(), "In" | "NotIn")
         {
-            return Err(format!(
-                "node selector field {:?} {} is not supported",
-                requirement.key, requirement.operator
-            ));
+            return Err(invalid(requirement));
         }
         all &= is_met(requirement, node.metadata.name.as_deref())?;
     }
     Ok(all)
 }
 
-fn is_met(requirement: &NodeSelectorRequirement, value: Option<&str>) -> Result<bool, String> {
+fn is_met(requirement: &NodeSelectorRequirement, value: Option<&str>) -> Result<bool, Reason> {
     let values = requirement.values.as_deref().unwrap_or_default();
     let has = || value.is_some_and(|value| values.iter().any(|wanted| wanted == value));
     let number = |text: &str| text.parse::<i64>();
-    let invalid =
-        || format!("node selector {:?} {} {values:?} is not valid", requirement.key, requirement.operator);
     match (requirement.operator.as_str(), values) {
         ("In", [_, ..]) => Ok(has()),
         ("NotIn", [_, ..]) => Ok(!has()),
         ("Exists", []) => Ok(value.is_some()),
         ("DoesNotExist", []) => Ok(value.is_none()),
         (operator @ ("Gt" | "Lt"), [bound]) => {
-            let bound = number(bound).map_err(|_| invalid())?;
+            let bound = number(bound).map_err(|_| invalid(requirement))?;
             let value = value.and_then(|value| number(value).ok());
             Ok(value.is_some_and(|value| if operator == "Gt" { value > bound } else { value < bound }))
         }
-        _ => Err(invalid()),
+        _ => Err(invalid(requirement)),
     }
+}
+
+fn invalid(requirement: &NodeSelectorRequirement) -> Reason {
+    let NodeSelectorRequirement { key, operator, values } = requirement;
+    let values = values.as_deref().unwrap_or_default();
+    Reason::Invalid { what: format!("node selector for {key:?}"), value: format!("{operator} {values:?}") }
 }

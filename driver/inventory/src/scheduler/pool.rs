@@ -4,7 +4,7 @@ use k8s_openapi::api::resource::v1::{Device, ResourceSlice};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::node::is_named;
-use super::{DeviceId, Features};
+use super::{DeviceId, Features, Reason};
 use crate::quantity;
 
 /// A pool with what a node can use of it.
@@ -50,7 +50,7 @@ pub(super) fn gather<'a>(
     features: Features,
     slices: &'a [ResourceSlice],
     node: &Node,
-) -> Result<Vec<Pool<'a>>, String> {
+) -> Result<Vec<Pool<'a>>, Reason> {
     let mut by_pool: BTreeMap<(&str, &str), Slices<'a>> = BTreeMap::new();
     for slice in slices {
         let is_partitioned = slice.spec.per_device_node_selection.is_some()
@@ -58,7 +58,7 @@ pub(super) fn gather<'a>(
         if !features.partitionable_devices && is_partitioned {
             continue;
         }
-        if !concerns(slice, node).map_err(|reason| format!("ResourceSlice {}: {reason}", name_of(slice)))? {
+        if !concerns(slice, node)? {
             continue;
         }
         let pool = by_pool.entry((&slice.spec.driver, &slice.spec.pool.name)).or_default();
@@ -82,7 +82,7 @@ fn name_of(slice: &ResourceSlice) -> &str {
 }
 
 /// Whether a slice, or one of its devices, is for a node.
-fn concerns(slice: &ResourceSlice, node: &Node) -> Result<bool, String> {
+fn concerns(slice: &ResourceSlice, node: &Node) -> Result<bool, Reason> {
     let spec = &slice.spec;
     let has_name = spec.node_name.as_ref().is_some_and(|name| !name.is_empty());
     if has_name || spec.all_nodes == Some(true) || spec.node_selector.is_some() {
@@ -99,7 +99,7 @@ fn concerns(slice: &ResourceSlice, node: &Node) -> Result<bool, String> {
 }
 
 /// Whether a device that chooses its nodes itself is for a node.
-pub(super) fn device_is_for(device: &Device, node: &Node) -> Result<bool, String> {
+pub(super) fn device_is_for(device: &Device, node: &Node) -> Result<bool, Reason> {
     is_named(node, device.node_name.as_deref(), device.all_nodes, device.node_selector.as_ref())
 }
 

@@ -5,7 +5,7 @@ use k8s_openapi::api::resource::v1::{
 use std::collections::BTreeMap;
 
 use super::constraint::Rule;
-use super::{Aborted, Features};
+use super::{Aborted, Features, Reason};
 use crate::ledger;
 use crate::quantity;
 use crate::selector::Selector;
@@ -69,7 +69,7 @@ impl<'a> Claim<'a> {
         claim: &'a ResourceClaim,
     ) -> Result<Self, Aborted> {
         let name = ledger::name(claim);
-        let aborted = |reason| Aborted { claim: name.clone(), reason };
+        let aborted = |reason| Aborted { at: name.clone(), reason };
         let devices = claim.spec.devices.as_ref();
         let mut requests = Vec::new();
         for request in devices.iter().flat_map(|devices| devices.requests.iter().flatten()) {
@@ -94,10 +94,10 @@ impl<'a> Claim<'a> {
                     .map_err(aborted)?,
                 ],
                 (_, [_, ..]) if !features.prioritized_list => {
-                    return Err(aborted(format!(
-                        "request {} has subrequests, which this scheduler does not know",
-                        request.name
-                    )));
+                    return Err(aborted(Reason::NotInRelease {
+                        request: request.name.clone(),
+                        feature: "firstAvailable",
+                    }));
                 }
                 (_, [_, ..]) => {
                     let read = list.iter().map(|sub| {
@@ -117,7 +117,7 @@ impl<'a> Claim<'a> {
                     read.collect::<Result<_, _>>().map_err(aborted)?
                 }
                 (None, []) => {
-                    return Err(aborted(format!("request {} is of a kind that is not known", request.name)));
+                    return Err(aborted(Reason::UnknownKind { what: format!("request {}", request.name) }));
                 }
             };
             requests.push(Request { alternatives, is_list: !list.is_empty() });
@@ -134,45 +134,45 @@ impl<'a> Alternative<'a> {
         request: &'a str,
         name: String,
         wanted: &Wanted<'a>,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Reason> {
         if wanted.capacity.is_some() && !features.consumable_capacity {
-            return Err(format!("request {name} asks for capacity, which this scheduler does not know"));
+            return Err(Reason::NotInRelease { request: name, feature: "capacity" });
         }
         if wanted.admin_access.is_some() && !features.admin_access {
-            return Err(format!("request {name} asks for admin access, which this scheduler does not know"));
+            return Err(Reason::NotInRelease { request: name, feature: "adminAccess" });
         }
         let class = classes.iter().find(|class| class.metadata.name.as_deref() == Some(wanted.class));
-        let class =
-            class.ok_or_else(|| format!("request {name}: DeviceClass {:?} does not exist", wanted.class))?;
+        let class = class
+            .ok_or_else(|| Reason::UnknownClass { request: name.clone(), class: wanted.class.to_owned() })?;
         let compile = |place: String, selectors: Option<&[DeviceSelector]>| {
             let expressions = selectors
                 .unwrap_or_default()
                 .iter()
                 .map(|selector| selector.cel.as_ref().map(|cel| &cel.expression));
             let compiled = expressions.map(|expression| match expression {
-                Some(expression) => Selector::compile(&place, expression).map_err(|error| error.to_string()),
-                None => Err(format!("{place} has a selector of a kind that is not known")),
+                Some(expression) => Selector::compile(&place, expression)
+                    .map_err(|error| Reason::Selector { message: error.to_string() }),
+                None => Err(Reason::UnknownKind { what: format!("a selector of {place}") }),
             });
             compiled.collect::<Result<Vec<_>, _>>()
         };
         let mut selectors =
             compile(format!("DeviceClass {}", wanted.class), class.spec.selectors.as_deref())?;
         selectors.extend(compile(format!("request {name}"), wanted.selectors)?);
+        let invalid =
+            |field: &str, value| Reason::Invalid { what: format!("{field} of request {name}"), value };
         let count = match wanted.mode {
             None | Some("ExactCount") => match usize::try_from(wanted.count.unwrap_or(1)) {
                 Ok(count) => Count::Exactly(count),
-                Err(_) => return Err(format!("request {name}: count {:?} is not valid", wanted.count)),
+                Err(_) => return Err(invalid("count", format!("{:?}", wanted.count))),
             },
             Some("All") => Count::All,
-            Some(mode) => return Err(format!("request {name}: allocationMode {mode:?} is not known")),
+            Some(mode) => return Err(invalid("allocationMode", mode.to_owned())),
         };
         let mut capacity = BTreeMap::new();
         for (of, amount) in wanted.capacity.iter().flat_map(|capacity| capacity.requests.iter().flatten()) {
-            let amount = quantity::nano(&amount.0);
-            capacity.insert(
-                of.as_str(),
-                amount.ok_or_else(|| format!("request {name}: capacity {of} is no quantity"))?,
-            );
+            let nano = quantity::nano(&amount.0).ok_or_else(|| invalid("capacity", amount.0.clone()))?;
+            capacity.insert(of.as_str(), nano);
         }
         Ok(Self {
             name,

@@ -3,11 +3,18 @@ use k8s_openapi::api::resource::v1::{CapacityRequestPolicyRange, DeviceCapacity}
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
 
-use super::Features;
+use super::{Features, Reason};
 use crate::quantity;
 
 const UNIT: i128 = 1_000_000_000;
 const MILLI: i128 = 1_000_000;
+
+/// An amount that is no quantity, or too fine or too large for the units of a policy.
+struct Uncountable;
+
+fn uncountable(name: &str, of: &DeviceCapacity) -> Reason {
+    Reason::Uncountable { capacity: name.to_owned(), value: of.value.0.clone() }
+}
 
 /// What the request consumes of each capacity of the device, in nano-units; `None` where it cannot: the device lacks a
 /// capacity that is asked for, its policy does not allow the amount, or too little is left beside `used`.
@@ -19,23 +26,22 @@ pub(super) fn consumed<'a>(
     wanted: &BTreeMap<&str, i128>,
     capacity: Option<&'a BTreeMap<String, DeviceCapacity>>,
     used: impl Fn(&str) -> i128,
-) -> Result<Option<BTreeMap<&'a str, i128>>, String> {
+) -> Result<Option<BTreeMap<&'a str, i128>>, Reason> {
     let has = |name: &str| capacity.is_some_and(|capacity| capacity.contains_key(name));
     if !wanted.keys().all(|name| has(name)) {
         return Ok(None);
     }
     let mut consumed = BTreeMap::new();
     for (name, of) in capacity.into_iter().flatten() {
-        let amount = amount(features, wanted.get(name.as_str()).copied(), of)
-            .map_err(|error| format!("capacity {name}: {error}"))?;
-        if amount < 0 {
-            return Err(format!("capacity {name} is negative"));
-        }
+        let amount = amount(features, wanted.get(name.as_str()).copied(), of);
+        let amount = amount.ok().filter(|amount| *amount >= 0).ok_or_else(|| uncountable(name, of))?;
         consumed.insert(name.as_str(), amount);
     }
     for (name, of) in capacity.into_iter().flatten() {
         let amount = consumed.get(name.as_str()).copied().unwrap_or(0);
-        if !is_allowed(features, amount, of)? || amount + used(name) > read(&of.value)? {
+        let fits = is_allowed(features, amount, of)
+            .and_then(|is_allowed| Ok(is_allowed && amount + used(name) <= read(&of.value)?));
+        if !fits.map_err(|Uncountable| uncountable(name, of))? {
             return Ok(None);
         }
     }
@@ -43,7 +49,7 @@ pub(super) fn consumed<'a>(
 }
 
 /// The amount that is asked for, rounded up to one that the policy allows; without one, the policy's default or all.
-fn amount(features: Features, wanted: Option<i128>, of: &DeviceCapacity) -> Result<i128, String> {
+fn amount(features: Features, wanted: Option<i128>, of: &DeviceCapacity) -> Result<i128, Uncountable> {
     let policy = of.request_policy.as_ref();
     let Some(wanted) = wanted else {
         return read(policy.and_then(|policy| policy.default.as_ref()).unwrap_or(&of.value));
@@ -62,7 +68,11 @@ fn amount(features: Features, wanted: Option<i128>, of: &DeviceCapacity) -> Resu
 }
 
 /// The least amount of the range that is not below what is wanted.
-fn round_up(features: Features, wanted: i128, range: &CapacityRequestPolicyRange) -> Result<i128, String> {
+fn round_up(
+    features: Features,
+    wanted: i128,
+    range: &CapacityRequestPolicyRange,
+) -> Result<i128, Uncountable> {
     let least = read(&range.min)?;
     if wanted < least {
         return Ok(least);
@@ -70,22 +80,22 @@ fn round_up(features: Features, wanted: i128, range: &CapacityRequestPolicyRange
     let Some(step) = &range.step else { return Ok(wanted) };
     let grain = grain(features, range)?;
     if grain == MILLI && wanted % MILLI != 0 {
-        return Err("the amount asked for is finer than a thousandth".to_owned());
+        return Err(Uncountable);
     }
     let [wanted, least, step] = [wanted, least, read(step)?].map(|amount| in_grains(amount, grain));
     if step == 0 {
-        return Err("the policy's step is 0".to_owned());
+        return Err(Uncountable);
     }
     let steps = (wanted - least).div_euclid(step) + i128::from((wanted - least).rem_euclid(step) != 0);
     let rounded = least + steps * step;
     match i64::try_from(rounded) {
         Ok(_) => Ok(rounded * grain),
-        Err(_) => Err("the amount asked for is too large".to_owned()),
+        Err(_) => Err(Uncountable),
     }
 }
 
 /// Whether the policy allows an amount.
-fn is_allowed(features: Features, amount: i128, of: &DeviceCapacity) -> Result<bool, String> {
+fn is_allowed(features: Features, amount: i128, of: &DeviceCapacity) -> Result<bool, Uncountable> {
     let Some(policy) = &of.request_policy else { return Ok(true) };
     if let Some(default) = &policy.default
         && read(default)? == amount
@@ -117,7 +127,7 @@ fn is_allowed(features: Features, amount: i128, of: &DeviceCapacity) -> Result<b
 }
 
 /// The unit in which a range counts: thousandths where it can be told in them and its step is not below one, else wholes.
-fn grain(features: Features, range: &CapacityRequestPolicyRange) -> Result<i128, String> {
+fn grain(features: Features, range: &CapacityRequestPolicyRange) -> Result<i128, Uncountable> {
     if !features.fractional_capacity_range {
         return Ok(UNIT);
     }
@@ -138,6 +148,6 @@ fn in_grains(amount: i128, grain: i128) -> i128 {
     amount / grain + if amount % grain == 0 { 0 } else { amount.signum() }
 }
 
-fn read(amount: &Quantity) -> Result<i128, String> {
-    quantity::nano(&amount.0).ok_or_else(|| format!("{:?} is no quantity", amount.0))
+fn read(amount: &Quantity) -> Result<i128, Uncountable> {
+    quantity::nano(&amount.0).ok_or(Uncountable)
 }
