@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use sluice_inventory::{ComputeCapability, Gpu, MigProfile, Placement};
+use sluice_inventory::{Gpu, Placement};
 
 use super::{ComputeInstance, Discovered, GpuError, GpuInstance, Gpus, Reason, XidEvent, XidWatch};
 
@@ -98,36 +98,8 @@ impl State {
 
 /// Returns the GPU as [`Gpus::discover`] describes it.
 pub(crate) fn gpu() -> Gpu {
-    let profile = |profile_id, name: &str, slices, size, starts: &[u8]| MigProfile {
-        profile_id,
-        name: name.to_owned(),
-        compute_slices: slices,
-        memory_slices: size,
-        memory_mib: 4864 * u64::from(size),
-        multiprocessors: 14 * u32::from(slices),
-        has_media_extensions: false,
-        max_instances: starts.len() as u32,
-        placements: starts.iter().map(|start| Placement { start: *start, size }).collect(),
-    };
-    Gpu {
-        minor: 0,
-        uuid: GPU_UUID.to_owned(),
-        product: "A100-SXM4-40GB".to_owned(),
-        architecture: "Ampere".to_owned(),
-        compute_capability: ComputeCapability { major: 8, minor: 0 },
-        driver_version: "580.95.05".to_owned(),
-        pci_bus_id: "0000:07:00.0".to_owned(),
-        memory_bytes: 40 << 30,
-        multiprocessors: 108,
-        memory_slices: 8,
-        mig_enabled: true,
-        mig_switchable: false,
-        mig_profiles: vec![
-            profile(19, "1g.5gb", 1, 1, &[0, 1, 2, 3, 4, 5, 6]),
-            profile(14, "2g.10gb", 2, 2, &[0, 2, 4]),
-            profile(9, "3g.20gb", 3, 4, &[0, 4]),
-        ],
-    }
+    let gpu = sluice_testkit::gpus::a100(0, &["1g.5gb", "2g.10gb", "3g.20gb"]);
+    Gpu { uuid: GPU_UUID.to_owned(), product: "A100-SXM4-40GB".to_owned(), ..gpu }
 }
 
 impl Gpus for FakeGpus {

@@ -2,8 +2,6 @@
 
 mod events;
 #[cfg(test)]
-mod fake;
-#[cfg(test)]
 mod tests;
 mod version;
 
