@@ -10,8 +10,8 @@ use sluice_config::api::{InferenceAutoscaler, LocalDeployment};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::name_of;
 use crate::platform::Target;
+use crate::platform::name_of;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::Gateway;
 use sluice_scaling_policy::signals::Presence;
 use sluice_scaling_policy::{Findings, Standing};
@@ -45,6 +46,19 @@ impl fmt::Display for ScaleTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.kind, self.at)
     }
+}
+
+/// Returns the target of an object.
+pub(crate) fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
+    let wanted = &object.spec.scale_target_ref;
+    let at = Target { namespace: name_of(object).0, name: wanted.name.clone() };
+    ScaleTarget { at, api_version: wanted.api_version.clone(), kind: wanted.kind.clone() }
+}
+
+/// Returns namespace (`default` where it is absent) and name of an object.
+pub(crate) fn name_of(object: &InferenceAutoscaler) -> (String, String) {
+    let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    (namespace, object.metadata.name.clone().unwrap_or_default())
 }
 
 /// A batcher whose `/metrics` tell the demand on a target.

@@ -9,7 +9,7 @@ use sluice_process::printable::printable;
 
 use super::ObjectSource;
 use super::capacity::aligned;
-use crate::controller::name_of;
+use crate::platform::name_of;
 
 /// The whole output for one autoscaler.
 ///

@@ -14,8 +14,8 @@ use sluice_process::settings::from_value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::target_of;
 use crate::platform::kubernetes::kinds::group;
+use crate::platform::target_of;
 use crate::platform::{ScaleTarget, Target};
 
 /// A watch of all of them.

@@ -86,7 +86,7 @@ impl StatusStore for ApiStatus {
     }
 
     async fn write(&self, object: InferenceAutoscaler) -> anyhow::Result<()> {
-        let (namespace, name) = crate::controller::name_of(&object);
+        let (namespace, name) = crate::platform::name_of(&object);
         self.patch(&namespace, &name, json!({"status": object.status})).await
     }
 

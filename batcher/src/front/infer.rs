@@ -101,7 +101,7 @@ impl Front {
             Ok(decoded) => decoded,
             Err(error) => return undecoded(WireFormat::Grpc, &error, RETRY_AFTER_MS).0,
         };
-        let message = match decode_unary(body, self.settings.now().max_body_bytes) {
+        let message = match decode_unary(body, self.settings.now().limits.max_body_bytes) {
             Ok(message) => message,
             Err(error) => return grpc_status(error.code(), &error.to_string()),
         };
@@ -148,7 +148,7 @@ impl Front {
     ) -> Response<FrontBody> {
         let arrived_us = self.clock.now_us();
         let settings = self.settings.now();
-        let own = settings.of_model(&handle.model);
+        let own = settings.batching.of_model(&handle.model);
         let size = size_of(&work, &own);
         handle.metrics.demand_rows.increment(u64::from(size.rows));
         let unanswered = Unanswered { handle, form, arrived_us };
@@ -172,7 +172,7 @@ impl Front {
             work,
             form,
             size,
-            scope: origin.as_ref().and_then(|head| Scope::of(&head.headers, &settings.shared_headers)),
+            scope: origin.as_ref().and_then(|head| Scope::of(&head.headers, &settings.access.shared_headers)),
             origin,
             arrived_us,
             signature,
@@ -215,10 +215,10 @@ impl Front {
 
     /// Puts a request into the queue, unless there is a reason not to.
     fn admit(&self, handle: &ModelHandle, entry: Entry, settings: &Settings) -> Result<(), Failure> {
-        if settings.while_cold == WhileCold::Reject && handle.is_cold() {
+        if settings.holding.while_cold == WhileCold::Reject && handle.is_cold() {
             return Err(Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS));
         }
-        if settings.priority_levels > 1 || entry.tenant.is_some() {
+        if settings.order.priority_levels > 1 || entry.tenant.is_some() {
             handle.rank();
         }
         let class = entry.mergeable().map(|request| ShapeClass::of_elements(request.elements_per_row()));
@@ -242,8 +242,10 @@ impl Front {
         }
         submitted.map_err(|entry| {
             let whose = if entry.tenant.is_some() { "the tenant's part of " } else { "" };
-            let message =
-                format!("{whose}the model's queue is full (queueRequests: {})", settings.queue_requests);
+            let message = format!(
+                "{whose}the model's queue is full (queueRequests: {})",
+                settings.limits.queue_requests
+            );
             Failure::refused(429, Refusal::QueueFull, message, handle.retry_after_ms(arrived_us))
         })
     }

@@ -85,7 +85,7 @@ impl ModelHandle {
             model,
             clock,
             samples: Samples::default(),
-            mailbox: Mailbox::new(settings.now().queue_requests),
+            mailbox: Mailbox::new(settings.now().limits.queue_requests),
             settings,
             occupancy: Occupancy::default(),
             expiry_us: AtomicU64::new(0),
@@ -102,7 +102,7 @@ impl ModelHandle {
     /// # Errors
     /// The queue, or its tenant's part of it, is full; the request comes back.
     pub fn submit(&self, mut entry: Box<Entry>) -> Result<(), Box<Entry>> {
-        if !self.occupancy.enter(&mut entry, self.settings.now().queue_requests) {
+        if !self.occupancy.enter(&mut entry, self.settings.now().limits.queue_requests) {
             return Err(entry);
         }
         let is_early = entry.deadline_us < self.expiry_us.load(Ordering::Relaxed);
@@ -122,10 +122,10 @@ impl ModelHandle {
     /// Remembers a request that was answered well, where warm-up is to repeat such.
     pub(super) fn record(&self, request: &InferRequest) {
         let settings = self.settings.now();
-        if settings.warmup != Warmup::Recorded || !self.samples.offer(request, self.clock.now_us()) {
+        if settings.warm_up.warmup != Warmup::Recorded || !self.samples.offer(request, self.clock.now_us()) {
             return;
         }
-        let Some(folder) = settings.warmup_bodies.clone() else { return };
+        let Some(folder) = settings.warm_up.warmup_bodies.clone() else { return };
         let (model, request) = (Arc::clone(&self.model), request.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(trouble) = recorded::write(&folder, &model, &request) {
@@ -189,7 +189,7 @@ impl ModelHandle {
 
     /// The latency objective.
     pub fn objective_ms(&self) -> u64 {
-        self.settings.now().of_model(&self.model).objective_ms
+        self.settings.now().batching.of_model(&self.model).objective_ms
     }
 
     /// How much there is to do, by what the owner last said.
