@@ -30,7 +30,7 @@ const UNLOGGED: &str = "DecisionLogUnwritable";
 
 /// One event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Announcement {
+pub(crate) struct Announcement {
     /// Whether somebody should look.
     pub is_warning: bool,
     /// One CamelCase word.
@@ -42,14 +42,14 @@ pub struct Announcement {
 }
 
 /// Where announcements go.
-pub trait Announcer: Send + Sync {
+pub(crate) trait Announcer: Send + Sync {
     /// Tells it, soon; it does not wait until it was told.
     fn announce(&self, object: &InferenceAutoscaler, announcement: Announcement);
 }
 
 /// On one machine there are no events: the log and the status say the same.
 #[derive(Debug, Clone, Copy)]
-pub struct Silent;
+pub(crate) struct Silent;
 
 impl Announcer for Silent {
     fn announce(&self, _object: &InferenceAutoscaler, _announcement: Announcement) {}
@@ -57,7 +57,7 @@ impl Announcer for Silent {
 
 /// What was announced of one object.
 #[derive(Debug, Default)]
-pub struct Announcements {
+pub(crate) struct Announcements {
     /// What stood in the way when it was looked at last.
     troubles: BTreeMap<String, bool>,
     told_ms: BTreeMap<String, u64>,
@@ -67,7 +67,7 @@ pub struct Announcements {
 
 impl Announcements {
     /// Continues after a restart: what the object's conditions say already is not told again.
-    pub fn resume(conditions: &[Condition]) -> Self {
+    pub(crate) fn resume(conditions: &[Condition]) -> Self {
         let mut troubles = BTreeMap::new();
         for condition in conditions {
             let is_true = condition.status == "True";
@@ -85,7 +85,7 @@ impl Announcements {
     }
 
     /// After a decision that was made from what could be seen.
-    pub fn decided(&mut self, now_ms: u64, decision: &Decision) -> Vec<Announcement> {
+    pub(crate) fn decided(&mut self, now_ms: u64, decision: &Decision) -> Vec<Announcement> {
         let condition =
             |wanted: ConditionType| decision.conditions.iter().find(|condition| condition.r#type == wanted);
         let held = condition(ConditionType::AbleToScale)
@@ -118,12 +118,12 @@ impl Announcements {
     }
 
     /// After no decision could be made.
-    pub fn failed(&mut self, now_ms: u64, reason: &str, message: &str) -> Option<Announcement> {
+    pub(crate) fn failed(&mut self, now_ms: u64, reason: &str, message: &str) -> Option<Announcement> {
         self.begins(now_ms, reason, "Decide", message)
     }
 
     /// After a decision was written down, or could not be for this reason.
-    pub fn unlogged(&mut self, now_ms: u64, why: Option<&str>) -> Option<Announcement> {
+    pub(crate) fn unlogged(&mut self, now_ms: u64, why: Option<&str>) -> Option<Announcement> {
         match why {
             Some(why) => self.begins(now_ms, UNLOGGED, "Log", why),
             None => {
@@ -162,7 +162,7 @@ impl Announcements {
 }
 
 /// Replicas were changed.
-pub fn rescaled(decision: &Decision, from: u32, to: u32) -> Announcement {
+pub(crate) fn rescaled(decision: &Decision, from: u32, to: u32) -> Announcement {
     Announcement {
         is_warning: false,
         reason: "Rescaled".to_owned(),

@@ -2,6 +2,6 @@
 
 pub mod capacity;
 pub mod explain;
-pub mod source;
+mod source;
 
 pub use source::{ApiServer, ObjectSource};

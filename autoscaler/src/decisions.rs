@@ -21,7 +21,7 @@ const MOST_NAME_BYTES: usize = 200;
 
 /// All logs of a directory.
 #[derive(Debug, Clone)]
-pub struct DecisionLogs {
+pub(crate) struct DecisionLogs {
     dir: PathBuf,
     budget: Arc<Mutex<Budget>>,
 }
@@ -29,7 +29,7 @@ pub struct DecisionLogs {
 impl DecisionLogs {
     /// The logs of `dir`, those of an earlier run too, within `most_bytes` of disk all together. A directory that
     /// cannot be read is told when a log is written.
-    pub fn open(dir: &Path, most_bytes: u64) -> Self {
+    pub(crate) fn open(dir: &Path, most_bytes: u64) -> Self {
         let mut budget = Budget::new(most_bytes);
         for (name, part, bytes) in found(dir) {
             budget.found(&name, part, bytes);
@@ -41,14 +41,14 @@ impl DecisionLogs {
     }
 
     /// The log of one object. Nothing is written before its first line.
-    pub fn log(&self, of: &Target) -> DecisionLog {
+    pub(crate) fn log(&self, of: &Target) -> DecisionLog {
         let name = file_name(of);
         self.budget().set_open(&name, true);
         DecisionLog { logs: self.clone(), name, file: None, bytes: 0 }
     }
 
     /// Removes the logs of objects that are gone.
-    pub fn keep<'a>(&self, objects: impl Iterator<Item = &'a Target>) {
+    pub(crate) fn keep<'a>(&self, objects: impl Iterator<Item = &'a Target>) {
         let wanted: std::collections::BTreeSet<String> = objects.map(file_name).collect();
         let gone = self.budget().take_unwanted(|name| wanted.contains(name));
         for name in gone {
@@ -114,7 +114,7 @@ fn file_name(of: &Target) -> String {
 
 /// Two files: the current one, and the one before it as `<name>.1`.
 #[derive(Debug)]
-pub struct DecisionLog {
+pub(crate) struct DecisionLog {
     logs: DecisionLogs,
     name: String,
     /// `None` until it is written, and after it could not be.
@@ -134,7 +134,7 @@ impl DecisionLog {
     ///
     /// # Errors
     /// What the file system says, or that there is no room; the line is lost and the log stays usable.
-    pub fn append(&mut self, line: &str) -> io::Result<()> {
+    pub(crate) fn append(&mut self, line: &str) -> io::Result<()> {
         let line = format!("{line}\n");
         let written = self.write(line.as_bytes());
         if written.is_err() {
@@ -189,7 +189,7 @@ impl DecisionLog {
     }
 
     /// Where the current file is.
-    pub fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.logs.path(&self.name, Part::Current)
     }
 }

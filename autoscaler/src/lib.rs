@@ -20,23 +20,23 @@
 //! Numbers are decided in `sluice-scaling-policy`, slices counted in `sluice-inventory`; both are pure.
 #![forbid(unsafe_code)]
 
-pub mod announcements;
+mod announcements;
 pub mod capacity;
 pub mod cli;
-pub mod clock;
-pub mod contest;
-pub mod controller;
-pub mod controllers;
-pub mod decisions;
+mod clock;
+mod contest;
+mod controller;
+mod controllers;
+mod decisions;
 pub mod fetch;
-pub mod kubernetes;
-pub mod manifests;
-pub mod metrics;
+mod kubernetes;
+mod manifests;
+mod metrics;
 pub mod platform;
 pub mod replay;
 pub mod run;
 pub mod settings;
-pub mod signals;
-pub mod spec;
-pub mod status;
-pub mod status_store;
+mod signals;
+mod spec;
+mod status;
+mod status_store;

@@ -10,15 +10,15 @@ use sluice_config::api::{InferenceAutoscaler, LocalDeployment};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::name_of;
 use crate::platform::Target;
+use crate::platform::name_of;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// All objects, by namespace and name.
 #[derive(Debug, Clone, Default)]
-pub struct Manifests {
+pub(crate) struct Manifests {
     /// What is to be kept within its objective.
     pub autoscalers: BTreeMap<Target, Arc<InferenceAutoscaler>>,
     /// What can be scaled.
@@ -48,7 +48,7 @@ impl Manifests {
     ///
     /// # Errors
     /// Names the file, the document and the field, or the objects that do not fit each other.
-    pub fn read(files: &[PathBuf]) -> Result<Self, ManifestsError> {
+    pub(crate) fn read(files: &[PathBuf]) -> Result<Self, ManifestsError> {
         let mut all = Self::default();
         for file in files {
             for document in manifest::read(file)? {
@@ -140,7 +140,7 @@ fn is_name(name: &str) -> bool {
 
 /// Looks at the files until `stop`, and sends each new valid state. Files that are not valid (perhaps half
 /// saved) leave the old state in force.
-pub async fn follow(files: Vec<PathBuf>, stop: CancellationToken, changed: mpsc::Sender<Manifests>) {
+pub(crate) async fn follow(files: Vec<PathBuf>, stop: CancellationToken, changed: mpsc::Sender<Manifests>) {
     let mut seen = stamps(&files);
     loop {
         tokio::select! {

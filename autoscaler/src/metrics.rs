@@ -7,15 +7,15 @@ use sluice_config::metric_names::autoscaler as names;
 use sluice_scaling_policy::Reason;
 
 /// Upper bounds of the histograms, seconds.
-pub const BUCKETS: &[(&str, &[f64])] =
+pub(crate) const BUCKETS: &[(&str, &[f64])] =
     &[(names::TICK_DURATION_SECONDS, &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])];
 
-/// Handles of one autoscaler's metrics. Whoever does not decide any more does not tell old numbers either:
-/// with the handles the gauges become NaN.
+/// Handles of one autoscaler's metrics. Dropping them sets the gauges to NaN: a process that does not decide any more must
+/// not export old numbers.
 #[derive(Debug)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     name: String,
-    /// Replicas asked for last.
+    /// Replicas asked for.
     pub desired: Gauge,
     /// Replicas that exist.
     pub current: Gauge,
@@ -39,8 +39,8 @@ impl Drop for Metrics {
 }
 
 impl Metrics {
-    /// Handles for `namespace/name`.
-    pub fn new(name: &str) -> Self {
+    /// Creates the handles for `namespace/name`.
+    pub(crate) fn new(name: &str) -> Self {
         let label = || name.to_owned();
         Self {
             name: name.to_owned(),
@@ -56,7 +56,7 @@ impl Metrics {
     }
 
     /// Counts a decision.
-    pub fn decided(&mut self, reason: Reason) {
+    pub(crate) fn decided(&mut self, reason: Reason) {
         let name = &self.name;
         self.decisions
             .entry(reason)
@@ -66,8 +66,8 @@ impl Metrics {
             .increment(1);
     }
 
-    /// Tells what is free of a profile; not known is NaN, not zero.
-    pub fn free(&mut self, profile: &str, slices: Option<u32>) {
+    /// Sets the free slices of a profile; `None` (not known) is exported as NaN, not zero.
+    pub(crate) fn free(&mut self, profile: &str, slices: Option<u32>) {
         if self.free.as_ref().is_none_or(|(known, _)| known != profile) {
             self.free =
                 Some((profile.to_owned(), gauge!(names::FREE_SLICES, "profile" => profile.to_owned())));

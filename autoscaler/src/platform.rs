@@ -4,7 +4,9 @@
 use std::fmt;
 
 use async_trait::async_trait;
+use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::Gateway;
+use sluice_scaling_policy::signals::Presence;
 use sluice_scaling_policy::{Findings, Standing};
 
 use crate::capacity::CapacityView;
@@ -46,6 +48,19 @@ impl fmt::Display for ScaleTarget {
     }
 }
 
+/// Returns the target of an object.
+pub(crate) fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
+    let wanted = &object.spec.scale_target_ref;
+    let at = Target { namespace: name_of(object).0, name: wanted.name.clone() };
+    ScaleTarget { at, api_version: wanted.api_version.clone(), kind: wanted.kind.clone() }
+}
+
+/// Returns namespace (`default` where it is absent) and name of an object.
+pub(crate) fn name_of(object: &InferenceAutoscaler) -> (String, String) {
+    let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    (namespace, object.metadata.name.clone().unwrap_or_default())
+}
+
 /// A batcher whose `/metrics` tell the demand on a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batcher {
@@ -57,6 +72,13 @@ pub struct Batcher {
     pub is_required: bool,
     /// When its process started, milliseconds since 1970, where that is known.
     pub started_ms: Option<u64>,
+}
+
+impl Batcher {
+    /// Returns what the history of readings needs of it.
+    pub fn presence(&self) -> Presence<'_> {
+        Presence { name: &self.name, is_required: self.is_required, started_ms: self.started_ms }
+    }
 }
 
 /// A target's replicas, as they are.

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sluice_config::process::admin::{Admin, NoRoutes, serve};
-use sluice_config::process::{Readiness, files, metrics, shutdown};
+use sluice_process::admin::{Admin, NoRoutes, serve};
+use sluice_process::{Readiness, files, metrics, shutdown};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;

@@ -1,5 +1,6 @@
 //! Settings of the autoscaler: file, environment and flags, in Sluice's common precedence.
 
+use anyhow::anyhow;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,11 +8,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use serde::{Deserialize, Serialize};
 use sluice_config::names;
-use sluice_config::process::logging::LogFormat;
+use sluice_process::logging::LogFormat;
 use sluice_scaling_policy::Windows;
 
 use crate::controller::Timing;
-use crate::signals::prometheus::check_url;
+use crate::signals::check_url;
 
 /// Where replicas live.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
@@ -129,7 +130,7 @@ impl Settings {
     ///
     /// # Errors
     /// Names the setting, its value and what is allowed.
-    pub fn validate(&self) -> Result<(), String> {
+    pub fn validate(&self) -> anyhow::Result<()> {
         match self.platform {
             PlatformKind::Local => self.validate_local()?,
             PlatformKind::Kubernetes => self.validate_kubernetes()?,
@@ -145,11 +146,11 @@ impl Settings {
             ("queueDrainMs", self.queue_drain_ms),
         ] {
             if value == 0 || value > 86_400_000 {
-                return Err(format!("{name} is {value}, but must be 1 to 86400000 (a day)"));
+                return Err(anyhow!("{name} is {value}, but must be 1 to 86400000 (a day)"));
             }
         }
         if self.panic_ms > 86_400_000 {
-            return Err(format!("panicMs is {}, but must be 0 to 86400000 (a day)", self.panic_ms));
+            return Err(anyhow!("panicMs is {}, but must be 0 to 86400000 (a day)", self.panic_ms));
         }
         for (name, window_ms) in [
             ("demandWindowMs", self.demand_window_ms),
@@ -158,7 +159,7 @@ impl Settings {
             ("latencyWindowMs", self.latency_window_ms),
         ] {
             if window_ms < self.tick_ms {
-                return Err(format!(
+                return Err(anyhow!(
                     "{name} is {window_ms}, but must be at least tickMs ({}), or a window holds no measurement",
                     self.tick_ms
                 ));
@@ -170,16 +171,17 @@ impl Settings {
             .enumerate()
             .find_map(|(index, file)| self.objects[..index].contains(file).then_some(file))
         {
-            return Err(format!("objects names {} twice; name each file once", twice.display()));
+            return Err(anyhow!("objects names {} twice; name each file once", twice.display()));
         }
         if self.stale_ms < 2 * self.tick_ms {
-            return Err(format!(
+            return Err(anyhow!(
                 "staleMs is {}, but must be at least twice tickMs ({}), or one late scrape makes signals stale",
-                self.stale_ms, self.tick_ms
+                self.stale_ms,
+                self.tick_ms
             ));
         }
         if self.decision_log_bytes < 1 << 20 {
-            return Err(format!(
+            return Err(anyhow!(
                 "decisionLogBytes is {}, but must be at least 1048576 (1 MiB)",
                 self.decision_log_bytes
             ));
@@ -187,11 +189,12 @@ impl Settings {
         Ok(())
     }
 
-    fn validate_local(&self) -> Result<(), String> {
+    fn validate_local(&self) -> anyhow::Result<()> {
         if self.objects.is_empty() {
-            return Err("objects is empty: name at least one file with an InferenceAutoscaler and a \
+            return Err(anyhow!(
+                "objects is empty: name at least one file with an InferenceAutoscaler and a \
                         LocalDeployment (--objects FILE), or say --platform kubernetes"
-                .to_owned());
+            ));
         }
         let default = Self::default();
         let foreign = [
@@ -204,7 +207,7 @@ impl Settings {
         only_for("kubernetes", &foreign)
     }
 
-    fn validate_kubernetes(&self) -> Result<(), String> {
+    fn validate_kubernetes(&self) -> anyhow::Result<()> {
         let default = Self::default();
         let foreign = [
             ("objects", !self.objects.is_empty()),
@@ -218,7 +221,7 @@ impl Settings {
             check_url(url)?;
         }
         if !(3..=3600).contains(&self.lease_seconds) {
-            return Err(format!("leaseSeconds is {}, but must be 3 to 3600", self.lease_seconds));
+            return Err(anyhow!("leaseSeconds is {}, but must be 3 to 3600", self.lease_seconds));
         }
         for (name, text) in [
             ("namespace", self.namespace.as_ref()),
@@ -226,7 +229,7 @@ impl Settings {
             ("leaseNamespace", Some(&self.lease_namespace)),
         ] {
             if text.is_some_and(String::is_empty) {
-                return Err(format!("{name} is empty; leave it out instead"));
+                return Err(anyhow!("{name} is empty; leave it out instead"));
             }
         }
         Ok(())
@@ -250,9 +253,9 @@ impl Settings {
 }
 
 /// Names the first setting that is given and means nothing on this platform.
-fn only_for(platform: &str, given: &[(&str, bool)]) -> Result<(), String> {
+fn only_for(platform: &str, given: &[(&str, bool)]) -> anyhow::Result<()> {
     match given.iter().find(|(_, is_given)| *is_given) {
-        Some((name, _)) => Err(format!("{name} is for platform {platform} alone; leave it out")),
+        Some((name, _)) => Err(anyhow!("{name} is for platform {platform} alone; leave it out")),
         None => Ok(()),
     }
 }
@@ -350,13 +353,13 @@ mod tests {
     fn cluster(change: impl FnOnce(&mut Settings)) -> Result<(), String> {
         let mut settings = Settings { platform: PlatformKind::Kubernetes, ..Settings::default() };
         change(&mut settings);
-        settings.validate()
+        settings.validate().map_err(|error| error.to_string())
     }
 
     #[test]
     fn in_a_cluster_nothing_has_to_be_set() {
         assert_eq!(cluster(|_| ()), Ok(()));
-        assert!(Settings::default().validate().unwrap_err().contains("objects is empty"));
+        assert!(Settings::default().validate().unwrap_err().to_string().contains("objects is empty"));
     }
 
     #[test]
@@ -368,7 +371,7 @@ mod tests {
         let url = Some("http://prometheus:9090".to_owned());
         let local = Settings { objects: vec!["a.yaml".into()], prometheus_url: url, ..Settings::default() };
         assert_eq!(
-            local.validate().unwrap_err(),
+            local.validate().unwrap_err().to_string(),
             "prometheusUrl is for platform kubernetes alone; leave it out"
         );
     }
@@ -392,7 +395,7 @@ mod tests {
         let error = cluster(|settings| settings.panic_ms = 86_400_001).unwrap_err();
         assert!(error.starts_with("panicMs is 86400001"), "{error}");
         let twice = vec!["a.yaml".into(), "a.yaml".into()];
-        let error = Settings { objects: twice, ..Settings::default() }.validate().unwrap_err();
+        let error = Settings { objects: twice, ..Settings::default() }.validate().unwrap_err().to_string();
         assert_eq!(error, "objects names a.yaml twice; name each file once");
     }
 }

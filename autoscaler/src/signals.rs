@@ -1,25 +1,23 @@
-//! What is measured at the batchers, from text to the policy's signals.
+//! Reads the batchers' metrics.
 //!
 //! ```text
-//!  GET /metrics ─▶ page, by lines ──▶ reading (one batcher, one moment) ─┐
-//!  Prometheus ───▶ prometheus ──────▶ reading, with its time ────────────┴▶ choice ─▶ history ─▶ policy's Signals
+//!  GET /metrics ─▶ page, line by line ─▶ collector ─▶ Reading (one batcher, one moment)
+//!  Prometheus ───▶ prometheus ─────────▶ collector ─▶ Reading with its time
 //! ```
 //!
-//! Missing, stale and NaN are never zero anywhere on this path, and what cannot be (less than nothing, more than
-//! a counter can count) is not known.
+//! Readings become the policy's signals in `sluice_scaling_policy::signals`. Missing, stale and NaN are never zero on
+//! this path, and impossible values (negative, larger than a counter can be) count as missing.
 
-pub mod choice;
-pub mod history;
-pub mod page;
-pub mod prometheus;
-pub mod prometheus_text;
-pub mod reading;
-pub mod scrape;
-pub mod unread;
+mod collector;
+mod page;
+mod prometheus;
+mod prometheus_text;
+mod scrape;
+mod unread;
 
-pub use choice::{Choice, Dated, choose};
-pub use history::{History, Limits};
-pub use prometheus::SecondSource;
-pub use reading::Reading;
-pub use scrape::{HttpScraper, ScrapeError, Scraper};
-pub use unread::Unread;
+#[cfg(test)]
+pub(crate) use scrape::fake;
+
+pub(crate) use prometheus::{Prometheus, SecondSource, check_url};
+pub(crate) use scrape::{HttpScraper, Scraper};
+pub(crate) use unread::UnreadBatchers;

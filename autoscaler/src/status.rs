@@ -12,7 +12,7 @@ const WORDS_EVERY_MS: i64 = 5_000;
 
 /// What is said about one autoscaler, kept so that it is written when it says something new.
 #[derive(Debug, Default)]
-pub struct StatusTracker {
+pub(crate) struct StatusTracker {
     status: InferenceAutoscalerStatus,
     written_at: Option<Timestamp>,
     /// What was to be written last was not.
@@ -21,7 +21,7 @@ pub struct StatusTracker {
 
 /// Numbers of one tick.
 #[derive(Debug, Clone, Copy)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Replicas asked for before the decision.
     pub from: u32,
     /// Replicas asked for after it was applied (or not).
@@ -34,23 +34,23 @@ pub struct Counts {
 
 impl StatusTracker {
     /// Continues what was written before a restart: transition times and decisions are kept.
-    pub fn resume(status: InferenceAutoscalerStatus) -> Self {
+    pub(crate) fn resume(status: InferenceAutoscalerStatus) -> Self {
         Self { status, written_at: None, is_behind: false }
     }
 
     /// The last writing failed: the next tick tries again, whether or not anything is new.
-    pub fn not_written(&mut self) {
+    pub(crate) fn not_written(&mut self) {
         self.is_behind = true;
     }
 
     /// Current content.
-    pub fn status(&self) -> &InferenceAutoscalerStatus {
+    pub(crate) fn status(&self) -> &InferenceAutoscalerStatus {
         &self.status
     }
 
     /// Takes in a decision. Returns whether the status should be written: something new, or the words
     /// are some seconds old.
-    pub fn decided(
+    pub(crate) fn decided(
         &mut self,
         at: Timestamp,
         generation: Option<i64>,
@@ -99,7 +99,13 @@ impl StatusTracker {
 
     /// Takes in that no decision could be made: what was said of the target before is not known any more. Returns
     /// whether the status should be written.
-    pub fn failed(&mut self, at: Timestamp, generation: Option<i64>, reason: &str, message: &str) -> bool {
+    pub(crate) fn failed(
+        &mut self,
+        at: Timestamp,
+        generation: Option<i64>,
+        reason: &str,
+        message: &str,
+    ) -> bool {
         let before = self.status.clone();
         self.status.observed_generation = generation;
         let condition = since(

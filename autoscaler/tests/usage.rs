@@ -1,6 +1,6 @@
 //! Wrong usage, as a shell sees it.
 
-#[path = "../../config/tests/usage/mod.rs"]
+#[path = "../../config/process/tests/usage/mod.rs"]
 mod usage;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sluice-autoscaler");

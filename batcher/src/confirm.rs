@@ -201,7 +201,8 @@ impl Inquiries {
         let settings = self.0.settings.now();
         let mut last = None;
         for (upstream, epoch) in self.0.upstreams.open() {
-            let asked = upstream.version_readiness(&epoch, model, version, settings.upstream_headers.map());
+            let asked =
+                upstream.version_readiness(&epoch, model, version, settings.servers.upstream_headers.map());
             match timeout(VERSION_PATIENCE, asked).await {
                 Ok(Ok(said)) if said.is_ready => return Ok(said),
                 Ok(Ok(said)) => last = Some(said),
@@ -229,7 +230,7 @@ impl Inquiries {
 
     /// Some that may have it are not ready.
     fn missing(&self, others: usize) -> Failure {
-        let message = missing_elsewhere(others, self.0.settings.now().hold_ms);
+        let message = missing_elsewhere(others, self.0.settings.now().holding.hold_ms);
         Failure::refused(503, Refusal::HoldExpired, message, RETRY_AFTER_MS)
     }
 
@@ -335,7 +336,7 @@ impl Shared {
             return;
         }
         let settings = self.settings.now();
-        match upstream.words_of_denial(epoch, model, settings.upstream_headers.map()).await {
+        match upstream.words_of_denial(epoch, model, settings.servers.upstream_headers.map()).await {
             Ok(Some(words)) => denial.answer = Some(words),
             Ok(None) => {}
             Err(error) => {
@@ -351,7 +352,7 @@ impl Shared {
             let (upstream, epoch, model) = (Arc::clone(upstream), Arc::clone(epoch), Arc::clone(model));
             let settings = self.settings.now();
             questions.spawn(async move {
-                let has = upstream.has_model(&epoch, &model, settings.upstream_headers.map()).await;
+                let has = upstream.has_model(&epoch, &model, settings.servers.upstream_headers.map()).await;
                 (has, (upstream, epoch))
             });
         }

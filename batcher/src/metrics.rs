@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use sluice_batch_policy::Release;
 use sluice_config::metric_names::batcher as names;
 use sluice_protocol::WireFormat;
 
@@ -93,36 +94,6 @@ impl Refusal {
             Self::HoldExpired => "hold_expired",
             Self::BodyTooLarge => "body_too_large",
             Self::Cold => "cold",
-        }
-    }
-}
-
-/// Why a batch was cut when it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Release {
-    /// A slot was free and everything that waited fitted.
-    SlotFree,
-    /// It has as many rows as a batch may have.
-    Full,
-    /// A slot was free before; it had waited for more rows.
-    Deferred,
-    /// A request that must not be merged.
-    Alone,
-    /// Requests of a call that failed, apart from all others.
-    Suspect,
-}
-
-impl Release {
-    const ALL: [Self; 5] = [Self::SlotFree, Self::Full, Self::Deferred, Self::Alone, Self::Suspect];
-
-    /// Its label.
-    pub fn label(self) -> &'static str {
-        match self {
-            Self::SlotFree => "slot_free",
-            Self::Full => "full",
-            Self::Deferred => "deferred",
-            Self::Alone => "alone",
-            Self::Suspect => "suspect",
         }
     }
 }

@@ -7,10 +7,10 @@
 //!    └───────────── Reply (oneshot) ──────────┴───────────────────────────────────────────────┘
 //! ```
 
+mod adapters;
 pub mod bytes;
 mod call;
 pub mod caller;
-mod curves;
 pub mod dispatch;
 pub mod entry;
 mod gauges;
@@ -19,7 +19,6 @@ mod mailbox;
 mod merging;
 mod occupancy;
 pub mod owner;
-mod places;
 mod primitives;
 mod reply_to;
 pub mod samples;
@@ -29,5 +28,5 @@ mod size;
 pub mod tenants;
 
 pub use entry::{Entry, Reply, Work};
-pub use handle::{Forecast, ModelHandle};
+pub use handle::ModelHandle;
 pub use size::size_of;

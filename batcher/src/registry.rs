@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use dashmap::DashMap;
-use sluice_config::process::metrics::Metrics;
+use sluice_process::metrics::Metrics;
 use tokio::sync::watch;
 
 use crate::clock::Clock;
 use crate::labels::Labels;
 use crate::observe::orca::Load;
-use crate::queue::handle::Event;
+use crate::queue::handle::{Message, QueueEvent};
 use crate::queue::{ModelHandle, owner};
 use crate::settings::Live;
 use crate::upstream::models::ServedModels;
@@ -47,7 +47,7 @@ impl Registry {
         let registry = Self {
             handles: DashMap::new(),
             models: watch::Sender::default(),
-            labels: Mutex::new(Labels::new(settings.now().max_models)),
+            labels: Mutex::new(Labels::new(settings.now().models.max_models)),
             members: AtomicUsize::new(0),
             series,
             settings,
@@ -59,7 +59,7 @@ impl Registry {
 
     /// A queue for each model that the settings name and that has none.
     pub fn add_named(&self) {
-        for model in &self.settings.now().models {
+        for model in &self.settings.now().models.models {
             self.add(model);
         }
     }
@@ -72,7 +72,7 @@ impl Registry {
         if let Some(handle) = self.get(model) {
             return Ok(handle);
         }
-        if self.handles.len() >= self.settings.now().max_models && !self.make_room() {
+        if self.handles.len() >= self.settings.now().models.max_models && !self.make_room() {
             return Err(TooMany);
         }
         let handle = self.add(model);
@@ -82,7 +82,7 @@ impl Registry {
 
     /// Whether the settings name it.
     pub fn is_named(&self, model: &str) -> bool {
-        self.settings.now().models.iter().any(|name| name == model)
+        self.settings.now().models.models.iter().any(|name| name == model)
     }
 
     /// Has the monitors look which models are asked for.
@@ -128,7 +128,7 @@ impl Registry {
             *models = Arc::new(models.iter().filter(|other| !Arc::ptr_eq(other, handle)).cloned().collect());
         });
         self.free_label(&handle.metrics.label);
-        handle.tell(Event::Retire);
+        handle.tell(Message::Retire);
     }
 
     /// The label of a model's series, for one more user of them.
@@ -160,7 +160,7 @@ impl Registry {
         }));
         if let Some(added) = added {
             tokio::spawn(owner::run(Arc::clone(&added)));
-            let tell = || added.tell(Event::Members(self.members.load(Ordering::SeqCst)));
+            let tell = || added.tell(QueueEvent::Members(self.members.load(Ordering::SeqCst)));
             // Before any model server hears of it, and warms it.
             tell();
             self.models.send_modify(|models| {
@@ -184,7 +184,7 @@ impl ServedModels for Registry {
     fn set_members(&self, members: usize) {
         // Stored first: a queue that is made meanwhile reads it.
         self.members.store(members, Ordering::SeqCst);
-        self.all().iter().for_each(|handle| handle.tell(Event::Members(members)));
+        self.all().iter().for_each(|handle| handle.tell(QueueEvent::Members(members)));
     }
 
     /// Keeps those that the settings name: others' names come from clients. A model server that is not ready may have a

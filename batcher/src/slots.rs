@@ -1,262 +1,146 @@
-//! The slots of one model server, between the queues that use it: who may run a batch there now.
+//! The slots of one model server, between the queues that use it: a [`SlotPool`] that several tasks share.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sluice_batch_policy::{NextBatch, SlotDiscovery, SlotShare};
+use sluice_batch_policy::{PoolView, SlotGrant, SlotPool, SlotRequest, SlotUse};
 
 /// A queue that wants slots.
 pub trait SlotUser: std::fmt::Debug + Send + Sync + 'static {
-    /// Tells it from all others, those of models that had its model's name before too.
+    /// Returns a number that no other queue has, or had before.
     fn number(&self) -> u64;
 
-    /// Hands it a slot that it had to wait for.
+    /// Takes in a slot that the queue had to wait for.
     fn granted(&self, grant: Grant);
 }
 
-/// Gives out the slots of one model server by [`SlotShare`]. A queue that wants one and cannot have it now hears
-/// later ([`SlotUser::granted`]); what it sends then is decided then.
+/// A pool of slots that several queues share. A queue that requests a slot and cannot have it now is given it later
+/// ([`SlotUser::granted`]); the queue decides then what to send.
 #[derive(Debug)]
-pub struct SlotGate {
+pub struct SharedSlotPool {
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
-    share: SlotShare<u64>,
-    /// The queues.
+    pool: SlotPool,
     users: Vec<Arc<dyn SlotUser>>,
-    /// Grants that are out: number and expected end.
-    out: Vec<(u64, u64)>,
-    next_grant: u64,
-    /// The latest instant that was heard of.
-    now_us: u64,
-    /// Where the number of slots is to be found out, for this epoch.
-    discovery: Option<SlotDiscovery>,
-    epoch: u64,
 }
 
-/// Most slots that discovery tries.
-const MOST_DISCOVERED: u32 = 64;
-
-/// One slot's worth of a model server, until it is given back. Dropped, it goes back as unused.
+/// One slot of a model server, until it is given back. Dropped, it goes back unused.
 #[derive(Debug)]
 pub struct Grant {
-    gate: Arc<SlotGate>,
-    user: u64,
-    number: u64,
+    pool: Arc<SharedSlotPool>,
     /// `None` once it was given back.
-    charged_us: Option<u64>,
+    granted: Option<SlotGrant>,
 }
 
 /// A slot, and the queue that has waited for it.
 type Granted = (Arc<dyn SlotUser>, Grant);
 
-/// Wish for a slot.
-pub(crate) struct Claim<'a, U> {
-    pub(crate) user: &'a Arc<U>,
-    /// Its part of the slot time relative to others'.
-    pub(crate) weight: u32,
-    /// Slots of the model server, as set now; 0: to be found out.
-    pub(crate) slots: u32,
-    /// The epoch of the model server: another one may have another number.
-    pub(crate) epoch: u64,
-    /// What the model server says of its number of slots, to start from.
-    pub(crate) hint: u32,
-    /// The batch that it would send.
-    pub(crate) next: NextBatch,
-    pub(crate) now_us: u64,
-}
-
-/// How a slot was used.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Use {
-    /// How long.
-    pub(crate) us: u64,
-    /// What was done, in seconds of work: comparable between the batches of one model server.
-    pub(crate) work: f64,
-}
-
-/// What a queue sees of a gate.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct GateView {
-    /// Slots that there are, as last claimed or found out; 0 before.
-    pub(crate) slots: u32,
-    /// Slots that are out.
-    pub(crate) running: u32,
-    /// When the first slot that is out is expected back, where one is.
-    pub(crate) first_end_us: Option<u64>,
-    /// Slot time that other queues get before the asking one's next turn.
-    pub(crate) before_turn_us: u64,
-    /// The part of all slot time that the asking queue gets while the others go on.
-    pub(crate) share: f64,
-}
-
 impl Drop for Grant {
     fn drop(&mut self) {
-        if self.charged_us.is_some() {
-            self.give_back(Use { us: 0, work: 0.0 });
-        }
+        self.give_back(SlotUse::default());
     }
 }
 
 impl Grant {
-    /// Whose slot it is.
-    pub(crate) fn is_of(&self, gate: &Arc<SlotGate>) -> bool {
-        Arc::ptr_eq(&self.gate, gate)
+    /// Returns whether the slot is of this pool.
+    pub(crate) fn is_of(&self, pool: &Arc<SharedSlotPool>) -> bool {
+        Arc::ptr_eq(&self.pool, pool)
     }
 
-    /// Gives the slot back after its use; whoever waits for one gets it.
-    pub(crate) fn used(mut self, used: Use) {
+    /// Gives the slot back after its use; a queue that waits for one gets it.
+    pub(crate) fn used(mut self, used: SlotUse) {
         self.give_back(used);
     }
 
-    fn give_back(&mut self, used: Use) {
-        let gate = Arc::clone(&self.gate);
-        let mut state = gate.lock();
-        state.settle(self, used);
-        let now_us = state.now_us;
-        let (_, others) = gate.grant(&mut state, None, now_us);
+    fn give_back(&mut self, used: SlotUse) {
+        let Some(granted) = self.granted.take() else { return };
+        let pool = Arc::clone(&self.pool);
+        let mut state = pool.lock();
+        state.pool.give_back(granted, used);
+        let (_, others) = pool.grant(&mut state, None);
         drop(state);
-        others.into_iter().for_each(tell);
+        others.into_iter().for_each(hand_over);
     }
 }
 
-impl State {
-    fn want(&mut self, claim: &Claim<'_, impl SlotUser>) {
-        self.now_us = self.now_us.max(claim.now_us);
-        self.set_slots(claim);
-        let user = claim.user.number();
-        if !self.users.iter().any(|other| other.number() == user) {
-            let added = Arc::clone(claim.user);
-            self.users.push(added);
-        }
-        self.share.want(user, claim.weight, claim.next);
-    }
-
-    fn set_slots(&mut self, claim: &Claim<'_, impl SlotUser>) {
-        if claim.slots > 0 {
-            self.discovery = None;
-            self.share.set_slots(claim.slots);
-            return;
-        }
-        if self.discovery.is_none() || self.epoch != claim.epoch {
-            self.epoch = claim.epoch;
-            let discovery = self.discovery.insert(SlotDiscovery::new(claim.hint, MOST_DISCOVERED));
-            self.share.set_slots(discovery.slots());
-        }
-    }
-
-    /// Takes a grant back, once.
-    fn settle(&mut self, grant: &mut Grant, used: Use) {
-        let Some(charged_us) = grant.charged_us.take() else { return };
-        self.out.retain(|(number, _)| *number != grant.number);
-        self.share.give_back(grant.user, charged_us, used.us);
-        if let Some(discovery) = self.discovery.as_mut().filter(|_| used.work > 0.0) {
-            discovery.ended(self.now_us, used.work);
-            self.share.set_slots(discovery.slots());
-        }
-    }
-}
-
-/// Tells queues what they were granted; without the gate's lock, for a queue that has ended drops its grant.
-fn tell((user, grant): Granted) {
+/// Hands a slot to the queue that has waited for it. Called without the pool's lock, because a queue that has ended drops
+/// the grant.
+fn hand_over((user, grant): Granted) {
     user.granted(grant);
 }
 
-impl SlotGate {
-    /// With so many slots.
+impl SharedSlotPool {
+    /// Creates a pool of `slots` slots; 0 where their number comes with the first request.
     pub fn new(slots: u32) -> Arc<Self> {
-        let share = SlotShare::new(slots);
-        Arc::new(Self {
-            state: Mutex::new(State {
-                share,
-                users: Vec::new(),
-                out: Vec::new(),
-                next_grant: 0,
-                now_us: 0,
-                discovery: None,
-                epoch: 0,
-            }),
-        })
+        Arc::new(Self { state: Mutex::new(State { pool: SlotPool::new(slots), users: Vec::new() }) })
     }
 
-    /// A slot, now or later; one at a time.
-    pub(crate) fn claim(self: &Arc<Self>, claim: &Claim<'_, impl SlotUser>) -> Option<Grant> {
-        self.exchange(None, claim)
-    }
-
-    /// Gives a slot back that was used for so long, and claims the next one: it goes to whoever is next, perhaps to
-    /// the same queue again.
+    /// Requests a slot, after giving another one back in the same step: it goes to the queue whose turn it is, perhaps to
+    /// the same queue again. `None`: it comes later.
     pub(crate) fn exchange(
         self: &Arc<Self>,
-        used: Option<(Grant, Use)>,
-        claim: &Claim<'_, impl SlotUser>,
+        user: &Arc<impl SlotUser>,
+        used: Option<(Grant, SlotUse)>,
+        request: &SlotRequest,
     ) -> Option<Grant> {
+        let number = user.number();
         let mut state = self.lock();
-        // Wanted before it is given back: who wants more is not idle.
-        state.want(claim);
-        if let Some((mut grant, used)) = used {
-            state.settle(&mut grant, used);
+        if !state.users.iter().any(|other| other.number() == number) {
+            let added = Arc::clone(user);
+            state.users.push(added);
         }
-        let (own, others) = self.grant(&mut state, Some(claim.user.number()), claim.now_us);
+        // Wanted before the other one is given back: a queue that wants more is not idle.
+        state.pool.want(number, request);
+        if let Some((mut grant, used)) = used
+            && let Some(granted) = grant.granted.take()
+        {
+            state.pool.give_back(granted, used);
+        }
+        let (own, others) = self.grant(&mut state, Some(number));
         drop(state);
-        others.into_iter().for_each(tell);
+        others.into_iter().for_each(hand_over);
         own
     }
 
-    /// A queue wants nothing any more.
+    /// Withdraws the request of a queue.
     pub(crate) fn withdraw(&self, user: u64) {
-        self.lock().share.withdraw(user);
+        self.lock().pool.withdraw(user);
     }
 
-    /// A queue has ended.
+    /// Forgets a queue.
     pub(crate) fn leave(&self, user: u64) {
         let mut state = self.lock();
-        state.share.leave(user);
+        state.pool.leave(user);
         state.users.retain(|other| other.number() != user);
     }
 
-    pub(crate) fn view(&self, user: u64) -> GateView {
-        let state = self.lock();
-        GateView {
-            slots: state.share.slots(),
-            running: state.share.running(),
-            first_end_us: state.out.iter().map(|(_, end_us)| *end_us).min(),
-            before_turn_us: state.share.before_turn_of_us(user),
-            share: state.share.part_of(user),
-        }
+    /// Returns what a queue sees of the pool.
+    pub(crate) fn view(&self, user: u64) -> PoolView {
+        self.lock().pool.view(user)
     }
 
-    /// Grants what can be granted: the asking queue's own, and those of others.
-    fn grant(
-        self: &Arc<Self>,
-        state: &mut State,
-        asking: Option<u64>,
-        now_us: u64,
-    ) -> (Option<Grant>, Vec<Granted>) {
+    /// Grants what can be granted: to the queue that asks, and to others.
+    fn grant(self: &Arc<Self>, state: &mut State, asking: Option<u64>) -> (Option<Grant>, Vec<Granted>) {
         let (mut own, mut others) = (None, Vec::new());
-        while let Some((user, charged_us)) = state.share.grant(now_us) {
-            let Some(waiting) = state.users.iter().find(|other| other.number() == user).cloned() else {
-                state.share.give_back(user, charged_us, 0);
+        while let Some(granted) = state.pool.grant() {
+            let user = granted.user();
+            let Some(waiting) = state.users.iter().find(|other| other.number() == user) else {
+                state.pool.give_back(granted, SlotUse::default());
                 continue;
             };
-            state.next_grant += 1;
-            let number = state.next_grant;
-            state.out.push((number, now_us.saturating_add(charged_us)));
-            let grant = Grant { gate: Arc::clone(self), user, number, charged_us: Some(charged_us) };
+            let grant = Grant { pool: Arc::clone(self), granted: Some(granted) };
             match asking {
                 Some(asking) if asking == user => own = Some(grant),
-                _ => others.push((waiting, grant)),
+                _ => others.push((Arc::clone(waiting), grant)),
             }
-        }
-        if let Some(discovery) = state.discovery.as_mut().filter(|_| state.share.free() > 0) {
-            discovery.unsaturated();
         }
         (own, others)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing in here panics half-way through a change.
+        // No change in here is left half-way by a panic.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

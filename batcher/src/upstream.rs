@@ -41,7 +41,7 @@ use tokio::time::timeout;
 
 use crate::answers::budget::AnswerBudget;
 use crate::settings::Member;
-use crate::slots::SlotGate;
+use crate::slots::SharedSlotPool;
 use connection::{Connection, Wire};
 use discovery::Discovered;
 use endpoint::{Endpoint, host_of};
@@ -75,7 +75,7 @@ pub struct Upstream {
     /// It closes each connection after one answer.
     closes: AtomicBool,
     /// Its slots, between the models that it serves.
-    slots: Arc<SlotGate>,
+    slots: Arc<SharedSlotPool>,
     /// Wakes the monitor: the last request in flight has ended.
     idle: Notify,
     reports: mpsc::UnboundedSender<Report>,
@@ -184,7 +184,7 @@ impl Upstream {
             tells: AtomicU64::new(0),
             asking: asking::Asking::default(),
             closes: AtomicBool::new(false),
-            slots: SlotGate::new(0),
+            slots: SharedSlotPool::new(0),
             idle: Notify::new(),
             reports,
             relay: relay::Connections::default(),
@@ -211,16 +211,6 @@ impl Upstream {
         upstream.epoch.store(Some(Arc::clone(&epoch)));
         upstream.open.store(1, Ordering::SeqCst);
         (upstream, epoch, told)
-    }
-
-    /// Its barrier closes and opens again for another epoch of the same place: for tests of those who use it.
-    #[cfg(test)]
-    pub(crate) fn reopen(&self) -> Option<Arc<Epoch>> {
-        let before = self.epoch()?;
-        let number = before.number + 1;
-        self.epoch.store(Some(Arc::new(Epoch { number, ..Epoch::clone(&before) })));
-        self.open.store(number, Ordering::SeqCst);
-        self.epoch()
     }
 
     /// Tells it from all others, those that had its name before too.
@@ -299,7 +289,7 @@ impl Upstream {
     }
 
     /// Its slots, between the models that it serves.
-    pub fn slots(&self) -> &Arc<SlotGate> {
+    pub fn slots(&self) -> &Arc<SharedSlotPool> {
         &self.slots
     }
 

@@ -12,7 +12,7 @@ use k8s_openapi::Resource;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::atomic_file::write_atomic;
+use sluice_process::atomic_file::write_atomic;
 
 /// Why an object could not be read or written.
 #[derive(Debug, thiserror::Error)]

@@ -1,107 +1,117 @@
-//! From a claim as it was allocated to the devices that must be prepared for it. Pure.
+//! Devices that must be prepared for a claim, from its allocation. Pure.
 
 use k8s_openapi::api::resource::v1::{DeviceAllocationConfiguration, ResourceClaim};
 use sluice_config::names::devices as names;
 use sluice_inventory::{DeviceIndex, DeviceKind, Gpu};
 
 use crate::checkpoint::{DeviceRecord, Instance, SliceRecord};
-use crate::device_config::{ConfigError, DeviceConfig, Strategy};
+use crate::device_config::{ConfigError, DeviceConfig};
 use crate::monitoring;
+use crate::sharing::SharingStrategy;
 
 /// Devices of this node by name.
 #[derive(Debug, Clone)]
-pub struct Node {
+pub(crate) struct NodeDevices {
     /// Name of this driver.
     pub driver: String,
-    /// Pool that this node's devices are published in.
+    /// Pool of this node's devices.
     pub pool: String,
-    /// Its GPUs.
+    /// GPUs of this node.
     pub gpus: Vec<Gpu>,
-    /// What they publish.
+    /// Devices that the GPUs publish.
     pub index: DeviceIndex,
 }
 
-/// Why a claim cannot be prepared here, whatever the GPUs say.
+/// Reason why a claim cannot be prepared on this node, whatever the state of its GPUs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum AllocationError {
-    /// Another object has the name now.
+pub(crate) enum ClaimAllocationError {
+    /// Another claim object has the name now.
     #[error("the claim of that name has uid {found:?} now, not {asked}; it was deleted and made again")]
     OtherClaim {
-        /// UID that was asked for.
+        /// UID that the kubelet asked for.
         asked: String,
         /// UID of the object.
         found: Option<String>,
     },
-    /// Nothing was allocated to it yet.
+    /// The claim has no allocation.
     #[error("the claim is not allocated; a scheduler must fill status.allocation first")]
     NotAllocated,
-    /// Nothing of this driver was.
+    /// The allocation has no device of this driver.
     #[error("the claim's allocation has no device of driver {driver}")]
     NotOurs {
-        /// This driver.
+        /// Name of this driver.
         driver: String,
     },
-    /// Of another node.
+    /// The device belongs to another node.
     #[error("device {device} was allocated from pool {pool:?}, this node's is {ours:?}")]
     OtherPool {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// Its pool.
+        /// Pool of the device.
         pool: String,
-        /// This node's pool.
+        /// Pool of this node.
         ours: String,
     },
-    /// No such device.
+    /// This node does not publish the device.
     #[error("device {device} is not published by this node{why}; the allocation is out of date")]
     Unknown {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// Empty, or what changed.
+        /// Empty, or what has changed.
         why: &'static str,
     },
-    /// Use of a device that is for watching.
+    /// A monitoring device is requested without admin access.
     #[error("device {device} is for watching the GPU: request {request} must set adminAccess: true")]
     AdminOnly {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// The request.
+        /// Name of the request.
         request: String,
     },
-    /// A configuration that is not valid.
+    /// A configuration is invalid.
     #[error("configuration for driver {driver} from {source_of_it}: {error}")]
     Config {
-        /// This driver.
+        /// Name of this driver.
         driver: String,
-        /// Whose it is.
+        /// Object that has the configuration.
         source_of_it: &'static str,
-        /// What is wrong.
+        /// Invalid field.
         error: ConfigError,
     },
 }
 
-impl Node {
-    /// Devices of the claim that this driver prepares, as records without instances.
+/// Requests that a configuration concerns (empty: all requests of the claim), and the configuration.
+type RequestConfig<'c> = (&'c [String], DeviceConfig);
+
+impl NodeDevices {
+    /// Returns the devices of a claim that this driver prepares, as records without MIG instances.
     ///
-    /// Results of other drivers are left to them.
+    /// Results of other drivers are ignored.
     ///
     /// # Errors
-    /// [`AllocationError`], for the person who wrote the claim.
-    pub fn wanted(&self, claim: &ResourceClaim, uid: &str) -> Result<Vec<DeviceRecord>, AllocationError> {
+    /// Returns a [`ClaimAllocationError`] for the author of the claim.
+    pub(crate) fn devices_for(
+        &self,
+        claim: &ResourceClaim,
+        uid: &str,
+    ) -> Result<Vec<DeviceRecord>, ClaimAllocationError> {
         if claim.metadata.uid.as_deref() != Some(uid) {
-            return Err(AllocationError::OtherClaim {
+            return Err(ClaimAllocationError::OtherClaim {
                 asked: uid.to_owned(),
                 found: claim.metadata.uid.clone(),
             });
         }
         let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
-        let devices = allocation.and_then(|a| a.devices.as_ref()).ok_or(AllocationError::NotAllocated)?;
+        let devices =
+            allocation.and_then(|a| a.devices.as_ref()).ok_or(ClaimAllocationError::NotAllocated)?;
+        let mut configs = Vec::new();
         for config in devices.config.iter().flatten() {
-            self.check_config(config)?;
+            configs.extend(self.config(config)?);
         }
         let mut wanted = Vec::new();
         for result in devices.results.iter().flatten().filter(|result| result.driver == self.driver) {
             if result.pool != self.pool {
-                return Err(AllocationError::OtherPool {
+                return Err(ClaimAllocationError::OtherPool {
                     device: result.device.clone(),
                     pool: result.pool.clone(),
                     ours: self.pool.clone(),
@@ -109,44 +119,47 @@ impl Node {
             }
             wanted.push(match result.admin_access {
                 Some(true) => self.watching(&result.device, &result.request)?,
-                _ => self.record(&result.device, &result.request)?,
+                _ => self.record(&result.device, &result.request, sharing(&configs, &result.request))?,
             });
         }
         match wanted.is_empty() {
-            true => Err(AllocationError::NotOurs { driver: self.driver.clone() }),
+            true => Err(ClaimAllocationError::NotOurs { driver: self.driver.clone() }),
             false => Ok(wanted),
         }
     }
 
-    /// Whether the claim has the device of this node now.
-    pub fn is_allocated(&self, claim: &ResourceClaim, device: &str) -> bool {
+    /// Returns whether this device of the node is allocated to the claim now.
+    pub(crate) fn is_allocated(&self, claim: &ResourceClaim, device: &str) -> bool {
         let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
         let results = allocation.and_then(|a| a.devices.as_ref()?.results.as_ref()).into_iter().flatten();
         let mut ours = results.filter(|result| result.driver == self.driver && result.pool == self.pool);
         ours.any(|result| result.device == device)
     }
 
-    /// Configurations of other drivers are theirs to judge.
-    fn check_config(&self, config: &DeviceAllocationConfiguration) -> Result<(), AllocationError> {
+    /// Parses one configuration of the claim; `None` if it is for another driver.
+    fn config<'c>(
+        &self,
+        config: &'c DeviceAllocationConfiguration,
+    ) -> Result<Option<RequestConfig<'c>>, ClaimAllocationError> {
         let Some(opaque) = config.opaque.as_ref().filter(|opaque| opaque.driver == self.driver) else {
-            return Ok(());
+            return Ok(None);
         };
-        // All that can be asked for today is what every device gets anyway.
-        let DeviceConfig { sharing: Strategy::Exclusive } = DeviceConfig::parse(&opaque.parameters.0)
-            .map_err(|error| AllocationError::Config {
+        let parsed =
+            DeviceConfig::parse(&opaque.parameters.0).map_err(|error| ClaimAllocationError::Config {
                 driver: self.driver.clone(),
                 source_of_it: if config.source == "FromClass" { "the DeviceClass" } else { "the claim" },
                 error,
             })?;
-        Ok(())
+        Ok(Some((config.requests.as_deref().unwrap_or_default(), parsed)))
     }
 
-    /// A device of a claim with `adminAccess`: it watches the whole GPU, whatever device of it was allocated.
-    fn watching(&self, device: &str, request: &str) -> Result<DeviceRecord, AllocationError> {
+    /// Returns the record of a device of a request with `adminAccess`. It monitors the whole GPU, whichever device of
+    /// it was allocated.
+    fn watching(&self, device: &str, request: &str) -> Result<DeviceRecord, ClaimAllocationError> {
         let minor = self.index.get(device).map(|entry| entry.gpu_minor);
         let is_it = |gpu: &&Gpu| Some(gpu.minor) == minor || monitoring::device(gpu.minor) == device;
         let unknown =
-            || AllocationError::Unknown { device: device.to_owned(), why: self.mode_change(device) };
+            || ClaimAllocationError::Unknown { device: device.to_owned(), why: self.mode_change(device) };
         let gpu = self.gpus.iter().find(is_it).ok_or_else(unknown)?;
         Ok(DeviceRecord {
             requests: vec![main_request(request)],
@@ -155,11 +168,13 @@ impl Node {
             gpu_minor: gpu.minor,
             profile: monitoring::TYPE_MONITOR.to_owned(),
             watches: Some(gpu.uuid.clone()),
+            sharing: SharingStrategy::default(),
             slice: None,
         })
     }
 
-    /// Whether the device is one that its GPU had before its MIG mode was switched.
+    /// Returns the end of an error's sentence if the GPU had the device before its MIG mode was switched, else an
+    /// empty text.
     fn mode_change(&self, device: &str) -> &'static str {
         let is_of = |gpu: &&Gpu| {
             let full = names::full_device(gpu.minor);
@@ -174,12 +189,17 @@ impl Node {
         }
     }
 
-    fn record(&self, device: &str, request: &str) -> Result<DeviceRecord, AllocationError> {
+    fn record(
+        &self,
+        device: &str,
+        request: &str,
+        sharing: SharingStrategy,
+    ) -> Result<DeviceRecord, ClaimAllocationError> {
         let unknown =
-            || AllocationError::Unknown { device: device.to_owned(), why: self.mode_change(device) };
+            || ClaimAllocationError::Unknown { device: device.to_owned(), why: self.mode_change(device) };
         if self.gpus.iter().any(|gpu| monitoring::device(gpu.minor) == device) {
             let (device, request) = (device.to_owned(), request.to_owned());
-            return Err(AllocationError::AdminOnly { device, request });
+            return Err(ClaimAllocationError::AdminOnly { device, request });
         }
         let entry = self.index.get(device).ok_or_else(unknown)?;
         let gpu = self.gpus.iter().find(|gpu| gpu.minor == entry.gpu_minor).ok_or_else(unknown)?;
@@ -190,6 +210,7 @@ impl Node {
             gpu_minor: gpu.minor,
             profile: entry.profile().to_owned(),
             watches: None,
+            sharing,
             slice: match entry.kind {
                 DeviceKind::Full => None,
                 DeviceKind::Mig { profile_id, placement, .. } => {
@@ -200,7 +221,17 @@ impl Node {
     }
 }
 
-/// `main` of "main/alternative": containers name the request, not which of its alternatives was chosen.
+/// Returns how the device of a request is shared. The last configuration that concerns the request decides, since
+/// those of the claim follow those of its DeviceClass.
+fn sharing(configs: &[RequestConfig<'_>], request: &str) -> SharingStrategy {
+    let main = main_request(request);
+    let concerns =
+        |requests: &[String]| requests.is_empty() || requests.iter().any(|r| r == request || *r == main);
+    let config = configs.iter().rev().find(|(requests, _)| concerns(requests));
+    config.map(|(_, config)| config.sharing).unwrap_or_default()
+}
+
+/// Returns `main` of "main/alternative", because containers name the request and not the chosen alternative.
 fn main_request(request: &str) -> String {
     request.split('/').next().unwrap_or_default().to_owned()
 }
@@ -210,10 +241,10 @@ pub(crate) mod tests {
     use super::*;
     use serde_json::json;
 
-    pub(crate) fn node() -> Node {
+    pub(crate) fn node() -> NodeDevices {
         let gpus = vec![crate::gpus::fake::gpu()];
         let index = DeviceIndex::new(&gpus);
-        Node { driver: "gpu.sluice.dev".to_owned(), pool: "n/gpu".to_owned(), gpus, index }
+        NodeDevices { driver: "gpu.sluice.dev".to_owned(), pool: "n/gpu".to_owned(), gpus, index }
     }
 
     /// Claim `default/<uid>` with one result.
@@ -231,7 +262,7 @@ pub(crate) mod tests {
     #[test]
     fn a_result_becomes_a_placement_to_create() {
         let claim = claim("1", "gpu.sluice.dev", "n/gpu", "gpu-0-mig-2g-10gb-4");
-        let wanted = node().wanted(&claim, "1").unwrap();
+        let wanted = node().devices_for(&claim, "1").unwrap();
         assert_eq!(wanted[0].requests, ["gpu"]);
         let slice = wanted[0].slice.as_ref().unwrap();
         assert_eq!((slice.profile_id, slice.placement.start, slice.placement.size), (14, 4, 2));
@@ -240,15 +271,21 @@ pub(crate) mod tests {
     #[test]
     fn a_claim_that_is_not_for_this_node_or_not_as_asked_is_refused_with_the_reason() {
         let refused = |driver: &str, pool: &str, device: &str, uid: &str| {
-            node().wanted(&claim("1", driver, pool, device), uid).unwrap_err()
+            node().devices_for(&claim("1", driver, pool, device), uid).unwrap_err()
         };
         let device = "gpu-0-mig-2g-10gb-4";
-        assert!(matches!(refused("x.dev", "n/gpu", device, "1"), AllocationError::NotOurs { .. }));
-        assert!(matches!(refused("gpu.sluice.dev", "m/gpu", device, "1"), AllocationError::OtherPool { .. }));
-        assert!(matches!(refused("gpu.sluice.dev", "n/gpu", "gpu-9", "1"), AllocationError::Unknown { .. }));
+        assert!(matches!(refused("x.dev", "n/gpu", device, "1"), ClaimAllocationError::NotOurs { .. }));
+        assert!(matches!(
+            refused("gpu.sluice.dev", "m/gpu", device, "1"),
+            ClaimAllocationError::OtherPool { .. }
+        ));
+        assert!(matches!(
+            refused("gpu.sluice.dev", "n/gpu", "gpu-9", "1"),
+            ClaimAllocationError::Unknown { .. }
+        ));
         assert!(matches!(
             refused("gpu.sluice.dev", "n/gpu", device, "2"),
-            AllocationError::OtherClaim { .. }
+            ClaimAllocationError::OtherClaim { .. }
         ));
     }
 
@@ -256,7 +293,7 @@ pub(crate) mod tests {
     fn an_unallocated_claim_is_refused() {
         let mut claim = claim("1", "gpu.sluice.dev", "n/gpu", "gpu-0-mig-2g-10gb-4");
         claim.status = None;
-        assert_eq!(node().wanted(&claim, "1"), Err(AllocationError::NotAllocated));
+        assert_eq!(node().devices_for(&claim, "1"), Err(ClaimAllocationError::NotAllocated));
     }
 
     #[test]
@@ -267,7 +304,7 @@ pub(crate) mod tests {
         let mut nic = results[0].clone();
         (nic.driver, nic.pool, nic.device) = ("nic.example".to_owned(), "n".to_owned(), "nic-0".to_owned());
         results.insert(0, nic);
-        let wanted = node().wanted(&claim, "1").unwrap();
+        let wanted = node().devices_for(&claim, "1").unwrap();
         let devices: Vec<_> = wanted.iter().map(|record| record.device.as_str()).collect();
         assert_eq!(devices, ["gpu-0-mig-2g-10gb-4"]);
     }
@@ -284,7 +321,7 @@ pub(crate) mod tests {
                 }}},
             ]))
             .unwrap();
-            node().wanted(&claim, "1").map_err(|error| error.to_string())
+            node().devices_for(&claim, "1").map_err(|error| error.to_string())
         };
         assert!(with("FromClaim", "gpu.sluice.dev", "Exclusive").is_ok());
         assert!(with("FromClaim", "other.example", "TimeSlicing").is_ok());

@@ -1,14 +1,14 @@
-//! Container Device Interface: the file that tells a container runtime what a claim's devices are.
+//! Container Device Interface (CDI): the file that describes the devices of a claim to container runtimes.
 //!
-//! One file a claim, `sluice.dev-claim_<uid>.json`, with one CDI device for each device of the claim,
-//! named `<uid>-<device>`: never the same name twice, because runtimes cache them.
+//! Each claim has one file, `sluice.dev-claim_<uid>.json`, with one CDI device for each device of the claim, named
+//! `<uid>-<device>`. A name is never reused, because runtimes cache devices by name.
 //!
-//! A container may be given devices of several claims and requests, and the kubelet does not ask again for a
-//! claim that is prepared already. So no variable may list what is visible: a container would get the last
-//! list only. The device nodes decide, and each device has variables of its own.
+//! A container may get devices of several claims and requests, and the kubelet does not prepare a prepared claim
+//! again. So no variable may list the visible devices: a container would get the last list only. The device nodes
+//! decide what is visible, and each device has variables of its own.
 
-pub mod libraries;
-pub mod nodes;
+pub(crate) mod libraries;
+pub(crate) mod nodes;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,13 +18,12 @@ use serde::Serialize;
 use sluice_config::names::{CDI_KIND, cdi_file_name, env};
 
 use crate::checkpoint::{DeviceRecord, Instance};
-use crate::slices::SliceError;
-pub use libraries::DriverFiles;
+pub(crate) use libraries::DriverFiles;
 use libraries::Mount;
-pub use nodes::Majors;
+pub(crate) use nodes::Majors;
 use nodes::{CharDevice, device_nodes};
 
-/// The oldest version that has device names which begin with a digit, as UIDs do. Runtimes refuse
+/// CDI version of the files: the oldest that allows names which begin with a digit, as UIDs do. Runtimes refuse
 /// versions that they do not know, so it is not higher than needed.
 const CDI_VERSION: &str = "0.5.0";
 
@@ -33,7 +32,7 @@ const CDI_VERSION: &str = "0.5.0";
 struct Spec {
     cdi_version: &'static str,
     kind: &'static str,
-    /// Given to every container that gets any of the devices.
+    /// Edits for every container that gets any of the devices.
     container_edits: ContainerEdits,
     devices: Vec<Device>,
 }
@@ -55,8 +54,8 @@ struct ContainerEdits {
     mounts: Vec<Mount>,
 }
 
-/// Qualified CDI name of one device of a claim, as the kubelet hands it to the runtime.
-pub fn device_id(claim_uid: &str, device: &str) -> String {
+/// Returns the qualified CDI name of a device of a claim, which the kubelet passes to the runtime.
+pub(crate) fn device_id(claim_uid: &str, device: &str) -> String {
     format!("{CDI_KIND}={}", device_name(claim_uid, device))
 }
 
@@ -64,10 +63,10 @@ fn device_name(claim_uid: &str, device: &str) -> String {
     format!("{claim_uid}-{device}")
 }
 
-/// Instances (GPU instance, compute instance) on the GPUs that a claim watches, by UUID of the GPU.
-pub type Watched = BTreeMap<String, Vec<(u32, u32)>>;
+/// MIG instances (ids of GPU instance and compute instance) on the GPUs that a claim monitors, by UUID of the GPU.
+pub(crate) type Watched = BTreeMap<String, Vec<(u32, u32)>>;
 
-/// UUID by which CUDA knows the device; none for a slice whose instance does not stand.
+/// Returns the UUID by which CUDA knows the device; `None` for a slice without an instance.
 fn cuda_name(device: &DeviceRecord) -> Option<&str> {
     if let Some(watched) = &device.watches {
         return Some(watched);
@@ -98,13 +97,13 @@ fn spec(
         Device {
             name: device_name(claim_uid, &device.device),
             container_edits: ContainerEdits {
-                env: uuid.into_iter().chain(about).collect(),
+                env: uuid.into_iter().chain(about).chain(device.sharing.container_env()).collect(),
                 device_nodes: device_nodes(device, instances, majors),
                 mounts: Vec::new(),
             },
         }
     };
-    // Images say "all", and NVIDIA's container runtime would then add every GPU of the node.
+    // Many images say "all", and NVIDIA's container runtime would then add every GPU of the node.
     let void = format!("{}={}", env::NVIDIA_VISIBLE_DEVICES, env::NVIDIA_VISIBLE_DEVICES_VOID);
     Spec {
         cdi_version: CDI_VERSION,
@@ -114,21 +113,31 @@ fn spec(
     }
 }
 
-/// The folder that container runtimes read CDI files from.
+/// Failure to write or remove a CDI file.
+#[derive(Debug, thiserror::Error)]
+#[error("CDI file {path}: {source}; check --cdi-dir and its free space")]
+pub(crate) struct CdiError {
+    /// Path of the file.
+    pub path: PathBuf,
+    /// Error of the file system.
+    pub source: io::Error,
+}
+
+/// Directory of the CDI files.
 #[derive(Debug, Clone)]
-pub struct CdiDir {
+pub(crate) struct CdiDir {
     path: PathBuf,
     driver_root: PathBuf,
     majors: Majors,
-    /// `None` where containers bring the driver's libraries themselves.
+    /// Files of the NVIDIA driver to mount; `None` if containers bring its libraries themselves.
     libraries: Option<DriverFiles>,
 }
 
 impl CdiDir {
-    /// Files go to `path`, made when needed. Majors are those of the kernel at each write, since modules are
-    /// loaded and loaded again; `majors` where neither `driver_root` nor the host lists them. `libraries` are
-    /// mounted into every container.
-    pub fn new(
+    /// Creates the writer of files in `path`, which is created when needed. At each write the major numbers are read
+    /// from the kernel, because they change when modules are loaded again; `majors` are used where neither
+    /// `driver_root` nor the host lists them. `libraries` are mounted into every container.
+    pub(crate) fn new(
         path: impl Into<PathBuf>,
         driver_root: impl Into<PathBuf>,
         majors: Majors,
@@ -137,17 +146,16 @@ impl CdiDir {
         Self { path: path.into(), driver_root: driver_root.into(), majors, libraries }
     }
 
-    /// Writes a claim's file, unless it is there as it should be: it may have gone with a reboot. Answers
-    /// whether it was written.
+    /// Writes the file of a claim unless it exists with the right content. Returns whether it was written.
     ///
     /// # Errors
-    /// When the file system refuses.
-    pub fn write(
+    /// Fails if the file system does.
+    pub(crate) fn write(
         &self,
         claim_uid: &str,
         devices: &[DeviceRecord],
         watched: &Watched,
-    ) -> Result<bool, SliceError> {
+    ) -> Result<bool, CdiError> {
         let path = self.path.join(cdi_file_name(claim_uid));
         let write = || -> io::Result<bool> {
             let majors = self.majors.of_kernel(&self.driver_root)?;
@@ -156,16 +164,16 @@ impl CdiDir {
             if std::fs::read(&path).is_ok_and(|there| there == text) {
                 return Ok(false);
             }
-            sluice_config::atomic_file::write_atomic(&path, &text).map(|()| true)
+            sluice_process::atomic_file::write_atomic(&path, &text).map(|()| true)
         };
         write().map_err(|source| failed(&path, source))
     }
 
-    /// Removes a claim's file; that there is none is a success.
+    /// Removes the file of a claim. A missing file is a success.
     ///
     /// # Errors
-    /// When the file system refuses.
-    pub fn remove(&self, claim_uid: &str) -> Result<(), SliceError> {
+    /// Fails if the file system does.
+    pub(crate) fn remove(&self, claim_uid: &str) -> Result<(), CdiError> {
         let path = self.path.join(cdi_file_name(claim_uid));
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed(&path, error)),
@@ -174,8 +182,8 @@ impl CdiDir {
     }
 }
 
-fn failed(path: &Path, source: io::Error) -> SliceError {
-    SliceError::Cdi { path: path.to_owned(), source }
+fn failed(path: &Path, source: io::Error) -> CdiError {
+    CdiError { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
@@ -192,6 +200,7 @@ mod tests {
             gpu_uuid: "GPU-1".to_owned(),
             gpu_minor: 1,
             watches: None,
+            sharing: Default::default(),
             profile: "2g.10gb".to_owned(),
             slice: Some(SliceRecord {
                 profile_id: 14,

@@ -1,6 +1,6 @@
-//! What a claim or a DeviceClass may configure of its devices: the kind `DeviceConfig`. Pure and strict:
-//! whatever is not understood is refused with the field's name, because a setting that is passed over
-//! silently is found out in production.
+//! Configuration that a claim or a DeviceClass gives for its devices: the kind `DeviceConfig`. Pure and strict: an
+//! unknown field or value is an error that names the field, because a setting that is silently ignored is only found
+//! out in production.
 //!
 //! ```yaml
 //! apiVersion: gpu.sluice.dev/v1alpha1
@@ -9,39 +9,57 @@
 //!   strategy: Exclusive
 //! ```
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::Value;
 
-/// `apiVersion` of the kind.
-pub const API_VERSION: &str = "gpu.sluice.dev/v1alpha1";
+use crate::sharing::SharingStrategy;
 
-/// `kind`.
-pub const KIND: &str = "DeviceConfig";
-
-/// Values that are shown in errors are cut here: they end up in events of pods.
-const SHOWN_CHARS: usize = 60;
-
-/// How the containers of a claim share its devices.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Strategy {
-    /// Nobody outside the claim uses them.
-    #[default]
-    Exclusive,
-}
+/// Maximum characters of a value and of a message in an error, because errors end up in Kubernetes Events of pods.
+const MAX_CHARS: usize = 100;
 
 /// Configuration of a claim's devices.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct DeviceConfig {
-    /// `sharing.strategy`.
-    pub sharing: Strategy,
+pub(crate) struct DeviceConfig {
+    /// How the devices are shared.
+    pub sharing: SharingStrategy,
 }
 
-/// A configuration that is not valid: which field, and what would be allowed.
+/// Opaque parameters as they are spelled.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Parameters {
+    #[serde(rename = "apiVersion")]
+    _api_version: ApiVersion,
+    #[serde(rename = "kind")]
+    _kind: Kind,
+    #[serde(default)]
+    sharing: Sharing,
+}
+
+#[derive(Deserialize)]
+enum ApiVersion {
+    #[serde(rename = "gpu.sluice.dev/v1alpha1")]
+    V1Alpha1,
+}
+
+#[derive(Deserialize)]
+enum Kind {
+    DeviceConfig,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sharing {
+    strategy: SharingStrategy,
+}
+
+/// An invalid configuration: the field, its value, and what is allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field} {problem}")]
-pub struct ConfigError {
-    /// Path of the field.
+pub(crate) struct ConfigError {
+    /// Path of the field, such as `sharing.strategy`.
     pub field: String,
-    /// What is wrong with it and what is allowed.
+    /// Value of the field, what is wrong with it and what is allowed.
     pub problem: String,
 }
 
@@ -49,46 +67,37 @@ impl DeviceConfig {
     /// Reads opaque parameters.
     ///
     /// # Errors
-    /// The first field that is wrong.
-    pub fn parse(parameters: &Value) -> Result<Self, ConfigError> {
-        let fields = object(parameters, "parameters", "", &["apiVersion", "kind", "sharing"])?;
-        one_of(fields.get("apiVersion"), "apiVersion", API_VERSION, "")?;
-        one_of(fields.get("kind"), "kind", KIND, "")?;
-        let Some(sharing) = fields.get("sharing") else { return Ok(Self::default()) };
-        let fields = object(sharing, "sharing", "sharing.", &["strategy"])?;
-        let later = " (time-slicing and MPS are not supported yet)";
-        one_of(fields.get("strategy"), "sharing.strategy", "Exclusive", later)?;
-        Ok(Self { sharing: Strategy::Exclusive })
+    /// Names the first wrong field.
+    pub(crate) fn parse(parameters: &Value) -> Result<Self, ConfigError> {
+        // Serde would also read a list as the values of a struct in their order.
+        for (field, value) in [("parameters", Some(parameters)), ("sharing", parameters.get("sharing"))] {
+            if let Some(value) = value.filter(|value| !value.is_object()) {
+                let problem = format!("is {}; an object is allowed", shown(value));
+                return Err(ConfigError { field: field.to_owned(), problem });
+            }
+        }
+        match serde_path_to_error::deserialize::<_, Parameters>(parameters) {
+            Ok(Parameters { sharing: Sharing { strategy }, .. }) => Ok(Self { sharing: strategy }),
+            Err(error) => Err(ConfigError::new(parameters, &error)),
+        }
     }
 }
 
-/// The value as an object that has no field but the known ones.
-fn object<'a>(
-    value: &'a Value,
-    path: &str,
-    prefix: &str,
-    known: &[&str],
-) -> Result<&'a Map<String, Value>, ConfigError> {
-    let Value::Object(fields) = value else {
-        let problem = format!("is {}; an object with {} is allowed", shown(value), known.join(", "));
-        return Err(ConfigError { field: path.to_owned(), problem });
-    };
-    match fields.keys().find(|field| !known.contains(&field.as_str())) {
-        None => Ok(fields),
-        Some(unknown) => Err(ConfigError {
-            field: format!("{prefix}{}", cut(unknown.clone())),
-            problem: format!("is not known; known are {}", known.join(", ")),
-        }),
+impl ConfigError {
+    fn new(parameters: &Value, error: &serde_path_to_error::Error<serde_json::Error>) -> Self {
+        let field = match error.path().to_string().as_str() {
+            "." => "parameters".to_owned(),
+            path => path.to_owned(),
+        };
+        let value = field.split('.').try_fold(parameters, |value, name| value.get(name));
+        let is = value.map_or_else(String::new, |value| format!("is {}; ", shown(value)));
+        let remark = match field.as_str() {
+            "sharing.strategy" => " (time-slicing and MPS are not supported yet)",
+            _ => "",
+        };
+        let problem = format!("{is}{}{remark}", cut(error.inner().to_string()));
+        Self { field: cut(field), problem }
     }
-}
-
-fn one_of(value: Option<&Value>, path: &str, allowed: &str, remark: &str) -> Result<(), ConfigError> {
-    let found = match value {
-        Some(Value::String(text)) if text == allowed => return Ok(()),
-        Some(value) => format!("is {}", shown(value)),
-        None => "is missing".to_owned(),
-    };
-    Err(ConfigError { field: path.to_owned(), problem: format!("{found}; allowed is \"{allowed}\"{remark}") })
 }
 
 fn shown(value: &Value) -> String {
@@ -96,7 +105,7 @@ fn shown(value: &Value) -> String {
 }
 
 fn cut(text: String) -> String {
-    match text.char_indices().nth(SHOWN_CHARS) {
+    match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
     }
@@ -106,6 +115,9 @@ fn cut(text: String) -> String {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    const API_VERSION: &str = "gpu.sluice.dev/v1alpha1";
+    const KIND: &str = "DeviceConfig";
 
     fn refused(parameters: Value) -> String {
         DeviceConfig::parse(&parameters).unwrap_err().to_string()
@@ -121,24 +133,35 @@ mod tests {
     fn what_is_supported_is_read() {
         assert_eq!(DeviceConfig::parse(&with("kind", json!(KIND))), Ok(DeviceConfig::default()));
         let exclusive = with("sharing", json!({"strategy": "Exclusive"}));
-        assert_eq!(DeviceConfig::parse(&exclusive), Ok(DeviceConfig { sharing: Strategy::Exclusive }));
+        assert_eq!(DeviceConfig::parse(&exclusive), Ok(DeviceConfig { sharing: SharingStrategy::Exclusive }));
     }
 
     #[test]
     fn what_is_not_is_refused_with_the_field_the_value_and_what_is_allowed() {
         for (parameters, expected) in [
-            (json!([1]), "parameters is [1]; an object with apiVersion, kind, sharing is allowed"),
-            (json!({"kind": KIND}), "apiVersion is missing; allowed is \"gpu.sluice.dev/v1alpha1\""),
+            (json!([1]), "parameters is [1]; an object is allowed"),
+            (json!({"kind": KIND}), "parameters missing field `apiVersion`"),
             (
                 with("apiVersion", json!("resource.nvidia.com/v1beta1")),
-                "allowed is \"gpu.sluice.dev/v1alpha1\"",
+                "apiVersion is \"resource.nvidia.com/v1beta1\"; unknown variant `resource.nvidia.com/v1beta1`, \
+                 expected `gpu.sluice.dev/v1alpha1`",
             ),
-            (with("kind", json!("GpuConfig")), "kind is \"GpuConfig\"; allowed is \"DeviceConfig\""),
-            (with("sharng", json!({})), "sharng is not known; known are apiVersion, kind, sharing"),
-            (with("sharing", json!(null)), "sharing is null; an object with strategy is allowed"),
-            (with("sharing", json!({})), "sharing.strategy is missing; allowed is \"Exclusive\""),
-            (with("sharing", json!({"strategy": 1})), "sharing.strategy is 1; allowed is \"Exclusive\""),
-            (with("sharing", json!({"mpsConfig": {}})), "sharing.mpsConfig is not known; known are strategy"),
+            (
+                with("kind", json!("GpuConfig")),
+                "kind is \"GpuConfig\"; unknown variant `GpuConfig`, expected `DeviceConfig`",
+            ),
+            (
+                with("sharng", json!({})),
+                "sharng is {}; unknown field `sharng`, expected one of `apiVersion`, `kind`, `sharing`",
+            ),
+            (with("sharing", json!(null)), "sharing is null; an object is allowed"),
+            (with("sharing", json!(["Exclusive"])), "sharing is [\"Exclusive\"]; an object is allowed"),
+            (with("sharing", json!({})), "sharing is {}; missing field `strategy`"),
+            (with("sharing", json!({"strategy": 1})), "sharing.strategy is 1; "),
+            (
+                with("sharing", json!({"mpsConfig": {}})),
+                "sharing.mpsConfig is {}; unknown field `mpsConfig`, expected `strategy`",
+            ),
         ] {
             let error = refused(parameters);
             assert!(error.contains(expected), "{error}");
@@ -146,7 +169,8 @@ mod tests {
         let error = refused(with("sharing", json!({"strategy": "TimeSlicing"})));
         assert_eq!(
             error,
-            "sharing.strategy is \"TimeSlicing\"; allowed is \"Exclusive\" (time-slicing and MPS are not supported yet)"
+            "sharing.strategy is \"TimeSlicing\"; unknown variant `TimeSlicing`, expected `Exclusive` (time-slicing and MPS \
+             are not supported yet)"
         );
     }
 

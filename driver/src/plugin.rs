@@ -1,8 +1,8 @@
-//! The driver as a kubelet plugin: two gRPC servers on unix sockets.
+//! Kubelet plugin: two gRPC servers on Unix sockets.
 
-pub mod authority;
-pub mod check;
-pub mod dra;
-pub mod registration;
-pub mod serve;
-pub mod sockets;
+pub(crate) mod authority;
+pub(crate) mod check;
+pub(crate) mod dra;
+pub(crate) mod registration;
+pub(crate) mod serve;
+pub(crate) mod sockets;

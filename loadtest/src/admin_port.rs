@@ -9,16 +9,16 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-/// A program that takes longer is treated as one that does not answer.
+/// Time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A program's admin port.
 #[derive(Debug, Clone, Copy)]
-pub struct Admin(pub SocketAddr);
+pub(crate) struct Admin(pub SocketAddr);
 
-/// One model server as the gateway sees it.
+/// Model server as reported by the gateway.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Upstream {
+pub(crate) struct Upstream {
     /// Name of the replica.
     pub name: String,
     /// Where it listens.
@@ -29,14 +29,14 @@ pub struct Upstream {
 
 /// Metrics in Prometheus' text format.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics(String);
+pub(crate) struct Metrics(String);
 
 impl Admin {
     /// The body of `path`, if the answer is a success.
     ///
     /// # Errors
     /// No connection, no answer in time, or an answer that is no success.
-    pub async fn get(&self, path: &str) -> Result<Bytes, String> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Bytes, String> {
         tokio::time::timeout(TIMEOUT, self.fetch(path))
             .await
             .map_err(|_| format!("http://{}{path}: no answer within {} s", self.0, TIMEOUT.as_secs()))?
@@ -65,7 +65,7 @@ impl Admin {
     ///
     /// # Errors
     /// As [`Admin::get`].
-    pub async fn metrics(&self) -> Result<Metrics, String> {
+    pub(crate) async fn metrics(&self) -> Result<Metrics, String> {
         Ok(Metrics(String::from_utf8_lossy(&self.get("/metrics").await?).into_owned()))
     }
 
@@ -73,7 +73,7 @@ impl Admin {
     ///
     /// # Errors
     /// As [`Admin::get`], or when the answer is not what a gateway answers.
-    pub async fn upstreams(&self) -> Result<Vec<Upstream>, String> {
+    pub(crate) async fn upstreams(&self) -> Result<Vec<Upstream>, String> {
         #[derive(Deserialize)]
         struct Answer {
             upstreams: Vec<Upstream>,
@@ -86,7 +86,7 @@ impl Admin {
 
 impl Metrics {
     /// Sum over all series of the name; `None` where there is none.
-    pub fn sum(&self, name: &str) -> Option<f64> {
+    pub(crate) fn sum(&self, name: &str) -> Option<f64> {
         self.0
             .lines()
             .filter_map(|line| {

@@ -1,17 +1,8 @@
-//! The command line: subcommands, and what their ends mean to a shell.
+//! The command line.
 
 use clap::{Parser, Subcommand};
 
 use crate::{compare, demo, model, run};
-
-/// Exit code: all is well.
-pub const EXIT_OK: u8 = 0;
-/// Exit code: a threshold was violated, or the program failed while running.
-pub const EXIT_FAILED: u8 = 1;
-/// Exit code: the run is invalid (the generator missed its own schedule).
-pub const EXIT_INVALID: u8 = 2;
-/// Exit code: wrong usage or settings.
-pub const EXIT_USAGE: u8 = sluice_config::settings::EXIT_USAGE;
 
 /// Load, scenarios, reports and the reference model server
 #[derive(Debug, Parser)]
@@ -22,7 +13,6 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Serve the reference model (simulated inference)

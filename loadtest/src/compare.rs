@@ -14,18 +14,18 @@
 //! | [`launch`], [`program`], [`ask`] | how each is started, until it answers rightly, stopped |
 //! | [`measure`], [`cpu`] | one measurement |
 
-pub mod ask;
-pub mod cpu;
-pub mod environment;
-pub mod goals;
-pub mod launch;
-pub mod measure;
-pub mod peer;
-pub mod program;
-pub mod scenario;
-pub mod settings;
-pub mod summary;
-pub mod table;
+mod ask;
+mod cpu;
+mod environment;
+mod goals;
+mod launch;
+mod measure;
+mod peer;
+mod program;
+mod scenario;
+pub(crate) mod settings;
+mod summary;
+mod table;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -38,23 +38,18 @@ use peer::Peer;
 use program::{Program, free_address};
 use scenario::Scenario;
 use settings::Settings;
-use sluice_config::settings::SettingsError;
+use sluice_process::settings::SettingsError;
 use table::{Absent, Outcome};
 
 /// Why there is no comparison.
 #[derive(Debug, thiserror::Error)]
-pub enum CompareError {
+pub(crate) enum CompareError {
     /// Settings that cannot be.
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// A folder or file.
     #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
 }
 
 /// A comparison that goes on.
@@ -70,7 +65,7 @@ struct Comparison<'a> {
 ///
 /// # Errors
 /// [`CompareError`]. A peer that cannot be installed or started is no error but a row that says so.
-pub async fn run(settings: &Settings) -> Result<Outcome, CompareError> {
+pub(crate) async fn run(settings: &Settings) -> Result<Outcome, CompareError> {
     let own = settings.bin_dir().and_then(std::path::absolute);
     let bin = own.map_err(|source| CompareError::File { path: "binDir".into(), source })?;
     let cache = settings.cache_dir()?;
@@ -123,7 +118,7 @@ pub async fn run(settings: &Settings) -> Result<Outcome, CompareError> {
 
 impl Outcome {
     /// Whether every peer was measured, no run was invalid, and every goal was met.
-    pub fn is_complete_and_met(&self) -> bool {
+    pub(crate) fn is_complete_and_met(&self) -> bool {
         self.absent.is_empty()
             && self.rows.iter().all(|row| row.invalid_because.is_empty())
             && self.goals.iter().all(|goal| goal.met == Some(true))

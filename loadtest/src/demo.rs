@@ -12,20 +12,20 @@
 //! | [`live`], [`outcome`], [`table`], [`page`] | what is shown |
 //! | [`leftovers`] | sockets that must not be left behind |
 
-pub mod arm;
-pub mod drive;
-pub mod flags;
-pub mod gpus;
-pub mod kill;
-pub mod leftovers;
-pub mod live;
-pub mod outcome;
-pub mod page;
-pub mod ports;
-pub mod process;
-pub mod settings;
-pub mod stack;
-pub mod table;
+mod arm;
+mod drive;
+pub(crate) mod flags;
+mod gpus;
+mod kill;
+mod leftovers;
+mod live;
+mod outcome;
+mod page;
+mod ports;
+mod process;
+pub(crate) mod settings;
+mod stack;
+mod table;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -44,7 +44,7 @@ use crate::marked;
 
 /// Why the demo did not come to an outcome.
 #[derive(Debug, thiserror::Error)]
-pub enum DemoError {
+pub(crate) enum DemoError {
     /// The settings are wrong.
     #[error("{0}")]
     Settings(String),
@@ -69,7 +69,7 @@ impl From<String> for DemoError {
 ///
 /// # Errors
 /// When it did not come to an outcome. Everything is stopped in that case too.
-pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String>, DemoError> {
+pub(crate) async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String>, DemoError> {
     let settings = read_settings(flags.settings.as_deref()).map_err(DemoError::Settings)?;
     let bin_dir = match &flags.bin_dir {
         Some(dir) => std::path::absolute(dir).map_err(|error| format!("--bin-dir: {error}"))?,
@@ -105,7 +105,7 @@ pub async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String
 
 fn read_settings(file: Option<&Path>) -> Result<DemoSettings, String> {
     let settings: DemoSettings = match file {
-        Some(path) => sluice_config::settings::load(Some(path), &()).map_err(|error| error.to_string())?,
+        Some(path) => sluice_process::settings::load(Some(path), &()).map_err(|error| error.to_string())?,
         None => serde_saphyr::from_str(settings::DEFAULT).map_err(|error| error.to_string())?,
     };
     settings.validate()?;

@@ -2,33 +2,37 @@
 //! and reports its own schedule, a reference model server whose answers can be checked row by row, reports
 //! and thresholds.
 //!
-//! | module | what it holds |
+//! | to change | look in |
 //! |---|---|
-//! | [`mod@reference`] | the function that the reference model computes and the generator checks |
-//! | [`clock`] | time below a millisecond |
-//! | [`model`] | `sluice-loadtest model`: the reference model server (simulated inference) |
-//! | [`arrivals`] | pure: when requests are due |
-//! | [`run`] | `sluice-loadtest run`, and the engine behind it for programs that drive load themselves |
-//! | [`report`] | what a run found: JSON, text, page with charts; thresholds |
-//! | [`tensor_text`] | numbers of JSON tensors |
-//! | [`demo`] | `sluice-loadtest demo`: the whole of Sluice on one machine |
-//! | [`compare`] | `sluice-loadtest compare`: the batcher beside the model alone, other proxies and other batchers |
-//! | [`marked`] | processes of a run, found by the mark in their environment |
-//! | [`admin_port`] | the other programs' metrics and upstreams |
-//! | [`cli`] | the command line |
+//! | flags, help texts, exit codes | `cli`, `exit_code`, the `flags.rs` of each subcommand |
+//! | when requests are due: rates, traces, spacing | [`arrivals`] |
+//! | what a run does: load, payload, protocols | `plan` |
+//! | how requests are sent, how responses are checked | [`mod@run`] |
+//! | what is counted: outcomes, percentiles, intervals | `record` |
+//! | thresholds; reports as JSON, text and page | [`report`] |
+//! | the reference model server (simulated inference) | [`model`]; the function that it computes: `reference` |
+//! | the demo of the whole of Sluice on one machine | `demo` |
+//! | the comparison with other proxies and batchers | `compare` |
+//! | what several of these use: a clock below a millisecond, JSON tensors, processes of a run, admin ports | `clock`, `tensor_text`, `marked`, `admin_port` |
 
 #![forbid(unsafe_code)]
+#![allow(missing_docs)]
 
-pub mod admin_port;
+mod admin_port;
 pub mod arrivals;
-pub mod cli;
-pub mod clock;
-pub mod compare;
-pub mod demo;
-
-pub mod marked;
+mod cli;
+mod clock;
+pub mod commands;
+mod compare;
+mod demo;
+mod exit_code;
+mod marked;
 pub mod model;
-pub mod reference;
+mod plan;
+mod record;
+mod reference;
 pub mod report;
 pub mod run;
-pub mod tensor_text;
+mod tensor_text;
+
+pub use cli::Cli;

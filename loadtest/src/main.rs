@@ -1,125 +1,13 @@
-//! Wiring only: parse, run, exit code.
+//! `sluice-loadtest`: parses flags, runs, returns the exit code.
 
 use std::process::ExitCode;
 
-use sluice_config::process::{command_line, logging, shutdown};
-use sluice_loadtest::cli::{Cli, Command, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
-use sluice_loadtest::{compare, demo, model, run};
+use sluice_loadtest::{Cli, commands};
+use sluice_process::command_line;
 
 fn main() -> ExitCode {
-    let cli: Cli = match command_line::parse() {
-        Ok(cli) => cli,
-        Err(code) => return code,
-    };
-    match cli.command {
-        Command::Model(flags) => serve_model(&flags),
-        Command::Run(flags) => send_load(&flags),
-        Command::Compare(flags) => compare_peers(&flags),
-        Command::Demo(flags) => show_demo(*flags),
+    match command_line::parse::<Cli>() {
+        Ok(cli) => commands::run(cli),
+        Err(code) => code,
     }
-}
-
-fn serve_model(flags: &model::settings::Flags) -> ExitCode {
-    let settings = match flags.settings() {
-        Ok(settings) => settings,
-        Err(error) => return usage(&error),
-    };
-    if let Err(error) = logging::init(settings.log_format, &settings.log_level) {
-        return usage(&error);
-    }
-    let profile = std::env::var(sluice_config::names::env::PROFILE).ok();
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    match runtime.block_on(model::run(settings, profile)) {
-        Ok(()) => EXIT_OK.into(),
-        Err(error @ model::ProgramError::Start(_)) => usage(&error),
-        Err(error) => failed(&error),
-    }
-}
-
-fn send_load(flags: &run::flags::Flags) -> ExitCode {
-    if let Err(error) = logging::init(logging::LogFormat::Text, "warn") {
-        return usage(&error);
-    }
-    let settings = match flags.settings() {
-        Ok(settings) => settings,
-        Err(error) => return usage(&error),
-    };
-    let (plan, thresholds) = match settings.plan(flags.config.as_deref()) {
-        Ok(planned) => planned,
-        Err(error) => return usage(&error),
-    };
-    // The generator has a thread and an event loop of its own; this one only shows.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    match runtime.block_on(run::program::run(&settings, plan, &thresholds)) {
-        Ok(code) => code.into(),
-        Err(error) => failed(&error),
-    }
-}
-
-fn show_demo(flags: demo::flags::DemoFlags) -> ExitCode {
-    if let Err(error) = logging::init(logging::LogFormat::Text, "warn") {
-        return usage(&error);
-    }
-    let runtime = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    let failures = runtime.block_on(async { demo::run(flags, shutdown::on_signals()?).await });
-    match failures {
-        Ok(failures) => {
-            failures.iter().for_each(|failure| eprintln!("demo: {failure}"));
-            if failures.is_empty() { EXIT_OK } else { EXIT_FAILED }.into()
-        }
-        Err(error @ demo::DemoError::Settings(_)) => usage(&error),
-        Err(error) => failed(&error),
-    }
-}
-
-fn compare_peers(flags: &compare::settings::Flags) -> ExitCode {
-    if let Err(error) = logging::init(logging::LogFormat::Text, "warn") {
-        return usage(&error);
-    }
-    let settings = match flags.settings() {
-        Ok(settings) => settings,
-        Err(error) => return usage(&error),
-    };
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return failed(&error),
-    };
-    let outcome = runtime.block_on(async {
-        let stop = shutdown::on_signals().map_err(|error| error.to_string())?;
-        tokio::select! {
-            outcome = compare::run(&settings) => outcome.map_err(|error| error.to_string()),
-            // Whatever runs is ended when it is dropped.
-            () = stop.cancelled() => Err("interrupted".to_owned()),
-        }
-    });
-    match outcome {
-        Ok(outcome) => {
-            println!("\n{outcome}");
-            let failed = settings.strict && !outcome.is_complete_and_met();
-            if failed { EXIT_FAILED } else { EXIT_OK }.into()
-        }
-        Err(error) => {
-            eprintln!("sluice-loadtest: {error}");
-            EXIT_FAILED.into()
-        }
-    }
-}
-
-fn usage(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("sluice-loadtest: {error}");
-    EXIT_USAGE.into()
-}
-
-fn failed(error: &dyn std::fmt::Display) -> ExitCode {
-    eprintln!("sluice-loadtest: {error}");
-    EXIT_FAILED.into()
 }

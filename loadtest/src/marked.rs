@@ -6,14 +6,14 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// Variable in the environment of every process of a run.
-pub const MARK: &str = "SLUICE_RUN_MARK";
+pub(crate) const MARK: &str = "SLUICE_RUN_MARK";
 /// Looks for processes that were killed, until none is left.
 const MOST_LOOKS: usize = 200;
 /// Pause between two of them.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Process ids, with their command lines, that carry `run` as [`MARK`], except this process.
-pub fn processes(run: &str) -> Vec<(u32, String)> {
+pub(crate) fn processes(run: &str) -> Vec<(u32, String)> {
     let wanted = format!("{MARK}={run}");
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries
@@ -26,7 +26,7 @@ pub fn processes(run: &str) -> Vec<(u32, String)> {
 }
 
 /// Ends what is still running, and waits until it is gone; returns what had to be ended.
-pub fn end_processes(run: &str) -> Vec<(u32, String)> {
+pub(crate) fn end_processes(run: &str) -> Vec<(u32, String)> {
     let mut ended: Vec<(u32, String)> = Vec::new();
     // More than one look: a program may have started another one after it was seen.
     for _ in 0..MOST_LOOKS {
@@ -47,16 +47,16 @@ pub fn end_processes(run: &str) -> Vec<(u32, String)> {
 
 /// Ends the processes of a run when it is dropped, so that not even a panic leaves them.
 #[derive(Debug)]
-pub struct Sweep(String);
+pub(crate) struct Sweep(String);
 
 impl Sweep {
     /// A guard for the run with this mark.
-    pub fn of(run: &str) -> Self {
+    pub(crate) fn of(run: &str) -> Self {
         Self(run.to_owned())
     }
 
     /// Ends them now; returns what had to be ended.
-    pub fn end(self) -> Vec<(u32, String)> {
+    pub(crate) fn end(self) -> Vec<(u32, String)> {
         end_processes(&self.0)
     }
 }
@@ -68,7 +68,7 @@ impl Drop for Sweep {
 }
 
 /// Sends a signal to a process of a run; `false` when it is gone.
-pub fn signal(pid: u32, signal: Signal) -> bool {
+pub(crate) fn signal(pid: u32, signal: Signal) -> bool {
     i32::try_from(pid).ok().and_then(Pid::from_raw).is_some_and(|pid| kill_process(pid, signal).is_ok())
 }
 

@@ -2,31 +2,34 @@
 //!
 //! It speaks the Open Inference Protocol over REST (JSON and binary) and gRPC on one port and executes one
 //! batch at a time. Inference is simulated: a batch takes exactly (α + β·rows), scaled by the size of the
-//! GPU slice that the environment names, and its answer is the [`crate::reference`] function.
+//! GPU slice that the environment names, and the response is the [`crate::reference`] function.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`settings`] | settings and flags |
 //! | [`profile`], [`curve`] | pure: compute slices of a profile; how long a batch takes |
-//! | [`batch`], [`call`], [`rest_form`], [`grpc_form`], [`metadata`] | pure: requests in, answers out, in each form |
+//! | [`batch`], [`call`], [`rest_format`], [`grpc_format`], [`metadata`] | pure: requests in, answers out, in each form |
 //! | [`slot`] | the plain thread that executes and keeps time |
 //! | [`generation`], `openai_http` | simulated generation of text, at a pace of its own, behind OpenAI's completions |
 //! | [`journal`] | what reached the model |
-//! | `http`, `grpc_http`, `control` | sockets: front port and admin port |
+//! | `service` | what the handlers share: the model, its slot, its limits |
+//! | `http`, `grpc_http`, `admin` | sockets: front port and admin port |
 
+mod admin;
 pub mod batch;
-pub mod call;
-mod control;
+mod body;
+mod call;
 pub mod curve;
-pub mod generation;
-pub mod grpc_form;
+mod generation;
+mod grpc_format;
 mod grpc_http;
 mod http;
-pub mod journal;
-pub mod metadata;
+mod journal;
+mod metadata;
 mod openai_http;
-pub mod profile;
-pub mod rest_form;
+mod profile;
+pub mod rest_format;
+mod service;
 pub mod settings;
 pub mod slot;
 
@@ -36,8 +39,8 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use sluice_config::names::env;
-use sluice_config::process::admin::{self, Admin};
-use sluice_config::process::{Readiness, metrics};
+use sluice_process::admin::{self as admin_port, Admin};
+use sluice_process::{Readiness, metrics};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -47,8 +50,9 @@ use curve::ServiceTime;
 use generation::Generator;
 use journal::{Journal, JournalError};
 use profile::UnknownProfile;
+use service::ModelService;
 use settings::Settings;
-use slot::{Accuracy, Slot};
+use slot::{Accuracy, ExecutionSlot};
 
 /// Why the server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +75,7 @@ pub enum StartError {
     Listen {
         /// Which setting.
         setting: &'static str,
-        /// Its value.
         address: String,
-        /// What the system said.
         source: std::io::Error,
     },
     /// No thread for the slot.
@@ -85,8 +87,8 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Model {
     listener: TcpListener,
-    front: http::Front,
-    slot: Slot,
+    service: ModelService,
+    slot: ExecutionSlot,
     thread: JoinHandle<()>,
     loaded: watch::Sender<bool>,
     load_time: Duration,
@@ -111,11 +113,11 @@ impl Model {
             settings.seed,
         );
         let (slot, thread) =
-            Slot::start(settings.name.clone(), service, journal).map_err(StartError::Thread)?;
+            ExecutionSlot::start(settings.name.clone(), service, journal).map_err(StartError::Thread)?;
         let (loaded, loaded_receiver) = watch::channel(false);
         let limits = Limits { max_batch_rows: settings.max_batch_rows, poison_id: settings.poison_id };
         let model = settings.name.clone();
-        let front = http::Front {
+        let service = ModelService {
             model,
             slot: slot.clone(),
             limits,
@@ -127,25 +129,22 @@ impl Model {
             address = %display_address(&listener), %profile, scale,
             "Simulated inference: a batch takes (alpha + beta * rows) * scale."
         );
-        Ok(Self { listener, front, slot, thread, loaded, load_time })
+        Ok(Self { listener, service, slot, thread, loaded, load_time })
     }
 
     /// The front port's address.
-    ///
-    /// # Errors
-    /// What the system said.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
     /// The way to the slot: to change the curve, to read the accuracy.
-    pub fn slot(&self) -> Slot {
+    pub fn slot(&self) -> ExecutionSlot {
         self.slot.clone()
     }
 
     /// Loads (simulated), serves until `stop`, ends what is in progress, and says how well time was kept.
     pub async fn serve(self, readiness: Readiness, stop: CancellationToken) -> Accuracy {
-        let Self { listener, front, slot, thread, loaded, load_time } = self;
+        let Self { listener, service, slot, thread, loaded, load_time } = self;
         let load = async {
             readiness.set_not_ready("the model is loading (simulated)");
             tokio::time::sleep(load_time).await;
@@ -155,7 +154,7 @@ impl Model {
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            () = http::serve(listener, front, stop) => {}
+            () = http::serve(listener, service, stop) => {}
             () = load => {}
         }
         let stopping = slot.clone();
@@ -196,16 +195,16 @@ pub enum ProgramError {
 /// [`ProgramError`] when it cannot start.
 pub async fn run(settings: Settings, profile: Option<String>) -> Result<(), ProgramError> {
     let process = |error: String| ProgramError::Process(error);
-    let stop = sluice_config::process::shutdown::on_signals().map_err(|error| process(error.to_string()))?;
+    let stop = sluice_process::shutdown::on_signals().map_err(|error| process(error.to_string()))?;
     let model = Model::bind(&settings, profile.as_deref()).await?;
     let admin_listener = listen("adminListen", &settings.admin_listen).await?;
     tracing::info!(address = %display_address(&admin_listener), "The admin port answers.");
     let readiness = Readiness::default();
     // Before anything resolves a metric: what was resolved without a recorder goes nowhere.
     let metrics = metrics::install(&[]).map_err(process)?;
-    let routes = Arc::new(control::Control::new(model.slot()));
+    let routes = Arc::new(admin::ModelAdmin::new(model.slot()));
     let admin = Admin { metrics, readiness: readiness.clone(), routes };
-    let admin = tokio::spawn(admin::serve(admin_listener, admin, stop.clone()));
+    let admin = tokio::spawn(admin_port::serve(admin_listener, admin, stop.clone()));
     let accuracy = model.serve(readiness, stop).await;
     if let Err(error) = admin.await {
         tracing::warn!(%error, "The admin port ended early.");

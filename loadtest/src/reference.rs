@@ -6,23 +6,23 @@
 //! `y = 3·x + (id mod 1024)`, each operation rounded to f32.
 
 /// Name of the input and output that carries the row's id, shape `[rows, 1]`, INT64.
-pub const ID: &str = "id";
+pub(crate) const ID: &str = "id";
 /// Name of the input with the row's numbers, shape `[rows, WIDTH]`, FP32.
-pub const X: &str = "x";
+pub(crate) const X: &str = "x";
 /// Name of the output with the row's answer, shape `[rows, WIDTH]`, FP32.
-pub const Y: &str = "y";
+pub(crate) const Y: &str = "y";
 /// Numbers per row.
-pub const WIDTH: usize = 16;
+pub(crate) const WIDTH: usize = 16;
 
 /// The element of `y` that belongs to the element `x` of the row `id`.
-pub fn answer(id: i64, x: f32) -> f32 {
+pub(crate) fn answer(id: i64, x: f32) -> f32 {
     // rem_euclid is below 1024 and so exact in f32.
     3.0 * x + id.rem_euclid(1024) as f32
 }
 
 /// The `x` that the generator sends in the row `id`: multiples of 1/8, exact in f32 and short as text,
 /// different between neighbours, so that a shifted answer is a wrong one.
-pub fn row(id: i64) -> [f32; WIDTH] {
+pub(crate) fn row(id: i64) -> [f32; WIDTH] {
     std::array::from_fn(|column| {
         let mixed = id.wrapping_mul(31).wrapping_add(column as i64 * 7).rem_euclid(4096);
         (mixed - 2048) as f32 / 8.0

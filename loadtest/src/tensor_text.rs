@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 /// Why the text is no list of numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotNumbers {
+pub(crate) enum NotNumbers {
     /// It does not begin as an array does.
     NoArray,
     /// An element is something else.
@@ -20,7 +20,7 @@ pub enum NotNumbers {
 ///
 /// # Errors
 /// [`NotNumbers`]: no array, or an element that is not a number of this type.
-pub fn parse<T: FromStr>(json: &str, expected: usize) -> Result<Vec<T>, NotNumbers> {
+pub(crate) fn parse<T: FromStr>(json: &str, expected: usize) -> Result<Vec<T>, NotNumbers> {
     if !json.starts_with('[') {
         return Err(NotNumbers::NoArray);
     }

@@ -6,17 +6,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use sluice_config::process::Readiness;
 use sluice_loadtest::model::curve::Curve;
 use sluice_loadtest::model::settings::Settings;
-use sluice_loadtest::model::slot::{Accuracy, Slot};
+use sluice_loadtest::model::slot::{Accuracy, ExecutionSlot};
 use sluice_loadtest::model::{Model, StartError};
+use sluice_process::Readiness;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 struct Server {
     address: SocketAddr,
-    slot: Slot,
+    slot: ExecutionSlot,
     stop: CancellationToken,
     serving: JoinHandle<Accuracy>,
 }

@@ -8,12 +8,12 @@ mod stub;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use sluice_config::process::Readiness;
 use sluice_loadtest::model::Model;
 use sluice_loadtest::model::settings::Settings as ModelSettings;
 use sluice_loadtest::report::Report;
 use sluice_loadtest::run::settings::Settings;
 use sluice_loadtest::run::{self, RunError};
+use sluice_process::Readiness;
 use stub::Reply;
 use tokio_util::sync::CancellationToken;
 

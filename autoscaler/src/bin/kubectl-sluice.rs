@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use sluice_autoscaler::cli::{ApiServer, ObjectSource, capacity, explain};
 use sluice_config::objects::ObjectDir;
-use sluice_config::printable::printable_lines;
-use sluice_config::process::command_line;
+use sluice_process::command_line;
+use sluice_process::printable::printable_lines;
 
 /// What is free, and why replicas are as many as they are.
 ///
@@ -62,13 +62,13 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             // It may quote an object, a file or the server.
-            eprintln!("kubectl-sluice: {}", printable_lines(&error));
+            eprintln!("kubectl-sluice: {}", printable_lines(&error.to_string()));
             ExitCode::FAILURE
         }
     }
 }
 
-fn answer(cli: Cli) -> Result<String, String> {
+fn answer(cli: Cli) -> anyhow::Result<String> {
     let source: Box<dyn ObjectSource> = match cli.store {
         Some(store) => Box::new(ObjectDir::new(store)),
         None => Box::new(ApiServer::connect()?),

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use sluice_config::printable::{printable, printable_json};
 use sluice_inventory::{PoolCapacity, ProfileCapacity, capacity_table};
+use sluice_process::printable::{printable, printable_json};
 
 use super::ObjectSource;
 
@@ -17,16 +17,11 @@ pub enum Output {
     Json,
 }
 
-/// The whole output.
-///
-/// # Errors
-/// In words.
-pub fn capacity(source: &dyn ObjectSource, output: Output) -> Result<String, String> {
+/// Returns the output of `kubectl sluice capacity`.
+pub fn capacity(source: &dyn ObjectSource, output: Output) -> anyhow::Result<String> {
     let pools = capacity_table(&source.cluster()?);
     match output {
-        Output::Json => serde_json::to_string_pretty(&pools)
-            .map(|json| printable_json(&json).into_owned())
-            .map_err(|error| error.to_string()),
+        Output::Json => Ok(printable_json(&serde_json::to_string_pretty(&pools)?).into_owned()),
         Output::Table => Ok(table(&pools, source.hint())),
     }
 }

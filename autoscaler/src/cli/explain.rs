@@ -1,20 +1,21 @@
 //! `kubectl sluice explain`: why an InferenceAutoscaler scaled, or did not.
 
+use anyhow::anyhow;
 use std::fmt::Write;
 
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
-use sluice_config::printable::printable;
+use sluice_process::printable::printable;
 
 use super::ObjectSource;
 use super::capacity::aligned;
-use crate::controller::name_of;
+use crate::platform::name_of;
 
 /// The whole output for one autoscaler.
 ///
 /// # Errors
 /// No such autoscaler; then those that there are are named.
-pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -> Result<String, String> {
+pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -> anyhow::Result<String> {
     // Objects say what their makers wrote; lines are made here alone.
     let default = source.default_namespace();
     let namespace = namespace.unwrap_or(&default);
@@ -22,7 +23,7 @@ pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -
     let found = all.iter().find(|object| name_of(object) == (namespace.to_owned(), name.to_owned()));
     match found {
         Some(object) => Ok(text(object)),
-        None if all.is_empty() => Err(format!("there are no InferenceAutoscalers; {}", source.hint())),
+        None if all.is_empty() => Err(anyhow!("there are no InferenceAutoscalers; {}", source.hint())),
         None => {
             let names: Vec<String> = all
                 .iter()
@@ -32,7 +33,7 @@ pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -
                 })
                 .collect();
             let wanted = format!("{namespace}/{name}");
-            Err(format!(
+            Err(anyhow!(
                 "there is no InferenceAutoscaler {}; there are: {}",
                 printable(&wanted),
                 names.join(", ")

@@ -1,5 +1,6 @@
 //! Where the objects come from.
 
+use anyhow::anyhow;
 use std::time::Duration;
 
 use kube::api::ListParams;
@@ -21,13 +22,13 @@ pub trait ObjectSource {
     ///
     /// # Errors
     /// In words.
-    fn cluster(&self) -> Result<Cluster, String>;
+    fn cluster(&self) -> anyhow::Result<Cluster>;
 
     /// All InferenceAutoscalers of a namespace, or of all.
     ///
     /// # Errors
     /// In words.
-    fn autoscalers(&self) -> Result<Vec<InferenceAutoscaler>, String>;
+    fn autoscalers(&self) -> anyhow::Result<Vec<InferenceAutoscaler>>;
 
     /// Namespace of names that are given without one.
     fn default_namespace(&self) -> String;
@@ -37,14 +38,14 @@ pub trait ObjectSource {
 }
 
 impl ObjectSource for ObjectDir {
-    fn cluster(&self) -> Result<Cluster, String> {
+    fn cluster(&self) -> anyhow::Result<Cluster> {
         exists(self)?;
         read_cluster(self)
     }
 
-    fn autoscalers(&self) -> Result<Vec<InferenceAutoscaler>, String> {
+    fn autoscalers(&self) -> anyhow::Result<Vec<InferenceAutoscaler>> {
         exists(self)?;
-        self.list().map_err(|error| error.to_string())
+        Ok(self.list()?)
     }
 
     fn default_namespace(&self) -> String {
@@ -57,11 +58,11 @@ impl ObjectSource for ObjectDir {
 }
 
 /// A directory that is not there would look like a machine without GPUs.
-fn exists(store: &ObjectDir) -> Result<(), String> {
+fn exists(store: &ObjectDir) -> anyhow::Result<()> {
     if store.root().is_dir() {
         return Ok(());
     }
-    Err(format!(
+    Err(anyhow!(
         "there is no object directory {}; --store must name the one that sluice-driver and sluice-autoscaler use",
         store.root().display()
     ))
@@ -79,14 +80,14 @@ impl ApiServer {
     ///
     /// # Errors
     /// There is none, or it is not understood.
-    pub fn connect() -> Result<Self, String> {
+    pub fn connect() -> anyhow::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| format!("the runtime cannot be started: {error}"))?;
+            .map_err(|error| anyhow!("the runtime cannot be started: {error}"))?;
         let no_cluster = |error: String| {
-            format!("no cluster to ask: {error}; set KUBECONFIG, or name an object directory with --store")
+            anyhow!("no cluster to ask: {error}; set KUBECONFIG, or name an object directory with --store")
         };
         let config = runtime.block_on(Config::infer()).map_err(|error| no_cluster(error.to_string()))?;
         let namespace = config.default_namespace.clone();
@@ -98,23 +99,23 @@ impl ApiServer {
         Ok(Self { runtime, client, namespace })
     }
 
-    fn ask<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> Result<T, String> {
+    fn ask<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> anyhow::Result<T> {
         let answer = async { tokio::time::timeout(ANSWER_WITHIN, asked).await };
         match self.runtime.block_on(answer) {
             Ok(Ok(value)) => Ok(value),
-            Ok(Err(kube::Error::Api(status))) => Err(format!("the API server says: {}", status.message)),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("the API server did not answer within {} s", ANSWER_WITHIN.as_secs())),
+            Ok(Err(kube::Error::Api(status))) => Err(anyhow!("the API server says: {}", status.message)),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(anyhow!("the API server did not answer within {} s", ANSWER_WITHIN.as_secs())),
         }
     }
 }
 
 impl ObjectSource for ApiServer {
-    fn cluster(&self) -> Result<Cluster, String> {
+    fn cluster(&self) -> anyhow::Result<Cluster> {
         self.ask(sluice_inventory_watch::read(self.client.clone()))
     }
 
-    fn autoscalers(&self) -> Result<Vec<InferenceAutoscaler>, String> {
+    fn autoscalers(&self) -> anyhow::Result<Vec<InferenceAutoscaler>> {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind());
         let found = async { api.list(&ListParams::default()).await };
         let all = self.ask(found)?.items;

@@ -10,8 +10,9 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::announcements::Silent;
 use crate::decisions::DecisionLogs;
+use crate::platform::Target;
 use crate::platform::fake::{FakePlatform, METRICS_URL};
-use crate::signals::scrape::fake::FakeScraper;
+use crate::signals::fake::FakeScraper;
 
 const TICK: Duration = Duration::from_secs(1);
 /// Of the curve below within the objective below, one replica serves somewhat below 640 rows/s.

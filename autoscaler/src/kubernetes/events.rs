@@ -16,13 +16,13 @@ const MOST_NOTE_BYTES: usize = 1000;
 
 /// Who tells.
 #[derive(Debug, Clone)]
-pub struct ApiEvents {
+pub(crate) struct ApiEvents {
     waiting: mpsc::Sender<(ObjectReference, Announcement)>,
 }
 
 impl ApiEvents {
     /// Starts the task; it ends with the last clone of what is returned. `instance`: this process.
-    pub fn start(client: Client, instance: &str, leads: watch::Receiver<bool>) -> Self {
+    pub(crate) fn start(client: Client, instance: &str, leads: watch::Receiver<bool>) -> Self {
         let reporter =
             Reporter { controller: "sluice-autoscaler".to_owned(), instance: Some(instance.to_owned()) };
         let recorder = Recorder::new(client, reporter);

@@ -9,24 +9,24 @@ use kube::core::{ApiResource, DynamicObject};
 use kube::{Api, Client};
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::api::inference_autoscaler::InferenceAutoscalerStatus;
-use sluice_config::settings::from_value;
 use sluice_inventory_watch::reflect::Reflected;
+use sluice_process::settings::from_value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::controller::target_of;
 use crate::platform::kubernetes::kinds::group;
+use crate::platform::target_of;
 use crate::platform::{ScaleTarget, Target};
 
 /// A watch of all of them.
-pub struct Objects {
+pub(crate) struct Objects {
     all: Reflected<DynamicObject>,
     changed: watch::Receiver<u64>,
 }
 
 /// What there is.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// To be followed.
     pub autoscalers: BTreeMap<Target, Arc<InferenceAutoscaler>>,
     /// Not to be followed, and why.
@@ -35,7 +35,7 @@ pub struct Found {
 
 /// Why an object is not followed.
 #[derive(Debug, Clone, PartialEq)]
-pub struct IgnoredObject {
+pub(crate) struct IgnoredObject {
     /// One CamelCase word.
     pub reason: &'static str,
     /// What is wrong and what to do.
@@ -48,7 +48,7 @@ pub struct IgnoredObject {
 
 impl Objects {
     /// Begins to watch those of `namespace`, or all, until `stop`.
-    pub fn start(client: Client, namespace: Option<&str>, stop: &CancellationToken) -> Self {
+    pub(crate) fn start(client: Client, namespace: Option<&str>, stop: &CancellationToken) -> Self {
         let kind = kind();
         let api = match namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &kind),
@@ -60,28 +60,28 @@ impl Objects {
     }
 
     /// Resolves when they were listed once.
-    pub async fn listed(&self) {
+    pub(crate) async fn listed(&self) {
         self.all.listed().await;
     }
 
     /// Changes whenever one of them did.
-    pub fn changed(&self) -> watch::Receiver<u64> {
+    pub(crate) fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
     }
 
     /// Those of now; `None` before they were listed.
-    pub fn found(&self) -> Option<Found> {
+    pub(crate) fn found(&self) -> Option<Found> {
         Some(sort(self.all.all()?.iter().map(AsRef::as_ref)))
     }
 }
 
 /// The kind, as a cluster serves it.
-pub fn kind() -> ApiResource {
+pub(crate) fn kind() -> ApiResource {
     ApiResource::erase::<InferenceAutoscaler>(&())
 }
 
 /// Reads each object; of several that scale the same target the oldest counts (pure).
-pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
+pub(crate) fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
     let mut found = Found::default();
     let mut read: Vec<(Target, Arc<InferenceAutoscaler>)> = Vec::new();
     for object in objects {
@@ -91,11 +91,11 @@ pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
         };
         match parse(object) {
             Ok(autoscaler) => read.push((name, Arc::new(autoscaler))),
-            Err(message) => {
+            Err(error) => {
                 let status = object.data.get("status").cloned().unwrap_or_default();
                 let ignored = IgnoredObject {
                     reason: "InvalidSpec",
-                    message,
+                    message: error.to_string(),
                     generation: object.metadata.generation,
                     status: serde_json::from_value(status).unwrap_or_default(),
                 };
@@ -126,10 +126,10 @@ pub fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
     found
 }
 
-fn parse(object: &DynamicObject) -> Result<InferenceAutoscaler, String> {
-    let value = serde_json::to_value(object).map_err(|error| error.to_string())?;
-    let object: InferenceAutoscaler = from_value(value)?;
-    object.spec.validate()?;
+fn parse(object: &DynamicObject) -> anyhow::Result<InferenceAutoscaler> {
+    let value = serde_json::to_value(object)?;
+    let object: InferenceAutoscaler = from_value(value).map_err(anyhow::Error::msg)?;
+    object.spec.validate().map_err(anyhow::Error::msg)?;
     Ok(object)
 }
 

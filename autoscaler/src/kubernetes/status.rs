@@ -1,5 +1,6 @@
 //! The status of InferenceAutoscalers in the API server. Only `/status` is ever written.
 
+use anyhow::anyhow;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -20,14 +21,14 @@ use crate::status_store::StatusStore;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// Statuses, as long as this process leads.
-pub struct ApiStatus {
+pub(crate) struct ApiStatus {
     client: Client,
     leads: watch::Receiver<bool>,
 }
 
 impl ApiStatus {
     /// Of the server that the client speaks to.
-    pub fn new(client: Client, leads: watch::Receiver<bool>) -> Self {
+    pub(crate) fn new(client: Client, leads: watch::Receiver<bool>) -> Self {
         Self { client, leads }
     }
 
@@ -35,12 +36,12 @@ impl ApiStatus {
     ///
     /// # Errors
     /// In words.
-    pub async fn write_ignored(
+    pub(crate) async fn write_ignored(
         &self,
         name: &Target,
         ignored: IgnoredObject,
         at: Timestamp,
-    ) -> Result<(), String> {
+    ) -> anyhow::Result<()> {
         let before = ignored.status.clone();
         let mut tracker = StatusTracker::resume(ignored.status);
         tracker.failed(at, ignored.generation, ignored.reason, &ignored.message);
@@ -50,9 +51,9 @@ impl ApiStatus {
         self.patch(&name.namespace, &name.name, json!({"status": tracker.status()})).await
     }
 
-    async fn patch(&self, namespace: &str, name: &str, patch: serde_json::Value) -> Result<(), String> {
+    async fn patch(&self, namespace: &str, name: &str, patch: serde_json::Value) -> anyhow::Result<()> {
         if !*self.leads.borrow() {
-            return Err("this process does not lead any more".to_owned());
+            return Err(anyhow!("this process does not lead any more"));
         }
         let api = self.api(namespace);
         let patch = Patch::Merge(patch);
@@ -61,8 +62,8 @@ impl ApiStatus {
             Ok(Ok(_)) => Ok(()),
             // Its user has removed it meanwhile.
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err("the API server does not answer".to_owned()),
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => Err(anyhow!("the API server does not answer")),
         }
     }
 
@@ -73,23 +74,23 @@ impl ApiStatus {
 
 #[async_trait]
 impl StatusStore for ApiStatus {
-    async fn read(&self, namespace: &str, name: &str) -> Result<Option<InferenceAutoscaler>, String> {
+    async fn read(&self, namespace: &str, name: &str) -> anyhow::Result<Option<InferenceAutoscaler>> {
         let api = self.api(namespace);
         let found = match tokio::time::timeout(ANSWER_WITHIN, api.get_opt(name)).await {
-            Ok(found) => found.map_err(|error| error.to_string())?,
-            Err(_) => return Err("the API server does not answer".to_owned()),
+            Ok(found) => found?,
+            Err(_) => return Err(anyhow!("the API server does not answer")),
         };
         let Some(found) = found else { return Ok(None) };
-        let value = serde_json::to_value(found).map_err(|error| error.to_string())?;
-        serde_json::from_value(value).map(Some).map_err(|error| error.to_string())
+        let value = serde_json::to_value(found)?;
+        Ok(Some(serde_json::from_value(value)?))
     }
 
-    async fn write(&self, object: InferenceAutoscaler) -> Result<(), String> {
-        let (namespace, name) = crate::controller::name_of(&object);
+    async fn write(&self, object: InferenceAutoscaler) -> anyhow::Result<()> {
+        let (namespace, name) = crate::platform::name_of(&object);
         self.patch(&namespace, &name, json!({"status": object.status})).await
     }
 
-    async fn remove(&self, _namespace: &str, _name: &str) -> Result<(), String> {
+    async fn remove(&self, _namespace: &str, _name: &str) -> anyhow::Result<()> {
         // It went with the object.
         Ok(())
     }

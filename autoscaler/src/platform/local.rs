@@ -24,17 +24,17 @@ use crate::capacity::CapacityView;
 use supervisor::Command;
 
 mod backoff;
-pub mod cdi;
-pub mod claims;
-pub mod cluster;
-pub mod gateway;
-pub mod kubelet;
+mod cdi;
+pub(super) mod claims;
+pub(crate) mod cluster;
+mod gateway;
+mod kubelet;
 mod members;
 mod process;
 mod procfs;
 pub mod records;
 mod replica;
-pub mod startup;
+mod startup;
 pub mod supervisor;
 mod victims;
 

@@ -12,9 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Client;
-use sluice_config::process::Readiness;
-use sluice_config::process::lease::{self, LeaseSettings};
 use sluice_inventory_watch::InventoryWatch;
+use sluice_process::Readiness;
+use sluice_process::lease::{self, LeaseSettings};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -29,8 +29,7 @@ use crate::kubernetes::status::ApiStatus;
 use crate::platform::Target;
 use crate::platform::kubernetes::KubernetesPlatform;
 use crate::settings::Settings;
-use crate::signals::prometheus::Prometheus;
-use crate::signals::{HttpScraper, SecondSource};
+use crate::signals::{HttpScraper, Prometheus, SecondSource};
 
 /// Name of the Lease.
 const LEASE: &str = "sluice-autoscaler";
@@ -98,7 +97,10 @@ impl Parts {
         let objects = Objects::start(client.clone(), namespace, end);
         let status = Arc::new(ApiStatus::new(client.clone(), leads.clone()));
         let second: Option<Arc<dyn SecondSource>> = match &settings.prometheus_url {
-            Some(url) => Some(Arc::new(Prometheus::new(url, PROMETHEUS_WITHIN).map_err(RunError::Cluster)?)),
+            Some(url) => Some(Arc::new(
+                Prometheus::new(url, PROMETHEUS_WITHIN)
+                    .map_err(|error| RunError::Cluster(error.to_string()))?,
+            )),
             None => None,
         };
         let context = Arc::new(Context {

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::objects::ObjectDir;
-use sluice_config::process::Readiness;
+use sluice_process::Readiness;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 

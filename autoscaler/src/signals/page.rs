@@ -1,81 +1,81 @@
-//! A batcher's page as it arrives: bounded in all that a stranger could make large, read once.
+//! Reads a batcher's metrics page while it arrives, once, with a limit on everything that a stranger could make large.
 //!
-//! Of a page nothing is kept but what the reading is made of and the line that has not ended yet.
+//! Keeps only what the reading needs and the line that has not ended yet.
 
+use super::collector::{Collector, ReadingError, kind_of};
 use super::prometheus_text::{self, Line, Series};
-use super::reading::{Collector, Reading, ReadingError, kind_of};
+use sluice_scaling_policy::signals::Reading;
 
-/// Most bytes of a page.
-pub const MOST_BYTES: usize = 4 << 20;
-/// Most lines of a page.
-pub const MOST_LINES: usize = 65_536;
-/// Most bytes of a line.
-pub const MOST_LINE_BYTES: usize = 16 << 10;
+/// Maximum bytes of a page.
+pub(super) const MOST_BYTES: usize = 4 << 20;
+/// Maximum lines of a page.
+pub(super) const MOST_LINES: usize = 65_536;
+/// Maximum bytes of a line.
+pub(super) const MOST_LINE_BYTES: usize = 16 << 10;
 
-/// Why a page was refused.
+/// Reason why a page was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PageError {
-    /// It is too large in some way.
+pub(crate) enum PageError {
+    /// It exceeds a limit.
     #[error(
         "the page has more than {cap} {of} (the cap), as no batcher's has; is that port another program's?"
     )]
     TooLarge {
-        /// What there is too much of.
+        /// What it has too much of.
         of: &'static str,
-        /// How much may be.
+        /// The limit.
         cap: usize,
     },
     /// It is not Prometheus' text format.
     #[error("line {line} is not in Prometheus' text format: {what}; is that port another program's?")]
     Text {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// What was expected.
+        /// Expected text.
         what: &'static str,
     },
-    /// A metric is not of the type that it has at a batcher.
+    /// A metric has another type than a batcher gives it.
     #[error("line {line}: {metric} has another type than {expected}; is that port another program's?")]
     Type {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// The metric.
+        /// Name of the metric.
         metric: &'static str,
-        /// The type that a batcher gives it.
+        /// Type that a batcher gives it.
         expected: &'static str,
     },
-    /// Its series make no reading.
+    /// Its series cannot be used.
     #[error("line {line}: {error}; is that port another program's, or is its batcher of another version?")]
     Series {
-        /// From 1.
+        /// Line number, from 1.
         line: usize,
-        /// What is wrong.
         error: ReadingError,
     },
 }
 
-/// A page of which some has arrived.
+/// Reader of a page that arrives in pieces.
 #[derive(Debug)]
-pub struct PageReader {
+pub(super) struct PageReader {
     series: Collector,
-    /// The begin of a line whose end has not arrived.
+    /// Beginning of a line whose end has not arrived.
     begun: Vec<u8>,
     bytes: usize,
     lines: usize,
-    /// Bytes that were looked at for the end of a line, and those of lines that were read: what the page costs.
+    /// Cost so far: bytes that were searched for the end of a line, plus the bytes of parsed lines.
     steps: usize,
 }
 
 impl PageReader {
-    /// Reads what a page says of this model.
-    pub fn new(model: &str) -> Self {
+    /// Creates a reader of the series of `model`.
+    pub(super) fn new(model: &str) -> Self {
         Self { series: Collector::new(model), begun: Vec::new(), bytes: 0, lines: 0, steps: 0 }
     }
 
-    /// Takes in what arrived.
+    /// Reads the next piece.
     ///
     /// # Errors
-    /// At the first line that is refused; what follows is not looked at.
-    pub fn feed(&mut self, arrived: &[u8]) -> Result<(), PageError> {
+    /// Fails at the first line that is refused; the rest is not read.
+    pub(super) fn feed(&mut self, arrived: &[u8]) -> Result<(), PageError> {
         self.bytes = self.bytes.saturating_add(arrived.len());
         if self.bytes > MOST_BYTES {
             return Err(PageError::TooLarge { of: "bytes", cap: MOST_BYTES });
@@ -100,19 +100,20 @@ impl PageReader {
         Ok(())
     }
 
-    /// The reading of the whole page.
+    /// Returns the reading of the whole page.
     ///
     /// # Errors
-    /// It ends within a line, so it is not whole.
-    pub fn finish(self) -> Result<Reading, PageError> {
+    /// Fails where the page ends within a line, because it is then incomplete.
+    pub(super) fn finish(self) -> Result<Reading, PageError> {
         if !self.begun.is_empty() {
             return Err(PageError::Text { line: self.lines + 1, what: "an end of the line" });
         }
         Ok(self.series.finish())
     }
 
-    /// What the page has cost so far, in bytes that were looked at.
-    pub fn steps(&self) -> usize {
+    /// Returns the cost so far, in bytes.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tests bound it"))]
+    pub(super) fn steps(&self) -> usize {
         self.steps
     }
 
@@ -141,7 +142,7 @@ impl PageReader {
     }
 }
 
-/// A page that is there as a whole.
+/// Reads a whole page.
 #[cfg(test)]
 pub(crate) fn read(page: &str, model: &str) -> Result<Reading, PageError> {
     let mut reader = PageReader::new(model);
@@ -154,7 +155,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A histogram of so many buckets.
+    /// Returns a histogram of `count` buckets.
     fn buckets(count: usize, labels: impl Fn(usize) -> String) -> String {
         (0..count)
             .map(|at| {
@@ -173,7 +174,7 @@ mod tests {
         assert_eq!(error, PageError::Series { line: 257, error: ReadingError::Buckets });
         assert!(error.to_string().contains("256 buckets (the cap)"), "{error}");
         assert!(reader.steps() < 256 << 10, "{} steps", reader.steps());
-        // Of another model as many as a page may have are each looked at once.
+        // Series of another model, as many as fit on a page, are each read once.
         let page = &page[..MOST_BYTES];
         let mut reader = PageReader::new("other");
         reader.feed(page.as_bytes()).unwrap();
@@ -234,7 +235,7 @@ mod tests {
         assert_eq!(read(page, "a\n\"b\\").unwrap().queue_rows, Some(3.0));
     }
 
-    /// Lines of a batcher, of others, and of nobody.
+    /// Generates lines of a batcher, of other programs, and nonsense.
     fn any_line() -> impl Strategy<Value = String> {
         let names = proptest::sample::select(vec![
             "sluice_batcher_demand_rows_total",

@@ -1,7 +1,7 @@
-//! Prometheus as the second source of batchers' metrics, for when they cannot be scraped.
+//! Reads the batchers' metrics from Prometheus, for batchers that cannot be scraped.
 //!
-//! One instant query of a range selector reads everything at once: unlike an instant selector it gives
-//! each sample's own time, and so tells what is old.
+//! One instant query of a range selector reads everything at once. Unlike an instant selector it returns the time of
+//! each sample, so that old ones are recognised.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,61 +12,94 @@ use prometheus_http_query::Client;
 use prometheus_http_query::response::Data;
 use serde::Deserialize;
 use sluice_config::metric_names::batcher;
+use sluice_scaling_policy::signals::DatedReading;
 use tokio::sync::Semaphore;
 
-use super::reading::{Collector, Reading, SUMMED};
+use super::collector::{Collector, SUMMED};
 
-/// Most bytes of an answer. What it knows of one pod takes some ten kilobytes.
-const MOST_ANSWER_BYTES: usize = 8 << 20;
-/// Answers that are waited for at once; so much memory they may take together.
-const MOST_ASKED: usize = 16;
-/// Answers that are read at once, beside the threads that keep the Lease and decide.
+/// Maximum bytes of a response. The series of one pod take about ten kilobytes.
+const MAX_RESPONSE_BYTES: usize = 8 << 20;
+/// Maximum concurrent queries; together with the size limit this bounds their memory.
+const MAX_QUERIES: usize = 16;
+/// Maximum responses that are parsed at once. This happens beside the threads that keep the Lease and decide.
 const READERS: usize = 1;
 
-/// Labels that Prometheus adds about the scraped process, not about the metric.
+/// Label with the pod that was scraped.
 const POD: &str = "pod";
+/// Labels that Prometheus adds about the scrape, not about the metric.
 const TARGET: [&str; 3] = ["namespace", "job", "instance"];
 
-/// What the second source knows of one pod's batcher.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DatedReading {
-    /// The pod.
-    pub pod: String,
-    /// When it was scraped, milliseconds since 1970.
-    pub at_ms: u64,
-    /// What its page said about the model then.
-    pub reading: Reading,
+/// Newest readings, by pod.
+pub(crate) type PodReadings = BTreeMap<String, DatedReading>;
+
+/// Reason why Prometheus gave no readings.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrometheusError {
+    /// The URL of the settings cannot be used.
+    #[error("prometheusUrl is {0:?}, but must be such as http://prometheus.monitoring:9090 (without TLS)")]
+    Url(String),
+    /// The client library refuses the URL.
+    #[error("prometheusUrl {url}: {error}")]
+    Client { url: String, error: prometheus_http_query::Error },
+    /// No whole response came in time.
+    #[error("Prometheus at {url}: no answer within {timeout_ms} ms")]
+    Timeout { url: String, timeout_ms: u128 },
+    /// The query failed, or its response cannot be used.
+    #[error("Prometheus at {url}: {error}")]
+    Query { url: String, error: QueryError },
 }
 
-/// Where batchers' metrics are known second-hand.
+/// Reason why a query gave no readings.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QueryError {
+    #[error("the program ends")]
+    Ending,
+    #[error(transparent)]
+    Request(#[from] prometheus_http_query::Error),
+    #[error("{0}")]
+    Broken(String),
+    #[error(
+        "the answer has more than {MAX_RESPONSE_BYTES} bytes (the cap); are there more series of the model than its \
+         batchers have?"
+    )]
+    TooLarge,
+    #[error("the answer is not understood: {0}")]
+    Json(#[from] serde_json::Error),
+    /// Prometheus reports an error.
+    #[error("{0}")]
+    Reported(String),
+    #[error("the answer is not a matrix")]
+    NoMatrix,
+    #[error(transparent)]
+    Task(#[from] tokio::task::JoinError),
+}
+
+/// Source of batchers' metrics beside their own pages.
 #[async_trait]
-pub trait SecondSource: Send + Sync {
-    /// The newest readings of these pods, as far as they are known and not older than `within`.
-    ///
-    /// # Errors
-    /// In words, with the address.
+pub(crate) trait SecondSource: Send + Sync {
+    /// Returns the newest readings of these pods that are not older than `within`. Pods without one are left out.
     async fn readings(
         &self,
         namespace: &str,
         pods: &[String],
         model: &str,
         within: Duration,
-    ) -> Result<Vec<DatedReading>, String>;
+    ) -> Result<PodReadings, PrometheusError>;
 }
 
-/// A Prometheus server, or anything that answers its query API.
+/// Client of a Prometheus server, or of anything that serves its query API.
 #[derive(Clone)]
-pub struct Prometheus {
+pub(crate) struct Prometheus {
     client: Client,
     url: String,
     timeout: Duration,
-    asked: Arc<Semaphore>,
+    queries: Arc<Semaphore>,
     readers: Arc<Semaphore>,
 }
 
-/// The envelope of an answer.
+/// Envelope of a query's response.
 #[derive(Deserialize)]
-struct Answer {
+struct QueryResponse {
     #[serde(default)]
     error: Option<String>,
     #[serde(default)]
@@ -74,56 +107,45 @@ struct Answer {
 }
 
 impl Prometheus {
-    /// Asks the server at `url`, each time for at most `timeout`.
-    ///
-    /// # Errors
-    /// The URL cannot be used.
-    pub fn new(url: &str, timeout: Duration) -> Result<Self, String> {
+    /// Creates a client of the server at `url`, whose queries take at most `timeout` each.
+    pub(crate) fn new(url: &str, timeout: Duration) -> Result<Self, PrometheusError> {
         check_url(url)?;
-        let client = Client::try_from(url).map_err(|error| format!("prometheusUrl {url}: {error}"))?;
-        let [asked, readers] = [MOST_ASKED, READERS].map(|most| Arc::new(Semaphore::new(most)));
-        Ok(Self { client, url: url.to_owned(), timeout, asked, readers })
+        let client =
+            Client::try_from(url).map_err(|error| PrometheusError::Client { url: url.to_owned(), error })?;
+        let [queries, readers] = [MAX_QUERIES, READERS].map(|most| Arc::new(Semaphore::new(most)));
+        Ok(Self { client, url: url.to_owned(), timeout, queries, readers })
     }
 
-    /// The answer's bytes and what is made of them.
-    async fn ask(&self, query: String, model: &str) -> Result<Vec<DatedReading>, String> {
-        let ending = |_| "the program ends".to_owned();
-        let _asked = self.asked.acquire().await.map_err(ending)?;
-        let asked = self.client.query(query).post_raw().await;
-        let mut answer = asked.map_err(|error| error.to_string())?;
+    /// Sends a query and reads its response.
+    async fn query(&self, query: String, model: &str) -> Result<PodReadings, QueryError> {
+        let _query = self.queries.acquire().await.map_err(|_| QueryError::Ending)?;
+        let mut response = self.client.query(query).post_raw().await?;
         let mut bytes = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(|error| error.to_string())? {
-            if bytes.len() + piece.len() > MOST_ANSWER_BYTES {
-                return Err(format!(
-                    "the answer has more than {MOST_ANSWER_BYTES} bytes (the cap); are there more series of the \
-                     model than its batchers have?"
-                ));
+        while let Some(piece) =
+            response.chunk().await.map_err(|error| QueryError::Broken(error.to_string()))?
+        {
+            if bytes.len() + piece.len() > MAX_RESPONSE_BYTES {
+                return Err(QueryError::TooLarge);
             }
             bytes.extend_from_slice(&piece);
         }
-        let reader =
-            Arc::clone(&self.readers).acquire_owned().await.map_err(|_| "the program ends".to_owned())?;
+        let reader = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| QueryError::Ending)?;
         let model = model.to_owned();
         let work = tokio::task::spawn_blocking(move || {
             let _reader = reader;
             read(&bytes, &model)
         });
-        work.await.map_err(|error| error.to_string())?
+        work.await?
     }
 }
 
-/// Whether the URL can be used.
-///
-/// # Errors
-/// Says what is expected.
-pub fn check_url(url: &str) -> Result<(), String> {
+/// Checks that the URL can be used: `http://` and a host.
+pub(crate) fn check_url(url: &str) -> Result<(), PrometheusError> {
     let host = url.strip_prefix("http://").and_then(|rest| rest.split('/').next());
     if host.is_some_and(|host| !host.is_empty()) {
         return Ok(());
     }
-    Err(format!(
-        "prometheusUrl is {url:?}, but must be such as http://prometheus.monitoring:9090 (without TLS)"
-    ))
+    Err(PrometheusError::Url(url.to_owned()))
 }
 
 #[async_trait]
@@ -134,27 +156,24 @@ impl SecondSource for Prometheus {
         pods: &[String],
         model: &str,
         within: Duration,
-    ) -> Result<Vec<DatedReading>, String> {
-        let asked = self.ask(query(namespace, pods, model, within), model);
-        match tokio::time::timeout(self.timeout, asked).await {
+    ) -> Result<PodReadings, PrometheusError> {
+        let query = self.query(query(namespace, pods, model, within), model);
+        let url = || self.url.clone();
+        match tokio::time::timeout(self.timeout, query).await {
             Ok(Ok(readings)) => Ok(readings),
-            Ok(Err(error)) => Err(format!("Prometheus at {}: {error}", self.url)),
-            Err(_) => {
-                let ms = self.timeout.as_millis();
-                Err(format!("Prometheus at {}: no answer within {ms} ms", self.url))
-            }
+            Ok(Err(error)) => Err(PrometheusError::Query { url: url(), error }),
+            Err(_) => Err(PrometheusError::Timeout { url: url(), timeout_ms: self.timeout.as_millis() }),
         }
     }
 }
 
-/// Readings from the bytes of an answer.
-fn read(answer: &[u8], model: &str) -> Result<Vec<DatedReading>, String> {
-    let answer: Answer =
-        serde_json::from_slice(answer).map_err(|error| format!("the answer is not understood: {error}"))?;
-    let series = match (answer.data, answer.error) {
+/// Parses the readings in a response's bytes.
+fn read(response: &[u8], model: &str) -> Result<PodReadings, QueryError> {
+    let response: QueryResponse = serde_json::from_slice(response)?;
+    let series = match (response.data, response.error) {
         (Some(Data::Matrix(series)), _) => series,
-        (_, Some(error)) => return Err(error),
-        _ => return Err("the answer is not a matrix".to_owned()),
+        (_, Some(error)) => return Err(QueryError::Reported(error)),
+        _ => return Err(QueryError::NoMatrix),
     };
     let newest = series.iter().filter_map(|series| {
         let last = series.samples().last()?;
@@ -163,9 +182,9 @@ fn read(answer: &[u8], model: &str) -> Result<Vec<DatedReading>, String> {
     Ok(readings(newest, model))
 }
 
-/// PromQL for everything of these pods and this model.
+/// Returns the PromQL query for all metrics that a reading of these pods and this model uses.
 fn query(namespace: &str, pods: &[String], model: &str, within: Duration) -> String {
-    // Names of pods are of [a-z0-9.-]: only the dot means something in a regular expression.
+    // Names of pods consist of [a-z0-9.-], of which only the dot is special in a regular expression.
     let pods: Vec<String> = pods.iter().map(|pod| pod.replace('.', "[.]")).collect();
     let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
     format!(
@@ -179,13 +198,15 @@ fn query(namespace: &str, pods: &[String], model: &str, within: Duration) -> Str
     )
 }
 
-/// Readings from the newest sample of each series. Samples of a pod belong to its page when they are of its
-/// newest scrape; where two jobs scrape the same pod, the one that came last counts, not the sum of both.
+/// Builds readings from the newest sample of each series.
+///
+/// Only samples of a pod's newest scrape belong to its reading. Where two jobs scrape the same pod, the later scrape
+/// counts, not the sum of both.
 fn readings<'a>(
     newest: impl Iterator<Item = (&'a HashMap<String, String>, f64, f64)>,
     model: &str,
-) -> Vec<DatedReading> {
-    // `None` = it was refused; what is known of other pods stays.
+) -> PodReadings {
+    // `None` = the scrape was refused; other pods keep their readings.
     let mut scrapes: BTreeMap<(&str, u64, [&str; 3]), Option<Collector>> = BTreeMap::new();
     for (labels, seconds, value) in newest {
         let label = |name: &str| labels.get(name).map_or("", String::as_str);
@@ -198,21 +219,15 @@ fn readings<'a>(
         let scrape = scrapes.entry(of).or_insert_with(|| Some(Collector::new(model)));
         let taken = scrape.as_mut().map(|scrape| scrape.add(label("__name__"), about, value));
         if let Some(Err(error)) = taken {
-            tracing::debug!(pod = label(POD), %error, "What the second source knows of a pod is refused.");
+            tracing::debug!(pod = label(POD), %error, "Refused the series that Prometheus has of a pod.");
             *scrape = None;
         }
     }
-    // In the map's order a pod's newest scrape is its last.
-    let mut readings: Vec<DatedReading> = Vec::new();
-    for ((pod, at_ms, _), scrape) in scrapes {
-        let Some(scrape) = scrape else { continue };
-        let reading = DatedReading { pod: pod.to_owned(), at_ms, reading: scrape.finish() };
-        match readings.last_mut().filter(|last| last.pod == reading.pod) {
-            Some(last) => *last = reading,
-            None => readings.push(reading),
-        }
-    }
-    readings
+    // In the map's order a pod's newest scrape comes last, and replaces the earlier ones.
+    let sound = scrapes.into_iter().filter_map(|((pod, at_ms, _), scrape)| Some((pod, at_ms, scrape?)));
+    sound
+        .map(|(pod, at_ms, scrape)| (pod.to_owned(), DatedReading { at_ms, reading: scrape.finish() }))
+        .collect()
 }
 
 #[cfg(test)]
@@ -238,16 +253,16 @@ mod tests {
         let all = [
             (series("a", "one", demand), 10.0, 5.0),
             (series("a", "one", batcher::QUEUE_ROWS), 10.0, 2.0),
-            // Of an older scrape: not on the newest page any more.
+            // A sample of an older scrape: no longer on the newest page.
             (series("a", "one", batcher::ATTAINMENT_RATIO), 8.0, 0.5),
             (series("b", "one", demand), 11.0, 7.0),
             // Another job scrapes the same pod.
             (series("b", "two", demand), 11.5, 7.0),
         ];
         let readings = readings(all.iter().map(|(labels, at, value)| (labels, *at, *value)), "bert");
-        let told: Vec<_> = readings.iter().map(|one| (one.pod.as_str(), one.at_ms)).collect();
-        assert_eq!(told, [("a", 10_000), ("b", 11_500)]);
-        let reading = &readings[0].reading;
+        let times: Vec<_> = readings.iter().map(|(pod, one)| (pod.as_str(), one.at_ms)).collect();
+        assert_eq!(times, [("a", 10_000), ("b", 11_500)]);
+        let reading = &readings["a"].reading;
         assert_eq!(
             (reading.demand_rows, reading.queue_rows, reading.attainment),
             (Some(5.0), Some(2.0), None)
@@ -264,7 +279,7 @@ mod tests {
             (series("b", "one", batcher::DEMAND_ROWS_TOTAL), 10.0, 7.0),
         ];
         let readings = readings(all.iter().map(|(labels, at, value)| (labels, *at, *value)), "bert");
-        assert_eq!(readings.iter().map(|one| one.pod.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(readings.keys().collect::<Vec<_>>(), ["b"]);
     }
 
     #[test]
@@ -277,15 +292,15 @@ mod tests {
             );
             read(text.as_bytes(), "bert")
         };
-        assert_eq!(answer(r#"[1.5, "7"]"#).unwrap()[0].reading.demand_rows, Some(7.0));
+        assert_eq!(answer(r#"[1.5, "7"]"#).unwrap()["a"].reading.demand_rows, Some(7.0));
         for poison in ["NaN", "+Inf", "-3", "1e308"] {
             let readings = answer(&format!(r#"[1.5, "{poison}"]"#)).unwrap();
-            assert!(readings[0].reading.demand_rows.unwrap().is_nan(), "{poison}");
+            assert!(readings["a"].reading.demand_rows.unwrap().is_nan(), "{poison}");
         }
-        assert!(answer(r#"[1.5, "seven"]"#).unwrap_err().contains("not understood"));
-        assert!(answer(r#"[1.5, 7]"#).unwrap_err().contains("not understood"));
-        assert_eq!(answer("").unwrap(), []);
-        let refused = |text: &str| read(text.as_bytes(), "bert").unwrap_err();
+        assert!(answer(r#"[1.5, "seven"]"#).unwrap_err().to_string().contains("not understood"));
+        assert!(answer(r#"[1.5, 7]"#).unwrap_err().to_string().contains("not understood"));
+        assert_eq!(answer("").unwrap(), PodReadings::new());
+        let refused = |text: &str| read(text.as_bytes(), "bert").unwrap_err().to_string();
         assert_eq!(refused(r#"{"status": "error", "error": "too many samples"}"#), "too many samples");
         let vector = r#"{"data": {"resultType": "vector", "result": []}}"#;
         assert_eq!(refused(vector), "the answer is not a matrix");
@@ -296,7 +311,7 @@ mod tests {
     fn only_a_plain_url_is_taken() {
         assert!(check_url("http://prometheus:9090").is_ok());
         for wrong in ["https://prometheus", "prometheus:9090", "http://", ""] {
-            assert!(check_url(wrong).unwrap_err().contains("prometheusUrl"), "{wrong}");
+            assert!(check_url(wrong).unwrap_err().to_string().contains("prometheusUrl"), "{wrong}");
         }
     }
 }

@@ -8,7 +8,7 @@ const MOST_LABELS: usize = 32;
 
 /// A name, its labels and a value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Series<'a> {
+pub(super) struct Series<'a> {
     /// Name, e.g. `sluice_batcher_queue_rows`.
     pub name: &'a str,
     /// Labels in the line's order.
@@ -18,11 +18,11 @@ pub struct Series<'a> {
 }
 
 /// Names and values of labels.
-pub type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
+pub(super) type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
 
 /// What one line says.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Line<'a> {
+pub(super) enum Line<'a> {
     /// A series and its value.
     Series(Series<'a>),
     /// The type of a metric.
@@ -40,7 +40,7 @@ pub enum Line<'a> {
 ///
 /// # Errors
 /// What was expected.
-pub fn line(text: &str) -> Result<Line<'_>, &'static str> {
+pub(super) fn line(text: &str) -> Result<Line<'_>, &'static str> {
     let text = text.trim();
     if let Some(comment) = text.strip_prefix('#') {
         let mut words = comment.split_ascii_whitespace();

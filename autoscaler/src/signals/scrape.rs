@@ -1,10 +1,10 @@
-//! Fetching batchers' `/metrics`.
+//! Fetches the batchers' `/metrics` pages.
 //!
-//! Pages come from tenants' pods, so none of them may cost more than its part. A page is read in slices as it
-//! arrives, beside the threads that keep the Lease and decide: at most two slices of all targets at once,
-//! of one target only one at a time, in the order in which they came. However many bad pods one target has, a
-//! slice of another target waits for one slice of each of the others at most. A page is given up at its first
-//! line that is refused, at the caps of [`page`](super::page), and when its time is over.
+//! Pages come from tenants' pods, so none may take more than its share. A page is read in slices while it arrives,
+//! beside the threads that keep the Lease and decide: at most two slices at once in the whole program, one at a time
+//! of each target, first come first served. So however many bad pods a target has, a slice of another target waits for
+//! at most one slice of each target before it. Reading stops at the first refused line, at a limit of
+//! [`page`](super::page), and at the timeout.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,68 +14,67 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::stream::{self, StreamExt};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
+use sluice_scaling_policy::signals::Reading;
 use tokio::sync::Semaphore;
 
 use super::page::{PageError, PageReader};
-use super::reading::Reading;
 use crate::fetch::{FetchError, Fetcher};
 
-/// Slices of pages that are read at once.
+/// Maximum slices that are read at once.
 const READERS: usize = 2;
-/// Pages of one target that are fetched at once; more wait.
+/// Maximum pages of one target that are fetched at once; more wait.
 const PAGES_AT_ONCE: usize = 64;
-/// A slice is read when it has so many bytes: about a millisecond's work.
+/// Bytes after which a slice is read: about a millisecond of work.
 const SLICE_BYTES: usize = 32 << 10;
-/// Most pieces that a page may arrive in; each costs something, however small it is.
+/// Maximum pieces that a page may arrive in; even a tiny piece costs something.
 const MOST_PIECES: usize = 16_384;
 
-/// Why there is no reading.
+/// Reason why a page gave no reading.
 #[derive(Debug, thiserror::Error)]
-pub enum ScrapeError {
+pub(crate) enum ScrapeError {
     /// The page could not be fetched.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The page was refused.
     #[error("GET {url}: {error}")]
     Page {
-        /// Whose page.
+        /// URL of the page.
         url: String,
-        /// What is wrong with it.
         error: PageError,
     },
-    /// The page is packed.
+    /// The page is compressed, or encoded in another way.
     #[error(
         "GET {url}: the page has a content-encoding, which was not asked for; is that port another program's?"
     )]
     Encoded {
-        /// Whose page.
+        /// URL of the page.
         url: String,
     },
     /// The program is ending.
     #[error("GET {url}: the page was not read, because the program ends")]
     Ending {
-        /// Whose page.
+        /// URL of the page.
         url: String,
     },
 }
 
-/// Where readings come from.
+/// Source of readings.
 #[async_trait]
-pub trait Scraper: Send + Sync {
-    /// What the pages at these addresses, all of one target, say about the model; in their order.
+pub(crate) trait Scraper: Send + Sync {
+    /// Reads the pages at these URLs, all of one target. Returns their readings of the model in the same order.
     async fn scrape(&self, urls: &[String], model: &str) -> Vec<Result<Reading, ScrapeError>>;
 }
 
-/// Pages over HTTP, each within a time limit.
+/// Scraper over HTTP.
 #[derive(Debug, Clone)]
-pub struct HttpScraper {
+pub(crate) struct HttpScraper {
     fetcher: Fetcher,
     readers: Arc<Semaphore>,
 }
 
 impl HttpScraper {
-    /// Gives up on a page after `timeout`.
-    pub fn new(timeout: Duration) -> Self {
+    /// Creates a scraper that gives up on a page after `timeout`.
+    pub(crate) fn new(timeout: Duration) -> Self {
         Self { fetcher: Fetcher::new(timeout, 0), readers: Arc::new(Semaphore::new(READERS)) }
     }
 
@@ -100,7 +99,7 @@ impl HttpScraper {
         }
     }
 
-    /// What arrives next: a slice, or what is left; empty at the end.
+    /// Returns the next slice; empty at the end of the page.
     async fn slice(&self, body: &mut Incoming, url: &str, pieces: &mut usize) -> Result<Bytes, FetchError> {
         let mut slice = BytesMut::new();
         while slice.len() < SLICE_BYTES && *pieces <= MOST_PIECES {
@@ -114,7 +113,7 @@ impl HttpScraper {
         Ok(slice.freeze())
     }
 
-    /// Reads a slice on a thread that nobody else waits for.
+    /// Reads a slice on a thread for blocking work.
     async fn read(
         &self,
         mut reader: PageReader,
@@ -127,7 +126,7 @@ impl HttpScraper {
         let thread = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| ending())?;
         let work = tokio::task::spawn_blocking(move || {
             let read = reader.feed(&slice).map(|()| reader);
-            // Given back when the work is done, also when nobody waits for it any more.
+            // The permits are returned when the work is done, even if its caller has given up.
             drop((turn, thread));
             read
         });
@@ -155,7 +154,7 @@ impl Scraper for HttpScraper {
     }
 }
 
-/// Pages from memory, for tests of whoever scrapes.
+/// Scraper of pages in memory, for tests.
 #[cfg(test)]
 pub(crate) mod fake {
     use std::collections::HashMap;
@@ -164,7 +163,7 @@ pub(crate) mod fake {
     use super::*;
     use crate::signals::page::read;
 
-    /// Pages by URL; a URL without a page cannot be reached.
+    /// Pages by URL; for any other URL the connection is refused.
     #[derive(Debug, Default)]
     pub(crate) struct FakeScraper {
         pages: Mutex<HashMap<String, String>>,

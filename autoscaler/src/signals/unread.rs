@@ -1,39 +1,39 @@
-//! Which batchers cannot be read and why: said when it begins, not at every tick (pure).
+//! Tracks which batchers cannot be read and why, so that the log names each when it begins, not at every tick.
 
 use std::collections::BTreeMap;
 
-/// The same batcher is told of in the log at most this often, milliseconds.
-const SAME_EVERY_MS: u64 = 60_000;
+/// Shortest time between two warnings about the same batcher, milliseconds.
+const WARN_EVERY_MS: u64 = 60_000;
 
-/// What could not be read of one target.
+/// Batchers of one target that could not be read.
 #[derive(Debug, Default)]
-pub struct Unread {
-    /// By batcher.
-    told_ms: BTreeMap<String, u64>,
-    /// Of this tick: batcher and why.
+pub(crate) struct UnreadBatchers {
+    /// Time of the last warning, by batcher.
+    warned_ms: BTreeMap<String, u64>,
+    /// Failures of this tick: batcher and error.
     now: Vec<(String, String)>,
 }
 
-impl Unread {
-    /// A tick begins; what was told of others than these batchers is forgotten.
-    pub fn begin(&mut self, is_known: impl Fn(&str) -> bool) {
+impl UnreadBatchers {
+    /// Begins a tick. Forgets the warnings about batchers that do not exist any more.
+    pub(crate) fn begin(&mut self, exists: impl Fn(&str) -> bool) {
         self.now.clear();
-        self.told_ms.retain(|batcher, _| is_known(batcher));
+        self.warned_ms.retain(|batcher, _| exists(batcher));
     }
 
-    /// A batcher that should be readable is not. Whether it is to be told.
-    pub fn failed(&mut self, now_ms: u64, batcher: &str, why: &str) -> bool {
+    /// Adds a batcher that could not be read. Returns whether that deserves a warning now.
+    pub(crate) fn failed(&mut self, now_ms: u64, batcher: &str, why: &str) -> bool {
         self.now.push((batcher.to_owned(), why.to_owned()));
-        let told = self.told_ms.get(batcher);
-        let is_new = told.is_none_or(|told_ms| now_ms.saturating_sub(*told_ms) >= SAME_EVERY_MS);
+        let warned = self.warned_ms.get(batcher);
+        let is_new = warned.is_none_or(|warned_ms| now_ms.saturating_sub(*warned_ms) >= WARN_EVERY_MS);
         if is_new {
-            self.told_ms.insert(batcher.to_owned(), now_ms);
+            self.warned_ms.insert(batcher.to_owned(), now_ms);
         }
         is_new
     }
 
-    /// The first one of this tick and how many others there are, as a sentence; `None` = all could be read.
-    pub fn sentence(&self) -> Option<String> {
+    /// Returns a sentence about the first failure of this tick and the number of others; `None` where all could be read.
+    pub(crate) fn sentence(&self) -> Option<String> {
         let (batcher, why) = self.now.first()?;
         let others = self.now.len() - 1;
         let more =
@@ -47,21 +47,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batcher_is_told_of_once_a_minute_and_named_for_as_long_as_it_lasts() {
-        let mut unread = Unread::default();
-        let mut told = 0;
+    fn a_batcher_is_warned_about_once_a_minute_and_named_for_as_long_as_it_lasts() {
+        let mut unread = UnreadBatchers::default();
+        let mut warnings = 0;
         for second in 0..90 {
             unread.begin(|_| true);
             assert_eq!(unread.sentence(), None);
-            told += u32::from(unread.failed(second * 1000, "a", "no answer"));
-            told += u32::from(unread.failed(second * 1000, "b", "no answer"));
+            warnings += u32::from(unread.failed(second * 1000, "a", "no answer"));
+            warnings += u32::from(unread.failed(second * 1000, "b", "no answer"));
             assert_eq!(
                 unread.sentence().unwrap(),
                 "a could not be read: no answer. 1 more could not be read either."
             );
         }
-        assert_eq!(told, 4, "each in the first and in the 61st second");
+        assert_eq!(warnings, 4, "each in the first and in the 61st second");
         unread.begin(|_| false);
-        assert!(unread.failed(90_000, "a", "x"), "one that came back is another");
+        assert!(unread.failed(90_000, "a", "x"), "one that comes back is warned about at once");
     }
 }

@@ -59,7 +59,7 @@ fn whatever_objects_say_is_shown_and_not_followed() {
     write(dir.path(), "resourceclaims/default", "c", &claim);
     let shown = |output: &[u8]| {
         let text = String::from_utf8(output.to_vec()).unwrap();
-        let odd = text.chars().find(|c| *c != '\n' && !sluice_config::printable::is_printable(*c));
+        let odd = text.chars().find(|c| *c != '\n' && !sluice_process::printable::is_printable(*c));
         assert_eq!(odd, None, "{text:?}");
         assert!(!text.lines().any(|line| line.starts_with("FORGED")), "{text}");
         text

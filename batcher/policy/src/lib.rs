@@ -18,6 +18,8 @@
 //!
 //! | module | what is there |
 //! |---|---|
+//! | `engine` | the queue of one model as a state machine made of all that follows: change here when a batch is cut (`engine/cutting`) |
+//! | `pool` | the slots of one model server between the models that use it |
 //! | `curve` | the service curve, its estimator, and the curves of shape classes |
 //! | `size` | what a request adds to a batch, and what a batch may hold: rows, bytes, tokens |
 //! | `limit` | B\*, the most rows of a batch |
@@ -46,9 +48,11 @@ mod curve;
 mod cut;
 mod deferral;
 mod discovery;
+mod engine;
 mod limit;
 mod offenders;
 mod overdue;
+mod pool;
 mod queue;
 mod rate;
 mod sequences;
@@ -69,9 +73,14 @@ pub use deferral::{
     DeferView, balanced_rows, defer_until, deferral_pays, deferred_limit, spread_objective_us,
 };
 pub use discovery::SlotDiscovery;
+pub use engine::{
+    BatchEnd, Effect, Engine, EngineSettings, Forecast, NextTurn, Pool, QueueEvent, Release, Request,
+    SentBatch, ServerEpoch, Slot, Unserved,
+};
 pub use limit::batch_limit;
 pub use offenders::Offenders;
 pub use overdue::overdue_after_us;
+pub use pool::{PoolView, SlotGrant, SlotPool, SlotRequest, SlotUse};
 pub use queue::{Batch, Order, Ticket, WaitQueue, Waiting};
 pub use rate::ArrivalRate;
 pub use sequences::{Asked, SequenceLimits, SequenceRefusal, Sequences, StepEnd, Turn};

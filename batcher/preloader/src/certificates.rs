@@ -28,7 +28,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use sluice_config::process::Readiness;
+use sluice_process::Readiness;
 use tokio_util::sync::CancellationToken;
 
 pub use bundle::{Bundle, Due};

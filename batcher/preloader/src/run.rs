@@ -6,9 +6,9 @@ use std::time::Duration;
 use anyhow::Context;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::Client;
-use sluice_config::process::admin::{self, Admin, NoRoutes};
-use sluice_config::process::lease::{self, LeaseSettings};
-use sluice_config::process::{Readiness, files, metrics, shutdown};
+use sluice_process::admin::{self, Admin, NoRoutes};
+use sluice_process::lease::{self, LeaseSettings};
+use sluice_process::{Readiness, files, metrics, shutdown};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 

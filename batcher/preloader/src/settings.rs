@@ -7,8 +7,8 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 use serde::{Deserialize, Serialize};
 use sluice_config::names::SYSTEM_NAMESPACE;
-use sluice_config::process::logging::LogFormat;
 use sluice_inventory::quantity;
+use sluice_process::logging::LogFormat;
 
 use crate::inject::MOST_DEADLINE_SECONDS;
 use crate::inject::resources::{self, NO_LIMIT};

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
 use http::{HeaderMap, StatusCode, header};
-use sluice_config::process::admin::{AdminResponse, Peer, plain};
+use sluice_process::admin::{AdminResponse, Peer, plain};
 use subtle::ConstantTimeEq;
 
 /// Headers of a request that somebody has passed on: then the connection says nothing about who asks.

@@ -1,7 +1,7 @@
 //! `/explain`: one of the last requests, or how the models stand.
 
 use http::StatusCode;
-use sluice_config::process::admin::{AdminResponse, json, plain};
+use sluice_process::admin::{AdminResponse, json, plain};
 
 use super::Routes;
 use super::query::id;
@@ -27,7 +27,7 @@ impl Routes {
     }
 
     fn unknown<'a>(&self, kept: impl DoubleEndedIterator<Item = &'a Record>) -> String {
-        match self.0.settings.now().explain_requests {
+        match self.0.settings.now().observe.explain_requests {
             0 => "nothing is kept: set explainRequests to how many requests are to be\n".to_owned(),
             most => {
                 let mut text =

@@ -49,7 +49,7 @@ impl Front {
         let Arrival { handle, format, work, signature, origin, urgency, bytes } = arrival;
         let arrived_us = self.clock.now_us();
         let settings = self.settings.now();
-        let own = settings.of_model(&handle.model);
+        let own = settings.batching.of_model(&handle.model);
         let size = size_of(&work, &own);
         handle.metrics.demand_rows.increment(u64::from(size.rows));
         let unanswered = Unanswered { handle, format, arrived_us };
@@ -73,7 +73,7 @@ impl Front {
             work,
             form: format,
             size,
-            scope: Scope::of(&origin.headers, &settings.shared_headers),
+            scope: Scope::of(&origin.headers, &settings.access.shared_headers),
             origin: Some(origin),
             arrived_us,
             signature,
@@ -119,10 +119,10 @@ impl Front {
     /// # Errors
     /// The reason not to.
     fn enqueue(&self, handle: &ModelHandle, entry: Entry, settings: &Settings) -> Result<(), Failure> {
-        if settings.while_cold == WhileCold::Reject && handle.is_cold() {
+        if settings.holding.while_cold == WhileCold::Reject && handle.is_cold() {
             return Err(Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS));
         }
-        if settings.priority_levels > 1 || entry.tenant.is_some() {
+        if settings.order.priority_levels > 1 || entry.tenant.is_some() {
             handle.rank();
         }
         let class = entry.mergeable().map(|request| ShapeClass::of_elements(request.elements_per_row()));
@@ -146,8 +146,10 @@ impl Front {
         }
         submitted.map_err(|entry| {
             let whose = if entry.tenant.is_some() { "the tenant's part of " } else { "" };
-            let message =
-                format!("{whose}the model's queue is full (queueRequests: {})", settings.queue_requests);
+            let message = format!(
+                "{whose}the model's queue is full (queueRequests: {})",
+                settings.limits.queue_requests
+            );
             Failure::refused(429, Refusal::QueueFull, message, handle.retry_after_ms(arrived_us))
         })
     }

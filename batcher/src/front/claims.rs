@@ -3,6 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header};
 
 use crate::settings::Settings;
+use crate::with_settings;
 
 /// What such headers begin with.
 const OURS: &str = "x-sluice-";
@@ -21,9 +22,10 @@ pub fn strip_claims(headers: &mut HeaderMap, settings: &Settings) {
     if !headers.keys().any(|name| is_claim(name.as_str())) {
         return;
     }
-    let asked = [&settings.priority_header, &settings.deadline_header, &settings.tenant_header];
+    let asked =
+        [&settings.order.priority_header, &settings.order.deadline_header, &settings.order.tenant_header];
     let is_asked = |name: &str| {
-        let mut asked = asked.into_iter().chain(&settings.shared_headers);
+        let mut asked = asked.into_iter().chain(&settings.access.shared_headers);
         asked.any(|asked| asked.eq_ignore_ascii_case(name))
     };
     let claims: Vec<HeaderName> =
@@ -54,7 +56,8 @@ mod tests {
 
     #[test]
     fn clients_keep_what_they_are_asked_for_and_nothing_else_of_ours() {
-        let settings = Settings { shared_headers: vec!["X-Sluice-Team".to_owned()], ..Settings::default() };
+        let settings =
+            with_settings!(Settings::default(), access.shared_headers = vec!["X-Sluice-Team".to_owned()]);
         let names = [
             "x-sluice-warmup",
             "x_sluice_warmup",

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
-use sluice_config::process::connections::Idleness;
+use sluice_process::connections::Idleness;
 use tokio::sync::Notify;
 
 use crate::answers::untaken::Client;

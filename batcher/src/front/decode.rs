@@ -93,7 +93,7 @@ impl Front {
         (coded, share): Received,
         decoded: BytesMut,
     ) -> Result<Received, DecodeError> {
-        let limit_bytes = self.settings.now().max_body_bytes;
+        let limit_bytes = self.settings.now().limits.max_body_bytes;
         let memory_bytes = Decoder::memory_bytes(coding, &coded)
             .map_err(|reason| DecodeError::Invalid { coding: coding.name(), reason })?;
         let memory = self.bytes.take(memory_bytes);

@@ -87,7 +87,7 @@ impl Front {
             Ok(decoded) => decoded,
             Err(error) => return undecoded(format, &error, RETRY_AFTER_MS).0,
         };
-        let message = match decode_unary(body, self.settings.now().max_body_bytes) {
+        let message = match decode_unary(body, self.settings.now().limits.max_body_bytes) {
             Ok(message) => message,
             Err(error) => return grpc_transport::status(error.code(), &error.to_string()),
         };

@@ -70,7 +70,7 @@ impl Front {
             let message = format!("the model's name has {length} bytes; at most {MAX_NAME_BYTES} are taken");
             return Err(Failure::new(400, message));
         }
-        if self.settings.now().while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
+        if self.settings.now().holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
             let message = "no model server is warm here";
             return Err(Failure::refused(503, Refusal::Cold, message, COLD_RETRY_MS));
         }

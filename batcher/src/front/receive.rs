@@ -68,8 +68,8 @@ impl Front {
         tenant: Option<&Arc<Tenant>>,
     ) -> Result<Received, ReceiveError> {
         let settings = self.settings.now();
-        let patience = Duration::from_millis(settings.body_timeout_ms);
-        receive(body, settings.max_body_bytes, patience, self.bytes.empty(tenant.cloned())).await
+        let patience = Duration::from_millis(settings.timeouts.body_timeout_ms);
+        receive(body, settings.limits.max_body_bytes, patience, self.bytes.empty(tenant.cloned())).await
     }
 }
 

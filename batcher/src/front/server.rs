@@ -12,10 +12,10 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
 use metrics::counter;
 use sluice_config::metric_names::batcher as names;
-use sluice_config::process::connections::accept::Acceptor;
-use sluice_config::process::connections::serve::until_idle;
-use sluice_config::process::connections::{Admission, Connections, Place};
-use sluice_config::process::files;
+use sluice_process::connections::accept::Acceptor;
+use sluice_process::connections::serve::until_idle;
+use sluice_process::connections::{Admission, Connections, Place};
+use sluice_process::files;
 use sluice_protocol::WireFormat;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -60,13 +60,13 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationT
     let connections = Connections::default();
     let mut acceptor = Acceptor::new(listener, "front");
     let allowed = allowed_by_files(files::limit());
-    warn_of_files(front.settings.now().max_connections, allowed);
+    warn_of_files(front.settings.now().limits.max_connections, allowed);
     loop {
         let (stream, peer) = tokio::select! {
             accepted = acceptor.accept(&connections) => accepted,
             () = stop.cancelled() => break,
         };
-        let limit = front.settings.now().max_connections.min(allowed);
+        let limit = front.settings.now().limits.max_connections.min(allowed);
         let activity = ConnectionActivity::new(front.clock);
         match connections.admit(peer, Arc::clone(&activity) as _, limit) {
             Admission::Admitted { place, evicted } => {
@@ -160,11 +160,11 @@ async fn connection(
         })
     };
     let mut server = auto::Builder::new(StreamExecutor);
-    server.http1().max_buf_size(settings.max_header_bytes);
+    server.http1().max_buf_size(settings.limits.max_header_bytes);
     server
         .http2()
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(settings.limits.max_header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
         .max_local_error_reset_streams(MAX_FAULTY_STREAMS)
         .initial_stream_window_size(WINDOW_BYTES)
@@ -183,7 +183,7 @@ async fn connection(
             }
             () = activity.idle.notified() => {
                 connection.as_mut().graceful_shutdown();
-                let patience = Duration::from_millis(settings.header_timeout_ms);
+                let patience = Duration::from_millis(settings.timeouts.header_timeout_ms);
                 loop {
                     match timeout(patience, connection.as_mut()).await {
                         Ok(ended) => break ended,

@@ -25,40 +25,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use sluice_batch_policy::{ErrorSearch, Fault};
+use sluice_batch_policy::{BatchEnd, ErrorSearch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::call::{as_it_came, batch_request, call};
-use super::caller::Caller;
-use super::handle::Event;
+use super::handle::QueueEvent;
 use super::{Entry, ModelHandle, Reply, merging};
 use crate::failure::Failure;
 use crate::observe::trail::Sending;
 use crate::upstream::connection::{Answer, Chunks, Wire};
 use crate::upstream::slot::Slot;
 use crate::upstream::{InFlight, Report, Upstream};
-
-/// What the owner hears when a batch has ended.
-#[derive(Debug)]
-pub struct Finished {
-    /// Number of the batch.
-    pub number: u64,
-    /// Where it ran.
-    pub upstream: Arc<Upstream>,
-    /// The slot, unless its connection failed.
-    pub slot: Option<Slot>,
-    /// Rows and seconds of each successful call.
-    pub times: Vec<(u32, f64)>,
-    /// Requests to be sent again.
-    pub again: Vec<Box<Entry>>,
-    /// Requests of calls that failed, each call's together: one of them may be to blame.
-    pub suspects: Vec<(Fault, Vec<Box<Entry>>)>,
-    /// Suspects that were not sent.
-    pub unsent_suspects: Vec<Vec<Box<Entry>>>,
-    /// Whose requests failed alone, and since when they were suspected (microseconds).
-    pub offenders: Vec<(Caller, u64)>,
-}
 
 /// Runs a batch in a task of its own; the owner hears of its end in any case, a panic included. `overdue_after`: the
 /// time after which it is tried on another slot too, where that is possible.
@@ -74,9 +52,9 @@ pub(super) fn spawn(
     let mut dispatch = Dispatch {
         upstream: Arc::clone(&slot.upstream),
         epoch: slot.epoch.number,
-        finished: Some(Finished {
+        finished: Some(BatchEnd {
             number,
-            upstream: Arc::clone(&slot.upstream),
+            server: slot.upstream.number(),
             slot: None,
             times: Vec::new(),
             again: Vec::new(),
@@ -111,7 +89,7 @@ struct Dispatch {
     upstream: Arc<Upstream>,
     epoch: u64,
     slot: Option<Slot>,
-    finished: Option<Finished>,
+    finished: Option<BatchEnd<Box<Entry>, Slot>>,
     number: u64,
     /// The model keeps a state: nothing is sent twice.
     is_stateful: bool,
@@ -144,7 +122,7 @@ impl Dispatch {
             let model = Arc::clone(&self.handle.model);
             self.upstream.report(Report::SlotFailed { epoch: self.epoch, model });
         }
-        self.handle.tell(Event::Finished(finished));
+        self.handle.tell(QueueEvent::Ended(finished));
     }
 
     async fn run(&mut self, entries: Vec<Box<Entry>>) {
@@ -252,7 +230,7 @@ impl Dispatch {
                         entry.answer(Reply::Failed(Failure::new(502, reason.clone())));
                     } else {
                         entry.alone = true;
-                        self.handle.tell(Event::Again(vec![entry]));
+                        self.handle.tell(QueueEvent::Again(vec![entry]));
                     }
                 }
             }
@@ -267,7 +245,7 @@ impl Dispatch {
             return rows;
         }
         let settings = self.handle.settings.now();
-        let sizes = settings.of_model(&self.handle.model).sizes();
+        let sizes = settings.batching.of_model(&self.handle.model).sizes();
         u32::try_from(rows).map_or(rows, |rows| sizes.sent_rows(rows) as usize)
     }
 
@@ -384,7 +362,7 @@ impl Dispatch {
             return Next::Continue;
         }
         if is_several && may_run_twice && may_be_a_row.contains(&status) && self.search.goes_on() {
-            let hold_us = self.handle.settings.now().hold_ms.saturating_mul(1000);
+            let hold_us = self.handle.settings.now().holding.hold_ms.saturating_mul(1000);
             let now_us = self.handle.clock.now_us();
             for late in entries.extract_if(.., |entry| entry.held_until_us(hold_us) <= now_us) {
                 late.answer(Reply::Forwarded(answer.clone()));

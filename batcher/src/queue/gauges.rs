@@ -1,8 +1,11 @@
 //! What an autoscaler and a person want to know of a queue, set before each scrape.
 
-use sluice_batch_policy::{AttainmentWindow, BusyWindow, NO_DEADLINE, predicted_wait_us};
+use metrics::gauge;
+use sluice_batch_policy::{AttainmentWindow, BusyWindow, Engine, Forecast, ServiceCurve, ShapeClass};
+use sluice_config::metric_names::batcher as names;
 
-use super::{Forecast, ModelHandle};
+use super::{Entry, ModelHandle};
+use crate::upstream::slot::Slot;
 
 /// Window of the busy fraction.
 const BUSY_WINDOW_US: u64 = 5_000_000;
@@ -48,8 +51,7 @@ impl Windows {
 
     pub(super) fn set_gauges(&mut self, handle: &ModelHandle, view: &View, now_us: u64) {
         let forecast = &view.forecast;
-        let arrival = handle.view(forecast, now_us, NO_DEADLINE, 1);
-        let wait_us = predicted_wait_us(&arrival, forecast.curve.as_ref()).unwrap_or(0);
+        let wait_us = forecast.wait_us(now_us, handle.queued_rows()).unwrap_or(0);
         let gauges = &handle.metrics.gauges;
         gauges.queue_rows.set(handle.queued_rows() as f64);
         gauges.oldest_wait.set(view.oldest_wait_us as f64 / 1e6);
@@ -67,4 +69,19 @@ impl Windows {
         gauges.limit.set(f64::from(forecast.limit_rows));
         gauges.latched.set(if view.latched { 1.0 } else { 0.0 });
     }
+}
+
+/// Sets the series of the curves of shape classes. Those of classes that were forgotten are set to zero samples.
+pub(super) fn set_class_curves(handle: &ModelHandle, engine: &mut Engine<Box<Entry>, Slot>) {
+    let set = |class: ShapeClass, curve: Option<ServiceCurve>| {
+        let labels =
+            [("model", handle.metrics.label.to_string()), ("shape_class", class.most_elements().to_string())];
+        let (alpha, beta, samples) =
+            curve.map_or((0.0, 0.0, 0), |curve| (curve.alpha_seconds, curve.beta_seconds, curve.samples));
+        gauge!(names::CLASS_CURVE_ALPHA_SECONDS, &labels).set(alpha);
+        gauge!(names::CLASS_CURVE_BETA_SECONDS, &labels).set(beta);
+        gauge!(names::CLASS_CURVE_SAMPLES, &labels).set(samples as f64);
+    };
+    engine.take_forgotten_classes().into_iter().for_each(|class| set(class, None));
+    engine.class_curves().for_each(|(class, curve)| set(class, Some(curve)));
 }

@@ -8,18 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use sluice_batch_policy::{
-    Admission, AdmitView, Flow, Lane, ServiceCurve, ShapeClass, StepEnd, admit_of_class,
-};
+use sluice_batch_policy::{Admission, Flow, Forecast, ShapeClass};
 use sluice_protocol::{InferRequest, ModelSignature};
 use tokio::sync::oneshot;
 
 use super::Entry;
-use super::dispatch::Finished;
 use super::mailbox::Mailbox;
 use super::occupancy::Occupancy;
 use super::samples::Samples;
-use super::sequence::SequenceKey;
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
 use crate::observe::orca::Load;
@@ -29,76 +25,27 @@ use crate::upstream::models::ServedModel;
 use crate::upstream::recorded;
 use crate::upstream::slot::Slot;
 
-/// A message to the owner. Their number is bounded by the slots and by the scrapes under way.
+/// What has happened to a queue, for its engine.
+pub type QueueEvent = sluice_batch_policy::QueueEvent<Box<Entry>, Slot>;
+
+/// A message to the owner of a queue. Their number is bounded by the slots and by the scrapes under way.
 #[derive(Debug)]
-pub enum Event {
+pub enum Message {
+    /// Something for the engine.
+    Event(QueueEvent),
     /// A warm slot.
     Slot(Slot),
-    /// A slot that was waited for.
-    Granted(Grant),
-    /// Times of warm-up batches: rows and seconds.
-    Warmed(Vec<(u32, f64)>),
-    /// A batch has ended.
-    Finished(Finished),
-    /// Requests of a batch that has ended, to be run again.
-    Again(Vec<Box<Entry>>),
-    /// A batch takes far longer than predicted.
-    Overdue {
-        /// Its number.
-        number: u64,
-        /// Its requests once more, where they may run twice.
-        copies: Vec<Box<Entry>>,
-    },
-    /// The turn of a step of a sequence is over.
-    StepOver(Arc<SequenceKey>, StepEnd),
-    /// Some slots may have become void.
-    SlotsChanged,
-    /// There are so many model servers, ready or not.
-    Members(usize),
-    /// What was made of settings is to be made again.
+    /// The settings have changed.
     SettingsChanged,
-    /// Set the gauges.
+    /// The gauges are to be set; the sender hears when that is done.
     Refresh(oneshot::Sender<()>),
-    /// The model does not exist anywhere, or the process ends: what waits is answered with an error.
+    /// The model does not exist anywhere, or the process ends: all requests that wait fail.
     Retire,
 }
 
-/// What the owner last said, for the decision on arrival.
-#[derive(Debug, Clone)]
-pub struct Forecast {
-    /// The common service curve.
-    pub curve: Option<ServiceCurve>,
-    /// Curve and B* of the shape classes that have their own.
-    pub lanes: Vec<(ShapeClass, Lane)>,
-    /// Slots of ready upstreams.
-    pub slots: u32,
-    /// Slots that are free.
-    pub free_slots: u32,
-    /// When the first busy slot is expected to be free.
-    pub slot_free_at_us: u64,
-    /// B*.
-    pub limit_rows: u32,
-    /// Rows that arrive per second; 0 where that is not measured.
-    pub rows_per_second: f64,
-    /// The part of these slots that the queue gets while those that use them now go on.
-    pub share: f64,
-    /// Ready upstreams that say that they do not have the model; 0 where one has it.
-    pub absent_at: usize,
-}
-
-impl Default for Forecast {
-    fn default() -> Self {
-        Self {
-            curve: None,
-            lanes: Vec::new(),
-            slots: 0,
-            free_slots: 0,
-            slot_free_at_us: 0,
-            limit_rows: 0,
-            rows_per_second: 0.0,
-            share: 1.0,
-            absent_at: 0,
-        }
+impl From<QueueEvent> for Message {
+    fn from(event: QueueEvent) -> Self {
+        Self::Event(event)
     }
 }
 
@@ -117,7 +64,7 @@ pub struct ModelHandle {
     pub clock: Clock,
     /// Requests to warm model servers with.
     pub samples: Samples,
-    mailbox: Mailbox<Box<Entry>, Event>,
+    mailbox: Mailbox<Box<Entry>, Message>,
     occupancy: Occupancy,
     /// When the owner will look for overdue requests by itself.
     expiry_us: AtomicU64,
@@ -138,7 +85,7 @@ impl ModelHandle {
             model,
             clock,
             samples: Samples::default(),
-            mailbox: Mailbox::new(settings.now().queue_requests),
+            mailbox: Mailbox::new(settings.now().limits.queue_requests),
             settings,
             occupancy: Occupancy::default(),
             expiry_us: AtomicU64::new(0),
@@ -155,7 +102,7 @@ impl ModelHandle {
     /// # Errors
     /// The queue, or its tenant's part of it, is full; the request comes back.
     pub fn submit(&self, mut entry: Box<Entry>) -> Result<(), Box<Entry>> {
-        if !self.occupancy.enter(&mut entry, self.settings.now().queue_requests) {
+        if !self.occupancy.enter(&mut entry, self.settings.now().limits.queue_requests) {
             return Err(entry);
         }
         let is_early = entry.deadline_us < self.expiry_us.load(Ordering::Relaxed);
@@ -167,18 +114,18 @@ impl ModelHandle {
     }
 
     /// Sends a message to the owner.
-    pub fn tell(&self, event: Event) {
+    pub fn tell(&self, message: impl Into<Message>) {
         // Dropped, refreshes are answered and slots given up.
-        self.mailbox.tell(event, |unserved| self.left(&unserved));
+        self.mailbox.tell(message.into(), |unserved| self.left(&unserved));
     }
 
     /// Remembers a request that was answered well, where warm-up is to repeat such.
     pub(super) fn record(&self, request: &InferRequest) {
         let settings = self.settings.now();
-        if settings.warmup != Warmup::Recorded || !self.samples.offer(request, self.clock.now_us()) {
+        if settings.warm_up.warmup != Warmup::Recorded || !self.samples.offer(request, self.clock.now_us()) {
             return;
         }
-        let Some(folder) = settings.warmup_bodies.clone() else { return };
+        let Some(folder) = settings.warm_up.warmup_bodies.clone() else { return };
         let (model, request) = (Arc::clone(&self.model), request.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(trouble) = recorded::write(&folder, &model, &request) {
@@ -190,7 +137,7 @@ impl ModelHandle {
     /// Has the owner set the gauges.
     pub async fn refresh(&self) {
         let (done, refreshed) = oneshot::channel();
-        self.tell(Event::Refresh(done));
+        self.tell(Message::Refresh(done));
         // The owner of a retired model answers nothing.
         let _ = refreshed.await;
     }
@@ -206,10 +153,7 @@ impl ModelHandle {
     ) -> Admission {
         let forecast = self.forecast.load();
         let rows_ahead = self.occupancy.rows_ahead(flow, rows);
-        let view = AdmitView { rows_ahead, ..self.view(&forecast, now_us, deadline_us, rows) };
-        let own = forecast.lanes.iter().find(|(of, _)| Some(*of) == class).map(|(_, lane)| *lane);
-        let common = Lane { limit_rows: view.limit_rows, curve: forecast.curve };
-        admit_of_class(&view, &own.unwrap_or(common), forecast.curve.as_ref())
+        forecast.admit(&forecast.view(now_us, deadline_us, rows, rows_ahead), class)
     }
 
     /// Somebody asks for the model: where it is not warm, it is to be warmed.
@@ -229,25 +173,8 @@ impl ModelHandle {
 
     /// The time after which to try again, where the ring is full: when what waits now will have been served.
     pub fn retry_after_ms(&self, now_us: u64) -> u64 {
-        let forecast = self.forecast.load();
-        let view = self.view(&forecast, now_us, u64::MAX, 1);
-        let wait = sluice_batch_policy::predicted_wait_us(&view, forecast.curve.as_ref());
-        wait.map_or(1000, |wait_us| wait_us.div_ceil(1000).max(1))
-    }
-
-    pub(super) fn view(&self, forecast: &Forecast, now_us: u64, deadline_us: u64, rows: u32) -> AdmitView {
-        AdmitView {
-            now_us,
-            deadline_us,
-            rows,
-            rows_ahead: self.queued_rows(),
-            slots: forecast.slots,
-            free_slots: forecast.free_slots,
-            slot_free_in_us: forecast.slot_free_at_us.saturating_sub(now_us),
-            limit_rows: forecast.limit_rows.max(1),
-            rows_per_second: forecast.rows_per_second,
-            share: forecast.share,
-        }
+        let wait_us = self.forecast.load().wait_us(now_us, self.queued_rows());
+        wait_us.map_or(1000, |wait_us| wait_us.div_ceil(1000).max(1))
     }
 
     /// Whether some model server has it, warm.
@@ -262,15 +189,14 @@ impl ModelHandle {
 
     /// The latency objective.
     pub fn objective_ms(&self) -> u64 {
-        self.settings.now().of_model(&self.model).objective_ms
+        self.settings.now().batching.of_model(&self.model).objective_ms
     }
 
     /// How much there is to do, by what the owner last said.
     pub fn load(&self) -> Load {
         let forecast = self.forecast.load();
         let queued_rows = self.queued_rows();
-        let view = self.view(&forecast, self.clock.now_us(), u64::MAX, 1);
-        let wait_us = sluice_batch_policy::predicted_wait_us(&view, forecast.curve.as_ref());
+        let wait_us = forecast.wait_us(self.clock.now_us(), queued_rows);
         Load {
             slots: forecast.slots,
             busy_slots: forecast.slots.saturating_sub(forecast.free_slots),
@@ -337,7 +263,7 @@ impl SlotUser for ModelHandle {
     }
 
     fn granted(&self, grant: Grant) {
-        self.tell(Event::Granted(grant));
+        self.tell(QueueEvent::Granted(grant));
     }
 }
 
@@ -367,15 +293,15 @@ impl ServedModel for ModelHandle {
     }
 
     fn warmed(&self, times: Vec<(u32, f64)>) {
-        self.tell(Event::Warmed(times));
+        self.tell(QueueEvent::Warmed(times));
     }
 
     fn give(&self, slot: Slot) {
-        self.tell(Event::Slot(slot));
+        self.tell(Message::Slot(slot));
     }
 
     fn slots_changed(&self) {
-        self.tell(Event::SlotsChanged);
+        self.tell(QueueEvent::SlotsChanged);
     }
 }
 
@@ -390,7 +316,7 @@ impl ModelHandle {
         self.mailbox.next_item()
     }
 
-    pub(super) fn next_event(&self) -> Option<Event> {
+    pub(super) fn next_message(&self) -> Option<Message> {
         self.mailbox.next_message()
     }
 

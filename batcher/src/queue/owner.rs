@@ -1,31 +1,26 @@
-//! The owner of one model's queue: the only task that knows what waits, which slots are free and how fast the
-//! model is. It decides by `sluice_batch_policy` and leaves the doing to a task per batch.
+//! The owner of one model's queue: the task that drives its [`Engine`]. It hands on what has happened, does what the
+//! engine has decided, and sleeps until there is something to do.
 
-mod cutting;
-mod deferring;
-mod expiry;
-mod intake;
-mod limits;
-mod steps;
-mod suspecting;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
-use sluice_batch_policy::{Offenders, Suspects, WaitQueue};
+use sluice_batch_policy::{
+    Effect, Engine, EngineSettings, Forecast, Release, SentBatch, SequenceLimits, Unserved,
+};
 
-use super::caller::Caller;
-use super::curves::Curves;
-use super::dispatch::Finished;
-use super::gauges::{View, Windows};
-use super::handle::Event;
-use super::places::Places;
-use super::sequence::Sequences;
-use super::{Entry, Forecast, ModelHandle};
-use deferring::Deferring;
-use intake::Key;
-use limits::Limits;
+use super::adapters::ModelPool;
+use super::gauges::{self, View, Windows};
+use super::handle::{Message, QueueEvent};
+use super::sequence::refusal;
+use super::{Entry, ModelHandle, Reply, dispatch};
+use crate::failure::{Failure, missing_elsewhere};
+use crate::metrics::Refusal;
+use crate::observe::trail;
+use crate::settings::{Deferral, SlotSharing};
+use crate::slots::SharedSlotPool;
+use crate::upstream::slot::Slot;
 
 /// Runs until the model is retired.
 pub(crate) async fn run(handle: Arc<ModelHandle>) {
@@ -35,14 +30,16 @@ pub(crate) async fn run(handle: Arc<ModelHandle>) {
         if owner.retired {
             break;
         }
-        if owner.handle.listen(owner.wants_arrivals()) {
+        if owner.handle.listen(owner.engine.wants_arrivals()) {
             continue;
         }
-        match owner.next_look_us() {
+        let next = owner.engine.next_turn();
+        owner.handle.set_expiry_us(next.at_due_before_us);
+        match next.at_us {
             None => owner.handle.woken().await,
             Some(at_us) => {
                 let at = owner.handle.clock.instant(at_us);
-                // Either way the next turn sees what there is to do.
+                // Either way the next turn finds what there is to do.
                 let _ = tokio::time::timeout_at(at, owner.handle.woken()).await;
             }
         }
@@ -50,218 +47,176 @@ pub(crate) async fn run(handle: Arc<ModelHandle>) {
     owner.handle.retire();
 }
 
-/// Offenders that are remembered.
-const MOST_OFFENDERS: usize = 256;
-
 struct Owner {
     handle: Arc<ModelHandle>,
-    pending: WaitQueue<Key, Box<Entry>>,
-    /// Requests of calls that failed; they are served before what is pending.
-    suspects: Suspects<Box<Entry>>,
-    /// Those whose requests share no batch with others'.
-    offenders: Offenders<Caller>,
-    /// When a batch was last answered well.
-    served_us: u64,
-    places: Places,
-    sequences: Sequences,
-    next_alone: u64,
-    curves: Curves,
-    limits: Limits,
-    deferring: Deferring,
-    /// There was no slot when it was last looked.
-    is_held: bool,
-    /// Requests that arrived before this were held for want of a slot; their deadline is the hold time.
-    held_before_us: u64,
-    latched: bool,
+    engine: Engine<Box<Entry>, Slot>,
+    hold_ms: u64,
     windows: Windows,
-    /// When it was last looked for clients that have gone.
-    swept_us: u64,
     retired: bool,
 }
 
 impl Owner {
     fn new(handle: Arc<ModelHandle>) -> Self {
         let now_us = handle.clock.now_us();
-        let limits = Limits::of(&handle);
+        let settings = engine_settings(&handle);
         Self {
-            pending: WaitQueue::new(),
-            suspects: Suspects::default(),
-            offenders: Offenders::new(MOST_OFFENDERS),
-            served_us: 0,
-            places: Places::new(Arc::clone(&handle)),
-            sequences: Sequences::new(limits.sequences),
-            next_alone: 0,
-            curves: Curves::new(),
-            limits,
-            deferring: Deferring::new(now_us),
-            is_held: false,
-            held_before_us: 0,
-            latched: false,
+            hold_ms: settings.hold_us / 1000,
+            engine: Engine::new(now_us, settings),
             windows: Windows::new(now_us),
-            swept_us: now_us,
             retired: false,
             handle,
         }
     }
 
-    /// Everything that can be done now.
+    /// Does everything that can be done now.
     fn turn(&mut self) {
-        let mut changed = false;
-        while let Some(event) = self.handle.next_event() {
-            changed |= self.on(event);
+        let now_us = self.handle.clock.now_us();
+        while let Some(message) = self.handle.next_message() {
+            self.take_in(now_us, message);
         }
-        self.refuse_lost();
-        self.pull();
-        let goes = self.suspects.may_go() || (!self.pending.is_empty() && !self.defers());
-        let wish = goes.then(|| self.wish());
-        self.places.settle(wish);
-        while self.dispatch_suspects() || (!self.pending.is_empty() && !self.defers() && self.dispatch_one())
-        {
-            changed = true;
-            self.pull();
-        }
-        let is_held = self.slots() == 0;
-        if is_held && !self.is_held {
-            self.hold_all();
-        }
-        self.is_held = is_held;
-        let is_waiting = !self.pending.is_empty() || self.suspects.are_waiting();
-        if is_held {
-            self.latched |= is_waiting;
-        } else if !is_waiting {
-            self.latched = false;
-        }
-        self.expire();
-        if self.pending.is_empty() && !self.suspects.may_go() {
-            self.places.rest();
-        } else {
-            self.places.rest_unwanted(self.waiting());
-        }
-        if changed {
-            self.publish();
-        }
-    }
-
-    /// Takes a message in; true where the forecast changes with it.
-    fn on(&mut self, event: Event) -> bool {
-        match event {
-            Event::Slot(slot) => {
-                self.places.drop_void();
-                self.with_new_slots(|places| places.add(slot));
+        let handle = &self.handle;
+        let mut arrivals = std::iter::from_fn(|| {
+            let mut entry = handle.next_entry()?;
+            if let Some(step) = &mut entry.sequence {
+                step.reports_to(handle);
             }
-            Event::Granted(grant) => self.places.granted(grant),
-            Event::Warmed(times) => {
-                for (rows, seconds) in times {
-                    self.curves.observe(None, rows, seconds);
+            Some(entry)
+        });
+        self.engine.turn(now_us, &mut arrivals);
+        for effect in self.engine.effects() {
+            match effect {
+                Effect::Send(batch) => send(handle, now_us, batch),
+                Effect::Fail { request, reason } => fail(handle, now_us, self.hold_ms, *request, reason),
+                Effect::Gone(request) => handle.left(&request),
+                Effect::SetApart(caller) => {
+                    tracing::warn!(model = %handle.model, ?caller, "A request fails its calls even alone; its sender's requests share no batch with others' for a while.");
+                }
+                Effect::Publish { forecast, running, slots } => {
+                    self.windows.set_busy(now_us, running as u32, slots as u32);
+                    handle.publish(forecast);
                 }
             }
-            Event::Finished(finished) => self.finished(finished),
-            Event::Again(entries) => self.again(entries),
-            Event::Overdue { number, copies } => self.overdue(number, copies),
-            Event::StepOver(key, end) => self.step_over(&key, end),
-            Event::SlotsChanged => self.with_new_slots(Places::drop_void),
-            Event::Members(members) => self.with_new_slots(|places| places.set_members(members)),
-            Event::SettingsChanged => {
-                self.limits = Limits::of(&self.handle);
-                self.sequences.set_limits(self.limits.sequences);
-                self.places.claim_again();
+        }
+    }
+
+    fn take_in(&mut self, now_us: u64, message: Message) {
+        match message {
+            Message::Event(mut event) => {
+                count_in(&self.handle, &mut event);
+                self.engine.handle(now_us, event);
             }
-            Event::Refresh(done) => {
-                self.set_gauges();
+            Message::Slot(slot) => {
+                let pool = match self.handle.settings.now().batching.slot_sharing {
+                    SlotSharing::Shared => Arc::clone(slot.upstream.slots()),
+                    SlotSharing::PerModel => SharedSlotPool::new(0),
+                };
+                let pool = ModelPool { pool, model: Arc::clone(&self.handle) };
+                self.engine.handle(now_us, QueueEvent::Slot { slot, pool });
+            }
+            Message::SettingsChanged => {
+                let settings = engine_settings(&self.handle);
+                self.hold_ms = settings.hold_us / 1000;
+                self.engine.handle(now_us, QueueEvent::SettingsChanged(settings));
+            }
+            Message::Refresh(done) => {
+                self.set_gauges(now_us);
                 let _ = done.send(());
-                return false;
             }
-            Event::Retire => self.retired = true,
-        }
-        true
-    }
-
-    /// There may be slots now where there were none: what came before was held.
-    fn with_new_slots(&mut self, change: impl FnOnce(&mut Places)) {
-        let had_none = self.places.slots() == 0;
-        change(&mut self.places);
-        if had_none && self.places.slots() > 0 {
-            self.held_before_us = self.handle.clock.now_us();
+            Message::Retire => self.retired = true,
         }
     }
 
-    fn finished(&mut self, finished: Finished) {
-        let rows = finished.times.iter().map(|(rows, _)| rows).sum();
-        let now_us = self.handle.clock.now_us();
-        let went_well = finished.slot.is_some() && finished.suspects.is_empty();
-        let class = self.places.ended(finished.number, finished.slot, rows, now_us);
-        if !finished.times.is_empty() {
-            self.served_us = now_us;
-        }
-        for (rows, seconds) in finished.times {
-            if let Some(curve) = self.curves.of(class) {
-                self.places.paced(&finished.upstream, seconds / curve.seconds(rows));
-            }
-            self.curves.observe(class, rows, seconds);
-            self.latched = false;
-        }
-        self.suspects.ended(finished.number, went_well);
-        self.again(finished.again);
-        finished.unsent_suspects.into_iter().for_each(|group| self.put_back(group));
-        for (fault, group) in finished.suspects {
-            self.suspect(fault, group);
-        }
-        for (caller, since_us) in finished.offenders {
-            self.convict(caller, since_us, now_us);
-        }
-    }
-
-    /// When to look again although nothing happens: what waits for more has waited for long enough, or is due.
-    fn next_look_us(&mut self) -> Option<u64> {
-        let expiry_us = self.next_expiry_us()?;
-        Some(self.deferring.until_us().map_or(expiry_us, |until_us| until_us.min(expiry_us)))
-    }
-
-    /// Arrivals matter where nothing is known to wait, or what waits waits for more: else it waits for a slot. What
-    /// waits for one server's leaves the others' to whatever comes.
-    fn wants_arrivals(&self) -> bool {
-        self.pending.is_empty() || self.deferring.until_us().is_some() || self.places.are_bound()
-    }
-
-    fn slots(&self) -> usize {
-        self.places.slots()
-    }
-
-    fn forecast(&mut self) -> Forecast {
-        let (objective_us, rows_per_second) = (self.batch_objective_us(), self.rows_per_second());
-        let sizes = &self.limits.sizes;
-        let room = self.places.room();
-        Forecast {
-            curve: self.curves.common(),
-            lanes: self.curves.lanes(objective_us, sizes),
-            slots: room.slots,
-            free_slots: room.free,
-            slot_free_at_us: room.first_end_us,
-            limit_rows: self.curves.lane(None, objective_us, sizes).limit_rows,
-            rows_per_second,
-            share: room.share,
-            absent_at: self.places.absent_at(),
-        }
-    }
-
-    fn publish(&mut self) {
-        let now_us = self.handle.clock.now_us();
-        self.windows.set_busy(now_us, self.places.running() as u32, self.slots() as u32);
-        let forecast = self.forecast();
-        self.handle.publish(forecast);
-    }
-
-    fn set_gauges(&mut self) {
-        let now_us = self.handle.clock.now_us();
-        self.sequences.forget_idle(now_us);
+    fn set_gauges(&mut self, now_us: u64) {
+        self.engine.forget_idle_sequences(now_us);
         self.windows.count(&self.handle, now_us);
+        let forecast: Forecast = self.engine.forecast(now_us);
         let view = View {
-            forecast: self.forecast(),
-            oldest_wait_us: self.pending.oldest_wait_us(now_us),
-            inflight: self.places.running(),
-            latched: self.latched,
+            forecast,
+            oldest_wait_us: self.engine.oldest_wait_us(now_us),
+            inflight: self.engine.running(),
+            latched: self.engine.is_latched(),
         };
         self.windows.set_gauges(&self.handle, &view, now_us);
-        self.curves.set_gauges(&self.handle);
+        gauges::set_class_curves(&self.handle, &mut self.engine);
+    }
+}
+
+/// Counts requests that come back from a batch as waiting again.
+fn count_in(handle: &ModelHandle, event: &mut QueueEvent) {
+    match event {
+        QueueEvent::Ended(end) => {
+            let suspects = end.suspects.iter_mut().map(|(_, group)| group);
+            let groups = suspects.chain(&mut end.unsent_suspects).chain([&mut end.again]);
+            groups.flatten().for_each(|entry| handle.came_back(entry));
+        }
+        QueueEvent::Again(entries) | QueueEvent::Overdue { copies: entries, .. } => {
+            entries.iter_mut().for_each(|entry| handle.came_back(entry));
+        }
+        _ => {}
+    }
+}
+
+/// Sends a batch in a task of its own.
+fn send(handle: &Arc<ModelHandle>, now_us: u64, batch: SentBatch<Box<Entry>, Slot>) {
+    let SentBatch { number, slot, inflight, requests: entries, rows, release, overdue_after_us } = batch;
+    handle.served(entries.iter().map(|entry| &**entry));
+    for entry in &entries {
+        handle.left(entry);
+        if release != Release::Suspect {
+            let waited_us = now_us.saturating_sub(entry.arrived_us);
+            handle.metrics.queue_seconds.record(waited_us as f64 / 1e6);
+        }
+    }
+    handle.metrics.count_batch(release);
+    handle.metrics.batch_rows.record(f64::from(rows));
+    let noted =
+        trail::Batch { number, rows, requests: entries.len(), release: release.label(), cut_us: now_us };
+    trail::cut(entries.iter().filter_map(|entry| entry.trail.as_ref()), &noted);
+    let overdue_after = overdue_after_us.map(std::time::Duration::from_micros);
+    dispatch::spawn(Arc::clone(handle), number, slot, inflight, entries, overdue_after);
+}
+
+/// Answers a request that is not served.
+fn fail(handle: &ModelHandle, now_us: u64, hold_ms: u64, entry: Entry, reason: Unserved) {
+    handle.left(&entry);
+    match reason {
+        Unserved::TooLate => {
+            let message = "the deadline can no longer be met: the model server is saturated";
+            let retry_after_ms = handle.retry_after_ms(now_us);
+            entry.give_up(Failure::refused(429, Refusal::Expired, message, retry_after_ms));
+        }
+        Unserved::NoServer { unsure } => {
+            let message = match unsure {
+                0 => format!("no model server became ready within {hold_ms} ms"),
+                others => missing_elsewhere(others, hold_ms),
+            };
+            entry.give_up(Failure::refused(503, Refusal::HoldExpired, message, 1000));
+        }
+        Unserved::Step(why) => {
+            let Some(step) = &entry.sequence else { return };
+            let failure = refusal(&step.key.id, why, handle.settings.now().sequences.max_sequences);
+            entry.answer(Reply::Failed(failure));
+        }
+    }
+}
+
+/// Reads the settings of one model's queue as they are now; sets the gauge of the objective too.
+fn engine_settings(handle: &ModelHandle) -> EngineSettings {
+    let settings = handle.settings.now();
+    let model = settings.batching.of_model(&handle.model);
+    handle.metrics.set_objective(model.objective_ms);
+    EngineSettings {
+        objective_us: model.objective_ms.saturating_mul(1000),
+        hold_us: settings.holding.hold_ms.saturating_mul(1000),
+        sizes: model.sizes(),
+        bytes: model.max_batch_bytes.unwrap_or(u64::MAX),
+        tokens: model.max_batch_tokens.unwrap_or(u64::MAX),
+        defers: settings.batching.deferral == Deferral::Auto,
+        sequences: SequenceLimits {
+            most: settings.sequences.max_sequences,
+            idle_us: settings.sequences.sequence_idle_ms.saturating_mul(1000),
+        },
+        slots_per_server: settings.batching.slots_per_upstream as u32,
+        slot_weight: model.slot_weight,
     }
 }

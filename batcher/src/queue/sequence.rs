@@ -2,20 +2,16 @@
 
 use std::sync::Arc;
 
-use sluice_batch_policy::{Asked, SequenceRefusal, StepEnd};
+use sluice_batch_policy::{Asked, SequenceRefusal, ServerEpoch, StepEnd};
 use sluice_protocol::SequenceId;
 
-use super::handle::Event;
+use super::handle::QueueEvent;
 use super::{Entry, ModelHandle};
 use crate::failure::Failure;
 use crate::metrics::Refusal;
-use crate::upstream::slot::Slot;
 
 /// Longest name of a sequence, and of a version, in bytes. Triton takes names of 128.
 pub const MAX_NAME_BYTES: usize = 256;
-
-/// The sequences of one model.
-pub(super) type Sequences = sluice_batch_policy::Sequences<Arc<SequenceKey>, Home, Box<Entry>>;
 
 /// Name of a sequence of one model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,20 +22,6 @@ pub struct SequenceKey {
     pub id: SequenceId,
 }
 
-/// The epoch of a model server that has a sequence's state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Home {
-    upstream: u64,
-    epoch: u64,
-}
-
-impl Home {
-    /// Of whatever is sent in this slot.
-    pub(super) fn of(slot: &Slot) -> Self {
-        Self { upstream: slot.upstream.number(), epoch: slot.epoch.number }
-    }
-}
-
 /// What a step has with it.
 #[derive(Debug)]
 pub struct InSequence {
@@ -48,7 +30,9 @@ pub struct InSequence {
     /// What it asks for.
     pub asked: Asked,
     /// Where it must go; `None`: anywhere, or it does not have its turn.
-    pub(super) home: Option<Home>,
+    pub(super) home: Option<ServerEpoch>,
+    /// Queue that is to hear of the end of its turn.
+    queue: Option<Arc<ModelHandle>>,
     turn: Option<HasTurn>,
 }
 
@@ -62,21 +46,26 @@ struct HasTurn {
 
 impl Drop for HasTurn {
     fn drop(&mut self) {
-        self.handle.tell(Event::StepOver(Arc::clone(&self.key), self.end));
+        self.handle.tell(QueueEvent::StepOver(Arc::clone(&self.key), self.end));
     }
 }
 
 impl InSequence {
     /// A step that has just come.
     pub fn new(key: SequenceKey, asked: Asked) -> Self {
-        Self { key: Arc::new(key), asked, home: None, turn: None }
+        Self { key: Arc::new(key), asked, home: None, queue: None, turn: None }
     }
 
-    /// It has its turn, and must go there.
-    pub(super) fn begins(&mut self, handle: &Arc<ModelHandle>, home: Option<Home>) {
+    /// Notes the queue that is to hear of the end of its turn.
+    pub(super) fn reports_to(&mut self, queue: &Arc<ModelHandle>) {
+        self.queue = Some(Arc::clone(queue));
+    }
+
+    /// Starts its turn. It must go to `home`; `None`: anywhere.
+    pub(super) fn begins(&mut self, home: Option<ServerEpoch>) {
         self.home = home;
         let key = Arc::clone(&self.key);
-        self.turn = Some(HasTurn { handle: Arc::clone(handle), key, end: StepEnd::Unsent });
+        self.turn = self.queue.take().map(|handle| HasTurn { handle, key, end: StepEnd::Unsent });
     }
 
     fn ends_with(&mut self, end: StepEnd) {
@@ -107,11 +96,6 @@ impl Entry {
         if let Some(sequence) = &mut self.sequence {
             sequence.ends_with(end);
         }
-    }
-
-    /// Where it must go, where that is decided.
-    pub(super) fn home(&self) -> Option<Home> {
-        self.sequence.as_ref().and_then(|sequence| sequence.home)
     }
 }
 

@@ -6,7 +6,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use sluice_config::atomic_file::write_atomic;
+use sluice_process::atomic_file::write_atomic;
 use sluice_protocol::{InferRequest, Target, WireFormat, merge, parse_binary};
 
 use super::warm_body::own_limits;

@@ -4,7 +4,7 @@ use kube::CustomResourceExt;
 use serde_json::{Value, json};
 
 use super::InferenceAutoscaler;
-use crate::settings::Unit;
+use sluice_process::settings::Unit;
 
 /// Head of the generated file.
 const HEAD: &str = "\

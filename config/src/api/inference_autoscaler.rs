@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::within::within;
 use super::{Behavior, text};
-use crate::settings::share_as_percent;
+use sluice_process::settings::share_as_percent;
 
 /// More replicas than any cluster has slices for.
 const MOST_REPLICAS: u32 = 10_000;

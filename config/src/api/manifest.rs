@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{InferenceAutoscaler, LocalDeployment};
-use crate::settings::from_value;
+use sluice_process::settings::from_value;
 
 /// One document of a manifest.
 #[derive(Debug, Clone)]
@@ -207,7 +207,10 @@ spec:
                 );
                 let error = read_text(&AUTOSCALER.replace(from, &to)).unwrap_err();
                 assert!(error.contains(says), "{field} {evil}: {error}");
-                assert!(error.len() < 400 && error.chars().all(crate::printable::is_printable), "{error:?}");
+                assert!(
+                    error.len() < 400 && error.chars().all(sluice_process::printable::is_printable),
+                    "{error:?}"
+                );
             }
         }
         for evil in ["\"a\\nb\"", "\"a\\e[2J\"", &long] {

@@ -1,7 +1,7 @@
 //! Which texts an object may have where they become part of a path, a URL or a line: checked by the API server by
 //! their patterns, and here once more for objects that come another way.
 
-use crate::printable::{is_printable, printable};
+use sluice_process::printable::{is_printable, printable};
 
 /// A DNS subdomain, as Kubernetes wants most names.
 pub(super) const NAME: &str = "^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$";

@@ -1,6 +1,6 @@
 //! Bounds of numbers, in the words of a refusal.
 
-use crate::settings::Unit;
+use sluice_process::settings::Unit;
 
 /// Checks a number's bounds, both allowed. What is far too large is often another unit, so the unit is named.
 ///

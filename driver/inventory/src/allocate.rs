@@ -1,8 +1,8 @@
-//! Which devices a claim would get: the scheduler's structured allocator, for one claim.
+//! Allocation of devices to one claim, as the scheduler's structured allocator does it.
 //!
-//! Depth-first, first fit, no scoring: pools by driver and name, slices by name, devices as listed
-//! (Kubernetes ≥ 1.36; older versions do not sort pools and slices). Nodes are tried in the order of
-//! their pools; which of several feasible nodes a pod really gets is up to the rest of the scheduler.
+//! The search is depth-first and takes the first fit, without scoring: pools in order of driver and name, slices by
+//! name, devices as listed (Kubernetes ≥ 1.36; older versions do not sort pools and slices). Nodes are tried in the
+//! order of their pools. Which of several feasible nodes a pod really gets is decided by the rest of the scheduler.
 use k8s_openapi::api::core::v1::{NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 use k8s_openapi::api::resource::v1::{
     AllocationResult, DeviceAllocationConfiguration, DeviceAllocationResult, DeviceRequestAllocationResult,
@@ -18,25 +18,25 @@ use crate::request::{self, Request};
 use crate::search::{Found, Search};
 use crate::view::View;
 
-/// A claim's devices.
+/// Devices that were allocated to a claim.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Allocation {
-    /// What goes into the claim's `status.allocation`, as the scheduler writes it (no timestamp).
+    /// Value for the claim's `status.allocation`, as the scheduler writes it, without a timestamp.
     pub result: AllocationResult,
-    /// The node that it binds the pod to; `None` for network-attached devices.
+    /// Node that the allocation binds the pod to; `None` for devices that every node reaches.
     pub node: Option<String>,
 }
 
-/// First fit for one claim that has no allocation yet.
+/// Allocates the first devices that fit a claim which has no allocation yet.
 ///
 /// # Errors
-/// See [`AllocationError`]; `NoFit` may pass with time, the others will not.
+/// Returns an [`AllocationError`]. `NoFit` may go away with time, the others do not.
 pub fn allocate(cluster: &Cluster, claim: &ResourceClaim) -> Result<Allocation, AllocationError> {
     if claim.status.as_ref().is_some_and(|s| s.allocation.is_some()) {
         return Err(AllocationError::AlreadyAllocated { claim: ledger::name(claim) });
     }
     let (requests, matches) = request::of_claim(cluster, claim)?;
-    // The reason is told to those who made the claim.
+    // The users of the claim read the reason.
     let (mut view, mut ledger) = View::seen_from(cluster, claim.metadata.namespace.as_deref());
     let eligible: Vec<_> = requests.iter().map(|request| view.eligible(request)).collect();
     let search = Search { view: &view, requests: &requests, eligible: &eligible, matches: &matches };
@@ -90,7 +90,7 @@ fn result(
     }
 }
 
-/// Opaque configuration: of the classes first, so that the claim's own overrides it.
+/// Returns the opaque configuration of the classes, then that of the claim, which overrides it.
 fn configuration(claim: &ResourceClaim, requests: &[Request<'_>]) -> Vec<DeviceAllocationConfiguration> {
     let of_classes = requests.iter().flat_map(|request| {
         request.class.spec.config.iter().flatten().map(|config| DeviceAllocationConfiguration {
@@ -108,7 +108,7 @@ fn configuration(claim: &ResourceClaim, requests: &[Request<'_>]) -> Vec<DeviceA
     of_classes.chain(of_claim).collect()
 }
 
-/// The selector that the scheduler writes for devices of one node.
+/// Returns the node selector that the scheduler writes for devices of one node.
 fn on_node(node: &str) -> NodeSelector {
     NodeSelector {
         node_selector_terms: vec![NodeSelectorTerm {

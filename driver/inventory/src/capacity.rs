@@ -1,54 +1,54 @@
-//! The table that a person reads: per pool and profile, what is free, what is in use, by whom.
+//! Capacity table for people: by pool and profile, what is free, what is in use, and by whom.
 use serde::Serialize;
 
 use crate::cluster::Cluster;
 use crate::pools::Pool;
 use crate::view::{View, profile};
 
-/// One pool.
+/// Capacity of one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PoolCapacity {
-    /// DRA driver.
+    /// Name of the DRA driver.
     pub driver: String,
-    /// Pool name.
+    /// Name of the pool.
     pub pool: String,
-    /// Its node; `None` for pools that are not of one node.
+    /// Node of the pool; `None` for pools of several nodes.
     pub node: Option<String>,
-    /// Generation that counts.
+    /// Newest generation, which is the one that counts.
     pub generation: i64,
-    /// Why nothing can be allocated from it now; `None` when it can.
+    /// Reason why nothing can be allocated from the pool now; `None` if it is usable.
     pub unusable: Option<String>,
-    /// By profile, in published order.
+    /// Capacity by profile, in published order.
     pub profiles: Vec<ProfileCapacity>,
 }
 
-/// One profile in one pool.
+/// Capacity of one profile in one pool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileCapacity {
-    /// `2g.20gb`, `full`; the device's name where the driver has no profiles.
+    /// Profile name such as `2g.20gb` or `full`; the name of the device where the driver has no profiles.
     pub profile: String,
-    /// More claims of it that would be placed if nothing else came. Profiles share the same GPU, so
-    /// these numbers do not add up.
+    /// Number of further claims of the profile that would be placed if no others came. Profiles share a GPU, so these
+    /// numbers do not add up.
     pub free: u32,
-    /// Devices of it that are allocated.
+    /// Number of allocated devices of the profile.
     pub in_use: u32,
-    /// Who holds them.
+    /// Claims that hold these devices.
     pub holders: Vec<Holder>,
 }
 
-/// A claim and the device that it holds.
+/// Claim and the device that it holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Holder {
-    /// `namespace/name`.
+    /// Namespace and name of the claim: `namespace/name`.
     pub claim: String,
-    /// Device name.
+    /// Name of the device.
     pub device: String,
 }
 
-/// Capacity of every pool, by driver and pool name.
+/// Returns the capacity of every pool, by driver and pool name.
 pub fn capacity_table(cluster: &Cluster) -> Vec<PoolCapacity> {
     let (view, ledger) = View::new(cluster);
     let pools = view.pools.iter().enumerate();
@@ -101,7 +101,7 @@ pub fn capacity_table(cluster: &Cluster) -> Vec<PoolCapacity> {
         .collect()
 }
 
-/// Whether a request without tolerations may get the device.
+/// Returns whether a request without tolerations may get the device.
 fn selectable(pool: &Pool<'_>, device: usize) -> bool {
     let device = pool.devices[device].object;
     let tainted = device.taints.iter().flatten().any(|taint| taint.effect != "None");

@@ -1,4 +1,5 @@
-//! What the API server would refuse is refused here, with a name and a remedy.
+//! Checks of what is to be published. Each refuses what the API server would refuse, names the field, and says what
+//! to do.
 use std::collections::BTreeSet;
 
 use crate::error::PublishError;
@@ -10,7 +11,7 @@ pub(crate) fn publishable(node: &str, driver: &str, gpus: &[Gpu]) -> Result<(), 
     subdomain("node", node, limits::SUBDOMAIN_BYTES)?;
     subdomain("driver", driver, limits::DRIVER_NAME_BYTES)?;
     subdomain("pool", node, limits::SUBDOMAIN_BYTES - names::pool("").len())?;
-    // The slice's own name is made of both.
+    // The name of a slice is made of both.
     subdomain("ResourceSlice", &format!("{node}-{driver}-000"), limits::SUBDOMAIN_BYTES)?;
     let mut seen = BTreeSet::new();
     for gpu in gpus {
@@ -29,7 +30,7 @@ pub(crate) fn publishable(node: &str, driver: &str, gpus: &[Gpu]) -> Result<(), 
 fn placements(gpu: &Gpu) -> Result<(), PublishError> {
     for profile in &gpu.mig_profiles {
         for placement in &profile.placements {
-            // One counter is the media extensions'.
+            // The media extensions have one counter.
             let counters = usize::from(gpu.memory_slices) + 1;
             let inside = placement.size > 0 && placement.slices().end <= gpu.memory_slices;
             if !inside || counters > limits::COUNTERS_PER_SET {

@@ -1,4 +1,4 @@
-//! What a device says of itself: attributes for selectors, capacities for people and capacity selectors.
+//! Attributes of a device, for selectors, and capacities, for people and capacity selectors.
 use k8s_openapi::api::resource::v1::{DeviceAttribute, DeviceCapacity};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use sluice_config::names::devices as names;
 type Attributes = BTreeMap<String, DeviceAttribute>;
 type Capacity = BTreeMap<String, DeviceCapacity>;
 
-/// Attributes and capacity of one device. Unqualified names belong to the driver's domain.
+/// Returns the attributes and the capacity of a device. Unqualified names belong to the driver's domain.
 pub(crate) fn device(gpu: &Gpu, entry: &DeviceEntry) -> (Attributes, Capacity) {
     let mut attributes: Attributes = [
         string(names::PROFILE, entry.profile()),
@@ -48,20 +48,21 @@ pub(crate) fn device(gpu: &Gpu, entry: &DeviceEntry) -> (Attributes, Capacity) {
     (attributes, capacity)
 }
 
-/// `9.0` as a semantic version.
+/// Returns the compute capability, such as `9.0`, as a semantic version: `9.0.0`.
 pub(crate) fn compute_capability(gpu: &Gpu) -> String {
     format!("{}.{}.0", gpu.compute_capability.major, gpu.compute_capability.minor)
 }
 
-/// NVIDIA's `580.95.05` as a semantic version, which has exactly three numbers and no leading zeros:
-/// `580.95.5`. What is no number at all becomes 0.
+/// Converts a version of NVIDIA's driver to a semantic version, which has exactly three numbers without leading
+/// zeros: `580.95.05` → `580.95.5`. A part that is not a number becomes 0.
 pub(crate) fn semver(version: &str) -> String {
     let mut numbers = version.split('.').map(|part| part.parse::<u64>().unwrap_or(0));
     let mut next = || numbers.next().unwrap_or(0);
     format!("{}.{}.{}", next(), next(), next())
 }
 
-/// NVML prints `00000000:17:00.0` with an upper-case bus; Kubernetes wants `0000:17:00.0`.
+/// Converts NVML's PCI address `00000000:17:00.0`, whose hexadecimal digits are upper case, to Kubernetes'
+/// `0000:17:00.0`.
 pub(crate) fn pci_address(nvml: &str) -> String {
     let lower = nvml.to_ascii_lowercase();
     match lower.split_once(':') {
@@ -72,8 +73,8 @@ pub(crate) fn pci_address(nvml: &str) -> String {
     }
 }
 
-/// The one spelling that API servers give back, 40Gi and not 40960Mi, so that what was published can be
-/// compared with what is there.
+/// Spells a number of bytes as API servers do, 40Gi and not 40960Mi, so that what was published can be compared with
+/// what the server stores.
 fn bytes(bytes: u64) -> String {
     let units = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
     let steps = (bytes.trailing_zeros() / 10).min(6);

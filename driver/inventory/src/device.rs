@@ -1,37 +1,37 @@
-//! A device as it is published: its name and what the driver must create for it.
+//! Published device: its name and what the driver must create for it.
 use sluice_config::names::devices as names;
 
 use crate::geometry::Placement;
 
-/// What a published device is.
+/// Kind of a published device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeviceKind {
-    /// The full GPU.
+    /// Full GPU.
     Full,
-    /// One MIG placement.
+    /// MIG placement.
     Mig {
-        /// GI profile id to create.
+        /// Id of the GPU-instance profile to create.
         profile_id: u32,
-        /// Profile name, `2g.20gb`.
+        /// Profile name, such as `2g.20gb`.
         profile: String,
-        /// Where to create it.
+        /// Memory slices on which to create the instance.
         placement: Placement,
     },
 }
 
-/// A published device.
+/// Published device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceEntry {
     /// Name in the ResourceSlice.
     pub name: String,
-    /// Minor number of its GPU.
+    /// Minor number of the GPU.
     pub gpu_minor: u32,
-    /// Full GPU or placement.
+    /// Full GPU or MIG placement.
     pub kind: DeviceKind,
 }
 
 impl DeviceEntry {
-    /// `2g.20gb`, or `full`.
+    /// Returns the profile name, such as `2g.20gb`, or `full`.
     pub fn profile(&self) -> &str {
         match &self.kind {
             DeviceKind::Full => names::PROFILE_FULL,

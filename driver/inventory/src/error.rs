@@ -1,110 +1,110 @@
 //! Errors of this crate.
 
-/// Why a claim gets no devices.
+/// Reason why a claim gets no devices.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AllocationError {
-    /// It holds devices already.
+    /// The claim already has an allocation.
     #[error("claim {claim} is allocated already; an allocation is only ever cleared, not changed")]
     AlreadyAllocated {
         /// `namespace/name`.
         claim: String,
     },
-    /// The claim names a class that does not exist.
+    /// The claim names a DeviceClass that does not exist.
     #[error(
         "request {request:?} wants DeviceClass {class:?}, which does not exist; create it or correct the claim"
     )]
     UnknownClass {
-        /// Request name.
+        /// Name of the request.
         request: String,
-        /// Class name.
+        /// Name of the class.
         class: String,
     },
-    /// The claim uses something that this crate does not evaluate.
+    /// The claim uses a feature that this crate does not evaluate.
     #[error("request {request:?} uses {what}, which is not supported yet; {instead}")]
     Unsupported {
-        /// Request name.
+        /// Name of the request.
         request: String,
-        /// What.
+        /// Name of the feature.
         what: &'static str,
-        /// What to do.
+        /// Advice on what to use instead.
         instead: &'static str,
     },
     /// A selector does not compile.
     #[error("{place}: selector {expression:?} is not valid CEL: {error}")]
     Selector {
-        /// The class or request that has it.
+        /// DeviceClass or request that has the selector.
         place: String,
-        /// The expression.
+        /// Text of the selector.
         expression: String,
-        /// The parser's message.
+        /// Message of the parser.
         error: String,
     },
-    /// Nothing fits now.
+    /// No free devices fit at the moment.
     #[error("{reason}")]
     NoFit {
-        /// Which profile, where, and who holds what is in the way.
+        /// Profile, pools, and the claims that hold what is in the way.
         reason: String,
     },
 }
 
-/// Why a node's GPUs cannot be published.
+/// Reason why the GPUs of a node cannot be published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
-    /// Not a DNS subdomain, or too long.
+    /// A name is too long or not a valid DNS name.
     #[error("{what} {name:?} is not a valid name: {why}; choose another")]
     Name {
-        /// Whose name.
+        /// Kind of object that has the name.
         what: &'static str,
         /// The name.
         name: String,
-        /// What is wrong with it.
+        /// What is wrong with the name.
         why: String,
     },
-    /// Two devices would share a name.
+    /// Two devices would have the same name.
     #[error("device {name:?} would be published twice; GPU minors and profile names must be unique")]
     Duplicate {
-        /// The device name.
+        /// Name of the device.
         name: String,
     },
-    /// A placement lies outside the GPU.
+    /// A placement reaches beyond the memory slices of the GPU.
     #[error(
         "GPU {minor}: profile {profile} has a placement at {start} of size {size}, outside its {slices} memory slices"
     )]
     Placement {
-        /// GPU minor number.
+        /// Minor number of the GPU.
         minor: u32,
-        /// Profile name.
+        /// Name of the profile.
         profile: String,
-        /// Start of the placement.
+        /// First memory slice of the placement.
         start: u8,
-        /// Size of the placement.
+        /// Number of memory slices of the placement.
         size: u8,
-        /// Memory slices of the GPU.
+        /// Number of memory slices of the GPU.
         slices: u8,
     },
-    /// An attribute's text is longer than the API takes.
+    /// The text of an attribute is longer than the API allows.
     #[error("GPU {minor}: attribute {attribute} is {length} bytes long; the API takes {limit}")]
     Attribute {
-        /// GPU minor number.
+        /// Minor number of the GPU.
         minor: u32,
-        /// Attribute name.
+        /// Name of the attribute.
         attribute: &'static str,
-        /// Its length in bytes.
+        /// Length of the text in bytes.
         length: usize,
-        /// The limit in bytes.
+        /// Maximum length in bytes.
         limit: usize,
     },
-    /// One GPU does not fit in one slice of the combined form.
+    /// The devices of one GPU do not fit into one slice of the combined layout.
     #[error(
         "GPU {minor} has {devices} devices, one combined slice takes {limit}; use the split form (Kubernetes >= 1.35)"
     )]
     TooManyDevices {
-        /// GPU minor number.
+        /// Minor number of the GPU.
         minor: u32,
-        /// Its devices.
+        /// Number of its devices.
         devices: usize,
-        /// The limit.
+        /// Maximum devices of a slice.
         limit: usize,
     },
 }

@@ -1,4 +1,4 @@
-//! How many more claims of a class would be placed, and what stands in the way of the next.
+//! Free slices: how many more claims of a class would be placed, and what prevents the next one.
 use crate::cluster::Cluster;
 use crate::error::AllocationError;
 use crate::ledger::Ledger;
@@ -6,40 +6,40 @@ use crate::reason;
 use crate::request::Request;
 use crate::view::{Eligible, View};
 
-/// Claims that were asked for and hold nothing yet: replicas without an allocation, lifts in flight.
-/// They are placed first, so that the same slice is not promised twice.
+/// Claims that are expected and hold nothing yet: replicas without an allocation, lifts in flight. They are placed
+/// first, so that the same slice is not promised twice.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Promised {
-    /// Their DeviceClass.
+    /// DeviceClass of the claims.
     pub device_class: String,
-    /// How many claims of one device each.
+    /// Number of claims, each of one device.
     pub claims: u32,
-    /// Who asked, for the reason text: `default/bert`.
+    /// Owner of the claims, such as `default/bert`, for the reason text.
     pub holder: String,
 }
 
-/// Answer of [`free_slices`].
+/// Result of [`free_slices`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FreeSlices {
-    /// The class asked about.
+    /// DeviceClass that was asked about.
     pub device_class: String,
-    /// What the class selects, for people: `2g.10gb`, or the class's name where profiles differ.
+    /// Profile that the class selects, such as `2g.10gb`, or the name of the class where its devices have several.
     pub profile: String,
-    /// Claims that would be placed one after another, after the promised ones.
+    /// Number of claims that would be placed one after another, after the promised ones.
     pub free: u32,
-    /// Promised claims (of any class) that would not be placed.
+    /// Number of promised claims, of any class, that would not be placed.
     pub promised_unplaced: u32,
-    /// What stands in the way of one more claim: profile, pools, who holds what.
+    /// What prevents one more claim: profile, pools, and who holds what.
     pub reason: String,
-    /// Pools that do not count and selectors that failed, in words. Empty when all is well.
+    /// Pools that are not counted and selectors that failed, as sentences. Empty if there are none.
     pub problems: Vec<String>,
 }
 
-/// Repeated first fit of single-device claims of `device_class`, up to `limit` of them, after
-/// `promised`; as the scheduler would, one after another.
+/// Counts how many claims of one device of `device_class` would be placed one after another by first fit, after those
+/// in `promised`. It stops at `limit`.
 ///
 /// # Errors
-/// The class does not exist or its selectors do not compile.
+/// Fails if the class does not exist or its selectors do not compile.
 pub fn free_slices(
     cluster: &Cluster,
     device_class: &str,
@@ -49,10 +49,10 @@ pub fn free_slices(
     count(cluster, device_class, promised, limit, None)
 }
 
-/// The same in words for the people of `namespace`: holders in other namespaces are counted and not named.
+/// Does the same with texts for the users of `namespace`: holders in other namespaces are counted and not named.
 ///
 /// # Errors
-/// As [`free_slices`].
+/// Fails as [`free_slices`] does.
 pub fn free_slices_seen_from(
     namespace: &str,
     cluster: &Cluster,
@@ -85,7 +85,7 @@ fn count(
             Err(refusal) => {
                 unknown.push(match view.reader.may_know(&promise.holder) {
                     true => format!("promised to {}: {refusal}", promise.holder),
-                    // What it claims is its own affair too.
+                    // What the other namespace claims is not for this reader either.
                     false => "what is promised to another namespace cannot be counted".to_owned(),
                 });
                 0
@@ -109,10 +109,10 @@ fn count(
     })
 }
 
-/// Places up to `limit` claims of one device each; how many went into each pool.
+/// Places up to `limit` claims of one device each, and returns how many went into each pool.
 ///
-/// One pass is the same as one search per claim: counters only fall, so what did not fit before the
-/// device that was taken will not fit afterwards either.
+/// One pass gives the same result as one search per claim: counters only fall, so a device that did not fit before
+/// another was taken does not fit afterwards either.
 fn place(
     view: &View<'_>,
     ledger: &mut Ledger,

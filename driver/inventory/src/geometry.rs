@@ -1,52 +1,53 @@
-//! How one GPU can be cut: MIG profiles and where on the GPU each may start.
+//! Geometry of a GPU: its MIG profiles and where on the GPU an instance of each may start.
 use serde::{Deserialize, Serialize};
 
-/// Where a GPU instance lies, in memory slices: `size` slices from `start` on.
+/// Position of a GPU instance: `size` memory slices from `start` on.
 ///
-/// The numbers are NVML's (`nvmlGpuInstancePlacement_t`). `size` counts *memory* slices, so it may
-/// exceed the profile's compute slices: 3g takes 4, 7g takes 8.
+/// The numbers are those of NVML (`nvmlGpuInstancePlacement_t`). `size` counts *memory* slices, so it may exceed the
+/// compute slices of the profile: 3g takes 4, 7g takes 8.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Placement {
     /// First memory slice, from 0.
     pub start: u8,
-    /// How many memory slices.
+    /// Number of memory slices.
     pub size: u8,
 }
 
 impl Placement {
-    /// The memory slices that it covers.
+    /// Returns the memory slices that the instance covers.
     pub fn slices(self) -> std::ops::Range<u8> {
         self.start..self.start.saturating_add(self.size)
     }
 
-    /// Whether both cover a common memory slice.
+    /// Returns whether both cover a common memory slice.
     pub fn overlaps(self, other: Self) -> bool {
         self.start < other.slices().end && other.start < self.slices().end
     }
 }
 
-/// One GPU-instance profile as NVML describes it for one GPU.
+/// GPU-instance profile as NVML describes it for one GPU.
 ///
-/// Names and memory change with the NVIDIA driver's version: they are always read, never looked up.
+/// Names and memory change with the version of NVIDIA's driver, so they are always read from NVML and never looked up
+/// in a table.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MigProfile {
-    /// GI profile id (`nvmlGpuInstanceProfileInfo_t.id`, what create takes and `nvidia-smi` prints);
-    /// not the enum value with which the profile is asked for.
+    /// Id of the profile (`nvmlGpuInstanceProfileInfo_t.id`), which create takes and `nvidia-smi` prints. It is not
+    /// the enum value by which NVML is asked for the profile.
     pub profile_id: u32,
-    /// `2g.20gb`, `1g.10gb+me`.
+    /// Name, such as `2g.20gb` or `1g.10gb+me`.
     pub name: String,
-    /// Compute slices: the `2` of `2g.20gb`.
+    /// Number of compute slices: the `2` of `2g.20gb`.
     pub compute_slices: u8,
-    /// Memory slices that one instance takes (the size of its placements).
+    /// Number of memory slices of one instance, which is the size of its placements.
     pub memory_slices: u8,
-    /// Memory of one instance, MiB.
+    /// Memory of one instance in MiB.
     pub memory_mib: u64,
-    /// Streaming multiprocessors of one instance.
+    /// Number of streaming multiprocessors of one instance.
     pub multiprocessors: u32,
-    /// Whether it takes the GPU's media extensions (`+me`), of which there is one set per GPU.
+    /// Whether an instance takes the media extensions of the GPU (`+me`), of which it has one set.
     pub has_media_extensions: bool,
-    /// Most instances of it on one empty GPU.
+    /// Maximum instances of the profile on one empty GPU.
     pub max_instances: u32,
-    /// Where it may lie.
+    /// Places where an instance may be created.
     pub placements: Vec<Placement>,
 }

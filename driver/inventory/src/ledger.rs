@@ -1,36 +1,39 @@
-//! Who holds what: devices taken and counters left, per pool. Taking and giving back are exact inverses.
+//! Ledger of free and used devices: which devices are taken and how much of each counter is left. Taking and giving
+//! back are exact inverses.
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use std::collections::BTreeMap;
 
 use crate::pools::Pool;
 use crate::reader::Reader;
 
-/// A device by position: pool, device.
+/// Position of a device: index of its pool, and index in the pool.
 pub(crate) type DevicePosition = (usize, usize);
 
-/// A taken device.
+/// Device that is taken.
 #[derive(Debug, Clone)]
 pub(crate) struct Hold {
     pub(crate) at: DevicePosition,
-    /// Who; `None` for a hypothetical claim while free ones are counted.
+    /// Claim that holds the device; `None` for a hypothetical claim while free devices are counted.
     pub(crate) holder: Option<String>,
 }
 
-/// Mutable part of the scheduler's state.
+/// State that an allocation changes.
 #[derive(Debug, Clone)]
 pub(crate) struct Ledger {
-    /// Counters left, per pool, in nano-units. Negative only where the cluster itself over-committed.
+    /// Amount left of each counter, by pool, in nano-units. It is negative only where the cluster itself
+    /// over-committed.
     available: Vec<Vec<i128>>,
     taken: Vec<Vec<bool>>,
     pub(crate) holds: Vec<Hold>,
 }
 
 impl Ledger {
-    /// Totals minus what allocated claims consume; and what looked odd, in words for the reader.
+    /// Creates the ledger from the totals of the pools and the claims that are allocated. Also returns problems that
+    /// were found, as sentences for `reader`.
     ///
-    /// As the scheduler counts: every claim with an allocation, whoever its driver, whether or not it is
-    /// reserved or being deleted; admin access takes nothing; a shared device is charged once; a device
-    /// that is no longer published is not charged at all.
+    /// It counts as the scheduler does: every claim with an allocation, of any driver, even if it is not reserved or
+    /// is being deleted. Admin access takes nothing, a shared device is charged once, and a device that is no longer
+    /// published is not charged.
     pub(crate) fn new(
         pools: &[Pool<'_>],
         claims: &[ResourceClaim],
@@ -75,19 +78,19 @@ impl Ledger {
         self.taken[pool][device]
     }
 
-    /// Counter left, in nano-units.
+    /// Returns the amount left of a counter, in nano-units.
     pub(crate) fn available(&self, pool: usize, counter: usize) -> i128 {
         self.available[pool][counter]
     }
 
-    /// Whether the device is not taken and every counter that it draws on has enough left.
+    /// Returns whether the device is free and every counter that it consumes has enough left.
     pub(crate) fn fits(&self, pools: &[Pool<'_>], at: DevicePosition) -> bool {
         let (pool, device) = at;
         let draws = &pools[pool].devices[device].draws;
         !self.is_taken(at) && draws.iter().all(|&(counter, amount)| self.available[pool][counter] >= amount)
     }
 
-    /// Takes the device if it fits.
+    /// Takes the device if it fits, and returns whether it did.
     pub(crate) fn take(&mut self, pools: &[Pool<'_>], at: DevicePosition, holder: Option<&str>) -> bool {
         let fits = self.fits(pools, at);
         if fits {
@@ -116,7 +119,7 @@ impl Ledger {
     }
 }
 
-/// `namespace/name`.
+/// Returns `namespace/name` of a claim.
 pub(crate) fn name(claim: &ResourceClaim) -> String {
     let part = |part: &Option<String>| part.clone().unwrap_or_default();
     format!("{}/{}", part(&claim.metadata.namespace), part(&claim.metadata.name))

@@ -1,8 +1,9 @@
-//! What accelerators there are, how they can be cut, who holds what, and what is free: exactly as the
-//! Kubernetes scheduler would find it. Pure: no I/O, no clock, no runtime; plain data in, plain data out.
+//! Inventory of accelerators: which GPUs there are, how they can be partitioned, which claim holds what, and what is
+//! free, exactly as the Kubernetes scheduler would find it. Pure: no I/O, no clock, no runtime; plain data in, plain
+//! data out.
 //!
-//! Two programs read one truth here. The driver turns what NVML says into ResourceSlices; the
-//! autoscaler (and the preloader) reads ResourceSlices and ResourceClaims and asks what still fits.
+//! Two kinds of programs use it. The driver turns what NVML reports into ResourceSlices. The autoscaler and the
+//! preloader read ResourceSlices and ResourceClaims and ask what still fits.
 //!
 //! ```text
 //!  NVML ──▶ gpu, geometry ──▶ names, order ──▶ publish ──▶ ResourceSlice, DeviceClass
@@ -13,8 +14,9 @@
 //!                                                                                └▶ free, capacity ──▶ numbers and reasons
 //! ```
 //!
-//! "Free" is never memory divided by a size: it is how many claims the scheduler's first fit would
-//! place one after another. A 1g at placement 2 makes a free-looking 2g not fit, and this crate says so.
+//! "Free" is never memory divided by a size. It is the number of claims that the scheduler's first fit would place
+//! one after another. A 1g instance at memory slice 2 leaves enough memory for a 2g instance but no placement for it,
+//! and this crate reports that.
 mod allocate;
 mod capacity;
 mod check;
@@ -37,6 +39,7 @@ pub mod quantity;
 mod reader;
 mod reason;
 mod request;
+pub mod scheduler;
 mod search;
 mod selector;
 mod view;

@@ -1,4 +1,4 @@
-//! Devices and counter sets packed into slices that keep the API's limits.
+//! Packing of devices and counter sets into slices that keep the API's limits.
 use k8s_openapi::api::resource::v1::{
     Counter, CounterSet, Device, DeviceCounterConsumption, ResourcePool, ResourceSlice, ResourceSliceSpec,
 };
@@ -14,13 +14,13 @@ use crate::limits;
 use crate::{describe, order};
 use sluice_config::names::devices as names;
 
-/// What one GPU contributes.
+/// Counters and devices of one GPU.
 struct Part {
     counters: Option<CounterSet>,
     devices: Vec<Device>,
 }
 
-/// What one slice will hold.
+/// Content of one slice.
 #[derive(Default)]
 struct Content {
     counters: Vec<CounterSet>,
@@ -66,7 +66,8 @@ pub(crate) fn slices(
         .collect())
 }
 
-/// 1.34: a GPU's counters and devices share a slice; GPUs are added while the sums allow.
+/// Packs for Kubernetes 1.34: the counters and devices of a GPU share a slice, and GPUs are added to it while the
+/// limits allow.
 fn combined(gpus: &[&Gpu]) -> Result<Vec<Content>, PublishError> {
     let mut contents: Vec<Content> = Vec::new();
     for gpu in gpus {
@@ -101,14 +102,14 @@ fn fits_combined(content: &Content, part: &Part) -> bool {
         && consumed(&content.devices) + consumed(&part.devices) <= limits::CONSUMED_COUNTERS_PER_SLICE
 }
 
-/// ≥ 1.35: slices of counter sets first, then slices of devices.
+/// Packs for Kubernetes ≥ 1.35: slices of counter sets first, then slices of devices.
 fn split(gpus: &[&Gpu]) -> Vec<Content> {
     let mut sets: Vec<CounterSet> = Vec::new();
     let mut device_slices: Vec<Vec<Device>> = Vec::new();
     for gpu in gpus {
         let part = part(gpu);
         sets.extend(part.counters);
-        // A GPU begins a new slice rather than straddle two, unless it fills one alone.
+        // A GPU starts a new slice instead of being divided between two, unless it fills a slice alone.
         let fits_last = device_slices
             .last()
             .is_some_and(|last| last.len() + part.devices.len() <= limits::DEVICES_PER_SLICE);

@@ -1,18 +1,18 @@
-//! Pools as the scheduler gathers them: newest generation only, complete or nothing, in its order.
+//! Pools as the scheduler gathers them, in its order: only the newest generation, and only if it is complete.
 use k8s_openapi::api::core::v1::NodeSelector;
 use k8s_openapi::api::resource::v1::{Device, ResourceSlice};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::quantity;
 
-/// From which nodes a device can be used.
+/// Nodes from which a device can be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum NodeScope {
-    /// These nodes.
+    /// Only these nodes.
     Nodes(Vec<String>),
     /// Every node.
     Anywhere,
-    /// A selector over node labels, which are not known here.
+    /// A selector over node labels, which this crate does not know.
     Unknown,
 }
 
@@ -26,38 +26,53 @@ impl NodeScope {
     }
 }
 
-/// A published device and what it draws on.
+/// Published device with the counters that it consumes.
 #[derive(Debug, Clone)]
 pub(crate) struct PoolDevice<'a> {
     pub(crate) object: &'a Device,
     pub(crate) nodes: NodeScope,
-    /// (index into [`Pool::counters`], amount in nano-units).
+    /// Consumed counters: index into [`Pool::counters`], and amount in nano-units.
     pub(crate) draws: Vec<(usize, i128)>,
 }
 
-/// One shared counter.
+/// Shared counter of a pool.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedCounter<'a> {
     pub(crate) set: &'a str,
     pub(crate) name: &'a str,
-    /// In nano-units.
+    /// Total amount in nano-units.
     pub(crate) total: i128,
 }
 
-/// One pool.
+/// Pool of devices.
 #[derive(Debug, Clone)]
 pub(crate) struct Pool<'a> {
     pub(crate) driver: &'a str,
     pub(crate) name: &'a str,
     pub(crate) generation: i64,
-    /// Why nothing may be allocated from it.
+    /// Reason why nothing may be allocated from the pool; `None` if it is usable.
     pub(crate) unusable: Option<String>,
     pub(crate) devices: Vec<PoolDevice<'a>>,
     pub(crate) counters: Vec<SharedCounter<'a>>,
 }
 
+/// Reason why the content of a pool is invalid.
+#[derive(Debug, thiserror::Error)]
+enum InvalidPool {
+    #[error("invalid: counter set {set} is published twice")]
+    DuplicateSet { set: String },
+    #[error("invalid: counter {counter} of set {set} is {value:?}")]
+    CounterValue { counter: String, set: String, value: String },
+    #[error("invalid: device {device} is published twice")]
+    DuplicateDevice { device: String },
+    #[error(
+        "invalid: device {device} draws {value:?} on counter {counter} of set {set}, which is not published"
+    )]
+    UnknownCounter { device: String, value: String, counter: String, set: String },
+}
+
 impl Pool<'_> {
-    /// The one node that all of its devices are on.
+    /// Returns the node of a pool whose devices are all on one node.
     pub(crate) fn node(&self) -> Option<&str> {
         let mut nodes = self.devices.iter().map(|device| match &device.nodes {
             NodeScope::Nodes(nodes) if nodes.len() == 1 => nodes.first().map(String::as_str),
@@ -68,8 +83,8 @@ impl Pool<'_> {
     }
 }
 
-/// All pools in the scheduler's order (Kubernetes ≥ 1.36): those whose devices have binding conditions
-/// last, then by driver and pool name; slices by name; devices as listed.
+/// Gathers all pools in the scheduler's order (Kubernetes ≥ 1.36): by driver and pool name, but pools whose devices
+/// have binding conditions last. Slices are in order of their names, devices as listed.
 pub(crate) fn gather(slices: &[ResourceSlice]) -> Vec<Pool<'_>> {
     let mut by_pool: BTreeMap<(&str, &str), Vec<&ResourceSlice>> = BTreeMap::new();
     for slice in slices {
@@ -95,26 +110,32 @@ fn pool<'a>(driver: &'a str, name: &'a str, mut slices: Vec<&'a ResourceSlice>) 
     }
     let mut pool = Pool { driver, name, generation, unusable, devices: Vec::new(), counters: Vec::new() };
     let fill = fill(&mut pool, &slices);
-    // A pool that is still being written may lack its counters: incomplete says more than invalid.
+    // A pool that is still being written may lack its counters: "incomplete" is the better reason than "invalid".
     if pool.unusable.is_none() {
-        pool.unusable = fill.err();
+        pool.unusable = fill.err().map(|invalid| invalid.to_string());
     }
     pool
 }
 
-/// Reads counters and devices; the error says what makes the pool invalid.
-fn fill<'a>(pool: &mut Pool<'a>, slices: &[&'a ResourceSlice]) -> Result<(), String> {
+/// Reads the counters and devices of a pool.
+///
+/// # Errors
+/// Returns what makes the pool invalid; all of it that can be read is in `pool` all the same.
+fn fill<'a>(pool: &mut Pool<'a>, slices: &[&'a ResourceSlice]) -> Result<(), InvalidPool> {
     let mut invalid = Ok(());
     let mut index: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     let mut sets: BTreeSet<&str> = BTreeSet::new();
     for set in slices.iter().flat_map(|s| s.spec.shared_counters.iter().flatten()) {
         if !sets.insert(&set.name) {
-            invalid = Err(format!("invalid: counter set {} is published twice", set.name));
+            invalid = Err(InvalidPool::DuplicateSet { set: set.name.clone() });
         }
         for (name, counter) in &set.counters {
             let Some(total) = quantity::nano(&counter.value.0) else {
-                invalid =
-                    Err(format!("invalid: counter {name} of set {} is {:?}", set.name, counter.value.0));
+                invalid = Err(InvalidPool::CounterValue {
+                    counter: name.clone(),
+                    set: set.name.clone(),
+                    value: counter.value.0.clone(),
+                });
                 continue;
             };
             index.insert((&set.name, name), pool.counters.len());
@@ -125,7 +146,7 @@ fn fill<'a>(pool: &mut Pool<'a>, slices: &[&'a ResourceSlice]) -> Result<(), Str
     for slice in slices {
         for device in slice.spec.devices.iter().flatten() {
             if !devices.insert(&device.name) {
-                invalid = Err(format!("invalid: device {} is published twice", device.name));
+                invalid = Err(InvalidPool::DuplicateDevice { device: device.name.clone() });
             }
             let mut draws = Vec::new();
             for consumption in device.consumes_counters.iter().flatten() {
@@ -134,10 +155,12 @@ fn fill<'a>(pool: &mut Pool<'a>, slices: &[&'a ResourceSlice]) -> Result<(), Str
                     match (known, quantity::nano(&counter.value.0)) {
                         (Some(&i), Some(amount)) => draws.push((i, amount)),
                         _ => {
-                            invalid = Err(format!(
-                                "invalid: device {} draws {:?} on counter {name} of set {}, which is not published",
-                                device.name, counter.value.0, consumption.counter_set
-                            ));
+                            invalid = Err(InvalidPool::UnknownCounter {
+                                device: device.name.clone(),
+                                value: counter.value.0.clone(),
+                                counter: name.clone(),
+                                set: consumption.counter_set.clone(),
+                            });
                         }
                     }
                 }
@@ -164,7 +187,7 @@ fn from(node: Option<&String>, all: Option<bool>, selector: Option<&NodeSelector
     if all == Some(true) {
         return NodeScope::Anywhere;
     }
-    // A selector by node name can be answered without node labels.
+    // A selector by node name can be evaluated without node labels.
     let names = selector.map(|s| s.node_selector_terms.as_slice()).and_then(|terms| match terms {
         [term] if term.match_expressions.as_ref().is_none_or(Vec::is_empty) => {
             match term.match_fields.as_deref() {

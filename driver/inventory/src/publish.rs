@@ -1,11 +1,10 @@
-//! The objects that tell the cluster what a node has: ResourceSlices of its GPUs and the DeviceClasses
-//! that ask for them.
+//! Objects that describe a node's GPUs to the cluster: ResourceSlices, and the DeviceClasses that claims name.
 //!
-//! What is published of a GPU follows its MIG mode, because a device that is handed out must be
-//! servable: MIG mode off, the full GPU; on, every placement of every profile; switchable by the
-//! driver, both. Placements draw on one counter per memory slice and one for the media extensions, which
-//! is enough to make every conflict on real geometries visible to the scheduler; a full GPU draws on all.
-//! A GPU without placements needs no counters and has none, so it works on clusters that lack them.
+//! What is published of a GPU follows its MIG mode, because a device that is allocated must be usable: the full GPU
+//! where MIG mode is off, every placement of every profile where it is on, both where the driver can switch it. Each
+//! placement consumes one counter per memory slice that it covers, and `+me` profiles one for the media extensions;
+//! that makes every conflict on real geometries visible to the scheduler. A full GPU consumes all counters. A GPU
+//! without placements has no counters, so it works on clusters that do not support them.
 use k8s_openapi::api::resource::v1::{
     CELDeviceSelector, DeviceClass, DeviceClassSpec, DeviceSelector, ResourceSlice,
 };
@@ -17,15 +16,15 @@ use crate::layout::SliceLayout;
 use crate::{order, pack};
 use sluice_config::names::devices as names;
 
-/// ResourceSlices of one node's GPUs: one pool, complete, in published order.
+/// Returns the ResourceSlices of one node's GPUs: one complete pool in published order.
 ///
-/// `node` is the node's name, `driver` the DRA driver's, `generation` the pool's generation, to be
-/// raised by the caller whenever the content changes. `metadata.name` is set (slices are allocated from
-/// in name order since Kubernetes 1.36); labels and owner are left to the caller. Without GPUs there is
-/// one empty slice, so that the pool is known to be empty and not just unknown.
+/// `node` is the name of the node and `driver` that of the DRA driver. `generation` is the pool's generation, which
+/// the caller raises whenever the content changes. `metadata.name` is set, because Kubernetes ≥ 1.36 allocates from
+/// slices in the order of their names; the caller sets labels and owner. Without GPUs the result is one empty slice,
+/// so that readers know the pool to be empty instead of missing.
 ///
 /// # Errors
-/// A name, placement or attribute that the API server would refuse.
+/// Fails on a name, placement or attribute that the API server would refuse.
 pub fn resource_slices(
     node: &str,
     driver: &str,
@@ -37,8 +36,8 @@ pub fn resource_slices(
     pack::slices(node, driver, &order::gpus(gpus), layout, generation)
 }
 
-/// DeviceClasses for the given GPUs: full GPUs, any MIG slice, and one per profile that any of them has,
-/// each also an extended resource of the name `<driver>/gpu`, `<driver>/mig`, `<driver>/mig-2g-10gb`.
+/// Returns the DeviceClasses for the given GPUs: full GPUs, any MIG slice, and one per profile that any of the GPUs
+/// has. Each is also an extended resource named `<driver>/gpu`, `<driver>/mig`, `<driver>/mig-2g-10gb`.
 pub fn device_classes(driver: &str, gpus: &[Gpu]) -> Vec<DeviceClass> {
     let mut profiles: Vec<&str> = Vec::new();
     for profile in order::gpus(gpus).into_iter().flat_map(order::profiles) {
@@ -49,7 +48,7 @@ pub fn device_classes(driver: &str, gpus: &[Gpu]) -> Vec<DeviceClass> {
     device_classes_of_profiles(driver, &profiles)
 }
 
-/// The same for profile names known otherwise.
+/// Returns the DeviceClasses for profiles given by name.
 pub fn device_classes_of_profiles(driver: &str, profiles: &[&str]) -> Vec<DeviceClass> {
     let on_driver = format!("device.driver == \"{driver}\"");
     let attribute =

@@ -1,9 +1,10 @@
-//! Kubernetes quantities as exact integers: counters are added and subtracted, never compared as text.
+//! Kubernetes quantities as exact integers, because counters are added and subtracted and never compared as text.
 
-/// Nano-units per unit: the finest step that a quantity can name.
+/// Nano-units per unit. A quantity cannot name a smaller step.
 const NANO: i128 = 1_000_000_000;
 
-/// A quantity such as `1`, `16Gi`, `500m`, `1.5e3` in nano-units; `None` if it is none.
+/// Parses a quantity such as `1`, `16Gi`, `500m`, `1.5e3` and returns it in nano-units; `None` if it is not a
+/// quantity.
 pub fn nano(text: &str) -> Option<i128> {
     let number_end =
         text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
@@ -30,11 +31,11 @@ fn parse_digits(digits: &str) -> Option<i128> {
     if digits.is_empty() {
         return Some(0);
     }
-    // `parse` would take a sign here.
+    // `parse` would accept a sign here.
     digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
-/// (multiplier, divisor) of a suffix.
+/// Returns the multiplier and the divisor of a suffix.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
     let binary = |power: u32| Some((1_i128 << (10 * power), 1));
     let decimal = |power: u32| Some((10_i128.pow(power), 1));

@@ -1,18 +1,18 @@
-//! Whom words are for: a tenant reads the names of its own namespace alone.
+//! Readers of reasons: a tenant may see only names of its own namespace.
 
-/// Who reads, by namespace; `None` = somebody who may know all names.
+/// Reader of a text, by namespace; `None` for a reader who may see all names.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Reader<'a>(pub(crate) Option<&'a str>);
 
 impl Reader<'_> {
-    /// Whether the reader may know this `namespace/name`.
+    /// Returns whether the reader may see this `namespace/name`.
     pub(crate) fn may_know(self, holder: &str) -> bool {
         let in_namespace =
             |namespace: &str| holder.strip_prefix(namespace).is_some_and(|rest| rest.starts_with('/'));
         self.0.is_none_or(in_namespace)
     }
 
-    /// The name, or what stands for it.
+    /// Returns the name, or a text that stands for it.
     pub(crate) fn name(self, holder: &str) -> &str {
         if self.may_know(holder) { holder } else { "another namespace" }
     }

@@ -1,4 +1,5 @@
-//! Why nothing (more) fits, in words a person can act on: which profile, which pool, who holds it.
+//! Reasons why no (further) claim fits, as sentences that a person can act on: which profile, which pool, who holds
+//! it.
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::ledger::Ledger;
@@ -8,11 +9,12 @@ use crate::request::Request;
 use crate::view::{Eligible, View, profile};
 use sluice_config::names::devices as names;
 
-/// Phrases about one pool, and pools, that are told at most.
+/// Maximum phrases about one pool.
 const PHRASES: usize = 6;
+/// Maximum pools that a reason names.
 const POOLS: usize = 4;
 
-/// For a claim that does not fit.
+/// Returns why a claim does not fit.
 pub(crate) fn no_fit(
     view: &View<'_>,
     ledger: &Ledger,
@@ -31,7 +33,7 @@ pub(crate) fn no_fit(
     parts.collect::<Vec<_>>().join("; ")
 }
 
-/// The one profile that all eligible devices have.
+/// Returns the profile that all eligible devices have; `None` if they differ.
 pub(crate) fn profile_of<'a>(view: &View<'a>, eligible: &Eligible) -> Option<&'a str> {
     let pools = view.pools.iter().enumerate();
     let mut profiles =
@@ -40,8 +42,9 @@ pub(crate) fn profile_of<'a>(view: &View<'a>, eligible: &Eligible) -> Option<&'a
     profiles.all(|profile| profile == Some(first)).then_some(first)
 }
 
-/// `2g.10gb: 0 free in pool n/gpu: memory slices 0-3 of gpu-0 held by default/bert-1; …`. `placed` is how
-/// many were placed in each pool before it was full; the ledger is the one with these placed.
+/// Returns what prevents a further claim: `2g.10gb: 0 free in pool n/gpu: memory slices 0-3 of gpu-0 held by
+/// default/bert-1; …`. `placed` is the number of claims that were placed in each pool before it was full, and
+/// `ledger` already has these.
 pub(crate) fn blockers(
     view: &View<'_>,
     ledger: &Ledger,
@@ -83,15 +86,15 @@ pub(crate) fn blockers(
     format!("{what}: {}", parts.join("; "))
 }
 
-/// What one holder has of one counter set.
+/// Part of a counter set that one holder has.
 #[derive(Default)]
 struct Share {
     devices: BTreeSet<usize>,
     counters: Vec<usize>,
 }
 
-/// One phrase per holder and counter set, then what is left over but makes no placement. Holders whose names are
-/// not for the reader are one.
+/// Returns one phrase per holder and counter set, then one for what is free but makes no placement. Holders whose
+/// names the reader may not see are combined.
 fn in_pool(
     reader: Reader<'_>,
     ledger: &Ledger,
@@ -100,12 +103,12 @@ fn in_pool(
     pool: &Pool<'_>,
     what: &str,
 ) -> Vec<String> {
-    // Counters that any eligible device needs.
+    // Counters that any eligible device consumes.
     let mut needed = vec![false; pool.counters.len()];
     for device in eligible.of_pool(p) {
         pool.devices[device].draws.iter().for_each(|&(counter, _)| needed[counter] = true);
     }
-    // By (set, holder); devices without counters are held as a whole.
+    // By counter set and holder. Devices without counters are held as a whole.
     let mut held: BTreeMap<(usize, Option<&str>), Share> = BTreeMap::new();
     let mut whole = Vec::new();
     let mut whole_of_others = 0_usize;
@@ -153,7 +156,7 @@ fn by_others(devices: usize) -> String {
     format!("{devices} device{} held by other namespaces", if devices == 1 { "" } else { "s" })
 }
 
-/// Memory slices that are free and still make no placement: the "free-looking" ones.
+/// Returns phrases about memory slices that are free and still make no placement.
 fn left_over(ledger: &Ledger, p: usize, pool: &Pool<'_>, needed: &[bool], what: &str) -> Vec<String> {
     let mut by_set: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (counter, _) in needed.iter().enumerate().filter(|(_, needed)| **needed) {
@@ -170,7 +173,7 @@ fn left_over(ledger: &Ledger, p: usize, pool: &Pool<'_>, needed: &[bool], what: 
         .collect()
 }
 
-/// Counters of one set belong together; its first one's index stands for it.
+/// Returns the index of the first counter of the same set, which stands for the set.
 fn first_of_set(pool: &Pool<'_>, counter: usize) -> usize {
     let set = pool.counters[counter].set;
     pool.counters.iter().position(|c| c.set == set).unwrap_or(counter)
@@ -180,7 +183,7 @@ fn slice_number(pool: &Pool<'_>, counter: usize) -> Option<usize> {
     pool.counters[counter].name.strip_prefix(names::MEMORY_SLICE_PREFIX)?.parse().ok()
 }
 
-/// `memory slices 0-3, 6 of gpu-0`, of counters of one set in ascending order.
+/// Returns a phrase such as `memory slices 0-3, 6 of gpu-0` for counters of one set in ascending order.
 fn counters_in_words(pool: &Pool<'_>, counters: &[usize]) -> String {
     let Some(&first) = counters.first() else { return String::new() };
     let set = pool.counters[first].set;
@@ -198,7 +201,7 @@ fn counters_in_words(pool: &Pool<'_>, counters: &[usize]) -> String {
     format!("{} of {owner}", words.join(" and "))
 }
 
-/// `0-3, 6`.
+/// Formats ascending numbers as ranges: `0-3, 6`.
 fn ranges(numbers: &[usize]) -> String {
     let mut parts: Vec<(usize, usize)> = Vec::new();
     for &number in numbers {

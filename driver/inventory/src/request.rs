@@ -1,4 +1,4 @@
-//! What a claim asks for, checked and compiled; what it uses that is not evaluated here is refused.
+//! Requests of a claim, checked and compiled. A feature that this crate does not evaluate is an error.
 use k8s_openapi::api::resource::v1::{
     DeviceAttribute, DeviceClass, DeviceRequest, DeviceSelector, DeviceTaint, DeviceToleration,
     ExactDeviceRequest, ResourceClaim,
@@ -9,20 +9,21 @@ use crate::error::AllocationError;
 use crate::pools::PoolDevice;
 use crate::selector::{Selector, qualified};
 
-/// Most devices in one claim (resource.k8s.io/v1).
+/// Maximum devices of one claim (resource.k8s.io/v1).
 const RESULTS_PER_CLAIM: usize = 32;
 
-/// One request of a claim.
+/// Request of a claim.
 pub(crate) struct Request<'a> {
     pub(crate) name: String,
     pub(crate) class: &'a DeviceClass,
-    /// Of the class, then of the request.
+    /// Selectors of the class, then those of the request.
     pub(crate) selectors: Vec<Selector>,
     pub(crate) tolerations: Vec<DeviceToleration>,
     pub(crate) count: usize,
 }
 
-/// `matchAttribute`: all devices of these requests (none named = all requests) have the same value.
+/// Constraint `matchAttribute`: all devices of the named requests have the same value of an attribute. With no
+/// request named, it concerns all requests.
 pub(crate) struct Match {
     requests: Vec<String>,
     attribute: String,
@@ -33,7 +34,7 @@ impl Match {
         self.requests.is_empty() || self.requests.iter().any(|r| r == request)
     }
 
-    /// The device's value; a device without it never meets the constraint.
+    /// Returns the device's value of the attribute. A device without the attribute never meets the constraint.
     pub(crate) fn value<'d>(&self, device: &PoolDevice<'d>, driver: &str) -> Option<&'d DeviceAttribute> {
         let wanted = qualified(&self.attribute, "");
         let attributes = device.object.attributes.as_ref()?;
@@ -42,7 +43,7 @@ impl Match {
 }
 
 impl<'a> Request<'a> {
-    /// A request for one device of a class.
+    /// Creates a request for one device of a class.
     pub(crate) fn one(cluster: &'a Cluster, class: &str) -> Result<Self, AllocationError> {
         let request =
             ExactDeviceRequest { device_class_name: class.to_owned(), ..ExactDeviceRequest::default() };
@@ -89,14 +90,14 @@ impl<'a> Request<'a> {
         }
     }
 
-    /// Whether every taint of the device is tolerated; taints of effect `None` need no toleration.
+    /// Returns whether every taint of the device is tolerated. Taints of effect `None` need no toleration.
     pub(crate) fn tolerates(&self, device: &PoolDevice<'_>) -> bool {
         let mut taints = device.object.taints.iter().flatten().filter(|t| t.effect != "None");
         taints.all(|taint| self.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
     }
 }
 
-/// Requests and constraints of a claim.
+/// Compiles the requests and constraints of a claim.
 pub(crate) fn of_claim<'a>(
     cluster: &'a Cluster,
     claim: &ResourceClaim,
@@ -142,7 +143,8 @@ fn compile(place: &str, selectors: Option<&[DeviceSelector]>) -> Result<Vec<Sele
     expressions.map(|cel| Selector::compile(place, &cel.expression)).collect()
 }
 
-/// An empty key tolerates every key, an empty effect every effect; `Exists` every value.
+/// Returns whether a toleration matches a taint. An empty key matches every key, an empty effect every effect, and
+/// `Exists` every value.
 fn tolerates(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
     fn unset_or(text: Option<&String>, want: &str) -> bool {
         text.is_none_or(|text| text.is_empty() || text == want)

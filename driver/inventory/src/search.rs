@@ -1,12 +1,12 @@
-//! Depth-first search for one claim on one node: devices in published order, the first solution wins,
-//! with backtracking where a claim asks for several devices.
+//! Depth-first search for the devices of one claim on one node. Devices are tried in published order, the first
+//! solution wins, and the search backtracks where a claim asks for several devices.
 use k8s_openapi::api::resource::v1::DeviceAttribute;
 
 use crate::ledger::{DevicePosition, Ledger};
 use crate::request::{Match, Request};
 use crate::view::{Eligible, View};
 
-/// Devices tried before the search gives up: the scheduler's own search is bounded by time (10 s).
+/// Maximum devices that are tried. The scheduler limits its own search by time (10 s).
 const STEPS: u32 = 200_000;
 
 pub(crate) struct Search<'v, 'a> {
@@ -16,21 +16,22 @@ pub(crate) struct Search<'v, 'a> {
     pub(crate) matches: &'v [Match],
 }
 
-/// What was found: (index of request, device).
+/// Solution: index of the request and position of the device, for each device.
 pub(crate) type Found = Vec<(usize, DevicePosition)>;
 
 struct State<'l> {
     ledger: &'l mut Ledger,
     order: Vec<DevicePosition>,
-    /// Request of each device that is wanted.
+    /// Index of the request of each requested device.
     needs: Vec<usize>,
-    /// Position in `order` of each device that was chosen.
+    /// Index in `order` of each device that was chosen.
     chosen: Vec<usize>,
     steps: u32,
 }
 
 impl Search<'_, '_> {
-    /// First solution on the node; the ledger is left as it was. `None` also when the search was given up.
+    /// Returns the first solution on the node and leaves the ledger as it was. `None` also means that the search was
+    /// given up.
     pub(crate) fn on_node(&self, ledger: &mut Ledger, node: Option<&str>) -> Option<Found> {
         let needs =
             self.requests.iter().enumerate().flat_map(|(i, r)| std::iter::repeat_n(i, r.count)).collect();
@@ -49,7 +50,7 @@ impl Search<'_, '_> {
     fn descend(&self, state: &mut State<'_>) -> bool {
         let depth = state.chosen.len();
         let Some(&request) = state.needs.get(depth) else { return true };
-        // Devices of one request are interchangeable: in ascending order every set is tried once.
+        // Devices of one request are interchangeable: in ascending order, every set is tried once.
         let start = match depth.checked_sub(1) {
             Some(last) if state.needs[last] == request => state.chosen[last] + 1,
             _ => 0,
@@ -75,7 +76,8 @@ impl Search<'_, '_> {
         false
     }
 
-    /// Whether the device has the same value as those chosen, for every constraint on its request.
+    /// Returns whether the device has the same value as the devices chosen before, for every constraint on its
+    /// request.
     fn agrees(&self, state: &State<'_>, request: usize, at: DevicePosition) -> bool {
         let name = |request: usize| self.requests[request].name.as_str();
         self.matches.iter().filter(|m| m.concerns(name(request))).all(|constraint| {

@@ -1,9 +1,11 @@
-//! Device selectors: CEL over `device`, as the scheduler evaluates it.
+//! Device selectors: CEL over the variable `device`, evaluated as the scheduler does.
 //!
-//! Kubernetes' variable `device` has `driver`, `attributes[domain][id]`, `capacity[domain][id]` and
-//! `allowMultipleAllocations`; unqualified ids belong to the driver's domain; an unknown domain is an
-//! empty map, an unknown id is an error (which aborts the scheduler's attempt). What differs here: an error is
-//! "does not match", reported; there is no cost limit; `cel.bind` is not known.
+//! `device` has `driver`, `attributes[domain][id]`, `capacity[domain][id]` and `allowMultipleAllocations`.
+//! Unqualified ids belong to the driver's domain. An unknown domain is an empty map; an unknown id is an error, at
+//! which the scheduler gives up on the pod. Differences to the scheduler: an error means "does not match" and is
+//! reported, there is no cost limit, and `cel.bind` is not supported.
+mod optional;
+
 use k8s_openapi::api::resource::v1::{Device, DeviceAttribute};
 use kube_cel::KubeCelExt;
 use kube_cel::cel::common::ast::{EntryExpr, Expr, LiteralValue};
@@ -14,34 +16,45 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::AllocationError;
 
-/// One compiled expression.
+/// Compiled selector.
 #[derive(Debug, Clone)]
 pub(crate) struct Selector {
-    /// Where it stands: `DeviceClass x`, `request y`.
+    /// DeviceClass or request that has the selector: `DeviceClass x`, `request y`.
     pub(crate) place: String,
-    /// Its text.
+    /// Text of the selector.
     pub(crate) expression: String,
     compiled: Expression,
-    /// Attribute domains that it indexes by a literal: present (empty) for every device.
+    /// Attribute domains that the selector indexes by a literal. Every device has them, empty if need be.
     domains: BTreeSet<String>,
 }
 
 impl Selector {
     pub(crate) fn compile(place: &str, expression: &str) -> Result<Self, AllocationError> {
-        let compiled = Parser::new().enable_optional_syntax(true).parse(expression).map_err(|error| {
+        let mut compiled = Parser::new().enable_optional_syntax(true).parse(expression).map_err(|error| {
             AllocationError::Selector {
                 place: place.to_owned(),
                 expression: expression.to_owned(),
                 error: error.to_string(),
             }
         })?;
+        optional::by_index(&mut compiled);
         let mut domains = BTreeSet::new();
         indexed_domains(&compiled, &mut domains);
         Ok(Self { place: place.to_owned(), expression: expression.to_owned(), compiled, domains })
     }
 }
 
-/// Evaluates selectors; holds the function library and the parsed versions and quantities.
+/// Failure to evaluate a selector on a device.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: selector {expression:?} failed on device {device}: {error}")]
+pub(crate) struct SelectorError {
+    place: String,
+    expression: String,
+    device: String,
+    error: String,
+}
+
+/// Evaluator of selectors. It holds the function library and a cache of parsed versions and quantities.
 pub(crate) struct Evaluator {
     library: Context<'static>,
     versions: BTreeMap<String, Option<Value>>,
@@ -57,16 +70,16 @@ impl Evaluator {
         }
     }
 
-    /// Whether the device meets all selectors.
+    /// Returns whether the device meets all selectors.
     ///
     /// # Errors
-    /// A selector failed on this device, in words; it counts as not met.
+    /// Fails if a selector cannot be evaluated on this device, which counts as not met.
     pub(crate) fn matches(
         &mut self,
         selectors: &[Selector],
         driver: &str,
         device: &Device,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, SelectorError> {
         if selectors.is_empty() {
             return Ok(true);
         }
@@ -74,11 +87,11 @@ impl Evaluator {
         let mut scope = self.library.new_inner_scope();
         scope.add_variable_from_value("device", variable);
         for selector in selectors {
-            let failed = |error: String| {
-                format!(
-                    "{}: selector {:?} failed on device {}: {error}",
-                    selector.place, selector.expression, device.name
-                )
+            let failed = |error: String| SelectorError {
+                place: selector.place.clone(),
+                expression: selector.expression.clone(),
+                device: device.name.clone(),
+                error,
             };
             match scope.resolve(&selector.compiled) {
                 Ok(Value::Bool(true)) => {}
@@ -141,7 +154,7 @@ impl Evaluator {
     }
 }
 
-/// The typed value of a text, made by the function library itself, once per text.
+/// Converts a text to a typed value by the function library itself, and caches the result by the text.
 fn typed(
     library: &Context<'static>,
     cache: &mut BTreeMap<String, Option<Value>>,
@@ -158,12 +171,12 @@ fn typed(
     value
 }
 
-/// Domain and id of an attribute or capacity name.
+/// Splits the name of an attribute or capacity into domain and id.
 pub(crate) fn qualified<'a>(name: &'a str, driver: &'a str) -> (&'a str, &'a str) {
     name.split_once('/').unwrap_or((driver, name))
 }
 
-/// Collects the literals d of every `….attributes[d]`, `….capacity[d]`.
+/// Collects the literals d of every `….attributes[d]` and `….capacity[d]`.
 fn indexed_domains(expression: &Expression, domains: &mut BTreeSet<String>) {
     match &expression.expr {
         Expr::Call(call) => {

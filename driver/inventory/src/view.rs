@@ -1,4 +1,4 @@
-//! A cluster made ready to be asked: pools gathered, holdings charged, selectors evaluated.
+//! Cluster prepared for questions: pools are gathered, allocated devices are charged, selectors can be evaluated.
 use crate::cluster::Cluster;
 use crate::ledger::{DevicePosition, Ledger};
 use crate::pools::{NodeScope, Pool, gather};
@@ -7,21 +7,21 @@ use crate::request::Request;
 use crate::selector::Evaluator;
 use sluice_config::names::devices as names;
 
-/// Problems that are told at most; the rest is counted.
+/// Maximum problems that are reported.
 const PROBLEMS: usize = 8;
 
 pub(crate) struct View<'a> {
     pub(crate) pools: Vec<Pool<'a>>,
-    /// Nodes that may be placed on, in the order of their first pool; `[None]` where no device belongs to a node.
+    /// Nodes that may get pods, in the order of their first pool; `[None]` if no device belongs to a node.
     pub(crate) nodes: Vec<Option<String>>,
     pub(crate) problems: Vec<String>,
-    /// Whom its words are for.
+    /// Reader of the reasons and problems.
     pub(crate) reader: Reader<'a>,
     cluster: &'a Cluster,
     evaluator: Evaluator,
 }
 
-/// For which devices a request's selectors, taints and modes allow; by pool and device.
+/// Devices that a request allows by its selectors and tolerations, by pool and index.
 pub(crate) struct Eligible(Vec<Vec<bool>>);
 
 impl Eligible {
@@ -29,19 +29,19 @@ impl Eligible {
         self.0[pool][device]
     }
 
-    /// Eligible devices of a pool.
+    /// Iterates over the eligible devices of a pool.
     pub(crate) fn of_pool(&self, pool: usize) -> impl Iterator<Item = usize> + '_ {
         self.0[pool].iter().enumerate().filter(|(_, eligible)| **eligible).map(|(device, _)| device)
     }
 }
 
 impl<'a> View<'a> {
-    /// The cluster, in words for whoever may know of all namespaces.
+    /// Prepares the cluster for a reader who may see the names of all namespaces.
     pub(crate) fn new(cluster: &'a Cluster) -> (Self, Ledger) {
         Self::seen_from(cluster, None)
     }
 
-    /// The cluster, in words for the people of a namespace; `None` = for those who may know of all.
+    /// Prepares the cluster for the users of a namespace; `None` for a reader who may see all names.
     pub(crate) fn seen_from(cluster: &'a Cluster, namespace: Option<&'a str>) -> (Self, Ledger) {
         let reader = Reader(namespace);
         let pools = gather(&cluster.slices);
@@ -82,7 +82,7 @@ impl<'a> View<'a> {
                 let matches = self.evaluator.matches(&request.selectors, pool.driver, device.object);
                 let shareable = device.object.allow_multiple_allocations == Some(true);
                 let matches = matches.unwrap_or_else(|problem| {
-                    problems.push(problem);
+                    problems.push(problem.to_string());
                     false
                 });
                 if matches && shareable {
@@ -101,7 +101,7 @@ impl<'a> View<'a> {
         Eligible(eligible)
     }
 
-    /// Devices that can be used from a node, in the scheduler's order.
+    /// Returns the devices that a node reaches, in the scheduler's order.
     pub(crate) fn order(&self, node: Option<&str>) -> Vec<DevicePosition> {
         let usable = self.pools.iter().enumerate().filter(|(_, pool)| pool.unusable.is_none());
         usable
@@ -112,7 +112,7 @@ impl<'a> View<'a> {
             .collect()
     }
 
-    /// Why nothing of a pool is used; `None` when it is.
+    /// Returns why the devices of a pool are not used; `None` if they are.
     pub(crate) fn unusable(&self, pool: &Pool<'_>) -> Option<String> {
         if pool.unusable.is_some() {
             return pool.unusable.clone();
@@ -135,7 +135,7 @@ impl<'a> View<'a> {
     }
 }
 
-/// A device's `profile` attribute in its driver's domain.
+/// Returns the device's `profile` attribute in its driver's domain.
 pub(crate) fn profile<'d>(pool: &Pool<'d>, device: usize) -> Option<&'d str> {
     let attributes = pool.devices[device].object.attributes.as_ref()?;
     let qualified = format!("{}/{}", pool.driver, names::PROFILE);

@@ -1,5 +1,5 @@
-//! Which claims are being worked on, and waiting for that work. The map is read and written by synchronous
-//! code on many threads at once, and never held over an await.
+//! Claims with an operation in progress, and waiting for its end. The map is used by synchronous code on many threads
+//! and never locked across an await.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,30 +8,30 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio_util::sync::CancellationToken;
 
-/// An earlier call for the claim has not ended.
+/// Error: an earlier operation on the claim has not ended.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("an earlier {operation} of this claim goes on; try again")]
-pub struct Busy {
-    /// What goes on.
+pub(crate) struct Busy {
+    /// Name of that operation.
     pub operation: &'static str,
     /// Cancelled when it ends.
     ended: CancellationToken,
 }
 
-/// One claim's work.
+/// Operation on one claim.
 #[derive(Debug)]
 struct Work {
     operation: &'static str,
     ended: CancellationToken,
 }
 
-/// Claims by UID. Cheap to clone.
+/// Claims with an operation in progress, by UID. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct InProgress(Arc<DashMap<String, Work>>);
+pub(crate) struct InProgress(Arc<DashMap<String, Work>>);
 
-/// Keeps a claim marked until it is dropped.
+/// Guard that marks a claim until it is dropped.
 #[derive(Debug)]
-pub struct Mark {
+pub(crate) struct InProgressGuard {
     uid: String,
     claims: InProgress,
 }
@@ -40,24 +40,29 @@ impl InProgress {
     /// Marks a claim.
     ///
     /// # Errors
-    /// [`Busy`] while another mark of the same claim lives.
-    pub fn begin(&self, uid: &str, operation: &'static str) -> Result<Mark, Busy> {
+    /// Returns [`Busy`] while another guard of the same claim exists.
+    pub(crate) fn begin(&self, uid: &str, operation: &'static str) -> Result<InProgressGuard, Busy> {
         match self.0.entry(uid.to_owned()) {
             Entry::Occupied(entry) => {
                 Err(Busy { operation: entry.get().operation, ended: entry.get().ended.clone() })
             }
             Entry::Vacant(entry) => {
                 entry.insert(Work { operation, ended: CancellationToken::new() });
-                Ok(Mark { uid: uid.to_owned(), claims: self.clone() })
+                Ok(InProgressGuard { uid: uid.to_owned(), claims: self.clone() })
             }
         }
     }
 
-    /// Marks a claim as soon as nobody else works on it, `patience` from now at the latest.
+    /// Marks a claim as soon as no other operation on it is in progress, after `patience` at the latest.
     ///
     /// # Errors
-    /// [`Busy`] when the other work has not ended by then.
-    pub async fn join(&self, uid: &str, operation: &'static str, patience: Duration) -> Result<Mark, Busy> {
+    /// Returns [`Busy`] if the other operation has not ended by then.
+    pub(crate) async fn join(
+        &self,
+        uid: &str,
+        operation: &'static str,
+        patience: Duration,
+    ) -> Result<InProgressGuard, Busy> {
         let deadline = tokio::time::Instant::now() + patience;
         loop {
             let busy = match self.begin(uid, operation) {
@@ -68,7 +73,7 @@ impl InProgress {
                 uid,
                 operation,
                 other = busy.operation,
-                "Waiting for a call that works on the claim."
+                "Waiting for another operation on the claim."
             );
             if tokio::time::timeout_at(deadline, busy.ended.cancelled()).await.is_err() {
                 return Err(busy);
@@ -77,7 +82,7 @@ impl InProgress {
     }
 }
 
-impl Drop for Mark {
+impl Drop for InProgressGuard {
     fn drop(&mut self) {
         if let Some((_, work)) = self.claims.0.remove(&self.uid) {
             work.ended.cancel();

@@ -6,7 +6,7 @@ use super::*;
 use crate::allocation::tests::{claim, node};
 use crate::cdi::{CdiDir, Majors};
 use crate::checkpoint::file::StateDir;
-use crate::checkpoint::ledger::Ledger;
+use crate::checkpoint::store::CheckpointStore;
 use crate::gpus::Reason;
 use crate::gpus::fake::FakeGpus;
 use crate::store::memory::MemoryStore;
@@ -22,9 +22,9 @@ fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let gpus = Arc::new(FakeGpus::default());
     let store = Arc::new(MemoryStore::default());
-    let slices = Slices::new(
+    let device_state = DeviceState::new(
         gpus.clone(),
-        Ledger::open(StateDir::lock(&dir.path().join("state")).unwrap()).unwrap(),
+        CheckpointStore::open(StateDir::lock(&dir.path().join("state")).unwrap()).unwrap(),
         CdiDir::new(dir.path().join("cdi"), dir.path(), Majors::default(), None),
         "boot-1".to_owned(),
         Arc::new(|| 1_000),
@@ -33,9 +33,9 @@ fn fixture() -> Fixture {
         store: store.clone(),
         node: watch::channel(Some(Arc::new(node()))).1,
         session: watch::channel(Ok(())).1,
-        slices: Arc::new(slices),
+        device_state: Arc::new(device_state),
         in_progress: InProgress::default(),
-        measures: Measures::new(),
+        metrics: ClaimMetrics::new(),
         stale: Arc::new(Notify::new()),
         nudge: Arc::new(Notify::new()),
     };
@@ -135,7 +135,7 @@ async fn a_claim_that_was_prepared_again_while_the_reconciler_looked_is_kept() {
     fixture.gpus.fail("destroy_gpu_instance", Reason::InUse);
     fixture.claims.unprepare(reference("b")).await.unwrap_err();
     fixture.gpus.heal();
-    // The pass has seen b half released and asks for a when b is wanted again.
+    // The reconciliation has seen b half released and is reading a when b is requested again.
     let open = fixture.store.hold("a");
     let stop = CancellationToken::new();
     tokio::join!(fixture.claims.reconcile_once(&stop), async {
@@ -152,11 +152,11 @@ async fn a_device_of_a_vanished_claim_is_freed_for_the_one_that_needs_it() {
     fixture.claims.prepare(reference("a")).await.unwrap();
     let stop = CancellationToken::new();
     let reconciler = tokio::spawn(fixture.claims.clone().reconcile(Duration::from_secs(3600), stop.clone()));
-    // The first pass, with the claim still there.
+    // First pass, while the claim still exists.
     tokio::task::yield_now().await;
     fixture.store.delete_claim("default", "a");
     fixture.allocate("b", "gpu-0-mig-2g-10gb-4");
-    // The kubelet would come back only after a minute: the first call succeeds.
+    // The kubelet would retry only after a minute, so the first call must succeed.
     fixture.claims.prepare(reference("b")).await.unwrap();
     stop.cancel();
     reconciler.await.unwrap();
@@ -169,13 +169,13 @@ async fn a_claim_whose_gpu_is_lost_is_released_with_a_word_to_whoever_looks() {
     fixture.claims.prepare(reference("a")).await.unwrap();
     fixture.gpus.fail("gpu_instances", Reason::Lost);
     fixture.claims.unprepare(reference("a")).await.unwrap();
-    let told = fixture.store.told();
-    let [(claim, news)] = &told[..] else { panic!("{told:?}") };
-    assert_eq!((claim.uid.as_str(), news.reason), ("a", "ReleasedWithoutGPU"));
+    let told = fixture.store.published_events();
+    let [(claim, event)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((claim.uid.as_str(), event.reason), ("a", "ReleasedWithoutGPU"));
     assert!(
-        news.message.contains("gpu-0-mig-2g-10gb-4") && news.message.contains("lost"),
+        event.message.contains("gpu-0-mig-2g-10gb-4") && event.message.contains("lost"),
         "{}",
-        news.message
+        event.message
     );
 }
 

@@ -1,4 +1,4 @@
-//! Bad input: what is wrong, where, and what to do.
+//! Invalid input: errors name what is wrong, where, and what to do.
 
 use std::process::Output;
 
@@ -79,7 +79,7 @@ fn claims_that_cannot_be_prepared_say_why() {
     node.allocate("odd", "gpu-7");
     let error = kubelet.prepare("odd").unwrap_err();
     assert!(error.contains("gpu-7 is not published by this node"), "{error}");
-    // A claim file that is not one is an error, and not an absent claim.
+    // An invalid claim file is an error, and not an absent claim.
     let file = node.objects.root().join("resourceclaims/default/odd.json");
     std::fs::write(&file, "{").unwrap();
     let error = kubelet.prepare("odd").unwrap_err();
@@ -101,6 +101,11 @@ fn a_configuration_that_is_not_supported_is_refused_by_field() {
     .unwrap();
     node.objects.put(Some("default"), "shared", &claim).unwrap();
     let error = node.kubelet().prepare("shared").unwrap_err();
-    assert!(error.contains("sharing.strategy is \"TimeSlicing\"; allowed is \"Exclusive\""), "{error}");
+    assert!(
+        error.contains(
+            "sharing.strategy is \"TimeSlicing\"; unknown variant `TimeSlicing`, expected `Exclusive`"
+        ),
+        "{error}"
+    );
     assert!(node.cdi("shared").is_none());
 }

@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(100);
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Path and body of one row in the peer's form.
-pub fn request(peer: Peer) -> (&'static str, Bytes) {
+pub(crate) fn request(peer: Peer) -> (&'static str, Bytes) {
     let x = reference::row(ROW_ID);
     let row = json!({"id": ROW_ID, "x": x});
     let (path, body) = match peer.form() {
@@ -42,7 +42,7 @@ pub fn request(peer: Peer) -> (&'static str, Bytes) {
 }
 
 /// Whether `answer` holds the numbers of the row that [`request`] asks for.
-pub fn is_right(answer: &Value) -> bool {
+pub(crate) fn is_right(answer: &Value) -> bool {
     let outputs = answer.get("outputs").and_then(Value::as_array);
     let of_v2 = outputs.and_then(|outputs| {
         outputs.iter().find(|output| output["name"] == reference::Y).and_then(|output| output.get("data"))
@@ -67,7 +67,11 @@ fn flatten(value: &Value, into: &mut Vec<f64>) {
 ///
 /// # Errors
 /// It ended, or what it said last.
-pub async fn until_right(peer: Peer, program: &mut Program, address: SocketAddr) -> Result<(), String> {
+pub(crate) async fn until_right(
+    peer: Peer,
+    program: &mut Program,
+    address: SocketAddr,
+) -> Result<(), String> {
     let deadline = tokio::time::Instant::now() + START_TIMEOUT;
     loop {
         if let Some(ended) = program.ended() {

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 /// CPU time of every thread of some processes, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CpuTime(BTreeMap<(u32, u32), u64>);
+pub(crate) struct CpuTime(BTreeMap<(u32, u32), u64>);
 
 impl CpuTime {
     /// Of these processes now. One that is gone has none.
-    pub fn of(pids: impl IntoIterator<Item = u32>) -> Self {
+    pub(crate) fn of(pids: impl IntoIterator<Item = u32>) -> Self {
         let mut threads = BTreeMap::new();
         for pid in pids {
             let Ok(tasks) = std::fs::read_dir(format!("/proc/{pid}/task")) else { continue };
@@ -28,7 +28,7 @@ impl CpuTime {
     }
 
     /// What was used since `earlier`. A thread that ended in between took its last share with it.
-    pub fn since(&self, earlier: &Self) -> Duration {
+    pub(crate) fn since(&self, earlier: &Self) -> Duration {
         let used = |(thread, ns): (&(u32, u32), &u64)| {
             ns.saturating_sub(earlier.0.get(thread).copied().unwrap_or(0))
         };

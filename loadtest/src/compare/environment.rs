@@ -45,7 +45,7 @@ fn source(peer: Peer) -> Option<Source> {
 }
 
 /// The package that is compared, whose version the table shows; the first line of each requirements file.
-pub fn package(peer: Peer) -> Option<String> {
+pub(crate) fn package(peer: Peer) -> Option<String> {
     let first = source(peer)?.requirements.lines().find(|line| !line.starts_with('#'))?;
     Some(first.replace("==", " "))
 }
@@ -54,7 +54,7 @@ pub fn package(peer: Peer) -> Option<String> {
 ///
 /// # Errors
 /// What failed, and the last lines of what it said.
-pub async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<(), String> {
+pub(crate) async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<(), String> {
     let source = source(peer).ok_or_else(|| format!("{peer} is no server from PyPI"))?;
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     let interpreter = folder.join("bin/python");
@@ -78,8 +78,7 @@ pub async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<(), Stri
 
 /// A proxy's program, and the folder of its libraries where those are not the system's.
 #[derive(Debug, Clone)]
-pub struct Proxy {
-    /// The program.
+pub(crate) struct Proxy {
     pub program: PathBuf,
     /// Libraries that it was unpacked with.
     pub libraries: Option<PathBuf>,
@@ -89,7 +88,7 @@ pub struct Proxy {
 ///
 /// # Errors
 /// What failed, and what would do.
-pub async fn proxy(name: &str, folder: &Path) -> Result<Proxy, String> {
+pub(crate) async fn proxy(name: &str, folder: &Path) -> Result<Proxy, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|dir| dir.join(name));
     if let Some(program) = installed.into_iter().find(|program| program.is_file()) {
@@ -126,7 +125,7 @@ async fn unpack(folder: &Path) -> Result<(), String> {
 }
 
 /// The version that a proxy says it has.
-pub async fn proxy_version(proxy: &Proxy) -> Option<String> {
+pub(crate) async fn proxy_version(proxy: &Proxy) -> Option<String> {
     let mut command = Command::new(&proxy.program);
     command.arg("-v").stdin(Stdio::null());
     if let Some(libraries) = &proxy.libraries {

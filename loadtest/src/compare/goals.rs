@@ -13,7 +13,7 @@ use super::summary::{Spread, admitted_in_objective, goodput, select};
 /// Which side of a bound is right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Sense {
+pub(crate) enum Sense {
     /// The bound or more.
     AtLeast,
     /// The bound or less.
@@ -22,7 +22,7 @@ pub enum Sense {
 
 /// One goal and what became of it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Goal {
+pub(crate) struct Goal {
     /// What is compared.
     pub what: &'static str,
     /// Which side of the bound is right.
@@ -43,7 +43,7 @@ const SIXTY_FOUR: LoadPoint = LoadPoint::Clients(64);
 const THREE_TIMES: LoadPoint = LoadPoint::HardMaximum(3.0);
 
 /// All goals, judged.
-pub fn judge(measurements: &[Measurement]) -> Vec<Goal> {
+pub(crate) fn judge(measurements: &[Measurement]) -> Vec<Goal> {
     use Peer::{Direct, Haproxy, Mosec, Nginx, Sluice, SluiceOff};
     use Scenario::{Closed, Hop, Open};
     use Sense::{AtLeast, AtMost};

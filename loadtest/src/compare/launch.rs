@@ -13,7 +13,7 @@ const KEEP_ALIVE: usize = 256;
 
 /// Folders.
 #[derive(Debug, Clone)]
-pub struct Folders {
+pub(crate) struct Folders {
     /// sluice-loadtest and sluice-batcher.
     pub bin: PathBuf,
     /// Environments.
@@ -23,7 +23,7 @@ pub struct Folders {
 }
 
 /// The reference model at `address`.
-pub fn model(folders: &Folders, scenario: Scenario, address: SocketAddr, admin: SocketAddr) -> Launch {
+pub(crate) fn model(folders: &Folders, scenario: Scenario, address: SocketAddr, admin: SocketAddr) -> Launch {
     let model = scenario.model();
     Launch::new("model", folders.bin.join("sluice-loadtest"))
         .arg("model")
@@ -36,7 +36,7 @@ pub fn model(folders: &Folders, scenario: Scenario, address: SocketAddr, admin: 
 }
 
 /// sluice-batcher at `address` in front of `upstream`.
-pub fn sluice(
+pub(crate) fn sluice(
     folders: &Folders,
     scenario: Scenario,
     batching: bool,
@@ -65,7 +65,7 @@ pub fn sluice(
 ///
 /// # Errors
 /// Its file could not be written.
-pub fn nginx(
+pub(crate) fn nginx(
     folders: &Folders,
     proxy: &Proxy,
     address: SocketAddr,
@@ -94,7 +94,7 @@ pub fn nginx(
 ///
 /// # Errors
 /// Its file could not be written.
-pub fn haproxy(
+pub(crate) fn haproxy(
     folders: &Folders,
     proxy: &Proxy,
     address: SocketAddr,
@@ -115,7 +115,7 @@ pub fn haproxy(
 ///
 /// # Errors
 /// It could not be installed.
-pub async fn server(
+pub(crate) async fn server(
     folders: &Folders,
     python: &Path,
     peer: Peer,

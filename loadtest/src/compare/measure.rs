@@ -13,9 +13,9 @@ use super::peer::{Form, Peer};
 use super::program::Program;
 use super::scenario::{LoadPoint, Scenario};
 use crate::arrivals::{RateCurve, Segment, Spacing};
+use crate::plan::{Load, Mix, Payload, Plan, Protocol};
 use crate::report::Report;
-use crate::run::mix::{Mix, Protocol};
-use crate::run::{self, Load, Payload, Plan};
+use crate::run;
 
 /// Sent before each measurement and not counted: connections, curve and caches settle.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -26,12 +26,9 @@ const MAX_IN_FLIGHT: usize = 16_384;
 
 /// One peer, one load, one round.
 #[derive(Debug, Clone, Serialize)]
-pub struct Measurement {
-    /// The scenario.
+pub(crate) struct Measurement {
     pub scenario: Scenario,
-    /// The peer.
     pub peer: Peer,
-    /// The load.
     pub load: LoadPoint,
     /// Which round, from 0.
     pub round: usize,
@@ -67,8 +64,7 @@ pub struct Measurement {
 
 /// A peer that runs.
 #[derive(Debug, Clone, Copy)]
-pub struct Running<'a> {
-    /// Which.
+pub(crate) struct Running<'a> {
     pub peer: Peer,
     /// Its processes.
     pub program: &'a Program,
@@ -80,7 +76,7 @@ pub struct Running<'a> {
 ///
 /// # Errors
 /// The generator failed, or answers were wrong before the measurement.
-pub async fn measure(
+pub(crate) async fn measure(
     scenario: Scenario,
     running: Running<'_>,
     load: LoadPoint,

@@ -21,12 +21,10 @@ const LINES_SHOWN: usize = 4;
 
 /// How to start a program.
 #[derive(Debug, Clone)]
-pub struct Launch {
+pub(crate) struct Launch {
     /// Its name in messages and of its log file.
     pub name: String,
-    /// The executable.
     pub program: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<OsString>,
     /// Added to the environment.
     pub environment: Vec<(String, OsString)>,
@@ -34,26 +32,26 @@ pub struct Launch {
 
 impl Launch {
     /// A program without arguments.
-    pub fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
+    pub(crate) fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
         Self { name: name.into(), program: program.into(), arguments: Vec::new(), environment: Vec::new() }
     }
 
     /// Adds an argument.
     #[must_use]
-    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+    pub(crate) fn arg(mut self, argument: impl Into<OsString>) -> Self {
         self.arguments.push(argument.into());
         self
     }
 
     /// Adds `--flag value`.
     #[must_use]
-    pub fn flag(self, flag: &str, value: impl ToString) -> Self {
+    pub(crate) fn flag(self, flag: &str, value: impl ToString) -> Self {
         self.arg(flag).arg(value.to_string())
     }
 
     /// Adds a variable.
     #[must_use]
-    pub fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
+    pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
     }
@@ -61,7 +59,7 @@ impl Launch {
 
 /// A running program and whatever it has started; all of it is killed when this is dropped.
 #[derive(Debug)]
-pub struct Program {
+pub(crate) struct Program {
     name: String,
     process: Child,
     log: PathBuf,
@@ -74,7 +72,7 @@ impl Program {
     ///
     /// # Errors
     /// It could not be started.
-    pub fn start(launch: &Launch, log_dir: &Path) -> Result<Self, String> {
+    pub(crate) fn start(launch: &Launch, log_dir: &Path) -> Result<Self, String> {
         let failed =
             |error: std::io::Error| format!("{}: {}: {error}", launch.name, launch.program.display());
         let log = log_dir.join(format!("{}.log", launch.name));
@@ -100,18 +98,18 @@ impl Program {
     }
 
     /// How it ended, where it has.
-    pub fn ended(&mut self) -> Option<String> {
+    pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.process.try_wait().ok().flatten()?;
         Some(format!("{} ended with {status}: {}", self.name, self.last_words()))
     }
 
     /// CPU time of its processes so far.
-    pub fn cpu(&self) -> CpuTime {
+    pub(crate) fn cpu(&self) -> CpuTime {
         CpuTime::of(marked::processes(&self.mark).into_iter().map(|(pid, _)| pid))
     }
 
     /// The last lines of its log.
-    pub fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
         let last: Vec<&str> =
@@ -120,7 +118,7 @@ impl Program {
     }
 
     /// SIGTERM to the program, then SIGKILL to what is left of it.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         if let Some(pid) = self.process.id() {
             signal(pid, Signal::TERM);
         }
@@ -136,7 +134,7 @@ impl Program {
 ///
 /// # Errors
 /// The system gives none.
-pub fn free_address() -> Result<SocketAddr, String> {
+pub(crate) fn free_address() -> Result<SocketAddr, String> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("a port: {error}"))?;
     listener.local_addr().map_err(|error| format!("a port: {error}"))
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use sluice_config::settings::{self, SettingsError};
+use sluice_process::settings::{self, SettingsError};
 
 use super::peer::Peer;
 use super::scenario::Scenario;

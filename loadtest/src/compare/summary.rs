@@ -8,7 +8,7 @@ use super::scenario::{LoadPoint, Scenario};
 
 /// Smallest, median and largest of the rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
-pub struct Spread {
+pub(crate) struct Spread {
     /// Smallest.
     pub min: f64,
     /// Median; of an even number of rounds the mean of the middle two.
@@ -19,7 +19,7 @@ pub struct Spread {
 
 impl Spread {
     /// Of at least one value.
-    pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
+    pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
         let (min, max) = (*values.first()?, *values.last()?);
@@ -35,12 +35,9 @@ impl Spread {
 
 /// One peer under one load, over all rounds.
 #[derive(Debug, Clone, Serialize)]
-pub struct Row {
-    /// The scenario.
+pub(crate) struct Row {
     pub scenario: Scenario,
-    /// The peer.
     pub peer: Peer,
-    /// The load.
     pub load: LoadPoint,
     /// Answers per second.
     pub throughput_rps: Spread,
@@ -71,7 +68,7 @@ pub struct Row {
 }
 
 /// The rows of `measurements`, in the order of scenarios, loads and peers.
-pub fn rows(measurements: &[Measurement]) -> Vec<Row> {
+pub(crate) fn rows(measurements: &[Measurement]) -> Vec<Row> {
     let mut rows = Vec::new();
     for scenario in Scenario::ALL {
         for load in scenario.loads().iter().copied() {
@@ -84,7 +81,7 @@ pub fn rows(measurements: &[Measurement]) -> Vec<Row> {
 }
 
 /// The rounds of one peer under one load.
-pub fn select(
+pub(crate) fn select(
     measurements: &[Measurement],
     scenario: Scenario,
     peer: Peer,
@@ -121,12 +118,12 @@ fn row(rounds: &[&Measurement]) -> Option<Row> {
 }
 
 /// Answers within the objective ÷ the hard maximum.
-pub fn goodput(measurement: &Measurement) -> f64 {
+pub(crate) fn goodput(measurement: &Measurement) -> f64 {
     measurement.attained_rps / measurement.scenario.model().hard_maximum_rps()
 }
 
 /// Answers within the objective ÷ all answers.
-pub fn admitted_in_objective(measurement: &Measurement) -> Option<f64> {
+pub(crate) fn admitted_in_objective(measurement: &Measurement) -> Option<f64> {
     (measurement.answered > 0).then(|| measurement.attained as f64 / measurement.answered as f64)
 }
 

@@ -15,7 +15,7 @@ const GENERATOR_LIMIT: f64 = 0.9;
 
 /// Everything that was found.
 #[derive(Debug, Clone, Serialize)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// What it holds for, in words.
     pub what: String,
     /// Each peer and its version.
@@ -32,10 +32,8 @@ pub struct Outcome {
 
 /// A peer that could not be measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Absent {
-    /// The scenario.
+pub(crate) struct Absent {
     pub scenario: Scenario,
-    /// The peer.
     pub peer: Peer,
     /// Which round, from 0.
     pub round: usize,

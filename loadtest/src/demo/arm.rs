@@ -12,13 +12,13 @@ use sluice_config::api::{
 use super::settings::DemoSettings;
 
 /// Name of the model, the deployment and the autoscaler in every arm.
-pub const NAME: &str = "reference";
+pub(crate) const NAME: &str = "reference";
 /// Namespace of the arm's objects.
-pub const NAMESPACE: &str = "default";
+pub(crate) const NAMESPACE: &str = "default";
 
 /// How an arm gets its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Replicas {
+pub(crate) enum Replicas {
     /// Sluice decides between the settings' bounds.
     Autoscaled,
     /// A fixed number from beginning to end.
@@ -27,7 +27,7 @@ pub enum Replicas {
 
 /// An arm's name and its replicas.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arm {
+pub(crate) struct Arm {
     /// Short name, also of its folder: `sluice`, `static-5`.
     pub name: String,
     /// How it gets its replicas.
@@ -36,12 +36,12 @@ pub struct Arm {
 
 impl Arm {
     /// The arm that Sluice scales.
-    pub fn autoscaled() -> Self {
+    pub(crate) fn autoscaled() -> Self {
         Self { name: "sluice".to_owned(), replicas: Replicas::Autoscaled }
     }
 
     /// An arm with `replicas` fixed replicas. The same programs run in it, so that only the replicas differ.
-    pub fn fixed(replicas: u32) -> Self {
+    pub(crate) fn fixed(replicas: u32) -> Self {
         Self { name: format!("static-{replicas}"), replicas: Replicas::Static(replicas) }
     }
 
@@ -53,7 +53,7 @@ impl Arm {
     }
 
     /// Replicas that must be ready before the load starts.
-    pub fn initial_replicas(&self, settings: &DemoSettings) -> u32 {
+    pub(crate) fn initial_replicas(&self, settings: &DemoSettings) -> u32 {
         self.bounds(settings).0
     }
 
@@ -61,7 +61,7 @@ impl Arm {
     ///
     /// # Errors
     /// When they cannot be written as JSON.
-    pub fn manifest(
+    pub(crate) fn manifest(
         &self,
         settings: &DemoSettings,
         model_program: &Path,

@@ -19,8 +19,10 @@ use super::stack::{Run, Stack};
 use crate::admin_port::Metrics;
 use crate::arrivals::{Spacing, parse_trace};
 use crate::marked::{self, signal};
+use crate::plan::{Load, Payload, Plan};
+use crate::record::Interval;
 use crate::report::Report;
-use crate::run::{self, Interval, Load, Payload, Plan};
+use crate::run;
 
 /// A request that is not answered within so many objectives is lost.
 const TIMEOUT_OBJECTIVES: u32 = 20;
@@ -29,7 +31,7 @@ const TRACE_SECONDS: f64 = 86_400.0;
 
 /// What the load of one arm came to.
 #[derive(Debug, Clone, Default)]
-pub struct Driven {
+pub(crate) struct Driven {
     /// Totals.
     pub load: LoadOutcome,
     /// Second by second.
@@ -40,7 +42,7 @@ pub struct Driven {
 ///
 /// # Errors
 /// When a generator cannot start or reach its gateway, or `stop` was cancelled.
-pub async fn all(
+pub(crate) async fn all(
     run: &Run,
     arms: &[Arm],
     stacks: &[Stack],

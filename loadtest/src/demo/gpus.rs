@@ -14,7 +14,7 @@ const LIBRARY: &str = "libnvidia_ml.so";
 ///
 /// # Errors
 /// When a model is not known or the library was not built.
-pub fn install(bin_dir: &Path, driver_root: &Path, models: &[String]) -> Result<(), String> {
+pub(crate) fn install(bin_dir: &Path, driver_root: &Path, models: &[String]) -> Result<(), String> {
     let gpu = |model: &String| Gpu {
         model: model.clone(),
         uuid: None,
@@ -39,7 +39,7 @@ pub fn install(bin_dir: &Path, driver_root: &Path, models: &[String]) -> Result<
 ///
 /// # Errors
 /// When the simulator's state cannot be read.
-pub fn instances(driver_root: &Path) -> Result<u64, String> {
+pub(crate) fn instances(driver_root: &Path) -> Result<u64, String> {
     Installation::open(driver_root)
         .and_then(|installation| installation.instances())
         .map(|instances| instances.len() as u64)

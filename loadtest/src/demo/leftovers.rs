@@ -3,7 +3,7 @@
 use std::path::Path;
 
 /// Sockets below `dir` that still have a file.
-pub fn sockets(dir: &Path) -> Vec<String> {
+pub(crate) fn sockets(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -10,7 +10,7 @@ const PLAIN_INTERVAL_S: u32 = 10;
 
 /// The state of the view.
 #[derive(Debug)]
-pub struct Live {
+pub(crate) struct Live {
     arms: Vec<(String, Option<Sample>)>,
     of_s: u32,
     objective_ms: u32,
@@ -20,7 +20,7 @@ pub struct Live {
 
 impl Live {
     /// A view of these arms on standard output.
-    pub fn new(arms: Vec<String>, settings: &DemoSettings) -> Self {
+    pub(crate) fn new(arms: Vec<String>, settings: &DemoSettings) -> Self {
         Self {
             arms: arms.into_iter().map(|name| (name, None)).collect(),
             of_s: settings.duration_seconds,
@@ -31,7 +31,7 @@ impl Live {
     }
 
     /// Takes an arm's latest second, and draws once all arms have told theirs.
-    pub fn show(&mut self, arm: usize, sample: Sample) {
+    pub(crate) fn show(&mut self, arm: usize, sample: Sample) {
         let t_s = sample.t_s;
         if let Some((_, latest)) = self.arms.get_mut(arm) {
             *latest = Some(sample);

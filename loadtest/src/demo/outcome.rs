@@ -8,7 +8,7 @@ use super::arm::Replicas;
 
 /// One second of one arm, on the time axis of the load.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct Sample {
+pub(crate) struct Sample {
     /// Seconds since the load began.
     pub t_s: u32,
     /// Requests that were due in this second.
@@ -35,7 +35,7 @@ pub struct Sample {
 
 /// What the load generator counted over the whole trace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
-pub struct LoadOutcome {
+pub(crate) struct LoadOutcome {
     /// All requests that were sent.
     pub requests: u64,
     /// Requests with any answer, 429 among them.
@@ -60,7 +60,7 @@ pub struct LoadOutcome {
 
 /// Replicas over time, in numbers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Scaling {
+pub(crate) struct Scaling {
     /// Most replicas that were ready at once.
     pub max_replicas: u32,
     /// Times that more replicas were asked for.
@@ -71,7 +71,7 @@ pub struct Scaling {
 
 impl Scaling {
     /// Counts the changes of direction in what was asked for.
-    pub fn of(samples: &[Sample]) -> Self {
+    pub(crate) fn of(samples: &[Sample]) -> Self {
         let changes = |wanted: fn(f64) -> bool| {
             samples
                 .windows(2)
@@ -88,7 +88,7 @@ impl Scaling {
 
 /// What one arm came to.
 #[derive(Debug, Clone, Serialize)]
-pub struct ArmOutcome {
+pub(crate) struct ArmOutcome {
     /// The arm's name.
     pub name: String,
     /// `null` when autoscaled.
@@ -111,7 +111,7 @@ pub struct ArmOutcome {
 
 /// What the whole run came to.
 #[derive(Debug, Clone, Serialize)]
-pub struct DemoOutcome {
+pub(crate) struct DemoOutcome {
     /// Every arm; the first one is the one that the run is about.
     pub arms: Vec<ArmOutcome>,
     /// The latency objective.
@@ -127,7 +127,7 @@ pub struct DemoOutcome {
 impl DemoOutcome {
     /// Everything that makes the run a failure, as sentences; none is a success. `strict` adds the
     /// objective: the autoscaled arm and the larger static one must meet it, the smaller one must miss.
-    pub fn failures(&self, strict: bool) -> Vec<String> {
+    pub(crate) fn failures(&self, strict: bool) -> Vec<String> {
         let mut failures = self.errors.clone();
         failures.extend(self.left_behind.iter().map(|what| format!("left behind: {what}")));
         for arm in &self.arms {
@@ -179,7 +179,7 @@ impl DemoOutcome {
     }
 
     /// The flat JSON of `--json`: the first arm's numbers at the top, everything else below `arms`.
-    pub fn to_json(&self, strict: bool) -> serde_json::Value {
+    pub(crate) fn to_json(&self, strict: bool) -> serde_json::Value {
         let static_slice_seconds = self
             .arms
             .iter()
@@ -205,7 +205,7 @@ impl DemoOutcome {
 }
 
 /// `static_replicas` of an arm.
-pub fn static_replicas(replicas: Replicas) -> Option<u32> {
+pub(crate) fn static_replicas(replicas: Replicas) -> Option<u32> {
     match replicas {
         Replicas::Autoscaled => None,
         Replicas::Static(replicas) => Some(replicas),

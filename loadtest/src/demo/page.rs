@@ -7,7 +7,7 @@ use crate::report::chart::{Chart, Color, Limit, Series, Style};
 use crate::report::page::{Cell, Page, Tone};
 
 /// The page.
-pub fn html(outcome: &DemoOutcome, settings: &DemoSettings, strict: bool) -> String {
+pub(crate) fn html(outcome: &DemoOutcome, settings: &DemoSettings, strict: bool) -> String {
     let mut page = Page::new(
         "Sluice on one machine",
         "The same day of a real trace, three ways. GPUs and inference are simulated; every process, socket, claim \

@@ -15,7 +15,7 @@ const BLOCKS: u16 = 300;
 
 /// A block of ports, which is a run's own as long as this lives.
 #[derive(Debug, Clone)]
-pub struct Ports {
+pub(crate) struct Ports {
     /// Listens on the first port of the block: another run then takes another block.
     guard: Arc<TcpListener>,
     next: Arc<AtomicU16>,
@@ -27,7 +27,7 @@ impl Ports {
     ///
     /// # Errors
     /// All blocks are taken.
-    pub fn take(start: u32) -> Result<Self> {
+    pub(crate) fn take(start: u32) -> Result<Self> {
         let start = (start % u32::from(BLOCKS)) as u16;
         for index in 0..BLOCKS {
             let first = FIRST + (start + index) % BLOCKS * BLOCK;
@@ -43,7 +43,7 @@ impl Ports {
     ///
     /// # Errors
     /// The block has not so many left.
-    pub fn addresses<const N: usize>(&self) -> Result<[SocketAddr; N]> {
+    pub(crate) fn addresses<const N: usize>(&self) -> Result<[SocketAddr; N]> {
         let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
         for address in &mut addresses {
             *address = self.address()?;

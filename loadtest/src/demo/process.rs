@@ -23,12 +23,10 @@ const MAX_RESTARTS: u32 = 20;
 
 /// How to start a program.
 #[derive(Debug, Clone)]
-pub struct Program {
+pub(crate) struct Program {
     /// Name in messages and of the log file.
     pub name: String,
-    /// The executable.
     pub path: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<OsString>,
     /// Variable that marks every process of this run, inherited by what the program starts.
     pub mark: (&'static str, String),
@@ -38,7 +36,7 @@ pub struct Program {
 
 /// A program that is kept running until it is stopped.
 #[derive(Debug)]
-pub struct Supervised {
+pub(crate) struct Supervised {
     name: String,
     pid: Arc<Mutex<Option<u32>>>,
     restarts: Arc<AtomicU32>,
@@ -50,7 +48,7 @@ pub struct Supervised {
 impl Program {
     /// Adds `--flag value`.
     #[must_use]
-    pub fn flag(mut self, flag: &str, value: impl Into<OsString>) -> Self {
+    pub(crate) fn flag(mut self, flag: &str, value: impl Into<OsString>) -> Self {
         self.arguments.extend([flag.into(), value.into()]);
         self
     }
@@ -77,7 +75,7 @@ impl Supervised {
     ///
     /// # Errors
     /// When it cannot be started at all.
-    pub fn start(program: Program) -> Result<Self, String> {
+    pub(crate) fn start(program: Program) -> Result<Self, String> {
         let name = program.name.clone();
         let stop = CancellationToken::new();
         let restarts = Arc::new(AtomicU32::new(0));
@@ -89,17 +87,17 @@ impl Supervised {
     }
 
     /// Its process id; `None` between two lives.
-    pub fn pid(&self) -> Option<u32> {
+    pub(crate) fn pid(&self) -> Option<u32> {
         *self.pid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Times that it was started again.
-    pub fn restarts(&self) -> u32 {
+    pub(crate) fn restarts(&self) -> u32 {
         self.restarts.load(Ordering::Relaxed)
     }
 
     /// Sends SIGKILL, as a crash; the supervisor starts it again. `false` when it was not running.
-    pub fn kill(&self) -> bool {
+    pub(crate) fn kill(&self) -> bool {
         self.pid().is_some_and(|pid| signal(pid, Signal::KILL))
     }
 
@@ -107,7 +105,7 @@ impl Supervised {
     ///
     /// # Errors
     /// When the program had to be killed, or kept dying before.
-    pub async fn stop(self, grace: Duration) -> Result<(), String> {
+    pub(crate) async fn stop(self, grace: Duration) -> Result<(), String> {
         let pid = self.pid();
         drop(self.stop);
         if let Some(pid) = pid {

@@ -6,16 +6,16 @@ use sluice_config::api::Behavior;
 use sluice_config::api::inference_autoscaler::Objective;
 
 /// The settings that the demo has when no file is named; the file is `loadtest/scenarios/demo.yaml`.
-pub const DEFAULT: &str = include_str!("../../scenarios/demo.yaml");
+pub(crate) const DEFAULT: &str = include_str!("../../scenarios/demo.yaml");
 
 /// The only trace that ships with the demo, with its source and licence in its first lines.
-pub const TRACE: (&str, &str) =
+pub(crate) const TRACE: (&str, &str) =
     ("servegen-m-mid-71-day01", include_str!("../../traces/servegen-m-mid-71-day01.csv"));
 
 /// What the demo runs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct DemoSettings {
+pub(crate) struct DemoSettings {
     /// Name of the trace; only [`TRACE`] is known.
     pub trace: String,
     /// Time in which the whole trace is replayed.
@@ -53,7 +53,7 @@ pub struct DemoSettings {
 /// The reference model's service curve and start-up.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ModelSettings {
+pub(crate) struct ModelSettings {
     /// Time of an empty batch.
     pub alpha_ms: f64,
     /// Time of one more row.
@@ -73,7 +73,7 @@ impl DemoSettings {
     ///
     /// # Errors
     /// Names the field, its value and what is allowed.
-    pub fn validate(&self) -> Result<(), String> {
+    pub(crate) fn validate(&self) -> Result<(), String> {
         if self.trace != TRACE.0 {
             return Err(format!("trace is {:?}, but only {:?} ships with the demo", self.trace, TRACE.0));
         }
@@ -102,7 +102,7 @@ impl DemoSettings {
     }
 
     /// How many times faster than it was recorded the trace runs.
-    pub fn compression(&self) -> f64 {
+    pub(crate) fn compression(&self) -> f64 {
         86_400.0 / f64::from(self.duration_seconds)
     }
 }

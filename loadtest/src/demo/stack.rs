@@ -31,7 +31,7 @@ const LONGEST_DIR_BYTES: usize = 47;
 
 /// Where programs are and what marks the run.
 #[derive(Debug, Clone)]
-pub struct Run {
+pub(crate) struct Run {
     /// Folder of the built programs.
     pub bin_dir: PathBuf,
     /// Folder of this run; each arm has one below it.
@@ -47,7 +47,7 @@ impl Run {
     ///
     /// # Errors
     /// When the folder cannot be made, or its path is too long for unix sockets.
-    pub fn new(bin_dir: PathBuf) -> Result<Self, String> {
+    pub(crate) fn new(bin_dir: PathBuf) -> Result<Self, String> {
         // The process id alone comes again, in every container for example.
         let id = format!("{}-{:08x}", std::process::id(), clock::now_ns() as u32);
         let dir = std::env::temp_dir().join(format!("sluice-{id}"));
@@ -66,7 +66,7 @@ impl Run {
 
 /// The running programs of one arm.
 #[derive(Debug)]
-pub struct Stack {
+pub(crate) struct Stack {
     dir: PathBuf,
     /// Where requests go.
     pub front: SocketAddr,
@@ -86,7 +86,7 @@ pub struct Stack {
 
 /// What is known only after everything has stopped.
 #[derive(Debug, Clone, Default)]
-pub struct StackEnd {
+pub(crate) struct StackEnd {
     /// Total of the driver's slice-seconds.
     pub slice_seconds: f64,
     /// Prepared slices by the driver's gauge, and instances on the simulated GPUs.
@@ -102,7 +102,7 @@ impl Stack {
     ///
     /// # Errors
     /// Which program, which step, and where its log is. What had started is stopped again.
-    pub async fn start(run: &Run, arm: &Arm, settings: &DemoSettings) -> Result<Self, String> {
+    pub(crate) async fn start(run: &Run, arm: &Arm, settings: &DemoSettings) -> Result<Self, String> {
         let stack = Self::spawn(run, arm, settings)?;
         match stack.wait_until_ready(arm.initial_replicas(settings)).await {
             Ok(()) => Ok(stack),
@@ -201,7 +201,7 @@ impl Stack {
     }
 
     /// Processes and sockets of the arm, one line each.
-    pub async fn describe(&self) -> Vec<String> {
+    pub(crate) async fn describe(&self) -> Vec<String> {
         let line = |program: &Supervised, name: &str, sockets: String| {
             let pid = program.pid().map_or("-".to_owned(), |pid| pid.to_string());
             format!("pid {pid:>7}  {name:<18} {sockets}")
@@ -230,13 +230,13 @@ impl Stack {
     }
 
     /// Process ids of the arm's model servers among the run's processes.
-    pub fn model_servers(&self, processes: Vec<(u32, String)>) -> Vec<u32> {
+    pub(crate) fn model_servers(&self, processes: Vec<(u32, String)>) -> Vec<u32> {
         let journals = self.dir.join("journal").display().to_string();
         processes.into_iter().filter(|(_, command)| command.contains(&journals)).map(|(pid, _)| pid).collect()
     }
 
     /// Stops everything in order: the autoscaler ends its replicas, then gateway and driver go.
-    pub async fn stop(self) -> StackEnd {
+    pub(crate) async fn stop(self) -> StackEnd {
         let restarts = self.driver.restarts() + self.gateway.restarts() + self.autoscaler.restarts();
         let mut end = StackEnd { restarts, ..Default::default() };
         end.errors.extend(self.autoscaler.stop(STOP_GRACE).await.err());

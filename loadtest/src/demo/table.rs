@@ -6,11 +6,11 @@ use super::outcome::{ArmOutcome, DemoOutcome};
 use crate::report::SEND_LAG_LIMIT_MS;
 
 /// The table's columns, one row per arm.
-pub const COLUMNS: [&str; 9] =
+pub(crate) const COLUMNS: [&str; 9] =
     ["", "requests", "lost", "429", "attainment", "p50 ms", "p99 ms", "slice-seconds", "replicas"];
 
 /// One arm's cells, as in [`COLUMNS`].
-pub fn row(arm: &ArmOutcome) -> [String; 9] {
+pub(crate) fn row(arm: &ArmOutcome) -> [String; 9] {
     let replicas = match arm.static_replicas {
         Some(replicas) => format!("{replicas} fixed"),
         None => format!(
@@ -32,7 +32,7 @@ pub fn row(arm: &ArmOutcome) -> [String; 9] {
 }
 
 /// The whole table with its words explained.
-pub fn text(outcome: &DemoOutcome) -> String {
+pub(crate) fn text(outcome: &DemoOutcome) -> String {
     let mut rows = vec![COLUMNS.map(str::to_owned)];
     rows.extend(outcome.arms.iter().map(row));
     let widths: Vec<usize> = (0..COLUMNS.len())
@@ -61,7 +61,7 @@ pub fn text(outcome: &DemoOutcome) -> String {
 }
 
 /// A sentence for each arm whose generator was late itself: part of that arm's latencies is the machine's.
-pub fn late_generators(outcome: &DemoOutcome) -> Vec<String> {
+pub(crate) fn late_generators(outcome: &DemoOutcome) -> Vec<String> {
     let late = outcome.arms.iter().filter(|arm| arm.load.send_lag_p99_ms > SEND_LAG_LIMIT_MS);
     late.map(|arm| {
         format!(

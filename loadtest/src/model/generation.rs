@@ -1,5 +1,5 @@
-//! Simulated generation of text, as far as time goes: so many streams at a time, each with a time to its first token and one
-//! per token after it; those beyond wait inside the server, first come, first served, as in an LLM server that is full.
+//! Timing of simulated text generation. A fixed number of streams run at a time; each has a delay before its first token
+//! and one before each token after it. Further streams wait in order of arrival, as in an LLM server that is full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,31 +8,31 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-/// How fast, and how many at a time.
+/// Speed and concurrency of simulated generation.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pace {
-    /// From the start of a stream to its first token.
+pub struct GenerationProfile {
+    /// Delay from the start of a stream to its first token.
     pub first_token: Duration,
-    /// From one token to the next.
+    /// Delay from one token to the next.
     pub token: Duration,
-    /// Tokens of an answer, where the request asks for no fewer.
+    /// Number of tokens of an answer, unless the request asks for fewer.
     pub tokens: usize,
-    /// Streams at a time: throughput grows up to here, and no further.
+    /// Maximum number of streams at a time; throughput grows up to here and no further.
     pub concurrency: usize,
 }
 
-/// A server that generates.
+/// Generator of simulated text.
 #[derive(Debug)]
-pub struct Generator {
-    pace: Pace,
+pub(super) struct Generator {
+    profile: GenerationProfile,
     room: Arc<Semaphore>,
     started: AtomicU64,
 }
 
-/// One answer under way. Dropping it makes room for another one.
+/// One answer being generated. Dropping it lets the next one start.
 #[derive(Debug)]
-pub struct Generation {
-    pace: Pace,
+pub(super) struct Generation {
+    profile: GenerationProfile,
     next: Instant,
     number: u64,
     given: usize,
@@ -41,19 +41,23 @@ pub struct Generation {
 }
 
 impl Generator {
-    /// A server at rest.
-    pub fn new(pace: Pace) -> Self {
-        Self { pace, room: Arc::new(Semaphore::new(pace.concurrency.max(1))), started: AtomicU64::new(0) }
+    /// Creates a generator without streams.
+    pub(super) fn new(profile: GenerationProfile) -> Self {
+        Self {
+            profile,
+            room: Arc::new(Semaphore::new(profile.concurrency.max(1))),
+            started: AtomicU64::new(0),
+        }
     }
 
-    /// Waits for room and starts an answer of at most so many tokens.
-    pub async fn start(&self, most_tokens: Option<usize>) -> Generation {
-        // It is never closed; without a place there would be one more stream, which harms nobody.
+    /// Waits for a free stream and starts an answer of at most `most_tokens` tokens; `None` means the full length.
+    pub(super) async fn start(&self, most_tokens: Option<usize>) -> Generation {
+        // The semaphore is never closed; if it were, one stream too many would run, which does no harm.
         let room = Arc::clone(&self.room).acquire_owned().await.ok();
-        let tokens = most_tokens.unwrap_or(self.pace.tokens).min(self.pace.tokens);
+        let tokens = most_tokens.unwrap_or(self.profile.tokens).min(self.profile.tokens);
         Generation {
-            pace: self.pace,
-            next: Instant::now() + self.pace.first_token,
+            profile: self.profile,
+            next: Instant::now() + self.profile.first_token,
             number: self.started.fetch_add(1, Ordering::Relaxed),
             given: 0,
             tokens,
@@ -61,32 +65,32 @@ impl Generator {
         }
     }
 
-    /// Tokens of an answer that nothing shortens.
-    pub fn full_tokens(&self) -> usize {
-        self.pace.tokens
+    /// Returns the number of tokens of an answer of full length.
+    pub(super) fn full_tokens(&self) -> usize {
+        self.profile.tokens
     }
 }
 
 impl Generation {
-    /// The number of the next token, when its time has come; `None` after the last.
-    pub async fn next(&mut self) -> Option<usize> {
+    /// Waits until the next token is due and returns its index; `None` after the last.
+    pub(super) async fn next(&mut self) -> Option<usize> {
         if self.given == self.tokens {
             return None;
         }
         sleep_until(self.next).await;
-        // By the schedule: a late one does not make all after it late.
-        self.next += self.pace.token;
+        // Due times follow the schedule, so that one late token does not delay the rest.
+        self.next += self.profile.token;
         self.given += 1;
         Some(self.given - 1)
     }
 
-    /// Counts answers from 0.
-    pub fn number(&self) -> u64 {
+    /// Returns the number of this answer, counted from 0.
+    pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Tokens that it will have in all.
-    pub fn tokens(&self) -> usize {
+    /// Returns the total number of tokens of this answer.
+    pub(super) fn tokens(&self) -> usize {
         self.tokens
     }
 }
@@ -95,7 +99,7 @@ impl Generation {
 mod tests {
     use super::*;
 
-    const PACE: Pace = Pace {
+    const PROFILE: GenerationProfile = GenerationProfile {
         first_token: Duration::from_millis(100),
         token: Duration::from_millis(10),
         tokens: 5,
@@ -114,7 +118,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn tokens_come_at_their_pace() {
-        let generator = Generator::new(PACE);
+        let generator = Generator::new(PROFILE);
         assert_eq!(run(&generator, None).await, (5, Duration::from_millis(140)));
         assert_eq!(run(&generator, Some(2)).await, (2, Duration::from_millis(110)));
         assert_eq!(run(&generator, Some(100)).await.0, 5);
@@ -123,7 +127,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn those_beyond_the_concurrency_wait_inside() {
-        let generator = Generator::new(PACE);
+        let generator = Generator::new(PROFILE);
         let (one, two, three) =
             tokio::join!(run(&generator, None), run(&generator, None), run(&generator, None));
         assert_eq!((one.1, two.1), (Duration::from_millis(140), Duration::from_millis(140)));

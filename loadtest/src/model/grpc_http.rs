@@ -1,4 +1,4 @@
-//! gRPC on the server's port: unary calls, their status in trailers.
+//! gRPC on the front port: unary calls, with their status in trailers.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};
@@ -9,39 +9,41 @@ use sluice_protocol::grpc::{
 };
 
 use super::batch::BadInput;
-use super::grpc_form::{self, frame};
-use super::http::{BODY_LIMIT_BYTES, Body, Front, InferError, read_body};
+use super::body::{BODY_LIMIT_BYTES, Body, read_body};
+use super::grpc_format::{self, frame};
 use super::metadata;
+use super::service::{InferError, ModelService};
 
 /// Answers one call.
-pub(super) async fn answer(front: &Front, request: Request<Incoming>) -> Response<Body> {
-    match call(front, request).await {
+pub(super) async fn answer(service: &ModelService, request: Request<Incoming>) -> Response<Body> {
+    match call(service, request).await {
         Ok(message) => respond(message, Code::Ok, None),
         Err((code, message)) => respond(Bytes::new(), code, Some(&message)),
     }
 }
 
-async fn call(front: &Front, request: Request<Incoming>) -> Result<Bytes, (Code, String)> {
+async fn call(service: &ModelService, request: Request<Incoming>) -> Result<Bytes, (Code, String)> {
     let method = request.uri().path().to_owned();
     let body = read_body(request).await.map_err(refused)?;
     match method.as_str() {
         path::SERVER_LIVE => Ok(frame(&ServerLiveResponse { live: true })),
-        path::SERVER_READY => Ok(frame(&ServerReadyResponse { ready: front.is_loaded() })),
+        path::SERVER_READY => Ok(frame(&ServerReadyResponse { ready: service.is_loaded() })),
         path::SERVER_METADATA => Ok(frame(&metadata::grpc_server())),
         path::MODEL_READY => {
             let asked: grpc::ModelReadyRequest = message(body)?;
-            known(front, &asked.name)?;
-            Ok(frame(&ModelReadyResponse { ready: front.is_loaded() }))
+            known(service, &asked.name)?;
+            Ok(frame(&ModelReadyResponse { ready: service.is_loaded() }))
         }
         path::MODEL_METADATA => {
             let asked: grpc::ModelMetadataRequest = message(body)?;
-            known(front, &asked.name)?;
-            Ok(frame(&metadata::grpc_model(&front.model)))
+            known(service, &asked.name)?;
+            Ok(frame(&metadata::grpc_model(&service.model)))
         }
         path::MODEL_INFER => {
-            let (model, call) = grpc_form::decode(body, BODY_LIMIT_BYTES, &front.limits).map_err(refused)?;
-            front.check(&model, None).map_err(refused)?;
-            Ok(front.execute(call).await.map_err(refused)?.body)
+            let (model, call) =
+                grpc_format::decode(body, BODY_LIMIT_BYTES, &service.limits).map_err(refused)?;
+            service.check(&model, None).map_err(refused)?;
+            Ok(service.execute(call).await.map_err(refused)?.body)
         }
         _ => Err((Code::Unimplemented, format!("{method} is not served here"))),
     }
@@ -53,17 +55,17 @@ fn message<M: prost::Message + Default>(body: Bytes) -> Result<M, (Code, String)
     M::decode(message).map_err(|error| malformed(error.to_string()))
 }
 
-fn known(front: &Front, asked: &str) -> Result<(), (Code, String)> {
-    if asked == front.model {
+fn known(service: &ModelService, asked: &str) -> Result<(), (Code, String)> {
+    if asked == service.model {
         return Ok(());
     }
-    Err(refused(InferError::UnknownModel { asked: asked.to_owned(), name: front.model.clone() }))
+    Err(refused(InferError::UnknownModel { asked: asked.to_owned(), name: service.model.clone() }))
 }
 
 fn refused(error: impl Into<InferError>) -> (Code, String) {
     let error = error.into();
     let code = match error {
-        InferError::Loading(_) | InferError::Refused(_) => Code::Unavailable,
+        InferError::Loading(_) | InferError::Slot(_) => Code::Unavailable,
         InferError::UnknownModel { .. } => Code::NotFound,
         InferError::BadInput(_) => Code::InvalidArgument,
     };

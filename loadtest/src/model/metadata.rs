@@ -1,4 +1,4 @@
-//! What the server says about itself and its model, over REST and gRPC.
+//! Metadata of the server and of its model, for REST and gRPC.
 
 use serde_json::{Value, json};
 use sluice_protocol::grpc::model_metadata_response::TensorMetadata;
@@ -16,12 +16,12 @@ const INPUTS: [(&str, &str, usize); 2] = [(ID, "INT64", 1), (X, "FP32", WIDTH)];
 const OUTPUTS: [(&str, &str, usize); 2] = [(ID, "INT64", 1), (Y, "FP32", WIDTH)];
 
 /// `GET /v2`.
-pub fn server() -> Value {
+pub(super) fn server() -> Value {
     json!({ "name": SERVER, "version": env!("CARGO_PKG_VERSION"), "extensions": EXTENSIONS })
 }
 
 /// `GET /v2/models/{name}`.
-pub fn model(name: &str) -> Value {
+pub(super) fn model(name: &str) -> Value {
     let tensors = |list: [(&str, &str, usize); 2]| {
         list.map(
             |(name, datatype, width)| json!({ "name": name, "datatype": datatype, "shape": [-1, width] }),
@@ -34,7 +34,7 @@ pub fn model(name: &str) -> Value {
 }
 
 /// `GET /v2/models/{name}/config`, the part of Triton's that clients look at.
-pub fn config(name: &str, max_batch_rows: usize) -> Value {
+pub(super) fn config(name: &str, max_batch_rows: usize) -> Value {
     let tensors = |list: [(&str, &str, usize); 2]| {
         list.map(|(name, datatype, width)| {
             json!({ "name": name, "data_type": format!("TYPE_{datatype}"), "dims": [width] })
@@ -47,7 +47,7 @@ pub fn config(name: &str, max_batch_rows: usize) -> Value {
 }
 
 /// `GET /v2/models/{name}/stats`.
-pub fn stats(name: &str, accuracy: &Accuracy) -> Value {
+pub(super) fn stats(name: &str, accuracy: &Accuracy) -> Value {
     let (calls, ns) = (accuracy.late_ns.len(), accuracy.achieved_total.as_nanos() as u64);
     json!({ "model_stats": [{
         "name": name, "version": "1", "inference_count": accuracy.rows, "execution_count": calls,
@@ -59,7 +59,7 @@ pub fn stats(name: &str, accuracy: &Accuracy) -> Value {
 }
 
 /// `ServerMetadata`.
-pub fn grpc_server() -> ServerMetadataResponse {
+pub(super) fn grpc_server() -> ServerMetadataResponse {
     ServerMetadataResponse {
         name: SERVER.to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -68,7 +68,7 @@ pub fn grpc_server() -> ServerMetadataResponse {
 }
 
 /// `ModelMetadata`.
-pub fn grpc_model(name: &str) -> ModelMetadataResponse {
+pub(super) fn grpc_model(name: &str) -> ModelMetadataResponse {
     let tensors = |list: [(&str, &str, usize); 2]| {
         let tensor = |(name, datatype, width): (&str, &str, usize)| TensorMetadata {
             name: name.to_owned(),

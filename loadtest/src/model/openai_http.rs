@@ -11,19 +11,20 @@ use hyper::body::{Frame, Incoming};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::body::{Body, json_response, read_body};
 use super::generation::Generation;
-use super::http::{Body, Front, json_answer, read_body};
+use super::service::ModelService;
 
-/// Which of the two.
+/// The two endpoints for completions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {
     Chat,
     Text,
 }
 
-/// What is read of a request.
+/// The fields of a request that are read.
 #[derive(Debug, Deserialize)]
-struct Asked {
+struct CompletionRequest {
     model: String,
     #[serde(default)]
     stream: bool,
@@ -43,46 +44,50 @@ struct StreamOptions {
     include_usage: bool,
 }
 
-pub(super) fn models(front: &Front) -> Response<Body> {
-    let model = json!({"id": front.model, "object": "model", "created": 0, "owned_by": "sluice"});
-    json_answer(StatusCode::OK, &json!({"object": "list", "data": [model]}))
+pub(super) fn models(service: &ModelService) -> Response<Body> {
+    let model = json!({"id": service.model, "object": "model", "created": 0, "owned_by": "sluice"});
+    json_response(StatusCode::OK, &json!({"object": "list", "data": [model]}))
 }
 
-pub(super) async fn complete(front: &Front, kind: Kind, request: Request<Incoming>) -> Response<Body> {
-    let asked = match read_body(request).await {
-        Ok(body) => serde_json::from_slice::<Asked>(&body).map_err(|error| error.to_string()),
+pub(super) async fn complete(
+    service: &ModelService,
+    kind: Kind,
+    request: Request<Incoming>,
+) -> Response<Body> {
+    let request = match read_body(request).await {
+        Ok(body) => serde_json::from_slice::<CompletionRequest>(&body).map_err(|error| error.to_string()),
         Err(error) => Err(error.to_string()),
     };
-    let asked = match asked {
-        Ok(asked) => asked,
+    let request = match request {
+        Ok(request) => request,
         Err(error) => return refuse(StatusCode::BAD_REQUEST, &error),
     };
-    if asked.model != front.model {
-        let message = format!("model `{}` is unknown; this server has `{}`", asked.model, front.model);
+    if request.model != service.model {
+        let message = format!("model `{}` is unknown; this server has `{}`", request.model, service.model);
         return refuse(StatusCode::NOT_FOUND, &message);
     }
-    if !front.is_loaded() {
+    if !service.is_loaded() {
         return refuse(StatusCode::SERVICE_UNAVAILABLE, "the model is still loading; ask /v2/health/ready");
     }
-    let generation = front.generator.start(asked.max_completion_tokens.or(asked.max_tokens)).await;
-    let answer = Answer::new(front, kind, &asked, &generation);
-    if asked.stream {
-        stream(answer, generation, asked.stream_options.include_usage)
+    let generation = service.generator.start(request.max_completion_tokens.or(request.max_tokens)).await;
+    let completion = Completion::new(service, kind, &request, &generation);
+    if request.stream {
+        stream(completion, generation, request.stream_options.include_usage)
     } else {
-        whole(&answer, generation).await
+        whole(&completion, generation).await
     }
 }
 
-/// What all parts of one answer have in common.
-struct Answer {
+/// Parts that all documents and events of one completion share.
+struct Completion {
     kind: Kind,
     head: Value,
     finish_reason: &'static str,
     usage: Value,
 }
 
-impl Answer {
-    fn new(front: &Front, kind: Kind, asked: &Asked, generation: &Generation) -> Self {
+impl Completion {
+    fn new(service: &ModelService, kind: Kind, request: &CompletionRequest, generation: &Generation) -> Self {
         let (number, tokens) = (generation.number(), generation.tokens());
         let created = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let id = match kind {
@@ -90,19 +95,19 @@ impl Answer {
             Kind::Text => format!("cmpl-{number}"),
         };
         let prompt =
-            words(&asked.prompt) + asked.messages.iter().map(|m| words(&m["content"])).sum::<usize>();
+            words(&request.prompt) + request.messages.iter().map(|m| words(&m["content"])).sum::<usize>();
         let usage =
             json!({"prompt_tokens": prompt, "completion_tokens": tokens, "total_tokens": prompt + tokens});
-        let is_short = tokens < front.generator.full_tokens();
+        let is_short = tokens < service.generator.full_tokens();
         Self {
             kind,
-            head: json!({"id": id, "created": created, "model": front.model}),
+            head: json!({"id": id, "created": created, "model": service.model}),
             finish_reason: if is_short { "length" } else { "stop" },
             usage,
         }
     }
 
-    /// A document with these choices.
+    /// Returns a document with these choices.
     fn document(&self, object: &str, choices: Value) -> Value {
         let mut document = self.head.clone();
         document["object"] = object.into();
@@ -110,7 +115,7 @@ impl Answer {
         document
     }
 
-    /// An event with one token, or with the end.
+    /// Returns the event for a token; `None` makes the last one.
     fn chunk(&self, token: Option<usize>) -> Value {
         let finish_reason = if token.is_none() { json!(self.finish_reason) } else { Value::Null };
         let text = token.map(word);
@@ -133,65 +138,65 @@ impl Answer {
     }
 }
 
-async fn whole(answer: &Answer, mut generation: Generation) -> Response<Body> {
+async fn whole(completion: &Completion, mut generation: Generation) -> Response<Body> {
     let mut text = String::new();
     while let Some(token) = generation.next().await {
         text.push_str(&word(token));
     }
-    let (object, mut choice) = match answer.kind {
+    let (object, mut choice) = match completion.kind {
         Kind::Chat => ("chat.completion", json!({"message": {"role": "assistant", "content": text}})),
         Kind::Text => ("text_completion", json!({"text": text})),
     };
     choice["index"] = 0.into();
-    choice["finish_reason"] = answer.finish_reason.into();
-    let mut document = answer.document(object, json!([choice]));
-    document["usage"] = answer.usage.clone();
-    json_answer(StatusCode::OK, &document)
+    choice["finish_reason"] = completion.finish_reason.into();
+    let mut document = completion.document(object, json!([choice]));
+    document["usage"] = completion.usage.clone();
+    json_response(StatusCode::OK, &document)
 }
 
-/// Where a stream of events stands.
+/// Next event of a stream.
 enum Next {
     Token(Generation),
     Usage,
     Done,
 }
 
-fn stream(answer: Answer, generation: Generation, include_usage: bool) -> Response<Body> {
-    let begin = (Some(Next::Token(generation)), answer);
-    let events = futures::stream::unfold(begin, move |(next, answer)| async move {
+fn stream(completion: Completion, generation: Generation, include_usage: bool) -> Response<Body> {
+    let begin = (Some(Next::Token(generation)), completion);
+    let events = futures::stream::unfold(begin, move |(next, completion)| async move {
         let (event, next) = match next? {
             Next::Token(mut generation) => match generation.next().await {
-                Some(token) => (answer.chunk(Some(token)).to_string(), Some(Next::Token(generation))),
+                Some(token) => (completion.chunk(Some(token)).to_string(), Some(Next::Token(generation))),
                 None => {
                     let next = if include_usage { Next::Usage } else { Next::Done };
-                    (answer.chunk(None).to_string(), Some(next))
+                    (completion.chunk(None).to_string(), Some(next))
                 }
             },
             Next::Usage => {
-                let object = match answer.kind {
+                let object = match completion.kind {
                     Kind::Chat => "chat.completion.chunk",
                     Kind::Text => "text_completion",
                 };
-                let mut document = answer.document(object, json!([]));
-                document["usage"] = answer.usage.clone();
+                let mut document = completion.document(object, json!([]));
+                document["usage"] = completion.usage.clone();
                 (document.to_string(), Some(Next::Done))
             }
             Next::Done => ("[DONE]".to_owned(), None),
         };
         let frame = Frame::data(Bytes::from(format!("data: {event}\n\n")));
-        Some((Ok::<_, Infallible>(frame), (next, answer)))
+        Some((Ok::<_, Infallible>(frame), (next, completion)))
     });
     let mut response = Response::new(StreamBody::new(events).boxed_unsync());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response
 }
 
-/// The text of a token.
+/// Returns the text of a token.
 fn word(token: usize) -> String {
     if token == 0 { "t0".to_owned() } else { format!(" t{token}") }
 }
 
-/// Words of a prompt: a text, or a list of texts or of parts with a `text`.
+/// Counts the words of a prompt: a text, or a list of texts or of parts with a `text`.
 fn words(content: &Value) -> usize {
     match content {
         Value::String(text) => text.split_whitespace().count(),
@@ -201,8 +206,8 @@ fn words(content: &Value) -> usize {
     }
 }
 
-/// An error as OpenAI's clients read it.
+/// Returns an error in the form that OpenAI's clients read.
 fn refuse(status: StatusCode, message: &str) -> Response<Body> {
     let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": null});
-    json_answer(status, &json!({ "error": error }))
+    json_response(status, &json!({ "error": error }))
 }

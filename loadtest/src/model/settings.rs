@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
-use sluice_config::process::logging::LogFormat;
-use sluice_config::settings::{self, SettingsError};
+use sluice_process::logging::LogFormat;
+use sluice_process::settings::{self, SettingsError};
 
 use super::curve::Curve;
-use super::generation::Pace;
+use super::generation::GenerationProfile;
 
 /// Settings of `sluice-loadtest model`, from file, environment and flags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -88,8 +88,8 @@ impl Settings {
     }
 
     /// How text is generated.
-    pub fn pace(&self) -> Pace {
-        Pace {
+    pub fn pace(&self) -> GenerationProfile {
+        GenerationProfile {
             first_token: Duration::from_millis(self.stream_first_token_ms),
             token: Duration::from_millis(self.stream_token_ms),
             tokens: self.stream_tokens,

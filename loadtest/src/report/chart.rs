@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use super::page::escape;
 use scale::Scale;
-pub use series::{Color, Series, Style};
+pub(crate) use series::{Color, Series, Style};
 
 const WIDTH: f64 = 900.0;
 const HEIGHT: f64 = 260.0;
@@ -20,7 +20,7 @@ const BOTTOM: f64 = 40.0;
 
 /// A horizontal line with a name, such as an objective.
 #[derive(Debug, Clone)]
-pub struct Limit {
+pub(crate) struct Limit {
     /// Where.
     pub y: f64,
     /// What it is.
@@ -29,16 +29,15 @@ pub struct Limit {
 
 /// A vertical line with a name, such as an event.
 #[derive(Debug, Clone)]
-pub struct Mark {
+pub(crate) struct Mark {
     /// When.
     pub x: f64,
     /// What happened.
     pub name: String,
 }
 
-/// A chart.
 #[derive(Debug, Clone, Default)]
-pub struct Chart {
+pub(crate) struct Chart {
     /// What is shown.
     pub title: String,
     /// Label of the horizontal axis, with its unit.
@@ -59,7 +58,7 @@ pub struct Chart {
 
 impl Chart {
     /// The chart as a `<figure>` with caption, legend and SVG.
-    pub fn figure(&self) -> String {
+    pub(crate) fn figure(&self) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
         let _ = self.write_figure(&mut out);

@@ -1,13 +1,13 @@
-//! The page of a run: what was asked, what became of it, charts over time.
+//! Report as a page with charts over time.
 
 use super::Report;
 use super::chart::{Chart, Color, Limit, Series, Style};
 use super::page::{Cell, Page, Tone};
 use super::text::clock_of;
-use crate::run::interval::{Interval, Quantiles};
+use crate::record::{Interval, Quantiles};
 
-/// The page of a run, self-contained.
-pub fn run_page(report: &Report) -> String {
+/// Returns the report of a run as a self-contained page.
+pub(crate) fn run_page(report: &Report) -> String {
     let lead = format!("{} → {}", clock_of(report.started_unix_s), report.target);
     let mut page = Page::new(&report.name, &lead);
     banner(&mut page, report);
@@ -72,8 +72,8 @@ fn tiles(page: &mut Page, report: &Report) {
     page.tiles(&tiles);
 }
 
-/// The charts of a run, on one time axis.
-pub fn charts(report: &Report) -> Vec<Chart> {
+/// Adds the charts of a run, all on one time axis.
+pub(crate) fn charts(report: &Report) -> Vec<Chart> {
     let end = report.series.last().map_or(1.0, |interval| interval.t_s);
     let line = |name: &str, color, style, value: fn(&Interval) -> Option<f64>| {
         Series::new(name, color, style, report.series.iter().map(|interval| (interval.t_s, value(interval))))

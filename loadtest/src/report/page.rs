@@ -2,7 +2,7 @@
 
 /// Whether something is as it should be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Tone {
+pub(crate) enum Tone {
     /// Neither.
     #[default]
     Plain,
@@ -14,7 +14,7 @@ pub enum Tone {
 
 impl Tone {
     /// Good or bad.
-    pub fn of(good: bool) -> Self {
+    pub(crate) fn of(good: bool) -> Self {
         if good { Self::Good } else { Self::Bad }
     }
 
@@ -29,10 +29,8 @@ impl Tone {
 
 /// A cell of a table.
 #[derive(Debug, Clone)]
-pub struct Cell {
-    /// Its text.
+pub(crate) struct Cell {
     pub text: String,
-    /// Its colour.
     pub tone: Tone,
 }
 
@@ -44,32 +42,32 @@ impl<T: Into<String>> From<T> for Cell {
 
 impl Cell {
     /// A cell that is good or bad.
-    pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
+    pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self { text: text.into(), tone }
     }
 }
 
 /// A page, built from top to bottom.
 #[derive(Debug, Clone)]
-pub struct Page {
+pub(crate) struct Page {
     title: String,
     body: String,
 }
 
 impl Page {
     /// A page with a title and a line below it.
-    pub fn new(title: &str, lead: &str) -> Self {
+    pub(crate) fn new(title: &str, lead: &str) -> Self {
         let body = format!("<h1>{}</h1><p class=\"lead\">{}</p>", escape(title), escape(lead));
         Self { title: title.to_owned(), body }
     }
 
     /// A line that says how it went.
-    pub fn banner(&mut self, tone: Tone, text: &str) -> &mut Self {
+    pub(crate) fn banner(&mut self, tone: Tone, text: &str) -> &mut Self {
         self.push(&format!("<div class=\"banner {}\">{}</div>", tone.class(), escape(text)))
     }
 
     /// A row of numbers: name, value, tone, and a word more.
-    pub fn tiles(&mut self, tiles: &[(&str, String, Tone, String)]) -> &mut Self {
+    pub(crate) fn tiles(&mut self, tiles: &[(&str, String, Tone, String)]) -> &mut Self {
         self.push("<div class=\"tiles\">");
         for (name, value, tone, more) in tiles {
             self.push(&format!(
@@ -84,22 +82,21 @@ impl Page {
     }
 
     /// A heading.
-    pub fn heading(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn heading(&mut self, text: &str) -> &mut Self {
         self.push(&format!("<h2>{}</h2>", escape(text)))
     }
 
     /// A paragraph in small print.
-    pub fn note(&mut self, text: &str) -> &mut Self {
+    pub(crate) fn note(&mut self, text: &str) -> &mut Self {
         self.push(&format!("<p class=\"note\">{}</p>", escape(text)))
     }
 
-    /// A chart.
-    pub fn chart(&mut self, chart: &super::chart::Chart) -> &mut Self {
+    pub(crate) fn chart(&mut self, chart: &super::chart::Chart) -> &mut Self {
         self.push(&chart.figure())
     }
 
     /// A table; the first column is left-aligned.
-    pub fn table(&mut self, head: &[&str], rows: &[Vec<Cell>]) -> &mut Self {
+    pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<Cell>]) -> &mut Self {
         self.push("<div class=\"scroll\"><table><tr>");
         for name in head {
             self.push(&format!("<th>{}</th>", escape(name)));
@@ -114,13 +111,13 @@ impl Page {
     }
 
     /// HTML that is well-formed and escaped already.
-    pub fn push(&mut self, html: &str) -> &mut Self {
+    pub(crate) fn push(&mut self, html: &str) -> &mut Self {
         self.body.push_str(html);
         self
     }
 
     /// The whole file.
-    pub fn html(&self) -> String {
+    pub(crate) fn html(&self) -> String {
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
@@ -133,7 +130,7 @@ impl Page {
 }
 
 /// Text as HTML.
-pub fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -1,5 +1,5 @@
-//! The thread that sends: one event loop for the timer, the sockets and the counting, so that nothing
-//! stands between a due time and its write but this thread's own work.
+//! Thread that sends the requests. One event loop serves the timer, the sockets and the counting, so that only this
+//! thread's own work can delay a write after its due time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,40 +10,28 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::RunError;
-use super::answer::{LostKind, Verdict, judge};
 use super::client::Client;
-use super::interval::Interval;
-use super::mix::Protocol;
+use super::judge::judge;
 use super::pacer::Pacer;
 use super::payload::{Prepared, Requests};
-use super::plan::{Load, Payload, Plan};
 use super::stamp::Stamp;
-use super::tally::{Outcome, Tally};
 use crate::arrivals::Arrivals;
 use crate::clock;
+use crate::plan::{Load, Payload, Plan, Protocol};
+use crate::record::{Interval, LostKind, Outcome, RequestRecord, RunRecord, Tally};
 
-/// From the start of the thread to the first due time: connections are open by then.
+/// Time from the start of the thread to the first due time; connections are open by then.
 const LEAD_IN_NS: u64 = 20_000_000;
-/// Most intervals that are kept; a day of seconds.
+/// Maximum number of intervals kept: one day of seconds.
 const MOST_INTERVALS: usize = 86_400;
 
-/// What a run has counted.
-#[derive(Debug)]
-pub(crate) struct Finished {
-    pub(crate) tally: Tally,
-    pub(crate) series: Vec<Interval>,
-    pub(crate) connections_opened: usize,
-    /// Stopped before its schedule's end.
-    pub(crate) stopped_early: bool,
-}
-
-/// Sends what `plan` says until its end or `stop`, publishes each interval, and returns when every request
-/// has its fate.
+/// Sends the requests of `plan` until its end or `stop`, publishes each interval, and returns when the outcome of
+/// every request is known.
 pub(super) async fn run(
     plan: &Plan,
     intervals: broadcast::Sender<Interval>,
     stop: CancellationToken,
-) -> Result<Finished, RunError> {
+) -> Result<RunRecord, RunError> {
     let requests = Requests::new(plan)?;
     let client = Client::new(plan.address);
     let protocols: Vec<Protocol> = match &plan.payload {
@@ -81,7 +69,7 @@ pub(super) async fn run(
     };
     drop(sender);
     let (tally, series) = counting.await.map_err(|_| RunError::Panicked)?;
-    Ok(Finished { tally, series, connections_opened: client.opened(), stopped_early })
+    Ok(RunRecord { tally, series, connections_opened: client.opened(), stopped_early })
 }
 
 async fn open_loop(
@@ -109,14 +97,14 @@ async fn open_loop(
                 tokio::spawn(sender.clone().send_one(prepared, intended_ns, Some(permit)));
             }
             Err(_full) => {
-                let verdict = Verdict::Lost(LostKind::Unsent);
+                let outcome = Outcome::Lost(LostKind::Unsent);
                 sender
-                    .report(Outcome {
+                    .report(RequestRecord {
                         protocol: prepared.protocol,
                         intended_ns,
                         sent_ns: None,
                         done_ns: clock::now_ns(),
-                        verdict,
+                        outcome,
                         example: None,
                         retry_after: false,
                     })
@@ -124,7 +112,7 @@ async fn open_loop(
             }
         }
     }
-    // The schedule's end, not its last arrival, ends the run.
+    // The run ends with its schedule, not with the last arrival.
     tokio::select! {
         () = stop.cancelled() => Ok(true),
         waited = pacer.wait_until(end_ns) => { waited?; Ok(false) }
@@ -148,7 +136,7 @@ async fn closed_loop(
                 sender.sent.fetch_add(1, Ordering::Relaxed);
                 let connected = sender.clone().send_one(prepared, clock::now_ns(), None).await;
                 if !connected {
-                    // A target that is away would otherwise be asked in a busy loop.
+                    // Without this pause an unreachable target would be tried in a busy loop.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -157,17 +145,17 @@ async fn closed_loop(
     while clients.join_next().await.is_some() {}
 }
 
-/// Sends requests and reports their fates.
+/// Sends requests and reports their outcomes.
 #[derive(Debug, Clone)]
 struct Sender {
     client: Client,
-    outcomes: mpsc::Sender<Outcome>,
+    outcomes: mpsc::Sender<RequestRecord>,
     sent: Arc<AtomicU64>,
     timeout: Duration,
 }
 
 impl Sender {
-    /// Whether the target could be connected to.
+    /// Sends a request and reports its outcome; returns whether a connection could be opened.
     async fn send_one(
         self,
         prepared: Prepared,
@@ -180,31 +168,32 @@ impl Sender {
         let left = self.timeout.saturating_sub(late);
         let answer = tokio::time::timeout(left, self.client.send(protocol, request, &stamp)).await;
         let mut retry_after = false;
-        let (verdict, example, done_ns) = match answer {
+        let (outcome, example, done_ns) = match answer {
             Ok(Ok(arrived)) => {
                 retry_after = arrived.received.headers.contains_key(http::header::RETRY_AFTER);
-                let (verdict, example) = judge(protocol, &arrived.received, expected);
-                (verdict, example, arrived.at_ns)
+                let (outcome, example) = judge(protocol, &arrived.received, expected);
+                (outcome, example, arrived.at_ns)
             }
-            Ok(Err(kind)) => (Verdict::Lost(kind), None, clock::now_ns()),
-            Err(_elapsed) => (Verdict::Lost(LostKind::Timeout), None, clock::now_ns()),
+            Ok(Err(kind)) => (Outcome::Lost(kind), None, clock::now_ns()),
+            Err(_elapsed) => (Outcome::Lost(LostKind::Timeout), None, clock::now_ns()),
         };
-        let connected = verdict != Verdict::Lost(LostKind::Connect);
+        let connected = outcome != Outcome::Lost(LostKind::Connect);
         let sent_ns = stamp.marked_ns();
-        self.report(Outcome { protocol, intended_ns, sent_ns, done_ns, verdict, example, retry_after }).await;
+        self.report(RequestRecord { protocol, intended_ns, sent_ns, done_ns, outcome, example, retry_after })
+            .await;
         drop(permit);
         connected
     }
 
-    async fn report(&self, outcome: Outcome) {
-        // The counting task ends only after all senders: a refusal means that it panicked, which is reported.
+    async fn report(&self, outcome: RequestRecord) {
+        // The counting task outlives all senders: a failure means that it panicked, which is reported at the end.
         let _ = self.outcomes.send(outcome).await;
     }
 }
 
 async fn count(
     mut tally: Tally,
-    mut outcomes: mpsc::Receiver<Outcome>,
+    mut outcomes: mpsc::Receiver<RequestRecord>,
     sent: Arc<AtomicU64>,
     length: Duration,
     intervals: broadcast::Sender<Interval>,
@@ -226,7 +215,7 @@ async fn count(
         };
         let interval = tally.end_interval(clock::now_ns(), sent.load(Ordering::Relaxed));
         if over {
-            // The rest of a second, however short, would look like a change of rate.
+            // A short last interval would look like a change of rate, so it is merged into the one before.
             match series.last_mut() {
                 Some(last) => Interval::absorb(last, &interval),
                 None => series.push(interval),

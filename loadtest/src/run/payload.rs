@@ -1,4 +1,4 @@
-//! Requests, built before they are due.
+//! Requests of a run. They are built before they are due.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
@@ -10,13 +10,12 @@ use sluice_protocol::HEADER_LENGTH;
 use sluice_protocol::grpc::model_infer_request::InferInputTensor;
 use sluice_protocol::grpc::{self, ModelInferRequest};
 
-use super::mix::Protocol;
-use super::plan::{Payload, Plan};
+use crate::plan::{Payload, Plan, Protocol};
 use crate::reference::{self, ID, WIDTH, X};
 
-/// What the answer to a request must be.
+/// Expected response of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Expected {
+pub(super) enum Expected {
     /// The reference function of the rows `first_id..first_id + rows`, under the request id `r<first_id>`.
     Reference {
         /// First row.
@@ -24,35 +23,35 @@ pub enum Expected {
         /// Rows.
         rows: usize,
     },
-    /// Success, whatever it says.
+    /// A successful status; the body is not checked.
     Success,
 }
 
-/// A request that is ready to be sent.
+/// Request that is ready to be sent.
 #[derive(Debug, Clone)]
-pub struct Prepared {
-    /// How it travels.
+pub(super) struct Prepared {
+    /// Protocol that it is sent by.
     pub protocol: Protocol,
     /// Head and body.
     pub request: Request<Full<Bytes>>,
-    /// What its answer must be.
+    /// Expected response.
     pub expected: Expected,
 }
 
-/// Makes requests, one after the other.
+/// Source of the requests of a run.
 #[derive(Debug)]
-pub struct Requests {
+pub(super) struct Requests {
     payload: Payload,
     random: StdRng,
     next_id: i64,
-    /// Path, and headers that are the same each time, per protocol.
+    /// Value of `Host`. This and the next fields are the same for every request.
     authority: HeaderValue,
     rest_path: Uri,
     grpc_uri: Uri,
     body_headers: HeaderMap,
 }
 
-/// A model name or path that cannot stand in a URL.
+/// A model name, path or header value that is not valid in a request.
 #[derive(Debug, thiserror::Error)]
 #[error("`{text}` cannot stand in a request: {reason}")]
 pub struct BadPath {
@@ -63,11 +62,11 @@ pub struct BadPath {
 }
 
 impl Requests {
-    /// The requests of a run.
+    /// Creates the source of requests of a run.
     ///
     /// # Errors
-    /// The model's name, the path or the content type cannot stand in a request.
-    pub fn new(plan: &Plan) -> Result<Self, BadPath> {
+    /// The model's name, the path or the content type is not valid in a request.
+    pub(super) fn new(plan: &Plan) -> Result<Self, BadPath> {
         let bad = |text: &str, reason: String| BadPath { text: text.to_owned(), reason };
         let (path, content_type, json_bytes, next_id) = match &plan.payload {
             Payload::Reference { model, first_id, .. } => {
@@ -98,8 +97,8 @@ impl Requests {
         Ok(Self { payload, random, next_id, authority, rest_path, grpc_uri, body_headers })
     }
 
-    /// The next request.
-    pub fn prepare(&mut self) -> Prepared {
+    /// Builds the next request.
+    pub(super) fn prepare(&mut self) -> Prepared {
         let (mix, rows, verify, model) = match &self.payload {
             Payload::Body { body, .. } => {
                 let request = self.post(body.clone(), self.body_headers.clone());

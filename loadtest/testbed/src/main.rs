@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sluice_config::process::command_line;
+use sluice_process::command_line;
 use sluice_testbed::cli::Cli;
 
 fn main() -> ExitCode {

@@ -13,7 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use sluice_loadtest::model::batch::Limits;
-use sluice_loadtest::model::rest_form;
+use sluice_loadtest::model::rest_format;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -64,7 +64,7 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let body = request.into_body().collect().await.unwrap().to_bytes();
     let limits = Limits { max_batch_rows: 64, poison_id: None };
-    let mut call = rest_form::decode(&body, None, &limits).unwrap();
+    let mut call = rest_format::decode(&body, None, &limits).unwrap();
     let mut cut_off = false;
     match reply {
         Reply::Right => {}
@@ -80,7 +80,7 @@ async fn answer(
         Reply::Never => std::future::pending().await,
         Reply::CutOff => cut_off = true,
     }
-    let body = rest_form::encode(&call, "reference").body;
+    let body = rest_format::encode(&call, "reference").body;
     let mut response = Response::new(Full::new(body.clone()));
     if cut_off {
         // More is promised than comes: hyper closes the connection.

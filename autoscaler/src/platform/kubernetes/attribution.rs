@@ -15,7 +15,7 @@ const MOST_NAMED: usize = 3;
 
 /// The controllers above a pod, the nearest first.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Chain {
+pub(super) struct Chain {
     /// The controllers.
     pub owners: Vec<OwnerReference>,
     /// Why there are no more.
@@ -24,7 +24,7 @@ pub struct Chain {
 
 /// Where a chain of controllers ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum End {
+pub(super) enum End {
     /// The last one has no controller.
     #[default]
     Top,
@@ -36,7 +36,7 @@ pub enum End {
 
 /// Whose a pod is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Whose {
+pub(super) enum Whose {
     /// The target's: it is among the controllers.
     Own,
     /// The target's as far as can be seen: its labels are all that tells.
@@ -51,12 +51,12 @@ pub enum Whose {
 }
 
 /// Whether all objects between this kind and its pods are followed.
-pub fn is_followed(target: &ScaleTarget) -> bool {
+pub(super) fn is_followed(target: &ScaleTarget) -> bool {
     FOLLOWED_GROUPS.contains(&group(&target.api_version))
 }
 
 /// Whether an owner is the target; `uid` is the target's where it is known.
-pub fn is_target(target: &ScaleTarget, uid: Option<&str>, owner: &OwnerReference) -> bool {
+pub(super) fn is_target(target: &ScaleTarget, uid: Option<&str>, owner: &OwnerReference) -> bool {
     uid.map_or_else(|| has_name_of(target, owner), |uid| owner.uid == uid)
 }
 
@@ -67,7 +67,7 @@ fn has_name_of(target: &ScaleTarget, owner: &OwnerReference) -> bool {
 }
 
 /// Attributes a pod that the target's selector matches.
-pub fn whose(target: &ScaleTarget, uid: Option<&str>, pod: &Pod, chain: &Chain) -> Whose {
+pub(super) fn whose(target: &ScaleTarget, uid: Option<&str>, pod: &Pod, chain: &Chain) -> Whose {
     if chain.owners.iter().any(|owner| is_target(target, uid, owner)) {
         return Whose::Own;
     }
@@ -92,7 +92,11 @@ fn is_made_by(target: &ScaleTarget, owner: &OwnerReference) -> bool {
 }
 
 /// The others in a sentence that says what to do; `None` when there are none.
-pub fn ambiguity(target: &ScaleTarget, mut others: Vec<String>, selected_by: Vec<String>) -> Option<String> {
+pub(super) fn ambiguity(
+    target: &ScaleTarget,
+    mut others: Vec<String>,
+    selected_by: Vec<String>,
+) -> Option<String> {
     let named = |all: &mut Vec<String>| {
         all.sort();
         all.dedup();

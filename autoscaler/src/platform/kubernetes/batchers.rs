@@ -10,12 +10,12 @@ use super::pods;
 use crate::platform::Batcher;
 
 /// The sidecars of these pods, from when their addresses are known.
-pub fn sidecars(pods: &[&Pod]) -> Vec<Batcher> {
+pub(super) fn sidecars(pods: &[&Pod]) -> Vec<Batcher> {
     pods.iter().filter_map(|pod| batcher(pod, sidecar(pod)?, sidecar_status(pod))).collect()
 }
 
 /// The gateways in these pods, from when their addresses are known.
-pub fn gateways(pods: &[&Pod]) -> Vec<Batcher> {
+pub(super) fn gateways(pods: &[&Pod]) -> Vec<Batcher> {
     pods.iter()
         .filter_map(|pod| {
             let container = pod.spec.as_ref()?.containers.iter().find(|container| is_gateway(container))?;
@@ -26,7 +26,7 @@ pub fn gateways(pods: &[&Pod]) -> Vec<Batcher> {
 }
 
 /// Whether a container of a pod's own is a gateway.
-pub fn is_gateway(container: &Container) -> bool {
+pub(super) fn is_gateway(container: &Container) -> bool {
     admin_port(container).is_some()
 }
 

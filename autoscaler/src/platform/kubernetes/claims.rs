@@ -3,6 +3,7 @@
 //! A slice is promised from when a replica is asked for until its claim has an allocation. On that way it
 //! is told first by the scale alone, then by a pod, then by the pod's claim; here each is counted once.
 
+use anyhow::anyhow;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
@@ -15,7 +16,7 @@ use super::pods;
 
 /// Replicas that were asked for and have no pod yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Missing {
+pub(super) struct Missing {
     /// DeviceClass of each.
     pub device_class: String,
     /// How many.
@@ -25,61 +26,61 @@ pub struct Missing {
 }
 
 /// ResourceClaimTemplates by namespace and name.
-pub type Templates<'a> = BTreeMap<(&'a str, &'a str), &'a ResourceClaimTemplate>;
+pub(super) type Templates<'a> = BTreeMap<(&'a str, &'a str), &'a ResourceClaimTemplate>;
 
 /// The DeviceClass that each pod of this specification claims one device of; `None` when it claims nothing.
 ///
 /// # Errors
 /// It claims in a way that cannot be counted here; says which, and what can.
-pub fn device_class(
+pub(super) fn device_class(
     namespace: &str,
     pod: &PodSpec,
     templates: &Templates<'_>,
-) -> Result<Option<String>, String> {
+) -> anyhow::Result<Option<String>> {
     let claim = match pod.resource_claims.as_deref().unwrap_or_default() {
         [] => return Ok(None),
         [claim] => claim,
         claims => {
-            return Err(format!(
+            return Err(anyhow!(
                 "each pod has {} resourceClaims; only one claim of one device can be counted",
                 claims.len()
             ));
         }
     };
     let Some(template) = &claim.resource_claim_template_name else {
-        return Err(format!(
+        return Err(anyhow!(
             "resourceClaims[{}] names a ResourceClaim that all replicas would share; name a \
              resourceClaimTemplateName",
             claim.name
         ));
     };
     let found = templates.get(&(namespace, template.as_str())).ok_or_else(|| {
-        format!("the ResourceClaimTemplate {namespace}/{template} does not exist; create it")
+        anyhow!("the ResourceClaimTemplate {namespace}/{template} does not exist; create it")
     })?;
     class_of(&found.spec.spec)
         .map(Some)
-        .map_err(|problem| format!("ResourceClaimTemplate {namespace}/{template}: {problem}"))
+        .map_err(|problem| anyhow!("ResourceClaimTemplate {namespace}/{template}: {problem}"))
 }
 
 /// The class of a claim's one request.
-fn class_of(spec: &ResourceClaimSpec) -> Result<String, String> {
+fn class_of(spec: &ResourceClaimSpec) -> anyhow::Result<String> {
     let requests: &[DeviceRequest] =
         spec.devices.as_ref().and_then(|devices| devices.requests.as_deref()).unwrap_or_default();
     let [request] = requests else {
-        return Err(format!("it has {} requests; only one request can be counted", requests.len()));
+        return Err(anyhow!("it has {} requests; only one request can be counted", requests.len()));
     };
     let name = &request.name;
     let Some(exactly) = &request.exactly else {
-        return Err(format!("request {name} is firstAvailable; only `exactly` can be counted"));
+        return Err(anyhow!("request {name} is firstAvailable; only `exactly` can be counted"));
     };
     let one = exactly.count.is_none_or(|count| count <= 1)
         && exactly.allocation_mode.as_deref().is_none_or(|mode| mode != "All");
     if !one {
-        return Err(format!("request {name} asks for several devices; only one device can be counted"));
+        return Err(anyhow!("request {name} asks for several devices; only one device can be counted"));
     }
     if exactly.selectors.as_ref().is_some_and(|selectors| !selectors.is_empty()) || exactly.capacity.is_some()
     {
-        return Err(format!(
+        return Err(anyhow!(
             "request {name} selects beyond its DeviceClass; only a class can be counted: make one with \
              these selectors"
         ));
@@ -89,7 +90,7 @@ fn class_of(spec: &ResourceClaimSpec) -> Result<String, String> {
 
 /// Claims that will want a device before the next replica does. `pods` and `claims` are those of the
 /// whole cluster, as far as they are known.
-pub fn promised(
+pub(super) fn promised(
     pods: &[&Pod],
     claims: &[ResourceClaim],
     templates: &Templates<'_>,
@@ -134,7 +135,7 @@ pub fn promised(
 }
 
 /// UID of the pod for which the claim was made; `None` for claims that their users made themselves.
-pub fn owner(claim: &ResourceClaim) -> Option<&str> {
+pub(super) fn owner(claim: &ResourceClaim) -> Option<&str> {
     let owners = claim.metadata.owner_references.as_ref()?;
     owners.iter().find(|owner| owner.kind == "Pod").map(|owner| owner.uid.as_str())
 }
@@ -197,6 +198,7 @@ mod tests {
         let mut pod = json!({"containers": []});
         json_patch::merge(&mut pod, &spec);
         device_class("ns", &serde_json::from_value(pod).unwrap(), &templates(&all))
+            .map_err(|error| error.to_string())
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::template::GROUPS_INDEX;
 
 /// Groups, counted.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Groups {
+pub(super) struct Groups {
     /// All of whose pods are there and ready.
     pub ready: u32,
     /// Whose last pods are on their way out.
@@ -17,7 +17,7 @@ pub struct Groups {
 }
 
 /// Counts the groups of these pods; each is `size` pods.
-pub fn count(members: &[&Pod], size: u32) -> Groups {
+pub(super) fn count(members: &[&Pod], size: u32) -> Groups {
     /// Pods of one group: live, of these ready, terminating.
     #[derive(Default)]
     struct Group(u32, u32, u32);

@@ -5,7 +5,7 @@ use kube::core::GroupVersionKind;
 use kube::discovery::{self, ApiCapabilities, ApiResource};
 
 /// The group of an API version; empty for the core's.
-pub fn group(api_version: &str) -> &str {
+pub(crate) fn group(api_version: &str) -> &str {
     group_and_version(api_version).0
 }
 

@@ -29,7 +29,7 @@ const MANY: usize = 1024;
 const MOST_READS: u32 = 32;
 
 /// Controllers of objects by the objects' UIDs.
-pub struct Owners {
+pub(super) struct Owners {
     client: Client,
     seen: Mutex<HashMap<String, (Instant, Seen)>>,
     /// Kinds that may not be read: each is told once.
@@ -47,7 +47,7 @@ enum Seen {
 
 /// The pods that a target's selector matches, by whose they are.
 #[derive(Debug, Default)]
-pub struct Sorted<'a> {
+pub(super) struct Sorted<'a> {
     /// The target's own.
     pub own: Vec<&'a Pod>,
     /// UIDs of those that are not.
@@ -70,7 +70,7 @@ impl Sorted<'_> {
 
 impl Owners {
     /// Of the server that the client speaks to.
-    pub fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client) -> Self {
         Self { client, seen: Mutex::default(), forbidden: Mutex::default() }
     }
 
@@ -78,7 +78,7 @@ impl Owners {
     ///
     /// # Errors
     /// The API server does not answer.
-    pub async fn sort<'a>(
+    pub(super) async fn sort<'a>(
         &self,
         target: &ScaleTarget,
         scale: &Scale,

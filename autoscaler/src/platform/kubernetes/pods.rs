@@ -9,7 +9,12 @@ use super::batchers;
 use crate::platform::{Batcher, Replicas};
 
 /// Replicas of a target that asks for `asked`, whose pods these are.
-pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>, batchers: Vec<Batcher>) -> Replicas {
+pub(super) fn replicas(
+    asked: u32,
+    pods: &[&Pod],
+    startup_ms: Option<u64>,
+    batchers: Vec<Batcher>,
+) -> Replicas {
     let live = pods.iter().filter(|pod| is_live(pod)).count();
     let ready = pods.iter().filter(|pod| is_live(pod));
     let ready = u32::try_from(ready.filter(|pod| is_ready(pod)).count()).unwrap_or(u32::MAX);
@@ -29,46 +34,46 @@ pub fn replicas(asked: u32, pods: &[&Pod], startup_ms: Option<u64>, batchers: Ve
 }
 
 /// Neither over nor on its way out.
-pub fn is_live(pod: &Pod) -> bool {
+pub(super) fn is_live(pod: &Pod) -> bool {
     !is_terminating(pod) && !is_over(pod)
 }
 
 /// Takes traffic, as Services see it.
-pub fn is_ready(pod: &Pod) -> bool {
+pub(super) fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some()
 }
 
 /// Since when a condition of the pod has been true, milliseconds since 1970.
-pub fn condition(pod: &Pod, name: &str) -> Option<u64> {
+pub(super) fn condition(pod: &Pod, name: &str) -> Option<u64> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let found = conditions.iter().find(|condition| condition.type_ == name && condition.status == "True")?;
     Some(found.last_transition_time.as_ref().map_or(0, |time| millis(time.0)))
 }
 
 /// A condition of the pod, true or not.
-pub fn any_condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
+pub(super) fn any_condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == name)
 }
 
 /// The value of one of its labels.
-pub fn label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
+pub(super) fn label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
 /// Names of its scheduling gates.
-pub fn gates(pod: &Pod) -> impl Iterator<Item = &str> {
+pub(super) fn gates(pod: &Pod) -> impl Iterator<Item = &str> {
     let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
     gates.map(|gate| gate.name.as_str())
 }
 
 /// Milliseconds since 1970; 0 before.
-pub fn millis(time: jiff::Timestamp) -> u64 {
+pub(super) fn millis(time: jiff::Timestamp) -> u64 {
     u64::try_from(time.as_millisecond()).unwrap_or(0)
 }
 
 /// Its name; pods always have one.
-pub fn name(pod: &Pod) -> &str {
+pub(super) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
@@ -77,13 +82,13 @@ fn is_terminating(pod: &Pod) -> bool {
 }
 
 /// Has ended, and has an address that may be another's by now.
-pub fn is_over(pod: &Pod) -> bool {
+pub(super) fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 /// Of a pod only what is read here is kept: there are many, and most of each is of no interest.
-pub fn trim(pod: &mut Pod) {
+pub(super) fn trim(pod: &mut Pod) {
     pod.metadata.annotations = None;
     if let Some(spec) = &mut pod.spec {
         let bare = |c: Container| Container { name: c.name, ports: c.ports, ..Container::default() };

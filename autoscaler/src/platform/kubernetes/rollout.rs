@@ -7,7 +7,7 @@ use super::pods;
 use super::standing::{is_ours, obstacle};
 
 /// Pods that ask for a slice and have no node yet.
-pub fn without_node<'a>(pods: &[&'a Pod]) -> Vec<&'a Pod> {
+pub(super) fn without_node<'a>(pods: &[&'a Pod]) -> Vec<&'a Pod> {
     // Of a pod that is ready it is known even where the condition is not.
     let has_node = |pod: &Pod| pods::is_ready(pod) || pods::condition(pod, "PodScheduled").is_some();
     let waits = |pod: &&&Pod| pods::is_live(pod) && !has_node(pod);
@@ -15,7 +15,7 @@ pub fn without_node<'a>(pods: &[&'a Pod]) -> Vec<&'a Pod> {
 }
 
 /// The rollout that is on, if one is. `is_newest`: whether a pod is of the newest revision.
-pub fn rollout(
+pub(super) fn rollout(
     asked: u32,
     pods: &[&Pod],
     revision: &str,

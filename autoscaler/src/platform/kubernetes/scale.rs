@@ -22,7 +22,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// A target's scale as it is.
 #[derive(Debug, Clone)]
-pub struct Scale {
+pub(super) struct Scale {
     /// Replicas asked for.
     pub replicas: u32,
     /// Which pods are its.
@@ -35,7 +35,7 @@ pub struct Scale {
 
 /// What came of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Set {
+pub(super) enum Set {
     /// The scale says so now.
     Done,
     /// Somebody else changed the target in between.
@@ -43,7 +43,7 @@ pub enum Set {
 }
 
 /// Scale subresources of an API server.
-pub struct Scales {
+pub(super) struct Scales {
     client: Client,
     /// Kinds that were looked up.
     kinds: Mutex<HashMap<(String, String), ApiResource>>,
@@ -51,7 +51,7 @@ pub struct Scales {
 
 impl Scales {
     /// Of the server that the client speaks to.
-    pub fn new(client: Client) -> Self {
+    pub(super) fn new(client: Client) -> Self {
         Self { client, kinds: Mutex::default() }
     }
 
@@ -59,7 +59,7 @@ impl Scales {
     ///
     /// # Errors
     /// There is no such target or kind, or it cannot be scaled, or the API server does not answer.
-    pub async fn get(&self, target: &ScaleTarget) -> Result<Scale, PlatformError> {
+    pub(super) async fn get(&self, target: &ScaleTarget) -> Result<Scale, PlatformError> {
         let api = self.api(target).await?;
         let scale = match answer("GET", target, api.get_scale(&target.at.name)).await {
             Err(PlatformError::UnknownTarget(target_name)) => {
@@ -91,7 +91,7 @@ impl Scales {
     ///
     /// # Errors
     /// As [`get`](Self::get); and when the API server refuses.
-    pub async fn set(
+    pub(super) async fn set(
         &self,
         target: &ScaleTarget,
         version: &str,
@@ -115,7 +115,7 @@ impl Scales {
     ///
     /// # Errors
     /// As [`get`](Self::get).
-    pub async fn template(&self, target: &ScaleTarget) -> Result<(Template, Workload), PlatformError> {
+    pub(super) async fn template(&self, target: &ScaleTarget) -> Result<(Template, Workload), PlatformError> {
         match self.template_of(target).await? {
             (Template::Elsewhere(api_version, kind, name), workload) => {
                 let at = Target { namespace: target.at.namespace.clone(), name };
@@ -149,7 +149,7 @@ impl Scales {
     ///
     /// # Errors
     /// The API server does not answer.
-    pub async fn revision(
+    pub(super) async fn revision(
         &self,
         target: &ScaleTarget,
         replica_set: &str,

@@ -17,13 +17,13 @@ use crate::platform::ScaleTarget;
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A watch of all HorizontalPodAutoscalers.
-pub struct Scalers {
+pub(super) struct Scalers {
     all: Reflected<HorizontalPodAutoscaler>,
 }
 
 impl Scalers {
     /// Begins to watch, until `stop`.
-    pub fn start(
+    pub(super) fn start(
         api: Api<HorizontalPodAutoscaler>,
         changed: &Arc<watch::Sender<u64>>,
         stop: &CancellationToken,
@@ -32,7 +32,7 @@ impl Scalers {
     }
 
     /// Resolves when they were listed, or cannot be.
-    pub async fn ready(&self) {
+    pub(super) async fn ready(&self) {
         if tokio::time::timeout(LISTED_WITHIN, self.all.listed()).await.is_err() {
             tracing::warn!(
                 "HorizontalPodAutoscalers cannot be listed, so one on the same target is not noticed; allow list and \
@@ -42,7 +42,7 @@ impl Scalers {
     }
 
     /// Who else scales the target, or a controller of its pods, in a sentence that says what to do.
-    pub fn rival(&self, target: &ScaleTarget, controllers: &[OwnerReference]) -> Option<String> {
+    pub(super) fn rival(&self, target: &ScaleTarget, controllers: &[OwnerReference]) -> Option<String> {
         rival(self.all.all()?.iter().map(AsRef::as_ref), target, controllers)
     }
 }

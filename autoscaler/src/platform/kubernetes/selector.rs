@@ -1,12 +1,13 @@
 //! Label selectors as scale subresources write them: one line of text, as `kubectl -l` takes it (pure).
 
+use anyhow::anyhow;
 use kube::core::{Expression, Selector};
 
 /// Reads `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
 ///
 /// # Errors
 /// Says which part is not understood.
-pub fn parse(text: &str) -> Result<Selector, String> {
+pub(super) fn parse(text: &str) -> anyhow::Result<Selector> {
     parts(text)
         .into_iter()
         .map(expression)
@@ -34,7 +35,7 @@ fn parts(text: &str) -> Vec<&str> {
     parts
 }
 
-fn expression(part: &str) -> Result<Expression, String> {
+fn expression(part: &str) -> anyhow::Result<Expression> {
     if let Some(key) = part.strip_prefix('!') {
         return Ok(Expression::DoesNotExist(word(key, part)?));
     }
@@ -56,14 +57,14 @@ fn expression(part: &str) -> Result<Expression, String> {
     Ok(Expression::Exists(word(part, part)?))
 }
 
-fn word(text: &str, part: &str) -> Result<String, String> {
+fn word(text: &str, part: &str) -> anyhow::Result<String> {
     let text = text.trim();
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
     if text.is_empty() || !text.chars().all(fits) { Err(not_understood(part)) } else { Ok(text.to_owned()) }
 }
 
-fn not_understood(part: &str) -> String {
-    format!("{part:?} is no part of a label selector such as app=bert,tier in (gpu,cpu)")
+fn not_understood(part: &str) -> anyhow::Error {
+    anyhow!("{part:?} is no part of a label selector such as app=bert,tier in (gpu,cpu)")
 }
 
 #[cfg(test)]
@@ -100,7 +101,10 @@ mod tests {
     #[test]
     fn what_is_not_understood_is_named() {
         for wrong in ["app in (bert", "app ni (bert)", "a b", "=x", "app>3"] {
-            assert!(parse(&format!("x=y,{wrong}")).unwrap_err().contains("label selector"), "{wrong}");
+            assert!(
+                parse(&format!("x=y,{wrong}")).unwrap_err().to_string().contains("label selector"),
+                "{wrong}"
+            );
         }
     }
 

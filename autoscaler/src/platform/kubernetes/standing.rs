@@ -17,7 +17,7 @@ const MOST_DETAIL: usize = 300;
 const USUAL_WAITS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 /// What keeps replicas from being ready: one entry for each cause, failures first.
-pub fn obstacles(asked: u32, pods: &[&Pod], workload: &Workload, now_ms: u64) -> Vec<Obstacle> {
+pub(super) fn obstacles(asked: u32, pods: &[&Pod], workload: &Workload, now_ms: u64) -> Vec<Obstacle> {
     let mut found: BTreeMap<Cause, Obstacle> = BTreeMap::new();
     let live: Vec<&&Pod> = pods.iter().filter(|pod| pods::is_live(pod)).collect();
     for pod in live.iter().filter(|pod| !pods::is_ready(pod)) {
@@ -56,7 +56,7 @@ fn bare(cause: Cause, replicas: u32) -> Obstacle {
 }
 
 /// Why one pod is not ready.
-pub fn obstacle(pod: &Pod, now_ms: u64) -> Obstacle {
+pub(super) fn obstacle(pod: &Pod, now_ms: u64) -> Obstacle {
     let mut one = bare(Cause::Starting, 1);
     pods::name(pod).clone_into(&mut one.pod);
     let made = pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
@@ -94,7 +94,7 @@ pub fn obstacle(pod: &Pod, now_ms: u64) -> Obstacle {
 }
 
 /// On a pod of a target that we scale the bare name is ours too.
-pub fn is_ours(gate: &str) -> bool {
+pub(super) fn is_ours(gate: &str) -> bool {
     gate == names::GATE || gate == names::GATE_ALIAS
 }
 
@@ -164,7 +164,7 @@ fn has_failed(status: &ContainerStatus) -> bool {
 }
 
 /// The words of others without control characters, cut where they are long.
-pub fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mut letters = text.chars().map(|c| if c == '\n' { ' ' } else { c }).filter(|c| !c.is_control());
     let mut plain: String = letters.by_ref().take(MOST_DETAIL).collect();
     if letters.next().is_some() {

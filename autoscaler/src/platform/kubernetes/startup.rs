@@ -14,14 +14,14 @@ const PLACED_WITHIN_MS: u64 = 10_000;
 
 /// Measurements of one target.
 #[derive(Debug, Default)]
-pub struct Startup {
+pub(super) struct Startup {
     starting: BTreeSet<String>,
     smoothed_ms: Option<f64>,
 }
 
 impl Startup {
     /// Takes in the target's pods as they are now.
-    pub fn observe(&mut self, pods: &[&Pod]) {
+    pub(super) fn observe(&mut self, pods: &[&Pod]) {
         let mut starting = BTreeSet::new();
         for pod in pods.iter().filter(|pod| pods::is_live(pod)) {
             let Some(uid) = pod.metadata.uid.clone() else { continue };
@@ -41,7 +41,7 @@ impl Startup {
 
     /// Smoothed time, milliseconds; `None` before the first measurement.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "measured, so >= 0")]
-    pub fn smoothed_ms(&self) -> Option<u64> {
+    pub(super) fn smoothed_ms(&self) -> Option<u64> {
         self.smoothed_ms.map(|ms| ms.round() as u64)
     }
 }

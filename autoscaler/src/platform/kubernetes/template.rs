@@ -1,24 +1,25 @@
 //! From a target's object to the pods that one of its replicas is (pure).
 
+use anyhow::anyhow;
 use k8s_openapi::api::core::v1::PodSpec;
 use serde_json::Value;
 
 use super::kinds;
 
 /// Where nearly all kinds with pods have the template of their pods.
-pub const USUAL: &str = "spec.template.spec";
+pub(super) const USUAL: &str = "spec.template.spec";
 /// Label of ClusterRoles whose rules become the autoscaler's (config/rbac/autoscaler.yaml).
-pub const READABLE_LABEL: &str = "sluice.dev/aggregate-to-autoscaler";
+pub(super) const READABLE_LABEL: &str = "sluice.dev/aggregate-to-autoscaler";
 /// Kind and group of which a replica is a group of pods: a leader and its workers.
 const GROUPS: (&str, &str) = ("LeaderWorkerSet", "leaderworkerset.x-k8s.io");
 /// Label of all pods of such a target: its name.
-pub const GROUPS_NAME: &str = "leaderworkerset.sigs.k8s.io/name";
+pub(super) const GROUPS_NAME: &str = "leaderworkerset.sigs.k8s.io/name";
 /// Label of the pods of one replica of such a target: which replica it is.
-pub const GROUPS_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
+pub(super) const GROUPS_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
 
 /// The pods of one replica.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ReplicaPods {
+pub(super) struct ReplicaPods {
     /// What those of them that claim a device look like; where none does, what all look like.
     pub spec: PodSpec,
     /// How many of them claim.
@@ -29,14 +30,14 @@ pub struct ReplicaPods {
 
 impl ReplicaPods {
     /// A replica that is one pod.
-    pub fn one(spec: PodSpec) -> Self {
+    pub(super) fn one(spec: PodSpec) -> Self {
         Self { spec, claiming: 1, size: 1 }
     }
 }
 
 /// What a target's object says about its pods.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Template {
+pub(super) enum Template {
     /// These are the pods of a replica.
     Pods(Box<ReplicaPods>),
     /// Another object has the template: API version, kind and name.
@@ -48,7 +49,7 @@ pub enum Template {
 }
 
 /// Whether each replica of this kind is a group of pods.
-pub fn has_groups(api_version: &str, kind: &str) -> bool {
+pub(super) fn has_groups(api_version: &str, kind: &str) -> bool {
     (kind, kinds::group(api_version)) == GROUPS
 }
 
@@ -56,7 +57,7 @@ pub fn has_groups(api_version: &str, kind: &str) -> bool {
 ///
 /// # Errors
 /// Names the field that cannot be read, or cannot be counted.
-pub fn read(api_version: &str, kind: &str, object: &Value) -> Result<Template, String> {
+pub(super) fn read(api_version: &str, kind: &str, object: &Value) -> anyhow::Result<Template> {
     if has_groups(api_version, kind) {
         return group(object);
     }
@@ -73,7 +74,7 @@ pub fn read(api_version: &str, kind: &str, object: &Value) -> Result<Template, S
 }
 
 /// A leader and `size - 1` workers; without a template of its own the leader is like the workers.
-fn group(object: &Value) -> Result<Template, String> {
+fn group(object: &Value) -> anyhow::Result<Template> {
     const AT: &str = "spec.leaderWorkerTemplate";
     let part = |part: &str| {
         let path = format!("/spec/leaderWorkerTemplate/{part}/spec");
@@ -86,7 +87,7 @@ fn group(object: &Value) -> Result<Template, String> {
     let claims = |spec: &PodSpec| !spec.resource_claims.as_deref().unwrap_or_default().is_empty();
     let (spec, claiming) = match (claims(&leader), claims(&worker) && size > 1) {
         (true, true) if leader.resource_claims != worker.resource_claims => {
-            return Err(format!(
+            return Err(anyhow!(
                 "{AT}: its leader and its workers have different resourceClaims, which cannot be counted; give both \
                  the same"
             ));
@@ -98,10 +99,10 @@ fn group(object: &Value) -> Result<Template, String> {
     Ok(Template::Pods(Box::new(ReplicaPods { spec, claiming, size })))
 }
 
-fn pod_spec(object: &Value, pointer: &str, field: &str) -> Result<Option<PodSpec>, String> {
+fn pod_spec(object: &Value, pointer: &str, field: &str) -> anyhow::Result<Option<PodSpec>> {
     let Some(spec) = object.pointer(pointer).filter(|spec| !spec.is_null()) else { return Ok(None) };
     let spec = serde_json::from_value(spec.clone());
-    spec.map(Some).map_err(|error| format!("{field} is not that of a pod: {error}"))
+    spec.map(Some).map_err(|error| anyhow!("{field} is not that of a pod: {error}"))
 }
 
 #[cfg(test)]
@@ -110,6 +111,10 @@ mod tests {
     use serde_json::json;
 
     const LWS: (&str, &str) = ("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet");
+
+    fn read(api_version: &str, kind: &str, object: &Value) -> Result<Template, String> {
+        super::read(api_version, kind, object).map_err(|error| error.to_string())
+    }
 
     fn pod(claims: &[&str]) -> Value {
         let claims: Vec<Value> =

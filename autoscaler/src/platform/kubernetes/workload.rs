@@ -9,15 +9,15 @@ use super::kinds::group;
 use super::standing::plain;
 
 /// Label of a Deployment's pods with the hash of their ReplicaSet.
-pub const TEMPLATE_HASH: &str = "pod-template-hash";
+pub(super) const TEMPLATE_HASH: &str = "pod-template-hash";
 /// Annotation of Deployments and their ReplicaSets.
-pub const REVISION: &str = "deployment.kubernetes.io/revision";
+pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
 /// What a Deployment that says nothing allows of pods beyond and below its replicas.
 const QUARTER: &str = "25%";
 
 /// What an object says of its pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Workload {
+pub(super) struct Workload {
     /// How pods of the newest revision are told from others.
     pub newest: Newest,
     /// Whether a rollout removes old pods before new ones are ready.
@@ -28,7 +28,7 @@ pub struct Workload {
 
 /// How pods of the newest revision are told from others.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Newest {
+pub(super) enum Newest {
     /// They belong to the ReplicaSet with this revision.
     ReplicaSet(String),
     /// They have this label with this value.
@@ -45,7 +45,7 @@ impl Default for Workload {
 
 impl Workload {
     /// Of an object of this group, with or without version, and kind.
-    pub fn of(api_version: &str, kind: &str, object: &DynamicObject) -> Self {
+    pub(super) fn of(api_version: &str, kind: &str, object: &DynamicObject) -> Self {
         let text = |pointer: &str| object.data.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let label =
             |label, pointer| text(pointer).map_or(Newest::Unknown, |value| Newest::Label(label, value));

@@ -9,11 +9,11 @@ use serde::Deserialize;
 use sluice_config::names::env;
 
 /// Environment variables in the order in which they apply.
-pub type Environment = Vec<(String, String)>;
+pub(super) type Environment = Vec<(String, String)>;
 
 /// Why a device's edits are not known.
 #[derive(Debug, thiserror::Error)]
-pub enum CdiError {
+pub(super) enum CdiError {
     /// The folder cannot be read.
     #[error("CDI directory {path}: {source}")]
     Unreadable {
@@ -71,7 +71,7 @@ struct Edits {
 ///
 /// # Errors
 /// A device that no specification in `dir` has.
-pub fn environment(dir: &Path, ids: &[String]) -> Result<Environment, CdiError> {
+pub(super) fn environment(dir: &Path, ids: &[String]) -> Result<Environment, CdiError> {
     let specs = read(dir)?;
     let mut environment = Environment::new();
     for id in ids {

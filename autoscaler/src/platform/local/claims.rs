@@ -15,7 +15,13 @@ const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sluice-autosc
 const DEPLOYMENT: &str = "sluice.dev/local-deployment";
 
 /// A claim of one device of `device_class`, without an allocation.
-pub fn new(namespace: &str, name: &str, uid: &str, device_class: &str, deployment: &str) -> ResourceClaim {
+pub(in crate::platform) fn new(
+    namespace: &str,
+    name: &str,
+    uid: &str,
+    device_class: &str,
+    deployment: &str,
+) -> ResourceClaim {
     let labels = [(MANAGED_BY.0, MANAGED_BY.1), (DEPLOYMENT, deployment)];
     let request = DeviceRequest {
         name: "gpu".to_owned(),
@@ -43,7 +49,7 @@ pub fn new(namespace: &str, name: &str, uid: &str, device_class: &str, deploymen
 }
 
 /// Fills in the allocation and whom it is for.
-pub fn allocate_to(claim: &mut ResourceClaim, allocation: AllocationResult) {
+pub(in crate::platform) fn allocate_to(claim: &mut ResourceClaim, allocation: AllocationResult) {
     let consumer = ResourceClaimConsumerReference {
         api_group: Some(names::API_GROUP.to_owned()),
         resource: "localdeployments".to_owned(),
@@ -58,7 +64,7 @@ pub fn allocate_to(claim: &mut ResourceClaim, allocation: AllocationResult) {
 }
 
 /// Name of the DRA driver that serves the claim's first device; `None` without an allocation.
-pub fn driver(claim: &ResourceClaim) -> Option<&str> {
+pub(super) fn driver(claim: &ResourceClaim) -> Option<&str> {
     let devices = claim.status.as_ref()?.allocation.as_ref()?.devices.as_ref()?;
     devices.results.as_ref()?.first().map(|result| result.driver.as_str())
 }

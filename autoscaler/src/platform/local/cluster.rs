@@ -1,19 +1,15 @@
-//! The scheduler's view of this machine.
+//! Reads what the scheduler of this machine places by.
 
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
-use sluice_config::objects::{ObjectDir, ObjectError};
+use sluice_config::objects::ObjectDir;
 use sluice_inventory::Cluster;
 
-/// Slices, claims and classes of the object directory.
-///
-/// # Errors
-/// Names the file that cannot be read.
-pub fn read_cluster(store: &ObjectDir) -> Result<Cluster, String> {
-    let error = |error: ObjectError| error.to_string();
+/// Returns slices, claims and classes of the object directory.
+pub(crate) fn read_cluster(store: &ObjectDir) -> anyhow::Result<Cluster> {
     Ok(Cluster {
-        slices: store.list::<ResourceSlice>().map_err(error)?,
-        claims: store.list::<ResourceClaim>().map_err(error)?,
-        device_classes: store.list::<DeviceClass>().map_err(error)?,
+        slices: store.list::<ResourceSlice>()?,
+        claims: store.list::<ResourceClaim>()?,
+        device_classes: store.list::<DeviceClass>()?,
         ..Cluster::default()
     })
 }

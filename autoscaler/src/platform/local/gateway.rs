@@ -23,7 +23,7 @@ const READY: &str = "ready";
 
 /// One model server as the gateway sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Upstream {
+pub(super) struct Upstream {
     /// Its name in the members file.
     pub name: String,
     /// `connecting`, `warming`, `ready`, `draining` or `down`.
@@ -32,7 +32,7 @@ pub struct Upstream {
 
 /// The gateway's answer, or why there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GatewayReport {
+pub(super) enum GatewayReport {
     /// Not asked yet.
     Unknown,
     /// Its upstreams.
@@ -48,7 +48,7 @@ pub enum GatewayReport {
 
 /// An answer and when the question was asked: an older one says nothing about a later change.
 #[derive(Debug, Clone)]
-pub struct Snapshot {
+pub(super) struct Snapshot {
     /// When the question was asked.
     pub asked_at: Instant,
     /// The answer.
@@ -57,7 +57,7 @@ pub struct Snapshot {
 
 impl Snapshot {
     /// Whether the upstream takes traffic; `None` when the gateway did not answer.
-    pub fn is_ready(&self, name: &str) -> Option<bool> {
+    pub(super) fn is_ready(&self, name: &str) -> Option<bool> {
         match &self.report {
             GatewayReport::Listed(upstreams) => {
                 Some(upstreams.iter().any(|upstream| upstream.name == name && upstream.state == READY))
@@ -67,7 +67,7 @@ impl Snapshot {
     }
 
     /// Whether the gateway still knows the upstream; `None` when the gateway did not answer.
-    pub fn lists(&self, name: &str) -> Option<bool> {
+    pub(super) fn lists(&self, name: &str) -> Option<bool> {
         match &self.report {
             GatewayReport::Listed(upstreams) => Some(upstreams.iter().any(|upstream| upstream.name == name)),
             _ => None,
@@ -77,7 +77,7 @@ impl Snapshot {
 
 /// How waiting for a drain ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Drained {
+pub(super) enum Drained {
     /// The gateway has forgotten the upstream.
     Forgotten,
     /// The gateway is not there any more.
@@ -87,7 +87,7 @@ pub enum Drained {
 }
 
 /// Asks the gateway at `admin_url` until `stop`. The receiver always has the newest answer.
-pub fn follow(admin_url: &str, stop: CancellationToken) -> watch::Receiver<Snapshot> {
+pub(super) fn follow(admin_url: &str, stop: CancellationToken) -> watch::Receiver<Snapshot> {
     let url = format!("{}/upstreams", admin_url.trim_end_matches('/'));
     let fetcher = Fetcher::new(TIMEOUT, MOST_BYTES);
     let (sender, receiver) =
@@ -125,7 +125,7 @@ async fn ask(fetcher: &Fetcher, url: &str) -> GatewayReport {
 }
 
 /// Waits until the gateway no longer lists `name`, by answers to questions asked after `since`.
-pub async fn drained(
+pub(super) async fn drained(
     gateway: &mut watch::Receiver<Snapshot>,
     name: &str,
     since: Instant,

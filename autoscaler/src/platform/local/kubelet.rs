@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::anyhow;
 use sluice_kubelet_api::dra::v1::dra_plugin_client::DraPluginClient;
 use sluice_kubelet_api::dra::v1::{Claim, NodePrepareResourcesRequest, NodeUnprepareResourcesRequest};
 use sluice_kubelet_api::registration::v1::registration_client::RegistrationClient;
@@ -19,7 +20,7 @@ const INFO_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a claim is not prepared (or unprepared).
 #[derive(Debug, thiserror::Error)]
-pub enum KubeletError {
+pub(super) enum KubeletError {
     /// Nobody has registered for the driver.
     #[error("no DRA plugin of driver {driver} answers in {dir}; is sluice-driver running?")]
     NoPlugin {
@@ -60,7 +61,7 @@ pub enum KubeletError {
 
 /// A claim as the protocol names it.
 #[derive(Debug, Clone)]
-pub struct ClaimRef {
+pub(super) struct ClaimRef {
     /// Its driver.
     pub driver: String,
     /// Its namespace.
@@ -79,7 +80,7 @@ impl ClaimRef {
 
 /// Plays the kubelet towards the drivers below one kubelet directory.
 #[derive(Debug)]
-pub struct Kubelet {
+pub(super) struct Kubelet {
     dir: PathBuf,
     /// DRA sockets of registered drivers, by driver name; forgotten when a call fails.
     endpoints: Mutex<HashMap<String, PathBuf>>,
@@ -87,7 +88,7 @@ pub struct Kubelet {
 
 impl Kubelet {
     /// For drivers that have their sockets below `kubelet_dir`.
-    pub fn new(kubelet_dir: &Path) -> Self {
+    pub(super) fn new(kubelet_dir: &Path) -> Self {
         Self { dir: kubelet_dir.to_owned(), endpoints: Mutex::default() }
     }
 
@@ -95,7 +96,7 @@ impl Kubelet {
     ///
     /// # Errors
     /// See [`KubeletError`]; all may pass with time.
-    pub async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<String>, KubeletError> {
+    pub(super) async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<String>, KubeletError> {
         let (mut client, endpoint) = self.client(&claim.driver).await?;
         let request = NodePrepareResourcesRequest { claims: vec![claim.message()] };
         let response = client.node_prepare_resources(request).await;
@@ -113,7 +114,7 @@ impl Kubelet {
     ///
     /// # Errors
     /// See [`KubeletError`]; all may pass with time.
-    pub async fn unprepare(&self, claim: &ClaimRef) -> Result<(), KubeletError> {
+    pub(super) async fn unprepare(&self, claim: &ClaimRef) -> Result<(), KubeletError> {
         let (mut client, endpoint) = self.client(&claim.driver).await?;
         let request = NodeUnprepareResourcesRequest { claims: vec![claim.message()] };
         let response = client.node_unprepare_resources(request).await;
@@ -138,7 +139,7 @@ impl Kubelet {
         };
         let channel = connect(&endpoint, Duration::from_secs(CALL_TIMEOUT_SECONDS))
             .await
-            .map_err(|message| self.forget(driver, &endpoint, message))?;
+            .map_err(|error| self.forget(driver, &endpoint, error.to_string()))?;
         Ok((DraPluginClient::new(channel), endpoint))
     }
 
@@ -199,15 +200,14 @@ fn refused(claim: &ClaimRef, answer: Option<&str>) -> KubeletError {
     }
 }
 
-async fn connect(socket: &Path, timeout: Duration) -> Result<Channel, String> {
-    Endpoint::from_shared(format!("unix://{}", socket.display()))
-        .map_err(|error| error.to_string())?
+async fn connect(socket: &Path, timeout: Duration) -> anyhow::Result<Channel> {
+    Endpoint::from_shared(format!("unix://{}", socket.display()))?
         .connect_timeout(timeout)
         .timeout(timeout)
         .connect()
         .await
         .map_err(|error| match std::error::Error::source(&error) {
-            Some(cause) => format!("{error}: {cause}"),
-            None => error.to_string(),
+            Some(cause) => anyhow!("{error}: {cause}"),
+            None => error.into(),
         })
 }

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use sluice_config::atomic_file::write_atomic;
+use sluice_process::atomic_file::write_atomic;
 use tokio::sync::{mpsc, oneshot};
 
 /// Name and `host:port` of each upstream.

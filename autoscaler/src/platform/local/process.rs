@@ -7,7 +7,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
-use sluice_config::process::files;
+use sluice_process::files;
 use tokio::process::{Child, Command};
 
 use super::procfs::{Identity, processes_of_claim};

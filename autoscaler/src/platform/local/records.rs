@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sluice_config::atomic_file::write_atomic;
+use sluice_process::atomic_file::write_atomic;
 
 use super::procfs::Identity;
 use crate::platform::Target;

@@ -5,14 +5,14 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sluice_config::atomic_file::write_atomic;
+use sluice_process::atomic_file::write_atomic;
 
 /// Weight of the newest measurement.
 const WEIGHT: f64 = 0.3;
 
 /// A smoothed measurement that survives restarts.
 #[derive(Debug)]
-pub struct Startup {
+pub(super) struct Startup {
     path: PathBuf,
     smoothed_ms: Option<f64>,
 }
@@ -25,7 +25,7 @@ struct File {
 
 impl Startup {
     /// What was measured before, from `<state_dir>/startup/<namespace>.<name>.json`.
-    pub fn load(state_dir: &Path, namespace: &str, name: &str) -> Self {
+    pub(super) fn load(state_dir: &Path, namespace: &str, name: &str) -> Self {
         let path = state_dir.join("startup").join(format!("{namespace}.{name}.json"));
         let file = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<File>(&bytes).ok());
         let smoothed_ms = file.map(|file| file.startup_ms).filter(|ms| ms.is_finite() && *ms >= 0.0);
@@ -37,7 +37,7 @@ impl Startup {
     /// # Errors
     /// The file cannot be written; the measurement counts nevertheless.
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start")]
-    pub fn measured(&mut self, ms: u64) -> io::Result<()> {
+    pub(super) fn measured(&mut self, ms: u64) -> io::Result<()> {
         let ms = ms as f64;
         let smoothed = self.smoothed_ms.map_or(ms, |before| before + WEIGHT * (ms - before));
         self.smoothed_ms = Some(smoothed);
@@ -50,7 +50,7 @@ impl Startup {
         clippy::cast_sign_loss,
         reason = "checked or measured, so >= 0"
     )]
-    pub fn smoothed_ms(&self) -> Option<u64> {
+    pub(super) fn smoothed_ms(&self) -> Option<u64> {
         self.smoothed_ms.map(|ms| ms.round() as u64)
     }
 }

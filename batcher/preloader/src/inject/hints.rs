@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::{SYSTEM_NAMESPACE, pod as names};
-use sluice_config::settings::{listed, nearest_within};
+use sluice_process::settings::{listed, nearest_within};
 
 use super::port;
 use super::sidecar::Wishes;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::pod as names;
-use sluice_config::settings::meant;
+use sluice_process::settings::meant;
 
 use super::port::{ModelPort, OwnPorts};
 use super::{Refusal, Sidecar};

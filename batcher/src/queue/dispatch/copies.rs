@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::queue::handle::Event;
+use crate::queue::handle::QueueEvent;
 use crate::queue::{Entry, ModelHandle};
 
 /// The call that is under way takes far too long. Earlier calls of the same requests are given up: they take too long
@@ -42,6 +42,6 @@ pub(super) fn make(
         let requests = entries.len();
         tracing::info!(model = %handle.model, requests, "A batch takes far longer than predicted; its requests are sent again in halves to a free slot.");
     }
-    handle.tell(Event::Overdue { number, copies });
+    handle.tell(QueueEvent::Overdue { number, copies });
     (entries, has_copies.then_some(give_up))
 }

@@ -19,12 +19,13 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::metrics::Refusal;
 use crate::queue::bytes::ByteBudget;
-use crate::queue::handle::Event;
+use crate::queue::handle::{Message, QueueEvent};
 use crate::queue::{Entry, ModelHandle, Reply, Work, owner};
 use crate::settings::{Live, Settings};
 use crate::upstream::discovery::{Profile, Spoken};
 use crate::upstream::slot::Slot;
 use crate::upstream::{Report, Upstream};
+use crate::with_settings;
 
 const OBJECTIVE_MS: u64 = 100;
 const HOLD_MS: u64 = 5000;
@@ -37,7 +38,8 @@ struct Bench {
 
 impl Bench {
     fn new(settings: Settings) -> Self {
-        let settings = Settings { objective_ms: OBJECTIVE_MS, hold_ms: HOLD_MS, ..settings };
+        let settings =
+            with_settings!(settings, batching.objective_ms = OBJECTIVE_MS, holding.hold_ms = HOLD_MS);
         let (clock, start) = (Clock::start(), Instant::now());
         let handle = Arc::new(ModelHandle::new("m".into(), "m", Live::new(settings), clock));
         tokio::spawn(owner::run(Arc::clone(&handle)));
@@ -93,7 +95,7 @@ impl Bench {
     /// A slot for batches of so many rows. No batch ever ends.
     async fn give_slot_of(&self, max_rows: u32) -> (mpsc::UnboundedReceiver<Report>, TcpListener) {
         let (slot, reports, listener) = slot_of(max_rows).await;
-        self.handle.tell(Event::Slot(slot));
+        self.handle.tell(Message::Slot(slot));
         self.settled().await;
         (reports, listener)
     }
@@ -182,7 +184,7 @@ async fn after_a_broken_connection_the_same_model_server_is_used_again() {
     let (slot, mut reports, _listener) = slot_of(1).await;
     let again = slot.without_connection();
     let _first = bench.submit();
-    bench.handle.tell(Event::Slot(slot));
+    bench.handle.tell(Message::Slot(slot));
     bench.settled().await;
     let _second = bench.submit();
     bench.settled().await;
@@ -194,7 +196,7 @@ async fn after_a_broken_connection_the_same_model_server_is_used_again() {
     assert!(matches!(reports.recv().await, Some(Report::SlotFailed { .. })));
     bench.settled().await;
     assert_eq!(bench.handle.queued_rows(), 2, "nothing is sent while the model server is in doubt");
-    bench.handle.tell(Event::Slot(again));
+    bench.handle.tell(Message::Slot(again));
     bench.settled().await;
     assert_eq!(bench.handle.queued_rows(), 1, "one is on its way again");
     assert!(matches!(reports.recv().await, Some(Report::Verify { .. })));
@@ -202,7 +204,7 @@ async fn after_a_broken_connection_the_same_model_server_is_used_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_finds_no_connection_in_time_was_not_sent_and_waits_again() {
-    let bench = Bench::new(Settings { upstream_timeout_ms: 1000, ..Settings::default() });
+    let bench = Bench::new(with_settings!(Settings::default(), servers.upstream_timeout_ms = 1000));
     let (first, _reports, _listener) = bench.saturate().await;
     // Nobody answers whether the connection is to the model server that was warmed.
     let got = failure(first).await;
@@ -232,7 +234,7 @@ async fn a_request_whose_connection_broke_is_held_until_there_is_a_model_server(
     let bench = Bench::new(Settings::default());
     let (slot, mut reports, listener) = slot_of(1).await;
     let waiting = bench.submit();
-    bench.handle.tell(Event::Slot(slot));
+    bench.handle.tell(Message::Slot(slot));
     let (connection, _) = listener.accept().await.unwrap();
     match reports.recv().await {
         Some(Report::Verify { reply, .. }) => reply.send(true).unwrap(),

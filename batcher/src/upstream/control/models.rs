@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use serde::Deserialize;
-use sluice_config::settings::nearest;
+use sluice_process::settings::nearest;
 
 use super::{Control, ControlError};
 use crate::upstream::connection::Wire;

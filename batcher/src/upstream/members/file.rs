@@ -60,7 +60,7 @@ impl MembersFile {
 /// Reads a members file, YAML or JSON.
 fn read(path: &Path) -> Result<Vec<Member>, String> {
     let document: MembersDocument =
-        sluice_config::settings::load(Some(path), &()).map_err(|error| error.to_string())?;
+        sluice_process::settings::load(Some(path), &()).map_err(|error| error.to_string())?;
     check_members(&document.upstreams)?;
     Ok(document.upstreams)
 }

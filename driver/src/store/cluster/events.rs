@@ -1,28 +1,28 @@
-//! Events about claims and the pods that use them.
+//! Kubernetes Events about claims and the pods that use them.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use kube::Client;
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
-use super::super::{ClaimRef, News};
+use super::super::{ClaimEvent, ClaimRef};
 
-/// Writes events in the name of this node's driver.
+/// Creates a recorder that publishes events in the name of this node's driver.
 pub(super) fn recorder(client: Client, driver: &str, node: &str) -> Recorder {
     Recorder::new(client, Reporter { controller: driver.to_owned(), instance: Some(node.to_owned()) })
 }
 
-pub(super) fn warning(news: &News) -> Event {
+pub(super) fn warning(event: &ClaimEvent) -> Event {
     Event {
         type_: EventType::Warning,
-        reason: news.reason.to_owned(),
-        note: Some(news.message.clone()),
-        action: news.reason.to_owned(),
+        reason: event.reason.to_owned(),
+        note: Some(event.message.clone()),
+        action: event.reason.to_owned(),
         secondary: None,
     }
 }
 
-/// The claim and, where its object is there, the pods for which it is reserved.
+/// Returns references to the claim and, if its object exists, to the pods for which it is reserved.
 pub(super) fn concerned(claim: &ClaimRef, object: Option<&ResourceClaim>) -> Vec<ObjectReference> {
     let reference = |api_version: &str, kind: &str, name: &str, uid: &str| ObjectReference {
         api_version: Some(api_version.to_owned()),

@@ -1,14 +1,14 @@
-//! Which form of slices an API server takes, from the version that it tells. Pure.
+//! Layout of slices that an API server accepts, from its version. Pure.
 
 use sluice_inventory::SliceLayout;
 
 use crate::store::StoreError;
 
-/// First minor version of Kubernetes 1 that has counters and devices in slices of their own.
+/// First minor version of Kubernetes 1 that has counters and devices in separate slices.
 const FIRST_SPLIT_MINOR: u32 = 35;
 
-/// The form for `/version`'s `major` and `minor`; hosted clusters write minors such as `34+`.
-pub(super) fn form(major: &str, minor: &str) -> Result<SliceLayout, StoreError> {
+/// Returns the layout for `major` and `minor` of `/version`. Hosted clusters have minors such as `34+`.
+pub(super) fn slice_layout(major: &str, minor: &str) -> Result<SliceLayout, StoreError> {
     let number = |text: &str| -> Option<u32> {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         text[..end].parse().ok()
@@ -29,11 +29,11 @@ mod tests {
 
     #[test]
     fn the_form_follows_the_servers_version() {
-        assert_eq!(form("1", "34").unwrap(), SliceLayout::Combined);
-        assert_eq!(form("1", "34+").unwrap(), SliceLayout::Combined);
-        assert_eq!(form("1", "35").unwrap(), SliceLayout::Split);
-        assert_eq!(form("1", "37+").unwrap(), SliceLayout::Split);
-        assert_eq!(form("2", "0").unwrap(), SliceLayout::Split);
-        assert!(form("", "").unwrap_err().to_string().contains("sliceForm"));
+        assert_eq!(slice_layout("1", "34").unwrap(), SliceLayout::Combined);
+        assert_eq!(slice_layout("1", "34+").unwrap(), SliceLayout::Combined);
+        assert_eq!(slice_layout("1", "35").unwrap(), SliceLayout::Split);
+        assert_eq!(slice_layout("1", "37+").unwrap(), SliceLayout::Split);
+        assert_eq!(slice_layout("2", "0").unwrap(), SliceLayout::Split);
+        assert!(slice_layout("", "").unwrap_err().to_string().contains("sliceForm"));
     }
 }

@@ -10,7 +10,7 @@ const MOST_POINTS: usize = 600;
 /// Colours, by what they stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Their names say it.
-pub enum Color {
+pub(crate) enum Color {
     Blue,
     Orange,
     Green,
@@ -34,23 +34,20 @@ impl Color {
 
 /// How a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Style {
+pub(crate) enum Style {
     /// From point to point.
     Line,
     /// A line, filled down to the axis.
     Area,
-    /// Each value holds until the next point.
-    Step,
-    /// Steps, filled down to the axis.
+    /// Steps, filled down to the axis: each value holds until the next point.
     StepArea,
 }
 
 /// One line of a chart.
 #[derive(Debug, Clone)]
-pub struct Series {
+pub(crate) struct Series {
     /// Name in the legend.
     pub name: String,
-    /// Its colour.
     pub color: Color,
     /// How it is drawn.
     pub style: Style,
@@ -60,7 +57,7 @@ pub struct Series {
 
 impl Series {
     /// A series with the given points.
-    pub fn new(
+    pub(crate) fn new(
         name: impl Into<String>,
         color: Color,
         style: Style,
@@ -88,7 +85,7 @@ impl Series {
 
     /// Draws it.
     pub(super) fn write(&self, out: &mut String, x: &Scale, y: &Scale) -> std::fmt::Result {
-        let steps = matches!(self.style, Style::Step | Style::StepArea);
+        let steps = matches!(self.style, Style::StepArea);
         let filled = matches!(self.style, Style::Area | Style::StepArea);
         let points = self.thinned();
         let mut line = String::new();

@@ -84,7 +84,7 @@ impl Replica {
                 Err(error) => {
                     tracing::warn!(
                         replica = self.record.name,
-                        error,
+                        %error,
                         "The slice could not be given back; trying again."
                     );
                 }
@@ -93,19 +93,19 @@ impl Replica {
         }
     }
 
-    async fn try_give_back(&self) -> Result<(), String> {
-        self.shared.kubelet.unprepare(&self.claim()).await.map_err(|error| error.to_string())?;
+    async fn try_give_back(&self) -> anyhow::Result<()> {
+        self.shared.kubelet.unprepare(&self.claim()).await?;
         let (store, records, record) =
             (self.shared.store.clone(), self.shared.records.clone(), self.record.clone());
-        let forgotten = tokio::task::spawn_blocking(move || {
+        let forgotten = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
             let (namespace, name) = (Some(record.namespace.as_str()), record.name.as_str());
-            let claim = store.get::<ResourceClaim>(namespace, name).map_err(|error| error.to_string())?;
+            let claim = store.get::<ResourceClaim>(namespace, name)?;
             // Somebody else's claim of the same name stays.
             if claim.is_some_and(|claim| claim.metadata.uid.as_deref() == Some(&record.claim_uid)) {
-                store.delete::<ResourceClaim>(namespace, name).map_err(|error| error.to_string())?;
+                store.delete::<ResourceClaim>(namespace, name)?;
             }
-            records.remove(&record).map_err(|error| error.to_string())
+            Ok(records.remove(&record)?)
         });
-        forgotten.await.unwrap_or_else(|error| Err(error.to_string()))
+        forgotten.await?
     }
 }

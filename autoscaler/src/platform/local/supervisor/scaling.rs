@@ -143,11 +143,10 @@ impl Supervisor {
         let (records, store) = (self.shared.records.clone(), self.config.store.clone());
         let (written, claim) = (record.clone(), claim.clone());
         off_the_runtime(move || {
-            records.put(&written).map_err(|error| error.to_string())?;
-            store.put(Some(&written.namespace), &written.name, &claim).map_err(|error| {
+            records.put(&written)?;
+            Ok(store.put(Some(&written.namespace), &written.name, &claim).inspect_err(|_| {
                 let _ = records.remove(&written);
-                error.to_string()
-            })
+            })?)
         })
         .await?;
         Ok(record)
@@ -200,8 +199,8 @@ fn count_failing(name: &str, known: &Known, failing: &mut Option<Obstacle>) {
 }
 
 async fn off_the_runtime<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, String> + Send + 'static,
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> Result<T, PlatformError> {
-    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.to_string()));
-    done.map_err(PlatformError::Unavailable)
+    let done = tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(error.into()));
+    done.map_err(|error| PlatformError::Unavailable(error.to_string()))
 }

@@ -12,8 +12,8 @@ async fn both_at_one_slot(bench: &Bench) -> (Arc<ModelHandle>, mpsc::UnboundedRe
     let profile = Arc::new(Profile::unknown(Spoken::default()));
     for handle in [&bench.handle, &other] {
         let times = (1..=64).rev().map(|rows| (rows, 0.020 + 0.001 * f64::from(rows)));
-        handle.tell(Event::Warmed(times.collect()));
-        handle.tell(Event::Slot(Slot {
+        handle.tell(QueueEvent::Warmed(times.collect()));
+        handle.tell(Message::Slot(Slot {
             upstream: Arc::clone(&upstream),
             epoch: Arc::clone(&epoch),
             profile: Arc::clone(&profile),
@@ -26,7 +26,7 @@ async fn both_at_one_slot(bench: &Bench) -> (Arc<ModelHandle>, mpsc::UnboundedRe
 
 /// What a request that arrives now would wait, as the owner knows when it has looked again.
 async fn wait_ms(bench: &Bench) -> f64 {
-    bench.handle.tell(Event::SlotsChanged);
+    bench.handle.tell(QueueEvent::SlotsChanged);
     bench.settled().await;
     bench.handle.load().predicted_wait_seconds * 1e3
 }
