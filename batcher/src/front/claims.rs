@@ -3,7 +3,6 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header};
 
 use crate::settings::Settings;
-use crate::with_settings;
 
 /// What such headers begin with.
 const OURS: &str = "x-sluice-";
