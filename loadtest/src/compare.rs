@@ -49,12 +49,7 @@ pub(crate) enum CompareError {
     Settings(#[from] SettingsError),
     /// A folder or file.
     #[error("{path}: {source}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    File { path: PathBuf, source: std::io::Error },
 }
 
 /// A comparison that goes on.

@@ -79,7 +79,6 @@ pub(crate) async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<(
 /// A proxy's program, and the folder of its libraries where those are not the system's.
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
-    /// The program.
     pub program: PathBuf,
     /// Libraries that it was unpacked with.
     pub libraries: Option<PathBuf>,

@@ -27,11 +27,8 @@ const MAX_IN_FLIGHT: usize = 16_384;
 /// One peer, one load, one round.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Measurement {
-    /// The scenario.
     pub scenario: Scenario,
-    /// The peer.
     pub peer: Peer,
-    /// The load.
     pub load: LoadPoint,
     /// Which round, from 0.
     pub round: usize,
@@ -68,7 +65,6 @@ pub(crate) struct Measurement {
 /// A peer that runs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running<'a> {
-    /// Which.
     pub peer: Peer,
     /// Its processes.
     pub program: &'a Program,

@@ -33,9 +33,7 @@ pub(crate) struct Outcome {
 /// A peer that could not be measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Absent {
-    /// The scenario.
     pub scenario: Scenario,
-    /// The peer.
     pub peer: Peer,
     /// Which round, from 0.
     pub round: usize,

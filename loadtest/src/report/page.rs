@@ -30,9 +30,7 @@ impl Tone {
 /// A cell of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
-    /// Its text.
     pub text: String,
-    /// Its colour.
     pub tone: Tone,
 }
 
@@ -93,7 +91,6 @@ impl Page {
         self.push(&format!("<p class=\"note\">{}</p>", escape(text)))
     }
 
-    /// A chart.
     pub(crate) fn chart(&mut self, chart: &super::chart::Chart) -> &mut Self {
         self.push(&chart.figure())
     }

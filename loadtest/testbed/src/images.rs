@@ -32,7 +32,6 @@ pub(crate) const PRODUCT: [&str; 5] =
 pub(crate) struct Source {
     /// `sluice.dev/sluice-driver:0.1.0`.
     pub reference: String,
-    /// The program.
     pub program: PathBuf,
 }
 

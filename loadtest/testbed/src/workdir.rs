@@ -93,7 +93,6 @@ impl Workdir {
         &self.name
     }
 
-    /// The folder.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }

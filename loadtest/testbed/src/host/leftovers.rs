@@ -28,7 +28,6 @@ pub(crate) struct Leftovers {
     pub cgroups: Vec<PathBuf>,
     /// Mounts that the machine itself sees, innermost last.
     pub mounts: Vec<PathBuf>,
-    /// The folder.
     pub folder: Option<PathBuf>,
 }
 

@@ -15,9 +15,6 @@ const NODE_BRIDGE: &str = "node0";
 const POD_BRIDGE: &str = "pods0";
 
 /// Sets up this process's own network namespace.
-///
-/// # Errors
-/// With what `ip` said.
 pub(crate) fn set_up() -> Result<()> {
     ip(&["link", "set", "lo", "up"])?;
     ip(&["link", "add", NODE_BRIDGE, "type", "bridge"])?;

@@ -13,7 +13,6 @@ use tar::{Builder, EntryType, Header};
 /// One image.
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
-    /// Its name.
     pub reference: String,
     /// The program that it runs.
     pub entrypoint: String,

@@ -33,9 +33,7 @@ const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 pub(crate) struct Component {
     /// Name, of its log too.
     pub name: &'static str,
-    /// The program.
     pub program: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<OsString>,
     /// What must be there before it can run.
     pub after: Option<Prerequisite>,

@@ -25,9 +25,7 @@ pub(crate) struct Sources {
 /// A program that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Found {
-    /// Which.
     pub program: Program,
-    /// The file.
     pub path: PathBuf,
 }
 

@@ -17,9 +17,6 @@ pub(crate) struct Cut {
 impl Cut {
     /// Drops packets from `from` to `to` (addresses of pods, Services or the node), of one TCP port or of all.
     /// Established connections hang, as when a cable is pulled.
-    ///
-    /// # Errors
-    /// With what `nft` said.
     pub(crate) fn new(from: &str, to: &str, port: Option<u16>) -> Result<Self> {
         let number = CUTS.fetch_add(1, Ordering::Relaxed);
         let cut = Self { table: format!("sluice_cut_{}_{number}", std::process::id()) };
@@ -28,9 +25,6 @@ impl Cut {
     }
 
     /// Lets it through again.
-    ///
-    /// # Errors
-    /// With what `nft` said.
     pub(crate) fn end(self) -> Result<()> {
         let removed = nft(&remove(&self.table));
         std::mem::forget(self);
