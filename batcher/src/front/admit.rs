@@ -20,11 +20,8 @@ use crate::queue::caller::Caller;
 use crate::queue::entry::Suspicion;
 use crate::queue::scope::Scope;
 use crate::queue::{Entry, ModelHandle, Reply, Work, size_of};
+use crate::retry_after::RetryAfter;
 use crate::settings::{Settings, WhileCold};
-
-/// Milliseconds after which to try again where nothing is held: a model server takes seconds to be warm, another
-/// replica none.
-pub(super) const COLD_RETRY_MS: u64 = 1000;
 
 /// A request that was received and read.
 pub(super) struct Arrival<'a> {
@@ -120,7 +117,12 @@ impl Front {
     /// The reason not to.
     fn enqueue(&self, handle: &ModelHandle, entry: Entry, settings: &Settings) -> Result<(), Failure> {
         if settings.holding.while_cold == WhileCold::Reject && handle.is_cold() {
-            return Err(Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS));
+            return Err(Failure::refused(
+                503,
+                Refusal::Cold,
+                "no model server is warm here",
+                RetryAfter::WHILE_COLD,
+            ));
         }
         if settings.order.priority_levels > 1 || entry.tenant.is_some() {
             handle.rank();
@@ -136,7 +138,7 @@ impl Front {
                 429,
                 Refusal::TooLate,
                 "the answer would come after the deadline: the model server is saturated",
-                retry_after_us.div_ceil(1000).max(1),
+                RetryAfter::wait_us(retry_after_us),
             ));
         }
         let submitted = handle.submit(Box::new(entry));
@@ -150,7 +152,7 @@ impl Front {
                 "{whose}the model's queue is full (queueRequests: {})",
                 settings.limits.queue_requests
             );
-            Failure::refused(429, Refusal::QueueFull, message, handle.retry_after_ms(arrived_us))
+            Failure::refused(429, Refusal::QueueFull, message, handle.retry_after(arrived_us))
         })
     }
 

@@ -3,7 +3,6 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header};
 
 use crate::settings::Settings;
-use crate::with_settings;
 
 /// What such headers begin with.
 const OURS: &str = "x-sluice-";
@@ -53,6 +52,7 @@ pub fn join_cookies<B>(request: &mut Request<B>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::with_settings;
 
     #[test]
     fn clients_keep_what_they_are_asked_for_and_nothing_else_of_ours() {

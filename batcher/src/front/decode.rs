@@ -14,6 +14,7 @@ use super::receive::{ReceiveError, Received};
 use super::transport::{failed, unknown_coding};
 use crate::failure::Failure;
 use crate::queue::bytes::QueuedBytes;
+use crate::retry_after::RetryAfter;
 
 /// Bodies of more coded bytes take turns: a step of one of them is followed by whatever else has to be done.
 const LARGE_BYTES: usize = 64 << 10;
@@ -159,12 +160,12 @@ fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
 pub fn undecoded(
     form: WireFormat,
     error: &DecodeError,
-    retry_after_ms: u64,
+    retry_after: RetryAfter,
 ) -> (Response<FrontBody>, Failure) {
     let failure = match error {
         DecodeError::UnknownCoding(_) => Failure::new(415, error.to_string()),
         DecodeError::Invalid { .. } => Failure::new(400, error.to_string()),
-        DecodeError::Limit(limit) => limit.failure(|| retry_after_ms),
+        DecodeError::Limit(limit) => limit.failure(|| retry_after),
     };
     let response = match error {
         DecodeError::UnknownCoding(coding) => unknown_coding(form, coding, &failure),

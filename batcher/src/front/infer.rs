@@ -21,9 +21,7 @@ use crate::failure::Failure;
 use crate::offload::{AT_ONCE_BYTES, RAW_DISCOUNT, offload};
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::{ModelHandle, Work};
-
-/// Milliseconds after which a gRPC client may try again whose model is not known yet, for its request was not read.
-const RETRY_AFTER_MS: u64 = 1000;
+use crate::retry_after::RetryAfter;
 
 impl Front {
     /// Serves a REST request whose path is that of an inference in `format`.
@@ -81,11 +79,11 @@ impl Front {
         let (parts, body) = request.into_parts();
         let received = match self.receive(body, urgency.tenant.as_ref()).await {
             Ok(received) => received,
-            Err(error) => return failed(format, &error.failure(|| RETRY_AFTER_MS)),
+            Err(error) => return failed(format, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
         let (body, mut bytes) = match self.decode_grpc(&parts.headers, received).await {
             Ok(decoded) => decoded,
-            Err(error) => return undecoded(format, &error, RETRY_AFTER_MS).0,
+            Err(error) => return undecoded(format, &error, RetryAfter::UNPREDICTED).0,
         };
         let message = match decode_unary(body, self.settings.now().limits.max_body_bytes) {
             Ok(message) => message,
@@ -117,7 +115,7 @@ impl Front {
         let meanwhile = self.bytes.take(2 * counted.elements_bytes());
         if meanwhile.is_none() || !bytes.grow(counted.elements_bytes()) {
             let full = ReceiveError::NoMemory { limit_bytes: self.bytes.limit() };
-            return Err(full.failure(|| RETRY_AFTER_MS));
+            return Err(full.failure(|| RetryAfter::UNPREDICTED));
         }
         offload(looked_at, move || counted.parse()).await.map_err(unread)
     }
@@ -134,13 +132,13 @@ impl Front {
         body: Incoming,
         urgency: &Urgency,
     ) -> Result<Received, Box<Response<FrontBody>>> {
-        let retry_after_ms = || handle.retry_after_ms(self.clock.now_us());
+        let retry_after = || handle.retry_after(self.clock.now_us());
         let received = self.receive(body, urgency.tenant.as_ref()).await.map_err(|error| {
-            let failure = error.failure(retry_after_ms);
+            let failure = error.failure(retry_after);
             Box::new(self.invalid(handle, format, &failure))
         })?;
         self.decode(&mut parts.headers, received).await.map_err(|error| {
-            let (response, failure) = undecoded(format, &error, retry_after_ms());
+            let (response, failure) = undecoded(format, &error, retry_after());
             count_failure(handle, format, &failure);
             Box::new(response)
         })

@@ -6,8 +6,6 @@ use http::Response;
 use sluice_protocol::WireFormat;
 
 use super::Front;
-
-use super::admit::COLD_RETRY_MS;
 use super::body::FrontBody;
 use super::transport::{failed, respond};
 use crate::confirm::{Denial, Patience, Verdict};
@@ -17,6 +15,7 @@ use crate::metrics::Refusal;
 use crate::observe::trail::Trail;
 use crate::queue::{ModelHandle, Reply};
 use crate::registry::TooMany;
+use crate::retry_after::RetryAfter;
 use crate::settings::WhileCold;
 
 /// Why a request goes into no queue.
@@ -72,7 +71,7 @@ impl Front {
         }
         if self.settings.now().holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
             let message = "no model server is warm here";
-            return Err(Failure::refused(503, Refusal::Cold, message, COLD_RETRY_MS));
+            return Err(Failure::refused(503, Refusal::Cold, message, RetryAfter::WHILE_COLD));
         }
         match self.inquiries.ask(model, patience).await? {
             Verdict::Has => Ok(match self.registry.confirmed(model) {

@@ -15,6 +15,7 @@ use super::transport::failed;
 use crate::confirm::Patience;
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};
+use crate::retry_after::RetryAfter;
 use crate::settings::WhileCold;
 use crate::upload::UploadError;
 use crate::upstream::ConnectError;
@@ -104,7 +105,7 @@ impl Front {
 
     pub(super) fn nobody(&self) -> Failure {
         let message = format!("no model server became ready within {} ms", self.hold().as_millis());
-        Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
+        Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
     }
 }
 

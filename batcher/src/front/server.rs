@@ -38,6 +38,7 @@ use crate::failure::Failure;
 use crate::media_type::{self, Grpc};
 use crate::observe::{Sighting, orca};
 use crate::queue::caller::ConnectionNumber;
+use crate::retry_after::RetryAfter;
 
 /// Concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
@@ -109,11 +110,13 @@ fn warn_of_files(max_connections: usize, allowed: usize) {
 
 /// Says why to those who speak HTTP/1.1; there is no waiting for a client that does not read.
 fn refuse(stream: &TcpStream) {
-    let _ = stream.try_write(
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 61\r\n\
-          retry-after: 1\r\nconnection: close\r\n\r\n\
-          {\"error\":\"there are too many connections (maxConnections)\"}\n\n",
+    let seconds = RetryAfter::UNPREDICTED.seconds();
+    let response = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 61\r\n\
+         retry-after: {seconds}\r\nconnection: close\r\n\r\n\
+         {{\"error\":\"there are too many connections (maxConnections)\"}}\n\n",
     );
+    let _ = stream.try_write(response.as_bytes());
 }
 
 async fn connection(
@@ -302,7 +305,7 @@ fn no_grpc() -> Response<FrontBody> {
 fn untaken(form: WireFormat) -> Response<FrontBody> {
     counter!(names::ANSWERS_GIVEN_UP_TOTAL, "reason" => "part").increment(1);
     let message = "this connection holds its part of answerBytes: take the answers that are ready first";
-    failed(form, &Failure { retry_after_ms: Some(1000), ..Failure::new(429, message) })
+    failed(form, &Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(429, message) })
 }
 
 #[cfg(test)]

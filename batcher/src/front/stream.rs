@@ -10,7 +10,6 @@ use sluice_protocol::{SequenceStep, WireFormat};
 use tokio::time::Instant;
 
 use super::Front;
-use super::admit::COLD_RETRY_MS;
 use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::passthrough::not_passed;
@@ -24,6 +23,7 @@ use crate::labels::MAX_NAME_BYTES;
 use crate::metrics::Refusal;
 use crate::offload::offload;
 use crate::queue::entry::names_a_sequence;
+use crate::retry_after::RetryAfter;
 use crate::settings::{Streaming, WhileCold};
 use crate::streams::asked::Asked;
 use crate::streams::{Record, StreamHandle, Verdict};
@@ -57,7 +57,7 @@ impl Front {
         // Its share of the memory is given back when the answer begins.
         let (body, _share) = match self.peek(body).await {
             Ok(peeked) => peeked,
-            Err(error) => return failed(WireFormat::Json, &error.failure(|| 1000)),
+            Err(error) => return failed(WireFormat::Json, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
         let (asked, step) = match body.whole().cloned() {
             Some(body) => {
@@ -76,7 +76,8 @@ impl Front {
         let handle = self.gate_of(model.as_deref().or(asked.model.as_deref())).await;
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
         if settings.holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
-            let failure = Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS);
+            let failure =
+                Failure::refused(503, Refusal::Cold, "no model server is warm here", RetryAfter::WHILE_COLD);
             return refused(record, &failure);
         }
         // From here on: hearing whether there is the model is no waiting for its turn.

@@ -19,6 +19,7 @@ use super::samples::Samples;
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
 use crate::observe::orca::Load;
+use crate::retry_after::RetryAfter;
 use crate::settings::{Live, Warmup};
 use crate::slots::{Grant, SlotUser};
 use crate::upstream::models::ServedModel;
@@ -171,10 +172,10 @@ impl ModelHandle {
         self.occupancy.rank();
     }
 
-    /// The time after which to try again, where the ring is full: when what waits now will have been served.
-    pub fn retry_after_ms(&self, now_us: u64) -> u64 {
-        let wait_us = self.forecast.load().wait_us(now_us, self.queued_rows());
-        wait_us.map_or(1000, |wait_us| wait_us.div_ceil(1000).max(1))
+    /// Returns the time after which to try again where the ring is full: when the requests that wait now will have been
+    /// served.
+    pub fn retry_after(&self, now_us: u64) -> RetryAfter {
+        RetryAfter::predicted(self.forecast.load().wait_us(now_us, self.queued_rows()))
     }
 
     /// Whether some model server has it, warm.

@@ -18,6 +18,7 @@ use super::{Entry, ModelHandle, Reply, dispatch};
 use crate::failure::{Failure, missing_elsewhere};
 use crate::metrics::Refusal;
 use crate::observe::trail;
+use crate::retry_after::RetryAfter;
 use crate::settings::{Deferral, SlotSharing};
 use crate::slots::SharedSlotPool;
 use crate::upstream::slot::Slot;
@@ -182,15 +183,15 @@ fn fail(handle: &ModelHandle, now_us: u64, hold_ms: u64, entry: Entry, reason: U
     match reason {
         Unserved::TooLate => {
             let message = "the deadline can no longer be met: the model server is saturated";
-            let retry_after_ms = handle.retry_after_ms(now_us);
-            entry.give_up(Failure::refused(429, Refusal::Expired, message, retry_after_ms));
+            let retry_after = handle.retry_after(now_us);
+            entry.give_up(Failure::refused(429, Refusal::Expired, message, retry_after));
         }
         Unserved::NoServer { unsure } => {
             let message = match unsure {
                 0 => format!("no model server became ready within {hold_ms} ms"),
                 others => missing_elsewhere(others, hold_ms),
             };
-            entry.give_up(Failure::refused(503, Refusal::HoldExpired, message, 1000));
+            entry.give_up(Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED));
         }
         Unserved::Step(why) => {
             let Some(step) = &entry.sequence else { return };

@@ -13,6 +13,7 @@ use super::metrics::View;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::metrics::Refusal;
+use crate::retry_after::RetryAfter;
 use crate::settings::{Live, Settings};
 use crate::upstream::epoch::Phase;
 use crate::upstream::members::Upstreams;
@@ -172,8 +173,8 @@ fn refuse(
     message: impl Into<String>,
     retry_after_us: u64,
 ) {
-    let retry_after_ms = retry_after_us.div_ceil(1000).max(1);
-    let _ = reply.send(Verdict::Refused(Failure::refused(status, reason, message, retry_after_ms)));
+    let retry_after = RetryAfter::wait_us(retry_after_us);
+    let _ = reply.send(Verdict::Refused(Failure::refused(status, reason, message, retry_after)));
 }
 
 fn gate_settings(settings: &Settings) -> GateSettings {

@@ -56,12 +56,12 @@ impl ClientTransport for Grpc {
     fn failed(&self, _format: WireFormat, failure: &Failure) -> Response<FrontBody> {
         let code = Code::from_http(failure.status);
         let mut response = status(code, &failure.message);
-        if let Some(retry_after_ms) = failure.retry_after_ms {
+        if let Some(retry_after) = failure.retry_after {
             let headers = response.headers_mut();
-            if let Some(details) = status_details(code, &failure.message, retry_after_ms) {
+            if let Some(details) = status_details(code, &failure.message, retry_after) {
                 headers.insert(GRPC_STATUS_DETAILS, details);
             }
-            headers.insert(RETRY_AFTER_MS, HeaderValue::from(retry_after_ms));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(retry_after.ms()));
         }
         response
     }

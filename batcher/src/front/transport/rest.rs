@@ -47,10 +47,10 @@ impl ClientTransport for Rest {
     fn failed(&self, format: WireFormat, failure: &Failure) -> Response<FrontBody> {
         let status = StatusCode::from_u16(failure.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = json(status, format.protocol().error_body(&failure.message));
-        if let Some(retry_after_ms) = failure.retry_after_ms {
+        if let Some(retry_after) = failure.retry_after {
             let headers = response.headers_mut();
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000).max(1)));
-            headers.insert(RETRY_AFTER_MS, HeaderValue::from(retry_after_ms));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.seconds()));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(retry_after.ms()));
         }
         response
     }

@@ -8,6 +8,8 @@ use http::HeaderValue;
 use prost::Message;
 use sluice_protocol::grpc::Code;
 
+use crate::retry_after::RetryAfter;
+
 /// Type of a `RetryInfo` inside an `Any`.
 const TYPE_URL: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
@@ -56,11 +58,9 @@ pub(super) struct Delay {
 }
 
 /// Returns the value of `grpc-status-details-bin`.
-pub(super) fn status_details(code: Code, message: &str, retry_after_ms: u64) -> Option<HeaderValue> {
-    let delay = Delay {
-        seconds: i64::try_from(retry_after_ms / 1000).unwrap_or(i64::MAX),
-        nanos: (retry_after_ms % 1000) as i32 * 1_000_000,
-    };
+pub(super) fn status_details(code: Code, message: &str, retry_after: RetryAfter) -> Option<HeaderValue> {
+    let (seconds, nanos) = retry_after.seconds_and_nanos();
+    let delay = Delay { seconds, nanos };
     let info = RetryInfo { retry_delay: Some(delay) };
     let status = Status {
         code: i32::from(code.number()),
