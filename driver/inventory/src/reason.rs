@@ -73,7 +73,12 @@ pub(crate) fn blockers(
                     String::new()
                 };
                 let colon = if shown == 0 { "" } else { ": " };
-                format!("{} free in pool {}{colon}{}{more}", placed[p], pool.name, phrases[..shown].join(", "))
+                format!(
+                    "{} free in pool {}{colon}{}{more}",
+                    placed[p],
+                    pool.name,
+                    phrases[..shown].join(", ")
+                )
             }
         });
     }
