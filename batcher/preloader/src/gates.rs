@@ -3,7 +3,7 @@
 //! ```text
 //!  Pod ──look──▶ gated │ in flight │ of no concern
 //!                  │        │
-//!                  ▼        ▼          bench: the scheduler's first fit, on the pods' own claims
+//!                  ▼        ▼          trial: the scheduler's first fit, on the pods' own claims
 //!               decide: who is in flight is placed first, then the gated ones by priority and age
 //!                  └──▶ Lift(why) │ Wait(reason)          patch: one guarded JSON patch per lift
 //! ```
@@ -12,12 +12,12 @@
 //! whatever has waited for its deadline. Nothing is remembered here; after a restart the same objects give the
 //! same decisions.
 
-mod bench;
 mod decide;
 mod look;
 mod patch;
 #[cfg(test)]
 mod tests;
+mod trial;
 #[cfg(test)]
 pub(crate) mod world;
 
@@ -30,7 +30,7 @@ use k8s_openapi::jiff::Timestamp;
 use sluice_inventory::Cluster;
 
 pub use decide::{decide, decide_by_age};
-pub use look::{ClaimIndex, Look, age, deadline, foreign_gates, look, our_gates, placement_key};
+pub use look::{ClaimIndex, Look, Stage, placement_key};
 pub use patch::lift_patch;
 
 /// How long nothing may be known that could ever take a pod before its gate is lifted for that: a driver that
@@ -97,7 +97,7 @@ pub struct InFlight {
 
 /// Everything that decisions depend on.
 #[derive(Debug, Clone, Default)]
-pub struct View {
+pub struct Snapshot {
     /// Slices, claims, classes; `unschedulable_nodes` are those that are closed to everybody.
     pub cluster: Cluster,
     /// Held by a gate of ours, in any order.
@@ -190,7 +190,7 @@ pub enum Action {
 
 /// The decision on one gated pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Decision {
     /// On which.
     pub pod: PodRef,
     /// What becomes of its gate.

@@ -1,27 +1,27 @@
 //! Lifts gates: watches pods and the inventory, asks [`gates`](crate::gates), and writes what it answers.
 //!
 //! ```text
-//!  watches ──▶ mirrors ──see──▶ lifter ── gates::decide (pure) ──▶ hands ──JSON patch──▶ API server
+//!  watches ──▶ mirrors ──see──▶ lifter ── gates::decide (pure) ──▶ patcher ──JSON patch──▶ API server
 //!                 └──changed──▶   │  ▲                                          │
 //!                                 ▼  └──────────── answers ─────────────────────┘
-//!                               book: what was lifted and is not seen yet, refusals, since when
+//!                               tracker: what was lifted and is not seen yet, refusals, since when
 //! ```
 //!
-//! Nothing is polled: a round follows a change of what is watched, an answer, or the next deadline. The book holds
+//! Nothing is polled: a round follows a change of what is watched, an answer, or the next deadline. The tracker holds
 //! nothing that objects do not tell sooner or later; a process that starts with an empty one decides the same.
 //!
 //! Needs `list` and `watch` on pods and on what `sluice-inventory-watch` reads, `patch` on pods, `create` and
 //! `patch` on events; the watchdog reads pods and `get`s one Lease instead of the inventory.
 
 mod api;
-mod book;
 mod events;
-mod figures;
 mod lifter;
+mod metrics;
 mod mirrors;
 mod staleness;
 #[cfg(test)]
 mod tests;
+mod tracker;
 
 use std::time::Duration;
 
@@ -29,9 +29,9 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-pub use figures::BUCKETS;
+pub use metrics::BUCKETS;
 
-use api::ApiHands;
+use api::ApiPatcher;
 use lifter::{Lifter, Rule};
 use mirrors::{Mirrors, PodMirror};
 
@@ -60,8 +60,8 @@ pub async fn run(
     stop: CancellationToken,
 ) {
     let mirrors = Mirrors::start(client.clone(), &stop);
-    let hands = ApiHands::start(client, "sluice-preloader", &settings.identity, is_leader.clone());
-    let lifter = Lifter::new(settings.gate_deadline, Rule::Capacity, mirrors, hands);
+    let patcher = ApiPatcher::start(client, "sluice-preloader", &settings.identity, is_leader.clone());
+    let lifter = Lifter::new(settings.gate_deadline, Rule::Capacity, mirrors, patcher);
     tokio::select! {
         () = lifter.run(is_leader) => {}
         () = stop.cancelled() => {}
@@ -73,8 +73,8 @@ pub async fn watchdog(client: Client, settings: LiftSettings, stop: Cancellation
     let pods = PodMirror::start(client.clone(), &stop);
     let (is_stale, watching) = staleness::watch(client.clone(), &settings.namespace, LEASE);
     let name = "sluice-preloader-watchdog";
-    let hands = ApiHands::start(client, name, &settings.identity, is_stale.clone());
-    let lifter = Lifter::new(settings.gate_deadline, Rule::Age { grace: WATCHDOG_GRACE }, pods, hands);
+    let patcher = ApiPatcher::start(client, name, &settings.identity, is_stale.clone());
+    let lifter = Lifter::new(settings.gate_deadline, Rule::Age { grace: WATCHDOG_GRACE }, pods, patcher);
     tokio::select! {
         () = lifter.run(is_stale) => {}
         () = watching => {}

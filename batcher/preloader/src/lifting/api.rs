@@ -10,8 +10,8 @@ use kube::{Api, Client};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::timeout;
 
-use super::events::{self, Telling};
-use super::lifter::{Answer, Hands};
+use super::events::{self, GateEvent};
+use super::lifter::{PatchOutcome, PodPatcher};
 use crate::gates::PodRef;
 
 /// An answer that takes longer is none.
@@ -21,14 +21,14 @@ const MOST_AT_ONCE: usize = 32;
 
 /// Patches pods, as long as this process may act.
 #[derive(Clone)]
-pub(super) struct ApiHands {
+pub(super) struct ApiPatcher {
     client: Client,
     acts: watch::Receiver<bool>,
     places: Arc<Semaphore>,
-    events: mpsc::Sender<(PodRef, Telling)>,
+    events: mpsc::Sender<(PodRef, GateEvent)>,
 }
 
-impl ApiHands {
+impl ApiPatcher {
     /// Of the server that the client speaks to; `instance` of `controller` tells events.
     pub(super) fn start(
         client: Client,
@@ -41,30 +41,30 @@ impl ApiHands {
     }
 }
 
-impl Hands for ApiHands {
-    async fn lift(&self, pod: PodRef, patch: Patch) -> Answer {
-        let Ok(_place) = self.places.acquire().await else { return Answer::NotSent };
+impl PodPatcher for ApiPatcher {
+    async fn lift(&self, pod: PodRef, patch: Patch) -> PatchOutcome {
+        let Ok(_place) = self.places.acquire().await else { return PatchOutcome::NotSent };
         if !*self.acts.borrow() {
-            return Answer::NotSent;
+            return PatchOutcome::NotSent;
         }
         let pods = Api::<Pod>::namespaced(self.client.clone(), &pod.namespace);
         let patch = kube::api::Patch::Json::<()>(patch);
         let params = PatchParams::default();
         let answer = pods.patch(&pod.name, &params, &patch);
         match timeout(ANSWER_WITHIN, answer).await {
-            Ok(Ok(_)) => Answer::Lifted,
+            Ok(Ok(_)) => PatchOutcome::Lifted,
             Ok(Err(kube::Error::Api(status))) => match status.code {
-                404 => Answer::Gone,
+                404 => PatchOutcome::Gone,
                 // It may be busy, and have done it nevertheless.
-                408 | 429 | 500.. => Answer::Unknown(status.message),
-                _ => Answer::Refused(status.message),
+                408 | 429 | 500.. => PatchOutcome::Unknown(status.message),
+                _ => PatchOutcome::Refused(status.message),
             },
-            Ok(Err(error)) => Answer::Unknown(error.to_string()),
-            Err(_) => Answer::Unknown(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
+            Ok(Err(error)) => PatchOutcome::Unknown(error.to_string()),
+            Err(_) => PatchOutcome::Unknown(format!("no answer within {} s", ANSWER_WITHIN.as_secs())),
         }
     }
 
-    fn tell(&self, pod: &PodRef, telling: Telling) {
+    fn tell(&self, pod: &PodRef, telling: GateEvent) {
         if self.events.try_send((pod.clone(), telling)).is_err() {
             tracing::debug!("An event was dropped: the API server takes them too slowly.");
         }

@@ -15,7 +15,7 @@ const MOST_NOTE_BYTES: usize = 1000;
 
 /// What is told about a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Telling {
+pub(super) enum GateEvent {
     /// Its gate stays, because of this.
     Waits(String),
     /// Its gate is gone.
@@ -25,7 +25,7 @@ pub(super) enum Telling {
 }
 
 /// Starts the task; it ends with the last sender. `instance`: this process.
-pub(super) fn start(client: Client, controller: &str, instance: &str) -> mpsc::Sender<(PodRef, Telling)> {
+pub(super) fn start(client: Client, controller: &str, instance: &str) -> mpsc::Sender<(PodRef, GateEvent)> {
     let reporter = Reporter { controller: controller.to_owned(), instance: Some(instance.to_owned()) };
     let recorder = Recorder::new(client, reporter);
     let (sender, mut told) = mpsc::channel(MOST_WAITING);
@@ -39,14 +39,14 @@ pub(super) fn start(client: Client, controller: &str, instance: &str) -> mpsc::S
     sender
 }
 
-fn event(telling: Telling) -> Event {
+fn event(telling: GateEvent) -> Event {
     let (type_, reason, mut note) = match telling {
-        Telling::Waits(because) => (EventType::Normal, "GateWaits", format!("not placed yet: {because}")),
-        Telling::Lifted(Why::Deadline, because) => {
+        GateEvent::Waits(because) => (EventType::Normal, "GateWaits", format!("not placed yet: {because}")),
+        GateEvent::Lifted(Why::Deadline, because) => {
             (EventType::Warning, "GateFailedOpen", format!("lifted without a slice of its own: {because}"))
         }
-        Telling::Lifted(_, because) => (EventType::Normal, "GateLifted", because),
-        Telling::Refused(because) => {
+        GateEvent::Lifted(_, because) => (EventType::Normal, "GateLifted", because),
+        GateEvent::Refused(because) => {
             (EventType::Warning, "GateLiftRefused", format!("the gate stays; tried again soon: {because}"))
         }
     };

@@ -13,10 +13,10 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::book::Book;
-use super::events::Telling;
-use super::figures;
-use crate::gates::{self, Action, PodRef, Verdict, View, Why};
+use super::events::GateEvent;
+use super::metrics;
+use super::tracker::PodTracker;
+use crate::gates::{self, Action, Decision, Look, PodRef, Snapshot, Why};
 
 /// How long a new leader looks on: the last lifts of the one before must have reached the mirrors.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
@@ -34,7 +34,7 @@ pub(super) enum Rule {
 }
 
 /// What there is, as far as it is known here.
-pub(super) trait Sight: Send {
+pub(super) trait ClusterView: Send {
     /// Pods and the inventory; `None` before they were listed.
     fn see(&mut self) -> Option<(Vec<Arc<Pod>>, Cluster)>;
     /// Nodes that do not take a pod like this one.
@@ -44,16 +44,16 @@ pub(super) trait Sight: Send {
 }
 
 /// Who writes.
-pub(super) trait Hands: Clone + Send + Sync + 'static {
+pub(super) trait PodPatcher: Clone + Send + Sync + 'static {
     /// Applies the patch to the pod.
-    fn lift(&self, pod: PodRef, patch: Patch) -> impl Future<Output = Answer> + Send;
+    fn lift(&self, pod: PodRef, patch: Patch) -> impl Future<Output = PatchOutcome> + Send;
     /// Tells people, if that is possible just now.
-    fn tell(&self, pod: &PodRef, telling: Telling);
+    fn tell(&self, pod: &PodRef, telling: GateEvent);
 }
 
 /// What came of a patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
+pub(super) enum PatchOutcome {
     /// The gate is gone.
     Lifted,
     /// The pod is gone.
@@ -73,32 +73,32 @@ struct Sent {
     message: String,
     /// From the change that made it possible to the answer.
     took: Duration,
-    answer: Answer,
+    answer: PatchOutcome,
 }
 
-/// Owns the book.
+/// Owns the tracker.
 pub(super) struct Lifter<S, H> {
     deadline: Duration,
     rule: Rule,
-    sight: S,
-    hands: H,
-    book: Book,
+    cluster_view: S,
+    patcher: H,
+    tracker: PodTracker,
     sent: JoinSet<Sent>,
 }
 
-impl<S: Sight, H: Hands> Lifter<S, H> {
-    pub(super) fn new(deadline: Duration, rule: Rule, sight: S, hands: H) -> Self {
-        Self { deadline, rule, sight, hands, book: Book::default(), sent: JoinSet::new() }
+impl<S: ClusterView, H: PodPatcher> Lifter<S, H> {
+    pub(super) fn new(deadline: Duration, rule: Rule, cluster_view: S, patcher: H) -> Self {
+        Self { deadline, rule, cluster_view, patcher, tracker: PodTracker::default(), sent: JoinSet::new() }
     }
 
     /// Lifts while `acts` says true; ends when nobody can say so any more.
     pub(super) async fn run(mut self, mut acts: watch::Receiver<bool>) {
-        figures::start();
+        metrics::start();
         while acts.wait_for(|acts| *acts).await.is_ok() {
-            self.book = Book::default();
+            self.tracker = PodTracker::default();
             sleep(SETTLE).await;
             self.act(&mut acts).await;
-            figures::waiting(&[]);
+            metrics::waiting(&[]);
         }
     }
 
@@ -120,7 +120,7 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
             Rule::Age { grace } => grace,
         };
         loop {
-            let next = self.book.next(Instant::now(), grace);
+            let next = self.tracker.next(Instant::now(), grace);
             let timer = async {
                 match next {
                     Some(at) => sleep_until(at).await,
@@ -128,7 +128,7 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
                 }
             };
             tokio::select! {
-                () = self.sight.changed() => return true,
+                () = self.cluster_view.changed() => return true,
                 // What went well changes no decision: it was counted before.
                 Some(sent) = self.sent.join_next() => if sent.is_ok_and(|sent| !self.answered(sent)) {
                     return true;
@@ -140,31 +140,32 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
     }
 
     async fn round(&mut self, since: Instant) {
-        let Some((pods, cluster)) = self.sight.see() else { return };
+        let Some((pods, cluster)) = self.cluster_view.see() else { return };
         let now = Instant::now();
-        let sight = &self.sight;
+        let cluster_view = &self.cluster_view;
         let times = (now, Timestamp::now());
-        let view = self.book.view(&pods, cluster, |pod| sight.closed_nodes(pod), self.deadline, times);
+        let view =
+            self.tracker.view(&pods, cluster, |pod| cluster_view.closed_nodes(pod), self.deadline, times);
         if view.gated.is_empty() {
-            figures::waiting(&[]);
+            metrics::waiting(&[]);
             return;
         }
-        let Some(verdicts) = decide(view, self.rule).await else { return };
+        let Some(decisions) = decide(view, self.rule).await else { return };
         if self.rule == Rule::Capacity {
-            figures::waiting(&verdicts);
+            metrics::waiting(&decisions);
         }
-        for verdict in self.book.decided(&verdicts, now) {
-            self.hands.tell(&verdict.pod, Telling::Waits(verdict.message.clone()));
+        for decision in self.tracker.decided(&decisions, now) {
+            self.patcher.tell(&decision.pod, GateEvent::Waits(decision.message.clone()));
         }
-        for Verdict { pod, action, message } in verdicts {
+        for Decision { pod, action, message } in decisions {
             let Action::Lift(why) = action else { continue };
-            let Some(gates) = pods.iter().find(|one| one.metadata.uid.as_deref() == Some(&pod.uid)) else {
+            let Some(found) = pods.iter().find(|one| one.metadata.uid.as_deref() == Some(&pod.uid)) else {
                 continue;
             };
-            let patch = gates::lift_patch(&pod.uid, &gates::our_gates(gates));
-            let hands = self.hands.clone();
+            let patch = gates::lift_patch(&pod.uid, &Look::of(found, false).our_gates);
+            let patcher = self.patcher.clone();
             self.sent.spawn(async move {
-                let answer = hands.lift(pod.clone(), patch).await;
+                let answer = patcher.lift(pod.clone(), patch).await;
                 Sent { pod, why, message, took: since.elapsed(), answer }
             });
         }
@@ -176,24 +177,24 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
         let now = Instant::now();
         let name = format!("{}/{}", pod.namespace, pod.name);
         match answer {
-            Answer::Lifted => {
-                self.book.lifted(&pod.uid);
-                figures::lifted(why, took);
+            PatchOutcome::Lifted => {
+                self.tracker.lifted(&pod.uid);
+                metrics::lifted(why, took);
                 tracing::info!(pod = name, why = why.label(), "A gate was lifted: {message}.");
-                self.hands.tell(&pod, Telling::Lifted(why, message));
+                self.patcher.tell(&pod, GateEvent::Lifted(why, message));
                 return true;
             }
             // The mirror will show that the pod is gone; or another leads and lifts.
-            Answer::Gone | Answer::NotSent => self.book.refused(&pod.uid, now),
-            Answer::Refused(because) => {
-                figures::refused();
+            PatchOutcome::Gone | PatchOutcome::NotSent => self.tracker.refused(&pod.uid, now),
+            PatchOutcome::Refused(because) => {
+                metrics::refused();
                 tracing::warn!(pod = name, "A gate could not be lifted: {because}");
-                self.book.refused(&pod.uid, now);
-                self.hands.tell(&pod, Telling::Refused(because));
+                self.tracker.refused(&pod.uid, now);
+                self.patcher.tell(&pod, GateEvent::Refused(because));
             }
-            Answer::Unknown(because) => {
+            PatchOutcome::Unknown(because) => {
                 tracing::warn!(pod = name, "It is not known whether a gate was lifted: {because}");
-                self.book.unknown(&pod.uid, now);
+                self.tracker.unknown(&pod.uid, now);
             }
         }
         false
@@ -201,13 +202,13 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
 }
 
 /// Decides beside the runtime: with many pods and devices it takes longer than others may be kept waiting.
-async fn decide(view: View, rule: Rule) -> Option<Vec<Verdict>> {
+async fn decide(view: Snapshot, rule: Rule) -> Option<Vec<Decision>> {
     let decided = tokio::task::spawn_blocking(move || match rule {
         Rule::Capacity => gates::decide(&view),
         Rule::Age { grace } => gates::decide_by_age(&view, grace),
     });
     match decided.await {
-        Ok(verdicts) => Some(verdicts),
+        Ok(decisions) => Some(decisions),
         Err(error) => {
             tracing::error!(%error, "A decision on gates failed; the next change brings another.");
             None

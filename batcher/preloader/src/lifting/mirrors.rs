@@ -13,7 +13,7 @@ use sluice_inventory_watch::reflect::Reflected;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::lifter::Sight;
+use super::lifter::ClusterView;
 use crate::gates::placement_key;
 
 /// Pods alone.
@@ -47,7 +47,7 @@ impl PodMirror {
     }
 }
 
-impl Sight for PodMirror {
+impl ClusterView for PodMirror {
     fn see(&mut self) -> Option<(Vec<Arc<Pod>>, Cluster)> {
         self.changed.mark_unchanged();
         self.seen = self.of_concern()?;
@@ -87,7 +87,7 @@ impl Mirrors {
     }
 }
 
-impl Sight for Mirrors {
+impl ClusterView for Mirrors {
     fn see(&mut self) -> Option<(Vec<Arc<Pod>>, Cluster)> {
         self.changed.mark_unchanged();
         self.closed.get_mut().unwrap_or_else(PoisonError::into_inner).clear();

@@ -10,7 +10,7 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::gates::{
-    self, Action, ClaimIndex, Gated, InFlight, Look, PodRef, Reason, UNPLACEABLE_FOR, Verdict, View,
+    Action, ClaimIndex, Decision, Gated, InFlight, Look, Reason, Snapshot, Stage, UNPLACEABLE_FOR,
 };
 
 /// Pauses after lifts that were refused: the first, and the longest.
@@ -24,7 +24,7 @@ pub(super) const TELL_AFTER: Duration = Duration::from_secs(1);
 
 /// One entry per gated pod, by UID.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct PodTracker {
     entries: BTreeMap<String, Entry>,
 }
 
@@ -54,7 +54,7 @@ enum Lift {
     Refused(Instant),
 }
 
-impl Book {
+impl PodTracker {
     /// What decisions depend on, as of `now`; `wall` is the same moment by the clock on the wall.
     /// `closed_nodes` are those of each pod's specification.
     pub(super) fn view(
@@ -64,39 +64,37 @@ impl Book {
         closed_nodes: impl Fn(&Pod) -> Arc<BTreeSet<String>>,
         default_deadline: Duration,
         (now, wall): (Instant, Timestamp),
-    ) -> View {
+    ) -> Snapshot {
         self.keep_only(pods);
         let claims = ClaimIndex::new(&cluster.claims);
         let (mut gated, mut in_flight) = (Vec::new(), Vec::new());
         for pod in pods {
-            let this = PodRef::of(pod);
-            let is_lifted = self.entries.get(&this.uid).is_some_and(|entry| entry.is_lifted(now));
-            let look = gates::look(pod, is_lifted);
-            if look == Look::NoConcern {
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let is_lifted = self.entries.get(uid).is_some_and(|entry| entry.is_lifted(now));
+            let look = Look::of(pod, is_lifted);
+            if look.stage == Stage::NoConcern {
                 continue;
             }
             let mut wants = claims.wants(pod);
-            let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-            let created = pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
-            if look == Look::InFlight {
+            if !wants.claims.is_empty() {
+                wants.closed_nodes = closed_nodes(pod);
+            }
+            let wall_age = look.age(wall);
+            let Look { pod: this, stage, priority, created, foreign_gates, .. } = look;
+            if stage == Stage::InFlight {
                 if !wants.claims.is_empty() {
-                    wants.closed_nodes = closed_nodes(pod);
                     in_flight.push(InFlight { pod: this, priority, created, wants });
                 }
                 continue;
             }
-            if !wants.claims.is_empty() {
-                wants.closed_nodes = closed_nodes(pod);
-            }
-            let foreign_gates = gates::foreign_gates(pod);
-            let deadline = gates::deadline(pod, default_deadline);
+            let deadline = look.deadline.unwrap_or(default_deadline);
             let entry = self.entries.entry(this.uid.clone()).or_insert_with(|| Entry::new(now));
             // Until it is seen without them, which may be long after the view before.
             if entry.is_shared || !foreign_gates.is_empty() {
                 entry.shared_until = Some(now);
             }
             entry.is_shared = !foreign_gates.is_empty();
-            let age = entry.age(gates::age(pod, wall), now);
+            let age = entry.age(wall_age, now);
             entry.due = now + deadline.saturating_sub(age).min(Duration::from_secs(86_400));
             gated.push(Gated {
                 pod: this,
@@ -110,15 +108,15 @@ impl Book {
                 backs_off: matches!(entry.lift, Lift::Refused(until) if now < until),
             });
         }
-        View { cluster, gated, in_flight }
+        Snapshot { cluster, gated, in_flight }
     }
 
-    /// Takes note of the verdicts; the result are waits to be told, each once per pod and reason.
-    pub(super) fn decided<'v>(&mut self, verdicts: &'v [Verdict], now: Instant) -> Vec<&'v Verdict> {
+    /// Takes note of the decisions; the result are waits to be told, each once per pod and reason.
+    pub(super) fn decided<'v>(&mut self, decisions: &'v [Decision], now: Instant) -> Vec<&'v Decision> {
         let mut to_tell = Vec::new();
-        for verdict in verdicts {
-            let Some(entry) = self.entries.get_mut(&verdict.pod.uid) else { continue };
-            match verdict.action {
+        for decision in decisions {
+            let Some(entry) = self.entries.get_mut(&decision.pod.uid) else { continue };
+            match decision.action {
                 Action::Lift(_) => entry.lift = Lift::Unknown(now + ANSWERED_WITHIN),
                 Action::Wait(reason) => {
                     if reason == Reason::NeedsNode {
@@ -129,7 +127,7 @@ impl Book {
                     // Refusals are told when they happen.
                     let is_worth_it = reason != Reason::Refused && now - entry.first_seen >= TELL_AFTER;
                     if is_worth_it && entry.told.insert(reason) {
-                        to_tell.push(verdict);
+                        to_tell.push(decision);
                     }
                 }
             }
@@ -182,7 +180,7 @@ impl Book {
         if self.entries.is_empty() {
             return;
         }
-        let gated = pods.iter().filter(|pod| gates::look(pod, false) == Look::Gated);
+        let gated = pods.iter().filter(|pod| Look::of(pod, false).stage == Stage::Gated);
         let gated: BTreeSet<&str> = gated.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
         self.entries.retain(|uid, _| gated.contains(uid.as_str()));
     }

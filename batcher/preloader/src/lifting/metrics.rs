@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use ::metrics::{counter, gauge, histogram};
 use sluice_config::metric_names::preloader;
 
-use crate::gates::{Action, Reason, Verdict, Why};
+use crate::gates::{Action, Decision, Reason, Why};
 
 /// Upper bounds of this module's histograms, for the process's recorder.
 pub const BUCKETS: &[(&str, &[f64])] = &[(
@@ -23,9 +23,9 @@ pub(super) fn start() {
 }
 
 /// How many pods wait, by reason.
-pub(super) fn waiting(verdicts: &[Verdict]) {
+pub(super) fn waiting(decisions: &[Decision]) {
     for reason in Reason::ALL {
-        let count = verdicts.iter().filter(|verdict| verdict.action == Action::Wait(reason)).count();
+        let count = decisions.iter().filter(|decision| decision.action == Action::Wait(reason)).count();
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         gauge!(preloader::GATED_PODS, "reason" => reason.label()).set(count);
     }
