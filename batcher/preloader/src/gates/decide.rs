@@ -12,7 +12,7 @@ use super::trial::AllocationTrial;
 use super::{Action, Decision, Gated, PodRef, Reason, Snapshot, UNPLACEABLE_FOR, Wants, Why};
 
 /// One decision per gated pod, in the order in which they are served.
-pub fn decide(view: &Snapshot) -> Vec<Decision> {
+pub(crate) fn decide(view: &Snapshot) -> Vec<Decision> {
     let mut trial = AllocationTrial::new(&view.cluster);
     let mut in_flight: Vec<_> = view.in_flight.iter().collect();
     in_flight.sort_by_key(|one| rank(one.priority, one.created, &one.pod));
@@ -33,7 +33,7 @@ pub fn decide(view: &Snapshot) -> Vec<Decision> {
 }
 
 /// Lifts by age alone, for whoever stands in while nobody decides; `grace` after each deadline.
-pub fn decide_by_age(view: &Snapshot, grace: Duration) -> Vec<Decision> {
+pub(crate) fn decide_by_age(view: &Snapshot, grace: Duration) -> Vec<Decision> {
     let overdue = view.gated.iter().filter(|gated| overdue(gated, grace));
     overdue
         .map(|gated| Decision {

@@ -18,7 +18,7 @@ const CLAIM_OF_POD: &str = "resource.kubernetes.io/pod-claim-name";
 
 /// What lifting has to do with a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub(crate) enum Stage {
     /// A gate of ours holds it.
     Gated,
     /// It has no gate and no node yet: it will take the devices that it claims.
@@ -29,7 +29,7 @@ pub enum Stage {
 
 /// All facts about one pod on which decisions depend, but for its claims.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Look {
+pub(crate) struct Look {
     /// Identity of the pod.
     pub pod: PodRef,
     /// What lifting has to do with the pod.
@@ -48,7 +48,7 @@ pub struct Look {
 
 impl Look {
     /// Reads the facts off `pod`. `is_lifted`: its gate was removed, though `pod` may still show it.
-    pub fn of(pod: &Pod, is_lifted: bool) -> Self {
+    pub(crate) fn of(pod: &Pod, is_lifted: bool) -> Self {
         let opted_in = opts_in(pod);
         let is_ours = |gate: &str| gate == names::GATE || (opted_in && gate == names::GATE_ALIAS);
         let spec = pod.spec.as_ref();
@@ -82,7 +82,7 @@ impl Look {
     }
 
     /// Returns how long ago the pod was created, by this machine's clock; zero where that is in the future.
-    pub fn age(&self, now: Timestamp) -> Duration {
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
         let age = self.created.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
         age.unwrap_or_default()
     }
@@ -95,7 +95,7 @@ fn deadline(pod: &Pod) -> Option<Duration> {
 
 impl PodRef {
     /// Of a pod that the API server has.
-    pub fn of(pod: &Pod) -> Self {
+    pub(crate) fn of(pod: &Pod) -> Self {
         let part = |part: &Option<String>| part.clone().unwrap_or_default();
         let metadata = &pod.metadata;
         Self { namespace: part(&metadata.namespace), name: part(&metadata.name), uid: part(&metadata.uid) }
@@ -103,21 +103,21 @@ impl PodRef {
 }
 
 /// Equal for pods whose specifications choose among nodes in the same way.
-pub fn placement_key(spec: &PodSpec) -> String {
+pub(crate) fn placement_key(spec: &PodSpec) -> String {
     let affinity = spec.affinity.as_ref().map(|affinity| &affinity.node_affinity);
     // Cannot fail: these are plain strings and lists.
     serde_json::to_string(&(&spec.node_selector, affinity, &spec.tolerations)).unwrap_or_default()
 }
 
 /// Claims by name and by the pod that they were made for.
-pub struct ClaimIndex<'a> {
+pub(crate) struct ClaimIndex<'a> {
     by_name: BTreeMap<(&'a str, &'a str), &'a ResourceClaim>,
     by_pod: BTreeMap<(&'a str, &'a str), &'a ResourceClaim>,
 }
 
 impl<'a> ClaimIndex<'a> {
     /// Of all claims there are.
-    pub fn new(claims: &'a [ResourceClaim]) -> Self {
+    pub(crate) fn new(claims: &'a [ResourceClaim]) -> Self {
         let mut index = Self { by_name: BTreeMap::new(), by_pod: BTreeMap::new() };
         for claim in claims {
             let metadata = &claim.metadata;
@@ -137,7 +137,7 @@ impl<'a> ClaimIndex<'a> {
     }
 
     /// What the pod claims and does not have yet.
-    pub fn wants(&self, pod: &Pod) -> Wants {
+    pub(crate) fn wants(&self, pod: &Pod) -> Wants {
         let mut wants = Wants { claims: Vec::new(), missing: None, closed_nodes: Default::default() };
         let this = PodRef::of(pod);
         let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());

@@ -1,4 +1,4 @@
-//! What is measured about lifting.
+//! Metrics of lifting.
 
 use std::time::Duration;
 
@@ -7,13 +7,13 @@ use sluice_config::metric_names::preloader;
 
 use crate::gates::{Action, Decision, Reason, Why};
 
-/// Upper bounds of this module's histograms, for the process's recorder.
-pub const BUCKETS: &[(&str, &[f64])] = &[(
+/// Upper bounds of this module's histograms, in seconds.
+pub(crate) const BUCKETS: &[(&str, &[f64])] = &[(
     preloader::LIFT_LATENCY_SECONDS,
     &[0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0],
 )];
 
-/// Counters that have not counted yet are there, too.
+/// Exports all counters at 0, so that they exist before their first increment.
 pub(super) fn start() {
     for why in Why::ALL {
         counter!(preloader::GATES_LIFTED_TOTAL, "why" => why.label()).increment(0);
@@ -22,7 +22,7 @@ pub(super) fn start() {
     waiting(&[]);
 }
 
-/// How many pods wait, by reason.
+/// Sets the number of waiting pods by reason.
 pub(super) fn waiting(decisions: &[Decision]) {
     for reason in Reason::ALL {
         let count = decisions.iter().filter(|decision| decision.action == Action::Wait(reason)).count();
@@ -31,13 +31,13 @@ pub(super) fn waiting(decisions: &[Decision]) {
     }
 }
 
-/// A gate is gone.
+/// Counts a lifted gate, and the time from the change that made it possible.
 pub(super) fn lifted(why: Why, after: Duration) {
     counter!(preloader::GATES_LIFTED_TOTAL, "why" => why.label()).increment(1);
     histogram!(preloader::LIFT_LATENCY_SECONDS).record(after.as_secs_f64());
 }
 
-/// The API server refused to lift one.
+/// Counts a lift that the API server refused.
 pub(super) fn refused() {
     counter!(preloader::LIFTS_REFUSED_TOTAL).increment(1);
 }

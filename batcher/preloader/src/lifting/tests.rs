@@ -66,8 +66,8 @@ impl PodPatcher for Shared {
         next.unwrap_or(PatchOutcome::Lifted)
     }
 
-    fn tell(&self, pod: &PodRef, telling: GateEvent) {
-        self.fake.lock().unwrap().told.push((pod.name.clone(), telling));
+    fn publish(&self, pod: &PodRef, event: GateEvent) {
+        self.fake.lock().unwrap().told.push((pod.name.clone(), event));
     }
 }
 
