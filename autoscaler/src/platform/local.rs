@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Platform, PlatformError, Replicas, ScaleTarget};
 use crate::capacity::CapacityView;
-use supervisor::Command;
+use messages::Command;
 
 mod backoff;
 mod cdi;
@@ -30,6 +30,7 @@ pub(crate) mod cluster;
 mod gateway;
 mod kubelet;
 mod members;
+mod messages;
 mod process;
 mod procfs;
 pub mod records;

@@ -19,9 +19,9 @@ use super::backoff::Backoff;
 use super::gateway::Snapshot;
 use super::kubelet::{ClaimRef, Kubelet};
 use super::members::MembersFile;
+use super::messages::{Command, ReplicaPhase};
 use super::process::Process;
 use super::records::{ReplicaRecord, ReplicaRecords};
-use super::supervisor::Command;
 use crate::fetch::Fetcher;
 use starting::{listening, loaded};
 
@@ -38,32 +38,6 @@ const CALL_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration:
 const CRASH_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 /// Time of serving after which a replica has recovered from its crash.
 const RECOVERED_AFTER: Duration = Duration::from_secs(30);
-
-/// Phase of a replica's lifecycle.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReplicaPhase {
-    /// It is prepared, started or loading.
-    Starting,
-    /// It failed, and is started again.
-    Failed {
-        /// What failed.
-        why: String,
-    },
-    /// It is loaded, and known to the gateway.
-    Serving {
-        /// Name among the gateway's upstreams.
-        member: String,
-    },
-    /// It takes traffic for the first time.
-    Started {
-        /// Time since it was asked for, milliseconds.
-        startup_ms: u64,
-    },
-    /// It is being stopped.
-    Ending,
-    /// Process, claim and record are gone.
-    Gone,
-}
 
 /// Everything that replicas share.
 #[derive(Debug)]

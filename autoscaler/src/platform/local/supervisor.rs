@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use sluice_config::api::LocalDeployment;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -17,51 +17,18 @@ use super::LocalConfig;
 use super::gateway::Snapshot;
 use super::kubelet::Kubelet;
 use super::members::MembersFile;
+use super::messages::ReplicaPhase;
+pub use super::messages::{Command, Deployments};
 use super::records::{ReplicaRecord, ReplicaRecords};
-use super::replica::{Replica, ReplicaPhase, Shared};
+use super::replica::{Replica, Shared};
 use super::startup::Startup;
-use crate::capacity::CapacityView;
-use crate::platform::{PlatformError, Replicas, Target};
+use crate::platform::{PlatformError, Target};
 
 mod scaling;
 mod targets;
 
 /// Time for unpreparing when everything is stopped, beyond the longest drain and grace.
 const GIVE_BACK: Duration = Duration::from_secs(15);
-
-/// Deployments by namespace and name.
-pub type Deployments = BTreeMap<Target, Arc<LocalDeployment>>;
-
-type Reply<T> = oneshot::Sender<T>;
-
-/// A message to the supervisor.
-#[derive(Debug)]
-pub enum Command {
-    /// Asks for the present replicas of a target.
-    Replicas { target: Target, reply: Reply<Result<Replicas, PlatformError>> },
-    /// Sets the replicas of a target.
-    SetReplicas {
-        target: Target,
-        replicas: u32,
-        /// Receives the number asked for now.
-        reply: Reply<Result<u32, PlatformError>>,
-    },
-    /// Asks what the placement of the next replica depends on.
-    Capacity { target: Target, reply: Reply<Result<CapacityView, PlatformError>> },
-    /// Replaces all deployments.
-    Deployments(Deployments),
-    /// Reports that a replica is in another phase.
-    Phase {
-        /// Namespace and name of the replica.
-        key: (String, String),
-        phase: ReplicaPhase,
-    },
-    /// Stops every replica.
-    StopAll {
-        /// Receives the names of those that could not be stopped in time.
-        reply: Reply<Vec<String>>,
-    },
-}
 
 /// Supervisor of all replicas of this machine.
 pub struct Supervisor {

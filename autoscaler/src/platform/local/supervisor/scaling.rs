@@ -9,8 +9,8 @@ use super::{DeploymentState, ReplicaState, Supervisor};
 use crate::capacity::CapacityView;
 use crate::platform::local::claims;
 use crate::platform::local::cluster::read_cluster;
+use crate::platform::local::messages::ReplicaPhase;
 use crate::platform::local::records::ReplicaRecord;
-use crate::platform::local::replica::ReplicaPhase;
 use crate::platform::local::victims::{self, Candidate};
 use crate::platform::{Batcher, PlatformError, Replicas, Target};
 
