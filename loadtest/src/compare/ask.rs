@@ -1,5 +1,4 @@
-//! One request to a peer, in its own form, whose answer must be right: a peer that computes something else, or
-//! nothing, is not compared.
+//! Checks a peer by one request in its own form. A peer whose answer is wrong is not measured.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,16 +13,16 @@ use super::peer::{Form, Peer};
 use super::program::Program;
 use crate::reference;
 
-/// The row that is asked.
+/// Row of the request.
 const ROW_ID: i64 = 7;
-/// Time for a peer to become ready; servers with much Python in them take 20 s on a busy machine.
+/// Time limit for a peer to become ready; large Python servers take 20 s on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
-/// Pause between two looks.
+/// Polling interval.
 const POLL: Duration = Duration::from_millis(100);
-/// Time for one answer.
+/// Time limit of one request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Path and body of one row in the peer's form.
+/// Returns path and body of a request for one row in the peer's form.
 pub(crate) fn request(peer: Peer) -> (&'static str, Bytes) {
     let x = reference::row(ROW_ID);
     let row = json!({"id": ROW_ID, "x": x});
@@ -41,7 +40,7 @@ pub(crate) fn request(peer: Peer) -> (&'static str, Bytes) {
     (path, body.to_string().into())
 }
 
-/// Whether `answer` holds the numbers of the row that [`request`] asks for.
+/// Returns whether `answer` holds the numbers of the row that [`request`] asks for.
 pub(crate) fn is_right(answer: &Value) -> bool {
     let outputs = answer.get("outputs").and_then(Value::as_array);
     let of_v2 = outputs.and_then(|outputs| {
@@ -63,10 +62,10 @@ fn flatten(value: &Value, into: &mut Vec<f64>) {
     }
 }
 
-/// Waits until the peer answers rightly.
+/// Waits until the peer answers correctly.
 ///
 /// # Errors
-/// It ended, or what it said last.
+/// The peer ended, or its last answer was wrong.
 pub(crate) async fn until_right(
     peer: Peer,
     program: &mut Program,

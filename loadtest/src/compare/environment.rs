@@ -1,6 +1,6 @@
-//! The peers themselves: installed on demand in folders of their own under the user's cache, so that nothing else
-//! on the machine changes. Servers from PyPI with all their packages pinned; proxies from Debian, unpacked without
-//! being installed, unless the machine has them.
+//! Installs peers on demand in folders of their own under the user's cache, so that nothing else on the machine changes:
+//! servers from PyPI with all packages pinned; proxies from Debian, unpacked without being installed, unless the machine
+//! has them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use tokio::process::Command;
 
 use super::peer::Peer;
 
-/// For one step of an installation; the largest download is 400 MB.
+/// Time limit of one step of an installation; the largest download is 400 MB.
 const STEP_TIMEOUT: Duration = Duration::from_secs(900);
 /// The proxies and the libraries that a plain system lacks.
 const DEBIAN_PACKAGES: [&str; 5] =
@@ -50,10 +50,10 @@ pub(crate) fn package(peer: Peer) -> Option<String> {
     Some(first.replace("==", " "))
 }
 
-/// Makes the virtual environment of a peer in `folder`, unless it is there with these packages.
+/// Creates the virtual environment of a peer in `folder`, unless it exists with these packages.
 ///
 /// # Errors
-/// What failed, and the last lines of what it said.
+/// The step that failed, with the last lines of its output.
 pub(crate) async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<(), String> {
     let source = source(peer).ok_or_else(|| format!("{peer} is no server from PyPI"))?;
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
@@ -79,7 +79,6 @@ pub(crate) async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<(
 /// A proxy's program, and the folder of its libraries where those are not the system's.
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
-    /// The program.
     pub program: PathBuf,
     /// Libraries that it was unpacked with.
     pub libraries: Option<PathBuf>,
@@ -88,7 +87,7 @@ pub(crate) struct Proxy {
 /// Finds a proxy on this machine, or unpacks Debian's into `folder`.
 ///
 /// # Errors
-/// What failed, and what would do.
+/// The step that failed, and what would help.
 pub(crate) async fn proxy(name: &str, folder: &Path) -> Result<Proxy, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|dir| dir.join(name));
@@ -125,7 +124,7 @@ async fn unpack(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The version that a proxy says it has.
+/// Returns the version that a proxy reports.
 pub(crate) async fn proxy_version(proxy: &Proxy) -> Option<String> {
     let mut command = Command::new(&proxy.program);
     command.arg("-v").stdin(Stdio::null());

@@ -1,6 +1,6 @@
-//! One measurement: one peer under one load, by the generator of `sluice-loadtest run`. The same bytes are sent
-//! each time and answers are judged by status, so that the generator has the same work with every peer; before
-//! it, where the peer speaks V2, rows that differ are sent and their answers checked.
+//! Measures one peer under one load by the generator of `sluice-loadtest run`. It sends the same bytes each time and
+//! judges answers by status, so that it has the same work with every peer. Before that, a peer that speaks V2 gets rows
+//! that differ, and their answers are checked.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::plan::{Load, Mix, Payload, Plan, Protocol};
 use crate::report::Report;
 use crate::run;
 
-/// Sent before each measurement and not counted: connections, curve and caches settle.
+/// Length of the load that is sent before each measurement and not counted: connections, curve and caches settle.
 const SETTLE: Duration = Duration::from_millis(500);
 /// A request without an answer by then is lost.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,11 +27,8 @@ const MAX_IN_FLIGHT: usize = 16_384;
 /// One peer, one load, one round.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Measurement {
-    /// The scenario.
     pub scenario: Scenario,
-    /// The peer.
     pub peer: Peer,
-    /// The load.
     pub load: LoadPoint,
     /// Which round, from 0.
     pub round: usize,
@@ -39,7 +36,7 @@ pub(crate) struct Measurement {
     pub requests: u64,
     /// Correct answers.
     pub answered: u64,
-    /// Correct answers within the objective; all where there is none.
+    /// Correct answers within the objective; all of them if there is no objective.
     pub attained: u64,
     /// 429.
     pub rejected: u64,
@@ -65,10 +62,9 @@ pub(crate) struct Measurement {
     pub invalid_because: Vec<String>,
 }
 
-/// A peer that runs.
+/// Running peer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running<'a> {
-    /// Which.
     pub peer: Peer,
     /// Its processes.
     pub program: &'a Program,

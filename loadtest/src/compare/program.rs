@@ -24,9 +24,7 @@ const LINES_SHOWN: usize = 4;
 pub(crate) struct Launch {
     /// Its name in messages and of its log file.
     pub name: String,
-    /// The executable.
     pub program: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<OsString>,
     /// Added to the environment.
     pub environment: Vec<(String, OsString)>,
