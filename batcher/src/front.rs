@@ -106,9 +106,9 @@ impl Front {
     fn limits(&self) -> Limits {
         let settings = self.settings.now();
         Limits {
-            body_bytes: settings.max_body_bytes,
-            tensors: settings.max_tensors,
-            parameters: settings.max_parameters,
+            body_bytes: settings.limits.max_body_bytes,
+            tensors: settings.limits.max_tensors,
+            parameters: settings.limits.max_parameters,
             ..Limits::default()
         }
     }

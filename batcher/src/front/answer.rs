@@ -113,17 +113,17 @@ pub fn failed(form: WireFormat, failure: &Failure) -> Response<FrontBody> {
             json(status, json_error(&failure.message))
         }
     };
-    if let Some(retry_after_ms) = failure.retry_after_ms {
+    if let Some(retry_after) = failure.retry_after {
         let headers = response.headers_mut();
         if form == WireFormat::Grpc {
             let code = Code::from_http(failure.status);
-            if let Some(details) = status_details(code, &failure.message, retry_after_ms) {
+            if let Some(details) = status_details(code, &failure.message, retry_after) {
                 headers.insert(GRPC_STATUS_DETAILS, details);
             }
         } else {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after_ms.div_ceil(1000).max(1)));
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after.seconds()));
         }
-        headers.insert(RETRY_AFTER_MS, HeaderValue::from(retry_after_ms));
+        headers.insert(RETRY_AFTER_MS, HeaderValue::from(retry_after.ms()));
     }
     response
 }

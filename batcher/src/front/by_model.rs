@@ -21,6 +21,7 @@ use crate::failure::{Failure, missing_elsewhere};
 use crate::media_type;
 use crate::offload::offload;
 use crate::queue::bytes::QueuedBytes;
+use crate::retry_after::RetryAfter;
 use crate::streams::asked::Asked;
 use crate::upstream::choice::{Named, NotPicked, Picked};
 use crate::upstream::grpc_body::GrpcBody;
@@ -36,7 +37,7 @@ impl Front {
             NotPicked::Nobody => self.nobody(),
             NotPicked::Elsewhere(others) => {
                 let message = missing_elsewhere(others, hold.as_millis() as u64);
-                Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
+                Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
             }
         })
     }
@@ -60,7 +61,8 @@ impl Front {
         if !infers && (model.is_some() || !may_name_its_model(parts)) {
             return Ok((model.map(Named::Model), Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
         }
-        let (body, share) = self.peek(body).await.map_err(|error| error.failure(|| 1000))?;
+        let (body, share) =
+            self.peek(body).await.map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if infers
             && let Some(whole) = body.whole()
             && let Some(step) = step_of_unread(parts, whole).await
@@ -101,8 +103,10 @@ impl Front {
             return Ok((None, request.map(GrpcBody::from), share));
         }
         let (parts, body) = request.into_parts();
-        let (head, body) =
-            self.head_of(&parts.headers, body, &mut share).await.map_err(|error| error.failure(|| 1000))?;
+        let (head, body) = self
+            .head_of(&parts.headers, body, &mut share)
+            .await
+            .map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if may_set
             && sets(head.as_ref())
             && let Some(refused) = self.refused_change()

@@ -14,6 +14,7 @@ use super::inflate::{Coding, Decoder, STEP_OUTPUT_BYTES, Step};
 use super::receive::{ReceiveError, Received};
 use crate::failure::Failure;
 use crate::queue::bytes::QueuedBytes;
+use crate::retry_after::RetryAfter;
 
 /// Bodies of more coded bytes take turns: a step of one of them is followed by whatever else has to be done.
 const LARGE_BYTES: usize = 64 << 10;
@@ -96,7 +97,7 @@ impl Front {
         (coded, share): Received,
         decoded: BytesMut,
     ) -> Result<Received, DecodeError> {
-        let limit_bytes = self.settings.now().max_body_bytes;
+        let limit_bytes = self.settings.now().limits.max_body_bytes;
         let memory_bytes = Decoder::memory_bytes(coding, &coded)
             .map_err(|reason| DecodeError::Invalid { coding: coding.name(), reason })?;
         let memory = self.bytes.take(memory_bytes);
@@ -162,12 +163,12 @@ fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
 pub fn undecoded(
     form: WireFormat,
     error: &DecodeError,
-    retry_after_ms: u64,
+    retry_after: RetryAfter,
 ) -> (Response<FrontBody>, Failure) {
     let failure = match error {
         DecodeError::UnknownCoding(_) => Failure::new(415, error.to_string()),
         DecodeError::Invalid { .. } => Failure::new(400, error.to_string()),
-        DecodeError::Limit(limit) => limit.failure(|| retry_after_ms),
+        DecodeError::Limit(limit) => limit.failure(|| retry_after),
     };
     let response = match (form, error) {
         (WireFormat::Grpc, DecodeError::UnknownCoding(name)) => {

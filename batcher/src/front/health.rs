@@ -33,7 +33,7 @@ impl Front {
         let servable = |model: &String| self.registry.get(model).is_some_and(|handle| handle.is_servable());
         self.drain.mode() == Mode::Serving
             && self.upstreams.any_ready()
-            && self.settings.now().models.iter().all(servable)
+            && self.settings.now().models.models.iter().all(servable)
     }
 
     /// The same for one model, or one version of it. Asking about a model has it warmed where it is not.
@@ -91,7 +91,7 @@ impl Front {
         method: GrpcMethod,
         request: Request<Incoming>,
     ) -> Response<FrontBody> {
-        let patience = Duration::from_millis(self.settings.now().body_timeout_ms);
+        let patience = Duration::from_millis(self.settings.now().timeouts.body_timeout_ms);
         let (body, _share) =
             match receive(request.into_body(), SMALL_BYTES, patience, self.bytes.empty(None)).await {
                 Ok(received) => received,

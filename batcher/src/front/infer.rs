@@ -31,13 +31,8 @@ use crate::queue::caller::Caller;
 use crate::queue::entry::Suspicion;
 use crate::queue::scope::Scope;
 use crate::queue::{Entry, ModelHandle, Reply, Work, size_of};
+use crate::retry_after::RetryAfter;
 use crate::settings::{Settings, WhileCold};
-
-/// When to try again where nothing is held: a model server takes seconds to be warm, another replica none.
-pub(super) const COLD_RETRY_MS: u64 = 1000;
-
-/// When a gRPC client may try again whose model is not known yet, for its request was not read.
-const RETRY_AFTER_MS: u64 = 1000;
 
 /// A request, and the metadata by which it was read where it rests on any.
 pub(super) type Read = (Work, Option<Arc<ModelSignature>>);
@@ -95,13 +90,13 @@ impl Front {
         let (parts, body) = request.into_parts();
         let received = match self.receive(body, urgency.tenant.as_ref()).await {
             Ok(received) => received,
-            Err(error) => return failed(WireFormat::Grpc, &error.failure(|| RETRY_AFTER_MS)),
+            Err(error) => return failed(WireFormat::Grpc, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
         let (body, mut bytes) = match self.decode_grpc(&parts.headers, received).await {
             Ok(decoded) => decoded,
-            Err(error) => return undecoded(WireFormat::Grpc, &error, RETRY_AFTER_MS).0,
+            Err(error) => return undecoded(WireFormat::Grpc, &error, RetryAfter::UNPREDICTED).0,
         };
-        let message = match decode_unary(body, self.settings.now().max_body_bytes) {
+        let message = match decode_unary(body, self.settings.now().limits.max_body_bytes) {
             Ok(message) => message,
             Err(error) => return grpc_status(error.code(), &error.to_string()),
         };
@@ -132,7 +127,7 @@ impl Front {
         let meanwhile = self.bytes.take(2 * counted.elements_bytes());
         if meanwhile.is_none() || !bytes.grow(counted.elements_bytes()) {
             let full = ReceiveError::NoMemory { limit_bytes: self.bytes.limit() };
-            return Err(full.failure(|| RETRY_AFTER_MS));
+            return Err(full.failure(|| RetryAfter::UNPREDICTED));
         }
         offload(looked_at, move || counted.parse()).await.map_err(unread)
     }
@@ -148,7 +143,7 @@ impl Front {
     ) -> Response<FrontBody> {
         let arrived_us = self.clock.now_us();
         let settings = self.settings.now();
-        let own = settings.of_model(&handle.model);
+        let own = settings.batching.of_model(&handle.model);
         let size = size_of(&work, &own);
         handle.metrics.demand_rows.increment(u64::from(size.rows));
         let unanswered = Unanswered { handle, form, arrived_us };
@@ -172,7 +167,7 @@ impl Front {
             work,
             form,
             size,
-            scope: origin.as_ref().and_then(|head| Scope::of(&head.headers, &settings.shared_headers)),
+            scope: origin.as_ref().and_then(|head| Scope::of(&head.headers, &settings.access.shared_headers)),
             origin,
             arrived_us,
             signature,
@@ -215,10 +210,15 @@ impl Front {
 
     /// Puts a request into the queue, unless there is a reason not to.
     fn admit(&self, handle: &ModelHandle, entry: Entry, settings: &Settings) -> Result<(), Failure> {
-        if settings.while_cold == WhileCold::Reject && handle.is_cold() {
-            return Err(Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS));
+        if settings.holding.while_cold == WhileCold::Reject && handle.is_cold() {
+            return Err(Failure::refused(
+                503,
+                Refusal::Cold,
+                "no model server is warm here",
+                RetryAfter::WHILE_COLD,
+            ));
         }
-        if settings.priority_levels > 1 || entry.tenant.is_some() {
+        if settings.order.priority_levels > 1 || entry.tenant.is_some() {
             handle.rank();
         }
         let class = entry.mergeable().map(|request| ShapeClass::of_elements(request.elements_per_row()));
@@ -232,7 +232,7 @@ impl Front {
                 429,
                 Refusal::TooLate,
                 "the answer would come after the deadline: the model server is saturated",
-                retry_after_us.div_ceil(1000).max(1),
+                RetryAfter::wait_us(retry_after_us),
             ));
         }
         let submitted = handle.submit(Box::new(entry));
@@ -242,9 +242,11 @@ impl Front {
         }
         submitted.map_err(|entry| {
             let whose = if entry.tenant.is_some() { "the tenant's part of " } else { "" };
-            let message =
-                format!("{whose}the model's queue is full (queueRequests: {})", settings.queue_requests);
-            Failure::refused(429, Refusal::QueueFull, message, handle.retry_after_ms(arrived_us))
+            let message = format!(
+                "{whose}the model's queue is full (queueRequests: {})",
+                settings.limits.queue_requests
+            );
+            Failure::refused(429, Refusal::QueueFull, message, handle.retry_after(arrived_us))
         })
     }
 
@@ -257,13 +259,13 @@ impl Front {
         body: Incoming,
         urgency: &Urgency,
     ) -> Result<Received, Box<Response<FrontBody>>> {
-        let retry_after_ms = || handle.retry_after_ms(self.clock.now_us());
+        let retry_after = || handle.retry_after(self.clock.now_us());
         let received = self.receive(body, urgency.tenant.as_ref()).await.map_err(|error| {
-            let failure = error.failure(retry_after_ms);
+            let failure = error.failure(retry_after);
             Box::new(self.invalid(handle, form, &failure))
         })?;
         self.decode(&mut parts.headers, received).await.map_err(|error| {
-            let (response, failure) = undecoded(form, &error, retry_after_ms());
+            let (response, failure) = undecoded(form, &error, retry_after());
             count_failure(handle, form, &failure);
             Box::new(response)
         })

@@ -2,6 +2,7 @@
 //! the header `grpc-status-details-bin`. The messages are those of googleapis' `google/rpc/status.proto` and
 //! `error_details.proto`, of which no more is needed.
 
+use crate::retry_after::RetryAfter;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::HeaderValue;
@@ -56,11 +57,9 @@ pub struct Delay {
 }
 
 /// The value of `grpc-status-details-bin`.
-pub fn status_details(code: Code, message: &str, retry_after_ms: u64) -> Option<HeaderValue> {
-    let delay = Delay {
-        seconds: i64::try_from(retry_after_ms / 1000).unwrap_or(i64::MAX),
-        nanos: (retry_after_ms % 1000) as i32 * 1_000_000,
-    };
+pub fn status_details(code: Code, message: &str, retry_after: RetryAfter) -> Option<HeaderValue> {
+    let (seconds, nanos) = retry_after.seconds_and_nanos();
+    let delay = Delay { seconds, nanos };
     let info = RetryInfo { retry_delay: Some(delay) };
     let status = Status {
         code: i32::from(code.number()),

@@ -43,7 +43,7 @@ pub(super) async fn call(
     mut request: Request<Chunks>,
     settings: &Settings,
 ) -> Result<Answer, CallError> {
-    let patience = Duration::from_millis(settings.upstream_timeout_ms);
+    let patience = Duration::from_millis(settings.servers.upstream_timeout_ms);
     let connect_patience = patience.min(CONNECT_PATIENCE);
     let Some(slot) = place else { return Err(CallError::Unsent("the slot is gone".into())) };
     slot.upstream.answers.room().await;
@@ -68,7 +68,7 @@ pub(super) async fn call(
                 }
             },
         };
-        match timeout(patience, connection.exchange(request, settings.max_body_bytes)).await {
+        match timeout(patience, connection.exchange(request, settings.limits.max_body_bytes)).await {
             Ok(Ok(mut answer)) => {
                 if slot.upstream.keeps_connections() {
                     slot.connections.keep(connection);
@@ -123,7 +123,7 @@ pub(super) fn batch_request(
     if let Some(scope) = scope {
         scope.add_to(request.headers_mut());
     }
-    for (name, value) in settings.upstream_headers.map() {
+    for (name, value) in settings.servers.upstream_headers.map() {
         request.headers_mut().insert(name, value.clone());
     }
     Ok(request)

@@ -245,7 +245,7 @@ impl Dispatch {
             return rows;
         }
         let settings = self.handle.settings.now();
-        let sizes = settings.of_model(&self.handle.model).sizes();
+        let sizes = settings.batching.of_model(&self.handle.model).sizes();
         u32::try_from(rows).map_or(rows, |rows| sizes.sent_rows(rows) as usize)
     }
 
@@ -362,7 +362,7 @@ impl Dispatch {
             return Next::Continue;
         }
         if is_several && may_run_twice && may_be_a_row.contains(&status) && self.search.goes_on() {
-            let hold_us = self.handle.settings.now().hold_ms.saturating_mul(1000);
+            let hold_us = self.handle.settings.now().holding.hold_ms.saturating_mul(1000);
             let now_us = self.handle.clock.now_us();
             for late in entries.extract_if(.., |entry| entry.held_until_us(hold_us) <= now_us) {
                 late.answer(Reply::Forwarded(answer.clone()));
