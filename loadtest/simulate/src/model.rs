@@ -108,8 +108,6 @@ pub(crate) struct Model {
     pub(crate) running: HashMap<u64, Running>,
     /// When the engine wants its next turn.
     pub(crate) turn_us: Option<u64>,
-    /// Start of each batch that was sent, microseconds.
-    pub(crate) batches_us: Vec<u64>,
 }
 
 impl Model {
@@ -123,7 +121,6 @@ impl Model {
             waiting: 0,
             running: HashMap::new(),
             turn_us: None,
-            batches_us: Vec::new(),
         }
     }
 

@@ -3,15 +3,63 @@
 //!
 //! The figures of the README: `cargo test -p sluice-batch-policy --test policy shared:: -- --nocapture`.
 
-mod simulation;
+use sluice_simulate::{ModelSpec, Outcome, ServerSpec, Sharing, Simulation, Source};
 
-use simulation::{Model, Outcome, Sharing, goodput, simulate};
+const CAP_ROWS: u32 = 64;
+const WARM_UP_US: u64 = 2_000_000;
+const SECONDS: u64 = 20;
 
 const SEEDS: [u64; 2] = [5, 6];
 const FLOOD: f64 = 3.0;
 
 /// Loads that fit: each model's whole queue in turn would be served in time.
 const FITTING: [&[f64]; 4] = [&[0.6, 0.2], &[0.4, 0.4], &[0.7, 0.1], &[0.3, 0.2, 0.2]];
+
+/// Who sends what, one row at a time.
+#[derive(Debug, Clone, Copy)]
+struct Model {
+    /// In parts of the most that all slots could do if they were this model's alone.
+    load: f64,
+    weight: u32,
+    objective_us: u64,
+    /// How many times as fast as 20 ms + 1 ms·b.
+    speed: f64,
+}
+
+impl Model {
+    fn at(load: f64) -> Self {
+        Self { load, weight: 1, objective_us: 300_000, speed: 1.0 }
+    }
+
+    fn spec(&self, slots: u32) -> ModelSpec {
+        let Self { weight, objective_us, speed, .. } = *self;
+        let mut spec = ModelSpec::new(0.020 / speed, 0.001 / speed, CAP_ROWS, objective_us).warmed();
+        (spec.settings.slots_per_server, spec.settings.slot_weight) = (slots, weight);
+        spec
+    }
+}
+
+/// Runs for a while; one outcome for each model.
+fn simulate(models: &[Model], slots: u32, sharing: Sharing, seed: u64) -> Vec<Outcome> {
+    let mut simulation = Simulation::new(seed);
+    simulation.set_sharing(sharing);
+    simulation.count_from(WARM_UP_US);
+    for model in models {
+        let spec = model.spec(slots);
+        let per_second = model.load * f64::from(slots) * spec.most_rows_per_second();
+        let id = simulation.add_model(spec);
+        simulation.add_source(Source::poisson(id, per_second));
+    }
+    simulation.add_server(ServerSpec::default(), 0);
+    simulation.run_until(WARM_UP_US + SECONDS * 1_000_000);
+    simulation.into_outcomes()
+}
+
+/// Part of all requests sent, to all models together, that was answered in time.
+fn goodput(outcomes: &[Outcome]) -> f64 {
+    let sum = |part: fn(&Outcome) -> u64| outcomes.iter().map(part).sum::<u64>() as f64;
+    sum(|outcome| outcome.met) / sum(|outcome| outcome.sent - outcome.on_their_way())
+}
 
 fn models(loads: &[f64]) -> Vec<Model> {
     loads.iter().map(|&load| Model::at(load)).collect()
