@@ -182,8 +182,11 @@ fn a_model_that_floods_is_promised_no_more_than_its_part_of_the_slot() {
             beside.kept()
         );
         assert!(unaware + 0.1 <= flood.kept(), "there is something to count: {unaware}");
-        assert!(flood.kept() >= 0.95, "{other}×: {}", flood.kept());
-        assert!(beside.kept() >= 0.95, "{other}×: {}", beside.kept());
+        // Beside another flood, less: a queue hears of the other's batch only when it has one of its own, so its forecast
+        // takes that batch for as long as what the other had when it began to wait.
+        let least = if other < FLOOD { 0.95 } else { 0.91 };
+        assert!(flood.kept() >= least, "{other}×: {}", flood.kept());
+        assert!(beside.kept() >= least, "{other}×: {}", beside.kept());
     }
 }
 
