@@ -1,15 +1,20 @@
 //! sluice-autoscaler: parse, wire, exit code.
 
-use std::path::PathBuf;
+use std::error::Error;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use sluice_autoscaler::replay::replay_file;
-use sluice_autoscaler::run::run;
+use sluice_autoscaler::run::{RunError, run};
 use sluice_autoscaler::settings::{Flags, Settings};
+use sluice_process::command_line;
 use sluice_process::printable::printable_lines;
-use sluice_process::settings::{EXIT_USAGE, load};
-use sluice_process::{command_line, logging};
+use sluice_process::program::{self, Program};
+use sluice_process::settings::load;
+
+/// The program's name in messages.
+const NAME: &str = "sluice-autoscaler";
 
 /// Keeps inference deployments inside their latency objective on as few GPU slices as possible.
 ///
@@ -42,45 +47,28 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli: Cli = match command_line::parse() {
-        Ok(cli) => cli,
-        Err(code) => return code,
-    };
-    match cli.command {
-        Some(Command::Replay { file }) => match replay_file(&file) {
-            Ok(report) => {
-                println!("{}", printable_lines(&report.to_string()));
-                if report.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-            }
-            Err(error) => fail(&format!("{}: {error}", file.display()), EXIT_USAGE),
-        },
-        None => serve(&cli.flags),
+    match command_line::parse() {
+        Ok(Cli { command: Some(Command::Replay { file }), .. }) => replay(&file),
+        Ok(Cli { command: None, flags }) => program::run(NAME, program(&flags)),
+        Err(code) => code,
     }
 }
 
-fn serve(flags: &Flags) -> ExitCode {
-    let settings = load::<Settings>(flags.config.as_deref(), flags)
-        .map_err(|error| error.to_string())
-        .and_then(|settings| settings.validate().map(|()| settings).map_err(|error| error.to_string()));
-    let settings = match settings {
-        Ok(settings) => settings,
-        Err(error) => return fail(&error, EXIT_USAGE),
-    };
-    if let Err(error) = logging::init(settings.log_format, &settings.log_level) {
-        return fail(&error, EXIT_USAGE);
-    }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&format!("the runtime cannot be started: {error}"), 1),
-    };
-    match runtime.block_on(run(settings)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string(), if error.is_usage() { EXIT_USAGE } else { 1 }),
-    }
+fn program(
+    flags: &Flags,
+) -> Result<Program<impl Future<Output = Result<(), RunError>>, RunError>, Box<dyn Error + Send + Sync>> {
+    let settings = load::<Settings>(flags.config.as_deref(), flags)?;
+    settings.validate()?;
+    let (format, level) = (settings.log_format, settings.log_level.clone());
+    Ok(Program::new(format, &level, run(settings)).usage_errors(RunError::is_usage))
 }
 
-fn fail(message: &str, code: u8) -> ExitCode {
-    // It may quote an object file.
-    eprintln!("sluice-autoscaler: {}", printable_lines(message));
-    ExitCode::from(code)
+fn replay(file: &Path) -> ExitCode {
+    match replay_file(file) {
+        Ok(report) => {
+            println!("{}", printable_lines(&report.to_string()));
+            if report.is_equal() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => program::wrong_usage(NAME, &format!("{}: {error}", file.display())),
+    }
 }

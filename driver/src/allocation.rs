@@ -1,4 +1,4 @@
-//! From a claim as it was allocated to the devices that must be prepared for it. Pure.
+//! Devices that must be prepared for a claim, from its allocation. Pure.
 
 use k8s_openapi::api::resource::v1::{DeviceAllocationConfiguration, ResourceClaim};
 use sluice_config::names::devices as names;
@@ -14,82 +14,82 @@ use crate::sharing::SharingStrategy;
 pub(crate) struct NodeDevices {
     /// Name of this driver.
     pub driver: String,
-    /// Pool that this node's devices are published in.
+    /// Pool of this node's devices.
     pub pool: String,
-    /// Its GPUs.
+    /// GPUs of this node.
     pub gpus: Vec<Gpu>,
-    /// What they publish.
+    /// Devices that the GPUs publish.
     pub index: DeviceIndex,
 }
 
-/// Why a claim cannot be prepared here, whatever the GPUs say.
+/// Reason why a claim cannot be prepared on this node, whatever the state of its GPUs.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClaimAllocationError {
-    /// Another object has the name now.
+    /// Another claim object has the name now.
     #[error("the claim of that name has uid {found:?} now, not {asked}; it was deleted and made again")]
     OtherClaim {
-        /// UID that was asked for.
+        /// UID that the kubelet asked for.
         asked: String,
         /// UID of the object.
         found: Option<String>,
     },
-    /// Nothing was allocated to it yet.
+    /// The claim has no allocation.
     #[error("the claim is not allocated; a scheduler must fill status.allocation first")]
     NotAllocated,
-    /// Nothing of this driver was.
+    /// The allocation has no device of this driver.
     #[error("the claim's allocation has no device of driver {driver}")]
     NotOurs {
-        /// This driver.
+        /// Name of this driver.
         driver: String,
     },
-    /// Of another node.
+    /// The device belongs to another node.
     #[error("device {device} was allocated from pool {pool:?}, this node's is {ours:?}")]
     OtherPool {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// Its pool.
+        /// Pool of the device.
         pool: String,
-        /// This node's pool.
+        /// Pool of this node.
         ours: String,
     },
-    /// No such device.
+    /// This node does not publish the device.
     #[error("device {device} is not published by this node{why}; the allocation is out of date")]
     Unknown {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// Empty, or what changed.
+        /// Empty, or what has changed.
         why: &'static str,
     },
-    /// Use of a device that is for watching.
+    /// A monitoring device is requested without admin access.
     #[error("device {device} is for watching the GPU: request {request} must set adminAccess: true")]
     AdminOnly {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// The request.
+        /// Name of the request.
         request: String,
     },
-    /// A configuration that is not valid.
+    /// A configuration is invalid.
     #[error("configuration for driver {driver} from {source_of_it}: {error}")]
     Config {
-        /// This driver.
+        /// Name of this driver.
         driver: String,
-        /// Whose it is.
+        /// Object that has the configuration.
         source_of_it: &'static str,
-        /// What is wrong.
+        /// Invalid field.
         error: ConfigError,
     },
 }
 
-/// Requests that a configuration concerns (none: all of the claim), and the configuration.
+/// Requests that a configuration concerns (empty: all requests of the claim), and the configuration.
 type RequestConfig<'c> = (&'c [String], DeviceConfig);
 
 impl NodeDevices {
-    /// Devices of the claim that this driver prepares, as records without instances.
+    /// Returns the devices of a claim that this driver prepares, as records without MIG instances.
     ///
-    /// Results of other drivers are left to them.
+    /// Results of other drivers are ignored.
     ///
     /// # Errors
-    /// [`ClaimAllocationError`], for the person who wrote the claim.
+    /// Returns a [`ClaimAllocationError`] for the author of the claim.
     pub(crate) fn devices_for(
         &self,
         claim: &ResourceClaim,
@@ -128,7 +128,7 @@ impl NodeDevices {
         }
     }
 
-    /// Whether the claim has the device of this node now.
+    /// Returns whether this device of the node is allocated to the claim now.
     pub(crate) fn is_allocated(&self, claim: &ResourceClaim, device: &str) -> bool {
         let allocation = claim.status.as_ref().and_then(|status| status.allocation.as_ref());
         let results = allocation.and_then(|a| a.devices.as_ref()?.results.as_ref()).into_iter().flatten();
@@ -136,7 +136,7 @@ impl NodeDevices {
         ours.any(|result| result.device == device)
     }
 
-    /// Reads one configuration of the claim; `None` for another driver's, which this one does not judge.
+    /// Parses one configuration of the claim; `None` if it is for another driver.
     fn config<'c>(
         &self,
         config: &'c DeviceAllocationConfiguration,
@@ -153,7 +153,8 @@ impl NodeDevices {
         Ok(Some((config.requests.as_deref().unwrap_or_default(), parsed)))
     }
 
-    /// A device of a claim with `adminAccess`: it watches the whole GPU, whatever device of it was allocated.
+    /// Returns the record of a device of a request with `adminAccess`. It monitors the whole GPU, whichever device of
+    /// it was allocated.
     fn watching(&self, device: &str, request: &str) -> Result<DeviceRecord, ClaimAllocationError> {
         let minor = self.index.get(device).map(|entry| entry.gpu_minor);
         let is_it = |gpu: &&Gpu| Some(gpu.minor) == minor || monitoring::device(gpu.minor) == device;
@@ -172,7 +173,8 @@ impl NodeDevices {
         })
     }
 
-    /// Whether the device is one that its GPU had before its MIG mode was switched.
+    /// Returns the end of an error's sentence if the GPU had the device before its MIG mode was switched, else an
+    /// empty text.
     fn mode_change(&self, device: &str) -> &'static str {
         let is_of = |gpu: &&Gpu| {
             let full = names::full_device(gpu.minor);
@@ -219,8 +221,8 @@ impl NodeDevices {
     }
 }
 
-/// Returns how the device of a request is shared: the last configuration that concerns it decides, since a claim's
-/// follow those of its DeviceClass.
+/// Returns how the device of a request is shared. The last configuration that concerns the request decides, since
+/// those of the claim follow those of its DeviceClass.
 fn sharing(configs: &[RequestConfig<'_>], request: &str) -> SharingStrategy {
     let main = main_request(request);
     let concerns =
@@ -229,7 +231,7 @@ fn sharing(configs: &[RequestConfig<'_>], request: &str) -> SharingStrategy {
     config.map(|(_, config)| config.sharing).unwrap_or_default()
 }
 
-/// `main` of "main/alternative": containers name the request, not which of its alternatives was chosen.
+/// Returns `main` of "main/alternative", because containers name the request and not the chosen alternative.
 fn main_request(request: &str) -> String {
     request.split('/').next().unwrap_or_default().to_owned()
 }

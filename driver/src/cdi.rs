@@ -1,11 +1,11 @@
-//! Container Device Interface: the file that tells a container runtime what a claim's devices are.
+//! Container Device Interface (CDI): the file that describes the devices of a claim to container runtimes.
 //!
-//! One file a claim, `sluice.dev-claim_<uid>.json`, with one CDI device for each device of the claim,
-//! named `<uid>-<device>`: never the same name twice, because runtimes cache them.
+//! Each claim has one file, `sluice.dev-claim_<uid>.json`, with one CDI device for each device of the claim, named
+//! `<uid>-<device>`. A name is never reused, because runtimes cache devices by name.
 //!
-//! A container may be given devices of several claims and requests, and the kubelet does not ask again for a
-//! claim that is prepared already. So no variable may list what is visible: a container would get the last
-//! list only. The device nodes decide, and each device has variables of its own.
+//! A container may get devices of several claims and requests, and the kubelet does not prepare a prepared claim
+//! again. So no variable may list the visible devices: a container would get the last list only. The device nodes
+//! decide what is visible, and each device has variables of its own.
 
 pub(crate) mod libraries;
 pub(crate) mod nodes;
@@ -23,7 +23,7 @@ use libraries::Mount;
 pub(crate) use nodes::Majors;
 use nodes::{CharDevice, device_nodes};
 
-/// The oldest version that has device names which begin with a digit, as UIDs do. Runtimes refuse
+/// CDI version of the files: the oldest that allows names which begin with a digit, as UIDs do. Runtimes refuse
 /// versions that they do not know, so it is not higher than needed.
 const CDI_VERSION: &str = "0.5.0";
 
@@ -32,7 +32,7 @@ const CDI_VERSION: &str = "0.5.0";
 struct Spec {
     cdi_version: &'static str,
     kind: &'static str,
-    /// Given to every container that gets any of the devices.
+    /// Edits for every container that gets any of the devices.
     container_edits: ContainerEdits,
     devices: Vec<Device>,
 }
@@ -54,7 +54,7 @@ struct ContainerEdits {
     mounts: Vec<Mount>,
 }
 
-/// Qualified CDI name of one device of a claim, as the kubelet hands it to the runtime.
+/// Returns the qualified CDI name of a device of a claim, which the kubelet passes to the runtime.
 pub(crate) fn device_id(claim_uid: &str, device: &str) -> String {
     format!("{CDI_KIND}={}", device_name(claim_uid, device))
 }
@@ -63,10 +63,10 @@ fn device_name(claim_uid: &str, device: &str) -> String {
     format!("{claim_uid}-{device}")
 }
 
-/// Instances (GPU instance, compute instance) on the GPUs that a claim watches, by UUID of the GPU.
+/// MIG instances (ids of GPU instance and compute instance) on the GPUs that a claim monitors, by UUID of the GPU.
 pub(crate) type Watched = BTreeMap<String, Vec<(u32, u32)>>;
 
-/// UUID by which CUDA knows the device; none for a slice whose instance does not stand.
+/// Returns the UUID by which CUDA knows the device; `None` for a slice without an instance.
 fn cuda_name(device: &DeviceRecord) -> Option<&str> {
     if let Some(watched) = &device.watches {
         return Some(watched);
@@ -103,7 +103,7 @@ fn spec(
             },
         }
     };
-    // Images say "all", and NVIDIA's container runtime would then add every GPU of the node.
+    // Many images say "all", and NVIDIA's container runtime would then add every GPU of the node.
     let void = format!("{}={}", env::NVIDIA_VISIBLE_DEVICES, env::NVIDIA_VISIBLE_DEVICES_VOID);
     Spec {
         cdi_version: CDI_VERSION,
@@ -123,20 +123,20 @@ pub(crate) struct CdiError {
     pub source: io::Error,
 }
 
-/// The folder that container runtimes read CDI files from.
+/// Directory of the CDI files.
 #[derive(Debug, Clone)]
 pub(crate) struct CdiDir {
     path: PathBuf,
     driver_root: PathBuf,
     majors: Majors,
-    /// `None` where containers bring the driver's libraries themselves.
+    /// Files of the NVIDIA driver to mount; `None` if containers bring its libraries themselves.
     libraries: Option<DriverFiles>,
 }
 
 impl CdiDir {
-    /// Files go to `path`, made when needed. Majors are those of the kernel at each write, since modules are
-    /// loaded and loaded again; `majors` where neither `driver_root` nor the host lists them. `libraries` are
-    /// mounted into every container.
+    /// Creates the writer of files in `path`, which is created when needed. At each write the major numbers are read
+    /// from the kernel, because they change when modules are loaded again; `majors` are used where neither
+    /// `driver_root` nor the host lists them. `libraries` are mounted into every container.
     pub(crate) fn new(
         path: impl Into<PathBuf>,
         driver_root: impl Into<PathBuf>,
@@ -146,11 +146,10 @@ impl CdiDir {
         Self { path: path.into(), driver_root: driver_root.into(), majors, libraries }
     }
 
-    /// Writes a claim's file, unless it is there as it should be: it may have gone with a reboot. Answers
-    /// whether it was written.
+    /// Writes the file of a claim unless it exists with the right content. Returns whether it was written.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// Fails if the file system does.
     pub(crate) fn write(
         &self,
         claim_uid: &str,
@@ -170,10 +169,10 @@ impl CdiDir {
         write().map_err(|source| failed(&path, source))
     }
 
-    /// Removes a claim's file; that there is none is a success.
+    /// Removes the file of a claim. A missing file is a success.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// Fails if the file system does.
     pub(crate) fn remove(&self, claim_uid: &str) -> Result<(), CdiError> {
         let path = self.path.join(cdi_file_name(claim_uid));
         match std::fs::remove_file(&path) {

@@ -1,16 +1,16 @@
-//! What the driver must remember over its own death: which claims hold which devices, and how far it
-//! came with each.
+//! Checkpoint: what the driver must remember across a crash, which is the devices of each claim and how far each
+//! operation got.
 //!
-//! The order of writes makes every death recoverable. Before a GPU instance is created, the record says
-//! `creating` and where, and it was seen that nothing stood there; so after a death, an instance that
-//! stands exactly there is ours, whether or not create returned. An instance that stands anywhere else,
-//! or was there before, is foreign. Before anything is destroyed, the claim says `releasing`.
+//! The order of writes makes every crash recoverable. Before a GPU instance is created, the driver makes sure that
+//! its placement is free and records `creating`. So after a crash, an instance at exactly that placement is the
+//! driver's own, whether or not create returned. An instance at any other placement, or one that existed before, is
+//! foreign. Before anything is destroyed, the claim is recorded as `releasing`.
 //!
-//! Instances do not outlive a boot, so each record carries the boot that it is of: what stands after a
-//! reboot where ours stood is foreign.
+//! Instances do not survive a reboot, so each record names its boot: after a reboot, an instance at the placement of
+//! an own one is foreign.
 //!
-//! This module is data and its transitions; [`mod@file`] keeps it on disk, [`store`] is the one thread that
-//! changes it.
+//! This module holds the data and its transitions, [`mod@file`] keeps it on disk, and [`store`] is the one thread
+//! that changes it.
 
 pub(crate) mod file;
 pub(crate) mod store;
@@ -24,20 +24,20 @@ use sluice_inventory::Placement;
 use crate::gpus::ComputeInstance;
 use crate::sharing::SharingStrategy;
 
-/// Version of the format. It is raised only when an older driver would misread the file; fields may be
-/// added without, since unknown ones are ignored.
+/// Version of the format. It is raised only when an older driver would misread the file; new fields need no new
+/// version, since unknown ones are ignored.
 pub(crate) const VERSION: u32 = 1;
 
-/// Everything that is remembered.
+/// Content of the checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Checkpoint {
-    /// [`VERSION`] of the writer.
+    /// Value of [`VERSION`] in the driver that wrote the file.
     pub version: u32,
     /// Claims by UID.
     #[serde(default)]
     pub claims: BTreeMap<String, ClaimRecord>,
-    /// Milliseconds for which slices of a profile were held, summed over claims that have ended.
+    /// Milliseconds for which slices were held, by profile, summed over claims that have ended.
     #[serde(default)]
     pub ended_slice_ms: BTreeMap<String, u64>,
 }
@@ -48,19 +48,19 @@ impl Default for Checkpoint {
     }
 }
 
-/// How far a claim is.
+/// Phase of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Phase {
-    /// Prepare has begun and has not been answered: nobody was told of its devices.
+    /// Prepare has started and its caller has not been given any devices.
     Preparing,
-    /// Its devices were handed out.
+    /// The caller of prepare was given the devices.
     Prepared,
-    /// Unprepare (or an undone prepare) has begun: its devices are to go.
+    /// Unprepare, or undoing a prepare, has started: the devices are to be released.
     Releasing,
 }
 
-/// One claim.
+/// Record of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ClaimRecord {
@@ -68,133 +68,132 @@ pub(crate) struct ClaimRecord {
     pub namespace: String,
     /// Name of the claim object.
     pub name: String,
-    /// How far it is.
     pub phase: Phase,
-    /// When prepare began, milliseconds of the Unix clock.
+    /// Start of prepare, in milliseconds of the Unix clock.
     pub started_at_ms: u64,
-    /// Its devices of this driver.
+    /// Devices of this driver.
     pub devices: Vec<DeviceRecord>,
 }
 
-/// One device of a claim.
+/// Record of a device of a claim.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct DeviceRecord {
-    /// Requests of the claim that it satisfies.
+    /// Names of the requests that the device satisfies.
     pub requests: Vec<String>,
-    /// Name in the ResourceSlice.
+    /// Name of the device in the ResourceSlice.
     pub device: String,
-    /// UUID of its GPU.
+    /// UUID of the GPU; empty for a monitoring device.
     pub gpu_uuid: String,
-    /// Minor number of its GPU.
+    /// Minor number of the GPU.
     pub gpu_minor: u32,
-    /// `2g.10gb`, or `full`.
+    /// Profile: `2g.10gb`, `full` or `monitor`.
     pub profile: String,
-    /// UUID of the GPU that the claim watches, beside those who use it; none for a device that is its own. The
-    /// device has no `gpu_uuid` then, so that a driver of before takes it for nobody's.
+    /// UUID of the GPU that the claim monitors; `None` for a device that only this claim uses. `gpu_uuid` is empty
+    /// then, so that an older driver does not take the device for held.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub watches: Option<String>,
     /// How the device is shared.
     #[serde(default, skip_serializing_if = "SharingStrategy::is_exclusive")]
     pub sharing: SharingStrategy,
-    /// The MIG slice; none for a full GPU.
+    /// MIG slice; `None` for a full GPU and for a monitoring device.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slice: Option<SliceRecord>,
 }
 
-/// A MIG slice of a claim.
+/// Record of the MIG slice of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct SliceRecord {
-    /// GI profile id.
+    /// Id of the GPU-instance profile.
     pub profile_id: u32,
-    /// Where it lies.
+    /// Placement of the slice.
     pub placement: Placement,
-    /// Whether it stands.
+    /// State of its GPU instance.
     pub instance: Instance,
 }
 
-/// Whether the instance of a slice stands, as far as we did it.
+/// State of the GPU instance of a slice, as far as the driver created it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub(crate) enum Instance {
-    /// We have none.
+    /// The driver has created no instance.
     Absent,
-    /// Create was about to be called, at a place that was seen to be empty.
+    /// The driver was about to create the instance at a free placement.
     Creating {
         /// Boot in which that was.
         boot_id: String,
     },
-    /// We have made it.
+    /// The driver has created the instance.
     Standing {
         /// Boot in which that was.
         boot_id: String,
         /// Id of the GPU instance.
         gpu_instance: u32,
-        /// The compute instance that fills it.
+        /// Compute instance that fills the GPU instance.
         compute: ComputeInstance,
     },
 }
 
-/// One change of the checkpoint.
+/// Change of the checkpoint.
 #[derive(Debug, Clone)]
 pub(crate) enum Change {
-    /// A claim that is new.
+    /// Adds a claim.
     Begin {
-        /// UID.
+        /// UID of the claim.
         uid: String,
-        /// Its record.
+        /// Record of the claim.
         record: ClaimRecord,
     },
-    /// A slice's instance.
+    /// Sets the state of a slice's instance.
     Instance {
         /// UID of the claim.
         uid: String,
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// What is true from now on.
+        /// New state.
         instance: Instance,
     },
-    /// A claim's phase.
+    /// Sets the phase of a claim.
     Phase {
-        /// UID.
+        /// UID of the claim.
         uid: String,
-        /// The new phase.
+        /// New phase.
         phase: Phase,
     },
-    /// A claim that is over; its slices' time is added up.
+    /// Removes a claim and adds up the time of its slices.
     End {
-        /// UID.
+        /// UID of the claim.
         uid: String,
-        /// When it ended, milliseconds of the Unix clock.
+        /// End of the claim, in milliseconds of the Unix clock.
         at_ms: u64,
     },
 }
 
-/// A device that another claim holds.
+/// Error: another claim holds a device.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "device {device} is still held by claim {namespace}/{name} (uid {uid}) as {held_device}; it is free when \
      that claim is unprepared"
 )]
 pub(crate) struct DeviceHeld {
-    /// The device that was asked for.
+    /// Requested device.
     pub device: String,
-    /// The device that is in its way.
+    /// Device of the other claim that overlaps it.
     pub held_device: String,
-    /// Namespace of the holder.
+    /// Namespace of the other claim.
     pub namespace: String,
-    /// Name of the holder.
+    /// Name of the other claim.
     pub name: String,
-    /// UID of the holder.
+    /// UID of the other claim.
     pub uid: String,
 }
 
 impl Checkpoint {
-    /// Applies one change. Changes to a claim or device that there is not are without effect.
+    /// Applies one change. A change of an unknown claim or device has no effect.
     ///
     /// # Errors
-    /// [`DeviceHeld`] for a claim that begins with a device which another claim has; nothing is changed then.
+    /// Returns [`DeviceHeld`] and changes nothing if a new claim has a device that another claim holds.
     pub(crate) fn apply(&mut self, change: Change) -> Result<(), DeviceHeld> {
         match change {
             Change::Begin { uid, record } => {
@@ -225,7 +224,7 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Whether no other claim holds any of these devices or a part of one.
+    /// Checks that no other claim holds any of the devices or an overlapping one.
     fn check_free(&self, uid: &str, devices: &[DeviceRecord]) -> Result<(), DeviceHeld> {
         for (holder, record) in self.claims.iter().filter(|(holder, _)| holder.as_str() != uid) {
             for held in &record.devices {
@@ -245,7 +244,7 @@ impl Checkpoint {
 }
 
 impl DeviceRecord {
-    /// Whether both take a common part of one GPU.
+    /// Returns whether both use a common part of one GPU.
     fn overlaps(&self, other: &Self) -> bool {
         self.watches.is_none()
             && other.watches.is_none()

@@ -1,9 +1,9 @@
-//! What the kubelet asks for, one claim at a time: the store, the slices and the metrics brought
-//! together.
+//! Operations of the kubelet, one claim at a time: this module connects the store, the device state and the metrics.
 //!
-//! A call goes on when its caller hangs up: the kubelet gives up after 45 s and asks again, and half of a
-//! prepare is worth nothing. A second call for the same claim waits for it, since the kubelet would come back
-//! only after more than a minute: two pods share the claim, or the kubelet was restarted in the midst.
+//! An operation continues when its caller hangs up: the kubelet gives up after 45 s and calls again, and half of a
+//! prepare is useless. A second call for the same claim waits for the first, because the kubelet would retry a failed
+//! call only after more than a minute. That happens when two pods share the claim, or when the kubelet was restarted
+//! during a call.
 
 pub(crate) mod in_progress;
 pub(crate) mod reconcile;
@@ -22,36 +22,36 @@ pub(crate) use crate::store::ClaimRef;
 use crate::store::{ClaimEvent, Store, StoreError};
 use in_progress::{Busy, InProgress, InProgressGuard};
 
-/// How long a call waits for an earlier one of the same claim. The kubelet gives up after 45 s; the rest is
-/// for the call's own work.
+/// Maximum wait for an earlier call for the same claim. The kubelet gives up after 45 s; the rest is for the call's
+/// own work.
 const PATIENCE: Duration = Duration::from_secs(38);
 
-/// How long a prepare waits for a device that another claim holds: long enough for a holder that is gone to be
-/// released, and short for one that is not, which a scheduler never lets happen.
+/// Maximum wait of a prepare for a device that another claim holds. It is long enough to release a holder that does
+/// not exist any more; a scheduler never allocates a device of a holder that does.
 const HOLDER_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Why a call of the kubelet failed.
+/// Reason why a call of the kubelet failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClaimError {
-    /// Not a UID: it becomes a part of file names.
+    /// The UID is not valid. It becomes part of file names.
     #[error("claim uid {0:?} is not valid; letters, digits and '-' are, up to 64 of them")]
     Uid(String),
-    /// An earlier call for the same claim goes on.
+    /// An earlier call for the same claim is still running.
     #[error(transparent)]
     Busy(#[from] Busy),
-    /// The store did not answer.
+    /// The store could not be read.
     #[error("reading the claim: {0}")]
     Store(#[from] StoreError),
-    /// There is no such claim.
+    /// The claim object does not exist.
     #[error("there is no such claim; it was deleted")]
     Absent,
-    /// Nothing is known of the GPUs yet.
+    /// The GPUs of the node have not been found yet.
     #[error("the GPUs of this node are not known yet: {0}")]
     GpusUnknown(String),
-    /// The claim is not for this node, or not in a form that it takes.
+    /// The claim cannot be prepared on this node.
     #[error(transparent)]
     Allocation(#[from] ClaimAllocationError),
-    /// The GPUs, the checkpoint or the CDI folder refused.
+    /// The GPUs, the checkpoint or the CDI directory failed.
     #[error(transparent)]
     Devices(#[from] DeviceStateError),
     /// A bug: the operation panicked.
@@ -59,39 +59,38 @@ pub(crate) enum ClaimError {
     Panicked(String),
 }
 
-/// Everything that a claim's call needs. Cheap to clone.
+/// Dependencies of the operations on claims. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Claims {
-    /// Where claims come from.
+    /// Source of claim objects.
     pub store: Arc<dyn Store>,
-    /// What this node publishes; `None` while it is not known.
+    /// Devices that this node publishes; `None` until they are known.
     pub node: watch::Receiver<Option<Arc<NodeDevices>>>,
-    /// Whether the GPUs can be asked; the reason where they cannot.
+    /// Whether the GPUs can be queried, or why not.
     pub session: watch::Receiver<Result<(), String>>,
-    /// What makes and takes back slices.
+    /// State of the node's devices.
     pub device_state: Arc<DeviceState>,
-    /// Which claims are worked on now.
+    /// Claims with an operation in progress.
     pub in_progress: InProgress,
-    /// Durations and outcomes.
     pub metrics: ClaimMetrics,
-    /// Woken when a device was held by another claim, which may be gone.
+    /// Notified when another claim, which may not exist any more, holds a requested device.
     pub stale: Arc<Notify>,
-    /// Woken when a GPU did not do what was asked of it.
+    /// Notified when a GPU operation failed, so that the monitor checks the GPUs.
     pub nudge: Arc<Notify>,
 }
 
 impl Claims {
-    /// Prepares a claim; answers its devices.
+    /// Prepares a claim and returns its devices.
     ///
     /// # Errors
-    /// [`ClaimError`]; every call may be repeated.
+    /// Returns a [`ClaimError`]; every call may be repeated.
     pub(crate) async fn prepare(&self, claim: ClaimRef) -> Result<Vec<DeviceRecord>, ClaimError> {
         let this = self.clone();
         let name = format!("{}/{}", claim.namespace, claim.name);
         let uid = claim.uid.clone();
         let work = async {
             check_uid(&claim.uid)?;
-            // A caller that hangs up while it waits has begun nothing.
+            // A caller that hangs up during this wait has started nothing.
             let mark = this.in_progress.join(&claim.uid, "prepare", PATIENCE).await?;
             match this.prepare_detached(mark, &claim).await {
                 Err(ClaimError::Devices(DeviceStateError::Checkpoint(CheckpointError::DeviceHeld(held)))) => {
@@ -112,15 +111,15 @@ impl Claims {
                 let devices: Vec<&str> = devices.iter().map(|d| d.device.as_str()).collect();
                 tracing::info!(claim = name, uid, ?devices, "Prepared a claim.");
             }
-            Err(error) => tracing::warn!(claim = name, uid, %error, "Could not prepare a claim."),
+            Err(error) => tracing::warn!(claim = name, uid, %error, "Failed to prepare a claim."),
         }
         result
     }
 
-    /// Unprepares a claim. A claim that is not known is a success.
+    /// Unprepares a claim. An unknown claim is a success.
     ///
     /// # Errors
-    /// [`ClaimError`]; every call may be repeated.
+    /// Returns a [`ClaimError`]; every call may be repeated.
     pub(crate) async fn unprepare(&self, claim: ClaimRef) -> Result<(), ClaimError> {
         let this = self.clone();
         let name = format!("{}/{}", claim.namespace, claim.name);
@@ -134,7 +133,7 @@ impl Claims {
         let result = self.metrics.timed(Operation::Unprepare, work).await;
         match &result {
             Ok(()) => tracing::info!(claim = name, uid, "Unprepared a claim."),
-            Err(error) => tracing::warn!(claim = name, uid, %error, "Could not unprepare a claim."),
+            Err(error) => tracing::warn!(claim = name, uid, %error, "Failed to unprepare a claim."),
         }
         result
     }
@@ -158,7 +157,7 @@ impl Claims {
         let wanted = node.devices_for(&object, &claim.uid)?;
         let (device_state, claim) = (Arc::clone(&self.device_state), claim.clone());
         let result = blocking(move || {
-            // Held until the work is done, not until the caller has had enough.
+            // Keeps the claim marked until the work is done, even if the caller is gone.
             let _busy = busy;
             with_session(&device_state, || {
                 device_state.prepare(&claim.uid, &claim.namespace, &claim.name, wanted.clone())
@@ -171,7 +170,8 @@ impl Claims {
         Ok(result?)
     }
 
-    /// What the node publishes. At boot NVIDIA's driver may come later than the kubelet's first claims.
+    /// Waits for the devices that the node publishes. At boot NVIDIA's driver may start later than the kubelet's
+    /// first claims arrive.
     async fn node(&self) -> Result<Arc<NodeDevices>, ClaimError> {
         let mut node = self.node.clone();
         let known = tokio::time::timeout(PATIENCE, node.wait_for(Option::is_some)).await;
@@ -206,7 +206,7 @@ impl Claims {
     }
 }
 
-/// Runs `act`, and once more when NVML had to be opened again for it.
+/// Runs `act`, and again if it failed because NVML had to be reopened and was.
 fn with_session<T>(
     device_state: &DeviceState,
     act: impl Fn() -> Result<T, DeviceStateError>,
@@ -226,7 +226,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work).await.map_err(|error| ClaimError::Panicked(error.to_string()))
 }
 
-/// Runs to its end even when the caller is dropped.
+/// Runs the work to its end even if the caller is dropped.
 async fn detached<T: Send + 'static>(
     work: impl Future<Output = Result<T, ClaimError>> + Send + 'static,
 ) -> Result<T, ClaimError> {

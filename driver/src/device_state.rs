@@ -1,8 +1,9 @@
-//! Making slices and taking them back: prepare, release, recover. All of it blocks.
+//! State of the node's devices: creates and destroys the MIG instances of claims (prepare, release, recover). All
+//! calls block.
 //!
-//! The order of steps is the whole point (see [`crate::checkpoint`]); what is ours is decided in
-//! `decide`. Creating and listing on one GPU happen under that GPU's lock, so that "nothing stands there"
-//! is still true when create is called; GPUs do not wait for each other.
+//! The order of the steps makes every crash recoverable (see [`crate::checkpoint`]). `decide` tells the driver's own
+//! instances from foreign ones. Listing and creating instances of a GPU happen under a lock of that GPU, so that a
+//! free placement is still free when the instance is created. GPUs do not wait for each other.
 
 mod decide;
 mod observe;
@@ -21,30 +22,30 @@ pub(crate) use observe::Instances;
 pub(crate) use observe::{ClaimDevice, Observation, ObservedGpus};
 pub(crate) use release::Released;
 
-/// Milliseconds of the Unix clock, given from outside.
+/// Clock that returns milliseconds of the Unix epoch.
 pub(crate) type Clock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// Why a claim's slices could not be made or taken back. Every one of them may be tried again.
+/// Reason why the devices of a claim could not be prepared or released. Every call may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DeviceStateError {
-    /// NVML refused.
+    /// An NVML call failed.
     #[error("device {device}: {source}")]
     Gpu {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// The call.
+        /// Failed call.
         source: GpuError,
     },
-    /// An instance that is not the driver's stands there.
+    /// A foreign instance occupies the placement.
     #[error(
         "device {device}: GPU instance {} at memory slices {}..{} was not made by this driver and is left \
          alone; the device can be prepared when it is gone",
         instance.id, instance.placement.start, instance.placement.slices().end
     )]
     Foreign {
-        /// Device name.
+        /// Name of the device.
         device: String,
-        /// What stands in its place.
+        /// Foreign instance.
         instance: GpuInstance,
     },
     /// The checkpoint could not be changed.
@@ -53,33 +54,33 @@ pub(crate) enum DeviceStateError {
     /// The CDI file could not be written or removed.
     #[error(transparent)]
     Cdi(#[from] CdiError),
-    /// Prepare failed, and so did undoing it.
+    /// Prepare failed, and undoing it failed too.
     #[error("{cause}; what was made could not be undone yet ({undo}) and is undone later")]
     NotUndone {
-        /// Why prepare failed.
+        /// Error of prepare.
         cause: Box<DeviceStateError>,
-        /// Why undoing failed.
+        /// Error of undoing it.
         undo: Box<DeviceStateError>,
     },
-    /// The claim has no record although it was just made.
+    /// The record of the claim was removed during the call.
     #[error("claim {0} was released meanwhile; try again")]
     Vanished(String),
 }
 
-/// Slices of this node's GPUs.
+/// Devices of this node.
 pub(crate) struct DeviceState {
     gpus: Arc<dyn Gpus>,
     checkpoints: CheckpointStore,
     cdi: CdiDir,
-    /// Identity of this boot: no instance outlives it.
+    /// Identity of this boot. MIG instances do not survive a reboot.
     boot_id: String,
     now_ms: Clock,
-    /// One for each GPU that was ever asked for; nobody takes GPUs' UUIDs from outside.
+    /// Lock of each GPU that was ever used. The keys are UUIDs of the node's own GPUs only, so the map stays small.
     locks: DashMap<String, Arc<Mutex<()>>>,
 }
 
 impl DeviceStateError {
-    /// Whether it may succeed at once when NVML is opened again.
+    /// Returns whether the call may succeed at once when NVML is reopened.
     pub(crate) fn needs_session(&self) -> bool {
         match self {
             Self::Gpu { source, .. } => source.reason.needs_session(),
@@ -90,7 +91,6 @@ impl DeviceStateError {
 }
 
 impl DeviceState {
-    /// Works on these GPUs.
     pub(crate) fn new(
         gpus: Arc<dyn Gpus>,
         checkpoints: CheckpointStore,
@@ -101,20 +101,20 @@ impl DeviceState {
         Self { gpus, checkpoints, cdi, boot_id, now_ms, locks: DashMap::new() }
     }
 
-    /// Opens NVML where it is not open, or anew where NVIDIA's driver changed under it.
+    /// Opens NVML if it is not open, or reopens it if NVIDIA's driver was replaced.
     ///
     /// # Errors
-    /// What is missing.
+    /// Returns what is missing.
     pub(crate) fn refresh(&self) -> Result<(), GpuError> {
         self.gpus.refresh(false)
     }
 
-    /// Where claims and their slices are remembered.
+    /// Returns the store of the claims and their devices.
     pub(crate) fn checkpoints(&self) -> &CheckpointStore {
         &self.checkpoints
     }
 
-    /// Runs `act` as the only one who lists and changes instances of a GPU.
+    /// Runs `act` while no other thread lists or changes instances of the GPU.
     fn exclusively<T>(&self, gpu_uuid: &str, act: impl FnOnce() -> T) -> T {
         let lock = self.lock(gpu_uuid);
         // The lock guards no data, so a panic under it leaves nothing half-changed.

@@ -1,9 +1,8 @@
-//! What the driver asks of GPUs, as a trait: everything above it works on plain data, and all of NVML
-//! stands behind it in [`crate::nvml`].
+//! Operations on GPUs that the driver needs, as a trait. All code above it works on plain data; [`crate::nvml`]
+//! implements it.
 //!
-//! All calls block, some of them for seconds (destroying a GPU instance on real hardware takes about
-//! one), so they belong on blocking threads. GPUs are named by UUID: index and minor number may change
-//! over a reboot.
+//! All calls block, some for seconds (destroying a GPU instance takes about one second on real hardware), so they
+//! belong on blocking threads. GPUs are identified by UUID, because index and minor number may change with a reboot.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,62 +13,62 @@ use sluice_inventory::{Gpu, Placement};
 #[cfg(test)]
 pub(crate) mod fake;
 
-/// A GPU instance as it stands on a GPU, whoever made it.
+/// GPU instance that exists on a GPU, no matter which program created it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct GpuInstance {
-    /// Its id on the GPU. Ids follow from the placement, so another instance may bear it later.
+    /// Id on the GPU. Ids follow from the placement, so a later instance may have the same id.
     pub id: u32,
-    /// GI profile id.
+    /// Id of the GPU-instance profile.
     pub profile_id: u32,
-    /// Where it lies.
+    /// Placement of the instance.
     pub placement: Placement,
 }
 
-/// A compute instance inside a GPU instance: what CUDA sees as a device.
+/// Compute instance inside a GPU instance, which CUDA sees as a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ComputeInstance {
-    /// Its id inside the GPU instance.
+    /// Id inside the GPU instance.
     pub id: u32,
-    /// `MIG-…`. Neither unique over time nor stable: it may repeat after re-creation.
+    /// UUID: `MIG-…`. It is neither unique over time nor stable: an instance that is created again may have the same.
     pub uuid: String,
 }
 
-/// A critical error that a GPU reported.
+/// Critical error that a GPU reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct XidEvent {
-    /// The GPU; `None` where the event names none that is known.
+    /// UUID of the GPU; `None` if the event does not name a known GPU.
     pub gpu_uuid: Option<String>,
-    /// XID, as NVIDIA's catalogue numbers them.
+    /// XID number in NVIDIA's catalogue.
     pub xid: u64,
-    /// GPU instance that it happened in; `None` concerns the whole GPU.
+    /// GPU instance in which the error happened; `None` if it concerns the whole GPU.
     pub gpu_instance: Option<u32>,
 }
 
-/// Why a call failed, as far as callers tell apart.
+/// Reason of a failed call, as far as callers need to distinguish.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Reason {
-    /// A process, or an instance inside, still uses it (NVML 19).
+    /// A process or an inner instance still uses the instance (NVML 19).
     #[error("it is still in use by a process or by an instance inside it")]
     InUse,
-    /// The place is taken, or the GPU has no room for it (NVML 23).
+    /// The placement is occupied, or the GPU has no room (NVML 23).
     #[error("insufficient resources: another instance takes its place")]
     Occupied,
-    /// No such object (NVML 6).
+    /// The object does not exist (NVML 6).
     #[error("not found")]
     NotFound,
-    /// Not possible on this GPU or in its present mode (NVML 3).
+    /// The GPU, or its present mode, does not support the call (NVML 3).
     #[error("not supported; is MIG mode on?")]
     NotSupported,
-    /// The process may not do that (NVML 4).
+    /// The process lacks the permission (NVML 4).
     #[error("no permission; MIG instances are made by root or with CAP_SYS_ADMIN")]
     NoPermission,
     /// The GPU fell off the bus (NVML 15).
     #[error("the GPU is lost; it needs a reset or a reboot")]
     Lost,
-    /// The GPU answers nothing until it is reset (NVML 16).
+    /// The GPU does not respond until it is reset (NVML 16).
     #[error("the GPU requires a reset")]
     ResetRequired,
-    /// Every GPU of the node answered, and it is not among them.
+    /// The GPU is not among those of the node, all of which responded.
     #[error("this node has no such GPU any more")]
     Absent,
     /// The GPU cannot be used as a whole.
@@ -84,22 +83,22 @@ pub(crate) enum Reason {
     /// NVML is not initialised.
     #[error("NVML is not available, it is tried again: {0}")]
     NoSession(String),
-    /// The library lacks the function (NVML 13): it is too old.
+    /// The library lacks the function (NVML 13), because it is too old.
     #[error("libnvidia-ml.so.1 has no such function; a newer NVIDIA driver is needed")]
     FunctionMissing,
-    /// An argument was refused (NVML 2).
+    /// An argument is invalid (NVML 2).
     #[error("invalid argument")]
     InvalidArgument,
-    /// The instance was made, but could not be described.
+    /// The instance was created, but could not be described.
     #[error("the instance was made, but then: {0}")]
     AfterCreate(Box<Reason>),
-    /// Anything else.
+    /// Any other return code.
     #[error("NVML return code {0}")]
     Other(u32),
 }
 
 impl Reason {
-    /// Whether the call certainly changed nothing: it was refused before it began.
+    /// Returns whether the call certainly changed nothing, because it was refused before it began.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Occupied
@@ -120,71 +119,70 @@ impl Reason {
         }
     }
 
-    /// Whether the GPU is certainly gone, and with it every instance on it.
+    /// Returns whether the GPU is certainly gone, and with it every instance on it.
     pub(crate) fn is_gone(&self) -> bool {
         matches!(self, Self::Lost | Self::Absent)
     }
 
-    /// Whether no call to any GPU can succeed before NVML is opened (again).
+    /// Returns whether no call to any GPU can succeed before NVML is opened (again).
     pub(crate) fn needs_session(&self) -> bool {
         matches!(self, Self::DriverChanged(_) | Self::NoSession(_))
     }
 }
 
-/// A call that failed.
+/// Failed call.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{call} on {gpu}: {reason}")]
 pub(crate) struct GpuError {
-    /// NVML's name of the call.
+    /// Name of the NVML function.
     pub call: &'static str,
     /// UUID of the GPU, or `this node`.
     pub gpu: String,
-    /// Why.
     pub reason: Reason,
 }
 
-/// What the node's GPUs are now.
+/// GPUs of the node at the moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Discovered {
-    /// GPUs that answer, with their MIG profiles and placements.
+    /// GPUs that respond, with their MIG profiles and placements.
     pub gpus: Vec<Gpu>,
-    /// GPUs that were found and do not answer, by UUID.
+    /// GPUs that were found and do not respond, by UUID.
     pub failing: BTreeMap<String, Reason>,
-    /// Whether there is a GPU of which not even the UUID is known, for another reason than that it is lost.
+    /// Whether there is a GPU whose UUID could not be read, for another reason than that it is lost.
     pub is_incomplete: bool,
 }
 
 /// GPUs of this node and the instances on them.
 pub(crate) trait Gpus: Send + Sync + 'static {
-    /// Opens NVML where it is not open, opens it again where the driver changed under it, and looks for GPUs
-    /// that did not answer before. `anew` opens it again in any case: GPUs that came back are found then.
+    /// Opens NVML if it is not open, reopens it if NVIDIA's driver was replaced, and looks for GPUs that did not
+    /// respond before. `anew` reopens it in any case, which finds GPUs that came back.
     ///
     /// # Errors
-    /// [`Reason::NoSession`] with what is missing.
+    /// Returns [`Reason::NoSession`] with what is missing.
     fn refresh(&self, anew: bool) -> Result<(), GpuError>;
 
-    /// All GPUs, those that answer and those that do not.
+    /// Returns all GPUs, whether they respond or not.
     ///
     /// # Errors
-    /// When nothing can be told of any GPU.
+    /// Fails if nothing can be found out about any GPU.
     fn discover(&self) -> Result<Discovered, GpuError>;
 
-    /// Checks that the GPU answers and that it can be used as a whole.
+    /// Checks that the GPU responds and can be used as a whole.
     ///
     /// # Errors
-    /// [`Reason::MigModeOn`], [`Reason::Lost`] and whatever else it answers.
+    /// Returns [`Reason::MigModeOn`], [`Reason::Lost`] or another reason of the GPU.
     fn check_whole(&self, gpu_uuid: &str) -> Result<(), GpuError>;
 
-    /// All GPU instances that stand on a GPU, ours and foreign ones. None where MIG mode is off.
+    /// Returns all GPU instances on a GPU, own and foreign ones. Empty if MIG mode is off.
     ///
     /// # Errors
-    /// When the GPU is not known or does not answer.
+    /// Fails if the GPU is unknown or does not respond.
     fn gpu_instances(&self, gpu_uuid: &str) -> Result<Vec<GpuInstance>, GpuError>;
 
     /// Creates a GPU instance exactly at `placement`.
     ///
     /// # Errors
-    /// [`Reason::Occupied`] when something stands there.
+    /// Returns [`Reason::Occupied`] if another instance overlaps it.
     fn create_gpu_instance(
         &self,
         gpu_uuid: &str,
@@ -195,26 +193,26 @@ pub(crate) trait Gpus: Send + Sync + 'static {
     /// Destroys an empty GPU instance.
     ///
     /// # Errors
-    /// [`Reason::InUse`] while compute instances or processes are in it.
+    /// Returns [`Reason::InUse`] while it contains compute instances or processes.
     fn destroy_gpu_instance(&self, gpu_uuid: &str, gpu_instance: u32) -> Result<(), GpuError>;
 
-    /// Compute instances inside a GPU instance.
+    /// Returns the compute instances inside a GPU instance.
     ///
     /// # Errors
-    /// When there is no such GPU instance.
+    /// Fails if the GPU instance does not exist.
     fn compute_instances(&self, gpu_uuid: &str, gpu_instance: u32) -> Result<Vec<ComputeInstance>, GpuError>;
 
     /// Creates the compute instance that takes a whole GPU instance.
     ///
     /// # Errors
-    /// When the GPU instance has no profile of its own size, or is not empty.
+    /// Fails if the GPU instance has no compute profile of its own size, or is not empty.
     fn create_compute_instance(&self, gpu_uuid: &str, gpu_instance: u32)
     -> Result<ComputeInstance, GpuError>;
 
     /// Destroys a compute instance.
     ///
     /// # Errors
-    /// [`Reason::InUse`] while processes use it.
+    /// Returns [`Reason::InUse`] while processes use it.
     fn destroy_compute_instance(
         &self,
         gpu_uuid: &str,
@@ -222,15 +220,15 @@ pub(crate) trait Gpus: Send + Sync + 'static {
         compute_instance: u32,
     ) -> Result<(), GpuError>;
 
-    /// Listens for critical errors on all GPUs that can report them, from the first wait on.
+    /// Subscribes to critical errors of all GPUs that can report them, from the first wait on.
     fn watch_xids(&self) -> Box<dyn XidWatch>;
 }
 
-/// A subscription to critical errors; lives on a thread of its own.
+/// Subscription to critical errors. It is used by a thread of its own.
 pub(crate) trait XidWatch: Send {
-    /// The next error; `None` when none came within `timeout`.
+    /// Waits for the next error; `None` if none came within `timeout`.
     ///
     /// # Errors
-    /// When waiting itself failed.
+    /// Fails if the wait itself failed.
     fn next(&mut self, timeout: Duration) -> Result<Option<XidEvent>, GpuError>;
 }

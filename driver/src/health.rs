@@ -1,9 +1,9 @@
-//! From what was seen of the GPUs to what may be offered of them. Pure.
+//! Health of the GPUs: from observations to what may be offered. Pure.
 //!
-//! A GPU that is lost, or whose mode was changed, is tainted as long as a claim has something of it, so that
-//! Kubernetes moves the claim's pods away, and is not offered at all after that. A slice whose instance is
-//! gone is tainted until its claim ends. Places where a foreign instance stands are not offered until it is
-//! gone.
+//! A GPU that is lost, or whose MIG mode was changed, is tainted as long as a claim has a device of it, so that
+//! Kubernetes moves the claim's pods; afterwards a lost GPU is not offered, and a changed one is offered as it is
+//! now. A slice whose instance is gone is tainted until its claim ends. Placements that a foreign instance occupies
+//! are not offered until it is gone.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,28 +12,28 @@ use sluice_inventory::{DeviceIndex, DeviceKind, Gpu};
 use crate::device_state::{ClaimDevice, Observation, ObservedGpus};
 use crate::gpus::{GpuInstance, Reason};
 
-/// Looks in a row that find a GPU silent before nothing new is placed on it: one failed call says nothing.
+/// Consecutive checks without a response after which a GPU gets no new claims. One failed call is not enough
+/// evidence.
 const SILENT_LOOKS: u32 = 2;
 
-/// Why a device is kept from claims.
+/// Reason why a device is withheld from claims.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
-    /// The GPU is gone: nothing on it can be used.
+    /// The GPU is gone, and nothing on it can be used.
     GpuLost,
-    /// The instance of the claim's slice was destroyed by somebody else, or by a reset.
+    /// The MIG instance of a claim was destroyed by another program or by a reset.
     InstanceGone,
-    /// MIG mode was switched under a claim.
+    /// MIG mode was switched while a claim had a device of the GPU.
     MigModeChanged,
-    /// The GPU does not answer at the moment.
+    /// The GPU does not respond at the moment.
     Unreachable,
 }
 
 impl Fault {
-    /// All of them.
     pub(crate) const ALL: [Self; 4] =
         [Self::GpuLost, Self::InstanceGone, Self::MigModeChanged, Self::Unreachable];
 
-    /// What the taint's key ends with.
+    /// Returns the name in the key of the taint.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::GpuLost => "gpu-lost",
@@ -43,7 +43,7 @@ impl Fault {
         }
     }
 
-    /// The reason of an event.
+    /// Returns the reason of the Kubernetes Event.
     pub(crate) fn reason(self) -> &'static str {
         match self {
             Self::GpuLost => "GPULost",
@@ -53,66 +53,66 @@ impl Fault {
         }
     }
 
-    /// Whether pods that have the device now can as well be moved: they cannot use it.
+    /// Returns whether pods that have the device are moved, because they cannot use it any more.
     pub(crate) fn ends_pods(self) -> bool {
         self != Self::Unreachable
     }
 }
 
-/// What keeps one device from being offered as it is.
+/// Restriction of a device that is not offered normally.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// It is published with a taint.
+    /// Published with a taint.
     Tainted(Fault),
-    /// It is not published.
+    /// Not published.
     Withheld,
 }
 
-/// All that is known of the node's GPUs.
+/// Known GPUs of the node and their condition.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Inventory {
-    /// GPUs by UUID, as they were described last.
+    /// GPUs by UUID, as described at the last successful check.
     known: BTreeMap<String, Gpu>,
-    /// What was seen last.
+    /// Condition at the last check, by UUID of the GPU.
     seen: BTreeMap<String, Condition>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Condition {
     state: State,
-    /// What stands on the GPU; of the last look that told.
+    /// Foreign instances on the GPU, from the last check that could list instances.
     foreign: Vec<GpuInstance>,
     missing: BTreeSet<ClaimDevice>,
-    /// Looks in a row at which it did not answer.
+    /// Number of consecutive checks without a response.
     silent: u32,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Well,
-    /// Well, and its devices are others than those of which some are held.
+    /// The GPU responds, and its devices differ from those that claims still hold.
     Changed(Box<Gpu>),
     Lost(Reason),
     Silent,
 }
 
-/// What is to be offered.
+/// GPUs and devices to be offered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Offer {
-    /// GPUs that are published.
+    /// Published GPUs.
     pub gpus: Vec<Gpu>,
-    /// Devices of them that are not published as they are.
+    /// Restrictions of their devices, by name of the device.
     pub marks: BTreeMap<String, Mark>,
 }
 
 impl Inventory {
-    /// Begins with the GPUs of an earlier run, of which nothing was seen yet.
+    /// Starts with the GPUs of an earlier run, which have not been observed yet.
     pub(crate) fn remembered(gpus: Vec<Gpu>) -> Self {
         let known = gpus.into_iter().map(|gpu| (gpu.uuid.clone(), gpu)).collect();
         Self { known, seen: BTreeMap::new() }
     }
 
-    /// All GPUs that are known, whatever their state, but for a lost one whose number another one has now.
+    /// Returns all known GPUs in any state, except a lost one whose minor number another GPU has now.
     pub(crate) fn gpus(&self) -> Vec<Gpu> {
         let is_there = |gpu: &Gpu| self.is_there(&gpu.uuid);
         let is_replaced =
@@ -120,28 +120,28 @@ impl Inventory {
         self.known.values().filter(|gpu| !is_replaced(gpu)).cloned().collect()
     }
 
-    /// Whether the GPU answered at the last look.
+    /// Returns whether the GPU responded at the last check.
     fn is_there(&self, gpu_uuid: &str) -> bool {
         let state = self.seen.get(gpu_uuid).map(|condition| &condition.state);
         matches!(state, Some(State::Well | State::Changed(_)))
     }
 
-    /// Whether a GPU did not answer at the last look, and may at the next.
+    /// Returns whether a GPU did not respond at the last check and may respond at the next.
     pub(crate) fn has_silent_gpus(&self) -> bool {
         self.seen.values().any(|condition| condition.state == State::Silent)
     }
 
-    /// Whether a GPU that was known is not there; it may come back.
+    /// Returns whether a known GPU is lost. It may come back.
     pub(crate) fn misses_gpus(&self) -> bool {
         self.seen.values().any(|condition| matches!(condition.state, State::Lost(_)))
     }
 
-    /// Devices of prepared claims whose instance is gone.
+    /// Returns devices of prepared claims whose MIG instance is gone.
     pub(crate) fn missing(&self) -> BTreeSet<ClaimDevice> {
         self.seen.values().flat_map(|condition| condition.missing.iter().cloned()).collect()
     }
 
-    /// Why the GPU is lost, where it is.
+    /// Returns why the GPU is lost; `None` if it is not.
     pub(crate) fn lost(&self, gpu_uuid: &str) -> Option<&Reason> {
         match &self.seen.get(gpu_uuid)?.state {
             State::Lost(reason) => Some(reason),
@@ -149,7 +149,7 @@ impl Inventory {
         }
     }
 
-    /// Takes in what was seen. `held` are names of devices that claims have.
+    /// Records an observation. `held` are the names of devices that claims hold.
     pub(crate) fn see(&mut self, observed: ObservedGpus, held: &BTreeSet<String>) {
         let ObservedGpus { mut gpus, is_incomplete } = observed;
         for uuid in self.known.keys() {
@@ -176,7 +176,7 @@ impl Inventory {
         }
     }
 
-    /// Takes in that nothing could be seen.
+    /// Records that no GPU could be observed.
     pub(crate) fn see_nothing(&mut self) {
         for uuid in self.known.keys() {
             let last = self.seen.remove(uuid);
@@ -184,7 +184,7 @@ impl Inventory {
         }
     }
 
-    /// Takes a new description, unless it takes devices away that claims have.
+    /// Takes over a new description of a GPU, unless it lacks devices that claims hold.
     fn described(&mut self, gpu: Gpu, held: &BTreeSet<String>) -> State {
         if let Some(known) = self.known.get(&gpu.uuid) {
             let now = DeviceIndex::new(std::slice::from_ref(&gpu));
@@ -197,12 +197,12 @@ impl Inventory {
         State::Well
     }
 
-    /// What may be offered while claims have the devices named in `held`.
+    /// Returns what may be offered while claims hold the devices in `held`.
     pub(crate) fn offer(&mut self, held: &BTreeSet<String>) -> Offer {
         self.settle(held);
         let mut offer = Offer::default();
         let mut names = BTreeSet::new();
-        // GPUs that are there first: after a reboot, a lost one's number may be another's.
+        // GPUs that respond come first: after a reboot, another GPU may have the minor number of a lost one.
         let mut ordered: Vec<&Gpu> = self.known.values().collect();
         ordered.sort_by_key(|gpu| !self.is_there(&gpu.uuid));
         for gpu in ordered {
@@ -224,7 +224,7 @@ impl Inventory {
         offer
     }
 
-    /// GPUs whose new devices were kept back and may be offered now.
+    /// Takes over new descriptions that were kept back and lack no held device any more.
     fn settle(&mut self, held: &BTreeSet<String>) {
         let changed: Vec<Gpu> = self
             .seen
@@ -243,7 +243,7 @@ impl Inventory {
         }
     }
 
-    /// GPUs worth remembering over a restart: all but those that are lost and free.
+    /// Returns the GPUs to save for the next start: all except those that are lost and not held.
     pub(crate) fn worth_keeping(&self, offer: &Offer) -> Vec<Gpu> {
         let offered = |gpu: &&Gpu| offer.gpus.iter().any(|offered| offered.uuid == gpu.uuid);
         self.known.values().filter(|gpu| offered(gpu) || self.lost(&gpu.uuid).is_none()).cloned().collect()
@@ -254,7 +254,7 @@ impl Condition {
     fn failing(reason: Reason, last: Option<Self>) -> Self {
         let silent = last.as_ref().map_or(0, |last| last.silent) + 1;
         let (foreign, missing) = last.map(|last| (last.foreign, last.missing)).unwrap_or_default();
-        // A driver that is being loaded may not list all GPUs at once, and pods are moved for a lost one.
+        // While the NVIDIA driver is being loaded, it may not list all GPUs, and for a lost GPU pods are moved.
         let is_certain = reason != Reason::Absent || silent >= SILENT_LOOKS;
         match reason {
             Reason::Lost | Reason::Absent | Reason::ResetRequired if is_certain => {
@@ -275,7 +275,7 @@ impl Condition {
             return Some(Mark::Tainted(Fault::InstanceGone));
         }
         let DeviceKind::Mig { profile_id, placement, .. } = kind else { return None };
-        // Media engines are one set a GPU; an instance of a profile that is not published may have them.
+        // A GPU has one set of media engines, which an instance of an unpublished profile may have.
         let has_media =
             |id: u32| gpu.mig_profiles.iter().find(|p| p.profile_id == id).map(|p| p.has_media_extensions);
         let wants_media = has_media(*profile_id) == Some(true);

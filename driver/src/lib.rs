@@ -1,29 +1,32 @@
-//! sluice-driver: a DRA kubelet plugin that cuts GPUs into MIG slices on demand.
+//! sluice-driver: DRA kubelet plugin that partitions GPUs into MIG slices on demand.
 //!
 //! ```text
 //!  kubelet ──registration, DRA v1──▶ plugin ──▶ claims ──▶ device_state ──▶ gpus (trait) ──▶ nvml
 //!                                                 │          ├──▶ checkpoint: its thread ──▶ file
 //!  API server / directory ◀── store (trait) ◀─────┤          └──▶ cdi
 //!            ▲                                    └─ reconcile: claims that are gone
-//!            ├── publishing: ResourceSlices ◀── monitor ◀── health: what was seen of the GPUs
+//!            ├── publishing: ResourceSlices ◀── monitor ◀── health: observations of the GPUs
 //!            └── events                           xids: NVML's event thread ──▶ metrics, monitor
 //! ```
 //!
 //! | module | what it does | owns |
 //! |---|---|---|
-//! | [`gpus`], [`nvml`] | what GPUs can do, and NVML doing it | the NVML session, replaced when NVIDIA's driver is |
-//! | [`checkpoint`] | what must survive a kill, and in which order it is written | the checkpoint (one thread) |
-//! | [`slices`] | prepare, unprepare, recovery; what is ours and what is foreign | locks, one a GPU |
-//! | [`allocation`], [`device_config`] | from an allocated claim to devices; what a claim may configure; pure | – |
-//! | [`claims`] | one call of the kubelet; claims that are gone | claims in progress |
-//! | [`health`], [`monitor`] | what may be offered of the GPUs that were seen (pure); looking again and again | the inventory |
-//! | [`monitoring`] | devices for whoever watches GPUs | – |
-//! | [`store`], [`publishing`] | objects; ResourceSlices that come back when wiped | the pool's generation |
-//! | [`cdi`] | files for container runtimes | – |
-//! | [`plugin`] | the two gRPC services and their sockets | the sockets |
-//! | [`neighbours`] | others that hand out the node's GPUs | – |
-//! | [`xids`], [`measure`] | critical errors; metrics | – |
-//! | [`settings`], [`run`] | what can be set; wiring | – |
+//! | `gpus`, `nvml` | operations on GPUs as a trait; NVML behind it | the NVML session, replaced when NVIDIA's driver is |
+//! | `checkpoint` | what must survive a crash, and in which order it is written | the checkpoint (one thread) |
+//! | `device_state` | prepare, unprepare, recovery; own and foreign MIG instances | one lock per GPU |
+//! | `sharing` | how the containers of claims use one device | – |
+//! | `allocation`, `device_config` | devices of an allocated claim; what a claim may configure (pure) | – |
+//! | `claims` | operations of the kubelet; release of claims that are gone | claims in progress |
+//! | `health`, `monitor` | what may be offered of the observed GPUs (pure); periodic checks | the known GPUs |
+//! | [`monitoring`] | devices for programs that monitor GPUs | – |
+//! | `store`, `publishing` | Kubernetes objects; ResourceSlices that are restored when deleted | the pool's generation |
+//! | `cdi` | files for container runtimes | – |
+//! | `plugin` | the two gRPC services and their sockets | the sockets |
+//! | `neighbours` | other programs that allocate the node's GPUs | – |
+//! | `xids`, `metrics` | critical errors; metrics | – |
+//! | [`settings`], [`run`] | settings; wiring | – |
+
+#![allow(missing_docs)] // A program: only its own modules and tests read most of it.
 
 mod allocation;
 mod cdi;

@@ -1,47 +1,19 @@
-//! sluice-driver: reads the settings, runs, and tells how it ended.
+//! `sluice-driver`: reads flags and settings, runs, returns the exit code.
 
 use std::process::ExitCode;
 
 use sluice_driver::run::run;
 use sluice_driver::settings::{Flags, Settings};
-use sluice_process::settings::{EXIT_USAGE, load};
-use sluice_process::{command_line, logging};
+use sluice_process::program::{self, Program};
+use sluice_process::settings::load;
 
 fn main() -> ExitCode {
-    // Fails only when there is one already, which is as good.
+    // An error only means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let settings = match settings() {
-        Ok(settings) => settings,
-        Err(code) => return code,
-    };
-    match start(settings) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!("{error:#}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn settings() -> Result<Settings, ExitCode> {
-    let flags: Flags = command_line::parse()?;
-    load::<Settings>(flags.config.as_deref(), &flags)
-        .map_err(|error| error.to_string())
-        .and_then(Settings::checked)
-        .and_then(|settings| {
-            logging::init(settings.log_format, &settings.log_level)?;
-            Ok(settings)
-        })
-        .map_err(|error| {
-            eprintln!("sluice-driver: {error}");
-            ExitCode::from(EXIT_USAGE)
-        })
-}
-
-fn start(settings: Settings) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let ended = runtime.block_on(run(settings));
-    // A thread that hangs in NVML must not keep the process.
-    runtime.shutdown_background();
-    Ok(ended?)
+    program::main("sluice-driver", |flags: Flags| {
+        let settings = load::<Settings>(flags.config.as_deref(), &flags)?.checked()?;
+        let (format, level) = (settings.log_format, settings.log_level.clone());
+        // Does not wait for a thread that hangs in NVML.
+        Ok(Program::new(format, &level, run(settings)).without_waiting_for_threads())
+    })
 }

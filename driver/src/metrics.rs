@@ -1,4 +1,4 @@
-//! The driver's metrics, their handles resolved once.
+//! Metrics of the driver.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -11,8 +11,8 @@ use crate::checkpoint::Checkpoint;
 use crate::device_state::ClaimDevice;
 use crate::health::{Fault, Mark};
 
-/// Upper bounds of prepare and unprepare, seconds: creating takes tenths of a second to seconds, the
-/// kubelet gives up after 45.
+/// Upper bounds of the durations of prepare and unprepare, in seconds. Creating an instance takes tenths of a second
+/// to seconds, and the kubelet gives up after 45 s.
 const DURATION_BOUNDS: &[f64] =
     &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 45.0, 90.0];
 
@@ -22,12 +22,12 @@ pub(crate) const BUCKETS: &[(&str, &[f64])] = &[
     (names::UNPREPARE_DURATION_SECONDS, DURATION_BOUNDS),
 ];
 
-/// A call of the kubelet.
+/// Operation of the kubelet on one claim.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Operation {
-    /// NodePrepareResources, one claim of it.
+    /// One claim of NodePrepareResources.
     Prepare,
-    /// NodeUnprepareResources, one claim of it.
+    /// One claim of NodeUnprepareResources.
     Unprepare,
 }
 
@@ -46,7 +46,7 @@ pub(crate) struct ClaimMetrics {
 }
 
 impl ClaimMetrics {
-    /// Resolves the handles with the process's recorder.
+    /// Resolves the handles with the recorder of the process.
     #[must_use]
     pub(crate) fn new() -> Self {
         let handles = |operation: &'static str, duration: &'static str| OperationHandles {
@@ -60,7 +60,7 @@ impl ClaimMetrics {
         }
     }
 
-    /// Runs one operation and records its time and outcome.
+    /// Runs an operation and records its duration and outcome.
     pub(crate) async fn timed<T, E>(
         &self,
         operation: Operation,
@@ -85,7 +85,7 @@ impl Default for ClaimMetrics {
     }
 }
 
-/// Makes the series of these profiles exist from the start, at zero: a graph tells "none" from "unknown".
+/// Creates the series of these profiles with the value 0, so that graphs can tell "none" from "unknown".
 pub(crate) fn announce<'a>(profiles: impl IntoIterator<Item = &'a str>) {
     for profile in profiles {
         gauge!(names::SLICES_IN_USE, "profile" => profile.to_owned()).set(0.0);
@@ -93,20 +93,20 @@ pub(crate) fn announce<'a>(profiles: impl IntoIterator<Item = &'a str>) {
     }
 }
 
-/// Sets slices in use and slice-seconds as they are at `now_ms`; called before each scrape, so that
-/// time accrues while a slice is in use.
+/// Sets slices in use and slice-seconds to their values at `now_ms` (milliseconds of the Unix clock). It is called
+/// before each scrape, so that time accrues while a slice is in use.
 ///
-/// `gone` are devices of claims that do not exist any more: they are held, and not in use.
+/// `gone` are devices of claims that do not exist any more: claims hold them, and they are not in use.
 pub(crate) fn export_usage(checkpoint: &Checkpoint, gone: &BTreeSet<ClaimDevice>, now_ms: u64) {
     for (profile, usage) in checkpoint.usage(now_ms, gone) {
         gauge!(names::SLICES_IN_USE, "profile" => profile.clone()).set(usage.in_use as f64);
-        // A counter is whole seconds; the part of the last one follows at the next scrape. It takes the
-        // larger of its value and this one, so a clock that is set back cannot make it fall.
+        // The counter has whole seconds; the fraction follows at a later scrape. `absolute` keeps the larger value,
+        // so a clock that is set back does not make the counter fall.
         counter!(names::SLICE_SECONDS_TOTAL, "profile" => profile).absolute(usage.slice_seconds as u64);
     }
 }
 
-/// Sets how many devices are kept from claims, by why.
+/// Sets the number of devices that are withheld from claims, by reason.
 pub(crate) fn export_faults<'a>(marks: impl Iterator<Item = &'a Mark> + Clone) {
     let count = |wanted: Mark| marks.clone().filter(|mark| **mark == wanted).count() as f64;
     for fault in Fault::ALL {
@@ -115,7 +115,7 @@ pub(crate) fn export_faults<'a>(marks: impl Iterator<Item = &'a Mark> + Clone) {
     gauge!(names::DEVICES_WITHHELD, "reason" => "foreign-instance").set(count(Mark::Withheld));
 }
 
-/// Sets whether each neighbour, by its name, was seen on the node.
+/// Sets whether each neighbour was seen on the node, by its name.
 pub(crate) fn export_neighbours(neighbours: impl Iterator<Item = (&'static str, bool)>) {
     for (name, is_seen) in neighbours {
         gauge!(names::NEIGHBOURS, "neighbour" => name).set(f64::from(u8::from(is_seen)));

@@ -1,8 +1,7 @@
-//! Looks at the GPUs again and again, and keeps everybody else informed: what is published, what can be
-//! prepared, whether the driver is ready, and what claims and their pods are told.
+//! Monitor of the GPUs: checks them periodically and derives what is published, what can be prepared, whether the
+//! driver is ready, and which Kubernetes Events claims get.
 //!
-//! It looks every few seconds and whenever somebody met an error; when the checkpoint changes, it judges anew
-//! what it has seen.
+//! It checks every few seconds and after each error. When the checkpoint changes, it evaluates the last check again.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -27,42 +26,42 @@ use crate::monitoring;
 use crate::publishing::Publication;
 use crate::store::{ClaimEvent, ClaimRef, Store};
 
-/// Pause before the next look when a GPU does not answer.
+/// Pause before the next check while a GPU does not respond.
 const RETRY: Duration = Duration::from_secs(1);
-/// Pause after which an error leads to a look: several that come at once lead to one.
+/// Pause between an error and the check that follows it, so that several errors at once cause one check.
 const SETTLE: Duration = Duration::from_millis(100);
-/// How often NVML is opened anew while a GPU is missing: only a new session sees one that came back.
+/// Period of reopening NVML while a GPU is missing, because only a new session sees a GPU that came back.
 const REOPEN: Duration = Duration::from_secs(30);
-/// How long a start waits for the first look; NVML may hang in a driver that is being loaded.
+/// Maximum wait of a start for the first check. NVML may hang while the NVIDIA driver is being loaded.
 const FIRST_LOOK: Duration = Duration::from_secs(10);
 
-/// What others read of it.
+/// Results that other tasks read.
 #[derive(Clone)]
 pub(crate) struct Views {
-    /// What to publish; `None` while it is not known.
+    /// Content of the ResourceSlices; `None` until it is known.
     pub publication: watch::Receiver<Option<Publication>>,
-    /// Devices that can be prepared; `None` while they are not known.
+    /// Devices that can be prepared; `None` until they are known.
     pub node: watch::Receiver<Option<Arc<NodeDevices>>>,
-    /// Whether the GPUs can be asked; the reason where they cannot.
+    /// Whether the GPUs can be queried, or why not.
     pub session: watch::Receiver<Result<(), String>>,
     /// Devices of prepared claims that do not exist any more.
     pub gone: watch::Receiver<Arc<BTreeSet<ClaimDevice>>>,
 }
 
-/// The task's own state.
+/// State of the monitoring task.
 pub(crate) struct Monitor {
     device_state: Arc<DeviceState>,
     store: Arc<dyn Store>,
-    /// What to publish, but for what follows from the GPUs.
+    /// Publication without the parts that follow from the GPUs.
     template: Publication,
-    /// File of the GPUs that are known, for the next start.
+    /// File of the known GPUs, for the next start.
     memory: PathBuf,
     nudge: Arc<Notify>,
     inventory: Inventory,
     kept: Vec<Gpu>,
-    /// Devices that claims of the store have, of the last look for them.
+    /// Devices that are allocated to claims, from the last list of claims.
     listed: BTreeSet<String>,
-    told: BTreeSet<(String, String, Fault)>,
+    reported: BTreeSet<(String, String, Fault)>,
     reopened: Instant,
     looking: Option<JoinHandle<Result<ObservedGpus, GpuError>>>,
     publication: watch::Sender<Option<Publication>>,
@@ -72,7 +71,8 @@ pub(crate) struct Monitor {
 }
 
 impl Monitor {
-    /// Watches the GPUs of `slices`; `nudge` wakes it. GPUs that an earlier run knew are read from `memory`.
+    /// Creates a monitor of the GPUs of `device_state`, which `nudge` wakes. GPUs that an earlier run knew are read
+    /// from the file `memory`.
     pub(crate) fn new(
         device_state: Arc<DeviceState>,
         store: Arc<dyn Store>,
@@ -94,7 +94,7 @@ impl Monitor {
             inventory: Inventory::remembered(kept.clone()),
             kept,
             listed: BTreeSet::new(),
-            told: BTreeSet::new(),
+            reported: BTreeSet::new(),
             reopened: Instant::now(),
             looking: None,
             publication,
@@ -105,14 +105,14 @@ impl Monitor {
         (monitor, Views { publication: publications, node: nodes, session: sessions, gone: gones })
     }
 
-    /// The look before anything is served. What hangs is waited for in [`Self::run`].
+    /// Checks the GPUs before anything is served. [`Self::run`] waits for a check that hangs.
     pub(crate) async fn first_look(&mut self) {
         if tokio::time::timeout(FIRST_LOOK, self.look()).await.is_err() {
-            tracing::warn!("NVML does not answer; the driver serves what needs no GPU meanwhile.");
+            tracing::warn!("NVML does not respond yet; serving what needs no GPU meanwhile.");
         }
     }
 
-    /// Looks every `interval`, until `stop`.
+    /// Checks the GPUs every `interval` until `stop`.
     pub(crate) async fn run(mut self, interval: Duration, stop: CancellationToken) {
         let mut checkpoints = self.device_state.checkpoints().watch();
         loop {
@@ -126,7 +126,7 @@ impl Monitor {
                     changed = checkpoints.changed() => changed,
                     () = stop.cancelled() => return,
                 };
-                // When the checkpoint's thread is gone, nothing changes any more.
+                // Without the checkpoint's thread the checkpoint does not change any more.
                 if changed.is_err() {
                     next.as_mut().await;
                     break;
@@ -135,7 +135,7 @@ impl Monitor {
                     () = self.judge() => {}
                     () = stop.cancelled() => return,
                 }
-                // A slice that was gone may have been made again by a prepare.
+                // A prepare may have created a missing instance again.
                 if !self.inventory.missing().is_empty() {
                     next.as_mut().reset(Instant::now() + SETTLE);
                 }
@@ -147,7 +147,7 @@ impl Monitor {
         }
     }
 
-    /// One look at the GPUs. May be dropped and called again: it goes on with the look that was begun.
+    /// Checks the GPUs once. It may be dropped and called again: the next call continues the check that was started.
     async fn look(&mut self) {
         let anew = self.inventory.misses_gpus() && self.reopened.elapsed() >= REOPEN;
         if anew {
@@ -164,47 +164,47 @@ impl Monitor {
             Ok(Ok(observed)) => {
                 self.inventory.see(observed, &held);
                 if self.session.send_replace(Ok(())).is_err() && self.node.borrow().is_none() {
-                    tracing::info!("The GPUs answer.");
+                    tracing::info!("The GPUs can be queried again.");
                 }
                 self.judge().await;
             }
             Ok(Err(error)) => {
                 self.inventory.see_nothing();
-                self.cannot_look(error.to_string());
+                self.report_failure(error.to_string());
                 if self.node.borrow().is_some() {
                     self.judge().await;
                 }
             }
-            Err(error) => self.cannot_look(error.to_string()),
+            Err(error) => self.report_failure(error.to_string()),
         }
     }
 
-    fn cannot_look(&self, reason: String) {
+    fn report_failure(&self, reason: String) {
         let said = self.session.send_replace(Err(reason.clone()));
-        // Looks follow each other; what has been said is not said again.
+        // Checks follow each other, so the same reason is logged once.
         if said != Err(reason.clone()) {
-            tracing::error!("The GPUs cannot be asked: {reason}");
+            tracing::error!("Failed to query the GPUs: {reason}");
         }
     }
 
-    /// Names of devices that claims have.
+    /// Returns the names of devices that claims hold.
     fn held(&self) -> BTreeSet<String> {
         let checkpoint = self.device_state.checkpoints().checkpoint();
         let devices = checkpoint.claims.values().flat_map(|record| &record.devices);
         devices.map(|device| device.device.clone()).chain(self.listed.iter().cloned()).collect()
     }
 
-    /// What follows from all that was seen.
+    /// Publishes and reports what follows from the last check.
     async fn judge(&mut self) {
         self.list_claims().await;
         let offer = self.inventory.offer(&self.held());
         self.remember(&offer);
         self.inform(&offer).await;
-        self.tell_claims().await;
+        self.publish_events().await;
     }
 
-    /// Looks for claims that were allocated something and never prepared. Only where it matters: a GPU that
-    /// is lost is withdrawn when no claim has anything of it.
+    /// Lists the devices of claims that were allocated and never prepared. It does so only while a GPU is lost,
+    /// because such a GPU is withdrawn once no claim has a device of it.
     async fn list_claims(&mut self) {
         if !self.inventory.misses_gpus() {
             self.listed.clear();
@@ -220,16 +220,16 @@ impl Monitor {
                     results.filter(|result| result.driver == self.template.driver && result.pool == pool);
                 self.listed = ours.map(|result| result.device.clone()).collect();
             }
-            // Rather taint too much than withdraw what a claim has.
+            // An unnecessary taint does less harm than withdrawing a device that a claim has.
             Err(error) => {
-                tracing::warn!(%error, "Claims cannot be listed; a GPU that is lost stays published, tainted.");
+                tracing::warn!(%error, "Failed to list ResourceClaims; lost GPUs stay published with a taint.");
                 let index = DeviceIndex::new(&self.inventory.gpus());
                 self.listed = index.iter().map(|device| device.name.clone()).collect();
             }
         }
     }
 
-    /// Keeps the GPUs for the next start, which may find one of them missing.
+    /// Saves the known GPUs for the next start, which may find one of them missing.
     fn remember(&mut self, offer: &Offer) {
         let keep = self.inventory.worth_keeping(offer);
         if keep == self.kept {
@@ -239,7 +239,7 @@ impl Monitor {
         match text.and_then(|text| write_atomic(&self.memory, &text)) {
             Ok(()) => self.kept = keep,
             Err(error) => {
-                tracing::warn!(file = %self.memory.display(), %error, "The GPUs could not be remembered.");
+                tracing::warn!(file = %self.memory.display(), %error, "Failed to save the list of known GPUs.");
             }
         }
     }
@@ -261,7 +261,7 @@ impl Monitor {
             let mut classes = device_classes(&self.template.driver, &gpus);
             classes.push(monitoring::device_class(&self.template.driver));
             if let Err(error) = self.store.offer_classes(&classes).await {
-                tracing::warn!(%error, "DeviceClasses could not be written.");
+                tracing::warn!(%error, "Failed to write DeviceClasses.");
             }
             let driver = self.template.driver.clone();
             let node = NodeDevices { driver, pool: names::pool(&self.template.node), gpus, index };
@@ -273,15 +273,15 @@ impl Monitor {
         self.publication.send_if_modified(|last| {
             let is_new = last.as_ref() != Some(&publication);
             if is_new {
-                say_marks(last.as_ref(), &publication);
+                log_marks(last.as_ref(), &publication);
                 *last = Some(publication);
             }
             is_new
         });
     }
 
-    /// Tells claims whose devices are gone, once each.
-    async fn tell_claims(&mut self) {
+    /// Publishes a Kubernetes Event for each claim whose device is gone, once.
+    async fn publish_events(&mut self) {
         let checkpoint = self.device_state.checkpoints().checkpoint();
         let missing = self.inventory.missing();
         let mut gone = BTreeSet::new();
@@ -300,7 +300,7 @@ impl Monitor {
                 let key = (held.0.clone(), held.1.clone(), fault);
                 gone.insert(held);
                 due.insert(key.clone());
-                if !self.told.contains(&key) {
+                if !self.reported.contains(&key) {
                     let (namespace, name) = (record.namespace.clone(), record.name.clone());
                     let claim = ClaimRef { namespace, name, uid: uid.clone() };
                     let message = format!(
@@ -311,13 +311,13 @@ impl Monitor {
                 }
             }
         }
-        self.told = due;
+        self.reported = due;
         self.gone.send_replace(Arc::new(gone));
     }
 }
 
-/// Says which devices are kept from claims, and which are not any more.
-fn say_marks(last: Option<&Publication>, now: &Publication) {
+/// Logs which devices are withheld from claims, and which are offered again.
+fn log_marks(last: Option<&Publication>, now: &Publication) {
     let none = Default::default();
     let before = last.map_or(&none, |last| &last.marks);
     let names = |of: &std::collections::BTreeMap<String, Mark>, mark: Mark| -> Vec<String> {
@@ -331,28 +331,28 @@ fn say_marks(last: Option<&Publication>, now: &Publication) {
         }
         match mark {
             Mark::Tainted(fault) if !is.is_empty() => {
-                tracing::warn!(fault = fault.name(), devices = ?is, "Devices are tainted.");
+                tracing::warn!(fault = fault.name(), devices = ?is, "Tainted devices.");
             }
             Mark::Withheld if !is.is_empty() => {
-                tracing::warn!(devices = ?is, "Devices are not offered: foreign MIG instances are in their places.");
+                tracing::warn!(devices = ?is, "Not publishing devices: foreign MIG instances occupy their placements.");
             }
-            _ => tracing::info!(devices = ?was, "Devices are offered again, or gone."),
+            _ => tracing::info!(devices = ?was, "Devices are published again, or removed."),
         }
     }
 }
 
-/// GPUs of an earlier run; none where they cannot be told: then a GPU that is missing is not noticed.
+/// Reads the GPUs of an earlier run. Without them, a GPU that is missing at the start is not noticed.
 fn remembered(memory: &std::path::Path) -> Vec<Gpu> {
     let text = match std::fs::read(memory) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Vec::new(),
         Err(error) => {
-            tracing::warn!(file = %memory.display(), %error, "The GPUs of the last run cannot be read.");
+            tracing::warn!(file = %memory.display(), %error, "Failed to read the list of GPUs of the last run.");
             return Vec::new();
         }
     };
     serde_json::from_slice(&text).unwrap_or_else(|error| {
-        tracing::warn!(file = %memory.display(), %error, "The GPUs of the last run cannot be read.");
+        tracing::warn!(file = %memory.display(), %error, "Failed to parse the list of GPUs of the last run.");
         Vec::new()
     })
 }

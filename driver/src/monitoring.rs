@@ -1,8 +1,8 @@
-//! Devices for whoever watches GPUs: one for each GPU, given by claims with `adminAccess` alone, beside the
-//! claims that use the GPU. They open the GPU and every instance on it.
+//! Monitoring devices: one for each GPU, which claims with `adminAccess` get beside the claims that use the GPU. Such
+//! a device opens the GPU and every instance on it.
 //!
-//! They are needed because a claim has 32 devices at most, and one GPU in MIG mode has as many places; and
-//! because a place whose counters are used up is given to nobody, not even with `adminAccess`.
+//! They are needed because a claim has at most 32 devices, which the placements of one GPU in MIG mode already are,
+//! and because a placement whose counters are used up is not allocated, not even with `adminAccess`.
 
 use k8s_openapi::api::resource::v1::{
     CELDeviceSelector, DeviceAttribute, DeviceClass, DeviceClassSpec, DeviceSelector, DeviceTaint,
@@ -12,20 +12,21 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sluice_config::names::devices as names;
 use sluice_inventory::{Gpu, PublishError, SliceLayout, resource_slices};
 
-/// Value of the attributes `type` and `profile`.
+/// Value of the attributes `type` and `profile` of these devices.
 pub const TYPE_MONITOR: &str = "monitor";
 
-/// What the taint's key ends with that keeps these devices from claims which would use them.
+/// Name in the key of the taint that keeps ordinary claims from these devices.
 const TAINT: &str = "admin-only";
 
-/// Name of a GPU's device: `gpu-0-monitor`.
+/// Returns the name of the monitoring device of a GPU: `gpu-0-monitor`.
 pub fn device(minor: u32) -> String {
     format!("{}-{TYPE_MONITOR}", names::full_device(minor))
 }
 
-/// The slice of these devices, with the limit of GPUs that a slice of tainted devices has; none without GPUs.
+/// Returns the slice of the monitoring devices; `None` without GPUs. A node with more GPUs than a slice of tainted
+/// devices may have (64) gets monitoring devices for the first ones only.
 pub(crate) fn slice(node: &str, driver: &str, gpus: &[Gpu]) -> Result<Option<ResourceSlice>, PublishError> {
-    // Described as whole GPUs: selectors that ask for any attribute or capacity find it.
+    // The devices are described as full GPUs, so that selectors by any attribute or capacity match them.
     let whole = |gpu: &Gpu| Gpu { mig_enabled: false, mig_profiles: Vec::new(), ..gpu.clone() };
     let gpus: Vec<Gpu> = gpus.iter().map(whole).collect();
     if gpus.is_empty() {
@@ -53,7 +54,7 @@ pub(crate) fn slice(node: &str, driver: &str, gpus: &[Gpu]) -> Result<Option<Res
     Ok(Some(slice))
 }
 
-/// The class by which claims ask for them.
+/// Returns the DeviceClass by which claims request monitoring devices.
 pub fn device_class(driver: &str) -> DeviceClass {
     let expression = format!(
         "device.driver == \"{driver}\" && device.attributes[\"{driver}\"].{} == \"{TYPE_MONITOR}\"",

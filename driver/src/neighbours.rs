@@ -1,4 +1,4 @@
-//! Others on the node that hand out its GPUs or cut them: they know nothing of this driver's claims.
+//! Other programs on the node that allocate or partition its GPUs without regard to this driver's claims.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use tokio_util::sync::CancellationToken;
 use crate::metrics;
 use crate::store::Store;
 
-/// How often they are looked for.
+/// Period of the check.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Name of NVIDIA's own DRA driver for GPUs.
+/// Name of NVIDIA's DRA driver for GPUs.
 const NVIDIA_DRA_DRIVER: &str = "gpu.nvidia.com";
 
-/// Somebody beside this driver.
+/// Other program that uses the node's GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Neighbour {
-    /// NVIDIA's device plugin (or one of its kind).
+    /// NVIDIA's device plugin, or a similar one.
     DevicePlugin,
     /// NVIDIA's MIG manager.
     MigManager,
@@ -28,10 +28,9 @@ pub(crate) enum Neighbour {
 }
 
 impl Neighbour {
-    /// All of them.
     pub(crate) const ALL: [Self; 3] = [Self::DevicePlugin, Self::MigManager, Self::DraDriver];
 
-    /// Value of the metric's label.
+    /// Returns the value of the metric's label.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::DevicePlugin => "device-plugin",
@@ -40,7 +39,7 @@ impl Neighbour {
         }
     }
 
-    /// What it does, and what to do about it.
+    /// Returns what the program does, and what to do about it.
     fn advice(self) -> &'static str {
         match self {
             Self::DevicePlugin => {
@@ -59,13 +58,14 @@ impl Neighbour {
     }
 }
 
-/// Who is seen on the node. `has_nvidia_slices` is whether NVIDIA's DRA driver publishes devices of it.
+/// Returns the neighbours on the node. `has_nvidia_slices` says whether NVIDIA's DRA driver publishes devices of the
+/// node.
 pub(crate) fn seen(node: Option<&Node>, has_nvidia_slices: bool) -> BTreeSet<Neighbour> {
     let mut seen = BTreeSet::new();
     let labels = node.and_then(|node| node.metadata.labels.as_ref());
     let label = |name: &str| labels.and_then(|labels| labels.get(name)).map(String::as_str);
     let allocatable = node.and_then(|node| node.status.as_ref()?.allocatable.as_ref()).into_iter().flatten();
-    // Resources of a plugin that is gone stay, with nothing of them.
+    // The resources of a device plugin that is gone stay in the list with the quantity 0.
     let mut offered = allocatable.filter(|(_, quantity)| quantity.0 != "0").map(|(name, _)| name.as_str());
     if offered.any(|name| name.starts_with("nvidia.com/gpu") || name.starts_with("nvidia.com/mig-")) {
         seen.insert(Neighbour::DevicePlugin);
@@ -80,7 +80,7 @@ pub(crate) fn seen(node: Option<&Node>, has_nvidia_slices: bool) -> BTreeSet<Nei
     seen
 }
 
-/// Looks for neighbours until `stop`, and says who came.
+/// Checks for neighbours until `stop`, logs changes and sets the metric.
 pub(crate) async fn watch(store: Arc<dyn Store>, node: String, stop: CancellationToken) {
     let mut known = BTreeSet::new();
     let mut looks = tokio::time::interval(LOOK);
@@ -96,7 +96,7 @@ pub(crate) async fn watch(store: Arc<dyn Store>, node: String, stop: Cancellatio
         let (object, slices) = match object {
             (Ok(object), Ok(slices)) => (object, slices),
             (Err(error), _) | (_, Err(error)) => {
-                tracing::debug!(%error, "Could not look for others that hand out the node's GPUs.");
+                tracing::debug!(%error, "Failed to check for other programs that allocate the node's GPUs.");
                 continue;
             }
         };
@@ -104,10 +104,14 @@ pub(crate) async fn watch(store: Arc<dyn Store>, node: String, stop: Cancellatio
             slices.iter().any(|slice| slice.spec.devices.as_ref().is_some_and(|d| !d.is_empty()));
         let now = seen(object.as_ref(), has_devices);
         for neighbour in now.difference(&known) {
-            tracing::warn!(neighbour = neighbour.name(), "Not alone on this node: {}.", neighbour.advice());
+            tracing::warn!(
+                neighbour = neighbour.name(),
+                "Another program uses this node's GPUs: {}.",
+                neighbour.advice()
+            );
         }
         for neighbour in known.difference(&now) {
-            tracing::info!(neighbour = neighbour.name(), "It is not on this node any more.");
+            tracing::info!(neighbour = neighbour.name(), "Another program no longer uses this node's GPUs.");
         }
         metrics::export_neighbours(
             Neighbour::ALL.iter().map(|neighbour| (neighbour.name(), now.contains(neighbour))),

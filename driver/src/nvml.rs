@@ -1,4 +1,4 @@
-//! NVML behind [`Gpus`].
+//! Implementation of [`Gpus`] by NVML.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -27,29 +27,29 @@ use raw_instances::{ComputeInstanceHandle, GpuInstanceHandle};
 use session::{KnownGpu, Session, Sessions};
 use xid_watch::NvmlXidWatch;
 
-/// Why there is no session.
+/// Reason why NVML is not open.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
-    /// No library under the driver root.
+    /// The library is not below the driver root.
     #[error(transparent)]
     NotFound(#[from] library::LibraryNotFound),
     /// The library cannot be loaded or initialised.
     #[error("{path} could not be initialised: {source}. Is the NVIDIA kernel module loaded?")]
     Init {
-        /// The library.
+        /// Path of the library.
         path: PathBuf,
-        /// What it said.
+        /// Error of the library.
         source: nvml_wrapper::error::NvmlError,
     },
 }
 
-/// NVML of this node, opened by [`Gpus::refresh`].
+/// GPUs of this node. [`Gpus::refresh`] opens NVML.
 pub(crate) struct NodeGpus {
     sessions: Arc<Sessions>,
 }
 
 impl NodeGpus {
-    /// Takes the library under `driver_root`, which need not be there yet.
+    /// Uses the library below `driver_root`, which need not exist yet.
     pub(crate) fn new(driver_root: &Path) -> Self {
         Self { sessions: Arc::new(Sessions::new(driver_root)) }
     }
@@ -81,8 +81,8 @@ impl Session {
         Ok(ComputeInstance { id: info.id, uuid: raw::uuid(self.nvml.lib(), info.device)? })
     }
 
-    /// All compute profiles inside a GPU instance. They are asked for, never assumed: which exist differs
-    /// between GPUs that look alike.
+    /// Returns all compute profiles inside a GPU instance. They are always read, because similar GPUs have different
+    /// ones.
     fn compute_profiles(
         &self,
         instance: GpuInstanceHandle,
@@ -91,9 +91,9 @@ impl Session {
     }
 }
 
-/// Calls `get` with 0, 1, 2, … until it refuses the number itself; what is not supported is a gap.
+/// Calls `get` with 0, 1, 2, … until it refuses the number as invalid. Numbers that are not supported are skipped.
 fn enumerate<T>(get: impl Fn(u32) -> Result<T, Failure>) -> Result<Vec<T>, Failure> {
-    /// Far above any enumeration that NVML has (18 at most today).
+    /// Limit far above any enumeration of NVML, which has 18 values at most today.
     const END: u32 = 64;
     let mut found = Vec::new();
     for number in 0..END {
@@ -107,12 +107,12 @@ fn enumerate<T>(get: impl Fn(u32) -> Result<T, Failure>) -> Result<Vec<T>, Failu
     Ok(found)
 }
 
-/// A slice number; NVML's are below 8, and whatever is not fits in no published placement.
+/// Converts a slice number. NVML's are below 8; a larger one fits into no published placement.
 fn slice_number(number: u32) -> u8 {
     u8::try_from(number).unwrap_or(u8::MAX)
 }
 
-/// Adds the GPU to a failed call.
+/// Adds the GPU to the error of a call.
 fn on_gpu(uuid: &str) -> impl Fn(Failure) -> GpuError + '_ {
     move |(call, reason)| GpuError { call, gpu: uuid.to_owned(), reason }
 }
@@ -138,7 +138,7 @@ impl Gpus for NodeGpus {
     fn check_whole(&self, gpu_uuid: &str) -> Result<(), GpuError> {
         self.on(gpu_uuid, |session, gpu| {
             let device = raw::device(&session.nvml, gpu.handle);
-            // The mode of a GPU without MIG is told without asking the GPU, its memory is not.
+            // NVML knows the mode of a GPU without MIG without asking the GPU, but not its memory.
             device.memory_info().map_err(|error| ("nvmlDeviceGetMemoryInfo_v2", raw::wrapped(&error)))?;
             match device.mig_mode() {
                 Ok(mode) if mode.current == 1 => Err(("nvmlDeviceGetMigMode", Reason::MigModeOn)),
@@ -158,7 +158,7 @@ impl Gpus for NodeGpus {
                 let lib = session.nvml.lib();
                 let handles = match raw_instances::gpu_instances(lib, gpu.handle, profile.id) {
                     Ok(handles) => handles,
-                    // MIG mode is off: nothing can stand there.
+                    // MIG mode is off, so the GPU has no instances.
                     Err((_, Reason::NotSupported)) => continue,
                     Err(failure) => return Err(failure),
                 };
@@ -180,7 +180,7 @@ impl Gpus for NodeGpus {
         self.on(gpu_uuid, |session, gpu| {
             let instance =
                 raw_instances::create_gpu_instance(session.nvml.lib(), gpu.handle, profile_id, at)?;
-            // Callers take a refusal for "nothing was made".
+            // Callers take a refusal as "nothing was created".
             session
                 .describe_instance(instance)
                 .map_err(|(call, reason)| (call, Reason::AfterCreate(Box::new(reason))))
@@ -219,8 +219,8 @@ impl Gpus for NodeGpus {
             let instance = raw_instances::gpu_instance_by_id(lib, gpu.handle, gpu_instance)?;
             let profile_id = raw_instances::gpu_instance_info(lib, instance)?.profile_id;
             let slices = gpu.profiles.iter().find(|profile| profile.id == profile_id).map(|p| p.slices);
-            // Of the profiles that take the whole instance, the one with most engines: a `+me` instance
-            // has two of one slice, and only one of them gets the media engines.
+            // Of the profiles that take the whole instance, the one with the most engines is used: a `+me` instance
+            // has two profiles of one slice, and only one of them gets the media engines.
             let whole = session
                 .compute_profiles(instance)?
                 .into_iter()

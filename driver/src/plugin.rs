@@ -1,4 +1,4 @@
-//! The driver as a kubelet plugin: two gRPC servers on unix sockets.
+//! Kubelet plugin: two gRPC servers on Unix sockets.
 
 pub(crate) mod authority;
 pub(crate) mod check;

@@ -1,5 +1,5 @@
-//! Keeps this node's ResourceSlices as they should be, whoever wipes them: the kubelet does at every
-//! start of its own.
+//! Publishing: keeps the ResourceSlices of this node as they should be, even when something deletes them, as the
+//! kubelet does at each of its starts.
 
 mod content;
 
@@ -15,19 +15,19 @@ use crate::store::{Store, StoreError, has_counters, has_taints};
 pub(crate) use content::Publication;
 use content::is_same;
 
-/// Pause after a round that wrote something or failed; doubled while every round does.
+/// Pause after a round that wrote something or failed. It doubles while every round does.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause: somebody who alters every slice that is put costs no more than this.
+/// Maximum pause. It limits the load if another program alters every slice that is written.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// What the readiness of the process is told: `Err` has the reason why something is not published.
+/// Outcome of the last round: `Err` has the reason why something is not published.
 pub(crate) type Published = Result<(), String>;
 
-/// Why a round of publishing failed.
+/// Reason why a round failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RoundError {
-    /// The store did not answer.
+    /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The GPUs cannot be published.
@@ -35,7 +35,7 @@ pub(crate) enum RoundError {
     Publish(#[from] PublishError),
 }
 
-/// What one round has to do.
+/// Writes of one round.
 #[derive(Debug, PartialEq)]
 struct Plan {
     put: Vec<ResourceSlice>,
@@ -43,10 +43,10 @@ struct Plan {
     generation: i64,
 }
 
-/// Compares what is with what should be. `last` is the generation that was published last, 0 for none.
+/// Compares the existing slices with the desired ones. `last` is the last published generation, 0 for none.
 ///
-/// As long as every slice that is there has the right content, missing ones are put back in the same
-/// generation. Any other difference raises it, so that no reader ever mixes old slices with new ones.
+/// As long as every existing slice has the right content, missing ones are restored in the same generation. Any other
+/// difference raises the generation, so that readers never mix old and new slices.
 fn plan(
     publication: &Publication,
     layout: SliceLayout,
@@ -77,16 +77,16 @@ fn plan(
     Ok(Plan { put, delete, generation })
 }
 
-/// What one round did.
+/// Outcome of one round.
 #[derive(Debug)]
 struct Round {
     generation: i64,
     wrote: bool,
-    /// What the store does not take.
+    /// GPUs that the store cannot represent.
     left_out: Option<LeftOut>,
 }
 
-/// GPUs that are not offered, because their placements would be allocated one over the other.
+/// Error: GPUs are not offered, because without counters their placements would be allocated one over the other.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{gpus} GPUs in MIG mode are not offered, because the API server drops the counters that keep their \
@@ -97,9 +97,9 @@ struct LeftOut {
     gpus: usize,
 }
 
-/// Publishes until `stop`, from when it is known what; `published` tells what came of the last round.
+/// Publishes until `stop`, once the content is known. `published` has the outcome of the last round.
 ///
-/// On `stop` the slices stay: a restart of the driver must not take the node's devices away.
+/// On `stop` the slices stay, because a restart of the driver must not remove the node's devices.
 pub(crate) async fn publish(
     store: Arc<dyn Store>,
     mut publications: watch::Receiver<Option<Publication>>,
@@ -117,7 +117,7 @@ pub(crate) async fn publish(
         let Some(publication) = publications.borrow_and_update().clone() else { return };
         let round = tokio::select! {
             round = round(store.as_ref(), &publication, generation) => round,
-            // Each of its writes stands for itself.
+            // Every write is complete in itself, so a round may stop between two.
             () = stop.cancelled() => return,
         };
         let is_done = round.is_ok();
@@ -127,9 +127,9 @@ pub(crate) async fn publish(
                 generation = round.generation;
                 round.left_out.map_or(Ok(()), |left_out| Err(left_out.to_string()))
             }
-            Err(error) => Err(format!("ResourceSlices could not be published, trying again: {error}")),
+            Err(error) => Err(format!("Failed to publish ResourceSlices, retrying: {error}")),
         };
-        // Rounds follow each other quickly; what has been said is not said again.
+        // Rounds follow each other quickly, so the same reason is logged once.
         match &outcome {
             Ok(()) => said.clear(),
             Err(reason) if *reason == said => {}
@@ -138,7 +138,7 @@ pub(crate) async fn publish(
                 said.clone_from(reason);
             }
         }
-        // The last outcome is of no more interest.
+        // The outcome may be replaced before anyone reads it.
         let _ = published.send_replace(outcome);
         pause = if is_at_rest { Duration::ZERO } else { (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) };
         let next = async {
@@ -155,7 +155,7 @@ pub(crate) async fn publish(
     }
 }
 
-/// Returns when there is something else to publish; never when nobody can say so any more.
+/// Waits until the content to publish changes; forever if its sender is gone.
 async fn changed(publications: &mut watch::Receiver<Option<Publication>>) {
     if publications.changed().await.is_err() {
         std::future::pending::<()>().await;
@@ -181,7 +181,7 @@ async fn round(
         publication = publication.without_taints();
         planned = plan(&publication, layout, &existing, last_generation)?;
     }
-    // Tried before anything is written: a slice without its counters must not be seen for a moment.
+    // Tried before anything is written, because a slice without its counters must never be visible.
     if let Some(trial) = planned.put.iter().find(|slice| has_counters(slice))
         && !store.keeps_counters(trial).await?
     {

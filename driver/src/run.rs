@@ -1,4 +1,4 @@
-//! Wiring: which task owns what, in the order in which they start and stop.
+//! Wiring: the tasks of the driver, in the order in which they start and stop.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -34,40 +34,40 @@ use crate::settings::Settings;
 use crate::store::{ClusterStore, DirectoryStore, Store};
 use crate::xids;
 
-/// Calls in flight get this long at the end: less than the 30 s after which Kubernetes kills. What is not
-/// done by then is undone at the next start.
+/// Time limit of calls in flight at the end. It is below the 30 s after which Kubernetes kills; the next start undoes
+/// what is not done by then.
 const STOP_GRACE: Duration = Duration::from_secs(20);
 
-/// Identity of the running kernel's boot.
+/// File with the identity of the running kernel's boot.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Why the driver cannot run.
+/// Reason why the driver cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The state folder cannot be used.
+    /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
     /// A socket cannot be bound.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// This node's GPUs or name cannot be published.
+    /// The GPUs or the name of this node cannot be published.
     #[error(transparent)]
     Publish(#[from] sluice_inventory::PublishError),
-    /// No API server.
+    /// No API server is configured.
     #[error(
         "no API server is known: {0}. In a pod, check its service account; outside, set KUBECONFIG; on one \
          machine without Kubernetes, give --store DIR"
     )]
     ApiServer(String),
-    /// Something of the process itself.
+    /// A file, thread or signal handler of the process fails.
     #[error("{what}: {source}")]
     Io {
-        /// What was tried.
+        /// What failed.
         what: String,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The metrics recorder.
+    /// The metrics recorder cannot be installed.
     #[error("metrics: {0}")]
     Metrics(String),
 }
@@ -79,12 +79,12 @@ fn io_error(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> RunError 
 
 /// Runs the driver until SIGTERM or SIGINT.
 ///
-/// Starts in this order: checkpoint, NVML, undoing what the last run left half done, sockets, slices. A
-/// device is thus never offered before it can be prepared. Without NVML it serves what needs none, is not
-/// ready, and looks for it again and again.
+/// The order of the start is: checkpoint, NVML, undoing what the last run left unfinished, sockets, ResourceSlices.
+/// So a device is never offered before it can be prepared. Without NVML the driver serves what does not need it, is
+/// not ready, and keeps trying to open NVML.
 ///
 /// # Errors
-/// What keeps it from starting.
+/// Returns what prevents the start.
 pub async fn run(settings: Settings) -> Result<(), RunError> {
     let stop = shutdown::on_signals().map_err(io_error("signal handlers"))?;
     files::raise_limit();
@@ -107,22 +107,24 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     });
     let admin =
         Admin { metrics, readiness: readiness.clone(), routes: Arc::clone(&routes) as Arc<dyn AdminRoutes> };
-    // It answers while NVML is still being initialised, and until the last call is answered.
+    // The admin port is served while NVML is still being initialised, and until the last call has ended.
     let admin_stop = CancellationToken::new();
     let admin = tokio::spawn(admin::serve(listener, admin, admin_stop.clone()));
 
     let begin = start(&settings, gpus, checkpoints, now_ms, gone, readiness, &stop);
     let work = tokio::select! {
         work = begin => Some(work?),
-        // NVML may hang before anything is served; what a recovery leaves is for the next start.
+        // NVML may hang before anything is served. The next start completes an interrupted recovery.
         () = stop.cancelled() => None,
     };
     if let Some(work) = work {
-        // From now on the sockets must answer.
+        // From now on the liveness probe checks the sockets.
         let _ = routes.served.set(settings.kubelet_dir.clone());
         stop.cancelled().await;
         if tokio::time::timeout(STOP_GRACE, work.ended()).await.is_err() {
-            tracing::warn!("Calls still wait for NVML; the next start undoes what they have not finished.");
+            tracing::warn!(
+                "Stopping while calls still wait for NVML; the next start undoes what they have not finished."
+            );
         }
     }
     admin_stop.cancel();
@@ -131,7 +133,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     Ok(())
 }
 
-/// Everything that runs until the stop.
+/// Tasks that run until the stop.
 struct Work {
     served: crate::plugin::serve::Served,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -163,7 +165,7 @@ async fn start(
         monitors: true,
         layout: settings.slice_form.fixed(),
     };
-    // A name that cannot be published is an error now, not a warning for ever.
+    // Reports a name that cannot be published now, instead of warning in every round.
     publication.slices(publication.layout.unwrap_or(SliceLayout::Split), 1)?;
     let boot_id = std::fs::read_to_string(BOOT_ID).map_err(io_error(BOOT_ID))?.trim().to_owned();
     let on_host = settings.driver_root_on_host.as_ref().unwrap_or(&settings.driver_root);
@@ -193,7 +195,7 @@ async fn start(
     };
     let dra = DraService::new(claims.clone(), &settings.node_name);
     let served = serve(&settings.kubelet_dir, DRIVER, dra, stop)?;
-    // On one machine without Kubernetes, whoever prepares claims need not register the driver.
+    // Without Kubernetes, the local platform prepares claims without registering the driver.
     let registered = if settings.store.is_none() { served.registered() } else { watch::channel(Ok(())).1 };
 
     let (published, is_published) = watch::channel(Err("ResourceSlices are not published yet".to_owned()));
@@ -209,13 +211,13 @@ async fn start(
         tokio::spawn(claims.reconcile(interval, stop.clone())),
         tokio::spawn(monitor.run(looks, stop.clone())),
         tokio::spawn(forward(gone_devices, gone, stop.clone())),
-        tokio::spawn(tell_readiness([session, is_published, registered], readiness)),
+        tokio::spawn(report_readiness([session, is_published, registered], readiness)),
         tokio::spawn(xids::count(feed, known_gpus, checkpoint, nudge, stop.clone())),
     ];
     Ok(Work { served, tasks })
 }
 
-/// A directory where one is set, else the API server.
+/// Opens the directory where one is set, else the API server.
 async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, RunError> {
     if let Some(folder) = &settings.store {
         return Ok(Arc::new(DirectoryStore::new(folder)));
@@ -224,13 +226,14 @@ async fn open_store(settings: &Settings) -> Result<Arc<dyn Store>, RunError> {
     let config = kube::Config::infer().await.map_err(|error| unknown(error.into()))?;
     let url = config.cluster_url.clone();
     let client = kube::Client::try_from(config).map_err(|error| unknown(error.into()))?;
-    tracing::info!(%url, "ResourceSlices go to the API server, and claims come from it.");
+    tracing::info!(%url, "Publishing ResourceSlices to the API server and reading claims from it.");
     Ok(Arc::new(ClusterStore::start(client, DRIVER, &settings.node_name)))
 }
 
-/// Ready while the GPUs can be asked, everything is published and the kubelet knows the driver: a claim that
-/// is allocated before would wait for the kubelet's next try, which may take more than a minute.
-async fn tell_readiness(mut conditions: [watch::Receiver<Result<(), String>>; 3], readiness: Readiness) {
+/// Reports the process as ready while the GPUs can be queried, everything is published and the kubelet has registered
+/// the driver. A claim that is allocated before would wait for the kubelet's next try, which may take more than a
+/// minute.
+async fn report_readiness(mut conditions: [watch::Receiver<Result<(), String>>; 3], readiness: Readiness) {
     loop {
         let states = conditions.each_mut().map(|condition| condition.borrow_and_update().clone());
         match states.into_iter().collect::<Result<(), String>>() {
@@ -238,7 +241,8 @@ async fn tell_readiness(mut conditions: [watch::Receiver<Result<(), String>>; 3]
             Err(reason) => readiness.set_not_ready(reason),
         }
         let [session, published, registered] = &mut conditions;
-        // A sender that is gone changes nothing any more; the publisher's goes with the process.
+        // Only the sender of `published` lives as long as the process; the others may be gone, and then do not change
+        // any more.
         tokio::select! {
             changed = published.changed() => if changed.is_err() { return },
             Ok(()) = session.changed() => {}
@@ -247,7 +251,7 @@ async fn tell_readiness(mut conditions: [watch::Receiver<Result<(), String>>; 3]
     }
 }
 
-/// Hands on what changes, until `stop`.
+/// Forwards each change of a value until `stop`.
 async fn forward<T: Clone>(mut from: watch::Receiver<T>, to: watch::Sender<T>, stop: CancellationToken) {
     let handing_on = async {
         while from.changed().await.is_ok() {
@@ -264,7 +268,7 @@ struct Routes {
     checkpoints: CheckpointStore,
     gone: watch::Receiver<Arc<BTreeSet<ClaimDevice>>>,
     now_ms: Clock,
-    /// Folder of the sockets, once they are served.
+    /// Directory of the kubelet's sockets, set once they are served.
     served: OnceLock<PathBuf>,
 }
 
@@ -272,7 +276,7 @@ struct Routes {
 impl AdminRoutes for Routes {
     async fn alive(&self) -> Result<(), String> {
         match self.served.get() {
-            Some(kubelet_dir) => check(kubelet_dir, DRIVER).await,
+            Some(kubelet_dir) => check(kubelet_dir, DRIVER).await.map_err(|error| error.to_string()),
             None => Ok(()),
         }
     }
@@ -299,7 +303,7 @@ mod tests {
         let (kubelet, registered) = watch::channel(Err("not registered".to_owned()));
         let readiness = Readiness::default();
         let (nvml, session) = watch::channel(Ok(()));
-        let telling = tokio::spawn(tell_readiness([session, published, registered], readiness.clone()));
+        let telling = tokio::spawn(report_readiness([session, published, registered], readiness.clone()));
         type Said = Result<(), &'static str>;
         let steps: [([Said; 3], Said); 5] = [
             ([Ok(()), Ok(()), Err("not registered")], Err("not registered")),

@@ -1,4 +1,4 @@
-//! What can be set: by file, environment and flags, in rising precedence.
+//! Settings from file, environment and flags, in rising precedence.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use sluice_process::logging::LogFormat;
 
 use crate::cdi::Majors;
 
-/// Which rule of the API server ResourceSlices follow.
+/// Layout of ResourceSlices that the user chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SliceForm {
-    /// What the API server's version asks for.
+    /// Layout that the version of the API server asks for.
     Auto,
     /// Kubernetes 1.34: counters and devices in one slice.
     Combined,
-    /// Kubernetes 1.35 and newer: counters and devices in slices of their own.
+    /// Kubernetes 1.35 and newer: counters and devices in separate slices.
     Split,
 }
 
 impl SliceForm {
-    /// The form that is set; `None` where the store is to be asked.
+    /// Returns the chosen layout; `None` if the store decides.
     pub fn fixed(self) -> Option<SliceLayout> {
         match self {
             Self::Auto => None,
@@ -34,7 +34,7 @@ impl SliceForm {
     }
 }
 
-/// What `--help` begins with.
+/// Text at the beginning of `--help`.
 const ABOUT: &str = "\
 Cuts this node's NVIDIA GPUs into MIG slices on demand, as a DRA kubelet plugin.
 
@@ -120,39 +120,39 @@ pub struct Flags {
     log_level: Option<String>,
 }
 
-/// Settings of the driver, complete.
+/// Settings of the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// Root below which libnvidia-ml.so.1 lies.
+    /// Root of the NVIDIA driver's files, below which libnvidia-ml.so.1 lies.
     pub driver_root: PathBuf,
-    /// The same root as container runtimes see it; `None` where they see it at the same path.
+    /// The same root as container runtimes see it; `None` if it is the same path.
     pub driver_root_on_host: Option<PathBuf>,
-    /// Whether containers get NVIDIA's libraries and tools of the driver root.
+    /// Whether containers get NVIDIA's libraries and tools from the driver root.
     pub mount_libraries: bool,
-    /// Directory of objects; the API server where there is none.
+    /// Directory of Kubernetes objects; `None` for the API server.
     pub store: Option<PathBuf>,
-    /// Directory of the kubelet's sockets.
+    /// Directory of the kubelet, which holds the sockets.
     pub kubelet_dir: PathBuf,
     /// Directory of CDI files.
     pub cdi_dir: PathBuf,
     /// Directory of the checkpoint.
     pub state_dir: PathBuf,
-    /// Name of the node; the host's where it is empty.
+    /// Name of the Node object; the host's name if it is empty.
     pub node_name: String,
-    /// Form of the ResourceSlices.
+    /// Layout of the ResourceSlices.
     pub slice_form: SliceForm,
-    /// Seconds between two reconciliations.
+    /// Seconds between two reconciliations of claims.
     pub reconcile_interval_seconds: u64,
-    /// Seconds between two looks at the GPUs.
+    /// Seconds between two checks of the GPUs.
     pub health_interval_seconds: u64,
-    /// Majors of the device nodes where /proc/devices does not list them. In the file only.
+    /// Major numbers of device nodes that /proc/devices does not list. Only in the file.
     pub device_majors: Majors,
     /// Address of the admin port.
     pub admin_listen: SocketAddr,
-    /// Form of the log lines.
+    /// Format of the log.
     pub log_format: LogFormat,
-    /// Log filter.
+    /// Filter of the log.
     pub log_level: String,
 }
 
@@ -179,10 +179,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks what serde cannot, and fills in the host's name.
+    /// Checks what serde cannot check, and fills in the host's name.
     ///
     /// # Errors
-    /// What is wrong, and what to set.
+    /// Names the setting, what is wrong, and which values are allowed.
     pub fn checked(mut self) -> Result<Self, String> {
         for (name, seconds, most) in [
             ("reconcileIntervalSeconds", self.reconcile_interval_seconds, 3600),
@@ -196,13 +196,13 @@ impl Settings {
             let host = rustix::system::uname().nodename().to_string_lossy().to_lowercase();
             self.node_name = host;
         }
-        // Container runtimes take a mount's path as it is told.
+        // Container runtimes use the path of a mount as it is.
         let on_host = self.driver_root_on_host.as_ref().unwrap_or(&self.driver_root);
         let absolute = std::path::absolute(on_host);
         self.driver_root_on_host =
             Some(absolute.map_err(|error| format!("driverRootOnHost {}: {error}", on_host.display()))?);
         if !self.kubelet_dir.is_absolute() {
-            // The kubelet takes an endpoint's path as it is told.
+            // The kubelet uses the path of an endpoint as it is.
             self.kubelet_dir = std::path::absolute(&self.kubelet_dir)
                 .map_err(|error| format!("kubeletDir {}: {error}", self.kubelet_dir.display()))?;
         }

@@ -1,5 +1,5 @@
-//! From NVML's blocking event call to async code: a plain thread waits, a crossbeam channel carries, a
-//! notification wakes the task that counts.
+//! Critical errors (XIDs) of the GPUs, from NVML's blocking call to async code: a thread waits for events, a
+//! crossbeam channel carries them, and a notification wakes the task that counts them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::checkpoint::{Checkpoint, Instance};
 use crate::gpus::{XidEvent, XidWatch};
 
-/// Events that may wait for the counting task; beyond them the thread waits, and NVML queues.
+/// Maximum events that wait for the counting task. Beyond that the thread blocks, and NVML queues events.
 const QUEUE: usize = 256;
-/// How long one wait blocks; after it the thread looks whether it is still wanted.
+/// Duration of one wait for events, after which the thread checks whether it is still needed.
 const WAIT: Duration = Duration::from_secs(2);
 
-/// Events as they come in. Ends the thread when dropped.
+/// Receiver of events. Dropping it ends the thread.
 pub(crate) struct XidFeed {
     events: Receiver<XidEvent>,
     arrived: Arc<Notify>,
@@ -27,11 +27,11 @@ pub(crate) struct XidFeed {
 /// Starts the thread that waits for events.
 ///
 /// # Errors
-/// When no thread can be started.
+/// Fails if the thread cannot be started.
 pub(crate) fn watch(mut source: Box<dyn XidWatch>) -> std::io::Result<XidFeed> {
     let (sender, events) = bounded(QUEUE);
     let arrived = Arc::new(Notify::new());
-    // Upgrades as long as somebody listens.
+    // The upgrade succeeds as long as the receiver exists.
     let listener = Arc::downgrade(&arrived);
     std::thread::Builder::new().name("nvml-events".to_owned()).spawn(move || {
         while let Some(arrived) = listener.upgrade() {
@@ -44,14 +44,14 @@ pub(crate) fn watch(mut source: Box<dyn XidWatch>) -> std::io::Result<XidFeed> {
                     arrived.notify_one();
                 }
                 Err(error) if error.reason.is_refusal() => {
-                    tracing::warn!(%error, "Critical errors of the GPUs cannot be watched.");
+                    tracing::warn!(%error, "Failed to watch for XIDs: critical errors of the GPUs are not reported.");
                     drop(sender);
                     arrived.notify_one();
                     return;
                 }
                 Err(error) => {
                     // One lost GPU must not hide the errors of the others.
-                    tracing::warn!(%error, "Waiting for critical errors failed; trying again.");
+                    tracing::warn!(%error, "Failed to wait for XIDs, retrying.");
                     std::thread::sleep(WAIT);
                 }
             }
@@ -61,7 +61,7 @@ pub(crate) fn watch(mut source: Box<dyn XidWatch>) -> std::io::Result<XidFeed> {
 }
 
 impl XidFeed {
-    /// The next event; `None` when the thread has ended.
+    /// Returns the next event; `None` when the thread has ended.
     pub(crate) async fn next(&self) -> Option<XidEvent> {
         loop {
             match self.events.try_recv() {
@@ -73,7 +73,7 @@ impl XidFeed {
     }
 }
 
-/// Name of the device that an event is about: the claimed slice where it is known, else the GPU.
+/// Returns the name of the device that an event concerns: the claimed slice if it is known, else the GPU.
 pub(crate) fn affected_device(event: &XidEvent, gpus: &[Gpu], checkpoint: &Checkpoint) -> String {
     let Some(uuid) = &event.gpu_uuid else { return "unknown".to_owned() };
     let devices = checkpoint.claims.values().flat_map(|record| &record.devices);
@@ -89,8 +89,8 @@ pub(crate) fn affected_device(event: &XidEvent, gpus: &[Gpu], checkpoint: &Check
         .unwrap_or_else(|| "unknown".to_owned())
 }
 
-/// Logs and counts events until `stop` or the end of the feed; each wakes `nudge`, since it may be the last
-/// word of a GPU.
+/// Logs and counts events until `stop` or the end of the feed. Each event notifies `nudge`, because it may be the
+/// last sign of a GPU.
 pub(crate) async fn count(
     feed: XidFeed,
     gpus: impl Fn() -> Vec<Gpu>,
@@ -105,7 +105,7 @@ pub(crate) async fn count(
         };
         let Some(event) = event else { return };
         let device = affected_device(&event, &gpus(), &checkpoint());
-        tracing::error!(device, xid = event.xid, "A GPU reported a critical error.");
+        tracing::error!(device, xid = event.xid, "A GPU reported an XID (critical error).");
         crate::metrics::count_xid(&device);
         nudge.notify_one();
     }

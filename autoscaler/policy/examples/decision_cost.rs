@@ -1,4 +1,4 @@
-//! What a decision costs on this machine: the first for a new service curve (best of nine), and the next ones.
+//! Prints the cost of a decision on this machine: the first for a new service curve (best of nine), and the next ones.
 //!
 //! `cargo run -p sluice-scaling-policy --example decision_cost`
 use std::time::Instant;
@@ -50,7 +50,7 @@ fn main() {
     {
         let curve = Curve { alpha_ms, beta_ms, batch_rows_limit, samples: 1000 };
         let input = input(curve, 2.5 * curve.batch_ms(batch_rows_limit));
-        // What was computed is remembered per thread: a fresh thread knows nothing.
+        // Results are remembered per thread, so a fresh thread starts without any.
         let mut first_ms = f64::INFINITY;
         for _ in 0..9 {
             let cold = input.clone();

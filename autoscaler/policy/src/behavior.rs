@@ -1,10 +1,10 @@
-//! How fast replicas may change: the HorizontalPodAutoscaler's `behavior`, word for word.
+//! Limits on how fast replicas may change: the HorizontalPodAutoscaler's `behavior`, word for word.
 use serde::{Deserialize, Serialize};
 
 use crate::float;
 
-/// Rules for both directions. The default is the HPA's: up at once, by at most 4 pods or 100 % per
-/// 15 s; down by the largest recommendation of the last 300 s.
+/// Rules for both directions. The default is the HPA's: up at once, by at most 4 pods or 100 % per 15 s; down to the
+/// largest recommendation of the last 300 s.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Behavior {
@@ -26,15 +26,16 @@ impl Default for Behavior {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScalingRules {
-    /// Up: the smallest, down: the largest recommendation of this window counts. 0 = the newest alone.
+    /// Window of recommendations, seconds: of a scale-up the smallest counts, of a scale-down the largest. 0 = only the
+    /// newest counts.
     pub stabilization_window_seconds: u32,
     /// Which policy counts where several are given.
     #[serde(default)]
     pub select_policy: SelectPolicy,
-    /// How many replicas may be added or removed per period; none = no limit.
+    /// Limits on the replicas added or removed per period; an empty list sets no limit.
     #[serde(default)]
     pub policies: Vec<ScalingPolicy>,
-    /// Relative change of the *need* (replicas as a fraction) below which nothing is done, e.g. 0.1.
+    /// Relative change of the need (replicas as a fraction) below which nothing changes, e.g. 0.1.
     #[serde(default = "default_tolerance", with = "float")]
     pub tolerance: f64,
 }
@@ -44,7 +45,7 @@ fn default_tolerance() -> f64 {
 }
 
 impl ScalingRules {
-    /// The HPA's default for more replicas.
+    /// Returns the HPA's default for more replicas.
     pub fn default_up() -> Self {
         Self {
             stabilization_window_seconds: 0,
@@ -57,7 +58,7 @@ impl ScalingRules {
         }
     }
 
-    /// The HPA's default for fewer replicas.
+    /// Returns the HPA's default for fewer replicas.
     pub fn default_down() -> Self {
         Self {
             stabilization_window_seconds: 300,
@@ -68,7 +69,7 @@ impl ScalingRules {
     }
 }
 
-/// One rate limit.
+/// Limit on the change per period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScalingPolicy {

@@ -1,4 +1,4 @@
-//! The stages of a decision, in order.
+//! Stages of a decision, in order.
 mod conditions;
 mod held;
 mod limits;
@@ -13,18 +13,18 @@ use crate::input::Input;
 use held::Held;
 use need::Wanted;
 
-/// Decides. A pure function: the same input gives the same decision, bit for bit.
+/// Decides how many replicas to ask for. The same input gives the same decision, bit for bit.
 ///
-/// Order: what holds them whatever the demand is → what the signals are → what the model wants → panic →
-/// stabilisation → rate policies → minimum and maximum → replicas that fail to start → capacity → a rollout that needs
-/// a slice. The stage that had the last word gives the [`Reason`].
+/// Order: holds → demand → model → panic → stabilisation → rate policies → minimum and maximum → replicas that fail to
+/// start → capacity → a rollout that needs a slice. The last stage that changes or holds the number gives the
+/// [`Reason`].
 pub fn decide(input: &Input) -> Decision {
     let now_ms = input.now_ms;
     let current = input.current.replicas;
     let mut steps = Steps::default();
     let mut state = input.state.clone();
     if state.since_ms.is_none() {
-        // As the HPA does: the replicas found count as the first recommendation, so that a restart of the
+        // As in the HPA, the replicas found count as the first recommendation, so that a restart of the
         // autoscaler never scales down at once.
         state.since_ms = Some(now_ms);
         state.recommend(now_ms, current);
@@ -39,7 +39,7 @@ pub fn decide(input: &Input) -> Decision {
     };
     let mut proposal =
         Proposal { replicas: wanted.replicas, reason: wanted.reason, note: wanted.note.clone() };
-    // A hold is not a recommendation: it must not stand in a later window as if it had been measured.
+    // A hold is not a recommendation: a later window must not count it as measured.
     if wanted.measured {
         state.recommend(now_ms, wanted.replicas);
     }
@@ -93,7 +93,7 @@ pub fn decide(input: &Input) -> Decision {
     }
 }
 
-/// The number so far and who made it.
+/// Number of replicas so far, and the stage that it comes from.
 #[derive(Debug, Clone)]
 pub(crate) struct Proposal {
     pub(crate) replicas: u32,
@@ -110,14 +110,14 @@ impl Proposal {
     }
 }
 
-/// Replicas that cannot start are no help, and more of them are none either. While fewer fail than serve, as on one
-/// broken node, it goes on; the minimum holds in any case.
+/// Allows no growth while at least as many replicas fail to start as are ready: more of them would not help. While fewer
+/// fail, as on one broken node, growth goes on. The minimum holds in any case.
 fn failing(input: &Input, minimum: u32, proposal: &mut Proposal) {
     let (current, failing) = (input.current.replicas, input.standing.failing());
     if proposal.replicas > current && failing > 0 && failing >= input.current.ready {
         proposal.cut(proposal.replicas.min(current.max(minimum)), Reason::ReplicasFailing);
     }
-    // Nothing can be measured at replicas that do not start: that they do not is the reason.
+    // Replicas that do not start cannot be measured, so that is the reason to show.
     let is_blind = matches!(proposal.reason, Reason::LearningCurve | Reason::MetricsMissing);
     if is_blind && failing > 0 && input.current.ready == 0 {
         *proposal =
@@ -125,8 +125,8 @@ fn failing(input: &Input, minimum: u32, proposal: &mut Proposal) {
     }
 }
 
-/// Never more than there is and what is free. Unknown capacity allows no growth, but for the first replica where
-/// only that one's pod can tell what is needed.
+/// Limits the replicas to the current ones plus the free slices. Unknown capacity allows no growth, except for the first
+/// replica where only its pod can show what a replica claims.
 fn capacity(input: &Input, minimum: u32, proposal: &mut Proposal) -> Option<CapacityLimited> {
     let current = input.current.replicas;
     let all_free = input.free.slices.unwrap_or(0);

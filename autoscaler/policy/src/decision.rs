@@ -1,4 +1,4 @@
-//! What is decided, and why.
+//! A decision and its explanation.
 use serde::{Deserialize, Serialize};
 
 use crate::state::State;
@@ -7,25 +7,25 @@ use crate::state::State;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Decision {
-    /// Replicas to ask for. Never more than [`Input`](crate::Input)'s current + free.
+    /// Replicas to ask for: never more than [`Input`](crate::Input)'s current + free.
     pub desired: u32,
-    /// Whether to write it: it differs from the current replicas, and neither paused nor dry-run.
+    /// Whether to apply it: it differs from the current replicas, and the specification is neither paused nor a dry run.
     pub apply: bool,
-    /// Why, for machines.
+    /// Reason, for programs.
     pub reason: Reason,
-    /// Why, for people: one sentence.
+    /// Reason, for people: one sentence.
     pub message: String,
-    /// Set when more were wanted than can be placed.
+    /// Details where more replicas were wanted than can be placed; `None` otherwise.
     pub limited: Option<CapacityLimited>,
     /// Conditions for the object's status.
     pub conditions: Vec<Condition>,
-    /// Each stage's number.
+    /// Result of each stage.
     pub steps: Steps,
-    /// To be put into the next [`Input::state`](crate::Input::state).
+    /// State for the next [`Input::state`](crate::Input::state).
     pub state: State,
 }
 
-/// Why the replicas are what they are: the stage that had the last word.
+/// Reason for the number of replicas: the last stage that changed or held it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Reason {
     /// The current replicas are right.
@@ -74,27 +74,27 @@ pub enum Reason {
     AmbiguousTarget,
     /// The target's selector matches pods that are not its own: held.
     AmbiguousSelector,
-    /// Others set the replicas back again and again: held for a while.
+    /// Others set the replicas back repeatedly: held for a while.
     ScaleContested,
-    /// The specification makes no sense: held.
+    /// The specification is invalid: held.
     InvalidSpec,
 }
 
-/// More replicas were wanted than can be placed.
+/// Details of a decision for which too few slices are free.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct CapacityLimited {
-    /// What each replica needs.
+    /// Profile of the slice that each replica needs.
     pub profile: String,
     /// Replicas wanted.
     pub wanted: u32,
     /// Slices free for further replicas.
     pub free: u32,
-    /// Who holds what is in the way.
+    /// Holders of the slices that are in the way.
     pub reason: String,
 }
 
-/// Condition types: the HPA's three and ours.
+/// Condition types: the HPA's three, and Sluice's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum ConditionType {
     /// Whether replicas may be changed (not paused, not held by a window).
@@ -113,7 +113,7 @@ pub enum ConditionType {
     DryRun,
 }
 
-/// One condition, without the times that only its writer knows.
+/// A condition without its times, which only its writer knows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Condition {
@@ -127,11 +127,11 @@ pub struct Condition {
     pub message: String,
 }
 
-/// Each stage's number; `None` where the stage was not reached.
+/// Result of each stage; `None` where the stage was not reached.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Steps {
-    /// Rows per second now.
+    /// Measured rows per second.
     pub rate_rows_per_second: Option<f64>,
     /// Rows per second over the burst window.
     pub burst_rows_per_second: Option<f64>,
@@ -139,7 +139,7 @@ pub struct Steps {
     pub forecast_rows_per_second: Option<f64>,
     /// Rows per second that draining the queue adds.
     pub backlog_rows_per_second: Option<f64>,
-    /// What the model is asked to serve: the largest of these plus the backlog.
+    /// Rows per second that the model has to serve: the largest of these plus the backlog.
     pub demand_rows_per_second: Option<f64>,
     /// Index of dispersion of arrivals: 1 = Poisson.
     pub burstiness: Option<f64>,
@@ -151,20 +151,20 @@ pub struct Steps {
     pub need: Option<f64>,
     /// Predicted quantile at the current ready replicas, milliseconds.
     pub predicted_quantile_ms: Option<f64>,
-    /// Replicas of the model.
+    /// Replicas that the model wants.
     pub model: Option<u32>,
-    /// After panic.
+    /// Replicas after panic.
     pub panic: Option<u32>,
-    /// After stabilisation.
+    /// Replicas after stabilisation.
     pub stabilized: Option<u32>,
-    /// After rate policies.
+    /// Replicas after rate policies.
     pub rate_limited: Option<u32>,
-    /// After minimum and maximum.
+    /// Replicas after minimum and maximum.
     pub bounded: Option<u32>,
-    /// After replicas that fail to start.
+    /// Replicas after the check for failing starts.
     pub failing: Option<u32>,
-    /// After capacity.
+    /// Replicas after capacity.
     pub capacity: Option<u32>,
-    /// After a rollout.
+    /// Replicas after a rollout.
     pub rollout: Option<u32>,
 }

@@ -1,36 +1,35 @@
-//! How many rows per second there are, and will be when a replica that is started now is ready.
+//! Measures the rows per second that arrive, and forecasts them for when a replica that is started now is ready.
 //!
-//! Read from counters of rows that arrived. A counter that falls began anew: what it shows is what was
-//! added since. Samples that are no numbers are left out. No sample, or none that is recent, is "not
-//! known", never zero; where only some of the processes are known, the number is a lower bound and
-//! [`Demand::complete`] says so.
+//! The source are counters of rows that arrived. A counter that falls has restarted at zero. Samples that are not
+//! numbers are skipped. Without a recent sample the demand is not known, which is never zero; where only some processes
+//! are known, the result is a lower bound and [`Demand::complete`] is false.
 use crate::input::Series;
 use crate::signals::is_count;
 use crate::spec::Windows;
 
-/// How many standard deviations a burst or a trend must stand out to count.
+/// Standard deviations by which a burst or a trend must stand out to count.
 const SIGNIFICANT: f64 = 3.0;
-/// A forecast is at most this multiple of what is measured now.
-const MOST_GROWTH: f64 = 2.0;
-/// Indices of dispersion that are told apart: single numbers measured over a minute are too noisy for more.
+/// Maximum of a forecast, as a multiple of the measured rate.
+const MAX_GROWTH: f64 = 2.0;
+/// Indices of dispersion that are distinguished: a measurement over a minute is too noisy for more.
 const BURSTINESS: [f64; 5] = [1.0, 2.0, 4.0, 8.0, 16.0];
 
-/// What the counters say.
+/// Demand on a workload, from its counters.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Demand {
     /// Rows per second over the demand window.
     pub rate: f64,
     /// Rows per second over the burst window, or over the newest part of it where a burst began just now.
     pub burst: f64,
-    /// The part of `burst` that is not chance.
+    /// Part of `burst` that is not chance.
     pub significant_burst: f64,
     /// Rows per second expected after the start-up time; never below `rate`.
     pub forecast: f64,
     /// Index of dispersion of arrivals, rounded: 1 = Poisson.
     pub burstiness: f64,
-    /// Whether every process is known and recent: only then may less demand mean fewer replicas.
+    /// Whether every process is known and recent. Only then may less demand mean fewer replicas.
     pub complete: bool,
-    /// When a counter last rose, ms; `None` if none did in the samples.
+    /// Time at which a counter last rose, milliseconds; `None` where none rose in the samples.
     pub last_arrival_ms: Option<u64>,
 }
 
@@ -48,9 +47,9 @@ impl Interval {
     }
 }
 
-/// Demand at `now_ms`, with a forecast for `startup_ms` later; `None` when nothing recent is known.
+/// Returns the demand at `now_ms` with a forecast for `startup_ms` later; `None` where nothing recent is known.
 pub fn measure(series: &[Series], now_ms: u64, windows: &Windows, startup_ms: u64) -> Option<Demand> {
-    let per_process = per_process(series, now_ms);
+    let per_process: Vec<Vec<Interval>> = series.iter().map(|one| intervals(one, now_ms)).collect();
     let (known, complete) = freshness(series, now_ms, windows.stale_ms);
     if !known {
         return None;
@@ -59,7 +58,7 @@ pub fn measure(series: &[Series], now_ms: u64, windows: &Windows, startup_ms: u6
     let burstiness = burstiness(&per_process, now_ms, windows.demand_ms.max(windows.trend_ms));
     let (burst, significant_burst) = burst(&per_process, now_ms, windows, burstiness).unwrap_or((rate, 0.0));
     let forecast = forecast(&per_process, now_ms, windows, startup_ms, (rate, burst));
-    let forecast = forecast.clamp(rate, (MOST_GROWTH * rate.max(significant_burst)).max(rate));
+    let forecast = forecast.clamp(rate, (MAX_GROWTH * rate.max(significant_burst)).max(rate));
     let arrivals = per_process.iter().flatten().filter(|i| i.rows > 0.0).map(|i| i.to_ms);
     Some(Demand {
         rate,
@@ -78,23 +77,6 @@ fn seconds(ms: u64) -> f64 {
     ms / 1000.0
 }
 
-/// Which process a series is of: `a` and `a#1` are one process before and after its counter began anew.
-fn process(series: &Series) -> &str {
-    series.source.split('#').next().unwrap_or_default()
-}
-
-fn per_process(series: &[Series], now_ms: u64) -> Vec<Vec<Interval>> {
-    let mut processes: Vec<(&str, Vec<Interval>)> = Vec::new();
-    for one in series {
-        let intervals = intervals(one, now_ms);
-        match processes.iter_mut().find(|(name, _)| *name == process(one)) {
-            Some((_, all)) => all.extend(intervals),
-            None => processes.push((process(one), intervals)),
-        }
-    }
-    processes.into_iter().map(|(_, intervals)| intervals).collect()
-}
-
 fn intervals(series: &Series, now_ms: u64) -> Vec<Interval> {
     let mut intervals = Vec::new();
     let mut last: Option<(u64, f64)> = None;
@@ -111,17 +93,16 @@ fn intervals(series: &Series, now_ms: u64) -> Vec<Interval> {
     intervals
 }
 
-/// (any process recent, every process recent). One recent series of a process is enough.
+/// Returns whether any process is recent, and whether every process is.
 fn freshness(series: &[Series], now_ms: u64, stale_ms: u64) -> (bool, bool) {
-    let recent = |s: &&Series| {
+    let is_recent = |s: &Series| {
         let newest = s.samples.iter().rev().find(|x| x.at_ms <= now_ms);
         newest.is_some_and(|x| is_count(x.value) && now_ms - x.at_ms <= stale_ms)
     };
-    let fresh: Vec<&str> = series.iter().filter(recent).map(process).collect();
-    (!fresh.is_empty(), series.iter().all(|s| fresh.contains(&process(s))))
+    (series.iter().any(is_recent), series.iter().all(is_recent))
 }
 
-/// Rows per second over the newest `window_ms`; `None` before there are two samples of any process.
+/// Returns the rows per second over the newest `window_ms`; `None` before there are two samples of any process.
 fn rate(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> Option<f64> {
     let start = now_ms.saturating_sub(window_ms);
     let mut sum = None;
@@ -140,8 +121,10 @@ fn rate(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> Option<f6
     sum
 }
 
-/// (rows per second, the part that is not chance) of the newest burst window, or of a third or a sixth
-/// of it where these stand out more: a step shows in the first second, and what is short must be clearer.
+/// Returns the rows per second of the newest burst window and the part of them that is not chance.
+///
+/// Uses a third or a sixth of the window where it stands out more, so that a step shows within the first second. The
+/// shorter the part, the clearer it must stand out.
 fn burst(
     per_process: &[Vec<Interval>],
     now_ms: u64,
@@ -162,8 +145,10 @@ fn burst(
     best
 }
 
-/// Index of dispersion from differences of neighbouring intervals, so that a trend is not taken for noise;
-/// without the largest difference, so that a step is not either.
+/// Returns the index of dispersion of arrivals.
+///
+/// Computed from differences of neighbouring intervals, so that a trend is not taken for noise, and without the largest
+/// difference, so that a step is not either.
 fn burstiness(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> f64 {
     let start = now_ms.saturating_sub(window_ms);
     let (mut observed, mut poisson, mut pairs, mut largest) = (0.0, 0.0, 0_u32, 0.0_f64);
@@ -187,8 +172,10 @@ fn burstiness(per_process: &[Vec<Interval>], now_ms: u64, window_ms: u64) -> f64
     BURSTINESS.into_iter().rev().find(|grade| index >= 0.8 * grade).unwrap_or(1.0)
 }
 
-/// Linear trend of the rate over the trend window, extrapolated from where the burst window is now (a step
-/// must not be taken for the begin of a longer climb); the rate itself where there is no clear trend.
+/// Returns the rate in `startup_ms` from now by the linear trend of the trend window; the present rate where there is no
+/// clear trend.
+///
+/// Starts at most at the burst window's rate: a step must not be taken for the beginning of a longer climb.
 fn forecast(
     per_process: &[Vec<Interval>],
     now_ms: u64,
@@ -233,7 +220,7 @@ fn forecast(
     (mean_y - slope * mean_x).min(burst) + slope * seconds(startup_ms)
 }
 
-/// Rows per second between two times; `None` where no process covers the part.
+/// Returns the rows per second between two times; `None` where no process has samples there.
 fn rate_between(per_process: &[Vec<Interval>], from_ms: u64, to_ms: u64) -> Option<f64> {
     let mut covered = false;
     let mut rows = 0.0;

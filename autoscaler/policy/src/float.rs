@@ -1,13 +1,13 @@
-//! Floats in records: JSON has no NaN and no infinity, but a broken metric has, and its record must
-//! replay. Finite values are numbers; the others are the strings "NaN", "+Inf" and "-Inf".
+//! Serialises floats of records. JSON has neither NaN nor infinity, but a broken metric may have them, and its record must
+//! replay. Finite values are written as numbers, the others as the strings "NaN", "+Inf" and "-Inf".
 use serde::de::{Error, Visitor};
 use serde::{Deserializer, Serializer};
 use std::fmt;
 
-/// For `#[serde(with = "float")]`.
+/// Serialises a float; for `#[serde(with = "float")]`.
 ///
 /// # Errors
-/// The serializer's.
+/// Returns the serializer's error.
 pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::Error> {
     if value.is_finite() {
         serializer.serialize_f64(*value)
@@ -18,10 +18,10 @@ pub fn serialize<S: Serializer>(value: &f64, serializer: S) -> Result<S::Ok, S::
     }
 }
 
-/// For `#[serde(with = "float")]`.
+/// Deserialises a float; for `#[serde(with = "float")]`.
 ///
 /// # Errors
-/// Neither a number nor one of the three words.
+/// Fails for anything but a number or one of the three strings.
 pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     struct Float;
     impl Visitor<'_> for Float {

@@ -1,4 +1,4 @@
-//! Everything that a decision depends on.
+//! Input of a decision: everything that it depends on.
 use serde::{Deserialize, Serialize};
 
 use crate::curve::Curve;
@@ -8,27 +8,27 @@ use crate::spec::Spec;
 use crate::standing::Standing;
 use crate::state::State;
 
-/// One decision's input: plain data, complete, serialisable.
+/// Input of one decision: plain, complete, serialisable data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Input {
-    /// Now, milliseconds on the clock that all other times here are of.
+    /// Time of the decision, milliseconds on the clock of all other times here.
     pub now_ms: u64,
-    /// What the user wants.
+    /// The user's specification.
     pub spec: Spec,
-    /// What there is.
+    /// Replicas as they are.
     pub current: Current,
-    /// What was measured.
+    /// Measurements.
     pub signals: Signals,
-    /// What more could be placed.
+    /// Slices for further replicas.
     pub free: Free,
-    /// What is in the way of replicas that were asked for.
+    /// Reasons that keep replicas from being ready.
     #[serde(default)]
     pub standing: Standing,
-    /// What else was found out about the target.
+    /// Other facts about the target.
     #[serde(default)]
     pub findings: Findings,
-    /// Carried over from the last decision ([`Decision::state`](crate::Decision::state)).
+    /// State of the last decision ([`Decision::state`](crate::Decision::state)).
     #[serde(default)]
     pub state: State,
 }
@@ -37,60 +37,60 @@ pub struct Input {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Current {
-    /// Asked for (the scale's spec).
+    /// Replicas asked for: `spec.replicas` of the scale.
     pub replicas: u32,
-    /// Of these, able to serve.
+    /// Number of these that can serve.
     pub ready: u32,
 }
 
-/// A value and when it was read.
+/// A value with the time at which it was read.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Sample {
-    /// When, milliseconds.
+    /// Time, milliseconds.
     pub at_ms: u64,
-    /// Value, in the signal's unit. NaN is kept and treated as missing.
+    /// Value in the signal's unit. NaN is kept, and counts as missing.
     #[serde(with = "float")]
     pub value: f64,
 }
 
-/// One process's counter over time, oldest sample first.
+/// A process's counter over time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Series {
-    /// Which process: a counter that restarts with it is not mixed with another's.
+    /// Name of the process. Counters of different processes are not mixed.
     pub source: String,
-    /// Its samples.
+    /// Samples, oldest first.
     pub samples: Vec<Sample>,
 }
 
-/// What was measured. `None` and an empty list mean "not known", never zero.
+/// Measurements of one workload. `None` and an empty list mean "not known", never zero.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Signals {
-    /// Counter of rows that arrived (also those rejected or held), per batcher.
+    /// Counters of rows that arrived, rejected and held ones included, one per batcher.
     pub demand_rows: Vec<Series>,
     /// Learned service curve of one replica's slot.
     pub curve: Option<Curve>,
-    /// Rows waiting, over all batchers.
+    /// Rows waiting, summed over all batchers.
     pub queue_rows: Option<Sample>,
     /// Measured latency at the objective's quantile, milliseconds, over a window of recent requests.
     pub observed_quantile_ms: Option<Sample>,
-    /// Share of recent requests within the objective, 0..1.
+    /// Share of recent requests within the objective, 0 to 1.
     pub attainment: Option<Sample>,
-    /// Requests are held because there is no replica.
+    /// Whether requests are held because there is no replica.
     pub demand_latched: bool,
-    /// Batchers that could not be read themselves and were read from the second source (Prometheus).
+    /// Names of batchers whose own page could not be read and that were read from the second source, Prometheus.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub second_source: Vec<String>,
 }
 
-/// What the inventory says: slices for further replicas, beyond those asked for already. By default nothing is known.
+/// Slices for replicas beyond those asked for already, as the inventory counts them. By default nothing is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Free {
-    /// How many more replicas would be placed; `None` = not known, which allows none.
+    /// Number of further replicas that would be placed; `None` = not known, which allows no growth.
     pub slices: Option<u32>,
-    /// What stands in the way of the next, or why it is not known.
+    /// What is in the way of the next replica, or why the number is not known.
     pub reason: String,
 }

@@ -1,7 +1,6 @@
-//! How many replicas a model needs so that a chosen percentile of its latency stays under the
-//! objective, and why. Pure: times are milliseconds in the input, there is no clock, no I/O and no
-//! Kubernetes type. Every decision is a function of one plain [`Input`] and carries its own
-//! explanation; written down as a [`DecisionRecord`] it can be decided again, bit for bit.
+//! Decides how many replicas a model needs so that a chosen percentile of its latency stays under the objective, and
+//! explains why. Pure: times are milliseconds in the input; there is no clock, no I/O and no Kubernetes type. Every
+//! decision is a function of one plain [`Input`]; written as a [`DecisionRecord`] it can be replayed, bit for bit.
 //!
 //! ```text
 //! counter samples ─▶ demand ──┐
@@ -9,14 +8,15 @@
 //!                                  ─▶ bounds ─▶ capacity (never more than is free) ─▶ Decision
 //! ```
 //!
+//! - [`signals`]: readings of batchers over time, as signals of a decision
 //! - [`curve`]: time of one batch, L(b) = α + β·b
 //! - [`queueing`]: latency quantiles of one batching slot under random arrivals
 //! - [`demand`]: rows per second now and when a replica started now would be ready
-//! - [`spec`], [`behavior`]: what the user wants, in the HorizontalPodAutoscaler's vocabulary
-//! - [`standing`]: what keeps replicas from being ready, and rollouts
-//! - [`input`], [`findings`], [`decision`], [`state`]: what goes in, what comes out, what is carried over
+//! - [`spec`], [`behavior`]: the user's specification, in the HorizontalPodAutoscaler's vocabulary
+//! - [`standing`]: reasons that keep replicas from being ready, and rollouts
+//! - [`input`], [`findings`]: what a decision depends on; [`decision`]: its result; [`state`]: what the next one needs of it
 //! - [`decide`](decide()): the stages in order
-//! - [`record`]: replay and explain
+//! - [`record`]: a decision as a line of JSON: replay and explain
 pub mod behavior;
 pub mod curve;
 mod decide;

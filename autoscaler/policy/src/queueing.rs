@@ -1,4 +1,4 @@
-//! Latency of one batching slot under random arrivals.
+//! Queueing model: latency of one batching slot under random arrivals.
 //!
 //! **Model.** Rows arrive as a Poisson process, in groups of `g` (g = 1: singly; more when arrivals are
 //! burstier than Poisson). The slot serves one batch at a time, as soon as it is free, of all rows that
@@ -27,19 +27,19 @@ use crate::curve::Curve;
 
 /// Predicted quantiles are taken this much larger before they are compared with an objective.
 pub const MARGIN: f64 = 1.05;
-/// Most units in a batch; larger batches are computed in units of several rows.
+/// Maximum units in a batch; larger batches are computed in units of several rows.
 pub const UNITS: u32 = 32;
-/// Loads at which quantiles are computed: multiples of 1 / GRID; between them they are interpolated.
+/// Number of loads at which quantiles are computed, multiples of 1 / GRID; between them they are interpolated.
 const GRID: u16 = 32;
 
-/// One slot: curve in units of arriving groups, ready to be asked for a quantile.
+/// Model of one slot: its curve in units of arriving groups, and the quantile of interest.
 #[derive(Debug, Clone, Copy)]
 pub struct QueueModel {
     /// Time that every batch costs, ms.
     alpha_ms: f64,
     /// Time that every unit adds, ms.
     unit_ms: f64,
-    /// Most units in a batch.
+    /// Maximum units in a batch.
     units: u32,
     /// Rows in a unit.
     rows_per_unit: f64,
@@ -47,8 +47,8 @@ pub struct QueueModel {
 }
 
 impl QueueModel {
-    /// A slot that serves by `curve` (which must be [usable](Curve::is_usable)), seen at `quantile` (0..1), under
-    /// arrivals of the given `burstiness` (index of dispersion; below 1 counts as 1).
+    /// Creates the model of a slot that serves by `curve`, which must be [usable](Curve::is_usable), for `quantile`
+    /// (0 to 1) under arrivals of the given `burstiness` (index of dispersion; below 1 counts as 1).
     pub fn new(curve: &Curve, quantile: f64, burstiness: f64) -> Self {
         let rows = f64::from(curve.batch_rows_limit);
         let group = burstiness.clamp(1.0, rows).max(rows / f64::from(UNITS));
@@ -64,12 +64,12 @@ impl QueueModel {
         }
     }
 
-    /// Rows per second at which it would never pause.
+    /// Returns the rows per second at which the slot would never pause.
     pub fn saturation_rows_per_second(&self) -> f64 {
         f64::from(self.units) * self.rows_per_unit * 1000.0 / self.batch_ms(self.units)
     }
 
-    /// Latency at the quantile, ms; infinite from 31/32 of saturation on.
+    /// Returns the latency at the quantile, milliseconds; infinite from 31/32 of saturation on.
     pub fn quantile_ms(&self, rows_per_second: f64) -> f64 {
         let load = rows_per_second / self.saturation_rows_per_second() * f64::from(GRID);
         if load.is_nan() || load >= f64::from(GRID - 1) {
@@ -81,8 +81,8 @@ impl QueueModel {
         below + (above - below) * (load.max(0.0) - f64::from(step))
     }
 
-    /// Most rows per second at which the quantile, with [`MARGIN`] and `correction`, is within
-    /// `objective_ms`; `None` if a lone row is too late already.
+    /// Returns the highest rate, rows per second, at which the quantile with [`MARGIN`] and `correction` is within
+    /// `objective_ms`; `None` where even a lone row takes longer.
     pub fn rows_per_second_within(&self, objective_ms: f64, correction: f64) -> Option<f64> {
         let limit = objective_ms / (MARGIN * correction);
         // A lone row is served in L(1) whatever the model's error is.
@@ -105,19 +105,19 @@ impl QueueModel {
         self.alpha_ms + self.unit_ms * f64::from(units)
     }
 
-    /// Quantile at load `step` / [`GRID`], remembered.
+    /// Returns the quantile at load `step` / [`GRID`], from the memo where it is there.
     fn at(&self, step: u16) -> f64 {
         memo::quantile_ms(self, step)
     }
 }
 
-/// Latency at `quantile`, milliseconds, of one slot that serves `rows_per_second` of Poisson arrivals by
-/// `curve`; infinite when it cannot keep up.
+/// Returns the latency at `quantile`, milliseconds, of one slot that serves `rows_per_second` of Poisson arrivals by
+/// `curve`; infinite where it cannot keep up.
 pub fn quantile_ms(curve: &Curve, rows_per_second: f64, quantile: f64) -> f64 {
     QueueModel::new(curve, quantile, 1.0).quantile_ms(rows_per_second)
 }
 
-/// Up to the next number with 7 bits of mantissa: at most 0.8 % more.
+/// Rounds up to the next number with 7 bits of mantissa: at most 0.8 % more.
 fn round_up(value: f64) -> f64 {
     const CUT: u64 = (1 << 45) - 1;
     f64::from_bits((value.to_bits() + CUT) & !CUT)

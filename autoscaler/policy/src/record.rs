@@ -1,4 +1,4 @@
-//! A decision written down: one JSON line that decides again to the same bits.
+//! A decision as one line of JSON, from which the same decision can be replayed to the bit.
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -6,27 +6,27 @@ use crate::decide::decide;
 use crate::decision::Decision;
 use crate::input::Input;
 
-/// Version of the record's format and of the algorithm: a record replays on the version that wrote it.
+/// Version of the record's format and of the algorithm. A record replays only on the version that wrote it.
 pub const VERSION: u32 = 3;
 
-/// One decision with everything that it was made from.
+/// One decision with everything that it depends on.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct DecisionRecord {
-    /// [`VERSION`] of the program that wrote it.
+    /// [`VERSION`] of the program that wrote the record.
     pub version: u32,
-    /// Which workload: `namespace/name`.
+    /// Workload: `namespace/name`.
     pub workload: String,
     /// Input.
     pub input: Input,
-    /// What came out.
+    /// Decision.
     pub decision: Decision,
 }
 
-/// Why a record does not replay.
+/// Reason why a record does not replay.
 #[derive(Debug, thiserror::Error)]
 pub enum Difference {
-    /// Written by another version of the algorithm.
+    /// Another version of the algorithm wrote it.
     #[error(
         "the record is of version {found}, this program replays version {VERSION}; use the version that wrote it"
     )]
@@ -37,46 +37,46 @@ pub enum Difference {
     /// The same input gives another decision.
     #[error("the same input gives another decision: {field} was {recorded}, is {replayed}")]
     Decision {
-        /// First field that differs.
+        /// Path of the first field that differs.
         field: String,
-        /// In the record.
+        /// Value in the record.
         recorded: String,
-        /// Now.
+        /// Value now.
         replayed: String,
     },
-    /// It cannot be written as JSON.
+    /// It cannot be serialised.
     #[error("the record cannot be written as JSON: {0}")]
     Json(#[from] serde_json::Error),
 }
 
 impl DecisionRecord {
-    /// Decides and writes it down.
+    /// Decides, and returns the decision with its input.
     pub fn new(workload: impl Into<String>, input: Input) -> Self {
         let decision = decide(&input);
         Self { version: VERSION, workload: workload.into(), input, decision }
     }
 
-    /// One JSON line without its line break.
+    /// Returns the record as one line of JSON without its line break.
     ///
     /// # Errors
-    /// Never for records made by [`DecisionRecord::new`].
+    /// Never fails for records made by [`DecisionRecord::new`].
     pub fn to_line(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string(self)
     }
 
-    /// Reads a line of [`DecisionRecord::to_line`].
+    /// Parses a line of [`DecisionRecord::to_line`].
     ///
     /// # Errors
-    /// Not JSON, an unknown or missing field.
+    /// Fails for invalid JSON and for an unknown or missing field.
     pub fn from_line(line: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str(line)
     }
 }
 
-/// Decides again and compares every bit.
+/// Decides again from the record's input and compares every bit of the decision.
 ///
 /// # Errors
-/// See [`Difference`].
+/// Returns the first [`Difference`].
 pub fn replay(record: &DecisionRecord) -> Result<(), Difference> {
     if record.version != VERSION {
         return Err(Difference::Version { found: record.version });
@@ -90,7 +90,7 @@ pub fn replay(record: &DecisionRecord) -> Result<(), Difference> {
     }
 }
 
-/// Path and both values of the first place where they differ.
+/// Returns path and both values of the first difference; `None` where there is none.
 fn difference(path: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {
@@ -107,7 +107,7 @@ fn difference(path: &str, a: &Value, b: &Value) -> Option<(String, String, Strin
     }
 }
 
-/// The record in words, a line per stage.
+/// Explains a record, one line per stage.
 pub fn explain(record: &DecisionRecord) -> String {
     let (input, decision) = (&record.input, &record.decision);
     let steps = &decision.steps;

@@ -1,4 +1,4 @@
-//! What the user wants.
+//! The user's specification of a workload.
 use serde::{Deserialize, Serialize};
 
 use crate::behavior::Behavior;
@@ -8,50 +8,50 @@ use crate::float;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Objective {
-    /// Which quantile of latency, 0..1, e.g. 0.99.
+    /// Quantile of latency, above 0 and below 1, e.g. 0.99.
     #[serde(with = "float")]
     pub quantile: f64,
-    /// Its upper bound, milliseconds.
+    /// Upper bound of that quantile, milliseconds.
     #[serde(with = "float")]
     pub latency_ms: f64,
 }
 
-/// One autoscaled workload.
+/// Specification of one autoscaled workload.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Spec {
     /// Latency objective.
     pub objective: Objective,
-    /// Fewest replicas while it is not scaled to zero.
+    /// Minimum replicas while it is not scaled to zero.
     pub min_replicas: u32,
-    /// Most replicas.
+    /// Maximum replicas.
     pub max_replicas: u32,
-    /// How fast replicas may change.
+    /// Limits on how fast replicas may change.
     #[serde(default)]
     pub behavior: Behavior,
-    /// Scale to zero after this long without any demand; `None` = never below `min_replicas` (and
-    /// `min_replicas` 0 without it is treated as 1).
+    /// Time without any demand after which it is scaled to zero, seconds; `None` = never below `min_replicas` (where
+    /// `min_replicas` 0 counts as 1).
     #[serde(default)]
     pub scale_to_zero_after_seconds: Option<u32>,
-    /// Recommend nothing new: keep the replicas as they are.
+    /// Whether to keep the replicas as they are.
     #[serde(default)]
     pub paused: bool,
-    /// Decide and explain, but do not apply.
+    /// Whether to decide and explain without applying.
     #[serde(default)]
     pub dry_run: bool,
-    /// Time from asking for a replica to its first request, milliseconds: how far ahead demand is
-    /// forecast, and how long a burst has to be survived.
+    /// Time from asking for a replica to its first request, milliseconds: how far ahead demand is forecast, and how long
+    /// a burst has to be survived.
     pub startup_ms: u64,
-    /// What each replica needs, for messages: `2g.10gb`.
+    /// Profile of the slice that each replica needs, for messages: `2g.10gb`.
     #[serde(default)]
     pub profile: String,
-    /// Lengths of the windows that demand is read over.
+    /// Lengths of the windows over the signals.
     #[serde(default)]
     pub windows: Windows,
 }
 
 impl Spec {
-    /// Why it cannot be followed; `None` when it can.
+    /// Returns why the specification is invalid; `None` when it is valid.
     pub fn invalid(&self) -> Option<String> {
         let Objective { quantile, latency_ms } = self.objective;
         if !(quantile > 0.0 && quantile < 1.0) {
@@ -74,21 +74,21 @@ impl Spec {
     }
 }
 
-/// Windows over the signals. One set of numbers for real time; shorter ones for compressed time.
+/// Lengths of the windows over the signals. The defaults suit real time; tests in compressed time use shorter ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Windows {
-    /// Over which the rate of rows is measured, milliseconds.
+    /// Window of the rate of rows, milliseconds.
     pub demand_ms: u64,
-    /// Over which a burst is measured (panic), milliseconds.
+    /// Window of a burst, milliseconds.
     pub burst_ms: u64,
-    /// Over which the trend is measured, milliseconds.
+    /// Window of the trend, milliseconds.
     pub trend_ms: u64,
-    /// A signal older than this is no signal, milliseconds.
+    /// Age beyond which a signal counts as missing, milliseconds.
     pub stale_ms: u64,
-    /// How long panic lasts after the last burst, milliseconds.
+    /// Time that panic lasts after the last burst, milliseconds.
     pub panic_ms: u64,
-    /// In which a queue is to be drained, milliseconds.
+    /// Time in which a queue should be drained, milliseconds.
     pub drain_ms: u64,
 }
 

@@ -1,50 +1,50 @@
-//! How the replicas stand beyond their number: what keeps some from being ready, and a rollout that replaces them.
+//! Condition of the replicas beyond their number: what keeps some from being ready, and a rollout that replaces them.
 use serde::{Deserialize, Serialize};
 
-/// What is known of the target's replicas and of what is in their way. Empty where the platform tells nothing.
+/// Condition of the target's replicas. Empty where the platform reports nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Standing {
-    /// Why replicas are not ready, those that will not become ready by themselves first.
+    /// Reasons why replicas are not ready, failures first.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub obstacles: Vec<Obstacle>,
-    /// Pods that the target asks for already and for which no slice is free.
+    /// Number of pods that exist and for which no slice is free.
     pub without_slice: u32,
-    /// Its replicas are being replaced by those of another revision.
+    /// Rollout in progress; `None` = none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<Rollout>,
 }
 
 impl Standing {
-    /// Replicas that will not become ready before somebody acts.
+    /// Returns the number of replicas that will not become ready by waiting.
     pub fn failing(&self) -> u32 {
         self.obstacles.iter().filter(|one| one.cause.is_failure()).map(|one| one.replicas).sum()
     }
 }
 
-/// Some replicas that are not ready for one reason.
+/// Replicas that are not ready for the same reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Obstacle {
-    /// The reason.
+    /// Reason.
     pub cause: Cause,
-    /// How many.
+    /// Number of replicas.
     pub replicas: u32,
-    /// Name of the pod that has been so the longest; empty where there is no pod.
+    /// Name of the pod that has been in this state the longest; empty where there is no pod.
     #[serde(default)]
     pub pod: String,
-    /// The container that it is about; empty where it is about the whole pod.
+    /// Name of the container; empty where the whole pod is concerned.
     #[serde(default)]
     pub container: String,
-    /// What the cluster says about it; may be empty.
+    /// Message of the cluster; may be empty.
     #[serde(default)]
     pub detail: String,
-    /// Since when, as a timestamp of RFC 3339; empty where that is not known.
+    /// Begin of this state, RFC 3339; empty where that is not known.
     #[serde(default)]
     pub since: String,
 }
 
-/// Why a replica is not ready.
+/// Reason why a replica is not ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Cause {
     /// Its pod cannot be created: a quota, an admission webhook or a policy refuses it.
@@ -53,24 +53,24 @@ pub enum Cause {
     CrashLoopBackOff,
     /// An image cannot be pulled.
     ImagePullBackOff,
-    /// A container cannot be created, such as for want of a Secret.
+    /// A container cannot be created, e.g. because a Secret is missing.
     CreateContainerError,
     /// The scheduler finds no node for it.
     Unschedulable,
     /// A scheduling gate of Sluice holds it until a slice is free.
     SchedulingGated,
-    /// A scheduling gate of somebody else holds it.
+    /// A scheduling gate of another controller holds it.
     GatedByOthers,
-    /// Its node does not answer any more.
+    /// Its node does not respond any more.
     NodeNotReady,
-    /// All of its containers run, and it is not ready.
+    /// All of its containers run, but it is not ready.
     PodNotReady,
     /// It is starting: placed, pulled, loaded or warmed.
     Starting,
 }
 
 impl Cause {
-    /// Whether waiting alone will not help.
+    /// Returns whether waiting alone will not help.
     pub fn is_failure(self) -> bool {
         matches!(
             self,
@@ -83,23 +83,23 @@ impl Cause {
     }
 }
 
-/// A rollout: pods of an older revision are there beside those of the newest.
+/// A rollout: pods of an older revision exist beside those of the newest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Rollout {
-    /// The newest revision.
+    /// Newest revision.
     pub revision: String,
-    /// Pods of older revisions that are there and are not on their way out.
+    /// Number of pods of older revisions that are not terminating.
     pub old: u32,
-    /// Pods of any revision that are on their way out; each gives its slice back.
+    /// Number of terminating pods of any revision; each will give its slice back.
     pub leaving: u32,
-    /// The pod of the newest revision that has waited the longest for a slice.
+    /// Pod of the newest revision that has waited the longest for a slice; `None` = no pod waits.
     pub waiting: Option<Waiting>,
-    /// A pod of the newest revision will not become ready by itself.
+    /// Whether a pod of the newest revision will not become ready by waiting.
     pub is_failing: bool,
-    /// What it does about old pods while no new one is ready.
+    /// Whether it removes an old pod before a new one is ready.
     pub surrender: Surrender,
-    /// Slices that its next step needs and no pod claims yet: they are kept for it.
+    /// Number of slices that its next step needs and no pod claims yet. They are reserved for it.
     pub reserve: u32,
 }
 
@@ -107,21 +107,21 @@ pub struct Rollout {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Waiting {
-    /// Its name.
+    /// Name of the pod.
     pub pod: String,
-    /// Since when, milliseconds on the input's clock.
+    /// Time since which it waits, milliseconds on the input's clock.
     pub since_ms: u64,
 }
 
 /// Whether a rollout removes an old pod before a new one is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Surrender {
-    /// It does by itself: a StatefulSet, `strategy: Recreate`, `maxUnavailable` of at least one.
+    /// It removes one by itself: a StatefulSet, `strategy: Recreate`, `maxUnavailable` of at least one.
     ByItself,
-    /// It removes one when there are fewer replicas, and only then: a Deployment with `maxUnavailable: 0`.
+    /// It removes one only when the replicas are lowered: a Deployment with `maxUnavailable: 0`.
     WhenLowered,
-    /// It stands still because its user has paused it.
+    /// Its user has paused the rollout.
     Paused,
-    /// It is of a kind of which that is not known.
+    /// The behaviour of this kind is not known.
     Unknown,
 }

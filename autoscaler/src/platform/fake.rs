@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 use sluice_config::api::inference_autoscaler::Gateway;
 use sluice_config::names;
-use sluice_inventory::{Cluster, ComputeCapability, Gpu, MigProfile, Placement, SliceLayout};
+use sluice_inventory::{Cluster, Gpu, SliceLayout};
 use sluice_inventory::{device_classes, resource_slices};
 
 use super::{Batcher, Platform, PlatformError, Replicas, ScaleTarget};
@@ -106,29 +106,5 @@ impl Platform for FakePlatform {
 
 /// What tests need of a GPU: an A100 of 40 GB that is cut into 2g.10gb alone.
 pub(crate) fn a100(minor: u32) -> Gpu {
-    Gpu {
-        minor,
-        uuid: format!("GPU-00000000-0000-0000-0000-00000000000{minor}"),
-        product: "NVIDIA A100-SXM4-40GB".to_owned(),
-        architecture: "Ampere".to_owned(),
-        compute_capability: ComputeCapability { major: 8, minor: 0 },
-        driver_version: "580.95.05".to_owned(),
-        pci_bus_id: format!("0000:0{minor}:00.0"),
-        memory_bytes: 40 << 30,
-        multiprocessors: 108,
-        memory_slices: 8,
-        mig_enabled: true,
-        mig_switchable: false,
-        mig_profiles: vec![MigProfile {
-            name: "2g.10gb".to_owned(),
-            profile_id: 14,
-            compute_slices: 2,
-            memory_slices: 2,
-            memory_mib: 9856,
-            multiprocessors: 28,
-            has_media_extensions: false,
-            max_instances: 3,
-            placements: [0, 2, 4].map(|start| Placement { start, size: 2 }).to_vec(),
-        }],
-    }
+    sluice_testkit::gpus::a100(minor, &["2g.10gb"])
 }

@@ -2,19 +2,19 @@
 
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::objects::{
     AUTOSCALERS, DEPLOYMENTS, HPAS, PODS, REPLICA_SETS, autoscaler, cluster, controlled_by, deployment,
     owned, pod, replica_set, until,
 };
 use crate::page::{Counter, Server};
 use crate::program::{Program, condition, replicas, start, status};
+use sluice_testkit::api_server::ApiServer;
 
 /// More than any number of replicas serves.
 const MUCH: f64 = 6000.0;
 
 /// A Deployment of one ready pod through a ReplicaSet, and its sidecar.
-async fn bert(counter: &Counter) -> (Api, Server) {
+async fn bert(counter: &Counter) -> (ApiServer, Server) {
     let sidecar = Server::batcher(counter).await;
     let api = cluster();
     api.put(DEPLOYMENTS, deployment("bert", 1));
@@ -35,29 +35,29 @@ fn hpa(api_version: &str, kind: &str, name: &str) -> Value {
     })
 }
 
-fn said(api: &Api, name: &str, reason: &str) -> bool {
+fn said(api: &ApiServer, name: &str, reason: &str) -> bool {
     condition(api, name, "AbleToScale") == ("False".to_owned(), reason.to_owned())
 }
 
-fn scales(api: &Api) -> usize {
+fn scales(api: &ApiServer) -> usize {
     api.writes().into_iter().filter(|(_, path, _)| path.ends_with("/scale")).count()
 }
 
-fn message(api: &Api, name: &str, wanted: &str) -> String {
+fn message(api: &ApiServer, name: &str, wanted: &str) -> String {
     let status = status(api, name);
     let found = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == wanted);
     found.and_then(|one| one["message"].as_str()).unwrap_or_default().to_owned()
 }
 
 /// It is held for as long as `until` something else is seen, under much demand.
-async fn held_at(api: &Api, counter: &Counter, expected: u64) {
+async fn held_at(api: &ApiServer, counter: &Counter, expected: u64) {
     api.writes();
     counter.set_rate(MUCH);
     counter.read(40).await;
     assert_eq!((replicas(api), scales(api)), (expected, 0), "{}", status(api, "bert"));
 }
 
-async fn follows_again(api: &Api, program: Program) {
+async fn follows_again(api: &ApiServer, program: Program) {
     until("it is followed again", || condition(api, "bert", "AbleToScale").0 == "True").await;
     until("it grows", || replicas(api) == 3).await;
     program.end().await;

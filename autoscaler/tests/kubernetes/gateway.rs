@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::objects::{
     AUTOSCALERS, DEPLOYMENTS, PODS, autoscaler, cluster, deployment, gateway_pod, pod, until,
 };
 use crate::page::{Counter, Server};
 use crate::program::{condition, replicas, start, status};
+use sluice_testkit::api_server::ApiServer;
 
 /// Nobody listens there.
 const CLOSED: u16 = 1;
@@ -23,7 +23,7 @@ fn behind_gateway() -> Value {
 }
 
 /// So many replicas, each with a sidecar that nobody can read, behind a gateway with this page.
-fn behind(gateway: &Server, running: u32) -> Api {
+fn behind(gateway: &Server, running: u32) -> ApiServer {
     let api = cluster();
     api.put(DEPLOYMENTS, deployment("bert", running));
     for index in 0..running {
@@ -34,7 +34,7 @@ fn behind(gateway: &Server, running: u32) -> Api {
     api
 }
 
-fn is_known(api: &Api) -> bool {
+fn is_known(api: &ApiServer) -> bool {
     condition(api, "bert", "MetricsFresh").0 == "True"
 }
 

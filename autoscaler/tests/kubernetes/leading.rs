@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::api::Api;
 use crate::objects::{AUTOSCALERS, DEPLOYMENTS, LEASES, PODS, autoscaler, cluster, deployment, pod, until};
 use crate::page::{Counter, Server};
 use crate::program::{condition, replicas, start, status, written};
+use sluice_testkit::api_server::{ApiServer, Health};
 
 /// A Deployment of one ready pod, whose sidecar counts.
-async fn bert(counter: &Counter) -> (Api, Server) {
+async fn bert(counter: &Counter) -> (ApiServer, Server) {
     let sidecar = Server::batcher(counter).await;
     let api = cluster();
     api.put(DEPLOYMENTS, deployment("bert", 1));
@@ -63,7 +63,7 @@ async fn of_two_one_acts_and_the_other_takes_over_without_changing_anything() {
     let counter = Counter::default();
     let (api, _sidecar) = bert(&counter).await;
     counter.set_rate(1500.0);
-    let seen_by_one = api.seen_alone();
+    let seen_by_one = api.with_own_health();
     let one = start(&seen_by_one, "one", |_| ());
     until("it grew", || replicas(&api) >= 2).await;
     until("its decisions are written", || status(&api, "bert")["desiredReplicas"] == json!(3)).await;
@@ -71,7 +71,7 @@ async fn of_two_one_acts_and_the_other_takes_over_without_changing_anything() {
     let two = start(&api, "two", |_| ());
     until("the other knows the cluster", || two.readiness.get().is_ok()).await;
     // As kill -9 would: nothing is said any more, nothing given back.
-    seen_by_one.is_away.store(true, std::sync::atomic::Ordering::SeqCst);
+    seen_by_one.set_health(Health::Unavailable);
     let holder =
         || api.get(LEASES, "sluice-system", "sluice-autoscaler").unwrap()["spec"]["holderIdentity"].clone();
     until("the other leads", || holder() == json!("two")).await;
@@ -95,10 +95,10 @@ async fn who_lost_the_lease_writes_nothing_any_more() {
     let mut lease = api.get(LEASES, "sluice-system", "sluice-autoscaler").unwrap();
     lease["spec"]["holderIdentity"] = json!("somebody else");
     lease["spec"]["leaseDurationSeconds"] = json!(600);
-    let looks = api.lease_looks();
+    let looks = api.reads(LEASES);
     api.put(LEASES, lease);
     // The first may have been answered before the change, the second shows it, with the third that has been seen.
-    until("renewals show it", || api.lease_looks() >= looks + 3).await;
+    until("renewals show it", || api.reads(LEASES) >= looks + 3).await;
     api.writes();
     counter.set_rate(6000.0);
     tokio::time::sleep(Duration::from_millis(1500)).await;

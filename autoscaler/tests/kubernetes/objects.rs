@@ -4,11 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_config::names;
-use sluice_inventory::{
-    ComputeCapability, Gpu, MigProfile, Placement, SliceLayout, device_classes, resource_slices,
-};
+use sluice_inventory::{SliceLayout, device_classes, resource_slices};
 
-use crate::api::Api;
+use sluice_testkit::api_server::ApiServer;
 
 pub(crate) const DEPLOYMENTS: &str = "apis/apps/v1/deployments";
 pub(crate) const REPLICA_SETS: &str = "apis/apps/v1/replicasets";
@@ -20,9 +18,9 @@ pub(crate) const LEASES: &str = "apis/coordination.k8s.io/v1/leases";
 pub(crate) const CLASS: &str = "mig-2g-10gb.gpu.sluice.dev";
 
 /// The node, its slices and classes, and the template of a claim.
-pub(crate) fn cluster() -> Api {
-    let api = Api::new();
-    let gpus = [a100()];
+pub(crate) fn cluster() -> ApiServer {
+    let api = crate::api::server();
+    let gpus = [sluice_testkit::gpus::a100(0, &["2g.10gb"])];
     for slice in resource_slices("node", names::DRIVER, &gpus, SliceLayout::Combined, 1).unwrap() {
         api.put("apis/resource.k8s.io/v1/resourceslices", serde_json::to_value(slice).unwrap());
     }
@@ -155,32 +153,4 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("never happened: {what}");
-}
-
-fn a100() -> Gpu {
-    Gpu {
-        minor: 0,
-        uuid: "GPU-00000000-0000-0000-0000-000000000000".to_owned(),
-        product: "NVIDIA A100-SXM4-40GB".to_owned(),
-        architecture: "Ampere".to_owned(),
-        compute_capability: ComputeCapability { major: 8, minor: 0 },
-        driver_version: "580.95.05".to_owned(),
-        pci_bus_id: "0000:00:00.0".to_owned(),
-        memory_bytes: 40 << 30,
-        multiprocessors: 108,
-        memory_slices: 8,
-        mig_enabled: true,
-        mig_switchable: false,
-        mig_profiles: vec![MigProfile {
-            name: "2g.10gb".to_owned(),
-            profile_id: 14,
-            compute_slices: 2,
-            memory_slices: 2,
-            memory_mib: 9856,
-            multiprocessors: 28,
-            has_media_extensions: false,
-            max_instances: 3,
-            placements: [0, 2, 4].map(|start| Placement { start, size: 2 }).to_vec(),
-        }],
-    }
 }

@@ -6,7 +6,7 @@ use crate::objects::{AUTOSCALERS, DEPLOYMENTS, LEASES, PODS, autoscaler, cluster
 use crate::page::{Counter, Server};
 use crate::program::{condition, start, status};
 
-fn message(api: &crate::api::Api, name: &str, wanted: &str) -> String {
+fn message(api: &sluice_testkit::api_server::ApiServer, name: &str, wanted: &str) -> String {
     let status = status(api, name);
     let found = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == wanted);
     found.and_then(|one| one["message"].as_str()).unwrap_or_default().to_owned()
@@ -40,8 +40,8 @@ async fn a_pod_with_a_page_of_too_many_buckets_is_named_and_costs_nobody_else_an
     })
     .await;
     // For as long as it takes to renew the Lease three times.
-    let looks = api.lease_looks();
-    until("the Lease is renewed", || api.lease_looks() >= looks + 3).await;
+    let looks = api.reads(LEASES);
+    until("the Lease is renewed", || api.reads(LEASES) >= looks + 3).await;
     let lease = api.get(LEASES, "sluice-system", "sluice-autoscaler").unwrap();
     assert_eq!(lease["spec"]["holderIdentity"], json!("one"));
     assert_eq!(lease["spec"]["leaseTransitions"], json!(0));

@@ -7,8 +7,8 @@ use sluice_process::Readiness;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Api;
 use crate::objects::{AUTOSCALERS, DEPLOYMENTS};
+use sluice_testkit::api_server::ApiServer;
 
 /// One process of the autoscaler.
 pub(crate) struct Program {
@@ -19,7 +19,7 @@ pub(crate) struct Program {
 }
 
 /// Starts one that ticks fast.
-pub(crate) fn start(api: &Api, identity: &str, change: impl FnOnce(&mut Settings)) -> Program {
+pub(crate) fn start(api: &ApiServer, identity: &str, change: impl FnOnce(&mut Settings)) -> Program {
     if let Ok(level) = std::env::var("SLUICE_TEST_LOG") {
         let _ = sluice_process::logging::init(Default::default(), &level);
     }
@@ -51,12 +51,12 @@ impl Program {
     }
 }
 
-pub(crate) fn status(api: &Api, name: &str) -> Value {
+pub(crate) fn status(api: &ApiServer, name: &str) -> Value {
     api.get(AUTOSCALERS, "ns", name).unwrap()["status"].clone()
 }
 
 /// Status and reason of a condition.
-pub(crate) fn condition(api: &Api, name: &str, wanted: &str) -> (String, String) {
+pub(crate) fn condition(api: &ApiServer, name: &str, wanted: &str) -> (String, String) {
     let status = status(api, name);
     let found = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == wanted);
     let text = |part: &str| found.and_then(|one| one[part].as_str()).unwrap_or_default().to_owned();
@@ -64,11 +64,11 @@ pub(crate) fn condition(api: &Api, name: &str, wanted: &str) -> (String, String)
 }
 
 /// What is asked of the Deployment `bert`.
-pub(crate) fn replicas(api: &Api) -> u64 {
+pub(crate) fn replicas(api: &ApiServer) -> u64 {
     api.get(DEPLOYMENTS, "ns", "bert").unwrap()["spec"]["replicas"].as_u64().unwrap()
 }
 
 /// Paths that were written but for the Lease.
-pub(crate) fn written(api: &Api) -> Vec<String> {
+pub(crate) fn written(api: &ApiServer) -> Vec<String> {
     api.writes().into_iter().map(|(_, path, _)| path).filter(|path| !path.contains("leases")).collect()
 }

@@ -8,11 +8,11 @@ use sluice_inventory_watch::InventoryWatch;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::api::Api;
 use crate::objects::{CLAIMS, DEPLOYMENTS, PODS, claim, cluster, deployment, node, pod, until};
+use sluice_testkit::api_server::{ApiServer, Health};
 
 struct Rig {
-    api: Api,
+    api: ApiServer,
     platform: KubernetesPlatform,
     leads: watch::Sender<bool>,
     stop: CancellationToken,
@@ -24,7 +24,7 @@ impl Drop for Rig {
     }
 }
 
-async fn rig(api: Api) -> Rig {
+async fn rig(api: ApiServer) -> Rig {
     let stop = CancellationToken::new();
     let leads = watch::Sender::new(true);
     let inventory = InventoryWatch::start(api.client(), stop.clone());
@@ -189,10 +189,10 @@ async fn an_api_server_that_is_away_is_no_reason_to_change_anything() {
     let rig = rig(api).await;
     let target = target("Deployment", "bert");
     rig.platform.replicas(&target, None).await.unwrap();
-    rig.api.is_away.store(true, std::sync::atomic::Ordering::SeqCst);
+    rig.api.set_health(Health::Unavailable);
     let error = rig.platform.replicas(&target, None).await.unwrap_err();
     assert!(matches!(error, PlatformError::Unavailable(_)), "{error}");
-    rig.api.is_away.store(false, std::sync::atomic::Ordering::SeqCst);
+    rig.api.set_health(Health::Healthy);
     until("it answers again", || true).await;
     assert!(rig.platform.replicas(&target, None).await.is_ok());
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::objects::{
     AUTOSCALERS, CLAIMS, DEPLOYMENTS, PODS, autoscaler, claim, cluster, deployment, node, pod, until,
 };
 use crate::page::{Counter, Server};
 use crate::program::{replicas, start, status};
+use sluice_testkit::api_server::ApiServer;
 
 const REPLICA_SETS: &str = "apis/apps/v1/replicasets";
 const DEVICES: [&str; 3] = ["gpu-0-mig-2g-10gb-0", "gpu-0-mig-2g-10gb-2", "gpu-0-mig-2g-10gb-4"];
@@ -59,14 +59,14 @@ fn waiting(reason: &str, message: &str) -> Value {
 /// One condition as it is wanted: type, status, reason.
 type Wanted<'a> = (&'a str, &'a str, &'a str);
 
-fn conditions(api: &Api) -> Vec<(String, String, String)> {
+fn conditions(api: &ApiServer) -> Vec<(String, String, String)> {
     let status = status(api, "bert");
     let text = |one: &Value, part: &str| one[part].as_str().unwrap_or_default().to_owned();
     let all = status["conditions"].as_array().into_iter().flatten();
     all.map(|one| (text(one, "type"), text(one, "status"), text(one, "reason"))).collect()
 }
 
-fn message(api: &Api, wanted: &str) -> String {
+fn message(api: &ApiServer, wanted: &str) -> String {
     let status = status(api, "bert");
     let mut all = status["conditions"].as_array().into_iter().flatten();
     let found = all.find(|one| one["type"] == wanted);
@@ -74,7 +74,7 @@ fn message(api: &Api, wanted: &str) -> String {
 }
 
 /// Waits until the object has exactly these conditions (and `DryRun` False), and `condition` says each of the words.
-async fn says(state: &str, api: &Api, wanted: &[Wanted<'_>], words: &[(&str, &str)]) {
+async fn says(state: &str, api: &ApiServer, wanted: &[Wanted<'_>], words: &[(&str, &str)]) {
     let mut all: Vec<_> =
         wanted.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect();
     all.push(("DryRun".to_owned(), "False".to_owned(), "Applying".to_owned()));
@@ -361,7 +361,7 @@ async fn of_a_target_that_is_gone_nothing_is_said_but_that() {
 }
 
 /// Three replicas on three slices, each with a page, and a fourth pod of the next revision at its gate.
-async fn rollout(counter: &Counter, minimum: u32) -> (Api, Vec<Server>) {
+async fn rollout(counter: &Counter, minimum: u32) -> (ApiServer, Vec<Server>) {
     let api = cluster();
     let patch = json!({
         "metadata": {"annotations": {"deployment.kubernetes.io/revision": "2"}},

@@ -2,12 +2,12 @@
 
 use serde_json::{Value, json};
 
-use crate::api::Api;
 use crate::objects::{
     AUTOSCALERS, DEPLOYMENTS, PODS, autoscaler, cluster, controlled_by, deployment, owned, pod, until,
 };
 use crate::page::{Counter, Server};
 use crate::program::{condition, replicas, start, status};
+use sluice_testkit::api_server::ApiServer;
 
 const ROLLOUTS: &str = "apis/argoproj.io/v1alpha1/rollouts";
 const GROUPS: &str = "apis/leaderworkerset.x-k8s.io/v1/leaderworkersets";
@@ -26,11 +26,11 @@ fn rollout(replicas: u32) -> Value {
     object
 }
 
-fn asked(api: &Api, collection: &str) -> Value {
+fn asked(api: &ApiServer, collection: &str) -> Value {
     api.get(collection, "ns", "bert").unwrap()["spec"]["replicas"].clone()
 }
 
-fn message(api: &Api, wanted: &str) -> String {
+fn message(api: &ApiServer, wanted: &str) -> String {
     let status = status(api, "bert");
     let found = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == wanted);
     found.and_then(|one| one["message"].as_str()).unwrap_or_default().to_owned()

@@ -14,9 +14,7 @@ use sluice_config::api::local_deployment::{ClaimTemplate, GatewayRef, Readiness,
 use sluice_config::api::{LocalDeployment, LocalDeploymentSpec};
 use sluice_config::names;
 use sluice_config::objects::ObjectDir;
-use sluice_inventory::{
-    ComputeCapability, Gpu, MigProfile, Placement, SliceLayout, device_classes, resource_slices,
-};
+use sluice_inventory::{SliceLayout, device_classes, resource_slices};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -61,7 +59,7 @@ impl Rig {
             cdi_dir: dir.path().join("cdi"),
             state_dir: dir.path().join("state"),
         };
-        let gpus = [gpu()];
+        let gpus = [sluice_testkit::gpus::a100(0, &["2g.10gb"])];
         for slice in resource_slices("node", names::DRIVER, &gpus, SliceLayout::Combined, 1).unwrap() {
             let name = slice.metadata.name.clone().unwrap();
             config.store.put(None, &name, &slice).unwrap();
@@ -184,33 +182,4 @@ pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 pub(crate) fn is_alive(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit_once(')').unwrap().1.starts_with(" Z"))
-}
-
-/// A simulated A100 of 40 GB, cut into 2g.10gb alone.
-fn gpu() -> Gpu {
-    Gpu {
-        minor: 0,
-        uuid: "GPU-00000000-0000-0000-0000-000000000000".to_owned(),
-        product: "NVIDIA A100-SXM4-40GB".to_owned(),
-        architecture: "Ampere".to_owned(),
-        compute_capability: ComputeCapability { major: 8, minor: 0 },
-        driver_version: "580.95.05".to_owned(),
-        pci_bus_id: "0000:01:00.0".to_owned(),
-        memory_bytes: 40 << 30,
-        multiprocessors: 108,
-        memory_slices: 8,
-        mig_enabled: true,
-        mig_switchable: false,
-        mig_profiles: vec![MigProfile {
-            name: "2g.10gb".to_owned(),
-            profile_id: 14,
-            compute_slices: 2,
-            memory_slices: 2,
-            memory_mib: 9856,
-            multiprocessors: 28,
-            has_media_extensions: false,
-            max_instances: 3,
-            placements: [0, 2, 4].map(|start| Placement { start, size: 2 }).to_vec(),
-        }],
-    }
 }

@@ -5,6 +5,7 @@
 //! | [`settings`] | – | file, environment and flags with one precedence; strict, with suggestions |
 //! | [`printable`] | – | text from outside, made safe for a terminal and a log |
 //! | [`atomic_file`] | – | files that are replaced whole, or not at all |
+//! | [`program`] | `runtime` | the prologue of a `main`: flags, settings, logs, threads, work, exit code |
 //! | [`command_line`] | `runtime` | flags, and the exit code of wrong usage |
 //! | [`logging`] | `runtime` | log lines as text or JSON, and their filter |
 //! | [`files`] | `runtime` | the limit of open files |
@@ -14,7 +15,7 @@
 //! | [`shutdown`] | `runtime` | SIGTERM and SIGINT |
 //! | [`lease`] | `lease` | which of several replicas acts |
 //!
-//! A program's `main` reads its settings, calls [`logging::init`], [`files::raise_limit`], [`metrics::install`] and
+//! A program's `main` is one call of [`program::main`]; its `run` calls [`files::raise_limit`], [`metrics::install`] and
 //! [`shutdown::on_signals`], binds its listeners, and runs [`admin::serve`] beside its own tasks.
 //!
 //! The default features are empty: a pure crate takes no runtime with this one.
@@ -39,6 +40,8 @@ pub mod metrics;
 #[cfg(feature = "runtime")]
 pub mod openmetrics;
 pub mod printable;
+#[cfg(feature = "runtime")]
+pub mod program;
 #[cfg(feature = "runtime")]
 pub mod readiness;
 pub mod settings;

@@ -1,20 +1,20 @@
-//! What `sluice-inventory` asks of a cluster, kept up to date by watches: ResourceSlices, ResourceClaims,
-//! DeviceClasses and Nodes. Whoever counts free slices in a cluster (the autoscaler, the preloader) holds
-//! one [`InventoryWatch`] and asks it as often as it likes: no question goes to the API server.
+//! Inventory of a cluster, kept up to date by watches of ResourceSlices, ResourceClaims, DeviceClasses and Nodes. A
+//! program that counts free slices in a cluster (the autoscaler, the preloader) holds one [`InventoryWatch`] and
+//! reads it as often as it likes, because reading sends no request to the API server.
 //!
 //! ```text
 //!  API server ──watch──▶ reflect (a task per kind) ──▶ stores ──▶ cluster() ──▶ sluice-inventory
 //!                                  └──▶ changes()        └─ place: nodes that a pod cannot go to
 //! ```
 //!
-//! While the API server is away the last state stays in force: a slice that is taken meanwhile is the
-//! scheduler's to refuse, and watches resume where they ended.
+//! While the API server is unavailable, the last known state is used. The scheduler refuses a slice that was taken
+//! meanwhile, and the watches continue where they ended.
 //!
-//! Needs `list` and `watch` on `resourceslices`, `resourceclaims`, `deviceclasses` (resource.k8s.io) and
+//! The account needs `list` and `watch` on `resourceslices`, `resourceclaims`, `deviceclasses` (resource.k8s.io) and
 //! `nodes`.
 #![forbid(unsafe_code)]
 
-pub mod place;
+mod place;
 pub mod reflect;
 
 use std::collections::BTreeSet;
@@ -30,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use reflect::Reflected;
 
-/// A cluster's inventory. Clones share the same watches.
+/// Inventory of a cluster. Clones share the same watches.
 #[derive(Clone)]
 pub struct InventoryWatch {
     kinds: Arc<Kinds>,
@@ -45,7 +45,7 @@ struct Kinds {
 }
 
 impl InventoryWatch {
-    /// Starts a reflector for each kind on the current runtime; they end when `stop` is cancelled.
+    /// Starts a watch for each kind on the current runtime. They end when `stop` is cancelled.
     pub fn start(client: Client, stop: CancellationToken) -> Self {
         let (changed, changes) = watch::channel(0);
         let changed = Arc::new(changed);
@@ -58,28 +58,28 @@ impl InventoryWatch {
         Self { kinds: Arc::new(kinds), changes }
     }
 
-    /// Resolves when every kind was listed once; never when the watches were stopped before.
+    /// Waits until every kind was listed once; forever if the watches were stopped before.
     pub async fn ready(&self) {
         let Kinds { slices, claims, classes, nodes } = &*self.kinds;
         tokio::join!(slices.listed(), claims.listed(), classes.listed(), nodes.listed());
     }
 
-    /// The inventory now, for a pod of which nothing is known; `None` before [`ready`](Self::ready).
+    /// Returns the present inventory for an unknown pod; `None` before [`ready`](Self::ready).
     ///
-    /// Nodes that are cordoned, not ready, gone, or tainted by Kubernetes itself (`node.kubernetes.io/…`)
-    /// take nobody. Other taints keep some pods off and others not: [`cluster_for`](Self::cluster_for)
-    /// knows which.
+    /// Nodes that are cordoned, not ready, gone, or tainted by Kubernetes itself (`node.kubernetes.io/…`) get no
+    /// pods. Other taints concern some pods and not others: see [`cluster_for`](Self::cluster_for).
     pub fn cluster(&self) -> Option<Cluster> {
         self.cluster_without(|node| !place::is_open(node))
     }
 
-    /// The inventory now, for one pod: nodes that its tolerations, its node selector or its required node
-    /// affinity exclude take nothing either. `None` before [`ready`](Self::ready).
+    /// Returns the present inventory for one pod: nodes that its tolerations, node selector or required node affinity
+    /// exclude get no pods either. `None` before [`ready`](Self::ready).
     pub fn cluster_for(&self, pod: &PodSpec) -> Option<Cluster> {
         self.cluster_without(|node| !place::admits(node, pod))
     }
 
-    /// Changes whenever any of the objects changed. Before [`ready`](Self::ready) it may change too.
+    /// Subscribes to a counter that changes whenever any of the objects does. It may also change before
+    /// [`ready`](Self::ready).
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.changes.clone()
     }
@@ -93,10 +93,10 @@ impl InventoryWatch {
     }
 }
 
-/// The inventory of this moment, as [`InventoryWatch::cluster`] would have it, for whoever asks once.
+/// Reads the inventory once from the API server, with the content of [`InventoryWatch::cluster`].
 ///
 /// # Errors
-/// What the API server says.
+/// Returns the error of the API server.
 pub async fn read(client: Client) -> Result<Cluster, kube::Error> {
     let all = ListParams::default();
     let slices = Api::<ResourceSlice>::all(client.clone()).list(&all).await?.items;
@@ -111,7 +111,7 @@ fn copies<K: Clone>(objects: &[Arc<K>]) -> Vec<K> {
     objects.iter().map(|object| K::clone(object)).collect()
 }
 
-/// Names of the nodes that take nothing.
+/// Returns the names of the nodes that get no pods.
 fn closed<'a>(
     slices: &[ResourceSlice],
     nodes: impl Iterator<Item = &'a Node>,
@@ -126,13 +126,14 @@ fn closed<'a>(
         }
         known.insert(name);
     }
-    // Slices outlive their node for a while, until somebody removes them.
+    // The slices of a node exist for a while after it is gone.
     let of_slices = slices.iter().filter_map(|slice| slice.spec.node_name.as_ref());
     closed.extend(of_slices.filter(|node| !known.contains(*node)).cloned());
     closed
 }
 
-/// Of a node only what placement depends on is kept: its list of images alone can be larger than all else.
+/// Drops everything of a node that placement does not depend on. Its list of images alone can be larger than all
+/// else.
 fn trim(node: &mut Node) {
     node.metadata.annotations = None;
     if let Some(status) = &mut node.status {

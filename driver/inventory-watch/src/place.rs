@@ -1,6 +1,5 @@
-//! Which nodes a pod may be placed on, as far as nodes and pods say so themselves: kube-scheduler's
-//! filters NodeUnschedulable, TaintToleration and NodeAffinity (pure). What other pods take from a node
-//! (processors, memory, ports) is not looked at.
+//! Nodes on which a pod may be placed, according to node and pod: kube-scheduler's filters NodeUnschedulable,
+//! TaintToleration and NodeAffinity (pure). Resources that other pods use (CPU, memory, ports) are not considered.
 
 use std::collections::BTreeMap;
 
@@ -8,14 +7,14 @@ use k8s_openapi::api::core::v1::{
     Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
 };
 
-/// Taints of this prefix are Kubernetes' own: the node is being drained, does not answer, or lacks something.
+/// Prefix of Kubernetes' own taints: the node is being drained, does not respond, or lacks something.
 const OWN_TAINTS: &str = "node.kubernetes.io/";
-/// Set by cloud providers for nodes that are not initialised yet, or shut down.
+/// Prefix of the taints of cloud providers, for nodes that are not initialised yet or shut down.
 const CLOUD_TAINTS: &str = "node.cloudprovider.kubernetes.io/";
 
-/// Whether anything at all is placed on the node: neither cordoned nor unready, and without a taint of
-/// Kubernetes' own.
-pub fn is_open(node: &Node) -> bool {
+/// Returns whether a node gets pods at all: it is not cordoned, it is ready, and it has no taint of Kubernetes
+/// itself.
+pub(crate) fn is_open(node: &Node) -> bool {
     let spec = node.spec.as_ref();
     let cordoned = spec.and_then(|spec| spec.unschedulable) == Some(true);
     let ready = node
@@ -27,9 +26,9 @@ pub fn is_open(node: &Node) -> bool {
     !cordoned && ready && !hard_taints(node).any(own)
 }
 
-/// Whether the pod may be placed on the node: it is open, its taints are tolerated, and node selector and
+/// Returns whether a pod may be placed on a node: the node gets pods, its taints are tolerated, and node selector and
 /// required node affinity match.
-pub fn admits(node: &Node, pod: &PodSpec) -> bool {
+pub(crate) fn admits(node: &Node, pod: &PodSpec) -> bool {
     let tolerations = pod.tolerations.as_deref().unwrap_or_default();
     let tolerated = |taint: &Taint| tolerations.iter().any(|toleration| tolerates(toleration, taint));
     let none = BTreeMap::new();
@@ -47,13 +46,14 @@ pub fn admits(node: &Node, pod: &PodSpec) -> bool {
         && terms.is_none_or(|terms| terms.iter().any(|term| matches(term, node, labels)))
 }
 
-/// Taints that keep pods off; `PreferNoSchedule` does not.
+/// Iterates over the taints that exclude pods. `PreferNoSchedule` does not.
 fn hard_taints(node: &Node) -> impl Iterator<Item = &Taint> {
     let taints = node.spec.iter().flat_map(|spec| spec.taints.iter().flatten());
     taints.filter(|taint| taint.effect == "NoSchedule" || taint.effect == "NoExecute")
 }
 
-/// An empty key with `Exists` tolerates every taint, an empty effect every effect.
+/// Returns whether a toleration matches a taint. An empty key with `Exists` matches every taint, an empty effect
+/// every effect.
 fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     let set = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let key = set(&toleration.key);
@@ -71,7 +71,7 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
     same_key && same_effect && same_value
 }
 
-/// A term without any requirement matches no node.
+/// Returns whether a term matches a node. A term without any requirement matches none.
 fn matches(term: &NodeSelectorTerm, node: &Node, labels: &BTreeMap<String, String>) -> bool {
     let expressions = term.match_expressions.as_deref().unwrap_or_default();
     let fields = term.match_fields.as_deref().unwrap_or_default();

@@ -1,5 +1,5 @@
-//! One kind of object, mirrored by a watch that never gives up. The inventory is made of these; whoever
-//! needs another kind beside it (pods, say) mirrors it the same way.
+//! Mirror of one kind of object, by a watch that never gives up. The inventory consists of these; a program that
+//! needs another kind (such as pods) mirrors it in the same way.
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -18,11 +18,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-/// Pauses between two tries of a watch that failed. Short ones: what is free must be known again soon
-/// after the API server is back, and each program has four watches, not hundreds.
+/// Minimum and maximum pause between two tries of a failed watch. They are short, because free slices must be known
+/// soon after the API server is back, and each program has only four watches.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
 
-/// A mirror of all objects of a kind.
+/// Mirror of all objects of a kind.
 pub struct Reflected<K>
 where
     K: Resource + Clone + 'static,
@@ -37,7 +37,7 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Default + Send + Sync,
 {
-    /// Begins to watch a kind that its type names.
+    /// Starts to watch a kind that its Rust type determines.
     pub fn start(
         api: Api<K>,
         trim: fn(&mut K),
@@ -53,7 +53,8 @@ where
     K: Resource + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
     K::DynamicType: Eq + Hash + Clone + Send + Sync,
 {
-    /// Begins to watch, until `stop`. `trim` drops what nobody will read; `changed` counts events.
+    /// Starts to watch until `stop`. `trim` drops the parts of an object that are never read; `changed` counts
+    /// events.
     pub fn start_with(
         api: Api<K>,
         kind: K::DynamicType,
@@ -92,13 +93,13 @@ where
                         if matches!(event, Event::InitDone) {
                             list_done.send_replace(true);
                         }
-                        // Objects of a new list are not in the store before the list is complete.
+                        // The objects of a new list are not in the store before the list is complete.
                         if !matches!(event, Event::Init | Event::InitApply(_)) {
                             changed.send_modify(|count| *count += 1);
                         }
                     }
                     Some(Err(error)) => {
-                        tell(&plural, &error, failing);
+                        log_failure(&plural, &error, failing);
                         failing = true;
                     }
                     None => return,
@@ -108,7 +109,7 @@ where
         Self { store, listed }
     }
 
-    /// Resolves when all objects were listed once; never when the watch was stopped before.
+    /// Waits until all objects were listed once; forever if the watch was stopped before.
     pub async fn listed(&self) {
         let mut listed = self.listed.clone();
         if listed.wait_for(|listed| *listed).await.is_err() {
@@ -116,23 +117,23 @@ where
         }
     }
 
-    /// All objects, by namespace and name; `None` before the first list is complete.
+    /// Returns all objects by namespace and name; `None` before the first list is complete.
     pub fn all(&self) -> Option<Vec<Arc<K>>> {
         if !*self.listed.borrow() {
             return None;
         }
         let mut all = self.store.state();
-        // The store is a hash map: without an order, texts made from it would change from call to call.
+        // The store is a hash map: without an order, texts that are made from it would change from call to call.
         all.sort_by_cached_key(|object| (object.namespace(), object.name_any()));
         Some(all)
     }
 }
 
-/// Once per outage is enough for a warning.
-fn tell(kind: &str, error: &watcher::Error, failing: bool) {
+/// Logs a failure of a watch: as a warning once per outage, then for debugging only.
+fn log_failure(kind: &str, error: &watcher::Error, failing: bool) {
     if failing {
-        tracing::debug!(kind, %error, "A watch failed again.");
+        tracing::debug!(kind, %error, "Failed to watch, again.");
     } else {
-        tracing::warn!(kind, %error, "A watch failed; what is known stays in force, and it is tried again.");
+        tracing::warn!(kind, %error, "Failed to watch, retrying; the last known objects are used meanwhile.");
     }
 }

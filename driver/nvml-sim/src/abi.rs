@@ -1,7 +1,7 @@
-//! The C ABI: NVML's functions by their names. All that is unsafe in this crate lies here and below.
+//! C ABI: NVML's functions by their names. All unsafe code of this crate is in this folder.
 //!
-//! Every function is declared through [`nvml!`], which gives it the same frame: the fault gate, the check that the
-//! library is initialised, the latency, a stop for panics, and the translation of the result into a return code.
+//! Every function is declared through [`nvml!`], which adds the same frame to each: the fault points, the check that
+//! the library is initialised, the latency, a stop for panics, and the conversion of the result to a return code.
 #![allow(unsafe_code)]
 
 mod compute_instance;
@@ -20,10 +20,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crate::code::Code;
-use crate::fault::{FaultGate, When};
+use crate::fault::{FaultPoint, When};
 use crate::session::{self, Session};
 
-/// The simulated functions, file by file. What `unsupported` lists is not among them.
+/// Names of the simulated functions, by file. Those in `unsupported` are not among them.
 pub(crate) const NAMES: [&[&str]; 8] = [
     lifecycle::NAMES,
     version::NAMES,
@@ -38,7 +38,7 @@ pub(crate) const NAMES: [&[&str]; 8] = [
 /// Declares exported functions. `|nvml|` names the open library in the body, which ends in a `Result<(), Code>`.
 macro_rules! nvml {
     ($($(#[$attribute:meta])* fn $name:ident($($parameter:ident: $type:ty),* $(,)?) |$nvml:pat_param| $body:block)*) => {
-        /// The functions of this file.
+        /// Names of the functions in this file.
         pub(super) const NAMES: &[&str] = &[$(stringify!($name)),*];
         $(
             $(#[$attribute])*
@@ -52,7 +52,7 @@ macro_rules! nvml {
 }
 use nvml;
 
-/// A call of a function that needs the library initialised.
+/// Runs a function that needs the library initialised.
 fn call(name: &str, body: impl FnOnce(Arc<Session>) -> Result<(), Code>) -> u32 {
     frame(name, || {
         let session = session::current()?;
@@ -64,13 +64,13 @@ fn call(name: &str, body: impl FnOnce(Arc<Session>) -> Result<(), Code>) -> u32 
     })
 }
 
-/// A call of any function: the fault gate on both sides, and no panic beyond this point.
+/// Runs any function between its two fault points. No panic leaves it.
 fn frame(name: &str, body: impl FnOnce() -> Result<(), Code>) -> u32 {
     let guarded = || {
-        let gate = FaultGate::new(home::dir());
-        gate.pass(name, When::Before)?;
+        let faults = FaultPoint::new(home::dir());
+        faults.pass(name, When::Before)?;
         let result = body();
-        gate.pass(name, When::After)?;
+        faults.pass(name, When::After)?;
         result
     };
     match catch_unwind(AssertUnwindSafe(guarded)) {

@@ -1,8 +1,8 @@
-//! NVML's return codes.
+//! Return codes of NVML.
 
 use nvml_wrapper_sys::bindings as sys;
 
-/// A return code of NVML other than success.
+/// Return code of NVML other than success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Code(pub u32);
 
@@ -11,7 +11,7 @@ macro_rules! codes {
         impl Code {
             $(#[doc = $doc] pub const $name: Code = Code(sys::$value);)*
 
-            /// What `nvmlErrorString` says about it; `None` for a number that NVML does not define.
+            /// Returns the text of `nvmlErrorString`; `None` for a number that NVML does not define.
             pub fn text(self) -> Option<&'static std::ffi::CStr> {
                 match self {
                     $(Code::$name => Some($text),)*

@@ -1,4 +1,4 @@
-//! Faults on demand: files in `faults/` that make a call fail, or make it wait until a test has killed the caller.
+//! Faults for tests: files in `faults/` that make a call fail, or make it wait until a test has killed the caller.
 
 use std::io;
 use std::path::PathBuf;
@@ -9,129 +9,129 @@ use serde::{Deserialize, Serialize};
 use crate::code::Code;
 use crate::functions;
 
-mod gate;
+mod point;
 
-pub(crate) use gate::FaultGate;
+pub(crate) use point::FaultPoint;
 
-/// One fault: the contents of `faults/<name>.yaml`.
+/// Fault: content of `faults/<name>.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Fault {
-    /// An NVML function by its exact name, or `*` for all but `nvmlEventSetWait*` (which a driver calls all the time);
-    /// nor does `*` fail `nvmlShutdown`, which no state of the driver keeps from its work.
+    /// Exact name of an NVML function, or `*` for all except `nvmlEventSetWait*`, which a driver calls all the time.
+    /// `*` does not make `nvmlShutdown` fail either, because no state of the driver prevents that.
     pub function: String,
-    /// Before or after the call's effect.
+    /// Whether the fault strikes before or after the call's effect.
     pub when: When,
-    /// What happens.
+    /// What the fault does.
     pub action: Action,
-    /// The return code of `error`; 999 (unknown error) where absent.
+    /// Return code of an `error`; 999 (unknown error) if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<u32>,
-    /// Matching calls that go through before the fault begins.
+    /// Number of matching calls that pass before the fault begins.
     #[serde(default)]
     pub skip: u32,
-    /// Calls that it hits; all where absent.
+    /// Number of calls that the fault strikes; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
 }
 
-/// On which side of the call's effect a fault strikes.
+/// Side of the call's effect on which a fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum When {
-    /// Nothing has happened yet.
+    /// Before the effect: nothing has happened.
     Before,
-    /// The effect is in the state file; the caller does not know it yet.
+    /// After the effect: it is in the state file, but the caller does not know it yet.
     After,
 }
 
-/// What a fault does.
+/// Action of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Action {
-    /// The call writes a marker (see [`Blocked`]) and waits until the fault's file is gone.
+    /// The call writes a marker (see [`Blocked`]) and waits until the file of the fault is removed.
     Block,
     /// The call returns `code`.
     Error,
 }
 
-/// The marker of a waiting call, `faults/<name>.<pid>-<n>.blocked`.
+/// Content of the marker of a waiting call, `faults/<name>.<pid>-<n>.blocked`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Blocked {
-    /// The process that waits.
+    /// Id of the waiting process.
     pub pid: u32,
-    /// The function that it called.
+    /// Function that it called.
     pub function: String,
-    /// The side of the effect.
+    /// Side of the call's effect.
     pub when: When,
 }
 
-/// Why a fault file could not be used.
+/// Reason why a fault cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum FaultError {
-    /// The file system refused.
+    /// The file system failed.
     #[error("cannot use the fault file {}: {source}", path.display())]
     Io {
-        /// The file or folder.
+        /// File or folder.
         path: PathBuf,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Not YAML, or not of this shape.
+    /// The file is not YAML, or not a fault.
     #[error("{}: {reason}", path.display())]
     Malformed {
-        /// The file.
+        /// File.
         path: PathBuf,
         /// What is wrong.
         reason: String,
     },
-    /// The name is not fit for a file.
+    /// The name is not valid as a file name.
     #[error("`{name}` is not a fault's name: letters, digits, `-` and `_` only")]
     BadName {
-        /// What was given.
+        /// Given name.
         name: String,
     },
-    /// No call can ever match.
+    /// No such function is simulated, so no call can match.
     #[error("function: `{function}` is not simulated; the nearest is `{nearest}`, and `*` stands for all")]
     UnknownFunction {
-        /// What was given.
+        /// Given function.
         function: String,
-        /// What may have been meant.
+        /// Most similar name of a function.
         nearest: &'static str,
     },
-    /// Nothing waited within the deadline.
+    /// No call waited within the deadline.
     #[error("no call waits at the fault `{name}` after {waited:?}")]
     NothingBlocked {
-        /// The fault.
+        /// Name of the fault.
         name: String,
-        /// The deadline.
+        /// Deadline.
         waited: Duration,
     },
 }
 
 impl Fault {
-    /// A call to `function` waits, on this side of its effect.
+    /// Creates a fault that makes a call to `function` wait on a side of its effect.
     pub fn block(function: &str, when: When) -> Fault {
         Fault { function: function.to_owned(), when, action: Action::Block, code: None, skip: 0, count: None }
     }
 
-    /// A call to `function` returns `code`.
+    /// Creates a fault that makes a call to `function` return `code`.
     pub fn error(function: &str, when: When, code: Code) -> Fault {
         Fault { action: Action::Error, code: Some(code.0), ..Fault::block(function, when) }
     }
 
-    /// The same, after `calls` matching calls went through.
+    /// Returns the fault with `calls` matching calls passing before it begins.
     pub fn after_calls(self, calls: u32) -> Fault {
         Fault { skip: calls, ..self }
     }
 
-    /// The same, for the first `calls` hits only.
+    /// Returns the fault limited to `calls` strikes.
     pub fn times(self, calls: u32) -> Fault {
         Fault { count: Some(calls), ..self }
     }
 
-    /// Refuses a fault that can never strike.
+    /// Checks that the fault can strike.
     pub(crate) fn check(&self) -> Result<(), FaultError> {
         if self.function == "*" || functions::simulated().any(|name| name == self.function) {
             return Ok(());

@@ -1,9 +1,9 @@
-//! The names of NVML's functions, for the files that speak of them: latencies and faults.
+//! Names of NVML's functions, for the files that use them: latencies and faults.
 
 use crate::abi;
 
-/// Names for groups of functions in `latencyMs`.
-pub const OPERATIONS: &[(&str, &[&str])] = &[
+/// Names of groups of functions in `latencyMs`.
+pub(crate) const OPERATIONS: &[(&str, &[&str])] = &[
     ("init", &["nvmlInit", "nvmlInit_v2", "nvmlInitWithFlags"]),
     ("migModeSet", &["nvmlDeviceSetMigMode"]),
     ("gpuInstanceCreate", &["nvmlDeviceCreateGpuInstance", "nvmlDeviceCreateGpuInstanceWithPlacement"]),
@@ -15,12 +15,14 @@ pub const OPERATIONS: &[(&str, &[&str])] = &[
     ("computeInstanceDestroy", &["nvmlComputeInstanceDestroy"]),
 ];
 
-/// The functions that do something here; the others answer NOT_SUPPORTED and know neither latency nor faults.
+/// Iterates over the functions that do something. The others return NOT_SUPPORTED and have neither latency nor
+/// faults.
 pub(crate) fn simulated() -> impl Iterator<Item = &'static str> {
     abi::NAMES.iter().copied().flatten().copied()
 }
 
-/// The functions that `key` stands for: those of an operation, or the one of that name. Empty for an unknown key.
+/// Returns the functions that `key` stands for: those of an operation, or the one of that name. Empty for an unknown
+/// key.
 pub(crate) fn named_by(key: &str) -> Vec<&'static str> {
     match OPERATIONS.iter().find(|(operation, _)| *operation == key) {
         Some((_, functions)) => functions.to_vec(),
@@ -28,7 +30,7 @@ pub(crate) fn named_by(key: &str) -> Vec<&'static str> {
     }
 }
 
-/// The known name that is most like `key`, for error texts.
+/// Returns the known name that is most similar to `key`, for error texts.
 pub(crate) fn nearest(key: &str) -> &'static str {
     let operations = OPERATIONS.iter().map(|(operation, _)| *operation);
     operations

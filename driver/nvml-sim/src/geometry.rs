@@ -1,9 +1,12 @@
-//! MIG geometry as data: what each simulated GPU model can be cut into.
+//! MIG geometry as data: the MIG profiles of each simulated GPU model.
 //!
-//! Two identifier spaces exist, and mixing them up is the commonest mistake: [`GpuProfile::enumeration`] is the
-//! argument of `nvmlDeviceGetGpuInstanceProfileInfo`, [`GpuProfile::id`] is what that call returns and what
-//! placements and creation take. The numbers are those that NVIDIA's own tools print on the real parts
-//! (`nvidia-smi mig -lgip` and `-lgipp`); one table per model stands in its own file.
+//! There are two spaces of identifiers, which are easily confused: [`GpuProfile::enumeration`] is the argument of
+//! `nvmlDeviceGetGpuInstanceProfileInfo`; [`GpuProfile::id`] is what that call returns and what placements and
+//! creation take. The numbers are those that NVIDIA's own tools print on real GPUs (`nvidia-smi mig -lgip` and
+//! `-lgipp`). The tables of a model are in a file of its own.
+//!
+//! To add a model: write its table, name it in [`Model::all`], and add the DeviceClasses of its profiles to
+//! `config/driver/deviceclasses.yaml`.
 
 mod a100;
 mod a30;
@@ -14,77 +17,77 @@ mod h200;
 
 pub use compute::ComputeProfile;
 
-/// Micro-architecture, with the number that `nvmlDeviceGetArchitecture` gives for it.
+/// Micro-architecture, with its number in `nvmlDeviceGetArchitecture`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Architecture {
-    /// A30, A100. Enabling MIG resets the GPU; the mode survives a reboot.
+    /// A30 and A100. Enabling MIG resets the GPU; the mode survives a reboot.
     Ampere = 7,
-    /// H100, H200. MIG is enabled without a reset.
+    /// H100 and H200. MIG is enabled without a reset.
     Hopper = 9,
     /// B200.
     Blackwell = 10,
 }
 
-/// One GPU model: identity and the profiles that it can be cut into.
+/// Model of a GPU: identity and MIG profiles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Model {
-    /// What a topology file calls it, e.g. `A100-SXM4-40GB`.
+    /// Name in topology files, such as `A100-SXM4-40GB`.
     pub name: &'static str,
-    /// What `nvmlDeviceGetName` says.
+    /// Name that `nvmlDeviceGetName` returns.
     pub product_name: &'static str,
     /// Micro-architecture.
     pub architecture: Architecture,
     /// CUDA compute capability, (major, minor).
     pub compute_capability: (i32, i32),
-    /// All of the device's memory, in MiB.
+    /// Total memory in MiB.
     pub memory_mib: u64,
     /// PCI device id in the upper 16 bits, vendor 0x10DE in the lower.
     pub pci_device_id: u32,
-    /// Enforced power limit, in milliwatts.
+    /// Enforced power limit in milliwatts.
     pub power_limit_mw: u32,
-    /// Highest (SM, memory) clock, in MHz.
+    /// Maximum clocks of SM and memory in MHz.
     pub max_clock_mhz: (u32, u32),
-    /// Memory slices: 8, or 4 on an A30.
+    /// Number of memory slices: 8, or 4 on an A30.
     pub memory_slices: u32,
-    /// Most GPU instances at once, which is also the number of compute slices: 7, or 4 on an A30.
+    /// Maximum GPU instances at a time, which is also the number of compute slices: 7, or 4 on an A30.
     pub compute_slices: u32,
     /// GPU-instance profiles.
     pub profiles: &'static [GpuProfile],
 }
 
-/// One GPU-instance profile of one model.
+/// GPU-instance profile of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GpuProfile {
-    /// `NVML_GPU_INSTANCE_PROFILE_*`: the argument of the profile-info calls.
+    /// Number `NVML_GPU_INSTANCE_PROFILE_*`, the argument of the profile-info calls.
     pub enumeration: u32,
-    /// The id that those calls return and that creation takes.
+    /// Id that those calls return and that creation takes.
     pub id: u32,
-    /// Without NVML's "MIG " before it, e.g. `1g.5gb+me`.
+    /// Name without NVML's prefix "MIG ", such as `1g.5gb+me`.
     pub name: &'static str,
-    /// Compute slices (the `1` of `1g`).
+    /// Number of compute slices (the `1` of `1g`).
     pub compute_slices: u32,
-    /// Memory of one instance, in MiB.
+    /// Memory of one instance in MiB.
     pub memory_mib: u64,
-    /// Streaming multiprocessors.
+    /// Number of streaming multiprocessors.
     pub multiprocessors: u32,
-    /// Copy engines.
+    /// Number of copy engines.
     pub copy_engines: u32,
-    /// Video decoders.
+    /// Number of video decoders.
     pub decoders: u32,
-    /// JPEG engines.
+    /// Number of JPEG engines.
     pub jpeg_engines: u32,
-    /// Optical-flow accelerators.
+    /// Number of optical-flow accelerators.
     pub ofa_engines: u32,
-    /// Most instances of this profile at once.
+    /// Maximum instances of this profile at a time.
     pub max_instances: u32,
     /// Allowed first memory slices, in the order in which creation without a placement tries them.
     pub starts: &'static [u32],
-    /// Memory slices taken.
+    /// Number of memory slices of an instance.
     pub size: u32,
 }
 
-/// An interval of slices: memory slices of a GPU, or compute slices of a GPU instance.
+/// Interval of slices: memory slices of a GPU, or compute slices of a GPU instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Placement {
     /// First slice.
@@ -94,54 +97,54 @@ pub struct Placement {
 }
 
 impl Placement {
-    /// Whether two intervals share a slice.
+    /// Returns whether two intervals share a slice.
     pub fn overlaps(self, other: Placement) -> bool {
         self.start < other.start + other.size && other.start < self.start + self.size
     }
 }
 
 impl GpuProfile {
-    /// Allowed placements in the order of their first slice.
+    /// Returns the allowed placements in order of their first slice.
     pub fn placements(&self) -> Vec<Placement> {
         let mut placements: Vec<_> = self.default_order().collect();
         placements.sort_unstable();
         placements
     }
 
-    /// Allowed placements in the order in which creation without a placement tries them.
+    /// Iterates over the allowed placements in the order in which creation without a placement tries them.
     pub fn default_order(&self) -> impl Iterator<Item = Placement> + '_ {
         self.starts.iter().map(|&start| Placement { start, size: self.size })
     }
 
-    /// Whether it takes the GPU's media extensions (the `+me` profiles), of which a GPU has one set.
+    /// Returns whether an instance takes the media extensions of the GPU (`+me` profiles), of which it has one set.
     pub fn takes_media_extensions(&self) -> bool {
         self.name.ends_with("+me")
     }
 }
 
 impl Model {
-    /// All models, in the order of the documentation.
+    /// Returns all models in the order of the documentation.
     pub fn all() -> &'static [&'static Model] {
         &[&a100::A100_40, &a100::A100_80, &a30::A30, &h100::H100_80, &h200::H200, &b200::B200]
     }
 
-    /// The model that a topology file calls `name`.
+    /// Returns the model of a name in topology files.
     pub fn find(name: &str) -> Option<&'static Model> {
         Self::all().iter().copied().find(|model| model.name == name)
     }
 
-    /// The profile that the profile-info calls know by this `NVML_GPU_INSTANCE_PROFILE_*` number.
+    /// Returns the profile with a number `NVML_GPU_INSTANCE_PROFILE_*`.
     pub fn profile_by_enumeration(&self, enumeration: u32) -> Option<&'static GpuProfile> {
         self.profiles.iter().find(|profile| profile.enumeration == enumeration)
     }
 
-    /// The profile with this id.
+    /// Returns the profile with an id.
     pub fn profile(&self, id: u32) -> Option<&'static GpuProfile> {
         self.profiles.iter().find(|profile| profile.id == id)
     }
 
-    /// The id that the kernel driver gives to an instance at `placement`: it numbers the nodes of a binary tree
-    /// over the memory slices (the whole 0, halves 1 and 2, quarters 3 to 6, eighths 7 to 14), so
+    /// Returns the id that the kernel driver gives to an instance at `placement`. It numbers the nodes of a binary
+    /// tree over the memory slices (the whole 0, halves 1 and 2, quarters 3 to 6, eighths 7 to 14), so the id is
     /// `slices / size - 1 + start / size`. The same placement always has the same id.
     pub fn gpu_instance_id(&self, placement: Placement) -> u32 {
         self.memory_slices / placement.size - 1 + placement.start / placement.size

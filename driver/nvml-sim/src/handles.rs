@@ -1,35 +1,35 @@
-//! Handles: what the library gives to its caller for a device or an instance.
+//! Handles of devices and instances, which the library returns to its callers.
 //!
-//! A handle is the address of a real block of memory, since some clients look at it, but this library never reads it back:
-//! a registry says what an address stands for. A handle names one incarnation. When the same slot is taken by a newer
-//! incarnation, the old handle is retired; its block is used again only after many others, so that a stale handle is
-//! refused rather than taken for something else, and memory stays bounded.
+//! A handle is the address of a real block of memory, because some clients read it. This library never reads it: a
+//! registry maps addresses to objects. A handle stands for one incarnation of an object. When a newer incarnation
+//! replaces it, the old handle is retired, and its block is reused only after many others. So a stale handle is
+//! refused instead of being taken for another object, and memory stays bounded.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::code::Code;
 use crate::mig::Incarnation;
 
-/// Retired blocks that wait before the oldest is used again.
+/// Number of retired blocks that are kept before the oldest is reused.
 const QUARANTINE: usize = 1024;
 
-/// What a handle stands for. GPUs are told by index.
+/// Object of a handle. GPUs are identified by index.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Object {
     Gpu(usize),
-    /// A GPU instance.
+    /// GPU instance.
     GpuInstance(usize, Incarnation),
-    /// A compute instance in the GPU instance of that id.
+    /// Compute instance in the GPU instance with that id.
     ComputeInstance(usize, u32, Incarnation),
-    /// The MIG device of a compute instance in the GPU instance of that id.
+    /// MIG device of a compute instance in the GPU instance with that id.
     MigDevice(usize, u32, Incarnation),
-    /// An event set, by number.
+    /// Event set, by number.
     EventSet(u64),
 }
 
-/// An object without its incarnation: what at most one live handle stands for.
+/// Object without its incarnation. At most one valid handle exists for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum Slot {
+enum HandleKey {
     Gpu(usize),
     GpuInstance(usize, u32),
     ComputeInstance(usize, u32, u32),
@@ -38,29 +38,31 @@ enum Slot {
 }
 
 impl Object {
-    fn slot(self) -> Slot {
+    fn key(self) -> HandleKey {
         match self {
-            Object::Gpu(gpu) => Slot::Gpu(gpu),
-            Object::GpuInstance(gpu, instance) => Slot::GpuInstance(gpu, instance.id),
-            Object::ComputeInstance(gpu, parent, instance) => Slot::ComputeInstance(gpu, parent, instance.id),
-            Object::MigDevice(gpu, parent, instance) => Slot::MigDevice(gpu, parent, instance.id),
-            Object::EventSet(number) => Slot::EventSet(number),
+            Object::Gpu(gpu) => HandleKey::Gpu(gpu),
+            Object::GpuInstance(gpu, instance) => HandleKey::GpuInstance(gpu, instance.id),
+            Object::ComputeInstance(gpu, parent, instance) => {
+                HandleKey::ComputeInstance(gpu, parent, instance.id)
+            }
+            Object::MigDevice(gpu, parent, instance) => HandleKey::MigDevice(gpu, parent, instance.id),
+            Object::EventSet(number) => HandleKey::EventSet(number),
         }
     }
 }
 
-/// All handles of this process.
+/// Handles of this process.
 #[derive(Debug, Default)]
 pub(crate) struct Handles {
-    by_slot: HashMap<Slot, (Object, usize)>,
+    by_key: HashMap<HandleKey, (Object, usize)>,
     by_address: HashMap<usize, Object>,
     retired: VecDeque<usize>,
 }
 
 impl Handles {
-    /// The handle of `object`: the same one for the same incarnation.
+    /// Returns the handle of an object: always the same for one incarnation.
     pub(crate) fn of(&mut self, object: Object) -> usize {
-        match self.by_slot.get(&object.slot()) {
+        match self.by_key.get(&object.key()) {
             Some((known, address)) if *known == object => return *address,
             Some((_, address)) => self.retire(*address),
             None => {}
@@ -70,28 +72,28 @@ impl Handles {
             false => None,
         };
         let address = address.unwrap_or_else(new_block);
-        self.by_slot.insert(object.slot(), (object, address));
+        self.by_key.insert(object.key(), (object, address));
         self.by_address.insert(address, object);
         address
     }
 
-    /// What `address` stands for.
+    /// Returns the object of an address.
     pub(crate) fn object(&self, address: usize) -> Result<Object, Code> {
         self.by_address.get(&address).copied().ok_or(Code::INVALID_ARGUMENT)
     }
 
-    /// Forgets a handle.
+    /// Retires a handle.
     pub(crate) fn retire(&mut self, address: usize) {
         if let Some(object) = self.by_address.remove(&address) {
-            self.by_slot.remove(&object.slot());
+            self.by_key.remove(&object.key());
             self.retired.push_back(address);
         }
     }
 }
 
-/// The address of a new block that lives as long as the process.
+/// Allocates a block that lives as long as the process, and returns its address.
 fn new_block() -> usize {
-    // "SLUICE\0\0", for whoever looks at the memory behind a handle.
+    // "SLUICE\0\0", for a reader of the memory behind a handle.
     let block: &'static [u64; 8] = Box::leak(Box::new([0x0000_4543_4955_4C53; 8]));
     std::ptr::from_ref(block).expose_provenance()
 }

@@ -1,4 +1,4 @@
-//! The side of tests and demonstrations: a folder with the library, its topology, its state and its faults.
+//! Installation for tests and demonstrations: a folder with the library, its topology, its state and its faults.
 
 use std::fs;
 use std::io;
@@ -8,87 +8,87 @@ use std::time::{Duration, Instant};
 use nvml_wrapper_sys::bindings as sys;
 
 use crate::code::Code;
-use crate::fault::{Blocked, Fault, FaultError, FaultGate};
+use crate::fault::{Blocked, Fault, FaultError, FaultPoint};
 use crate::geometry::{ComputeProfile, Placement};
 use crate::mig::Incarnation;
 use crate::state::{State, WHOLE_GPU};
 use crate::store::{StateError, StateFile};
 use crate::topology::{Topology, TopologyError};
 
-/// The name by which clients look for the library.
+/// Name by which clients look for the library.
 pub const LIBRARY_NAME: &str = "libnvidia-ml.so.1";
 
-/// How often a wait looks again.
+/// Period of polling while waiting.
 const POLL: Duration = Duration::from_millis(2);
 
-/// A folder with an installed library.
+/// Folder with an installed library.
 #[derive(Debug, Clone)]
 pub struct Installation {
     dir: PathBuf,
     store: StateFile,
 }
 
-/// One GPU instance, as the state file has it.
+/// GPU instance in the state file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Instance {
     /// Index of the GPU.
     pub gpu: usize,
     /// UUID of the GPU.
     pub gpu_uuid: String,
-    /// GPU-instance id.
+    /// Id of the GPU instance.
     pub gpu_instance_id: u32,
-    /// Name of its profile, e.g. `1g.5gb`.
+    /// Name of its profile, such as `1g.5gb`.
     pub profile: &'static str,
     /// First memory slice.
     pub start: u32,
-    /// Memory slices.
+    /// Number of memory slices.
     pub size: u32,
-    /// Compute-instance id and MIG UUID of each compute instance.
+    /// Id and MIG UUID of each compute instance.
     pub compute_instances: Vec<(u32, String)>,
 }
 
-/// Why an installation could not be made or used.
+/// Reason why an installation could not be made or used.
 #[derive(Debug, thiserror::Error)]
 pub enum InstallError {
-    /// The topology does not describe a machine.
+    /// The topology is invalid.
     #[error(transparent)]
     Topology(#[from] TopologyError),
     /// The state file cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The library was not built.
+    /// The library has not been built.
     #[error("no libnvidia_ml.so in {}; `cargo build -p sluice-nvml-sim` makes it", searched.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" or "))]
     NoLibrary {
-        /// Where it was looked for.
+        /// Folders that were searched.
         searched: Vec<PathBuf>,
     },
-    /// The file system refused.
+    /// The file system failed.
     #[error("cannot write {}: {source}", path.display())]
     Io {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// The system's error.
+        /// Error of the system.
         source: io::Error,
     },
-    /// MIG does not allow it.
+    /// MIG does not allow the operation.
     #[error("the simulated GPU {gpu} refuses: {}", .code.text().unwrap_or(c"unknown code").to_string_lossy())]
     Refused {
         /// Index of the GPU.
         gpu: usize,
-        /// NVML's code for it.
+        /// Return code of NVML.
         code: Code,
     },
 }
 
-/// The cdylib that cargo built together with the running program: beside it, in `deps/`, or in the folder above.
+/// Returns the path of the cdylib that cargo built together with the running program: beside it, in `deps/`, or in
+/// the folder above.
 ///
-/// A package that names this crate as a dependency (also as a dev-dependency) has it built before its own programs and
-/// tests.
+/// Cargo builds this crate before the programs and tests of a package that depends on it, also by a dev-dependency.
 pub fn built_library() -> Result<PathBuf, InstallError> {
     let program = std::env::current_exe()
         .map_err(|source| InstallError::Io { path: PathBuf::from("/proc/self/exe"), source })?;
     let beside = program.parent().map(Path::to_owned).unwrap_or_default();
-    // Of the places where cargo puts it, the newest file: an older one may be left over from another command.
+    // The newest file is used, because an older one may be left over from another command.
     let above = beside.parent().map(Path::to_owned).unwrap_or_default();
     let searched = vec![beside.clone(), beside.join("deps"), above];
     let found = searched.iter().map(|folder| folder.join("libnvidia_ml.so")).filter_map(|path| {
@@ -101,13 +101,13 @@ pub fn built_library() -> Result<PathBuf, InstallError> {
     }
 }
 
-/// Writes `topology.yaml` into `dir` (made where absent) and copies the built library there as `libnvidia-ml.so.1`.
-/// State that is there already stays.
+/// Writes `topology.yaml` into `dir`, which is created if needed, and copies the built library there as
+/// `libnvidia-ml.so.1`. Existing state stays.
 pub fn install(dir: &Path, topology: &Topology) -> Result<Installation, InstallError> {
     install_library(&built_library()?, dir, topology)
 }
 
-/// As [`install`], with this library file.
+/// Does as [`install`], with the given library file.
 pub fn install_library(
     library: &Path,
     dir: &Path,
@@ -123,12 +123,12 @@ pub fn install_library(
     let yaml = serde_saphyr::to_string(topology)
         .map_err(|error| io_error(&dir.join("topology.yaml"))(io::Error::other(error)))?;
     replace(&dir.join("topology.yaml"), |path| fs::write(path, yaml))?;
-    // A copy, not a link: the dynamic linker takes two names of one file for one library, with one folder.
+    // The library is copied and not linked, because the dynamic linker takes two names of one file for one library.
     replace(&dir.join(LIBRARY_NAME), |path| fs::copy(library, path).map(|_| ()))?;
     Ok(Installation { store: StateFile::new(dir.clone(), boards), dir })
 }
 
-/// Puts a new file in the place of `path` in one step.
+/// Replaces the file `path` in one step.
 fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), InstallError> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".new");
@@ -139,7 +139,7 @@ fn replace(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> Result<(
 }
 
 impl Installation {
-    /// An installation that another process made.
+    /// Opens an installation that another process made.
     pub fn open(dir: &Path) -> Result<Installation, InstallError> {
         let dir =
             std::path::absolute(dir).map_err(|source| InstallError::Io { path: dir.to_owned(), source })?;
@@ -147,22 +147,22 @@ impl Installation {
         Ok(Installation { store: StateFile::new(dir.clone(), topology.boards()?), dir })
     }
 
-    /// The folder: a client finds the library with `LD_LIBRARY_PATH` set to it.
+    /// Returns the folder. A client finds the library with `LD_LIBRARY_PATH` set to it.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The library file.
+    /// Returns the path of the library.
     pub fn library(&self) -> PathBuf {
         self.dir.join(LIBRARY_NAME)
     }
 
-    /// The state now.
+    /// Returns the present state.
     pub fn state(&self) -> Result<State, InstallError> {
         Ok(self.store.read()?)
     }
 
-    /// All GPU instances now, by GPU and id.
+    /// Returns all GPU instances, by GPU and id.
     pub fn instances(&self) -> Result<Vec<Instance>, InstallError> {
         let state = self.store.read()?;
         let gpus = state.gpus.iter().zip(self.store.boards()).enumerate();
@@ -184,8 +184,8 @@ impl Installation {
         Ok(instances.collect())
     }
 
-    /// Makes a GPU instance and one compute instance over all of it, as an administrator would by hand: for a driver
-    /// this is a foreign one. The result is the UUID of the MIG device.
+    /// Creates a GPU instance with one compute instance over all of it, as an administrator does by hand: for a
+    /// driver it is foreign. Returns the UUID of the MIG device.
     pub fn create_instance(&self, gpu: usize, profile_id: u32, start: u32) -> Result<String, InstallError> {
         let board = self.board(gpu)?;
         let refused = |code| InstallError::Refused { gpu, code };
@@ -204,7 +204,7 @@ impl Installation {
         })
     }
 
-    /// Destroys all instances and drops all events, as a reboot does; the MIG mode stays.
+    /// Destroys all instances and removes all events, as a reboot does. The MIG mode stays.
     pub fn reboot(&self) -> Result<(), InstallError> {
         self.store.update(|state| {
             state.gpus.iter_mut().for_each(|gpu| gpu.gpu_instances.clear());
@@ -213,12 +213,12 @@ impl Installation {
         })
     }
 
-    /// Lets a GPU fall off the bus: every call to it answers GPU_IS_LOST until [`Self::reset_gpu`].
+    /// Makes a GPU fall off the bus: every call to it returns GPU_IS_LOST until [`Self::reset_gpu`].
     pub fn lose_gpu(&self, gpu: usize) -> Result<(), InstallError> {
         self.change_gpu(gpu, |state| state.lost = true)
     }
 
-    /// Destroys a GPU's instances, as a reset does (or an administrator who clears it); a lost one is back.
+    /// Destroys the instances of a GPU, as a reset or an administrator does. A lost GPU is back afterwards.
     pub fn reset_gpu(&self, gpu: usize) -> Result<(), InstallError> {
         self.change_gpu(gpu, |state| {
             state.lost = false;
@@ -226,7 +226,7 @@ impl Installation {
         })
     }
 
-    /// Switches MIG mode as an administrator would by hand; instances go when it is switched off.
+    /// Switches MIG mode as an administrator does by hand. Switching it off destroys the instances.
     pub fn set_mig_mode(&self, gpu: usize, enabled: bool) -> Result<(), InstallError> {
         self.change_gpu(gpu, |state| {
             (state.mig_enabled, state.mig_pending) = (enabled, enabled);
@@ -248,8 +248,8 @@ impl Installation {
         })
     }
 
-    /// Reports an XID on a GPU to everybody who waits for it.
-    /// `instance`: (GPU instance, compute instance) that it is about; none for the whole GPU.
+    /// Reports an XID on a GPU to all processes that wait for it. `instance` are the ids of the GPU instance and
+    /// compute instance; `None` for the whole GPU.
     pub fn inject_xid(&self, gpu: usize, xid: u64, instance: Option<(u32, u32)>) -> Result<(), InstallError> {
         let board = self.board(gpu)?;
         self.store.update(|state| {
@@ -259,19 +259,19 @@ impl Installation {
         })
     }
 
-    /// Adds the fault `name` (letters, digits, `-`, `_`), or replaces it.
+    /// Adds the fault `name` (letters, digits, `-`, `_`) or replaces it.
     pub fn add_fault(&self, name: &str, fault: &Fault) -> Result<(), FaultError> {
-        FaultGate::new(&self.dir).add(name, fault)
+        FaultPoint::new(&self.dir).add(name, fault)
     }
 
-    /// Removes the fault `name`; calls that wait there go on. No error where there is none.
+    /// Removes the fault `name`, and calls that wait there continue. A missing fault is not an error.
     pub fn remove_fault(&self, name: &str) -> Result<(), FaultError> {
-        FaultGate::new(&self.dir).remove(name)
+        FaultPoint::new(&self.dir).remove(name)
     }
 
-    /// The calls that wait at the fault `name` now.
+    /// Returns the calls that wait at the fault `name`.
     pub fn blocked(&self, name: &str) -> Vec<Blocked> {
-        FaultGate::new(&self.dir).blocked(name)
+        FaultPoint::new(&self.dir).blocked(name)
     }
 
     /// Waits until a call waits at the fault `name`.

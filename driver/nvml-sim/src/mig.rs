@@ -1,11 +1,11 @@
-//! What MIG allows: pure changes of one GPU's state, with NVML's return codes.
+//! Rules of MIG: pure changes of one GPU's state, with NVML's return codes.
 
 use crate::code::Code;
 use crate::geometry::{ComputeProfile, GpuProfile, Model, Placement};
 use crate::identity;
 use crate::state::{ComputeInstance, GpuInstance, GpuState};
 
-/// Which instances of what exist, told by id and generation.
+/// Incarnation of an instance: its id, and a generation that tells later instances with the same id apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Incarnation {
     pub(crate) id: u32,
@@ -13,7 +13,7 @@ pub(crate) struct Incarnation {
 }
 
 impl GpuState {
-    /// The profile with this id on a GPU whose MIG mode is on.
+    /// Returns the profile with this id; an error if MIG mode is off or the profile does not exist.
     pub(crate) fn enabled_profile(
         &self,
         model: &Model,
@@ -25,7 +25,7 @@ impl GpuState {
         model.profile(profile_id).ok_or(Code::INVALID_ARGUMENT)
     }
 
-    /// Sets the MIG mode. The result is the activation status: 0, or why the mode is only pending.
+    /// Sets the MIG mode and returns the activation status: 0, or the reason why the mode is only pending.
     pub(crate) fn set_mig(&mut self, enabled: bool) -> u32 {
         self.mig_pending = enabled;
         if !enabled && !self.gpu_instances.is_empty() {
@@ -35,7 +35,7 @@ impl GpuState {
         0
     }
 
-    /// Whether an instance of `profile` fits at `placement` now.
+    /// Returns whether an instance of `profile` fits at `placement` now.
     fn is_free(&self, model: &Model, profile: &GpuProfile, placement: Placement) -> bool {
         let media_extensions_taken = || {
             let existing =
@@ -49,7 +49,7 @@ impl GpuState {
             && !self.gpu_instances.iter().any(|instance| instance.placement().overlaps(placement))
     }
 
-    /// How many more instances of `profile` could be made now if nothing else were.
+    /// Returns how many more instances of `profile` could be created now.
     pub(crate) fn remaining_capacity(&self, model: &Model, profile: &GpuProfile) -> u32 {
         let free =
             profile.default_order().filter(|placement| self.is_free(model, profile, *placement)).count()
@@ -59,7 +59,7 @@ impl GpuState {
         free.min(profile.max_instances.saturating_sub(existing))
     }
 
-    /// Makes a GPU instance, at `placement` or where the driver's own order finds room first.
+    /// Creates a GPU instance at `placement`, or at the first free placement in the driver's order.
     pub(crate) fn create_gpu_instance(
         &mut self,
         model: &Model,
@@ -98,7 +98,7 @@ impl GpuState {
         Ok(())
     }
 
-    /// The GPU instance of exactly this incarnation.
+    /// Returns the GPU instance of exactly this incarnation.
     pub(crate) fn gpu_instance(&self, instance: Incarnation) -> Result<&GpuInstance, Code> {
         let is = |existing: &&GpuInstance| {
             existing.id == instance.id && existing.generation == instance.generation
@@ -106,8 +106,8 @@ impl GpuState {
         self.gpu_instances.iter().find(is).ok_or(Code::INVALID_ARGUMENT)
     }
 
-    /// Makes a compute instance in a GPU instance, at `placement` (compute slices) or in the first free place.
-    /// `salt`: see [`identity::mig_uuid`].
+    /// Creates a compute instance in a GPU instance at `placement` (compute slices), or at the first free place. For
+    /// `salt` see [`identity::mig_uuid`].
     pub(crate) fn create_compute_instance(
         &mut self,
         model: &Model,
@@ -160,7 +160,7 @@ impl GpuState {
         Ok(())
     }
 
-    /// The MIG devices in the order of their index: one for each compute instance.
+    /// Iterates over the MIG devices in order of their index: one for each compute instance.
     pub(crate) fn mig_devices(&self) -> impl Iterator<Item = (&GpuInstance, &ComputeInstance)> {
         let instances = self.gpu_instances.iter();
         instances.flat_map(|parent| parent.compute_instances.iter().map(move |instance| (parent, instance)))
@@ -168,18 +168,18 @@ impl GpuState {
 }
 
 impl GpuInstance {
-    /// The compute-instance profile with this id, if this GPU instance offers it.
+    /// Returns the compute-instance profile with this id, if the GPU instance offers it.
     pub(crate) fn compute_profile(&self, model: &Model, profile_id: u32) -> Result<ComputeProfile, Code> {
         let profile = model.profile(self.profile_id).ok_or(Code::UNKNOWN)?;
         ComputeProfile::find(model, profile, profile_id).ok_or(Code::INVALID_ARGUMENT)
     }
 
-    /// Whether no compute instance lies on these compute slices.
+    /// Returns whether no compute instance covers any of these compute slices.
     fn is_free(&self, placement: Placement) -> bool {
         !self.compute_instances.iter().any(|instance| instance.placement().overlaps(placement))
     }
 
-    /// How many more compute instances of `profile` could be made now if nothing else were.
+    /// Returns how many more compute instances of `profile` could be created now.
     pub(crate) fn remaining_capacity(&self, profile: &ComputeProfile) -> u32 {
         profile.placements.iter().filter(|placement| self.is_free(**placement)).count() as u32
     }

@@ -1,4 +1,4 @@
-//! What one process has open: the library between `nvmlInit` and `nvmlShutdown`.
+//! Session of a process: the library between `nvmlInit` and `nvmlShutdown`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::store::StateFile;
 use crate::topology::{Board, Topology, TopologyError};
 use crate::waiting::EventSet;
 
-/// The open library. Each call takes an `Arc` of it, so that a shutdown in another thread does not pull it away.
+/// Open library. Each call holds an `Arc` of it, so a shutdown in another thread does not destroy it during the call.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) topology: Topology,
@@ -22,15 +22,15 @@ pub(crate) struct Session {
     pub(crate) event_sets: Mutex<HashMap<u64, EventSet>>,
 }
 
-/// How often the library was initialised, and what is open.
+/// Number of initialisations, and the open session.
 static OPEN: Mutex<(u32, Option<Arc<Session>>)> = Mutex::new((0, None));
 
-/// A lock whose holder panicked is as good as any: every change under it is one assignment.
+/// Locks a mutex. A panic of another holder is ignored, because every change under a lock is one assignment.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Counts one more initialisation; the first reads the topology in `home`.
+/// Counts one more initialisation. The first one reads the topology in `home`.
 pub(crate) fn open(function: &str, home: &Path) -> Result<(), Code> {
     let mut open = lock(&OPEN);
     if open.1.is_none() {
@@ -45,7 +45,7 @@ pub(crate) fn open(function: &str, home: &Path) -> Result<(), Code> {
     Ok(())
 }
 
-/// Takes one initialisation back; the last closes the library and makes all handles stale.
+/// Counts one initialisation less. The last one closes the library and makes all handles invalid.
 pub(crate) fn close() -> Result<(), Code> {
     let mut open = lock(&OPEN);
     open.0 = open.0.checked_sub(1).ok_or(Code::UNINITIALIZED)?;
@@ -55,22 +55,22 @@ pub(crate) fn close() -> Result<(), Code> {
     Ok(())
 }
 
-/// The open library.
+/// Returns the open library.
 pub(crate) fn current() -> Result<Arc<Session>, Code> {
     lock(&OPEN).1.clone().ok_or(Code::UNINITIALIZED)
 }
 
-/// What a device handle stands for, with what is known about it now.
+/// Device of a handle, with its present state.
 #[derive(Debug)]
 pub(crate) struct Device<'a> {
     pub(crate) gpu: usize,
     pub(crate) board: &'a Board,
     pub(crate) state: State,
-    /// For a MIG device its instances.
+    /// Instances of a MIG device; `None` for a whole GPU.
     pub(crate) mig: Option<(GpuInstance, ComputeInstance)>,
 }
 
-/// Refuses a GPU that has fallen off the bus.
+/// Returns an error if the GPU has fallen off the bus.
 pub(crate) fn check_not_lost(state: &State, gpu: usize) -> Result<(), Code> {
     match state.gpus.get(gpu) {
         Some(gpu) if gpu.lost => Err(Code::GPU_IS_LOST),
@@ -85,17 +85,17 @@ impl Session {
         Ok(Session { topology, store, handles: Mutex::default(), event_sets: Mutex::default() })
     }
 
-    /// The handle of an object.
+    /// Returns the handle of an object.
     pub(crate) fn handle_of(&self, object: Object) -> usize {
         lock(&self.handles).of(object)
     }
 
-    /// The object of a handle.
+    /// Returns the object of a handle.
     pub(crate) fn object(&self, address: usize) -> Result<Object, Code> {
         lock(&self.handles).object(address)
     }
 
-    /// A GPU or a MIG device that exists now.
+    /// Returns a GPU or MIG device that exists now.
     pub(crate) fn device(&self, address: usize) -> Result<Device<'_>, Code> {
         let object = self.object(address)?;
         let state = self.store.read()?;
@@ -118,13 +118,13 @@ impl Session {
         Ok(Device { gpu, board, state, mig })
     }
 
-    /// A device handle that must be a whole GPU; a MIG device cannot do what is asked.
+    /// Returns a whole GPU; an error for a MIG device, which does not support the call.
     pub(crate) fn gpu(&self, address: usize) -> Result<Device<'_>, Code> {
         let device = self.device(address)?;
         if device.mig.is_some() { Err(Code::NOT_SUPPORTED) } else { Ok(device) }
     }
 
-    /// A GPU instance that exists now: its GPU, itself.
+    /// Returns a GPU instance that exists now, with its GPU.
     pub(crate) fn gpu_instance(&self, address: usize) -> Result<(Device<'_>, GpuInstance), Code> {
         let Object::GpuInstance(gpu, incarnation) = self.object(address)? else {
             return Err(Code::INVALID_ARGUMENT);
@@ -136,7 +136,7 @@ impl Session {
         Ok((Device { gpu, board, state, mig: None }, instance))
     }
 
-    /// The handle of the MIG device of a compute instance.
+    /// Returns the handle of the MIG device of a compute instance.
     pub(crate) fn mig_handle(&self, gpu: usize, parent: &GpuInstance, instance: &ComputeInstance) -> usize {
         let incarnation = Incarnation { id: instance.id, generation: instance.generation };
         self.handle_of(Object::MigDevice(gpu, parent.id, incarnation))
@@ -144,17 +144,17 @@ impl Session {
 }
 
 impl Device<'_> {
-    /// The GPU's model.
+    /// Returns the model of the GPU.
     pub(crate) fn model(&self) -> &'static Model {
         self.board.model
     }
 
-    /// Its UUID.
+    /// Returns the UUID.
     pub(crate) fn uuid(&self) -> &str {
         self.mig.as_ref().map_or(&self.board.uuid, |(_, compute)| &compute.uuid)
     }
 
-    /// Its product name.
+    /// Returns the product name.
     pub(crate) fn name(&self) -> String {
         let product = self.model().product_name;
         let profile = self
@@ -164,7 +164,7 @@ impl Device<'_> {
         profile.map_or_else(|| product.to_owned(), |profile| format!("{product} MIG {}", profile.name))
     }
 
-    /// Its memory, in bytes: the GPU's, or the GPU instance's.
+    /// Returns the memory in bytes: that of the GPU, or of the GPU instance.
     pub(crate) fn memory_bytes(&self) -> u64 {
         let profile = self.mig.as_ref().and_then(|(parent, _)| self.model().profile(parent.profile_id));
         profile.map_or(self.model().memory_mib, |profile| profile.memory_mib) << 20

@@ -1,4 +1,4 @@
-//! What all processes share: `state.json`, the instances on each simulated GPU and the events that happened.
+//! State that all processes share (`state.json`): the instances on each simulated GPU, and recent events.
 
 use std::collections::VecDeque;
 
@@ -7,114 +7,114 @@ use serde::{Deserialize, Serialize};
 use crate::geometry::Placement;
 use crate::topology::Board;
 
-/// Events kept; older ones are forgotten, as the real driver forgets those that nobody waits for.
+/// Maximum events that are kept. Older ones are dropped, as the real driver drops those that no process waits for.
 pub const MAX_EVENTS: usize = 256;
 
-/// In an event: not one instance but the whole GPU.
+/// Instance id in events that concern the whole GPU.
 pub const WHOLE_GPU: u32 = 0xFFFF_FFFF;
 
-/// Everything that lives as long as the machine is up.
+/// State of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct State {
-    /// The number that the next created instance gets; it tells incarnations of the same id apart.
+    /// Generation of the next created instance, which tells incarnations of the same id apart.
     pub next_generation: u64,
-    /// The number that the next event gets.
+    /// Sequence number of the next event.
     pub next_event: u64,
-    /// The GPUs in the order of the topology.
+    /// GPUs in the order of the topology.
     pub gpus: Vec<GpuState>,
-    /// The last events, oldest first.
+    /// Last events, oldest first.
     pub events: VecDeque<Event>,
 }
 
-/// One GPU.
+/// State of one GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GpuState {
-    /// Its UUID, which ties it to the topology.
+    /// UUID, by which the topology refers to the GPU.
     pub uuid: String,
-    /// Whether MIG is on.
+    /// Whether MIG mode is on.
     pub mig_enabled: bool,
-    /// Whether MIG will be on after the next reset.
+    /// Whether MIG mode will be on after the next reset.
     pub mig_pending: bool,
     /// Existing GPU instances, by id.
     pub gpu_instances: Vec<GpuInstance>,
-    /// Whether it has fallen off the bus: every call to it answers GPU_IS_LOST.
+    /// Whether the GPU has fallen off the bus: every call to it returns GPU_IS_LOST.
     #[serde(default)]
     pub lost: bool,
 }
 
-/// One GPU instance.
+/// GPU instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GpuInstance {
-    /// GPU-instance id, which follows from the placement.
+    /// Id, which follows from the placement.
     pub id: u32,
-    /// Id of its profile.
+    /// Id of the profile.
     pub profile_id: u32,
     /// First memory slice.
     pub start: u32,
-    /// Memory slices.
+    /// Number of memory slices.
     pub size: u32,
-    /// Number of this incarnation.
+    /// Generation of this incarnation.
     pub generation: u64,
     /// Existing compute instances, by id.
     pub compute_instances: Vec<ComputeInstance>,
 }
 
-/// One compute instance, and the MIG device that stands for it.
+/// Compute instance, and the MIG device that stands for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ComputeInstance {
-    /// Compute-instance id inside its GPU instance.
+    /// Id inside the GPU instance.
     pub id: u32,
-    /// Id of its profile.
+    /// Id of the profile.
     pub profile_id: u32,
-    /// First compute slice inside its GPU instance.
+    /// First compute slice inside the GPU instance.
     pub start: u32,
-    /// Compute slices.
+    /// Number of compute slices.
     pub size: u32,
-    /// Number of this incarnation.
+    /// Generation of this incarnation.
     pub generation: u64,
     /// UUID of the MIG device.
     pub uuid: String,
 }
 
-/// One event for those that wait in `nvmlEventSetWait`.
+/// Event for processes that wait in `nvmlEventSetWait`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Event {
-    /// Its number, growing.
+    /// Sequence number, which only grows.
     pub sequence: u64,
-    /// The GPU.
+    /// UUID of the GPU.
     pub gpu_uuid: String,
-    /// One bit of `nvmlEventType*`.
+    /// Type: one bit of `nvmlEventType*`.
     pub event_type: u64,
-    /// For an XID event its number.
+    /// XID number of an XID event.
     pub data: u64,
-    /// GPU instance, or [`WHOLE_GPU`].
+    /// Id of the GPU instance, or [`WHOLE_GPU`].
     pub gpu_instance_id: u32,
-    /// Compute instance, or [`WHOLE_GPU`].
+    /// Id of the compute instance, or [`WHOLE_GPU`].
     pub compute_instance_id: u32,
 }
 
 impl GpuInstance {
-    /// Its interval of memory slices.
+    /// Returns the interval of memory slices.
     pub fn placement(&self) -> Placement {
         Placement { start: self.start, size: self.size }
     }
 }
 
 impl ComputeInstance {
-    /// Its interval of compute slices.
+    /// Returns the interval of compute slices.
     pub fn placement(&self) -> Placement {
         Placement { start: self.start, size: self.size }
     }
 }
 
 impl State {
-    /// The state with exactly the GPUs of `boards`, in their order: known ones stay as they are, new ones start empty,
-    /// those that the topology names no more are gone.
+    /// Returns the state with exactly the GPUs of `boards`, in their order: known ones stay as they are, new ones
+    /// start without instances, and those that are not in the topology any more are removed.
     pub(crate) fn on(mut self, boards: &[Board]) -> State {
         let mut known = std::mem::take(&mut self.gpus);
         self.gpus = boards
@@ -133,13 +133,14 @@ impl State {
         self
     }
 
-    /// A number for a new incarnation.
+    /// Returns the generation of a new incarnation.
     pub(crate) fn generation(&mut self) -> u64 {
         self.next_generation += 1;
         self.next_generation
     }
 
-    /// Records an event; (gpu instance, compute instance) may each be [`WHOLE_GPU`].
+    /// Records an event. `scope` are the ids of GPU instance and compute instance, each of which may be
+    /// [`WHOLE_GPU`].
     pub(crate) fn push_event(&mut self, gpu_uuid: &str, event_type: u64, data: u64, scope: (u32, u32)) {
         self.next_event += 1;
         if self.events.len() >= MAX_EVENTS {

@@ -1,6 +1,6 @@
-//! The state file: read by anybody at any time, changed under a lock, replaced in one step.
+//! State file: read at any time by any process, changed under a lock, and replaced in one step.
 //!
-//! A process that is killed at any point leaves either the old state or the new one, and no lock.
+//! A process that is killed at any point leaves either the old or the new state, and no lock.
 
 use std::fs::{self, File, OpenOptions};
 use std::path::PathBuf;
@@ -11,30 +11,30 @@ use crate::code::Code;
 use crate::state::State;
 use crate::topology::Board;
 
-/// The state of the simulated GPUs in one directory.
+/// State of the simulated GPUs in one directory.
 #[derive(Debug, Clone)]
 pub(crate) struct StateFile {
     dir: PathBuf,
     boards: std::sync::Arc<[Board]>,
 }
 
-/// Why the state could not be read or written.
+/// Reason why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The file system refused.
+    /// The file system failed.
     #[error("cannot use the state file {}: {source}", path.display())]
     Io {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// The system's error.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// The file is not what this library writes.
+    /// The file is not a state file of this library.
     #[error("{}: {source}; remove the file to start with GPUs without instances", path.display())]
     Malformed {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// The parser's error.
+        /// Error of the parser.
         source: serde_json::Error,
     },
 }
@@ -51,12 +51,12 @@ impl StateFile {
         StateFile { dir, boards: boards.into() }
     }
 
-    /// The GPUs, in the order of the state's.
+    /// Returns the GPUs in the order of the state.
     pub(crate) fn boards(&self) -> &[Board] {
         &self.boards
     }
 
-    /// The state now. No lock: the file is replaced, never written in place.
+    /// Reads the present state. That needs no lock, because the file is replaced and never written in place.
     pub(crate) fn read(&self) -> Result<State, StateError> {
         let path = self.dir.join("state.json");
         let state = match fs::read(&path) {
@@ -69,7 +69,7 @@ impl StateFile {
         Ok(state.on(&self.boards))
     }
 
-    /// Changes the state as the only one who does. When `change` fails, nothing is written.
+    /// Changes the state under the lock. If `change` fails, nothing is written.
     pub(crate) fn update<T, E: From<StateError>>(
         &self,
         change: impl FnOnce(&mut State) -> Result<T, E>,
@@ -81,7 +81,7 @@ impl StateFile {
         Ok(result)
     }
 
-    /// Held until dropped; the kernel drops it for a process that dies.
+    /// Takes the lock, which lasts until the file is dropped. The kernel releases the lock of a process that dies.
     fn lock(&self) -> Result<File, StateError> {
         let path = self.dir.join("state.lock");
         let open = || -> std::io::Result<File> {
@@ -98,7 +98,7 @@ impl StateFile {
 
     fn write(&self, state: &State) -> Result<(), StateError> {
         let path = self.dir.join("state.json");
-        // One name is enough: only the holder of the lock writes.
+        // One name is enough, because only the holder of the lock writes.
         let temporary = self.dir.join("state.json.new");
         let bytes = serde_json::to_vec_pretty(state)
             .map_err(|source| StateError::Malformed { path: path.clone(), source })?;

@@ -1,4 +1,4 @@
-//! `topology.yaml`: which simulated GPUs there are. Read beside the library at `nvmlInit`, strictly.
+//! Topology: the simulated GPUs, from `topology.yaml` beside the library. `nvmlInit` reads it strictly.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,22 +11,22 @@ mod board;
 
 pub(crate) use board::{Board, PciAddress};
 
-/// Most GPUs in one topology; a machine has 16 at most, and PCI bus numbers are made from the index.
+/// Maximum GPUs of a topology. PCI bus numbers are derived from the index; a real machine has at most 16 GPUs.
 pub const MAX_GPUS: usize = 32;
 
-/// The file's contents. Field names are camelCase in YAML; an unknown field is an error.
+/// Content of the file. Field names are camelCase in YAML, and an unknown field is an error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Topology {
-    /// What `nvmlSystemGetDriverVersion` says.
+    /// Version that `nvmlSystemGetDriverVersion` returns.
     #[serde(default = "default_driver_version")]
     pub driver_version: String,
-    /// What `nvmlSystemGetCudaDriverVersion` says: 1000 × major + 10 × minor, e.g. 13000 for CUDA 13.0.
+    /// Version that `nvmlSystemGetCudaDriverVersion` returns: 1000 × major + 10 × minor, such as 13000 for CUDA 13.0.
     #[serde(default = "default_cuda_driver_version")]
     pub cuda_driver_version: u32,
-    /// The GPUs, in the order of their index.
+    /// GPUs in order of their index.
     pub gpus: Vec<Gpu>,
-    /// Added time per call in milliseconds, by function name (`nvmlGpuInstanceDestroy`) or by operation: see
+    /// Latency added to each call in milliseconds, by function name (`nvmlGpuInstanceDestroy`) or by operation: see
     /// [`functions::OPERATIONS`].
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latency_ms: BTreeMap<String, u64>,
@@ -35,25 +35,25 @@ pub struct Topology {
     pub uuid_mode: UuidMode,
 }
 
-/// One simulated GPU.
+/// Simulated GPU.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Gpu {
-    /// One of the names of [`Model::all`](crate::geometry::Model::all).
+    /// Name of the model: see [`Model::all`](crate::geometry::Model::all).
     pub model: String,
-    /// `GPU-` and a UUID; made from model and index where absent.
+    /// `GPU-` and a UUID; derived from model and index if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<String>,
-    /// The number of `/dev/nvidia<minor>`; the index where absent.
+    /// Number of `/dev/nvidia<minor>`; the index if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub minor: Option<u32>,
-    /// PCI address as NVML writes it (`00000000:07:00.0`); made from the index where absent.
+    /// PCI address as NVML writes it (`00000000:07:00.0`); derived from the index if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bus_id: Option<String>,
-    /// Whether MIG is on when the GPU is seen for the first time. Later `nvmlDeviceSetMigMode` decides.
+    /// Whether MIG mode is on when the GPU is seen first. Afterwards `nvmlDeviceSetMigMode` decides.
     #[serde(default)]
     pub mig_enabled: bool,
-    /// Board serial number; made from the index where absent.
+    /// Board serial number; derived from the index if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub serial: Option<String>,
 }
@@ -62,39 +62,39 @@ pub struct Gpu {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum UuidMode {
-    /// From GPU UUID, GPU-instance id and compute-instance id, so that it repeats when the same slice is made again,
-    /// as on the real part.
+    /// From GPU UUID, GPU-instance id and compute-instance id, so a slice that is created again has the same UUID, as
+    /// on real GPUs.
     #[default]
     Deterministic,
-    /// New at each creation.
+    /// A new one for each creation.
     Random,
 }
 
-/// Why a topology was refused.
+/// Reason why a topology is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum TopologyError {
-    /// The file is not there or cannot be read.
+    /// The file does not exist or cannot be read.
     #[error("cannot read the topology file {}: {source}; put a topology.yaml beside libnvidia-ml.so.1", path.display())]
     Unreadable {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// The system's error.
+        /// Error of the system.
         source: std::io::Error,
     },
-    /// Not YAML, or not of this shape.
+    /// The file is not YAML, or not a topology.
     #[error("{}: {reason}", path.display())]
     Malformed {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// The parser's words, with line and column.
+        /// Message of the parser, with line and column.
         reason: String,
     },
-    /// Well-formed, but it does not describe a machine.
+    /// A value is not valid.
     #[error("{field}: {reason}")]
     Invalid {
-        /// Where, e.g. `gpus[1].model`.
+        /// Path of the field, such as `gpus[1].model`.
         field: String,
-        /// What is wrong and what would be right.
+        /// What is wrong, and what is allowed.
         reason: String,
     },
 }
@@ -108,7 +108,7 @@ fn default_cuda_driver_version() -> u32 {
 }
 
 impl Topology {
-    /// `count` GPUs of one model, MIG off, everything else by default.
+    /// Creates a topology of `count` GPUs of one model with MIG off and defaults otherwise.
     pub fn uniform(model: &str, count: usize) -> Topology {
         let gpu = Gpu {
             model: model.to_owned(),
@@ -127,7 +127,7 @@ impl Topology {
         }
     }
 
-    /// The same with MIG on from the start on every GPU.
+    /// Turns MIG on for every GPU from the start.
     pub fn with_mig(mut self) -> Topology {
         self.gpus.iter_mut().for_each(|gpu| gpu.mig_enabled = true);
         self
@@ -144,7 +144,7 @@ impl Topology {
         Ok(topology)
     }
 
-    /// Added time of a call to `function`.
+    /// Returns the latency to add to a call of `function`.
     pub(crate) fn latency_of(&self, function: &str) -> std::time::Duration {
         let milliseconds =
             self.latency_ms.iter().filter(|(key, _)| functions::named_by(key).contains(&function));

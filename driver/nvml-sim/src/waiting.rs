@@ -1,11 +1,11 @@
-//! Event sets: which events a process waits for, and which it has seen.
+//! Event sets: which events a process waits for, and which it has received.
 
 use crate::state::{Event, State};
 
-/// One event set of this process.
+/// Event set of this process.
 #[derive(Debug, Default)]
 pub(crate) struct EventSet {
-    /// Events up to this number were given out or passed over.
+    /// Sequence number up to which events were received or skipped.
     seen: u64,
     registrations: Vec<Registration>,
 }
@@ -14,12 +14,12 @@ pub(crate) struct EventSet {
 struct Registration {
     gpu_uuid: String,
     event_types: u64,
-    /// Events up to this number happened before the registration.
+    /// Sequence number of the last event before the registration.
     since: u64,
 }
 
 impl EventSet {
-    /// Wants events of these types (bits) of this GPU from now on.
+    /// Registers for events of these types (bits) of a GPU from now on.
     pub(crate) fn register(&mut self, state: &State, gpu_uuid: &str, event_types: u64) {
         match self.registrations.iter_mut().find(|known| known.gpu_uuid == gpu_uuid) {
             Some(known) => known.event_types |= event_types,
@@ -30,7 +30,7 @@ impl EventSet {
         }
     }
 
-    /// The next event that this set wants, which it then has seen.
+    /// Returns the next event that the set waits for, and marks it as received.
     pub(crate) fn next(&mut self, state: &State) -> Option<Event> {
         let wanted = |event: &&Event| {
             event.sequence > self.seen

@@ -1,9 +1,9 @@
-//! NVIDIA's libraries and tools of the node's driver, as mounts of a container: CUDA in an image works with any
-//! driver, but `libcuda.so.1` is the driver's own part and must be of its version.
+//! Libraries and tools of the node's NVIDIA driver, as mounts of containers. CUDA in an image works with any driver,
+//! but `libcuda.so.1` belongs to the driver and must have its version.
 //!
-//! Files are mounted one by one, under every name by which programs load them, so that neither a hook nor
-//! ldconfig is needed. They go to the folders where the loaders of Debian's and of Red Hat's families look
-//! anyway, so that no search path of the image is replaced.
+//! Files are mounted one by one, under every name by which programs load them, so that neither a hook nor ldconfig is
+//! needed. Their directories are those in which the loaders of the Debian and Red Hat families search anyway, so that
+//! no search path of the image is replaced.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -16,25 +16,25 @@ use serde::Serialize;
 
 use crate::nvml::library;
 
-/// Where loaders look without being told, by family of distributions.
+/// Directories in which loaders search by default, by family of distributions.
 #[cfg(target_arch = "aarch64")]
 const LIBRARY_FOLDERS: [&str; 2] = ["/usr/lib/aarch64-linux-gnu", "/usr/lib64"];
-/// Where loaders look without being told, by family of distributions.
+/// Directories in which loaders search by default, by family of distributions.
 #[cfg(not(target_arch = "aarch64"))]
 const LIBRARY_FOLDERS: [&str; 2] = ["/usr/lib/x86_64-linux-gnu", "/usr/lib64"];
 
-/// Beginnings of the names of libraries for computing and looking on. Those for graphics are left out.
+/// Prefixes of the libraries for computing and monitoring. Graphics libraries are left out.
 const LIBRARIES: [&str; 2] = ["libcuda", "libnv"];
 
-/// The library whose file name tells the driver's version.
+/// Prefix of the library whose file name contains the driver's version.
 const NVML: &str = "libnvidia-ml.so.";
 
-/// Tools that people expect beside a GPU.
+/// Tools that users expect beside a GPU.
 const TOOLS: [&str; 2] = ["nvidia-smi", "nvidia-debugdump"];
-/// Folders of the tools below the root, in the order in which they are tried.
+/// Directories of the tools below the root, in the order in which they are tried.
 const TOOL_FOLDERS: [&str; 3] = ["usr/bin", "bin", "opt/bin"];
 
-/// A file of the node in a container, in CDI's terms.
+/// Mount of a file of the node in a container, as CDI spells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Mount {
@@ -49,7 +49,7 @@ impl Mount {
     }
 }
 
-/// Where the driver's files are.
+/// Files of the NVIDIA driver.
 #[derive(Debug, Clone)]
 pub(crate) struct DriverFiles {
     root: PathBuf,
@@ -57,15 +57,15 @@ pub(crate) struct DriverFiles {
 }
 
 impl DriverFiles {
-    /// Files below `root`, which is at `on_host` for container runtimes.
+    /// Uses the files below `root`, which container runtimes see at `on_host`.
     pub(crate) fn new(root: impl Into<PathBuf>, on_host: impl Into<PathBuf>) -> Self {
         Self { root: root.into(), on_host: on_host.into() }
     }
 
-    /// What containers get. Nothing while the driver is not there, or where its version cannot be told.
+    /// Returns the mounts for containers. They are empty while the driver is not there, or if its version is unknown.
     ///
     /// # Errors
-    /// When a folder that is there cannot be read.
+    /// Fails if an existing directory cannot be read.
     pub(super) fn mounts(&self) -> io::Result<Vec<Mount>> {
         let Ok(nvml) = library::find(&self.root) else { return Ok(Vec::new()) };
         let Ok(root) = Root::open(&self.root) else { return Ok(Vec::new()) };
@@ -77,7 +77,7 @@ impl DriverFiles {
                 mounts.push(Mount::new(self.on_host.join(file), Path::new(folder).join(name)));
             }
         }
-        // Tools of an unknown version may not fit the libraries.
+        // Tools of an unknown version may not match the libraries.
         if !libraries.is_empty() {
             for tool in TOOLS {
                 let mut places = TOOL_FOLDERS.iter().map(|folder| Path::new(folder).join(tool));
@@ -90,12 +90,13 @@ impl DriverFiles {
     }
 }
 
-/// From the entries of the libraries' folder, each with the file that it is or leads to, to the names that a
-/// container needs, each with its file: those of the driver's version, and every link to them.
+/// Selects the names under which a container needs libraries, each with its file: those of the driver's version, and
+/// every link to them. `entries` are the names in the libraries' directory, each with the file that it is or leads
+/// to.
 fn names(entries: &BTreeMap<String, PathBuf>) -> BTreeMap<String, PathBuf> {
     let file_name = |file: &Path| file.file_name().and_then(OsStr::to_str).map(str::to_owned);
     let nvml = entries.get(library::LIBRARY).and_then(|file| file_name(file));
-    // A library that is called by its soname alone is of no known version.
+    // A library whose file is only named by its soname has no known version.
     let Some(version) = nvml.as_deref().and_then(|name| name.strip_prefix(NVML)).filter(|v| v.contains('.'))
     else {
         return BTreeMap::new();
@@ -111,7 +112,7 @@ fn names(entries: &BTreeMap<String, PathBuf>) -> BTreeMap<String, PathBuf> {
     names
 }
 
-/// A folder in which links are followed as a process would that has it as its root.
+/// Root directory in which links are resolved as for a process that has it as its root.
 struct Root {
     path: PathBuf,
     folder: OwnedFd,
@@ -123,7 +124,7 @@ impl Root {
         Ok(Self { path: std::fs::canonicalize(path)?, folder })
     }
 
-    /// The file that `path` is or leads to, below the root; `None` where there is none.
+    /// Returns the file that `path` is or leads to, below the root; `None` if there is no such file.
     fn resolve(&self, path: &Path) -> Option<PathBuf> {
         let flags = OFlags::PATH | OFlags::CLOEXEC;
         let file =
@@ -133,7 +134,7 @@ impl Root {
         is_file.then(|| path.strip_prefix(&self.path).ok().map(Path::to_owned))?
     }
 
-    /// NVIDIA's libraries in `folder` by name, each with the file that it is or leads to.
+    /// Returns NVIDIA's libraries in `folder` by name, each with the file that it is or leads to.
     fn libraries(&self, folder: &Path) -> io::Result<BTreeMap<String, PathBuf>> {
         let mut found = BTreeMap::new();
         for entry in std::fs::read_dir(self.path.join(folder))? {
@@ -202,10 +203,10 @@ mod tests {
         fs::write(folder.join("nvidia/libnvidia-ml.so.550.54"), "").unwrap();
         fs::write(folder.join("nvidia/libnvidia-cfg.so.550.54"), "").unwrap();
         symlink("nvidia/libnvidia-ml.so.550.54", folder.join("libnvidia-ml.so.1")).unwrap();
-        // By a path that is meant from the root.
+        // An absolute link, relative to the root.
         let cfg = "/usr/lib/x86_64-linux-gnu/nvidia/libnvidia-cfg.so.550.54";
         symlink(cfg, folder.join("libnvidia-cfg.so.1")).unwrap();
-        // It leads out of the root, to a file that the node has at another place.
+        // A link out of the root, to a file that the node has at another path.
         fs::write(dir.path().join("libcuda.so.550.54"), "").unwrap();
         symlink("../../../../libcuda.so.550.54", folder.join("libcuda.so.1")).unwrap();
         fs::write(root.join("usr/bin/nvidia-smi"), "").unwrap();

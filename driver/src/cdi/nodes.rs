@@ -1,5 +1,5 @@
-//! Device nodes of a GPU or of a MIG slice, with their numbers: the container gets them even where the
-//! host has no such file.
+//! Device nodes of a GPU or MIG slice with their numbers, so that the container gets them even if the host has no
+//! such files.
 
 use std::io;
 use std::path::Path;
@@ -8,35 +8,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::{DeviceRecord, Instance};
 
-/// Minor of /dev/nvidiactl.
+/// Minor number of /dev/nvidiactl.
 const CONTROL_MINOR: u32 = 255;
 
-/// Major numbers of NVIDIA's character devices. `gpu` is registered with the kernel's maintainers, the
-/// others are given out when the modules are loaded.
+/// Major numbers of NVIDIA's character devices. `gpu` is registered with the kernel's maintainers, the others are
+/// assigned when the modules are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Majors {
-    /// Of `/dev/nvidia<minor>` and /dev/nvidiactl (`nvidia` or `nvidia-frontend` in /proc/devices).
+    /// Major number of `/dev/nvidia<minor>` and /dev/nvidiactl (`nvidia` or `nvidia-frontend` in /proc/devices).
     pub gpu: u32,
-    /// Of /dev/nvidia-uvm (`nvidia-uvm`).
+    /// Major number of /dev/nvidia-uvm (`nvidia-uvm`).
     pub uvm: u32,
-    /// Of /dev/nvidia-caps/* (`nvidia-caps`).
+    /// Major number of /dev/nvidia-caps/* (`nvidia-caps`).
     pub caps: u32,
 }
 
 impl Default for Majors {
-    /// What nodes usually have: the first free numbers below 512 for the ones given out at load.
+    /// Returns what nodes usually have: the first free numbers below 512 for those that are assigned at load.
     fn default() -> Self {
         Self { gpu: 195, uvm: 511, caps: 510 }
     }
 }
 
 impl Majors {
-    /// Numbers of the running kernel: from `<driver_root>/proc/devices` where there is one, else from the
-    /// host's; `self` for what is not listed there.
+    /// Returns the numbers of the running kernel, from `<driver_root>/proc/devices` if it exists, else from
+    /// /proc/devices. Numbers that are not listed there stay as they are in `self`.
     ///
     /// # Errors
-    /// When a list that exists cannot be read.
+    /// Fails if an existing list cannot be read.
     pub fn of_kernel(self, driver_root: &Path) -> io::Result<Self> {
         for path in [driver_root.join("proc/devices"), "/proc/devices".into()] {
             match std::fs::read_to_string(&path) {
@@ -66,7 +66,7 @@ impl Majors {
     }
 }
 
-/// A character device in CDI's terms.
+/// Character device, as CDI spells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct CharDevice {
     path: String,
@@ -80,19 +80,19 @@ fn node(path: impl Into<String>, major: u32, minor: u32) -> CharDevice {
     CharDevice { path: path.into(), kind: "c", major, minor }
 }
 
-/// Minor of the capability of a GPU instance, or of a compute instance inside it.
+/// Returns the minor number of the capability of a GPU instance, or of a compute instance inside it.
 ///
-/// `3 + 135·gpu + 9·gi` and `+ 1 + ci`, as the kernel module numbers them (nv-caps.c of NVIDIA's open
-/// kernel modules; /proc/driver/nvidia-caps/mig-minors lists the same).
+/// The number is `3 + 135·gpu + 9·gi`, and `+ 1 + ci` for a compute instance, as the kernel module numbers them
+/// (nv-caps.c of NVIDIA's open kernel modules; /proc/driver/nvidia-caps/mig-minors lists the same).
 fn capability_minor(gpu_minor: u32, gpu_instance: u32, compute_instance: Option<u32>) -> u32 {
     3 + 135 * gpu_minor + 9 * gpu_instance + compute_instance.map_or(0, |compute| 1 + compute)
 }
 
-/// Minor of the capability to look at all instances of all GPUs.
+/// Minor number of the capability to monitor all instances of all GPUs.
 const MONITOR_CAPABILITY: u32 = 2;
 
-/// What a container needs to use the device, and no more: a slice's capabilities open that slice alone.
-/// `instances` (GPU instance, compute instance) are those that a watcher of the GPU sees.
+/// Returns the device nodes that a container needs to use the device, and no more: the capabilities of a slice open
+/// that slice only. `instances` (ids of GPU instance and compute instance) are those that a monitoring device opens.
 pub(super) fn device_nodes(
     device: &DeviceRecord,
     instances: &[(u32, u32)],
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(capability_minor(0, 0, None), 3);
         assert_eq!(capability_minor(0, 5, None), 48);
         assert_eq!(capability_minor(1, 5, Some(0)), 3 + 135 + 45 + 1);
-        // The last one that the kernel module has.
+        // Last capability of the kernel module.
         assert_eq!(capability_minor(31, 14, Some(7)), 4322);
     }
 

@@ -1,4 +1,4 @@
-//! The checkpoint on disk: one file, replaced whole, in a folder that one driver holds.
+//! Checkpoint on disk: one file that is replaced as a whole, in a directory that one driver locks.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,24 +12,24 @@ use super::{Checkpoint, VERSION};
 const FILE: &str = "checkpoint.json";
 const LOCK: &str = "lock";
 
-/// Why the state folder cannot be used.
+/// Reason why the state directory cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// The file system refused.
+    /// The file system failed.
     #[error("state {path}: {source}")]
     Io {
-        /// File or folder.
+        /// File or directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
-    /// Another driver runs on it.
+    /// Another driver uses the directory.
     #[error(
         "state folder {path} is in use by another sluice-driver; stop that one, or give this one another \
          --state-dir and --kubelet-dir"
     )]
     Locked {
-        /// The folder.
+        /// Directory.
         path: PathBuf,
     },
     /// The file is not a checkpoint.
@@ -39,25 +39,25 @@ pub enum StateError {
          file away"
     )]
     Damaged {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// What serde said.
+        /// Error of the parser.
         source: serde_json::Error,
     },
-    /// The file is of a later format.
+    /// The file has a later format.
     #[error(
         "checkpoint {path} has format {found}, this sluice-driver reads up to {VERSION}; go back to the newer \
          driver, or unprepare all claims with it first"
     )]
     Newer {
-        /// The file.
+        /// File.
         path: PathBuf,
-        /// Its format.
+        /// Version of its format.
         found: u32,
     },
 }
 
-/// The state folder, locked for this process. The lock goes with the process, however that ends.
+/// State directory, locked for this process. The lock ends with the process, even with kill -9.
 #[derive(Debug)]
 pub(crate) struct StateDir {
     path: PathBuf,
@@ -65,10 +65,10 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Makes the folder if needed, and locks it.
+    /// Creates the directory if needed, and locks it.
     ///
     /// # Errors
-    /// [`StateError::Locked`] when another process has it.
+    /// Returns [`StateError::Locked`] if another process has locked it.
     pub(crate) fn lock(path: &Path) -> Result<Self, StateError> {
         let failed = |source| StateError::Io { path: path.to_owned(), source };
         fs::create_dir_all(path).map_err(failed)?;
@@ -80,10 +80,10 @@ impl StateDir {
         }
     }
 
-    /// The checkpoint, empty where there is none yet.
+    /// Loads the checkpoint; an empty one if the file does not exist.
     ///
     /// # Errors
-    /// When the file is damaged or of a later format: it is never thrown away.
+    /// Fails if the file is damaged or has a later format. Such a file is never overwritten.
     pub(crate) fn load(&self) -> Result<Checkpoint, StateError> {
         let path = self.path.join(FILE);
         let bytes = match fs::read(&path) {
@@ -92,7 +92,7 @@ impl StateDir {
             Err(source) => return Err(StateError::Io { path, source }),
         };
         let damaged = |source| StateError::Damaged { path: path.clone(), source };
-        // The version first: the rest of a later format may not parse at all.
+        // The version is checked first, because the rest of a later format may not parse.
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
         let found = value.get("version").and_then(serde_json::Value::as_u64).unwrap_or(0);
         if found > u64::from(VERSION) {
@@ -104,10 +104,10 @@ impl StateDir {
         serde_json::from_value(value).map_err(damaged)
     }
 
-    /// Replaces the checkpoint: when this returns, it survives the loss of power.
+    /// Replaces the checkpoint. When this returns, the new one survives a loss of power.
     ///
     /// # Errors
-    /// When the file system refuses; the old checkpoint stands then.
+    /// Fails if the file system does; the old checkpoint stays then.
     pub(crate) fn save(&self, checkpoint: &Checkpoint) -> Result<(), StateError> {
         let path = self.path.join(FILE);
         let write = || write_atomic(&path, &serde_json::to_vec_pretty(checkpoint).map_err(io::Error::other)?);

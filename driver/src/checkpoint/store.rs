@@ -1,5 +1,5 @@
-//! The one thread that owns the checkpoint. Others send it changes and wait until these are on disk;
-//! everybody may read the last state that is.
+//! Store of the checkpoint: one thread owns it. Other threads send changes and wait until they are on disk, and may
+//! read the last state that is.
 
 use std::sync::Arc;
 
@@ -9,19 +9,19 @@ use tokio::sync::watch;
 use super::file::{StateDir, StateError};
 use super::{Change, Checkpoint, DeviceHeld};
 
-/// Callers block until they are answered, so this many may wait at once.
+/// Maximum changes that wait for the thread. Their callers block until they are answered.
 const WAITING: usize = 64;
 
-/// Why a change was not made.
+/// Reason why a change was not made.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum CheckpointError {
-    /// Another claim has the device.
+    /// Another claim holds the device.
     #[error(transparent)]
     DeviceHeld(#[from] DeviceHeld),
-    /// It could not be written.
+    /// The checkpoint could not be written.
     #[error("{0}")]
     NotWritten(String),
-    /// The thread is gone.
+    /// The thread has ended.
     #[error("the checkpoint's thread has ended; restart sluice-driver")]
     Gone,
 }
@@ -31,7 +31,7 @@ struct Request {
     reply: Sender<Result<(), CheckpointError>>,
 }
 
-/// Handle of the thread. Cheap to clone; the thread ends with the last one.
+/// Handle of the store. Cheap to clone; the thread ends when the last one is dropped.
 #[derive(Clone)]
 pub(crate) struct CheckpointStore {
     requests: Sender<Request>,
@@ -42,7 +42,7 @@ impl CheckpointStore {
     /// Loads the checkpoint and starts the thread.
     ///
     /// # Errors
-    /// When the checkpoint cannot be read or the thread cannot be started.
+    /// Fails if the checkpoint cannot be read or the thread cannot be started.
     pub(crate) fn open(state: StateDir) -> Result<Self, StateError> {
         let checkpoint = Arc::new(state.load()?);
         let (requests, inbox) = bounded(WAITING);
@@ -54,29 +54,29 @@ impl CheckpointStore {
         Ok(Self { requests, durable })
     }
 
-    /// Makes changes, all or none; they are on disk when this returns. Blocks: for blocking threads only.
+    /// Makes all changes or none; they are on disk when this returns. It blocks, so it is for blocking threads only.
     ///
     /// # Errors
-    /// Nothing was changed then.
+    /// Fails if no change was made.
     pub(crate) fn commit(&self, changes: Vec<Change>) -> Result<(), CheckpointError> {
         let (reply, answer) = bounded(1);
         self.requests.send(Request { changes, reply }).map_err(|_| CheckpointError::Gone)?;
         answer.recv().map_err(|_| CheckpointError::Gone)?
     }
 
-    /// Returns when a claim is not remembered any more; at once for one that never was.
+    /// Waits until the checkpoint has no record of the claim; returns at once if it has none.
     pub(crate) async fn ended(&self, uid: &str) {
         let mut durable = self.durable.clone();
-        // Without a thread nothing changes any more: the next commit says so.
+        // Without the thread nothing changes any more, and the next commit reports that.
         let _ = durable.wait_for(|checkpoint| !checkpoint.claims.contains_key(uid)).await;
     }
 
-    /// Sees each state that is on disk.
+    /// Subscribes to the states that are on disk.
     pub(crate) fn watch(&self) -> watch::Receiver<Arc<Checkpoint>> {
         self.durable.clone()
     }
 
-    /// The last state that is on disk.
+    /// Returns the last state that is on disk.
     pub(crate) fn checkpoint(&self) -> Arc<Checkpoint> {
         Arc::clone(&self.durable.borrow())
     }
@@ -89,7 +89,7 @@ fn keep(
     publish: &watch::Sender<Arc<Checkpoint>>,
 ) {
     while let Ok(first) = inbox.recv() {
-        // Whatever waits already shares one write.
+        // All changes that wait share one write.
         let mut next = Checkpoint::clone(&checkpoint);
         let mut written = Vec::new();
         for request in std::iter::once(first).chain(inbox.try_iter().take(WAITING)) {
@@ -105,7 +105,7 @@ fn keep(
             continue;
         }
         let result = state.save(&next).map_err(|error| {
-            tracing::error!(%error, "The checkpoint could not be written.");
+            tracing::error!(%error, "Failed to write the checkpoint.");
             CheckpointError::NotWritten(error.to_string())
         });
         if result.is_ok() {
@@ -127,7 +127,7 @@ fn applied(checkpoint: &Checkpoint, changes: Vec<Change>) -> Result<Checkpoint, 
 }
 
 fn answer(reply: &Sender<Result<(), CheckpointError>>, result: Result<(), CheckpointError>) {
-    // A caller that is gone has no use for the answer.
+    // A caller that is gone does not need the result.
     let _ = reply.send(result);
 }
 

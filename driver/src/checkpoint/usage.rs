@@ -1,25 +1,25 @@
-//! How long slices have been held: the driver's slice-seconds.
+//! Slice-seconds of the driver: how long slices have been held.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Checkpoint, Phase};
 
-/// Use of one profile's slices.
+/// Use of the slices of one profile.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Usage {
-    /// Slices that are handed out now.
+    /// Number of slices that are in use now.
     pub in_use: u64,
-    /// Seconds from the start of prepare to the end of unprepare, summed over slices; for those still
-    /// held, until now.
+    /// Seconds from the start of prepare to the end of unprepare, summed over slices. Slices that are still held
+    /// count until now.
     pub slice_seconds: f64,
 }
 
 impl Checkpoint {
-    /// Use by profile at `now_ms` (milliseconds of the Unix clock), of every profile ever held.
+    /// Returns the use of every profile that was ever held, at `now_ms` (milliseconds of the Unix clock).
     ///
-    /// Start times are kept in the checkpoint, so the sum goes on over a restart where it was.
+    /// Start times are in the checkpoint, so the sums continue after a restart.
     ///
-    /// Devices in `gone` (UID of the claim, name) do not exist any more, so nobody uses them.
+    /// Devices in `gone` (UID of the claim, name) do not exist any more, so they are not in use.
     pub(crate) fn usage(&self, now_ms: u64, gone: &BTreeSet<(String, String)>) -> BTreeMap<String, Usage> {
         let mut ms = self.ended_slice_ms.clone();
         let mut in_use: BTreeMap<&str, u64> = BTreeMap::new();

@@ -1,5 +1,5 @@
-//! Which claims are being worked on, and waiting for that work. The map is read and written by synchronous
-//! code on many threads at once, and never held over an await.
+//! Claims with an operation in progress, and waiting for its end. The map is used by synchronous code on many threads
+//! and never locked across an await.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,28 +8,28 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 use tokio_util::sync::CancellationToken;
 
-/// An earlier call for the claim has not ended.
+/// Error: an earlier operation on the claim has not ended.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("an earlier {operation} of this claim goes on; try again")]
 pub(crate) struct Busy {
-    /// What goes on.
+    /// Name of that operation.
     pub operation: &'static str,
     /// Cancelled when it ends.
     ended: CancellationToken,
 }
 
-/// One claim's work.
+/// Operation on one claim.
 #[derive(Debug)]
 struct Work {
     operation: &'static str,
     ended: CancellationToken,
 }
 
-/// Claims by UID. Cheap to clone.
+/// Claims with an operation in progress, by UID. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct InProgress(Arc<DashMap<String, Work>>);
 
-/// Keeps a claim marked until it is dropped.
+/// Guard that marks a claim until it is dropped.
 #[derive(Debug)]
 pub(crate) struct InProgressGuard {
     uid: String,
@@ -40,7 +40,7 @@ impl InProgress {
     /// Marks a claim.
     ///
     /// # Errors
-    /// [`Busy`] while another mark of the same claim lives.
+    /// Returns [`Busy`] while another guard of the same claim exists.
     pub(crate) fn begin(&self, uid: &str, operation: &'static str) -> Result<InProgressGuard, Busy> {
         match self.0.entry(uid.to_owned()) {
             Entry::Occupied(entry) => {
@@ -53,10 +53,10 @@ impl InProgress {
         }
     }
 
-    /// Marks a claim as soon as nobody else works on it, `patience` from now at the latest.
+    /// Marks a claim as soon as no other operation on it is in progress, after `patience` at the latest.
     ///
     /// # Errors
-    /// [`Busy`] when the other work has not ended by then.
+    /// Returns [`Busy`] if the other operation has not ended by then.
     pub(crate) async fn join(
         &self,
         uid: &str,
@@ -73,7 +73,7 @@ impl InProgress {
                 uid,
                 operation,
                 other = busy.operation,
-                "Waiting for a call that works on the claim."
+                "Waiting for another operation on the claim."
             );
             if tokio::time::timeout_at(deadline, busy.ended.cancelled()).await.is_err() {
                 return Err(busy);

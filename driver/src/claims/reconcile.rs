@@ -1,5 +1,5 @@
-//! Releases what nobody will ask to be released: slices of claims that are gone, and releases that could
-//! not be finished.
+//! Reconciliation of prepared claims: releases devices of claims that do not exist any more, and completes releases
+//! that failed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +10,8 @@ use super::{ClaimError, ClaimRef, Claims};
 use crate::checkpoint::{ClaimRecord, DeviceRecord, Phase};
 
 impl Claims {
-    /// Reconciles now, then every `interval` and whenever a claim met a device that another one holds,
-    /// until `stop`.
+    /// Reconciles now, then every `interval` and whenever a claim needs a device that another one holds, until
+    /// `stop`.
     pub(crate) async fn reconcile(self, interval: Duration, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(interval);
         loop {
@@ -24,7 +24,7 @@ impl Claims {
         }
     }
 
-    /// One pass over the claims that are remembered; what is being released at `stop` is released.
+    /// Checks each claim in the checkpoint once. On `stop`, a release that is under way is completed.
     pub(crate) async fn reconcile_once(&self, stop: &CancellationToken) {
         let checkpoint = self.device_state.checkpoints().checkpoint();
         for (uid, record) in &checkpoint.claims {
@@ -39,16 +39,16 @@ impl Claims {
             let claim = format!("{}/{}", record.namespace, record.name);
             match self.release(uid).await {
                 Ok(false) => {}
-                Ok(true) => tracing::info!(claim, uid, why, "Released the slices of a claim."),
+                Ok(true) => tracing::info!(claim, uid, why, "Released the devices of a claim."),
                 Err(ClaimError::Busy(_)) => {}
                 Err(error) => {
-                    tracing::warn!(claim, uid, why, %error, "Could not release the slices of a claim; it is tried again.");
+                    tracing::warn!(claim, uid, why, %error, "Failed to release the devices of a claim, retrying.");
                 }
             }
         }
     }
 
-    /// Puts a claim's CDI file back, unless somebody works on the claim.
+    /// Restores the CDI file of a claim, unless an operation on the claim is in progress.
     async fn restore_cdi(&self, uid: &str) {
         let Ok(busy) = self.in_progress.begin(uid, "look at the CDI file") else { return };
         let (device_state, owned) = (Arc::clone(&self.device_state), uid.to_owned());
@@ -57,12 +57,12 @@ impl Claims {
             device_state.restore_cdi(&owned)
         });
         if let Ok(Err(error)) = restored.await {
-            tracing::warn!(uid, %error, "Could not write the CDI file of a claim again.");
+            tracing::warn!(uid, %error, "Failed to restore the CDI file of a claim.");
         }
     }
 
-    /// Releases a claim if that is still due when nobody else works on it: since the pass began, the
-    /// kubelet may have prepared it again. Answers whether it did.
+    /// Releases a claim if that is still due once no other operation on it is in progress: the kubelet may have
+    /// prepared it again since the check. Returns whether it was released.
     async fn release(&self, uid: &str) -> Result<bool, ClaimError> {
         let busy = self.in_progress.begin(uid, "release")?;
         let checkpoint = self.device_state.checkpoints().checkpoint();
@@ -89,7 +89,7 @@ impl Claims {
             Ok(None) => Some("it was deleted"),
             // An error says nothing about the claim.
             Err(error) => {
-                tracing::warn!(uid, %error, "Could not look whether a claim still exists.");
+                tracing::warn!(uid, %error, "Failed to check whether a claim still exists.");
                 None
             }
         }

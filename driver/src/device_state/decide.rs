@@ -1,5 +1,5 @@
-//! What to do about one slice, from what is remembered and what stands. Pure: the two rules by which our
-//! instances are told from foreign ones are here and nowhere else.
+//! Decision about one slice, from its record and the existing GPU instances. Pure. The rules that tell the driver's
+//! own instances from foreign ones are only here.
 
 use crate::checkpoint::{Instance, SliceRecord};
 use crate::gpus::GpuInstance;
@@ -7,18 +7,18 @@ use crate::gpus::GpuInstance;
 /// How a slice gets its GPU instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Ours stands there already.
+    /// Use the own instance, which exists already.
     Use(GpuInstance),
-    /// Nothing is there: create it.
+    /// Create the instance: the placement is free.
     Create,
-    /// A foreign instance is in the way.
+    /// Fail: a foreign instance occupies the placement.
     Blocked(GpuInstance),
 }
 
-/// The instance of the slice that stands and that we made, if any.
+/// Returns the existing instance of the slice that this driver has created; `None` if there is none.
 ///
-/// It must have the slice's profile and placement, be of this boot, and either have the id that we wrote
-/// down or stand where we were about to create one.
+/// It must have the profile and placement of the slice, be of this boot, and either have the recorded id or be where
+/// the driver was about to create one.
 pub(super) fn ours(slice: &SliceRecord, boot_id: &str, standing: &[GpuInstance]) -> Option<GpuInstance> {
     let exact = standing
         .iter()
@@ -33,7 +33,7 @@ pub(super) fn ours(slice: &SliceRecord, boot_id: &str, standing: &[GpuInstance])
     is_ours.then_some(*exact)
 }
 
-/// How the slice gets its instance.
+/// Decides how the slice gets its instance.
 pub(super) fn step(slice: &SliceRecord, boot_id: &str, standing: &[GpuInstance]) -> Step {
     if let Some(instance) = ours(slice, boot_id, standing) {
         return Step::Use(instance);

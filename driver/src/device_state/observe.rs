@@ -1,4 +1,4 @@
-//! What stands on the GPUs, compared with what is remembered.
+//! Observation of the GPUs: existing MIG instances, compared with the checkpoint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::TryLockError;
@@ -10,46 +10,46 @@ use super::decide::ours;
 use crate::checkpoint::{Instance, Phase};
 use crate::gpus::{GpuError, GpuInstance, Reason};
 
-/// A device of a claim: UID of the claim and name of the device.
+/// Device of a claim: UID of the claim and name of the device.
 pub(crate) type ClaimDevice = (String, String);
 
-/// Instances of one GPU.
+/// MIG instances of one GPU.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Instances {
-    /// Those that this driver has not made.
+    /// Instances that this driver has not created.
     pub foreign: Vec<GpuInstance>,
-    /// Devices of prepared claims whose instance this driver has made in this boot, and that is gone.
+    /// Devices of prepared claims whose instance this driver created in this boot, and that does not exist any more.
     pub missing: BTreeSet<ClaimDevice>,
 }
 
-/// How one GPU was found.
+/// Observation of one GPU.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Observation {
-    /// It answers.
+    /// The GPU responds.
     Well {
-        /// What it is now.
+        /// Description of the GPU.
         gpu: Box<Gpu>,
-        /// What stands on it; `None` where somebody was changing it.
+        /// Its MIG instances; `None` if an operation was changing them.
         instances: Option<Instances>,
     },
-    /// It does not answer.
+    /// The GPU does not respond.
     Failing(Reason),
 }
 
-/// The node's GPUs by UUID.
+/// Observation of the node's GPUs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct ObservedGpus {
-    /// Every GPU that was found.
+    /// GPUs that were found, by UUID.
     pub gpus: BTreeMap<String, Observation>,
-    /// Whether there may be others than these.
+    /// Whether the node may have more GPUs than these.
     pub is_incomplete: bool,
 }
 
 impl DeviceState {
-    /// Looks at all GPUs. `anew` opens NVML again before.
+    /// Observes all GPUs. `anew` reopens NVML before.
     ///
     /// # Errors
-    /// When there is no NVML.
+    /// Fails if NVML cannot be opened.
     pub(crate) fn observe(&self, anew: bool) -> Result<ObservedGpus, GpuError> {
         self.gpus.refresh(anew)?;
         let discovered = self.gpus.discover()?;
@@ -68,8 +68,8 @@ impl DeviceState {
         Ok(observed)
     }
 
-    /// What stands on a GPU. The checkpoint is read under the GPU's lock: before an instance is created, it
-    /// says so, and while it is destroyed, it is still said. `None` where the lock is taken.
+    /// Compares the instances of a GPU with the checkpoint; `None` if the lock of the GPU is taken. The checkpoint is
+    /// read under that lock, because it records an instance before it is created and until it is destroyed.
     fn instances(&self, gpu: &Gpu) -> Result<Option<Instances>, GpuError> {
         if gpu.mig_profiles.is_empty() {
             return Ok(Some(Instances::default()));
@@ -98,7 +98,7 @@ impl DeviceState {
         Ok(Some(found))
     }
 
-    /// Whether the instance was made in this boot.
+    /// Returns whether the instance was created in this boot.
     fn stood(&self, instance: &Instance) -> bool {
         matches!(instance, Instance::Standing { boot_id, .. } if *boot_id == self.boot_id)
     }

@@ -1,4 +1,4 @@
-//! Prepare: transactional and idempotent.
+//! Prepare of a claim: transactional and idempotent.
 
 use super::decide::{Step, step};
 use super::{DeviceState, DeviceStateError, on_device};
@@ -7,14 +7,14 @@ use crate::checkpoint::{Change, ClaimRecord, DeviceRecord, Instance, Phase, Slic
 use crate::gpus::{ComputeInstance, GpuError};
 
 impl DeviceState {
-    /// Makes a claim's devices stand and writes its CDI file; answers the devices as they are now.
+    /// Creates the devices of a claim, writes its CDI file, and returns the devices as they are now.
     ///
-    /// `wanted` is what the claim was allocated, with every instance absent. A claim that is prepared
-    /// already is checked and its CDI file written again, because both may have gone with a reboot. When
-    /// anything fails, what this call made is undone.
+    /// `wanted` are the allocated devices, with every instance absent. The devices and the CDI file of a prepared
+    /// claim are checked and restored, because a reboot may have removed both. On any error, everything that this
+    /// call created is undone.
     ///
     /// # Errors
-    /// Any of [`DeviceStateError`]; the call may be repeated.
+    /// Returns a [`DeviceStateError`]; the call may be repeated.
     pub(crate) fn prepare(
         &self,
         uid: &str,
@@ -23,12 +23,12 @@ impl DeviceState {
         wanted: Vec<DeviceRecord>,
     ) -> Result<Vec<DeviceRecord>, DeviceStateError> {
         if self.record(uid).is_some_and(|record| !same_devices(&record.devices, &wanted)) {
-            // Allocated anew under the same UID: the old devices are nobody's any more.
+            // The claim was allocated again under the same UID, and no longer has the old devices.
             self.unprepare(uid)?;
         }
         match self.record(uid) {
             Some(record) if record.phase == Phase::Prepared => {}
-            // Half undone: go forward again from what stands.
+            // A release was interrupted: prepare continues with what still exists.
             Some(_) => {
                 self.checkpoints
                     .commit(vec![Change::Phase { uid: uid.to_owned(), phase: Phase::Preparing }])?;
@@ -54,14 +54,14 @@ impl DeviceState {
         self.checkpoints.checkpoint().claims.get(uid).cloned()
     }
 
-    /// From a record in phase `Preparing` or `Prepared` to one in `Prepared` whose slices stand.
+    /// Completes a record in phase `Preparing` or `Prepared`: its slices exist, and its phase becomes `Prepared`.
     fn complete(&self, uid: &str) -> Result<Vec<DeviceRecord>, DeviceStateError> {
         let record = self.record(uid).ok_or_else(|| DeviceStateError::Vanished(uid.to_owned()))?;
         let mut devices = record.devices.clone();
         let mut changes = Vec::new();
         for device in devices.iter_mut().filter(|device| device.watches.is_none()) {
             let Some(slice) = &mut device.slice else {
-                // What cannot be used must not be paid for: it may be lost, or have been put into MIG mode.
+                // A GPU that is lost or in MIG mode cannot be used, and its claim must fail.
                 self.gpus.check_whole(&device.gpu_uuid).map_err(on_device(&device.device))?;
                 continue;
             };
@@ -86,7 +86,8 @@ impl DeviceState {
         Ok(devices)
     }
 
-    /// What stands on the GPUs that a claim watches. A GPU that does not answer is watched all the same.
+    /// Returns the instances on the GPUs that a claim monitors. A GPU that does not respond is monitored as well,
+    /// without instances.
     pub(super) fn watched(&self, devices: &[DeviceRecord]) -> Watched {
         let instances = |gpu: &str| -> Result<Vec<(u32, u32)>, GpuError> {
             let mut all = Vec::new();
@@ -99,7 +100,7 @@ impl DeviceState {
         let watched = devices.iter().filter_map(|device| device.watches.clone());
         let found = watched.map(|gpu| {
             let instances = instances(&gpu).unwrap_or_else(|error| {
-                tracing::warn!(%error, "A GPU that a claim watches does not tell its instances.");
+                tracing::warn!(%error, "Failed to list the instances of a GPU that a claim monitors.");
                 Vec::new()
             });
             (gpu, instances)
@@ -107,7 +108,7 @@ impl DeviceState {
         found.collect()
     }
 
-    /// Makes one slice's GPU instance and compute instance stand.
+    /// Ensures that the GPU instance and the compute instance of a slice exist.
     fn ensure(
         &self,
         uid: &str,
@@ -129,7 +130,7 @@ impl DeviceState {
         })
     }
 
-    /// Creates the GPU instance; that it is about to be created is on disk before.
+    /// Creates the GPU instance. Before that, the checkpoint records that it is about to be created.
     fn create(
         &self,
         uid: &str,
@@ -145,7 +146,7 @@ impl DeviceState {
         match self.gpus.create_gpu_instance(gpu_uuid, slice.profile_id, slice.placement) {
             Ok(instance) => Ok(instance.id),
             Err(error) => {
-                // A refused create made nothing; whatever may stand there now is somebody else's.
+                // A refused create made nothing: whatever exists at the placement now is foreign.
                 if error.reason.is_refusal() {
                     remember(Instance::Absent)?;
                 }
@@ -161,8 +162,8 @@ impl DeviceState {
         }
     }
 
-    /// After a failed prepare: a claim that nobody was told of goes as a whole; one that was handed out
-    /// before keeps its record, without the instances that this call has begun.
+    /// Undoes a failed prepare. A claim whose devices were never returned is released completely; one that was
+    /// prepared before keeps its record, without the instances that this call started to create.
     fn undo(&self, uid: &str) -> Result<(), DeviceStateError> {
         match self.record(uid) {
             Some(record) if record.phase == Phase::Prepared => self.drop_unfinished(uid, &record),

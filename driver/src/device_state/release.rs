@@ -1,23 +1,23 @@
-//! Unprepare, and what a start finds of the last life.
+//! Unprepare of a claim, and recovery at a start.
 
 use super::decide::ours;
 use super::{DeviceState, DeviceStateError, on_device};
 use crate::checkpoint::{Change, ClaimRecord, DeviceRecord, Instance, Phase};
 use crate::gpus::GpuError;
 
-/// What was taken back.
+/// Result of a release.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Released {
-    /// Devices whose GPU is gone, and why it is: their instances went with it.
+    /// Devices whose GPU is gone, and why. Their instances went with it.
     pub without_gpu: Vec<(String, GpuError)>,
 }
 
 impl DeviceState {
-    /// Takes a claim's slices back and forgets the claim. A claim that is not known is a success.
+    /// Destroys the instances of a claim and removes its record. An unknown claim is a success.
     ///
     /// # Errors
-    /// When an instance cannot be destroyed (a process still uses it): the claim stays `releasing`, and
-    /// the next call goes on where this one stopped.
+    /// Fails if an instance cannot be destroyed, for instance because a process still uses it. The claim stays
+    /// `releasing`, and the next call continues.
     pub(crate) fn unprepare(&self, uid: &str) -> Result<Released, DeviceStateError> {
         let checkpoint = self.checkpoints.checkpoint();
         let mut released = Released::default();
@@ -29,9 +29,9 @@ impl DeviceState {
             for device in &record.devices {
                 device.sharing.stop();
                 match self.destroy(device) {
-                    // No instance outlives its GPU, so there is nothing left to take back.
+                    // No instance outlives its GPU, so nothing is left to destroy.
                     Err(DeviceStateError::Gpu { device, source }) if source.reason.is_gone() => {
-                        tracing::warn!(uid, device, error = %source, "Released a slice whose GPU is gone.");
+                        tracing::warn!(uid, device, error = %source, "Released a device whose GPU is gone.");
                         released.without_gpu.push((device, source));
                     }
                     result => result?,
@@ -45,8 +45,8 @@ impl DeviceState {
         Ok(released)
     }
 
-    /// What a start does before it serves: undoes every prepare that was not answered and finishes every
-    /// unprepare that was begun. What cannot be undone now is tried again by the reconciler.
+    /// Recovers before anything is served: undoes every prepare that was not answered and completes every release
+    /// that was started. The reconciler retries what fails here.
     pub(crate) fn recover(&self) {
         for (uid, record) in &self.checkpoints.checkpoint().claims {
             let (what, result) = match record.phase {
@@ -59,20 +59,22 @@ impl DeviceState {
             let claim = format!("{}/{}", record.namespace, record.name);
             match result {
                 Ok(()) if record.phase == Phase::Prepared => {}
-                Ok(()) => tracing::info!(claim, uid, "Undid what the last run had not finished."),
+                Ok(()) => {
+                    tracing::info!(claim, uid, "Undid an operation that the last run had not finished.")
+                }
                 Err(error) => {
-                    tracing::warn!(claim, uid, %error, "Could not {what} a claim of the last run; it is tried again.");
+                    tracing::warn!(claim, uid, %error, "Failed to {what} a claim of the last run, retrying.");
                 }
             }
         }
     }
 
-    /// Writes the CDI file of a prepared claim again where it is gone or out of date: it lies in a folder that
-    /// others empty, and the kernel's numbers change when modules are loaded again. Claims of an earlier boot
-    /// wait for their next prepare.
+    /// Restores the CDI file of a prepared claim if it is missing or out of date: other programs may clean its
+    /// directory, and the kernel's numbers change when modules are loaded again. Claims of an earlier boot are left
+    /// to their next prepare.
     ///
     /// # Errors
-    /// When the file system refuses.
+    /// Fails if the file system does.
     pub(crate) fn restore_cdi(&self, uid: &str) -> Result<(), DeviceStateError> {
         let checkpoint = self.checkpoints.checkpoint();
         let Some(record) = checkpoint.claims.get(uid).filter(|record| record.phase == Phase::Prepared) else {
@@ -86,12 +88,12 @@ impl DeviceState {
         if record.devices.iter().all(stands)
             && self.cdi.write(uid, &record.devices, &self.watched(&record.devices))?
         {
-            tracing::info!(uid, "Wrote the CDI file of a claim again.");
+            tracing::info!(uid, "Restored the CDI file of a claim.");
         }
         Ok(())
     }
 
-    /// Destroys instances of a claim that were begun and not finished.
+    /// Destroys instances of a claim whose creation was started and not finished.
     pub(super) fn drop_unfinished(&self, uid: &str, record: &ClaimRecord) -> Result<(), DeviceStateError> {
         for device in &record.devices {
             let Some(slice) = &device.slice else { continue };
@@ -107,7 +109,7 @@ impl DeviceState {
         Ok(())
     }
 
-    /// Destroys the instance of a device if it stands and is ours, compute instances first.
+    /// Destroys the instance of a device if it exists and is the driver's own, compute instances first.
     fn destroy(&self, device: &DeviceRecord) -> Result<(), DeviceStateError> {
         let Some(slice) = &device.slice else { return Ok(()) };
         let boot_is_ours = match &slice.instance {
@@ -115,7 +117,7 @@ impl DeviceState {
             Instance::Creating { boot_id } | Instance::Standing { boot_id, .. } => *boot_id == self.boot_id,
         };
         if !boot_is_ours {
-            // Gone with its boot, on a GPU that may be gone as well: NVML need not be asked.
+            // The instance is gone with its boot, and its GPU may be gone as well, so NVML is not called.
             return Ok(());
         }
         let gpu = &device.gpu_uuid;

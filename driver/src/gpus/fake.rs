@@ -1,11 +1,11 @@
-//! GPUs in memory: one A100 40 GB's placements, instances that anybody may add, and calls that fail on
-//! demand.
+//! GPUs in memory for tests: the placements of one A100 40 GB, instances that any program may add, and calls that can
+//! be made to fail.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use sluice_inventory::{ComputeCapability, Gpu, MigProfile, Placement};
+use sluice_inventory::{Gpu, Placement};
 
 use super::{ComputeInstance, Discovered, GpuError, GpuInstance, Gpus, Reason, XidEvent, XidWatch};
 
@@ -19,7 +19,7 @@ struct State {
     steals: bool,
 }
 
-/// One GPU with MIG mode on, `GPU-0`.
+/// GPU `GPU-0` with MIG mode on.
 #[derive(Default)]
 pub(crate) struct FakeGpus(Mutex<State>);
 
@@ -33,34 +33,34 @@ impl FakeGpus {
         self.0.lock().unwrap().failing.clear();
     }
 
-    /// What stands: id, profile id, start, number of compute instances.
+    /// Returns the existing instances: id, profile id, start, number of compute instances.
     pub(crate) fn standing(&self) -> Vec<(u32, u32, u8, usize)> {
         let state = self.0.lock().unwrap();
         let all = state.instances.values();
         all.map(|(gi, cis)| (gi.id, gi.profile_id, gi.placement.start, cis.len())).collect()
     }
 
-    /// Whether something stands on any of these memory slices.
+    /// Returns whether an instance covers any of these memory slices.
     pub(crate) fn is_taken(&self, placement: Placement) -> bool {
         self.0.lock().unwrap().instances.values().any(|(gi, _)| gi.placement.overlaps(placement))
     }
 
-    /// An instance that somebody else makes.
+    /// Adds an instance of another program and returns its id.
     pub(crate) fn add_foreign(&self, profile_id: u32, placement: Placement) -> u32 {
         self.0.lock().unwrap().add(profile_id, placement).id
     }
 
-    /// The next create comes a moment too late: somebody else has made the same instance.
+    /// Makes the next create come too late: another program has created the same instance.
     pub(crate) fn steal_next_place(&self) {
         self.0.lock().unwrap().steals = true;
     }
 
-    /// What a reboot (or somebody with nvidia-smi) does to instances.
+    /// Removes all instances, as a reboot or a user of nvidia-smi does.
     pub(crate) fn wipe(&self) {
         self.0.lock().unwrap().instances.clear();
     }
 
-    /// Calls that changed something, in order.
+    /// Returns the calls that changed something, in order.
     pub(crate) fn changes(&self) -> Vec<&'static str> {
         self.0.lock().unwrap().calls.clone()
     }
@@ -84,7 +84,7 @@ impl FakeGpus {
 
 impl State {
     fn add(&mut self, profile_id: u32, placement: Placement) -> GpuInstance {
-        // As real GPUs number them: halves, quarters, eighths.
+        // Real GPUs number halves, quarters and eighths like this.
         let id = u32::from(8 / placement.size - 1 + placement.start / placement.size);
         let instance = GpuInstance { id, profile_id, placement };
         self.instances.insert(id, (instance, Vec::new()));
@@ -96,38 +96,10 @@ impl State {
     }
 }
 
-/// The GPU as [`Gpus::discover`] tells of it.
+/// Returns the GPU as [`Gpus::discover`] describes it.
 pub(crate) fn gpu() -> Gpu {
-    let profile = |profile_id, name: &str, slices, size, starts: &[u8]| MigProfile {
-        profile_id,
-        name: name.to_owned(),
-        compute_slices: slices,
-        memory_slices: size,
-        memory_mib: 4864 * u64::from(size),
-        multiprocessors: 14 * u32::from(slices),
-        has_media_extensions: false,
-        max_instances: starts.len() as u32,
-        placements: starts.iter().map(|start| Placement { start: *start, size }).collect(),
-    };
-    Gpu {
-        minor: 0,
-        uuid: GPU_UUID.to_owned(),
-        product: "A100-SXM4-40GB".to_owned(),
-        architecture: "Ampere".to_owned(),
-        compute_capability: ComputeCapability { major: 8, minor: 0 },
-        driver_version: "580.95.05".to_owned(),
-        pci_bus_id: "0000:07:00.0".to_owned(),
-        memory_bytes: 40 << 30,
-        multiprocessors: 108,
-        memory_slices: 8,
-        mig_enabled: true,
-        mig_switchable: false,
-        mig_profiles: vec![
-            profile(19, "1g.5gb", 1, 1, &[0, 1, 2, 3, 4, 5, 6]),
-            profile(14, "2g.10gb", 2, 2, &[0, 2, 4]),
-            profile(9, "3g.20gb", 3, 4, &[0, 4]),
-        ],
-    }
+    let gpu = sluice_testkit::gpus::a100(0, &["1g.5gb", "2g.10gb", "3g.20gb"]);
+    Gpu { uuid: GPU_UUID.to_owned(), product: "A100-SXM4-40GB".to_owned(), ..gpu }
 }
 
 impl Gpus for FakeGpus {

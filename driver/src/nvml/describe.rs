@@ -1,4 +1,4 @@
-//! A GPU as plain data.
+//! Description of a GPU as plain data.
 
 use nvml_wrapper::error::NvmlError;
 use nvml_wrapper::{Device, Nvml};
@@ -9,7 +9,7 @@ use super::session::KnownGpu;
 use super::slice_number;
 use crate::gpus::Reason;
 
-/// Everything that is published of a GPU.
+/// Reads everything that is published of a GPU.
 pub(super) fn gpu(nvml: &Nvml, known: &KnownGpu) -> Result<Gpu, Failure> {
     let device = &raw::device(nvml, known.handle);
     let failed = |fact| move |error: NvmlError| (fact, raw::wrapped(&error));
@@ -44,7 +44,7 @@ pub(super) fn gpu(nvml: &Nvml, known: &KnownGpu) -> Result<Gpu, Failure> {
     })
 }
 
-/// Whether MIG mode is on now; a GPU without MIG has it off.
+/// Returns whether MIG mode is on now. It is off on a GPU that does not support MIG.
 fn is_mig_enabled(device: &Device<'_>) -> Result<bool, Failure> {
     match device.mig_mode() {
         Ok(mode) => Ok(mode.current == 1),
@@ -55,9 +55,9 @@ fn is_mig_enabled(device: &Device<'_>) -> Result<bool, Failure> {
     }
 }
 
-/// Profiles that are published: plain ones and `+me`.
+/// Returns the profiles that are published: plain ones and `+me`.
 ///
-/// The graphics and partial-media variants of newer GPUs (`+gfx`, `-me`, `+me.all`) are left out: their
+/// The graphics and partial-media variants of newer GPUs (`+gfx`, `-me`, `+me.all`) are left out, because their
 /// engines would need counters of their own.
 fn profiles(nvml: &Nvml, known: &KnownGpu, gpu_memory_bytes: u64) -> Result<Vec<MigProfile>, Failure> {
     let mut profiles: Vec<MigProfile> = Vec::new();
@@ -69,13 +69,14 @@ fn profiles(nvml: &Nvml, known: &KnownGpu, gpu_memory_bytes: u64) -> Result<Vec<
         }
         let placements = match raw::possible_placements(nvml.lib(), known.handle, info.id) {
             Ok(placements) => placements,
-            // With MIG mode off some drivers do not tell.
+            // With MIG mode off, some drivers do not list placements.
             Err((_, Reason::NotSupported | Reason::NoPermission)) => continue,
             Err((call, reason @ (Reason::InvalidArgument | Reason::FunctionMissing))) => {
                 tracing::debug!(gpu = known.uuid, profile = name, call, %reason, "A MIG profile is left out.");
                 continue;
             }
-            // Anything else may pass: the GPU is described again, and no profile is missing for a moment.
+            // Other errors may be temporary: the whole description is repeated, so that no profile is missing for a
+            // moment.
             Err(failure) => return Err(failure),
         };
         let placements: Vec<Placement> = placements
@@ -97,7 +98,8 @@ fn profiles(nvml: &Nvml, known: &KnownGpu, gpu_memory_bytes: u64) -> Result<Vec<
     Ok(profiles)
 }
 
-/// `2g.10gb`: NVML's own name without its `MIG ` in front, or made as NVIDIA's tools make it.
+/// Returns the name of a profile, such as `2g.10gb`: NVML's own without the prefix `MIG `, or one built as NVIDIA's
+/// tools do.
 fn profile_name(info: &ProfileInfo, gpu_memory_bytes: u64) -> String {
     match info.name.as_deref().map(|name| name.strip_prefix("MIG ").unwrap_or(name)) {
         Some(name) if !name.is_empty() => name.to_owned(),
@@ -105,7 +107,8 @@ fn profile_name(info: &ProfileInfo, gpu_memory_bytes: u64) -> String {
     }
 }
 
-/// The `10` of `2g.10gb`: the profile's memory in eighths of the GPU's, rounded up, times the GPU's GiB.
+/// Returns the `10` of `2g.10gb`: the memory of the profile in eighths of the GPU's, rounded up, times the GiB of the
+/// GPU.
 fn profile_gb(profile_mib: u64, gpu_bytes: u64) -> u64 {
     const MIB: u64 = 1 << 20;
     const GIB: u64 = 1 << 30;
@@ -118,9 +121,9 @@ fn is_plain(name: &str) -> bool {
     name.chars().all(|c| c.is_ascii_digit() || c.is_ascii_lowercase() || c == '.')
 }
 
-/// Streaming multiprocessors of the whole GPU. NVML tells CUDA cores only; how many make one
-/// multiprocessor follows from the compute capability (CUDA programming guide, arithmetic throughput of
-/// 32-bit floating point). Without an answer the largest MIG profile's count stands in.
+/// Returns the number of streaming multiprocessors of the whole GPU. NVML only reports CUDA cores; how many of them a
+/// multiprocessor has follows from the compute capability (CUDA programming guide, arithmetic throughput of 32-bit
+/// floating point). If NVML does not report them, the largest MIG profile's number is used.
 fn multiprocessors(device: &Device<'_>, capability: ComputeCapability, profiles: &[MigProfile]) -> u32 {
     let cores_per_multiprocessor = match (capability.major, capability.minor) {
         (7, _) | (6, 0) | (8, 0) => 64,

@@ -1,13 +1,13 @@
-//! Where libnvidia-ml.so.1 lies under a driver root: `/` on a node whose NVIDIA driver is installed on
-//! the host, `/run/nvidia/driver` where it comes in a container.
+//! Search for libnvidia-ml.so.1 below a driver root: `/` on a node whose NVIDIA driver is installed on the host,
+//! `/run/nvidia/driver` where it comes in a container.
 
 use std::path::{Path, PathBuf};
 
 /// Soname of NVML.
 pub(crate) const LIBRARY: &str = "libnvidia-ml.so.1";
 
-/// Folders below the root, in the order in which they are tried: those of the distributions' own
-/// packages and of NVIDIA's installer.
+/// Directories below the root, in the order in which they are tried: those of the distributions' packages and of
+/// NVIDIA's installer.
 const FOLDERS: [&str; 9] = [
     "",
     "usr/lib64",
@@ -20,7 +20,7 @@ const FOLDERS: [&str; 9] = [
     "usr/local/lib",
 ];
 
-/// No library in any of the places tried.
+/// Error: the library is in none of the directories.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "no {LIBRARY} under driver root {root}; tried {}. Install the NVIDIA driver, or point --driver-root at \
@@ -28,16 +28,16 @@ const FOLDERS: [&str; 9] = [
     tried.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 )]
 pub(crate) struct LibraryNotFound {
-    /// The root that was searched.
+    /// Root that was searched.
     pub root: PathBuf,
-    /// Every path that was tried.
+    /// Paths that were tried.
     pub tried: Vec<PathBuf>,
 }
 
-/// Path of the library under `root`.
+/// Returns the path of the library below `root`.
 ///
 /// # Errors
-/// Names every place that was tried.
+/// Names every path that was tried.
 pub(crate) fn find(root: &Path) -> Result<PathBuf, LibraryNotFound> {
     let tried: Vec<PathBuf> = FOLDERS.iter().map(|folder| root.join(folder).join(LIBRARY)).collect();
     match tried.iter().find(|path| path.is_file()) {

@@ -1,8 +1,7 @@
-//! NVML's functions that nvml-wrapper has not, or has wrongly, as safe Rust functions: the devices' part.
+//! Safe wrappers of NVML functions for devices that nvml-wrapper lacks or gets wrong.
 //!
-//! `possible_placements` of nvml-wrapper 0.13 always answers an empty list, and its error type knows no
-//! return code above 22, so both are done here. Together with its siblings `raw_instances` and
-//! `raw_events` this is the only unsafe code of the driver.
+//! `possible_placements` of nvml-wrapper 0.13 always returns an empty list, and its error type has no return code
+//! above 22. Together with `raw_instances` and `raw_events` this is the only unsafe code of the driver.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, c_char, c_uint};
@@ -16,54 +15,54 @@ use nvml_wrapper_sys::bindings::{
 
 use crate::gpus::Reason;
 
-/// A failed call: NVML's name of it, and why.
+/// Failed call: name of the NVML function, and reason.
 pub(super) type Failure = (&'static str, Reason);
 
-/// Most instances of one profile on one GPU, with room to spare: a GPU has at most 8 slices.
+/// Maximum instances of one profile on one GPU, with room to spare: a GPU has at most 8 slices.
 pub(super) const MAX_INSTANCES: usize = 32;
 
-/// Length of a UUID's buffer in bytes (`NVML_DEVICE_UUID_V2_BUFFER_SIZE`).
+/// Length of the buffer for a UUID in bytes (`NVML_DEVICE_UUID_V2_BUFFER_SIZE`).
 const UUID_BYTES: usize = 96;
 
-/// A GPU or a MIG device.
+/// Handle of a GPU or a MIG device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DeviceHandle(pub(super) nvmlDevice_t);
 
-// SAFETY: NVML documents its API as thread-safe, and device handles as valid until shutdown; a handle lives
-// in the session that it is of (see `session`). The pointer is only ever handed back to NVML.
+// SAFETY: NVML documents its API as thread-safe, and device handles as valid until shutdown; a handle is part of the
+// session that it comes from (see `session`). The pointer is only passed back to NVML.
 unsafe impl Send for DeviceHandle {}
 // SAFETY: as above.
 unsafe impl Sync for DeviceHandle {}
 
-/// A GPU-instance profile as NVML describes it.
+/// GPU-instance profile as NVML describes it.
 #[derive(Debug, Clone)]
 pub(super) struct ProfileInfo {
-    /// Id that create takes.
+    /// Id for creating instances.
     pub(super) id: u32,
-    /// Compute slices.
+    /// Number of compute slices.
     pub(super) slices: u32,
-    /// Most instances on an empty GPU.
+    /// Maximum instances on an empty GPU.
     pub(super) max_instances: u32,
-    /// Streaming multiprocessors.
+    /// Number of streaming multiprocessors.
     pub(super) multiprocessors: u32,
-    /// Memory, MiB.
+    /// Memory in MiB.
     pub(super) memory_mib: u64,
-    /// Name, where the library is new enough to tell it.
+    /// Name; `None` if the library is too old to report it.
     pub(super) name: Option<String>,
 }
 
-/// Handle of a wrapped device. It stays valid as long as the library is initialised.
+/// Returns the handle of a wrapped device. It stays valid as long as the library is initialised.
 pub(super) fn handle(device: &Device<'_>) -> DeviceHandle {
-    // SAFETY: the handle is only passed to NVML, by the session that it is of.
+    // SAFETY: the handle is only passed to NVML, by the session that it comes from.
     DeviceHandle(unsafe { device.handle() })
 }
 
-/// The library's function, or that it has none of that name.
+/// Returns a function of the library, or an error if the library does not have it.
 pub(super) fn symbol<'a, F, E>(call: &'static str, loaded: &'a Result<F, E>) -> Result<&'a F, Failure> {
     loaded.as_ref().map_err(|_| (call, Reason::FunctionMissing))
 }
 
-/// NVML's return code as a result.
+/// Converts a return code of NVML to a result.
 pub(super) fn check(call: &'static str, code: nvmlReturn_t) -> Result<(), Failure> {
     match code {
         0 => Ok(()),
@@ -71,7 +70,7 @@ pub(super) fn check(call: &'static str, code: nvmlReturn_t) -> Result<(), Failur
     }
 }
 
-/// NVML's return code other than success.
+/// Converts a return code other than success.
 fn reason(code: nvmlReturn_t) -> Reason {
     match code {
         1 | 9 | 12 | 18 => Reason::DriverChanged(code),
@@ -88,7 +87,7 @@ fn reason(code: nvmlReturn_t) -> Reason {
     }
 }
 
-/// An error of nvml-wrapper in our terms; 999 (unknown error) for what has no return code.
+/// Converts an error of nvml-wrapper. Errors without a return code become 999 (unknown error).
 pub(super) fn wrapped(error: &NvmlError) -> Reason {
     reason(match error {
         NvmlError::Uninitialized => 1,
@@ -108,29 +107,29 @@ pub(super) fn wrapped(error: &NvmlError) -> Reason {
     })
 }
 
-/// The device in nvml-wrapper's terms, as long as its library is open.
+/// Returns the device as nvml-wrapper represents it.
 pub(super) fn device(nvml: &Nvml, handle: DeviceHandle) -> Device<'_> {
-    // SAFETY: the handle was given by this library, which is open as long as `nvml` lives.
+    // SAFETY: the handle comes from this library, which is open as long as `nvml` lives.
     unsafe { Device::new(handle.0, nvml) }
 }
 
-/// A C string in a buffer that NVML filled; text up to the first zero.
+/// Reads a C string from a buffer that NVML filled, up to the first zero.
 pub(super) fn text(buffer: &[c_char]) -> String {
     let bytes: Vec<u8> = buffer.iter().map(|byte| byte.to_ne_bytes()[0]).chain([0]).collect();
     CStr::from_bytes_until_nul(&bytes).map(|text| text.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// UUID of a GPU or of a MIG device.
+/// Returns the UUID of a GPU or MIG device.
 pub(super) fn uuid(lib: &NvmlLib, device: DeviceHandle) -> Result<String, Failure> {
     const CALL: &str = "nvmlDeviceGetUUID";
     let function = symbol(CALL, &lib.nvmlDeviceGetUUID)?;
     let mut buffer: [c_char; UUID_BYTES] = [0; UUID_BYTES];
-    // SAFETY: the handle is NVML's own, the buffer is as long as is said.
+    // SAFETY: the handle is NVML's own, and the buffer has the stated length.
     check(CALL, unsafe { function(device.0, buffer.as_mut_ptr(), UUID_BYTES as c_uint) })?;
     Ok(text(&buffer))
 }
 
-/// The profile that NVML keeps under enumeration value `profile` (not its id).
+/// Returns the profile that NVML has under the enumeration value `profile`, which is not its id.
 ///
 /// [`Reason::InvalidArgument`] ends the enumeration, [`Reason::NotSupported`] is a gap in it.
 pub(super) fn gpu_instance_profile(
@@ -139,7 +138,7 @@ pub(super) fn gpu_instance_profile(
     profile: u32,
 ) -> Result<ProfileInfo, Failure> {
     match profile_with_name(lib, device, profile) {
-        // Drivers before 515 do not know names; code 25 is a version of the structure they do not know.
+        // Drivers before 515 do not report names. Code 25 is an unknown version of the structure.
         Err((_, Reason::FunctionMissing | Reason::Other(25))) => profile_without_name(lib, device, profile),
         answer => answer,
     }
@@ -150,9 +149,9 @@ fn profile_with_name(lib: &NvmlLib, device: DeviceHandle, profile: u32) -> Resul
     let function = symbol(CALL, &lib.nvmlDeviceGetGpuInstanceProfileInfoV)?;
     // SAFETY: a C structure of integers and characters, for which zeroes are a valid value.
     let mut info: nvmlGpuInstanceProfileInfo_v2_t = unsafe { std::mem::zeroed() };
-    // NVML's version word: size of the structure, and its version in the top byte.
+    // Version word of NVML: size of the structure, and its version in the top byte.
     info.version = (size_of::<nvmlGpuInstanceProfileInfo_v2_t>() as c_uint) | (2 << 24);
-    // SAFETY: the handle is NVML's own, the structure is of the version that it says.
+    // SAFETY: the handle is NVML's own, and the structure has the stated version.
     check(CALL, unsafe { function(device.0, profile, &raw mut info) })?;
     Ok(ProfileInfo {
         id: info.id,
@@ -169,7 +168,7 @@ fn profile_without_name(lib: &NvmlLib, device: DeviceHandle, profile: u32) -> Re
     let function = symbol(CALL, &lib.nvmlDeviceGetGpuInstanceProfileInfo)?;
     // SAFETY: a C structure of integers, for which zeroes are a valid value.
     let mut info: nvmlGpuInstanceProfileInfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the handle is NVML's own, the structure is what the function fills.
+    // SAFETY: the handle is NVML's own, and the function fills this structure.
     check(CALL, unsafe { function(device.0, profile, &raw mut info) })?;
     Ok(ProfileInfo {
         id: info.id,
@@ -181,7 +180,7 @@ fn profile_without_name(lib: &NvmlLib, device: DeviceHandle, profile: u32) -> Re
     })
 }
 
-/// Where a GPU instance of the profile with that id may lie: pairs of start and size, memory slices.
+/// Returns where a GPU instance of the profile with that id may be created: first memory slice and number of slices.
 pub(super) fn possible_placements(
     lib: &NvmlLib,
     device: DeviceHandle,

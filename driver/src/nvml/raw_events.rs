@@ -1,5 +1,5 @@
-//! NVML's events as safe Rust functions. nvml-wrapper's own drop the ids of the instances that an event
-//! happened in, which is what tells one slice from another.
+//! Safe wrappers of NVML's events. Those of nvml-wrapper drop the ids of the instances in which an event happened,
+//! which distinguish the slices.
 #![allow(unsafe_code)]
 
 use std::ffi::{c_uint, c_ulonglong};
@@ -15,14 +15,14 @@ const TIMEOUT: c_uint = 10;
 /// Instance id of an event that concerns the whole GPU.
 const WHOLE_GPU: c_uint = 0xFFFF_FFFF;
 
-/// A set of registered events; never freed, because it lives as long as the process.
+/// Set of registered events. It is never freed, because it lives as long as the process.
 #[derive(Debug)]
 pub(super) struct EventSet(nvmlEventSet_t);
 
-// SAFETY: NVML documents its API as thread-safe; the pointer is only ever handed back to NVML.
+// SAFETY: NVML documents its API as thread-safe; the pointer is only passed back to NVML.
 unsafe impl Send for EventSet {}
 
-/// One event.
+/// XID event as NVML reports it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RawXidEvent {
     pub(super) device: DeviceHandle,
@@ -30,7 +30,7 @@ pub(super) struct RawXidEvent {
     pub(super) gpu_instance: Option<u32>,
 }
 
-/// An empty set.
+/// Creates an empty set.
 pub(super) fn create(lib: &NvmlLib) -> Result<EventSet, Failure> {
     const CALL: &str = "nvmlEventSetCreate";
     let function = symbol(CALL, &lib.nvmlEventSetCreate)?;
@@ -40,7 +40,7 @@ pub(super) fn create(lib: &NvmlLib) -> Result<EventSet, Failure> {
     Ok(EventSet(set))
 }
 
-/// Adds a GPU's critical errors to the set.
+/// Registers a set for the critical errors of a GPU.
 pub(super) fn register(lib: &NvmlLib, set: &EventSet, device: DeviceHandle) -> Result<(), Failure> {
     const CALL: &str = "nvmlDeviceRegisterEvents";
     let function = symbol(CALL, &lib.nvmlDeviceRegisterEvents)?;
@@ -48,13 +48,13 @@ pub(super) fn register(lib: &NvmlLib, set: &EventSet, device: DeviceHandle) -> R
     check(CALL, unsafe { function(device.0, XID_CRITICAL_ERROR, set.0) })
 }
 
-/// Blocks until an event comes; `None` after `timeout_ms`.
+/// Waits for an event; `None` after `timeout_ms` milliseconds.
 pub(super) fn wait(lib: &NvmlLib, set: &EventSet, timeout_ms: u32) -> Result<Option<RawXidEvent>, Failure> {
     const CALL: &str = "nvmlEventSetWait_v2";
     let function = symbol(CALL, &lib.nvmlEventSetWait_v2)?;
     // SAFETY: a C structure of integers and a pointer, for which zeroes are a valid value.
     let mut data: nvmlEventData_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the set is NVML's own, the structure is what the function fills.
+    // SAFETY: the set is NVML's own, and the function fills this structure.
     let code = unsafe { function(set.0, &raw mut data, timeout_ms) };
     if code == TIMEOUT {
         return Ok(None);

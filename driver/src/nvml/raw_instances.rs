@@ -1,8 +1,7 @@
-//! NVML's functions that make, list and destroy MIG instances, as safe Rust functions; nvml-wrapper has
-//! none of them.
+//! Safe wrappers of the NVML functions that create, list and destroy MIG instances, which nvml-wrapper lacks.
 //!
-//! Handles of instances are never kept: they go stale when anybody destroys the instance, so each use
-//! asks for them again.
+//! Handles of instances are never kept, because they become invalid when any program destroys the instance. Each
+//! operation reads them again.
 #![allow(unsafe_code)]
 
 use std::ffi::c_uint;
@@ -14,45 +13,46 @@ use nvml_wrapper_sys::bindings::{
 
 use super::raw::{DeviceHandle, Failure, MAX_INSTANCES, check, symbol};
 
-/// A GPU instance. Short-lived: only as long as one operation.
+/// Handle of a GPU instance, valid for one operation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GpuInstanceHandle(nvmlGpuInstance_t);
 
-/// A compute instance. Short-lived: only as long as one operation.
+/// Handle of a compute instance, valid for one operation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ComputeInstanceHandle(nvmlComputeInstance_t);
 
-/// What NVML says of a GPU instance.
+/// GPU instance as NVML describes it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct GpuInstanceInfo {
     pub(super) id: u32,
     pub(super) profile_id: u32,
     /// First memory slice.
     pub(super) start: u32,
-    /// Memory slices.
+    /// Number of memory slices.
     pub(super) size: u32,
 }
 
-/// A profile of compute instances inside one GPU instance.
+/// Profile of compute instances inside one GPU instance.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ComputeProfile {
     pub(super) id: u32,
-    /// Compute slices.
+    /// Number of compute slices.
     pub(super) slices: u32,
     pub(super) multiprocessors: u32,
-    /// Decoders, encoders, JPEG and OFA engines together: what tells a `+me` profile from a plain one.
+    /// Number of decoders, encoders, JPEG and OFA engines together, which distinguishes a `+me` profile from a plain
+    /// one.
     pub(super) media_engines: u32,
 }
 
-/// What NVML says of a compute instance.
+/// Compute instance as NVML describes it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ComputeInstanceInfo {
     pub(super) id: u32,
-    /// The MIG device that CUDA sees.
+    /// MIG device that CUDA sees.
     pub(super) device: DeviceHandle,
 }
 
-/// GPU instances of one profile.
+/// Returns the GPU instances of one profile.
 pub(super) fn gpu_instances(
     lib: &NvmlLib,
     device: DeviceHandle,
@@ -68,7 +68,7 @@ pub(super) fn gpu_instances(
     Ok(buffer.into_iter().map(GpuInstanceHandle).collect())
 }
 
-/// The GPU instance with that id.
+/// Returns the GPU instance with an id.
 pub(super) fn gpu_instance_by_id(
     lib: &NvmlLib,
     device: DeviceHandle,
@@ -82,7 +82,7 @@ pub(super) fn gpu_instance_by_id(
     Ok(GpuInstanceHandle(instance))
 }
 
-/// Id, profile and placement of a GPU instance.
+/// Returns id, profile and placement of a GPU instance.
 pub(super) fn gpu_instance_info(
     lib: &NvmlLib,
     instance: GpuInstanceHandle,
@@ -91,7 +91,7 @@ pub(super) fn gpu_instance_info(
     let function = symbol(CALL, &lib.nvmlGpuInstanceGetInfo)?;
     // SAFETY: a C structure of integers and a pointer, for which zeroes are a valid value.
     let mut info: nvmlGpuInstanceInfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the handle was just given by NVML, the structure is what the function fills.
+    // SAFETY: the handle was just returned by NVML, and the function fills this structure.
     check(CALL, unsafe { function(instance.0, &raw mut info) })?;
     Ok(GpuInstanceInfo {
         id: info.id,
@@ -121,11 +121,11 @@ pub(super) fn create_gpu_instance(
 pub(super) fn destroy_gpu_instance(lib: &NvmlLib, instance: GpuInstanceHandle) -> Result<(), Failure> {
     const CALL: &str = "nvmlGpuInstanceDestroy";
     let function = symbol(CALL, &lib.nvmlGpuInstanceDestroy)?;
-    // SAFETY: the handle was just given by NVML; it is not used again.
+    // SAFETY: the handle was just returned by NVML, and is not used again.
     check(CALL, unsafe { function(instance.0) })
 }
 
-/// The compute profile that NVML keeps under enumeration value `profile` (not its id).
+/// Returns the compute profile that NVML has under the enumeration value `profile`, which is not its id.
 pub(super) fn compute_profile(
     lib: &NvmlLib,
     instance: GpuInstanceHandle,
@@ -135,7 +135,7 @@ pub(super) fn compute_profile(
     let function = symbol(CALL, &lib.nvmlGpuInstanceGetComputeInstanceProfileInfo)?;
     // SAFETY: a C structure of integers, for which zeroes are a valid value.
     let mut info: nvmlComputeInstanceProfileInfo_t = unsafe { std::mem::zeroed() };
-    // SAFETY: the handle was just given by NVML, the structure is what the function fills.
+    // SAFETY: the handle was just returned by NVML, and the function fills this structure.
     check(CALL, unsafe {
         function(instance.0, profile, NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED, &raw mut info)
     })?;
@@ -154,7 +154,7 @@ pub(super) fn compute_profile(
     })
 }
 
-/// Compute instances of one profile inside a GPU instance.
+/// Returns the compute instances of one profile inside a GPU instance.
 pub(super) fn compute_instances(
     lib: &NvmlLib,
     instance: GpuInstanceHandle,
@@ -170,7 +170,7 @@ pub(super) fn compute_instances(
     Ok(buffer.into_iter().map(ComputeInstanceHandle).collect())
 }
 
-/// The compute instance with that id.
+/// Returns the compute instance with an id.
 pub(super) fn compute_instance_by_id(
     lib: &NvmlLib,
     instance: GpuInstanceHandle,
@@ -216,6 +216,6 @@ pub(super) fn create_compute_instance(
 pub(super) fn destroy_compute_instance(lib: &NvmlLib, compute: ComputeInstanceHandle) -> Result<(), Failure> {
     const CALL: &str = "nvmlComputeInstanceDestroy";
     let function = symbol(CALL, &lib.nvmlComputeInstanceDestroy)?;
-    // SAFETY: the handle was just given by NVML; it is not used again.
+    // SAFETY: the handle was just returned by NVML, and is not used again.
     check(CALL, unsafe { function(compute.0) })
 }

@@ -1,5 +1,5 @@
-//! One initialised NVML, and how it is replaced: when NVIDIA's driver is reloaded or upgraded, every call
-//! fails until the library is shut down, loaded and initialised again.
+//! Session of NVML and its replacement: when NVIDIA's driver is reloaded or upgraded, every call fails until the
+//! library is shut down, loaded and initialised again.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,31 +13,31 @@ use super::raw::{self, DeviceHandle, Failure, ProfileInfo};
 use super::{OpenError, enumerate, library, on_gpu};
 use crate::gpus::{GpuError, Reason};
 
-/// How long the end of calls to the old library is waited for; a wait for events is the longest of them.
+/// Maximum wait for the end of calls to the old library. A wait for events is the longest of them.
 const LAST_CALLS: Duration = Duration::from_secs(5);
 
-/// One GPU of a session.
+/// GPU of a session.
 #[derive(Debug)]
 pub(super) struct KnownGpu {
     pub(super) uuid: String,
     pub(super) handle: DeviceHandle,
-    /// Every GPU-instance profile that NVML has for it, also those that are not published: foreign
-    /// instances may be of any.
+    /// All GPU-instance profiles of the GPU, including those that are not published, because foreign instances may
+    /// have any of them.
     pub(super) profiles: Vec<ProfileInfo>,
 }
 
-/// GPUs that have been looked up: looking them up again takes seconds on a busy node.
+/// GPUs that were looked up. Looking them up again takes seconds on a busy node.
 #[derive(Debug, Default)]
 struct Lookup {
     known: BTreeMap<String, Arc<KnownGpu>>,
-    /// Why the GPU of an index is not known.
+    /// Reasons why the GPUs of these indices are not known.
     silent: BTreeMap<u32, Reason>,
 }
 
-/// An initialised NVML. Shut down when the last call that uses it has ended.
+/// Initialised NVML. It is shut down when the last call that uses it has ended.
 pub(super) struct Session {
     pub(super) nvml: Nvml,
-    /// Which one it is, counted from 1.
+    /// Number of the session, from 1.
     pub(super) number: u64,
     is_stale: AtomicBool,
     lookup: RwLock<Lookup>,
@@ -46,7 +46,7 @@ pub(super) struct Session {
 impl Session {
     fn open(driver_root: &Path, number: u64) -> Result<Self, OpenError> {
         let path = library::find(driver_root)?;
-        // An upgraded library has another file name; under the same one the linker takes it for the old one.
+        // An upgraded library has another file name; by the same name the linker would take it for the old one.
         let path = std::fs::canonicalize(&path).unwrap_or(path);
         let failed = |source| OpenError::Init { path: path.clone(), source };
         let nvml = Nvml::builder().lib_path(path.as_os_str()).init().map_err(failed)?;
@@ -59,7 +59,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Looks for GPUs that have not answered so far.
+    /// Looks up GPUs that have not responded so far.
     fn look_up(&self) {
         let silent: Vec<(u32, Reason)> = {
             let lookup = self.lookup.read().unwrap_or_else(PoisonError::into_inner);
@@ -75,7 +75,7 @@ impl Session {
                 }
                 Err((call, reason)) => {
                     if reason != before {
-                        tracing::warn!(index, call, %reason, "A GPU does not answer; it is tried again.");
+                        tracing::warn!(index, call, %reason, "A GPU does not respond, retrying.");
                     }
                     lookup.silent.insert(index, reason);
                 }
@@ -83,19 +83,19 @@ impl Session {
         }
     }
 
-    /// All GPUs that have answered once.
+    /// Returns all GPUs that have responded once.
     pub(super) fn gpus(&self) -> Vec<Arc<KnownGpu>> {
         let lookup = self.lookup.read().unwrap_or_else(PoisonError::into_inner);
         lookup.known.values().cloned().collect()
     }
 
-    /// Whether a GPU may be there of which not even the UUID is known. A lost one is as good as absent.
+    /// Returns whether a GPU may exist whose UUID is not known. A lost GPU counts as absent.
     pub(super) fn is_incomplete(&self) -> bool {
         let lookup = self.lookup.read().unwrap_or_else(PoisonError::into_inner);
         lookup.silent.values().any(|reason| !reason.is_gone())
     }
 
-    /// The GPU; [`Reason::Absent`] when it is certainly none of the node's.
+    /// Returns a GPU; [`Reason::Absent`] if the node certainly does not have it.
     pub(super) fn gpu(&self, uuid: &str) -> Result<Arc<KnownGpu>, GpuError> {
         let lookup = self.lookup.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(known) = lookup.known.get(uuid) {
@@ -106,13 +106,13 @@ impl Session {
         Err(on_gpu(uuid)(("look-up", reason)))
     }
 
-    /// Runs calls to NVML, and takes note when they say that the driver changed.
+    /// Runs calls to NVML, and marks the session as stale if they report that the driver changed.
     pub(super) fn call<T>(&self, act: impl FnOnce(&Self) -> Result<T, Failure>) -> Result<T, Failure> {
         let result = act(self);
         if let Err((call, reason @ Reason::DriverChanged(_))) = &result
             && !self.is_stale.swap(true, Ordering::Relaxed)
         {
-            tracing::error!(call, %reason, "NVML has to be opened again.");
+            tracing::error!(call, %reason, "NVIDIA's driver changed; NVML must be reopened.");
         }
         result
     }
@@ -125,7 +125,7 @@ fn known(nvml: &Nvml, index: u32) -> Result<KnownGpu, Failure> {
     let handle = raw::handle(&device);
     let profiles = match enumerate(|profile| raw::gpu_instance_profile(nvml.lib(), handle, profile)) {
         Ok(profiles) => profiles,
-        // GPUs and drivers without MIG.
+        // The GPU or its driver does not support MIG.
         Err((_, Reason::FunctionMissing)) => Vec::new(),
         Err(failure) => return Err(failure),
     };
@@ -134,16 +134,16 @@ fn known(nvml: &Nvml, index: u32) -> Result<KnownGpu, Failure> {
 
 struct Current {
     session: Option<Arc<Session>>,
-    /// Why there is none.
+    /// Reason why there is no session.
     missing: String,
     opened: u64,
 }
 
-/// The session of the process, replaced while threads use it.
+/// Session of the process, which is replaced while threads use it.
 pub(super) struct Sessions {
     driver_root: PathBuf,
     current: RwLock<Current>,
-    /// Held while a session is opened: one at a time.
+    /// Lock that makes sure that one session is opened at a time.
     opening: Mutex<()>,
 }
 
@@ -181,7 +181,7 @@ impl Sessions {
         self.get().map(drop)
     }
 
-    /// Lets the session go and waits for the last call that uses it, so that the library is really shut down.
+    /// Drops the session and waits for the last call that uses it, so that the library is really shut down.
     fn close(&self) {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let old = current.session.take();
@@ -189,8 +189,8 @@ impl Sessions {
         drop(current);
         let Some(old) = old else { return };
         let begin = Instant::now();
-        // A thread may hang in it for ever; the next session is then only a second user of the old library,
-        // and is closed in its turn.
+        // A thread may hang in the library forever. The next session is then a second user of the old library, and is
+        // closed in its turn.
         while Arc::strong_count(&old) > 1 && begin.elapsed() < LAST_CALLS {
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -1,4 +1,4 @@
-//! Waiting for critical errors, over all sessions and all GPUs that come to be known.
+//! Waiting for critical errors, across sessions and for all GPUs that become known.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::session::{Session, Sessions};
 use super::{on_gpu, raw_events};
 use crate::gpus::{GpuError, Reason, XidEvent, XidWatch};
 
-/// Events of one session.
+/// Registered events of one session.
 struct Subscription {
     session: Arc<Session>,
     set: raw_events::EventSet,
@@ -23,7 +23,7 @@ impl Subscription {
         for gpu in session.gpus() {
             gpus.push((gpu.handle, gpu.uuid.clone()));
             if let Err((call, reason)) = raw_events::register(lib, &set, gpu.handle) {
-                tracing::warn!(gpu = gpu.uuid, call, %reason, "A GPU's critical errors cannot be watched.");
+                tracing::warn!(gpu = gpu.uuid, call, %reason, "Failed to register for the XIDs of a GPU.");
             }
         }
         Ok(Self { session, set, gpus })
@@ -48,7 +48,7 @@ impl NvmlXidWatch {
 impl XidWatch for NvmlXidWatch {
     fn next(&mut self, timeout: Duration) -> Result<Option<XidEvent>, GpuError> {
         let current = self.sessions.current();
-        // The old session is let go first: it is shut down when nobody uses it.
+        // The old session is dropped first, because it is shut down once nothing uses it.
         self.subscription.take_if(|old| !current.as_ref().is_some_and(|session| old.is_of(session)));
         let Some(current) = current else {
             std::thread::sleep(timeout);

@@ -1,9 +1,9 @@
-//! Takes requests whatever `:authority` they bear, because the kubelet's is refused otherwise.
+//! Accepts requests with any `:authority`, because the HTTP/2 server would refuse the kubelet's.
 //!
-//! The kubelet's gRPC client names the socket's path as `:authority`, percent-encoded: no authority by the
-//! rules of HTTP, and meaningless on a unix socket. The HTTP/2 server below refuses such a request before
-//! anything of ours sees it. So the bytes are looked at on their way in, and a long `:authority` is replaced
-//! by `localhost`; everything else passes as it came.
+//! The kubelet's gRPC client sends the percent-encoded path of the socket as `:authority`, which is not valid in HTTP
+//! and has no meaning on a Unix socket. The server refuses such a request before any of our code sees it. So this
+//! module edits the incoming bytes: it replaces a long `:authority` by `localhost` and passes everything else
+//! unchanged.
 
 mod header_block;
 
@@ -16,12 +16,12 @@ use tonic::transport::server::Connected;
 
 use header_block::with_authority;
 
-/// What a client sends before its first frame: `PRI * HTTP/2.0` and so on.
+/// Length of the client's preface: `PRI * HTTP/2.0` and so on.
 const PREFACE_BYTES: usize = 24;
 
 const FRAME_HEADER_BYTES: usize = 9;
 
-/// Larger frames are refused by the server, which has not announced that it takes any.
+/// Maximum payload of a frame. The server refuses larger ones, because it has not announced that it accepts them.
 const MAX_FRAME_BYTES: usize = 16_384;
 
 const TYPE_HEADERS: u8 = 1;
@@ -30,15 +30,15 @@ const FLAG_PADDED: u8 = 0x8;
 const FLAG_PRIORITY: u8 = 0x20;
 const PRIORITY_BYTES: usize = 5;
 
-/// Read at once.
+/// Maximum bytes of one read.
 const CHUNK_BYTES: usize = 4096;
 
-/// The bytes of one client on their way to the server.
+/// Editor of the bytes from one client to the server.
 #[derive(Debug)]
 struct Inbound {
-    /// Bytes that pass before the next frame begins.
+    /// Number of bytes that pass before the next frame begins.
     pass: usize,
-    /// A frame's header, or a whole frame of headers, as far as it has come.
+    /// Bytes received so far of a frame's header, or of a complete HEADERS frame.
     frame: Vec<u8>,
 }
 
@@ -47,7 +47,7 @@ impl Inbound {
         Self { pass: PREFACE_BYTES, frame: Vec::new() }
     }
 
-    /// Takes what has come and adds to `out` what goes on.
+    /// Takes received bytes and appends the bytes for the server to `out`.
     fn push(&mut self, mut bytes: &[u8], out: &mut Vec<u8>) {
         while !bytes.is_empty() {
             if self.pass > 0 {
@@ -69,24 +69,25 @@ impl Inbound {
         }
     }
 
-    /// How much of the frame is kept back: its header, or all of it where it holds a whole header block.
+    /// Returns how many bytes of the frame are held back: its header, or all of it if it contains a complete header
+    /// block.
     fn wanted_bytes(&self) -> usize {
         if self.frame.len() < FRAME_HEADER_BYTES {
             return FRAME_HEADER_BYTES;
         }
         let payload = payload_bytes(&self.frame);
-        // A block that goes on in further frames is larger than any kubelet's, and passes as it is.
+        // A block that continues in further frames is larger than any kubelet's, and passes unchanged.
         let is_whole = self.frame[3] == TYPE_HEADERS && self.frame[4] & FLAG_END_HEADERS != 0;
         if is_whole && payload <= MAX_FRAME_BYTES { FRAME_HEADER_BYTES + payload } else { FRAME_HEADER_BYTES }
     }
 }
 
-/// Length of the payload by a frame's header.
+/// Returns the length of the payload according to the header of the frame.
 fn payload_bytes(frame: &[u8]) -> usize {
     usize::from(frame[0]) << 16 | usize::from(frame[1]) << 8 | usize::from(frame[2])
 }
 
-/// A frame of headers with its `:authority` replaced; any other frame, or one that cannot be read, as it is.
+/// Returns a HEADERS frame with its `:authority` replaced; any other frame, and one that cannot be parsed, unchanged.
 fn localized(frame: &[u8]) -> Vec<u8> {
     replaced(frame).unwrap_or_else(|| frame.to_vec())
 }
@@ -104,18 +105,18 @@ fn replaced(frame: &[u8]) -> Option<Vec<u8>> {
     Some([&length[1..], &header[3..], &payload[..begin], &block, &payload[end..]].concat())
 }
 
-/// A connection whose client may name any authority.
+/// Connection whose client may send any authority.
 #[derive(Debug)]
 pub(crate) struct AnyAuthority<S> {
     stream: S,
     inbound: Inbound,
-    /// What goes on to the server, from `given` on.
+    /// Bytes for the server. Those before `given` are already read.
     out: Vec<u8>,
     given: usize,
 }
 
 impl<S> AnyAuthority<S> {
-    /// Wraps a connection of which nothing was read yet.
+    /// Wraps a connection from which nothing was read yet.
     pub(crate) fn new(stream: S) -> Self {
         Self { stream, inbound: Inbound::new(), out: Vec::new(), given: 0 }
     }
@@ -175,7 +176,7 @@ mod tests {
         [&length[1..], &[kind, flags, 0, 0, 0, 1], payload].concat()
     }
 
-    /// `:method POST` and an authority as it is spelled out.
+    /// Encodes `:method POST` and a literal authority.
     fn block(authority: &str) -> Vec<u8> {
         let length = u8::try_from(authority.len()).unwrap();
         [&[0x83, 0x41, length], authority.as_bytes()].concat()

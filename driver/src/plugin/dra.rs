@@ -1,5 +1,5 @@
-//! DRA v1: prepare and unprepare, as the kubelet calls them. Every claim of a request has an entry in
-//! its answer, an error where it failed.
+//! DRA v1 service: prepare and unprepare. Its response has an entry for every claim of the request, with an error if
+//! the claim failed.
 
 use std::collections::HashMap;
 
@@ -16,17 +16,16 @@ use crate::cdi::device_id;
 use crate::checkpoint::DeviceRecord;
 use crate::claims::{ClaimRef, Claims};
 
-/// Most claims in one request. A pod has far fewer; it bounds the threads that one request takes.
+/// Maximum claims of one request, which limits the threads of the request. A pod has far fewer.
 const MAX_CLAIMS: usize = 128;
 
-/// The service.
 pub(crate) struct DraService {
     claims: Claims,
     pool: String,
 }
 
 impl DraService {
-    /// Serves the claims of `node`.
+    /// Serves claims on the node `node`.
     pub(crate) fn new(claims: Claims, node: &str) -> Self {
         Self { claims, pool: pool(node) }
     }

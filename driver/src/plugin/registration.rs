@@ -1,4 +1,4 @@
-//! Registration v1: who this plugin is and where it serves DRA.
+//! Registration v1 service: the name of this plugin and its DRA socket.
 
 use std::path::PathBuf;
 
@@ -10,16 +10,15 @@ use sluice_kubelet_api::{DRA_PLUGIN_TYPE, DRA_V1_SERVICE};
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-/// What the kubelet has said: `Err` has the reason why no claim can be prepared yet.
+/// State of the registration: `Err` has the reason why the kubelet cannot prepare claims yet.
 pub(crate) type Registered = Result<(), String>;
 
-/// The service.
 pub(crate) struct RegistrationService {
     /// Name of the driver.
     pub driver: String,
     /// Absolute path of the DRA socket.
     pub endpoint: PathBuf,
-    /// Told what the kubelet says.
+    /// Sender of the state of the registration.
     pub registered: watch::Sender<Registered>,
 }
 
@@ -41,11 +40,11 @@ impl Registration for RegistrationService {
         let status = request.into_inner();
         if status.plugin_registered {
             tracing::info!("The kubelet has registered the driver.");
-            // The last outcome is of no more interest, here and below.
+            // The state may be replaced before anyone reads it, here and below.
             let _ = self.registered.send_replace(Ok(()));
         } else {
-            // The kubelet tries again when the socket appears again, or when it restarts.
-            tracing::error!(error = status.error, "The kubelet has refused the driver.");
+            // The kubelet retries when the socket appears again, or when it restarts.
+            tracing::error!(error = status.error, "The kubelet refused to register the driver.");
             let refused = format!("the kubelet has refused the driver: {}", status.error);
             let _ = self.registered.send_replace(Err(refused));
         }

@@ -1,4 +1,4 @@
-//! Serves both sockets: DRA first, so that it answers when the kubelet learns of it.
+//! Servers of both sockets. DRA is first, so that it responds when the kubelet discovers the plugin.
 
 use std::io;
 use std::path::Path;
@@ -18,10 +18,10 @@ use super::dra::DraService;
 use super::registration::{Registered, RegistrationService};
 use super::sockets::{SocketError, connections};
 
-/// Calls at once on one connection; the kubelet makes one a pod.
+/// Maximum concurrent calls of one connection. The kubelet makes one per pod.
 const MAX_CALLS: usize = 64;
 
-/// Both servers, running.
+/// Both servers while they run.
 #[derive(Debug)]
 pub(crate) struct Served {
     dra: JoinHandle<()>,
@@ -30,12 +30,12 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    /// What the kubelet has said of the driver.
+    /// Returns the state of the registration.
     pub(crate) fn registered(&self) -> watch::Receiver<Registered> {
         self.registered.clone()
     }
 
-    /// Waits until both have ended: after the stop, when calls in flight are answered.
+    /// Waits until both have ended, which is after `stop` when the calls in flight are answered.
     pub(crate) async fn ended(self) {
         let _ = tokio::join!(self.registration, self.dra);
     }
@@ -44,7 +44,7 @@ impl Served {
 /// Binds both sockets and serves them until `stop`. Both are bound when this returns.
 ///
 /// # Errors
-/// When a socket cannot be bound.
+/// Fails if a socket cannot be bound.
 pub(crate) fn serve(
     kubelet_dir: &Path,
     driver: &str,
@@ -67,7 +67,7 @@ pub(crate) fn serve(
             .serve_with_incoming_shutdown(any_authority(dra_connections), stopped.cancelled_owned())
             .await;
         if let Err(error) = served {
-            tracing::error!(%error, "The DRA server has failed.");
+            tracing::error!(%error, "The DRA server failed.");
         }
     });
     let registration = RegistrationService { driver: driver.to_owned(), endpoint, registered: sender };
@@ -78,13 +78,13 @@ pub(crate) fn serve(
             .serve_with_incoming_shutdown(any_authority(registration_connections), stopped.cancelled_owned())
             .await;
         if let Err(error) = served {
-            tracing::error!(%error, "The registration server has failed.");
+            tracing::error!(%error, "The registration server failed.");
         }
     });
     Ok(Served { dra, registration, registered })
 }
 
-/// Connections of kubelets, which name a socket's path as authority.
+/// Wraps connections of kubelets, which send the path of the socket as authority.
 fn any_authority(
     connections: impl Stream<Item = io::Result<UnixStream>>,
 ) -> impl Stream<Item = io::Result<AnyAuthority<UnixStream>>> {

@@ -1,4 +1,4 @@
-//! Unix sockets in the kubelet's folders.
+//! Unix sockets in the directories of the kubelet.
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -12,43 +12,43 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 
-/// How often a socket's file is looked for.
+/// Period of checks for the file of a socket.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// Why a socket cannot be served.
+/// Reason why a socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Longer than the kernel takes.
+    /// The path is longer than the kernel allows.
     #[error(
         "socket path {path} is {length} bytes long, a unix socket's may have {SOCKET_PATH_LIMIT_BYTES}; use a \
          shorter --kubelet-dir"
     )]
     TooLong {
-        /// The path.
+        /// Path of the socket.
         path: PathBuf,
-        /// Its length in bytes.
+        /// Length of the path in bytes.
         length: usize,
     },
-    /// The file system refused.
+    /// The file system failed.
     #[error("socket {path}: {source}")]
     Io {
-        /// The socket or its folder.
+        /// Socket or its directory.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
 }
 
-/// A bound socket; its file is removed when this is dropped, unless it is another one by then.
+/// File of a bound socket. It is removed when this is dropped, unless another socket has replaced it.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// Device and inode.
+    /// Device and inode of the file.
     identity: (u64, u64),
 }
 
 impl SocketFile {
-    /// Whether the file is still there.
+    /// Returns whether the file still exists and is this socket.
     pub(crate) fn is_there(&self) -> bool {
         identity(&self.path).is_ok_and(|there| there == self.identity)
     }
@@ -57,7 +57,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if self.is_there() {
-            // At the end of the process there is nobody to tell.
+            // At the end of the process there is nothing to do about an error.
             let _ = std::fs::remove_file(&self.path);
         }
     }
@@ -68,10 +68,10 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
     Ok((metadata.dev(), metadata.ino()))
 }
 
-/// Binds `path`, after removing what a killed process has left there.
+/// Binds `path`, after removing what a killed process may have left there.
 ///
 /// # Errors
-/// When the path is too long or the file system refuses.
+/// Fails if the path is too long or the file system fails.
 pub(crate) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketError> {
     let length = path.as_os_str().len();
     if length > SOCKET_PATH_LIMIT_BYTES {
@@ -90,11 +90,11 @@ pub(crate) fn bind(path: &Path) -> Result<(UnixListener, SocketFile), SocketErro
     Ok((listener, SocketFile { path: path.to_owned(), identity }))
 }
 
-/// Binds `path` and takes connections until `stop`. When the file is deleted, the socket is bound anew, once
-/// `after` is there: the kubelet must find the one when it learns of the other.
+/// Binds `path` and accepts connections until `stop`. If the file is deleted, the socket is bound again once the file
+/// `after` exists, because the kubelet must find that one when it discovers this one.
 ///
 /// # Errors
-/// When the socket cannot be bound at first.
+/// Fails if the socket cannot be bound the first time.
 pub(crate) fn connections(
     path: &Path,
     after: Option<PathBuf>,
@@ -119,9 +119,9 @@ pub(crate) fn connections(
                     match bind(&path) {
                         Ok(bound) => {
                             (listener, file) = bound;
-                            tracing::warn!(socket = %path.display(), "A socket was deleted and is bound again.");
+                            tracing::warn!(socket = %path.display(), "The file of a socket was deleted; bound the socket again.");
                         }
-                        Err(error) => tracing::error!(%error, "A socket was deleted and cannot be bound."),
+                        Err(error) => tracing::error!(%error, "The file of a socket was deleted; failed to bind the socket again."),
                     }
                 }
                 () = stop.cancelled() => return,

@@ -1,4 +1,4 @@
-//! What the slices say.
+//! Content of the ResourceSlices.
 
 use std::collections::BTreeMap;
 
@@ -8,28 +8,28 @@ use sluice_inventory::{Gpu, PublishError, SliceLayout, resource_slices};
 use crate::health::{Fault, Mark};
 use crate::monitoring;
 
-/// What to publish.
+/// Content to publish.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Publication {
     /// Name of the node.
     pub node: String,
     /// Name of the driver.
     pub driver: String,
-    /// The node's GPUs.
+    /// GPUs of the node.
     pub gpus: Vec<Gpu>,
-    /// Devices of the GPUs that are not offered as they are.
+    /// Restrictions of devices that are not offered normally, by name.
     pub marks: BTreeMap<String, Mark>,
-    /// Whether devices for watching the GPUs are published, which needs taints.
+    /// Whether monitoring devices are published, which need taints.
     pub monitors: bool,
     /// Layout of the slices; `None` asks the store for it.
     pub layout: Option<SliceLayout>,
 }
 
 impl Publication {
-    /// The slices of one generation of the pool.
+    /// Returns the slices of one generation of the pool.
     ///
     /// # Errors
-    /// When the node's name or GPUs cannot be published.
+    /// Fails if the name of the node or its GPUs cannot be published.
     pub(crate) fn slices(
         &self,
         layout: SliceLayout,
@@ -68,20 +68,20 @@ impl Publication {
         }
     }
 
-    /// Only what needs no counters: GPUs that are not cut.
+    /// Returns only what needs no counters: GPUs that are not in MIG mode.
     pub(super) fn without_counters(&self) -> Self {
         let gpus = self.gpus.iter().filter(|gpu| !gpu.serves_mig()).cloned().collect();
         Self { gpus, ..self.clone() }
     }
 
-    /// For a server that drops taints: what would be tainted is not published.
+    /// Returns the content for a server that drops taints: devices with a taint are not published.
     pub(super) fn without_taints(&self) -> Self {
         let marks = self.marks.keys().map(|device| (device.clone(), Mark::Withheld)).collect();
         Self { marks, monitors: false, ..self.clone() }
     }
 }
 
-/// Whether a slice says what is wanted. When a taint was added, the server knows.
+/// Returns whether a slice has the desired content. The time of a taint is set by the server and ignored.
 pub(super) fn is_same(wanted: &ResourceSlice, existing: &ResourceSlice) -> bool {
     let mut existing = existing.spec.clone();
     let taints = existing.devices.iter_mut().flatten().flat_map(|device| device.taints.iter_mut().flatten());

@@ -1,8 +1,6 @@
-//! The store of a cluster: its API server.
+//! Store of a cluster: its API server.
 
 mod events;
-#[cfg(test)]
-mod fake;
 #[cfg(test)]
 mod tests;
 mod version;
@@ -27,19 +25,18 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{ClaimEvent, ClaimRef, Store, StoreError, has_counters, has_taints};
 
-/// An answer that takes longer is none: the kubelet gives a whole prepare 45 s.
+/// Time limit of one API call. It must be well below the kubelet's 45 s for a whole prepare.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Slices are compared this often even when no watch event came: it also notices an upgraded API server.
+/// Period of comparing the slices even without a watch event. This also notices an upgraded API server.
 const RESYNC: Duration = Duration::from_secs(300);
 
-/// Tries to replace a slice that somebody else changes at the same time.
+/// Maximum tries to replace a slice that another program changes at the same time.
 const PUT_TRIES: usize = 5;
 
-/// What trial objects are called; they are never stored.
+/// Prefix of the names of trial objects, which are never stored.
 const TRIAL_NAME: &str = "sluice-trial-";
 
-/// Objects of an API server.
 pub(crate) struct ClusterStore {
     client: Client,
     slices: Api<ResourceSlice>,
@@ -51,7 +48,7 @@ pub(crate) struct ClusterStore {
 }
 
 impl ClusterStore {
-    /// Begins to watch the slices of `driver` on `node`; the watch ends with the store.
+    /// Starts to watch the slices of `driver` on `node`. The watch ends with the store.
     pub(crate) fn start(client: Client, driver: &str, node: &str) -> Self {
         let changed = Arc::new(Notify::new());
         let metadata: Api<PartialObjectMeta<ResourceSlice>> = Api::all(client.clone());
@@ -67,8 +64,8 @@ impl ClusterStore {
         }
     }
 
-    /// The node as owner, so that its slices go when it leaves the cluster. Asked every time: a node of the
-    /// same name may have joined since.
+    /// Returns the node as owner, so that its slices are deleted when it leaves the cluster. It is read each time,
+    /// because a new node may have the same name.
     async fn owner(&self) -> Result<OwnerReference, StoreError> {
         let what = format!("Node {}", self.node);
         let uid = match in_time(self.nodes.get_metadata(&self.node)).await {
@@ -90,7 +87,7 @@ impl ClusterStore {
         })
     }
 
-    /// What the server would store, of a slice that it does not.
+    /// Returns what the server would store of a slice, by a dry run.
     async fn trial(&self, slice: &ResourceSlice) -> Result<ResourceSlice, StoreError> {
         let trial = ResourceSlice {
             metadata: ObjectMeta { generate_name: Some(TRIAL_NAME.to_owned()), ..ObjectMeta::default() },
@@ -100,7 +97,7 @@ impl ClusterStore {
         in_time(self.slices.create(&dry_run, &trial)).await.map_err(failed("trial of a ResourceSlice"))
     }
 
-    /// One try to create or replace; `None` when somebody else was faster.
+    /// Tries once to create or replace a slice; `None` if another program changed it meanwhile.
     async fn try_put(&self, slice: &ResourceSlice, name: &str) -> kube::Result<Option<ResourceSlice>> {
         let parameters = PostParams::default();
         let (written, lost_to_another) = match in_time(self.slices.get_metadata_opt(name)).await? {
@@ -119,12 +116,12 @@ impl ClusterStore {
     }
 }
 
-/// Slices of one driver on one node.
+/// Returns the field selector of the slices of one driver on one node.
 fn selector(driver: &str, node: &str) -> String {
     format!("spec.nodeName={node},spec.driver={driver}")
 }
 
-/// Wakes the publisher whenever slices changed, until it is dropped.
+/// Notifies the publisher whenever slices changed, until it is dropped.
 async fn watch(slices: Api<PartialObjectMeta<ResourceSlice>>, selector: String, changed: Arc<Notify>) {
     let events = watcher(slices, watcher::Config::default().fields(&selector)).default_backoff();
     pin_mut!(events);
@@ -137,9 +134,9 @@ async fn watch(slices: Api<PartialObjectMeta<ResourceSlice>>, selector: String, 
                 changed.notify_one();
             }
             Err(error) => {
-                // Tries follow each other; what has been said is not said again.
+                // Tries follow each other, so an outage is logged once.
                 if !failing {
-                    tracing::warn!(%error, "ResourceSlices cannot be watched; trying again.");
+                    tracing::warn!(%error, "Failed to watch ResourceSlices, retrying.");
                 }
                 failing = true;
             }
@@ -147,13 +144,13 @@ async fn watch(slices: Api<PartialObjectMeta<ResourceSlice>>, selector: String, 
     }
 }
 
-/// The answer to a call, or an error when there is none in time.
+/// Returns the result of a call, or an error if it takes too long.
 async fn in_time<T>(call: impl Future<Output = kube::Result<T>>) -> kube::Result<T> {
     let late = || kube::Error::Service(format!("no answer within {} s", ANSWER_DEADLINE.as_secs()).into());
     tokio::time::timeout(ANSWER_DEADLINE, call).await.unwrap_or_else(|_| Err(late()))
 }
 
-/// An error of the client, in words.
+/// Converts an error of the client to a text that names the object.
 fn failed(what: &str) -> impl Fn(kube::Error) -> StoreError + '_ {
     move |error| {
         StoreError(match error {
@@ -169,8 +166,8 @@ fn failed(what: &str) -> impl Fn(kube::Error) -> StoreError + '_ {
     }
 }
 
-/// Whether an answer means that there is no object of this name. A 404 alone does not: a server that does
-/// not serve the kind, or something else at its address, answers the same code.
+/// Returns whether a response means that no object has this name. The code 404 alone does not: a server that does not
+/// serve the kind, or another program at its address, responds the same.
 fn says_absent(status: &kube::core::Status, name: &str) -> bool {
     let details = status.details.as_ref();
     status.reason == "NotFound" && details.is_some_and(|details| details.name == name)
@@ -208,7 +205,7 @@ impl Store for ClusterStore {
             if kept_counters(&slice, &stored) && kept_taints(&slice, &stored) {
                 return Ok(());
             }
-            // One of several API servers has a feature off: nothing may be allocated from what it made.
+            // One of several API servers has a feature off. Nothing may be allocated from its slice.
             self.delete_slice(&name).await?;
             return Err(StoreError(format!("{what}: an API server dropped its counters or its taints")));
         }
@@ -224,7 +221,7 @@ impl Store for ClusterStore {
     }
 
     async fn slices_changed(&self) {
-        // Running out of time is as good as an event.
+        // A timeout is treated as an event.
         let _ = tokio::time::timeout(RESYNC, self.changed.notified()).await;
     }
 
@@ -250,12 +247,12 @@ impl Store for ClusterStore {
     async fn publish_event(&self, claim: &ClaimRef, event: &ClaimEvent) {
         let name = format!("{}/{}", claim.namespace, claim.name);
         tracing::warn!(claim = name, uid = claim.uid, reason = event.reason, "{}", event.message);
-        // Without the object, the event is about the claim alone.
+        // Without the object, the event is only published on the claim.
         let object = self.claim(&claim.namespace, &claim.name).await.ok().flatten();
         for about in events::concerned(claim, object.as_ref()) {
             let event = events::warning(event);
             if let Err(error) = in_time(self.recorder.publish(&event, &about)).await {
-                tracing::warn!(claim = name, %error, "An event could not be written.");
+                tracing::warn!(claim = name, %error, "Failed to publish a Kubernetes Event.");
             }
         }
     }
@@ -265,12 +262,12 @@ impl Store for ClusterStore {
     }
 }
 
-/// Whether what was stored still has the counters that were sent.
+/// Returns whether the stored slice still has the counters that were sent.
 fn kept_counters(sent: &ResourceSlice, stored: &ResourceSlice) -> bool {
     !has_counters(sent) || has_counters(stored)
 }
 
-/// The same for taints.
+/// Returns whether the stored slice still has the taints that were sent.
 fn kept_taints(sent: &ResourceSlice, stored: &ResourceSlice) -> bool {
     !has_taints(sent) || has_taints(stored)
 }

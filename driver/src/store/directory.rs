@@ -1,4 +1,4 @@
-//! The store of one machine: [`ObjectDir`].
+//! Store of one machine: [`ObjectDir`].
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,35 +12,34 @@ use sluice_inventory::SliceLayout;
 
 use super::{ClaimEvent, ClaimRef, Store, StoreError};
 
-/// How often the directory is looked at: half of the second in which wiped slices must be back.
+/// Period of reading the directory: half of the second within which deleted slices must be restored.
 const POLL: Duration = Duration::from_millis(500);
 
-/// Objects in a directory.
 #[derive(Debug, Clone)]
 pub(crate) struct DirectoryStore {
     objects: ObjectDir,
-    /// What was said last of files that cannot be read: they are met at every look.
+    /// Last warning about unreadable files, which every read meets again.
     said: Arc<Mutex<String>>,
 }
 
 impl DirectoryStore {
-    /// The directory at `root`, made when the first object is written.
+    /// Uses the directory `root`, which is created with the first object.
     pub(crate) fn new(root: impl Into<PathBuf>) -> Self {
         Self { objects: ObjectDir::new(root), said: Arc::default() }
     }
 
-    /// Says once which files are no slices.
+    /// Warns once about files that are not ResourceSlices.
     fn warn_of(&self, unreadable: &[ObjectError]) {
         let text = unreadable.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        // A text that is replaced whole: a panic elsewhere leaves none half-written.
+        // The text is replaced as a whole, so a panic elsewhere leaves no partial one.
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         if *said != text && !text.is_empty() {
-            tracing::warn!(error = text, "Files that are no ResourceSlices are passed over.");
+            tracing::warn!(error = text, "Ignoring files that are not ResourceSlices.");
         }
         *said = text;
     }
 
-    /// Runs file operations where they may block.
+    /// Runs file operations on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         act: impl FnOnce(&ObjectDir) -> Result<T, ObjectError> + Send + 'static,
@@ -55,13 +54,13 @@ impl DirectoryStore {
 
 #[async_trait]
 impl Store for DirectoryStore {
-    /// Directories never have the rules of an old server.
+    /// Returns the current layout, since a directory has no old server's rules.
     async fn slice_layout(&self) -> Result<SliceLayout, StoreError> {
         Ok(SliceLayout::Split)
     }
 
-    /// A file that cannot be read is as good as absent here: if it is one of this driver's, it is written
-    /// again, and if it is not, it must not keep this driver from publishing.
+    /// Lists the slices. An unreadable file is treated as absent: one of this driver's is written again, and another
+    /// must not prevent this driver from publishing.
     async fn slices(&self, driver: &str, node: &str) -> Result<Vec<ResourceSlice>, StoreError> {
         let (all, unreadable) = self.blocking(|objects| objects.list_readable::<ResourceSlice>()).await?;
         self.warn_of(&unreadable);
@@ -109,7 +108,7 @@ impl Store for DirectoryStore {
         Ok(claims)
     }
 
-    /// Objects alone lie in the directory; what happened is in the log.
+    /// Logs the event, because the directory holds only objects.
     async fn publish_event(&self, claim: &ClaimRef, event: &ClaimEvent) {
         let name = format!("{}/{}", claim.namespace, claim.name);
         tracing::warn!(claim = name, uid = claim.uid, reason = event.reason, "{}", event.message);

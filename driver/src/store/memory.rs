@@ -1,4 +1,4 @@
-//! A store in memory, which fails on demand.
+//! Store in memory for tests, which can be made to fail.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,6 @@ use tokio::sync::Notify;
 
 use super::{ClaimEvent, ClaimRef, Store, StoreError};
 
-/// Objects in memory.
 #[derive(Default)]
 pub(crate) struct MemoryStore {
     slices: Mutex<BTreeMap<String, ResourceSlice>>,
@@ -22,7 +21,7 @@ pub(crate) struct MemoryStore {
     drops_counters: AtomicBool,
     drops_taints: AtomicBool,
     notes_taint_times: AtomicBool,
-    told: Mutex<Vec<(ClaimRef, ClaimEvent)>>,
+    published: Mutex<Vec<(ClaimRef, ClaimEvent)>>,
     alters_slices: AtomicBool,
     puts: AtomicUsize,
     held: Mutex<Option<(String, Arc<Notify>)>>,
@@ -39,47 +38,47 @@ impl MemoryStore {
         self.claims.lock().unwrap().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
-    /// From now on every call fails, or no longer.
+    /// Makes every later call fail, or succeed again.
     pub(crate) fn set_broken(&self, broken: bool) {
         self.broken.store(broken, Ordering::SeqCst);
     }
 
-    /// From now on counters are not kept, as by a server whose feature is off, or no longer.
+    /// Makes the store drop counters, as a server whose feature is off, or keep them again.
     pub(crate) fn set_drops_counters(&self, drops: bool) {
         self.drops_counters.store(drops, Ordering::SeqCst);
     }
 
-    /// From now on taints are not kept, as by a server whose feature is off.
+    /// Makes the store drop taints, as a server whose feature is off.
     pub(crate) fn set_drops_taints(&self, drops: bool) {
         self.drops_taints.store(drops, Ordering::SeqCst);
     }
 
-    /// From now on the time is noted in each taint, as API servers do.
+    /// Makes the store set the time of each taint, as API servers do.
     pub(crate) fn set_notes_taint_times(&self) {
         self.notes_taint_times.store(true, Ordering::SeqCst);
     }
 
-    /// What was told of claims so far.
+    /// Returns the events published so far.
     pub(crate) fn published_events(&self) -> Vec<(ClaimRef, ClaimEvent)> {
-        self.told.lock().unwrap().clone()
+        self.published.lock().unwrap().clone()
     }
 
-    /// From now on every slice that is put is altered by somebody.
+    /// Makes another program alter every slice that is put.
     pub(crate) fn set_alters_slices(&self) {
         self.alters_slices.store(true, Ordering::SeqCst);
     }
 
-    /// How many slices were put so far.
+    /// Returns the number of slices put so far.
     pub(crate) fn puts(&self) -> usize {
         self.puts.load(Ordering::SeqCst)
     }
 
-    /// Wakes the publisher.
+    /// Notifies the publisher.
     pub(crate) fn change(&self) {
         self.changed.notify_one();
     }
 
-    /// The next read of claims of this name waits until the answer is notified.
+    /// Makes the next read of a claim of this name wait until the returned `Notify` is notified.
     pub(crate) fn hold(&self, name: &str) -> Arc<Notify> {
         let open = Arc::new(Notify::new());
         *self.held.lock().unwrap() = Some((name.to_owned(), Arc::clone(&open)));
@@ -168,7 +167,7 @@ impl Store for MemoryStore {
     }
 
     async fn publish_event(&self, claim: &ClaimRef, event: &ClaimEvent) {
-        self.told.lock().unwrap().push((claim.clone(), event.clone()));
+        self.published.lock().unwrap().push((claim.clone(), event.clone()));
     }
 
     async fn offer_classes(&self, _: &[DeviceClass]) -> Result<(), StoreError> {

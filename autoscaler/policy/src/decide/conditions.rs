@@ -1,4 +1,4 @@
-//! Conditions in the HPA's vocabulary, so that dashboards and people read them without a manual.
+//! Builds the conditions, in the HPA's vocabulary, so that dashboards and people understand them without a manual.
 use super::Proposal;
 use super::need::Wanted;
 use super::ready::ready;
@@ -48,7 +48,7 @@ fn able(wanted: &Wanted, proposal: &Proposal) -> Condition {
     let (status, reason, message) = match proposal.reason {
         Reason::Paused => (false, "Paused", "Paused by the specification."),
         Reason::InvalidSpec => (false, "InvalidSpec", "The specification cannot be followed."),
-        // Which window it is follows from what it kept off, whether replicas change nevertheless or not.
+        // The direction that was held shows which window it was, even where the replicas change.
         Reason::Stabilized if proposal.replicas >= wanted.replicas => {
             (true, "ScaleDownStabilized", "Recent recommendations were higher.")
         }
@@ -61,7 +61,7 @@ fn able(wanted: &Wanted, proposal: &Proposal) -> Condition {
     condition(ConditionType::AbleToScale, status, reason, message)
 }
 
-/// The reason as a condition says it, where somebody else is in the way.
+/// Returns the condition's reason where another controller is in the way.
 fn conflict(reason: Reason) -> Option<String> {
     HoldReason::ALL.into_iter().find(|hold| hold.as_reason() == reason).map(HoldReason::name)
 }
@@ -149,8 +149,8 @@ fn capacity(input: &Input, limited: Option<&CapacityLimited>, rollout_status: Ro
     let of =
         |status, reason, message: String| condition(ConditionType::CapacityLimited, status, reason, message);
     match rollout_status {
-        RolloutStatus::Stalled(keeps) => {
-            let message = format!("{} {}", rollout_waits(input), keeps.message(input));
+        RolloutStatus::Stalled(reason) => {
+            let message = format!("{} {}", rollout_waits(input), reason.message(input));
             return of(true, "RolloutWaitsForSlice", message);
         }
         RolloutStatus::Lowered => {
@@ -197,7 +197,7 @@ fn capacity(input: &Input, limited: Option<&CapacityLimited>, rollout_status: Ro
     }
 }
 
-/// Who waits, and for whom.
+/// Describes the pod that waits, and the pods that it waits for.
 fn rollout_waits(input: &Input) -> String {
     let Some(rollout) = &input.standing.rollout else { return String::new() };
     let pod = rollout.waiting.as_ref().map(|waiting| waiting.pod.as_str()).unwrap_or_default();
@@ -208,7 +208,7 @@ fn rollout_waits(input: &Input) -> String {
     )
 }
 
-/// A note as a sentence of its own.
+/// Turns a note into a sentence.
 fn sentence(note: &str) -> String {
     let mut letters = note.chars();
     let first = letters.next().map(|c| c.to_uppercase().collect::<String>()).unwrap_or_default();

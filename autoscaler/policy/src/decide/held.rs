@@ -1,23 +1,23 @@
-//! What keeps the replicas as they are before any demand is looked at.
+//! Holds: reasons to keep the replicas as they are before demand is considered.
 use crate::decision::Reason;
 use crate::findings::HoldReason;
 use crate::input::Input;
 use crate::state::State;
 
-/// A hold, and how far it goes.
+/// A hold and its extent.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) reason: Reason,
-    /// For people: who or what holds, and what to do.
+    /// Explanation, for people: who or what holds, and what to do.
     pub(super) note: String,
-    /// Nothing is written at all, not even what the bounds demand.
+    /// Whether nothing is written at all, not even to keep the bounds.
     pub(super) is_frozen: bool,
 }
 
-/// The hold that counts most, if there is any.
+/// Returns the strongest hold; `None` where there is none.
 pub(super) fn held(input: &Input, state: &mut State) -> Option<Held> {
     let is_off = is_off(input, state);
-    // A dry run writes nothing, so it cannot fight another autoscaler, and its recommendation is what its user wants.
+    // A dry run writes nothing, so it cannot fight another autoscaler, and its user wants the recommendation.
     let counts = |reason| reason == HoldReason::AmbiguousSelector || !input.spec.dry_run;
     let found = input.findings.hold.as_ref().filter(|hold| counts(hold.reason));
     let of = |hold: &crate::findings::Hold, is_frozen| Held {
@@ -38,8 +38,8 @@ pub(super) fn held(input: &Input, state: &mut State) -> Option<Held> {
     }
 }
 
-/// Whether somebody has set the replicas to zero although `minReplicas` allows no zero: then they want it off, as
-/// with the HPA. A target that never had a replica is not off: it waits for its first one.
+/// Returns whether others have set the replicas to zero although `minReplicas` allows no zero, which switches scaling off
+/// as with the HPA. A target that never had a replica is not off: it waits for its first one.
 fn is_off(input: &Input, state: &mut State) -> bool {
     let is_zero = input.current.replicas == 0;
     // With a minimum of zero, zero is an ordinary number.

@@ -1,10 +1,11 @@
-//! How fast and how far: stabilisation windows, rate policies and bounds, as in `autoscaling/v2`.
+//! Stabilisation windows, rate policies and bounds, as in `autoscaling/v2`.
 use crate::behavior::{PolicyType, ScalingPolicy, ScalingRules, SelectPolicy};
 use crate::input::Input;
 use crate::spec::Spec;
 use crate::state::State;
 
-/// The smallest recommendation of the up window, the largest of the down window; what lies between holds.
+/// Applies the stabilisation windows: at least the largest recommendation of the scale-down window, at most the smallest of
+/// the scale-up window; between these the current replicas stay.
 pub(super) fn stabilize(input: &Input, state: &State, wanted: u32) -> u32 {
     let current = input.current.replicas;
     let behavior = &input.spec.behavior;
@@ -19,7 +20,7 @@ pub(super) fn stabilize(input: &Input, state: &State, wanted: u32) -> u32 {
     current.max(up).min(down.max(up))
 }
 
-/// What the policies of the direction allow within their periods.
+/// Applies the rate policies of the direction of the change.
 pub(super) fn rate(input: &Input, state: &State, wanted: u32) -> u32 {
     let current = input.current.replicas;
     if wanted > current {
@@ -31,7 +32,7 @@ pub(super) fn rate(input: &Input, state: &State, wanted: u32) -> u32 {
                 PolicyType::Percent => percent(start, 100 + u64::from(policy.value), true),
             }
         });
-        // From zero, a percentage allows nothing for ever: one is always allowed.
+        // From zero a percentage would never allow anything, so one replica is always allowed.
         let most = limit.most(rules.select_policy, current).max(u32::from(current == 0));
         wanted.min(most.max(current))
     } else if wanted < current {
@@ -49,14 +50,14 @@ pub(super) fn rate(input: &Input, state: &State, wanted: u32) -> u32 {
     }
 }
 
-/// (fewest, most) replicas. `may_be_zero`: it was decided that zero is right.
+/// Returns minimum and maximum of the replicas. `may_be_zero` = the decision is to be at zero.
 pub(super) fn bounds(spec: &Spec, may_be_zero: bool) -> (u32, u32) {
     let zero = spec.scale_to_zero_after_seconds.is_some() && may_be_zero;
     let minimum = if zero { 0 } else { spec.min_replicas.max(1) };
     (minimum, spec.max_replicas.max(minimum))
 }
 
-/// What each policy allows; `None` = no policy, no limit.
+/// Replicas that each policy allows; `None` = there is no policy, and so no limit.
 struct Limit(Option<Vec<u32>>);
 
 fn limit(rules: &ScalingRules, allows: impl Fn(&ScalingPolicy) -> u32) -> Limit {
@@ -83,7 +84,7 @@ impl Limit {
     }
 }
 
-/// Replicas when the policy's period began: what was added since is taken off, what was removed is added.
+/// Returns the replicas at the start of the policy's period: the current ones without the changes since.
 fn at_period_start(input: &Input, state: &State, policy: &ScalingPolicy) -> u32 {
     let period_ms = u64::from(policy.period_seconds) * 1000;
     let events = state.scale_events.iter().filter(|e| e.at_ms.saturating_add(period_ms) > input.now_ms);
@@ -92,7 +93,8 @@ fn at_period_start(input: &Input, state: &State, policy: &ScalingPolicy) -> u32 
     u32::try_from(replicas.max(0)).unwrap_or(u32::MAX)
 }
 
-/// Percent of a number: up for more replicas, down for fewer, so that a small percentage still moves.
+/// Returns a percentage of a number, rounded up for more replicas and down for fewer, so that a small percentage still
+/// changes something.
 fn percent(of: u32, percent: u64, up: bool) -> u32 {
     let product = u64::from(of) * percent;
     let whole = if up { product.div_ceil(100) } else { product / 100 };

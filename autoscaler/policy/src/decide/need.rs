@@ -1,4 +1,4 @@
-//! What the model wants, before anything holds it back.
+//! Computes the replicas that the model wants, before any limit applies.
 use crate::curve::Curve;
 use crate::decision::{Reason, Steps};
 use crate::demand::Demand;
@@ -6,26 +6,26 @@ use crate::input::{Input, Sample};
 use crate::queueing::QueueModel;
 use crate::state::State;
 
-/// Observed over predicted quantiles are believed within these bounds.
+/// Bounds of the correction: observed over predicted quantile.
 const CORRECTION: (f64, f64) = (0.7, 1.5);
-/// Over how many demand windows observations are smoothed: a quantile of one window is noisy.
+/// Number of demand windows over which observations are smoothed, because the quantile of one window is noisy.
 const CORRECTION_WINDOWS: f64 = 5.0;
-/// Predictions are compared with observations only at these loads: below, the quantile says little, above,
-/// it says too much.
+/// Range of loads in which predictions are compared with observations: below it the quantile hardly depends on the load,
+/// above it too much.
 const LOADS: (f64, f64) = (0.1, 0.9);
-/// Where no number of replicas meets the objective, they are at least not saturated.
+/// Load of replicas where no number of them meets the objective: at least they are not saturated.
 const STABLE_LOAD: f64 = 0.8;
 
-/// What is wanted, and how to treat it.
+/// Replicas that are wanted, and how later stages treat them.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     pub(super) replicas: u32,
     pub(super) reason: Reason,
-    /// For people: what the reason alone does not say.
+    /// Explanation beyond the reason, for people; may be empty.
     pub(super) note: String,
-    /// It rests on measurements (a hold does not).
+    /// Whether it rests on measurements; a hold does not.
     pub(super) measured: bool,
-    /// It passes the stabilisation windows: panic, from and to zero.
+    /// Whether it skips the stabilisation windows: panic, from and to zero.
     pub(super) urgent: bool,
     pub(super) to_zero: bool,
     pub(super) from_zero: bool,
@@ -87,7 +87,7 @@ pub(super) fn wanted(input: &Input, demand: Option<&Demand>, state: &mut State, 
         return Wanted { measured: true, ..Wanted::hold(0, Reason::Steady, "no demand") };
     }
     let Some(curve) = input.signals.curve.filter(Curve::is_usable) else {
-        // Growing blindly is no better than holding: more replicas would not teach the curve faster.
+        // Growing blindly is no better than holding: more replicas would not learn the curve faster.
         return Wanted::hold(current, Reason::LearningCurve, "no service curve yet");
     };
     let model =
@@ -104,7 +104,7 @@ pub(super) fn wanted(input: &Input, demand: Option<&Demand>, state: &mut State, 
                 "a batcher's demand is stale or not a number",
             );
         }
-        // Twice as many misses as allowed: whatever the model says, this is no time for fewer.
+        // Twice as many misses as allowed forbid a scale-down, whatever the model says.
         let missed = fresh(input.signals.attainment).map_or(0.0, |ratio| 1.0 - ratio);
         if missed > 2.0 * (1.0 - input.spec.objective.quantile) {
             let note = format!("{:.1} % of recent requests missed the objective", missed * 100.0);
@@ -121,7 +121,7 @@ fn report(demand: &Demand, steps: &mut Steps) {
     steps.burstiness = Some(demand.burstiness);
 }
 
-/// One replica's capacity within the objective, and what there is to serve.
+/// Capacity of one replica within the objective, and the demand.
 struct Model {
     demand: f64,
     per_replica: f64,
@@ -149,7 +149,7 @@ impl Model {
         correct(input, &slot, demand, observed_ms, state);
         let correction = state.correction.unwrap_or(1.0);
         steps.correction = Some(correction);
-        // While replicas are starting, the queue is theirs to drain: it does not call for yet others.
+        // Replicas that are starting will help to drain the queue, so it calls for fewer others.
         let starting = input.current.ready < input.current.replicas;
         let drain_ms = spec.windows.drain_ms + if starting { spec.startup_ms } else { 0 };
         let usual = f64::from(input.current.ready.max(1)) * f64::from(curve.batch_rows_limit);
@@ -169,12 +169,12 @@ impl Model {
         }
     }
 
-    /// Replicas for `rows_per_second`.
+    /// Returns the replicas that `rows_per_second` need, as a fraction.
     fn need(&self, rows_per_second: f64) -> f64 {
         rows_per_second / self.per_replica
     }
 
-    /// The need in whole replicas, with a tolerance around what there is.
+    /// Returns the need in whole replicas, with a tolerance around the current ones.
     fn replicas(&self, input: &Input, steps: &mut Steps) -> Wanted {
         let current = input.current.replicas;
         let need = self.need(self.demand);
@@ -183,7 +183,7 @@ impl Model {
         let up = ceil(need).max(1);
         let measured = |replicas, reason| Wanted { measured: true, ..Wanted::hold(replicas, reason, "") };
         if up > current {
-            // The tolerance never excuses a miss: it holds only while the objective is met as predicted.
+            // The tolerance never excuses a miss: it applies only while the objective is met by prediction.
             let small = need <= f64::from(current) * (1.0 + behavior.scale_up.tolerance);
             if small && !self.impossible && self.predicted_ms <= input.spec.objective.latency_ms {
                 return measured(current, Reason::WithinTolerance);
@@ -191,7 +191,7 @@ impl Model {
             let reason = if self.impossible { Reason::ObjectiveImpossible } else { Reason::DemandRose };
             return measured(up, reason);
         }
-        // Down only as far as the tolerance fits too: what would have to come back at once is kept.
+        // Scale down only as far as the tolerance still fits, so that no replica has to come back at once.
         let down = ceil(need * (1.0 + behavior.scale_down.tolerance)).max(1);
         if down < current {
             return measured(down, Reason::DemandFell);
@@ -205,11 +205,11 @@ impl Model {
     }
 }
 
-/// Smoothes observed / predicted, where both mean something: nothing starting, no panic, moderate load.
+/// Updates the correction, observed / predicted smoothed, where both are meaningful: nothing starts, no panic, moderate load.
 fn correct(input: &Input, slot: &QueueModel, demand: &Demand, observed_ms: Option<f64>, state: &mut State) {
     let Some(observed_ms) = observed_ms.filter(|ms| *ms > 0.0) else { return };
     let windows = &input.spec.windows;
-    // Latencies were observed over the past window: the replicas must have been the same all along.
+    // Latencies were observed over the past window, during which the replicas must not have changed.
     let settled =
         state.scale_events.last().is_none_or(|e| input.now_ms.saturating_sub(e.at_ms) > windows.demand_ms);
     if !settled || input.current.ready != input.current.replicas || state.panic_until_ms.is_some() {
@@ -230,10 +230,10 @@ fn correct(input: &Input, slot: &QueueModel, demand: &Demand, observed_ms: Optio
     state.correction = Some(before + weight * (ratio - before));
 }
 
-/// A burst beyond what there is: up at once, and no scale-down until it has been over for a while.
+/// Scales up at once for a burst that exceeds the replicas, and forbids a scale-down until it has been over for a while.
 fn panic(input: &Input, demand: &Demand, model: &Model, state: &mut State, wanted: &mut Wanted) {
     let current = input.current.replicas;
-    // A constant rate above what there is, is no burst: the model answers it.
+    // A constant rate above the capacity is not a burst: the model handles it.
     let stands_out = demand.significant_burst > demand.rate;
     if stands_out && model.need(demand.significant_burst) > f64::from(current) {
         state.panic_until_ms = Some(input.now_ms + input.spec.windows.panic_ms);
@@ -249,7 +249,7 @@ fn panic(input: &Input, demand: &Demand, model: &Model, state: &mut State, wante
     }
 }
 
-/// Up to whole replicas; a hair above a whole number is that number.
+/// Rounds up to whole replicas; a number just above a whole one counts as that.
 fn ceil(need: f64) -> u32 {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturating, never negative")]
     let whole = (need - 1e-9).ceil().max(0.0) as u32;

@@ -1,10 +1,10 @@
-//! The condition `Ready`: how many replicas take traffic, what keeps the others from it, and what helps.
+//! Condition `Ready`: how many replicas take traffic, what keeps the others from it, and what helps.
 use crate::decision::{Condition, ConditionType};
 use crate::input::Input;
 use crate::standing::{Cause, Obstacle};
 
-/// Obstacles that are told at most.
-const MOST_TOLD: usize = 3;
+/// Maximum obstacles in the message.
+const MAX_NAMED: usize = 3;
 
 pub(super) fn ready(input: &Input) -> Condition {
     let (asked, ready) = (input.current.replicas, input.current.ready);
@@ -16,9 +16,9 @@ pub(super) fn ready(input: &Input) -> Condition {
         (1, _) => "The only replica is not ready.".to_owned(),
         _ => format!("{ready} of {asked} replicas {} ready.", if ready == 1 { "is" } else { "are" }),
     };
-    let told = obstacles.iter().take(MOST_TOLD).map(sentence);
-    let mut message = std::iter::once(count).chain(told).collect::<Vec<_>>().join(" ");
-    if obstacles.len() > MOST_TOLD {
+    let sentences = obstacles.iter().take(MAX_NAMED).map(sentence);
+    let mut message = std::iter::once(count).chain(sentences).collect::<Vec<_>>().join(" ");
+    if obstacles.len() > MAX_NAMED {
         message.push_str(" There are further reasons.");
     }
     let reason = match obstacles.first() {
@@ -30,7 +30,7 @@ pub(super) fn ready(input: &Input) -> Condition {
     Condition { r#type: ConditionType::Ready, status: ready >= asked, reason, message }
 }
 
-/// One obstacle: which pods, what, since when, and what helps.
+/// Describes one obstacle: which pods, what, since when, and what helps.
 fn sentence(one: &Obstacle) -> String {
     let Obstacle { cause, replicas, pod, container, detail, since } = one;
     let others = match (pod.as_str(), replicas) {
@@ -41,7 +41,7 @@ fn sentence(one: &Obstacle) -> String {
     let who = match pod.as_str() {
         "" if *replicas == 1 => "One pod".to_owned(),
         "" => format!("{replicas} pods"),
-        // A process is no pod.
+        // On one machine a replica is a process, not a pod.
         name if *cause == Cause::CrashLoopBackOff && container.is_empty() => {
             format!("Replica {name}{others}")
         }
@@ -75,7 +75,7 @@ fn sentence(one: &Obstacle) -> String {
     format!("{who} {what}{since}{detail}.{help}")
 }
 
-/// What to do about it; empty where waiting is enough.
+/// Returns what to do about an obstacle; empty where waiting is enough.
 fn help(one: &Obstacle) -> String {
     let Obstacle { pod, container, detail, .. } = one;
     match one.cause {
@@ -88,7 +88,7 @@ fn help(one: &Obstacle) -> String {
             "Raise the ResourceQuota of the namespace, or ask for less in the pod template.".to_owned()
         }
         Cause::FailedCreate => "Change what the API server refuses in the pod template.".to_owned(),
-        // Without a container it is a process of this machine.
+        // Without a container the replica is a process of this machine.
         Cause::CrashLoopBackOff if container.is_empty() => "Its log says why.".to_owned(),
         Cause::CrashLoopBackOff => format!("`kubectl logs {pod} -c {container} --previous` says why."),
         Cause::ImagePullBackOff => {

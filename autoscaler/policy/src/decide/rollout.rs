@@ -1,4 +1,4 @@
-//! A rollout that needs a slice while its own old pods hold them all.
+//! Lowers the replicas for a rollout that needs a slice while its own old pods hold them all.
 //!
 //! A Deployment with `maxSurge: 1` and `maxUnavailable: 0` starts a new pod before it removes an old one. On a full
 //! cluster the new pod waits for a slice that only an old pod could give back, for ever. One replica fewer makes the
@@ -13,44 +13,45 @@ use crate::input::Input;
 use crate::standing::{Rollout, Surrender};
 use crate::state::{Lowered, State};
 
-/// How long a new pod waits before that is taken for a stall: slices that are on their way back take less.
+/// Time after which a waiting new pod counts as a stalled rollout, milliseconds. Slices that are being given back take
+/// less.
 const STALLED_AFTER_MS: u64 = 10_000;
-/// How long replicas are kept from growing for one rollout. A rollout that takes longer does not move.
-const LOWERED_AT_MOST_MS: u64 = 1_800_000;
+/// Maximum time that replicas are kept from growing for one rollout, milliseconds. A rollout that takes longer is stuck.
+const MAX_LOWERED_MS: u64 = 1_800_000;
 
-/// What becomes of a rollout.
+/// State of a rollout, as far as the autoscaler is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RolloutStatus {
-    /// No rollout is going on, or it needs nothing of the autoscaler.
+    /// No rollout is in progress, or it needs nothing of the autoscaler.
     Fine,
-    /// There is one replica fewer while it lasts.
+    /// The replicas are lowered by one while it lasts.
     Lowered,
     /// It waits for a slice that its own old pods hold.
     Stalled(StallReason),
 }
 
-/// Why the replicas are not lowered for a rollout that is stalled.
+/// Reason why the replicas are not lowered for a stalled rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StallReason {
     /// There would be fewer than `minReplicas`.
     Minimum,
-    /// The load needs them.
+    /// The load needs all replicas.
     Load,
     /// Demand or service curve are not known.
     NeedUnknown,
-    /// `behavior.scaleDown` allows no change, or none yet.
+    /// `behavior.scaleDown` allows no change now.
     Policy,
-    /// They were lowered for this rollout before, and somebody else has taken the slice.
+    /// The replicas were lowered for this rollout before, and another pod has taken the slice.
     LoweredBefore,
     /// The specification is paused, or in a dry run.
     NotApplied,
     /// Its user has paused the rollout.
     Paused,
-    /// Whether its kind would remove an old pod is not known.
+    /// It is not known whether this kind would remove an old pod.
     KindUnknown,
 }
 
-/// Lowers by one for a rollout that is stalled, once for each, and keeps them there until it is over.
+/// Lowers the replicas by one for a stalled rollout, once for each, and keeps them there until it is over.
 pub(super) fn give_way(
     input: &Input,
     wanted: &Wanted,
@@ -67,7 +68,7 @@ pub(super) fn give_way(
     if let Some(lowered) = &mut state.lowered {
         lowered.was_applied |= current < lowered.from;
         if lowered.was_applied {
-            let lasts = input.now_ms.saturating_sub(lowered.at_ms) < LOWERED_AT_MOST_MS;
+            let lasts = input.now_ms.saturating_sub(lowered.at_ms) < MAX_LOWERED_MS;
             if !rollout.is_failing && lasts {
                 if proposal.replicas > current {
                     proposal.cut(proposal.replicas.min(current.max(minimum)), Reason::RolloutLowered);
@@ -84,7 +85,7 @@ pub(super) fn give_way(
     if !is_stalled(input, rollout) || proposal.replicas < current {
         return RolloutStatus::Fine;
     }
-    if let Some(keeps) = keeps(input, rollout, wanted, state) {
+    if let Some(keeps) = stall_reason(input, rollout, wanted, state) {
         return RolloutStatus::Stalled(keeps);
     }
     proposal.cut(current - 1, Reason::RolloutLowered);
@@ -97,7 +98,7 @@ pub(super) fn give_way(
     RolloutStatus::Lowered
 }
 
-/// A new pod waits for a slice, and nothing but old pods of the same target could give one back.
+/// Returns whether a new pod waits for a slice that only old pods of the same target could give back.
 fn is_stalled(input: &Input, rollout: &Rollout) -> bool {
     let waits = rollout
         .waiting
@@ -111,7 +112,8 @@ fn is_stalled(input: &Input, rollout: &Rollout) -> bool {
         && rollout.surrender != Surrender::ByItself
 }
 
-fn keeps(input: &Input, rollout: &Rollout, wanted: &Wanted, state: &State) -> Option<StallReason> {
+/// Returns the reason not to lower the replicas; `None` where they may be lowered.
+fn stall_reason(input: &Input, rollout: &Rollout, wanted: &Wanted, state: &State) -> Option<StallReason> {
     let current = input.current.replicas;
     let fewer = current.saturating_sub(1);
     let down = &input.spec.behavior.scale_down;
@@ -129,7 +131,7 @@ fn keeps(input: &Input, rollout: &Rollout, wanted: &Wanted, state: &State) -> Op
     })
 }
 
-/// Whether demand has not been seen for a whole window yet, as after a restart.
+/// Returns whether demand has not been seen for a whole window yet, as after a restart.
 fn is_new(input: &Input) -> bool {
     input
         .state
@@ -138,7 +140,7 @@ fn is_new(input: &Input) -> bool {
 }
 
 impl StallReason {
-    /// What is in the way and what to do, as whole sentences.
+    /// Returns what is in the way and what to do, in whole sentences.
     pub(super) fn message(self, input: &Input) -> String {
         let replicas = input.current.replicas;
         let why = match self {

@@ -1,4 +1,4 @@
-//! A decision in one sentence, with the numbers that made it.
+//! Explains a decision in one sentence, with its numbers.
 use super::Proposal;
 use crate::decision::{CapacityLimited, Reason, Steps};
 use crate::input::Input;
@@ -73,7 +73,7 @@ fn need(input: &Input, steps: &Steps) -> String {
     )
 }
 
-/// Rows per second in few digits.
+/// Formats rows per second with one digit after the point.
 fn rows(value: Option<f64>) -> String {
     value.map_or_else(|| "?".to_owned(), |value| format!("{value:.1}"))
 }

@@ -1,7 +1,7 @@
-//! The embedded Markov chain, in numbers.
+//! Computes the embedded Markov chain.
 use super::QueueModel;
 
-/// Probabilities below this are nothing.
+/// Probabilities below this count as zero.
 const NEGLIGIBLE: f64 = 1e-8;
 /// The iteration ends when the distribution moves less than this (sum of absolute changes), or after [`ITERATIONS`].
 const STILL: f64 = 1e-5;
@@ -13,8 +13,8 @@ const BINS_PER_SERVICE: f64 = 128.0;
 const FINE_BINS: usize = 4096;
 const COARSE_BINS: usize = 4096;
 
-/// Means are those of the rows that arrive during a batch, at most some hundreds.
-const MOST_MEAN: f64 = 1e6;
+/// Upper limit of a mean. Real ones, rows that arrive during a batch, are at most some hundreds.
+const MAX_MEAN: f64 = 1e6;
 
 /// A Poisson distribution without its negligible tails: P(first + i) = p[i].
 struct Poisson {
@@ -23,10 +23,10 @@ struct Poisson {
 }
 
 impl Poisson {
-    /// By recurrence from the mode outwards, then scaled to 1: no exponential is needed.
+    /// Computes it by recurrence from the mode outwards and scales it to 1, so that no exponential is needed.
     fn new(mean: f64) -> Self {
-        if !(mean > 0.0 && mean < MOST_MEAN) {
-            // Nothing arrives, or it is no number: the recurrence would never end.
+        if !(mean > 0.0 && mean < MAX_MEAN) {
+            // Without arrivals, or with a mean that is not a number, the recurrence would never end.
             return Self { first: 0, p: vec![1.0] };
         }
         #[expect(
@@ -65,7 +65,7 @@ impl Poisson {
     }
 }
 
-/// Latency at the slot's quantile, ms, at `load` (share of saturation, below 1).
+/// Returns the latency at the slot's quantile, milliseconds, at `load` (share of saturation, below 1).
 pub(super) fn quantile_ms(slot: &QueueModel, load: f64) -> f64 {
     if load <= 0.0 {
         return slot.batch_ms(1);
@@ -75,7 +75,7 @@ pub(super) fn quantile_ms(slot: &QueueModel, load: f64) -> f64 {
     latencies(slot, units_per_ms, &left).quantile(slot.quantile)
 }
 
-/// Distribution of the units left waiting at the end of a batch.
+/// Returns the distribution of the units left waiting at the end of a batch.
 fn stationary(slot: &QueueModel, units_per_ms: f64) -> Vec<f64> {
     let batch = slot.units as usize;
     let states = (8 * batch).max(160);
@@ -112,7 +112,7 @@ fn stationary(slot: &QueueModel, units_per_ms: f64) -> Vec<f64> {
     now
 }
 
-/// Weighted latencies of arriving units.
+/// Returns the weighted latencies of arriving units.
 fn latencies(slot: &QueueModel, units_per_ms: f64, left: &[f64]) -> Histogram {
     let batch = slot.units as usize;
     let mut histogram = Histogram::new(slot);
@@ -148,8 +148,8 @@ fn latencies(slot: &QueueModel, units_per_ms: f64, left: &[f64]) -> Histogram {
     histogram
 }
 
-/// How many units join an arriving one's batch while it waits: a Poisson number, taken at three points
-/// (its mean, and as far to both sides as has its variance).
+/// Number of units that join the batch of an arriving unit while it waits: a Poisson variable, approximated by three
+/// points with its mean and variance.
 #[derive(Default)]
 struct OwnBatch {
     wait_ms: f64,
@@ -170,7 +170,7 @@ impl OwnBatch {
     }
 }
 
-/// Middle of the m-th part of a service, 0..1.
+/// Returns the middle of the m-th part of a service, 0 to 1.
 fn moment(m: u32) -> f64 {
     (f64::from(m) + 0.5) / f64::from(MOMENTS)
 }
@@ -180,7 +180,7 @@ fn count(n: usize) -> f64 {
     n as f64
 }
 
-/// Latencies by weight, fine where they are short.
+/// Histogram of weighted latencies, finer where they are short.
 struct Histogram {
     fine_ms: f64,
     coarse_ms: f64,
@@ -212,7 +212,7 @@ impl Histogram {
         self.bins[bin.min(last)] += weight;
     }
 
-    /// Upper end of the bin in which the quantile lies.
+    /// Returns the upper end of the bin in which the quantile lies.
     fn quantile(&self, quantile: f64) -> f64 {
         let total: f64 = self.bins.iter().sum();
         let mut sum = 0.0;

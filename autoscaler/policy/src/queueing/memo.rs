@@ -1,10 +1,10 @@
-//! Quantiles that were computed before on this thread. A memo of a pure function: it changes times, never results.
+//! Memo of quantiles that this thread has computed. It changes the time that a result takes, never the result.
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use super::{GRID, QueueModel, chain};
 
-/// Curves that are remembered; then all are forgotten.
+/// Number of curves after which the memo is emptied.
 const CURVES: usize = 64;
 
 type Key = (u64, u64, u32, u64);
@@ -14,7 +14,7 @@ thread_local! {
     static MEMO: RefCell<BTreeMap<Key, Quantiles>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Quantile of the slot at load `step` / GRID.
+/// Returns the quantile of the slot at load `step` / GRID.
 pub(super) fn quantile_ms(slot: &QueueModel, step: u16) -> f64 {
     let key = (slot.alpha_ms.to_bits(), slot.unit_ms.to_bits(), slot.units, slot.quantile.to_bits());
     let index = usize::from(step.min(GRID));

@@ -39,12 +39,6 @@ fn a_counter_that_begins_anew_is_not_negative_demand() {
     let mut series = counter(NOW, 100, 10.0);
     series.samples.iter_mut().skip(60).for_each(|s| s.value -= 600.0);
     assert!(near(of(&[series]).unwrap().rate, 10.0));
-    // The same as two series of one process: the old one is no missing batcher.
-    let (mut old, mut new) = (counter(NOW, 100, 10.0), counter(NOW, 40, 10.0));
-    old.samples.truncate(60);
-    new.source = "gateway#1".to_owned();
-    let demand = of(&[old, new]).unwrap();
-    assert!(demand.complete && near(demand.rate, 10.0), "{demand:?}");
 }
 
 #[test]

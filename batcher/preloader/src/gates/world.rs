@@ -9,20 +9,12 @@ use k8s_openapi::api::resource::v1::{ResourceClaim, ResourceClaimStatus};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use sluice_config::names::devices::class_of_profile;
-use sluice_inventory::{
-    Cluster, ComputeCapability, Gpu, MigProfile, Placement, SliceLayout, allocate, device_classes,
-    resource_slices,
-};
+use sluice_inventory::{Cluster, Gpu, SliceLayout, allocate, device_classes, resource_slices};
 
 use super::{ClaimIndex, Gated, InFlight, Look, PodRef, View, age, deadline, foreign_gates, look};
 
-/// Profiles of the node's GPUs: name, compute slices, memory slices, starts.
-const PROFILES: [(&str, u8, u8, &[u8]); 4] = [
-    ("1g.5gb", 1, 1, &[0, 1, 2, 3, 4, 5, 6]),
-    ("2g.10gb", 2, 2, &[0, 2, 4]),
-    ("3g.20gb", 3, 4, &[0, 4]),
-    ("7g.40gb", 7, 8, &[0]),
-];
+/// MIG profiles that the node's GPUs offer.
+const PROFILES: [&str; 4] = ["1g.5gb", "2g.10gb", "3g.20gb", "7g.40gb"];
 
 /// The deadline of pods that name none.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(300);
@@ -158,30 +150,5 @@ impl World {
 }
 
 fn gpu(minor: u32) -> Gpu {
-    let profiles = PROFILES.iter().zip(1..).map(|(&(name, compute, memory, starts), id)| MigProfile {
-        profile_id: id,
-        name: name.to_owned(),
-        compute_slices: compute,
-        memory_slices: memory,
-        memory_mib: u64::from(memory) * 4864,
-        multiprocessors: u32::from(compute) * 14,
-        has_media_extensions: false,
-        max_instances: u32::try_from(starts.len()).unwrap(),
-        placements: starts.iter().map(|&start| Placement { start, size: memory }).collect(),
-    });
-    Gpu {
-        minor,
-        uuid: format!("GPU-00000000-0000-0000-0000-{minor:012}"),
-        product: "NVIDIA A100-SXM4-40GB".to_owned(),
-        architecture: "Ampere".to_owned(),
-        compute_capability: ComputeCapability { major: 8, minor: 0 },
-        driver_version: "580.95.05".to_owned(),
-        pci_bus_id: format!("00000000:{minor:02X}:00.0"),
-        memory_bytes: 40 << 30,
-        multiprocessors: 98,
-        memory_slices: 8,
-        mig_enabled: true,
-        mig_switchable: false,
-        mig_profiles: profiles.collect(),
-    }
+    sluice_testkit::gpus::a100(minor, &PROFILES)
 }

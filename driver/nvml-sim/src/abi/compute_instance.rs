@@ -18,7 +18,7 @@ use crate::session::{Device, Session};
 use crate::state::{ComputeInstance, GpuInstance};
 use crate::topology::UuidMode;
 
-/// `NVML_COMPUTE_INSTANCE_PROFILE_COUNT` of the newest headers: the numbers below it mean something.
+/// `NVML_COMPUTE_INSTANCE_PROFILE_COUNT` of the newest headers. Profile numbers below it are valid.
 const PROFILE_COUNT: c_uint = 9;
 
 nvml! {
@@ -126,7 +126,7 @@ nvml! {
         compute_instance.set(handle_of(&nvml, device.gpu, &instance, found))
     }
 
-    /// As version 2, but `device` is the GPU.
+    /// Does as version 2, but `device` is the GPU.
     fn nvmlComputeInstanceGetInfo(
         compute_instance: nvmlComputeInstance_t,
         info: Out<nvmlComputeInstanceInfo_t>,
@@ -135,7 +135,7 @@ nvml! {
         info.set(info_of(&nvml, nvml.handle_of(Object::Gpu(gpu)), gpu, &parent, &instance))
     }
 
-    /// `device` is the MIG device.
+    /// Sets `device` to the MIG device.
     fn nvmlComputeInstanceGetInfo_v2(
         compute_instance: nvmlComputeInstance_t,
         info: Out<nvmlComputeInstanceInfo_t>,
@@ -155,7 +155,7 @@ fn handle_of(
     pointer(nvml.handle_of(Object::ComputeInstance(gpu, parent.id, incarnation)))
 }
 
-/// GPU index, GPU instance and compute instance of a handle, if they exist now.
+/// Returns GPU index, GPU instance and compute instance of a handle, if they exist now.
 fn existing(
     nvml: &Session,
     handle: nvmlComputeInstance_t,
@@ -194,7 +194,7 @@ fn profile_of(
     engine_profile: c_uint,
 ) -> Result<(&'static GpuProfile, ComputeProfile), Code> {
     let (device, instance): (Device<'_>, GpuInstance) = nvml.gpu_instance(instance.addr())?;
-    // There is one engine profile: all engines shared.
+    // There is one engine profile: all engines are shared.
     if enumeration >= PROFILE_COUNT || engine_profile != sys::NVML_COMPUTE_INSTANCE_ENGINE_PROFILE_SHARED {
         return Err(Code::INVALID_ARGUMENT);
     }
@@ -212,7 +212,7 @@ fn create(
     let Object::GpuInstance(gpu, incarnation) = nvml.object(parent.addr())? else {
         return Err(Code::INVALID_ARGUMENT);
     };
-    // Refuse a null pointer before the effect.
+    // A null pointer is refused before the effect.
     out.set(std::ptr::null_mut())?;
     let model = nvml.store.boards().get(gpu).ok_or(Code::INVALID_ARGUMENT)?.model;
     let salt = match nvml.topology.uuid_mode {
@@ -228,7 +228,7 @@ fn create(
     out.set(handle_of(nvml, gpu, &parent, &instance))
 }
 
-/// Answers in the version of the struct that the caller asks for: 2 or 3.
+/// Fills the version of the struct that the caller uses: 2 or 3.
 fn profile_info(gpu: &GpuProfile, compute: &ComputeProfile, info: &Versioned) -> Result<(), Code> {
     let name = c_array(&format!("MIG {}", compute.name));
     if info.is::<nvmlComputeInstanceProfileInfo_v3_t>(3)? {

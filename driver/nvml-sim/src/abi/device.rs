@@ -1,4 +1,4 @@
-//! Devices: finding them and what they are. A MIG device is a device too, where NVML says so.
+//! Devices: finding them, and their properties. A MIG device is a device too, where NVML says so.
 
 use std::ffi::{c_int, c_uint};
 use std::ptr::with_exposed_provenance_mut as pointer;
@@ -30,7 +30,7 @@ nvml! {
         by_index(&nvml, index, &device)
     }
 
-    /// Takes UUIDs of GPUs and of MIG devices.
+    /// Accepts UUIDs of GPUs and of MIG devices.
     fn nvmlDeviceGetHandleByUUID(uuid: InText, device: Out<nvmlDevice_t>) |nvml| {
         let uuid = uuid.get()?;
         let state = nvml.store.read()?;
@@ -67,7 +67,7 @@ nvml! {
         uuid.set(length, nvml.device(device.addr())?.uuid())
     }
 
-    /// Of a MIG device: the index that nvmlDeviceGetMigDeviceHandleByIndex takes.
+    /// For a MIG device, returns the index for nvmlDeviceGetMigDeviceHandleByIndex.
     fn nvmlDeviceGetIndex(device: nvmlDevice_t, index: Out<c_uint>) |nvml| {
         let device = nvml.device(device.addr())?;
         let Some((_, instance)) = &device.mig else { return index.set(device.gpu as c_uint) };
@@ -153,7 +153,7 @@ fn by_bus_id(nvml: &Session, bus_id: &InText, device: &Out<nvmlDevice_t>) -> Res
     device.set(pointer(nvml.handle_of(Object::Gpu(gpu))))
 }
 
-/// Of a MIG device: its GPU's.
+/// Returns the PCI data of the GPU, also for a MIG device.
 fn pci_info(device: &Device<'_>) -> nvmlPciInfo_t {
     let PciAddress { domain, bus, device: slot } = device.board.bus;
     nvmlPciInfo_t {
@@ -162,7 +162,7 @@ fn pci_info(device: &Device<'_>) -> nvmlPciInfo_t {
         bus,
         device: slot,
         pciDeviceId: device.model().pci_device_id,
-        // Simulated boards have the GPU's own id as their subsystem's.
+        // The subsystem id of simulated boards is the GPU's own id.
         pciSubSystemId: device.model().pci_device_id,
         busId: c_array(&device.board.bus.to_string()),
     }

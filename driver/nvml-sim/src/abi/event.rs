@@ -15,10 +15,10 @@ use crate::handles::Object;
 use crate::session::{self, Session, lock};
 use crate::waiting::EventSet;
 
-/// How often a waiting call looks for events of other processes.
+/// Period of polling for events of other processes.
 const POLL: Duration = Duration::from_millis(5);
 
-/// What a simulated GPU can report.
+/// Event types that a simulated GPU can report.
 const SUPPORTED: u64 = (sys::nvmlEventTypeSingleBitEccError
     | sys::nvmlEventTypeDoubleBitEccError
     | sys::nvmlEventTypeXidCriticalError
@@ -37,7 +37,7 @@ nvml! {
         set.set(pointer(nvml.handle_of(Object::EventSet(number))))
     }
 
-    /// Only whole GPUs: their events say which instance is meant.
+    /// Accepts only whole GPUs, whose events name the instance.
     fn nvmlDeviceRegisterEvents(device: nvmlDevice_t, types: c_ulonglong, set: nvmlEventSet_t) |nvml| {
         let device = nvml.gpu(device.addr())?;
         if types & !SUPPORTED != 0 {
@@ -50,7 +50,7 @@ nvml! {
         Ok(())
     }
 
-    /// As version 2, but without the ids of the instances.
+    /// Does as version 2, but without the ids of the instances.
     fn nvmlEventSetWait(set: nvmlEventSet_t, data: Out<nvmlEventData_t>, timeout_ms: c_uint) |nvml| {
         let event = wait(&nvml, set, timeout_ms)?;
         data.set(nvmlEventData_t { gpuInstanceId: 0, computeInstanceId: 0, ..event })
@@ -75,7 +75,8 @@ fn number_of(nvml: &Session, set: nvmlEventSet_t) -> Result<u64, Code> {
     }
 }
 
-/// The next event of the set; TIMEOUT after `timeout_ms`, UNINITIALIZED when the library is closed meanwhile.
+/// Waits for the next event of the set. Returns TIMEOUT after `timeout_ms`, or UNINITIALIZED if the library is closed
+/// meanwhile.
 fn wait(nvml: &Session, set: nvmlEventSet_t, timeout_ms: c_uint) -> Result<nvmlEventData_t, Code> {
     let number = number_of(nvml, set)?;
     let deadline = Instant::now() + Duration::from_millis(timeout_ms.into());

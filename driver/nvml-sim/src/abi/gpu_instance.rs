@@ -16,7 +16,7 @@ use crate::mig::Incarnation;
 use crate::session::{Device, Session};
 use crate::state::{GpuInstance, GpuState};
 
-/// `NVML_GPU_INSTANCE_PROFILE_COUNT` of the newest headers: the numbers below it mean something.
+/// `NVML_GPU_INSTANCE_PROFILE_COUNT` of the newest headers. Profile numbers below it are valid.
 const PROFILE_COUNT: c_uint = 18;
 
 nvml! {
@@ -45,7 +45,7 @@ nvml! {
         profile_info(enumerated(&nvml.gpu(device.addr())?, profile)?, &info)
     }
 
-    /// Takes the profile's id, not its enumeration number.
+    /// Takes the id of the profile, not its enumeration number.
     fn nvmlDeviceGetGpuInstanceProfileInfoByIdV(device: nvmlDevice_t, profile_id: c_uint, info: Versioned) |nvml| {
         let device = nvml.gpu(device.addr())?;
         profile_info(device.model().profile(profile_id).ok_or(Code::INVALID_ARGUMENT)?, &info)
@@ -142,7 +142,7 @@ nvml! {
     }
 }
 
-/// The handle of a GPU instance.
+/// Returns the handle of a GPU instance.
 pub(super) fn handle_of(nvml: &Session, gpu: usize, instance: &GpuInstance) -> nvmlGpuInstance_t {
     let incarnation = Incarnation { id: instance.id, generation: instance.generation };
     pointer(nvml.handle_of(Object::GpuInstance(gpu, incarnation)))
@@ -152,7 +152,8 @@ fn gpu_of<'a>(device: &'a Device<'_>) -> Result<&'a GpuState, Code> {
     device.state.gpus.get(device.gpu).ok_or(Code::INVALID_ARGUMENT)
 }
 
-/// The profile with this `NVML_GPU_INSTANCE_PROFILE_*` number. Readable with MIG off, as on the real part.
+/// Returns the profile with a number `NVML_GPU_INSTANCE_PROFILE_*`. It is also available with MIG mode off, as on
+/// real GPUs.
 fn enumerated(device: &Device<'_>, enumeration: c_uint) -> Result<&'static GpuProfile, Code> {
     if enumeration >= PROFILE_COUNT {
         return Err(Code::INVALID_ARGUMENT);
@@ -177,7 +178,7 @@ fn create(
     out: &Out<nvmlGpuInstance_t>,
 ) -> Result<(), Code> {
     let device = nvml.gpu(device.addr())?;
-    // Refuse a null pointer before the effect.
+    // A null pointer is refused before the effect.
     out.set(std::ptr::null_mut())?;
     let instance = nvml.store.update(|state| {
         let generation = state.generation();
@@ -187,7 +188,7 @@ fn create(
     out.set(handle_of(nvml, device.gpu, &instance))
 }
 
-/// Answers in the version of the struct that the caller asks for: 2 or 3.
+/// Fills the version of the struct that the caller uses: 2 or 3.
 fn profile_info(profile: &GpuProfile, info: &Versioned) -> Result<(), Code> {
     let name = c_array(&format!("MIG {}", profile.name));
     if info.is::<nvmlGpuInstanceProfileInfo_v3_t>(3)? {

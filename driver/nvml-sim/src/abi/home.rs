@@ -1,15 +1,15 @@
-//! Where the library lies: its topology, state and faults are beside it.
+//! Folder of the library, which also holds its topology, state and faults.
 
 use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The file that the library looks for beside itself.
+/// Name of the topology file in the folder.
 const TOPOLOGY: &str = "topology.yaml";
 
-/// The folder of the library's files: the library's own, if a topology is there; else that of the file that
-/// `SLUICE_NVML_TOPOLOGY` names (for a test that has this crate linked in); else the library's own.
+/// Returns the folder of the library's files: its own if it has a topology; else that of the file that
+/// `SLUICE_NVML_TOPOLOGY` names, for a test that has this crate linked in; else its own.
 pub(crate) fn dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
@@ -25,7 +25,7 @@ pub(crate) fn dir() -> &'static Path {
     })
 }
 
-/// The path by which the dynamic linker loaded the object that holds this function.
+/// Returns the path by which the dynamic linker loaded the object with this function.
 fn library() -> Option<PathBuf> {
     let mut info = std::mem::MaybeUninit::<libc::Dl_info>::zeroed();
     let inside: fn() -> Option<PathBuf> = library;

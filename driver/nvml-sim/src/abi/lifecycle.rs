@@ -1,4 +1,4 @@
-//! Opening and closing the library, and error texts: the functions that work on a closed library.
+//! Opening and closing the library, and error texts: the functions that work while the library is closed.
 
 use std::ffi::{c_char, c_uint};
 
@@ -6,7 +6,7 @@ use super::{frame, home};
 use crate::code::Code;
 use crate::session;
 
-/// The functions of this file that faults and latencies can name.
+/// Functions of this file that faults and latencies can name.
 pub(super) const NAMES: &[&str] = &["nvmlInit", "nvmlInit_v2", "nvmlInitWithFlags", "nvmlShutdown"];
 
 #[unsafe(no_mangle)]

@@ -21,14 +21,14 @@ nvml! {
         pending.set(c_uint::from(gpu.mig_pending))
     }
 
-    /// Takes effect at once (on an Ampere part the real call resets the GPU for it), unless instances exist: then the
+    /// Takes effect at once (on real Ampere GPUs the call resets the GPU for it), unless instances exist: then the
     /// call succeeds, the activation status is IN_USE, and the mode stays pending.
     fn nvmlDeviceSetMigMode(device: nvmlDevice_t, mode: c_uint, activation_status: Out<u32>) |nvml| {
         let device = nvml.gpu(device.addr())?;
         if mode > sys::NVML_DEVICE_MIG_ENABLE {
             return Err(Code::INVALID_ARGUMENT);
         }
-        // Refuse a null pointer before the effect.
+        // A null pointer is refused before the effect.
         activation_status.set(0)?;
         let status = nvml.store.update(|state| {
             let gpu = state.gpus.get_mut(device.gpu).ok_or(Code::INVALID_ARGUMENT)?;
@@ -48,7 +48,7 @@ nvml! {
         is_mig.set(c_uint::from(nvml.device(device.addr())?.mig.is_some()))
     }
 
-    /// Zero where MIG is off.
+    /// Returns 0 if MIG mode is off.
     fn nvmlDeviceGetMaxMigDeviceCount(device: nvmlDevice_t, count: Out<c_uint>) |nvml| {
         count.set(max_mig_devices(&nvml.gpu(device.addr())?))
     }
@@ -92,13 +92,13 @@ nvml! {
     }
 }
 
-/// One MIG device for each compute slice at most.
+/// Returns the maximum number of MIG devices: one for each compute slice.
 fn max_mig_devices(device: &Device<'_>) -> c_uint {
     let enabled = device.state.gpus.get(device.gpu).is_some_and(|gpu| gpu.mig_enabled);
     if enabled { device.model().compute_slices } else { 0 }
 }
 
-/// GPU index, GPU-instance id and compute-instance id of a handle that must be a MIG device.
+/// Returns GPU index, GPU-instance id and compute-instance id of a handle that must be a MIG device.
 fn mig_device_of(nvml: &Session, handle: nvmlDevice_t) -> Result<(usize, c_uint, c_uint), Code> {
     let device = nvml.device(handle.addr())?;
     let (parent, instance) = device.mig.as_ref().ok_or(Code::INVALID_ARGUMENT)?;

@@ -1,39 +1,40 @@
-//! Pointers that a C caller hands in, as types. An exported function takes them in its signature, so each body is safe code.
+//! Pointers from C callers, as types. Exported functions have them in their signatures, so that their bodies are safe
+//! code.
 //!
-//! None can be made in Rust outside this file: a value exists only because a C caller passed one, and NVML's contract is
-//! that such a pointer is null or valid for what the function's documentation says about it. That is the safety
-//! argument of every block below; null is refused with INVALID_ARGUMENT.
+//! Rust code outside this file cannot create one: a value exists only because a C caller passed it, and NVML's
+//! contract is that such a pointer is null or valid for what the documentation of the function says. That is the
+//! safety argument of every block below. Null is refused with INVALID_ARGUMENT.
 
 use std::ffi::{CStr, c_char, c_uint};
 
 use crate::code::Code;
 
-/// A place for one `T`, written by the library; sometimes read first.
+/// Pointer to one `T` that the library writes, and sometimes reads first.
 #[repr(transparent)]
 pub(super) struct Out<T>(*mut T);
 
-/// One `T`, read by the library.
+/// Pointer to one `T` that the library reads.
 #[repr(transparent)]
 pub(super) struct In<T>(*const T);
 
-/// A place for as many `T` as the function's documentation demands.
+/// Pointer to as many `T` as the documentation of the function demands.
 #[repr(transparent)]
 pub(super) struct OutList<T>(*mut T);
 
-/// A place for text.
+/// Pointer to a buffer for text.
 #[repr(transparent)]
 pub(super) struct OutText(*mut c_char);
 
-/// Text with a final zero.
+/// Pointer to text with a final zero.
 #[repr(transparent)]
 pub(super) struct InText(*const c_char);
 
-/// A struct that begins with its version: its size, and a number in the upper eight bits.
+/// Pointer to a struct that begins with its version: its size, and a number in the upper eight bits.
 #[repr(transparent)]
 pub(super) struct Versioned(*mut c_uint);
 
 impl<T> Out<T> {
-    /// Writes the answer.
+    /// Writes the value.
     pub(super) fn set(&self, value: T) -> Result<(), Code> {
         if self.0.is_null() {
             return Err(Code::INVALID_ARGUMENT);
@@ -43,7 +44,7 @@ impl<T> Out<T> {
         Ok(())
     }
 
-    /// Reads what the caller put there.
+    /// Reads the value of the caller.
     pub(super) fn get(&self) -> Result<T, Code>
     where
         T: Copy,
@@ -68,15 +69,15 @@ impl<T: Copy> In<T> {
 }
 
 impl<T: Copy> OutList<T> {
-    /// Writes all `items` and their number. Where the list is null, the number alone.
-    /// The caller must have room for as many as the profile allows; NVML takes no size here.
+    /// Writes all `items` and their number, or only the number if the list is null. NVML has no size argument here:
+    /// the caller must have room for as many items as the profile allows.
     pub(super) fn fill(&self, count: &Out<c_uint>, items: &[T]) -> Result<(), Code> {
         count.set(items.len() as c_uint)?;
         self.write(items);
         Ok(())
     }
 
-    /// The same where `count` says on entry how much room there is.
+    /// Does the same, where `count` initially holds the room of the caller.
     pub(super) fn fill_within(&self, count: &Out<c_uint>, items: &[T]) -> Result<(), Code> {
         let room = count.get()? as usize;
         count.set(items.len() as c_uint)?;
@@ -87,7 +88,7 @@ impl<T: Copy> OutList<T> {
         Ok(())
     }
 
-    /// Changes each of the `count` items that the caller put there.
+    /// Changes each of the `count` items of the caller.
     pub(super) fn update(&self, count: usize, mut change: impl FnMut(&mut T)) -> Result<(), Code> {
         if self.0.is_null() {
             return Err(Code::INVALID_ARGUMENT);
@@ -131,7 +132,7 @@ impl OutText {
 }
 
 impl InText {
-    /// Reads the text; what is not UTF-8 names nothing.
+    /// Reads the text. Text that is not UTF-8 is refused.
     pub(super) fn get(&self) -> Result<String, Code> {
         if self.0.is_null() {
             return Err(Code::INVALID_ARGUMENT);
@@ -143,17 +144,17 @@ impl InText {
 }
 
 impl Versioned {
-    /// The version that the caller filled in.
+    /// Returns the version that the caller set.
     pub(super) fn version(&self) -> Result<c_uint, Code> {
         Out(self.0).get()
     }
 
-    /// Whether the caller's struct is a `T` of this version.
+    /// Returns whether the struct of the caller is a `T` of this version.
     pub(super) fn is<T>(&self, version: u32) -> Result<bool, Code> {
         Ok(self.version()? == version_of::<T>(version))
     }
 
-    /// Reads the struct, if it is a `T` of this version.
+    /// Reads the struct if it is a `T` of this version.
     pub(super) fn get<T: Copy>(&self, version: u32) -> Result<T, Code> {
         if !self.is::<T>(version)? {
             return Err(Code::ARGUMENT_VERSION_MISMATCH);
@@ -161,7 +162,7 @@ impl Versioned {
         Out(self.0.cast::<T>()).get()
     }
 
-    /// Writes the struct, if it is a `T` of this version.
+    /// Writes the struct if it is a `T` of this version.
     pub(super) fn set<T>(&self, version: u32, value: T) -> Result<(), Code> {
         if !self.is::<T>(version)? {
             return Err(Code::ARGUMENT_VERSION_MISMATCH);
@@ -170,12 +171,12 @@ impl Versioned {
     }
 }
 
-/// The version number of a struct: `NVML_STRUCT_VERSION`.
+/// Returns the version number of a struct: `NVML_STRUCT_VERSION`.
 pub(super) fn version_of<T>(version: u32) -> c_uint {
     size_of::<T>() as c_uint | version << 24
 }
 
-/// A C array of characters with `text` and zeros after it; text that is too long is cut.
+/// Returns a C array of characters with `text`, cut to fit, and zeros after it.
 pub(super) fn c_array<const N: usize>(text: &str) -> [c_char; N] {
     let mut array = [0; N];
     for (place, byte) in array.iter_mut().zip(text.bytes().take(N - 1)) {

@@ -1,6 +1,7 @@
-//! What monitors ask: the answers of a simulated GPU that is idle, at constant values.
+//! Telemetry: that of an idle GPU, at constant values.
 //!
-//! A MIG device answers NOT_SUPPORTED where the real one does: utilisation, clocks, power and temperature are the GPU's.
+//! For a MIG device, the calls return NOT_SUPPORTED where the real ones do: utilisation, clocks, power and
+//! temperature belong to the GPU.
 
 use std::ffi::{c_int, c_uint, c_ulong, c_ulonglong};
 
@@ -16,7 +17,7 @@ use crate::session::Session;
 
 const IDLE_TEMPERATURE_C: c_int = 34;
 const IDLE_POWER_MW: c_uint = 68_000;
-/// Index of the SM and the memory clock among NVML's clock types: graphics, SM, memory, video.
+/// Index of the memory clock among NVML's clock types: graphics, SM, memory, video.
 const MEMORY_CLOCK: c_uint = 2;
 const CLOCK_TYPES: c_uint = 4;
 /// `NVML_FI_DEV_IS_RESETLESS_MIG_SUPPORTED`.
@@ -25,7 +26,7 @@ const FIELD_RESETLESS_MIG: c_uint = 184;
 nvml! {
     fn nvmlDeviceGetUtilizationRates(device: nvmlDevice_t, utilization: Out<nvmlUtilization_t>) |nvml| {
         let device = nvml.gpu(device.addr())?;
-        // The real part has no such figure while it is cut up.
+        // A real GPU does not report this while MIG mode is on.
         if device.state.gpus.get(device.gpu).is_some_and(|gpu| gpu.mig_enabled) {
             return Err(Code::NOT_SUPPORTED);
         }
@@ -189,7 +190,7 @@ nvml! {
         processes.fill_within(&count, &[])
     }
 
-    /// Each field answers for itself; all but a few are NOT_SUPPORTED.
+    /// Each field has its own return code, which is NOT_SUPPORTED for all but a few.
     fn nvmlDeviceGetFieldValues(device: nvmlDevice_t, count: c_int, values: OutList<nvmlFieldValue_t>) |nvml| {
         let device = nvml.device(device.addr())?;
         let count = usize::try_from(count).map_err(|_| Code::INVALID_ARGUMENT)?;
@@ -205,10 +206,10 @@ nvml! {
         })
     }
 
-    /// No simulated GPU has performance metrics.
+    /// Reports that simulated GPUs do not support GPM (performance metrics).
     fn nvmlGpmQueryDeviceSupport(device: nvmlDevice_t, support: Out<nvmlGpmSupport_t>) |nvml| {
         nvml.device(device.addr())?;
-        // The version is this struct's number alone, without its size.
+        // The version is the number of this struct alone, without its size.
         let asked = support.get()?;
         if asked.version != sys::NVML_GPM_SUPPORT_VERSION {
             return Err(Code::ARGUMENT_VERSION_MISMATCH);
@@ -217,7 +218,7 @@ nvml! {
     }
 }
 
-/// Idle or not, a simulated GPU runs at its highest clocks.
+/// Sets the maximum clock, at which simulated GPUs always run.
 fn max_clock(nvml: &Session, device: nvmlDevice_t, clock: c_uint, mhz: &Out<c_uint>) -> Result<(), Code> {
     let (sm, memory) = nvml.gpu(device.addr())?.model().max_clock_mhz;
     if clock >= CLOCK_TYPES {

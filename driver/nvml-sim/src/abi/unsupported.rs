@@ -1,13 +1,14 @@
-//! The rest of NVML 13.0: present, so that a client which looks up symbols early finds them, and always NOT_SUPPORTED.
+//! Other functions of NVML 13.0. They exist for clients that look up symbols at the start, and always return
+//! NOT_SUPPORTED.
 
 use crate::code::Code;
 
-/// Declares functions that take whatever their caller passes and refuse.
+/// Declares functions that ignore their arguments and return NOT_SUPPORTED.
 macro_rules! unsupported {
     ($($name:ident)*) => {$(
         #[allow(non_snake_case)]
         #[unsafe(no_mangle)]
-        // In the C calling convention the caller owns the arguments, so a callee may declare none of them.
+        // In the C calling convention the caller owns the arguments, so a callee need not declare any.
         extern "C" fn $name() -> u32 {
             Code::NOT_SUPPORTED.0
         }

@@ -1,11 +1,11 @@
-//! Versions.
+//! Versions of library, driver and CUDA.
 
 use std::ffi::{c_int, c_uint};
 
 use super::nvml;
 use super::pointer::{Out, OutText};
 
-/// Of the library itself; the driver's is in the topology.
+/// Version of the library itself. That of the driver is in the topology.
 const NVML_VERSION: &str = "13.580.95.05";
 
 nvml! {

@@ -1,4 +1,4 @@
-//! A100: the first MIG part. One media engine set for the whole GPU, so plain `1g` has no decoder.
+//! A100, the first GPU with MIG. It has one set of media engines, so a plain `1g` has no decoder.
 
 use super::{Architecture, GpuProfile, Model};
 

@@ -1,4 +1,5 @@
-//! B200: two copy engines for every compute slice. Its names differ between driver versions (23gb, 24gb).
+//! B200: two copy engines for every compute slice. The names of its profiles differ between driver versions (23gb,
+//! 24gb).
 
 use super::{Architecture, GpuProfile, Model};
 

@@ -1,35 +1,35 @@
-//! Compute-instance profiles: how the compute slices of one GPU instance are shared out.
+//! Compute-instance profiles: how the compute slices of one GPU instance are divided.
 //!
-//! They follow from the GPU instance's own profile, so they are derived rather than listed.
+//! They follow from the profile of the GPU instance, so they are computed and not listed.
 
 use super::{GpuProfile, Model, Placement};
 
-/// One compute-instance profile inside one GPU-instance profile.
+/// Compute-instance profile inside a GPU-instance profile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ComputeProfile {
-    /// `NVML_COMPUTE_INSTANCE_PROFILE_*`; here the id is the same number.
+    /// Number `NVML_COMPUTE_INSTANCE_PROFILE_*`, which is also the id here.
     pub id: u32,
-    /// Compute slices.
+    /// Number of compute slices.
     pub slices: u32,
-    /// Streaming multiprocessors.
+    /// Number of streaming multiprocessors.
     pub multiprocessors: u32,
-    /// `1c.3g.20gb`, or `3g.20gb` where it takes the whole GPU instance.
+    /// Name: `1c.3g.20gb`, or `3g.20gb` if it takes the whole GPU instance.
     pub name: String,
     /// Allowed placements, in the order in which creation without a placement tries them.
     pub placements: Vec<Placement>,
 }
 
-/// (id, compute slices, alignment of the first slice).
+/// Id, compute slices, and alignment of the first slice.
 const SHAPES: [(u32, u32, u32); 5] = [(0, 1, 1), (1, 2, 2), (2, 3, 4), (3, 4, 4), (4, 7, 7)];
 
 impl ComputeProfile {
-    /// The profiles that fit into a GPU instance of `profile`, smallest first. The last takes all of it.
+    /// Returns the profiles that fit into a GPU instance of `profile`, smallest first. The last one takes all of it.
     pub fn all(model: &Model, profile: &GpuProfile) -> Vec<ComputeProfile> {
         let whole = profile.compute_slices;
         let per_slice = model.profile_by_enumeration(0).map_or(0, |smallest| smallest.multiprocessors);
         SHAPES
             .into_iter()
-            // Three of four slices are not offered: only halves and the whole.
+            // Three of four slices are not offered, only halves and the whole.
             .filter(|&(_, slices, _)| slices <= whole && (whole, slices) != (4, 3))
             .map(|(id, slices, alignment)| ComputeProfile {
                 id,
@@ -48,7 +48,7 @@ impl ComputeProfile {
             .collect()
     }
 
-    /// The profile with this id inside a GPU instance of `profile`.
+    /// Returns the profile with this id inside a GPU instance of `profile`.
     pub fn find(model: &Model, profile: &GpuProfile, id: u32) -> Option<ComputeProfile> {
         Self::all(model, profile).into_iter().find(|compute| compute.id == id)
     }

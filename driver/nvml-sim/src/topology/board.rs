@@ -1,4 +1,4 @@
-//! A topology's GPUs with all defaults filled in, and the checks that make them a machine.
+//! Boards: the GPUs of a topology with all defaults filled in, and the checks of the topology.
 
 use std::collections::HashSet;
 
@@ -6,7 +6,7 @@ use super::{Gpu, MAX_GPUS, Topology, TopologyError};
 use crate::geometry::Model;
 use crate::{functions, identity};
 
-/// A GPU with everything filled in.
+/// GPU with all defaults filled in.
 #[derive(Debug, Clone)]
 pub(crate) struct Board {
     pub(crate) model: &'static Model,
@@ -17,7 +17,7 @@ pub(crate) struct Board {
     pub(crate) mig_enabled: bool,
 }
 
-/// A PCI address, function 0.
+/// PCI address with function 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct PciAddress {
     pub(crate) domain: u32,
@@ -26,7 +26,7 @@ pub(crate) struct PciAddress {
 }
 
 impl PciAddress {
-    /// From `dddddddd:bb:dd.0`, `dddd:bb:dd.0` or `bb:dd.0`, in either case.
+    /// Parses `dddddddd:bb:dd.0`, `dddd:bb:dd.0` or `bb:dd.0` in upper or lower case.
     pub(crate) fn parse(text: &str) -> Option<PciAddress> {
         let hex = |digits: &str| u32::from_str_radix(digits, 16).ok();
         let (rest, slot) = text.rsplit_once(':')?;
@@ -44,7 +44,7 @@ impl std::fmt::Display for PciAddress {
 }
 
 impl Topology {
-    /// The GPUs with all defaults filled in.
+    /// Returns the GPUs with all defaults filled in.
     pub(crate) fn boards(&self) -> Result<Vec<Board>, TopologyError> {
         let invalid = |field: String, reason: String| Err(TopologyError::Invalid { field, reason });
         if self.gpus.is_empty() || self.gpus.len() > MAX_GPUS {
@@ -96,7 +96,7 @@ impl Gpu {
             Some(text) => PciAddress::parse(text).ok_or_else(|| {
                 invalid("busId", format!("`{text}` is not an address like 00000000:07:00.0"))
             })?,
-            // Index is below MAX_GPUS, so the bus number fits its eight bits.
+            // The index is below MAX_GPUS, so the bus number fits into eight bits.
             None => PciAddress { domain: 0, bus: 7 + 4 * index as u32, device: 0 },
         };
         Ok(Board {

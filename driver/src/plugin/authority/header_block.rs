@@ -1,16 +1,16 @@
-//! `:authority` in a header block as HPACK (RFC 7541) writes it. Pure.
+//! `:authority` in a header block, which HPACK (RFC 7541) encodes. Pure.
 //!
-//! A value is replaced where it is written out. Later requests of the connection refer to the entry that the
-//! first one has put into the table, and find the replacement there. It is shorter than what it replaces, so
-//! the table never drops an entry to which the client still refers.
+//! Only literal values are replaced. Later requests of the connection refer to the table entry that the first one
+//! added, and get the replacement from there. It is shorter than the original, so the table never evicts an entry to
+//! which the client still refers.
 
 /// Index of `:authority` in the static table.
 const AUTHORITY: usize = 1;
 
-/// What stands for every long authority.
+/// Replacement of every longer authority.
 const REPLACEMENT: &[u8] = b"localhost";
 
-/// The block with the replacement; `None` when it has no authority to replace or cannot be read.
+/// Returns the block with the replacement; `None` if it has no authority to replace or cannot be parsed.
 pub(super) fn with_authority(block: &[u8]) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(block.len());
     let mut is_replaced = false;
@@ -32,7 +32,7 @@ pub(super) fn with_authority(block: &[u8]) -> Option<Vec<u8>> {
             let value_bytes = reader.string()?;
             if name == AUTHORITY && value_bytes > REPLACEMENT.len() {
                 out.extend_from_slice(&block[begin..value_at]);
-                // Its length, without the bit that says it is Huffman-coded.
+                // Length of the replacement, without the bit for Huffman coding.
                 out.extend(u8::try_from(REPLACEMENT.len()));
                 out.extend_from_slice(REPLACEMENT);
                 is_replaced = true;
@@ -56,7 +56,7 @@ impl Reader<'_> {
         Some(byte)
     }
 
-    /// An integer whose first byte has `prefix_bits` bits of it.
+    /// Reads an integer that begins in the last `prefix_bits` bits of the current byte.
     fn integer(&mut self, prefix_bits: u32) -> Option<usize> {
         let most = (1usize << prefix_bits) - 1;
         let mut value = usize::from(self.byte()?) & most;
@@ -73,8 +73,8 @@ impl Reader<'_> {
         None
     }
 
-    /// Skips a string; answers its length as coded. Huffman coding is used where it is shorter, so the text
-    /// itself is at least as long.
+    /// Skips a string and returns its encoded length. Huffman coding is only used where it is shorter, so the text
+    /// itself is at least that long.
     fn string(&mut self) -> Option<usize> {
         let bytes = self.integer(7)?;
         self.at = self.at.checked_add(bytes).filter(|end| *end <= self.block.len())?;
@@ -91,7 +91,7 @@ mod tests {
         let path = b"%2Frun%2Fx.sock";
         let literal = |first: u8| [&[first, 15][..], path].concat();
         let localhost = |first: u8| [&[first, 9][..], b"localhost"].concat();
-        // Added to the table, not added, never added; :path (index 4) keeps its value.
+        // Literals that are added to the table, not added, and never added; :path (index 4) keeps its value.
         for first in [0x41, 0x01, 0x11] {
             let other = [&[0x44, 15][..], path].concat();
             let named = [&[0x40, 1, b'n', 15][..], path].concat();

@@ -1,4 +1,4 @@
-//! Events about claims and the pods that use them.
+//! Kubernetes Events about claims and the pods that use them.
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::resource::v1::ResourceClaim;
@@ -7,7 +7,7 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 
 use super::super::{ClaimEvent, ClaimRef};
 
-/// Writes events in the name of this node's driver.
+/// Creates a recorder that publishes events in the name of this node's driver.
 pub(super) fn recorder(client: Client, driver: &str, node: &str) -> Recorder {
     Recorder::new(client, Reporter { controller: driver.to_owned(), instance: Some(node.to_owned()) })
 }
@@ -22,7 +22,7 @@ pub(super) fn warning(event: &ClaimEvent) -> Event {
     }
 }
 
-/// The claim and, where its object is there, the pods for which it is reserved.
+/// Returns references to the claim and, if its object exists, to the pods for which it is reserved.
 pub(super) fn concerned(claim: &ClaimRef, object: Option<&ResourceClaim>) -> Vec<ObjectReference> {
     let reference = |api_version: &str, kind: &str, name: &str, uid: &str| ObjectReference {
         api_version: Some(api_version.to_owned()),

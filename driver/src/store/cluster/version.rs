@@ -1,13 +1,13 @@
-//! Which form of slices an API server takes, from the version that it tells. Pure.
+//! Layout of slices that an API server accepts, from its version. Pure.
 
 use sluice_inventory::SliceLayout;
 
 use crate::store::StoreError;
 
-/// First minor version of Kubernetes 1 that has counters and devices in slices of their own.
+/// First minor version of Kubernetes 1 that has counters and devices in separate slices.
 const FIRST_SPLIT_MINOR: u32 = 35;
 
-/// The form for `/version`'s `major` and `minor`; hosted clusters write minors such as `34+`.
+/// Returns the layout for `major` and `minor` of `/version`. Hosted clusters have minors such as `34+`.
 pub(super) fn slice_layout(major: &str, minor: &str) -> Result<SliceLayout, StoreError> {
     let number = |text: &str| -> Option<u32> {
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());

@@ -1,4 +1,4 @@
-//! The gate that every call passes twice: before its effect and after it.
+//! Fault points, of which every call passes two: one before its effect and one after it.
 
 use std::fs;
 use std::io;
@@ -12,22 +12,22 @@ use rustix::fs::{FlockOperation, flock};
 use super::{Action, Blocked, Fault, FaultError, When};
 use crate::code::Code;
 
-/// How often a blocked call looks whether it may go on.
+/// Period at which a blocked call checks whether it may continue.
 const POLL: Duration = Duration::from_millis(2);
 
-/// The faults of one directory, looked at anew at each call.
+/// Faults of one directory, which is read again at each call.
 #[derive(Debug, Clone)]
-pub(crate) struct FaultGate {
+pub(crate) struct FaultPoint {
     dir: PathBuf,
 }
 
-impl FaultGate {
-    /// The gate of the library in `home`.
-    pub(crate) fn new(home: &Path) -> FaultGate {
-        FaultGate { dir: home.join("faults") }
+impl FaultPoint {
+    /// Creates the fault points of the library in `home`.
+    pub(crate) fn new(home: &Path) -> FaultPoint {
+        FaultPoint { dir: home.join("faults") }
     }
 
-    /// Lets a call of `function` pass, fails it, or holds it.
+    /// Lets a call of `function` pass, fails it, or blocks it.
     pub(crate) fn pass(&self, function: &str, when: When) -> Result<(), Code> {
         let faults = self.matching(function, when).map_err(|error| {
             crate::report(&error);
@@ -58,7 +58,7 @@ impl FaultGate {
             if path.extension().is_none_or(|extension| extension != "yaml") {
                 continue;
             }
-            // Gone between the listing and now: it was removed, so it strikes no more.
+            // The file was removed after the listing, so the fault does not strike any more.
             let Ok(text) = fs::read_to_string(&path) else { continue };
             let malformed = |reason| FaultError::Malformed { path: path.clone(), reason };
             let fault: Fault = serde_saphyr::from_str(&text).map_err(|error| malformed(error.to_string()))?;
@@ -71,12 +71,12 @@ impl FaultGate {
         Ok(faults)
     }
 
-    /// Counts a matching call among all processes; whether the fault strikes it.
+    /// Counts a matching call of any process, and returns whether the fault strikes it.
     fn hit(&self, path: &Path, fault: &Fault) -> io::Result<bool> {
         if fault.skip == 0 && fault.count.is_none() {
             return Ok(true);
         }
-        // The counter stands in a file of its own, so that counting never brings a removed fault back.
+        // The counter has a file of its own, so that counting never restores a removed fault.
         let mut options = fs::OpenOptions::new();
         let counter =
             options.create(true).truncate(false).read(true).write(true).open(path.with_extension("calls"))?;
@@ -87,7 +87,7 @@ impl FaultGate {
         Ok(struck.is_some_and(|struck| fault.count.is_none_or(|count| struck < u64::from(count))))
     }
 
-    /// Writes the marker and waits until the fault's file is gone.
+    /// Writes the marker and waits until the file of the fault is removed.
     fn wait(&self, path: &Path, function: &str, when: When) {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -105,11 +105,11 @@ impl FaultGate {
         while path.exists() {
             std::thread::sleep(POLL);
         }
-        // A marker that is left over harms nobody; the test's side sweeps them with the fault.
+        // A leftover marker does no harm; the test removes it with the fault.
         let _ = fs::remove_file(&marker);
     }
 
-    /// Writes the fault `name`, in one step; an older one of that name goes with its counter and markers.
+    /// Writes the fault `name` in one step, and removes an older one of that name with its counter and markers.
     pub(crate) fn add(&self, name: &str, fault: &Fault) -> Result<(), FaultError> {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_') {
             return Err(FaultError::BadName { name: name.to_owned() });
@@ -124,7 +124,7 @@ impl FaultGate {
         fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path)).map_err(io_error)
     }
 
-    /// Removes the fault `name` and everything that belongs to it; calls that wait there go on.
+    /// Removes the fault `name` with its other files. Calls that wait there continue.
     pub(crate) fn remove(&self, name: &str) -> Result<(), FaultError> {
         let path = self.path(name);
         let io_error = |source| FaultError::Io { path: path.clone(), source };
@@ -133,7 +133,7 @@ impl FaultGate {
         for entry in entries.filter_map(|entry| entry.ok()) {
             if entry.file_name().to_string_lossy().starts_with(&prefix) {
                 match fs::remove_file(entry.path()) {
-                    // A released call removes its own marker.
+                    // A call that continues removes its own marker.
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io_error(error)),
                     _ => {}
                 }
@@ -142,7 +142,7 @@ impl FaultGate {
         Ok(())
     }
 
-    /// The calls that wait at the fault `name`.
+    /// Returns the calls that wait at the fault `name`.
     pub(crate) fn blocked(&self, name: &str) -> Vec<Blocked> {
         let prefix = format!("{name}.");
         let Ok(entries) = fs::read_dir(&self.dir) else { return Vec::new() };
