@@ -244,7 +244,7 @@ impl Simulation {
             number,
             server: batch.slot.server.0 as u64,
             slot: Some(batch.slot),
-            times: vec![(batch.sent_rows, seconds)],
+            times: if model.spec.learns { vec![(batch.sent_rows, seconds)] } else { Vec::new() },
             again: Vec::new(),
             suspects: Vec::new(),
             unsent_suspects: Vec::new(),

@@ -41,11 +41,22 @@ impl Model {
 
 /// Runs for a while; one outcome for each model.
 fn simulate(models: &[Model], slots: u32, sharing: Sharing, seed: u64) -> Vec<Outcome> {
+    simulate_foreseeing(models, slots, sharing, seed, false)
+}
+
+/// The same; `live`: admission knows the slots as they are, not only as of the queue's last turn.
+fn simulate_foreseeing(
+    models: &[Model],
+    slots: u32,
+    sharing: Sharing,
+    seed: u64,
+    live: bool,
+) -> Vec<Outcome> {
     let mut simulation = Simulation::new(seed);
     simulation.set_sharing(sharing);
     simulation.count_from(WARM_UP_US);
     for model in models {
-        let spec = model.spec(slots);
+        let spec = ModelSpec { foresees_live: live, ..model.spec(slots) };
         let per_second = model.load * f64::from(slots) * spec.most_rows_per_second();
         let id = simulation.add_model(spec);
         simulation.add_source(Source::poisson(id, per_second));
@@ -174,7 +185,8 @@ fn a_model_that_floods_is_promised_no_more_than_its_part_of_the_slot() {
     // Of the slot time, not of the rows: a model that sends little has small batches, but gets its turn.
     for other in [FLOOD, 0.4, 0.2, 0.05] {
         let both = models(&[FLOOD, other]);
-        let [flood, beside] = &simulate(&both, 1, Sharing::Turns, SEEDS[0])[..] else { panic!("two models") };
+        let outcomes = simulate_foreseeing(&both, 1, Sharing::Turns, SEEDS[0], true);
+        let [flood, beside] = &outcomes[..] else { panic!("two models") };
         let unaware = simulate(&both, 1, Sharing::TurnsUnforeseen, SEEDS[0])[0].kept();
         println!(
             "a model at 3×, another at {other}×: kept {:.4} and {:.4}; {unaware:.4} where the other is not counted",
@@ -182,9 +194,9 @@ fn a_model_that_floods_is_promised_no_more_than_its_part_of_the_slot() {
             beside.kept()
         );
         assert!(unaware + 0.1 <= flood.kept(), "there is something to count: {unaware}");
-        // Beside another flood, less: a queue hears of the other's batch only when it has one of its own, so its forecast
-        // takes that batch for as long as what the other had when it began to wait.
-        let least = if other < FLOOD { 0.95 } else { 0.91 };
+        // Two floods are admitted up to the very deadline, and the margin is that of a curve that was learned: of noise whose
+        // 95th percentile is 8 %, it has seen 7 %.
+        let least = if other < FLOOD { 0.95 } else { 0.93 };
         assert!(flood.kept() >= least, "{other}×: {}", flood.kept());
         assert!(beside.kept() >= least, "{other}×: {}", beside.kept());
     }
