@@ -111,6 +111,12 @@ def lanes() -> list[list[Step]]:
         Step("fuzz-build", "batcher/fuzz/run 0"),
         # Counts, which are the same on a busy machine.
         Step("instructions", "batcher/protocol/benches/instructions"),
+        # What fits is what the scheduler's own code says.
+        Step(
+            "oracle",
+            'driver/inventory/oracle/run --states 500 --differences "$LOGS/differences"',
+            skip="" if shutil.which("go") else "the scheduler's code is built with Go",
+        ),
     ]
     # Packages of Python that tests need; downloads for the most part.
     environments = [

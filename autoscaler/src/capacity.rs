@@ -1,25 +1,25 @@
-//! From a platform's view of the cluster to what the policy asks: how many more replicas would be placed.
+//! Counts how many more replicas of a target would be placed, from a platform's view of the cluster.
 
 use sluice_inventory::{Cluster, Promised, free_slices, free_slices_seen_from};
 use sluice_scaling_policy::Free;
 
-/// Counting stops here: nobody needs to know of more than this many free slices, and each is a first fit.
+/// Maximum free slices that are counted. More make no difference, and each costs a first fit.
 const COUNT_UP_TO: u32 = 1024;
 
-/// Everything that placement of one target's next replica depends on.
+/// Everything that the placement of a target's next replica depends on.
 #[derive(Debug, Clone, Default)]
 pub struct CapacityView {
-    /// The target's. What is found goes into its status and events, where no other namespace's names belong.
+    /// Namespace of the target. Results go into its status and events, which must not name objects of other namespaces.
     pub namespace: String,
     /// Slices, claims and classes.
     pub cluster: Cluster,
     /// DeviceClass that each replica claims one device of; `None` when it claims nothing.
     pub device_class: Option<String>,
-    /// Claims that were asked for and hold nothing yet; they come first.
+    /// Claims that exist or will exist and hold no device yet; they are placed first.
     pub promised: Vec<Promised>,
-    /// Pods of the target itself that wait for a device; they are among the promised.
+    /// Number of the target's own pods that wait for a device; `promised` includes them.
     pub waiting: u32,
-    /// Those that are promised to others.
+    /// Promised claims without those of the target's own waiting pods.
     pub promised_to_others: Vec<Promised>,
     /// Devices that each replica claims; 0 counts as 1.
     pub devices_per_replica: u32,
@@ -28,25 +28,25 @@ pub struct CapacityView {
 /// What is free for one target.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Capacity {
-    /// For the policy.
+    /// Free slices, as the policy takes them.
     pub free: Free,
-    /// What each replica needs, for messages: `2g.10gb`; the class's name where that is not known.
+    /// Profile that each replica needs, for messages: `2g.10gb`; the name of the class where the profile is not known.
     pub profile: String,
-    /// Whether `profile` is one: false until slices of the class are published.
+    /// Whether `profile` is a profile: false until slices of the class are published.
     pub is_published: bool,
-    /// Pods of the target that wait and for which nothing is free.
+    /// Number of the target's waiting pods for which no slice is free.
     pub without_slice: u32,
-    /// Whether only the first replica's pod will tell what a replica claims.
+    /// Whether only the first replica's pod will show what a replica claims.
     pub first_replica_tells: bool,
 }
 
 impl Capacity {
-    /// Nothing is known, for a reason; the policy then allows no growth.
+    /// Creates an unknown capacity, which allows no growth.
     pub fn unknown(reason: impl Into<String>) -> Self {
         Self { free: Free { slices: None, reason: reason.into() }, ..Self::default() }
     }
 
-    /// Repeated first fit after the promised claims.
+    /// Counts by repeated first fit after the promised claims.
     pub fn of(view: &CapacityView) -> Self {
         let Some(device_class) = &view.device_class else {
             let free = Free { slices: Some(COUNT_UP_TO), reason: "its replicas claim no device".to_owned() };
@@ -72,7 +72,7 @@ impl Capacity {
     }
 }
 
-/// How many of the target's waiting pods would not be placed after those of others.
+/// Returns how many of the target's waiting pods would not be placed after those of others.
 fn without_slice(view: &CapacityView, device_class: &str) -> u32 {
     let CapacityView { cluster, waiting, promised_to_others, .. } = view;
     if *waiting == 0 {

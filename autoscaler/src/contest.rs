@@ -1,4 +1,4 @@
-//! Whether somebody who is not seen fights over a target's scale: sets it back after each change of ours (pure).
+//! Detects that something unknown sets a target's scale back after each of our changes (pure).
 //!
 //! A person who scales by hand does so once. An autoscaler without a known object, or a tool that applies a
 //! manifest with `replicas`, does so every time; then one try in each pause is enough to notice that it is over.
@@ -7,30 +7,30 @@ use sluice_scaling_policy::{Hold, HoldReason};
 
 use crate::clock::timestamp;
 
-/// Changes of ours that were set back, from which number on it is a fight.
+/// Number of reverted changes from which on the scale is contested.
 const REVERSALS: usize = 3;
-/// If they came within this time, milliseconds. After as long without another one the fight is over.
+/// Time within which these have to happen, milliseconds. After as long without another one the contest is over.
 const WITHIN_MS: u64 = 10 * 60_000;
-/// The first pause, milliseconds; each one after a further reversal is twice as long.
+/// First pause, milliseconds; each further reversal doubles it.
 const PAUSE_MS: u64 = 60_000;
-/// Most doublings: 16 minutes.
+/// Maximum doublings of the pause: 16 minutes.
 const MOST_DOUBLINGS: u32 = 4;
 
-/// What is remembered of one target's scale.
+/// History of one target's scale.
 #[derive(Debug, Default)]
 pub(crate) struct Contest {
-    /// The replicas that we wrote last; `None` = somebody has changed them since, or we wrote none.
+    /// Replicas that were written here last; `None` = others have changed them since, or none were written.
     written: Option<u32>,
-    /// When changes were set back, oldest first, at most [`REVERSALS`], milliseconds.
+    /// Times at which changes were reverted, milliseconds, oldest first, at most [`REVERSALS`].
     reversals_ms: Vec<u64>,
-    /// Pauses so far in this fight.
+    /// Number of pauses in this contest.
     pauses: u32,
-    /// Until when nothing is written, milliseconds, and why.
+    /// End of the pause, milliseconds, and its explanation; `None` = no pause.
     pause: Option<(u64, String)>,
 }
 
 impl Contest {
-    /// Takes in the replicas that are asked for now.
+    /// Compares the replicas that are asked for now with those that were written.
     pub(crate) fn found(&mut self, now_ms: u64, asked: u32) {
         self.reversals_ms.retain(|at_ms| now_ms.saturating_sub(*at_ms) <= WITHIN_MS);
         if self.pause.as_ref().is_some_and(|(until_ms, _)| now_ms >= until_ms.saturating_add(WITHIN_MS)) {
@@ -54,17 +54,17 @@ impl Contest {
         self.pause = Some((until_ms, message));
     }
 
-    /// Takes in that we have written these replicas.
+    /// Remembers replicas that were written here.
     pub(crate) fn wrote(&mut self, replicas: u32) {
         self.written = Some(replicas);
     }
 
-    /// A change failed, and may have been made nevertheless: what is found next may be our own.
+    /// Forgets the last write after a failed change, which may have been made nevertheless.
     pub(crate) fn unsure(&mut self) {
         self.written = None;
     }
 
-    /// The hold, while nothing should be written.
+    /// Returns the hold during a pause.
     pub(crate) fn hold(&self, now_ms: u64) -> Option<Hold> {
         let (_, message) = self.pause.as_ref().filter(|(until_ms, _)| now_ms < *until_ms)?;
         Some(Hold { reason: HoldReason::ScaleContested, message: message.clone() })

@@ -1,7 +1,7 @@
-//! One task per InferenceAutoscaler: scrape, look at the platform, decide, write down, act.
+//! Controls one InferenceAutoscaler by a task of its own: measure, count free slices, decide, log, act, report.
 //!
-//! The task owns everything that one decision hands to the next (history, policy state, status). Nothing
-//! of it survives a restart: a fresh state knows nothing, and who knows nothing does not scale down.
+//! The task owns everything that one decision hands to the next: history, policy state, status. A restart loses the
+//! history and the policy state; a controller without them does not scale down at once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,6 @@ use sluice_config::api::InferenceAutoscaler;
 use sluice_scaling_policy::{
     ConditionType, Current, Decision, DecisionRecord, Findings, Input, Standing, State, Windows,
 };
-use std::collections::BTreeMap;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -21,47 +20,46 @@ use crate::clock::{Clock, timestamp};
 use crate::contest::Contest;
 use crate::decisions::DecisionLog;
 use crate::metrics::Metrics;
-use crate::platform::{Batcher, Platform, PlatformError, Replicas, ScaleTarget, Target};
-use crate::signals::{Scraper, SecondSource, UnreadBatchers};
+use crate::platform::{Platform, PlatformError, Replicas, ScaleTarget, name_of, target_of};
+use crate::signals::{Scraper, SecondSource};
 use crate::spec::policy_spec;
 use crate::status::{Counts, StatusTracker};
 use crate::status_store::StatusStore;
-use sluice_scaling_policy::signals::{Choice, DatedReading, History, Limits, Presence, Reading, choose};
 
+mod measurement;
 #[cfg(test)]
 mod tests;
 
-/// How the second source is called among the batchers.
-const SECOND_SOURCE: &str = "the second source";
+use measurement::Measurement;
 
-/// How a controller measures.
+/// Periods of a controller.
 #[derive(Debug, Clone)]
 pub struct Timing {
     /// Time between two decisions.
     pub tick: Duration,
     /// Windows over the signals.
     pub windows: Windows,
-    /// Latency is measured over the requests of this time, milliseconds.
+    /// Window over which latency is measured, milliseconds.
     pub latency_window_ms: u64,
 }
 
-/// What a controller works with.
+/// Everything that a controller works with; shared by all controllers.
 pub(crate) struct Context {
-    /// Where replicas live.
+    /// Platform of the replicas.
     pub platform: Arc<dyn Platform>,
-    /// Where metrics come from.
+    /// Source of the batchers' own pages.
     pub scraper: Arc<dyn Scraper>,
-    /// Where they come from when batchers cannot be scraped.
+    /// Source of readings of batchers that cannot be scraped; `None` = there is no such source.
     pub second: Option<Arc<dyn SecondSource>>,
-    /// Where the status goes.
+    /// Store of the objects' status.
     pub status: Arc<dyn StatusStore>,
-    /// Where events go.
+    /// Publisher of Kubernetes Events.
     pub events: Arc<dyn Announcer>,
-    /// Time.
+    /// Clock of all decisions.
     pub clock: Clock,
 }
 
-/// Controls one target.
+/// Controller of one target.
 pub(crate) struct Controller {
     object: watch::Receiver<Arc<InferenceAutoscaler>>,
     context: Arc<Context>,
@@ -69,33 +67,32 @@ pub(crate) struct Controller {
     log: DecisionLog,
     target: ScaleTarget,
     generation: i64,
-    history: History,
+    measurement: Measurement,
     state: State,
     contest: Contest,
     status: StatusTracker,
     announcements: Announcements,
     metrics: Metrics,
-    unread: UnreadBatchers,
 }
 
 impl Controller {
-    /// A controller for the object, which may change while it runs; its name may not.
+    /// Creates the controller of an object, which may change while it runs; its name may not.
     pub(crate) async fn new(
         object: watch::Receiver<Arc<InferenceAutoscaler>>,
         context: Arc<Context>,
         timing: Timing,
         log: DecisionLog,
     ) -> Self {
-        let (namespace, name, target, told) = {
+        let (namespace, name, target, api_generation) = {
             let object = object.borrow();
             let (namespace, name) = name_of(&object);
             (namespace, name, target_of(&object), object.metadata.generation)
         };
         let before = context.status.read(&namespace, &name).await.unwrap_or_else(|error| {
-            tracing::warn!(%error, "The status before the restart cannot be read; it begins anew.");
+            tracing::warn!(%error, "Failed to read the status from before the restart; starting with an empty one.");
             None
         });
-        let state = before.as_ref().map(|before| left_by(before, told)).unwrap_or_default();
+        let state = before.as_ref().map(|before| left_by(before, api_generation)).unwrap_or_default();
         let (status, counted) = match before {
             Some(before) => {
                 let generation = before.metadata.generation.unwrap_or(1);
@@ -106,15 +103,9 @@ impl Controller {
             None => (StatusTracker::default(), 1),
         };
         // An API server counts generations itself.
-        let generation = told.unwrap_or(counted);
+        let generation = api_generation.unwrap_or(counted);
         let announcements = Announcements::resume(&status.status().conditions);
-        let windows = &timing.windows;
-        let longest = windows.demand_ms.max(windows.burst_ms).max(windows.trend_ms);
-        let limits = Limits {
-            keep_ms: longest + windows.stale_ms,
-            latency_window_ms: timing.latency_window_ms,
-            stale_ms: windows.stale_ms,
-        };
+        let measurement = Measurement::new(&timing);
         let metrics = Metrics::new(&format!("{namespace}/{name}"));
         Self {
             object,
@@ -123,17 +114,16 @@ impl Controller {
             log,
             target,
             generation,
-            history: History::new(limits),
+            measurement,
             state,
             contest: Contest::default(),
             status,
             announcements,
             metrics,
-            unread: UnreadBatchers::default(),
         }
     }
 
-    /// Ticks until `stop`.
+    /// Runs a tick per period until `stop`, then writes a last status.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let mut ticks = interval(self.timing.tick);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -160,7 +150,7 @@ impl Controller {
             let target = target_of(&object);
             if target != self.target {
                 self.target = target;
-                // What was left, and by whom, is said of another target.
+                // What is remembered of the replicas is about another target.
                 self.contest = Contest::default();
                 (self.state.replicas_left, self.state.is_off) = (None, false);
             }
@@ -171,9 +161,9 @@ impl Controller {
         let replicas = match self.context.platform.replicas(&self.target, object.spec.gateway.as_ref()).await
         {
             Ok(replicas) => replicas,
-            Err(error) => return self.cannot(&object, at_ms, &error).await,
+            Err(error) => return self.report_failure(&object, at_ms, &error).await,
         };
-        self.measure(&object, &replicas).await;
+        self.measurement.measure(&self.context, &self.target, &object, &replicas).await;
         let capacity = match self.context.platform.capacity(&self.target).await {
             Ok(view) => Capacity::of(&view),
             Err(PlatformError::ClaimUnknown(why)) => {
@@ -185,87 +175,12 @@ impl Controller {
             self.metrics.free(&capacity.profile, capacity.free.slices);
         }
         let mut record = self.decide(&object, &replicas, capacity);
-        // For its readers alone: the log has what was decided from, which the words do not change.
-        self.name_unread(&mut record.decision);
+        // This is only for readers of the status: the log has the decision as it was made.
+        self.measurement.name_unread(&mut record.decision);
         let now_ms = record.input.now_ms;
         self.state = record.decision.state.clone();
         let asked = self.act(&object, &record.decision, replicas.asked, now_ms).await;
-        self.tell(&object, &record, &replicas, asked).await;
-    }
-
-    /// Scrapes every batcher at once, and asks the second source for those that could not be scraped. What
-    /// neither knows adds nothing, and so becomes stale.
-    async fn measure(&mut self, object: &InferenceAutoscaler, replicas: &Replicas) {
-        let present: Vec<Presence<'_>> = replicas.batchers.iter().map(Batcher::presence).collect();
-        self.history.present(self.context.clock.now_ms(), &present);
-        let urls: Vec<String> = replicas.batchers.iter().map(|batcher| batcher.metrics_url.clone()).collect();
-        let pages = self.context.scraper.scrape(&urls, &object.spec.model).await;
-        let at_ms = self.context.clock.now_ms();
-        self.unread.begin(|known| {
-            known == SECOND_SOURCE || replicas.batchers.iter().any(|batcher| batcher.name == known)
-        });
-        let mut own: Vec<Option<Reading>> = Vec::with_capacity(pages.len());
-        let mut unread = Vec::new();
-        for (batcher, page) in replicas.batchers.iter().zip(pages) {
-            if let Err(error) = &page
-                && self.history.awaits(&batcher.name)
-            {
-                unread.push(batcher.name.clone());
-                self.tell_unread(at_ms, &batcher.name, &error.to_string());
-            }
-            own.push(page.ok());
-        }
-        let mut second = self.ask_second(object, &unread).await;
-        let stale_ms = self.timing.windows.stale_ms;
-        for (batcher, own) in replicas.batchers.iter().zip(own) {
-            match choose(own, second.remove(&batcher.name), at_ms, stale_ms) {
-                Choice::Own(reading) => self.history.record(&batcher.name, at_ms, false, reading),
-                Choice::Second(DatedReading { at_ms, reading }) => {
-                    self.history.record(&batcher.name, at_ms, true, reading);
-                }
-                Choice::Nothing(why) => {
-                    tracing::debug!(name = %self.target, batcher = batcher.name, why, "Nothing is known.");
-                }
-            }
-        }
-    }
-
-    /// What the second source knows of these batchers.
-    async fn ask_second(
-        &mut self,
-        object: &InferenceAutoscaler,
-        batchers: &[String],
-    ) -> BTreeMap<String, DatedReading> {
-        let Some(second) = self.context.second.clone().filter(|_| !batchers.is_empty()) else {
-            return BTreeMap::new();
-        };
-        let within = Duration::from_millis(self.timing.windows.stale_ms);
-        let model = &object.spec.model;
-        match second.readings(&self.target.at.namespace, batchers, model, within).await {
-            Ok(readings) => readings,
-            Err(error) => {
-                self.tell_unread(self.context.clock.now_ms(), SECOND_SOURCE, &error.to_string());
-                BTreeMap::new()
-            }
-        }
-    }
-
-    /// Once per outage is enough for a warning; the condition tells that it lasts.
-    fn tell_unread(&mut self, now_ms: u64, batcher: &str, error: &str) {
-        if self.unread.failed(now_ms, batcher, error) {
-            tracing::warn!(name = %self.target, batcher, %error, "A scrape failed.");
-        } else {
-            tracing::debug!(name = %self.target, batcher, %error, "A scrape failed.");
-        }
-    }
-
-    /// Says in the condition which batcher could not be read and why, where that had a consequence.
-    fn name_unread(&self, decision: &mut Decision) {
-        let Some(sentence) = self.unread.sentence() else { return };
-        let fresh = decision.conditions.iter_mut().find(|one| one.r#type == ConditionType::MetricsFresh);
-        if let Some(fresh) = fresh.filter(|fresh| !fresh.status || fresh.reason == "SecondSource") {
-            fresh.message = format!("{} {sentence}", fresh.message);
-        }
+        self.report(&object, &record, &replicas, asked).await;
     }
 
     fn decide(
@@ -288,7 +203,7 @@ impl Controller {
         let input = Input {
             now_ms,
             current: Current { replicas: replicas.asked, ready: replicas.ready },
-            signals: self.history.signals(now_ms, spec.objective.quantile),
+            signals: self.measurement.signals(now_ms, spec.objective.quantile),
             free: capacity.free,
             standing: Standing { without_slice: capacity.without_slice, ..replicas.standing.clone() },
             findings,
@@ -302,7 +217,7 @@ impl Controller {
         record
     }
 
-    /// A log that cannot be written stops no decision. It is told when that begins.
+    /// Publishes an event when writing the decision log begins to fail. Decisions go on without it.
     fn tell_unlogged(&mut self, object: &InferenceAutoscaler, now_ms: u64, error: Option<std::io::Error>) {
         let message = error.map(|error| {
             let file = self.log.path();
@@ -319,7 +234,7 @@ impl Controller {
         self.announce(object, told);
     }
 
-    /// Applies the decision. Returns what is asked for now.
+    /// Applies the decision. Returns the replicas asked for now.
     async fn act(
         &mut self,
         object: &InferenceAutoscaler,
@@ -336,7 +251,7 @@ impl Controller {
                 self.contest.wrote(asked);
                 tracing::info!(
                     name = %self.target, from, to = asked, wanted = decision.desired,
-                    reason = ?decision.reason, message = decision.message, "Replicas changed."
+                    reason = ?decision.reason, message = decision.message, "Scaled the target."
                 );
                 if asked != from {
                     self.context.events.announce(object, rescaled(decision, from, asked));
@@ -345,13 +260,14 @@ impl Controller {
             }
             Err(error) => {
                 self.contest.unsure();
-                tracing::warn!(name = %self.target, from, to = decision.desired, %error, "Replicas could not be changed; the next tick tries again.");
+                tracing::warn!(name = %self.target, from, to = decision.desired, %error, "Failed to scale the target; the next tick tries again.");
                 from
             }
         }
     }
 
-    async fn tell(
+    /// Reports a decision: metrics, events, status.
+    async fn report(
         &mut self,
         object: &InferenceAutoscaler,
         record: &DecisionRecord,
@@ -376,8 +292,8 @@ impl Controller {
             ready: replicas.ready,
         };
         if record.input.state.since_ms.is_none() && !decision.apply {
-            // A rate needs two samples: the first decision knows nothing yet, and a new leader must not
-            // seem to have lost what its predecessor knew.
+            // A rate needs two samples, so the first decision has no demand yet. A new leader must not report that its
+            // predecessor's metrics are lost.
             return;
         }
         let told = self.announcements.decided(record.input.now_ms, decision);
@@ -388,19 +304,19 @@ impl Controller {
         }
     }
 
-    /// No decision: the platform could not even tell the replicas. They stay as they are.
-    async fn cannot(&mut self, object: &InferenceAutoscaler, at_ms: u64, error: &PlatformError) {
+    /// Reports that no decision could be made, because the replicas are not known. They stay as they are.
+    async fn report_failure(&mut self, object: &InferenceAutoscaler, at_ms: u64, error: &PlatformError) {
         let reason = match error {
             PlatformError::UnknownTarget(_) => "TargetNotFound",
             PlatformError::Unscalable(_) | PlatformError::ClaimUnknown(_) => "TargetNotScalable",
             PlatformError::Unavailable(_) => "PlatformUnavailable",
         };
         let told = self.announcements.failed(at_ms, reason, &error.to_string());
-        // It may last: once is enough for a warning.
+        // It may last, so only its begin is worth a warning.
         if told.is_some() {
-            tracing::warn!(name = %self.target, %error, "No decision: the target's replicas are not known.");
+            tracing::warn!(name = %self.target, %error, "No decision: failed to read the target's replicas.");
         } else {
-            tracing::debug!(name = %self.target, %error, "No decision: the target's replicas are not known.");
+            tracing::debug!(name = %self.target, %error, "No decision: failed to read the target's replicas.");
         }
         self.announce(object, told);
         if self.status.failed(timestamp(at_ms), Some(self.generation), reason, &error.to_string()) {
@@ -414,7 +330,7 @@ impl Controller {
         object.metadata.generation = Some(self.generation);
         object.status = Some(self.status.status().clone());
         if let Err(error) = self.context.status.write(object).await {
-            tracing::warn!(%error, name = %self.target, "The status could not be written.");
+            tracing::warn!(%error, name = %self.target, "Failed to write the status.");
             self.status.not_written();
         }
     }
@@ -424,24 +340,11 @@ impl Controller {
     }
 }
 
-/// What the object scales.
-pub(crate) fn target_of(object: &InferenceAutoscaler) -> ScaleTarget {
-    let wanted = &object.spec.scale_target_ref;
-    let at = Target { namespace: name_of(object).0, name: wanted.name.clone() };
-    ScaleTarget { at, api_version: wanted.api_version.clone(), kind: wanted.kind.clone() }
-}
-
-/// Namespace (`default` when absent) and name.
-pub(crate) fn name_of(object: &InferenceAutoscaler) -> (String, String) {
-    let namespace = object.metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
-    (namespace, object.metadata.name.clone().unwrap_or_default())
-}
-
-/// What the status says of the replicas that another process left, where that is of this specification: zero
-/// that is found now may be somebody's wish.
+/// Restores from the status the replicas that a previous process left, where the status is of this specification.
+/// Without them zero replicas would not be recognised as set by others.
 fn left_by(before: &InferenceAutoscaler, generation: Option<i64>) -> State {
     let Some(status) = &before.status else { return State::default() };
-    // In a dry run the status has the recommendation.
+    // In a dry run the status has the recommendation, not the replicas.
     if before.spec.dry_run || generation.is_some() && status.observed_generation != generation {
         return State::default();
     }

@@ -1,4 +1,4 @@
-//! One running controller per InferenceAutoscaler, following the objects as they come and go.
+//! Keeps one running controller per InferenceAutoscaler while the objects come and go.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::controller::{Context, Controller, Timing};
 use crate::decisions::DecisionLogs;
 use crate::platform::Target;
 
-/// All controllers.
+/// Set of running controllers.
 pub(crate) struct Controllers {
     context: Arc<Context>,
     timing: Timing,
@@ -27,17 +27,17 @@ struct Running {
 }
 
 impl Controllers {
-    /// None yet. Their decisions are written to `logs`.
+    /// Creates an empty set, whose controllers write their decisions to `logs`.
     pub(crate) fn new(context: Arc<Context>, timing: Timing, logs: DecisionLogs) -> Self {
         Self { context, timing, logs, running: BTreeMap::new() }
     }
 
-    /// Removes the decision logs of all other objects than these.
+    /// Removes the decision logs of all objects but these.
     pub(crate) fn keep_logs<'a>(&self, of: impl Iterator<Item = &'a Target>) {
         self.logs.keep(of);
     }
 
-    /// Starts, informs and stops controllers until these objects have one each.
+    /// Starts, updates and stops controllers so that each of these objects has one.
     pub(crate) async fn follow(&mut self, objects: BTreeMap<Target, Arc<InferenceAutoscaler>>) {
         let gone: Vec<Target> =
             self.running.keys().filter(|name| !objects.contains_key(name)).cloned().collect();
@@ -47,14 +47,14 @@ impl Controllers {
                 running.end().await;
             }
             if let Err(error) = self.context.status.remove(&name.namespace, &name.name).await {
-                tracing::warn!(%name, %error, "The status of a removed object could not be removed.");
+                tracing::warn!(%name, %error, "Failed to remove the status of a removed InferenceAutoscaler.");
             }
         }
         for (name, object) in objects {
             match self.running.get(&name) {
                 Some(running) => {
                     running.object.send_if_modified(|known| {
-                        // One that was made anew under the same name is another object.
+                        // An object that was deleted and created again is another one.
                         let changed = known.spec != object.spec || known.metadata.uid != object.metadata.uid;
                         if changed {
                             *known = object;
@@ -73,12 +73,12 @@ impl Controllers {
         let controller = Controller::new(changes, Arc::clone(&self.context), self.timing.clone(), log).await;
         let stop = CancellationToken::new();
         let task = tokio::spawn(controller.run(stop.clone()));
-        tracing::info!(%name, "An InferenceAutoscaler is controlled.");
+        tracing::info!(%name, "Started to control an InferenceAutoscaler.");
         self.running.insert(name, Running { object, stop, task });
     }
 
-    /// Stops all where they stand and waits until they are gone: nothing is written any more, not even a
-    /// farewell. For whoever may not write any longer.
+    /// Aborts all controllers and waits until they are gone, so that nothing is written any more, not even a last status.
+    /// For a process that has lost the leadership.
     pub(crate) async fn abort(&mut self) {
         for running in self.running.values() {
             running.task.abort();
@@ -88,7 +88,7 @@ impl Controllers {
         }
     }
 
-    /// Stops all; a decision that is being applied is applied.
+    /// Stops all controllers; a decision that is being applied is finished.
     pub(crate) async fn end(&mut self) {
         while let Some((_, running)) = self.running.pop_first() {
             running.end().await;
@@ -100,7 +100,7 @@ impl Running {
     async fn end(self) {
         self.stop.cancel();
         if let Err(error) = self.task.await {
-            tracing::error!(%error, "A controller's task broke.");
+            tracing::error!(%error, "A controller's task panicked.");
         }
     }
 }

@@ -10,12 +10,12 @@ use sluice_scaling_policy::Reason;
 pub(crate) const BUCKETS: &[(&str, &[f64])] =
     &[(names::TICK_DURATION_SECONDS, &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5])];
 
-/// Handles of one autoscaler's metrics. Whoever does not decide any more does not tell old numbers either:
-/// with the handles the gauges become NaN.
+/// Handles of one autoscaler's metrics. Dropping them sets the gauges to NaN: a process that does not decide any more must
+/// not export old numbers.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     name: String,
-    /// Replicas asked for last.
+    /// Replicas asked for.
     pub desired: Gauge,
     /// Replicas that exist.
     pub current: Gauge,
@@ -39,7 +39,7 @@ impl Drop for Metrics {
 }
 
 impl Metrics {
-    /// Handles for `namespace/name`.
+    /// Creates the handles for `namespace/name`.
     pub(crate) fn new(name: &str) -> Self {
         let label = || name.to_owned();
         Self {
@@ -66,7 +66,7 @@ impl Metrics {
             .increment(1);
     }
 
-    /// Tells what is free of a profile; not known is NaN, not zero.
+    /// Sets the free slices of a profile; `None` (not known) is exported as NaN, not zero.
     pub(crate) fn free(&mut self, profile: &str, slices: Option<u32>) {
         if self.free.as_ref().is_none_or(|(known, _)| known != profile) {
             self.free =

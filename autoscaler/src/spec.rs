@@ -1,10 +1,11 @@
-//! From the object that an SRE writes to the policy's specification. Defaults of `behavior` are the
+//! Converts an InferenceAutoscaler to the policy's specification. Defaults of `behavior` are the
 //! HorizontalPodAutoscaler's, field by field.
 
 use sluice_config::api;
 use sluice_scaling_policy as policy;
 
-/// The policy's specification. `startup_ms` is what was measured, `None` before the first replica was ready.
+/// Returns the policy's specification. `startup_ms` is the measured start-up time; `None` before the first replica was
+/// ready.
 pub(crate) fn policy_spec(
     spec: &api::InferenceAutoscalerSpec,
     startup_ms: Option<u64>,

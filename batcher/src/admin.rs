@@ -124,7 +124,7 @@ impl AdminRoutes for Routes {
             }
             "/explain" if request.method() == Method::GET => {
                 let settings = self.0.settings.now();
-                let (peer, file) = (request.extensions().get(), settings.admin_token_file.as_deref());
+                let (peer, file) = (request.extensions().get(), settings.observe.admin_token_file.as_deref());
                 match access::check(peer, request.headers(), file).await {
                     Ok(()) => Some(self.explain(request.uri().query())),
                     Err(refusal) => Some(refusal),
@@ -149,9 +149,9 @@ impl AdminRoutes for Routes {
 
 /// Calls the hook of the settings; whatever comes of it, the model server is stopped next, so a failure is only told.
 async fn call_after_drain(settings: &Settings) {
-    let Some(url) = &settings.after_drain else { return };
-    let called = match Hook::new(url, &settings.after_drain_headers) {
-        Ok(hook) => hook.call(Duration::from_millis(settings.after_drain_timeout_ms)).await,
+    let Some(url) = &settings.drain.after_drain else { return };
+    let called = match Hook::new(url, &settings.drain.after_drain_headers) {
+        Ok(hook) => hook.call(Duration::from_millis(settings.drain.after_drain_timeout_ms)).await,
         Err(problem) => Err(problem),
     };
     match called {
@@ -170,17 +170,20 @@ impl Routes {
             Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
         };
         let settings = self.0.settings.now();
-        if !is_allowed(settings.drain_token.as_deref(), asked.token) {
+        if !is_allowed(settings.drain.drain_token.as_deref(), asked.token) {
             return plain(StatusCode::FORBIDDEN, "a drain needs ?token= as this process was given it\n");
         }
-        if settings.drain_delay_ms > 0 {
-            tracing::info!(drain_delay_ms = settings.drain_delay_ms, "The drain waits before it begins.");
-            tokio::time::sleep(Duration::from_millis(settings.drain_delay_ms)).await;
+        if settings.drain.drain_delay_ms > 0 {
+            tracing::info!(
+                drain_delay_ms = settings.drain.drain_delay_ms,
+                "The drain waits before it begins."
+            );
+            tokio::time::sleep(Duration::from_millis(settings.drain.drain_delay_ms)).await;
         }
-        let deadline_ms = asked.deadline_ms.unwrap_or(settings.drain_deadline_ms);
+        let deadline_ms = asked.deadline_ms.unwrap_or(settings.drain.drain_deadline_ms);
         tracing::info!(deadline_ms, active = self.0.drain.active(), "Draining.");
         let inflight = || self.0.upstreams.all().iter().map(|upstream| upstream.inflight()).sum();
-        let silence = Duration::from_millis(settings.propagation_ms);
+        let silence = Duration::from_millis(settings.drain.propagation_ms);
         let drained = tokio::select! {
             drained = self.0.drain.drain(Duration::from_millis(deadline_ms), silence, inflight) => drained,
             () = self.until_nobody_answers() => {
@@ -230,7 +233,7 @@ impl Routes {
 }
 
 async fn probe_upstream(upstream: &Upstream, settings: &Settings, path: Option<&str>) -> Probed {
-    probe(upstream.probe_address(), upstream.wire(), settings.upstream_headers.map(), path).await
+    probe(upstream.probe_address(), upstream.wire(), settings.servers.upstream_headers.map(), path).await
 }
 
 /// Without a token anybody may. The comparison takes the same time wherever the first difference is.

@@ -46,7 +46,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
     let settings = live.now();
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(live.clone(), clock, metrics.clone()));
-    let answers = Answers::new(AnswerBudget::new(settings.answer_bytes), clock);
+    let answers = Answers::new(AnswerBudget::new(settings.limits.answer_bytes), clock);
     let upstreams = Arc::new(Upstreams::new(answers.budget.clone()));
     let front = Arc::new(Front {
         clock,
@@ -54,7 +54,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         upstreams: Arc::clone(&upstreams),
         inquiries: Inquiries::new(Arc::clone(&upstreams), live.clone(), clock),
         drain: Arc::new(Drain::default()),
-        bytes: ByteBudget::new(settings.queue_bytes),
+        bytes: ByteBudget::new(settings.limits.queue_bytes),
         answers: Arc::clone(&answers),
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
@@ -77,13 +77,13 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
     stop.cancelled().await;
     let not_ready_since = front.drain.stop();
     // Still accepting: whoever sends here has not heard yet that we are not ready.
-    tokio::time::sleep_until(not_ready_since + Duration::from_millis(live.now().propagation_ms)).await;
+    tokio::time::sleep_until(not_ready_since + Duration::from_millis(live.now().drain.propagation_ms)).await;
     close.cancel();
-    let deadline = Duration::from_millis(live.now().drain_deadline_ms);
+    let deadline = Duration::from_millis(live.now().drain.drain_deadline_ms);
     if tokio::time::timeout(deadline, &mut serving).await.is_err() {
         tracing::error!(
             active = front.drain.active(),
-            drain_deadline_ms = live.now().drain_deadline_ms,
+            drain_deadline_ms = live.now().drain.drain_deadline_ms,
             "The drain deadline is over; what still waits is answered with an error."
         );
         front.registry.all().iter().for_each(|handle| handle.tell(Message::Retire));
@@ -122,7 +122,7 @@ async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: Cancellati
             Mode::Stopping => readiness.set_not_ready("stopping"),
             Mode::Draining => readiness.set_not_ready("draining"),
             // A gateway without model servers holds requests: it is where they are to go.
-            Mode::Serving if front.settings.now().role == Role::Gateway || !warm.is_empty() => {
+            Mode::Serving if front.settings.now().servers.role == Role::Gateway || !warm.is_empty() => {
                 readiness.set_ready()
             }
             Mode::Serving => readiness.set_not_ready(not_ready_because(&front.upstreams.all())),
@@ -156,8 +156,8 @@ async fn follow_settings(front: Arc<Front>, end: CancellationToken) {
             () = end.cancelled() => return,
         }
         let settings = front.settings.now();
-        front.bytes.set_limit(settings.queue_bytes);
-        front.answers.budget.set_limit(settings.answer_bytes);
+        front.bytes.set_limit(settings.limits.queue_bytes);
+        front.answers.budget.set_limit(settings.limits.answer_bytes);
         front.registry.add_named();
         front.registry.all().iter().for_each(|handle| handle.tell(Message::SettingsChanged));
     }

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::clock::Clock;
 use crate::failure::{Failure, missing_elsewhere};
 use crate::metrics::Refusal;
+use crate::retry_after::RetryAfter;
 use crate::settings::Live;
 pub use crate::upstream::asking::Denial;
 use crate::upstream::asking::{Has, VersionReadiness};
@@ -46,8 +47,6 @@ const PAUSE: Duration = Duration::from_millis(200);
 const BELIEVED: Duration = Duration::from_secs(30);
 /// How long a question for a version may wait for its turn, and for its answer.
 const VERSION_PATIENCE: Duration = Duration::from_secs(2);
-/// When it makes sense to try again after a refusal.
-const RETRY_AFTER_MS: u64 = 1000;
 
 /// What the model servers say of a model.
 #[derive(Debug, Clone)]
@@ -165,7 +164,7 @@ impl Inquiries {
             }
             if self.0.waiting.load(Ordering::Relaxed) >= MOST_WAITING {
                 let message = "too many requests wait to hear whether there is a model of their name";
-                return Err(Failure::refused(429, Refusal::QueueFull, message, RETRY_AFTER_MS));
+                return Err(Failure::refused(429, Refusal::QueueFull, message, RetryAfter::UNPREDICTED));
             }
             self.0.waiting.fetch_add(1, Ordering::Relaxed);
             (self.open(&mut state, model), Waits(&self.0))
@@ -193,7 +192,7 @@ impl Inquiries {
     pub async fn ask_for_version(&self, model: &str, version: &str) -> Result<VersionReadiness, Failure> {
         let busy = || {
             let message = format!("no model server says whether version {version:?} of {model:?} is ready");
-            Failure::refused(503, Refusal::HoldExpired, message, RETRY_AFTER_MS)
+            Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED)
         };
         let Ok(Ok(_turn)) = timeout(VERSION_PATIENCE, self.0.version_turns.acquire()).await else {
             return Err(busy());
@@ -201,7 +200,8 @@ impl Inquiries {
         let settings = self.0.settings.now();
         let mut last = None;
         for (upstream, epoch) in self.0.upstreams.open() {
-            let asked = upstream.version_readiness(&epoch, model, version, settings.upstream_headers.map());
+            let asked =
+                upstream.version_readiness(&epoch, model, version, settings.servers.upstream_headers.map());
             match timeout(VERSION_PATIENCE, asked).await {
                 Ok(Ok(said)) if said.is_ready => return Ok(said),
                 Ok(Ok(said)) => last = Some(said),
@@ -229,8 +229,8 @@ impl Inquiries {
 
     /// Some that may have it are not ready.
     fn missing(&self, others: usize) -> Failure {
-        let message = missing_elsewhere(others, self.0.settings.now().hold_ms);
-        Failure::refused(503, Refusal::HoldExpired, message, RETRY_AFTER_MS)
+        let message = missing_elsewhere(others, self.0.settings.now().holding.hold_ms);
+        Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED)
     }
 
     fn unanswered(&self, model: &str, patience: Duration) -> Failure {
@@ -240,7 +240,7 @@ impl Inquiries {
         } else {
             format!("no model server became ready within {patience_ms} ms")
         };
-        Failure::refused(503, Refusal::HoldExpired, message, RETRY_AFTER_MS)
+        Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED)
     }
 }
 
@@ -335,7 +335,7 @@ impl Shared {
             return;
         }
         let settings = self.settings.now();
-        match upstream.words_of_denial(epoch, model, settings.upstream_headers.map()).await {
+        match upstream.words_of_denial(epoch, model, settings.servers.upstream_headers.map()).await {
             Ok(Some(words)) => denial.answer = Some(words),
             Ok(None) => {}
             Err(error) => {
@@ -351,7 +351,7 @@ impl Shared {
             let (upstream, epoch, model) = (Arc::clone(upstream), Arc::clone(epoch), Arc::clone(model));
             let settings = self.settings.now();
             questions.spawn(async move {
-                let has = upstream.has_model(&epoch, &model, settings.upstream_headers.map()).await;
+                let has = upstream.has_model(&epoch, &model, settings.servers.upstream_headers.map()).await;
                 (has, (upstream, epoch))
             });
         }

@@ -1,6 +1,7 @@
 //! An answer of the batcher's own: an error, or a refusal with the time after which to try again.
 
 use crate::metrics::Refusal;
+use crate::retry_after::RetryAfter;
 
 /// An answer of the batcher's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,8 +10,8 @@ pub struct Failure {
     pub status: u16,
     /// What happened, for the client.
     pub message: String,
-    /// When trying again makes sense.
-    pub retry_after_ms: Option<u64>,
+    /// Time after which the client should try again; `None` where that would not help.
+    pub retry_after: Option<RetryAfter>,
     /// Set where the request was refused for overload.
     pub refusal: Option<Refusal>,
 }
@@ -18,12 +19,17 @@ pub struct Failure {
 impl Failure {
     /// An error that is not a refusal.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
-        Self { status, message: message.into(), retry_after_ms: None, refusal: None }
+        Self { status, message: message.into(), retry_after: None, refusal: None }
     }
 
     /// A refusal, with the time after which to try again.
-    pub fn refused(status: u16, reason: Refusal, message: impl Into<String>, retry_after_ms: u64) -> Self {
-        Self { status, message: message.into(), retry_after_ms: Some(retry_after_ms), refusal: Some(reason) }
+    pub fn refused(
+        status: u16,
+        reason: Refusal,
+        message: impl Into<String>,
+        retry_after: RetryAfter,
+    ) -> Self {
+        Self { status, message: message.into(), retry_after: Some(retry_after), refusal: Some(reason) }
     }
 }
 

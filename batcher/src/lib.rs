@@ -38,6 +38,7 @@ pub mod observe;
 pub mod offload;
 pub mod queue;
 pub mod registry;
+pub mod retry_after;
 pub mod settings;
 pub mod slots;
 pub mod streams;

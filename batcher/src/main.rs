@@ -18,8 +18,8 @@ fn main() -> ExitCode {
     program::main("sluice-batcher", |flags: Flags| {
         let settings: Settings = load(flags.config.as_deref(), &flags)?;
         settings.validate()?;
-        let (format, level) = (settings.log_format, settings.log_level.clone());
-        let threads = match settings.worker_threads {
+        let (format, level) = (settings.process.log_format, settings.process.log_level.clone());
+        let threads = match settings.process.worker_threads {
             0 => Threads::PerCore,
             1 => Threads::One,
             threads => Threads::Many(threads),
@@ -36,17 +36,17 @@ fn main() -> ExitCode {
 async fn start(settings: Settings, reload: Option<Reload>) -> anyhow::Result<()> {
     let (stop, hangups) = shutdown::on_signals_and_hangups().context("signal handlers")?;
     files::raise_limit();
-    let buckets = buckets(settings.objective_ms, settings.max_batch_rows);
+    let buckets = buckets(settings.batching.objective_ms, settings.batching.max_batch_rows);
     let buckets: Vec<(&str, &[f64])> =
         buckets.iter().map(|(name, bounds)| (*name, bounds.as_slice())).collect();
     let metrics = metrics::install(&buckets).map_err(anyhow::Error::msg)?;
     let bind =
         async |address, what| TcpListener::bind(address).await.with_context(|| format!("{what} {address}"));
     let listeners = Listeners {
-        front: bind(settings.listen, "front port").await?,
-        admin: bind(settings.admin_listen, "admin port").await?,
+        front: bind(settings.process.listen, "front port").await?,
+        admin: bind(settings.process.admin_listen, "admin port").await?,
     };
-    tracing::info!(role = ?settings.role, listen = %settings.listen, admin = %settings.admin_listen, "The batcher is up.");
+    tracing::info!(role = ?settings.servers.role, listen = %settings.process.listen, admin = %settings.process.admin_listen, "The batcher is up.");
     let live = Live::new(settings);
     match reload {
         Some(reload) => drop(tokio::spawn(reload.run(live.clone(), hangups, stop.clone()))),

@@ -70,9 +70,9 @@ impl Observe {
     /// `traceparent` to wherever it is sent as it is.
     pub fn begin<B>(self: &Arc<Self>, request: &mut Request<B>) -> Option<Sighting> {
         let settings = self.settings.now();
-        let is_on = settings.access_log != AccessLogSetting::Off
-            || settings.explain_requests > 0
-            || settings.otlp_endpoint.is_some();
+        let is_on = settings.observe.access_log != AccessLogSetting::Off
+            || settings.observe.explain_requests > 0
+            || settings.observe.otlp_endpoint.is_some();
         if !is_on || request.uri().path().starts_with(PROBES) {
             return None;
         }
@@ -87,11 +87,12 @@ impl Observe {
             (!value.is_empty()).then(|| cut(value))
         };
         let id = text(REQUEST_ID.as_str());
-        let tenant = (!settings.tenant_header.is_empty()).then(|| text(&settings.tenant_header)).flatten();
+        let tenant =
+            (!settings.order.tenant_header.is_empty()).then(|| text(&settings.order.tenant_header)).flatten();
         let span = self.spans(&settings).map(|spans| {
             let context = match parent {
                 Some(parent) => parent.child(),
-                None => SpanContext::root(is_drawn(settings.trace_sample_ratio)),
+                None => SpanContext::root(is_drawn(settings.observe.trace_sample_ratio)),
             };
             let name = request.method().as_str().to_owned();
             (Span::begin(name, Kind::Server, context, parent.map(|parent| parent.span_id)), spans)
@@ -124,16 +125,16 @@ impl Observe {
     }
 
     fn spans(&self, settings: &Settings) -> Option<Spans> {
-        let endpoint = settings.otlp_endpoint.as_ref()?;
+        let endpoint = settings.observe.otlp_endpoint.as_ref()?;
         let (_, spans) = self.spans.get_or_init(|| (endpoint.clone(), Spans::to(endpoint)));
         Some(spans.clone())
     }
 
     fn log(&self, settings: &Settings) -> Option<&AccessLog> {
         let opened = self.log.get_or_init(|| {
-            AccessLog::to(settings.access_log_file.clone())
+            AccessLog::to(settings.observe.access_log_file.clone())
                 .inspect_err(|error| {
-                    let file = &settings.access_log_file;
+                    let file = &settings.observe.access_log_file;
                     tracing::error!(%error, ?file, "There is no access log.");
                 })
                 .ok()
@@ -145,19 +146,19 @@ impl Observe {
         let settings = self.settings.now();
         let record = Arc::new(record);
         let is_ok = record.outcome == Outcome::Ok.label();
-        let is_logged = match settings.access_log {
+        let is_logged = match settings.observe.access_log {
             AccessLogSetting::Off => false,
             AccessLogSetting::Errors => !is_ok,
-            AccessLogSetting::All => !is_ok || is_drawn(settings.access_log_sample),
+            AccessLogSetting::All => !is_ok || is_drawn(settings.observe.access_log_sample),
         };
         if is_logged && let Some(log) = self.log(&settings) {
             log.log(Arc::clone(&record));
         }
         let mut kept = self.lock();
-        if settings.explain_requests > 0 {
+        if settings.observe.explain_requests > 0 {
             kept.push_back(record);
         }
-        while kept.len() > settings.explain_requests {
+        while kept.len() > settings.observe.explain_requests {
             kept.pop_front();
         }
     }
@@ -220,7 +221,7 @@ impl Sighting {
         let grpc_status = response.headers().get("grpc-status");
         self.grpc_status = grpc_status.and_then(|value| value.to_str().ok()?.parse().ok());
         let id = self.id();
-        if self.observe.settings.now().explain_requests > 0
+        if self.observe.settings.now().observe.explain_requests > 0
             && !response.headers().contains_key(REQUEST_ID)
             && let Ok(value) = HeaderValue::try_from(&id)
         {

@@ -47,7 +47,7 @@ impl Registry {
         let registry = Self {
             handles: DashMap::new(),
             models: watch::Sender::default(),
-            labels: Mutex::new(Labels::new(settings.now().max_models)),
+            labels: Mutex::new(Labels::new(settings.now().models.max_models)),
             members: AtomicUsize::new(0),
             series,
             settings,
@@ -59,7 +59,7 @@ impl Registry {
 
     /// A queue for each model that the settings name and that has none.
     pub fn add_named(&self) {
-        for model in &self.settings.now().models {
+        for model in &self.settings.now().models.models {
             self.add(model);
         }
     }
@@ -72,7 +72,7 @@ impl Registry {
         if let Some(handle) = self.get(model) {
             return Ok(handle);
         }
-        if self.handles.len() >= self.settings.now().max_models && !self.make_room() {
+        if self.handles.len() >= self.settings.now().models.max_models && !self.make_room() {
             return Err(TooMany);
         }
         let handle = self.add(model);
@@ -82,7 +82,7 @@ impl Registry {
 
     /// Whether the settings name it.
     pub fn is_named(&self, model: &str) -> bool {
-        self.settings.now().models.iter().any(|name| name == model)
+        self.settings.now().models.models.iter().any(|name| name == model)
     }
 
     /// Has the monitors look which models are asked for.

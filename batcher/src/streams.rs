@@ -84,7 +84,7 @@ impl Streams {
 
     /// Where there are as many gates as there may be, the one that was used longest ago ends, if that is long ago.
     fn make_room(&self) {
-        if self.gates.len() < self.settings.now().max_models {
+        if self.gates.len() < self.settings.now().models.max_models {
             return;
         }
         let now_us = self.clock.now_us();

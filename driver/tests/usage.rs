@@ -1,4 +1,4 @@
-//! Wrong usage, as a shell sees it.
+//! Wrong usage on the command line.
 
 #[path = "../../config/process/tests/usage/mod.rs"]
 mod usage;

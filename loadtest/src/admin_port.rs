@@ -9,14 +9,14 @@ use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-/// A program that takes longer is treated as one that does not answer.
+/// Time limit of one request.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A program's admin port.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Admin(pub SocketAddr);
 
-/// One model server as the gateway sees it.
+/// Model server as reported by the gateway.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Upstream {
     /// Name of the replica.

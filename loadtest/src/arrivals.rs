@@ -1,4 +1,4 @@
-//! When requests are due: one global schedule for a whole run, pure and repeatable from a seed.
+//! Schedule of a whole run: when requests are due. Pure, and repeatable from a seed.
 //!
 //! A schedule is a rate over time ([`RateCurve`]) and a [`Spacing`]. Arrivals of a unit process (1 per unit
 //! on average) are mapped through the inverse of the rate's integral, which gives the exact inhomogeneous
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub use rate::{RateCurve, RateError, Segment};
 pub use trace::{TraceError, parse as parse_trace};
 
-/// How arrivals are spaced at a given rate.
+/// Spacing of arrivals at a given rate.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Spacing {
@@ -25,7 +25,7 @@ pub enum Spacing {
     Constant,
 }
 
-/// The times at which requests are due, in nanoseconds from the start of the run, ascending.
+/// Iterator over the times at which requests are due, in nanoseconds from the start of the run, ascending.
 #[derive(Debug, Clone)]
 pub struct Arrivals {
     rate: RateCurve,
@@ -39,13 +39,13 @@ pub struct Arrivals {
 }
 
 impl Arrivals {
-    /// The schedule that `seed` gives; the same arguments give the same schedule.
+    /// Creates a schedule. The same arguments give the same schedule.
     pub fn new(rate: RateCurve, spacing: Spacing, seed: u64) -> Self {
         let random = StdRng::seed_from_u64(seed);
         Self { rate, spacing, random, segment: 0, segment_start_s: 0.0, used: 0.0, first: true }
     }
 
-    /// Length of the schedule in seconds.
+    /// Returns the length of the schedule in seconds.
     pub fn duration_s(&self) -> f64 {
         self.rate.duration_s()
     }

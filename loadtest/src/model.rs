@@ -2,7 +2,7 @@
 //!
 //! It speaks the Open Inference Protocol over REST (JSON and binary) and gRPC on one port and executes one
 //! batch at a time. Inference is simulated: a batch takes exactly (α + β·rows), scaled by the size of the
-//! GPU slice that the environment names, and its answer is the [`crate::reference`] function.
+//! GPU slice that the environment names, and the response is the [`crate::reference`] function.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -75,9 +75,7 @@ pub enum StartError {
     Listen {
         /// Which setting.
         setting: &'static str,
-        /// Its value.
         address: String,
-        /// What the system said.
         source: std::io::Error,
     },
     /// No thread for the slot.
@@ -135,9 +133,6 @@ impl Model {
     }
 
     /// The front port's address.
-    ///
-    /// # Errors
-    /// What the system said.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }

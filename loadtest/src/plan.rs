@@ -1,4 +1,4 @@
-//! What a run does, checked: the generator takes this and nothing else.
+//! Validated plan of a run: the only input of the generator.
 
 mod mix;
 
@@ -11,42 +11,42 @@ pub(crate) use mix::{Mix, Protocol, UnknownProtocol};
 
 use crate::arrivals::{RateCurve, Spacing};
 
-/// A run.
+/// Plan of a run.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// Name of the scenario, for reports.
     pub name: String,
-    /// Where requests go.
+    /// Address of the target.
     pub address: SocketAddr,
-    /// What they carry.
+    /// Content of the requests.
     pub payload: Payload,
-    /// When they are sent.
+    /// Schedule of the requests.
     pub load: Load,
-    /// A request without a whole answer by then, counted from its intended time, is lost.
+    /// Time limit of a request, counted from its intended send time. A request without a complete response by then is lost.
     pub timeout: Duration,
-    /// Answers within it are attained; without it attainment is not reported.
+    /// Latency objective; `None` means that attainment is not reported.
     pub objective: Option<Duration>,
     /// Connections opened before the first request, per kind of connection.
     pub connections: usize,
-    /// Most requests in flight; one more cannot be sent, is lost, and makes the run invalid.
+    /// Maximum number of requests in flight. One more is not sent: it counts as lost and makes the run invalid.
     pub max_in_flight: usize,
     /// Length of a reporting interval.
     pub interval: Duration,
-    /// Seed of schedule and mix.
+    /// Seed of the schedule and of the mix of protocols.
     pub seed: u64,
 }
 
-/// When requests are sent.
+/// Schedule of requests.
 #[derive(Debug, Clone)]
 pub enum Load {
-    /// By a schedule, whatever the target does.
+    /// Open loop: requests are sent by a schedule, whatever the target does.
     Open {
         /// Requests per second over time.
         rate: RateCurve,
         /// How arrivals are spaced.
         spacing: Spacing,
     },
-    /// A fixed number of clients, each of which waits for its answer before it sends again.
+    /// Closed loop: a fixed number of clients, each of which waits for its answer before it sends again.
     Closed {
         /// Clients.
         concurrency: usize,
@@ -56,7 +56,7 @@ pub enum Load {
 }
 
 impl Load {
-    /// For reports: what was asked.
+    /// Returns a description for reports.
     pub fn describe(&self) -> String {
         match self {
             Self::Open { rate, spacing } => {
@@ -79,12 +79,11 @@ impl Load {
     }
 }
 
-/// What requests carry.
+/// Content of requests.
 #[derive(Debug, Clone)]
 pub enum Payload {
     /// Rows of the reference function.
     Reference {
-        /// The model's name.
         model: String,
         /// Protocols.
         mix: Mix,
@@ -95,7 +94,7 @@ pub enum Payload {
         /// Id of the first row; ids grow by one over the whole run.
         first_id: i64,
     },
-    /// The same bytes each time; answers are judged by status alone.
+    /// The same bytes in each request; responses are judged by status alone.
     Body {
         /// Path that they are posted to.
         path: String,
@@ -109,7 +108,7 @@ pub enum Payload {
 }
 
 impl Payload {
-    /// For reports: what was sent.
+    /// Returns a description for reports.
     pub fn describe(&self) -> String {
         match self {
             Self::Reference { mix, rows, verify, .. } => {

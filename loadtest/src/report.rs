@@ -1,4 +1,4 @@
-//! What a run found, for machines (JSON) and for people ([`text`], [`html`]); thresholds and what they say.
+//! Report of a run, for machines (JSON) and for people ([`text`], [`html`]), and thresholds on it.
 
 pub(crate) mod chart;
 pub(crate) mod html;
@@ -15,49 +15,49 @@ use crate::plan::{Load, Plan, Protocol};
 use crate::record::{Counts, Interval, Quantiles, RunRecord};
 use threshold::{Judged, Threshold};
 
-/// A run whose 99th percentile of the send lag is above this, in milliseconds, measured itself, not its target.
+/// Maximum 99th percentile of the send lag, in milliseconds. A run above it is invalid: it measured the generator.
 pub const SEND_LAG_LIMIT_MS: f64 = 1.0;
 
-/// The result of a run. Field names are the names that thresholds use.
+/// Report of a run. Thresholds use the names of its fields.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
     /// Name of the scenario.
     pub name: String,
     /// Address of the target.
     pub target: String,
-    /// What was sent, in words.
+    /// Description of what was sent.
     pub payload: String,
-    /// When it was sent, in words.
+    /// Description of the schedule.
     pub load: String,
     /// Start, in seconds since 1970.
     pub started_unix_s: f64,
-    /// From the first due time to the last fate.
+    /// Time from the start of the run to the last outcome, in seconds.
     pub duration_s: f64,
     /// Seed of schedule and mix.
     pub seed: u64,
     /// Whether each client waited for its answer (then latencies hide stalls).
     pub closed_loop: bool,
-    /// Stopped by a signal before its schedule's end.
+    /// Whether the run was stopped by a signal before the end of its schedule.
     pub stopped_early: bool,
-    /// False where the generator missed its own schedule: the numbers are not the target's then.
+    /// False if the generator missed its own schedule, so that the numbers are not the target's.
     pub valid: bool,
-    /// Why not.
+    /// Reasons why the run is invalid.
     pub invalid_because: Vec<String>,
-    /// All requests.
+    /// Number of requests.
     pub requests: u64,
-    /// The same by fate.
+    /// Number of requests by outcome.
     #[serde(flatten)]
     pub counts: Counts,
     /// Rejections with `Retry-After`.
     #[serde(default)]
     pub rejected_retry_after: u64,
-    /// Lost requests by how.
+    /// Lost requests by kind.
     pub lost_kinds: BTreeMap<String, u64>,
     /// Failed requests by status.
     pub failures: BTreeMap<String, u64>,
-    /// What was wrong with the first wrong answers.
+    /// Descriptions of the first wrong answers.
     pub wrong_examples: Vec<String>,
-    /// The objective.
+    /// Latency objective in milliseconds.
     pub objective_ms: Option<f64>,
     /// Correct answers within the objective ÷ all requests; `None` without an objective.
     pub attainment: Option<f64>,
@@ -65,7 +65,7 @@ pub struct Report {
     pub offered_rps: f64,
     /// Correct answers per second.
     pub throughput_rps: f64,
-    /// Latency of correct answers, from the intended send time.
+    /// Latency of correct answers, counted from the intended send time.
     #[serde(flatten)]
     pub latency: Option<Quantiles>,
     /// Send lag; `None` in a closed loop, which has no intended times.
@@ -74,18 +74,17 @@ pub struct Report {
     pub connections_opened: u64,
     /// By protocol.
     pub by_protocol: BTreeMap<Protocol, ProtocolReport>,
-    /// Thresholds and whether they held.
+    /// Thresholds, and whether they hold.
     pub thresholds: Vec<Judged>,
-    /// Interval by interval.
+    /// Statistics per interval.
     pub series: Vec<Interval>,
 }
 
-/// The part of one protocol.
+/// Requests of one protocol.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ProtocolReport {
     /// All its requests.
     pub requests: u64,
-    /// By fate.
     #[serde(flatten)]
     pub counts: Counts,
     /// Latency of its correct answers.
@@ -94,7 +93,7 @@ pub struct ProtocolReport {
 }
 
 impl Report {
-    /// The report of a finished run, without thresholds.
+    /// Creates the report of a finished run, without thresholds.
     pub(crate) fn of(plan: &Plan, record: &RunRecord, started: SystemTime) -> Self {
         let tally = &record.tally;
         let counts = tally.all.counts.clone();
@@ -142,7 +141,7 @@ impl Report {
         }
     }
 
-    /// The value that a threshold's metric has in this run; `None` where it has none (no answers, no objective).
+    /// Returns the value of a metric; `None` if the run has none (no answers, no objective).
     pub fn metric(&self, metric: threshold::Metric) -> Option<f64> {
         use threshold::Metric;
         let latency = |value: fn(&Quantiles) -> f64| self.latency.as_ref().map(value);
@@ -169,13 +168,13 @@ impl Report {
         }
     }
 
-    /// Judges thresholds and keeps what they say.
+    /// Evaluates thresholds and stores the results.
     pub fn judge(&mut self, thresholds: &[Threshold]) {
         self.thresholds =
             thresholds.iter().map(|threshold| threshold.judge(self.metric(threshold.metric))).collect();
     }
 
-    /// Whether every threshold held.
+    /// Returns whether every threshold holds.
     pub fn passed(&self) -> bool {
         self.thresholds.iter().all(|judged| judged.passed)
     }

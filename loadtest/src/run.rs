@@ -37,27 +37,22 @@ use crate::report::Report;
 
 /// Intervals that a slow subscriber may fall behind before it misses some.
 const INTERVALS_KEPT: usize = 256;
-/// Tasks that the event loop polls before it looks at the timer again; tokio's 61 would cost send lag.
+/// Number of tasks that the event loop polls before it checks the timer again; tokio's default of 61 would add send lag.
 const TASKS_PER_LOOK: u32 = 8;
 
 /// Why a run could not be started or finished.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// Nobody listens there.
+    /// The target refuses connections.
     #[error("target {address}: {source}; is the server started?")]
-    Connect {
-        /// The target.
-        address: SocketAddr,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A part of the request that cannot stand in one.
+    Connect { address: SocketAddr, source: std::io::Error },
+    /// A path or header value that is not valid in a request.
     #[error(transparent)]
     Path(#[from] payload::BadPath),
-    /// Timer, thread or event loop.
+    /// The timer, the thread or the event loop failed.
     #[error("generator: {0}")]
     System(#[from] std::io::Error),
-    /// A defect.
+    /// The generator panicked, which is a defect.
     #[error("the generator ended by a panic")]
     Panicked,
 }
@@ -72,24 +67,24 @@ pub struct Run {
 }
 
 impl Run {
-    /// The intervals from now on; the first call gets all of them. The channel closes when the run ends.
+    /// Subscribes to the intervals from now on; the first call gets all of them. The channel closes when the run ends.
     pub fn subscribe(&mut self) -> broadcast::Receiver<Interval> {
         if let Some(first) = self.first.take() {
             return first;
         }
         match self.intervals.upgrade() {
             Some(sender) => sender.subscribe(),
-            // The run is over: a channel that is closed already says so.
+            // The run has ended: return a closed channel.
             None => broadcast::channel(1).1,
         }
     }
 
-    /// Sends nothing more; what is in flight still gets its fate. Any clone of the token does it.
+    /// Returns a token that stops the run: nothing more is sent, and requests in flight are still awaited.
     pub fn stop_token(&self) -> CancellationToken {
         self.stop.clone()
     }
 
-    /// Waits for the end of the run.
+    /// Waits for the end of the run and returns its report.
     ///
     /// # Errors
     /// [`RunError`]: the target could not be reached at all, or the generator failed.
@@ -99,9 +94,6 @@ impl Run {
 }
 
 /// Starts a run on a thread of its own.
-///
-/// # Errors
-/// The system gives no thread.
 pub fn start(plan: Plan) -> std::io::Result<Run> {
     raise_file_limit();
     let (intervals, first) = broadcast::channel(INTERVALS_KEPT);
@@ -109,7 +101,7 @@ pub fn start(plan: Plan) -> std::io::Result<Run> {
     let stop = CancellationToken::new();
     let run = Run { first: Some(first), intervals: intervals.downgrade(), stop: stop.clone(), report };
     std::thread::Builder::new().name("generator".into()).spawn(move || {
-        // The program may have gone; then nobody wants the report.
+        // Fails only if the caller has dropped the run and so does not need the report.
         let _ = sender.send(generate(&plan, intervals, stop));
     })?;
     Ok(run)
@@ -128,12 +120,13 @@ fn generate(
     Ok(Report::of(plan, &finished, started))
 }
 
-/// Connections are files; the system's soft limit (often 1024) is lower than what a stall needs.
+/// Raises the soft limit of open files, often 1024, to the hard limit: when a target stalls, more connections are
+/// needed.
 fn raise_file_limit() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "The limit of open files stays as it is; a stalled target may exhaust it.");
+        tracing::warn!(%error, "Failed to raise the limit of open files; a stalled target may exhaust it.");
     }
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::announcements::Silent;
 use crate::decisions::DecisionLogs;
+use crate::platform::Target;
 use crate::platform::fake::{FakePlatform, METRICS_URL};
 use crate::signals::fake::FakeScraper;
 

@@ -27,7 +27,7 @@ impl Routes {
     }
 
     fn unknown<'a>(&self, kept: impl DoubleEndedIterator<Item = &'a Record>) -> String {
-        match self.0.settings.now().explain_requests {
+        match self.0.settings.now().observe.explain_requests {
             0 => "nothing is kept: set explainRequests to how many requests are to be\n".to_owned(),
             most => {
                 let mut text =

@@ -77,7 +77,7 @@ pub fn choose(
 /// Gives up what has to be, until `end`.
 pub async fn run(answers: Arc<Answers>, settings: Live, end: CancellationToken) {
     loop {
-        let timeout_ms = settings.now().answer_timeout_ms;
+        let timeout_ms = settings.now().timeouts.answer_timeout_ms;
         let is_full = answers.budget.is_full();
         let pause =
             if is_full { LOOK_FULL } else { Duration::from_millis(timeout_ms / 4).clamp(LOOK_FULL, LOOK) };

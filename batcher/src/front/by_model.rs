@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sluice_protocol::grpc::{MessageHead, PREFIX_BYTES};
-use sluice_protocol::model_in_path;
+use sluice_protocol::{WireFormat, model_in_path};
 
 use super::Front;
 use super::control_paths::{message_decides, sets};
@@ -21,6 +21,7 @@ use crate::failure::{Failure, missing_elsewhere};
 use crate::media_type;
 use crate::offload::offload;
 use crate::queue::bytes::QueuedBytes;
+use crate::retry_after::RetryAfter;
 use crate::streams::asked::Asked;
 use crate::upstream::choice::{Named, NotPicked, Picked};
 use crate::upstream::grpc_body::GrpcBody;
@@ -36,7 +37,7 @@ impl Front {
             NotPicked::Nobody => self.nobody(),
             NotPicked::Elsewhere(others) => {
                 let message = missing_elsewhere(others, hold.as_millis() as u64);
-                Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
+                Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
             }
         })
     }
@@ -60,10 +61,11 @@ impl Front {
         if !infers && (model.is_some() || !may_name_its_model(parts)) {
             return Ok((model.map(Named::Model), Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
         }
-        let (body, share) = self.peek(body).await.map_err(|error| error.failure(|| 1000))?;
+        let (body, share) =
+            self.peek(body).await.map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if infers
             && let Some(whole) = body.whole()
-            && let Some(step) = step_of_unread(parts, whole).await
+            && let Some(step) = step_of_unread(WireFormat::Json, parts, whole).await
         {
             let message = format!(
                 "sequence {}: its model has no queue here, and so its steps cannot be kept at one of several model servers (maxModels is reached, or no model server says that it has the model)",
@@ -101,8 +103,10 @@ impl Front {
             return Ok((None, request.map(GrpcBody::from), share));
         }
         let (parts, body) = request.into_parts();
-        let (head, body) =
-            self.head_of(&parts.headers, body, &mut share).await.map_err(|error| error.failure(|| 1000))?;
+        let (head, body) = self
+            .head_of(&parts.headers, body, &mut share)
+            .await
+            .map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if may_set
             && sets(head.as_ref())
             && let Some(refused) = self.refused_change()

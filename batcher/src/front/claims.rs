@@ -21,9 +21,10 @@ pub fn strip_claims(headers: &mut HeaderMap, settings: &Settings) {
     if !headers.keys().any(|name| is_claim(name.as_str())) {
         return;
     }
-    let asked = [&settings.priority_header, &settings.deadline_header, &settings.tenant_header];
+    let asked =
+        [&settings.order.priority_header, &settings.order.deadline_header, &settings.order.tenant_header];
     let is_asked = |name: &str| {
-        let mut asked = asked.into_iter().chain(&settings.shared_headers);
+        let mut asked = asked.into_iter().chain(&settings.access.shared_headers);
         asked.any(|asked| asked.eq_ignore_ascii_case(name))
     };
     let claims: Vec<HeaderName> =
@@ -51,10 +52,12 @@ pub fn join_cookies<B>(request: &mut Request<B>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::with_settings;
 
     #[test]
     fn clients_keep_what_they_are_asked_for_and_nothing_else_of_ours() {
-        let settings = Settings { shared_headers: vec!["X-Sluice-Team".to_owned()], ..Settings::default() };
+        let settings =
+            with_settings!(Settings::default(), access.shared_headers = vec!["X-Sluice-Team".to_owned()]);
         let names = [
             "x-sluice-warmup",
             "x_sluice_warmup",

@@ -20,12 +20,13 @@ impl Front {
         let settings = self.settings.now();
         let controls = || is_control(request.method(), path, request.headers());
         let refused = |message: &str| Some(Failure::new(403, message.to_owned()));
-        if settings.control_paths == ControlPaths::Refuse && controls() {
+        if settings.access.control_paths == ControlPaths::Refuse && controls() {
             return refused(
                 "this path controls the model server, which clients may not do here (controlPaths: refuse)",
             );
         }
-        if passes && !settings.pass_paths.is_empty() && !is_allowed(path, &settings.pass_paths) {
+        if passes && !settings.access.pass_paths.is_empty() && !is_allowed(path, &settings.access.pass_paths)
+        {
             return refused("this path is none of those that pass through here (passPaths)");
         }
         let is_judged_later = *route == Route::GrpcOther && message_decides(path);

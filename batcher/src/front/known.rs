@@ -6,9 +6,8 @@ use http::Response;
 use sluice_protocol::WireFormat;
 
 use super::Front;
-use super::answer::{answer, failed};
 use super::body::FrontBody;
-use super::infer::COLD_RETRY_MS;
+use super::transport::{failed, respond};
 use crate::confirm::{Denial, Patience, Verdict};
 use crate::failure::Failure;
 use crate::labels::MAX_NAME_BYTES;
@@ -16,6 +15,7 @@ use crate::metrics::Refusal;
 use crate::observe::trail::Trail;
 use crate::queue::{ModelHandle, Reply};
 use crate::registry::TooMany;
+use crate::retry_after::RetryAfter;
 use crate::settings::WhileCold;
 
 /// Why a request goes into no queue.
@@ -69,9 +69,9 @@ impl Front {
             let message = format!("the model's name has {length} bytes; at most {MAX_NAME_BYTES} are taken");
             return Err(Failure::new(400, message));
         }
-        if self.settings.now().while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
+        if self.settings.now().holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
             let message = "no model server is warm here";
-            return Err(Failure::refused(503, Refusal::Cold, message, COLD_RETRY_MS));
+            return Err(Failure::refused(503, Refusal::Cold, message, RetryAfter::WHILE_COLD));
         }
         match self.inquiries.ask(model, patience).await? {
             Verdict::Has => Ok(match self.registry.confirmed(model) {
@@ -106,7 +106,7 @@ impl Front {
 /// The model server's own answer.
 pub(super) fn denied(denial: &Denial, form: WireFormat) -> Response<FrontBody> {
     match denial.answer(form) {
-        Some(own) => answer(form, Reply::Forwarded(own)).0,
+        Some(own) => respond(form, Reply::Forwarded(own)).0,
         None => failed(form, &Failure::new(404, "no model server has this model")),
     }
 }

@@ -8,13 +8,14 @@ use hyper::body::Incoming;
 use sluice_protocol::WireFormat;
 
 use super::Front;
-use super::answer::failed;
 use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
+use super::transport::failed;
 use crate::confirm::Patience;
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};
+use crate::retry_after::RetryAfter;
 use crate::settings::WhileCold;
 use crate::upload::UploadError;
 use crate::upstream::ConnectError;
@@ -30,9 +31,11 @@ impl Front {
             let message = format!("{other} does not pass through; connect to the model server itself for it");
             return failed(WireFormat::Json, &Failure::new(501, message));
         }
-        if declares_more_than(&request, self.settings.now().max_body_bytes) {
-            let message =
-                format!("the body has more than {} bytes (maxBodyBytes)", self.settings.now().max_body_bytes);
+        if declares_more_than(&request, self.settings.now().limits.max_body_bytes) {
+            let message = format!(
+                "the body has more than {} bytes (maxBodyBytes)",
+                self.settings.now().limits.max_body_bytes
+            );
             return failed(WireFormat::Json, &Failure::new(413, message));
         }
         let (mut parts, body) = request.into_parts();
@@ -46,7 +49,7 @@ impl Front {
             Err(failure) => return failed(WireFormat::Json, &failure),
         };
         to_http1(&mut parts);
-        let body = body.into_body(Duration::from_millis(self.settings.now().body_timeout_ms));
+        let body = body.into_body(Duration::from_millis(self.settings.now().timeouts.body_timeout_ms));
         match upstream.relay(&epoch, Request::from_parts(parts, body)).await {
             Ok((response, hang_up)) => {
                 let (mut parts, body) = response.into_parts();
@@ -83,8 +86,8 @@ impl Front {
 
     pub(super) fn hold(&self) -> Duration {
         let settings = self.settings.now();
-        match settings.while_cold {
-            WhileCold::Hold => Duration::from_millis(settings.hold_ms),
+        match settings.holding.while_cold {
+            WhileCold::Hold => Duration::from_millis(settings.holding.hold_ms),
             WhileCold::Reject => Duration::ZERO,
         }
     }
@@ -93,8 +96,8 @@ impl Front {
     /// there is given the time to answer.
     pub(super) fn patience(&self) -> Patience {
         let settings = self.settings.now();
-        let hold = Duration::from_millis(settings.hold_ms);
-        match settings.while_cold {
+        let hold = Duration::from_millis(settings.holding.hold_ms);
+        match settings.holding.while_cold {
             WhileCold::Hold => Patience { most: hold, awaits_all: true },
             WhileCold::Reject => Patience { most: hold.min(QUESTION_PATIENCE), awaits_all: false },
         }
@@ -102,7 +105,7 @@ impl Front {
 
     pub(super) fn nobody(&self) -> Failure {
         let message = format!("no model server became ready within {} ms", self.hold().as_millis());
-        Failure { retry_after_ms: Some(1000), ..Failure::new(503, message) }
+        Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
     }
 }
 

@@ -26,9 +26,9 @@ impl Front {
     /// Reads a body up to `streamPeekBytes`. Its share of the memory for requests is taken as its bytes arrive.
     pub(super) async fn peek(&self, mut body: Incoming) -> Result<(Peeked, QueuedBytes), ReceiveError> {
         let settings = self.settings.now();
-        let patience_ms = settings.body_timeout_ms;
+        let patience_ms = settings.timeouts.body_timeout_ms;
         let mut share = self.bytes.empty(None);
-        if body.size_hint().lower() > settings.stream_peek_bytes as u64 {
+        if body.size_hint().lower() > settings.streams.stream_peek_bytes as u64 {
             return Ok((Peeked::Part(Vec::new(), body), share));
         }
         let mut read = Vec::new();
@@ -42,7 +42,7 @@ impl Front {
             }
             read_bytes += data.len();
             read.push(data);
-            if read_bytes > settings.stream_peek_bytes {
+            if read_bytes > settings.streams.stream_peek_bytes {
                 return Ok((Peeked::Part(read, body), share));
             }
         }

@@ -14,6 +14,7 @@ use crate::failure::Failure;
 use crate::metrics::Refusal;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::tenants::Tenant;
+use crate::retry_after::RetryAfter;
 
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
@@ -44,14 +45,14 @@ pub enum ReceiveError {
 }
 
 impl ReceiveError {
-    /// The answer to the client; `retry_after_ms` is for a refusal.
-    pub fn failure(&self, retry_after_ms: impl FnOnce() -> u64) -> Failure {
+    /// The answer to the client; `retry_after` is for a refusal.
+    pub fn failure(&self, retry_after: impl FnOnce() -> RetryAfter) -> Failure {
         match self {
             Self::TooLarge { .. } => Failure::new(413, self.to_string()),
             Self::Stalled { .. } => Failure::new(408, self.to_string()),
             Self::Broken(_) => Failure::new(400, self.to_string()),
             Self::NoMemory { .. } => {
-                Failure::refused(429, Refusal::BytesFull, self.to_string(), retry_after_ms())
+                Failure::refused(429, Refusal::BytesFull, self.to_string(), retry_after())
             }
         }
     }
@@ -68,8 +69,8 @@ impl Front {
         tenant: Option<&Arc<Tenant>>,
     ) -> Result<Received, ReceiveError> {
         let settings = self.settings.now();
-        let patience = Duration::from_millis(settings.body_timeout_ms);
-        receive(body, settings.max_body_bytes, patience, self.bytes.empty(tenant.cloned())).await
+        let patience = Duration::from_millis(settings.timeouts.body_timeout_ms);
+        receive(body, settings.limits.max_body_bytes, patience, self.bytes.empty(tenant.cloned())).await
     }
 }
 

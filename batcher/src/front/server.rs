@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Front;
-use super::answer::failed;
+
 use super::authority::{self, Misaddressed};
 use super::body::FrontBody;
 use super::claims::{join_cookies, strip_claims};
@@ -30,6 +30,7 @@ use super::connection_activity::ConnectionActivity;
 use super::observed::Observed;
 use super::route::{GrpcMethod, Route, route};
 use super::strict_connection::StrictConnection;
+use super::transport::failed;
 use crate::answers::stream_task::StreamExecutor;
 use crate::answers::untaken::Client;
 use crate::drain::Mode;
@@ -37,6 +38,7 @@ use crate::failure::Failure;
 use crate::media_type::{self, Grpc};
 use crate::observe::{Sighting, orca};
 use crate::queue::caller::ConnectionNumber;
+use crate::retry_after::RetryAfter;
 
 /// Concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
@@ -59,13 +61,13 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationT
     let connections = Connections::default();
     let mut acceptor = Acceptor::new(listener, "front");
     let allowed = allowed_by_files(files::limit());
-    warn_of_files(front.settings.now().max_connections, allowed);
+    warn_of_files(front.settings.now().limits.max_connections, allowed);
     loop {
         let (stream, peer) = tokio::select! {
             accepted = acceptor.accept(&connections) => accepted,
             () = stop.cancelled() => break,
         };
-        let limit = front.settings.now().max_connections.min(allowed);
+        let limit = front.settings.now().limits.max_connections.min(allowed);
         let activity = ConnectionActivity::new(front.clock);
         match connections.admit(peer, Arc::clone(&activity) as _, limit) {
             Admission::Admitted { place, evicted } => {
@@ -108,11 +110,13 @@ fn warn_of_files(max_connections: usize, allowed: usize) {
 
 /// Says why to those who speak HTTP/1.1; there is no waiting for a client that does not read.
 fn refuse(stream: &TcpStream) {
-    let _ = stream.try_write(
-        b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 61\r\n\
-          retry-after: 1\r\nconnection: close\r\n\r\n\
-          {\"error\":\"there are too many connections (maxConnections)\"}\n\n",
+    let seconds = RetryAfter::UNPREDICTED.seconds();
+    let response = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: 61\r\n\
+         retry-after: {seconds}\r\nconnection: close\r\n\r\n\
+         {{\"error\":\"there are too many connections (maxConnections)\"}}\n\n",
     );
+    let _ = stream.try_write(response.as_bytes());
 }
 
 async fn connection(
@@ -159,11 +163,11 @@ async fn connection(
         })
     };
     let mut server = auto::Builder::new(StreamExecutor);
-    server.http1().max_buf_size(settings.max_header_bytes);
+    server.http1().max_buf_size(settings.limits.max_header_bytes);
     server
         .http2()
         .max_concurrent_streams(MAX_STREAMS)
-        .max_header_list_size(u32::try_from(settings.max_header_bytes).unwrap_or(u32::MAX))
+        .max_header_list_size(u32::try_from(settings.limits.max_header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(MAX_UNSEEN_RESETS)
         .max_local_error_reset_streams(MAX_FAULTY_STREAMS)
         .initial_stream_window_size(WINDOW_BYTES)
@@ -182,7 +186,7 @@ async fn connection(
             }
             () = activity.idle.notified() => {
                 connection.as_mut().graceful_shutdown();
-                let patience = Duration::from_millis(settings.header_timeout_ms);
+                let patience = Duration::from_millis(settings.timeouts.header_timeout_ms);
                 loop {
                     match timeout(patience, connection.as_mut()).await {
                         Ok(ended) => break ended,
@@ -266,8 +270,7 @@ impl Front {
             return self.pass_grpc(request).await;
         }
         match route {
-            Route::Infer(target) => self.infer_rest(target, request).await,
-            Route::Predict(target) => self.predict(target, request).await,
+            Route::Infer(format, address) => self.infer_rest(format, address, request).await,
             Route::Stream { model } => self.stream(model, request).await,
             Route::Live => self.live(),
             Route::Ready => self.ready(self.is_ready()),
@@ -302,7 +305,7 @@ fn no_grpc() -> Response<FrontBody> {
 fn untaken(form: WireFormat) -> Response<FrontBody> {
     counter!(names::ANSWERS_GIVEN_UP_TOTAL, "reason" => "part").increment(1);
     let message = "this connection holds its part of answerBytes: take the answers that are ready first";
-    failed(form, &Failure { retry_after_ms: Some(1000), ..Failure::new(429, message) })
+    failed(form, &Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(429, message) })
 }
 
 #[cfg(test)]

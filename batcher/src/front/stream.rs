@@ -10,12 +10,12 @@ use sluice_protocol::{SequenceStep, WireFormat};
 use tokio::time::Instant;
 
 use super::Front;
-use super::answer::failed;
 use super::body::FrontBody;
-use super::infer::{COLD_RETRY_MS, declares_more_than};
+use super::infer::declares_more_than;
 use super::passthrough::not_passed;
 use super::peek::Peeked;
 use super::relayed::Relayed;
+use super::transport::failed;
 use crate::confirm::{Patience, Verdict as Said};
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};
@@ -23,6 +23,7 @@ use crate::labels::MAX_NAME_BYTES;
 use crate::metrics::Refusal;
 use crate::offload::offload;
 use crate::queue::entry::names_a_sequence;
+use crate::retry_after::RetryAfter;
 use crate::settings::{Streaming, WhileCold};
 use crate::streams::asked::Asked;
 use crate::streams::{Record, StreamHandle, Verdict};
@@ -42,7 +43,9 @@ impl Front {
         request: Request<Incoming>,
     ) -> Response<FrontBody> {
         let settings = self.settings.now();
-        if settings.streaming == Streaming::Off || declares_more_than(&request, settings.max_body_bytes) {
+        if settings.streams.streaming == Streaming::Off
+            || declares_more_than(&request, settings.limits.max_body_bytes)
+        {
             return self.pass(request).await;
         }
         let (mut parts, body) = request.into_parts();
@@ -54,7 +57,7 @@ impl Front {
         // Its share of the memory is given back when the answer begins.
         let (body, _share) = match self.peek(body).await {
             Ok(peeked) => peeked,
-            Err(error) => return failed(WireFormat::Json, &error.failure(|| 1000)),
+            Err(error) => return failed(WireFormat::Json, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
         let (asked, step) = match body.whole().cloned() {
             Some(body) => {
@@ -72,13 +75,14 @@ impl Front {
         }
         let handle = self.gate_of(model.as_deref().or(asked.model.as_deref())).await;
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
-        if settings.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
-            let failure = Failure::refused(503, Refusal::Cold, "no model server is warm here", COLD_RETRY_MS);
+        if settings.holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
+            let failure =
+                Failure::refused(503, Refusal::Cold, "no model server is warm here", RetryAfter::WHILE_COLD);
             return refused(record, &failure);
         }
         // From here on: hearing whether there is the model is no waiting for its turn.
         let deadline_us =
-            self.clock.now_us().saturating_add(urgency.budget_us(settings.stream_wait_ms, &settings));
+            self.clock.now_us().saturating_add(urgency.budget_us(settings.streams.stream_wait_ms, &settings));
         match handle.knock(urgency.flow(&settings).class, deadline_us, asked.tokens).await {
             Verdict::Start(permit) => record.starts(permit),
             Verdict::Refused(failure) => return refused(record, &failure),
@@ -119,7 +123,7 @@ impl Front {
         mut record: Record,
     ) -> Response<FrontBody> {
         let again = body.whole().filter(|_| may_repeat).cloned();
-        let patience = Duration::from_millis(self.settings.now().body_timeout_ms);
+        let patience = Duration::from_millis(self.settings.now().timeouts.body_timeout_ms);
         let mut body = Some(body.into_body(patience));
         let mut broken = 0;
         let since = Instant::now();
@@ -153,7 +157,7 @@ impl Front {
                     RelayError::Broken(_) if again.as_deref().is_some_and(names_a_sequence) => false,
                     RelayError::Broken(_) => {
                         broken += 1;
-                        broken <= self.settings.now().retries
+                        broken <= self.settings.now().servers.retries
                     }
                 };
             if !may_retry {
@@ -161,7 +165,7 @@ impl Front {
             }
             drop(guard);
             // Whoever closed the connection is given the time to be noticed as gone.
-            tokio::time::sleep(Duration::from_millis(self.settings.now().probe_ms.min(100))).await;
+            tokio::time::sleep(Duration::from_millis(self.settings.now().servers.probe_ms.min(100))).await;
         }
     }
 }

@@ -67,13 +67,13 @@ impl StrictConnection {
     fn deadline(&self) -> Option<(Late, u64)> {
         let settings = self.settings.now();
         let answer_since = self.write_blocked_since_us.or(self.activity.untaken_since_us());
-        let answer =
-            answer_since.map(|since_us| (Late::Answer, since_us + settings.answer_timeout_ms * 1000));
+        let answer = answer_since
+            .map(|since_us| (Late::Answer, since_us + settings.timeouts.answer_timeout_ms * 1000));
         let quiet_since_us = self.activity.quiet_since_us();
         let head = quiet_since_us.and(self.head_since_us);
-        let head = head.map(|since_us| (Late::Head, since_us + settings.header_timeout_ms * 1000));
+        let head = head.map(|since_us| (Late::Head, since_us + settings.timeouts.header_timeout_ms * 1000));
         let idle = quiet_since_us.filter(|_| self.is_silent || head.is_none());
-        let idle = idle.map(|since_us| (Late::Idle, since_us + settings.idle_timeout_ms * 1000));
+        let idle = idle.map(|since_us| (Late::Idle, since_us + settings.timeouts.idle_timeout_ms * 1000));
         [answer, head, idle].into_iter().flatten().min_by_key(|(_, at_us)| *at_us)
     }
 
@@ -85,7 +85,7 @@ impl StrictConnection {
                 Some((late, at_us)) if at_us <= now_us => return Some(late),
                 Some((_, at_us)) => at_us,
                 // The end of a request need not wake this task: it is looked at again when it would be idle.
-                None => now_us.saturating_add(self.settings.now().idle_timeout_ms * 1000),
+                None => now_us.saturating_add(self.settings.now().timeouts.idle_timeout_ms * 1000),
             };
             // A deadline that has moved on is looked at again when the timer fires: cheaper than to set it each time.
             if at_us < self.timer_us {

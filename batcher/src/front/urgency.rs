@@ -43,8 +43,8 @@ impl Urgency {
                 Err(_) => Err(bad(name, value, what)),
             },
         };
-        let level = number(&settings.priority_header, "a priority class: a number, 1 is served first")?;
-        let timeout_ms = number(&settings.deadline_header, "a number of milliseconds")?;
+        let level = number(&settings.order.priority_header, "a priority class: a number, 1 is served first")?;
+        let timeout_ms = number(&settings.order.deadline_header, "a number of milliseconds")?;
         let grpc_us = match text(headers, "grpc-timeout")? {
             None => None,
             Some(value) => match parse_grpc_timeout(value) {
@@ -53,7 +53,7 @@ impl Urgency {
             },
         };
         let timeout_us = timeout_ms.map(|ms| ms.saturating_mul(1000));
-        let tenant = text(headers, &settings.tenant_header)?
+        let tenant = text(headers, &settings.order.tenant_header)?
             .filter(|name| !name.is_empty())
             .map(|name| tenants.of(name, settings));
         Ok(Self { level, timeout_us: earliest(timeout_us, grpc_us.filter(|&us| us > 0)), tenant })
@@ -72,7 +72,7 @@ impl Urgency {
     pub(super) fn flow(&self, settings: &Settings) -> Flow {
         let (tenant, weight) =
             self.tenant.as_ref().map_or((NOBODY, 1), |tenant| (tenant.number, tenant.weight));
-        Flow { class: settings.priority_level(self.level), tenant, weight }
+        Flow { class: settings.order.priority_level(self.level), tenant, weight }
     }
 
     /// How long it may be here, microseconds: its model's objective where it says nothing, less what its answer takes
@@ -81,10 +81,11 @@ impl Urgency {
         let budget_us = match self.timeout_us {
             None => objective_ms.saturating_mul(1000),
             Some(timeout_us) => settings
+                .order
                 .max_timeout_ms
                 .map_or(timeout_us, |most_ms| timeout_us.min(most_ms.saturating_mul(1000))),
         };
-        budget_us - settings.transit_ms.saturating_mul(1000).min(budget_us / 10)
+        budget_us - settings.batching.transit_ms.saturating_mul(1000).min(budget_us / 10)
     }
 }
 
@@ -130,6 +131,7 @@ fn parse_grpc_timeout(value: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::with_settings;
 
     fn headers(list: &[(&'static str, &'static str)]) -> HeaderMap {
         list.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
@@ -152,7 +154,7 @@ mod tests {
         let headers = headers(&[("x-request-timeout-ms", "300"), ("grpc-timeout", "250m")]);
         let urgency = Urgency::by_headers(&headers, &settings, &Tenants::default()).unwrap();
         assert_eq!(urgency.budget_us(1000, &settings), 248_000);
-        let bounded = Settings { max_timeout_ms: Some(100), ..Settings::default() };
+        let bounded = with_settings!(Settings::default(), order.max_timeout_ms = Some(100));
         assert_eq!(urgency.budget_us(1000, &bounded), 98_000);
         assert_eq!(Urgency::default().budget_us(1000, &bounded), 998_000, "the objective is not asked for");
         assert_eq!(Urgency::default().budget_us(5, &bounded), 4_500, "never most of it");
@@ -180,11 +182,11 @@ mod tests {
                 Urgency::by_headers(&headers, &Settings::default(), &Tenants::default()).unwrap_err();
             assert_eq!(failure.status, 400);
             assert!(failure.message.contains(name) && failure.message.contains(value), "{}", failure.message);
-            let without = Settings {
-                priority_header: String::new(),
-                deadline_header: String::new(),
-                ..Settings::default()
-            };
+            let without = with_settings!(
+                Settings::default(),
+                order.priority_header = String::new(),
+                order.deadline_header = String::new()
+            );
             assert_eq!(
                 Urgency::by_headers(&headers, &without, &Tenants::default()).is_err(),
                 name == "grpc-timeout"

@@ -19,6 +19,7 @@ use super::samples::Samples;
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
 use crate::observe::orca::Load;
+use crate::retry_after::RetryAfter;
 use crate::settings::{Live, Warmup};
 use crate::slots::{Grant, SlotUser};
 use crate::upstream::models::ServedModel;
@@ -85,7 +86,7 @@ impl ModelHandle {
             model,
             clock,
             samples: Samples::default(),
-            mailbox: Mailbox::new(settings.now().queue_requests),
+            mailbox: Mailbox::new(settings.now().limits.queue_requests),
             settings,
             occupancy: Occupancy::default(),
             expiry_us: AtomicU64::new(0),
@@ -102,7 +103,7 @@ impl ModelHandle {
     /// # Errors
     /// The queue, or its tenant's part of it, is full; the request comes back.
     pub fn submit(&self, mut entry: Box<Entry>) -> Result<(), Box<Entry>> {
-        if !self.occupancy.enter(&mut entry, self.settings.now().queue_requests) {
+        if !self.occupancy.enter(&mut entry, self.settings.now().limits.queue_requests) {
             return Err(entry);
         }
         let is_early = entry.deadline_us < self.expiry_us.load(Ordering::Relaxed);
@@ -122,10 +123,10 @@ impl ModelHandle {
     /// Remembers a request that was answered well, where warm-up is to repeat such.
     pub(super) fn record(&self, request: &InferRequest) {
         let settings = self.settings.now();
-        if settings.warmup != Warmup::Recorded || !self.samples.offer(request, self.clock.now_us()) {
+        if settings.warm_up.warmup != Warmup::Recorded || !self.samples.offer(request, self.clock.now_us()) {
             return;
         }
-        let Some(folder) = settings.warmup_bodies.clone() else { return };
+        let Some(folder) = settings.warm_up.warmup_bodies.clone() else { return };
         let (model, request) = (Arc::clone(&self.model), request.clone());
         tokio::task::spawn_blocking(move || {
             if let Err(trouble) = recorded::write(&folder, &model, &request) {
@@ -171,10 +172,10 @@ impl ModelHandle {
         self.occupancy.rank();
     }
 
-    /// The time after which to try again, where the ring is full: when what waits now will have been served.
-    pub fn retry_after_ms(&self, now_us: u64) -> u64 {
-        let wait_us = self.forecast.load().wait_us(now_us, self.queued_rows());
-        wait_us.map_or(1000, |wait_us| wait_us.div_ceil(1000).max(1))
+    /// Returns the time after which to try again where the ring is full: when the requests that wait now will have been
+    /// served.
+    pub fn retry_after(&self, now_us: u64) -> RetryAfter {
+        RetryAfter::predicted(self.forecast.load().wait_us(now_us, self.queued_rows()))
     }
 
     /// Whether some model server has it, warm.
@@ -189,7 +190,7 @@ impl ModelHandle {
 
     /// The latency objective.
     pub fn objective_ms(&self) -> u64 {
-        self.settings.now().of_model(&self.model).objective_ms
+        self.settings.now().batching.of_model(&self.model).objective_ms
     }
 
     /// How much there is to do, by what the owner last said.

@@ -18,6 +18,7 @@ use super::{Entry, ModelHandle, Reply, dispatch};
 use crate::failure::{Failure, missing_elsewhere};
 use crate::metrics::Refusal;
 use crate::observe::trail;
+use crate::retry_after::RetryAfter;
 use crate::settings::{Deferral, SlotSharing};
 use crate::slots::SharedSlotPool;
 use crate::upstream::slot::Slot;
@@ -106,7 +107,7 @@ impl Owner {
                 self.engine.handle(now_us, event);
             }
             Message::Slot(slot) => {
-                let pool = match self.handle.settings.now().slot_sharing {
+                let pool = match self.handle.settings.now().batching.slot_sharing {
                     SlotSharing::Shared => Arc::clone(slot.upstream.slots()),
                     SlotSharing::PerModel => SharedSlotPool::new(0),
                 };
@@ -182,19 +183,19 @@ fn fail(handle: &ModelHandle, now_us: u64, hold_ms: u64, entry: Entry, reason: U
     match reason {
         Unserved::TooLate => {
             let message = "the deadline can no longer be met: the model server is saturated";
-            let retry_after_ms = handle.retry_after_ms(now_us);
-            entry.give_up(Failure::refused(429, Refusal::Expired, message, retry_after_ms));
+            let retry_after = handle.retry_after(now_us);
+            entry.give_up(Failure::refused(429, Refusal::Expired, message, retry_after));
         }
         Unserved::NoServer { unsure } => {
             let message = match unsure {
                 0 => format!("no model server became ready within {hold_ms} ms"),
                 others => missing_elsewhere(others, hold_ms),
             };
-            entry.give_up(Failure::refused(503, Refusal::HoldExpired, message, 1000));
+            entry.give_up(Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED));
         }
         Unserved::Step(why) => {
             let Some(step) = &entry.sequence else { return };
-            let failure = refusal(&step.key.id, why, handle.settings.now().max_sequences);
+            let failure = refusal(&step.key.id, why, handle.settings.now().sequences.max_sequences);
             entry.answer(Reply::Failed(failure));
         }
     }
@@ -203,20 +204,20 @@ fn fail(handle: &ModelHandle, now_us: u64, hold_ms: u64, entry: Entry, reason: U
 /// Reads the settings of one model's queue as they are now; sets the gauge of the objective too.
 fn engine_settings(handle: &ModelHandle) -> EngineSettings {
     let settings = handle.settings.now();
-    let model = settings.of_model(&handle.model);
+    let model = settings.batching.of_model(&handle.model);
     handle.metrics.set_objective(model.objective_ms);
     EngineSettings {
         objective_us: model.objective_ms.saturating_mul(1000),
-        hold_us: settings.hold_ms.saturating_mul(1000),
+        hold_us: settings.holding.hold_ms.saturating_mul(1000),
         sizes: model.sizes(),
         bytes: model.max_batch_bytes.unwrap_or(u64::MAX),
         tokens: model.max_batch_tokens.unwrap_or(u64::MAX),
-        defers: settings.deferral == Deferral::Auto,
+        defers: settings.batching.deferral == Deferral::Auto,
         sequences: SequenceLimits {
-            most: settings.max_sequences,
-            idle_us: settings.sequence_idle_ms.saturating_mul(1000),
+            most: settings.sequences.max_sequences,
+            idle_us: settings.sequences.sequence_idle_ms.saturating_mul(1000),
         },
-        slots_per_server: settings.slots_per_upstream as u32,
+        slots_per_server: settings.batching.slots_per_upstream as u32,
         slot_weight: model.slot_weight,
     }
 }

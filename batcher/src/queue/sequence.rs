@@ -9,6 +9,7 @@ use super::handle::QueueEvent;
 use super::{Entry, ModelHandle};
 use crate::failure::Failure;
 use crate::metrics::Refusal;
+use crate::retry_after::RetryAfter;
 
 /// Longest name of a sequence, and of a version, in bytes. Triton takes names of 128.
 pub const MAX_NAME_BYTES: usize = 256;
@@ -118,7 +119,7 @@ pub(super) fn refusal(id: &SequenceId, why: SequenceRefusal, most: usize) -> Fai
         SequenceRefusal::Skipped => "a step that came before this one was not executed".to_owned(),
         SequenceRefusal::Full => {
             let message = format!("sequence {id}: {most} other sequences have a step here (maxSequences)");
-            return Failure::refused(429, Refusal::QueueFull, message, 1000);
+            return Failure::refused(429, Refusal::QueueFull, message, RetryAfter::UNPREDICTED);
         }
     };
     Failure::new(409, format!("sequence {id}: {because}"))

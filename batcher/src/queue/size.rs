@@ -45,17 +45,18 @@ mod tests {
 
     use super::*;
     use crate::settings::Settings;
+    use crate::with_settings;
 
     fn tokens(inputs: &str, input: Option<&str>) -> u64 {
         let target = Target::from_path("/v2/models/m/infer").unwrap();
         let body = format!("{{\"inputs\":[{inputs}]}}");
         let request = parse_json(&target, body.into(), &Limits::default()).unwrap();
-        let settings = Settings {
-            max_batch_tokens: Some(100),
-            tokens_input: input.map(str::to_owned),
-            ..Settings::default()
-        };
-        let size = size_of(&Work::Parsed(request), &settings.of_all());
+        let settings = with_settings!(
+            Settings::default(),
+            batching.max_batch_tokens = Some(100),
+            batching.tokens_input = input.map(str::to_owned)
+        );
+        let size = size_of(&Work::Parsed(request), &settings.batching.of_all());
         assert_eq!(size.rows, 2);
         size.tokens
     }

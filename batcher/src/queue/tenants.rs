@@ -62,7 +62,7 @@ impl Default for Tenants {
 impl Tenants {
     /// The tenant of this name; hold it for as long as the request is here.
     pub fn of(&self, name: &str, settings: &Settings) -> Arc<Tenant> {
-        let weight = settings.tenant_weights.get(name).copied().unwrap_or(1);
+        let weight = settings.order.tenant_weights.get(name).copied().unwrap_or(1);
         // The map is never left half-changed by a panic.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         match known.get_mut(name) {
@@ -74,11 +74,11 @@ impl Tenants {
             }
             None => {}
         }
-        if known.len() >= settings.max_tenants {
+        if known.len() >= settings.order.max_tenants {
             // Nobody but this map holds them: they have no request here.
             known.retain(|_, tenant| Arc::strong_count(tenant) > 1);
         }
-        if known.len() >= settings.max_tenants {
+        if known.len() >= settings.order.max_tenants {
             return Arc::clone(&self.others);
         }
         let is_free = |number: &u32| known.values().all(|tenant| tenant.number != *number);
@@ -93,10 +93,11 @@ impl Tenants {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::with_settings;
 
     #[test]
     fn names_that_clients_invent_share_one_place_while_others_have_requests_here() {
-        let settings = Settings { max_tenants: 2, ..Settings::default() };
+        let settings = with_settings!(Settings::default(), order.max_tenants = 2);
         let tenants = Tenants::default();
         let (a, b) = (tenants.of("a", &settings), tenants.of("b", &settings));
         assert_ne!(a.number, b.number);
@@ -110,7 +111,8 @@ mod tests {
     #[test]
     fn weights_are_those_of_the_settings_now() {
         let tenants = Tenants::default();
-        let weighted = Settings { tenant_weights: [("a".to_owned(), 3)].into(), ..Settings::default() };
+        let weighted =
+            with_settings!(Settings::default(), order.tenant_weights = [("a".to_owned(), 3)].into());
         assert_eq!(tenants.of("a", &weighted).weight, 3);
         assert_eq!(tenants.of("a", &Settings::default()).weight, 1);
     }

@@ -3,27 +3,27 @@
 use serde::{Deserialize, Serialize};
 use sluice_batch_policy::BatchSizes;
 
-use super::{Batching, Padding, Settings};
+use super::{Batching, BatchingSettings, Padding};
 
 /// What is set for one model alone (`modelSettings`); what is left out is as for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ModelOverrides {
-    /// As [`Settings::objective_ms`].
+    /// As [`BatchingSettings::objective_ms`].
     pub objective_ms: Option<u64>,
-    /// As [`Settings::max_batch_rows`].
+    /// As [`BatchingSettings::max_batch_rows`].
     pub max_batch_rows: Option<u32>,
-    /// As [`Settings::allowed_batch_rows`]; an empty list: all.
+    /// As [`BatchingSettings::allowed_batch_rows`]; an empty list: all.
     pub allowed_batch_rows: Option<Vec<u32>>,
-    /// As [`Settings::padding`].
+    /// As [`BatchingSettings::padding`].
     pub padding: Option<Padding>,
-    /// As [`Settings::max_batch_bytes`].
+    /// As [`BatchingSettings::max_batch_bytes`].
     pub max_batch_bytes: Option<u64>,
-    /// As [`Settings::max_batch_tokens`].
+    /// As [`BatchingSettings::max_batch_tokens`].
     pub max_batch_tokens: Option<u64>,
-    /// As [`Settings::tokens_input`].
+    /// As [`BatchingSettings::tokens_input`].
     pub tokens_input: Option<String>,
-    /// As [`Settings::batching`].
+    /// As [`BatchingSettings::batching`].
     pub batching: Option<Batching>,
     /// Its part of the slot time that models share, relative to others'; 1 where nothing is said.
     pub slot_weight: Option<u32>,
@@ -44,7 +44,18 @@ pub struct ModelSettings<'a> {
     pub slot_weight: u32,
 }
 
-impl Settings {
+impl BatchingSettings {
+    /// Returns these settings with those of one model in their place.
+    pub(super) fn for_model(&self, of_model: &ModelSettings<'_>) -> Self {
+        Self {
+            objective_ms: of_model.objective_ms,
+            max_batch_rows: of_model.max_batch_rows,
+            max_batch_bytes: of_model.max_batch_bytes,
+            max_batch_tokens: of_model.max_batch_tokens,
+            ..self.clone()
+        }
+    }
+
     /// What holds for a model without settings of its own.
     pub fn of_all(&self) -> ModelSettings<'_> {
         ModelSettings {
@@ -116,10 +127,10 @@ mod tests {
     fn a_models_own_settings_come_first_and_the_rest_is_as_for_all() {
         let own =
             ModelOverrides { objective_ms: Some(50), batching: Some(Batching::Off), ..Default::default() };
-        let settings = Settings {
+        let settings = BatchingSettings {
             max_batch_tokens: Some(4096),
             model_settings: [("bert".to_owned(), own)].into(),
-            ..Settings::default()
+            ..BatchingSettings::default()
         };
         let bert = settings.of_model("bert");
         assert_eq!((bert.objective_ms, bert.batching), (50, Batching::Off));
@@ -129,11 +140,11 @@ mod tests {
 
     #[test]
     fn one_row_is_always_an_allowed_size_unless_batches_are_padded() {
-        let settings = Settings { allowed_batch_rows: vec![8, 4], ..Settings::default() };
+        let settings = BatchingSettings { allowed_batch_rows: vec![8, 4], ..BatchingSettings::default() };
         assert_eq!(settings.of_model("m").batch_rows(), [1, 4, 8]);
-        let padded = Settings { padding: Padding::Repeat, ..settings };
+        let padded = BatchingSettings { padding: Padding::Repeat, ..settings };
         assert_eq!(padded.of_model("m").batch_rows(), [4, 8]);
-        let all = Settings { max_batch_rows: 3, ..Settings::default() };
+        let all = BatchingSettings { max_batch_rows: 3, ..BatchingSettings::default() };
         assert_eq!(all.of_model("m").batch_rows(), [1, 2, 3]);
     }
 }

@@ -10,27 +10,10 @@ use sluice_config::metric_names::batcher as names;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::{InvalidSetting, Live, Settings};
+use super::{InvalidSetting, Live, Settings, table};
 
 /// How often the file is looked at. A mounted ConfigMap changes by a symlink, which no watch on the file sees.
 const POLL: Duration = Duration::from_secs(1);
-
-/// What is bound, spawned or allocated once: another value needs a new process.
-const AT_START_ONLY: [&str; 13] = [
-    "role",
-    "listen",
-    "adminListen",
-    "upstream",
-    "upstreamGrpc",
-    "members",
-    "membersDns",
-    "membersPollMs",
-    "maxModels",
-    "queueRequests",
-    "workerThreads",
-    "logFormat",
-    "logLevel",
-];
 
 /// A settings file that is watched.
 pub struct Reload {
@@ -111,13 +94,14 @@ fn succeeded(yes: bool) {
 /// A field that is not valid, or that cannot change without a restart.
 pub fn take_over(live: &Live, wanted: Settings) -> Result<Vec<String>, InvalidSetting> {
     wanted.validate()?;
-    let (old, new) = (fields(&live.now()), fields(&wanted));
+    let (old, new) = (live.now().by_name(), wanted.by_name());
     let changed: Vec<String> = new
         .iter()
         .filter(|(name, value)| old.get(*name) != Some(value))
         .map(|(name, _)| name.clone())
         .collect();
-    if let Some(&field) = AT_START_ONLY.iter().find(|&&name| changed.iter().any(|other| other == name)) {
+    let at_start = Settings::rows().map(|row| row.setting).filter(|row| row.reload == table::Reload::AtStart);
+    if let Some(field) = at_start.map(|row| row.name).find(|name| changed.iter().any(|other| other == name)) {
         let value = |fields: &Map<String, Value>| fields.get(field).cloned().unwrap_or_default();
         return Err(InvalidSetting {
             field,
@@ -134,54 +118,42 @@ pub fn take_over(live: &Live, wanted: Settings) -> Result<Vec<String>, InvalidSe
     Ok(changed)
 }
 
-/// By their names in the file.
-pub(super) fn fields(settings: &Settings) -> Map<String, Value> {
-    match serde_json::to_value(settings) {
-        Ok(Value::Object(fields)) => fields,
-        // Plain data under a derive: it always is an object.
-        _ => Map::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::with_settings;
 
     fn settings() -> Settings {
-        Settings { upstream: Some("127.0.0.1:9000".into()), ..Settings::default() }
+        with_settings!(Settings::default(), servers.upstream = Some("127.0.0.1:9000".into()))
     }
 
     #[test]
     fn valid_settings_are_taken_over_and_the_changed_ones_named() {
         let live = Live::new(settings());
         let changed = live.subscribe();
-        let names = take_over(&live, Settings { objective_ms: 70, retries: 0, ..settings() }).unwrap();
+        let names =
+            take_over(&live, with_settings!(settings(), batching.objective_ms = 70, servers.retries = 0))
+                .unwrap();
         assert_eq!(names, ["objectiveMs", "retries"]);
-        assert_eq!(live.now().objective_ms, 70);
+        assert_eq!(live.now().batching.objective_ms, 70);
         assert!(changed.has_changed().unwrap());
     }
 
     #[test]
     fn what_is_not_valid_or_needs_a_restart_changes_nothing() {
         let live = Live::new(settings());
-        let error = take_over(&live, Settings { objective_ms: 0, ..settings() }).unwrap_err();
+        let error = take_over(&live, with_settings!(settings(), batching.objective_ms = 0)).unwrap_err();
         assert_eq!(error.field, "objectiveMs");
         let listen = std::net::SocketAddr::from(([127, 0, 0, 1], 9999));
-        let error = take_over(&live, Settings { listen, retries: 9, ..settings() }).unwrap_err();
+        let error =
+            take_over(&live, with_settings!(settings(), process.listen = listen, servers.retries = 9))
+                .unwrap_err();
         assert_eq!(
             error.to_string(),
             r#"listen: cannot change from "0.0.0.0:8080" to "127.0.0.1:9999" while the process runs; restart it"#
         );
-        assert_eq!(live.now().retries, Settings::default().retries, "all or none");
+        assert_eq!(live.now().servers.retries, Settings::default().servers.retries, "all or none");
         assert!(!live.subscribe().has_changed().unwrap());
-    }
-
-    #[test]
-    fn all_fields_that_need_a_restart_are_fields() {
-        let fields = fields(&settings());
-        for name in AT_START_ONLY {
-            assert!(fields.contains_key(name), "{name}");
-        }
     }
 
     #[test]
@@ -199,9 +171,9 @@ mod tests {
         assert!(!live.subscribe().has_changed().unwrap());
         std::fs::write(&file, "upstream: 127.0.0.1:9000\nobjectivMs: 5\n").unwrap();
         reload.look(&live);
-        assert_eq!(live.now().objective_ms, 1000);
+        assert_eq!(live.now().batching.objective_ms, 1000);
         std::fs::write(&file, "upstream: 127.0.0.1:9000\nobjectiveMs: 5\n").unwrap();
         reload.look(&live);
-        assert_eq!(live.now().objective_ms, 5);
+        assert_eq!(live.now().batching.objective_ms, 5);
     }
 }

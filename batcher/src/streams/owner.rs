@@ -13,6 +13,7 @@ use super::metrics::View;
 use crate::clock::Clock;
 use crate::failure::Failure;
 use crate::metrics::Refusal;
+use crate::retry_after::RetryAfter;
 use crate::settings::{Live, Settings};
 use crate::upstream::epoch::Phase;
 use crate::upstream::members::Upstreams;
@@ -105,7 +106,7 @@ impl Owner {
             Arrival::Full { payload, retry_after_us } => {
                 let message = format!(
                     "{} requests wait for this model already (maxWaitingStreams)",
-                    self.settings.now().max_waiting_streams
+                    self.settings.now().streams.max_waiting_streams
                 );
                 refuse(payload, 429, Refusal::QueueFull, message, retry_after_us);
             }
@@ -132,8 +133,10 @@ impl Owner {
                     let _ = payload.send(Verdict::Start(permit));
                 }
                 Left::Expired { payload, held: true, .. } => {
-                    let message =
-                        format!("no model server became ready within {} ms", self.settings.now().hold_ms);
+                    let message = format!(
+                        "no model server became ready within {} ms",
+                        self.settings.now().holding.hold_ms
+                    );
                     refuse(payload, 503, Refusal::HoldExpired, message, 1_000_000);
                 }
                 Left::Expired { payload, held: false, retry_after_us } => {
@@ -170,18 +173,18 @@ fn refuse(
     message: impl Into<String>,
     retry_after_us: u64,
 ) {
-    let retry_after_ms = retry_after_us.div_ceil(1000).max(1);
-    let _ = reply.send(Verdict::Refused(Failure::refused(status, reason, message, retry_after_ms)));
+    let retry_after = RetryAfter::wait_us(retry_after_us);
+    let _ = reply.send(Verdict::Refused(Failure::refused(status, reason, message, retry_after)));
 }
 
 fn gate_settings(settings: &Settings) -> GateSettings {
     GateSettings {
         bounds: LimitBounds {
-            least: f64::from(settings.min_streams),
-            most: f64::from(settings.max_streams),
-            start: f64::from(settings.initial_streams),
+            least: f64::from(settings.streams.min_streams),
+            most: f64::from(settings.streams.max_streams),
+            start: f64::from(settings.streams.initial_streams),
         },
-        most_waiting: settings.max_waiting_streams,
-        hold_us: settings.hold_ms.saturating_mul(1000),
+        most_waiting: settings.streams.max_waiting_streams,
+        hold_us: settings.holding.hold_ms.saturating_mul(1000),
     }
 }

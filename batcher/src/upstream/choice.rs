@@ -158,7 +158,7 @@ impl Upstream {
         if self.says_of(epoch, model, clock).is_some() || !self.whereabouts.may_ask(clock.now_us()) {
             return;
         }
-        let has_it = match self.has_model(epoch, model, settings.upstream_headers.map()).await {
+        let has_it = match self.has_model(epoch, model, settings.servers.upstream_headers.map()).await {
             Ok(Has::Yes) => Ok(Some(true)),
             Ok(Has::No(denial)) => Ok((!denial.says_nothing()).then_some(false)),
             Err(error) => Err(error),

@@ -96,12 +96,7 @@ impl Profile {
 
     /// The word for the form of batches: `json`, `binary`, `grpc` or `v1`.
     pub fn form_name(&self) -> &'static str {
-        match self.form {
-            WireFormat::Grpc => "grpc",
-            WireFormat::V1 => "v1",
-            WireFormat::Binary => "binary",
-            WireFormat::Json => "json",
-        }
+        self.form.as_str()
     }
 }
 
@@ -179,6 +174,7 @@ impl ModelMetadata {
 mod tests {
     use super::*;
     use crate::settings::Settings;
+    use crate::with_settings;
 
     const METADATA: &[u8] = br#"{"name":"m","versions":["1"],"platform":"x","inputs":[
         {"name":"id","datatype":"INT64","shape":[-1,1]},{"name":"ok","datatype":"BOOL","shape":[-1,2,-1]}],"outputs":[]}"#;
@@ -208,8 +204,12 @@ mod tests {
         let max_rows = |shape: i64, config: ModelConfig, batching| {
             let mut metadata = parse_metadata(METADATA).unwrap();
             metadata.inputs[0].shape[0] = shape;
-            let settings = Settings { batching, max_batch_rows: 8, ..Settings::default() };
-            metadata.max_rows(&config, &settings.of_model("m"))
+            let settings = with_settings!(
+                Settings::default(),
+                batching.batching = batching,
+                batching.max_batch_rows = 8
+            );
+            metadata.max_rows(&config, &settings.batching.of_model("m"))
         };
         let says = |rows| ModelConfig { max_batch_rows: Some(rows), ..ModelConfig::default() };
         assert_eq!(max_rows(-1, ModelConfig::default(), Batching::Auto), 8);

@@ -121,9 +121,9 @@ pub async fn run<R: ServedModels>(
 ) {
     let mut membership =
         Membership { upstreams, models, settings, known: BTreeMap::new(), monitors: JoinSet::new() };
-    membership.set(&membership.settings.now().members_of_role());
-    let mut file = membership.settings.now().members.clone().map(MembersFile::new);
-    let name = membership.settings.now().members_dns.clone();
+    membership.set(&membership.settings.now().servers.members_of_role());
+    let mut file = membership.settings.now().servers.members.clone().map(MembersFile::new);
+    let name = membership.settings.now().servers.members_dns.clone();
     // Dropped with the receiver: a lookup may take long, and nothing here waits for one.
     let mut found = name.map(|name| dns::watch(SystemResolver, name, membership.settings.clone()));
     let mut poll = tokio::time::interval(POLL);

@@ -115,13 +115,13 @@ pub async fn warm_model(
     settings: &Settings,
     recorded: &[InferRequest],
 ) -> Result<WarmModel, WarmError> {
-    let named = settings.models.iter().any(|name| name == model);
+    let named = settings.models.models.iter().any(|name| name == model);
     let documents = Documents::read(control, model).await?;
     let unknown = Profile::unknown(spoken);
     let without_warmup =
         |profile| WarmModel { profile: Arc::new(profile), times: Vec::new(), documents: documents.clone() };
     let config = documents.config(model);
-    let own = settings.of_model(model);
+    let own = settings.batching.of_model(model);
     let (metadata, max_rows) = match (&documents.metadata, &documents.v1) {
         (Some(metadata), _) => {
             let metadata = parse_metadata(metadata).map_err(WarmError::NotYet)?;
@@ -159,7 +159,7 @@ pub async fn warm_model(
         1 => vec![1],
         _ => own.batch_rows().into_iter().filter(|&rows| rows <= max_rows).collect(),
     };
-    if settings.warmup == Warmup::Off || profile.decoupled {
+    if settings.warm_up.warmup == Warmup::Off || profile.decoupled {
         return Ok(without_warmup(profile));
     }
     let sources = sources(&metadata, settings, recorded);
@@ -201,7 +201,7 @@ fn sources<'a>(
     settings: &'a Settings,
     recorded: &'a [InferRequest],
 ) -> Vec<Source<'a>> {
-    let folder = settings.warmup_bodies.as_deref();
+    let folder = settings.warm_up.warmup_bodies.as_deref();
     let recorded = recorded.iter().filter(|request| !has_shape_of_zeros(metadata, request));
     let mut sources: Vec<Source<'a>> = recorded.map(Source::Recorded).collect();
     // Where nothing is known of the inputs, a folder of bodies must have them; recorded requests are as good.
@@ -221,7 +221,7 @@ async fn run(
     settings: &Settings,
 ) -> Result<WarmupPlan, WarmError> {
     let sizes = sizes.iter().copied().filter(|&rows| rows >= source.least_rows()).collect();
-    let mut plan = WarmupPlan::new(sizes, settings.warmup_max_calls);
+    let mut plan = WarmupPlan::new(sizes, settings.warm_up.warmup_max_calls);
     let mut server_errors = 0;
     let mut made: Option<(u32, Merged)> = None;
     while let Some(rows) = plan.next_rows() {

@@ -2,7 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use sluice_batcher::settings::{Role, Settings};
+use sluice_batcher::settings::Role;
+use sluice_batcher::with_settings;
 use tokio::net::TcpListener;
 
 use crate::client::{get, infer_json};
@@ -14,7 +15,12 @@ async fn a_gateway_serves_the_addresses_of_a_name() {
     let name = "by-name";
     let model = Model::start(name, Behaviour::default()).await;
     let members_dns = Some(format!("localhost:{}", model.address.port()));
-    let batcher = start(Settings { role: Role::Gateway, members_dns, ..settings(name) }).await;
+    let batcher = start(with_settings!(
+        settings(name),
+        servers.role = Role::Gateway,
+        servers.members_dns = members_dns
+    ))
+    .await;
     // The name may have an IPv6 address too, where nobody listens: that one is no hindrance.
     assert_eq!(infer_json(batcher.front, name, &[4]).await.output("twice"), [8]);
     let upstreams = batcher.upstreams().await;
@@ -29,7 +35,7 @@ async fn a_front_port_on_all_ipv6_addresses_takes_ipv4_too() {
     let model = Model::start(name, Behaviour::default()).await;
     let front = TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).await.unwrap();
     let port = front.local_addr().unwrap().port();
-    let settings = Settings { upstream: Some(model.upstream()), ..settings(name) };
+    let settings = with_settings!(settings(name), servers.upstream = Some(model.upstream()));
     let _batcher = start_at(front, settings).await;
     for host in [SocketAddr::from((Ipv4Addr::LOCALHOST, port)), SocketAddr::from((Ipv6Addr::LOCALHOST, port))]
     {

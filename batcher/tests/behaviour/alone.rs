@@ -2,7 +2,7 @@
 
 use http::HeaderValue;
 use serde_json::json;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::{infer_json, json_body, post, request, send};
 use crate::model::{Behaviour, Model};
@@ -12,7 +12,7 @@ use crate::start::{hold_with, settings, sidecar, until};
 async fn one_bad_row_among_64_costs_at_most_two_calls_per_halving() {
     let name = "bisect";
     let model = Model::start(name, Behaviour { poison: Some(666), ..Behaviour::default() }).await;
-    let batcher = sidecar(&model, Settings { max_batch_rows: 64, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), batching.max_batch_rows = 64)).await;
     let front = batcher.front;
     let first = hold_with(&model, front, name, 1).await;
     let ids = (100..164).map(|id| if id == 137 { 666 } else { id });

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use prost::Message;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{
     self, ModelReadyRequest, ModelReadyResponse, ServerReadyRequest, ServerReadyResponse,
 };
@@ -37,7 +37,8 @@ async fn every_size_is_warmed_before_the_first_client_and_readiness_waits_for_it
     let name = "cold";
     let mut model = Model::reserve(name, Behaviour::default()).await;
     let upstream = Some(model.address.to_string());
-    let batcher = start(Settings { upstream, max_batch_rows: 4, ..settings(name) }).await;
+    let batcher =
+        start(with_settings!(settings(name), servers.upstream = upstream, batching.max_batch_rows = 4)).await;
     let cold = get(batcher.front, "/v2/health/ready").await;
     assert_eq!((cold.status, cold.text().as_str()), (503, "{\"ready\":false}"));
     assert_eq!(get(batcher.front, "/v2/health/live").await.text(), "{\"live\":true}");
@@ -67,7 +68,7 @@ async fn every_size_is_warmed_before_the_first_client_and_readiness_waits_for_it
 async fn a_model_that_was_not_named_is_warmed_at_its_first_request() {
     let name = "surprise";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { models: vec![], ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), models.models = vec![])).await;
     assert!(model.calls().is_empty());
     assert_eq!(infer_json(batcher.front, name, &[3]).await.output("twice"), [6]);
     assert_warm_before_clients(&model.calls(), &[1, 2, 3, 4, 5, 6, 7, 8]);
@@ -79,7 +80,13 @@ async fn a_model_that_a_client_names_during_warm_up_is_warmed_when_the_barrier_i
     let model = Model::start(name, Behaviour::default()).await;
     model.behaviour().alpha_us.store(500_000, Ordering::SeqCst);
     let upstream = Some(model.upstream());
-    let batcher = start(Settings { upstream, max_batch_rows: 1, hold_ms: 15_000, ..settings(name) }).await;
+    let batcher = start(with_settings!(
+        settings(name),
+        servers.upstream = upstream,
+        batching.max_batch_rows = 1,
+        holding.hold_ms = 15_000
+    ))
+    .await;
     until("the model server is being warmed", async || !model.calls().is_empty()).await;
     let named = tokio::spawn(infer_json(batcher.front, "meanwhile-too", &[3]));
     let waits = async || batcher.unconfirmed_waiting().await == 1.0;
@@ -94,7 +101,9 @@ async fn a_model_that_a_client_names_during_warm_up_is_warmed_when_the_barrier_i
 async fn a_model_that_a_client_named_and_that_cannot_be_warmed_costs_the_others_nothing() {
     let name = "steady";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { hold_ms: 300, objective_ms: 1000, ..settings(name) }).await;
+    let batcher =
+        sidecar(&model, with_settings!(settings(name), holding.hold_ms = 300, batching.objective_ms = 1000))
+            .await;
     let other = infer_json(batcher.front, "steady-broken", &[1]).await;
     assert_eq!(other.status, 503, "{}", other.text());
     assert_eq!(infer_json(batcher.front, name, &[3]).await.output("twice"), [6]);
@@ -136,7 +145,9 @@ async fn a_model_name_of_any_length_costs_the_others_nothing() {
 async fn a_model_that_a_client_named_and_whose_warm_up_breaks_off_costs_the_others_nothing() {
     let name = "unbroken";
     let mut model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { hold_ms: 300, objective_ms: 1000, ..settings(name) }).await;
+    let batcher =
+        sidecar(&model, with_settings!(settings(name), holding.hold_ms = 300, batching.objective_ms = 1000))
+            .await;
     let other = infer_json(batcher.front, "unbroken-hangs-up", &[1]).await;
     assert_eq!(other.status, 503, "{}", other.text());
     assert_eq!(infer_json(batcher.front, name, &[3]).await.output("twice"), [6]);
@@ -164,7 +175,7 @@ async fn fifty_kills_under_load_lose_nothing_and_no_row_reaches_a_cold_server() 
 
 /// Under load: nothing is lost, and no client's row reaches a cold server.
 pub async fn kill_fifty_times(name: &'static str, mut model: Model) {
-    let sizes = Settings { allowed_batch_rows: vec![1, 2, 4, 8], ..settings(name) };
+    let sizes = with_settings!(settings(name), batching.allowed_batch_rows = vec![1, 2, 4, 8]);
     let batcher = sidecar(&model, sizes).await;
     let front = batcher.front;
     let stop = Arc::new(AtomicBool::new(false));

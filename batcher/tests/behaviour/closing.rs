@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
-use sluice_batcher::settings::{FormSetting, Settings};
+use sluice_batcher::settings::FormSetting;
+use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{self, ServerMetadataRequest};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -88,7 +89,8 @@ async fn a_server_that_closes_after_each_answer_becomes_ready_and_stays_so() {
     let name = "closing";
     for (version, connection) in [("HTTP/1.0", ""), ("HTTP/1.1", "connection: close\r\n"), ("HTTP/1.1", "")] {
         let model = Simple::start(name, version, connection).await;
-        let batcher = start(Settings { upstream: Some(model.address.to_string()), ..settings(name) }).await;
+        let batcher =
+            start(with_settings!(settings(name), servers.upstream = Some(model.address.to_string()))).await;
         batcher.until_ready().await;
         let asked = model.asked.load(Ordering::SeqCst);
         for id in 1..30 {
@@ -110,7 +112,7 @@ async fn a_server_that_ends_connections_after_each_call_is_used_over_others() {
     {
         let one_answer = Behaviour { one_answer: true, grpc_only, ..Behaviour::default() };
         let model = Model::start(name, one_answer).await;
-        let batcher = sidecar(&model, Settings { upstream_form: form, ..settings(name) }).await;
+        let batcher = sidecar(&model, with_settings!(settings(name), servers.upstream_form = form)).await;
         let clients = (0..4).map(|client| {
             let front = batcher.front;
             tokio::spawn(async move {

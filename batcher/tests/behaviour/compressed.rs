@@ -9,7 +9,7 @@ use http::Request;
 use http_body_util::Full;
 use prost::Message;
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 use sluice_protocol::grpc;
 
 use crate::client::{Got, grpc_framed, grpc_output, infer_json, infer_message, json_body, request, send};
@@ -74,7 +74,7 @@ async fn compressed_requests_are_decoded_and_merged_like_others() {
 async fn a_small_body_that_stands_for_a_huge_one_is_413() {
     let name = "bomb";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { max_body_bytes: 1 << 20, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.max_body_bytes = 1 << 20)).await;
     let zeros = vec![b'0'; 64 << 20];
     for (coding, body) in [("gzip", gzip(&zeros)), ("deflate", deflate(&zeros)), ("zstd", zstd(&zeros))] {
         assert!(body.len() < 1 << 18, "{coding}: a bomb is small: {}", body.len());

@@ -2,7 +2,8 @@
 
 use http::HeaderValue;
 use serde_json::json;
-use sluice_batcher::settings::{ControlPaths, Settings};
+use sluice_batcher::settings::ControlPaths;
+use sluice_batcher::with_settings;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpSocket;
 
@@ -54,7 +55,7 @@ async fn control_paths_are_refused_unless_a_setting_allows_them() {
     assert!(stats.text().contains("says the model server"), "{}", stats.text());
     let trace = get(batcher.front, "/v2/trace/setting").await;
     assert!(trace.text().contains("says the model server"), "{}", trace.text());
-    let allowed = Settings { control_paths: ControlPaths::Allow, ..settings(name) };
+    let allowed = with_settings!(settings(name), access.control_paths = ControlPaths::Allow);
     let batcher = sidecar(&model, allowed).await;
     let got = post(batcher.front, "/v2/repository/models/controlled/unload", "{}").await;
     assert!(got.text().contains("says the model server"), "{}", got.text());
@@ -65,7 +66,7 @@ async fn only_named_paths_pass_where_some_are_named() {
     let name = "named-paths";
     let model = Model::start(name, Behaviour::default()).await;
     let paths = vec!["/v2".to_owned(), "/inference.GRPCInferenceService".to_owned()];
-    let batcher = sidecar(&model, Settings { pass_paths: paths, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), access.pass_paths = paths)).await;
     assert_eq!(get(batcher.front, &format!("/v2/models/{name}")).await.status, 200);
     for path in ["/echo", "/v2/../echo", "/v2/%2e%2e/echo", "/v2x"] {
         let got = get(batcher.front, path).await;
@@ -181,7 +182,8 @@ async fn requests_are_shown_to_the_loopback_interface_or_for_a_token() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
     std::fs::write(&file, "s3cret\n").unwrap();
-    let shown = Settings { explain_requests: 10, admin_token_file: Some(file), ..settings(name) };
+    let shown =
+        with_settings!(settings(name), observe.explain_requests = 10, observe.admin_token_file = Some(file));
     let batcher = sidecar(&model, shown).await;
     assert_eq!(get(batcher.admin, "/explain").await.status, 200);
     // As from another machine: no program has 127.0.0.6 by itself, a proxy in the pod has.
@@ -225,7 +227,11 @@ async fn limits_of_tensors_and_parameters_can_be_set_and_follow_the_settings() {
     let wide = json!({"inputs": (0..300).map(input).collect::<Vec<_>>()}).to_string();
     let refused = post(batcher.front, &path, wide.clone()).await;
     assert!(refused.text().contains("maxTensors"), "{}", refused.text());
-    let raised = Settings { max_parameters: 128, max_tensors: 512, ..(*batcher.settings.now()).clone() };
+    let raised = with_settings!(
+        (*batcher.settings.now()).clone(),
+        limits.max_parameters = 128,
+        limits.max_tensors = 512
+    );
     sluice_batcher::settings::take_over(&batcher.settings, raised).unwrap();
     assert_eq!(post(batcher.front, &path, body.to_string()).await.output("twice"), [14]);
     assert_eq!(post(batcher.front, &path, wide).await.output("twice"), [14], "it reaches the server");

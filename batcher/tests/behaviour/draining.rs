@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_grpc, infer_json, post};
 use crate::model::{Behaviour, Model};
@@ -38,7 +38,7 @@ async fn a_stop_answers_what_waits_and_what_runs() {
 async fn a_stop_ends_at_its_deadline_even_if_the_model_hangs() {
     let name = "hanging";
     let model = Model::start(name, Behaviour::default()).await;
-    let settings = Settings { drain_deadline_ms: 100, ..settings(name) };
+    let settings = with_settings!(settings(name), drain.drain_deadline_ms = 100);
     let batcher = sidecar(&model, settings).await;
     let _request = hold_with(&model, batcher.front, name, 1).await;
     batcher.stop.cancel();
@@ -50,7 +50,7 @@ async fn a_stop_tells_held_requests_that_nobody_came() {
     let name = "abandoned";
     let nobody = Model::reserve(name, Behaviour::default()).await;
     let upstream = Some(nobody.address.to_string());
-    let settings = Settings { upstream, drain_deadline_ms: 100, ..settings(name) };
+    let settings = with_settings!(settings(name), servers.upstream = upstream, drain.drain_deadline_ms = 100);
     let batcher = start(settings).await;
     let front = batcher.front;
     let held = tokio::spawn(async move { infer_json(front, name, &[1]).await });
@@ -104,12 +104,12 @@ async fn a_new_epoch_revokes_a_drain() {
 async fn a_drain_needs_the_token_and_serves_those_who_have_not_heard_of_it() {
     let name = "token";
     let model = Model::start(name, Behaviour::default()).await;
-    let settings = Settings {
-        drain_token: Some("secret".to_owned()),
-        propagation_ms: 300,
-        drain_deadline_ms: 60_000,
-        ..settings(name)
-    };
+    let settings = with_settings!(
+        settings(name),
+        drain.drain_token = Some("secret".to_owned()),
+        drain.propagation_ms = 300,
+        drain.drain_deadline_ms = 60_000
+    );
     let batcher = sidecar(&model, settings).await;
     let (front, admin) = (batcher.front, batcher.admin);
     for path in ["/drain", "/drain?token=guess", "/drain?token="] {
@@ -133,7 +133,7 @@ async fn the_kubelet_asks_the_model_server_through_the_sidecar() {
     let name = "asked";
     let mut model = Model::reserve(name, Behaviour::default()).await;
     let upstream = Some(model.address.to_string());
-    let batcher = start(Settings { upstream, ..settings(name) }).await;
+    let batcher = start(with_settings!(settings(name), servers.upstream = upstream)).await;
     let asked = async |path: &str| get(batcher.admin, path).await.status;
     assert_eq!(asked("/livez").await, 200);
     assert_eq!(asked("/readyz").await, 503);
@@ -152,13 +152,13 @@ async fn the_model_servers_own_hook_is_called_when_all_is_answered() {
     let name = "hooked";
     let model = Model::start(name, Behaviour::default()).await;
     let hooks = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let settings = Settings {
-        drain_deadline_ms: 60_000,
-        drain_delay_ms: 300,
-        after_drain: Some(format!("http://{}/stop?now=1", hooks.local_addr().unwrap())),
-        after_drain_headers: vec!["x-token: abc".to_owned()],
-        ..settings(name)
-    };
+    let settings = with_settings!(
+        settings(name),
+        drain.drain_deadline_ms = 60_000,
+        drain.drain_delay_ms = 300,
+        drain.after_drain = Some(format!("http://{}/stop?now=1", hooks.local_addr().unwrap())),
+        drain.after_drain_headers = vec!["x-token: abc".to_owned()]
+    );
     let batcher = sidecar(&model, settings).await;
     let (front, admin) = (batcher.front, batcher.admin);
     let request = hold_with(&model, front, name, 1).await;

@@ -1,6 +1,6 @@
 //! Large bodies by the hundred: what they may hold together is bounded.
 
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_grpc, infer_json, json_body};
 use crate::model::{Behaviour, Model};
@@ -25,7 +25,7 @@ async fn bodies_that_arrive_hold_no_more_than_they_may_together() {
     let name = "flood";
     let model = Model::start(name, Behaviour::default()).await;
     const BUDGET: usize = 8 << 20;
-    let batcher = sidecar(&model, Settings { queue_bytes: BUDGET, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.queue_bytes = BUDGET)).await;
     let before = resident_bytes();
     // Each sends 900 KiB of 1 MiB and stays: 60 of them would hold 54 MiB.
     let head =
@@ -71,7 +71,7 @@ async fn bodies_that_arrive_hold_no_more_than_they_may_together() {
 async fn a_request_for_which_there_is_no_memory_is_429_with_the_time_to_come_back() {
     let name = "no-memory";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { queue_bytes: 2000, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.queue_bytes = 2000)).await;
     let ids: Vec<i64> = (1..1000).collect();
     let body = json_body(&ids);
     let got = crate::client::post(batcher.front, &format!("/v2/models/{name}/infer"), body).await;

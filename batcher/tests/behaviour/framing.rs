@@ -123,8 +123,7 @@ async fn heads_over_the_limits_are_431() {
     let name = "heads";
     let model = Model::start(name, Behaviour::default()).await;
     let batcher =
-        sidecar(&model, sluice_batcher::settings::Settings { max_header_bytes: 8192, ..settings(name) })
-            .await;
+        sidecar(&model, sluice_batcher::with_settings!(settings(name), limits.max_header_bytes = 8192)).await;
     let long = format!("x-long: {}\r\n", "a".repeat(20_000));
     assert_eq!(status(&exchange(batcher.front, infer_bytes(name, 1, &long)).await), 431);
     let many: String = (0..200).map(|number| format!("x-{number}: 1\r\n")).collect();

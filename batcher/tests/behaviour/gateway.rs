@@ -6,13 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::json;
 use sluice_batcher::settings::{Role, Settings};
+use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_json};
 use crate::model::{Behaviour, Model};
 use crate::start::{settings, start, until};
 
 pub fn gateway(name: &str, members: &Path) -> Settings {
-    Settings { role: Role::Gateway, members: Some(members.to_owned()), ..settings(name) }
+    with_settings!(settings(name), servers.role = Role::Gateway, servers.members = Some(members.to_owned()))
 }
 
 /// As the owner of the file writes it: whole, by rename.
@@ -62,8 +63,11 @@ async fn requests_are_held_while_there_is_no_server_and_then_served() {
 async fn a_hold_that_lasts_too_long_ends_with_503_and_a_retry_after() {
     let name = "forlorn";
     let dir = tempfile::tempdir().unwrap();
-    let settings =
-        Settings { hold_ms: 100, objective_ms: 50, ..gateway(name, &dir.path().join("none.json")) };
+    let settings = with_settings!(
+        gateway(name, &dir.path().join("none.json")),
+        holding.hold_ms = 100,
+        batching.objective_ms = 50
+    );
     let batcher = start(settings).await;
     let got = infer_json(batcher.front, name, &[1]).await;
     assert_eq!(got.status, 503);
@@ -82,7 +86,9 @@ async fn while_the_only_server_restarts_clients_get_503_and_are_not_refused() {
     let members = dir.path().join("members.json");
     let mut model = Model::start(name, Behaviour::default()).await;
     write_members(&members, &[&model]);
-    let batcher = start(Settings { hold_ms: 300, objective_ms: 100, ..gateway(name, &members) }).await;
+    let batcher =
+        start(with_settings!(gateway(name, &members), holding.hold_ms = 300, batching.objective_ms = 100))
+            .await;
     batcher.until_ready().await;
     assert_eq!(infer_json(batcher.front, name, &[1]).await.output("twice"), [2]);
     // Nobody listens there any more, and it is a member still.
@@ -102,7 +108,7 @@ async fn a_model_that_one_of_two_servers_lacks_is_served_by_the_other_one() {
     let has_it = Model::start(name, Behaviour::default()).await;
     let mut lacks_it = Model::start("only-there", Behaviour::default()).await;
     write_members(&members, &[&has_it]);
-    let batcher = start(Settings { models: vec![], ..gateway(name, &members) }).await;
+    let batcher = start(with_settings!(gateway(name, &members), models.models = vec![])).await;
     let front = batcher.front;
     assert_eq!(infer_json(front, name, &[1]).await.output("twice"), [2]);
     write_members(&members, &[&has_it, &lacks_it]);

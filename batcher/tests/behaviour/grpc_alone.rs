@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Request};
 use http_body_util::Full;
 use prost::Message;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 use sluice_protocol::grpc::infer_parameter::ParameterChoice;
 use sluice_protocol::grpc::model_infer_request::InferRequestedOutputTensor;
 use sluice_protocol::grpc::{InferParameter, ModelInferRequest, frame_prefix, path};
@@ -17,7 +17,7 @@ use crate::start::{Batcher, settings, sidecar};
 /// A sidecar of a server that speaks both; batches go over REST, lone gRPC requests over gRPC.
 async fn both(name: &'static str) -> (Model, Batcher) {
     let model = Model::start(name, Behaviour::default()).await;
-    let settings = Settings { upstream_grpc: Some(model.upstream()), ..settings(name) };
+    let settings = with_settings!(settings(name), servers.upstream_grpc = Some(model.upstream()));
     let batcher = sidecar(&model, settings).await;
     (model, batcher)
 }

@@ -1,6 +1,7 @@
 //! Model servers that speak gRPC: only that, or on a port of its own.
 
-use sluice_batcher::settings::{FormSetting, Settings};
+use sluice_batcher::settings::FormSetting;
+use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{ModelInferRequest, infer_parameter, model_infer_request, path};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -56,7 +57,7 @@ async fn a_server_that_speaks_grpc_only_is_found_out_and_serves_all_forms() {
 async fn a_grpc_address_alone_is_enough() {
     let name = "grpc-address";
     let model = Model::start(name, grpc_only()).await;
-    let batcher = start(Settings { upstream_grpc: Some(model.upstream()), ..settings(name) }).await;
+    let batcher = start(with_settings!(settings(name), servers.upstream_grpc = Some(model.upstream()))).await;
     batcher.until_ready().await;
     assert_eq!(infer_json(batcher.front, name, &[1]).await.output("twice"), [2]);
     assert_eq!(batcher.upstreams().await["upstreams"][0]["address"], model.upstream());
@@ -116,7 +117,7 @@ async fn a_grpc_request_that_is_not_merged_goes_as_it_came_where_grpc_is_spoken(
     let name = "as-it-came";
     let model = Model::start(name, Behaviour::default()).await;
     // Batches go over REST; the same port is known to speak gRPC.
-    let both = Settings { upstream_grpc: Some(model.upstream()), ..settings(name) };
+    let both = with_settings!(settings(name), servers.upstream_grpc = Some(model.upstream()));
     let batcher = sidecar(&model, both).await;
     let got = grpc(batcher.front, path::MODEL_INFER, &of_a_sequence(name, 21)).await;
     assert_eq!(grpc_output(&got, "twice"), [42]);
@@ -138,11 +139,11 @@ async fn a_grpc_request_that_is_not_merged_goes_as_it_came_where_grpc_is_spoken(
 async fn the_form_may_be_set_to_grpc_where_rest_is_spoken_too() {
     let name = "grpc-set";
     let model = Model::start(name, Behaviour::default()).await;
-    let grpc = Settings {
-        upstream_form: FormSetting::Grpc,
-        upstream_grpc: Some(model.upstream()),
-        ..settings(name)
-    };
+    let grpc = with_settings!(
+        settings(name),
+        servers.upstream_form = FormSetting::Grpc,
+        servers.upstream_grpc = Some(model.upstream())
+    );
     let batcher = sidecar(&model, grpc).await;
     assert_eq!(infer_json(batcher.front, name, &[1]).await.output("twice"), [2]);
     assert!(model.calls().iter().all(|call| call.form == "grpc"));
@@ -188,8 +189,12 @@ async fn a_server_that_speaks_neither_protocol_is_named_and_nothing_hangs() {
     for answer in [&b"SSH-2.0-OpenSSH_9.2\r\n"[..], b"\x00\xff\xfe garbage \x00", b""] {
         let name = "neither";
         let upstream = hostile(answer).await;
-        let settings =
-            Settings { hold_ms: 200, objective_ms: 100, upstream: Some(upstream), ..settings(name) };
+        let settings = with_settings!(
+            settings(name),
+            holding.hold_ms = 200,
+            batching.objective_ms = 100,
+            servers.upstream = Some(upstream)
+        );
         let batcher = start(settings).await;
         let got = infer_json(batcher.front, name, &[1]).await;
         assert_eq!(got.status, 503, "{}", got.text());

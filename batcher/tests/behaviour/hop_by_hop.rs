@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
 use http_body_util::Full;
 use serde_json::json;
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::{Got, request, send, send_http2};
 use crate::model::{Behaviour, Model};
@@ -130,7 +130,7 @@ async fn headers_that_tell_whose_a_lone_request_is_go_with_it_whatever_connectio
     let name = "hops-shared";
     let model = Model::start(name, Behaviour::default()).await;
     let shared = vec!["x-user".to_owned(), "authorization".to_owned()];
-    let batcher = sidecar(&model, Settings { shared_headers: shared, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), access.shared_headers = shared)).await;
     let body = json!({"parameters": {"sequence_id": 7}, "inputs": [{"name": "id", "datatype": "INT64", "shape": [1, 1],
         "data": [21]}]});
     let asked = request("POST", &format!("/v2/models/{name}/infer"), body.to_string());

@@ -1,6 +1,6 @@
 //! HTTP/2 as an attacker speaks it, frame by frame: each attack ends its own connection, and costs little.
 
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::{infer_grpc, infer_json};
 use crate::http2_frames::{
@@ -66,7 +66,7 @@ async fn a_head_without_an_end_ends_the_connection() {
 async fn header_lists_over_the_limit_are_431_and_the_connection_lives() {
     let name = "h2-heads";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { max_header_bytes: 8192, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.max_header_bytes = 8192)).await;
     let long = "a".repeat(5000);
     let headers = [("x-a", long.as_str()), ("x-b", long.as_str())];
     let got = crate::client::grpc_framed(batcher.front, "/echo", Vec::new(), &headers).await;
@@ -78,7 +78,7 @@ async fn header_lists_over_the_limit_are_431_and_the_connection_lives() {
 async fn an_answer_that_the_window_keeps_out_is_not_kept_for_ever() {
     let name = "zero-window";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { answer_timeout_ms: 100, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), timeouts.answer_timeout_ms = 100)).await;
     let mut client = Raw::connect(batcher.front).await;
     // SETTINGS_INITIAL_WINDOW_SIZE 0: the answer's head may come, its body never.
     let mut bytes = hello(&[(4, 0)]);

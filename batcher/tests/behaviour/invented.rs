@@ -4,7 +4,8 @@ use std::sync::atomic::Ordering;
 
 use prost::Message;
 use serde_json::json;
-use sluice_batcher::settings::{Role, Settings};
+use sluice_batcher::settings::Role;
+use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{self, ModelReadyRequest, ModelReadyResponse};
 
 use crate::client::{get, infer_grpc, infer_json, post, request, send};
@@ -67,7 +68,8 @@ async fn a_name_that_was_denied_is_answered_from_memory() {
 async fn a_model_that_exists_has_its_label_after_any_number_of_names() {
     let name = "late-comer";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { models: vec![], max_models: 4, ..settings(name) }).await;
+    let batcher =
+        sidecar(&model, with_settings!(settings(name), models.models = vec![], models.max_models = 4)).await;
     for number in 0..20 {
         assert_eq!(infer_json(batcher.front, &format!("phantom-{number}"), &[1]).await.status, 404);
     }
@@ -102,8 +104,12 @@ async fn requests_to_a_model_that_nobody_named_wait_without_a_label_for_a_server
     let name = "unheard-of";
     let dir = tempfile::tempdir().unwrap();
     let members = dir.path().join("members.json");
-    let settings =
-        Settings { role: Role::Gateway, members: Some(members.clone()), models: vec![], ..settings(name) };
+    let settings = with_settings!(
+        settings(name),
+        servers.role = Role::Gateway,
+        servers.members = Some(members.clone()),
+        models.models = vec![]
+    );
     let batcher = start(settings.clone()).await;
     let waits = tokio::spawn(infer_json(batcher.front, name, &[4]));
     until("it waits", async || batcher.unconfirmed_waiting().await == 1.0).await;
@@ -114,7 +120,8 @@ async fn requests_to_a_model_that_nobody_named_wait_without_a_label_for_a_server
     assert_eq!(waits.await.unwrap().output("twice"), [8]);
     assert_eq!(ok(&batcher, name).await, 1.0);
 
-    let nobody = Settings { members: Some(dir.path().join("none.json")), hold_ms: 50, ..settings };
+    let nobody =
+        with_settings!(settings, servers.members = Some(dir.path().join("none.json")), holding.hold_ms = 50);
     let got = infer_json(start(nobody).await.front, "unheard-of-too", &[4]).await;
     assert_eq!(got.status, 503, "{}", got.text());
     assert!(got.headers.contains_key("retry-after"), "{got:?}");
@@ -124,7 +131,7 @@ async fn requests_to_a_model_that_nobody_named_wait_without_a_label_for_a_server
 async fn a_server_that_tells_of_no_model_is_asked_itself() {
     let name = "taciturn";
     let model = Model::start(name, Behaviour { no_metadata: true, ..Behaviour::default() }).await;
-    let batcher = sidecar(&model, Settings { models: vec![], ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), models.models = vec![])).await;
     for id in 1..5 {
         assert_eq!(infer_json(batcher.front, name, &[id]).await.output("twice"), [id * 2]);
     }
@@ -151,8 +158,13 @@ async fn the_label_of_a_model_that_is_gone_is_free() {
 #[tokio::test]
 async fn invented_names_of_streams_share_one_gate_and_open_no_label() {
     let model = Completions::start(0).await;
-    let one = Settings { models: vec![], initial_streams: 1, max_streams: 1, ..settings("") };
-    let batcher = start(Settings { upstream: Some(model.address.to_string()), ..one }).await;
+    let one = with_settings!(
+        settings(""),
+        models.models = vec![],
+        streams.initial_streams = 1,
+        streams.max_streams = 1
+    );
+    let batcher = start(with_settings!(one, servers.upstream = Some(model.address.to_string()))).await;
     batcher.until_ready().await;
     let front = batcher.front;
     let ask = |name: String| {

@@ -1,6 +1,7 @@
 //! What a batch may hold: rows, bytes, tokens; sizes and padding; for all models or for one.
 
-use sluice_batcher::settings::{ModelOverrides, Padding, Settings};
+use sluice_batcher::settings::{ModelOverrides, Padding};
+use sluice_batcher::with_settings;
 
 use sluice_protocol::grpc::{InferTensorContents, ModelInferRequest, path};
 
@@ -49,7 +50,7 @@ async fn a_batch_keeps_to_its_tokens_and_a_larger_request_goes_alone() {
     let name = "tokens";
     let model = Model::start(name, Behaviour::default()).await;
     // The test model's input has one element per row, an integer.
-    let batcher = sidecar(&model, Settings { max_batch_tokens: Some(3), ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), batching.max_batch_tokens = Some(3))).await;
     let (answers, calls) = together(&model, &batcher, name, &[&[2, 3], &[4], &[5, 6, 7, 8, 9], &[10]]).await;
     assert!(answers.iter().all(|got| got.status == 200));
     assert_eq!(sizes(&calls), [3, 5, 1]);
@@ -60,7 +61,7 @@ async fn a_batch_keeps_to_its_bytes() {
     let name = "bytes";
     let model = Model::start(name, Behaviour::default()).await;
     let two = 2 * json_body(&[2]).len() as u64;
-    let batcher = sidecar(&model, Settings { max_batch_bytes: Some(two), ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), batching.max_batch_bytes = Some(two))).await;
     let (answers, calls) = together(&model, &batcher, name, &[&[2], &[3], &[4], &[5], &[6]]).await;
     assert!(answers.iter().all(|got| got.status == 200));
     assert_eq!(sizes(&calls), [2, 2, 1]);
@@ -73,7 +74,7 @@ async fn a_model_has_settings_of_its_own_and_is_warmed_by_them() {
     let own = ModelOverrides { max_batch_rows: Some(2), ..ModelOverrides::default() };
     let other = ModelOverrides { max_batch_rows: Some(1), ..ModelOverrides::default() };
     let overrides = [(name.to_owned(), own), ("other".to_owned(), other)].into();
-    let batcher = sidecar(&model, Settings { model_settings: overrides, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), batching.model_settings = overrides)).await;
     let largest = model.calls().iter().map(|call| call.ids.len()).max();
     assert_eq!(largest, Some(2), "no other size is sent, so no other is warmed");
     let (_, calls) = together(&model, &batcher, name, &[&[2], &[3], &[4]]).await;
@@ -86,7 +87,11 @@ async fn a_model_has_settings_of_its_own_and_is_warmed_by_them() {
 async fn a_padded_batch_has_an_allowed_size_and_nobody_sees_the_filling() {
     let name = "padded";
     let model = Model::start(name, Behaviour { alpha_us: 20_000.into(), ..Behaviour::default() }).await;
-    let padded = Settings { allowed_batch_rows: vec![4, 8], padding: Padding::Repeat, ..settings(name) };
+    let padded = with_settings!(
+        settings(name),
+        batching.allowed_batch_rows = vec![4, 8],
+        batching.padding = Padding::Repeat
+    );
     let batcher = sidecar(&model, padded).await;
     let (answers, calls) = together(&model, &batcher, name, &[&[2], &[3, 4], &[5, 6, 7]]).await;
     let outputs: Vec<Vec<i64>> = answers.iter().map(|got| got.output("twice")).collect();
@@ -104,7 +109,11 @@ async fn a_padded_batch_has_an_allowed_size_and_nobody_sees_the_filling() {
 async fn a_bad_row_in_a_padded_batch_fails_alone() {
     let name = "padded-poison";
     let model = Model::start(name, Behaviour { poison: Some(666), ..Behaviour::default() }).await;
-    let padded = Settings { allowed_batch_rows: vec![4, 8], padding: Padding::Repeat, ..settings(name) };
+    let padded = with_settings!(
+        settings(name),
+        batching.allowed_batch_rows = vec![4, 8],
+        batching.padding = Padding::Repeat
+    );
     let batcher = sidecar(&model, padded).await;
     let (answers, calls) = together(&model, &batcher, name, &[&[2], &[3], &[4], &[5], &[666]]).await;
     let statuses: Vec<u16> = answers.iter().map(|got| got.status).collect();
@@ -126,7 +135,8 @@ fn zeros(model: &str, count: usize) -> ModelInferRequest {
 async fn typed_elements_count_as_the_memory_that_they_take_once_read() {
     let name = "typed";
     let model = Model::start(name, Behaviour::default()).await;
-    let limits = Settings { max_body_bytes: 1 << 20, queue_bytes: 600 << 10, ..settings(name) };
+    let limits =
+        with_settings!(settings(name), limits.max_body_bytes = 1 << 20, limits.queue_bytes = 600 << 10);
     let batcher = sidecar(&model, limits).await;
     let ask = async |count| grpc(batcher.front, path::MODEL_INFER, &zeros(name, count)).await;
     assert_eq!(ask(10).await.grpc_status(), 0);

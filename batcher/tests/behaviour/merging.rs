@@ -92,7 +92,7 @@ async fn answers_that_cannot_be_shared_out_by_rows_are_asked_for_again_one_by_on
 async fn only_allowed_sizes_are_sent() {
     let name = "allowed";
     let model = Model::start(name, Behaviour::default()).await;
-    let allowed = sluice_batcher::settings::Settings { allowed_batch_rows: vec![4], ..settings(name) };
+    let allowed = sluice_batcher::with_settings!(settings(name), batching.allowed_batch_rows = vec![4]);
     let batcher = sidecar(&model, allowed).await;
     let front = batcher.front;
     let first = hold_with(&model, front, name, 1).await;
@@ -136,7 +136,7 @@ async fn an_unknown_model_is_the_servers_own_404() {
 async fn a_server_with_two_slots_gets_two_batches_at_a_time() {
     let name = "two-slots";
     let model = Model::start(name, Behaviour::default()).await;
-    let two = sluice_batcher::settings::Settings { slots_per_upstream: 2, ..settings(name) };
+    let two = sluice_batcher::with_settings!(settings(name), batching.slots_per_upstream = 2);
     let batcher = sidecar(&model, two).await;
     let front = batcher.front;
     let first = hold_with(&model, front, name, 1).await;

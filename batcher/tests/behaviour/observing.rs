@@ -9,7 +9,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use sluice_batcher::settings::{AccessLogSetting, Settings};
+use sluice_batcher::settings::AccessLogSetting;
+use sluice_batcher::with_settings;
 use tokio::net::TcpListener;
 
 use crate::client::{Got, get, infer_grpc, infer_json, json_body, post, request, send};
@@ -55,12 +56,12 @@ async fn the_access_log_has_a_line_for_each_request_and_no_bodies() {
     let file = folder.path().join("access.log");
     let batcher = sidecar(
         &model,
-        Settings {
-            access_log: AccessLogSetting::All,
-            access_log_file: Some(file.clone()),
-            max_body_bytes: 2000,
-            ..settings(name)
-        },
+        with_settings!(
+            settings(name),
+            observe.access_log = AccessLogSetting::All,
+            observe.access_log_file = Some(file.clone()),
+            limits.max_body_bytes = 2000
+        ),
     )
     .await;
     let id = [("x-request-id", "mine"), ("x-sluice-tenant", "blue")];
@@ -119,11 +120,11 @@ async fn a_log_of_errors_has_nothing_else() {
     let file = folder.path().join("access.log");
     let batcher = sidecar(
         &model,
-        Settings {
-            access_log: AccessLogSetting::Errors,
-            access_log_file: Some(file.clone()),
-            ..settings(name)
-        },
+        with_settings!(
+            settings(name),
+            observe.access_log = AccessLogSetting::Errors,
+            observe.access_log_file = Some(file.clone())
+        ),
     )
     .await;
     for id in 1..20 {
@@ -140,7 +141,7 @@ async fn a_log_of_errors_has_nothing_else() {
 async fn explain_tells_why_a_request_fared_as_it_did() {
     let name = "explained";
     let model = Model::start(name, Behaviour { poison: Some(66), ..Behaviour::default() }).await;
-    let batcher = sidecar(&model, Settings { explain_requests: 16, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), observe.explain_requests = 16)).await;
     let [two, three] = merge_two(&model, &batcher, name, [&[("x-request-id", "a/b")], &[]]).await;
     assert_eq!([&two.headers["x-request-id"], &three.headers["x-request-id"]], ["a/b", "r3"]);
     let explained = async |id: &str| {
@@ -238,7 +239,8 @@ async fn a_batch_has_a_span_of_its_own_with_links_to_its_requests() {
     let name = "traced";
     let model = Model::start(name, Behaviour::default()).await;
     let (endpoint, posted) = collector().await;
-    let batcher = sidecar(&model, Settings { otlp_endpoint: Some(endpoint), ..settings(name) }).await;
+    let batcher =
+        sidecar(&model, with_settings!(settings(name), observe.otlp_endpoint = Some(endpoint))).await;
     let blue = "00-0000000000000000000000000000b10e-00000000000000b1-01";
     let red = "00-00000000000000000000000000000ed0-00000000000000ed-01";
     merge_two(
@@ -285,7 +287,11 @@ async fn what_passes_through_goes_on_under_our_span_and_an_invalid_parent_counts
     let (endpoint, posted) = collector().await;
     let batcher = sidecar(
         &model,
-        Settings { otlp_endpoint: Some(endpoint), trace_sample_ratio: 1.0, ..settings(name) },
+        with_settings!(
+            settings(name),
+            observe.otlp_endpoint = Some(endpoint),
+            observe.trace_sample_ratio = 1.0
+        ),
     )
     .await;
     let echo = async |parent: &str| {

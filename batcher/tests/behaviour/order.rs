@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use http::HeaderValue;
 use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 
 use crate::client::{Got, infer_json, json_body, post, request, send};
@@ -12,7 +13,7 @@ use crate::model::{Behaviour, Model};
 use crate::start::{Batcher, hold_with, settings, sidecar, until};
 
 fn one_at_a_time(name: &str) -> Settings {
-    Settings { max_batch_rows: 1, priority_levels: 3, ..settings(name) }
+    with_settings!(settings(name), batching.max_batch_rows = 1, order.priority_levels = 3)
 }
 
 async fn infer_with(address: SocketAddr, name: &str, id: i64, headers: &[(&'static str, &str)]) -> Got {
@@ -134,7 +135,8 @@ async fn work_of_a_lower_class_refuses_nobody() {
 async fn tenants_take_turns_however_much_one_of_them_sends() {
     let name = "tenants";
     let weights = [("c".to_owned(), 2)].into();
-    let mut line = Line::start(name, Settings { tenant_weights: weights, ..one_at_a_time(name) }).await;
+    let mut line =
+        Line::start(name, with_settings!(one_at_a_time(name), order.tenant_weights = weights)).await;
     for id in [100, 101, 102, 103, 104, 105] {
         line.joined_by(id, &[("x-sluice-tenant", "a")]).await;
     }
@@ -156,7 +158,7 @@ async fn tenants_take_turns_however_much_one_of_them_sends() {
 #[tokio::test]
 async fn a_tenant_finds_room_in_a_queue_that_another_one_floods() {
     let name = "room";
-    let settings = Settings { queue_requests: 18, ..one_at_a_time(name) };
+    let settings = with_settings!(one_at_a_time(name), limits.queue_requests = 18);
     let mut line = Line::start(name, settings).await;
     for id in 100..116 {
         line.joined_by(id, &[("x-sluice-tenant", "a")]).await;

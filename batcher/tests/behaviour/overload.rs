@@ -1,6 +1,6 @@
 //! Limits: what is too much is refused with the reason and the time after which to try again.
 
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::{infer_grpc, infer_json, post};
 use crate::model::{Behaviour, Model};
@@ -10,7 +10,7 @@ use crate::start::{hold_with, settings, sidecar, until};
 async fn a_full_queue_is_429_with_a_retry_after_and_the_rest_is_served() {
     let name = "full";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { queue_requests: 2, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.queue_requests = 2)).await;
     let front = batcher.front;
     model.close_gate();
     let mut waiting = vec![tokio::spawn(infer_json(front, name, &[1]))];
@@ -49,7 +49,7 @@ async fn a_full_queue_is_429_with_a_retry_after_and_the_rest_is_served() {
 async fn a_body_over_the_limit_is_413_in_each_form() {
     let name = "large";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { max_body_bytes: 2000, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.max_body_bytes = 2000)).await;
     let ids: Vec<i64> = (1..2000).collect();
     let got = infer_json(batcher.front, name, &ids).await;
     assert_eq!(got.status, 413);
@@ -64,7 +64,7 @@ async fn what_cannot_be_answered_in_time_is_refused_on_arrival() {
     let name = "late";
     let behaviour = Behaviour { alpha_us: 200_000.into(), ..Behaviour::default() };
     let model = Model::start(name, behaviour).await;
-    let batcher = sidecar(&model, Settings { max_batch_rows: 1, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), batching.max_batch_rows = 1)).await;
     // A free slot would take it all the same; this one is busy.
     let first = hold_with(&model, batcher.front, name, 1).await;
     let body = r#"{"parameters":{"timeout":20000},"inputs":[{"name":"id","datatype":"INT64","shape":[1,1],"data":[1]}]}"#;

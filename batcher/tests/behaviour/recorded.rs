@@ -1,6 +1,7 @@
 //! Warm-up with requests that live traffic has brought.
 
-use sluice_batcher::settings::{Batching, Settings, Warmup};
+use sluice_batcher::settings::{Batching, Warmup};
+use sluice_batcher::with_settings;
 
 use crate::client::{json_body, post};
 use crate::model::{Behaviour, Model};
@@ -27,7 +28,8 @@ fn sizes(model: &Model, epoch: usize, id: i64) -> Vec<usize> {
 async fn a_new_model_server_is_warmed_with_the_shapes_of_live_traffic_in_every_size() {
     let name = "lively";
     let mut model = Model::start(name, Behaviour::default()).await;
-    let recorded = Settings { warmup: Warmup::Recorded, max_batch_rows: 4, ..settings(name) };
+    let recorded =
+        with_settings!(settings(name), warm_up.warmup = Warmup::Recorded, batching.max_batch_rows = 4);
     let batcher = sidecar(&model, recorded).await;
     infer_with_mode(&batcher, name, 7).await;
     assert_eq!(sizes(&model, 1, 7), [1]);
@@ -47,11 +49,13 @@ async fn another_process_is_warmed_with_what_this_one_recorded() {
     let name = "inherited";
     let folder = tempfile::tempdir().unwrap();
     let model = Model::start(name, Behaviour::default()).await;
-    let recorded = || Settings {
-        warmup: Warmup::Recorded,
-        warmup_bodies: Some(folder.path().to_owned()),
-        max_batch_rows: 2,
-        ..settings(name)
+    let recorded = || {
+        with_settings!(
+            settings(name),
+            warm_up.warmup = Warmup::Recorded,
+            warm_up.warmup_bodies = Some(folder.path().to_owned()),
+            batching.max_batch_rows = 2
+        )
     };
     let first = sidecar(&model, recorded()).await;
     infer_with_mode(&first, name, 9).await;
@@ -73,13 +77,13 @@ async fn v1_requests_warm_the_v1_path_and_are_not_recorded_as_v2() {
     let name = "lively-v1";
     let folder = tempfile::tempdir().unwrap();
     let mut model = Model::start(name, Behaviour { v1: true, ..Behaviour::default() }).await;
-    let recorded = Settings {
-        warmup: Warmup::Recorded,
-        warmup_bodies: Some(folder.path().to_owned()),
-        batching: Batching::On,
-        max_batch_rows: 2,
-        ..settings(name)
-    };
+    let recorded = with_settings!(
+        settings(name),
+        warm_up.warmup = Warmup::Recorded,
+        warm_up.warmup_bodies = Some(folder.path().to_owned()),
+        batching.batching = Batching::On,
+        batching.max_batch_rows = 2
+    );
     // The metadata names no inputs: before there is traffic, the folder alone says how to warm it.
     for rows in [1, 2] {
         let body = json_body(&vec![0; rows]);

@@ -1,6 +1,7 @@
 //! Settings that change while the batcher runs.
 
 use sluice_batcher::settings::{Settings, WhileCold, take_over};
+use sluice_batcher::with_settings;
 
 use crate::client::infer_json;
 use crate::model::{Behaviour, Model};
@@ -16,9 +17,9 @@ fn change(batcher: &Batcher, change: impl FnOnce(&mut Settings)) {
 async fn larger_batches_are_warmed_before_they_are_sent_and_requests_wait_for_that() {
     let name = "grown";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { max_batch_rows: 2, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), batching.max_batch_rows = 2)).await;
     assert_eq!(infer_json(batcher.front, name, &[1]).await.output("twice"), [2]);
-    change(&batcher, |settings| settings.max_batch_rows = 4);
+    change(&batcher, |settings| settings.batching.max_batch_rows = 4);
     until("a second epoch is open", async || {
         let upstreams = batcher.upstreams().await;
         upstreams["upstreams"][0]["epoch"] == 2 && upstreams["upstreams"][0]["state"] == "ready"
@@ -51,7 +52,7 @@ async fn a_changed_objective_counts_from_the_next_request_on_and_warms_nothing()
     let model = Model::start(name, Behaviour::default()).await;
     let batcher = sidecar(&model, settings(name)).await;
     let calls = model.calls().len();
-    change(&batcher, |settings| settings.objective_ms = 70_000);
+    change(&batcher, |settings| settings.batching.objective_ms = 70_000);
     until("the objective is exported", async || {
         batcher.metric("sluice_batcher_objective_seconds", &format!("model=\"{name}\"")).await == 70.0
     })
@@ -64,11 +65,11 @@ async fn a_changed_objective_counts_from_the_next_request_on_and_warms_nothing()
 async fn where_nothing_is_to_be_held_a_cold_model_is_503_at_once() {
     let name = "unheld";
     let mut model = Model::reserve(name, Behaviour::default()).await;
-    let reject = Settings {
-        upstream: Some(model.address.to_string()),
-        while_cold: WhileCold::Reject,
-        ..settings(name)
-    };
+    let reject = with_settings!(
+        settings(name),
+        servers.upstream = Some(model.address.to_string()),
+        holding.while_cold = WhileCold::Reject
+    );
     let batcher = start(reject).await;
     let got = infer_json(batcher.front, name, &[1]).await;
     assert_eq!(got.status, 503);
@@ -86,7 +87,7 @@ async fn where_nothing_is_to_be_held_a_cold_model_is_503_at_once() {
 async fn a_model_that_clients_name_is_warmed_while_the_others_are_served() {
     let name = "resident";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { max_batch_rows: 1, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), batching.max_batch_rows = 1)).await;
     // Unknown to the model server: its own 404 comes back, and the resident model never stops.
     assert_eq!(infer_json(batcher.front, "stranger", &[1]).await.status, 404);
     assert_eq!(infer_json(batcher.front, name, &[4]).await.output("twice"), [8]);

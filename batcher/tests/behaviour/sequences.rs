@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use http::HeaderValue;
 use serde_json::{Value, json};
 use sluice_batcher::settings::{Role, Settings};
+use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{self, InferParameter, infer_parameter::ParameterChoice};
 use tempfile::TempDir;
 
@@ -93,16 +94,16 @@ impl Bench {
         let two = Model::start(name, stateful()).await;
         write_members(&members, &[&one, &two]);
         let common = gateway(name, &members);
-        let settings = Settings {
-            role: Role::Gateway,
-            members: common.members,
-            models: common.models,
-            max_batch_rows: common.max_batch_rows,
-            objective_ms: common.objective_ms,
-            probe_ms: common.probe_ms,
-            hold_ms: common.hold_ms,
-            ..own
-        };
+        let settings = with_settings!(
+            own,
+            servers.role = Role::Gateway,
+            servers.members = common.servers.members,
+            models.models = common.models.models,
+            batching.max_batch_rows = common.batching.max_batch_rows,
+            batching.objective_ms = common.batching.objective_ms,
+            servers.probe_ms = common.servers.probe_ms,
+            holding.hold_ms = common.holding.hold_ms
+        );
         let batcher = start(settings).await;
         let bench = Self { name, one, two, front: batcher.front, batcher, members, _dir: dir };
         bench.until_both_are_ready().await;
@@ -293,7 +294,7 @@ async fn a_step_in_flight_when_its_server_dies_is_not_sent_again() {
 
 #[tokio::test]
 async fn a_tenant_that_opens_sequences_without_end_evicts_its_own() {
-    let own = Settings { max_sequences: 8, ..Settings::default() };
+    let own = with_settings!(Settings::default(), sequences.max_sequences = 8);
     let bench = Bench::with("seq-flood", own).await;
     let path = format!("/v2/models/{}/infer", bench.name);
     let step = async |tenant: &'static str, id: i64, step| {
@@ -338,7 +339,7 @@ impl Bench {
 
 #[tokio::test]
 async fn a_sequence_of_a_model_without_a_queue_is_refused() {
-    let bench = Bench::with("seq-no-queue", Settings { max_models: 1, ..Settings::default() }).await;
+    let bench = Bench::with("seq-no-queue", with_settings!(Settings::default(), models.max_models = 1)).await;
     // Both servers have it, and the only queue is that of the model in the settings, which stays.
     let too = "seq-no-queue-too";
     for step in [START, GOES_ON, END] {

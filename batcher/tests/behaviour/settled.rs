@@ -1,6 +1,7 @@
 //! When a model server counts as ready: the models for which its barrier waits, and what is said while it is closed.
 
 use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_json};
 use crate::model::{Behaviour, Call, Model};
@@ -43,7 +44,7 @@ async fn after_a_restart_only_what_the_settings_name_is_warmed_before_the_barrie
 async fn where_the_settings_name_none_the_one_that_was_asked_for_last_is_warmed_first() {
     let name = "recent";
     let mut model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { models: vec![], ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), models.models = vec![])).await;
     for asked in ["recent", "recent-too"] {
         assert_eq!(infer_json(batcher.front, asked, &[3]).await.output("twice"), [6]);
     }
@@ -60,7 +61,8 @@ async fn a_model_that_the_server_does_not_have_is_said_with_what_it_has() {
     let name = "resnet50";
     for grpc_only in [false, true] {
         let model = Model::start(name, Behaviour { grpc_only, ..Behaviour::default() }).await;
-        let batcher = start(Settings { upstream: Some(model.upstream()), ..settings("resnt50") }).await;
+        let batcher =
+            start(with_settings!(settings("resnt50"), servers.upstream = Some(model.upstream()))).await;
         let says =
             "the model server has no model \"resnt50\" yet; it has \"resnet50\"; did you mean \"resnet50\"?";
         until("it says why it is not ready", async || {
@@ -72,7 +74,7 @@ async fn a_model_that_the_server_does_not_have_is_said_with_what_it_has() {
         assert!(upstream["trouble"].as_str().unwrap().contains(says), "{upstream}");
         // A corrected file is taken over at once.
         let corrected =
-            Settings { models: vec![name.to_owned()], ..Settings::clone(&batcher.settings.now()) };
+            with_settings!(Settings::clone(&batcher.settings.now()), models.models = vec![name.to_owned()]);
         sluice_batcher::settings::take_over(&batcher.settings, corrected).unwrap();
         until("it is ready", async || get(batcher.admin, "/readyz").await.status == 200).await;
     }
@@ -81,7 +83,7 @@ async fn a_model_that_the_server_does_not_have_is_said_with_what_it_has() {
 #[tokio::test]
 async fn readyz_says_which_model_server_cannot_be_reached_and_why() {
     let nobody = Model::reserve("nobody", Behaviour::default()).await;
-    let batcher = start(Settings { upstream: Some(nobody.upstream()), ..settings("nobody") }).await;
+    let batcher = start(with_settings!(settings("nobody"), servers.upstream = Some(nobody.upstream()))).await;
     until("it says so", async || {
         let text = get(batcher.admin, "/readyz").await.text();
         text.contains(&nobody.upstream()) && text.contains("cannot connect")

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use serde_json::json;
 use sluice_batcher::settings::{Role, Settings, SlotSharing};
+use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 
 use crate::client::{Got, get, infer_json};
@@ -12,7 +13,11 @@ use crate::start::{Batcher, hold_with, settings, sidecar, start, until};
 
 /// For a model server's both models.
 fn both(name: &str) -> Settings {
-    Settings { models: vec![name.to_owned(), format!("{name}-too")], max_batch_rows: 1, ..settings(name) }
+    with_settings!(
+        settings(name),
+        models.models = vec![name.to_owned(), format!("{name}-too")],
+        batching.max_batch_rows = 1
+    )
 }
 
 fn ask(front: SocketAddr, model: &'static str, id: i64) -> JoinHandle<Got> {
@@ -30,7 +35,9 @@ async fn gateway(name: &str, models: [&Model; 2], settings: Settings) -> Batcher
             json!({"name": format!("m-{}", model.address.port()), "address": model.address.to_string()});
         serde_json::from_value(member).unwrap()
     });
-    let batcher = start(Settings { role: Role::Gateway, upstreams: upstreams.into(), ..settings }).await;
+    let batcher =
+        start(with_settings!(settings, servers.role = Role::Gateway, servers.upstreams = upstreams.into()))
+            .await;
     let label = format!("model=\"{name}\"");
     until("both are warm", async || {
         let state = batcher.upstreams().await;
@@ -64,7 +71,7 @@ async fn two_models_of_one_server_share_its_slot() {
 async fn each_model_has_its_own_slot_where_that_is_set() {
     let (name, too) = ("owned", "owned-too");
     let model = Model::start(name, Behaviour::default()).await;
-    let settings = Settings { slot_sharing: SlotSharing::PerModel, ..both(name) };
+    let settings = with_settings!(both(name), batching.slot_sharing = SlotSharing::PerModel);
     let batcher = sidecar(&model, settings).await;
     model.close_gate();
     let first = tokio::spawn(infer_json(batcher.front, name, &[1]));
@@ -102,7 +109,7 @@ async fn a_batch_goes_where_the_least_runs() {
     let name = "spread";
     let one = Model::start(name, Behaviour::default()).await;
     let two = Model::start(name, Behaviour::default()).await;
-    let slots = Settings { slots_per_upstream: 2, max_batch_rows: 1, ..settings(name) };
+    let slots = with_settings!(settings(name), batching.slots_per_upstream = 2, batching.max_batch_rows = 1);
     let batcher = gateway(name, [&one, &two], slots).await;
     one.close_gate();
     two.close_gate();
@@ -125,7 +132,8 @@ async fn a_slow_model_server_gets_less() {
     let name = "uneven";
     let slow = Model::start(name, Behaviour { alpha_us: 300_000.into(), ..Behaviour::default() }).await;
     let fast = Model::start(name, Behaviour::default()).await;
-    let batcher = gateway(name, [&slow, &fast], Settings { max_batch_rows: 1, ..settings(name) }).await;
+    let batcher =
+        gateway(name, [&slow, &fast], with_settings!(settings(name), batching.max_batch_rows = 1)).await;
     // A disturbance may make either look slow for a while, but not for ever.
     until("the fast one has got most", async || {
         assert_eq!(infer_json(batcher.front, name, &[1]).await.status, 200);
@@ -165,7 +173,8 @@ async fn a_model_server_that_runs_batches_side_by_side_is_found_out() {
     let name = "parallel";
     let behaviour = Behaviour { alpha_us: 5000.into(), ..Behaviour::default() };
     let model = Model::start(name, behaviour).await;
-    let settings = Settings { slots_per_upstream: 0, max_batch_rows: 1, ..settings(name) };
+    let settings =
+        with_settings!(settings(name), batching.slots_per_upstream = 0, batching.max_batch_rows = 1);
     let batcher = sidecar(&model, settings).await;
     let label = format!("model=\"{name}\"");
     assert_eq!(batcher.metric("sluice_batcher_slots", &label).await, 1.0);

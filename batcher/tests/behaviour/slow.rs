@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 use tokio::io::AsyncReadExt;
 
 use crate::client::{infer_grpc, infer_json};
@@ -18,7 +18,7 @@ async fn closed(batcher: &Batcher, reason: &str) -> f64 {
 async fn a_head_that_does_not_end_is_not_waited_for() {
     let name = "slow-head";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { header_timeout_ms: 100, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), timeouts.header_timeout_ms = 100)).await;
     let before = closed(&batcher, "header_timeout").await;
     let mut first = Raw::connect(batcher.front).await;
     first.write("POST /v2/models/slow-head/infer HT").await;
@@ -44,7 +44,7 @@ async fn a_head_that_does_not_end_is_not_waited_for() {
 async fn a_body_that_pauses_for_too_long_is_408_in_each_form() {
     let name = "slow-body";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { body_timeout_ms: 100, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), timeouts.body_timeout_ms = 100)).await;
     let whole = infer_bytes(name, 1, "");
     let answer = exchange(batcher.front, &whole[..whole.len() - 5]).await;
     assert_eq!(status(&answer), 408, "{answer}");
@@ -64,7 +64,7 @@ async fn a_body_that_pauses_for_too_long_is_408_in_each_form() {
 async fn an_idle_connection_is_closed_and_one_that_waits_for_its_answer_is_not() {
     let name = "idle";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { idle_timeout_ms: 100, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), timeouts.idle_timeout_ms = 100)).await;
     let mut silent = Raw::connect(batcher.front).await;
     assert_eq!(silent.read_to_end().await, b"");
     model.close_gate();
@@ -84,7 +84,7 @@ async fn an_idle_connection_is_closed_and_one_that_waits_for_its_answer_is_not()
 async fn a_client_that_does_not_take_its_answer_is_let_go() {
     let name = "not-reading";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { answer_timeout_ms: 100, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), timeouts.answer_timeout_ms = 100)).await;
     let before = closed(&batcher, "answer_timeout").await;
     // Far more than the sockets' buffers hold comes back.
     let body = "x".repeat(32 << 20);
@@ -99,7 +99,7 @@ async fn a_client_that_does_not_take_its_answer_is_let_go() {
 async fn a_client_that_sends_nothing_is_let_go_as_one_whose_head_does_not_end() {
     let name = "silent";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { header_timeout_ms: 100, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), timeouts.header_timeout_ms = 100)).await;
     let before = closed(&batcher, "header_timeout").await;
     assert_eq!(Raw::connect(batcher.front).await.read_to_end().await, b"");
     assert!(closed(&batcher, "header_timeout").await > before);
@@ -121,7 +121,7 @@ async fn a_client_that_sends_nothing_is_let_go_as_one_whose_head_does_not_end() 
 async fn requests_under_way_beyond_the_limit_are_told_and_closed() {
     let name = "too-many";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { max_connections: 3, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.max_connections = 3)).await;
     model.close_gate();
     let mut kept = Vec::new();
     for id in 0..3 {
@@ -155,7 +155,7 @@ async fn requests_under_way_beyond_the_limit_are_told_and_closed() {
 async fn silent_clients_make_room_for_others_the_oldest_first() {
     let name = "silent-many";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { max_connections: 8, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.max_connections = 8)).await;
     let before = closed(&batcher, "evicted").await;
     let mut silent = Vec::new();
     for number in 0..32 {

@@ -5,7 +5,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -53,7 +53,7 @@ async fn clients_that_stop_reading_stop_nobody_else_and_are_let_go() {
         batcher.metric("sluice_batcher_answers_given_up_total", "reason=\"answer_timeout\"").await as usize
     };
     let before = given_up().await;
-    let live = Settings { answer_timeout_ms: 50, ..(*batcher.settings.now()).clone() };
+    let live = with_settings!((*batcher.settings.now()).clone(), timeouts.answer_timeout_ms = 50);
     sluice_batcher::settings::take_over(&batcher.settings, live).unwrap();
     until("all are let go", async || given_up().await >= before + CALLS).await;
     for mut response in stalled {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::metrics::buckets;
 use sluice_batcher::settings::{Live, Settings};
+use sluice_batcher::with_settings;
 use sluice_process::metrics::{Metrics, install};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -45,14 +46,14 @@ fn recorder() -> Metrics {
 
 /// Few batch sizes, so that warm-up is short; no deadline that a busy machine would miss.
 pub fn settings(model: &str) -> Settings {
-    Settings {
-        models: vec![model.to_owned()],
-        max_batch_rows: 8,
-        objective_ms: 60_000,
-        probe_ms: 20,
-        hold_ms: 60_000,
-        ..Settings::default()
-    }
+    with_settings!(
+        Settings::default(),
+        models.models = vec![model.to_owned()],
+        batching.max_batch_rows = 8,
+        batching.objective_ms = 60_000,
+        servers.probe_ms = 20,
+        holding.hold_ms = 60_000
+    )
 }
 
 pub async fn start(settings: Settings) -> Batcher {
@@ -72,7 +73,7 @@ pub async fn start_at(front: TcpListener, settings: Settings) -> Batcher {
 
 /// A sidecar of this model, ready.
 pub async fn sidecar(model: &Model, settings: Settings) -> Batcher {
-    let batcher = start(Settings { upstream: Some(model.upstream()), ..settings }).await;
+    let batcher = start(with_settings!(settings, servers.upstream = Some(model.upstream()))).await;
     batcher.until_ready().await;
     batcher
 }

@@ -8,6 +8,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use sluice_batcher::settings::{Role, Settings, Streaming, WhileCold};
+use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 
 use crate::client::{get, open, post, request, send};
@@ -27,17 +28,17 @@ fn ask(model: &str) -> Request<Full<Bytes>> {
 
 /// One model at a time, so that what waits and what runs is plain.
 fn one_at_a_time() -> Settings {
-    Settings {
-        models: Vec::new(),
-        initial_streams: 1,
-        max_streams: 1,
-        stream_wait_ms: 60_000,
-        ..settings("")
-    }
+    with_settings!(
+        settings(""),
+        models.models = Vec::new(),
+        streams.initial_streams = 1,
+        streams.max_streams = 1,
+        streams.stream_wait_ms = 60_000
+    )
 }
 
 async fn sidecar(model: &Completions, settings: Settings) -> Batcher {
-    let batcher = start(Settings { upstream: Some(model.address.to_string()), ..settings }).await;
+    let batcher = start(with_settings!(settings, servers.upstream = Some(model.address.to_string()))).await;
     batcher.until_ready().await;
     batcher
 }
@@ -130,7 +131,7 @@ async fn an_answer_in_one_piece_takes_a_place_too_and_its_usage_is_counted() {
 async fn one_that_cannot_start_in_time_is_told_when_to_come_back() {
     let name = "chat-late";
     let model = Completions::start(0).await;
-    let batcher = sidecar(&model, Settings { stream_wait_ms: 50, ..one_at_a_time() }).await;
+    let batcher = sidecar(&model, with_settings!(one_at_a_time(), streams.stream_wait_ms = 50)).await;
     let first = spawn(&batcher, name);
     until("it runs", async || model.open() == 1).await;
     let late = send(batcher.front, ask(name)).await;
@@ -147,7 +148,7 @@ async fn one_that_cannot_start_in_time_is_told_when_to_come_back() {
 async fn a_higher_class_starts_first_and_a_deadline_in_a_header_holds() {
     let name = "chat-classes";
     let model = Completions::start(0).await;
-    let batcher = sidecar(&model, Settings { priority_levels: 2, ..one_at_a_time() }).await;
+    let batcher = sidecar(&model, with_settings!(one_at_a_time(), order.priority_levels = 2)).await;
     let front = batcher.front;
     let send_with = |number: u64, header: &'static str, value: &'static str| {
         let body = json!({"model": name, "stream": true, "number": number}).to_string();
@@ -180,7 +181,7 @@ async fn a_higher_class_starts_first_and_a_deadline_in_a_header_holds() {
 async fn no_more_wait_than_may() {
     let name = "chat-full";
     let model = Completions::start(0).await;
-    let batcher = sidecar(&model, Settings { max_waiting_streams: 1, ..one_at_a_time() }).await;
+    let batcher = sidecar(&model, with_settings!(one_at_a_time(), streams.max_waiting_streams = 1)).await;
     let (one, two) = (spawn(&batcher, name), spawn(&batcher, name));
     until_metric(&batcher, "sluice_batcher_streams_waiting", name, 1.0).await;
     let third = send(batcher.front, ask(name)).await;
@@ -242,13 +243,13 @@ async fn streams_are_held_while_there_is_no_server_and_demand_is_latched() {
     let name = "chat-held";
     let dir = tempfile::tempdir().unwrap();
     let members = dir.path().join("members.json");
-    let settings = Settings {
-        role: Role::Gateway,
-        members: Some(members.clone()),
-        stream_wait_ms: 10,
-        models: vec![name.to_owned()],
-        ..one_at_a_time()
-    };
+    let settings = with_settings!(
+        one_at_a_time(),
+        servers.role = Role::Gateway,
+        servers.members = Some(members.clone()),
+        streams.stream_wait_ms = 10,
+        models.models = vec![name.to_owned()]
+    );
     let batcher = start(settings).await;
     let held = spawn(&batcher, name);
     until_metric(&batcher, "sluice_batcher_streams_waiting", name, 1.0).await;
@@ -264,14 +265,14 @@ async fn streams_are_held_while_there_is_no_server_and_demand_is_latched() {
 async fn a_hold_that_lasts_too_long_ends_with_503() {
     let name = "chat-forlorn";
     let dir = tempfile::tempdir().unwrap();
-    let settings = Settings {
-        role: Role::Gateway,
-        members: Some(dir.path().join("none.json")),
-        hold_ms: 50,
-        stream_wait_ms: 10,
-        models: vec![name.to_owned()],
-        ..one_at_a_time()
-    };
+    let settings = with_settings!(
+        one_at_a_time(),
+        servers.role = Role::Gateway,
+        servers.members = Some(dir.path().join("none.json")),
+        holding.hold_ms = 50,
+        streams.stream_wait_ms = 10,
+        models.models = vec![name.to_owned()]
+    );
     let batcher = start(settings).await;
     let got = send(batcher.front, ask(name)).await;
     assert_eq!(got.status, 503, "{}", got.text());
@@ -284,12 +285,12 @@ async fn a_hold_that_lasts_too_long_ends_with_503() {
 async fn nothing_is_held_where_cold_models_are_to_refuse() {
     let name = "chat-cold";
     let nobody = crate::model::Model::reserve(name, Default::default()).await;
-    let settings = Settings {
-        upstream: Some(nobody.address.to_string()),
-        while_cold: WhileCold::Reject,
-        models: vec![name.to_owned()],
-        ..one_at_a_time()
-    };
+    let settings = with_settings!(
+        one_at_a_time(),
+        servers.upstream = Some(nobody.address.to_string()),
+        holding.while_cold = WhileCold::Reject,
+        models.models = vec![name.to_owned()]
+    );
     let batcher = start(settings).await;
     assert_eq!(send(batcher.front, ask(name)).await.status, 503);
     let labels = format!("model=\"{name}\",reason=\"cold\"");
@@ -300,7 +301,7 @@ async fn nothing_is_held_where_cold_models_are_to_refuse() {
 async fn a_drain_lets_streams_end_and_serves_new_ones_meanwhile() {
     let name = "chat-drain";
     let model = Completions::start(1).await;
-    let settings = Settings { initial_streams: 2, max_streams: 2, ..one_at_a_time() };
+    let settings = with_settings!(one_at_a_time(), streams.initial_streams = 2, streams.max_streams = 2);
     let batcher = sidecar(&model, settings).await;
     let mut first = open(batcher.front, ask(name)).await.unwrap();
     event(&mut first).await;
@@ -322,7 +323,7 @@ async fn a_drain_lets_streams_end_and_serves_new_ones_meanwhile() {
 async fn a_stop_lets_streams_end() {
     let name = "chat-stop";
     let model = Completions::start(1).await;
-    let batcher = sidecar(&model, Settings { drain_deadline_ms: 60_000, ..one_at_a_time() }).await;
+    let batcher = sidecar(&model, with_settings!(one_at_a_time(), drain.drain_deadline_ms = 60_000)).await;
     let mut stream = open(batcher.front, ask(name)).await.unwrap();
     event(&mut stream).await;
     batcher.stop.cancel();
@@ -350,7 +351,7 @@ async fn a_server_that_dies_in_the_middle_breaks_the_stream_and_is_counted() {
 #[tokio::test]
 async fn long_bodies_are_not_looked_into_and_arrive_as_they_were_sent() {
     let model = Completions::start(TOKENS).await;
-    let batcher = sidecar(&model, Settings { stream_peek_bytes: 1000, ..one_at_a_time() }).await;
+    let batcher = sidecar(&model, with_settings!(one_at_a_time(), streams.stream_peek_bytes = 1000)).await;
     for length in [900, 1000, 1001, 300_000] {
         let body =
             |padding: &str| format!("{{\"model\":\"chat-long\",\"stream\":true,\"pad\":\"{padding}\"}}");
@@ -364,7 +365,7 @@ async fn long_bodies_are_not_looked_into_and_arrive_as_they_were_sent() {
 #[tokio::test]
 async fn models_beyond_the_last_label_share_one() {
     let model = Completions::start(TOKENS).await;
-    let batcher = sidecar(&model, Settings { max_models: 2, ..one_at_a_time() }).await;
+    let batcher = sidecar(&model, with_settings!(one_at_a_time(), models.max_models = 2)).await;
     for number in 0..5 {
         let name = format!("chat-many-{number}");
         assert_eq!(send(batcher.front, ask(&name)).await.status, 200);
@@ -379,7 +380,7 @@ async fn models_beyond_the_last_label_share_one() {
 async fn generate_streams_by_its_path_and_nothing_is_held_back_where_streaming_is_off() {
     let model = Completions::start(0).await;
     let path = "/v2/models/chat-generate/generate_stream";
-    let off = sidecar(&model, Settings { streaming: Streaming::Off, ..one_at_a_time() }).await;
+    let off = sidecar(&model, with_settings!(one_at_a_time(), streams.streaming = Streaming::Off)).await;
     let on = sidecar(&model, one_at_a_time()).await;
     let ask = |batcher: &Batcher| {
         let front = batcher.front;

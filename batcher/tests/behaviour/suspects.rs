@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use http::HeaderValue;
 use serde_json::json;
-use sluice_batcher::settings::{Batching, Settings};
+use sluice_batcher::settings::Batching;
+use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 
 use crate::client::{Got, infer_json, json_body, post, request, send};
@@ -88,7 +89,7 @@ async fn a_request_that_breaks_its_connection_fails_alone() {
 async fn without_retries_too_only_the_request_that_breaks_its_connection_fails() {
     let name = "breaks-once";
     let model = Model::start(name, Behaviour { breaks: Some(KILLER), ..Behaviour::default() }).await;
-    let batcher = sidecar(&model, Settings { retries: 0, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), servers.retries = 0)).await;
     let mut asked = in_one_batch(&model, &batcher, name, &[2, 3, 4, KILLER, 6]).await;
     let killer = asked.remove(&KILLER).unwrap();
     for (id, got) in asked {
@@ -117,7 +118,12 @@ async fn a_grpc_call_that_is_reset_fails_alone() {
 async fn a_request_that_kills_the_whole_server_takes_nobody_along() {
     let name = "kills";
     let mut model = Model::start(name, Behaviour { stalls: Some(KILLER), ..Behaviour::default() }).await;
-    let slots = Settings { slots_per_upstream: 2, max_batch_rows: 4, retries: 1, ..settings(name) };
+    let slots = with_settings!(
+        settings(name),
+        batching.slots_per_upstream = 2,
+        batching.max_batch_rows = 4,
+        servers.retries = 1
+    );
     let batcher = sidecar(&model, slots).await;
     let mut asked: BTreeMap<i64, JoinHandle<Got>> =
         [2, 3, 4, KILLER, 6, 7, 8].map(|id| (id, ask(&batcher, name, id, ""))).into();
@@ -184,7 +190,7 @@ async fn who_repeats_a_killer_takes_nobody_along_and_soon_shares_no_batch() {
 async fn a_request_that_stalls_its_batch_fails_alone() {
     let name = "stalls";
     let model = Model::start(name, Behaviour { stalls: Some(KILLER), ..Behaviour::default() }).await;
-    let batcher = sidecar(&model, Settings { upstream_timeout_ms: 3000, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), servers.upstream_timeout_ms = 3000)).await;
     let mut asked = in_one_batch(&model, &batcher, name, &[2, 3, KILLER, 5]).await;
     let staller = asked.remove(&KILLER).unwrap();
     for (id, got) in asked {
@@ -200,7 +206,11 @@ async fn a_request_that_stalls_its_batch_fails_alone() {
 async fn a_stalled_batch_is_tried_on_another_slot_long_before_its_time_is_up() {
     let name = "stalls-early";
     let model = Model::start(name, Behaviour { stalls: Some(KILLER), ..Behaviour::default() }).await;
-    let slots = Settings { slots_per_upstream: 2, upstream_timeout_ms: 600_000, ..settings(name) };
+    let slots = with_settings!(
+        settings(name),
+        batching.slots_per_upstream = 2,
+        servers.upstream_timeout_ms = 600_000
+    );
     let batcher = sidecar(&model, slots).await;
     // Both slots are held until all wait.
     let held = both_slots_held(&model, &batcher, name).await;
@@ -223,7 +233,7 @@ async fn a_stalled_batch_is_tried_on_another_slot_long_before_its_time_is_up() {
 async fn a_slow_batch_is_answered_by_whichever_call_has_it_first() {
     let name = "slow-first";
     let model = Model::start(name, Behaviour::default()).await;
-    let slots = Settings { slots_per_upstream: 2, ..settings(name) };
+    let slots = with_settings!(settings(name), batching.slots_per_upstream = 2);
     let batcher = sidecar(&model, slots).await;
     let held = both_slots_held(&model, &batcher, name).await;
     let asked = [2, 3, 4, 5].map(|id| (id, ask(&batcher, name, id, "")));
@@ -252,7 +262,8 @@ async fn a_slow_batch_is_answered_by_whichever_call_has_it_first() {
 async fn answers_that_are_too_large_together_come_one_by_one() {
     let name = "large";
     let model = Model::start(name, Behaviour { row_bytes: 16 << 10, ..Behaviour::default() }).await;
-    let limit = Settings { max_batch_rows: 24, max_body_bytes: 256 << 10, ..settings(name) };
+    let limit =
+        with_settings!(settings(name), batching.max_batch_rows = 24, limits.max_body_bytes = 256 << 10);
     let batcher = sidecar(&model, limit).await;
     let ids: Vec<i64> = (2..26).collect();
     for (id, got) in in_one_batch(&model, &batcher, name, &ids).await {
@@ -267,7 +278,8 @@ async fn of_a_model_that_keeps_a_state_nobody_is_blamed_for_what_all_of_a_call_d
     let name = "large-stateful";
     let config = (200, r#"{"max_batch_size":8,"sequence_batching":{}}"#.to_owned());
     let model = Model::start(name, Behaviour { row_bytes: 16 << 10, config, ..Behaviour::default() }).await;
-    let limit = Settings { batching: Batching::On, max_body_bytes: 64 << 10, ..settings(name) };
+    let limit =
+        with_settings!(settings(name), batching.batching = Batching::On, limits.max_body_bytes = 64 << 10);
     let batcher = sidecar(&model, limit).await;
     let in_one_call = async |ids: [i64; 2], width: usize| {
         let before = model.client_calls().len();

@@ -1,7 +1,8 @@
 //! What Triton's model configuration says of batches, over REST and over gRPC.
 
 use serde_json::{Value, json};
-use sluice_batcher::settings::{OwnHeaders, Settings};
+use sluice_batcher::settings::OwnHeaders;
+use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_json, post};
 use crate::model::{Behaviour, Model};
@@ -86,12 +87,18 @@ async fn own_headers_go_with_questions_and_batches_over_rest_and_grpc() {
         let token = Some(("x-token", "s3cret"));
         let model = Model::start(name, Behaviour { grpc_only, token, ..Behaviour::default() }).await;
         let headers = [("x-token".to_owned(), "s3cret".to_owned())].into();
-        let with_token = Settings { upstream_headers: OwnHeaders::new(headers).unwrap(), ..settings(name) };
+        let with_token =
+            with_settings!(settings(name), servers.upstream_headers = OwnHeaders::new(headers).unwrap());
         let batcher = sidecar(&model, with_token).await;
         assert_eq!(infer_json(batcher.front, name, &[4]).await.output("twice"), [8]);
         assert_eq!(get(batcher.admin, "/upstream-livez?path=/v2/health/ready").await.status, 200);
         let upstream = Some(model.upstream());
-        let without = Settings { upstream, hold_ms: 100, objective_ms: 100, ..settings(name) };
+        let without = with_settings!(
+            settings(name),
+            servers.upstream = upstream,
+            holding.hold_ms = 100,
+            batching.objective_ms = 100
+        );
         let without = start(without).await;
         assert_eq!(infer_json(without.front, name, &[4]).await.status, 503);
         if !grpc_only {

@@ -1,6 +1,6 @@
 //! A model server at a Unix socket.
 
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::barrier::kill_fifty_times;
 use crate::client::{get, grpc_output, infer_binary, infer_grpc, infer_json};
@@ -28,7 +28,7 @@ async fn a_model_server_that_speaks_grpc_only_may_be_at_a_unix_socket() {
     let grpc_only = Behaviour { grpc_only: true, ..Behaviour::default() };
     let model = Model::start_at(&dir.path().join("m.sock"), name, grpc_only).await;
     let found_out = sidecar(&model, settings(name)).await;
-    let told = start(Settings { upstream_grpc: Some(model.upstream()), ..settings(name) }).await;
+    let told = start(with_settings!(settings(name), servers.upstream_grpc = Some(model.upstream()))).await;
     told.until_ready().await;
     for front in [found_out.front, told.front] {
         assert_eq!(infer_json(front, name, &[1]).await.output("twice"), [2]);

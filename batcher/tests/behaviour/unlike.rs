@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use prost::Message;
 use serde_json::{Value, json};
-use sluice_batcher::settings::{ControlPaths, Settings, take_over};
+use sluice_batcher::settings::{ControlPaths, take_over};
+use sluice_batcher::with_settings;
 use sluice_protocol::grpc::{ModelMetadataRequest, ModelMetadataResponse, decode_unary, path};
 use tempfile::TempDir;
 
@@ -35,7 +36,7 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let members = dir.path().join("members.json");
         write_members(&members, &[&one, &two]);
-        let batcher = start(Settings { models: vec![], ..gateway("", &members) }).await;
+        let batcher = start(with_settings!(gateway("", &members), models.models = vec![])).await;
         Self { one, two, front: batcher.front, batcher, members, _dir: dir }
     }
 
@@ -106,7 +107,12 @@ async fn a_hold_that_ends_while_a_server_is_missing_is_no_404() {
         Model::start("there", Behaviour::default()).await,
     );
     write_members(&members, &[&gone, &there]);
-    let settings = Settings { models: vec![], hold_ms: 300, objective_ms: 100, ..gateway("", &members) };
+    let settings = with_settings!(
+        gateway("", &members),
+        models.models = vec![],
+        holding.hold_ms = 300,
+        batching.objective_ms = 100
+    );
     let batcher = start(settings).await;
     let front = batcher.front;
     until("the one that is there serves", async || infer_json(front, "there", &[1]).await.status == 200)
@@ -129,7 +135,7 @@ async fn a_server_that_has_denied_a_model_is_not_asked_again_each_time_another_o
     let list = json!({"upstreams": [{"name": "there", "address": there.address.to_string()},
         {"name": "failing", "address": failing.local_addr().unwrap().to_string()}]});
     std::fs::write(&members, list.to_string()).unwrap();
-    let batcher = start(Settings { models: vec![], ..gateway("", &members) }).await;
+    let batcher = start(with_settings!(gateway("", &members), models.models = vec![])).await;
     let front = batcher.front;
     let question = "GET /v2/models/apart-phantom";
     let asked = tokio::spawn(async move { infer_json(front, "apart-phantom", &[1]).await });
@@ -169,7 +175,7 @@ async fn a_denial_does_not_outlive_the_servers_that_gave_it() {
     let there = Model::start("apart-first", Behaviour::default()).await;
     let mut late = Model::reserve(name, Behaviour::default()).await;
     write_members(&members, &[&there]);
-    let batcher = start(Settings { models: vec![], ..gateway("", &members) }).await;
+    let batcher = start(with_settings!(gateway("", &members), models.models = vec![])).await;
     let front = batcher.front;
     until("it serves", async || infer_json(front, "apart-first", &[1]).await.status == 200).await;
     assert_eq!(infer_json(front, name, &[1]).await.status, 404);
@@ -265,7 +271,8 @@ async fn calls_that_change_a_server_are_refused_where_there_are_several() {
         let got = post(bench.front, path, "{}").await;
         assert_eq!(got.status, 403, "whether a client may do so comes first: {}", got.text());
     }
-    let allowed = Settings { control_paths: ControlPaths::Allow, ..(*bench.batcher.settings.now()).clone() };
+    let allowed =
+        with_settings!((*bench.batcher.settings.now()).clone(), access.control_paths = ControlPaths::Allow);
     take_over(&bench.batcher.settings, allowed).unwrap();
     for path in calls.iter().map(String::as_str).chain([
         "/v2/x/..%2frepository%2fmodels%2fm%2fload",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::{get, infer_json, json_body};
 use crate::http2_frames::{
@@ -69,7 +69,7 @@ async fn a_client_that_takes_nothing_holds_its_part_and_stops_nobody() {
     let name = "untaken";
     let model = Model::start(name, wide(ROW_BYTES)).await;
     const BUDGET: usize = 8 << 20;
-    let batcher = sidecar(&model, Settings { answer_bytes: BUDGET, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.answer_bytes = BUDGET)).await;
     let refused = given_up(&batcher, "part").await;
     let client = takes_nothing(batcher.front, 100, infer(name)).await;
     until("it is refused more", async || given_up(&batcher, "part").await > refused).await;
@@ -88,7 +88,7 @@ async fn many_clients_that_take_nothing_lose_what_has_waited_longest() {
     let name = "untaken-many";
     let model = Model::start(name, wide(ROW_BYTES)).await;
     const BUDGET: usize = 4 << 20;
-    let batcher = sidecar(&model, Settings { answer_bytes: BUDGET, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.answer_bytes = BUDGET)).await;
     let before = given_up(&batcher, "answer_bytes").await;
     let mut clients = Vec::new();
     for _ in 0..60 {
@@ -110,7 +110,7 @@ async fn what_passes_through_holds_no_more_either() {
     let name = "untaken-passing";
     let model = Model::start(name, Behaviour::default()).await;
     const BUDGET: usize = 4 << 20;
-    let batcher = sidecar(&model, Settings { answer_bytes: BUDGET, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), limits.answer_bytes = BUDGET)).await;
     let before = given_up(&batcher, "answer_bytes").await + given_up(&batcher, "part").await;
     let client = takes_nothing(batcher.front, 200, fetch("/bulk/4000000")).await;
     until("room is made", async || {
@@ -144,7 +144,7 @@ async fn pipelined_requests_are_answered_one_at_a_time() {
 async fn a_stream_that_is_not_taken_is_reset_and_its_connection_goes_on() {
     let name = "untaken-stream";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { answer_timeout_ms: 100, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), timeouts.answer_timeout_ms = 100)).await;
     let mut client = takes_nothing(batcher.front, 1, fetch("/v2/health/live")).await;
     let reset = frame(RST_STREAM, 0, 1, &8_u32.to_be_bytes());
     let (mut seen, mut stream) = (Vec::new(), 3);

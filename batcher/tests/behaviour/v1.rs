@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use sluice_batcher::settings::{Batching, Settings};
+use sluice_batcher::settings::Batching;
+use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 
 use crate::client::{Got, grpc_output, infer_binary, infer_grpc, infer_json, post, request, send};
@@ -17,7 +18,7 @@ async fn predict(front: SocketAddr, model: &str, body: &str) -> Got {
 /// A server with V1 and no metadata: what is merged follows from the bodies alone.
 async fn v1_server(name: &str, behaviour: Behaviour) -> (Model, Batcher) {
     let model = Model::start(name, Behaviour { v1: true, ..behaviour }).await;
-    let batcher = sidecar(&model, Settings { batching: Batching::On, ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), batching.batching = Batching::On)).await;
     (model, batcher)
 }
 

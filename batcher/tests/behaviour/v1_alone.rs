@@ -1,6 +1,6 @@
 //! A model server that has V1 paths and nothing else.
 
-use sluice_batcher::settings::Settings;
+use sluice_batcher::with_settings;
 
 use crate::client::post;
 use crate::model::{Behaviour, Model};
@@ -16,12 +16,12 @@ async fn a_server_of_v1_alone_is_found_out_warmed_from_files_and_batched() {
     }
     let behaviour = Behaviour { v1: true, v1_alone: true, ..Behaviour::default() };
     let model = Model::start(name, behaviour).await;
-    let with_bodies = Settings {
-        warmup_bodies: Some(dir.path().to_owned()),
-        max_batch_rows: 4,
-        allowed_batch_rows: vec![1, 2, 4],
-        ..settings(name)
-    };
+    let with_bodies = with_settings!(
+        settings(name),
+        warm_up.warmup_bodies = Some(dir.path().to_owned()),
+        batching.max_batch_rows = 4,
+        batching.allowed_batch_rows = vec![1, 2, 4]
+    );
     let batcher = sidecar(&model, with_bodies).await;
     let mut warmed: Vec<_> = model.calls().iter().map(|call| call.ids.len()).collect();
     warmed.dedup();

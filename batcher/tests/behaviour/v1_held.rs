@@ -4,7 +4,8 @@
 use std::net::SocketAddr;
 
 use serde_json::json;
-use sluice_batcher::settings::{Batching, Role, Settings, Warmup};
+use sluice_batcher::settings::{Batching, Role, Warmup};
+use sluice_batcher::with_settings;
 use tokio::task::JoinHandle;
 
 use crate::client::{Got, infer_json, post, request, send};
@@ -36,7 +37,7 @@ fn assert_predicted(got: &Got, id: i64) {
 async fn predictions_that_are_held_while_the_model_is_cold_are_served_by_a_server_of_v2_alone() {
     let name = "v1-held";
     let mut model = Model::reserve(name, Behaviour::default()).await;
-    let batcher = start(Settings { upstream: Some(model.upstream()), ..settings(name) }).await;
+    let batcher = start(with_settings!(settings(name), servers.upstream = Some(model.upstream()))).await;
     let asked = [5, 6, 7].map(|id| (id, predict(batcher.front, name, id)));
     until_waiting(&batcher, name, 3.0).await;
     model.restart().await;
@@ -51,7 +52,7 @@ async fn predictions_that_are_held_while_the_model_is_cold_are_served_by_a_serve
 async fn the_first_prediction_of_a_model_that_was_not_named_is_served_by_a_server_of_v2_alone() {
     let name = "v1-first";
     let model = Model::start(name, Behaviour::default()).await;
-    let batcher = sidecar(&model, Settings { models: vec![], ..settings(name) }).await;
+    let batcher = sidecar(&model, with_settings!(settings(name), models.models = vec![])).await;
     assert_predicted(&predict(batcher.front, name, 5).await.unwrap(), 5);
 }
 
@@ -61,8 +62,12 @@ async fn a_prediction_that_wakes_a_gateway_from_zero_is_served_by_a_server_of_v2
     let dir = tempfile::tempdir().unwrap();
     let members = dir.path().join("members.json");
     std::fs::write(&members, r#"{"upstreams":[]}"#).unwrap();
-    let gateway =
-        Settings { role: Role::Gateway, members: Some(members.clone()), models: vec![], ..settings(name) };
+    let gateway = with_settings!(
+        settings(name),
+        servers.role = Role::Gateway,
+        servers.members = Some(members.clone()),
+        models.models = vec![]
+    );
     let batcher = start(gateway).await;
     let asked = predict(batcher.front, name, 5);
     until("it waits to hear whether there is such a model", async || {
@@ -81,7 +86,7 @@ async fn a_prediction_that_wakes_a_gateway_from_zero_is_served_by_a_server_of_v2
 async fn a_raw_body_that_is_held_is_written_as_the_server_reads_it() {
     let name = "raw-held";
     let mut model = Model::reserve(name, Behaviour { extensions: vec![], ..Behaviour::default() }).await;
-    let batcher = start(Settings { upstream: Some(model.upstream()), ..settings(name) }).await;
+    let batcher = start(with_settings!(settings(name), servers.upstream = Some(model.upstream()))).await;
     let asked = raw(batcher.front, name, 8);
     until_waiting(&batcher, name, 1.0).await;
     model.restart().await;
@@ -94,7 +99,7 @@ async fn a_raw_body_that_is_held_is_written_as_the_server_reads_it() {
 /// A model server gives its port to another one while predictions wait.
 async fn replaced(name: &'static str, before: Behaviour, after: Behaviour) -> (Vec<Got>, Model) {
     let mut old = Model::start(name, before).await;
-    let any = Settings { batching: Batching::On, warmup: Warmup::Off, ..settings(name) };
+    let any = with_settings!(settings(name), batching.batching = Batching::On, warm_up.warmup = Warmup::Off);
     let batcher = sidecar(&old, any).await;
     let first = match old.behaviour().v1 {
         true => predict(batcher.front, name, 1).await.unwrap(),

@@ -39,6 +39,7 @@ pub mod quantity;
 mod reader;
 mod reason;
 mod request;
+pub mod scheduler;
 mod search;
 mod selector;
 mod view;

@@ -4,6 +4,8 @@
 //! Unqualified ids belong to the driver's domain. An unknown domain is an empty map; an unknown id is an error, at
 //! which the scheduler gives up on the pod. Differences to the scheduler: an error means "does not match" and is
 //! reported, there is no cost limit, and `cel.bind` is not supported.
+mod optional;
+
 use k8s_openapi::api::resource::v1::{Device, DeviceAttribute};
 use kube_cel::KubeCelExt;
 use kube_cel::cel::common::ast::{EntryExpr, Expr, LiteralValue};
@@ -28,13 +30,14 @@ pub(crate) struct Selector {
 
 impl Selector {
     pub(crate) fn compile(place: &str, expression: &str) -> Result<Self, AllocationError> {
-        let compiled = Parser::new().enable_optional_syntax(true).parse(expression).map_err(|error| {
+        let mut compiled = Parser::new().enable_optional_syntax(true).parse(expression).map_err(|error| {
             AllocationError::Selector {
                 place: place.to_owned(),
                 expression: expression.to_owned(),
                 error: error.to_string(),
             }
         })?;
+        optional::by_index(&mut compiled);
         let mut domains = BTreeSet::new();
         indexed_domains(&compiled, &mut domains);
         Ok(Self { place: place.to_owned(), expression: expression.to_owned(), compiled, domains })

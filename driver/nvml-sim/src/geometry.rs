@@ -5,8 +5,7 @@
 //! creation take. The numbers are those that NVIDIA's own tools print on real GPUs (`nvidia-smi mig -lgip` and
 //! `-lgipp`). The tables of a model are in a file of its own.
 //!
-//! To add a model: write its table, name it in [`Model::all`], and add the DeviceClasses of its profiles to
-//! `config/driver/deviceclasses.yaml`.
+//! The README of this crate lists the steps to add a model.
 
 mod a100;
 mod a30;

@@ -1,6 +1,6 @@
 use super::*;
 
-/// A claim record in phase `Prepared` with one slice of four memory slices' size 1 at `start`.
+/// Returns a claim record in phase `Prepared` with a slice of one memory slice at `start`.
 pub(crate) fn record(start: u8, started_at_ms: u64) -> ClaimRecord {
     ClaimRecord {
         namespace: "default".to_owned(),
@@ -65,7 +65,7 @@ fn slice_time_grows_while_held_stays_when_ended_and_never_goes_back() {
     checkpoint.apply(Change::End { uid: "a".to_owned(), at_ms: 13_000 }).unwrap();
     assert_eq!(seconds(&checkpoint, 20_000), 3.0);
     assert_eq!(checkpoint.usage(20_000, &none)["1g.5gb"].in_use, 0);
-    // A clock that was set back does not take time away.
+    // A clock that is set back does not decrease the time.
     checkpoint.apply(begin("b", record(4, 30_000))).unwrap();
     assert_eq!(seconds(&checkpoint, 25_000), 3.0);
 }

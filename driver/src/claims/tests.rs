@@ -135,7 +135,7 @@ async fn a_claim_that_was_prepared_again_while_the_reconciler_looked_is_kept() {
     fixture.gpus.fail("destroy_gpu_instance", Reason::InUse);
     fixture.claims.unprepare(reference("b")).await.unwrap_err();
     fixture.gpus.heal();
-    // The pass has seen b half released and asks for a when b is wanted again.
+    // The reconciliation has seen b half released and is reading a when b is requested again.
     let open = fixture.store.hold("a");
     let stop = CancellationToken::new();
     tokio::join!(fixture.claims.reconcile_once(&stop), async {
@@ -152,11 +152,11 @@ async fn a_device_of_a_vanished_claim_is_freed_for_the_one_that_needs_it() {
     fixture.claims.prepare(reference("a")).await.unwrap();
     let stop = CancellationToken::new();
     let reconciler = tokio::spawn(fixture.claims.clone().reconcile(Duration::from_secs(3600), stop.clone()));
-    // The first pass, with the claim still there.
+    // First pass, while the claim still exists.
     tokio::task::yield_now().await;
     fixture.store.delete_claim("default", "a");
     fixture.allocate("b", "gpu-0-mig-2g-10gb-4");
-    // The kubelet would come back only after a minute: the first call succeeds.
+    // The kubelet would retry only after a minute, so the first call must succeed.
     fixture.claims.prepare(reference("b")).await.unwrap();
     stop.cancel();
     reconciler.await.unwrap();

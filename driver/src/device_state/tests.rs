@@ -23,7 +23,7 @@ impl Node {
         Self { dir, gpus, device_state }
     }
 
-    /// As after a kill: what was in memory is gone, files and GPUs are as they were.
+    /// Restarts as after a kill: memory is lost, files and GPUs are as they were.
     fn restart(self, boot_id: &str) -> Self {
         let Self { dir, gpus, device_state } = self;
         drop(device_state);
@@ -46,7 +46,7 @@ impl Node {
 }
 
 fn start(dir: &Path, gpus: &Arc<FakeGpus>, boot_id: &str) -> DeviceState {
-    // The ledger's thread of the life before ends a moment after its last handle.
+    // The thread of the previous store ends a moment after its last handle.
     let state = loop {
         match StateDir::lock(&dir.join("state")) {
             Ok(state) => break state,
@@ -62,7 +62,7 @@ fn start(dir: &Path, gpus: &Arc<FakeGpus>, boot_id: &str) -> DeviceState {
     )
 }
 
-/// A 2g.10gb slice at `start`.
+/// Returns the record of a 2g.10gb slice at `start`.
 fn wanted(start: u8) -> DeviceRecord {
     DeviceRecord {
         requests: vec!["gpu".to_owned()],

@@ -17,7 +17,7 @@ fn held(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
-/// An inventory that has seen one healthy GPU.
+/// Returns an inventory that has observed one healthy GPU.
 fn inventory() -> Inventory {
     let mut inventory = Inventory::default();
     inventory.see(well(gpu(), Some(Instances::default())), &held(&[]));
@@ -40,7 +40,7 @@ fn a_lost_gpu_is_tainted_while_a_claim_has_something_of_it_and_not_offered_after
         let offer = inventory.offer(&held(&[]));
         assert_eq!(offer, Offer::default());
         assert!(inventory.worth_keeping(&offer).is_empty());
-        // It comes back as it was.
+        // The GPU comes back as it was.
         inventory.see(well(gpu(), Some(Instances::default())), &held(&[]));
         assert_eq!(inventory.offer(&held(&[])).gpus, [gpu()]);
     }
@@ -74,7 +74,7 @@ fn places_of_foreign_instances_are_not_offered_until_they_are_gone() {
     let foreign = GpuInstance { id: 5, profile_id: 14, placement: Placement { start: 4, size: 2 } };
     let instances = Instances { foreign: vec![foreign], missing: BTreeSet::new() };
     inventory.see(well(gpu(), Some(instances)), &held(&[]));
-    // At a look that could not tell, the last one stands.
+    // A check that could not list instances keeps those of the last one.
     inventory.see(well(gpu(), None), &held(&[]));
     let marks = inventory.offer(&held(&[])).marks;
     let withheld: Vec<&str> = marks.keys().map(String::as_str).collect();

@@ -14,7 +14,7 @@ fn publication() -> Publication {
     }
 }
 
-/// A GPU beside the first that is not cut.
+/// Returns a second GPU, with MIG mode off.
 fn whole_gpu() -> sluice_inventory::Gpu {
     let mut gpu = crate::gpus::fake::gpu();
     gpu.minor = 1;
@@ -23,7 +23,7 @@ fn whole_gpu() -> sluice_inventory::Gpu {
     gpu
 }
 
-/// A publisher at work, and what it says.
+/// Running publisher with its outcome.
 struct Publisher {
     store: Arc<MemoryStore>,
     published: watch::Receiver<Published>,
@@ -128,7 +128,7 @@ async fn without_counters_only_whole_gpus_are_offered_and_the_gate_is_named() {
     let told = publisher.until(|told| told.as_ref().is_err_and(|reason| reason != "starting")).await;
     assert!(told.as_ref().is_err_and(|reason| reason.contains("DRAPartitionableDevices")), "{told:?}");
     assert_eq!(devices(&publisher.slices().await), ["gpu-1"]);
-    // Once it is on, the next look publishes everything.
+    // Once the feature is on, the next round publishes everything.
     publisher.store.set_drops_counters(false);
     publisher.store.change();
     publisher.until(Result::is_ok).await.unwrap();

@@ -1,13 +1,13 @@
-//! What a container gets of prepared claims, judged by what container runtimes are made of: the reference CDI
-//! library changes an OCI bundle as containerd does, NVIDIA's own runtime and its hook then act on it, and a
-//! stand-in for runc starts nothing.
+//! What a container gets for prepared claims, checked with the parts of real container runtimes: the reference CDI
+//! library edits an OCI bundle as containerd does, NVIDIA's own runtime and its hook process it, and a stand-in for
+//! runc starts nothing.
 //!
 //!     cargo test -p sluice-driver --test container_runtime -- --ignored
 
-// clippy.toml allows it in tests, which for clippy ends at the functions that bear #[test].
+// clippy.toml allows it in tests, which for clippy are only the functions with #[test].
 #![allow(clippy::unwrap_used)]
 
-// The fixture of the other tests; this one needs a part of it.
+// Fixture of the other tests, of which this one uses a part.
 #[allow(dead_code)]
 #[path = "../kubelet_plugin/kubelet.rs"]
 mod kubelet;
@@ -25,7 +25,7 @@ use runtime::{Bundle, Mode};
 const SLICE: &str = "gpu-0-mig-1g-5gb-6";
 const OTHER_SLICE: &str = "gpu-0-mig-2g-10gb-4";
 
-/// Names of all devices of a prepared claim, of one request where one is given.
+/// Returns the names of all devices of a prepared claim, or of one of its requests.
 fn cdi_devices(node: &Node, claim: &str, request: Option<&str>) -> Vec<String> {
     let devices = node.kubelet().prepare(claim).unwrap();
     devices
@@ -37,7 +37,7 @@ fn cdi_devices(node: &Node, claim: &str, request: Option<&str>) -> Vec<String> {
         .collect()
 }
 
-/// Device files of the slices and GPUs alone, without those that every container with a GPU has.
+/// Returns the device files of slices and GPUs, without those that every container with a GPU has.
 fn own_devices(bundle: &Bundle) -> BTreeSet<String> {
     let shared = ["/dev/nvidiactl", "/dev/nvidia-uvm"];
     bundle.devices().into_iter().filter(|path| !shared.contains(&path.as_str())).collect()
@@ -69,7 +69,7 @@ fn a_container_whose_image_asks_for_all_gpus_gets_its_slice_alone_under_nvidias_
     let node = Node::started();
     node.allocate("bert", SLICE);
     let devices = cdi_devices(&node, "bert", None);
-    // The proof that the runtime is at work: without a claim the image's wish is granted.
+    // Proof that the runtime works: without a claim, it grants what the image asks for.
     let without = Bundle::of_image(&["NVIDIA_VISIBLE_DEVICES=all"]);
     without.start(Mode::Legacy).unwrap();
     assert!(without.nvidia_was_asked().contains("--device=all"), "{}", without.nvidia_was_asked());
@@ -109,7 +109,7 @@ fn a_container_with_two_claims_sees_both_also_when_one_was_prepared_before() {
 #[ignore = "builds NVIDIA's runtime with Go from the module proxy: cargo test … --test container_runtime -- --ignored"]
 fn containers_of_two_requests_see_their_own_and_one_of_both_sees_both() {
     let node = Node::started();
-    // What the scheduler makes of two extended resources is one such claim as well.
+    // The scheduler creates one such claim for two extended resources as well.
     node.allocate_requests("both", &[("small", SLICE), ("large", OTHER_SLICE)]);
     let container = |request| {
         let bundle = Bundle::of_image(&[]);
@@ -127,7 +127,8 @@ fn containers_of_two_requests_see_their_own_and_one_of_both_sees_both() {
     );
 }
 
-/// Gives the node's driver root what NVIDIA's installer puts there. The simulated library stays the one that is loaded.
+/// Adds the files of NVIDIA's installer to the node's driver root. The simulated library stays the one that is
+/// loaded.
 fn install_driver_files(node: &Node, version: &str) {
     let folder = node.path("root/usr/lib64");
     let of_version = |name: &str| folder.join(format!("{name}.so.{version}"));

@@ -8,22 +8,22 @@ use std::sync::OnceLock;
 
 use serde_json::{Value, json};
 
-/// How NVIDIA's runtime adds GPUs.
+/// Mode in which NVIDIA's runtime adds GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// By a hook that calls nvidia-container-cli.
     Legacy,
-    /// As the runtime itself finds best: by CDI specifications that it makes on the spot.
+    /// As the runtime chooses: by CDI specifications that it generates.
     Auto,
 }
 
-/// An OCI bundle: what a container runtime starts.
+/// OCI bundle, which a container runtime starts.
 pub(crate) struct Bundle {
     dir: tempfile::TempDir,
 }
 
 impl Bundle {
-    /// A container of an image with these variables.
+    /// Creates a bundle for a container whose image has these variables.
     pub(crate) fn of_image(environment: &[&str]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("rootfs")).unwrap();
@@ -38,13 +38,13 @@ impl Bundle {
         Self { dir }
     }
 
-    /// Gives it CDI devices, as containerd does before it calls the runtime.
+    /// Adds CDI devices, as containerd does before it calls the runtime.
     pub(crate) fn inject(&self, cdi_dir: &Path, devices: &[String]) {
         let mut command = Command::new(programs().join("container-runtime"));
         run(command.arg("inject").arg(cdi_dir).arg(self.dir.path()).args(devices)).unwrap();
     }
 
-    /// Lets NVIDIA's runtime create the container.
+    /// Makes NVIDIA's runtime create the container.
     pub(crate) fn start(&self, mode: Mode) -> Result<(), String> {
         let path = |name: &str| self.dir.path().join(name);
         let runc = path("runc");
@@ -71,19 +71,20 @@ impl Bundle {
         run(command.args(["create", "--bundle"]).arg(self.dir.path()).arg("test"))
     }
 
-    /// Arguments with which NVIDIA's tool was called to add GPUs; empty where it was not.
+    /// Returns the arguments of NVIDIA's tool for adding GPUs; empty if it was not called.
     pub(crate) fn nvidia_was_asked(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("asked")).unwrap_or_default()
     }
 
-    /// Device files of the container that would have been started.
+    /// Returns the device files of the container that would have been started.
     pub(crate) fn devices(&self) -> BTreeSet<String> {
         let config = self.config();
         let devices = config["linux"]["devices"].as_array().into_iter().flatten();
         devices.map(|device| device["path"].as_str().unwrap().to_owned()).collect()
     }
 
-    /// Files of the node in the container, by their paths in it; a path that is mounted twice is here twice.
+    /// Returns the mounted files of the node by their paths in the container. A path that is mounted twice appears
+    /// twice.
     pub(crate) fn mounts(&self) -> Vec<(String, PathBuf)> {
         let config = self.config();
         let mounts = config["mounts"].as_array().into_iter().flatten();
@@ -91,7 +92,7 @@ impl Bundle {
         mounts.map(|mount| (text(&mount["destination"]), text(&mount["source"]).into())).collect()
     }
 
-    /// A variable of its process.
+    /// Returns a variable of the container's process.
     pub(crate) fn variable(&self, name: &str) -> Option<String> {
         let config = self.config();
         let variables = config["process"]["env"].as_array().unwrap().iter();
@@ -105,7 +106,7 @@ impl Bundle {
     }
 }
 
-/// Folder of the Go programs, which are built once.
+/// Returns the folder of the Go programs, which are built once.
 fn programs() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
@@ -118,7 +119,7 @@ fn programs() -> &'static Path {
             toolkit,
             &format!("{toolkit}-hook"),
         ]);
-        // A user's flags and workspaces are about other modules.
+        // Flags and workspaces of the user are for other modules.
         build.env("GOFLAGS", "").env("GOWORK", "off").env("CGO_CFLAGS", "-w");
         run(build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/container_runtime/go"))).unwrap();
         folder

@@ -1,13 +1,13 @@
-//! What the driver has made, seen by somebody else: NVIDIA's own Python binding (nvidia-ml-py as it comes
-//! from PyPI), in a process of its own, on the same simulated NVML.
+//! MIG instances of the driver as another program sees them: NVIDIA's own Python binding (nvidia-ml-py from PyPI), in
+//! a process of its own, on the same simulated NVML.
 //!
 //!     python3 -m venv /tmp/nvml && /tmp/nvml/bin/pip install -r driver/nvml-sim/tests/python/requirements.txt
 //!     PYTHON=/tmp/nvml/bin/python cargo test -p sluice-driver --test independent_client -- --ignored
 
-// clippy.toml allows it in tests, which for clippy ends at the functions that bear #[test].
+// clippy.toml allows it in tests, which for clippy are only the functions with #[test].
 #![allow(clippy::unwrap_used)]
 
-// The fixture of the other tests; this one needs a part of it.
+// Fixture of the other tests, of which this one uses a part.
 #[allow(dead_code)]
 #[path = "../kubelet_plugin/kubelet.rs"]
 mod kubelet;
@@ -21,7 +21,7 @@ use node::{Node, told_uuid};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/nvml-sim/tests/python/list_instances.py");
 
-/// MIG devices as nvidia-ml-py lists them.
+/// Returns the MIG devices that nvidia-ml-py lists.
 fn listed(node: &Node) -> Vec<serde_json::Value> {
     let python = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let output = Command::new(python).arg(SCRIPT).env("LD_LIBRARY_PATH", node.gpus.dir()).output().unwrap();

@@ -1,4 +1,4 @@
-//! What a prepared device is.
+//! Content of a prepared device.
 
 use crate::node::{Node, environment};
 
@@ -49,7 +49,7 @@ fn every_published_slice_can_be_prepared_and_given_back() {
     let names: Vec<_> =
         slices.iter().flat_map(|s| s.spec.devices.iter().flatten()).map(|d| d.name.clone()).collect();
     assert!(names.len() > 20, "{names:?}");
-    // Those for watching are for claims with adminAccess.
+    // Monitoring devices are for claims with adminAccess.
     let names: Vec<_> = names.into_iter().filter(|name| !name.ends_with("-monitor")).collect();
     for (number, device) in names.iter().enumerate() {
         let claim = format!("c{number}");
@@ -94,7 +94,7 @@ fn slices_of_one_gpu_are_prepared_at_the_same_time() {
     assert_eq!(node.metric("sluice_driver_slices_in_use{profile=\"1g.5gb\"}"), 7.0);
 }
 
-/// Whoever watches GPUs asks for all of a node's, which a claim of 32 devices must have room for.
+/// A program that monitors GPUs claims all of a node's, which must fit into a claim of 32 devices.
 #[test]
 fn a_watcher_of_a_node_with_eight_gpus_sees_every_gpu_and_instance_beside_their_users() {
     let mut node = Node::with(nvidia_ml::Topology::uniform("H100-80GB-HBM3", 8).with_mig());
@@ -106,7 +106,7 @@ fn a_watcher_of_a_node_with_eight_gpus_sees_every_gpu_and_instance_beside_their_
         node.allocate(&claim, &format!("gpu-{gpu}-mig-1g-10gb-6"));
         kubelet.prepare(&claim).unwrap();
     }
-    // What the scheduler makes of allocationMode All.
+    // Allocation that the scheduler makes for allocationMode All.
     let slices = node.slices();
     let all: Vec<String> = slices
         .iter()
@@ -131,7 +131,7 @@ fn a_watcher_of_a_node_with_eight_gpus_sees_every_gpu_and_instance_beside_their_
         .collect();
     for gpu in 0..8 {
         assert!(paths.contains(format!("/dev/nvidia{gpu}").as_str()));
-        // GPU instance 13 stands at memory slice 6.
+        // GPU instance 13 is at memory slice 6.
         let capability = 3 + 135 * gpu + 9 * 13;
         for minor in [capability, capability + 1] {
             assert!(
@@ -141,7 +141,7 @@ fn a_watcher_of_a_node_with_eight_gpus_sees_every_gpu_and_instance_beside_their_
         }
     }
     assert!(paths.contains("/dev/nvidia-caps/nvidia-cap2"), "instances that are made later are seen as well");
-    // A second watcher, and the end of one, harm nobody.
+    // A second monitoring claim, and the end of one, do not disturb the others.
     node.allocate_requests("second", &requests);
     node.give_admin_access("second");
     kubelet.prepare("second").unwrap();

@@ -1,4 +1,4 @@
-//! GPUs that are lost, reset or switched under the driver, and instances that somebody else makes.
+//! GPUs that are lost, reset or switched while the driver runs, and instances that other programs create.
 
 use std::collections::BTreeSet;
 
@@ -6,10 +6,10 @@ use nvidia_ml::{Code, Fault, Topology, When, install};
 
 use crate::node::{Node, PROFILE_2G, SLICE};
 
-/// Looks at the GPUs each second.
+/// Settings for checking the GPUs each second.
 const LOOK: [&str; 2] = ["--health-interval-seconds", "1"];
 
-/// Devices that are published, and the taint of each.
+/// Returns the published devices with their taints.
 fn published(node: &Node) -> Vec<(String, Option<String>)> {
     let slices = node.slices();
     let devices = slices.iter().flat_map(|slice| slice.spec.devices.iter().flatten());
@@ -51,13 +51,13 @@ fn a_claim_whose_gpu_is_lost_is_released_and_the_gpu_tainted_until_then_and_with
         (log.contains("GPULost") && log.contains("default/bert")).then_some(())
     });
     assert_eq!(node.metric("sluice_driver_slices_in_use{profile=\"2g.10gb\"}"), 0.0);
-    // Its pod's claim is prepared no more, and given back at once.
+    // The claim of its pod cannot be prepared any more, and is released at once.
     let error = node.kubelet().prepare("bert").unwrap_err();
     assert!(error.contains("the GPU is lost"), "{error}");
     node.kubelet().unprepare("bert").unwrap();
     assert!(node.cdi("bert").is_none());
     assert!(node.log().contains("ReleasedWithoutGPU"), "{}", node.log());
-    // The claim still has an allocation, which the pod's end takes away.
+    // The claim still has an allocation, which is removed at the end of the pod.
     node.delete_claim("bert");
     node.eventually("withdrawal", |node| of_gpu_0(node).is_empty().then_some(()));
     // After a reset it is offered again.
@@ -71,7 +71,7 @@ fn a_gpu_that_is_absent_at_the_start_is_tainted_while_something_of_it_is_allocat
     assert!(node.terminate());
     let mut topology = Topology::uniform("A100-SXM4-40GB", 2);
     topology.gpus[0].mig_enabled = true;
-    // The one that is left is the second, as it was.
+    // The remaining one is the second GPU, as before.
     topology.gpus[1].uuid = Some(node.gpus.state().unwrap().gpus[1].uuid.clone());
     (topology.gpus[1].minor, topology.gpus[1].bus_id) = (Some(1), Some("00000000:0B:00.0".to_owned()));
     topology.gpus.remove(0);
@@ -123,7 +123,7 @@ fn a_full_gpu_that_cannot_be_used_is_not_prepared() {
         node.gpus.remove_fault("broken").unwrap();
     }
     node.eventually("the full GPU's claim", |node| node.kubelet().prepare("whole").ok());
-    // One that is prepared already is checked again, and keeps its record.
+    // A claim that is prepared already is checked again, and keeps its record.
     node.gpus.lose_gpu(1).unwrap();
     node.kubelet().prepare("whole").unwrap_err();
     node.kubelet().unprepare("whole").unwrap();
@@ -148,7 +148,7 @@ fn places_that_a_foreign_instance_takes_are_not_offered_until_it_is_gone() {
     node.eventually("free places", |node| (are_offered(node) == [true; 5]).then_some(()));
     node.gpus.create_instance(0, PROFILE_2G, 4).unwrap();
     node.eventually("taken places", |node| (are_offered(node) == [false; 5]).then_some(()));
-    // Own instances take nothing away: the scheduler knows of their claims.
+    // Own instances block no device, because the scheduler knows their claims.
     node.allocate("beside", "gpu-0-mig-2g-10gb-2");
     node.kubelet().prepare("beside").unwrap();
     node.kubelet().unprepare("beside").unwrap();
@@ -170,7 +170,7 @@ fn a_claim_whose_instance_a_reset_destroyed_is_told_and_tainted_until_it_ends() 
     node.eventually("the place", |node| offered(node).contains(SLICE).then_some(()));
 }
 
-/// What `mig-parted apply` does: it clears the GPU and cuts it its own way.
+/// Does what `mig-parted apply` does: it clears the GPU and partitions it in its own way.
 #[test]
 fn a_gpu_that_somebody_cut_anew_is_told_of_truly() {
     let mut node = Node::with_claim(&LOOK);
@@ -178,7 +178,7 @@ fn a_gpu_that_somebody_cut_anew_is_told_of_truly() {
     for start in [0, 2, 4] {
         node.gpus.create_instance(0, PROFILE_2G, start).unwrap();
     }
-    // The instance in the slice's place has the slice's profile and id: it is not told from the own one.
+    // The instance in place of the slice has the same profile and id, so it is not distinguished from the own one.
     node.allocate("other", "gpu-0-mig-2g-10gb-2");
     let error = node.kubelet().prepare("other").unwrap_err();
     assert!(error.contains("was not made by this driver"), "{error}");

@@ -1,8 +1,7 @@
 //! kill -9 at every NVML call that prepare and unprepare make, before and after its effect.
 //!
-//! Which calls these are is not written down here: a first run asks the simulated library, so a call that
-//! is added later is in the matrix by itself. Each row stops the driver at one call, kills it, starts it
-//! again, and looks at the simulated GPUs.
+//! The calls are not listed here: a first run asks the simulated library for them, so a call that is added later is
+//! tested as well. Each row stops the driver at one call, kills it, restarts it, and checks the simulated GPUs.
 
 use nvidia_ml::{Fault, When};
 
@@ -12,17 +11,17 @@ use crate::node::{DEADLINE, Node, PROFILE_2G, Standing, told_uuid};
 const DEVICE: &str = "gpu-0-mig-2g-10gb-4";
 const GATE: &str = "gate";
 
-/// One place to die at.
+/// Point at which the driver is killed.
 #[derive(Debug, Clone)]
 struct Row {
     function: String,
-    /// Calls of the function that go through before.
+    /// Number of calls of the function that pass before.
     skip: u32,
     when: When,
 }
 
-/// A node with a foreign instance and another claim's slice, both of which must never change, and time
-/// on the counter that must never go back.
+/// Node with a foreign instance and the slice of another claim, which must never change, and with slice-seconds that
+/// must never decrease.
 fn node() -> (Node, Standing) {
     let mut node = Node::new();
     node.gpus.create_instance(0, PROFILE_2G, 0).unwrap();
@@ -41,7 +40,7 @@ fn slice_seconds(node: &Node) -> f64 {
     node.metric("sluice_driver_slice_seconds_total{profile=\"2g.10gb\"}")
 }
 
-/// NVML functions that `operation` calls, in order of their first call, with how often.
+/// Returns the NVML functions that `operation` calls, in order of their first call, with the number of calls.
 fn calls(node: &Node, operation: impl Fn(&Kubelet) + Sync, undo: impl Fn(&Kubelet)) -> Vec<(String, u32)> {
     let mut functions: Vec<(String, u32)> = Vec::new();
     for skip in 0.. {
@@ -75,7 +74,7 @@ fn calls(node: &Node, operation: impl Fn(&Kubelet) + Sync, undo: impl Fn(&Kubele
     functions
 }
 
-/// First and last call of each function, before and after its effect.
+/// Returns the first and the last call of each function, before and after its effect.
 fn rows(calls: &[(String, u32)]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (function, count) in calls {
@@ -90,7 +89,7 @@ fn rows(calls: &[(String, u32)]) -> Vec<Row> {
     rows
 }
 
-/// Runs `operation` until it stops at the row's call, and kills the driver there.
+/// Runs `operation` until it stops at the call of the row, and kills the driver there.
 fn kill_at(node: &mut Node, row: &Row, operation: impl Fn(&Kubelet) -> Result<(), String> + Send) {
     let fault = Fault::block(&row.function, row.when).after_calls(row.skip);
     node.gpus.add_fault(GATE, &fault).unwrap();
@@ -105,7 +104,7 @@ fn kill_at(node: &mut Node, row: &Row, operation: impl Fn(&Kubelet) -> Result<()
     node.gpus.remove_fault(GATE).unwrap();
 }
 
-/// The claim's slice stands once, besides the bystanders, and its CDI file names it.
+/// Checks that the slice of the claim exists once beside the others, and that its CDI file names it.
 fn assert_prepared(node: &Node, bystanders: &Standing, row: &Row) {
     let mut standing = node.standing();
     let ours = standing.iter().position(|(gpu, _, start, _)| (*gpu, *start) == (0, 4));
@@ -162,7 +161,7 @@ fn a_driver_killed_inside_prepare_of_a_claim_that_then_vanishes_leaves_nothing()
         node.start(&[]);
         assert_eq!(node.standing(), bystanders, "{row:?}");
         assert!(node.cdi("bert").is_none(), "{row:?}");
-        // Its place is free for another claim.
+        // The placement is free for another claim.
         node.allocate("next", DEVICE);
         node.kubelet().prepare("next").unwrap_or_else(|error| panic!("{row:?}: {error}"));
         node.kubelet().unprepare("next").unwrap_or_else(|error| panic!("{row:?}: {error}"));

@@ -1,4 +1,4 @@
-//! A stand-in for the kubelet: the client of both sockets.
+//! Stand-in for the kubelet: client of both sockets.
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use sluice_kubelet_api::registration::v1::registration_client::RegistrationClien
 use sluice_kubelet_api::registration::v1::{InfoRequest, PluginInfo, RegistrationStatus};
 use sluice_kubelet_api::registration_socket;
 
-/// How long the kubelet waits for an answer.
+/// Time limit of the kubelet for a call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(45);
 
 pub(crate) struct Kubelet {
@@ -28,7 +28,7 @@ impl Kubelet {
         }
     }
 
-    /// What the kubelet does when it sees a registration socket.
+    /// Does what the kubelet does when it discovers a registration socket.
     pub(crate) fn register(&self) -> PluginInfo {
         self.runtime.block_on(async {
             let mut client = RegistrationClient::connect(address(&self.registration)).await.unwrap();
@@ -39,8 +39,8 @@ impl Kubelet {
         })
     }
 
-    /// Asks for the registration's answer as a kubelet does it on the wire: with the socket's path, percent-encoded,
-    /// as `:authority`. Answers the bytes that come back until they hold `expected`.
+    /// Requests the registration as the kubelet does it on the wire: with the percent-encoded path of the socket as
+    /// `:authority`. Returns the received bytes once they contain `expected`.
     pub(crate) fn register_by_path(&self, expected: &str) -> std::io::Result<Vec<u8>> {
         let path = self.registration.display().to_string().replace('/', "%2F");
         let field = |first: &[u8], value: &str| {
@@ -91,7 +91,7 @@ impl Kubelet {
         result
     }
 
-    /// Prepares claim `default/<name>`; the error is the claim's, or the connection's when the driver dies.
+    /// Prepares claim `default/<name>`. The error is that of the claim, or of the connection when the driver dies.
     pub(crate) fn prepare(&self, name: &str) -> Result<Vec<Device>, String> {
         let endpoint = self.register().endpoint;
         self.runtime.block_on(async {
@@ -104,7 +104,7 @@ impl Kubelet {
         })
     }
 
-    /// The same by a kubelet that is gone after `time`.
+    /// Does the same as a kubelet that is killed after `time`.
     pub(crate) fn prepare_until(&self, name: &str, time: Duration) -> Result<(), String> {
         let endpoint = self.register().endpoint;
         self.runtime.block_on(async {

@@ -182,7 +182,8 @@ fn a_failed_compute_instance_leaves_no_gpu_instance() {
     kubelet.prepare("bert").unwrap();
 }
 
-/// A call for a claim that another call works on, by two pods that share it, or by a kubelet that was restarted.
+/// A call for a claim with another call in progress, from two pods that share it or from a kubelet that was
+/// restarted.
 #[test]
 fn a_prepare_that_meets_a_running_one_of_its_claim_joins_it() {
     let mut node = Node::started();
@@ -195,7 +196,9 @@ fn a_prepare_that_meets_a_running_one_of_its_claim_joins_it() {
         let first = scope.spawn(move || first.prepare("bert"));
         node.gpus.wait_blocked("gate", DEADLINE).unwrap();
         let second = scope.spawn(move || second.prepare("bert"));
-        node.eventually("the second call", |node| node.log().contains("Waiting for a call").then_some(()));
+        node.eventually("the second call", |node| {
+            node.log().contains("Waiting for another operation").then_some(())
+        });
         // Another claim on another GPU does not wait.
         node.allocate("whole", "gpu-1");
         node.kubelet().prepare("whole").unwrap();
@@ -219,14 +222,16 @@ fn a_prepare_whose_caller_is_gone_is_joined_by_the_next_caller() {
         node.gpus.wait_blocked("gate", DEADLINE).unwrap();
         call.join().unwrap().unwrap_err();
         let call = scope.spawn(move || restarted.prepare("bert"));
-        node.eventually("the second call", |node| node.log().contains("Waiting for a call").then_some(()));
+        node.eventually("the second call", |node| {
+            node.log().contains("Waiting for another operation").then_some(())
+        });
         node.gpus.remove_fault("gate").unwrap();
         call.join().unwrap().unwrap();
     });
     assert_eq!(node.standing().len(), 1);
 }
 
-/// The pod was deleted while it was being prepared, or is made again while its slice is being taken back.
+/// The pod was deleted while it was being prepared, or is created again while its slice is being released.
 #[test]
 fn an_unprepare_and_a_prepare_of_one_claim_wait_for_each_other() {
     let mut node = Node::started();
@@ -240,12 +245,12 @@ fn an_unprepare_and_a_prepare_of_one_claim_wait_for_each_other() {
         std::thread::scope(|scope| {
             let prepare = |kubelet: crate::kubelet::Kubelet| kubelet.prepare("bert").map(drop);
             let unprepare = |kubelet: crate::kubelet::Kubelet| kubelet.unprepare("bert");
-            let said = node.log().matches("Waiting for a call").count();
+            let said = node.log().matches("Waiting for another operation").count();
             let first = scope.spawn(move || if begins { prepare(first) } else { unprepare(first) });
             node.gpus.wait_blocked("gate", DEADLINE).unwrap();
             let second = scope.spawn(move || if begins { unprepare(second) } else { prepare(second) });
             node.eventually("the second call", |node| {
-                (node.log().matches("Waiting for a call").count() > said).then_some(())
+                (node.log().matches("Waiting for another operation").count() > said).then_some(())
             });
             node.gpus.remove_fault("gate").unwrap();
             first.join().unwrap().unwrap();
@@ -286,7 +291,7 @@ fn a_critical_error_of_a_slice_is_counted_by_its_device() {
     node.allocate("bert", "gpu-0-mig-2g-10gb-4");
     node.kubelet().prepare("bert").unwrap();
     let [instance] = &node.gpus.instances().unwrap()[..] else { panic!("one instance") };
-    // The driver may be about to register for events when it becomes ready, so more than one is sent.
+    // The driver may not have registered for events yet when it becomes ready, so several are sent.
     let scope = Some((instance.gpu_instance_id, 0));
     node.eventually("the slice's error in the metrics", |node| {
         node.gpus.inject_xid(0, 94, scope).unwrap();

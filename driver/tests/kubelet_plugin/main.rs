@@ -1,8 +1,7 @@
-//! The real program against a stand-in for the kubelet, on a simulated NVML: sluice-driver is a process
-//! of its own, called over its unix sockets, and told apart from what it says by the simulated GPUs' own
-//! state.
+//! Tests of the real program with a stand-in for the kubelet, on a simulated NVML. sluice-driver is a process of its
+//! own, called over its Unix sockets. The state of the simulated GPUs shows what it really did.
 
-// clippy.toml allows it in tests, which for clippy ends at the functions that bear #[test].
+// clippy.toml allows it in tests, which for clippy are only the functions with #[test].
 #![allow(clippy::unwrap_used)]
 
 mod kubelet;

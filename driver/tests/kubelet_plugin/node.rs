@@ -1,4 +1,4 @@
-//! One node: simulated GPUs, an object directory, and a sluice-driver process on them.
+//! Node for tests: simulated GPUs, a directory of objects, and a sluice-driver process on them.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -14,12 +14,12 @@ use sluice_config::objects::ObjectDir;
 
 use crate::kubelet::Kubelet;
 
-/// Far longer than anything here takes; reached only when something is broken.
+/// Time limit far above what anything here takes. It is only reached when something is broken.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// 2g.10gb on the simulated A100.
 pub(crate) const PROFILE_2G: u32 = 14;
-/// A device of that profile.
+/// Device of that profile.
 pub(crate) const SLICE: &str = "gpu-0-mig-2g-10gb-4";
 
 pub(crate) struct Node {
@@ -36,18 +36,18 @@ struct Driver {
     admin: String,
 }
 
-/// What stands on the simulated GPUs: GPU, profile, start, UUIDs of compute instances.
+/// Instance on the simulated GPUs: GPU, profile, start, UUIDs of compute instances.
 pub(crate) type Standing = Vec<(usize, String, u32, Vec<String>)>;
 
 impl Node {
-    /// Two A100 40 GB, GPU 0 cut by MIG and GPU 1 not. The driver is not started.
+    /// Creates two A100 40 GB: GPU 0 with MIG mode on, GPU 1 with it off. The driver is not started.
     pub(crate) fn new() -> Self {
         let mut topology = Topology::uniform("A100-SXM4-40GB", 2);
         topology.gpus[0].mig_enabled = true;
         Self::with(topology)
     }
 
-    /// Other GPUs.
+    /// Creates a node with other GPUs.
     pub(crate) fn with(topology: Topology) -> Self {
         let dir = tempfile::Builder::new().prefix("sd").tempdir().unwrap();
         let gpus = install(&dir.path().join("root/usr/lib64"), &topology).unwrap();
@@ -55,7 +55,7 @@ impl Node {
         Self { dir, gpus, objects, driver: None, starts: 0 }
     }
 
-    /// A node whose driver was started with these arguments and has prepared [`SLICE`] for the claim `bert`.
+    /// Creates a node whose driver was started with these arguments and has prepared [`SLICE`] for the claim `bert`.
     pub(crate) fn with_claim(arguments: &[&str]) -> Self {
         let mut node = Self::new();
         node.start(arguments);
@@ -91,7 +91,8 @@ impl Node {
             command.arg(flag).arg(self.path(folder));
         }
         command.args(["--node-name", "n1", "--admin-listen", "127.0.0.1:0"]);
-        // Tests that count or stop NVML calls are about those of their own; others say how often to look.
+        // Tests that count or stop NVML calls need those of their own operations only; others set the period of the
+        // checks.
         command.args(["--health-interval-seconds", "3600"]);
         command
     }
@@ -117,7 +118,7 @@ impl Node {
         self.eventually("the sockets", |_| std::os::unix::net::UnixStream::connect(&socket).ok());
     }
 
-    /// Starts the driver and does not wait for it; answers where its log is.
+    /// Starts the driver without waiting for it, and returns the path of its log.
     pub(crate) fn spawn(&mut self, arguments: &[&str]) -> PathBuf {
         assert!(self.driver.is_none(), "the driver runs already");
         self.starts += 1;
@@ -127,14 +128,14 @@ impl Node {
         log
     }
 
-    /// SIGKILL, as a crash.
+    /// Kills the driver with SIGKILL, as a crash does.
     pub(crate) fn kill(&mut self) {
         let mut driver = self.driver.take().expect("the driver runs");
         driver.process.kill().unwrap();
         driver.process.wait().unwrap();
     }
 
-    /// SIGTERM; answers whether it ended well.
+    /// Stops the driver with SIGTERM, and returns whether it exited with success.
     pub(crate) fn terminate(&mut self) -> bool {
         self.signal_terminate();
         self.wait()
@@ -150,18 +151,18 @@ impl Node {
         rustix::process::kill_process(pid, signal).unwrap();
     }
 
-    /// A connection to the admin port that sends nothing.
+    /// Opens a connection to the admin port that sends nothing.
     pub(crate) fn connect_to_admin(&self) -> std::net::TcpStream {
         std::net::TcpStream::connect(&self.driver.as_ref().expect("the driver runs").admin).unwrap()
     }
 
-    /// Waits for the end of the process; answers whether it ended well.
+    /// Waits for the exit of the process, and returns whether it was successful.
     pub(crate) fn wait(&mut self) -> bool {
         let mut driver = self.driver.take().expect("the driver runs");
         driver.process.wait().unwrap().success()
     }
 
-    /// Waits for a good end of the process; fails at the deadline.
+    /// Waits for a successful exit of the process, and fails at the deadline.
     pub(crate) fn eventually_ends(&mut self) {
         let begin = Instant::now();
         let ended = loop {
@@ -180,12 +181,12 @@ impl Node {
         Kubelet::new(&self.path("kubelet"))
     }
 
-    /// Writes claim `default/<name>` with one device allocated; its UID is `<name>-uid`.
+    /// Writes claim `default/<name>` with one allocated device. Its UID is `<name>-uid`.
     pub(crate) fn allocate(&self, name: &str, device: &str) {
         self.allocate_requests(name, &[("gpu", device)]);
     }
 
-    /// The same with one device for each of several requests.
+    /// Writes a claim with one device for each of several requests.
     pub(crate) fn allocate_requests(&self, name: &str, requests: &[(&str, &str)]) {
         let asked: Vec<_> = requests.iter().map(|(request, _)| json!({"name": request})).collect();
         let results: Vec<_> = requests
@@ -203,7 +204,7 @@ impl Node {
         self.objects.put(Some("default"), name, &claim).unwrap();
     }
 
-    /// Makes all results of a claim ones with `adminAccess`.
+    /// Sets `adminAccess` in all results of a claim.
     pub(crate) fn give_admin_access(&self, name: &str) {
         let mut claim: ResourceClaim = self.objects.get(Some("default"), name).unwrap().unwrap();
         let allocation = claim.status.as_mut().and_then(|status| status.allocation.as_mut()).unwrap();
@@ -230,7 +231,7 @@ impl Node {
             .collect()
     }
 
-    /// The CDI file of claim `default/<name>`, if there is one.
+    /// Returns the CDI file of claim `default/<name>`; `None` if it does not exist.
     pub(crate) fn cdi(&self, name: &str) -> Option<serde_json::Value> {
         let bytes = std::fs::read(self.cdi_path(name)).ok()?;
         Some(serde_json::from_slice(&bytes).unwrap())
@@ -240,7 +241,7 @@ impl Node {
         self.path("cdi").join(format!("sluice.dev-claim_{name}-uid.json"))
     }
 
-    /// Value of a metric, labels and all; 0 when there is none.
+    /// Returns the value of a metric with all its labels; 0 if it does not exist.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         self.try_metric(series).unwrap_or(0.0)
     }
@@ -255,8 +256,7 @@ impl Node {
         self.driver.as_ref().map(|d| std::fs::read_to_string(&d.log).unwrap()).unwrap_or_default()
     }
 
-    /// Waits until `condition` holds; fails with the driver's log at the deadline or when the driver has
-    /// ended.
+    /// Waits until `condition` holds. Fails with the driver's log at the deadline, or when the driver has exited.
     pub(crate) fn eventually<T>(&mut self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
         let begin = Instant::now();
         loop {
@@ -270,7 +270,7 @@ impl Node {
         }
     }
 
-    /// Answer of the admin port, head and all.
+    /// Returns the response of the admin port with its head.
     pub(crate) fn get(&self, path: &str) -> String {
         let admin = self.driver.as_ref().map(|driver| driver.admin.clone()).unwrap_or_default();
         http_get(&admin, path).unwrap_or_default()
@@ -296,13 +296,13 @@ fn http_get(address: &str, path: &str) -> std::io::Result<String> {
     Ok(answer)
 }
 
-/// UUID of a device as its CDI file tells it.
+/// Returns the UUID of a device in its CDI file.
 pub(crate) fn told_uuid(cdi: &serde_json::Value, device: &str) -> Option<String> {
     let variable = sluice_config::names::env::uuid(device);
     environment(cdi).into_iter().find(|(name, _)| *name == variable).map(|(_, uuid)| uuid)
 }
 
-/// Values of the environment that a CDI file's first device gives.
+/// Returns the environment of the first device in a CDI file.
 pub(crate) fn environment(cdi: &serde_json::Value) -> Vec<(String, String)> {
     let variables = cdi["devices"][0]["containerEdits"]["env"].as_array().unwrap().iter();
     variables
@@ -311,7 +311,7 @@ pub(crate) fn environment(cdi: &serde_json::Value) -> Vec<(String, String)> {
         .collect()
 }
 
-/// Whether a path exists.
+/// Returns whether a path exists.
 pub(crate) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }

@@ -1,10 +1,10 @@
-//! NVML that is not there yet, that changes underneath, or that fails for a moment.
+//! NVML that is missing at first, that is replaced, or that fails temporarily.
 
 use nvidia_ml::{Code, Fault, Topology, When, install};
 
 use crate::node::{Node, SLICE};
 
-/// Looks at the GPUs each second.
+/// Settings for checking the GPUs each second.
 const LOOK: [&str; 2] = ["--health-interval-seconds", "1"];
 /// `NVML_ERROR_LIB_RM_VERSION_MISMATCH`.
 const MISMATCH: Code = Code(18);
@@ -24,7 +24,7 @@ fn without_the_library_at_boot_the_driver_serves_what_needs_none_and_finds_it_la
     node.kubelet().prepare("old").unwrap();
     node.kubelet().prepare("whole").unwrap();
     assert!(node.terminate());
-    // A reboot: no instance outlives it, and NVIDIA's driver comes later.
+    // A reboot: no instance survives it, and NVIDIA's driver starts later.
     node.gpus.reboot().unwrap();
     let checkpoint = node.path("state/checkpoint.json");
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
@@ -39,11 +39,11 @@ fn without_the_library_at_boot_the_driver_serves_what_needs_none_and_finds_it_la
         (ready.starts_with("HTTP/1.1 503") && names_places).then_some(())
     });
     assert!(node.get("/livez").starts_with("HTTP/1.1 200"));
-    // Claims of the boot before are given back without NVML, and nothing is withdrawn that is not known.
+    // Claims of the previous boot are released without NVML, and nothing that is unknown is withdrawn.
     node.kubelet().unprepare("old").unwrap();
     node.kubelet().unprepare("whole").unwrap();
     assert_eq!(node.slices(), published);
-    // A claim that comes too early waits for the driver, and is then prepared.
+    // A claim that arrives too early waits for the driver, and is then prepared.
     node.allocate("new", SLICE);
     let kubelet = node.kubelet();
     std::thread::scope(|scope| {
@@ -71,7 +71,7 @@ fn a_library_that_cannot_be_initialised_yet_is_tried_again() {
     assert!(!node.slices().is_empty());
 }
 
-/// What every call answers after NVIDIA's driver was upgraded, until the library is opened again.
+/// Return code of every call after NVIDIA's driver was upgraded, until the library is reopened.
 #[test]
 fn a_driver_that_was_reloaded_underneath_is_noticed_and_said_and_nvml_opened_again() {
     let mut node = Node::new();
@@ -89,7 +89,7 @@ fn a_driver_that_was_reloaded_underneath_is_noticed_and_said_and_nvml_opened_aga
             .all(|device| device.taints.iter().flatten().any(|taint| taint.effect == "NoSchedule"))
             .then_some(())
     });
-    // The upgraded library lies at the same place.
+    // The upgraded library has the same path.
     let mut topology = Topology::uniform("A100-SXM4-40GB", 2);
     topology.gpus[0].mig_enabled = true;
     topology.driver_version = "590.10.01".to_owned();
@@ -151,7 +151,7 @@ fn a_gpu_that_fails_once_at_the_start_is_found_at_the_next_look() {
     }
 }
 
-/// An instance of a GPU that has not answered yet is not given up.
+/// An instance on a GPU that has not responded yet is not given up.
 #[test]
 fn a_claim_of_a_gpu_that_does_not_answer_at_the_start_is_not_released_without_its_instance() {
     let mut node = Node::started();

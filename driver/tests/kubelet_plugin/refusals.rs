@@ -1,4 +1,4 @@
-//! Bad input: what is wrong, where, and what to do.
+//! Invalid input: errors name what is wrong, where, and what to do.
 
 use std::process::Output;
 
@@ -79,7 +79,7 @@ fn claims_that_cannot_be_prepared_say_why() {
     node.allocate("odd", "gpu-7");
     let error = kubelet.prepare("odd").unwrap_err();
     assert!(error.contains("gpu-7 is not published by this node"), "{error}");
-    // A claim file that is not one is an error, and not an absent claim.
+    // An invalid claim file is an error, and not an absent claim.
     let file = node.objects.root().join("resourceclaims/default/odd.json");
     std::fs::write(&file, "{").unwrap();
     let error = kubelet.prepare("odd").unwrap_err();

@@ -1,13 +1,13 @@
-//! What others take away from the driver: sockets, CDI files, device numbers, allocations.
+//! Sockets, CDI files, device numbers and allocations that other programs change or remove.
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
 
 use crate::node::{Node, SLICE, exists};
 
-/// Looks for what is gone each second.
+/// Settings for checking for removed claims each second.
 const LOOK: [&str; 2] = ["--reconcile-interval-seconds", "1"];
 
-/// Major number of a device node in a claim's CDI file.
+/// Returns the major number of a device node in a claim's CDI file.
 fn major(node: &Node, claim: &str, path: &str) -> Option<u64> {
     let cdi = node.cdi(claim)?;
     let nodes = cdi["devices"][0]["containerEdits"]["deviceNodes"].as_array()?.clone();
@@ -25,7 +25,7 @@ fn device_numbers_are_those_of_the_kernel_now_also_for_claims_that_were_prepared
     node.start(&LOOK);
     node.allocate("bert", SLICE);
     node.kubelet().prepare("bert").unwrap();
-    // The module was not loaded yet, so its number was a guess.
+    // The module was not loaded yet, so its number was the default.
     assert_eq!(major(&node, "bert", "/dev/nvidia-uvm"), Some(511));
     numbers(&node, "195 nvidia\n509 nvidia-uvm\n508 nvidia-caps\n");
     node.allocate("next", "gpu-1");

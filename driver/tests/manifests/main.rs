@@ -1,6 +1,6 @@
-//! The driver's manifests against the driver: what is written in them is what it makes and what it takes.
+//! Manifests of the driver, compared with what the program publishes and accepts.
 
-// clippy.toml allows it in tests, which for clippy ends at the functions that bear #[test].
+// clippy.toml allows it in tests, which for clippy are only the functions with #[test].
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
@@ -15,14 +15,14 @@ use sluice_config::names::DRIVER;
 use sluice_driver::settings::Flags;
 use sluice_inventory::device_classes_of_profiles;
 
-/// Set to write the generated file instead of comparing it.
+/// Variable that makes the test write the generated file instead of comparing it.
 const REGENERATE: &str = "REGENERATE";
 
 fn manifest(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/driver").join(name)
 }
 
-/// Every profile of every GPU model that can be cut, model by model, small ones first.
+/// Returns every profile of every GPU model with MIG, model by model, small ones first.
 fn profiles() -> Vec<&'static str> {
     let mut names = Vec::new();
     for model in Model::all() {
@@ -37,7 +37,7 @@ fn profiles() -> Vec<&'static str> {
     names
 }
 
-/// The classes as people would write them.
+/// Formats the classes as in a handwritten file.
 fn as_yaml(classes: &[DeviceClass]) -> String {
     let mut text = "\
 # How claims ask for a device: any whole GPU, any MIG slice, or a slice of one profile (A100, A30, H100, H200, B200).
@@ -131,7 +131,7 @@ fn the_daemon_set_sets_what_the_driver_has() {
     for (probe, path) in [(liveness_probe, "/livez"), (readiness_probe, "/readyz")] {
         assert_eq!(probe.as_ref().unwrap().http_get.as_ref().unwrap().path.as_deref(), Some(path));
     }
-    // The kubelet is told the socket's path and opens it outside of the container.
+    // The kubelet gets the path of the socket and opens it outside of the container.
     for mount in volume_mounts.iter().flatten().filter(|mount| mount.mount_path.starts_with("/var")) {
         let volume = pod.volumes.iter().flatten().find(|volume| volume.name == mount.name).unwrap();
         assert_eq!(volume.host_path.as_ref().unwrap().path, mount.mount_path);
@@ -139,7 +139,7 @@ fn the_daemon_set_sets_what_the_driver_has() {
     assert!(pod.termination_grace_period_seconds.unwrap() > 20, "calls get 20 s to end");
 }
 
-/// Whether the DaemonSet's pod may be on a node with these labels. Its controller takes it away from others.
+/// Returns whether the DaemonSet's pod may be on a node with these labels. Otherwise its controller removes it.
 fn runs_on(labels: &[(&str, &str)]) -> bool {
     let text = std::fs::read_to_string(manifest("daemonset.yaml")).unwrap();
     let set: DaemonSet = serde_saphyr::from_str(&text).unwrap();
@@ -165,7 +165,7 @@ fn the_driver_leaves_a_node_whose_nvidia_driver_is_being_replaced_and_no_other()
         assert!(!runs_on(&[(label, paused)]), "{label}");
         assert!(runs_on(&[(label, "true")]) && runs_on(&[(label, "false")]), "{label}");
     }
-    // These clients are stopped before the pods that have claims, which the driver must still be there to end.
+    // These clients are stopped before the pods with claims, whose end still needs the driver.
     assert!(runs_on(&[
         ("nvidia.com/gpu.deploy.client", paused),
         ("nvidia.com/gpu.deploy.device-plugin", paused)

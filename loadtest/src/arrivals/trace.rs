@@ -10,7 +10,6 @@ pub enum TraceError {
     Header {
         /// Line number, from 1.
         line: usize,
-        /// What is there.
         found: String,
     },
     /// A line that is not two numbers.
@@ -18,7 +17,6 @@ pub enum TraceError {
     Line {
         /// Line number, from 1.
         line: usize,
-        /// What is there.
         found: String,
     },
     /// Times must grow.

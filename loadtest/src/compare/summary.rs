@@ -36,11 +36,8 @@ impl Spread {
 /// One peer under one load, over all rounds.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
-    /// The scenario.
     pub scenario: Scenario,
-    /// The peer.
     pub peer: Peer,
-    /// The load.
     pub load: LoadPoint,
     /// Answers per second.
     pub throughput_rps: Spread,

@@ -26,9 +26,7 @@ const MAX_RESTARTS: u32 = 20;
 pub(crate) struct Program {
     /// Name in messages and of the log file.
     pub name: String,
-    /// The executable.
     pub path: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<OsString>,
     /// Variable that marks every process of this run, inherited by what the program starts.
     pub mark: (&'static str, String),

@@ -1,5 +1,5 @@
-//! What the model server adds to its admin port: its accuracy as metrics, and `POST /control`, which
-//! changes the service curve while it runs.
+//! Additions to the admin port of the model server: its accuracy as metrics, and `POST /control`, which changes
+//! the service curve at run time.
 
 use async_trait::async_trait;
 use http::{Method, Request, StatusCode};
@@ -12,7 +12,7 @@ use super::curve::Curve;
 use super::slot::ExecutionSlot;
 use crate::clock::NS_PER_S;
 
-/// The model server's own paths and metrics.
+/// Paths and metrics of the model server.
 pub(super) struct ModelAdmin {
     slot: ExecutionSlot,
     calls: Counter,

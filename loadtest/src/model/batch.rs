@@ -1,66 +1,53 @@
-//! What one call to the model carries, checked: rows of the reference function, whatever form they came in.
+//! Input of one call to the model: validated rows of the reference function, independent of the wire format.
 
 use crate::reference::{self, ID, WIDTH, X, Y};
 
-/// Why a request is answered with 400 (INVALID_ARGUMENT): which input, what about it, what was expected.
+/// Reason why a request gets 400 (INVALID_ARGUMENT): the input, what is wrong with it, what was expected.
 #[derive(Debug, PartialEq, thiserror::Error)]
 pub enum BadInput {
     /// The body is not what its content type says.
     #[error("request body: {0}")]
     Malformed(String),
-    /// An input that the model does not have, or has been given already.
+    /// An input that the model does not have, or that occurs twice.
     #[error(
         "input `{0}`: unknown or given twice; this model takes `id` (INT64 [-1,1]) and `x` (FP32 [-1,16])"
     )]
     Unexpected(String),
-    /// An input is absent.
+    /// A missing input.
     #[error("input `{0}`: missing; this model takes `id` (INT64 [-1,1]) and `x` (FP32 [-1,16])")]
     Missing(&'static str),
-    /// Data type of an input.
+    /// Wrong data type of an input.
     #[error("input `{name}`: datatype {found}, expected {expected}")]
-    Datatype {
-        /// The input.
-        name: &'static str,
-        /// What it said.
-        found: String,
-        /// What it must say.
-        expected: &'static str,
-    },
-    /// Shape of an input.
+    Datatype { name: &'static str, found: String, expected: &'static str },
+    /// Wrong shape of an input.
     #[error("input `{name}`: shape {found:?}, expected [rows, {width}] with at least one row")]
     Shape {
-        /// The input.
         name: &'static str,
-        /// What it said.
         found: Vec<i64>,
         /// Its second dimension.
         width: usize,
     },
-    /// Amount of data in an input.
+    /// Wrong amount of data in an input.
     #[error("input `{name}`: {found} {unit}, but its shape asks for {expected}")]
     Length {
-        /// The input.
         name: &'static str,
-        /// What is there.
         found: usize,
-        /// What its shape asks for.
+        /// Amount that the shape asks for.
         expected: usize,
-        /// Of what.
+        /// What is counted: `bytes`, `elements` …
         unit: &'static str,
     },
-    /// One element of an input.
+    /// An element of an input that is not a number of its type.
     #[error("input `{name}`: element {index} is `{found}`, expected {expected}")]
     Element {
-        /// The input.
         name: &'static str,
         /// Position in row-major order.
         index: usize,
-        /// Its text.
         found: String,
         /// Data type.
         expected: &'static str,
     },
-    /// The two inputs disagree.
+    /// The two inputs have different numbers of rows.
     #[error("inputs `id` and `x`: {id_rows} and {x_rows} rows, expected the same number")]
     Rows {
         /// Rows of `id`.
@@ -68,7 +55,7 @@ pub enum BadInput {
         /// Rows of `x`.
         x_rows: usize,
     },
-    /// More rows than the model takes.
+    /// More rows than the model accepts.
     #[error("batch of {rows} rows: this model takes at most {limit} (--max-batch-rows)")]
     TooManyRows {
         /// Rows of the request.
@@ -76,12 +63,11 @@ pub enum BadInput {
         /// The model's limit.
         limit: usize,
     },
-    /// The id that was set to be refused.
+    /// A row with the id that `--poison-id` makes fail.
     #[error("input `id`: row {index} has the poisoned id {id} (--poison-id)")]
     Poisoned {
         /// Position of the row.
         index: usize,
-        /// Its id.
         id: i64,
     },
     /// An output that the model does not have.
@@ -99,7 +85,7 @@ pub enum Input {
 }
 
 impl Input {
-    /// Its name in requests.
+    /// Returns the name of the input in requests.
     pub fn name(self) -> &'static str {
         match self {
             Input::Id => ID,
@@ -107,7 +93,7 @@ impl Input {
         }
     }
 
-    /// Its data type in requests.
+    /// Returns the data type of the input in requests.
     pub fn datatype(self) -> &'static str {
         match self {
             Input::Id => "INT64",
@@ -115,7 +101,7 @@ impl Input {
         }
     }
 
-    /// Numbers per row.
+    /// Returns how many numbers a row has.
     pub fn width(self) -> usize {
         match self {
             Input::Id => 1,
@@ -123,7 +109,7 @@ impl Input {
         }
     }
 
-    /// Bytes per number in raw form.
+    /// Returns the size of one number in raw form, in bytes.
     pub fn element_bytes(self) -> usize {
         match self {
             Input::Id => 8,
@@ -131,7 +117,7 @@ impl Input {
         }
     }
 
-    /// The input that a request's tensor means, and its rows, from what the request says about it.
+    /// Finds the input that a tensor of a request stands for, and returns it with its number of rows.
     ///
     /// # Errors
     /// Unknown name, other data type, or a shape that is not `[rows, width]`.
@@ -155,7 +141,7 @@ impl Input {
     }
 }
 
-/// The outputs that a request asked for; both unless it named some.
+/// Outputs that a request asks for; both unless it names some.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wanted {
     /// The output `id`.
@@ -165,7 +151,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// From the names that a request gives; none means all.
+    /// Parses the names of requested outputs; no names means all outputs.
     ///
     /// # Errors
     /// A name that is not an output of the model.
@@ -182,12 +168,12 @@ impl Wanted {
     }
 }
 
-/// What the model accepts.
+/// Limits of what the model accepts.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Most rows of one call.
+    /// Maximum rows of one call.
     pub max_batch_rows: usize,
-    /// An id whose call is refused, so that clients can test how they find it.
+    /// Id of a row whose call fails with 400, so that clients can test how they isolate it; `None` for no such row.
     pub poison_id: Option<i64>,
 }
 
@@ -208,10 +194,7 @@ pub struct BatchBuilder {
 }
 
 impl BatchBuilder {
-    /// Takes the input `id`.
-    ///
-    /// # Errors
-    /// It has been given already.
+    /// Sets the input `id`.
     pub fn ids(&mut self, ids: Vec<i64>) -> Result<(), BadInput> {
         if self.ids.replace(ids).is_some() {
             return Err(BadInput::Unexpected(ID.to_owned()));
@@ -219,10 +202,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Takes the input `x`.
-    ///
-    /// # Errors
-    /// It has been given already.
+    /// Sets the input `x`.
     pub fn x(&mut self, x: Vec<f32>) -> Result<(), BadInput> {
         if self.x.replace(x).is_some() {
             return Err(BadInput::Unexpected(X.to_owned()));
@@ -230,7 +210,7 @@ impl BatchBuilder {
         Ok(())
     }
 
-    /// Takes an input in raw little-endian form, as the binary extension and gRPC carry it.
+    /// Sets an input from raw little-endian bytes, as in the binary extension and in gRPC.
     ///
     /// # Errors
     /// The bytes are not as many as `rows` need, or the input has been given already.
@@ -247,7 +227,7 @@ impl BatchBuilder {
         }
     }
 
-    /// The batch, when both inputs agree with each other and with the model's limits.
+    /// Returns the batch, if both inputs have the same number of rows and respect the limits.
     ///
     /// # Errors
     /// A missing input, different row counts, too many rows, or the poisoned id.
@@ -271,7 +251,7 @@ impl BatchBuilder {
 }
 
 impl Batch {
-    /// The reference function of every row, [`WIDTH`] numbers each.
+    /// Computes the reference function of every row: [`WIDTH`] numbers each.
     pub fn answers(&self) -> Vec<f32> {
         let rows = self.ids.iter().zip(self.x.chunks(WIDTH));
         rows.flat_map(|(id, x)| x.iter().map(|x| reference::answer(*id, *x))).collect()

@@ -1,4 +1,4 @@
-//! One call to the model and its answer, in any of the three forms that share its slot.
+//! One call to the model and its response, in any of the three wire formats.
 
 use bytes::Bytes;
 use sluice_protocol::WireFormat;
@@ -6,35 +6,35 @@ use sluice_protocol::WireFormat;
 use super::batch::{Batch, Wanted};
 use super::{grpc_format, rest_format};
 
-/// A checked request.
+/// A validated inference request.
 #[derive(Debug)]
 pub struct Call {
-    /// How it came.
+    /// Wire format of the request.
     pub form: WireFormat,
-    /// The client's own name for it; echoed.
+    /// Id chosen by the client; the response repeats it.
     pub request_id: Option<String>,
-    /// Its rows.
+    /// Rows of the request.
     pub batch: Batch,
-    /// The outputs to answer with.
+    /// Outputs to return.
     pub wanted: Wanted,
-    /// Of those, the ones to answer as raw bytes; of no meaning to gRPC, whose answers are always raw.
+    /// Outputs to return as raw bytes. Ignored for gRPC, which always returns raw bytes.
     pub binary: Wanted,
 }
 
-/// The bytes of an answer.
+/// Encoded response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedResponse {
-    /// The body; for gRPC the message with its 5-byte prefix.
+    /// Body; for gRPC the message with its 5-byte prefix.
     pub body: Bytes,
     /// Length of the JSON part where binary tensors follow it (`Inference-Header-Content-Length`).
     pub json_bytes: Option<usize>,
 }
 
 impl Call {
-    /// Computes and encodes the answer of the model `name`.
+    /// Computes and encodes the response of the model `name`.
     pub fn answer(&self, name: &str) -> EncodedResponse {
         match self.form {
-            // V1 has no reader here, so that no call has its form.
+            // No call arrives as V1: this server does not read it.
             WireFormat::Json | WireFormat::Binary | WireFormat::V1 => rest_format::encode(self, name),
             WireFormat::Grpc => grpc_format::encode(self, name),
         }

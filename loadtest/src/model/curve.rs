@@ -1,5 +1,5 @@
-//! How long a batch takes: (α + β·rows) × scale, with the first call of each batch size slower and, where
-//! asked for, jitter. Pure: randomness comes from a seed.
+//! Service time of a batch: (α + β·rows) × scale. The first call of each batch size is slower, and jitter can be
+//! added. Pure: randomness comes from a seed.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde::{Deserialize, Serialize};
 
-/// The part of the service time that can be changed while the server runs.
+/// Service curve: the part of the service time that can be changed at run time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Curve {
@@ -33,7 +33,7 @@ impl Curve {
     }
 }
 
-/// The service time of a server: its curve and everything that bends it.
+/// Service time of a server: its curve with scale, first-call cost and jitter.
 #[derive(Debug)]
 pub struct ServiceTime {
     curve: Curve,
@@ -52,12 +52,12 @@ impl ServiceTime {
         Self { curve, scale, first_call_ms, jitter_ratio, seen_sizes: BTreeSet::new(), random }
     }
 
-    /// Replaces α and β from the next batch on.
+    /// Replaces α and β for the following batches.
     pub fn set_curve(&mut self, curve: Curve) {
         self.curve = curve;
     }
 
-    /// The time of the next batch, which has `rows` rows. Remembers that this size has been seen.
+    /// Returns the service time of the next batch, of `rows` rows. Marks this size as seen.
     pub fn next(&mut self, rows: usize) -> Duration {
         let jitter = match self.jitter_ratio {
             0.0 => 1.0,

@@ -1,5 +1,5 @@
-//! Simulated generation of text, as far as time goes: so many streams at a time, each with a time to its first token and one
-//! per token after it; those beyond wait inside the server, first come, first served, as in an LLM server that is full.
+//! Timing of simulated text generation. A fixed number of streams run at a time; each has a delay before its first token
+//! and one before each token after it. Further streams wait in order of arrival, as in an LLM server that is full.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,20 +8,20 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
-/// How fast, and how many at a time.
+/// Speed and concurrency of simulated generation.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GenerationProfile {
-    /// From the start of a stream to its first token.
+    /// Delay from the start of a stream to its first token.
     pub first_token: Duration,
-    /// From one token to the next.
+    /// Delay from one token to the next.
     pub token: Duration,
-    /// Tokens of an answer, where the request asks for no fewer.
+    /// Number of tokens of an answer, unless the request asks for fewer.
     pub tokens: usize,
-    /// Streams at a time: throughput grows up to here, and no further.
+    /// Maximum number of streams at a time; throughput grows up to here and no further.
     pub concurrency: usize,
 }
 
-/// A server that generates.
+/// Generator of simulated text.
 #[derive(Debug)]
 pub(super) struct Generator {
     profile: GenerationProfile,
@@ -29,7 +29,7 @@ pub(super) struct Generator {
     started: AtomicU64,
 }
 
-/// One answer under way. Dropping it makes room for another one.
+/// One answer being generated. Dropping it lets the next one start.
 #[derive(Debug)]
 pub(super) struct Generation {
     profile: GenerationProfile,
@@ -41,7 +41,7 @@ pub(super) struct Generation {
 }
 
 impl Generator {
-    /// A server at rest.
+    /// Creates a generator without streams.
     pub(super) fn new(profile: GenerationProfile) -> Self {
         Self {
             profile,
@@ -50,9 +50,9 @@ impl Generator {
         }
     }
 
-    /// Waits for room and starts an answer of at most so many tokens.
+    /// Waits for a free stream and starts an answer of at most `most_tokens` tokens; `None` means the full length.
     pub(super) async fn start(&self, most_tokens: Option<usize>) -> Generation {
-        // It is never closed; without a place there would be one more stream, which harms nobody.
+        // The semaphore is never closed; if it were, one stream too many would run, which does no harm.
         let room = Arc::clone(&self.room).acquire_owned().await.ok();
         let tokens = most_tokens.unwrap_or(self.profile.tokens).min(self.profile.tokens);
         Generation {
@@ -65,31 +65,31 @@ impl Generator {
         }
     }
 
-    /// Tokens of an answer that nothing shortens.
+    /// Returns the number of tokens of an answer of full length.
     pub(super) fn full_tokens(&self) -> usize {
         self.profile.tokens
     }
 }
 
 impl Generation {
-    /// The number of the next token, when its time has come; `None` after the last.
+    /// Waits until the next token is due and returns its index; `None` after the last.
     pub(super) async fn next(&mut self) -> Option<usize> {
         if self.given == self.tokens {
             return None;
         }
         sleep_until(self.next).await;
-        // By the schedule: a late one does not make all after it late.
+        // Due times follow the schedule, so that one late token does not delay the rest.
         self.next += self.profile.token;
         self.given += 1;
         Some(self.given - 1)
     }
 
-    /// Counts answers from 0.
+    /// Returns the number of this answer, counted from 0.
     pub(super) fn number(&self) -> u64 {
         self.number
     }
 
-    /// Tokens that it will have in all.
+    /// Returns the total number of tokens of this answer.
     pub(super) fn tokens(&self) -> usize {
         self.tokens
     }

@@ -1,4 +1,5 @@
-//! Open Inference Protocol over gRPC: `ModelInfer` requests and answers, raw or typed contents in, raw out.
+//! Open Inference Protocol over gRPC: decodes `ModelInfer` requests with raw or typed contents, encodes raw
+//! responses.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -10,7 +11,7 @@ use super::batch::{BadInput, BatchBuilder, Input, Limits, Wanted};
 use super::call::{Call, EncodedResponse};
 use crate::reference::{ID, WIDTH, Y};
 
-/// Reads the framed body of a `ModelInfer` call and says which model it is for.
+/// Decodes the framed body of a `ModelInfer` call; returns the name of the model with the call.
 ///
 /// # Errors
 /// Says which input is wrong and what was expected.
@@ -67,7 +68,7 @@ fn typed(
     }
 }
 
-/// Writes the framed answer of the model `model`.
+/// Encodes the framed response of the model `model`.
 pub(super) fn encode(call: &Call, model: &str) -> EncodedResponse {
     let rows = call.batch.ids.len();
     let mut response = ModelInferResponse {
@@ -94,7 +95,7 @@ pub(super) fn encode(call: &Call, model: &str) -> EncodedResponse {
     EncodedResponse { body: frame(&response), json_bytes: None }
 }
 
-/// A message with its 5-byte prefix. The messages of this program are far below the 4 GiB that fit.
+/// Encodes a message with its 5-byte prefix. Messages here are far below the limit of 4 GiB.
 pub(super) fn frame(message: &impl Message) -> Bytes {
     let bytes = message.encoded_len();
     let mut framed = BytesMut::with_capacity(grpc::PREFIX_BYTES + bytes);

@@ -1,4 +1,4 @@
-//! gRPC on the server's port: unary calls, their status in trailers.
+//! gRPC on the front port: unary calls, with their status in trailers.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header};

@@ -1,4 +1,4 @@
-//! The server's sockets: HTTP/1.1 and HTTP/2 with prior knowledge on one port, REST and gRPC by path.
+//! Front port of the model server: HTTP/1.1 and HTTP/2 with prior knowledge; REST and gRPC are told apart by path.
 
 use std::convert::Infallible;
 use std::sync::Arc;

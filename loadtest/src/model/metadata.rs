@@ -1,4 +1,4 @@
-//! What the server says about itself and its model, over REST and gRPC.
+//! Metadata of the server and of its model, for REST and gRPC.
 
 use serde_json::{Value, json};
 use sluice_protocol::grpc::model_metadata_response::TensorMetadata;

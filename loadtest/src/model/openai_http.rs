@@ -15,14 +15,14 @@ use super::body::{Body, json_response, read_body};
 use super::generation::Generation;
 use super::service::ModelService;
 
-/// Which of the two.
+/// The two endpoints for completions.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) enum Kind {
     Chat,
     Text,
 }
 
-/// What is read of a request.
+/// The fields of a request that are read.
 #[derive(Debug, Deserialize)]
 struct CompletionRequest {
     model: String,
@@ -78,7 +78,7 @@ pub(super) async fn complete(
     }
 }
 
-/// What all parts of one completion have in common.
+/// Parts that all documents and events of one completion share.
 struct Completion {
     kind: Kind,
     head: Value,
@@ -107,7 +107,7 @@ impl Completion {
         }
     }
 
-    /// A document with these choices.
+    /// Returns a document with these choices.
     fn document(&self, object: &str, choices: Value) -> Value {
         let mut document = self.head.clone();
         document["object"] = object.into();
@@ -115,7 +115,7 @@ impl Completion {
         document
     }
 
-    /// An event with one token, or with the end.
+    /// Returns the event for a token; `None` makes the last one.
     fn chunk(&self, token: Option<usize>) -> Value {
         let finish_reason = if token.is_none() { json!(self.finish_reason) } else { Value::Null };
         let text = token.map(word);
@@ -154,7 +154,7 @@ async fn whole(completion: &Completion, mut generation: Generation) -> Response<
     json_response(StatusCode::OK, &document)
 }
 
-/// Where a stream of events stands.
+/// Next event of a stream.
 enum Next {
     Token(Generation),
     Usage,
@@ -191,12 +191,12 @@ fn stream(completion: Completion, generation: Generation, include_usage: bool) -
     response
 }
 
-/// The text of a token.
+/// Returns the text of a token.
 fn word(token: usize) -> String {
     if token == 0 { "t0".to_owned() } else { format!(" t{token}") }
 }
 
-/// Words of a prompt: a text, or a list of texts or of parts with a `text`.
+/// Counts the words of a prompt: a text, or a list of texts or of parts with a `text`.
 fn words(content: &Value) -> usize {
     match content {
         Value::String(text) => text.split_whitespace().count(),
@@ -206,7 +206,7 @@ fn words(content: &Value) -> usize {
     }
 }
 
-/// An error as OpenAI's clients read it.
+/// Returns an error in the form that OpenAI's clients read.
 fn refuse(status: StatusCode, message: &str) -> Response<Body> {
     let error = json!({"message": message, "type": "invalid_request_error", "param": null, "code": null});
     json_response(status, &json!({ "error": error }))

@@ -1,6 +1,6 @@
-//! From the profile of a slice to how fast it computes.
+//! Compute slices of a GPU slice, from the name of its profile.
 
-/// Why a profile is not understood.
+/// A profile name that cannot be parsed.
 #[derive(Debug, PartialEq, thiserror::Error)]
 #[error(
     "{variable} is `{profile}`, which is no slice profile: expected `full`, or `<compute slices>g.<memory>gb` \
@@ -8,11 +8,10 @@
     variable = sluice_config::names::env::PROFILE
 )]
 pub struct UnknownProfile {
-    /// The text that was found.
     pub profile: String,
 }
 
-/// Compute slices of a profile: `2g.10gb` → 2, `1g.5gb+me` → 1; a whole GPU counts as 7, the compute slices
+/// Returns the compute slices of a profile: `2g.10gb` → 2, `1g.5gb+me` → 1; a whole GPU counts as 7, the compute slices
 /// of an A100, H100, H200 or B200.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Open Inference Protocol over REST: requests and answers as JSON, alone or followed by binary tensors.
+//! Open Inference Protocol over REST: requests and responses as JSON, alone or followed by binary tensors.
 //! <https://github.com/kserve/open-inference-protocol>, and Triton's binary tensor data extension.
 
 use std::borrow::Cow;
@@ -65,8 +65,8 @@ struct OutputParameters {
     binary_data: Option<bool>,
 }
 
-/// Reads the body of an inference request. `json_bytes` is the value of `Inference-Header-Content-Length`
-/// where the request has it.
+/// Decodes the body of an inference request. `json_bytes` is the value of `Inference-Header-Content-Length`;
+/// `None` where the request has no such header.
 ///
 /// # Errors
 /// Says which input is wrong and what was expected.
@@ -136,7 +136,7 @@ pub fn decode(body: &[u8], json_bytes: Option<usize>, limits: &Limits) -> Result
     Ok(Call { form, request_id, batch: builder.finish(limits)?, wanted, binary })
 }
 
-/// The numbers of a JSON tensor, as many as its shape says.
+/// Parses the numbers of a JSON tensor; there must be as many as its shape says.
 fn numbers<T: FromStr>(input: Input, rows: usize, data: &RawValue) -> Result<Vec<T>, BadInput> {
     let name = input.name();
     let expected = rows.saturating_mul(input.width());
@@ -152,7 +152,7 @@ fn numbers<T: FromStr>(input: Input, rows: usize, data: &RawValue) -> Result<Vec
     Ok(numbers)
 }
 
-/// Writes the answer of the model `model`.
+/// Encodes the response of the model `model`.
 pub fn encode(call: &Call, model: &str) -> EncodedResponse {
     let rows = call.batch.ids.len();
     let y = call.batch.answers();

@@ -5,25 +5,25 @@ use super::call::{Call, EncodedResponse};
 use super::generation::Generator;
 use super::slot::{ExecutionSlot, ExecutionSlotError};
 
-/// What every connection answers from.
+/// The served model and what its handlers need.
 #[derive(Debug)]
 pub(super) struct ModelService {
-    /// The model's name in paths and messages.
+    /// Name of the model in paths and messages.
     pub(super) model: String,
-    /// Where calls are executed.
+    /// Slot that executes calls.
     pub(super) slot: ExecutionSlot,
-    /// Where text is generated.
+    /// Generator for OpenAI completions.
     pub(super) generator: Generator,
-    /// What calls are accepted.
+    /// Limits of accepted calls.
     pub(super) limits: Limits,
-    /// True once the (simulated) load is done.
+    /// True once the (simulated) loading is done.
     pub(super) loaded: tokio::sync::watch::Receiver<bool>,
 }
 
-/// Why an inference got no answer.
+/// Reason why an inference failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum InferError {
-    /// The model is not loaded yet.
+    /// The model is still loading.
     #[error("model `{0}` is still loading; ask /v2/health/ready")]
     Loading(String),
     /// The path names another model.
@@ -37,18 +37,18 @@ pub(super) enum InferError {
     /// The request is wrong.
     #[error(transparent)]
     BadInput(#[from] BadInput),
-    /// The slot did not take it.
+    /// The slot did not accept the call.
     #[error(transparent)]
     Slot(#[from] ExecutionSlotError),
 }
 
 impl ModelService {
-    /// Whether calls are executed already.
+    /// Returns whether the model is loaded, so that calls are executed.
     pub(super) fn is_loaded(&self) -> bool {
         *self.loaded.borrow()
     }
 
-    /// Refuses calls before the load is done and calls for other models.
+    /// Rejects calls while the model is loading, and calls for other models.
     pub(super) fn check(&self, model: &str, version: Option<&str>) -> Result<(), InferError> {
         if model != self.model || !matches!(version, None | Some("" | "1")) {
             let asked = version.map_or(model.to_owned(), |version| format!("{model}, version {version}"));
@@ -60,7 +60,7 @@ impl ModelService {
         Ok(())
     }
 
-    /// Executes a call.
+    /// Executes a call and returns its response.
     pub(super) async fn execute(&self, call: Call) -> Result<EncodedResponse, InferError> {
         let answer = self.slot.execute(call)?;
         Ok(answer.await.map_err(|_| ExecutionSlotError::Stopping)?)

@@ -1,8 +1,8 @@
-//! The slot: a plain thread that executes one call at a time, in the order of their arrival, and keeps
-//! time by absolute sleeps on the monotonic clock. The sockets live elsewhere; only messages pass.
+//! Execution slot: a plain thread that executes one call at a time, in order of arrival, and keeps time by
+//! absolute sleeps on the monotonic clock. Sockets are served elsewhere; the two exchange messages only.
 //!
-//! The inference is simulated: the thread sleeps for the service time. The answer is computed and encoded
-//! inside that time, so that nothing is added to it but the thread's wake-up.
+//! Inference is simulated: the thread sleeps for the service time. The response is computed and encoded
+//! within that time, so that only the thread's wake-up is added to it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -17,15 +17,15 @@ use super::curve::{Curve, ServiceTime};
 use super::journal::{Entry, Journal};
 use crate::clock;
 
-/// Most calls that wait for the slot; more are answered with 503.
+/// Maximum number of calls that wait for the slot; further ones get 503.
 const WAITING_CALLS: usize = 4096;
-/// Longest service time that the accuracy histograms can hold.
+/// Longest service time that the accuracy histograms can hold, in nanoseconds.
 const LONGEST_NS: u64 = 3_600_000_000_000;
 
-/// Why a call was not taken.
+/// Reason why a call was not accepted.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ExecutionSlotError {
-    /// Too many wait already.
+    /// The maximum number of calls is waiting.
     #[error("{WAITING_CALLS} calls wait for this model already; it executes one at a time")]
     Full,
     /// The server is stopping.
@@ -39,16 +39,16 @@ enum Message {
     Stop,
 }
 
-/// How well the asked service times were kept.
+/// Accuracy of the service times: requested against achieved.
 #[derive(Debug, Clone)]
 pub struct Accuracy {
-    /// Asked, in nanoseconds.
+    /// Requested service times, in nanoseconds.
     pub asked_ns: Histogram<u64>,
-    /// Achieved minus asked, in nanoseconds.
+    /// Achieved minus requested service times, in nanoseconds.
     pub late_ns: Histogram<u64>,
-    /// Rows of all calls.
+    /// Total rows of all calls.
     pub rows: u64,
-    /// Sum of the asked times.
+    /// Sum of the requested times.
     pub asked_total: Duration,
     /// Sum of the achieved times.
     pub achieved_total: Duration,
@@ -77,7 +77,7 @@ impl Accuracy {
         self.achieved_total += achieved;
     }
 
-    /// One sentence for people.
+    /// Returns a summary in one sentence.
     pub fn sentence(&self) -> String {
         let us = |ns: u64| ns as f64 / 1000.0;
         format!(
@@ -93,7 +93,7 @@ impl Accuracy {
     }
 }
 
-/// The way to the slot from the sockets' side.
+/// Handle to the execution slot. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct ExecutionSlot {
     messages: Sender<Message>,
@@ -101,10 +101,7 @@ pub struct ExecutionSlot {
 }
 
 impl ExecutionSlot {
-    /// Starts the thread. It ends, after the calls that it holds, at [`ExecutionSlot::stop`].
-    ///
-    /// # Errors
-    /// The system gives no thread.
+    /// Starts the thread. After [`ExecutionSlot::stop`] it executes the calls that already wait, then ends.
     pub fn start(
         model: String,
         service: ServiceTime,
@@ -119,7 +116,7 @@ impl ExecutionSlot {
         Ok((Self { messages, accuracy }, thread))
     }
 
-    /// Hands a call over; its answer comes when the slot has executed it.
+    /// Submits a call; the receiver yields its response once the slot has executed it.
     ///
     /// # Errors
     /// The queue is full, or the server is stopping.
@@ -129,7 +126,7 @@ impl ExecutionSlot {
         Ok(answer)
     }
 
-    /// Changes α and β for the calls after those that wait already.
+    /// Changes α and β for calls submitted from now on.
     ///
     /// # Errors
     /// The queue is full, or the server is stopping.
@@ -137,18 +134,18 @@ impl ExecutionSlot {
         self.send(Message::SetCurve(curve))
     }
 
-    /// Ends the thread after the calls that it holds. Blocks while the queue is full.
+    /// Tells the thread to end after the calls that already wait. Blocks while the queue is full.
     pub fn stop(&self) {
-        // No receiver: it has ended already.
+        // Fails only when the thread has already ended.
         let _ = self.messages.send(Message::Stop);
     }
 
-    /// How well time was kept so far.
+    /// Returns the accuracy so far.
     pub fn accuracy(&self) -> Accuracy {
         self.accuracy.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Calls that wait.
+    /// Returns the number of waiting calls.
     pub fn waiting(&self) -> usize {
         self.messages.len()
     }
@@ -181,7 +178,7 @@ impl Executor {
         if let Some(journal) = &self.journal
             && let Err(error) = journal.sync()
         {
-            tracing::error!(%error, "The journal's end may be missing on disk.");
+            tracing::error!(%error, "Failed to sync the journal; its last entries may be missing on disk.");
         }
     }
 
@@ -194,13 +191,13 @@ impl Executor {
             let service_us = asked.as_micros() as u64;
             let entry = Entry::new(since_1970.as_micros() as u64, &call.batch.ids, call.form, service_us);
             if let Err(error) = journal.write(&entry) {
-                tracing::error!(%error, "A call is missing in the journal.");
+                tracing::error!(%error, "Failed to write a call to the journal.");
             }
         }
         let encoded = call.answer(&self.model);
         clock::sleep_until_ns(began_ns + asked.as_nanos() as u64);
         let achieved = Duration::from_nanos(clock::now_ns() - began_ns);
-        // The client may have gone; the model has worked all the same.
+        // The client may have disconnected; the call counts all the same.
         let _ = answer.send(encoded);
         self.accuracy.lock().unwrap_or_else(PoisonError::into_inner).record(rows, asked, achieved);
     }

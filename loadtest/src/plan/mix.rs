@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// How a request is sent.
+/// Protocol of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
@@ -23,7 +23,7 @@ impl Protocol {
     /// All of them.
     pub const ALL: [Self; 4] = [Self::RestJson, Self::RestBinary, Self::Grpc, Self::Body];
 
-    /// Its name in settings and reports.
+    /// Returns the name used in settings and reports.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::RestJson => "rest-json",
@@ -40,13 +40,13 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// A mix that is not understood.
+/// A mix that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
     "protocol `{part}`: expected rest-json, rest-binary or grpc, alone or as a mix such as rest-json=50,grpc=50"
 )]
 pub struct UnknownProtocol {
-    /// The part that was found.
+    /// The part that is wrong.
     pub part: String,
 }
 
@@ -57,12 +57,12 @@ pub struct Mix {
 }
 
 impl Mix {
-    /// One protocol alone.
+    /// Creates a mix of one protocol.
     pub fn only(protocol: Protocol) -> Self {
         Self { parts: vec![(protocol, 1)] }
     }
 
-    /// The protocol for a draw, which is evenly spread over 0..1.
+    /// Returns the protocol for a random number of the range 0..1.
     pub fn pick(&self, draw: f64) -> Protocol {
         let total: u32 = self.parts.iter().map(|(_, weight)| weight).sum();
         let mut left = draw * f64::from(total);
@@ -75,7 +75,7 @@ impl Mix {
         self.parts.last().map_or(Protocol::RestJson, |(protocol, _)| *protocol)
     }
 
-    /// The protocols that occur.
+    /// Returns the protocols of the mix.
     pub fn protocols(&self) -> impl Iterator<Item = Protocol> {
         self.parts.iter().map(|(protocol, _)| *protocol)
     }

@@ -5,23 +5,23 @@ use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
 
-/// Counts of requests by their fate; every request is in exactly one.
+/// Counts of requests by outcome. Every request is in exactly one of answered, rejected, failed and lost.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     /// Correct answers.
     pub answered: u64,
-    /// Correct answers within the objective (all, where there is none).
+    /// Correct answers within the objective; all of them if there is no objective.
     pub attained: u64,
-    /// 429 or RESOURCE_EXHAUSTED.
+    /// Responses 429 or RESOURCE_EXHAUSTED.
     pub rejected: u64,
     /// Other errors.
     pub failed: u64,
-    /// No answer, or a wrong one.
+    /// Requests without an answer, or with a wrong one.
     pub lost: u64,
 }
 
 impl Counts {
-    /// All requests whose fate is known.
+    /// Returns the number of requests whose outcome is known.
     pub fn requests(&self) -> u64 {
         self.answered + self.rejected + self.failed + self.lost
     }
@@ -39,21 +39,21 @@ impl Counts {
     }
 }
 
-/// One reporting interval. An answer belongs to the interval in which it arrived.
+/// Statistics of one reporting interval. An answer counts in the interval in which it arrived.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Interval {
-    /// Its end, in seconds from the start of the run.
+    /// End of the interval, in seconds from the start of the run.
     pub t_s: f64,
-    /// Its length in seconds.
+    /// Length in seconds.
     pub length_s: f64,
-    /// Requests that became due and were sent in it.
+    /// Requests sent in the interval.
     pub sent: u64,
-    /// Requests whose fate was learnt in it.
+    /// Requests whose outcome became known in the interval.
     #[serde(flatten)]
     pub counts: Counts,
-    /// Requests without an answer at its end.
+    /// Requests in flight at the end of the interval.
     pub in_flight: u64,
-    /// Median latency of correct answers, from the intended send time.
+    /// Median latency of correct answers, counted from the intended send time.
     pub p50_ms: Option<f64>,
     /// 99th percentile.
     pub p99_ms: Option<f64>,
@@ -64,8 +64,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Takes in the rest of the run that follows it. Counts add up; of percentiles, which do not, the
-    /// larger stays.
+    /// Merges the following interval into this one. Counts add up; of each percentile the larger one is kept.
     pub fn absorb(&mut self, rest: &Interval) {
         self.t_s = rest.t_s;
         self.length_s += rest.length_s;
@@ -104,7 +103,7 @@ pub struct Quantiles {
 }
 
 impl Quantiles {
-    /// Of a histogram in microseconds; `None` where it is empty.
+    /// Computes the percentiles of a histogram in microseconds; `None` if it is empty.
     pub(super) fn of(histogram: &Histogram<u64>) -> Option<Self> {
         if histogram.is_empty() {
             return None;

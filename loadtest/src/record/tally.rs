@@ -1,5 +1,4 @@
-//! The one place that counts: takes what became of each request, gives statistics per interval and in the end.
-//! Pure but for the histograms' memory, which does not grow with the run.
+//! Counts requests and computes statistics per interval and for the whole run. Its memory does not grow with the run.
 
 use std::collections::BTreeMap;
 
@@ -9,36 +8,34 @@ use super::interval::{Counts, Interval, Quantiles};
 use super::outcome::{LostKind, Outcome};
 use crate::plan::Protocol;
 
-/// Longest time that the histograms can hold: an hour, in microseconds.
+/// Longest time that the histograms can hold: one hour, in microseconds.
 const LONGEST_US: u64 = 3_600_000_000;
-/// Different failures that are told apart; more are counted as `other`.
+/// Maximum number of different failures counted separately; further ones are counted as `other`.
 const MOST_FAILURES: usize = 100;
-/// Wrong answers that are kept word by word.
+/// Maximum number of wrong answers that are described in the report.
 const MOST_EXAMPLES: usize = 5;
 
-/// What became of one request. Times are nanoseconds of the monotonic clock.
+/// Record of one finished request. Times are nanoseconds of the monotonic clock.
 #[derive(Debug, Clone)]
 pub(crate) struct RequestRecord {
-    /// How it was sent.
+    /// Protocol that it was sent by.
     pub protocol: Protocol,
-    /// When it was due.
+    /// Time at which it was due.
     pub intended_ns: u64,
-    /// When its bytes were handed to the socket, if they were.
+    /// Time at which its bytes were handed to the socket; `None` if they were not.
     pub sent_ns: Option<u64>,
-    /// When its fate was known.
+    /// Time at which its outcome was known.
     pub done_ns: u64,
-    /// Its fate.
     pub outcome: Outcome,
-    /// What was wrong, word by word.
+    /// Description of what is wrong with a wrong answer.
     pub example: Option<String>,
-    /// Whether the answer said when to try again.
+    /// Whether the response had `Retry-After`.
     pub retry_after: bool,
 }
 
-/// Counts and latencies of one protocol, or of all.
+/// Counts and latencies of one protocol, or of all requests.
 #[derive(Debug)]
 pub(crate) struct Group {
-    /// By fate.
     pub counts: Counts,
     latency_us: Histogram<u64>,
 }
@@ -48,13 +45,13 @@ impl Group {
         Self { counts: Counts::default(), latency_us: histogram() }
     }
 
-    /// Latencies of correct answers.
+    /// Returns the latencies of correct answers; `None` without any.
     pub(crate) fn latency(&self) -> Option<Quantiles> {
         Quantiles::of(&self.latency_us)
     }
 }
 
-/// Everything that was counted.
+/// Counts and histograms of a run.
 #[derive(Debug)]
 pub(crate) struct Tally {
     objective_ns: Option<u64>,
@@ -63,15 +60,15 @@ pub(crate) struct Tally {
     pub all: Group,
     /// The same by protocol.
     pub by_protocol: BTreeMap<Protocol, Group>,
-    /// Lost requests by how.
+    /// Lost requests by kind.
     pub lost_kinds: BTreeMap<LostKind, u64>,
     /// Failed requests by status.
     pub failures: BTreeMap<String, u64>,
-    /// What was wrong with the first wrong answers.
+    /// Descriptions of the first wrong answers.
     pub examples: Vec<String>,
-    /// Rejections that said when to try again.
+    /// Rejections with `Retry-After`.
     pub rejected_retry_after: u64,
-    /// When the last fate was learnt.
+    /// Time at which the last outcome was known.
     pub last_done_ns: u64,
     send_lag_us: Histogram<u64>,
     current: Group,
@@ -85,7 +82,7 @@ fn histogram() -> Histogram<u64> {
 }
 
 impl Tally {
-    /// Nothing counted yet, for a run that starts at `start_ns`.
+    /// Creates an empty tally for a run that starts at `start_ns`.
     pub(crate) fn new(start_ns: u64, objective_ns: Option<u64>) -> Self {
         Self {
             objective_ns,
@@ -138,7 +135,7 @@ impl Tally {
         }
     }
 
-    /// Ends the current interval. `sent` is the number of requests sent since the start of the run.
+    /// Ends the current interval and returns its statistics. `sent` is the number of requests sent since the start of the run.
     pub(crate) fn end_interval(&mut self, now_ns: u64, sent: u64) -> Interval {
         let seconds = |from_ns: u64| now_ns.saturating_sub(from_ns) as f64 / 1e9;
         let latency = self.current.latency();
@@ -160,12 +157,12 @@ impl Tally {
         interval
     }
 
-    /// How late requests were sent.
+    /// Returns the send lag of all requests; `None` if none was sent.
     pub(crate) fn send_lag(&self) -> Option<Quantiles> {
         Quantiles::of(&self.send_lag_us)
     }
 
-    /// From the start of the run to the last fate, in seconds.
+    /// Returns the time from the start of the run to the last outcome, in seconds.
     pub(crate) fn elapsed_s(&self) -> f64 {
         (self.last_done_ns - self.start_ns) as f64 / 1e9
     }

@@ -36,7 +36,6 @@ pub(crate) struct Mark {
     pub name: String,
 }
 
-/// A chart.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Chart {
     /// What is shown.

@@ -1,4 +1,4 @@
-//! The page of a run: what was asked, what became of it, charts over time.
+//! Report as a page with charts over time.
 
 use super::Report;
 use super::chart::{Chart, Color, Limit, Series, Style};
@@ -6,7 +6,7 @@ use super::page::{Cell, Page, Tone};
 use super::text::clock_of;
 use crate::record::{Interval, Quantiles};
 
-/// The page of a run, self-contained.
+/// Returns the report of a run as a self-contained page.
 pub(crate) fn run_page(report: &Report) -> String {
     let lead = format!("{} → {}", clock_of(report.started_unix_s), report.target);
     let mut page = Page::new(&report.name, &lead);
@@ -72,7 +72,7 @@ fn tiles(page: &mut Page, report: &Report) {
     page.tiles(&tiles);
 }
 
-/// The charts of a run, on one time axis.
+/// Adds the charts of a run, all on one time axis.
 pub(crate) fn charts(report: &Report) -> Vec<Chart> {
     let end = report.series.last().map_or(1.0, |interval| interval.t_s);
     let line = |name: &str, color, style, value: fn(&Interval) -> Option<f64>| {

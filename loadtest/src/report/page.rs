@@ -1,4 +1,4 @@
-//! The frame of a report page: one file, no requests, light and dark; tiles, tables and charts go inside.
+//! Frame of a report page: one file that loads nothing else, light and dark, with tiles, tables and charts.
 
 /// Whether something is as it should be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,9 +30,7 @@ impl Tone {
 /// A cell of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
-    /// Its text.
     pub text: String,
-    /// Its colour.
     pub tone: Tone,
 }
 
@@ -93,7 +91,6 @@ impl Page {
         self.push(&format!("<p class=\"note\">{}</p>", escape(text)))
     }
 
-    /// A chart.
     pub(crate) fn chart(&mut self, chart: &super::chart::Chart) -> &mut Self {
         self.push(&chart.figure())
     }
@@ -132,7 +129,7 @@ impl Page {
     }
 }
 
-/// Text as HTML.
+/// Escapes text for HTML.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -1,11 +1,11 @@
-//! The report for a terminal.
+//! Report as plain text.
 
 use std::fmt::Write;
 
 use super::{Report, SEND_LAG_LIMIT_MS};
 use crate::record::{Interval, Quantiles};
 
-/// One line per interval while the run goes on.
+/// Returns the line that is printed for an interval during the run.
 pub(crate) fn live_line(interval: &Interval) -> String {
     let ms = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |value| format!("{value:.1}"));
     let per_second = |count: u64| count as f64 / interval.length_s.max(1e-9);
@@ -24,13 +24,13 @@ pub(crate) fn live_line(interval: &Interval) -> String {
     )
 }
 
-/// A time in seconds since 1970 as date and time of day, UTC.
+/// Formats a time in seconds since 1970 as date and time of day, UTC.
 pub(crate) fn clock_of(unix_s: f64) -> String {
     let at = jiff::Timestamp::from_second(unix_s as i64).unwrap_or_default();
     at.strftime("%F %T UTC").to_string()
 }
 
-/// The whole report.
+/// Returns the report as text.
 pub(crate) fn report(report: &Report) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sluice_process::settings::with_suggestion;
 
-/// What can be compared; the names are those of the JSON report.
+/// Numbers that thresholds can compare, named as in the JSON report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Described where the report describes its fields.
 pub enum Metric {
@@ -82,29 +82,29 @@ pub struct Threshold {
     text: String,
 }
 
-/// A threshold and whether it held.
+/// Result of a threshold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Judged {
-    /// As it was given.
+    /// Text of the threshold.
     pub threshold: String,
-    /// What the run had; `None` where it had no such value.
+    /// Value in the run; `None` if the run has no such value.
     pub value: Option<f64>,
-    /// Whether it held. A value that is not there does not hold.
+    /// Whether the threshold holds. It does not where there is no value.
     pub passed: bool,
 }
 
-/// Why a threshold is refused.
+/// A threshold that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("threshold `{text}`: {reason}")]
 pub struct BadThreshold {
-    /// As it was given.
+    /// Text of the threshold.
     pub text: String,
     /// What is wrong, and what would be right.
     pub reason: String,
 }
 
 impl Threshold {
-    /// Whether it holds for a value.
+    /// Evaluates the threshold for a value.
     pub fn judge(&self, value: Option<f64>) -> Judged {
         let passed = value.is_some_and(|value| match self.comparison {
             Comparison::Less => value < self.bound,

@@ -1,4 +1,5 @@
-//! Connections to the target: persistent, opened ahead and when all are busy, never a limit to an open loop.
+//! Connections to the target. They are persistent, opened ahead of the run and whenever all are busy, and so never
+//! limit an open loop.
 //! HTTP/1.1 has one request per connection at a time; HTTP/2 (gRPC) shares connections up to
 //! [`STREAMS_PER_CONNECTION`].
 
@@ -20,24 +21,24 @@ use crate::clock;
 use crate::plan::Protocol;
 use crate::record::LostKind;
 
-/// Requests that share one HTTP/2 connection before another is opened; below the 200 that servers built on
-/// hyper allow, so that no request waits in the client for its stream.
+/// Maximum number of requests on one HTTP/2 connection before another is opened. Below the 200 that servers built
+/// on hyper allow, so that no request waits in the client for its stream.
 const STREAMS_PER_CONNECTION: usize = 100;
-/// Largest answer that is read.
-const ANSWER_LIMIT_BYTES: usize = 64 << 20;
+/// Maximum size of a response body.
+const RESPONSE_LIMIT_BYTES: usize = 64 << 20;
 
 type Body = Full<Bytes>;
 
-/// An answer, and when its last byte was there.
+/// A complete response and the time of its last byte.
 #[derive(Debug)]
 pub(super) struct Arrived {
     /// The answer.
     pub(super) received: ReceivedResponse,
-    /// Monotonic clock, in nanoseconds.
+    /// Arrival of the last byte, in nanoseconds of the monotonic clock.
     pub(super) at_ns: u64,
 }
 
-/// All connections to one target.
+/// Client with all connections to one target. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
     address: SocketAddr,
@@ -52,14 +53,14 @@ struct Http1 {
     unwritten: Unwritten,
 }
 
-/// A place for an HTTP/2 connection, which whoever finds it empty or broken fills again.
+/// Holder of an HTTP/2 connection. A request that finds it empty or broken opens a new connection.
 #[derive(Debug, Default)]
 struct Http2 {
     in_flight: AtomicUsize,
     connection: tokio::sync::Mutex<Option<(http2::SendRequest<Body>, Unwritten)>>,
 }
 
-/// Counts a request out of its connection, also when its task is dropped.
+/// Guard of a request in flight: reduces the count of its connection when dropped.
 struct InFlight(Arc<Http2>);
 
 impl Drop for InFlight {
@@ -69,12 +70,12 @@ impl Drop for InFlight {
 }
 
 impl Client {
-    /// A client without connections.
+    /// Creates a client without connections.
     pub(super) fn new(address: SocketAddr) -> Self {
         Self { address, idle_h1: Arc::default(), h2: Arc::default(), opened: Arc::default() }
     }
 
-    /// Connections opened so far.
+    /// Returns the number of connections opened so far.
     pub(super) fn opened(&self) -> usize {
         self.opened.load(Ordering::Relaxed)
     }
@@ -82,7 +83,6 @@ impl Client {
     /// Opens `count` connections of each kind that `protocols` need.
     ///
     /// # Errors
-    /// What the system said about the first that failed.
     pub(super) async fn open_ahead(&self, protocols: &[Protocol], count: usize) -> std::io::Result<()> {
         let grpc = protocols.contains(&Protocol::Grpc);
         if protocols.iter().any(|protocol| *protocol != Protocol::Grpc) {
@@ -101,7 +101,7 @@ impl Client {
         Ok(())
     }
 
-    /// Sends a request and waits for the whole answer.
+    /// Sends a request and waits for the complete response.
     ///
     /// # Errors
     /// How the request was lost.
@@ -132,7 +132,7 @@ impl Client {
             connection.unwritten.push(stamp.clone());
             match connection.sender.try_send_request(request).await {
                 Ok(response) => break (connection, response),
-                // The connection had ended before anything was written: that is no request lost yet.
+                // The connection had closed before anything was written: the request can be sent on another one.
                 Err(mut error) => match error.take_message() {
                     Some(unsent) if !fresh => request = unsent,
                     _ => return Err(LostKind::Reset),
@@ -181,7 +181,7 @@ impl Client {
         }
     }
 
-    /// The least loaded place, or a new one where all are full.
+    /// Returns the least loaded connection, or a new one if all are full.
     fn place_h2(&self) -> InFlight {
         let mut places = lock(&self.h2);
         let load = |place: &Arc<Http2>| place.in_flight.load(Ordering::Relaxed);
@@ -233,7 +233,7 @@ impl Client {
 
 async fn collect(response: Response<Incoming>) -> Result<Arrived, LostKind> {
     let (head, body) = response.into_parts();
-    let body = Limited::new(body, ANSWER_LIMIT_BYTES).collect().await.map_err(|_| LostKind::Reset)?;
+    let body = Limited::new(body, RESPONSE_LIMIT_BYTES).collect().await.map_err(|_| LostKind::Reset)?;
     let at_ns = clock::now_ns();
     let trailers = body.trailers().cloned();
     let received =

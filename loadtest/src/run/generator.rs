@@ -1,5 +1,5 @@
-//! The thread that sends: one event loop for the timer, the sockets and the counting, so that nothing
-//! stands between a due time and its write but this thread's own work.
+//! Thread that sends the requests. One event loop serves the timer, the sockets and the counting, so that only this
+//! thread's own work can delay a write after its due time.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,13 +20,13 @@ use crate::clock;
 use crate::plan::{Load, Payload, Plan, Protocol};
 use crate::record::{Interval, LostKind, Outcome, RequestRecord, RunRecord, Tally};
 
-/// From the start of the thread to the first due time: connections are open by then.
+/// Time from the start of the thread to the first due time; connections are open by then.
 const LEAD_IN_NS: u64 = 20_000_000;
-/// Most intervals that are kept; a day of seconds.
+/// Maximum number of intervals kept: one day of seconds.
 const MOST_INTERVALS: usize = 86_400;
 
-/// Sends what `plan` says until its end or `stop`, publishes each interval, and returns when every request
-/// has its fate.
+/// Sends the requests of `plan` until its end or `stop`, publishes each interval, and returns when the outcome of
+/// every request is known.
 pub(super) async fn run(
     plan: &Plan,
     intervals: broadcast::Sender<Interval>,
@@ -112,7 +112,7 @@ async fn open_loop(
             }
         }
     }
-    // The schedule's end, not its last arrival, ends the run.
+    // The run ends with its schedule, not with the last arrival.
     tokio::select! {
         () = stop.cancelled() => Ok(true),
         waited = pacer.wait_until(end_ns) => { waited?; Ok(false) }
@@ -136,7 +136,7 @@ async fn closed_loop(
                 sender.sent.fetch_add(1, Ordering::Relaxed);
                 let connected = sender.clone().send_one(prepared, clock::now_ns(), None).await;
                 if !connected {
-                    // A target that is away would otherwise be asked in a busy loop.
+                    // Without this pause an unreachable target would be tried in a busy loop.
                     tokio::time::sleep(Duration::from_millis(10)).await;
                 }
             }
@@ -145,7 +145,7 @@ async fn closed_loop(
     while clients.join_next().await.is_some() {}
 }
 
-/// Sends requests and reports their fates.
+/// Sends requests and reports their outcomes.
 #[derive(Debug, Clone)]
 struct Sender {
     client: Client,
@@ -155,7 +155,7 @@ struct Sender {
 }
 
 impl Sender {
-    /// Whether the target could be connected to.
+    /// Sends a request and reports its outcome; returns whether a connection could be opened.
     async fn send_one(
         self,
         prepared: Prepared,
@@ -186,7 +186,7 @@ impl Sender {
     }
 
     async fn report(&self, outcome: RequestRecord) {
-        // The counting task ends only after all senders: a refusal means that it panicked, which is reported.
+        // The counting task outlives all senders: a failure means that it panicked, which is reported at the end.
         let _ = self.outcomes.send(outcome).await;
     }
 }
@@ -215,7 +215,7 @@ async fn count(
         };
         let interval = tally.end_interval(clock::now_ns(), sent.load(Ordering::Relaxed));
         if over {
-            // The rest of a second, however short, would look like a change of rate.
+            // A short last interval would look like a change of rate, so it is merged into the one before.
             match series.last_mut() {
                 Some(last) => Interval::absorb(last, &interval),
                 None => series.push(interval),

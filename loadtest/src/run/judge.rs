@@ -1,6 +1,4 @@
-//! How an answer is judged. Pure; the words are defined once for the whole project: *answered* is a correct
-//! answer, *rejected* a 429 (RESOURCE_EXHAUSTED), *lost* no answer, a reset, a time-out, 502, 503, 504, or a
-//! wrong answer. What is left, such as a 400 or a 500, is *failed*: an answer, but not a correct one.
+//! Decides the outcome of a request from its response. Pure. [`crate::record::Outcome`] defines the outcomes.
 
 use std::borrow::Cow;
 
@@ -18,7 +16,7 @@ use crate::record::{LostKind, Outcome};
 use crate::reference::{self, ID, WIDTH, Y};
 use crate::tensor_text;
 
-/// A whole answer as it came off the wire.
+/// A complete response as it was received.
 #[derive(Debug)]
 pub(super) struct ReceivedResponse {
     /// HTTP status.
@@ -27,11 +25,11 @@ pub(super) struct ReceivedResponse {
     pub headers: HeaderMap,
     /// Body.
     pub body: Bytes,
-    /// Trailers, where gRPC puts its status.
+    /// Trailers, which carry the status of gRPC.
     pub trailers: Option<HeaderMap>,
 }
 
-/// The outcome, and for a wrong answer what is wrong with it.
+/// Returns the outcome of a request; for a wrong answer also what is wrong with it.
 pub(super) fn judge(
     protocol: Protocol,
     response: &ReceivedResponse,
@@ -70,7 +68,7 @@ fn grpc_status(response: &ReceivedResponse) -> Outcome {
     if !response.status.is_success() {
         return http_status(response.status);
     }
-    // An error without a body carries its status in the headers.
+    // A gRPC error without a body carries its status in the headers.
     let status = response.trailers.as_ref().and_then(|trailers| trailers.get("grpc-status"));
     let Some(status) = status.or_else(|| response.headers.get("grpc-status")) else {
         return Outcome::Lost(LostKind::Reset);
@@ -84,7 +82,7 @@ fn grpc_status(response: &ReceivedResponse) -> Outcome {
     }
 }
 
-/// The rows of an answer, whatever its form.
+/// Rows of a response, independent of the wire format.
 struct Rows {
     request_id: String,
     ids: Vec<i64>,
@@ -124,7 +122,7 @@ struct RestResponse<'a> {
 struct RestOutput<'a> {
     #[serde(borrow)]
     name: Cow<'a, str>,
-    /// Some servers write `null` where they have none.
+    /// Some servers write `null` for no parameters.
     #[serde(default)]
     parameters: Option<RestParameters>,
     #[serde(default, borrow)]

@@ -1,5 +1,5 @@
-//! Waiting for a point of time below tokio's millisecond: a timerfd in the generator's own event loop, so
-//! that the thread that sends is the thread that wakes.
+//! Timer with a resolution below tokio's millisecond: a timerfd in the generator's own event loop, so that the
+//! thread that wakes is the thread that sends.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,17 +12,14 @@ use tokio::io::unix::AsyncFd;
 
 use crate::clock;
 
-/// A timer on the monotonic clock.
+/// Timer on the monotonic clock.
 #[derive(Debug)]
 pub(super) struct Pacer {
     timer: AsyncFd<OwnedFd>,
 }
 
 impl Pacer {
-    /// Must be called inside a tokio runtime with I/O.
-    ///
-    /// # Errors
-    /// What the system said.
+    /// Creates a timer. Must be called inside a tokio runtime with I/O.
     pub(super) fn new() -> io::Result<Self> {
         let timer =
             timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)?;
@@ -35,10 +32,7 @@ impl Pacer {
         Ok(Self { timer })
     }
 
-    /// Waits until `at_ns` (CLOCK_MONOTONIC); returns at once where that is past.
-    ///
-    /// # Errors
-    /// What the system said.
+    /// Waits until `at_ns` (nanoseconds of CLOCK_MONOTONIC); returns at once if that has passed.
     pub(super) async fn wait_until(&self, at_ns: u64) -> io::Result<()> {
         if clock::now_ns() >= at_ns {
             return Ok(());

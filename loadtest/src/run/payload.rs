@@ -1,4 +1,4 @@
-//! Requests, built before they are due.
+//! Requests of a run. They are built before they are due.
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, header};
@@ -13,7 +13,7 @@ use sluice_protocol::grpc::{self, ModelInferRequest};
 use crate::plan::{Payload, Plan, Protocol};
 use crate::reference::{self, ID, WIDTH, X};
 
-/// What the answer to a request must be.
+/// Expected response of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expected {
     /// The reference function of the rows `first_id..first_id + rows`, under the request id `r<first_id>`.
@@ -23,35 +23,35 @@ pub(super) enum Expected {
         /// Rows.
         rows: usize,
     },
-    /// Success, whatever it says.
+    /// A successful status; the body is not checked.
     Success,
 }
 
-/// A request that is ready to be sent.
+/// Request that is ready to be sent.
 #[derive(Debug, Clone)]
 pub(super) struct Prepared {
-    /// How it travels.
+    /// Protocol that it is sent by.
     pub protocol: Protocol,
     /// Head and body.
     pub request: Request<Full<Bytes>>,
-    /// What its answer must be.
+    /// Expected response.
     pub expected: Expected,
 }
 
-/// Makes requests, one after the other.
+/// Source of the requests of a run.
 #[derive(Debug)]
 pub(super) struct Requests {
     payload: Payload,
     random: StdRng,
     next_id: i64,
-    /// Path, and headers that are the same each time, per protocol.
+    /// Value of `Host`. This and the next fields are the same for every request.
     authority: HeaderValue,
     rest_path: Uri,
     grpc_uri: Uri,
     body_headers: HeaderMap,
 }
 
-/// A model name or path that cannot stand in a URL.
+/// A model name, path or header value that is not valid in a request.
 #[derive(Debug, thiserror::Error)]
 #[error("`{text}` cannot stand in a request: {reason}")]
 pub struct BadPath {
@@ -62,10 +62,10 @@ pub struct BadPath {
 }
 
 impl Requests {
-    /// The requests of a run.
+    /// Creates the source of requests of a run.
     ///
     /// # Errors
-    /// The model's name, the path or the content type cannot stand in a request.
+    /// The model's name, the path or the content type is not valid in a request.
     pub(super) fn new(plan: &Plan) -> Result<Self, BadPath> {
         let bad = |text: &str, reason: String| BadPath { text: text.to_owned(), reason };
         let (path, content_type, json_bytes, next_id) = match &plan.payload {
@@ -97,7 +97,7 @@ impl Requests {
         Ok(Self { payload, random, next_id, authority, rest_path, grpc_uri, body_headers })
     }
 
-    /// The next request.
+    /// Builds the next request.
     pub(super) fn prepare(&mut self) -> Prepared {
         let (mix, rows, verify, model) = match &self.payload {
             Payload::Body { body, .. } => {

@@ -1,4 +1,4 @@
-//! The command: live lines while it runs, then the report, then an exit code.
+//! The command `run`: prints a line per interval, then the report, and returns an exit code.
 
 use std::path::{Path, PathBuf};
 
@@ -11,23 +11,18 @@ use crate::plan::Plan;
 use crate::report::threshold::Threshold;
 use crate::report::{Report, html, text};
 
-/// Why the command failed.
+/// Reason why the command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// The run itself.
+    /// The run failed.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// A report that cannot be written.
+    /// A report could not be written.
     #[error("{path}: {source}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
+    Write { path: PathBuf, source: std::io::Error },
 }
 
-/// Runs `plan`, shows it, writes the reports that `settings` name, and gives the exit code.
+/// Runs `plan`, prints its progress, writes the reports that `settings` name, and returns the exit code.
 ///
 /// # Errors
 /// [`ProgramError`]: the target cannot be reached, or a report cannot be written.
@@ -65,7 +60,7 @@ fn write_error(path: &Path, source: std::io::Error) -> ProgramError {
     ProgramError::Write { path: path.to_owned(), source }
 }
 
-/// An invalid run says nothing about its target, so that it wins over thresholds.
+/// Returns the exit code of a run. That of an invalid run wins over thresholds: its numbers are not the target's.
 pub fn exit_code(report: &Report) -> u8 {
     match (report.valid, report.passed()) {
         (false, _) => EXIT_INVALID,

@@ -1,4 +1,4 @@
-//! Settings of `sluice-loadtest run`, as scenario files have them, and the [`Plan`] that they make.
+//! Settings of `sluice-loadtest run`, which are those of scenario files, and how they become a [`Plan`].
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,7 +35,6 @@ pub struct Settings {
     pub target: String,
     /// Allows a target that is not this machine.
     pub allow_remote: bool,
-    /// The model's name.
     pub model: String,
     /// A protocol, or a mix such as `rest-json=50,grpc=50`.
     pub protocol: String,
@@ -128,13 +127,12 @@ impl Default for Settings {
     }
 }
 
-/// Why a scenario is refused.
+/// Reason why a scenario is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum ScenarioError {
     /// A field is unknown or of the wrong type.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The target.
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The protocol.
@@ -149,28 +147,25 @@ pub enum ScenarioError {
     /// The trace.
     #[error("trace {path}: {source}")]
     Trace {
-        /// The file.
         path: PathBuf,
         /// What is wrong.
         source: TraceError,
     },
-    /// A file that cannot be read.
+    /// A file that a setting names cannot be read.
     #[error("{field} {path}: {source}")]
     File {
-        /// Which setting names it.
+        /// Name of the setting.
         field: &'static str,
-        /// The file.
         path: PathBuf,
-        /// What the system said.
         source: std::io::Error,
     },
-    /// A value that cannot be.
+    /// A setting has a value that is not allowed.
     #[error("{0}")]
     Value(String),
 }
 
 impl Settings {
-    /// The plan and the thresholds. Relative paths are looked for from here, then beside `scenario`.
+    /// Returns the plan and the thresholds. Relative paths are looked up in the working directory, then beside `scenario`.
     ///
     /// # Errors
     /// Names the setting and what would be allowed.

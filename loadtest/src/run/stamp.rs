@@ -1,4 +1,4 @@
-//! When a request's bytes were handed to its socket.
+//! Time at which a request's bytes were handed to its socket.
 
 use std::io;
 use std::pin::Pin;
@@ -12,34 +12,34 @@ use tokio::net::TcpStream;
 
 use crate::clock;
 
-/// The moment of one request's hand-over; the first mark counts.
+/// Send time of one request. Only the first mark counts.
 ///
-/// It is the first write on the request's connection after the request was given to it. A request that has
-/// to wait for a new connection is marked when connecting begins: what comes after is the target's time,
-/// and part of the latency.
+/// It is the time of the first write on the request's connection after the request was given to it. A request that
+/// waits for a new connection is marked when connecting begins: the rest is the target's time, and part of the
+/// latency.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Stamp(Arc<AtomicU64>);
 
 impl Stamp {
-    /// Marks now, unless marked already.
+    /// Sets the mark to the current time, unless it is set.
     pub(super) fn mark(&self) {
         if self.0.load(Ordering::Relaxed) == 0 {
             self.0.store(clock::now_ns(), Ordering::Relaxed);
         }
     }
 
-    /// The mark in nanoseconds of the monotonic clock, if there is one.
+    /// Returns the mark in nanoseconds of the monotonic clock; `None` if it is not set.
     pub(super) fn marked_ns(&self) -> Option<u64> {
         Some(self.0.load(Ordering::Relaxed)).filter(|ns| *ns != 0)
     }
 }
 
-/// The requests of one connection that have not been written yet.
+/// Stamps of the requests of one connection that have not been written yet.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Unwritten(Arc<Mutex<Vec<Stamp>>>);
 
 impl Unwritten {
-    /// The next write marks this stamp.
+    /// Adds a stamp, which the next write marks.
     pub(super) fn push(&self, stamp: Stamp) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(stamp);
     }
@@ -50,7 +50,7 @@ impl Unwritten {
     }
 }
 
-/// A socket that marks what is unwritten at each write.
+/// Socket that marks all unwritten requests at each write.
 #[derive(Debug)]
 pub(super) struct StampedSocket {
     io: TokioIo<TcpStream>,

@@ -1,30 +1,28 @@
-//! Which addresses a run may go to: this machine, unless it was said twice.
+//! Addresses that a run may send to: this machine only, unless `allowRemote` permits others.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 
-/// Why a target is refused.
+/// Reason why a target is rejected.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetError {
-    /// Not an address.
+    /// The text is not an address.
     #[error("target `{target}`: {reason}; expected HOST:PORT or http://HOST:PORT")]
     Unresolved {
-        /// What was given.
         target: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// TLS is not supported.
+    /// The target is https, which is not supported.
     #[error("target `{0}`: https is not supported; give the plain port behind it")]
     Tls(String),
-    /// Another machine.
+    /// The target is another machine.
     #[error(
         "target `{target}` is {address}, which is not this machine. Load can hurt what it is aimed at: \
          add --allow-remote (allowRemote: true) if it is yours and meant"
     )]
     Remote {
-        /// What was given.
         target: String,
-        /// What it resolved to.
+        /// Address that the target resolves to.
         address: SocketAddr,
     },
 }

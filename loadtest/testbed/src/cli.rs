@@ -28,7 +28,6 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Bring a cluster up, run all scenarios, take it away: what `cargo e2e` alone does

@@ -19,6 +19,8 @@
 //! | how scenarios are run, retried and reported; evidence of failures | [`harness`] |
 //! | what is measured | [`benchmarks`] |
 
+#![allow(missing_docs)]
+
 mod addresses;
 mod benchmarks;
 pub mod cli;

@@ -25,7 +25,7 @@ impl Dispatch {
         }
         let signature = signature.cloned();
         let settings = self.handle.settings.now();
-        let own = settings.of_model(&self.handle.model);
+        let own = settings.batching.of_model(&self.handle.model);
         let most_tokens = own.max_batch_tokens.unwrap_or(u64::MAX);
         let mut read: Vec<Vec<Box<Entry>>> = Vec::new();
         for mut entry in entries {

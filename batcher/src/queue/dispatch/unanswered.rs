@@ -57,7 +57,7 @@ impl Dispatch {
                 return next;
             }
             CallError::Timeout if requests > 1 => {
-                let hold_us = self.handle.settings.now().hold_ms.saturating_mul(1000);
+                let hold_us = self.handle.settings.now().holding.hold_ms.saturating_mul(1000);
                 let late = |entry: &mut Box<Entry>| entry.held_until_us(hold_us) <= now_us;
                 entries.extract_if(.., late).for_each(|entry| entry.give_up(failure.clone()));
             }
@@ -92,7 +92,7 @@ impl Dispatch {
                 return;
             }
             entry.suspicion.breaks.count(self.has_company());
-            if !entry.suspicion.breaks.are_too_many(self.handle.settings.now().retries) {
+            if !entry.suspicion.breaks.are_too_many(self.handle.settings.now().servers.retries) {
                 return self.suspect(Fault::Broke, vec![entry]);
             }
         }
@@ -118,7 +118,7 @@ impl Dispatch {
                 ),
             ),
             CallError::Timeout => {
-                let timeout_ms = self.handle.settings.now().upstream_timeout_ms;
+                let timeout_ms = self.handle.settings.now().servers.upstream_timeout_ms;
                 Failure::new(504, format!("no answer of the model server within {timeout_ms} ms"))
             }
             CallError::TooLarge(message) => Failure::new(502, message.clone()),

@@ -25,6 +25,7 @@ use crate::settings::{Live, Settings};
 use crate::upstream::discovery::{Profile, Spoken};
 use crate::upstream::slot::Slot;
 use crate::upstream::{Report, Upstream};
+use crate::with_settings;
 
 const OBJECTIVE_MS: u64 = 100;
 const HOLD_MS: u64 = 5000;
@@ -37,7 +38,8 @@ struct Bench {
 
 impl Bench {
     fn new(settings: Settings) -> Self {
-        let settings = Settings { objective_ms: OBJECTIVE_MS, hold_ms: HOLD_MS, ..settings };
+        let settings =
+            with_settings!(settings, batching.objective_ms = OBJECTIVE_MS, holding.hold_ms = HOLD_MS);
         let (clock, start) = (Clock::start(), Instant::now());
         let handle = Arc::new(ModelHandle::new("m".into(), "m", Live::new(settings), clock));
         tokio::spawn(owner::run(Arc::clone(&handle)));
@@ -141,7 +143,7 @@ async fn with_a_busy_one_a_request_is_told_at_its_deadline_to_come_back() {
     let from_ms = bench.elapsed_ms();
     let got = failure(bench.submit()).await;
     assert_eq!((got.status, got.refusal), (429, Some(Refusal::Expired)));
-    assert!(got.retry_after_ms.is_some_and(|ms| ms >= 1));
+    assert!(got.retry_after.is_some_and(|time| time.ms() >= 1));
     let waited_ms = bench.elapsed_ms() - from_ms;
     assert!(waited_ms.abs_diff(OBJECTIVE_MS) <= 2, "{waited_ms} ms");
 }
@@ -202,7 +204,7 @@ async fn after_a_broken_connection_the_same_model_server_is_used_again() {
 
 #[tokio::test(start_paused = true)]
 async fn a_request_that_finds_no_connection_in_time_was_not_sent_and_waits_again() {
-    let bench = Bench::new(Settings { upstream_timeout_ms: 1000, ..Settings::default() });
+    let bench = Bench::new(with_settings!(Settings::default(), servers.upstream_timeout_ms = 1000));
     let (first, _reports, _listener) = bench.saturate().await;
     // Nobody answers whether the connection is to the model server that was warmed.
     let got = failure(first).await;

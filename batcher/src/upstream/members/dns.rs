@@ -62,7 +62,7 @@ fn lookup_of_error(words: &str) -> Lookup {
 pub(super) fn watch(resolver: impl Resolver, name: String, settings: Live) -> mpsc::Receiver<Vec<Member>> {
     let (found, members) = mpsc::channel(1);
     tokio::spawn(async move {
-        let mut poll = interval(Duration::from_millis(settings.now().members_poll_ms));
+        let mut poll = interval(Duration::from_millis(settings.now().servers.members_poll_ms));
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut before = None;
         let mut trouble = String::new();

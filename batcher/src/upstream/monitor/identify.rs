@@ -37,9 +37,9 @@ impl<M: ServedModel> Monitor<M> {
     async fn observe(&mut self) -> Result<Option<Identity>, ControlError> {
         self.state.control = None;
         let settings = self.settings.now();
-        let headers = settings.upstream_headers.map();
+        let headers = settings.servers.upstream_headers.map();
         let member = &self.upstream.member;
-        let (mut control, is_ready) = Control::dial(member, settings.upstream_form, headers).await?;
+        let (mut control, is_ready) = Control::dial(member, settings.servers.upstream_form, headers).await?;
         self.state.connections += 1;
         if !is_ready {
             return Ok(None);
@@ -50,7 +50,7 @@ impl<M: ServedModel> Monitor<M> {
                 Spoken { form: WireFormat::Grpc, http: other.is_some() && !member.is_grpc_only(), grpc: true }
             }
             (Wire::Rest, grpc) => Spoken {
-                form: form_of(settings.upstream_form, server.as_deref()),
+                form: form_of(settings.servers.upstream_form, server.as_deref()),
                 http: true,
                 grpc: match grpc {
                     Some(address) => Control::speaks_grpc(address, headers).await,
@@ -59,7 +59,7 @@ impl<M: ServedModel> Monitor<M> {
             },
         };
         let mut documents = vec![server];
-        for model in &settings.models {
+        for model in &settings.models.models {
             documents.push(control.model_metadata(model).await?);
         }
         control.settle().await?;

@@ -72,7 +72,7 @@ impl<M: ServedModel> Monitor<M> {
     /// Those that the settings name. Where they name none: the one that is in use, so that being ready means that
     /// something can be served at once; of several the one that was asked for last, waiting requests first.
     fn required(&self, models: &[Arc<M>]) -> Vec<Arc<M>> {
-        if !self.settings.now().models.is_empty() {
+        if !self.settings.now().models.models.is_empty() {
             return models.iter().filter(|model| self.is_named(model)).cloned().collect();
         }
         let asked = models.iter().filter(|model| model.asked_us() > 0);
@@ -80,7 +80,7 @@ impl<M: ServedModel> Monitor<M> {
     }
 
     fn is_named(&self, model: &M) -> bool {
-        self.settings.now().models.iter().any(|name| **name == **model.name())
+        self.settings.now().models.models.iter().any(|name| **name == **model.name())
     }
 
     /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing. It is
@@ -124,7 +124,7 @@ impl<M: ServedModel> Monitor<M> {
     pub(super) async fn give_slots(&self, model: &M) {
         let Some(warm) = self.state.warm.get(model.name()) else { return };
         model.warmed(warm.times.clone());
-        for _ in 0..self.settings.now().slots_per_upstream.max(1) {
+        for _ in 0..self.settings.now().batching.slots_per_upstream.max(1) {
             self.give_slot(model).await;
         }
     }
@@ -226,11 +226,11 @@ pub(super) struct NewModel<M> {
 
 /// Requests of live traffic: those of this process, or else what others have left in the folder of bodies.
 fn recorded<M: ServedModel>(model: &M, settings: &Settings) -> Vec<InferRequest> {
-    if settings.warmup != Warmup::Recorded {
+    if settings.warm_up.warmup != Warmup::Recorded {
         return Vec::new();
     }
     let own = model.samples();
-    match &settings.warmup_bodies {
+    match &settings.warm_up.warmup_bodies {
         Some(folder) if own.is_empty() => recorded::read(folder, model.name()),
         _ => own,
     }

@@ -18,7 +18,7 @@ const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 impl<M: ServedModel> Monitor<M> {
     /// All is well: look out for the moment when it no longer is.
     pub(super) async fn watch(&mut self, reports: &mut mpsc::UnboundedReceiver<Report>) -> Event {
-        let mut probe = interval(Duration::from_millis(self.settings.now().probe_ms));
+        let mut probe = interval(Duration::from_millis(self.settings.now().servers.probe_ms));
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut question = interval(QUESTION_INTERVAL);
         question.set_missed_tick_behavior(MissedTickBehavior::Delay);

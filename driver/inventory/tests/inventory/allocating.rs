@@ -46,8 +46,8 @@ fn an_allocation_reads_as_the_scheduler_writes_it() {
 
 #[test]
 fn a_claim_for_several_devices_backtracks_where_first_fit_alone_would_fail() {
-    // First 3g, then 4g: greedy takes 3g at 4, fine. First 1g@6 and then 3g would leave 3g at 0 and no 4g:
-    // the search must come back and lay the 3g elsewhere.
+    // 3g before 4g: the first fit puts 3g at 4, which works. 1g@6 before 3g would leave 3g at 0 and no 4g, so the
+    // search must backtrack and move the 3g.
     let cluster = cluster(&[("n", vec![a100_40(0)])]);
     let request = |name: &str, profile: &str| DeviceRequest {
         name: name.to_owned(),
@@ -67,7 +67,7 @@ fn a_claim_for_several_devices_backtracks_where_first_fit_alone_would_fail() {
         devices(&allocate(&cluster, &claim).unwrap()),
         ["gpu-0-mig-1g-5gb-6", "gpu-0-mig-4g-20gb-0", "gpu-0-mig-2g-10gb-4"]
     );
-    // 1g must leave 6 for the double-memory 1g at 6 when 3g and 2g cover the rest.
+    // 1g must leave 6 for the double-memory 1g, when 3g and 2g cover the rest.
     let claim = claim_for(
         "c",
         vec![

@@ -1,4 +1,4 @@
-//! GPUs as NVML describes them (geometry by NVIDIA's MIG user guide), clusters and claims made of them.
+//! GPUs as NVML describes them (geometry from NVIDIA's MIG user guide), with clusters and claims.
 use k8s_openapi::api::resource::v1::{
     DeviceClaim, DeviceRequest, ExactDeviceRequest, ResourceClaim, ResourceClaimSpec, ResourceClaimStatus,
 };
@@ -8,7 +8,7 @@ use sluice_inventory::*;
 
 pub(crate) const DRIVER: &str = "gpu.sluice.dev";
 
-/// (id, compute slices, memory slices, media, starts)
+/// Id, compute slices, memory slices, media extensions, starts.
 type Row = (u32, u8, u8, bool, &'static [u8]);
 
 const EIGHT: [Row; 7] = [
@@ -83,7 +83,7 @@ pub(crate) fn class(profile: &str) -> String {
     names::profile_class(DRIVER, profile)
 }
 
-/// A pending claim for `count` devices of a class.
+/// Creates a pending claim for `count` devices of a class.
 pub(crate) fn claim(name: &str, class: &str, count: i64) -> ResourceClaim {
     let exactly = ExactDeviceRequest {
         device_class_name: class.to_owned(),
@@ -110,7 +110,7 @@ pub(crate) fn claim_for(name: &str, requests: Vec<DeviceRequest>) -> ResourceCla
     }
 }
 
-/// Allocates and keeps the claim, as the scheduler does.
+/// Allocates a claim and keeps the allocation, as the scheduler does.
 pub(crate) fn place(cluster: &mut Cluster, name: &str, class: &str) -> Result<Vec<String>, AllocationError> {
     let mut claim = claim(name, class, 1);
     let allocation = allocate(cluster, &claim)?;
@@ -121,7 +121,7 @@ pub(crate) fn place(cluster: &mut Cluster, name: &str, class: &str) -> Result<Ve
     Ok(devices)
 }
 
-/// A claim that holds exactly this device, however it came to it.
+/// Adds a claim that holds exactly this device.
 pub(crate) fn hold(cluster: &mut Cluster, name: &str, node: &str, device: &str) {
     use k8s_openapi::api::resource::v1::*;
     let mut claim = claim(name, "any", 1);

@@ -28,7 +28,7 @@ fn a_1g_at_placement_2_makes_a_free_looking_2g_not_fit() {
     hold(&mut cluster, "bert-0", "n", "gpu-0-mig-3g-20gb-4");
     hold(&mut cluster, "bert-1", "n", "gpu-0-mig-1g-5gb-0");
     hold(&mut cluster, "bert-2", "n", "gpu-0-mig-1g-5gb-2");
-    // Memory slices 1 and 3 are free: as much memory as a 2g needs, and no place for one.
+    // Memory slices 1 and 3 are free: enough memory for a 2g, but no placement.
     let free = free_slices(&cluster, &class("2g.10gb"), &[], 9).unwrap();
     assert_eq!(free.free, 0);
     assert_eq!(
@@ -52,7 +52,8 @@ fn the_reason_names_who_holds_the_slices() {
     );
 }
 
-/// What a tenant is told must not tell it of others: neither their claims, nor their targets, nor their mistakes.
+/// Texts for a tenant must not reveal anything of others: neither their claims, nor their targets, nor their
+/// mistakes.
 #[test]
 fn holders_in_other_namespaces_are_counted_and_not_named() {
     let mut cluster = cluster(&[("n", vec![a100_40(0)])]);
@@ -62,7 +63,7 @@ fn holders_in_other_namespaces_are_counted_and_not_named() {
     hold(&mut cluster, "secret-3", "n", "gpu-0-mig-9g-0");
     for claim in &mut cluster.claims {
         if claim.metadata.name.as_ref().is_some_and(|name| name.starts_with("secret")) {
-            // A longer name that begins with the reader's.
+            // A longer name that begins with the reader's namespace.
             claim.metadata.namespace = Some("default-tenant".to_owned());
         }
     }
@@ -80,7 +81,7 @@ fn holders_in_other_namespaces_are_counted_and_not_named() {
     ] {
         assert!(told.contains(says), "{told}");
     }
-    // A refused claim is told to those who made it.
+    // An invalid claim is reported to its users.
     let mut mine = claim("mine", &class("7g.40gb"), 1);
     mine.metadata.namespace = Some("default".to_owned());
     let refusal = allocate(&cluster, &mine).unwrap_err().to_string();

@@ -1,9 +1,9 @@
-//! Against a brute-force oracle that knows GPUs and placements, but no counters, pools or CEL.
+//! Comparison with a brute-force oracle that knows GPUs and placements, but no counters, pools or CEL.
 use crate::fixtures::*;
 use proptest::prelude::*;
 use sluice_inventory::*;
 
-/// A device as the oracle sees it: which GPU, which memory slices, whether it takes the media engines.
+/// Device of the oracle: its GPU, its memory slices, and whether it takes the media engines.
 #[derive(Clone, Debug)]
 struct Plain {
     name: String,
@@ -38,7 +38,7 @@ fn conflict(a: &Plain, b: &Plain) -> bool {
     a.gpu == b.gpu && ((a.media && b.media) || a.slices.iter().any(|s| b.slices.contains(s)))
 }
 
-/// First device of the profile that conflicts with none of those held.
+/// Returns the first device of the profile that conflicts with no held one.
 fn first_fit<'a>(devices: &'a [Plain], held: &[Plain], profile: &str) -> Option<&'a Plain> {
     devices.iter().find(|d| d.profile == profile && !held.iter().any(|h| conflict(h, d)))
 }
@@ -57,8 +57,8 @@ fn gpus() -> impl Strategy<Value = Vec<Gpu>> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Random churn (place, release): every step gives the device that brute force gives, the free count
-    /// is that of repeated placement, the table agrees, and nothing is held twice.
+    /// Random placing and releasing: every step chooses the device that brute force chooses, the free count is that
+    /// of repeated placing, the table agrees, and no device is held twice.
     #[test]
     fn first_fit_and_free_counts_equal_brute_force(
         gpus in gpus(),
@@ -100,7 +100,7 @@ proptest! {
         }
     }
 
-    /// A claim for n devices is placed exactly where some n devices without conflict exist.
+    /// A claim for n devices is placed exactly if some n devices without conflict exist.
     #[test]
     fn a_claim_for_several_is_placed_if_and_only_if_it_can_be(
         holes in prop::collection::vec(any::<prop::sample::Index>(), 0..5),

@@ -11,7 +11,7 @@ fn names_of(slices: &[ResourceSlice]) -> Vec<String> {
     published(slices).iter().map(|d| d.name.clone()).collect()
 }
 
-/// Every rule of resource.k8s.io/v1 that a slice of this form must keep.
+/// Checks every rule of resource.k8s.io/v1 for a slice of this layout.
 fn assert_within_limits(slices: &[ResourceSlice], form: SliceLayout) {
     let is_label = |s: &str| {
         s.len() <= 63
@@ -87,7 +87,7 @@ fn one_to_sixteen_gpus_keep_the_api_limits_in_both_forms() {
             let index = DeviceIndex::new(&gpus);
             assert_eq!(names, index.iter().map(|e| e.name.clone()).collect::<Vec<_>>());
             assert!(slices.iter().all(|s| s.spec.pool.generation == 7));
-            // Slices are allocated from in name order: it must be the order in which they are listed.
+            // Slices are allocated in order of their names, which must be the order of the list.
             let mut sorted = slices.clone();
             sorted.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
             assert_eq!(names_of(&sorted), names);

@@ -2,7 +2,7 @@ use crate::fixtures::*;
 use k8s_openapi::api::resource::v1::*;
 use sluice_inventory::{AllocationError, allocate, free_slices};
 
-/// First device that a claim with this selector gets from a free A100.
+/// Returns the first device that a claim with this selector gets from a free A100.
 fn first(expression: &str) -> Result<String, AllocationError> {
     let mut cluster = cluster(&[("n", vec![a100_40(0)])]);
     cluster.device_classes.push(DeviceClass::default());

@@ -1,4 +1,4 @@
-//! A client of the library: nvml-wrapper where it has a call, the raw bindings where it has none.
+//! Client of the library: nvml-wrapper where it has a call, else the raw bindings.
 #![allow(unsafe_code)]
 
 use std::ffi::c_uint;
@@ -8,7 +8,7 @@ use nvml_wrapper::Nvml;
 use nvml_wrapper_sys::bindings as sys;
 use sys::{nvmlComputeInstance_t, nvmlDevice_t, nvmlGpuInstance_t};
 
-/// A fresh installation in a folder of its own.
+/// New installation in a folder of its own.
 pub(crate) struct Machine {
     pub(crate) installation: Installation,
     _dir: tempfile::TempDir,
@@ -20,7 +20,7 @@ impl Machine {
         Machine { installation: install(dir.path(), topology).unwrap(), _dir: dir }
     }
 
-    /// One H100 with MIG on.
+    /// Creates one H100 with MIG on.
     pub(crate) fn h100() -> Machine {
         Machine::new(&Topology::uniform("H100-80GB-HBM3", 1).with_mig())
     }
@@ -34,12 +34,12 @@ pub(crate) struct Client {
     pub(crate) nvml: Nvml,
 }
 
-/// NVML's return code as a result.
+/// Converts a return code of NVML to a result.
 pub(crate) fn checked(code: u32) -> Result<(), u32> {
     if code == 0 { Ok(()) } else { Err(code) }
 }
 
-/// A struct of plain numbers, all zero.
+/// Returns a struct of numbers, all zero.
 fn zeroed<T>() -> T {
     // SAFETY: used only for NVML's structs, which are numbers, arrays of them, and pointers that may be null.
     unsafe { std::mem::zeroed() }
@@ -97,7 +97,7 @@ impl Client {
             .map(|()| instance)
     }
 
-    /// The ids of the GPU instances of a profile.
+    /// Returns the ids of the GPU instances of a profile.
     pub(crate) fn list(&self, gpu: nvmlDevice_t, profile: c_uint) -> Result<Vec<c_uint>, u32> {
         let mut handles = [std::ptr::null_mut(); 16];
         let mut count = 0;
@@ -117,7 +117,7 @@ impl Client {
         checked(code).map(|()| count)
     }
 
-    /// (start, size) of each possible placement.
+    /// Returns start and size of each possible placement.
     pub(crate) fn placements(
         &self,
         gpu: nvmlDevice_t,
@@ -140,7 +140,7 @@ impl Client {
         Ok(places[..count as usize].iter().map(|place| (place.start, place.size)).collect())
     }
 
-    /// Asks with this struct version.
+    /// Requests the profile with this struct version.
     pub(crate) fn profile_info(
         &self,
         gpu: nvmlDevice_t,
@@ -205,7 +205,7 @@ impl Client {
         checked(unsafe { self.nvml.lib().nvmlComputeInstanceGetInfo_v2(instance, &mut info) }).map(|()| info)
     }
 
-    /// GPU-instance id and compute-instance id of a MIG device.
+    /// Returns the GPU-instance id and compute-instance id of a MIG device.
     pub(crate) fn ids(&self, device: nvmlDevice_t) -> Result<(c_uint, c_uint), u32> {
         let (mut gpu_instance, mut compute_instance) = (0, 0);
         // SAFETY: a place for the answer.
@@ -215,7 +215,7 @@ impl Client {
         Ok((gpu_instance, compute_instance))
     }
 
-    /// The UUID, into a buffer of this size.
+    /// Requests the UUID with a buffer of this size.
     pub(crate) fn uuid(&self, device: nvmlDevice_t, room: usize) -> Result<String, u32> {
         let mut text = vec![0; room];
         // SAFETY: the buffer is as long as is said.
@@ -253,12 +253,12 @@ pub(crate) fn version_2<T>() -> c_uint {
     size_of::<T>() as c_uint | 2 << 24
 }
 
-/// Text in an array of C characters.
+/// Returns the text in an array of C characters.
 pub(crate) fn text(array: &[std::ffi::c_char]) -> String {
     array.iter().take_while(|byte| **byte != 0).map(|byte| *byte as u8 as char).collect()
 }
 
-/// A raw library, not initialised.
+/// Loads the raw library without initialising it.
 pub(crate) fn uninitialised(installation: &Installation) -> sys::NvmlLib {
     // SAFETY: loading the library runs no code of ours.
     unsafe { sys::NvmlLib::new(installation.library()) }.unwrap()

@@ -1,4 +1,4 @@
-//! Return codes by the book.
+//! Return codes, compared with NVML's documentation.
 #![allow(unsafe_code)]
 
 use nvidia_ml::code::Code;
@@ -13,7 +13,7 @@ const G1: u32 = 19;
 const G1_MEDIA: u32 = 20;
 const G3: u32 = 9;
 
-/// The code as a client sees it.
+/// Returns the code as a client sees it.
 fn refused<T>(code: Code) -> Result<T, u32> {
     Err(code.0)
 }

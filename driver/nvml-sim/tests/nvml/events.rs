@@ -1,4 +1,4 @@
-//! Events: XIDs that a test injects, changes of the MIG mode.
+//! Events: XIDs that a test injects, and changes of the MIG mode.
 
 use nvidia_ml::Topology;
 use nvidia_ml::code::Code;

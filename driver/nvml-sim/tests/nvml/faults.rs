@@ -1,4 +1,4 @@
-//! Calls that fail or wait on demand, and processes that are killed there.
+//! Calls that fail or block by a fault, and processes that are killed there.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ const DESTROY: &str = "nvmlGpuInstanceDestroy";
 const G3: u32 = 9;
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Makes a GPU instance and destroys it.
+/// Creates a GPU instance and destroys it.
 #[test]
 #[ignore = "other tests run it as a process of its own"]
 fn maker() {
@@ -23,7 +23,7 @@ fn maker() {
     client.destroy(instance).unwrap();
 }
 
-/// Kills the maker where it waits in `function`; the ids of the GPU instances that are left.
+/// Kills the process where it blocks in `function`, and returns the ids of the remaining GPU instances.
 fn left_after_kill(function: &str, when: When) -> Vec<u32> {
     let machine = Machine::h100();
     let installation = &machine.installation;
@@ -37,7 +37,7 @@ fn left_after_kill(function: &str, when: When) -> Vec<u32> {
     assert!(installation.blocked("stop").is_empty());
     let client = machine.client();
     let left = client.list(client.gpu(0), G3).unwrap();
-    // Whatever was left, the GPU can be used: the dead process holds no lock.
+    // The GPU can be used in any case: the dead process holds no lock.
     client.create(client.gpu(0), G3, Some((0, 4))).unwrap();
     left
 }
@@ -127,7 +127,7 @@ fn a_fault_that_can_never_strike_is_refused() {
     assert!(error.to_string().contains("`nvmlDeviceCreateGpuInstance`"), "{error}");
     let error = machine.installation.add_fault("a/b", &Fault::block("*", When::Before)).unwrap_err();
     assert!(matches!(error, FaultError::BadName { .. }));
-    // Written by hand, it fails every call rather than none.
+    // A broken handwritten fault makes every call fail, instead of none.
     let faults = machine.installation.dir().join("faults");
     std::fs::create_dir_all(&faults).unwrap();
     let client = machine.client();

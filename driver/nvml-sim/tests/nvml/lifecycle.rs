@@ -1,4 +1,4 @@
-//! Instances from creation to destruction, and what can be learned about them.
+//! Instances from creation to destruction, and their properties.
 
 use nvidia_ml::Topology;
 use nvidia_ml::geometry::{ComputeProfile, Model};
@@ -11,7 +11,7 @@ const G1: u32 = 19;
 const G2: u32 = 14;
 const G3: u32 = 9;
 
-/// The ids that instances of these profiles get one after another, without a placement.
+/// Returns the ids that instances of these profiles get one after another, without a placement.
 fn ids_in_order(profiles: [u32; 4]) -> Vec<Result<u32, u32>> {
     let machine = Machine::h100();
     let client = machine.client();
@@ -64,7 +64,7 @@ fn an_instance_can_be_made_used_and_taken_down() {
 fn instances_outlive_their_maker_and_others_see_them_at_once() {
     let machine = Machine::h100();
     let first = machine.client();
-    // A second copy of the library, with memory of its own: another process, as far as the library can tell.
+    // A second copy of the library has its own memory, so for the library it is another process.
     let elsewhere = Machine::h100();
     let second_library = elsewhere.installation.library();
     std::fs::copy(second_library, machine.installation.dir().join("second.so")).unwrap();

@@ -1,18 +1,19 @@
-//! Which instances fit beside each other, against the definition: intervals that do not overlap.
+//! Which instances fit beside each other, compared with the definition: intervals that do not overlap.
 
 use nvidia_ml::Topology;
 use nvidia_ml::geometry::{GpuProfile, Model, Placement};
 
 use crate::client::Machine;
 
-/// All (profile, placement) of a model.
+/// Returns all placements of all profiles of a model.
 fn candidates(model: &'static Model) -> Vec<(&'static GpuProfile, Placement)> {
     let of_profile =
         |profile: &'static GpuProfile| profile.placements().into_iter().map(move |place| (profile, place));
     model.profiles.iter().flat_map(of_profile).collect()
 }
 
-/// Tries every ordered pair of placements on an empty GPU and compares with the overlap of their intervals.
+/// Tries every ordered pair of placements on an empty GPU, and compares the result with the overlap of their
+/// intervals.
 fn pairs_conflict_where_they_overlap(model: &str) {
     let model = Model::find(model).unwrap();
     let machine = Machine::new(&Topology::uniform(model.name, 1).with_mig());

@@ -8,11 +8,11 @@ use nvidia_ml::{Installation, Topology};
 
 use crate::client::{Client, Machine};
 
-/// Tells a copy of this program which folder to work in and what to do.
+/// Variable that tells a copy of this program which folder to use and what to do.
 const DIR: &str = "SLUICE_NVML_SIM_CHILD_DIR";
 const SEED: &str = "SLUICE_NVML_SIM_CHILD_SEED";
 
-/// A copy of this program that runs one of the tests that only children run.
+/// Starts a copy of this program that runs one of the tests for child processes.
 pub(crate) fn child(test: &str, installation: &Installation, seed: u64) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "--nocapture", test])
@@ -23,12 +23,12 @@ pub(crate) fn child(test: &str, installation: &Installation, seed: u64) -> Child
         .unwrap()
 }
 
-/// The installation that this program's parent chose.
+/// Returns the installation that the parent process chose.
 pub(crate) fn chosen_by_parent() -> Installation {
     Installation::open(std::env::var_os(DIR).expect("only a parent runs this").as_ref()).unwrap()
 }
 
-/// Creates and destroys at random; keeps what it has in the end and prints it.
+/// Creates and destroys instances at random, and prints those that remain in the end.
 #[test]
 #[ignore = "other tests run it as a process of its own"]
 fn racer() {
@@ -52,7 +52,7 @@ fn racer() {
         let place = (profile.starts[below(profile.starts.len())], profile.size);
         match client.create(client.gpu(gpu as u32), profile.id, Some(place)) {
             Ok(instance) => {
-                // Nobody else takes compute slices in it, so one of a single slice fits.
+                // No other process uses compute slices in it, so one of a single slice fits.
                 let compute = client.create_compute(instance, 0).unwrap();
                 held.push(((gpu, client.info(instance).unwrap().id), instance, compute));
             }
@@ -73,7 +73,7 @@ fn processes_that_race_leave_exactly_what_they_hold() {
         let output = racer.wait_with_output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
         let text = String::from_utf8(output.stdout).unwrap();
-        // The harness writes its own words before the first line.
+        // The test harness prints its own text before the first line.
         held.extend(text.lines().filter_map(|line| {
             let mut words = line.split_once("held ")?.1.split(' ').map(|word| word.parse::<u32>().unwrap());
             Some((words.next().unwrap(), words.next().unwrap()))

@@ -1,4 +1,4 @@
-//! Whatever happens in whatever order: no orphan, no lost claim, foreign instances untouched.
+//! Invariants for any order of events: no orphan, no lost claim, foreign instances untouched.
 
 use std::collections::BTreeSet;
 
@@ -19,7 +19,7 @@ enum Event {
     },
     Restart,
     Reboot,
-    /// Somebody makes a 1g.5gb instance.
+    /// Another program creates a 1g.5gb instance.
     Foreign {
         start: u8,
     },
@@ -57,12 +57,12 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 1..24)
 }
 
-/// What the world knows besides the driver.
+/// State of the world beside the driver.
 #[derive(Default)]
 struct World {
     /// Ids of foreign instances.
     foreign: BTreeSet<u32>,
-    /// Claims whose devices were handed out, and where these lie; by claim.
+    /// Placements of the devices of prepared claims, by claim.
     handed_out: std::collections::BTreeMap<String, u8>,
     boots: usize,
 }
@@ -74,7 +74,7 @@ impl World {
                 let (claim, start) = (format!("c{claim}"), STARTS[*start]);
                 match node.prepare(&claim, start) {
                     Ok(_) => drop(self.handed_out.insert(claim, start)),
-                    // Asked for elsewhere, so its old place was given up first.
+                    // The claim was allocated another placement, so its old one was released first.
                     Err(_) if self.handed_out.get(&claim) != Some(&start) => {
                         self.handed_out.remove(&claim);
                     }
@@ -83,7 +83,7 @@ impl World {
             }
             Event::Unprepare { claim } => {
                 let claim = format!("c{claim}");
-                // From the first step on nobody may count on it.
+                // From the first step on, the devices of the claim may be gone.
                 self.handed_out.remove(&claim);
                 let _ = node.device_state.unprepare(&claim);
             }

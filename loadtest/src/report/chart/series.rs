@@ -48,7 +48,6 @@ pub(crate) enum Style {
 pub(crate) struct Series {
     /// Name in the legend.
     pub name: String,
-    /// Its colour.
     pub color: Color,
     /// How it is drawn.
     pub style: Style,

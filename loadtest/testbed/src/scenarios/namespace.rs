@@ -17,7 +17,6 @@ const LABEL: &str = "testbed.sluice.dev/scenario";
 #[derive(Clone)]
 pub(crate) struct Namespace {
     cluster: Cluster,
-    /// Its name.
     pub name: &'static str,
 }
 

@@ -4,6 +4,7 @@ use sluice_protocol::{Limits, Target, parse_json};
 
 use super::*;
 use crate::settings::Deferral;
+use crate::with_settings;
 
 const SLOTS: usize = 4;
 /// Between two arrivals: 500 rows per second.
@@ -12,7 +13,11 @@ const GAP: Duration = Duration::from_millis(2);
 /// Before a server with four slots that takes 20 ms + 2 ms·b, at 500 rows per second. A batch of 15 rows would be the
 /// largest for 100 ms, where none is deferred.
 async fn busy(deferral: Deferral) -> (Bench, mpsc::UnboundedReceiver<Report>, TcpListener) {
-    let bench = Bench::new(Settings { deferral, slots_per_upstream: SLOTS, ..Settings::default() });
+    let bench = Bench::new(with_settings!(
+        Settings::default(),
+        batching.deferral = deferral,
+        batching.slots_per_upstream = SLOTS
+    ));
     let times = (1..=64).rev().map(|rows| (rows, 0.020 + 0.002 * f64::from(rows)));
     bench.handle.tell(QueueEvent::Warmed(times.collect()));
     // Their clients do not wait for the slots.

@@ -1,0 +1,133 @@
+//! What either side says of a state, and where the two differ.
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use sluice_inventory::scheduler::{Features, Held, Outcome, Scheduler};
+
+use crate::state::State;
+
+/// Devices that our search tries before it gives up: more than the scheduler's own tries within its time.
+const STEPS: u32 = 2_000_000;
+
+/// An answer.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Answer {
+    /// By node.
+    pub nodes: BTreeMap<String, OnNode>,
+    /// How many such pods fit one after another.
+    pub more: u32,
+    /// The search took too long, and the rest says nothing.
+    pub gave_up: bool,
+    /// Why counting was aborted.
+    pub error: Option<String>,
+    /// Why the state is no question at all: the API server would not take such objects.
+    pub unreadable: Option<String>,
+}
+
+/// The answer for one node.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(default)]
+pub struct OnNode {
+    fits: bool,
+    devices: Vec<Device>,
+    /// Why the attempt was aborted, on all nodes.
+    error: Option<String>,
+}
+
+/// A device that a claim gets.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+struct Device {
+    claim: usize,
+    request: String,
+    /// `driver|pool|device`.
+    device: String,
+}
+
+impl OnNode {
+    /// Whether the pod fits on the node.
+    pub fn fits(&self) -> bool {
+        self.fits
+    }
+}
+
+impl Answer {
+    /// What the inventory says.
+    pub fn of(state: &State) -> Self {
+        let features = Features::NEWEST;
+        let scheduler = Scheduler { features, slices: &state.slices, classes: &state.classes, steps: STEPS };
+        let mut answer = Self::default();
+        let pod = match scheduler.pod(&state.want) {
+            Ok(pod) => pod,
+            Err(aborted) => {
+                let on_node = OnNode { error: Some(aborted.to_string()), ..OnNode::default() };
+                let names = state.nodes.iter().filter_map(|node| node.metadata.name.clone());
+                answer.nodes = names.map(|name| (name, on_node.clone())).collect();
+                answer.error = on_node.error.filter(|_| state.limit > 0 && !state.nodes.is_empty());
+                return answer;
+            }
+        };
+        let mut held = Held::of(features, &state.claims);
+        for node in &state.nodes {
+            let mut on_node = OnNode::default();
+            match pod.on_node(node, &held) {
+                Ok(Outcome::Undecided) => answer.gave_up = true,
+                Ok(Outcome::NoFit) => {}
+                Ok(Outcome::Fits(devices)) => {
+                    on_node.fits = true;
+                    let devices = devices.into_iter().map(|chosen| Device {
+                        claim: chosen.claim,
+                        request: chosen.request,
+                        device: format!("{}|{}|{}", chosen.device.0, chosen.device.1, chosen.device.2),
+                    });
+                    on_node.devices = devices.collect();
+                }
+                Err(aborted) => on_node.error = Some(aborted.to_string()),
+            }
+            answer.nodes.insert(node.metadata.name.clone().unwrap_or_default(), on_node);
+        }
+        for node in &state.nodes {
+            while answer.more < state.limit {
+                match pod.on_node(node, &held) {
+                    Ok(Outcome::Fits(devices)) => held.add(&devices),
+                    Ok(Outcome::NoFit) => break,
+                    Ok(Outcome::Undecided) => {
+                        answer.gave_up = true;
+                        return answer;
+                    }
+                    Err(aborted) => {
+                        answer.error = Some(aborted.to_string());
+                        return answer;
+                    }
+                }
+                answer.more += 1;
+            }
+        }
+        answer
+    }
+
+    /// Whether our search gave up.
+    pub fn is_undecided(&self) -> bool {
+        self.gave_up
+    }
+
+    /// Says where the two differ, `None` where they agree. That an attempt is aborted counts, not the words for it.
+    pub fn differs_from(&self, theirs: &Self) -> Option<String> {
+        for (node, theirs) in &theirs.nodes {
+            let ours = self.nodes.get(node).cloned().unwrap_or_default();
+            let same = ours.fits == theirs.fits
+                && ours.devices == theirs.devices
+                && ours.error.is_some() == theirs.error.is_some();
+            if !same {
+                return Some(format!("node {node}: the scheduler says {theirs:?}, the inventory {ours:?}"));
+            }
+        }
+        if (self.more, self.error.is_some()) != (theirs.more, theirs.error.is_some()) {
+            return Some(format!(
+                "the scheduler places {} more ({:?}), the inventory {} ({:?})",
+                theirs.more, theirs.error, self.more, self.error
+            ));
+        }
+        None
+    }
+}

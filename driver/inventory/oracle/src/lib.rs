@@ -1,0 +1,3 @@
+//! Cluster states, and what the inventory and the scheduler say of them.
+pub mod answer;
+pub mod state;

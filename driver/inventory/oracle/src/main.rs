@@ -1,0 +1,137 @@
+//! Compares the inventory's allocator with the scheduler's own code on random cluster states.
+//!
+//! | module | what is there |
+//! |---|---|
+//! | `classes` | feature classes: which states are made for each |
+//! | `cluster`, `claims` | random clusters; random claims |
+//! | `judge` | the scheduler's code, as a program that is asked line by line |
+//! | `shrink` | the smallest state that still shows a difference |
+mod claims;
+mod classes;
+mod cluster;
+mod judge;
+mod shrink;
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use classes::Class;
+use judge::Judge;
+use sluice_inventory_oracle::answer::{Answer, OnNode};
+use sluice_inventory_oracle::state::{Known, State};
+
+/// Compares the inventory with the scheduler's own allocator on random cluster states.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Args {
+    /// The program with the scheduler's allocator: see driver/inventory/oracle/run.
+    #[arg(long)]
+    judge: PathBuf,
+    /// States of each feature class.
+    #[arg(long, default_value_t = 500)]
+    states: u32,
+    /// Only this feature class.
+    #[arg(long)]
+    class: Option<String>,
+    /// The first state's seed; each further state's is one more.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Folder for the smallest state that shows each difference.
+    #[arg(long)]
+    differences: Option<PathBuf>,
+}
+
+/// What was seen in one class.
+#[derive(Debug, Default)]
+struct Tally {
+    states: u32,
+    fit: u32,
+    gave_up: u32,
+    undecided: u32,
+    different: u32,
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let mut judge = Judge::start(&args.judge)?;
+    let mut failed = false;
+    println!(
+        "{:<20} {:>7} {:>6} {:>9} {:>10} {:>10}",
+        "class", "states", "fit", "different", "undecided", "Go gave up"
+    );
+    for class in Class::ALL {
+        if args.class.as_deref().is_some_and(|only| only != class.name()) {
+            continue;
+        }
+        let mut tally = Tally::default();
+        for n in 0..args.states {
+            let seed = args.seed + u64::from(n);
+            let state = class.state(&mut SmallRng::seed_from_u64(seed));
+            compare(&args, &mut judge, class, seed, &state, &mut tally)?;
+        }
+        let percent = |part: u32| f64::from(part) * 100.0 / f64::from(tally.states.max(1));
+        println!(
+            "{:<20} {:>7} {:>4.0} % {:>9} {:>8.1} % {:>10}",
+            class.name(),
+            tally.states,
+            percent(tally.fit),
+            tally.different,
+            percent(tally.undecided),
+            tally.gave_up
+        );
+        failed |= tally.different > 0 || percent(tally.undecided) > 1.0;
+    }
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Asks both sides about a state and counts what they say; the smallest state that shows a difference is kept.
+fn compare(
+    args: &Args,
+    judge: &mut Judge,
+    class: Class,
+    seed: u64,
+    state: &State,
+    tally: &mut Tally,
+) -> Result<()> {
+    let theirs = judge.ask(state)?;
+    if let Some(trouble) = theirs.unreadable {
+        bail!("{} {seed}: the state is none: {trouble}", class.name());
+    }
+    tally.states += 1;
+    if theirs.gave_up {
+        tally.gave_up += 1;
+        return Ok(());
+    }
+    let ours = Answer::of(state);
+    if ours.is_undecided() {
+        tally.undecided += 1;
+        return Ok(());
+    }
+    tally.fit += u32::from(theirs.nodes.values().any(OnNode::fits));
+    let Some(difference) = ours.differs_from(&theirs) else { return Ok(()) };
+    tally.different += 1;
+    println!("{} {seed}: {difference}", class.name());
+    if let Some(folder) = &args.differences {
+        let smallest = shrink::shrink(state, |state| {
+            let theirs = judge.ask(state)?;
+            let ours = Answer::of(state);
+            Ok(theirs.unreadable.is_none()
+                && !theirs.gave_up
+                && !ours.is_undecided()
+                && ours.differs_from(&theirs).is_some())
+        })?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let file = folder.join(format!("{}-{seed}.json", class.name()));
+        let (answer, ours) = (judge.ask(&smallest)?, Answer::of(&smallest));
+        println!("  smallest: {}: {}", file.display(), ours.differs_from(&answer).unwrap_or_default());
+        let known = serde_json::to_string_pretty(&Known { state: smallest, answer })?;
+        fs::write(&file, known).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}

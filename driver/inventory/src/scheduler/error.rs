@@ -1,0 +1,84 @@
+//! Why the scheduler gives up on a pod, on all nodes.
+
+/// The claim or node that the attempt ended at, and why.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{at}: {reason}")]
+pub struct Aborted {
+    /// The claim as `namespace/name`, or `node name`.
+    pub at: String,
+    /// What is wrong.
+    pub reason: Reason,
+}
+
+/// What is wrong with a claim, or with an object that it depends on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Reason {
+    /// A request or constraint that this code does not know.
+    #[error("{what} is of a kind that is not known")]
+    UnknownKind {
+        /// The request, selector or constraint.
+        what: String,
+    },
+    /// A feature that the scheduler's release does not have.
+    #[error("request {request} uses {feature}, which the scheduler of this release does not have")]
+    NotInRelease {
+        /// The request.
+        request: String,
+        /// The feature.
+        feature: &'static str,
+    },
+    /// A DeviceClass that does not exist.
+    #[error("request {request}: DeviceClass {class:?} does not exist")]
+    UnknownClass {
+        /// The request.
+        request: String,
+        /// The class.
+        class: String,
+    },
+    /// A selector that is not valid CEL, or that failed on a device.
+    #[error("{message}")]
+    Selector {
+        /// Which selector, on which device, and what happened.
+        message: String,
+    },
+    /// A value that the API server would not have taken.
+    #[error("{what} is not valid: {value}")]
+    Invalid {
+        /// The field.
+        what: String,
+        /// Its value.
+        value: String,
+    },
+    /// More devices than a claim can have.
+    #[error("the claim asks for more than {most} devices")]
+    TooManyDevices {
+        /// The most that it can have.
+        most: usize,
+    },
+    /// A request for all devices while not all are known.
+    #[error("request {request} asks for all devices, and pool {pool} is {state}")]
+    NotAllKnown {
+        /// The request.
+        request: String,
+        /// `driver/pool`.
+        pool: String,
+        /// `being updated` or `invalid`.
+        state: &'static str,
+    },
+    /// A request for all devices of which one breaks a constraint.
+    #[error("request {request} asks for all devices, and device {device} breaks a constraint")]
+    Constraint {
+        /// The request.
+        request: String,
+        /// The device.
+        device: String,
+    },
+    /// A capacity that cannot be counted.
+    #[error("what is asked of capacity {capacity} ({value}) cannot be counted in the units of its policy")]
+    Uncountable {
+        /// The capacity.
+        capacity: String,
+        /// What the device has of it.
+        value: String,
+    },
+}
