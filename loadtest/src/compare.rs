@@ -142,7 +142,7 @@ impl Comparison<'_> {
         }
         for peer in rotated(servers) {
             if let Err(reason) = self.server(scenario, round, peer).await {
-                self.missing(scenario, round, peer, reason);
+                self.missing(scenario, round, peer, reason.to_string());
             }
         }
     }
@@ -153,7 +153,7 @@ impl Comparison<'_> {
             Ok(model) => model,
             Err(reason) => {
                 for peer in peers {
-                    self.missing(scenario, round, peer, reason.clone());
+                    self.missing(scenario, round, peer, reason.to_string());
                 }
                 return;
             }
@@ -162,7 +162,7 @@ impl Comparison<'_> {
         for peer in peers {
             match self.start_before(scenario, peer, model.1).await {
                 Ok((program, address)) => running.push((peer, program, address)),
-                Err(reason) => self.missing(scenario, round, peer, reason),
+                Err(reason) => self.missing(scenario, round, peer, reason.to_string()),
             }
         }
         for load in scenario.loads() {
@@ -180,7 +180,7 @@ impl Comparison<'_> {
         model.0.stop().await;
     }
 
-    async fn start_model(&self, scenario: Scenario) -> Result<(Program, SocketAddr), String> {
+    async fn start_model(&self, scenario: Scenario) -> anyhow::Result<(Program, SocketAddr)> {
         let (address, admin) = (free_address()?, free_address()?);
         let launch = launch::model(&self.folders, scenario, address, admin);
         let mut program = Program::start(&launch, &self.folders.work)?;
@@ -194,7 +194,7 @@ impl Comparison<'_> {
         scenario: Scenario,
         peer: Peer,
         upstream: SocketAddr,
-    ) -> Result<(Option<Program>, SocketAddr), String> {
+    ) -> anyhow::Result<(Option<Program>, SocketAddr)> {
         let address = free_address()?;
         let folders = self.folders.clone();
         let launch = match peer {
@@ -211,7 +211,7 @@ impl Comparison<'_> {
         Ok((Some(program), address))
     }
 
-    async fn proxy(&mut self, peer: Peer) -> Result<Proxy, String> {
+    async fn proxy(&mut self, peer: Peer) -> anyhow::Result<Proxy> {
         let proxy = environment::proxy(peer.name(), &self.folders.cache.join("debian")).await?;
         if let Some(version) = environment::proxy_version(&proxy).await {
             self.version(peer, version);
@@ -220,7 +220,7 @@ impl Comparison<'_> {
     }
 
     /// A server with the simulated model inside.
-    async fn server(&mut self, scenario: Scenario, round: usize, peer: Peer) -> Result<(), String> {
+    async fn server(&mut self, scenario: Scenario, round: usize, peer: Peer) -> anyhow::Result<()> {
         if let Some(version) = environment::package(peer) {
             self.version(peer, version);
         }

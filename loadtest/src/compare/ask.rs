@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -66,15 +67,11 @@ fn flatten(value: &Value, into: &mut Vec<f64>) {
 ///
 /// # Errors
 /// The peer ended, or its last answer was wrong.
-pub(crate) async fn until_right(
-    peer: Peer,
-    program: &mut Program,
-    address: SocketAddr,
-) -> Result<(), String> {
+pub(crate) async fn until_right(peer: Peer, program: &mut Program, address: SocketAddr) -> Result<()> {
     let deadline = tokio::time::Instant::now() + START_TIMEOUT;
     loop {
         if let Some(ended) = program.ended() {
-            return Err(ended);
+            bail!(ended);
         }
         let last = match tokio::time::timeout(ANSWER_TIMEOUT, ask(peer, address)).await {
             Ok(Ok(answer)) if serde_json::from_str(&answer).is_ok_and(|answer| is_right(&answer)) => {
@@ -87,16 +84,13 @@ pub(crate) async fn until_right(
         if tokio::time::Instant::now() >= deadline {
             let seconds = START_TIMEOUT.as_secs();
             let last: String = last.chars().take(300).collect();
-            return Err(format!(
-                "no right answer within {seconds} s: {last}; its log: {}",
-                program.last_words()
-            ));
+            bail!("no right answer within {seconds} s: {last}; its log: {}", program.last_words());
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-async fn ask(peer: Peer, address: SocketAddr) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+async fn ask(peer: Peer, address: SocketAddr) -> Result<String> {
     let (path, body) = request(peer);
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

@@ -5,6 +5,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::ask;
@@ -82,7 +83,7 @@ pub(crate) async fn measure(
     load: LoadPoint,
     round: usize,
     duration: Duration,
-) -> Result<Measurement, String> {
+) -> Result<Measurement> {
     let Running { peer, program, address } = running;
     if let LoadPoint::Clients(concurrency) = load {
         let settled = send(plan(
@@ -94,7 +95,7 @@ pub(crate) async fn measure(
         ))
         .await?;
         if let Some(first) = settled.wrong_examples.first() {
-            return Err(format!("wrong answers: {first}"));
+            bail!("wrong answers: {first}");
         }
     }
     let (path, body) = ask::request(peer);
@@ -149,13 +150,12 @@ fn settling(peer: Peer) -> Payload {
     }
 }
 
-fn schedule(scenario: Scenario, load: LoadPoint, duration: Duration) -> Result<Load, String> {
+fn schedule(scenario: Scenario, load: LoadPoint, duration: Duration) -> Result<Load> {
     match load {
         LoadPoint::Clients(concurrency) => Ok(Load::Closed { concurrency, duration }),
         LoadPoint::HardMaximum(factor) => {
             let rate_rps = factor * scenario.model().hard_maximum_rps();
-            let rate = RateCurve::new(vec![Segment::flat(rate_rps, duration.as_secs_f64())])
-                .map_err(|error| error.to_string())?;
+            let rate = RateCurve::new(vec![Segment::flat(rate_rps, duration.as_secs_f64())])?;
             Ok(Load::Open { rate, spacing: Spacing::Poisson })
         }
     }
@@ -181,7 +181,7 @@ fn plan(scenario: Scenario, peer: Peer, address: SocketAddr, load: Load, payload
     }
 }
 
-async fn send(plan: Plan) -> Result<Report, String> {
-    let run = run::start(plan).map_err(|error| error.to_string())?;
-    run.finish().await.map_err(|error| error.to_string())
+async fn send(plan: Plan) -> Result<Report> {
+    let run = run::start(plan)?;
+    Ok(run.finish().await?)
 }
