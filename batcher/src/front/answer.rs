@@ -47,7 +47,7 @@ pub fn answer(form: WireFormat, reply: Reply) -> (Response<FrontBody>, u16) {
 }
 
 /// The model server's own answer.
-fn forwarded(form: WireFormat, upstream: connection::Answer) -> (Response<FrontBody>, u16) {
+fn forwarded(form: WireFormat, upstream: connection::UpstreamResponse) -> (Response<FrontBody>, u16) {
     let status = upstream.status.as_u16();
     if form == WireFormat::Grpc {
         return (forwarded_grpc(upstream), status);
@@ -66,7 +66,7 @@ fn forwarded(form: WireFormat, upstream: connection::Answer) -> (Response<FrontB
 }
 
 /// To a gRPC client: what was a gRPC answer keeps its status, message, details and metadata.
-fn forwarded_grpc(upstream: connection::Answer) -> Response<FrontBody> {
+fn forwarded_grpc(upstream: connection::UpstreamResponse) -> Response<FrontBody> {
     let status = upstream.status.as_u16();
     let mut headers = upstream.headers;
     let Some(code) = headers.remove(GRPC_STATUS) else {

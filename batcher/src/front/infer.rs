@@ -23,8 +23,8 @@ use super::known::NoQueue;
 use super::receive::{ReceiveError, Received};
 use super::urgency::Urgency;
 use crate::failure::Failure;
-use crate::metrics::{Outcome, Refusal};
-use crate::observe::trail::Trail;
+use crate::metrics::{Outcome, RejectReason};
+use crate::observe::request_trace::RequestTrace;
 use crate::offload::{AT_ONCE_BYTES, RAW_DISCOUNT, offload};
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::caller::Caller;
@@ -174,7 +174,7 @@ impl Front {
             caller,
             suspicion: Suspicion::default(),
             alone: false,
-            trail: Trail::current(),
+            trail: RequestTrace::current(),
             reply: reply.into(),
             bytes,
         };
@@ -213,7 +213,7 @@ impl Front {
         if settings.holding.while_cold == WhileCold::Reject && handle.is_cold() {
             return Err(Failure::refused(
                 503,
-                Refusal::Cold,
+                RejectReason::Cold,
                 "no model server is warm here",
                 RetryAfter::WHILE_COLD,
             ));
@@ -230,7 +230,7 @@ impl Front {
         if let Admission::Reject { retry_after_us, .. } = admission {
             return Err(Failure::refused(
                 429,
-                Refusal::TooLate,
+                RejectReason::TooLate,
                 "the answer would come after the deadline: the model server is saturated",
                 RetryAfter::wait_us(retry_after_us),
             ));
@@ -246,7 +246,7 @@ impl Front {
                 "{whose}the model's queue is full (queueRequests: {})",
                 settings.limits.queue_requests
             );
-            Failure::refused(429, Refusal::QueueFull, message, handle.retry_after(arrived_us))
+            Failure::refused(429, RejectReason::QueueFull, message, handle.retry_after(arrived_us))
         })
     }
 
@@ -287,7 +287,7 @@ impl Front {
         failure: &Failure,
     ) -> Response<FrontBody> {
         count_failure(handle, form, failure);
-        if let Some(trail) = Trail::current() {
+        if let Some(trail) = RequestTrace::current() {
             trail.failed(failure);
         }
         failed(form, failure)
@@ -311,7 +311,7 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
 
 /// Counts a request that did not come as far as the queue.
 fn count_failure(handle: &ModelHandle, form: WireFormat, failure: &Failure) {
-    let refusal = failure.refusal.or((failure.status == 413).then_some(Refusal::BodyTooLarge));
+    let refusal = failure.refusal.or((failure.status == 413).then_some(RejectReason::BodyTooLarge));
     if let Some(reason) = refusal {
         handle.metrics.count_refused(reason);
     }
