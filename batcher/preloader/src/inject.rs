@@ -8,6 +8,7 @@
 //! The gate and the sidecar are added by two webhooks that may fail in different ways, so they are two functions
 //! here too, and neither relies on the other.
 
+mod annotations;
 mod gate;
 mod hints;
 mod hook;
@@ -20,32 +21,33 @@ use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use sluice_config::names::pod as names;
 
+use annotations::Annotations;
+pub(crate) use annotations::MOST_DEADLINE_SECONDS;
 pub use gate::{ClaimedClasses, is_ours, with_gate};
 pub use hints::{hints, is_left_alone, second_ports};
 pub use port::passes_by;
 use resources::Resources;
-pub(crate) use sidecar::MOST_DEADLINE_SECONDS;
 
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
-/// What every sidecar is like.
+/// Settings of the sidecars.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sidecar {
-    /// Its image.
+    /// Image of the sidecar.
     pub image: String,
-    /// Secret to pull it with, in the pod's own namespace; `None` where the registry is open.
+    /// Name of the Secret to pull it with, in the pod's own namespace; `None` if the registry is open.
     pub pull_secret: Option<String>,
-    /// What it requests and may use where the pod says nothing.
+    /// Resources where the pod has no annotations for them.
     pub resources: Resources,
-    /// How long requests may take to finish when the pod goes.
+    /// Time in milliseconds that requests have to finish when the pod ends.
     pub drain_deadline_ms: u64,
-    /// How long it serves on, when the pod goes, until nobody sends to it any more.
+    /// Time in milliseconds without a request after which the sidecar stops serving, when the pod ends.
     pub propagation_ms: u64,
 }
 
 impl Sidecar {
-    /// How long `/drain` may take: nobody sends any more, and then everything is answered.
+    /// Returns the longest time of `/drain` in milliseconds: requests stop coming, then all are answered.
     fn drain_ms(&self) -> u64 {
         self.propagation_ms.saturating_add(self.drain_deadline_ms)
     }
@@ -54,20 +56,20 @@ impl Sidecar {
 /// Why a pod cannot have its sidecar.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
-pub struct Refusal {
-    /// Path of the field, as the pod has it.
+pub struct InjectionError {
+    /// Path of the field in the pod.
     pub field: String,
-    /// What is wrong with it and what would be right.
+    /// What is wrong with the field, and what would be right.
     pub problem: String,
 }
 
-impl Refusal {
+impl InjectionError {
     fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 }
 
-/// Whether the pod asks for what is injected.
+/// Returns whether the pod opts in to injection.
 pub fn opts_in(pod: &Pod) -> bool {
     let labels = pod.metadata.labels.as_ref();
     labels
@@ -75,22 +77,22 @@ pub fn opts_in(pod: &Pod) -> bool {
         .is_some_and(|value| value == names::INJECT_ENABLED)
 }
 
-/// The pod with its sidecar; `None` when it has it already. `token` guards the sidecar's `/drain`.
+/// Returns the pod with its sidecar; `None` if it has one already. `token` guards the sidecar's `/drain`.
 ///
 /// # Errors
-/// Names the field for which it cannot be done.
-pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option<Pod>, Refusal> {
-    let Some(spec) = &pod.spec else { return Err(Refusal::new("spec", "is missing")) };
+/// Names the field that is at fault.
+pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option<Pod>, InjectionError> {
+    let Some(spec) = &pod.spec else { return Err(InjectionError::new("spec", "is missing")) };
     if sidecar::is_there(spec)? {
         return Ok(None);
     }
     if spec.host_network == Some(true) {
         let problem = "the sidecar's ports would be the node's; opt in only pods with a network of their own";
-        return Err(Refusal::new("spec.hostNetwork", problem));
+        return Err(InjectionError::new("spec.hostNetwork", problem));
     }
-    let wishes = sidecar::Wishes::read(pod)?;
-    let found = port::find(spec, &wishes.port_name)?;
-    let own = port::own(spec, &wishes)?;
+    let annotations = Annotations::read(pod)?;
+    let found = port::find(spec, &annotations.port_name)?;
+    let own = port::own(spec, &annotations)?;
     let resources = resources::of(pod, spec, &settings.resources)?;
     let mut injected = pod.clone();
     let spec = injected.spec.get_or_insert_default();
@@ -103,22 +105,22 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     if let Some(secret) = &settings.pull_secret {
         sidecar::add_pull_secret(spec, secret);
     }
-    let mut container = sidecar::container(settings, &wishes, &found, own, resources, token);
+    let mut container = sidecar::container(settings, &annotations, &found, own, resources, token);
     container.args.get_or_insert_default().extend(hook.arguments(grace));
     spec.init_containers.get_or_insert_default().push(container);
     Ok(Some(injected))
 }
 
-/// The JSON patch that makes one pod of the other.
+/// Returns the JSON patch from `before` to `after`.
 ///
 /// # Errors
-/// When one of them cannot be written as JSON.
+/// One of the pods cannot be written as JSON.
 pub fn patch(before: &Pod, after: &Pod) -> Result<Patch, serde_json::Error> {
     // Both are read from the same type: a field that the type does not know is in neither, and stays as it is.
     Ok(json_patch::diff(&serde_json::to_value(before)?, &serde_json::to_value(after)?))
 }
 
-/// Every list of containers that may listen on ports, with its field's name.
+/// Returns all containers that may listen on ports, each with its field's name and index.
 fn listening(
     spec: &PodSpec,
 ) -> impl Iterator<Item = (&'static str, usize, &k8s_openapi::api::core::v1::Container)> {

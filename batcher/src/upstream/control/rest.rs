@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::Deserialize;
-use sluice_protocol::{HEADER_LENGTH, Merged, Target, WireFormat};
+use sluice_protocol::{Address, HEADER_LENGTH, Merged, Target};
 
 use super::{ControlConnection, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
 use crate::upstream::connection::{Chunks, UpstreamResponse};
@@ -72,10 +72,8 @@ impl ControlConnection {
         model: &str,
         body: Merged,
     ) -> Result<UpstreamResponse, ControlError> {
-        let path = match body.format {
-            WireFormat::V1 => format!("{}:predict", v1_path(model)),
-            _ => format!("{}/infer", model_path(model)),
-        };
+        let address = Address::from(Target { model: model.to_owned(), version: None });
+        let path = body.format.protocol().path(&address);
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(path)
