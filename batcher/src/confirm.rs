@@ -23,7 +23,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::clock::Clock;
 use crate::failure::{Failure, missing_elsewhere};
-use crate::metrics::Refusal;
+use crate::metrics::RejectReason;
 use crate::retry_after::RetryAfter;
 use crate::settings::Live;
 pub use crate::upstream::asking::Denial;
@@ -50,7 +50,7 @@ const VERSION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the model servers say of a model.
 #[derive(Debug, Clone)]
-pub enum Verdict {
+pub enum ModelPresence {
     /// One of them has it.
     Has,
     /// None of them says that it has it.
@@ -73,7 +73,7 @@ enum Heard {
     Nothing,
     /// All that are ready deny it, and so many others are not ready.
     Missing(usize),
-    All(Verdict),
+    All(ModelPresence),
 }
 
 /// The questions that are open.
@@ -141,18 +141,18 @@ impl Inquiries {
     ///
     /// # Errors
     /// A refusal: nobody has said, some that may have it are not ready, or too many wait already.
-    pub async fn ask(&self, model: &str, patience: Patience) -> Result<Verdict, Failure> {
+    pub async fn ask(&self, model: &str, patience: Patience) -> Result<ModelPresence, Failure> {
         let verdict = self.asked(model, patience).await;
         let outcome = match &verdict {
-            Ok(Verdict::Has) => "confirmed",
-            Ok(Verdict::HasNot(_)) => "denied",
+            Ok(ModelPresence::Has) => "confirmed",
+            Ok(ModelPresence::HasNot(_)) => "denied",
             Err(_) => "refused",
         };
         counter!(names::UNCONFIRMED_REQUESTS_TOTAL, "outcome" => outcome).increment(1);
         verdict
     }
 
-    async fn asked(&self, model: &str, patience: Patience) -> Result<Verdict, Failure> {
+    async fn asked(&self, model: &str, patience: Patience) -> Result<ModelPresence, Failure> {
         if ["", ".", ".."].contains(&model) {
             return Err(Failure::new(400, format!("{model:?} is no name of a model")));
         }
@@ -160,11 +160,11 @@ impl Inquiries {
         let (mut told, _waits) = {
             let mut state = self.0.lock();
             if let Some(denial) = state.denials.get(model, servers, self.0.clock.now_us()) {
-                return Ok(Verdict::HasNot(denial));
+                return Ok(ModelPresence::HasNot(denial));
             }
             if self.0.waiting.load(Ordering::Relaxed) >= MOST_WAITING {
                 let message = "too many requests wait to hear whether there is a model of their name";
-                return Err(Failure::refused(429, Refusal::QueueFull, message, RetryAfter::UNPREDICTED));
+                return Err(Failure::refused(429, RejectReason::QueueFull, message, RetryAfter::UNPREDICTED));
             }
             self.0.waiting.fetch_add(1, Ordering::Relaxed);
             (self.open(&mut state, model), Waits(&self.0))
@@ -192,7 +192,7 @@ impl Inquiries {
     pub async fn ask_for_version(&self, model: &str, version: &str) -> Result<VersionReadiness, Failure> {
         let busy = || {
             let message = format!("no model server says whether version {version:?} of {model:?} is ready");
-            Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED)
+            Failure::refused(503, RejectReason::HoldExpired, message, RetryAfter::UNPREDICTED)
         };
         let Ok(Ok(_turn)) = timeout(VERSION_PATIENCE, self.0.version_turns.acquire()).await else {
             return Err(busy());
@@ -230,7 +230,7 @@ impl Inquiries {
     /// Some that may have it are not ready.
     fn missing(&self, others: usize) -> Failure {
         let message = missing_elsewhere(others, self.0.settings.now().holding.hold_ms);
-        Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED)
+        Failure::refused(503, RejectReason::HoldExpired, message, RetryAfter::UNPREDICTED)
     }
 
     fn unanswered(&self, model: &str, patience: Duration) -> Failure {
@@ -240,7 +240,7 @@ impl Inquiries {
         } else {
             format!("no model server became ready within {patience_ms} ms")
         };
-        Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED)
+        Failure::refused(503, RejectReason::HoldExpired, message, RetryAfter::UNPREDICTED)
     }
 }
 
@@ -269,7 +269,7 @@ impl Shared {
         }
     }
 
-    async fn find_out(&self, model: &Arc<str>, tell: &watch::Sender<Heard>) -> Verdict {
+    async fn find_out(&self, model: &Arc<str>, tell: &watch::Sender<Heard>) -> ModelPresence {
         let mut changed = self.upstreams.subscribe();
         loop {
             changed.borrow_and_update();
@@ -298,11 +298,11 @@ impl Shared {
             }
             rest(turn, started.elapsed());
             match answers {
-                Answers::Has => return Verdict::Has,
+                Answers::Has => return ModelPresence::Has,
                 Answers::HasNot(denial, _) if is_final(&denial) => {
                     let (denial, now_us) = (Arc::from(denial), self.clock.now_us());
                     self.lock().denials.insert(model, Arc::clone(&denial), servers, now_us);
-                    return Verdict::HasNot(denial);
+                    return ModelPresence::HasNot(denial);
                 }
                 Answers::HasNot(..) => {
                     tell.send_replace(Heard::Missing(others));
