@@ -18,7 +18,7 @@
 
 mod admit;
 mod authority;
-mod body;
+pub mod body;
 mod by_model;
 pub mod claims;
 mod connection_activity;
@@ -35,7 +35,7 @@ mod observed;
 mod passthrough;
 mod peek;
 mod receive;
-mod relayed;
+pub mod relayed;
 mod route;
 pub mod server;
 mod stream;

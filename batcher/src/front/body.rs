@@ -11,7 +11,7 @@ use super::relayed::Relayed;
 
 /// The body of an answer to a client.
 #[derive(Debug)]
-pub(super) enum FrontBody {
+pub enum FrontBody {
     /// Pieces that are known whole, and trailers.
     Known {
         /// What is left of the data, last piece first.
@@ -25,24 +25,24 @@ pub(super) enum FrontBody {
 
 impl FrontBody {
     /// No body.
-    pub(super) fn empty() -> Self {
+    pub fn empty() -> Self {
         Self::Known { pieces: Vec::new(), trailers: None }
     }
 
     /// These pieces, in order.
-    pub(super) fn pieces(mut pieces: Vec<Bytes>) -> Self {
+    pub fn pieces(mut pieces: Vec<Bytes>) -> Self {
         pieces.reverse();
         Self::Known { pieces, trailers: None }
     }
 
     /// These pieces, then trailers.
-    pub(super) fn with_trailers(mut pieces: Vec<Bytes>, trailers: HeaderMap) -> Self {
+    pub fn with_trailers(mut pieces: Vec<Bytes>, trailers: HeaderMap) -> Self {
         pieces.reverse();
         Self::Known { pieces, trailers: Some(trailers) }
     }
 
     /// Bytes of data that are here already.
-    pub(super) fn known_bytes(&self) -> usize {
+    pub fn known_bytes(&self) -> usize {
         match self {
             Self::Known { pieces, .. } => pieces.iter().map(Bytes::len).sum(),
             Self::Stream(_) => 0,

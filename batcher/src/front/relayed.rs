@@ -13,7 +13,7 @@ use crate::upstream::hang_up::HangUp;
 
 /// The body, and all that ends with it.
 #[derive(Debug)]
-pub(super) struct Relayed {
+pub struct Relayed {
     body: Incoming,
     /// Counts the request as in flight until the end.
     in_flight: Option<InFlight>,
@@ -25,14 +25,14 @@ pub(super) struct Relayed {
 
 impl Relayed {
     /// A body that nothing is measured of.
-    pub(super) fn new(body: Incoming, in_flight: InFlight, hang_up: Option<HangUp>) -> Self {
+    pub fn new(body: Incoming, in_flight: InFlight, hang_up: Option<HangUp>) -> Self {
         let mut relayed = Self { body, in_flight: Some(in_flight), hang_up, record: None };
         relayed.note_end();
         relayed
     }
 
     /// With what is to be measured.
-    pub(super) fn recorded(body: Incoming, in_flight: InFlight, hang_up: HangUp, record: Record) -> Self {
+    pub fn recorded(body: Incoming, in_flight: InFlight, hang_up: HangUp, record: Record) -> Self {
         let mut relayed =
             Self { body, in_flight: Some(in_flight), hang_up: Some(hang_up), record: Some(record) };
         relayed.note_end();
