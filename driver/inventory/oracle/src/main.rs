@@ -55,6 +55,10 @@ struct Tally {
     gave_up: u32,
     undecided: u32,
     different: u32,
+    /// States that ask for one device of a class alone: the autoscaler counts how many more of these fit.
+    counted: u32,
+    count_low: u32,
+    count_high: u32,
 }
 
 fn main() -> Result<ExitCode> {
@@ -62,8 +66,8 @@ fn main() -> Result<ExitCode> {
     let mut judge = Judge::start(&args.judge)?;
     let mut failed = false;
     println!(
-        "{:<20} {:>7} {:>6} {:>9} {:>10} {:>10}",
-        "class", "states", "fit", "different", "undecided", "Go gave up"
+        "{:<20} {:>7} {:>6} {:>9} {:>10} {:>10} {:>7} {:>7} {:>8}",
+        "class", "states", "fit", "different", "undecided", "Go gave up", "counted", "too low", "too high"
     );
     for class in Class::ALL {
         if args.class.as_deref().is_some_and(|only| only != class.name()) {
@@ -77,14 +81,18 @@ fn main() -> Result<ExitCode> {
         }
         let percent = |part: u32| f64::from(part) * 100.0 / f64::from(tally.states.max(1));
         println!(
-            "{:<20} {:>7} {:>4.0} % {:>9} {:>8.1} % {:>10}",
+            "{:<20} {:>7} {:>4.0} % {:>9} {:>8.1} % {:>10} {:>7} {:>7} {:>8}",
             class.name(),
             tally.states,
             percent(tally.fit),
             tally.different,
             percent(tally.undecided),
-            tally.gave_up
+            tally.gave_up,
+            tally.counted,
+            tally.count_low,
+            tally.count_high
         );
+        failed |= tally.count_high > 0 || (class.counts_are_exact() && tally.count_low > 0);
         failed |= tally.different > 0 || percent(tally.undecided) > 1.0;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -112,6 +120,18 @@ fn compare(
     if ours.is_undecided() {
         tally.undecided += 1;
         return Ok(());
+    }
+    if let Some(count) = Answer::counted(state) {
+        tally.counted += 1;
+        tally.count_low += u32::from(count < theirs.more);
+        tally.count_high += u32::from(count > theirs.more);
+        if count > theirs.more || (class.counts_are_exact() && count < theirs.more) {
+            println!(
+                "{} {seed}: the scheduler places {} more, the autoscaler counts {count}",
+                class.name(),
+                theirs.more
+            );
+        }
     }
     tally.fit += u32::from(theirs.nodes.values().any(OnNode::fits));
     let Some(difference) = ours.differs_from(&theirs) else { return Ok(()) };
