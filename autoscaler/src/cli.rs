@@ -1,4 +1,4 @@
-//! `kubectl sluice`: what is free, and why replicas are as many as they are. Reads objects, writes none.
+//! `kubectl sluice`: shows free slices and explains decisions. Reads objects, writes none.
 
 pub mod capacity;
 pub mod explain;

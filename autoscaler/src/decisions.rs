@@ -1,4 +1,4 @@
-//! The logs of decisions: one JSON line each, made to be replayed, all together bounded on disk.
+//! Decision logs: one JSON line per decision, made to be replayed. All logs together are bounded on disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -13,13 +13,13 @@ mod budget;
 
 use budget::{Budget, Part};
 
-/// Begin and end of a current file's name; the file before it has `.1` after that.
+/// Prefix and suffix of a current file's name; the previous file has `.1` after that.
 const PREFIX: &str = "decisions-";
 const SUFFIX: &str = ".jsonl";
-/// Longest name that stands as it is in a file's name; file systems take 255 bytes in all.
-const MOST_NAME_BYTES: usize = 200;
+/// Longest name that is used unchanged in a file's name, bytes; file systems allow 255 in all.
+const MAX_NAME_BYTES: usize = 200;
 
-/// All logs of a directory.
+/// Decision logs of a directory.
 #[derive(Debug, Clone)]
 pub(crate) struct DecisionLogs {
     dir: PathBuf,
@@ -27,8 +27,8 @@ pub(crate) struct DecisionLogs {
 }
 
 impl DecisionLogs {
-    /// The logs of `dir`, those of an earlier run too, within `most_bytes` of disk all together. A directory that
-    /// cannot be read is told when a log is written.
+    /// Opens the logs of `dir`, those of earlier runs included, limited to `most_bytes` of disk together. A directory that
+    /// cannot be read shows when a log is written.
     pub(crate) fn open(dir: &Path, most_bytes: u64) -> Self {
         let mut budget = Budget::new(most_bytes);
         for (name, part, bytes) in found(dir) {
@@ -40,7 +40,7 @@ impl DecisionLogs {
         logs
     }
 
-    /// The log of one object. Nothing is written before its first line.
+    /// Returns the log of one object. Its file is created with the first line.
     pub(crate) fn log(&self, of: &Target) -> DecisionLog {
         let name = file_name(of);
         self.budget().set_open(&name, true);
@@ -58,7 +58,7 @@ impl DecisionLogs {
     }
 
     fn budget(&self) -> MutexGuard<'_, Budget> {
-        // Its numbers are whole at every moment.
+        // Its numbers are consistent at every moment.
         self.budget.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -73,13 +73,13 @@ impl DecisionLogs {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
-                tracing::warn!(path = %path.display(), %error, "A decision log could not be removed.")
+                tracing::warn!(path = %path.display(), %error, "Failed to remove a decision log.")
             }
         }
     }
 }
 
-/// The decision logs in a directory.
+/// Finds the decision logs in a directory.
 fn found(dir: &Path) -> Vec<(String, Part, u64)> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     entries
@@ -97,27 +97,27 @@ fn found(dir: &Path) -> Vec<(String, Part, u64)> {
         .collect()
 }
 
-/// `<namespace>.<name>` where that can be a file's name, else its begin and a number that no other object has:
-/// `~` is in no object's name.
+/// Returns the name of an object's log: `<namespace>.<name>` where that can be a file's name, else its beginning, `~`, which
+/// no object's name contains, and a number that no other object has.
 fn file_name(of: &Target) -> String {
     let plain = format!("{}.{}", of.namespace, of.name);
     let is_safe = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
-    if plain.len() <= MOST_NAME_BYTES && plain.chars().all(is_safe) && !of.namespace.contains('.') {
+    if plain.len() <= MAX_NAME_BYTES && plain.chars().all(is_safe) && !of.namespace.contains('.') {
         return plain;
     }
     let begin: String =
-        plain.chars().map(|c| if is_safe(c) { c } else { '_' }).take(MOST_NAME_BYTES / 2).collect();
-    // The parts cannot run into each other: neither can have a slash in an API server.
+        plain.chars().map(|c| if is_safe(c) { c } else { '_' }).take(MAX_NAME_BYTES / 2).collect();
+    // A slash separates the parts, because neither can contain one in an API server.
     let number = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("{}/{}", of.namespace, of.name).as_bytes());
     format!("{begin}~{}", number.simple())
 }
 
-/// Two files: the current one, and the one before it as `<name>.1`.
+/// Decision log of one object: the current file, and the previous one as `<name>.1`.
 #[derive(Debug)]
 pub(crate) struct DecisionLog {
     logs: DecisionLogs,
     name: String,
-    /// `None` until it is written, and after it could not be.
+    /// Open file; `None` before the first line, and after a failed write.
     file: Option<File>,
     /// Length of the current file.
     bytes: u64,
@@ -175,7 +175,7 @@ impl DecisionLog {
         let mut file = OpenOptions::new().create(true).read(true).append(true).open(self.path())?;
         self.bytes = file.metadata()?.len();
         if self.bytes > 0 {
-            // A process that was killed while it wrote leaves half a line; the next one must not continue it.
+            // A process that was killed while writing leaves half a line, which the next line must not continue.
             let mut last = [0_u8];
             file.seek(SeekFrom::End(-1))?;
             file.read_exact(&mut last)?;
@@ -188,7 +188,7 @@ impl DecisionLog {
         Ok(file)
     }
 
-    /// Where the current file is.
+    /// Returns the path of the current file.
     pub(crate) fn path(&self) -> PathBuf {
         self.logs.path(&self.name, Part::Current)
     }

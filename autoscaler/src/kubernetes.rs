@@ -1,5 +1,5 @@
-//! The cluster's side of the program: which InferenceAutoscalers there are, where their status goes, and
-//! who is told. What scales is [`crate::platform::kubernetes`].
+//! InferenceAutoscalers of a cluster: watches them, writes their status, publishes Events about them. Scaling is in
+//! [`crate::platform::kubernetes`].
 
 pub(crate) mod events;
 pub(crate) mod objects;

@@ -8,17 +8,17 @@
 //!  platform ──replicas────────────┘ (pure)     └▶ platform.set_replicas
 //! ```
 //!
-//! - [`settings`], [`run`]: what the program is told, and how its parts are wired
-//! - [`manifests`]: the objects, read again when their files change
-//! - [`controller`]: the loop; [`signals`]: what is measured; [`capacity`]: what is free; [`spec`]: the
-//!   object as the policy wants it
-//! - [`contest`]: whether others set the replicas back
-//! - [`platform`]: where replicas live; [`platform::local`]: processes on this machine
-//! - [`decisions`], [`replay`]: the log and its proof; [`status`], [`status_store`]: what the object says; [`metrics`]: what the metrics say
+//! - [`settings`], [`run`]: settings, and the wiring of the parts
+//! - `manifests`: object files, read again when they change; `kubernetes`: objects, status and Events of a cluster
+//! - `controller`: the loop; `signals`: reading of metrics; [`capacity`]: free slices; `spec`: from the object to the
+//!   policy's specification; `contest`: detection of others that set the replicas back
+//! - [`platform`]: replicas as pods of a cluster, or as processes on this machine
+//! - `decisions`, [`replay`]: the decision log and its replay; `status`, `status_store`: the objects' status; `metrics`
 //! - [`cli`]: `kubectl sluice`
 //!
 //! Numbers are decided in `sluice-scaling-policy`, slices counted in `sluice-inventory`; both are pure.
 #![forbid(unsafe_code)]
+#![allow(missing_docs, reason = "the library of a program: only its own binaries and tests use it")]
 
 mod announcements;
 pub mod capacity;

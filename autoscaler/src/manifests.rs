@@ -129,7 +129,7 @@ impl Manifests {
     }
 }
 
-/// A DNS label, as Kubernetes wants most names.
+/// Returns whether a name is a DNS label, as Kubernetes requires of most names.
 fn is_name(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     (1..=63).contains(&name.len())
@@ -138,8 +138,8 @@ fn is_name(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-/// Looks at the files until `stop`, and sends each new valid state. Files that are not valid (perhaps half
-/// saved) leave the old state in force.
+/// Watches the files until `stop`, and sends each new valid state. Invalid files, perhaps half saved, leave the old state in
+/// force.
 pub(crate) async fn follow(files: Vec<PathBuf>, stop: CancellationToken, changed: mpsc::Sender<Manifests>) {
     let mut seen = stamps(&files);
     loop {

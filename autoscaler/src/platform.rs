@@ -1,5 +1,5 @@
-//! Where replicas live. The controller knows this trait alone: `local` runs processes on one machine,
-//! `kubernetes` patches scale subresources.
+//! Platform of the replicas. Controllers know only the trait: `local` runs processes on one machine, `kubernetes` patches
+//! scale subresources.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// What is scaled.
+/// Object whose replicas are scaled.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ScaleTarget {
     /// Namespace and name.
@@ -61,16 +61,16 @@ pub(crate) fn name_of(object: &InferenceAutoscaler) -> (String, String) {
     (namespace, object.metadata.name.clone().unwrap_or_default())
 }
 
-/// A batcher whose `/metrics` tell the demand on a target.
+/// Batcher whose `/metrics` show the demand on a target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batcher {
-    /// Which process; counters of different names are not mixed.
+    /// Name of the process; counters of different names are not mixed.
     pub name: String,
-    /// Its metrics page.
+    /// URL of its metrics page.
     pub metrics_url: String,
-    /// Whether it takes traffic, so that it must be readable; one that still starts may not answer yet.
+    /// Whether it takes traffic, so that it must be readable. One that is starting may not answer yet.
     pub is_required: bool,
-    /// When its process started, milliseconds since 1970, where that is known.
+    /// When its process started, milliseconds since 1970; `None` where that is not known.
     pub started_ms: Option<u64>,
 }
 
@@ -81,30 +81,30 @@ impl Batcher {
     }
 }
 
-/// A target's replicas, as they are.
+/// Present replicas of a target.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Replicas {
-    /// Asked for: those that take traffic and those on their way there.
+    /// Number asked for: those that take traffic and those that are starting.
     pub asked: u32,
-    /// Of these, taking traffic.
+    /// Number of these that take traffic.
     pub ready: u32,
-    /// Of these, not there yet.
+    /// Number of these that do not take traffic yet.
     pub starting: u32,
-    /// Of those, without even a pod.
+    /// Number of the starting ones that have no pod yet.
     pub absent: u32,
-    /// On their way out; not part of `asked`, and still holding their slices.
+    /// Number of terminating ones, which still hold their slices; `asked` does not include them.
     pub terminating: u32,
-    /// Measured time from asking for a replica until it takes traffic, smoothed, milliseconds.
+    /// Smoothed time from asking for a replica until it takes traffic, milliseconds; `None` before the first measurement.
     pub startup_ms: Option<u64>,
-    /// Where demand is measured.
+    /// Batchers that measure the demand.
     pub batchers: Vec<Batcher>,
-    /// What keeps them from being ready, and a rollout; what waits for a slice is the capacity's question.
+    /// Reasons that keep them from being ready, and a rollout. `without_slice` is filled in from the capacity.
     pub standing: Standing,
-    /// What else was found out about the target.
+    /// Other facts about the target.
     pub findings: Findings,
 }
 
-/// Why a platform cannot tell or act.
+/// Reason why a platform cannot answer or act.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PlatformError {
     /// The target does not exist.
@@ -113,28 +113,28 @@ pub enum PlatformError {
     /// The target cannot be scaled as it is.
     #[error("{0}")]
     Unscalable(String),
-    /// What a replica claims is not known before one has a pod.
+    /// It is not known what a replica claims before one has a pod.
     #[error("{0}")]
     ClaimUnknown(String),
-    /// The platform cannot be asked now.
+    /// The platform cannot be reached now.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// What a controller may ask and do.
+/// Operations of a controller on the replicas of targets.
 #[async_trait]
 pub trait Platform: Send + Sync {
-    /// The target's replicas now. Where a `gateway` stands in front of them, its processes are the batchers.
+    /// Returns the target's present replicas. Where a `gateway` is in front of them, its processes are the batchers.
     async fn replicas(
         &self,
         target: &ScaleTarget,
         gateway: Option<&Gateway>,
     ) -> Result<Replicas, PlatformError>;
 
-    /// Asks for `replicas` replicas; the answer is what is asked for now, which is fewer where slices were
-    /// taken by another in the meantime.
+    /// Asks for `replicas` replicas. Returns the number that is asked for now, which is lower where others have taken slices
+    /// in the meantime.
     async fn set_replicas(&self, target: &ScaleTarget, replicas: u32) -> Result<u32, PlatformError>;
 
-    /// What the placement of the target's next replica depends on.
+    /// Returns what the placement of the target's next replica depends on.
     async fn capacity(&self, target: &ScaleTarget) -> Result<CapacityView, PlatformError>;
 }

@@ -1,4 +1,4 @@
-//! `sluice-autoscaler replay`: every recorded decision is decided again and compared bit for bit.
+//! `sluice-autoscaler replay`: decides every recorded decision again and compares it bit for bit.
 
 use std::fmt;
 use std::fs::File;
@@ -7,39 +7,39 @@ use std::path::Path;
 
 use sluice_scaling_policy::{DecisionRecord, replay};
 
-/// Most differences that are told in words.
-const MOST_TOLD: usize = 20;
+/// Maximum differences that the report describes.
+const MAX_DESCRIBED: usize = 20;
 
-/// What came out.
+/// Result of a replay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    /// Records that were decided again.
+    /// Number of records that were decided again.
     pub records: usize,
-    /// Of these, those that came out differently.
+    /// Number of these whose decision differs.
     pub differences: usize,
-    /// Lines that are no record.
+    /// Number of lines that are not a record.
     pub unreadable: usize,
-    /// The first few of both, with their lines.
-    pub told: Vec<String>,
+    /// Descriptions of the first of both, with their line numbers.
+    pub described: Vec<String>,
 }
 
 impl Report {
-    /// Whether every line is a record and came out the same.
+    /// Returns whether every line is a record with the same decision.
     pub fn is_equal(&self) -> bool {
         self.differences == 0 && self.unreadable == 0
     }
 
-    fn tell(&mut self, line: usize, what: &dyn fmt::Display) {
-        if self.told.len() < MOST_TOLD {
-            self.told.push(format!("line {line}: {what}"));
+    fn describe(&mut self, line: usize, what: &dyn fmt::Display) {
+        if self.described.len() < MAX_DESCRIBED {
+            self.described.push(format!("line {line}: {what}"));
         }
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for told in &self.told {
-            writeln!(f, "{told}")?;
+        for line in &self.described {
+            writeln!(f, "{line}")?;
         }
         write!(
             f,
@@ -52,7 +52,7 @@ impl fmt::Display for Report {
 /// Replays a file of the decision log.
 ///
 /// # Errors
-/// When the file cannot be read.
+/// Fails where the file cannot be read.
 pub fn replay_file(path: &Path) -> io::Result<Report> {
     let mut report = Report::default();
     for (index, line) in BufReader::new(File::open(path)?).lines().enumerate() {
@@ -65,12 +65,12 @@ pub fn replay_file(path: &Path) -> io::Result<Report> {
                 report.records += 1;
                 if let Err(difference) = replay(&record) {
                     report.differences += 1;
-                    report.tell(number, &difference);
+                    report.describe(number, &difference);
                 }
             }
             Err(error) => {
                 report.unreadable += 1;
-                report.tell(number, &format!("not a record: {error}"));
+                report.describe(number, &format!("not a record: {error}"));
             }
         }
     }

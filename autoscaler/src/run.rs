@@ -1,4 +1,4 @@
-//! The program: its parts, wired, from start to exit.
+//! Wires the parts of the program, from start to exit.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use crate::settings::{PlatformKind, Settings};
 pub mod kubernetes;
 mod local;
 
-/// Why the program ended with an error.
+/// Reason why the program ends with an error.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// An object file.
+    /// An object file is invalid.
     #[error(transparent)]
     Manifests(#[from] ManifestsError),
     /// The state directory is in use.
@@ -30,19 +30,14 @@ pub enum RunError {
     Locked(PathBuf),
     /// The file system or the network refused.
     #[error("{what}: {source}")]
-    Io {
-        /// What was tried.
-        what: String,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The metrics recorder.
+    Io { what: String, source: io::Error },
+    /// The metrics recorder cannot be installed.
     #[error("metrics: {0}")]
     Metrics(String),
-    /// The cluster cannot be spoken to.
+    /// The cluster cannot be reached.
     #[error("the cluster: {0}")]
     Cluster(String),
-    /// Replicas that did not end in time.
+    /// Replicas did not end in time.
     #[error(
         "these replicas could not be ended: {}; the next start with the same state directory ends them", .0.join(", ")
     )]
@@ -50,7 +45,7 @@ pub enum RunError {
 }
 
 impl RunError {
-    /// Whether the user's input is at fault, not the machine.
+    /// Returns whether the user's input is at fault, not the machine.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Manifests(_))
     }
@@ -67,7 +62,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     }
 }
 
-/// What both platforms have around them.
+/// Parts of the process that both platforms need.
 struct Process {
     stop: CancellationToken,
     readiness: Readiness,

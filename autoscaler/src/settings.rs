@@ -29,7 +29,7 @@ pub enum PlatformKind {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnExit {
-    /// They are drained and stopped, their slices given back.
+    /// They are drained and stopped, and their slices are given back.
     #[default]
     Stop,
     /// They live on; the next autoscaler with the same state directory adopts them.
@@ -126,7 +126,7 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks what the types cannot say.
+    /// Checks what the types cannot express.
     ///
     /// # Errors
     /// Names the setting, its value and what is allowed.
@@ -235,7 +235,7 @@ impl Settings {
         Ok(())
     }
 
-    /// How controllers measure.
+    /// Returns the periods of controllers.
     pub fn timing(&self) -> Timing {
         Timing {
             tick: Duration::from_millis(self.tick_ms),
@@ -252,7 +252,7 @@ impl Settings {
     }
 }
 
-/// Names the first setting that is given and means nothing on this platform.
+/// Fails for the first given setting that is only for another platform.
 fn only_for(platform: &str, given: &[(&str, bool)]) -> anyhow::Result<()> {
     match given.iter().find(|(_, is_given)| *is_given) {
         Some((name, _)) => Err(anyhow!("{name} is for platform {platform} alone; leave it out")),

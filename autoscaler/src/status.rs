@@ -1,55 +1,55 @@
-//! The object's status: conditions with the times of their transitions, and the last decisions.
+//! Tracks the status of an InferenceAutoscaler: conditions with the times of their transitions, and the last decisions.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use sluice_config::api::inference_autoscaler::{DecisionSummary, InferenceAutoscalerStatus};
 use sluice_scaling_policy::{Decision, DecisionRecord, Reason, explain};
 
-/// Most decisions in the status.
-const MOST_DECISIONS: usize = 10;
-/// Words that changed with the numbers alone are written at most this often, milliseconds.
-const WORDS_EVERY_MS: i64 = 5_000;
+/// Maximum decisions in the status.
+const MAX_DECISIONS: usize = 10;
+/// Shortest time between two writes of changes in messages only, milliseconds.
+const MESSAGES_EVERY_MS: i64 = 5_000;
 
-/// What is said about one autoscaler, kept so that it is written when it says something new.
+/// Last status of one autoscaler; avoids writes that change nothing.
 #[derive(Debug, Default)]
 pub(crate) struct StatusTracker {
     status: InferenceAutoscalerStatus,
     written_at: Option<Timestamp>,
-    /// What was to be written last was not.
+    /// Whether the last write failed.
     is_behind: bool,
 }
 
-/// Numbers of one tick.
+/// Numbers of replicas in one tick.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Counts {
     /// Replicas asked for before the decision.
     pub from: u32,
     /// Replicas asked for after it was applied (or not).
     pub to: u32,
-    /// Replicas that exist, also those on their way out.
+    /// Replicas that exist, terminating ones included.
     pub current: u32,
     /// Replicas that take traffic.
     pub ready: u32,
 }
 
 impl StatusTracker {
-    /// Continues what was written before a restart: transition times and decisions are kept.
+    /// Continues with the status from before a restart: transition times and decisions are kept.
     pub(crate) fn resume(status: InferenceAutoscalerStatus) -> Self {
         Self { status, written_at: None, is_behind: false }
     }
 
-    /// The last writing failed: the next tick tries again, whether or not anything is new.
+    /// Remembers that the last write failed, so that the next tick writes whether or not anything is new.
     pub(crate) fn not_written(&mut self) {
         self.is_behind = true;
     }
 
-    /// Current content.
+    /// Returns the present status.
     pub(crate) fn status(&self) -> &InferenceAutoscalerStatus {
         &self.status
     }
 
-    /// Takes in a decision. Returns whether the status should be written: something new, or the words
-    /// are some seconds old.
+    /// Adds a decision. Returns whether the status should be written: it has something new, or changed messages and the last
+    /// write is some seconds old.
     pub(crate) fn decided(
         &mut self,
         at: Timestamp,
@@ -87,18 +87,18 @@ impl StatusTracker {
                     .map(|line| line.trim_start().to_owned())
                     .collect(),
             };
-            // Of calm ones in a row the newest is enough; or they would push out the changes of replicas.
+            // Of calm decisions in a row only the newest is kept, or they would push out the changes of replicas.
             if self.status.decisions.first().is_some_and(is_calm) && is_calm(&entry) {
                 self.status.decisions.remove(0);
             }
             self.status.decisions.insert(0, entry);
-            self.status.decisions.truncate(MOST_DECISIONS);
+            self.status.decisions.truncate(MAX_DECISIONS);
         }
         self.is_due(&before, notable, at)
     }
 
-    /// Takes in that no decision could be made: what was said of the target before is not known any more. Returns
-    /// whether the status should be written.
+    /// Sets the conditions for a tick in which no decision could be made: all others become Unknown. Returns whether the
+    /// status should be written.
     pub(crate) fn failed(
         &mut self,
         at: Timestamp,
@@ -124,7 +124,7 @@ impl StatusTracker {
             self.status.current_replicas = 0;
             self.status.ready_replicas = 0;
         }
-        // Who is stopped says nothing of the target; it goes on as it is.
+        // A stopped autoscaler says nothing about its target, which goes on as it is.
         if reason != "Stopped" {
             let others = before.conditions.iter().filter(|known| known.type_ != condition.type_);
             self.status.conditions =
@@ -137,7 +137,7 @@ impl StatusTracker {
         self.is_due(&before, false, at)
     }
 
-    /// Whether a decision says something that the last one did not.
+    /// Returns whether a decision differs from the last one in the list.
     fn is_notable(&self, decision: &Decision, counts: Counts) -> bool {
         match self.status.decisions.first() {
             None => true,
@@ -150,13 +150,13 @@ impl StatusTracker {
     }
 
     fn is_due(&mut self, before: &InferenceAutoscalerStatus, notable: bool, at: Timestamp) -> bool {
-        let words_are_old = self
+        let messages_are_old = self
             .written_at
-            .is_none_or(|written| at.duration_since(written).as_millis() >= i128::from(WORDS_EVERY_MS));
+            .is_none_or(|written| at.duration_since(written).as_millis() >= i128::from(MESSAGES_EVERY_MS));
         let due = std::mem::take(&mut self.is_behind)
             || notable
-            || wordless(before) != wordless(&self.status)
-            || (words_are_old && *before != self.status);
+            || without_messages(before) != without_messages(&self.status)
+            || (messages_are_old && *before != self.status);
         if due {
             self.written_at = Some(at);
         }
@@ -164,7 +164,7 @@ impl StatusTracker {
     }
 }
 
-/// A decision that changed nothing and in which nothing was missing.
+/// Returns whether a decision changed nothing and nothing was missing for it.
 fn is_calm(decision: &DecisionSummary) -> bool {
     let trouble = [
         Reason::CapacityLimited,
@@ -182,7 +182,7 @@ fn is_calm(decision: &DecisionSummary) -> bool {
     decision.from == decision.to && !trouble.iter().any(|reason| format!("{reason:?}") == decision.reason)
 }
 
-/// What a condition says while no decision can be made, because of `why`.
+/// Returns the condition while no decision can be made, because of `why`.
 fn unknown(before: &[Condition], known: &Condition, why: &Condition) -> Condition {
     let condition = Condition {
         status: "Unknown".to_owned(),
@@ -195,7 +195,7 @@ fn unknown(before: &[Condition], known: &Condition, why: &Condition) -> Conditio
     since(before, condition)
 }
 
-/// The condition with the time since when it has had this status.
+/// Sets the time since when the condition has had its status.
 fn since(before: &[Condition], mut condition: Condition) -> Condition {
     let known = before.iter().find(|known| known.type_ == condition.type_);
     if let Some(known) = known.filter(|known| known.status == condition.status) {
@@ -204,8 +204,8 @@ fn since(before: &[Condition], mut condition: Condition) -> Condition {
     condition
 }
 
-/// The status without what changes at every tick.
-fn wordless(status: &InferenceAutoscalerStatus) -> InferenceAutoscalerStatus {
+/// Returns the status without the parts that change at every tick.
+fn without_messages(status: &InferenceAutoscalerStatus) -> InferenceAutoscalerStatus {
     let mut status = status.clone();
     status.conditions.iter_mut().for_each(|condition| condition.message.clear());
     status.decisions.clear();
@@ -278,7 +278,7 @@ mod tests {
             assert!(tracker.decided(at(i64::from(step)), Some(3), &record(), counts));
         }
         let status = tracker.status();
-        assert_eq!(status.decisions.len(), MOST_DECISIONS);
+        assert_eq!(status.decisions.len(), MAX_DECISIONS);
         assert_eq!((status.decisions[0].from, status.decisions[0].to), (49, 50));
         assert_eq!(status.observed_generation, Some(3));
     }

@@ -1,13 +1,13 @@
-//! Where the status of an InferenceAutoscaler is written: the object directory here, the API server there.
+//! Store of the status of InferenceAutoscalers: the object directory on one machine, the API server in a cluster.
 
 use async_trait::async_trait;
 use sluice_config::api::InferenceAutoscaler;
 use sluice_config::objects::ObjectDir;
 
-/// Reads and writes whole objects; the autoscaler is their only writer.
+/// Store of whole objects, which only the autoscaler writes.
 #[async_trait]
 pub(crate) trait StatusStore: Send + Sync {
-    /// The object as it was written last.
+    /// Returns the object as it was written last; `None` where there is none.
     async fn read(&self, namespace: &str, name: &str) -> anyhow::Result<Option<InferenceAutoscaler>>;
 
     /// Writes the object with its status.
@@ -44,7 +44,7 @@ impl StatusStore for ObjectDir {
     }
 }
 
-/// Files are written with fsync, which can take long: not on a thread that serves others.
+/// Runs file access on a thread for blocking work, because fsync can take long.
 async fn off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
 ) -> anyhow::Result<T> {

@@ -23,7 +23,7 @@
 //! | [`claims`] | headers of the batcher's own, which no client may claim |
 //! | [`control_paths`], `forbidden` | which paths control a model server, and where they are refused |
 
-pub mod answer;
+mod admit;
 pub mod authority;
 pub mod body;
 mod by_model;
@@ -41,15 +41,14 @@ mod known;
 pub mod observed;
 pub mod passthrough;
 mod peek;
-pub mod predict;
 pub mod receive;
 pub mod relayed;
-pub mod retry_info;
 pub mod route;
 pub mod server;
 pub mod stream;
 pub mod strict;
 pub mod strict_connection;
+mod transport;
 mod urgency;
 
 use std::sync::Arc;

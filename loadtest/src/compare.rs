@@ -1,4 +1,4 @@
-//! `sluice-loadtest compare`: what the batcher costs and gains beside the model alone, other proxies and other
+//! `sluice-loadtest compare`: measures costs and gains of the batcher beside the model alone, other proxies and other
 //! batching servers, all with the same simulated model, on one machine, one after the other.
 //!
 //! In every round each peer is started, measured under every load and stopped, so that a change of the machine's
@@ -41,7 +41,7 @@ use settings::Settings;
 use sluice_process::settings::SettingsError;
 use table::{Absent, Outcome};
 
-/// Why there is no comparison.
+/// Reason why there is no comparison.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CompareError {
     /// Settings that cannot be.
@@ -52,7 +52,7 @@ pub(crate) enum CompareError {
     File { path: PathBuf, source: std::io::Error },
 }
 
-/// A comparison that goes on.
+/// Comparison in progress.
 struct Comparison<'a> {
     settings: &'a Settings,
     folders: Folders,
@@ -73,7 +73,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<Outcome, CompareError> {
     let work = cache.join(format!("run-{}", std::process::id()));
     std::fs::create_dir_all(&work).map_err(|source| CompareError::File { path: work.clone(), source })?;
     if let Some(path) = &settings.json {
-        // Now, not after half an hour, is the time to find that a file cannot be written.
+        // Found before the run, not after half an hour: that a file cannot be written.
         std::fs::write(path, "").map_err(|source| CompareError::File { path: path.clone(), source })?;
     }
     let mut comparison = Comparison {
@@ -117,7 +117,7 @@ pub(crate) async fn run(settings: &Settings) -> Result<Outcome, CompareError> {
 }
 
 impl Outcome {
-    /// Whether every peer was measured, no run was invalid, and every goal was met.
+    /// Returns whether every peer was measured, no run was invalid, and every goal was met.
     pub(crate) fn is_complete_and_met(&self) -> bool {
         self.absent.is_empty()
             && self.rows.iter().all(|row| row.invalid_because.is_empty())
@@ -129,7 +129,7 @@ impl Comparison<'_> {
     /// One round of one scenario.
     async fn round(&mut self, scenario: Scenario, round: usize) {
         let wanted = |peer: &Peer| self.settings.peers.contains(peer) && peer.takes_part(scenario);
-        // Who goes first changes from round to round.
+        // The peer that goes first changes from round to round.
         let rotated = |mut peers: Vec<Peer>| {
             let places = peers.len().max(1);
             peers.rotate_left(round % places);
@@ -142,7 +142,7 @@ impl Comparison<'_> {
         }
         for peer in rotated(servers) {
             if let Err(reason) = self.server(scenario, round, peer).await {
-                self.missing(scenario, round, peer, reason);
+                self.missing(scenario, round, peer, reason.to_string());
             }
         }
     }
@@ -153,7 +153,7 @@ impl Comparison<'_> {
             Ok(model) => model,
             Err(reason) => {
                 for peer in peers {
-                    self.missing(scenario, round, peer, reason.clone());
+                    self.missing(scenario, round, peer, reason.to_string());
                 }
                 return;
             }
@@ -162,7 +162,7 @@ impl Comparison<'_> {
         for peer in peers {
             match self.start_before(scenario, peer, model.1).await {
                 Ok((program, address)) => running.push((peer, program, address)),
-                Err(reason) => self.missing(scenario, round, peer, reason),
+                Err(reason) => self.missing(scenario, round, peer, reason.to_string()),
             }
         }
         for load in scenario.loads() {
@@ -180,7 +180,7 @@ impl Comparison<'_> {
         model.0.stop().await;
     }
 
-    async fn start_model(&self, scenario: Scenario) -> Result<(Program, SocketAddr), String> {
+    async fn start_model(&self, scenario: Scenario) -> anyhow::Result<(Program, SocketAddr)> {
         let (address, admin) = (free_address()?, free_address()?);
         let launch = launch::model(&self.folders, scenario, address, admin);
         let mut program = Program::start(&launch, &self.folders.work)?;
@@ -194,7 +194,7 @@ impl Comparison<'_> {
         scenario: Scenario,
         peer: Peer,
         upstream: SocketAddr,
-    ) -> Result<(Option<Program>, SocketAddr), String> {
+    ) -> anyhow::Result<(Option<Program>, SocketAddr)> {
         let address = free_address()?;
         let folders = self.folders.clone();
         let launch = match peer {
@@ -211,7 +211,7 @@ impl Comparison<'_> {
         Ok((Some(program), address))
     }
 
-    async fn proxy(&mut self, peer: Peer) -> Result<Proxy, String> {
+    async fn proxy(&mut self, peer: Peer) -> anyhow::Result<Proxy> {
         let proxy = environment::proxy(peer.name(), &self.folders.cache.join("debian")).await?;
         if let Some(version) = environment::proxy_version(&proxy).await {
             self.version(peer, version);
@@ -220,7 +220,7 @@ impl Comparison<'_> {
     }
 
     /// A server with the simulated model inside.
-    async fn server(&mut self, scenario: Scenario, round: usize, peer: Peer) -> Result<(), String> {
+    async fn server(&mut self, scenario: Scenario, round: usize, peer: Peer) -> anyhow::Result<()> {
         if let Some(version) = environment::package(peer) {
             self.version(peer, version);
         }

@@ -42,7 +42,7 @@ use stack::{Run, Stack};
 
 use crate::marked;
 
-/// Why the demo did not come to an outcome.
+/// Reason why the demo has no result.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DemoError {
     /// The settings are wrong.
@@ -65,10 +65,10 @@ impl From<String> for DemoError {
     }
 }
 
-/// Runs the demo; the sentences that make it a failure, none for a success.
+/// Runs the demo and returns its failures, as sentences; none means success.
 ///
 /// # Errors
-/// When it did not come to an outcome. Everything is stopped in that case too.
+/// When it has no result. Everything is stopped in that case too.
 pub(crate) async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String>, DemoError> {
     let settings = read_settings(flags.settings.as_deref()).map_err(DemoError::Settings)?;
     let bin_dir = match &flags.bin_dir {
@@ -78,7 +78,7 @@ pub(crate) async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec
     check_kills(&flags.kill, &settings).map_err(DemoError::Settings)?;
     let run = Run::new(bin_dir)?;
     let report = flags.report.clone().unwrap_or_else(|| default_report(&run.bin_dir));
-    // Now, not after three minutes, is the time to find that a file cannot be written.
+    // Found before the run, not after three minutes: that a file cannot be written.
     for file in std::iter::once(&report).chain(&flags.json) {
         write(file, "").map_err(DemoError::Settings)?;
     }
@@ -87,11 +87,11 @@ pub(crate) async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec
     let mut left_behind: Vec<_> =
         sweep.end().into_iter().map(|(pid, command)| format!("process {pid}: {command}")).collect();
     for socket in leftovers::sockets(&run.dir) {
-        // Kept folders hold logs, not sockets that look alive.
+        // Folders that are kept hold logs, but no sockets of ended programs.
         let _ = std::fs::remove_file(&socket);
         left_behind.push(format!("socket {socket}"));
     }
-    // A failure is explained by the logs.
+    // The logs explain a failure.
     if flags.keep || matches!(outcome, Err(DemoError::Failed(_))) {
         say(&format!("Logs, journals, objects and decisions: {}", run.dir.display()));
     } else {
@@ -152,7 +152,7 @@ async fn run_arms(
     let starting = join_all(arms.iter().map(|arm| Stack::start(run, arm, settings)));
     let started = tokio::select! {
         started = starting => started,
-        // The stacks that were being started are swept up as leftovers.
+        // Stacks that were still starting are removed as leftovers.
         () = stop.cancelled() => return Err(DemoError::Interrupted),
     };
     let mut stacks = Vec::new();
@@ -198,7 +198,7 @@ async fn run_arms(
     })
 }
 
-/// Beside the folder of the programs, so that a checkout stays clean.
+/// Returns the folder of logs and reports: beside that of the programs, so that a checkout stays clean.
 fn default_report(bin_dir: &Path) -> PathBuf {
     bin_dir.parent().unwrap_or(bin_dir).join("sluice-demo/report.html")
 }
@@ -218,8 +218,7 @@ fn publish(
     Ok(())
 }
 
-/// A line on standard output. Whoever reads it may have gone (`| head`): no reason to stop, and none to panic,
-/// as `println!` would.
+/// Prints a line on standard output. Ignores that the reader has closed it (`| head`), where `println!` would panic.
 fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -1,5 +1,5 @@
-//! Processes that carry a run's mark in their environment, whoever started them: to be counted while the run
-//! lasts, and none may be left after it.
+//! Finds the processes of a run by a mark in their environment, whatever process started them, to count them during
+//! the run and to end them after it.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `kubectl sluice capacity`: per pool and profile what is free, what is in use, and who holds it.
+//! `kubectl sluice capacity`: free and used slices by pool and profile, with their holders.
 
 use std::fmt::Write;
 
@@ -7,7 +7,7 @@ use sluice_process::printable::{printable, printable_json};
 
 use super::ObjectSource;
 
-/// Form of the output.
+/// Format of the output.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Output {
     /// For people.
@@ -53,8 +53,7 @@ fn row(pool: &PoolCapacity, profile: &ProfileCapacity) -> [String; 5] {
     [pool.pool.clone(), profile.profile.clone(), free, profile.in_use.to_string(), holders]
 }
 
-/// Columns as wide as their widest cell; the last one as it is. Cells hold what stands in objects, so each is made
-/// to show and nothing else.
+/// Formats rows in aligned columns. Cells come from objects, so control characters in them are escaped.
 pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
     let rows: Vec<[String; N]> =
         rows.iter().map(|row| std::array::from_fn(|cell| printable(&row[cell]).into_owned())).collect();

@@ -11,12 +11,12 @@ use super::ObjectSource;
 use super::capacity::aligned;
 use crate::platform::name_of;
 
-/// The whole output for one autoscaler.
+/// Returns the output for one autoscaler.
 ///
 /// # Errors
-/// No such autoscaler; then those that there are are named.
+/// Names the existing autoscalers where there is none of this name.
 pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -> anyhow::Result<String> {
-    // Objects say what their makers wrote; lines are made here alone.
+    // Texts of objects are escaped; only this code makes lines.
     let default = source.default_namespace();
     let namespace = namespace.unwrap_or(&default);
     let all = source.autoscalers()?;

@@ -1,4 +1,4 @@
-//! Where the objects come from.
+//! Sources of objects: an object directory, or an API server.
 
 use anyhow::anyhow;
 use std::time::Duration;
@@ -13,27 +13,21 @@ use sluice_inventory::Cluster;
 use crate::kubernetes::objects::kind;
 use crate::platform::local::cluster::read_cluster;
 
-/// An answer that takes longer is none.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
+/// Time limit of a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Objects to read: the object directory of one machine here, an API server there.
+/// Source of objects.
 pub trait ObjectSource {
-    /// Slices, claims and classes.
-    ///
-    /// # Errors
-    /// In words.
+    /// Returns slices, claims and classes.
     fn cluster(&self) -> anyhow::Result<Cluster>;
 
-    /// All InferenceAutoscalers of a namespace, or of all.
-    ///
-    /// # Errors
-    /// In words.
+    /// Returns the InferenceAutoscalers of all namespaces.
     fn autoscalers(&self) -> anyhow::Result<Vec<InferenceAutoscaler>>;
 
-    /// Namespace of names that are given without one.
+    /// Returns the namespace of names that are given without one.
     fn default_namespace(&self) -> String;
 
-    /// Why there may be nothing.
+    /// Returns a hint why there may be no objects.
     fn hint(&self) -> &'static str;
 }
 
@@ -57,7 +51,7 @@ impl ObjectSource for ObjectDir {
     }
 }
 
-/// A directory that is not there would look like a machine without GPUs.
+/// Checks that the directory exists. A missing one would look like a machine without GPUs.
 fn exists(store: &ObjectDir) -> anyhow::Result<()> {
     if store.root().is_dir() {
         return Ok(());
@@ -76,10 +70,7 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
-    /// Reads the kubeconfig; nothing is asked yet.
-    ///
-    /// # Errors
-    /// There is none, or it is not understood.
+    /// Reads the kubeconfig, without a request yet.
     pub fn connect() -> anyhow::Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -100,12 +91,12 @@ impl ApiServer {
     }
 
     fn ask<T>(&self, asked: impl Future<Output = Result<T, kube::Error>>) -> anyhow::Result<T> {
-        let answer = async { tokio::time::timeout(ANSWER_WITHIN, asked).await };
+        let answer = async { tokio::time::timeout(CALL_TIMEOUT, asked).await };
         match self.runtime.block_on(answer) {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(kube::Error::Api(status))) => Err(anyhow!("the API server says: {}", status.message)),
             Ok(Err(error)) => Err(error.into()),
-            Err(_) => Err(anyhow!("the API server did not answer within {} s", ANSWER_WITHIN.as_secs())),
+            Err(_) => Err(anyhow!("the API server did not answer within {} s", CALL_TIMEOUT.as_secs())),
         }
     }
 }
@@ -119,7 +110,7 @@ impl ObjectSource for ApiServer {
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &kind());
         let found = async { api.list(&ListParams::default()).await };
         let all = self.ask(found)?.items;
-        // One that this version cannot read must not hide the others.
+        // An object that this version cannot read must not hide the others.
         Ok(all
             .into_iter()
             .filter_map(|object| serde_json::from_value(serde_json::to_value(object).ok()?).ok())

@@ -1,7 +1,7 @@
-//! How much of the disk each decision log has, and which file goes when all together would have too much (pure).
+//! Shares the disk among decision logs, and chooses files to remove when all together would exceed the limit (pure).
 //!
-//! Each log has two files: the current one, and the one before it. A current one is ended when it has its part of
-//! half of the bound; so the current ones alone always fit, and of those before them the largest goes first.
+//! Each log has two files: the current one and the previous one. A current file is ended when it reaches its share of half
+//! of the limit, so the current ones alone always fit; of the previous ones the largest is removed first.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,18 @@ const BLOCK_BYTES: u64 = 4096;
 /// One of the two files of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part {
-    /// The one that is written.
+    /// File that is written.
     Current,
-    /// The one before it.
+    /// Previous file.
     Before,
 }
 
 /// What to do before a line is written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Plan {
-    /// The current file becomes the one before.
+    /// Whether the current file becomes the previous one.
     pub(super) ends_current: bool,
-    /// Files that go, by the log's name.
+    /// Files to remove, by the log's name.
     pub(super) remove: Vec<(String, Part)>,
     /// Whether the line may then be written.
     pub(super) fits: bool,
@@ -33,8 +33,9 @@ pub(super) struct Plan {
 pub(super) struct Budget {
     most_bytes: u64,
     logs: BTreeMap<String, Log>,
-    /// Of all logs together: bytes of disk, and how many are open.
+    /// Bytes of disk of all logs together.
     on_disk: u64,
+    /// Number of logs that are being written.
     open: u64,
 }
 
@@ -42,7 +43,7 @@ pub(super) struct Budget {
 struct Log {
     current_bytes: u64,
     before_bytes: u64,
-    /// Whether somebody writes it.
+    /// Whether it is being written.
     is_open: bool,
 }
 
@@ -57,12 +58,12 @@ fn on_disk(bytes: u64) -> u64 {
 }
 
 impl Budget {
-    /// All logs together stay within `most_bytes` of disk.
+    /// Creates a budget that limits all logs together to `most_bytes` of disk.
     pub(super) fn new(most_bytes: u64) -> Self {
         Self { most_bytes, logs: BTreeMap::new(), on_disk: 0, open: 0 }
     }
 
-    /// A file was found, or has another size than was thought.
+    /// Sets the size of a file.
     pub(super) fn found(&mut self, log: &str, part: Part, bytes: u64) {
         let log = self.logs.entry(log.to_owned()).or_default();
         let known = match part {
@@ -72,14 +73,14 @@ impl Budget {
         self.on_disk = self.on_disk + on_disk(bytes) - on_disk(known);
     }
 
-    /// Somebody begins to write the log, or ends.
+    /// Sets whether a log is being written.
     pub(super) fn set_open(&mut self, log: &str, is_open: bool) {
         let log = self.logs.entry(log.to_owned()).or_default();
         self.open = self.open + u64::from(is_open) - u64::from(log.is_open);
         log.is_open = is_open;
     }
 
-    /// Logs that nobody writes and that are not wanted any more; they are forgotten.
+    /// Removes and returns the logs that are neither being written nor wanted any more.
     pub(super) fn take_unwanted(&mut self, is_wanted: impl Fn(&str) -> bool) -> Vec<String> {
         let gone = self.logs.extract_if(.., |name, log| !log.is_open && !is_wanted(name));
         let on_disk = &mut self.on_disk;
@@ -90,7 +91,7 @@ impl Budget {
         .collect()
     }
 
-    /// Takes in that `bytes` more are written to the log.
+    /// Plans to write `bytes` more to the log.
     pub(super) fn write(&mut self, name: &str, bytes: u64) -> Plan {
         let mut plan = Plan::default();
         let most_of_current = self.most_bytes / 2 / self.open.max(1);
@@ -110,7 +111,7 @@ impl Budget {
         plan
     }
 
-    /// Files that go so that `more` fits, as far as any may go.
+    /// Removes and returns files until `more` bytes fit, as far as files may be removed.
     pub(super) fn make_room(&mut self, more: u64) -> Vec<(String, Part)> {
         let mut removed = Vec::new();
         while self.on_disk + more > self.most_bytes {

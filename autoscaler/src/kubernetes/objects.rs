@@ -1,5 +1,5 @@
-//! The InferenceAutoscalers of a cluster, each read for itself: one that this version cannot read, or that
-//! fights another one for the same target, is refused with a reason and keeps no other from being followed.
+//! Watches the InferenceAutoscalers of a cluster. Each is parsed on its own: one that this version cannot read, or that
+//! names the target of another one, is ignored with a reason, and the others are followed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,36 +18,36 @@ use crate::platform::kubernetes::kinds::group;
 use crate::platform::target_of;
 use crate::platform::{ScaleTarget, Target};
 
-/// A watch of all of them.
+/// Watch of all InferenceAutoscalers.
 pub(crate) struct Objects {
     all: Reflected<DynamicObject>,
     changed: watch::Receiver<u64>,
 }
 
-/// What there is.
+/// Present InferenceAutoscalers.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Found {
-    /// To be followed.
+    /// Objects to follow.
     pub autoscalers: BTreeMap<Target, Arc<InferenceAutoscaler>>,
-    /// Not to be followed, and why.
+    /// Objects to ignore, with the reason.
     pub ignored: BTreeMap<Target, IgnoredObject>,
 }
 
-/// Why an object is not followed.
+/// Object that is not followed, with the reason.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct IgnoredObject {
     /// One CamelCase word.
     pub reason: &'static str,
-    /// What is wrong and what to do.
+    /// Explanation: what is wrong and what to do.
     pub message: String,
-    /// The object's generation.
+    /// Generation of the object.
     pub generation: Option<i64>,
-    /// What its status says now.
+    /// Present status of the object.
     pub status: InferenceAutoscalerStatus,
 }
 
 impl Objects {
-    /// Begins to watch those of `namespace`, or all, until `stop`.
+    /// Starts to watch those of `namespace`, or all where it is `None`, until `stop`.
     pub(crate) fn start(client: Client, namespace: Option<&str>, stop: &CancellationToken) -> Self {
         let kind = kind();
         let api = match namespace {
@@ -59,28 +59,28 @@ impl Objects {
         Self { all: Reflected::start_with(api, kind, |_| (), &changes, stop), changed }
     }
 
-    /// Resolves when they were listed once.
+    /// Waits until they were listed once.
     pub(crate) async fn listed(&self) {
         self.all.listed().await;
     }
 
-    /// Changes whenever one of them did.
+    /// Returns a receiver that changes whenever one of them does.
     pub(crate) fn changed(&self) -> watch::Receiver<u64> {
         self.changed.clone()
     }
 
-    /// Those of now; `None` before they were listed.
+    /// Returns the present objects; `None` before they were listed.
     pub(crate) fn found(&self) -> Option<Found> {
         Some(sort(self.all.all()?.iter().map(AsRef::as_ref)))
     }
 }
 
-/// The kind, as a cluster serves it.
+/// Returns the kind as a cluster serves it.
 pub(crate) fn kind() -> ApiResource {
     ApiResource::erase::<InferenceAutoscaler>(&())
 }
 
-/// Reads each object; of several that scale the same target the oldest counts (pure).
+/// Parses each object. Of several that name the same target the oldest is followed (pure).
 pub(crate) fn sort<'a>(objects: impl Iterator<Item = &'a DynamicObject>) -> Found {
     let mut found = Found::default();
     let mut read: Vec<(Target, Arc<InferenceAutoscaler>)> = Vec::new();

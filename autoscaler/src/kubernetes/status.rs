@@ -1,4 +1,4 @@
-//! The status of InferenceAutoscalers in the API server. Only `/status` is ever written.
+//! Reads and writes the status of InferenceAutoscalers in the API server. Writes nothing but `/status`.
 
 use anyhow::anyhow;
 use std::time::Duration;
@@ -17,25 +17,22 @@ use crate::platform::Target;
 use crate::status::StatusTracker;
 use crate::status_store::StatusStore;
 
-/// An answer that takes longer is none.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Time limit of a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Statuses, as long as this process leads.
+/// Status store in the API server. Writes only while this process leads.
 pub(crate) struct ApiStatus {
     client: Client,
     leads: watch::Receiver<bool>,
 }
 
 impl ApiStatus {
-    /// Of the server that the client speaks to.
+    /// Creates a store in the client's API server.
     pub(crate) fn new(client: Client, leads: watch::Receiver<bool>) -> Self {
         Self { client, leads }
     }
 
-    /// Says why an object is not followed, unless its status says so already.
-    ///
-    /// # Errors
-    /// In words.
+    /// Writes why an object is not followed, unless its status has it already.
     pub(crate) async fn write_ignored(
         &self,
         name: &Target,
@@ -58,9 +55,9 @@ impl ApiStatus {
         let api = self.api(namespace);
         let patch = Patch::Merge(patch);
         let params = PatchParams::default();
-        match tokio::time::timeout(ANSWER_WITHIN, api.patch_status(name, &params, &patch)).await {
+        match tokio::time::timeout(CALL_TIMEOUT, api.patch_status(name, &params, &patch)).await {
             Ok(Ok(_)) => Ok(()),
-            // Its user has removed it meanwhile.
+            // Its user has removed it in the meantime.
             Ok(Err(kube::Error::Api(status))) if status.code == 404 => Ok(()),
             Ok(Err(error)) => Err(error.into()),
             Err(_) => Err(anyhow!("the API server does not answer")),
@@ -76,7 +73,7 @@ impl ApiStatus {
 impl StatusStore for ApiStatus {
     async fn read(&self, namespace: &str, name: &str) -> anyhow::Result<Option<InferenceAutoscaler>> {
         let api = self.api(namespace);
-        let found = match tokio::time::timeout(ANSWER_WITHIN, api.get_opt(name)).await {
+        let found = match tokio::time::timeout(CALL_TIMEOUT, api.get_opt(name)).await {
             Ok(found) => found?,
             Err(_) => return Err(anyhow!("the API server does not answer")),
         };
@@ -91,7 +88,7 @@ impl StatusStore for ApiStatus {
     }
 
     async fn remove(&self, _namespace: &str, _name: &str) -> anyhow::Result<()> {
-        // It went with the object.
+        // The status was deleted with the object.
         Ok(())
     }
 }

@@ -1,10 +1,10 @@
-//! Platform `kubernetes`: replicas are pods of whatever has a scale subresource, slices are what the
-//! scheduler would place them on.
+//! Platform `kubernetes`: replicas are pods of any object that has a scale subresource, on slices where the scheduler would
+//! place them.
 //!
 //! ```text
 //!  scale ──GET, PATCH──▶ asked, selector ─────────┐
 //!  owners ──GET────▶ whose pods the selector matches ┤
-//!  HPAs ──watch────▶ who else scales ─────────────────┤
+//!  HPAs ──watch────▶ other autoscalers ─────────────────┤
 //!  pods ──watch─┬▶ ready, starting, start-up time ┼▶ Replicas
 //!               └▶ sidecars, or the gateway's pods ┘
 //!  inventory ──watch──▶ slices, claims, classes, nodes ┐
@@ -59,12 +59,12 @@ use startup::Startup;
 use template::{ReplicaPods, Template};
 use workload::Workload;
 
-/// A target of which nobody asked for so long, many ticks, is not scaled any more.
+/// Time without a question after which a target is forgotten: many ticks, so it is not scaled any more.
 const FORGET_AFTER: Duration = Duration::from_secs(10);
-/// Tries of one change when others change the target too.
+/// Attempts of one change when others change the target too.
 const TRIES: u32 = 3;
 
-/// The cluster as controllers see it.
+/// Platform of a cluster.
 pub struct KubernetesPlatform {
     scales: Scales,
     owners: Owners,
@@ -74,30 +74,30 @@ pub struct KubernetesPlatform {
     inventory: InventoryWatch,
     /// Whether this process may write.
     leads: watch::Receiver<bool>,
-    known: Mutex<BTreeMap<ScaleTarget, Known>>,
-    /// Held from counting free slices until they are asked for: two targets must not count on the same one.
+    known: Mutex<BTreeMap<ScaleTarget, TargetState>>,
+    /// Held from counting free slices until they are asked for, so that two targets do not count on the same slice.
     growing: tokio::sync::Mutex<()>,
 }
 
-/// What is remembered of a target between two questions.
-struct Known {
+/// State of a target that is kept between two questions.
+struct TargetState {
     asked: u32,
     selector: Selector,
     device_class: Option<String>,
     startup: Startup,
     /// UIDs of pods that the selector matches and that are not the target's.
     foreign: Vec<String>,
-    /// The pods of a replica, and the version of the target that they were read from.
+    /// Pods of a replica, with the version of the target that they were read from.
     template: Option<(String, ReplicaPods)>,
-    /// What the target said of its pods then.
+    /// Facts that the target stated about its pods then.
     workload: Workload,
     /// Revisions of its ReplicaSets, as of that version.
     revisions: BTreeMap<String, String>,
     at: Instant,
 }
 
-impl Known {
-    /// The pods that the selector matches and that are the target's.
+impl TargetState {
+    /// Returns the pods that the selector matches and that belong to the target.
     fn own<'a>(&self, target: &ScaleTarget, pods: &'a [Arc<Pod>]) -> Vec<&'a Pod> {
         let mut own = of_target(target, &self.selector, pods);
         own.retain(|pod| !is_among(pod, &self.foreign));
@@ -106,7 +106,7 @@ impl Known {
 }
 
 impl KubernetesPlatform {
-    /// Begins to watch; the watches end with `stop`. Pods are watched in `namespace`, or in all.
+    /// Starts the watches, which end with `stop`. Pods are watched in `namespace`, or in all namespaces where it is `None`.
     pub fn start(
         client: Client,
         namespace: Option<&str>,
@@ -131,7 +131,7 @@ impl KubernetesPlatform {
         }
     }
 
-    /// Resolves when everything that is watched was listed once.
+    /// Waits until everything that is watched was listed once.
     pub async fn ready(&self) {
         tokio::join!(
             self.pods.listed(),
@@ -141,8 +141,8 @@ impl KubernetesPlatform {
         );
     }
 
-    fn known(&self) -> MutexGuard<'_, BTreeMap<ScaleTarget, Known>> {
-        // Whoever panicked left whole entries behind.
+    fn known(&self) -> MutexGuard<'_, BTreeMap<ScaleTarget, TargetState>> {
+        // A thread that panicked left complete entries behind.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -150,7 +150,7 @@ impl KubernetesPlatform {
         self.pods.all().ok_or_else(|| not_listed("pods"))
     }
 
-    /// Reads the scale and remembers it.
+    /// Reads the scale and the pods of the target, and remembers them.
     async fn look(&self, target: &ScaleTarget) -> Result<(Scale, Replicas), PlatformError> {
         let scale = self.scales.get(target).await?;
         let pods = self.all_pods()?;
@@ -158,7 +158,7 @@ impl KubernetesPlatform {
         let sorted = self.owners.sort(target, &scale, matched, &pods).await?;
         let mut all = self.known();
         all.retain(|_, known| known.at.elapsed() < FORGET_AFTER);
-        let known = all.entry(target.clone()).or_insert_with(|| Known {
+        let known = all.entry(target.clone()).or_insert_with(|| TargetState {
             asked: scale.replicas,
             selector: scale.selector.clone(),
             device_class: None,
@@ -193,7 +193,7 @@ impl KubernetesPlatform {
         Ok((scale, replicas))
     }
 
-    /// Who else scales the target, or has pods that its selector matches.
+    /// Returns a hold where another autoscaler scales the target, or its selector matches pods of others.
     fn conflict(&self, target: &ScaleTarget, sorted: Sorted<'_>, selected_by: Vec<String>) -> Option<Hold> {
         if let Some(message) = self.scalers.rival(target, &sorted.controllers) {
             return Some(Hold { reason: HoldReason::AmbiguousTarget, message });
@@ -202,14 +202,14 @@ impl KubernetesPlatform {
         Some(Hold { reason: HoldReason::AmbiguousSelector, message })
     }
 
-    /// The processes of the gateway in front of the target.
+    /// Returns the processes of the gateway in front of the target.
     fn gateways(&self, target: &ScaleTarget, gateway: &Gateway) -> Result<Vec<Batcher>, PlatformError> {
         let labels = &gateway.match_labels;
         let selector = labels.iter().map(|(key, value)| Expression::Equal(key.clone(), value.clone()));
         let pods = self.all_pods()?;
         let found = batchers::gateways(&of_target(target, &selector.collect(), &pods));
         if found.is_empty() {
-            // Held either way; like this it is said what to do.
+            // The replicas are held either way; the error also says what to do.
             let labels: Vec<String> = labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
             return Err(PlatformError::Unscalable(format!(
                 "{target}: no pod of namespace {} has the labels {} of spec.gateway and a container with a port \
@@ -223,7 +223,7 @@ impl KubernetesPlatform {
         Ok(found)
     }
 
-    /// What placement depends on, counting every target's replicas that have no pod yet.
+    /// Returns what placement of a replica depends on, counting every target's replicas that have no pod yet.
     fn view(&self, target: &ScaleTarget, replica: &ReplicaPods) -> Result<CapacityView, PlatformError> {
         let mut all = self.known();
         let pods = self.all_pods()?;
@@ -262,7 +262,7 @@ impl KubernetesPlatform {
             self.inventory.cluster_for(&replica.spec).ok_or_else(|| not_listed("ResourceSlices"))?;
         let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
         let promised = claims::promised(&pods, &cluster.claims, &templates, &missing);
-        // As if the target's own pods did not wait: the difference tells how many of them find no slice.
+        // The count without the target's own waiting pods shows how many of them find no slice.
         let own: BTreeSet<&str> = without_node.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
         let promised_to_others = if own.is_empty() {
             Vec::new()
@@ -286,7 +286,7 @@ impl KubernetesPlatform {
         })
     }
 
-    /// The pods of one replica, read again when the target changed.
+    /// Returns the pods of one replica; reads them again when the target has changed.
     async fn replica_pods(&self, target: &ScaleTarget, version: &str) -> Result<ReplicaPods, PlatformError> {
         {
             let all = self.known();
@@ -310,7 +310,7 @@ impl KubernetesPlatform {
         Ok(pods)
     }
 
-    /// For objects that do not tell: what a replica is, as one that is there shows.
+    /// Returns the pods of one replica as an existing one shows them, for objects without a readable template.
     fn replica_as_it_is(&self, target: &ScaleTarget, found: &Template) -> Result<ReplicaPods, PlatformError> {
         let why = match found {
             Template::Forbidden => format!(
@@ -330,7 +330,7 @@ impl KubernetesPlatform {
         let pods = self.all_pods()?;
         let all = self.known();
         let mut own = all.get(target).map(|known| known.own(target, &pods)).unwrap_or_default();
-        // One that leaves was made from a template too, perhaps from an older one.
+        // A terminating pod was made from a template too, perhaps from an older one.
         own.sort_by_key(|pod| !pods::is_live(pod));
         own.first().and_then(|pod| pod.spec.clone()).map(ReplicaPods::one).ok_or_else(|| {
             PlatformError::ClaimUnknown(format!(
@@ -348,16 +348,16 @@ impl Platform for KubernetesPlatform {
         gateway: Option<&Gateway>,
     ) -> Result<Replicas, PlatformError> {
         let (scale, mut replicas) = self.look(target).await?;
-        // Who else is at the replicas is told before what else may be missing.
+        // A hold is reported before anything else that may be missing.
         let is_held = replicas.findings.hold.is_some();
         if let Some(gateway) = gateway {
-            // Every row passes the gateway; counted at the sidecars again it would count twice.
+            // Every row passes the gateway; counting it at the sidecars too would count it twice.
             replicas.batchers = match self.gateways(target, gateway) {
                 Err(_) if is_held => Vec::new(),
                 found => found?,
             };
         } else if replicas.ready > 0 && replicas.batchers.is_empty() && !is_held {
-            // Held either way; like this it is said what to do.
+            // The replicas are held either way; the error also says what to do.
             return Err(PlatformError::Unscalable(format!(
                 "{target}: none of its {} ready pods has a sidecar {} with a port named {}, so demand cannot be \
                  seen; label its pod template {}: {}",
@@ -392,7 +392,7 @@ impl Platform for KubernetesPlatform {
             let allowed = if replicas > scale.replicas {
                 let free = match self.replica_pods(target, &scale.version).await {
                     Ok(pods) => Capacity::of(&self.view(target, &pods)?).free.slices.unwrap_or(0),
-                    // The first replica tells.
+                    // The first replica's pod will show it.
                     Err(PlatformError::ClaimUnknown(_)) => u32::from(scale.replicas == 0),
                     Err(error) => return Err(error),
                 };
@@ -413,7 +413,7 @@ impl Platform for KubernetesPlatform {
                     }
                     return Ok(allowed);
                 }
-                Set::Conflict => tracing::debug!(%target, "The target changed meanwhile; trying again."),
+                Set::Conflict => tracing::debug!(%target, "The target changed in between; trying again."),
             }
         }
         Err(PlatformError::Unavailable(format!(
@@ -454,13 +454,14 @@ fn of_target<'a>(target: &ScaleTarget, selector: &Selector, pods: &'a [Arc<Pod>]
         .collect()
 }
 
-/// All pods of a target whose replicas are groups; its scale's selector may match their leaders alone.
+/// Returns the selector of all pods of a target whose replicas are groups; its scale's selector may match only their
+/// leaders.
 fn members(target: &ScaleTarget) -> Selector {
     [Expression::Equal(template::GROUPS_NAME.to_owned(), target.at.name.clone())].into_iter().collect()
 }
 
-/// Pods of a target that have or will have a device.
-fn there(target: &ScaleTarget, known: &Known, pods: &[Arc<Pod>]) -> u32 {
+/// Returns the number of a target's pods that have or will have a device.
+fn there(target: &ScaleTarget, known: &TargetState, pods: &[Arc<Pod>]) -> u32 {
     let claims = |pod: &Pod| {
         pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref()).is_some_and(|all| !all.is_empty())
     };
@@ -476,8 +477,8 @@ fn is_among(pod: &Pod, uids: &[String]) -> bool {
     pod.metadata.uid.as_ref().is_some_and(|uid| uids.contains(uid))
 }
 
-/// Other targets whose selectors match these pods too.
-fn selecting(all: &BTreeMap<ScaleTarget, Known>, target: &ScaleTarget, own: &[&Pod]) -> Vec<String> {
+/// Returns the other targets whose selectors match these pods.
+fn selecting(all: &BTreeMap<ScaleTarget, TargetState>, target: &ScaleTarget, own: &[&Pod]) -> Vec<String> {
     let others =
         all.iter().filter(|(other, _)| *other != target && other.at.namespace == target.at.namespace);
     others

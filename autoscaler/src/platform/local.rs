@@ -1,16 +1,16 @@
 //! Platform `local`: model servers as processes on this machine, each with a claimed GPU slice, behind one
-//! gateway. It plays the parts that a cluster has: scheduler (first fit by sluice-inventory), kubelet
+//! gateway. It takes the roles that a cluster has: scheduler (first fit by sluice-inventory), kubelet
 //! (prepares claims over sluice-driver's socket), and ReplicaSet (keeps as many as were asked for).
 //!
 //! ```text
-//!  LocalPlatform ──messages──▶ supervisor (one task: who exists, who holds which claim)
+//!  LocalPlatform ──messages──▶ supervisor (one task: all replicas and their claims)
 //!                                 ├─▶ replica  (a task each: prepare ▸ start ▸ load ▸ serve ▸ drain ▸ stop ▸ give back)
 //!                                 ├─▶ members  (a task per gateway: its file of upstreams)
-//!                                 └─▶ gateway  (a task per gateway: what it says about its upstreams)
+//!                                 └─▶ gateway  (a task per gateway: polls the state of its upstreams)
 //! ```
 //!
-//! Everything that a restart needs is in a replica's record, written before the step that it speaks of:
-//! after kill -9 the next supervisor adopts what runs, finishes what was ending, and forgets the rest.
+//! Everything that a restart needs is in a replica's record, which is written before the step that it describes. After
+//! kill -9 the next supervisor adopts running replicas, finishes ending ones, and forgets the rest.
 
 use std::path::PathBuf;
 
@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Platform, PlatformError, Replicas, ScaleTarget};
 use crate::capacity::CapacityView;
-use supervisor::Command;
+use messages::Command;
 
 mod backoff;
 mod cdi;
@@ -30,6 +30,7 @@ pub(crate) mod cluster;
 mod gateway;
 mod kubelet;
 mod members;
+mod messages;
 mod process;
 mod procfs;
 pub mod records;
@@ -38,27 +39,27 @@ mod startup;
 pub mod supervisor;
 mod victims;
 
-/// Where everything lies.
+/// Directories of the local platform.
 #[derive(Debug, Clone)]
 pub struct LocalConfig {
-    /// Slices, classes and claims, shared with sluice-driver.
+    /// Object directory with slices, classes and claims, shared with sluice-driver.
     pub store: ObjectDir,
-    /// Where sluice-driver has its sockets.
+    /// Kubelet directory with sluice-driver's sockets.
     pub kubelet_dir: PathBuf,
-    /// Where sluice-driver writes CDI specifications.
+    /// Directory of sluice-driver's CDI specifications.
     pub cdi_dir: PathBuf,
     /// ReplicaRecords and logs.
     pub state_dir: PathBuf,
 }
 
-/// The platform as controllers see it: a mailbox of the supervisor.
+/// Platform of one machine; sends its questions to the supervisor.
 #[derive(Debug, Clone)]
 pub struct LocalPlatform {
     mailbox: mpsc::Sender<Command>,
 }
 
 impl LocalPlatform {
-    /// Speaks to the supervisor behind `mailbox`.
+    /// Creates a platform that sends to the supervisor's `mailbox`.
     pub fn new(mailbox: mpsc::Sender<Command>) -> Self {
         Self { mailbox }
     }

@@ -1,8 +1,8 @@
-//! In a cluster: objects from the API server, replicas as pods, and of several autoscalers one that acts.
+//! Wires the program in a cluster: objects from the API server, replicas as pods, and of several autoscalers one leader.
 //!
 //! ```text
 //!  Lease ──leads──▶ term: controllers run ◀──objects── watch
-//!                     └─ lost: all of them are dropped at once, nothing is written any more
+//!                     └─ lost: all of them are dropped at once; nothing is written any more
 //! ```
 //!
 //! Watches run in every process, so that the next leader knows the cluster from its first moment.
@@ -33,8 +33,8 @@ use crate::signals::{HttpScraper, Prometheus, SecondSource};
 
 /// Name of the Lease.
 const LEASE: &str = "sluice-autoscaler";
-/// How long Prometheus may take for an answer.
-const PROMETHEUS_WITHIN: Duration = Duration::from_secs(2);
+/// Time limit of a query to Prometheus.
+const PROMETHEUS_TIMEOUT: Duration = Duration::from_secs(2);
 
 pub(super) async fn run(settings: Settings) -> Result<(), RunError> {
     let process = Process::begin(&settings).await?;
@@ -44,10 +44,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), RunError> {
     served
 }
 
-/// Everything but the process around it: until `stop`, through whatever leads to the API server.
-///
-/// # Errors
-/// A setting cannot be followed.
+/// Runs everything but the process around it until `stop`.
 pub async fn serve(
     client: Client,
     settings: &Settings,
@@ -72,7 +69,7 @@ pub async fn serve(
     Ok(())
 }
 
-/// Everything that controllers are made of.
+/// Parts that controllers are made of.
 struct Parts {
     settings: Settings,
     leads: watch::Receiver<bool>,
@@ -98,7 +95,7 @@ impl Parts {
         let status = Arc::new(ApiStatus::new(client.clone(), leads.clone()));
         let second: Option<Arc<dyn SecondSource>> = match &settings.prometheus_url {
             Some(url) => Some(Arc::new(
-                Prometheus::new(url, PROMETHEUS_WITHIN)
+                Prometheus::new(url, PROMETHEUS_TIMEOUT)
                     .map_err(|error| RunError::Cluster(error.to_string()))?,
             )),
             None => None,
@@ -116,10 +113,10 @@ impl Parts {
 
     async fn listed(&self) {
         tokio::join!(self.objects.listed(), self.platform.ready());
-        tracing::info!("The cluster is known.");
+        tracing::info!("Listed everything that is watched.");
     }
 
-    /// Leads whenever it is this process's turn, until `stop`.
+    /// Runs the controllers whenever this process leads, until `stop`.
     async fn follow(&self, stop: &CancellationToken) {
         let mut leads = self.leads.clone();
         loop {
@@ -127,7 +124,7 @@ impl Parts {
                 turn = leads.wait_for(|leads| *leads) => if turn.is_err() { return },
                 () = stop.cancelled() => return,
             }
-            tracing::info!("This process leads: it decides from now on.");
+            tracing::info!("This process is the leader now; starting to decide.");
             let mut controllers = Controllers::new(
                 Arc::clone(&self.context),
                 self.settings.timing(),
@@ -136,7 +133,7 @@ impl Parts {
             tokio::select! {
                 () = self.control(&mut controllers) => {}
                 _ = leads.wait_for(|leads| !*leads) => {
-                    tracing::warn!("This process does not lead any more: nothing is decided or written.");
+                    tracing::warn!("This process is not the leader any more; nothing is decided or written.");
                 }
                 () = stop.cancelled() => {}
             }
@@ -144,10 +141,10 @@ impl Parts {
         }
     }
 
-    /// Keeps a controller for each object, and tells those that are refused why.
+    /// Keeps a controller for each object, and writes the reason into the status of ignored ones.
     async fn control(&self, controllers: &mut Controllers) {
         let mut changed = self.objects.changed();
-        let mut told: BTreeMap<Target, String> = BTreeMap::new();
+        let mut warned: BTreeMap<Target, String> = BTreeMap::new();
         loop {
             changed.mark_unchanged();
             if let Some(found) = self.objects.found() {
@@ -155,16 +152,16 @@ impl Parts {
                     found.autoscalers.keys().chain(found.ignored.keys()).cloned().collect();
                 controllers.follow(found.autoscalers).await;
                 controllers.keep_logs(all.iter());
-                told.retain(|name, _| found.ignored.contains_key(name));
+                warned.retain(|name, _| found.ignored.contains_key(name));
                 for (name, ignored) in found.ignored {
                     let at = timestamp(self.context.clock.now_ms());
                     let problem = ignored.message.clone();
-                    if told.get(&name) != Some(&problem) {
-                        tracing::warn!(%name, problem, "An InferenceAutoscaler is refused.");
-                        told.insert(name.clone(), problem);
+                    if warned.get(&name) != Some(&problem) {
+                        tracing::warn!(%name, problem, "Ignoring an InferenceAutoscaler.");
+                        warned.insert(name.clone(), problem);
                     }
                     if let Err(error) = self.status.write_ignored(&name, ignored, at).await {
-                        tracing::warn!(%name, %error, "The status could not be written.");
+                        tracing::warn!(%name, %error, "Failed to write the status.");
                     }
                 }
             }
@@ -175,9 +172,9 @@ impl Parts {
     }
 }
 
-/// A client from the pod's service account, or from the kubeconfig.
+/// Creates a client from the pod's service account, or from the kubeconfig.
 async fn client() -> Result<Client, RunError> {
-    // Another part of the process may have installed one already.
+    // An error only means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::try_default().await.map_err(|error| RunError::Cluster(error.to_string()))
 }
@@ -193,7 +190,7 @@ fn lease_settings(settings: &Settings, identity: &str) -> LeaseSettings {
     let duration = Duration::from_secs(u64::from(settings.lease_seconds));
     LeaseSettings {
         duration,
-        // A fifth: two tries may fail within the two thirds after which a holder gives up.
+        // A fifth, so that two attempts may fail within the two thirds after which a holder gives up.
         renew_every: duration / 5,
         ..LeaseSettings::new(&settings.lease_namespace, LEASE, identity)
     }

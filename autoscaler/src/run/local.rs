@@ -1,4 +1,4 @@
-//! On one machine: objects from files, replicas as processes.
+//! Wires the program on one machine: objects from files, replicas as processes.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -59,7 +59,7 @@ pub(super) async fn run(settings: Settings) -> Result<(), RunError> {
     let left = match settings.on_exit {
         OnExit::Stop => stop_all(&mailbox).await,
         OnExit::Keep => {
-            tracing::info!("The model servers live on.");
+            tracing::info!("Leaving the model servers running.");
             Vec::new()
         }
     };
@@ -91,7 +91,7 @@ async fn control(
         };
         let Some(manifests) = changed else { break };
         tracing::info!("The object files changed.");
-        // Targets first, so that no controller looks for one that is about to come.
+        // Targets come first, so that no controller looks for one that is not defined yet.
         let _ = mailbox.send(Command::Deployments(manifests.deployments)).await;
         follow(&mut controllers, manifests.autoscalers).await;
     }
@@ -116,8 +116,8 @@ async fn stop_all(mailbox: &mpsc::Sender<Command>) -> Vec<String> {
     answer.await.unwrap_or_default()
 }
 
-/// One autoscaler per state directory: two would both own the same replicas. The lock goes with the
-/// process, also with kill -9.
+/// Locks the state directory, because two autoscalers would both own the same replicas. The lock ends with the process,
+/// also with kill -9.
 fn lock(state_dir: &Path) -> Result<File, RunError> {
     let path = state_dir.join("lock");
     let failed = |source| RunError::Io { what: format!("state directory {}", state_dir.display()), source };

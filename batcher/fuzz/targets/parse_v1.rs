@@ -12,7 +12,7 @@ mod echo;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
-use sluice_protocol::{Datatype, Limits, ModelSignature, TensorSignature, V1Target, parse_v1};
+use sluice_protocol::{Address, Datatype, Limits, ModelSignature, TensorSignature, parse_v1};
 
 fuzz_target!(|input: &[u8]| {
     let Some((which, body)) = input.split_first() else { return };
@@ -28,7 +28,7 @@ fuzz_target!(|input: &[u8]| {
         _ => vec![tensor("a", Datatype::Bool, &[None, None, Some(1)])],
     };
     let signature = ModelSignature { inputs, outputs: Vec::new() };
-    let target = V1Target { target: client::target(), label: None };
+    let target = Address { target: client::target(), label: None };
     let body = Bytes::copy_from_slice(body);
     if let Ok(request) = parse_v1(&target, body, &Limits::default(), Some(&signature)) {
         carried::check(&request);

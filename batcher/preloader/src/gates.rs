@@ -3,7 +3,7 @@
 //! ```text
 //!  Pod ──look──▶ gated │ in flight │ of no concern
 //!                  │        │
-//!                  ▼        ▼          bench: the scheduler's first fit, on the pods' own claims
+//!                  ▼        ▼          trial: the scheduler's first fit, on the pods' own claims
 //!               decide: who is in flight is placed first, then the gated ones by priority and age
 //!                  └──▶ Lift(why) │ Wait(reason)          patch: one guarded JSON patch per lift
 //! ```
@@ -12,12 +12,12 @@
 //! whatever has waited for its deadline. Nothing is remembered here; after a restart the same objects give the
 //! same decisions.
 
-mod bench;
 mod decide;
 mod look;
 mod patch;
 #[cfg(test)]
 mod tests;
+mod trial;
 #[cfg(test)]
 pub(crate) mod world;
 
@@ -29,17 +29,17 @@ use k8s_openapi::api::resource::v1::ResourceClaim;
 use k8s_openapi::jiff::Timestamp;
 use sluice_inventory::Cluster;
 
-pub use decide::{decide, decide_by_age};
-pub use look::{ClaimIndex, Look, age, deadline, foreign_gates, look, our_gates, placement_key};
-pub use patch::lift_patch;
+pub(crate) use decide::{decide, decide_by_age};
+pub(crate) use look::{ClaimIndex, Look, Stage, placement_key};
+pub(crate) use patch::lift_patch;
 
 /// How long nothing may be known that could ever take a pod before its gate is lifted for that: a driver that
 /// publishes its slices anew, or a class that is just being installed, takes less.
-pub const UNPLACEABLE_FOR: Duration = Duration::from_secs(10);
+pub(crate) const UNPLACEABLE_FOR: Duration = Duration::from_secs(10);
 
 /// Which pod, exactly.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PodRef {
+pub(crate) struct PodRef {
     /// Its namespace.
     pub namespace: String,
     /// Its name.
@@ -50,7 +50,7 @@ pub struct PodRef {
 
 /// What a pod wants of the cluster.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Wants {
+pub(crate) struct Wants {
     /// Its claims that have no devices yet; a shared one may have been placed for another pod.
     pub claims: Vec<ResourceClaim>,
     /// The first of its claims that does not exist (yet), in words.
@@ -61,7 +61,7 @@ pub struct Wants {
 
 /// A pod that is held by a gate of ours.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Gated {
+pub(crate) struct Gated {
     /// Which.
     pub pod: PodRef,
     /// Higher ones go first.
@@ -84,7 +84,7 @@ pub struct Gated {
 
 /// A pod without a gate whose devices are still to be allocated: a lift in flight, or somebody who had no gate.
 #[derive(Debug, Clone, PartialEq)]
-pub struct InFlight {
+pub(crate) struct InFlight {
     /// Which.
     pub pod: PodRef,
     /// Higher ones go first.
@@ -97,7 +97,7 @@ pub struct InFlight {
 
 /// Everything that decisions depend on.
 #[derive(Debug, Clone, Default)]
-pub struct View {
+pub(crate) struct Snapshot {
     /// Slices, claims, classes; `unschedulable_nodes` are those that are closed to everybody.
     pub cluster: Cluster,
     /// Held by a gate of ours, in any order.
@@ -108,7 +108,7 @@ pub struct View {
 
 /// Why a gate is lifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub(crate) enum Why {
     /// What it claims is free.
     SliceFree,
     /// It claims nothing that is still to be allocated.
@@ -123,11 +123,11 @@ pub enum Why {
 
 impl Why {
     /// Every one.
-    pub const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::SliceFree, Self::NothingToClaim, Self::NotCounted, Self::NeedsNode, Self::Deadline];
 
     /// As a metric's label has it.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::SliceFree => "slice_free",
             Self::NothingToClaim => "nothing_to_claim",
@@ -140,7 +140,7 @@ impl Why {
 
 /// Why a gate stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// What it claims is not free.
     NoFreeSlice,
     /// What it claims is free, and the last place for somebody before it.
@@ -157,7 +157,7 @@ pub enum Reason {
 
 impl Reason {
     /// Every one.
-    pub const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 6] = [
         Self::NoFreeSlice,
         Self::BehindOlder,
         Self::ForeignGate,
@@ -167,7 +167,7 @@ impl Reason {
     ];
 
     /// As a metric's label has it.
-    pub fn label(self) -> &'static str {
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::NoFreeSlice => "no_free_slice",
             Self::BehindOlder => "behind_older",
@@ -181,7 +181,7 @@ impl Reason {
 
 /// What becomes of a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// It is removed now.
     Lift(Why),
     /// It stays.
@@ -190,7 +190,7 @@ pub enum Action {
 
 /// The decision on one gated pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub(crate) struct Decision {
     /// On which.
     pub pod: PodRef,
     /// What becomes of its gate.

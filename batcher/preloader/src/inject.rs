@@ -8,6 +8,7 @@
 //! The gate and the sidecar are added by two webhooks that may fail in different ways, so they are two functions
 //! here too, and neither relies on the other.
 
+mod annotations;
 mod gate;
 mod hints;
 mod hook;
@@ -20,11 +21,12 @@ use json_patch::Patch;
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use sluice_config::names::pod as names;
 
+use annotations::Annotations;
+pub(crate) use annotations::MOST_DEADLINE_SECONDS;
 pub use gate::{ClaimedClasses, is_ours, with_gate};
 pub use hints::{hints, is_left_alone, second_ports};
 pub use port::passes_by;
 use resources::Resources;
-pub(crate) use sidecar::MOST_DEADLINE_SECONDS;
 
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
@@ -54,14 +56,14 @@ impl Sidecar {
 /// Why a pod cannot have its sidecar.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
-pub struct Refusal {
+pub struct InjectionError {
     /// Path of the field, as the pod has it.
     pub field: String,
     /// What is wrong with it and what would be right.
     pub problem: String,
 }
 
-impl Refusal {
+impl InjectionError {
     fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
@@ -79,18 +81,18 @@ pub fn opts_in(pod: &Pod) -> bool {
 ///
 /// # Errors
 /// Names the field for which it cannot be done.
-pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option<Pod>, Refusal> {
-    let Some(spec) = &pod.spec else { return Err(Refusal::new("spec", "is missing")) };
+pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option<Pod>, InjectionError> {
+    let Some(spec) = &pod.spec else { return Err(InjectionError::new("spec", "is missing")) };
     if sidecar::is_there(spec)? {
         return Ok(None);
     }
     if spec.host_network == Some(true) {
         let problem = "the sidecar's ports would be the node's; opt in only pods with a network of their own";
-        return Err(Refusal::new("spec.hostNetwork", problem));
+        return Err(InjectionError::new("spec.hostNetwork", problem));
     }
-    let wishes = sidecar::Wishes::read(pod)?;
-    let found = port::find(spec, &wishes.port_name)?;
-    let own = port::own(spec, &wishes)?;
+    let annotations = Annotations::read(pod)?;
+    let found = port::find(spec, &annotations.port_name)?;
+    let own = port::own(spec, &annotations)?;
     let resources = resources::of(pod, spec, &settings.resources)?;
     let mut injected = pod.clone();
     let spec = injected.spec.get_or_insert_default();
@@ -103,7 +105,7 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     if let Some(secret) = &settings.pull_secret {
         sidecar::add_pull_secret(spec, secret);
     }
-    let mut container = sidecar::container(settings, &wishes, &found, own, resources, token);
+    let mut container = sidecar::container(settings, &annotations, &found, own, resources, token);
     container.args.get_or_insert_default().extend(hook.arguments(grace));
     spec.init_containers.get_or_insert_default().push(container);
     Ok(Some(injected))

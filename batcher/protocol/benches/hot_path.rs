@@ -11,7 +11,7 @@ use sluice_protocol::grpc::model_infer_request::InferInputTensor;
 use sluice_protocol::grpc::model_infer_response::InferOutputTensor;
 use sluice_protocol::grpc::{ModelInferRequest, ModelInferResponse};
 use sluice_protocol::{
-    InferRequest, Limits, Target, V1Target, WireFormat, merge, parse_binary, parse_grpc, parse_json,
+    Address, InferRequest, Limits, Target, WireFormat, merge, parse_binary, parse_grpc, parse_json,
     parse_response, parse_v1, split,
 };
 
@@ -75,7 +75,7 @@ fn run(case: &Case) -> usize {
         WireFormat::Binary => parse_binary(&target, *header_length, body.clone(), &limits),
         WireFormat::Grpc => parse_grpc(body.clone(), &limits),
         WireFormat::V1 => {
-            parse_v1(&V1Target { target: target.clone(), label: None }, body.clone(), &limits, None)
+            parse_v1(&Address { target: target.clone(), label: None }, body.clone(), &limits, None)
         }
     };
     let requests: Vec<InferRequest> = case.requests.iter().map(|body| parse(body).unwrap()).collect();

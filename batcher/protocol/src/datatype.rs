@@ -75,9 +75,4 @@ impl Datatype {
             Self::Bytes => None,
         }
     }
-
-    /// Whether JSON can carry it: FP16 and BF16 travel in raw bytes only.
-    pub fn has_json_form(self) -> bool {
-        !matches!(self, Self::Fp16 | Self::Bf16)
-    }
 }

@@ -1,5 +1,6 @@
 //! What can be wrong, with a request, a batch or an upstream's answer.
 
+use bytes::Bytes;
 use thiserror::Error;
 
 /// A request that cannot be read. `Display` is fit for the client: which input, what is wrong with it.
@@ -99,4 +100,19 @@ pub struct PartError {
     pub output: String,
     /// Why.
     pub reason: String,
+}
+
+/// Returns the error object of both REST protocols: `{"error":"…"}`.
+pub fn json_error(message: &str) -> Bytes {
+    Bytes::from(serde_json::json!({ "error": message }).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_object_holds_any_text() {
+        assert_eq!(json_error("a \"b\""), r#"{"error":"a \"b\""}"#);
+    }
 }

@@ -55,11 +55,10 @@
 //! | `error_response` | an error in the form in which its client asked |
 
 mod alone;
-mod binary;
+mod batch_rows;
 mod chunks;
 mod datatype;
 mod error;
-mod error_response;
 pub mod grpc;
 mod json;
 mod key;
@@ -68,37 +67,37 @@ mod merge;
 mod parameters;
 mod request;
 mod response;
+mod rest;
 mod sequence;
 mod signature;
 mod split;
 mod target;
 mod tensor;
 mod transcode;
-mod unchanged;
 mod v1;
 mod wire_format;
+mod wire_protocol;
 
 pub use alone::Alone;
-pub use binary::{parse_binary, parse_raw};
+pub use batch_rows::BatchRows;
 pub use datatype::Datatype;
-pub use error::{MergeError, ParseError, ParseErrorKind, PartError, ResponseError, SplitError};
-pub use error_response::{ErrorResponse, error_response, json_error};
+pub use error::{MergeError, ParseError, ParseErrorKind, PartError, ResponseError, SplitError, json_error};
 pub use grpc::parse_grpc;
-pub use json::parse_json;
 pub use key::MergeKey;
 pub use limits::Limits;
-pub use merge::{BatchRows, Merged, merge, merge_padded};
+pub use merge::{Merged, merge, merge_padded};
 pub use parameters::{Parameter, Parameters};
 pub use request::{InferRequest, RequestedOutput};
 pub use response::{InferResponse, parse_response};
+pub use rest::{parse_binary, parse_json, parse_raw};
 pub use sequence::{SequenceId, SequenceStep};
 pub use signature::{ModelSignature, TensorSignature};
-pub use split::{ResponsePart, split};
-pub use target::{Target, model_in_path};
+pub use split::{ResponsePart, split, unchanged_response};
+pub use target::{Address, Target, model_in_path};
 pub use tensor::{JsonLayout, Tensor, TensorData};
-pub use unchanged::unchanged_response;
-pub use v1::{V1Request, V1Target, parse_v1};
+pub use v1::{V1Request, parse_v1};
 pub use wire_format::WireFormat;
+pub use wire_protocol::{Api, Transport, Unread, WireProtocol};
 
 /// Name of the HTTP header that gives the length in bytes of the JSON part of a V2 binary body.
 pub const HEADER_LENGTH: &str = "inference-header-content-length";

@@ -1,15 +1,14 @@
 //! Many requests → one upstream body.
 
-mod binary;
 mod columns;
-pub(crate) mod grpc;
-mod json;
 mod padding;
 
 use bytes::Bytes;
 
-use crate::unchanged::unchanged_body;
-use crate::{InferRequest, MergeError, TensorData, WireFormat};
+pub(crate) use columns::Column;
+
+use crate::wire_protocol::{Batch, BatchBody, Transport};
+use crate::{BatchRows, InferRequest, MergeError, WireFormat};
 
 /// One upstream request made of many.
 #[derive(Debug, Clone)]
@@ -32,27 +31,6 @@ impl Merged {
     /// Rows of the whole batch, padding included.
     pub fn total_rows(&self) -> usize {
         self.rows.total()
-    }
-}
-
-/// How the rows of a batch are shared among its requests.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BatchRows {
-    /// Rows of each request, in the order given.
-    pub requests: Vec<usize>,
-    /// Rows behind them that belong to nobody.
-    pub padding: usize,
-}
-
-impl BatchRows {
-    /// Rows of the whole batch, padding included.
-    pub fn total(&self) -> usize {
-        self.requests.iter().sum::<usize>() + self.padding
-    }
-
-    /// The runs of rows into which an output falls: one for each request, and the padding where there is any.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = usize> {
-        self.requests.iter().copied().chain((self.padding > 0).then_some(self.padding))
     }
 }
 
@@ -86,11 +64,11 @@ pub fn merge_padded(
     let own: Vec<usize> = requests.iter().map(|request| request.rows).collect();
     let padding = to_rows.saturating_sub(own.iter().sum());
     let rows = BatchRows { requests: own, padding };
-    if requests.first().is_some_and(|first| first.v1.is_some()) {
-        return merge_v1(requests, upstream, rows);
+    if let Some(first) = requests.first().filter(|first| first.v1.is_some()) {
+        return merge_texts(first, requests, upstream, rows);
     }
     if let ([alone], 0) = (requests, rows.padding)
-        && let Some((body, format)) = unchanged_body(alone, upstream)
+        && let Some((body, format)) = alone.format.protocol().unchanged_batch(alone, upstream)
     {
         return Ok(body.into_merged(format, rows));
     }
@@ -99,53 +77,34 @@ pub fn merge_padded(
         _ => Vec::new(),
     };
     let columns = columns::align(requests, &rows, &last_row)?;
-    let format = match upstream {
-        WireFormat::Binary if requests.iter().all(|request| is_json_throughout(request)) => WireFormat::Json,
-        other => other,
-    };
+    let format = upstream.protocol().simpler_format(requests).unwrap_or(upstream);
     // Errors name it: a request that fails alone gets the text that the server would have given its client.
     let id = if let [alone] = requests { alone.id.as_deref() } else { None };
-    let body = match format {
-        WireFormat::Json => json::write(requests[0], id, &columns),
-        WireFormat::Binary => binary::write(requests[0], id, &columns),
-        WireFormat::Grpc => grpc::write(requests[0], id, &columns),
-        WireFormat::V1 => {
-            let reason = "the model server speaks V1 alone".into();
-            Err(MergeError { index: 0, reason })
-        }
-    }?;
-    Ok(body.into_merged(format, rows))
+    let batch = Batch { first: requests[0], id, columns: &columns };
+    Ok(format.protocol().write_batch(&batch)?.into_merged(format, rows))
 }
 
-/// Requests that have no V2 tensors.
-fn merge_v1(requests: &[&InferRequest], upstream: WireFormat, rows: BatchRows) -> Result<Merged, MergeError> {
-    if upstream == WireFormat::Grpc {
+/// Merges requests that have no tensors: their batch has their own wire format.
+fn merge_texts(
+    first: &InferRequest,
+    requests: &[&InferRequest],
+    upstream: WireFormat,
+    rows: BatchRows,
+) -> Result<Merged, MergeError> {
+    if upstream.protocol().transport() == Transport::Grpc {
         let reason = "the model server speaks gRPC alone".into();
         return Err(MergeError { index: 0, reason });
     }
     columns::check_keys(requests)?;
-    if let (Some(alone), 1..) = (requests[0].alone, rows.padding) {
+    if let (Some(alone), 1..) = (first.alone, rows.padding) {
         let reason = format!("the request goes alone ({})", alone.as_str());
         return Err(MergeError { index: 0, reason });
     }
-    Ok(crate::v1::write(requests, &rows)?.into_merged(WireFormat::V1, rows))
+    let body = first.format.protocol().write_text_batch(requests, &rows)?;
+    Ok(body.into_merged(first.format, rows))
 }
 
-/// Whether a request's inputs are JSON text and its outputs wanted as such.
-pub(crate) fn is_json_throughout(request: &InferRequest) -> bool {
-    request.format != crate::WireFormat::Grpc
-        && !request.wants_any_raw()
-        && request.inputs.iter().all(|input| matches!(input.data, TensorData::Json { .. }))
-}
-
-/// A body of one form.
-pub(crate) struct Body {
-    pub(crate) chunks: crate::chunks::Chunks,
-    pub(crate) header_length: Option<usize>,
-    pub(crate) content_type: &'static str,
-}
-
-impl Body {
+impl BatchBody {
     fn into_merged(self, format: WireFormat, rows: BatchRows) -> Merged {
         let (header_length, content_type) = (self.header_length, self.content_type);
         let (chunks, body_bytes) = self.chunks.finish();

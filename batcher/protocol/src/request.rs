@@ -1,12 +1,11 @@
-//! An inference request, whatever its form was.
+//! An inference request, whatever its wire format was.
 
 use bytes::Bytes;
 
-use crate::json::tensors::{ReadRequest, take_bool};
-use crate::v1::{V1Request, predict_path};
+use crate::v1::V1Request;
+use crate::wire_protocol::Unread;
 use crate::{
-    Alone, Limits, MergeKey, ModelSignature, Parameter, Parameters, Target, Tensor, V1Target, WireFormat,
-    parse_raw, parse_v1,
+    Address, Alone, Limits, MergeKey, ModelSignature, Parameter, Parameters, Target, Tensor, WireFormat,
 };
 
 /// A parsed inference request.
@@ -64,36 +63,37 @@ impl InferRequest {
         self.inputs.iter().fold(v1, |sum: u64, input| sum.saturating_add(input.elements_per_row() as u64))
     }
 
-    /// The path of the upstream for a batch of this request's key in the form that [`crate::Merged::format`] tells.
+    /// What the path of its batch must address.
+    pub fn address(&self) -> Address {
+        let label = self.v1.as_ref().and_then(|v1| v1.label.clone());
+        Address { target: self.target.clone(), label }
+    }
+
+    /// Returns the path of a model server for a batch of this request's key, in the wire format that
+    /// [`crate::Merged::format`] names.
     pub fn path(&self, format: WireFormat) -> String {
-        match format {
-            WireFormat::Grpc => crate::grpc::path::MODEL_INFER.to_owned(),
-            WireFormat::V1 => predict_path(&self.target, self.v1.as_ref().and_then(|v1| v1.label.as_deref())),
-            WireFormat::Json | WireFormat::Binary => self.target.infer_path(),
-        }
+        format.protocol().path(&self.address())
     }
 
-    /// Whether what it says rests on the model's metadata: a V1 request, or a raw binary one.
+    /// Returns whether what it says depends on the model's metadata: a V1 request, or a raw binary one.
     pub fn rests_on_metadata(&self) -> bool {
-        self.format == WireFormat::V1 || self.header_length == Some(0)
+        self.format.protocol().rests_on_metadata(self.header_length)
     }
 
-    /// The request as it reads by other metadata than those by which it was read; `None`: nothing is known of the
-    /// model. Where it does not rest on them it stays as it is.
+    /// Reads the request again with other metadata (`None`: nothing is known of the model). A request that does not
+    /// depend on them stays as it is.
     pub fn read_again(self, signature: Option<&ModelSignature>) -> Self {
-        // It was within the limits when it came, and is as long as it was.
-        let (body, limits) = (self.body.clone(), &Limits::UNBOUNDED);
-        let again = match self.format {
-            WireFormat::V1 => {
-                let label = self.v1.as_ref().and_then(|v1| v1.label.clone());
-                let target = V1Target { target: self.target.clone(), label };
-                parse_v1(&target, body, limits, signature)
-            }
-            WireFormat::Binary if self.header_length == Some(0) => {
-                parse_raw(&self.target, body, limits, signature)
-            }
-            _ => return self,
-        };
+        if !self.rests_on_metadata() {
+            return self;
+        }
+        let again = self.format.protocol().read_request(Unread {
+            address: &self.address(),
+            header_length: self.header_length,
+            body: self.body.clone(),
+            // It was within the limits when it came, and is as long as it was.
+            limits: &Limits::UNBOUNDED,
+            signature,
+        });
         again.unwrap_or(self)
     }
 
@@ -118,7 +118,26 @@ impl InferRequest {
     }
 }
 
-/// What a parser of one form has found, before it is judged.
+/// What a request says, whatever its wire format.
+#[derive(Debug, Default)]
+pub(crate) struct ReadRequest {
+    pub(crate) id: Option<String>,
+    pub(crate) parameters: Parameters,
+    pub(crate) inputs: Vec<Tensor>,
+    pub(crate) outputs: Vec<RequestedOutput>,
+    pub(crate) unknown_field: bool,
+    /// Some field was `null`, which some servers refuse.
+    pub(crate) has_nulls: bool,
+}
+
+/// Removes a parameter that is a bool, and returns it.
+pub(crate) fn take_bool(parameters: &mut Parameters, name: &str) -> Option<bool> {
+    let value = parameters.get(name)?.as_bool()?;
+    parameters.remove(name);
+    Some(value)
+}
+
+/// What a parser of one wire format has found, before it is judged.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) format: WireFormat,

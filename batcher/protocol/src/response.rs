@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::grpc::parse::read_response as read_grpc;
-use crate::json::tensors::read_response as read_json;
-use crate::{Parameters, ParseError, ResponseError, Tensor, WireFormat};
+use crate::{Parameters, ResponseError, Tensor, WireFormat};
 
 /// A parsed inference response.
 #[derive(Debug, Clone)]
@@ -18,7 +16,7 @@ pub struct InferResponse {
     /// Outputs in the upstream's order.
     pub outputs: Vec<Tensor>,
     /// The answer of a V1 path, which has no tensors.
-    pub(crate) v1: Option<crate::v1::Response>,
+    pub(crate) v1: Option<crate::v1::TextResponse>,
 }
 
 /// Reads the body of the upstream's 200 answer. `format`: [`crate::Merged::format`]. `header_length`: the answer's
@@ -31,22 +29,5 @@ pub fn parse_response(
     header_length: Option<usize>,
     body: Bytes,
 ) -> Result<InferResponse, ResponseError> {
-    if format == WireFormat::V1 {
-        let v1 = crate::v1::read_response(body)?;
-        let (model_name, model_version) = (None, None);
-        let (parameters, outputs) = (Parameters::new(), Vec::new());
-        return Ok(InferResponse { model_name, model_version, parameters, outputs, v1: Some(v1) });
-    }
-    let read = match (format, header_length) {
-        (WireFormat::Grpc, _) => read_grpc(body),
-        (_, None) => read_json(&body, None),
-        (_, Some(length)) if length <= body.len() => {
-            read_json(&body.slice(..length), Some(body.slice(length..)))
-        }
-        (_, Some(length)) => Err(ParseError::malformed(format!(
-            "Inference-Header-Content-Length is {length}, but the body has {} bytes",
-            body.len()
-        ))),
-    };
-    read.map_err(|error| ResponseError(error.to_string()))
+    format.protocol().read_response(header_length, body)
 }

@@ -1,14 +1,10 @@
 //! One answer → each client's rows in its own form.
 
-mod grpc;
-mod rest;
 mod rows;
-mod v1;
 
 use bytes::Bytes;
 
-use crate::merge::BatchRows;
-use crate::{InferRequest, InferResponse, PartError, SplitError, Tensor, WireFormat};
+use crate::{BatchRows, InferRequest, InferResponse, PartError, SplitError, Tensor, WireFormat};
 
 /// One client's answer (HTTP status 200, gRPC status 0).
 #[derive(Debug, Clone)]
@@ -42,28 +38,40 @@ pub fn split(
     rows: &BatchRows,
 ) -> Result<Vec<Result<ResponsePart, PartError>>, SplitError> {
     if let Some(v1) = &response.v1 {
-        return crate::v1::answers(v1, rows);
+        return v1.split(rows);
     }
     let outputs = response
         .outputs
         .iter()
-        .map(|output| Ok(Shares { output, pieces: rows::cut(output, rows)? }))
+        .map(|output| Ok(CutOutput { output, pieces: rows::cut(output, rows)? }))
         .collect::<Result<Vec<_>, SplitError>>()?;
-    let answers = requests.iter().enumerate().map(|(index, request)| {
-        let shares = outputs.iter().filter(|shares| is_selected(request, &shares.output.name));
-        let shares = shares.map(|shares| Share {
-            output: shares.output,
-            shape: rows::shape(shares.output, rows, index),
-            piece: &shares.pieces[index],
+    let parts = requests.iter().enumerate().map(|(index, request)| {
+        let selected = outputs.iter().filter(|cut| is_selected(request, &cut.output.name));
+        let parts = selected.map(|cut| OutputPart {
+            output: cut.output,
+            shape: rows::shape(cut.output, rows, index),
+            piece: &cut.pieces[index],
         });
-        let shares: Vec<Share<'_>> = shares.collect();
-        match request.format {
-            WireFormat::Json | WireFormat::Binary => rest::answer(response, request, &shares),
-            WireFormat::Grpc => grpc::answer(response, request, &shares),
-            WireFormat::V1 => v1::answer(request, &shares),
-        }
+        let parts: Vec<OutputPart<'_>> = parts.collect();
+        request.format.protocol().write_response(response, request, &parts)
     });
-    Ok(answers.collect())
+    Ok(parts.collect())
+}
+
+/// Returns the response to a client whose request [`crate::merge`] sent as it came, alone in its batch: the model
+/// server's `body` and its `header_length`. `format` and `rows` are those of [`crate::Merged`]. `None`: read the response
+/// and [`split`] it, which also adds an id that the server has not repeated.
+pub fn unchanged_response(
+    request: &InferRequest,
+    format: WireFormat,
+    rows: &BatchRows,
+    header_length: Option<usize>,
+    body: &Bytes,
+) -> Option<ResponsePart> {
+    if rows.requests.len() != 1 || rows.padding > 0 {
+        return None;
+    }
+    request.format.protocol().unchanged_response(request, format, header_length, body)
 }
 
 fn is_selected(request: &InferRequest, output: &str) -> bool {
@@ -71,20 +79,24 @@ fn is_selected(request: &InferRequest, output: &str) -> bool {
 }
 
 /// One output, cut into the requests' pieces.
-struct Shares<'a> {
+struct CutOutput<'a> {
     output: &'a Tensor,
     pieces: Vec<Piece>,
 }
 
-/// One request's part of one output.
-struct Share<'a> {
-    output: &'a Tensor,
-    shape: Vec<u64>,
-    piece: &'a Piece,
+/// One client's rows of one output.
+#[derive(Debug)]
+pub struct OutputPart<'a> {
+    /// The output of the whole batch.
+    pub(crate) output: &'a Tensor,
+    /// Shape of the client's rows.
+    pub(crate) shape: Vec<u64>,
+    pub(crate) piece: &'a Piece,
 }
 
 /// Elements of some rows.
-enum Piece {
+#[derive(Debug)]
+pub(crate) enum Piece {
     /// Items of a JSON array, with the commas between them and without the brackets around them.
     Json(Bytes),
     /// Little-endian elements.

@@ -38,6 +38,21 @@ impl Target {
     }
 }
 
+/// What the path of a REST request addresses.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Address {
+    /// Model, and version where the path has one.
+    pub target: Target,
+    /// Label of a version, which V1 paths alone may have.
+    pub label: Option<String>,
+}
+
+impl From<Target> for Address {
+    fn from(target: Target) -> Self {
+        Self { target, label: None }
+    }
+}
+
 /// The verbs of V1, which stand behind the model's name.
 const V1_VERBS: [&str; 4] = [":predict", ":classify", ":regress", ":explain"];
 

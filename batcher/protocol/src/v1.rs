@@ -4,24 +4,102 @@
 //! the model's metadata is known ([`crate::ModelSignature`]) and the instances fit it, the request is read as V2
 //! tensors instead and shares batches with V2 requests of all forms; its answer is written as `predictions` again.
 
+mod batch;
+mod body;
 mod join;
-mod merge;
 mod parse;
-mod response;
-mod split;
-mod target;
+mod path;
+mod predictions;
+mod read_response;
+mod text_response;
 
 use bytes::Bytes;
 
-use crate::json::items;
-use crate::{Parameter, Parameters};
-
-pub(crate) use merge::write;
 pub use parse::parse_v1;
-pub(crate) use response::{Response, read_response};
-pub(crate) use split::answers;
-pub use target::V1Target;
-pub(crate) use target::predict_path;
+pub(crate) use read_response::TextResponse;
+
+use crate::json::items;
+use crate::split::OutputPart;
+use crate::wire_protocol::{Api, Batch, BatchBody, Transport, Unread};
+use crate::{
+    Address, BatchRows, InferRequest, InferResponse, MergeError, Parameter, Parameters, ParseError,
+    PartError, ResponseError, ResponsePart, WireFormat, WireProtocol,
+};
+
+/// V1 REST.
+#[derive(Debug)]
+pub(crate) struct V1;
+
+impl WireProtocol for V1 {
+    fn name(&self) -> &'static str {
+        "v1"
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Rest
+    }
+
+    fn api(&self) -> Api {
+        Api::V1
+    }
+
+    fn carries_raw_tensors(&self) -> bool {
+        false
+    }
+
+    fn text_format(&self) -> Option<WireFormat> {
+        Some(WireFormat::V1)
+    }
+
+    fn read_path(&self, path: &str) -> Option<Address> {
+        path::read(path)
+    }
+
+    /// V1 names no datatypes.
+    fn rests_on_metadata(&self, _header_length: Option<usize>) -> bool {
+        true
+    }
+
+    fn read_request(&self, unread: Unread<'_>) -> Result<InferRequest, ParseError> {
+        parse_v1(unread.address, unread.body, unread.limits, unread.signature)
+    }
+
+    fn path(&self, address: &Address) -> String {
+        path::write(address)
+    }
+
+    fn write_batch(&self, _batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
+        Err(MergeError { index: 0, reason: "the model server speaks V1 alone".into() })
+    }
+
+    fn write_text_batch(
+        &self,
+        requests: &[&InferRequest],
+        rows: &BatchRows,
+    ) -> Result<BatchBody, MergeError> {
+        batch::write(requests, rows)
+    }
+
+    fn read_response(
+        &self,
+        _header_length: Option<usize>,
+        body: Bytes,
+    ) -> Result<InferResponse, ResponseError> {
+        let v1 = Some(read_response::read_response(body)?);
+        let (model_name, model_version) = (None, None);
+        let (parameters, outputs) = (Parameters::new(), Vec::new());
+        Ok(InferResponse { model_name, model_version, parameters, outputs, v1 })
+    }
+
+    fn write_response(
+        &self,
+        _response: &InferResponse,
+        request: &InferRequest,
+        outputs: &[OutputPart<'_>],
+    ) -> Result<ResponsePart, PartError> {
+        predictions::write(request, outputs)
+    }
+}
 
 /// What a V1 request says that is no V2 tensor.
 #[derive(Debug, Clone, PartialEq, Eq)]

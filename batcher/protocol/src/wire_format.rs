@@ -1,6 +1,8 @@
-//! The wire formats in which an inference is asked for and answered.
+//! The wire formats in which an inference is asked for and answered, and the table of their protocols.
 
-/// A wire format: of a client's request and its response, or of what is sent to a model server.
+use crate::{Address, WireProtocol, grpc, rest, v1};
+
+/// A wire format: of a client's request and its response, or of a batch to a model server and its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum WireFormat {
     /// V2 REST, JSON alone.
@@ -8,7 +10,7 @@ pub enum WireFormat {
     /// V2 REST with the binary tensor extension (`Inference-Header-Content-Length`). A model server that reads it reads
     /// [`WireFormat::Json`] too.
     Binary,
-    /// gRPC `ModelInfer`; sent to a model server with `raw_input_contents`.
+    /// gRPC `ModelInfer`; batches are sent with `raw_input_contents`.
     Grpc,
     /// V1 REST `:predict`.
     V1,
@@ -18,13 +20,25 @@ impl WireFormat {
     /// All wire formats, in the order of their discriminants.
     pub const ALL: [Self; 4] = [Self::Json, Self::Binary, Self::Grpc, Self::V1];
 
+    /// Returns the protocol of this wire format. The only place where wire formats are told apart.
+    pub fn protocol(self) -> &'static dyn WireProtocol {
+        match self {
+            Self::Json => &rest::Json,
+            Self::Binary => &rest::Binary,
+            Self::Grpc => &grpc::Grpc,
+            Self::V1 => &v1::V1,
+        }
+    }
+
     /// Returns its name in metric labels and journals: `json`, `binary`, `grpc` or `v1`.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Json => "json",
-            Self::Binary => "binary",
-            Self::Grpc => "grpc",
-            Self::V1 => "v1",
-        }
+        self.protocol().name()
+    }
+
+    /// Returns the wire format of an inference posted to a URL path (without its query) and what the path addresses.
+    /// Where several wire formats share the path it is the first of [`WireFormat::ALL`]
+    /// ([`WireProtocol::with_header_length`]). `None`: the path is not that of an inference.
+    pub fn of_path(path: &str) -> Option<(Self, Address)> {
+        Self::ALL.into_iter().find_map(|format| Some((format, format.protocol().read_path(path)?)))
     }
 }

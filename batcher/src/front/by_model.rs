@@ -9,7 +9,7 @@ use http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sluice_protocol::grpc::{MessageHead, PREFIX_BYTES};
-use sluice_protocol::model_in_path;
+use sluice_protocol::{WireFormat, model_in_path};
 
 use super::Front;
 use super::control_paths::{message_decides, sets};
@@ -65,7 +65,7 @@ impl Front {
             self.peek(body).await.map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if infers
             && let Some(whole) = body.whole()
-            && let Some(step) = step_of_unread(parts, whole).await
+            && let Some(step) = step_of_unread(WireFormat::Json, parts, whole).await
         {
             let message = format!(
                 "sequence {}: its model has no queue here, and so its steps cannot be kept at one of several model servers (maxModels is reached, or no model server says that it has the model)",

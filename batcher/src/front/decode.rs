@@ -2,25 +2,22 @@
 //! limits, and so that others are served between two steps.
 
 use bytes::{BufMut, BytesMut};
-use http::{HeaderMap, HeaderValue, Response, header};
+use http::{HeaderMap, Response, header};
 use sluice_protocol::WireFormat;
-use sluice_protocol::grpc::{Code, PREFIX_BYTES, frame_prefix};
+use sluice_protocol::grpc::{PREFIX_BYTES, frame_prefix};
 use tokio::sync::Semaphore;
 
 use super::Front;
-use super::answer::{failed, grpc_status};
 use super::body::FrontBody;
 use super::inflate::{Coding, Decoder, STEP_OUTPUT_BYTES, Step};
 use super::receive::{ReceiveError, Received};
+use super::transport::{failed, unknown_coding};
 use crate::failure::Failure;
 use crate::queue::bytes::QueuedBytes;
 use crate::retry_after::RetryAfter;
 
 /// Bodies of more coded bytes take turns: a step of one of them is followed by whatever else has to be done.
 const LARGE_BYTES: usize = 64 << 10;
-/// What is understood, for those who sent something else.
-const CODINGS: HeaderValue = HeaderValue::from_static("gzip, deflate, zstd");
-const GRPC_CODINGS: HeaderValue = HeaderValue::from_static("identity,gzip,deflate");
 
 /// Why a body was not decoded.
 #[derive(Debug, thiserror::Error)]
@@ -170,19 +167,9 @@ pub fn undecoded(
         DecodeError::Invalid { .. } => Failure::new(400, error.to_string()),
         DecodeError::Limit(limit) => limit.failure(|| retry_after),
     };
-    let response = match (form, error) {
-        (WireFormat::Grpc, DecodeError::UnknownCoding(name)) => {
-            let message = format!("messages with grpc-encoding {name:?} are not understood here");
-            let mut response = grpc_status(Code::Unimplemented, &message);
-            response.headers_mut().insert("grpc-accept-encoding", GRPC_CODINGS);
-            response
-        }
-        (_, DecodeError::UnknownCoding(_)) => {
-            let mut response = failed(form, &failure);
-            response.headers_mut().insert(header::ACCEPT_ENCODING, CODINGS);
-            response
-        }
-        _ => failed(form, &failure),
+    let response = match error {
+        DecodeError::UnknownCoding(coding) => unknown_coding(form, coding, &failure),
+        DecodeError::Invalid { .. } | DecodeError::Limit(_) => failed(form, &failure),
     };
     (response, failure)
 }
@@ -192,6 +179,7 @@ mod tests {
     use std::future::Future;
 
     use bytes::Bytes;
+    use http::HeaderValue;
 
     use super::*;
     use crate::queue::bytes::ByteBudget;

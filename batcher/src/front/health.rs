@@ -13,11 +13,13 @@ use sluice_protocol::grpc::{
 };
 
 use super::Front;
-use super::answer::{answer, failed, grpc_small, grpc_status, json};
+
 use super::body::FrontBody;
 use super::known::{Known, denied};
 use super::receive::receive;
 use super::route::GrpcMethod;
+use super::transport::rest::json;
+use super::transport::{failed, grpc, respond};
 use crate::confirm::{Denial, Patience};
 use crate::drain::Mode;
 use crate::failure::Failure;
@@ -69,7 +71,7 @@ impl Front {
             Ok(ModelReadiness::Denied(denial)) => denied(&denial, WireFormat::Json),
             // A success that says no.
             Ok(ModelReadiness::NoVersion(answer)) if answer.status.is_success() => self.ready(false),
-            Ok(ModelReadiness::NoVersion(own)) => answer(WireFormat::Json, Reply::Forwarded(own)).0,
+            Ok(ModelReadiness::NoVersion(own)) => respond(WireFormat::Json, Reply::Forwarded(own)).0,
             Err(failure) => failed(WireFormat::Json, &failure),
         }
     }
@@ -95,10 +97,10 @@ impl Front {
         let (body, _share) =
             match receive(request.into_body(), SMALL_BYTES, patience, self.bytes.empty(None)).await {
                 Ok(received) => received,
-                Err(error) => return grpc_status(Code::InvalidArgument, &error.to_string()),
+                Err(error) => return grpc::status(Code::InvalidArgument, &error.to_string()),
             };
         match method {
-            GrpcMethod::ServerReady => grpc_small(&ServerReadyResponse { ready: self.is_ready() }),
+            GrpcMethod::ServerReady => grpc::small(&ServerReadyResponse { ready: self.is_ready() }),
             GrpcMethod::ModelReady => {
                 let asked = decode_unary(body, SMALL_BYTES)
                     .map_err(|error| (error.code(), error.to_string()))
@@ -108,10 +110,10 @@ impl Front {
                     });
                 match asked {
                     Ok(asked) => self.grpc_model_ready(&asked).await,
-                    Err((code, message)) => grpc_status(code, &message),
+                    Err((code, message)) => grpc::status(code, &message),
                 }
             }
-            GrpcMethod::ServerLive | GrpcMethod::Infer => grpc_small(&ServerLiveResponse { live: true }),
+            GrpcMethod::ServerLive | GrpcMethod::Infer => grpc::small(&ServerLiveResponse { live: true }),
         }
     }
 
@@ -121,11 +123,11 @@ impl Front {
             Ok(ModelReadiness::NoVersion(own))
                 if own.headers.contains_key("grpc-status") && !own.status.is_success() =>
             {
-                answer(WireFormat::Grpc, Reply::Forwarded(own)).0
+                respond(WireFormat::Grpc, Reply::Forwarded(own)).0
             }
             Ok(readiness) => {
                 let ready = matches!(readiness, ModelReadiness::Ready);
-                grpc_small(&ModelReadyResponse { ready })
+                grpc::small(&ModelReadyResponse { ready })
             }
             Err(failure) => failed(WireFormat::Grpc, &failure),
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::request::Parts;
 use sluice_batch_policy::Asked;
-use sluice_protocol::{HEADER_LENGTH, SequenceStep, Target, WireFormat};
+use sluice_protocol::{HEADER_LENGTH, SequenceStep, WireFormat};
 
 use super::Front;
 use crate::failure::Failure;
@@ -19,23 +19,22 @@ impl Front {
     pub(super) async fn in_sequence(
         &self,
         handle: &ModelHandle,
-        form: WireFormat,
+        format: WireFormat,
         work: &Work,
-        origin: Option<&Parts>,
+        origin: &Parts,
         tenant: u32,
     ) -> Result<Option<Box<InSequence>>, Failure> {
         let step = match work {
             Work::Parsed(request) => request.sequence_step(),
-            Work::Raw(body) if matches!(form, WireFormat::Json | WireFormat::Binary) => match origin {
-                Some(head) => step_of_unread(head, body).await,
-                None => None,
-            },
-            Work::Raw(_) => None,
+            Work::Raw(body) => step_of_unread(format, origin, body).await,
         };
         let Some(SequenceStep { id, starts, ends }) = step else { return Ok(None) };
         let version = match work {
             Work::Parsed(request) => request.target.version.clone(),
-            Work::Raw(_) => origin.and_then(|head| Target::from_path(head.uri.path())?.version),
+            Work::Raw(_) => {
+                let address = format.protocol().read_path(origin.uri.path());
+                address.and_then(|address| address.target.version)
+            }
         };
         let version_bytes = version.as_ref().map_or(0, String::len);
         for (what, bytes) in [("sequence_id", id.text_bytes()), ("the model's version", version_bytes)] {
@@ -54,14 +53,15 @@ impl Front {
     }
 }
 
-/// Returns the step that a REST request of V2 is that was not understood here; `None` where it is none.
-pub(super) async fn step_of_unread(head: &Parts, body: &Bytes) -> Option<SequenceStep> {
-    let json = match head.headers.get(HEADER_LENGTH) {
-        None => body.clone(),
-        Some(length) => {
-            let length: usize = length.to_str().ok()?.parse().ok()?;
-            (length <= body.len()).then(|| body.slice(..length))?
-        }
+/// Returns the step that a request is that was not understood here; `None` where it is none.
+pub(super) async fn step_of_unread(format: WireFormat, head: &Parts, body: &Bytes) -> Option<SequenceStep> {
+    let header_length = match head.headers.get(HEADER_LENGTH) {
+        None => None,
+        Some(length) => Some(length.to_str().ok()?.parse().ok()?),
     };
-    offload(json.len(), move || SequenceStep::of_unread(&json)).await
+    let body = body.clone();
+    offload(header_length.unwrap_or(body.len()), move || {
+        format.protocol().sequence_step_of_unread(header_length, &body)
+    })
+    .await
 }

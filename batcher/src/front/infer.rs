@@ -1,110 +1,99 @@
-//! An inference request: read it whole, parse it, decide whether to take it in, queue it, wait for its answer.
-
-use std::sync::Arc;
+//! Inference requests, from their first byte to the queue: found their model, received, decoded, read, admitted.
+//! REST of all wire formats goes one way, gRPC another: its message names the model.
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use hyper::body::Incoming;
-use sluice_batch_policy::{Admission, ShapeClass};
 use sluice_protocol::grpc::{self, CountedRequest, decode_unary};
-use sluice_protocol::{
-    HEADER_LENGTH, InferRequest, ModelSignature, ParseError, Target, WireFormat, parse_binary, parse_json,
-    parse_raw,
-};
-use tokio::sync::oneshot;
+use sluice_protocol::{Address, HEADER_LENGTH, InferRequest, ParseError, Unread, WireFormat};
 
 use super::Front;
-use super::answer::{answer, failed, grpc_status};
+use super::admit::{Arrival, count_failure};
 use super::body::FrontBody;
 use super::decode::undecoded;
 use super::known::NoQueue;
 use super::receive::{ReceiveError, Received};
+use super::transport::{failed, grpc as grpc_transport};
 use super::urgency::Urgency;
 use crate::failure::Failure;
-use crate::metrics::{Outcome, Refusal};
-use crate::observe::trail::Trail;
 use crate::offload::{AT_ONCE_BYTES, RAW_DISCOUNT, offload};
 use crate::queue::bytes::QueuedBytes;
-use crate::queue::caller::Caller;
-use crate::queue::entry::Suspicion;
-use crate::queue::scope::Scope;
-use crate::queue::{Entry, ModelHandle, Reply, Work, size_of};
+use crate::queue::{ModelHandle, Work};
 use crate::retry_after::RetryAfter;
-use crate::settings::{Settings, WhileCold};
-
-/// A request, and the metadata by which it was read where it rests on any.
-pub(super) type Read = (Work, Option<Arc<ModelSignature>>);
 
 impl Front {
-    /// REST, JSON or binary.
-    pub(super) async fn infer_rest(&self, target: Target, request: Request<Incoming>) -> Response<FrontBody> {
+    /// Serves a REST request whose path is that of an inference in `format`.
+    pub(super) async fn infer_rest(
+        &self,
+        format: WireFormat,
+        address: Address,
+        request: Request<Incoming>,
+    ) -> Response<FrontBody> {
         let (mut parts, body) = request.into_parts();
-        let header_length = match header_length(&parts.headers) {
-            Ok(length) => length,
-            Err(failure) => return failed(WireFormat::Binary, &failure),
+        let (format, header_length) = match with_header_length(format, &parts.headers) {
+            Ok(found) => found,
+            Err((format, failure)) => return failed(format, &failure),
         };
-        let form = if header_length.is_some() { WireFormat::Binary } else { WireFormat::Json };
-        let handle = match self.queue_of(&target.model, form).await {
+        let handle = match self.queue_of(&address.target.model, format).await {
             Ok(handle) => handle,
             Err(NoQueue::Passes(_)) => return self.pass(Request::from_parts(parts, body)).await,
             Err(NoQueue::Answered(response)) => return *response,
         };
         let urgency = match self.urgency(&parts.headers) {
             Ok(urgency) => urgency,
-            Err(failure) => return self.invalid(&handle, form, &failure),
+            Err(failure) => return self.invalid(&handle, format, &failure),
         };
-        let (body, bytes) = match self.take_in(&handle, form, &mut parts, body, &urgency).await {
+        let (body, bytes) = match self.take_in(&handle, format, &mut parts, body, &urgency).await {
             Ok(received) => received,
             Err(response) => return *response,
         };
         // Not forwarded: it is about where parts of the body begin, and a model server may believe it.
         if let Some(length) = header_length.filter(|&length| length > body.len()) {
             let message = format!("{HEADER_LENGTH} is {length}, the body has {} bytes", body.len());
-            return self.invalid(&handle, form, &Failure::new(400, message));
+            return self.invalid(&handle, format, &Failure::new(400, message));
         }
-        // Of a raw body alone.
-        let signature = header_length.filter(|&length| length == 0).and_then(|_| handle.signature());
+        let needs_metadata = format.protocol().rests_on_metadata(header_length);
+        let signature = if needs_metadata { handle.signature() } else { None };
         let (copy, limits, read_by) = (body.clone(), self.limits(), signature.clone());
-        let parsed = offload(bytes_to_read(header_length, body.len()), move || match header_length {
-            None => parse_json(&target, copy, &limits),
-            Some(0) => parse_raw(&target, copy, &limits, read_by.as_deref()),
-            Some(length) => parse_binary(&target, length, copy, &limits),
-        })
-        .await;
-        let work = match parsed {
+        let read = offload(bytes_to_read(header_length, body.len()), move || {
+            let (address, limits, signature) = (&address, &limits, read_by.as_deref());
+            format.protocol().read_request(Unread { address, header_length, body: copy, limits, signature })
+        });
+        let work = match read.await {
             Ok(request) => Work::Parsed(request),
             Err(error) if error.is_forwardable() => Work::Raw(body),
-            Err(error) => return self.unparsed(&handle, form, &error),
+            Err(error) => return self.invalid(&handle, format, &unread(error)),
         };
-        self.queue(&handle, form, (work, signature), Some(parts), urgency, bytes).await
+        self.admit(Arrival { handle: &handle, format, work, signature, origin: parts, urgency, bytes }).await
     }
 
-    /// gRPC `ModelInfer`.
+    /// Serves a gRPC `ModelInfer`.
     pub(super) async fn infer_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
+        let format = WireFormat::Grpc;
         let urgency = match self.urgency(request.headers()) {
             Ok(urgency) => urgency,
-            Err(failure) => return failed(WireFormat::Grpc, &failure),
+            Err(failure) => return failed(format, &failure),
         };
         let (parts, body) = request.into_parts();
         let received = match self.receive(body, urgency.tenant.as_ref()).await {
             Ok(received) => received,
-            Err(error) => return failed(WireFormat::Grpc, &error.failure(|| RetryAfter::UNPREDICTED)),
+            Err(error) => return failed(format, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
         let (body, mut bytes) = match self.decode_grpc(&parts.headers, received).await {
             Ok(decoded) => decoded,
-            Err(error) => return undecoded(WireFormat::Grpc, &error, RetryAfter::UNPREDICTED).0,
+            Err(error) => return undecoded(format, &error, RetryAfter::UNPREDICTED).0,
         };
         let message = match decode_unary(body, self.settings.now().limits.max_body_bytes) {
             Ok(message) => message,
-            Err(error) => return grpc_status(error.code(), &error.to_string()),
+            Err(error) => return grpc_transport::status(error.code(), &error.to_string()),
         };
         let request = match self.read_grpc(message, &mut bytes).await {
             Ok(request) => request,
-            Err(failure) => return failed(WireFormat::Grpc, &failure),
+            Err(failure) => return failed(format, &failure),
         };
-        let handle = match self.queue_of(&request.target.model, WireFormat::Grpc).await {
+        let handle = match self.queue_of(&request.target.model, format).await {
             Ok(handle) => handle,
             Err(NoQueue::Answered(response)) => return *response,
             Err(NoQueue::Passes(denial)) => match self.unpassable(&request.target.model, denial) {
@@ -112,14 +101,13 @@ impl Front {
                 Err(response) => return *response,
             },
         };
-        let read = (Work::Parsed(request), None);
-        self.queue(&handle, WireFormat::Grpc, read, Some(parts), urgency, bytes).await
+        let (work, signature) = (Work::Parsed(request), None);
+        self.admit(Arrival { handle: &handle, format, work, signature, origin: parts, urgency, bytes }).await
     }
 
     /// Reads a `ModelInferRequest`, with the memory that its elements take counted among the request's bytes.
     async fn read_grpc(&self, message: Bytes, bytes: &mut QueuedBytes) -> Result<InferRequest, Failure> {
         let looked_at = bytes_to_read_of_grpc(&message);
-        let unread = |error: ParseError| Failure::new(error.http_status(), error.to_string());
         let limits = self.limits();
         let counted =
             offload(looked_at, move || CountedRequest::new(message, &limits)).await.map_err(unread)?;
@@ -132,129 +120,14 @@ impl Front {
         offload(looked_at, move || counted.parse()).await.map_err(unread)
     }
 
-    pub(super) async fn queue(
+    /// Receives and decodes a REST body.
+    ///
+    /// # Errors
+    /// The response to the client, whose request has been counted.
+    async fn take_in(
         &self,
         handle: &ModelHandle,
-        form: WireFormat,
-        (work, signature): Read,
-        origin: Option<Parts>,
-        urgency: Urgency,
-        bytes: QueuedBytes,
-    ) -> Response<FrontBody> {
-        let arrived_us = self.clock.now_us();
-        let settings = self.settings.now();
-        let own = settings.batching.of_model(&handle.model);
-        let size = size_of(&work, &own);
-        handle.metrics.demand_rows.increment(u64::from(size.rows));
-        let unanswered = Unanswered { handle, form, arrived_us };
-        let (reply, waiting) = oneshot::channel();
-        let urgency = match &work {
-            Work::Parsed(request) => urgency.with_parameters(request),
-            Work::Raw(_) => urgency,
-        };
-        let caller = Caller::of(urgency.tenant.as_deref(), origin.as_ref().map(|head| &head.extensions));
-        let flow = urgency.flow(&settings);
-        let sequence = match self.in_sequence(handle, form, &work, origin.as_ref(), flow.tenant).await {
-            Ok(sequence) => sequence,
-            Err(failure) => return self.invalid(handle, form, &failure),
-        };
-        let entry = Entry {
-            flow,
-            sequence,
-            deadline_us: arrived_us.saturating_add(urgency.budget_us(own.objective_ms, &settings)),
-            tenant: urgency.tenant,
-            is_ranked: false,
-            work,
-            form,
-            size,
-            scope: origin.as_ref().and_then(|head| Scope::of(&head.headers, &settings.access.shared_headers)),
-            origin,
-            arrived_us,
-            signature,
-            caller,
-            suspicion: Suspicion::default(),
-            alone: false,
-            trail: Trail::current(),
-            reply: reply.into(),
-            bytes,
-        };
-        let trail = entry.trail.clone();
-        if let Some(trail) = &trail {
-            trail.asked(entry.asked(&handle.model));
-        }
-        let reply = match self.admit(handle, entry, &settings) {
-            Ok(()) => waiting.await.unwrap_or_else(|_| {
-                Reply::Failed(Failure::new(503, "the batcher stopped before the request was served"))
-            }),
-            Err(failure) => Reply::Failed(failure),
-        };
-        if let Reply::Failed(Failure { refusal: Some(reason), .. }) = &reply {
-            handle.metrics.count_refused(*reason);
-        }
-        if let (Some(trail), Reply::Failed(failure)) = (&trail, &reply) {
-            trail.failed(failure);
-        }
-        let (response, status) = answer(form, reply);
-        // Answered: counted as such below.
-        std::mem::forget(unanswered);
-        let elapsed_us = self.clock.now_us().saturating_sub(arrived_us);
-        let outcome = Outcome::of_status(status);
-        handle.metrics.request_seconds.record(elapsed_us as f64 / 1e6);
-        handle.metrics.count_request(form, outcome);
-        // A client's own mistake says nothing about whether the objective is met.
-        if outcome != Outcome::ClientError {
-            handle.count_attainment(outcome == Outcome::Ok && elapsed_us <= handle.objective_ms() * 1000);
-        }
-        response
-    }
-
-    /// Puts a request into the queue, unless there is a reason not to.
-    fn admit(&self, handle: &ModelHandle, entry: Entry, settings: &Settings) -> Result<(), Failure> {
-        if settings.holding.while_cold == WhileCold::Reject && handle.is_cold() {
-            return Err(Failure::refused(
-                503,
-                Refusal::Cold,
-                "no model server is warm here",
-                RetryAfter::WHILE_COLD,
-            ));
-        }
-        if settings.order.priority_levels > 1 || entry.tenant.is_some() {
-            handle.rank();
-        }
-        let class = entry.mergeable().map(|request| ShapeClass::of_elements(request.elements_per_row()));
-        let arrived_us = entry.arrived_us;
-        let admission = handle.admit(arrived_us, entry.deadline_us, entry.size.rows, entry.flow, class);
-        if let Some(trail) = &entry.trail {
-            trail.expected(admission.predicted_finish_us());
-        }
-        if let Admission::Reject { retry_after_us, .. } = admission {
-            return Err(Failure::refused(
-                429,
-                Refusal::TooLate,
-                "the answer would come after the deadline: the model server is saturated",
-                RetryAfter::wait_us(retry_after_us),
-            ));
-        }
-        let submitted = handle.submit(Box::new(entry));
-        handle.ask();
-        if handle.is_cold() {
-            self.registry.look();
-        }
-        submitted.map_err(|entry| {
-            let whose = if entry.tenant.is_some() { "the tenant's part of " } else { "" };
-            let message = format!(
-                "{whose}the model's queue is full (queueRequests: {})",
-                settings.limits.queue_requests
-            );
-            Failure::refused(429, Refusal::QueueFull, message, handle.retry_after(arrived_us))
-        })
-    }
-
-    /// Reads and decodes a REST body; else the answer.
-    pub(super) async fn take_in(
-        &self,
-        handle: &ModelHandle,
-        form: WireFormat,
+        format: WireFormat,
         parts: &mut Parts,
         body: Incoming,
         urgency: &Urgency,
@@ -262,39 +135,39 @@ impl Front {
         let retry_after = || handle.retry_after(self.clock.now_us());
         let received = self.receive(body, urgency.tenant.as_ref()).await.map_err(|error| {
             let failure = error.failure(retry_after);
-            Box::new(self.invalid(handle, form, &failure))
+            Box::new(self.invalid(handle, format, &failure))
         })?;
         self.decode(&mut parts.headers, received).await.map_err(|error| {
-            let (response, failure) = undecoded(form, &error, retry_after());
-            count_failure(handle, form, &failure);
+            let (response, failure) = undecoded(format, &error, retry_after());
+            count_failure(handle, format, &failure);
             Box::new(response)
         })
     }
+}
 
-    pub(super) fn unparsed(
-        &self,
-        handle: &ModelHandle,
-        form: WireFormat,
-        error: &ParseError,
-    ) -> Response<FrontBody> {
-        self.invalid(handle, form, &Failure::new(error.http_status(), error.to_string()))
-    }
+/// Returns the answer to a request that is beyond a limit.
+fn unread(error: ParseError) -> Failure {
+    Failure::new(error.http_status(), error.to_string())
+}
 
-    pub(super) fn invalid(
-        &self,
-        handle: &ModelHandle,
-        form: WireFormat,
-        failure: &Failure,
-    ) -> Response<FrontBody> {
-        count_failure(handle, form, failure);
-        if let Some(trail) = Trail::current() {
-            trail.failed(failure);
-        }
-        failed(form, failure)
+/// Returns the wire format of a request to a path of `format`, which the header [`HEADER_LENGTH`] decides where it means
+/// something, and that header's value.
+///
+/// # Errors
+/// The header's value is not valid; with the wire format to say so in.
+fn with_header_length(
+    format: WireFormat,
+    headers: &HeaderMap,
+) -> Result<(WireFormat, Option<usize>), (WireFormat, Failure)> {
+    let Some(other) = format.protocol().with_header_length() else { return Ok((format, None)) };
+    match header_length(headers) {
+        Ok(None) => Ok((format, None)),
+        Ok(length) => Ok((other, length)),
+        Err(failure) => Err((other, failure)),
     }
 }
 
-/// Where the binary part of a body begins; `None` where it has none.
+/// Returns where the binary part of a body begins; `None` where it has none.
 ///
 /// # Errors
 /// The header is there twice, or no number: the model server may read another one in it.
@@ -309,39 +182,12 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
     }
 }
 
-/// Counts a request that did not come as far as the queue.
-fn count_failure(handle: &ModelHandle, form: WireFormat, failure: &Failure) {
-    let refusal = failure.refusal.or((failure.status == 413).then_some(Refusal::BodyTooLarge));
-    if let Some(reason) = refusal {
-        handle.metrics.count_refused(reason);
-    }
-    handle.metrics.count_request(form, Outcome::of_status(failure.status));
-}
-
-/// A request whose client waits. The server drops it with the rest when the client goes away: it is counted then,
-/// and has missed its objective where the client waited as long as that.
-struct Unanswered<'a> {
-    handle: &'a ModelHandle,
-    form: WireFormat,
-    arrived_us: u64,
-}
-
-impl Drop for Unanswered<'_> {
-    fn drop(&mut self) {
-        self.handle.metrics.count_request(self.form, Outcome::Cancelled);
-        let waited_us = self.handle.clock.now_us().saturating_sub(self.arrived_us);
-        if waited_us > self.handle.objective_ms() * 1000 {
-            self.handle.count_attainment(false);
-        }
-    }
-}
-
-/// Bytes of a REST body that reading it looks at. Of raw tensors only the lengths of BYTES are: so much less of them.
+/// Returns how many bytes of a REST body reading it looks at. Of raw tensors only the lengths of BYTES are: so much less of them.
 fn bytes_to_read(header_length: Option<usize>, body: usize) -> usize {
     header_length.map_or(body, |header| header + body.saturating_sub(header) / RAW_DISCOUNT)
 }
 
-/// The same of a gRPC message.
+/// Returns how many bytes of a gRPC message reading it looks at.
 fn bytes_to_read_of_grpc(message: &Bytes) -> usize {
     match message.len() {
         little if little <= AT_ONCE_BYTES => little,
@@ -352,7 +198,7 @@ fn bytes_to_read_of_grpc(message: &Bytes) -> usize {
     }
 }
 
-/// Whether a request says that it has a body longer than the limit, before any of it is read.
+/// Returns whether a request declares a body longer than the limit, before any of it is read.
 pub(super) fn declares_more_than<B>(request: &Request<B>, limit_bytes: usize) -> bool {
     request
         .headers()

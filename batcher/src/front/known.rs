@@ -6,8 +6,8 @@ use http::Response;
 use sluice_protocol::WireFormat;
 
 use super::Front;
-use super::answer::{answer, failed};
 use super::body::FrontBody;
+use super::transport::{failed, respond};
 use crate::confirm::{Denial, Patience, Verdict};
 use crate::failure::Failure;
 use crate::labels::MAX_NAME_BYTES;
@@ -106,7 +106,7 @@ impl Front {
 /// The model server's own answer.
 pub(super) fn denied(denial: &Denial, form: WireFormat) -> Response<FrontBody> {
     match denial.answer(form) {
-        Some(own) => answer(form, Reply::Forwarded(own)).0,
+        Some(own) => respond(form, Reply::Forwarded(own)).0,
         None => failed(form, &Failure::new(404, "no model server has this model")),
     }
 }

@@ -8,10 +8,10 @@ use hyper::body::Incoming;
 use sluice_protocol::WireFormat;
 
 use super::Front;
-use super::answer::failed;
 use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
+use super::transport::failed;
 use crate::confirm::Patience;
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};

@@ -1,15 +1,13 @@
 //! Which requests the batcher answers or merges itself; everything else passes through.
 
 use http::Method;
-use sluice_protocol::{Target, V1Target};
+use sluice_protocol::{Address, Target, WireFormat};
 
 /// What a request is, by method and path alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Route {
-    /// `POST /v2/models/{model}[/versions/{version}]/infer`.
-    Infer(Target),
-    /// `POST /v1/models/{model}[/versions/{version}|/labels/{label}]:predict`.
-    Predict(V1Target),
+    /// `POST` to a path that a wire format has for inferences (`/v2/models/{model}/infer`, `/v1/models/{model}:predict`).
+    Infer(WireFormat, Address),
     /// OpenAI's completions, `POST /v2/models/{model}[/versions/{version}]/generate[_stream]`: the server batches itself.
     Stream {
         /// Name of the model, where the path has it.
@@ -71,8 +69,8 @@ pub fn route(method: &Method, path: &str, is_grpc: bool) -> Route {
         if let Some(model) = streaming(path) {
             return Route::Stream { model };
         }
-        let predict = || V1Target::from_path(path).map_or(Route::Pass, Route::Predict);
-        return Target::from_path(path).map_or_else(predict, Route::Infer);
+        let infer = |(format, address)| Route::Infer(format, address);
+        return WireFormat::of_path(path).map_or(Route::Pass, infer);
     }
     match path.strip_prefix("/v2/models/").and_then(|rest| rest.strip_suffix("/ready")) {
         Some(rest) if reads => {
@@ -105,9 +103,11 @@ mod tests {
     #[test]
     fn inference_is_found_with_and_without_a_version() {
         let find = |path| route(&Method::POST, path, false);
-        let target = |version: Option<&str>| Target { model: "m".into(), version: version.map(String::from) };
-        assert_eq!(find("/v2/models/m/infer"), Route::Infer(target(None)));
-        assert_eq!(find("/v2/models/m/versions/3/infer"), Route::Infer(target(Some("3"))));
+        let target = |version: Option<&str>| {
+            Address::from(Target { model: "m".into(), version: version.map(String::from) })
+        };
+        assert_eq!(find("/v2/models/m/infer"), Route::Infer(WireFormat::Json, target(None)));
+        assert_eq!(find("/v2/models/m/versions/3/infer"), Route::Infer(WireFormat::Json, target(Some("3"))));
         for other in ["/v2/models//infer", "/v2/models/m/infer/", "/v2/models/m/infer/x"] {
             assert_eq!(find(other), Route::Pass, "{other}");
         }
@@ -133,8 +133,8 @@ mod tests {
     fn predictions_are_ours_and_other_v1_verbs_are_not() {
         let find = |path| route(&Method::POST, path, false);
         let labelled =
-            V1Target { target: Target { model: "m".into(), version: None }, label: Some("canary".into()) };
-        assert_eq!(find("/v1/models/m/labels/canary:predict"), Route::Predict(labelled));
+            Address { target: Target { model: "m".into(), version: None }, label: Some("canary".into()) };
+        assert_eq!(find("/v1/models/m/labels/canary:predict"), Route::Infer(WireFormat::V1, labelled));
         for other in ["/v1/models/m:classify", "/v1/models/m:regress", "/v1/models/m:explain"] {
             assert_eq!(find(other), Route::Pass, "{other}");
         }

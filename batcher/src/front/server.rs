@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Front;
-use super::answer::failed;
+
 use super::authority::{self, Misaddressed};
 use super::body::FrontBody;
 use super::claims::{join_cookies, strip_claims};
@@ -30,6 +30,7 @@ use super::connection_activity::ConnectionActivity;
 use super::observed::Observed;
 use super::route::{GrpcMethod, Route, route};
 use super::strict_connection::StrictConnection;
+use super::transport::failed;
 use crate::answers::stream_task::StreamExecutor;
 use crate::answers::untaken::Client;
 use crate::drain::Mode;
@@ -269,8 +270,7 @@ impl Front {
             return self.pass_grpc(request).await;
         }
         match route {
-            Route::Infer(target) => self.infer_rest(target, request).await,
-            Route::Predict(target) => self.predict(target, request).await,
+            Route::Infer(format, address) => self.infer_rest(format, address, request).await,
             Route::Stream { model } => self.stream(model, request).await,
             Route::Live => self.live(),
             Route::Ready => self.ready(self.is_ready()),

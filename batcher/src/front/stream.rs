@@ -10,12 +10,12 @@ use sluice_protocol::{SequenceStep, WireFormat};
 use tokio::time::Instant;
 
 use super::Front;
-use super::answer::failed;
 use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::passthrough::not_passed;
 use super::peek::Peeked;
 use super::relayed::Relayed;
+use super::transport::failed;
 use crate::confirm::{Patience, Verdict as Said};
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, Request, header};
 use sluice_protocol::grpc::frame_prefix;
-use sluice_protocol::{HEADER_LENGTH, Merged, WireFormat};
+use sluice_protocol::{HEADER_LENGTH, Merged, Transport};
 use tokio::time::timeout;
 
 use super::Entry;
@@ -91,14 +91,6 @@ pub(super) async fn call(
     Err(CallError::Unsent("the model server closes its connections at once".into()))
 }
 
-/// Over what a batch of this form is sent.
-pub(super) fn wire_of(form: WireFormat) -> Wire {
-    match form {
-        WireFormat::Json | WireFormat::Binary | WireFormat::V1 => Wire::Rest,
-        WireFormat::Grpc => Wire::Grpc,
-    }
-}
-
 /// The request of a batch.
 ///
 /// # Errors
@@ -110,7 +102,7 @@ pub(super) fn batch_request(
     scope: Option<&Scope>,
     settings: &Settings,
 ) -> Result<Request<Chunks>, http::Error> {
-    let wire = wire_of(merged.format);
+    let wire = Wire::of(merged.format);
     let mut request = Request::builder()
         .method(Method::POST)
         .uri(path)
@@ -136,8 +128,8 @@ pub(super) fn as_it_came(
     upstream: &Upstream,
 ) -> Option<(Wire, Request<Chunks>)> {
     let origin = entry.origin.as_ref()?;
-    match entry.form {
-        WireFormat::Grpc if profile.has_grpc => {
+    match entry.form.protocol().transport() {
+        Transport::Grpc if profile.has_grpc => {
             let body = entry.body();
             let prefix = frame_prefix(body.len()).ok()?;
             let body = Chunks::new(vec![Bytes::copy_from_slice(&prefix), body]);
@@ -150,8 +142,8 @@ pub(super) fn as_it_came(
             Some((Wire::Grpc, with_scope(request, entry)))
         }
         // V1 that was read as V2 tensors: the server may have V2 alone.
-        WireFormat::V1 if entry.is_joined_v1() && profile.form != WireFormat::V1 => None,
-        WireFormat::Json | WireFormat::Binary | WireFormat::V1 if profile.has_v1 || profile.has_v2 => {
+        Transport::Rest if entry.is_joined_v1() && profile.form != entry.form => None,
+        Transport::Rest if profile.has_v1 || profile.has_v2 => {
             let mut request = forward::upstream_request(origin, Chunks::from(entry.body()));
             // One over HTTP/1.0 may have none.
             request.headers_mut().entry(header::HOST).or_insert_with(|| upstream.host(Wire::Rest).clone());

@@ -29,12 +29,12 @@ use sluice_batch_policy::{BatchEnd, ErrorSearch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::call::{as_it_came, batch_request, call, wire_of};
+use super::call::{as_it_came, batch_request, call};
 use super::handle::QueueEvent;
 use super::{Entry, ModelHandle, Reply, merging};
 use crate::failure::Failure;
 use crate::observe::trail::Sending;
-use crate::upstream::connection::{Answer, Chunks};
+use crate::upstream::connection::{Answer, Chunks, Wire};
 use crate::upstream::slot::Slot;
 use crate::upstream::{InFlight, Report, Upstream};
 
@@ -169,7 +169,7 @@ impl Dispatch {
         let sending = self.sending(&entries, &mut request);
         let started = Instant::now();
         let answer = {
-            let mut call = pin!(call(&mut self.slot, wire_of(sent_form), request, &settings));
+            let mut call = pin!(call(&mut self.slot, Wire::of(sent_form), request, &settings));
             let in_time = match self.overdue_after {
                 None => Ok(call.as_mut().await),
                 Some(overdue_after) => tokio::time::timeout(overdue_after, call.as_mut()).await,
@@ -306,7 +306,7 @@ impl Dispatch {
         };
         let sending = self.sending(&entries, &mut request);
         entries.iter_mut().for_each(|entry| entry.step_is_sent());
-        let answer = match call(&mut self.slot, wire_of(form), request, &settings).await {
+        let answer = match call(&mut self.slot, Wire::of(form), request, &settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(entries, error, groups),
         };

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use memchr::memmem;
 use sluice_batch_policy::{Breaks, Flow, Size};
-use sluice_protocol::{InferRequest, ModelSignature, ResponsePart, WireFormat};
+use sluice_protocol::{Api, InferRequest, ModelSignature, ResponsePart, WireFormat};
 use tokio_util::sync::CancellationToken;
 
 use super::bytes::QueuedBytes;
@@ -186,7 +186,7 @@ impl Entry {
 
     /// Whether it came as V1 and was read as V2 tensors: a server that has V2 alone can serve it.
     pub fn is_joined_v1(&self) -> bool {
-        self.form == WireFormat::V1 && self.parsed().is_some_and(|request| request.v1.is_none())
+        self.form.protocol().api() == Api::V1 && self.parsed().is_some_and(|request| request.v1.is_none())
     }
 
     /// The body as the client sent it.

@@ -35,10 +35,8 @@ pub(super) async fn merged(
 fn bytes_to_merge(entry: &Entry, form: WireFormat) -> usize {
     let Some(request) = entry.parsed() else { return 0 };
     let (bytes, header) = (request.body.len(), request.header_length.unwrap_or(0));
-    match request.format {
-        WireFormat::Binary | WireFormat::Grpc if form != WireFormat::Json => header + bytes / RAW_DISCOUNT,
-        _ => bytes,
-    }
+    let stays_raw = request.format.protocol().carries_raw_tensors() && form.protocol().carries_raw_tensors();
+    if stays_raw { header + bytes / RAW_DISCOUNT } else { bytes }
 }
 
 /// Each request's rows of the answer; an error where the answer does not allow that.
@@ -60,8 +58,8 @@ pub(super) async fn shared_out(
 /// Bytes that sharing out looks at.
 fn bytes_to_share_out(entries: &[Box<Entry>], form: WireFormat, answer: &Answer) -> usize {
     let bytes = answer.body.len();
-    let is_raw = matches!(form, WireFormat::Binary | WireFormat::Grpc)
-        && entries.iter().all(|entry| matches!(entry.form, WireFormat::Binary | WireFormat::Grpc));
+    let is_raw = form.protocol().carries_raw_tensors()
+        && entries.iter().all(|entry| entry.form.protocol().carries_raw_tensors());
     if is_raw { header_length(answer).unwrap_or(0) + bytes / RAW_DISCOUNT } else { bytes }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
-use sluice_protocol::{WireFormat, json_error};
+use sluice_protocol::{Api, WireFormat, json_error};
 
 use super::connection::{Answer, Wire};
 use super::control::{Control, ControlError, Place};
@@ -53,7 +53,7 @@ impl Denial {
 
     /// The server's own answer, for a request of this form.
     pub fn answer(&self, form: WireFormat) -> Option<Answer> {
-        let v1 = self.v1.as_ref().filter(|_| form == WireFormat::V1);
+        let v1 = self.v1.as_ref().filter(|_| form.protocol().api() == Api::V1);
         v1.or(self.answer.as_ref()).cloned()
     }
 }

@@ -12,6 +12,7 @@ mod http1;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
+use sluice_protocol::{Transport, WireFormat};
 
 pub use chunks::Chunks;
 pub use grpc::GrpcConnection;
@@ -27,6 +28,16 @@ pub enum Wire {
     Rest,
     /// V2 over gRPC.
     Grpc,
+}
+
+impl Wire {
+    /// Returns what a batch in this wire format is sent over.
+    pub fn of(format: WireFormat) -> Self {
+        match format.protocol().transport() {
+            Transport::Rest => Self::Rest,
+            Transport::Grpc => Self::Grpc,
+        }
+    }
 }
 
 /// A complete answer of an upstream.

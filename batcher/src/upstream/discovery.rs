@@ -96,12 +96,7 @@ impl Profile {
 
     /// The word for the form of batches: `json`, `binary`, `grpc` or `v1`.
     pub fn form_name(&self) -> &'static str {
-        match self.form {
-            WireFormat::Grpc => "grpc",
-            WireFormat::V1 => "v1",
-            WireFormat::Binary => "binary",
-            WireFormat::Json => "json",
-        }
+        self.form.as_str()
     }
 }
 

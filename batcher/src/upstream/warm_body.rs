@@ -5,8 +5,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use sluice_protocol::{
-    BatchRows, Datatype, InferRequest, Limits, Merged, Target, WireFormat, merge, merge_padded, parse_binary,
-    parse_json,
+    Api, BatchRows, Datatype, InferRequest, Limits, Merged, Target, WireFormat, merge, merge_padded,
+    parse_binary, parse_json,
 };
 
 use super::discovery::{ModelMetadata, TensorMetadata};
@@ -76,7 +76,10 @@ fn read(
     if model.contains('/') {
         return Ok(None);
     }
-    let ending = if form == WireFormat::V1 { "v1.json" } else { "json" };
+    let ending = match form.protocol().api() {
+        Api::V1 => "v1.json",
+        Api::V2 => "json",
+    };
     let path = folder.join(format!("{model}.{rows}.{ending}"));
     match std::fs::read(&path) {
         Ok(body) => Ok(Some(body.into())),
@@ -87,13 +90,13 @@ fn read(
 
 /// As it is to a server that reads JSON, so that fields which only that server knows are kept.
 fn from_file(model: &str, body: Bytes, rows: u32, form: WireFormat) -> Result<Merged, String> {
-    if form == WireFormat::Grpc {
+    let Some(format) = form.protocol().text_format() else {
         let target = Target { model: model.to_owned(), version: None };
         let request = parse_json(&target, body, &own_limits()).map_err(|error| error.to_string())?;
         return merge(&[&request], form).map_err(|error| error.reason);
-    }
+    };
     Ok(Merged {
-        format: if form == WireFormat::V1 { form } else { WireFormat::Json },
+        format,
         body_bytes: body.len(),
         chunks: vec![body],
         header_length: None,

@@ -13,6 +13,7 @@
 //! | [`connections`] | `runtime` | limits and deadlines that the connections of every port keep to |
 //! | [`admin`], [`readiness`] | `runtime` | the admin port: `/metrics`, `/livez`, `/readyz` |
 //! | [`shutdown`] | `runtime` | SIGTERM and SIGINT |
+//! | [`events`] | `events` | Kubernetes Events, published beside the work |
 //! | [`lease`] | `lease` | which of several replicas acts |
 //!
 //! A program's `main` is one call of [`program::main`]; its `run` calls [`files::raise_limit`], [`metrics::install`] and
@@ -29,6 +30,8 @@ pub mod atomic_file;
 pub mod command_line;
 #[cfg(feature = "runtime")]
 pub mod connections;
+#[cfg(feature = "events")]
+pub mod events;
 #[cfg(feature = "runtime")]
 pub mod files;
 #[cfg(feature = "lease")]

@@ -1,4 +1,4 @@
-//! The watches against an API server that is a function.
+//! Tests of the watches, with a function as API server.
 
 use std::convert::Infallible;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// Answers lists from memory; a watch never says anything. What is not there is a 500, as from a server
+/// Server that responds to lists from memory. A watch never gets an event, and an unknown kind gets a 500, as from a server
 /// that has just started.
 #[derive(Default)]
 struct Server {

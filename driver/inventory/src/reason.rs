@@ -53,32 +53,37 @@ pub(crate) fn blockers(
     placed: &[u32],
 ) -> String {
     let mut parts = Vec::new();
-    let mut untold = 0_usize;
+    let mut omitted = 0_usize;
     for (p, pool) in view.pools.iter().enumerate() {
         if eligible.of_pool(p).next().is_none() && pool.unusable.is_none() {
             continue;
         }
         if parts.len() >= POOLS {
-            untold += 1;
+            omitted += 1;
             continue;
         }
         parts.push(match view.unusable(pool) {
             Some(why) => format!("pool {} is not counted ({why})", pool.name),
             None => {
                 let phrases = in_pool(view.reader, ledger, eligible, p, pool, what);
-                let told = phrases.len().min(PHRASES);
-                let more = if phrases.len() > told {
-                    format!(", and {} more", phrases.len() - told)
+                let shown = phrases.len().min(PHRASES);
+                let more = if phrases.len() > shown {
+                    format!(", and {} more", phrases.len() - shown)
                 } else {
                     String::new()
                 };
-                let colon = if told == 0 { "" } else { ": " };
-                format!("{} free in pool {}{colon}{}{more}", placed[p], pool.name, phrases[..told].join(", "))
+                let colon = if shown == 0 { "" } else { ": " };
+                format!(
+                    "{} free in pool {}{colon}{}{more}",
+                    placed[p],
+                    pool.name,
+                    phrases[..shown].join(", ")
+                )
             }
         });
     }
-    if untold > 0 {
-        parts.push(format!("and {untold} more pools"));
+    if omitted > 0 {
+        parts.push(format!("and {omitted} more pools"));
     }
     if parts.is_empty() {
         return format!("{what}: no pool publishes a matching device");

@@ -7,7 +7,7 @@
 //! - `topology.yaml` lists the GPUs ([`topology`]),
 //! - `state.json` holds the instances and events ([`state`]), which all processes share,
 //! - `faults/` makes calls fail or wait ([`fault`]), so that a test can kill a process before or after the effect of
-//! any call.
+//!   any call.
 //!
 //! A test or a demonstration creates such a folder with [`install`] and uses it through [`Installation`].
 //!

@@ -1,9 +1,9 @@
-//! One request to a peer, in its own form, whose answer must be right: a peer that computes something else, or
-//! nothing, is not compared.
+//! Checks a peer by one request in its own form. A peer whose answer is wrong is not measured.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
@@ -14,16 +14,16 @@ use super::peer::{Form, Peer};
 use super::program::Program;
 use crate::reference;
 
-/// The row that is asked.
+/// Row of the request.
 const ROW_ID: i64 = 7;
-/// Time for a peer to become ready; servers with much Python in them take 20 s on a busy machine.
+/// Time limit for a peer to become ready; large Python servers take 20 s on a busy machine.
 const START_TIMEOUT: Duration = Duration::from_secs(90);
-/// Pause between two looks.
+/// Polling interval.
 const POLL: Duration = Duration::from_millis(100);
-/// Time for one answer.
+/// Time limit of one request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Path and body of one row in the peer's form.
+/// Returns path and body of a request for one row in the peer's form.
 pub(crate) fn request(peer: Peer) -> (&'static str, Bytes) {
     let x = reference::row(ROW_ID);
     let row = json!({"id": ROW_ID, "x": x});
@@ -41,7 +41,7 @@ pub(crate) fn request(peer: Peer) -> (&'static str, Bytes) {
     (path, body.to_string().into())
 }
 
-/// Whether `answer` holds the numbers of the row that [`request`] asks for.
+/// Returns whether `answer` holds the numbers of the row that [`request`] asks for.
 pub(crate) fn is_right(answer: &Value) -> bool {
     let outputs = answer.get("outputs").and_then(Value::as_array);
     let of_v2 = outputs.and_then(|outputs| {
@@ -63,19 +63,15 @@ fn flatten(value: &Value, into: &mut Vec<f64>) {
     }
 }
 
-/// Waits until the peer answers rightly.
+/// Waits until the peer answers correctly.
 ///
 /// # Errors
-/// It ended, or what it said last.
-pub(crate) async fn until_right(
-    peer: Peer,
-    program: &mut Program,
-    address: SocketAddr,
-) -> Result<(), String> {
+/// The peer ended, or its last answer was wrong.
+pub(crate) async fn until_right(peer: Peer, program: &mut Program, address: SocketAddr) -> Result<()> {
     let deadline = tokio::time::Instant::now() + START_TIMEOUT;
     loop {
         if let Some(ended) = program.ended() {
-            return Err(ended);
+            bail!(ended);
         }
         let last = match tokio::time::timeout(ANSWER_TIMEOUT, ask(peer, address)).await {
             Ok(Ok(answer)) if serde_json::from_str(&answer).is_ok_and(|answer| is_right(&answer)) => {
@@ -88,16 +84,13 @@ pub(crate) async fn until_right(
         if tokio::time::Instant::now() >= deadline {
             let seconds = START_TIMEOUT.as_secs();
             let last: String = last.chars().take(300).collect();
-            return Err(format!(
-                "no right answer within {seconds} s: {last}; its log: {}",
-                program.last_words()
-            ));
+            bail!("no right answer within {seconds} s: {last}; its log: {}", program.last_words());
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-async fn ask(peer: Peer, address: SocketAddr) -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+async fn ask(peer: Peer, address: SocketAddr) -> Result<String> {
     let (path, body) = request(peer);
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;

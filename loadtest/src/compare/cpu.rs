@@ -1,5 +1,5 @@
-//! CPU time of processes, to the nanosecond: `/proc/PID/stat` counts in hundredths of a second, which is half of
-//! what a proxy uses for thousands of requests; the scheduler's own account of each thread is exact.
+//! CPU time of processes in nanoseconds, from the scheduler's account of each thread. `/proc/PID/stat` counts in
+//! hundredths of a second, which is half of what a proxy uses for thousands of requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,17 +1,18 @@
-//! The peers themselves: installed on demand in folders of their own under the user's cache, so that nothing else
-//! on the machine changes. Servers from PyPI with all their packages pinned; proxies from Debian, unpacked without
-//! being installed, unless the machine has them.
+//! Installs peers on demand in folders of their own under the user's cache, so that nothing else on the machine changes:
+//! servers from PyPI with all packages pinned; proxies from Debian, unpacked without being installed, unless the machine
+//! has them.
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use anyhow::{Result, anyhow, bail};
 use tokio::process::Command;
 
 use super::peer::Peer;
 
-/// For one step of an installation; the largest download is 400 MB.
+/// Time limit of one step of an installation; the largest download is 400 MB.
 const STEP_TIMEOUT: Duration = Duration::from_secs(900);
 /// The proxies and the libraries that a plain system lacks.
 const DEBIAN_PACKAGES: [&str; 5] =
@@ -50,13 +51,13 @@ pub(crate) fn package(peer: Peer) -> Option<String> {
     Some(first.replace("==", " "))
 }
 
-/// Makes the virtual environment of a peer in `folder`, unless it is there with these packages.
+/// Creates the virtual environment of a peer in `folder`, unless it exists with these packages.
 ///
 /// # Errors
-/// What failed, and the last lines of what it said.
-pub(crate) async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<(), String> {
-    let source = source(peer).ok_or_else(|| format!("{peer} is no server from PyPI"))?;
-    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+/// The step that failed, with the last lines of its output.
+pub(crate) async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<()> {
+    let source = source(peer).ok_or_else(|| anyhow!("{peer} is no server from PyPI"))?;
+    let failed = |error: std::io::Error| anyhow!("{}: {error}", folder.display());
     let interpreter = folder.join("bin/python");
     let made_of = folder.join("made-of");
     let wanted = format!("{}\n{}", python.display(), source.requirements);
@@ -87,8 +88,8 @@ pub(crate) struct Proxy {
 /// Finds a proxy on this machine, or unpacks Debian's into `folder`.
 ///
 /// # Errors
-/// What failed, and what would do.
-pub(crate) async fn proxy(name: &str, folder: &Path) -> Result<Proxy, String> {
+/// The step that failed, and what would help.
+pub(crate) async fn proxy(name: &str, folder: &Path) -> Result<Proxy> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|dir| dir.join(name));
     if let Some(program) = installed.into_iter().find(|program| program.is_file()) {
@@ -97,14 +98,14 @@ pub(crate) async fn proxy(name: &str, folder: &Path) -> Result<Proxy, String> {
     let program = folder.join("usr/sbin").join(name);
     if !program.is_file() {
         eprintln!("unpacking {} into {}", DEBIAN_PACKAGES.join(", "), folder.display());
-        unpack(folder).await.map_err(|error| format!("{name} is missing, and {error}; install {name}"))?;
+        unpack(folder).await.map_err(|error| anyhow!("{name} is missing, and {error}; install {name}"))?;
     }
     let libraries = folder.join(format!("usr/lib/{}-linux-gnu", std::env::consts::ARCH));
     Ok(Proxy { program, libraries: Some(libraries) })
 }
 
-async fn unpack(folder: &Path) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
+async fn unpack(folder: &Path) -> Result<()> {
+    let failed = |error: std::io::Error| anyhow!("{}: {error}", folder.display());
     std::fs::create_dir_all(folder).map_err(failed)?;
     let download = || {
         let mut command = Command::new("apt-get");
@@ -124,7 +125,7 @@ async fn unpack(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The version that a proxy says it has.
+/// Returns the version that a proxy reports.
 pub(crate) async fn proxy_version(proxy: &Proxy) -> Option<String> {
     let mut command = Command::new(&proxy.program);
     command.arg("-v").stdin(Stdio::null());
@@ -139,23 +140,19 @@ pub(crate) async fn proxy_version(proxy: &Proxy) -> Option<String> {
     Some(version.replace('/', " ").trim_start_matches("nginx ").to_owned())
 }
 
-async fn step(command: &mut Command) -> Result<(), String> {
+async fn step(command: &mut Command) -> Result<()> {
     let name = command.as_std().get_program().to_string_lossy().into_owned();
     let running = command.stdin(Stdio::null()).kill_on_drop(true).output();
     let output = tokio::time::timeout(STEP_TIMEOUT, running)
         .await
-        .map_err(|_| format!("{name} took longer than {} s", STEP_TIMEOUT.as_secs()))?
-        .map_err(|error| format!("{name}: {error}"))?;
+        .map_err(|_| anyhow!("{name} took longer than {} s", STEP_TIMEOUT.as_secs()))?
+        .map_err(|error| anyhow!("{name}: {error}"))?;
     if output.status.success() {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     let last: Vec<&str> = said.trim_end().lines().rev().take(3).collect();
-    Err(format!(
-        "{name} ended with {}: {}",
-        output.status,
-        last.into_iter().rev().collect::<Vec<_>>().join(" / ")
-    ))
+    bail!("{name} ended with {}: {}", output.status, last.into_iter().rev().collect::<Vec<_>>().join(" / "))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What the batcher is to reach beside its peers, judged round by round, so that a change of the machine's mood
-//! meets both sides. Pure.
+//! Goals of the batcher beside its peers, evaluated round by round, so that a change of the machine's speed affects both
+//! sides. Pure.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::peer::Peer;
 use super::scenario::{LoadPoint, Scenario};
 use super::summary::{Spread, admitted_in_objective, goodput, select};
 
-/// Which side of a bound is right.
+/// Side of a bound that meets a goal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Sense {
@@ -20,7 +20,7 @@ pub(crate) enum Sense {
     AtMost,
 }
 
-/// One goal and what became of it.
+/// Goal with its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Goal {
     /// What is compared.

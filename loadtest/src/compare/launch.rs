@@ -7,6 +7,7 @@ use super::environment::{self, Proxy};
 use super::peer::Peer;
 use super::program::Launch;
 use super::scenario::Scenario;
+use anyhow::{Result, anyhow};
 
 /// Connections that proxies keep to the model, and more than any load here has.
 const KEEP_ALIVE: usize = 256;
@@ -70,7 +71,7 @@ pub(crate) fn nginx(
     proxy: &Proxy,
     address: SocketAddr,
     upstream: SocketAddr,
-) -> Result<Launch, String> {
+) -> Result<Launch> {
     let work = folders.work.display();
     let file = format!(
         "daemon off;\nmaster_process off;\npid {work}/nginx.pid;\nerror_log stderr warn;\n\
@@ -99,7 +100,7 @@ pub(crate) fn haproxy(
     proxy: &Proxy,
     address: SocketAddr,
     upstream: SocketAddr,
-) -> Result<Launch, String> {
+) -> Result<Launch> {
     let file = format!(
         "global\n  nbthread 1\n  maxconn 8192\n\
          defaults\n  mode http\n  option http-keep-alive\n  http-reuse always\n\
@@ -121,7 +122,7 @@ pub(crate) async fn server(
     peer: Peer,
     scenario: Scenario,
     address: SocketAddr,
-) -> Result<Launch, String> {
+) -> Result<Launch> {
     let folder = folders.cache.join(peer.name());
     environment::python(peer, &folder, python).await?;
     let model = scenario.model();
@@ -158,7 +159,7 @@ fn with_libraries(launch: Launch, proxy: &Proxy) -> Launch {
     }
 }
 
-fn write(path: &Path, text: &str) -> Result<PathBuf, String> {
-    std::fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+fn write(path: &Path, text: &str) -> Result<PathBuf> {
+    std::fs::write(path, text).map_err(|error| anyhow!("{}: {error}", path.display()))?;
     Ok(path.to_owned())
 }

@@ -1,10 +1,11 @@
-//! One measurement: one peer under one load, by the generator of `sluice-loadtest run`. The same bytes are sent
-//! each time and answers are judged by status, so that the generator has the same work with every peer; before
-//! it, where the peer speaks V2, rows that differ are sent and their answers checked.
+//! Measures one peer under one load by the generator of `sluice-loadtest run`. It sends the same bytes each time and
+//! judges answers by status, so that it has the same work with every peer. Before that, a peer that speaks V2 gets rows
+//! that differ, and their answers are checked.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::{Result, bail};
 use serde::Serialize;
 
 use super::ask;
@@ -17,7 +18,7 @@ use crate::plan::{Load, Mix, Payload, Plan, Protocol};
 use crate::report::Report;
 use crate::run;
 
-/// Sent before each measurement and not counted: connections, curve and caches settle.
+/// Length of the load that is sent before each measurement and not counted: connections, curve and caches settle.
 const SETTLE: Duration = Duration::from_millis(500);
 /// A request without an answer by then is lost.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +37,7 @@ pub(crate) struct Measurement {
     pub requests: u64,
     /// Correct answers.
     pub answered: u64,
-    /// Correct answers within the objective; all where there is none.
+    /// Correct answers within the objective; all of them if there is no objective.
     pub attained: u64,
     /// 429.
     pub rejected: u64,
@@ -62,7 +63,7 @@ pub(crate) struct Measurement {
     pub invalid_because: Vec<String>,
 }
 
-/// A peer that runs.
+/// Running peer.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running<'a> {
     pub peer: Peer,
@@ -82,7 +83,7 @@ pub(crate) async fn measure(
     load: LoadPoint,
     round: usize,
     duration: Duration,
-) -> Result<Measurement, String> {
+) -> Result<Measurement> {
     let Running { peer, program, address } = running;
     if let LoadPoint::Clients(concurrency) = load {
         let settled = send(plan(
@@ -94,7 +95,7 @@ pub(crate) async fn measure(
         ))
         .await?;
         if let Some(first) = settled.wrong_examples.first() {
-            return Err(format!("wrong answers: {first}"));
+            bail!("wrong answers: {first}");
         }
     }
     let (path, body) = ask::request(peer);
@@ -149,13 +150,12 @@ fn settling(peer: Peer) -> Payload {
     }
 }
 
-fn schedule(scenario: Scenario, load: LoadPoint, duration: Duration) -> Result<Load, String> {
+fn schedule(scenario: Scenario, load: LoadPoint, duration: Duration) -> Result<Load> {
     match load {
         LoadPoint::Clients(concurrency) => Ok(Load::Closed { concurrency, duration }),
         LoadPoint::HardMaximum(factor) => {
             let rate_rps = factor * scenario.model().hard_maximum_rps();
-            let rate = RateCurve::new(vec![Segment::flat(rate_rps, duration.as_secs_f64())])
-                .map_err(|error| error.to_string())?;
+            let rate = RateCurve::new(vec![Segment::flat(rate_rps, duration.as_secs_f64())])?;
             Ok(Load::Open { rate, spacing: Spacing::Poisson })
         }
     }
@@ -181,7 +181,7 @@ fn plan(scenario: Scenario, peer: Peer, address: SocketAddr, load: Load, payload
     }
 }
 
-async fn send(plan: Plan) -> Result<Report, String> {
-    let run = run::start(plan).map_err(|error| error.to_string())?;
-    run.finish().await.map_err(|error| error.to_string())
+async fn send(plan: Plan) -> Result<Report> {
+    let run = run::start(plan)?;
+    Ok(run.finish().await?)
 }

@@ -1,4 +1,4 @@
-//! Who is compared. Pure.
+//! Peers of the comparison. Pure.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scenario::Scenario;
 
-/// A row of the table.
+/// Peer: a row of the table.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -34,7 +34,7 @@ pub enum Peer {
     Kserve,
 }
 
-/// What a peer's requests look like.
+/// Form of a peer's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
     /// Open Inference Protocol, REST JSON.
@@ -63,7 +63,7 @@ impl Peer {
         Self::Kserve,
     ];
 
-    /// Its name in flags, files and JSON.
+    /// Returns the name used in flags, files and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -79,12 +79,12 @@ impl Peer {
         }
     }
 
-    /// Whether it stands at or in front of the reference model; the others have the simulated model inside.
+    /// Returns whether it is the reference model or a proxy in front of it; the others have the simulated model inside.
     pub fn is_before_reference_model(self) -> bool {
         matches!(self, Self::Direct | Self::Nginx | Self::Haproxy | Self::Sluice | Self::SluiceOff)
     }
 
-    /// What it is asked.
+    /// Returns the form of its requests.
     pub fn form(self) -> Form {
         match self {
             Self::Mosec => Form::Own { path: "/inference", listed: false },
@@ -94,8 +94,8 @@ impl Peer {
         }
     }
 
-    /// Whether it can be configured for this scenario. Under overload that is whoever can refuse; what adds
-    /// latency of its own is measured on proxies only.
+    /// Returns whether it is measured in this scenario. Overload needs a peer that can reject requests; added latency is
+    /// measured on proxies only.
     pub fn takes_part(self, scenario: Scenario) -> bool {
         match scenario {
             Scenario::Closed => true,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use anyhow::{Result, anyhow};
 use rustix::process::Signal;
 use sluice_config::names::env;
 use tokio::process::{Child, Command};
@@ -72,9 +73,9 @@ impl Program {
     ///
     /// # Errors
     /// It could not be started.
-    pub(crate) fn start(launch: &Launch, log_dir: &Path) -> Result<Self, String> {
+    pub(crate) fn start(launch: &Launch, log_dir: &Path) -> Result<Self> {
         let failed =
-            |error: std::io::Error| format!("{}: {}: {error}", launch.name, launch.program.display());
+            |error: std::io::Error| anyhow!("{}: {}: {error}", launch.name, launch.program.display());
         let log = log_dir.join(format!("{}.log", launch.name));
         let output = File::create(&log).map_err(failed)?;
         let errors = output.try_clone().map_err(failed)?;
@@ -134,7 +135,7 @@ impl Program {
 ///
 /// # Errors
 /// The system gives none.
-pub(crate) fn free_address() -> Result<SocketAddr, String> {
-    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| format!("a port: {error}"))?;
-    listener.local_addr().map_err(|error| format!("a port: {error}"))
+pub(crate) fn free_address() -> Result<SocketAddr> {
+    let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| anyhow!("a port: {error}"))?;
+    listener.local_addr().map_err(|error| anyhow!("a port: {error}"))
 }

@@ -1,4 +1,4 @@
-//! What is measured: models, loads. Pure.
+//! Scenarios of the comparison: models and loads. Pure.
 
 use std::fmt;
 
@@ -29,18 +29,18 @@ pub struct Model {
     pub max_batch_rows: u32,
 }
 
-/// How requests come.
+/// Load of one measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LoadPoint {
-    /// So many clients, each of which waits for its answer.
+    /// Closed loop of this many clients, each of which waits for its answer.
     Clients(usize),
-    /// By a schedule of so many times the hard maximum.
+    /// Open loop at this multiple of the hard maximum.
     HardMaximum(f64),
 }
 
 impl Model {
-    /// The most rows per second that one slot can give: cap ÷ (α + β·cap). Infinite where it takes no time.
+    /// Returns the hard maximum of rows per second of one slot: cap ÷ (α + β·cap). Infinite for a model that takes no time.
     pub fn hard_maximum_rps(self) -> f64 {
         let rows = f64::from(self.max_batch_rows);
         rows / (self.alpha_ms + self.beta_ms * rows) * 1e3
@@ -61,7 +61,7 @@ impl Scenario {
         Model { alpha_ms, beta_ms, max_batch_rows: 64 }
     }
 
-    /// The latency objective that peers are told where they have one, in milliseconds.
+    /// Returns the latency objective that peers are configured with, in milliseconds; `None` for no objective.
     pub fn objective_ms(self) -> Option<u64> {
         (self == Self::Open).then_some(300)
     }

@@ -1,4 +1,4 @@
-//! The result as text: a Markdown table per scenario, who is missing, goals.
+//! Result as text: a Markdown table per scenario, peers that were not measured, goals.
 
 use std::fmt;
 
@@ -10,13 +10,13 @@ use super::peer::Peer;
 use super::scenario::Scenario;
 use super::summary::{Row, Spread};
 
-/// A busier generator may be what limits a closed loop.
+/// CPU share of the generator, in cores, above which it may limit a closed loop.
 const GENERATOR_LIMIT: f64 = 0.9;
 
-/// Everything that was found.
+/// Result of a comparison.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Outcome {
-    /// What it holds for, in words.
+    /// Description of the conditions of the measurement.
     pub what: String,
     /// Each peer and its version.
     pub versions: Vec<(Peer, String)>,
@@ -24,7 +24,7 @@ pub(crate) struct Outcome {
     pub rows: Vec<Row>,
     /// Peers without a row, and why.
     pub absent: Vec<Absent>,
-    /// Goals and what became of them.
+    /// Goals with their results.
     pub goals: Vec<Goal>,
     /// All measurements.
     pub measurements: Vec<Measurement>,

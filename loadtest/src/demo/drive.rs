@@ -24,7 +24,7 @@ use crate::record::Interval;
 use crate::report::Report;
 use crate::run;
 
-/// A request that is not answered within so many objectives is lost.
+/// Time limit of a request, as a multiple of the objective.
 const TIMEOUT_OBJECTIVES: u32 = 20;
 /// The trace's own length, see its first lines.
 const TRACE_SECONDS: f64 = 86_400.0;

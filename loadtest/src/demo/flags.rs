@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::kill::Kill;
 
-/// What the demo can be asked for; what it does is said in [`crate::cli`].
+/// Flags of the demo. [`crate::cli`] describes the command.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DemoFlags {
     /// Folder of the built programs; default: where this program lies.

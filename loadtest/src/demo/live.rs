@@ -5,7 +5,7 @@ use std::io::{IsTerminal, Write};
 use super::outcome::Sample;
 use super::settings::DemoSettings;
 
-/// Without a terminal a line per arm is printed every so many seconds.
+/// Interval between two lines per arm where there is no terminal, in seconds.
 const PLAIN_INTERVAL_S: u32 = 10;
 
 /// The state of the view.
@@ -30,7 +30,7 @@ impl Live {
         }
     }
 
-    /// Takes an arm's latest second, and draws once all arms have told theirs.
+    /// Records the latest second of an arm, and draws once it has that of all arms.
     pub(crate) fn show(&mut self, arm: usize, sample: Sample) {
         let t_s = sample.t_s;
         if let Some((_, latest)) = self.arms.get_mut(arm) {

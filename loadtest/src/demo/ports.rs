@@ -1,19 +1,19 @@
-//! Loopback ports of one run. They are below those that the system itself gives out, and no two runs have the same, so
-//! that nobody takes one between the moment when it was found free and the moment when its program listens.
+//! Loopback ports of one run. They are below the range that the system assigns, and no two runs share one, so that no
+//! other process takes a port between the check that it is free and the start of its program.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-/// The ports that are shared out among runs; Linux gives out those from 32768 on by itself.
+/// First port of the blocks; Linux itself assigns ports from 32768 on.
 const FIRST: u16 = 12_000;
-/// Ports of a run: its guard, and four for each arm.
+/// Number of ports of a run: its guard, and four for each arm.
 const BLOCK: u16 = 64;
-/// How many runs there can be at a time.
+/// Maximum number of simultaneous runs.
 const BLOCKS: u16 = 300;
 
-/// A block of ports, which is a run's own as long as this lives.
+/// Block of ports that belongs to one run until this is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Ports {
     /// Listens on the first port of the block: another run then takes another block.
@@ -23,7 +23,7 @@ pub(crate) struct Ports {
 }
 
 impl Ports {
-    /// Takes a block that no other run has. `start`: where to look first; any number.
+    /// Reserves a block that no other run has. `start` selects the block that is tried first.
     ///
     /// # Errors
     /// All blocks are taken.
@@ -39,10 +39,10 @@ impl Ports {
         Err(Error::new(ErrorKind::AddrInUse, "all blocks of ports for demos are taken"))
     }
 
-    /// Addresses on which nobody listens and that nobody gets a second time.
+    /// Returns addresses on which no process listens; none is returned twice.
     ///
     /// # Errors
-    /// The block has not so many left.
+    /// The block has too few ports left.
     pub(crate) fn addresses<const N: usize>(&self) -> Result<[SocketAddr; N]> {
         let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
         for address in &mut addresses {

@@ -1,4 +1,4 @@
-//! The frame of a report page: one file, no requests, light and dark; tiles, tables and charts go inside.
+//! Frame of a report page: one file that loads nothing else, light and dark, with tiles, tables and charts.
 
 /// Whether something is as it should be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Page {
     }
 }
 
-/// Text as HTML.
+/// Escapes text for HTML.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {

@@ -11,9 +11,9 @@ pub(crate) const SERVICES: &str = "198.18.32.0/20";
 pub(crate) const KUBERNETES_SERVICE: &str = "198.18.32.1";
 /// The cluster's DNS Service.
 pub(crate) const DNS_SERVICE: &str = "198.18.32.10";
-/// Pods of the simulated nodes; nobody answers there.
+/// Addresses of pods on simulated nodes; no process listens there.
 pub(crate) const FAKE_PODS: &str = "198.19.0.0/16";
-/// Address of every simulated node; nobody answers there.
+/// Address of every simulated node; no process listens there.
 pub(crate) const FAKE_NODE: &str = "198.18.48.1";
 /// Domain of Services.
 pub(crate) const CLUSTER_DOMAIN: &str = "cluster.local";

@@ -1,4 +1,4 @@
-//! Figures of the whole loop on a real Kubernetes, each measured from outside by watching the API server:
+//! Benchmarks of the whole loop on a real Kubernetes (the command `figures`), measured by watching the API server:
 //! how long a gate stays after its slice became free, how long replicas take to follow a step of the load,
 //! where the time from none to one replica goes, and how long a pod waits whose prepare was cut off by a kill.
 //!
@@ -19,10 +19,11 @@ use crate::workdir::Workdir;
 
 pub(crate) use spread::Spread;
 
-/// Measures, prints, and writes the JSON file where one is asked for. Inside the namespaces.
+/// Runs the benchmarks that the flags choose, prints the results, and writes them to the JSON file if one is named. Must
+/// be called inside the namespaces.
 ///
 /// # Errors
-/// When something does not come to an end in time: then there is no figure.
+/// When a measurement does not end in time.
 pub(crate) async fn run(workdir: &Workdir, flags: &FiguresFlags) -> Result<()> {
     let cluster = Cluster::connect(workdir.clone()).await?;
     let rounds = usize::from(flags.rounds);
@@ -56,7 +57,7 @@ pub(crate) async fn run(workdir: &Workdir, flags: &FiguresFlags) -> Result<()> {
     Ok(())
 }
 
-/// Prints a table of named rows; the result is the same as JSON.
+/// Prints a table of named rows, and returns it as JSON.
 fn print(title: &str, rows: &[(&'static str, Spread)]) -> serde_json::Value {
     println!("\n| {title} | ms: min | median | max |\n|---|---|---|---|");
     for (name, spread) in rows {

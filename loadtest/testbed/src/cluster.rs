@@ -1,4 +1,4 @@
-//! A running cluster, seen from inside its namespaces: what provisioning and tests do with it.
+//! Client of a running cluster, for provisioning and tests. It works inside the cluster's namespaces.
 
 use std::future::Future;
 use std::process::Stdio;
@@ -15,15 +15,15 @@ use tokio::time::Instant;
 use crate::node::control::SupervisorClient;
 use crate::workdir::Workdir;
 
-/// How often a wait looks again.
+/// Polling interval of waits.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
-/// What a look at the cluster found.
+/// Result of one check of a condition.
 #[derive(Debug)]
 pub(crate) enum Look<T> {
-    /// It is so.
+    /// The condition holds; the value is what was found.
     Done(T),
-    /// Not yet; the text is what was seen instead, for the message when it never happens.
+    /// The condition does not hold yet; the text describes the state, for the error of a wait that fails.
     NotYet(String),
 }
 
@@ -35,7 +35,7 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
-    /// As its administrator. Whether it answers is not asked yet.
+    /// Creates a client with the administrator's credentials. Does not connect yet.
     ///
     /// # Errors
     /// When its kubeconfig cannot be read.
@@ -46,22 +46,22 @@ impl Cluster {
         Ok(Self { workdir, client: Client::try_from(config)? })
     }
 
-    /// For typed requests.
+    /// Returns a client for typed requests.
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
     }
 
-    /// The cluster's files and logs.
+    /// Returns the folder with the cluster's files and logs.
     pub(crate) fn workdir(&self) -> &Workdir {
         &self.workdir
     }
 
-    /// Starts, stops and kills the processes of the control plane and the node.
+    /// Returns a client that starts, stops and kills the processes of the control plane and the node.
     pub(crate) fn control(&self) -> SupervisorClient {
         SupervisorClient::new(self.workdir.control_socket())
     }
 
-    /// SIGKILL for a process of the control plane or the node; returns when it runs again.
+    /// Sends SIGKILL to a process of the control plane or the node, and returns when it runs again.
     ///
     /// # Errors
     /// When there is no such component, or it does not run again.
@@ -70,7 +70,7 @@ impl Cluster {
         tokio::task::spawn_blocking(move || control.crash(&component)).await?
     }
 
-    /// Runs kubectl; the result is what it printed.
+    /// Runs kubectl and returns its output.
     ///
     /// # Errors
     /// With kubectl's own message.
@@ -78,7 +78,7 @@ impl Cluster {
         self.kubectl_with_input(arguments, "").await
     }
 
-    /// As [`Cluster::kubectl`], with `input` on its standard input.
+    /// Runs kubectl as [`Cluster::kubectl`] does, with `input` on its standard input.
     ///
     /// # Errors
     /// With kubectl's own message.
@@ -112,10 +112,10 @@ impl Cluster {
         self.kubectl_with_input(&["apply", "-f", "-"], objects).await.map(drop)
     }
 
-    /// Looks until it is so. A look that fails counts as: not yet.
+    /// Repeats a check until the condition holds. A check that fails counts as not yet.
     ///
     /// # Errors
-    /// After `within`, with what the last look saw.
+    /// After `within`, with the state that the last check found.
     pub(crate) async fn wait_for<T, F>(
         &self,
         what: &str,
@@ -128,7 +128,7 @@ impl Cluster {
         let start = Instant::now();
         let mut last = "nothing was seen".to_owned();
         loop {
-            // A look that hangs must not outlive the wait.
+            // A check that hangs must not outlast the wait.
             match tokio::time::timeout_at(start + within, look()).await {
                 Ok(Ok(Look::Done(value))) => return Ok(value),
                 Ok(Ok(Look::NotYet(seen))) => last = seen,

@@ -1,5 +1,4 @@
-//! Runs scenarios as tests, one after the other, inside a cluster's namespaces; of one that fails it keeps what
-//! there was to see.
+//! Runs scenarios as tests, one after the other, inside a cluster's namespaces, and keeps evidence of those that fail.
 
 pub(crate) mod evidence;
 
@@ -15,7 +14,7 @@ use crate::cluster::Cluster;
 use crate::scenarios::{self, Namespace, Scenario};
 use crate::workdir::Workdir;
 
-/// Longest that one scenario may take.
+/// Time limit of one scenario.
 const SCENARIO_WITHIN: Duration = Duration::from_secs(15 * 60);
 
 /// Prints the names of the scenarios that the flags choose.
@@ -25,7 +24,7 @@ pub(crate) fn list(flags: &ScenarioFlags) {
     }
 }
 
-/// All scenarios but for those that `--core` and `--load` leave out.
+/// Returns the scenarios that `--core` and `--load` select.
 fn chosen(flags: &ScenarioFlags) -> impl Iterator<Item = Scenario> {
     let (core_only, load) = (flags.core, flags.load);
     scenarios::all().into_iter().filter(move |scenario| {
@@ -34,7 +33,7 @@ fn chosen(flags: &ScenarioFlags) -> impl Iterator<Item = Scenario> {
     })
 }
 
-/// Runs the scenarios that the flags choose. Inside the namespaces.
+/// Runs the scenarios that the flags choose. Must be called inside the namespaces.
 ///
 /// # Errors
 /// When the cluster cannot be reached at all.
@@ -63,7 +62,7 @@ pub(crate) fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> 
         .with_ignored_flag(lacking.is_some())
     };
     let trials = chosen(flags).map(trial).collect();
-    // They share the node: one at a time.
+    // Scenarios share the node, so they run one at a time.
     let arguments = Arguments {
         filter: flags.filter.clone(),
         list: flags.list,
@@ -78,14 +77,14 @@ pub(crate) fn run(workdir: &Workdir, flags: &ScenarioFlags) -> Result<ExitCode> 
     Ok(conclusion.exit_code())
 }
 
-/// While this process waits for others, Ctrl-C ends them and not itself.
+/// Makes this process ignore Ctrl-C, which then ends only the processes that it waits for.
 ///
 /// # Errors
 /// When signals cannot be handled here.
 pub(crate) fn ignore_interrupts() -> Result<tokio::runtime::Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     runtime.spawn(async {
-        // The first call takes the signal over for as long as the process lives.
+        // The first call replaces the signal's default action for the rest of the process's life.
         while tokio::signal::ctrl_c().await.is_ok() {
             eprintln!("interrupted: the cluster is taken away");
         }
@@ -93,7 +92,8 @@ pub(crate) fn ignore_interrupts() -> Result<tokio::runtime::Runtime> {
     Ok(runtime)
 }
 
-/// The result of the last attempt; those before it are printed, so that nobody takes them for nothing.
+/// Runs a scenario up to `attempts` times, and returns the first success or the last failure. Earlier failures are
+/// printed, so that they are not overlooked.
 async fn attempt(scenario: &Scenario, cluster: &Cluster, attempts: u8) -> Result<()> {
     for number in 1..attempts {
         let name = format!("{} (attempt {number})", scenario.name);
@@ -106,7 +106,7 @@ async fn attempt(scenario: &Scenario, cluster: &Cluster, attempts: u8) -> Result
 }
 
 async fn run_one(scenario: &Scenario, name: &str, cluster: &Cluster) -> Result<()> {
-    // A task of its own: a panic is a failure too, of which evidence is kept.
+    // Runs as a task, so that a panic is a failure of which evidence is kept.
     let task = tokio::spawn((scenario.run)(cluster.clone()));
     let abort = task.abort_handle();
     let result = match tokio::time::timeout(SCENARIO_WITHIN, task).await {
@@ -119,7 +119,7 @@ async fn run_one(scenario: &Scenario, name: &str, cluster: &Cluster) -> Result<(
     };
     let Err(error) = result else { return Ok(()) };
     let error = evidence::keep(cluster, name, error).await;
-    // What it has left would be in the next one's way.
+    // Objects that it has left would disturb the next scenario.
     Err(match Namespace::remove_all(cluster).await {
         Ok(()) => error,
         Err(other) => error.context(format!("its namespace stays: {other:#}")),

@@ -1,5 +1,5 @@
-//! Container images of this tree's programs: one binary and the libraries that it needs, nothing else. Written
-//! as files and imported, since there is neither an engine nor a registry.
+//! Container images of this tree's programs: one binary and the libraries that it needs, nothing else. They are
+//! written as files and imported, because there is neither an engine nor a registry.
 
 mod libraries;
 pub(crate) mod model_server;
@@ -27,7 +27,7 @@ const PROGRAM_DIR: &str = "usr/local/bin";
 pub(crate) const PRODUCT: [&str; 5] =
     ["sluice-driver", "sluice-batcher", "sluice-preloader", "sluice-autoscaler", "sluice-loadtest"];
 
-/// What is built: reference and program.
+/// Image to build.
 #[derive(Debug, Clone)]
 pub(crate) struct Source {
     /// `sluice.dev/sluice-driver:0.1.0`.
@@ -35,12 +35,12 @@ pub(crate) struct Source {
     pub program: PathBuf,
 }
 
-/// Reference of a program of this tree.
+/// Returns the image reference of a program of this tree.
 pub(crate) fn reference(program: &str) -> String {
     format!("sluice.dev/{program}:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// The images of a cluster, and the programs that are not in `bin_dir`.
+/// Returns the images of a cluster, and the names of programs that `bin_dir` lacks.
 pub(crate) fn sources(bin_dir: &Path, coredns: &Path) -> (Vec<Source>, Vec<&'static str>) {
     let mut sources = vec![
         Source { reference: PAUSE.to_owned(), program: bin_dir.join("sluice-testbed-pause") },
@@ -58,7 +58,7 @@ pub(crate) fn sources(bin_dir: &Path, coredns: &Path) -> (Vec<Source>, Vec<&'sta
     (sources, missing)
 }
 
-/// Writes the image and hands it to containerd. Runs inside the cluster's namespaces.
+/// Builds an image and imports it into containerd. Runs inside the cluster's namespaces.
 ///
 /// # Errors
 /// When the program or one of its libraries cannot be read, or containerd refuses.
@@ -66,7 +66,7 @@ pub(crate) fn import(workdir: &Workdir, source: &Source) -> Result<()> {
     import_image(workdir, &build(source)?)
 }
 
-/// The same with an image that is built already.
+/// Imports a built image into containerd.
 ///
 /// # Errors
 /// When a file of it cannot be read, or containerd refuses.

@@ -20,10 +20,10 @@ use crate::workdir::Workdir;
 /// Folders that must be there before the components start.
 const FOLDERS: [&str; 2] = ["/run/cdi", "/run/netns"];
 
-/// Never returns while all is well.
+/// Sets up mounts, networks and cgroups, then supervises the components. Returns only on failure.
 ///
 /// # Errors
-/// When the place cannot be set up.
+/// When mounts, networks or cgroups cannot be set up.
 pub(crate) fn run(workdir: &Workdir) -> Result<()> {
     let spec = workdir.spec()?;
     mounts::set_up(workdir)?;
@@ -40,12 +40,12 @@ pub(crate) fn run(workdir: &Workdir) -> Result<()> {
     runtime.block_on(supervisor::run(components, &workdir.control_socket(), &workdir.path("log")))
 }
 
-/// The kubelet wants its root to be there, in each hierarchy of cgroup v1 or in the one of v2.
+/// Creates the kubelet's root cgroup, in each hierarchy of cgroup v1 or in the one of v2; the kubelet requires it.
 fn make_cgroups(mount: &Path, root: &str) -> Result<()> {
     let root = root.trim_start_matches('/');
     if let Ok(controllers) = fs::read_to_string(mount.join("cgroup.controllers")) {
         for controller in controllers.split_whitespace() {
-            // Most are passed on already; one that cannot be is for the kubelet to judge.
+            // Most are delegated already. The kubelet reports one that cannot be.
             let _ = fs::write(mount.join("cgroup.subtree_control"), format!("+{controller}"));
         }
         return make(&mount.join(root));
@@ -58,7 +58,7 @@ fn make_cgroups(mount: &Path, root: &str) -> Result<()> {
         }
         let folder = entry.path().join(root);
         make(&folder)?;
-        // A new group of this controller has none, and takes no process then.
+        // A new group of this controller has neither, and so accepts no process.
         for list in ["cpuset.cpus", "cpuset.mems"] {
             let above = entry.path().join(list);
             if above.exists() {

@@ -1,4 +1,4 @@
-//! Processes of the machine, told apart by when they started: a process id alone is given out again.
+//! Processes of the machine, identified by id and start time: the kernel reuses ids.
 
 use std::fs;
 use std::time::{Duration, Instant};

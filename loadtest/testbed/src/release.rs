@@ -1,16 +1,16 @@
-//! The Kubernetes releases that can be brought up, and what each must be told.
+//! Supported Kubernetes releases, and the settings that each needs.
 
 use std::str::FromStr;
 
 use anyhow::bail;
 use serde::{Deserialize, Serialize};
 
-/// Of 1.34 and 1.35: what Sluice uses and later releases have on by themselves.
+/// Feature gates of 1.34 and 1.35 that Sluice needs. Later releases enable them by default.
 const GATES_BEFORE_1_36: &[&str] =
     &["DRAPartitionableDevices", "DRAExtendedResource", "DRADeviceTaints", "ResourceHealthStatus"];
 
 const RELEASES: [Release; 4] = [
-    // The scheduler of 1.34 watches taint rules, and schedules nothing until it could list them.
+    // The scheduler of 1.34 watches taint rules, and schedules nothing until it has listed them.
     Release { minor: 34, patch: 10, gates: GATES_BEFORE_1_36, apis: Some("resource.k8s.io/v1alpha3=true") },
     Release { minor: 35, patch: 4, gates: GATES_BEFORE_1_36, apis: None },
     Release { minor: 36, patch: 4, gates: &[], apis: None },
@@ -30,7 +30,7 @@ pub struct Release {
     pub apis: Option<&'static str>,
 }
 
-/// The minor version, as a user says it: `1.37`.
+/// Minor version in the form `1.37`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Minor(u32);

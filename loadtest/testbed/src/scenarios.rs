@@ -1,4 +1,4 @@
-//! What must hold on a real cluster; one file for each matter. A scenario makes a namespace of its own and
+//! Scenarios: what must hold on a real cluster, one file for each subject. A scenario creates a namespace of its own and
 //! leaves the cluster as it found it.
 //!
 //! To add one: write `async fn name(cluster: Cluster) -> Result<()>` in a file here, and a line in [`all`].
@@ -33,23 +33,23 @@ use crate::cluster::Cluster;
 
 pub(crate) use namespace::Namespace;
 
-/// What a scenario does.
+/// Function of a scenario.
 type Run = Box<dyn Fn(Cluster) -> Pin<Box<dyn Future<Output = Result<()>> + Send>> + Send>;
 
 /// One scenario.
 pub(crate) struct Scenario {
-    /// What holds, as a sentence.
+    /// Sentence that says what holds.
     pub name: &'static str,
-    /// Whether it shows that the parts work together; these run on every supported release.
+    /// Whether it belongs to the core scenarios, which run on every supported release.
     pub is_core: bool,
-    /// Whether it needs the image of a model server that is not ours; ignored where that is not there.
+    /// Whether it needs the image of a third-party model server; ignored without one.
     pub needs_model_server: bool,
-    /// Whether it needs NetworkPolicies to be enforced; ignored where they are not.
+    /// Whether it needs NetworkPolicies to be enforced; ignored if they are not.
     pub needs_network_policies: bool,
     /// Whether it sends as much load as the machine can serve, or counts replicas under load: beside another such
     /// scenario it would see that one's load.
     pub is_heavy: bool,
-    /// Fails where it does not hold.
+    /// Function that fails if the sentence does not hold.
     pub run: Run,
 }
 
@@ -86,7 +86,7 @@ impl Scenario {
     }
 }
 
-/// All scenarios, in the order in which they run.
+/// Returns all scenarios, in the order in which they run.
 pub(crate) fn all() -> Vec<Scenario> {
     vec![
         Scenario::new("a pod reaches another by the name of its service", cluster_works::names_resolve),

@@ -1,4 +1,4 @@
-//! What one cluster has on the machine: a folder with a short path, and the record of its first process.
+//! Folder of one cluster, with a short path, and the record of the cluster's first process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub(crate) struct Workdir {
     root: PathBuf,
 }
 
-/// What a cluster was asked to be.
+/// Specification of a cluster.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Spec {
     /// Kubernetes release.
@@ -49,7 +49,7 @@ pub(crate) struct Spec {
     pub bin_dir: PathBuf,
 }
 
-/// Who a cluster's processes are.
+/// Record of a cluster's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
     /// `unshare`, outside of the namespaces.
@@ -77,7 +77,7 @@ impl std::fmt::Display for Name {
 }
 
 impl Workdir {
-    /// The folder of the cluster `name`; it need not exist.
+    /// Returns the folder of the cluster `name`, which need not exist.
     pub(crate) fn of(name: &Name) -> Self {
         Self { root: PathBuf::from(format!("/tmp/sluice-{name}")), name: name.clone() }
     }
@@ -132,7 +132,7 @@ impl Workdir {
         format!("/sluice-{}", self.name)
     }
 
-    /// Reads what the cluster was asked to be.
+    /// Reads the specification of the cluster.
     ///
     /// # Errors
     /// When it is not there or cannot be read.
@@ -140,7 +140,7 @@ impl Workdir {
         read_json(&self.path("cluster.json"))
     }
 
-    /// Writes what the cluster is asked to be.
+    /// Writes the specification of the cluster.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -148,7 +148,7 @@ impl Workdir {
         write_json(&self.path("cluster.json"), spec)
     }
 
-    /// Who its processes were when it was brought up; `None` where there is no record.
+    /// Reads the record of the cluster's processes; `None` if there is none.
     ///
     /// # Errors
     /// When there is one that cannot be read.
@@ -157,7 +157,7 @@ impl Workdir {
         if path.exists() { read_json(&path).map(Some) } else { Ok(None) }
     }
 
-    /// Writes who its processes are.
+    /// Writes the record of the cluster's processes.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -165,7 +165,7 @@ impl Workdir {
         write_json(&self.path("record.json"), record)
     }
 
-    /// The record, of processes that run now.
+    /// Reads the record, and checks that its processes run.
     ///
     /// # Errors
     /// When the cluster is not up.
@@ -182,7 +182,7 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T> {
     serde_json::from_slice(&bytes).with_context(|| path.display().to_string())
 }
 
-/// In one step, so that nobody reads half of it.
+/// Writes a file atomically, so that no reader sees an incomplete one.
 fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
     let temporary = path.with_extension("new");
     fs::write(&temporary, serde_json::to_vec_pretty(value)?)

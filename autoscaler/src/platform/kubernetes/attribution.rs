@@ -1,4 +1,4 @@
-//! Whose a pod is: by the controllers above it, not by its labels, which others may have too (pure).
+//! Attributes pods to targets by the controllers above them, not by their labels, which other pods may have too (pure).
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -7,55 +7,55 @@ use super::kinds::group;
 use super::pods;
 use crate::platform::ScaleTarget;
 
-/// Groups whose kinds make their pods through objects that are followed: a pod that does not lead to a target of
-/// theirs is not the target's.
+/// API groups whose kinds create their pods through known objects. A pod whose controllers do not lead to a target of
+/// these groups is not the target's.
 const FOLLOWED_GROUPS: [&str; 3] = ["apps", "argoproj.io", "leaderworkerset.x-k8s.io"];
-/// Most others that a message names.
-const MOST_NAMED: usize = 3;
+/// Maximum owners that a message names.
+const MAX_NAMED: usize = 3;
 
-/// The controllers above a pod, the nearest first.
+/// Controllers above a pod.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Chain {
-    /// The controllers.
+    /// Controllers, the nearest first.
     pub owners: Vec<OwnerReference>,
-    /// Why there are no more.
+    /// Reason why the chain ends.
     pub end: End,
 }
 
-/// Where a chain of controllers ends.
+/// Reason why a chain of controllers ends.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum End {
-    /// The last one has no controller.
+    /// The last object has no controller.
     #[default]
     Top,
-    /// The last one does not exist any more: the pod is about to be deleted.
+    /// The last object does not exist any more, so the pod is about to be deleted.
     Gone,
-    /// Of the last one nothing more is known: it is of a kind that is not followed, or may not be read.
+    /// The controller of the last object is not known: its kind is not followed, or may not be read.
     Unknown,
 }
 
-/// Whose a pod is.
+/// Owner of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Whose {
-    /// The target's: it is among the controllers.
+pub(super) enum Attribution {
+    /// The target, which is among the controllers.
     Own,
-    /// The target's as far as can be seen: its labels are all that tells.
+    /// The target by the pod's labels, because its controllers are not known.
     ByLabels,
-    /// Nobody controls it. It is a stranger beside pods that the target controls; where there are none, the target
-    /// may be of a kind that sets no owners.
+    /// No controller. It is a stranger where the target controls other pods; otherwise the target may be of a kind that
+    /// sets no owners.
     Bare,
-    /// Somebody else's, by kind and name.
+    /// Another controller, by kind and name.
     Other(String),
-    /// Of an earlier object of the target's name, which is gone.
+    /// An earlier object of the target's name, which is gone.
     Leaving,
 }
 
-/// Whether all objects between this kind and its pods are followed.
+/// Returns whether all objects between this kind and its pods are followed.
 pub(super) fn is_followed(target: &ScaleTarget) -> bool {
     FOLLOWED_GROUPS.contains(&group(&target.api_version))
 }
 
-/// Whether an owner is the target; `uid` is the target's where it is known.
+/// Returns whether an owner is the target; `uid` is the target's, `None` where it is not known.
 pub(super) fn is_target(target: &ScaleTarget, uid: Option<&str>, owner: &OwnerReference) -> bool {
     uid.map_or_else(|| has_name_of(target, owner), |uid| owner.uid == uid)
 }
@@ -67,31 +67,31 @@ fn has_name_of(target: &ScaleTarget, owner: &OwnerReference) -> bool {
 }
 
 /// Attributes a pod that the target's selector matches.
-pub(super) fn whose(target: &ScaleTarget, uid: Option<&str>, pod: &Pod, chain: &Chain) -> Whose {
+pub(super) fn attribute(target: &ScaleTarget, uid: Option<&str>, pod: &Pod, chain: &Chain) -> Attribution {
     if chain.owners.iter().any(|owner| is_target(target, uid, owner)) {
-        return Whose::Own;
+        return Attribution::Own;
     }
     if chain.owners.iter().any(|owner| has_name_of(target, owner)) {
-        return Whose::Leaving;
+        return Attribution::Leaving;
     }
     match (chain.end, chain.owners.last()) {
-        // Who drains still counts requests.
-        (End::Gone, _) if !pods::is_live(pod) => Whose::ByLabels,
-        // It is about to be deleted; until then the name of what made it tells.
-        (End::Gone, Some(owner)) if is_made_by(target, owner) => Whose::ByLabels,
-        (End::Unknown, _) => Whose::ByLabels,
-        (End::Top, None) => Whose::Bare,
-        (_, Some(owner)) => Whose::Other(format!("{} {}", owner.kind, owner.name)),
-        (End::Gone, None) => Whose::ByLabels,
+        // A pod that drains still counts requests.
+        (End::Gone, _) if !pods::is_live(pod) => Attribution::ByLabels,
+        // It is about to be deleted; until then the name of its controller identifies it.
+        (End::Gone, Some(owner)) if is_made_by(target, owner) => Attribution::ByLabels,
+        (End::Unknown, _) => Attribution::ByLabels,
+        (End::Top, None) => Attribution::Bare,
+        (_, Some(owner)) => Attribution::Other(format!("{} {}", owner.kind, owner.name)),
+        (End::Gone, None) => Attribution::ByLabels,
     }
 }
 
-/// Whether an object has a name that the target's controller gives: `bert-6d4f` of `bert`.
+/// Returns whether an object's name is one that the target's controller gives: `bert-6d4f` of `bert`.
 fn is_made_by(target: &ScaleTarget, owner: &OwnerReference) -> bool {
     owner.name.rsplit_once('-').is_some_and(|(stem, _)| stem == target.at.name)
 }
 
-/// The others in a sentence that says what to do; `None` when there are none.
+/// Returns a sentence that names the other owners and says what to do; `None` where there are none.
 pub(super) fn ambiguity(
     target: &ScaleTarget,
     mut others: Vec<String>,
@@ -100,8 +100,8 @@ pub(super) fn ambiguity(
     let named = |all: &mut Vec<String>| {
         all.sort();
         all.dedup();
-        let more = all.len().saturating_sub(MOST_NAMED);
-        all.truncate(MOST_NAMED);
+        let more = all.len().saturating_sub(MAX_NAMED);
+        all.truncate(MAX_NAMED);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("{}{more}", all.join(", "))
     };
@@ -159,8 +159,8 @@ mod tests {
         serde_json::from_value(pod).unwrap()
     }
 
-    fn of(target: &ScaleTarget, owners: Vec<OwnerReference>, end: End) -> Whose {
-        whose(target, Some("1"), &pod(false), &Chain { owners, end })
+    fn of(target: &ScaleTarget, owners: Vec<OwnerReference>, end: End) -> Attribution {
+        attribute(target, Some("1"), &pod(false), &Chain { owners, end })
     }
 
     #[test]
@@ -168,37 +168,40 @@ mod tests {
         let bert = target("apps/v1", "Deployment");
         for set in ["bert-new", "bert-old"] {
             let owners = vec![owner("ReplicaSet", set, set), owner("Deployment", "bert", "1")];
-            assert_eq!(of(&bert, owners, End::Top), Whose::Own);
+            assert_eq!(of(&bert, owners, End::Top), Attribution::Own);
         }
         let canary = vec![owner("ReplicaSet", "c-1", "c-1"), owner("Deployment", "canary", "2")];
-        assert_eq!(of(&bert, canary, End::Top), Whose::Other("Deployment canary".to_owned()));
+        assert_eq!(of(&bert, canary, End::Top), Attribution::Other("Deployment canary".to_owned()));
         let rollout = vec![owner("ReplicaSet", "r-1", "r-1"), owner("Rollout", "bert", "3")];
-        assert_eq!(of(&bert, rollout, End::Top), Whose::Other("Rollout bert".to_owned()));
-        assert_eq!(of(&bert, vec![owner("Job", "load", "4")], End::Top), Whose::Other("Job load".to_owned()));
-        assert_eq!(of(&bert, vec![], End::Top), Whose::Bare);
+        assert_eq!(of(&bert, rollout, End::Top), Attribution::Other("Rollout bert".to_owned()));
+        assert_eq!(
+            of(&bert, vec![owner("Job", "load", "4")], End::Top),
+            Attribution::Other("Job load".to_owned())
+        );
+        assert_eq!(of(&bert, vec![], End::Top), Attribution::Bare);
     }
 
     #[test]
     fn pods_whose_controllers_were_deleted_are_told_by_what_is_left() {
         let bert = target("apps/v1", "Deployment");
         let before = vec![owner("ReplicaSet", "bert-1", "x"), owner("Deployment", "bert", "0")];
-        assert_eq!(of(&bert, before, End::Top), Whose::Leaving);
+        assert_eq!(of(&bert, before, End::Top), Attribution::Leaving);
         let orphan = |set: &str| Chain { owners: vec![owner("ReplicaSet", set, "x")], end: End::Gone };
-        assert_eq!(whose(&bert, Some("1"), &pod(false), &orphan("bert-1")), Whose::ByLabels);
-        let canary = whose(&bert, Some("1"), &pod(false), &orphan("bert-canary-1"));
-        assert_eq!(canary, Whose::Other("ReplicaSet bert-canary-1".to_owned()));
-        let draining = whose(&bert, Some("1"), &pod(true), &orphan("bert-canary-1"));
-        assert_eq!(draining, Whose::ByLabels, "it still counts requests");
+        assert_eq!(attribute(&bert, Some("1"), &pod(false), &orphan("bert-1")), Attribution::ByLabels);
+        let canary = attribute(&bert, Some("1"), &pod(false), &orphan("bert-canary-1"));
+        assert_eq!(canary, Attribution::Other("ReplicaSet bert-canary-1".to_owned()));
+        let draining = attribute(&bert, Some("1"), &pod(true), &orphan("bert-canary-1"));
+        assert_eq!(draining, Attribution::ByLabels, "it still counts requests");
     }
 
     #[test]
     fn what_cannot_be_followed_is_decided_by_labels() {
         let bert = target("apps/v1", "Deployment");
-        assert_eq!(of(&bert, vec![owner("ReplicaSet", "bert-1", "x")], End::Unknown), Whose::ByLabels);
+        assert_eq!(of(&bert, vec![owner("ReplicaSet", "bert-1", "x")], End::Unknown), Attribution::ByLabels);
         let model = target("example.com/v1", "Model");
         assert_eq!(
             of(&model, vec![owner("Deployment", "canary", "2")], End::Top),
-            Whose::Other("Deployment canary".to_owned())
+            Attribution::Other("Deployment canary".to_owned())
         );
     }
 

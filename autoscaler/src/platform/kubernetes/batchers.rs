@@ -1,5 +1,5 @@
-//! Which processes in pods measure demand, and where their pages are (pure): the sidecars of a target, or the
-//! gateway in front of it. Both say it by the name of their admin port.
+//! Finds the processes in pods that measure demand, and their pages (pure): the sidecars of a target, or the gateway in
+//! front of it. Both are recognised by the name of their admin port.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ use sluice_config::names::pod as names;
 use super::pods;
 use crate::platform::Batcher;
 
-/// The sidecars of these pods, from when their addresses are known.
+/// Returns the sidecars of those pods that have an address.
 pub(super) fn sidecars(pods: &[&Pod]) -> Vec<Batcher> {
     pods.iter().filter_map(|pod| batcher(pod, sidecar(pod)?, sidecar_status(pod))).collect()
 }
 
-/// The gateways in these pods, from when their addresses are known.
+/// Returns the gateways in those pods that have an address.
 pub(super) fn gateways(pods: &[&Pod]) -> Vec<Batcher> {
     pods.iter()
         .filter_map(|pod| {
@@ -25,7 +25,7 @@ pub(super) fn gateways(pods: &[&Pod]) -> Vec<Batcher> {
         .collect()
 }
 
-/// Whether a container of a pod's own is a gateway.
+/// Returns whether a container is a gateway.
 pub(super) fn is_gateway(container: &Container) -> bool {
     admin_port(container).is_some()
 }
@@ -46,7 +46,7 @@ fn sidecar_status(pod: &Pod) -> Option<&ContainerStatus> {
     statuses.iter().find(|status| status.name == names::SIDECAR)
 }
 
-/// One that drains still counts requests, so it is read for as long as it answers.
+/// Returns the batcher in a container. One that drains still counts requests, so it is read as long as it answers.
 fn batcher(pod: &Pod, container: &Container, status: Option<&ContainerStatus>) -> Option<Batcher> {
     let port = admin_port(container)?;
     let address: IpAddr = pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()?;
@@ -65,7 +65,7 @@ fn batcher(pod: &Pod, container: &Container, status: Option<&ContainerStatus>) -
     })
 }
 
-/// When the process that counts in the container now began.
+/// Returns when the container's present process started.
 fn started_ms(status: &ContainerStatus) -> Option<u64> {
     Some(pods::millis(status.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0))
 }
@@ -126,7 +126,7 @@ mod tests {
             gateway("a", &json!({})),
             gateway("b", &parsed(NOT_READY)),
             gateway("c", &json!({"status": {"podIP": ""}})),
-            // Somebody's pod with the gateway's labels.
+            // Another pod with the gateway's labels.
             pod("d", json!({"spec": {"initContainers": null}})),
         ];
         let pods: Vec<&Pod> = pods.iter().collect();

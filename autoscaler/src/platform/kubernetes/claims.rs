@@ -1,7 +1,7 @@
-//! What a pod claims, and which claims are still to be allocated (pure).
+//! Finds what a pod claims, and which claims are still to be allocated (pure).
 //!
-//! A slice is promised from when a replica is asked for until its claim has an allocation. On that way it
-//! is told first by the scale alone, then by a pod, then by the pod's claim; here each is counted once.
+//! A slice is promised from when a replica is asked for until its claim has an allocation. Until then first only the scale
+//! shows it, then a pod, then the pod's claim; each promise is counted once.
 
 use anyhow::anyhow;
 use std::collections::BTreeMap;
@@ -17,21 +17,21 @@ use super::pods;
 /// Replicas that were asked for and have no pod yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Missing {
-    /// DeviceClass of each.
+    /// DeviceClass that each replica claims.
     pub device_class: String,
-    /// How many.
+    /// Number of replicas.
     pub replicas: u32,
-    /// Whose, for messages.
+    /// Name of the target, for messages.
     pub holder: String,
 }
 
 /// ResourceClaimTemplates by namespace and name.
 pub(super) type Templates<'a> = BTreeMap<(&'a str, &'a str), &'a ResourceClaimTemplate>;
 
-/// The DeviceClass that each pod of this specification claims one device of; `None` when it claims nothing.
+/// Returns the DeviceClass of which each pod of this specification claims one device; `None` where it claims nothing.
 ///
 /// # Errors
-/// It claims in a way that cannot be counted here; says which, and what can.
+/// Fails for claims that cannot be counted, and says which can.
 pub(super) fn device_class(
     namespace: &str,
     pod: &PodSpec,
@@ -62,7 +62,7 @@ pub(super) fn device_class(
         .map_err(|problem| anyhow!("ResourceClaimTemplate {namespace}/{template}: {problem}"))
 }
 
-/// The class of a claim's one request.
+/// Returns the class of a claim's only request.
 fn class_of(spec: &ResourceClaimSpec) -> anyhow::Result<String> {
     let requests: &[DeviceRequest] =
         spec.devices.as_ref().and_then(|devices| devices.requests.as_deref()).unwrap_or_default();
@@ -88,8 +88,8 @@ fn class_of(spec: &ResourceClaimSpec) -> anyhow::Result<String> {
     Ok(exactly.device_class_name.clone())
 }
 
-/// Claims that will want a device before the next replica does. `pods` and `claims` are those of the
-/// whole cluster, as far as they are known.
+/// Returns the claims that will need a device before the next replica does. `pods` and `claims` are those of the whole
+/// cluster, as far as they are known.
 pub(super) fn promised(
     pods: &[&Pod],
     claims: &[ResourceClaim],
@@ -134,7 +134,7 @@ pub(super) fn promised(
         .collect()
 }
 
-/// UID of the pod for which the claim was made; `None` for claims that their users made themselves.
+/// Returns the UID of the pod for which a claim was made; `None` for claims that users made themselves.
 pub(super) fn owner(claim: &ResourceClaim) -> Option<&str> {
     let owners = claim.metadata.owner_references.as_ref()?;
     owners.iter().find(|owner| owner.kind == "Pod").map(|owner| owner.uid.as_str())

@@ -1,4 +1,4 @@
-//! Replicas that are groups of pods, a leader and its workers: a replica is ready when all of its pods are (pure).
+//! Counts replicas that are groups of pods, a leader and its workers. A replica is ready when all of its pods are (pure).
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use k8s_openapi::api::core::v1::Pod;
 use super::pods;
 use super::template::GROUPS_INDEX;
 
-/// Groups, counted.
+/// Numbers of groups.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Groups {
-    /// All of whose pods are there and ready.
+    /// Groups whose pods all exist and are ready.
     pub ready: u32,
-    /// Whose last pods are on their way out.
+    /// Groups whose last pods are terminating.
     pub terminating: u32,
 }
 
-/// Counts the groups of these pods; each is `size` pods.
+/// Counts the groups of these pods; each has `size` pods.
 pub(super) fn count(members: &[&Pod], size: u32) -> Groups {
-    /// Pods of one group: live, of these ready, terminating.
+    /// Number of pods of one group: live, ready among these, terminating.
     #[derive(Default)]
     struct Group(u32, u32, u32);
     let mut groups: BTreeMap<&str, Group> = BTreeMap::new();
@@ -62,7 +62,7 @@ mod tests {
             member(0, "{}"),
             member(1, "{}"),
             member(1, NOT_READY),
-            // Its worker is not made yet.
+            // Its worker does not exist yet.
             member(2, "{}"),
             member(3, TERMINATING),
             member(3, TERMINATING),

@@ -1,10 +1,10 @@
-//! Kinds by their API version and name, as objects name each other.
+//! Looks up kinds by API version and name.
 
 use kube::Client;
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, ApiCapabilities, ApiResource};
 
-/// The group of an API version; empty for the core's.
+/// Returns the group of an API version; empty for the core group.
 pub(crate) fn group(api_version: &str) -> &str {
     group_and_version(api_version).0
 }
@@ -13,10 +13,7 @@ fn group_and_version(api_version: &str) -> (&str, &str) {
     api_version.split_once('/').unwrap_or(("", api_version))
 }
 
-/// Asks the API server for a kind; `None` where it has none of this name.
-///
-/// # Errors
-/// It does not answer, or refuses.
+/// Asks the API server for a kind; `None` where it has no such kind.
 pub(super) async fn find(
     client: &Client,
     api_version: &str,

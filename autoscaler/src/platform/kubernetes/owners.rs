@@ -12,7 +12,7 @@ use kube::discovery::ApiResource;
 use kube::{Api, Client};
 use tokio::time::Instant;
 
-use super::attribution::{self, Chain, End, Whose, whose};
+use super::attribution::{self, Attribution, Chain, End, attribute};
 use super::scale::{Scale, answer};
 use super::{kinds, pods};
 use crate::platform::{PlatformError, ScaleTarget};
@@ -52,7 +52,7 @@ pub(super) struct Sorted<'a> {
     pub own: Vec<&'a Pod>,
     /// UIDs of those that are not.
     pub foreign: Vec<String>,
-    /// Whose the foreign ones are that run or will.
+    /// Attribution the foreign ones are that run or will.
     pub others: Vec<String>,
     /// Controllers above the target's own pods, each once, the target among them.
     pub controllers: Vec<OwnerReference>,
@@ -61,7 +61,7 @@ pub(super) struct Sorted<'a> {
 impl Sorted<'_> {
     fn leave_out(&mut self, pod: &Pod, owner: String) {
         self.foreign.extend(pod.metadata.uid.clone());
-        // Those that are over serve nobody any more.
+        // Pods that are over serve no requests any more.
         if pods::is_live(pod) {
             self.others.push(owner);
         }
@@ -69,15 +69,12 @@ impl Sorted<'_> {
 }
 
 impl Owners {
-    /// Of the server that the client speaks to.
+    /// Creates one that asks the client's API server.
     pub(super) fn new(client: Client) -> Self {
         Self { client, seen: Mutex::default(), forbidden: Mutex::default() }
     }
 
-    /// Attributes pods that the target's selector matches; `all` are those of the cluster.
-    ///
-    /// # Errors
-    /// The API server does not answer.
+    /// Sorts the pods that the target's selector matches by their owner; `all` are the pods of the cluster.
     pub(super) async fn sort<'a>(
         &self,
         target: &ScaleTarget,
@@ -92,8 +89,8 @@ impl Owners {
         let mut has_proven = false;
         for pod in matched {
             let chain = self.chain(target, uid, pod, all, &mut reads_left).await?;
-            match whose(target, uid, pod, &chain) {
-                Whose::Own => {
+            match attribute(target, uid, pod, &chain) {
+                Attribution::Own => {
                     has_proven = true;
                     sorted.own.push(pod);
                     for owner in chain.owners {
@@ -102,10 +99,10 @@ impl Owners {
                         }
                     }
                 }
-                Whose::ByLabels => sorted.own.push(pod),
-                Whose::Bare => bare.push(pod),
-                Whose::Leaving => sorted.foreign.extend(pod.metadata.uid.clone()),
-                Whose::Other(name) => sorted.leave_out(pod, name),
+                Attribution::ByLabels => sorted.own.push(pod),
+                Attribution::Bare => bare.push(pod),
+                Attribution::Leaving => sorted.foreign.extend(pod.metadata.uid.clone()),
+                Attribution::Other(name) => sorted.leave_out(pod, name),
             }
         }
         if has_proven {
@@ -155,7 +152,7 @@ impl Owners {
         Ok(chain)
     }
 
-    /// The controller of an owner.
+    /// Returns the controller of an owner.
     async fn above(
         &self,
         target: &ScaleTarget,
@@ -192,7 +189,7 @@ impl Owners {
                     .map_or(Seen::None, Seen::Controller)),
                 Err(kube::Error::Api(status)) if status.code == 404 => Ok(Seen::Gone),
                 Err(kube::Error::Api(status)) if status.code == 403 => {
-                    self.tell_forbidden(target, owner);
+                    self.warn_forbidden(target, owner);
                     Ok(Seen::Unknown)
                 }
                 Err(error) => Err(error),
@@ -217,19 +214,19 @@ impl Owners {
         })
     }
 
-    fn tell_forbidden(&self, target: &ScaleTarget, owner: &OwnerReference) {
-        let mut told = self.forbidden.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.insert(format!("{}/{}", owner.api_version, owner.kind)) {
+    fn warn_forbidden(&self, target: &ScaleTarget, owner: &OwnerReference) {
+        let mut warned = self.forbidden.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.insert(format!("{}/{}", owner.api_version, owner.kind)) {
             tracing::warn!(
                 name = %target, api_version = owner.api_version, kind = owner.kind,
-                "What controls the owners of pods of this kind may not be read, so their pods are taken for the \
-                 target's; allow the autoscaler to get this kind."
+                "Failed to read an owner of pods: forbidden. Pods of this kind count as the target's; allow the autoscaler to \
+                 get this kind."
             );
         }
     }
 
     fn seen(&self) -> MutexGuard<'_, HashMap<String, (Instant, Seen)>> {
-        // Whoever panicked left whole entries behind.
+        // A thread that panicked left complete entries behind.
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What a target's pods say about its replicas (pure).
+//! Reads the state of a target's replicas from its pods (pure).
 
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStatus, Pod, PodCondition, PodSpec, PodStatus,
@@ -8,7 +8,7 @@ use sluice_config::names::pod as names;
 use super::batchers;
 use crate::platform::{Batcher, Replicas};
 
-/// Replicas of a target that asks for `asked`, whose pods these are.
+/// Returns the replicas of a target that asks for `asked` and has these pods.
 pub(super) fn replicas(
     asked: u32,
     pods: &[&Pod],
@@ -18,7 +18,7 @@ pub(super) fn replicas(
     let live = pods.iter().filter(|pod| is_live(pod)).count();
     let ready = pods.iter().filter(|pod| is_live(pod));
     let ready = u32::try_from(ready.filter(|pod| is_ready(pod)).count()).unwrap_or(u32::MAX);
-    // A rolling update has more pods than were asked for, and they are ready too.
+    // During a rolling update there are more pods than were asked for, and they are ready too.
     let ready = ready.min(asked);
     let terminating = pods.iter().filter(|pod| is_terminating(pod) && !is_over(pod)).count();
     Replicas {
@@ -33,46 +33,46 @@ pub(super) fn replicas(
     }
 }
 
-/// Neither over nor on its way out.
+/// Returns whether a pod is neither over nor terminating.
 pub(super) fn is_live(pod: &Pod) -> bool {
     !is_terminating(pod) && !is_over(pod)
 }
 
-/// Takes traffic, as Services see it.
+/// Returns whether a pod takes traffic, as Services see it.
 pub(super) fn is_ready(pod: &Pod) -> bool {
     condition(pod, "Ready").is_some()
 }
 
-/// Since when a condition of the pod has been true, milliseconds since 1970.
+/// Returns since when a condition of the pod has been true, milliseconds since 1970; `None` where it is not true.
 pub(super) fn condition(pod: &Pod, name: &str) -> Option<u64> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     let found = conditions.iter().find(|condition| condition.type_ == name && condition.status == "True")?;
     Some(found.last_transition_time.as_ref().map_or(0, |time| millis(time.0)))
 }
 
-/// A condition of the pod, true or not.
+/// Returns a condition of the pod, whether it is true or not.
 pub(super) fn any_condition<'a>(pod: &'a Pod, name: &str) -> Option<&'a PodCondition> {
     let conditions = pod.status.as_ref()?.conditions.as_ref()?;
     conditions.iter().find(|condition| condition.type_ == name)
 }
 
-/// The value of one of its labels.
+/// Returns the value of a label.
 pub(super) fn label<'a>(pod: &'a Pod, name: &str) -> Option<&'a str> {
     pod.metadata.labels.as_ref()?.get(name).map(String::as_str)
 }
 
-/// Names of its scheduling gates.
+/// Returns the names of the pod's scheduling gates.
 pub(super) fn gates(pod: &Pod) -> impl Iterator<Item = &str> {
     let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
     gates.map(|gate| gate.name.as_str())
 }
 
-/// Milliseconds since 1970; 0 before.
+/// Converts a timestamp to milliseconds since 1970; 0 for earlier ones.
 pub(super) fn millis(time: jiff::Timestamp) -> u64 {
     u64::try_from(time.as_millisecond()).unwrap_or(0)
 }
 
-/// Its name; pods always have one.
+/// Returns the name of a pod.
 pub(super) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
@@ -81,13 +81,13 @@ fn is_terminating(pod: &Pod) -> bool {
     pod.metadata.deletion_timestamp.is_some()
 }
 
-/// Has ended, and has an address that may be another's by now.
+/// Returns whether a pod has ended. Its address may be another pod's by now.
 pub(super) fn is_over(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Of a pod only what is read here is kept: there are many, and most of each is of no interest.
+/// Drops everything of a pod that is not read here, because there are many pods.
 pub(super) fn trim(pod: &mut Pod) {
     pod.metadata.annotations = None;
     if let Some(spec) = &mut pod.spec {
@@ -122,7 +122,7 @@ pub(super) fn trim(pod: &mut Pod) {
     }
 }
 
-/// Of each container whether it runs, since when, and why not.
+/// Keeps of each container whether it runs, since when, and why not.
 fn how_they_run(all: Vec<ContainerStatus>) -> Vec<ContainerStatus> {
     let ended = |state: Option<ContainerState>| {
         state.map(|state| ContainerState { terminated: state.terminated, ..ContainerState::default() })

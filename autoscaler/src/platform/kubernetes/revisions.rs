@@ -1,4 +1,4 @@
-//! Which of a target's pods are of its newest revision, so that a rollout is seen.
+//! Finds which of a target's pods are of its newest revision, to detect a rollout.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{KubernetesPlatform, pods, rollout, standing};
 use crate::platform::{PlatformError, ScaleTarget};
 
 impl KubernetesPlatform {
-    /// What keeps the target's pods from being ready, and whether they are being replaced.
+    /// Returns what keeps the target's pods from being ready, and the rollout that replaces them.
     pub(super) async fn standing(&self, target: &ScaleTarget, asked: u32) -> Result<Standing, PlatformError> {
         let now_ms = pods::millis(jiff::Timestamp::now());
         let pods = self.all_pods()?;
@@ -34,8 +34,8 @@ impl KubernetesPlatform {
         Ok(Standing { obstacles, rollout, ..Standing::default() })
     }
 
-    /// The hash that the pods of a Deployment's newest ReplicaSet have; `None` where pods have no two hashes, or the
-    /// newest has no pod yet.
+    /// Returns the hash of the pods of a Deployment's newest ReplicaSet; `None` where all pods have the same hash, or the
+    /// newest ReplicaSet has no pod yet.
     async fn newest_hash(
         &self,
         target: &ScaleTarget,

@@ -1,4 +1,4 @@
-//! Whether a target's pods are being replaced, and which of them waits for a slice (pure).
+//! Detects whether a target's pods are being replaced, and which of them waits for a slice (pure).
 
 use k8s_openapi::api::core::v1::Pod;
 use sluice_scaling_policy::{Cause, Rollout, Surrender, Waiting};
@@ -6,15 +6,16 @@ use sluice_scaling_policy::{Cause, Rollout, Surrender, Waiting};
 use super::pods;
 use super::standing::{is_ours, obstacle};
 
-/// Pods that ask for a slice and have no node yet.
+/// Returns the pods that need a slice and have no node yet.
 pub(super) fn without_node<'a>(pods: &[&'a Pod]) -> Vec<&'a Pod> {
-    // Of a pod that is ready it is known even where the condition is not.
+    // A ready pod has a node even where the condition is missing.
     let has_node = |pod: &Pod| pods::is_ready(pod) || pods::condition(pod, "PodScheduled").is_some();
     let waits = |pod: &&&Pod| pods::is_live(pod) && !has_node(pod);
     pods.iter().filter(waits).copied().filter(|pod| pods::gates(pod).all(is_ours)).collect()
 }
 
-/// The rollout that is on, if one is. `is_newest`: whether a pod is of the newest revision.
+/// Returns the rollout in progress; `None` where there is none. `is_newest` returns whether a pod is of the newest
+/// revision.
 pub(super) fn rollout(
     asked: u32,
     pods: &[&Pod],

@@ -1,4 +1,4 @@
-//! The scale subresource of anything that has one.
+//! Reads and writes scale subresources.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
@@ -17,48 +17,45 @@ use super::workload::{REVISION, Workload};
 use super::{kinds, selector};
 use crate::platform::{PlatformError, ScaleTarget, Target};
 
-/// An answer that takes longer is none: the next tick asks again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+/// Time limit of a call; the next tick asks again.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A target's scale as it is.
 #[derive(Debug, Clone)]
 pub(super) struct Scale {
     /// Replicas asked for.
     pub replicas: u32,
-    /// Which pods are its.
+    /// Selector of its pods.
     pub selector: Selector,
-    /// Version of the target: it differs when anything of the target does.
+    /// Resource version of the target; it changes with any change of the target.
     pub version: String,
     /// UID of the target.
     pub uid: Option<String>,
 }
 
-/// What came of a change.
+/// Result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Set {
-    /// The scale says so now.
+    /// The scale was changed.
     Done,
-    /// Somebody else changed the target in between.
+    /// The target was changed by others in between.
     Conflict,
 }
 
-/// Scale subresources of an API server.
+/// Client of scale subresources.
 pub(super) struct Scales {
     client: Client,
-    /// Kinds that were looked up.
+    /// Kinds that were looked up, by API version and name.
     kinds: Mutex<HashMap<(String, String), ApiResource>>,
 }
 
 impl Scales {
-    /// Of the server that the client speaks to.
+    /// Creates one that uses the client's API server.
     pub(super) fn new(client: Client) -> Self {
         Self { client, kinds: Mutex::default() }
     }
 
-    /// The scale.
-    ///
-    /// # Errors
-    /// There is no such target or kind, or it cannot be scaled, or the API server does not answer.
+    /// Reads the scale of a target.
     pub(super) async fn get(&self, target: &ScaleTarget) -> Result<Scale, PlatformError> {
         let api = self.api(target).await?;
         let scale = match answer("GET", target, api.get_scale(&target.at.name)).await {
@@ -87,10 +84,7 @@ impl Scales {
         })
     }
 
-    /// Asks for `replicas`, unless the target is not of `version` any more.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get); and when the API server refuses.
+    /// Sets the replicas, unless the target has another version than `version`.
     pub(super) async fn set(
         &self,
         target: &ScaleTarget,
@@ -110,11 +104,8 @@ impl Scales {
         answer("PATCH", target, asked).await
     }
 
-    /// The pods of one replica, as the target's object says, or the object that it takes them from; and what else the
-    /// target says of its pods.
-    ///
-    /// # Errors
-    /// As [`get`](Self::get).
+    /// Reads the pod template of a replica from the target, or from the object that it refers to, and what else the target
+    /// states about its pods.
     pub(super) async fn template(&self, target: &ScaleTarget) -> Result<(Template, Workload), PlatformError> {
         match self.template_of(target).await? {
             (Template::Elsewhere(api_version, kind, name), workload) => {
@@ -131,7 +122,7 @@ impl Scales {
         let read = async {
             match api.get(&target.at.name).await {
                 Ok(object) => Ok(Some(object)),
-                // The roles that are installed allow the usual kinds; of others their pods must tell.
+                // The installed roles allow the usual kinds; for others an existing pod must show it.
                 Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
                 Err(error) => Err(error),
             }
@@ -145,10 +136,7 @@ impl Scales {
             .map_err(|problem| PlatformError::Unscalable(format!("{target}: {problem}")))
     }
 
-    /// The revision of a Deployment's ReplicaSet; `None` where it is gone, has none, or may not be read.
-    ///
-    /// # Errors
-    /// The API server does not answer.
+    /// Returns the revision of a Deployment's ReplicaSet; `None` where it is gone, has none, or may not be read.
     pub(super) async fn revision(
         &self,
         target: &ScaleTarget,
@@ -170,7 +158,7 @@ impl Scales {
         self.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner).remove(&key);
     }
 
-    /// The API of the target's kind, which is looked up once.
+    /// Returns the API of the target's kind, which is looked up once.
     async fn api(&self, target: &ScaleTarget) -> Result<Api<DynamicObject>, PlatformError> {
         let key = (target.api_version.clone(), target.kind.clone());
         let known = self.kinds.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key).cloned();
@@ -209,13 +197,13 @@ impl Scales {
     }
 }
 
-/// Waits for an answer, not for ever, and puts errors into words.
+/// Waits for a call with a time limit, and converts its error.
 pub(super) async fn answer<T>(
     what: &str,
     target: &ScaleTarget,
     asked: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, PlatformError> {
-    match tokio::time::timeout(ANSWER_WITHIN, asked).await {
+    match tokio::time::timeout(CALL_TIMEOUT, asked).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(kube::Error::Api(status))) if status.code == 404 => {
             Err(PlatformError::UnknownTarget(target.to_string()))
@@ -223,7 +211,7 @@ pub(super) async fn answer<T>(
         Ok(Err(error)) => Err(PlatformError::Unavailable(format!("{what} of {target}: {error}"))),
         Err(_) => Err(PlatformError::Unavailable(format!(
             "{what} of {target}: the API server did not answer within {} s",
-            ANSWER_WITHIN.as_secs()
+            CALL_TIMEOUT.as_secs()
         ))),
     }
 }

@@ -1,4 +1,4 @@
-//! HorizontalPodAutoscalers beside us: who scales the same replicas by another object.
+//! Watches HorizontalPodAutoscalers, to find those that scale the same replicas.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,19 +35,20 @@ impl Scalers {
     pub(super) async fn ready(&self) {
         if tokio::time::timeout(LISTED_WITHIN, self.all.listed()).await.is_err() {
             tracing::warn!(
-                "HorizontalPodAutoscalers cannot be listed, so one on the same target is not noticed; allow list and \
+                "Failed to list HorizontalPodAutoscalers, so one on the same target is not noticed; allow list and \
                  watch of horizontalpodautoscalers in group autoscaling."
             );
         }
     }
 
-    /// Who else scales the target, or a controller of its pods, in a sentence that says what to do.
+    /// Returns a sentence about an HPA that scales the target or a controller of its pods, with what to do; `None` where
+    /// there is none.
     pub(super) fn rival(&self, target: &ScaleTarget, controllers: &[OwnerReference]) -> Option<String> {
         rival(self.all.all()?.iter().map(AsRef::as_ref), target, controllers)
     }
 }
 
-/// Of an HPA only what is read here is kept.
+/// Drops everything of an HPA that is not read here.
 fn trim(hpa: &mut HorizontalPodAutoscaler) {
     hpa.metadata.annotations = None;
     hpa.metadata.labels = None;
@@ -75,7 +76,7 @@ fn rival<'a>(
     let more = found.count();
     let name = hpa.metadata.name.as_deref().unwrap_or_default();
     let owners = hpa.metadata.owner_references.as_deref().unwrap_or_default();
-    // KEDA makes an HPA again when it is deleted alone.
+    // KEDA creates an HPA again when only the HPA is deleted.
     let (made_by, remove) = match owners.iter().find(|owner| owner.kind == "ScaledObject") {
         Some(owner) => {
             (format!(", made by ScaledObject {}", owner.name), format!("that ScaledObject {}", owner.name))
@@ -95,8 +96,8 @@ fn rival<'a>(
     ))
 }
 
-/// Whether a reference names this object. Versions of a group are the same objects, and Deployments were of
-/// other groups once.
+/// Returns whether a reference names this object. All versions of a group are the same objects, and Deployments once
+/// belonged to other groups.
 fn names(reference: &CrossVersionObjectReference, api_version: &str, kind: &str, name: &str) -> bool {
     let usual = |version: &str| match group(version) {
         "" | "extensions" if matches!(kind, "Deployment" | "ReplicaSet" | "StatefulSet") => "apps".to_owned(),

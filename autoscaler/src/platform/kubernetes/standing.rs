@@ -1,4 +1,4 @@
-//! Why a target's pods are not ready (pure).
+//! Finds why a target's pods are not ready (pure).
 
 use std::collections::BTreeMap;
 
@@ -9,14 +9,15 @@ use sluice_scaling_policy::{Cause, Obstacle};
 use super::pods;
 use super::workload::Workload;
 
-/// A pod that the scheduler has refused for less than this may be placed at the next try.
+/// Time after which a pod that the scheduler refuses counts as unschedulable, milliseconds. Before that it may be placed at
+/// the next attempt.
 const UNSCHEDULABLE_AFTER_MS: u64 = 30_000;
-/// What others say is cut here, in characters.
-const MOST_DETAIL: usize = 300;
-/// Reasons why a container waits that are part of every start.
+/// Maximum length of a message of the cluster, characters.
+const MAX_DETAIL: usize = 300;
+/// Reasons of waiting containers that are part of every start.
 const USUAL_WAITS: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// What keeps replicas from being ready: one entry for each cause, failures first.
+/// Returns what keeps replicas from being ready: one entry for each cause, failures first.
 pub(super) fn obstacles(asked: u32, pods: &[&Pod], workload: &Workload, now_ms: u64) -> Vec<Obstacle> {
     let mut found: BTreeMap<Cause, Obstacle> = BTreeMap::new();
     let live: Vec<&&Pod> = pods.iter().filter(|pod| pods::is_live(pod)).collect();
@@ -55,7 +56,7 @@ fn bare(cause: Cause, replicas: u32) -> Obstacle {
     Obstacle { cause, replicas, pod: none(), container: none(), detail: none(), since: none() }
 }
 
-/// Why one pod is not ready.
+/// Returns why one pod is not ready.
 pub(super) fn obstacle(pod: &Pod, now_ms: u64) -> Obstacle {
     let mut one = bare(Cause::Starting, 1);
     pods::name(pod).clone_into(&mut one.pod);
@@ -93,20 +94,20 @@ pub(super) fn obstacle(pod: &Pod, now_ms: u64) -> Obstacle {
     one
 }
 
-/// On a pod of a target that we scale the bare name is ours too.
+/// Returns whether a scheduling gate is Sluice's. On a pod of a scaled target the bare name is too.
 pub(super) fn is_ours(gate: &str) -> bool {
     gate == names::GATE || gate == names::GATE_ALIAS
 }
 
-/// Whether Kubernetes has taken it for not ready because its node is: the kubelet itself would say so of the containers,
-/// or of a readiness gate.
+/// Returns whether the pod is not ready because its node is lost. Otherwise the kubelet itself would report a container or
+/// a readiness gate as not ready.
 fn is_lost(pod: &Pod) -> bool {
     let has_gates =
         pod.spec.as_ref().is_some_and(|spec| spec.readiness_gates.iter().flatten().next().is_some());
     !has_gates && pods::condition(pod, "ContainersReady").is_some()
 }
 
-/// The scheduler's words, and since when.
+/// Returns the scheduler's message, and since when it holds.
 fn unschedulable(pod: &Pod, now_ms: u64) -> Option<(String, String)> {
     let found = pods::any_condition(pod, "PodScheduled")?;
     let since = found.last_transition_time.as_ref()?.0;
@@ -121,8 +122,8 @@ fn statuses(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     init.iter().chain(status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default())
 }
 
-/// Why a container cannot run. One that has ended more than once and is not ready is counted as crash-looping in the
-/// moments when it runs, too.
+/// Returns why a container cannot run. One that has failed more than once and is not ready counts as crash-looping even
+/// while it runs.
 fn failing(status: &ContainerStatus) -> Option<(Cause, String, String)> {
     let state = status.state.as_ref();
     let waiting = state.and_then(|state| state.waiting.as_ref());
@@ -156,17 +157,17 @@ fn failing(status: &ContainerStatus) -> Option<(Cause, String, String)> {
     Some((cause, plain(&status.name), plain(&detail)))
 }
 
-/// It has ended, and not as one that is done.
+/// Returns whether the container has ended with an error.
 fn has_failed(status: &ContainerStatus) -> bool {
     let states = [status.state.as_ref(), status.last_state.as_ref()];
     let mut ended = states.into_iter().flatten().filter_map(|state| state.terminated.as_ref());
     ended.any(|ended| ended.exit_code != 0)
 }
 
-/// The words of others without control characters, cut where they are long.
+/// Returns a message without control characters, shortened where it is long.
 pub(super) fn plain(text: &str) -> String {
     let mut letters = text.chars().map(|c| if c == '\n' { ' ' } else { c }).filter(|c| !c.is_control());
-    let mut plain: String = letters.by_ref().take(MOST_DETAIL).collect();
+    let mut plain: String = letters.by_ref().take(MAX_DETAIL).collect();
     if letters.next().is_some() {
         plain.push('…');
     }
@@ -318,6 +319,6 @@ pub(super) mod tests {
     #[test]
     fn words_of_others_are_plain_and_short() {
         assert_eq!(plain("a\u{1b}[2J\nb"), "a[2J b");
-        assert_eq!(plain(&"ü".repeat(301)).chars().count(), MOST_DETAIL + 1);
+        assert_eq!(plain(&"ü".repeat(301)).chars().count(), MAX_DETAIL + 1);
     }
 }

@@ -1,4 +1,4 @@
-//! How long a target's pods take until they take traffic, measured at those that were seen starting (pure).
+//! Measures how long a target's pods take until they take traffic, from those that were seen starting (pure).
 
 use std::collections::BTreeSet;
 
@@ -8,11 +8,11 @@ use super::pods;
 
 /// Weight of the newest measurement.
 const WEIGHT: f64 = 0.3;
-/// A pod that was placed later than this after it was made had to wait for a slice: that is no part of
-/// starting, or a full cluster would look like a slow model.
+/// Longest time from creation to placement of a pod that is measured, milliseconds. One that was placed later waited for a
+/// slice, which would make a full cluster look like a slow model.
 const PLACED_WITHIN_MS: u64 = 10_000;
 
-/// Measurements of one target.
+/// Smoothed start-up time of one target.
 #[derive(Debug, Default)]
 pub(super) struct Startup {
     starting: BTreeSet<String>,
@@ -20,7 +20,7 @@ pub(super) struct Startup {
 }
 
 impl Startup {
-    /// Takes in the target's pods as they are now.
+    /// Adds the target's present pods.
     pub(super) fn observe(&mut self, pods: &[&Pod]) {
         let mut starting = BTreeSet::new();
         for pod in pods.iter().filter(|pod| pods::is_live(pod)) {

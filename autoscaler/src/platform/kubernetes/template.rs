@@ -20,35 +20,35 @@ pub(super) const GROUPS_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
 /// The pods of one replica.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ReplicaPods {
-    /// What those of them that claim a device look like; where none does, what all look like.
+    /// Specification of those pods that claim a device; of all pods where none does.
     pub spec: PodSpec,
-    /// How many of them claim.
+    /// Number of pods that claim.
     pub claiming: u32,
-    /// How many there are.
+    /// Number of pods.
     pub size: u32,
 }
 
 impl ReplicaPods {
-    /// A replica that is one pod.
+    /// Creates a replica of one pod.
     pub(super) fn one(spec: PodSpec) -> Self {
         Self { spec, claiming: 1, size: 1 }
     }
 }
 
-/// What a target's object says about its pods.
+/// Pod template of a target.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Template {
-    /// These are the pods of a replica.
+    /// The object has the template.
     Pods(Box<ReplicaPods>),
-    /// Another object has the template: API version, kind and name.
+    /// Another object has it: API version, kind and name.
     Elsewhere(String, String, String),
-    /// The object does not say it in a way that is known here.
+    /// The object has no template in a known place.
     Absent,
-    /// The object may not be read: HTTP 403.
+    /// The object may not be read (HTTP 403).
     Forbidden,
 }
 
-/// Whether each replica of this kind is a group of pods.
+/// Returns whether each replica of this kind is a group of pods.
 pub(super) fn has_groups(api_version: &str, kind: &str) -> bool {
     (kind, kinds::group(api_version)) == GROUPS
 }
@@ -73,7 +73,8 @@ pub(super) fn read(api_version: &str, kind: &str, object: &Value) -> anyhow::Res
     }
 }
 
-/// A leader and `size - 1` workers; without a template of its own the leader is like the workers.
+/// Reads the template of a group: a leader and `size - 1` workers. Without a template of its own the leader is like the
+/// workers.
 fn group(object: &Value) -> anyhow::Result<Template> {
     const AT: &str = "spec.leaderWorkerTemplate";
     let part = |part: &str| {

@@ -1,5 +1,5 @@
-//! What the object that is scaled says beside its scale: its revision, how a rollout treats old pods, and that its
-//! pods cannot be created (pure).
+//! Reads from the scaled object what its scale does not have: its revision, how a rollout treats old pods, and whether pods
+//! cannot be created (pure).
 
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -12,28 +12,28 @@ use super::standing::plain;
 pub(super) const TEMPLATE_HASH: &str = "pod-template-hash";
 /// Annotation of Deployments and their ReplicaSets.
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
-/// What a Deployment that says nothing allows of pods beyond and below its replicas.
+/// Default of a Deployment's `maxSurge` and `maxUnavailable`.
 const QUARTER: &str = "25%";
 
-/// What an object says of its pods.
+/// Facts that an object states about its pods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Workload {
-    /// How pods of the newest revision are told from others.
+    /// Mark of pods of the newest revision.
     pub newest: Newest,
     /// Whether a rollout removes old pods before new ones are ready.
     pub surrender: Surrender,
-    /// Why pods cannot be created, and since when; `None` where they can.
+    /// Reason why pods cannot be created, and since when; `None` where they can.
     pub failure: Option<(String, String)>,
 }
 
-/// How pods of the newest revision are told from others.
+/// Mark of pods of the newest revision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Newest {
     /// They belong to the ReplicaSet with this revision.
     ReplicaSet(String),
     /// They have this label with this value.
     Label(&'static str, String),
-    /// They cannot be.
+    /// They cannot be recognised.
     Unknown,
 }
 
@@ -44,7 +44,7 @@ impl Default for Workload {
 }
 
 impl Workload {
-    /// Of an object of this group, with or without version, and kind.
+    /// Reads an object of this group, with or without version, and kind.
     pub(super) fn of(api_version: &str, kind: &str, object: &DynamicObject) -> Self {
         let text = |pointer: &str| object.data.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let label =
@@ -55,11 +55,11 @@ impl Workload {
                 let newest = revision.map_or(Newest::Unknown, |found| Newest::ReplicaSet(found.clone()));
                 (newest, of_deployment(&object.data["spec"]))
             }
-            // It removes a pod before it makes another one in its place.
+            // It removes a pod before it creates its replacement.
             ("apps", "StatefulSet") => {
                 (label("controller-revision-hash", "/status/updateRevision"), Surrender::ByItself)
             }
-            // How a canary treats its pods is the user's own plan.
+            // A canary follows its user's own plan.
             ("argoproj.io", "Rollout") => {
                 (label("rollouts-pod-template-hash", "/status/currentPodHash"), Surrender::Unknown)
             }
@@ -69,7 +69,7 @@ impl Workload {
     }
 }
 
-/// `maxUnavailable` of a percentage is rounded down, `maxSurge` up; where both are 0, one pod may be unavailable.
+/// Reads how a Deployment treats old pods. `maxUnavailable` of a percentage is rounded down, `maxSurge` up; where both are 0, one pod may be unavailable.
 fn of_deployment(spec: &Value) -> Surrender {
     if spec["paused"] == true {
         return Surrender::Paused;

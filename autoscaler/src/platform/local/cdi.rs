@@ -1,5 +1,5 @@
-//! Reads CDI specifications and says what they give to a process. On one machine without containers only
-//! the environment applies; device nodes and mounts isolate containers.
+//! Reads the environment of a process from CDI specifications. Device nodes and mounts are for containers, which there are
+//! none of here.
 
 use std::fs;
 use std::io;
@@ -11,34 +11,33 @@ use sluice_config::names::env;
 /// Environment variables in the order in which they apply.
 pub(super) type Environment = Vec<(String, String)>;
 
-/// Why a device's edits are not known.
+/// Reason why a device's environment is not known.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CdiError {
-    /// The folder cannot be read.
+    /// The directory cannot be read.
     #[error("CDI directory {path}: {source}")]
     Unreadable {
-        /// The folder.
+        /// Path of the directory.
         path: String,
-        /// What the system says.
         source: io::Error,
     },
-    /// Not `vendor/class=name`.
+    /// A device id is not of the form `vendor/class=name`.
     #[error("CDI device {0:?} is not of the form vendor/class=name")]
     Id(String),
-    /// No specification has it.
+    /// No specification has the device.
     #[error("no CDI specification in {dir} has the device {id:?}; does the driver write to that directory?")]
     NotFound {
-        /// The folder.
+        /// Path of the directory.
         dir: String,
-        /// The device.
+        /// Id of the device.
         id: String,
     },
-    /// A variable without `=`.
+    /// A variable has no `=`.
     #[error("CDI device {id:?}: {variable:?} is not of the form NAME=value")]
     Variable {
-        /// The device.
+        /// Id of the device.
         id: String,
-        /// What is there.
+        /// Text of the variable.
         variable: String,
     },
 }
@@ -67,10 +66,7 @@ struct Edits {
     env: Vec<String>,
 }
 
-/// The environment of the given devices: of each one's specification first, then its own.
-///
-/// # Errors
-/// A device that no specification in `dir` has.
+/// Returns the environment of the given devices: for each the variables of its specification first, then its own.
 pub(super) fn environment(dir: &Path, ids: &[String]) -> Result<Environment, CdiError> {
     let specs = read(dir)?;
     let mut environment = Environment::new();
@@ -94,8 +90,8 @@ pub(super) fn environment(dir: &Path, ids: &[String]) -> Result<Environment, Cdi
     Ok(with_visible_devices(environment))
 }
 
-/// Lists the claimed devices for CUDA, unless the specifications did: a process without a container has no
-/// device nodes of its own that would decide.
+/// Adds `CUDA_VISIBLE_DEVICES` with the claimed devices unless a specification has it: without a container no device nodes
+/// limit the process.
 fn with_visible_devices(mut environment: Environment) -> Environment {
     let uuids: Vec<&str> = environment
         .iter()
@@ -108,7 +104,7 @@ fn with_visible_devices(mut environment: Environment) -> Environment {
     environment
 }
 
-/// Every JSON specification. Files that are none (another vendor's YAML, a broken one) do not concern us.
+/// Reads every JSON specification. Other files, such as YAML of another vendor or broken ones, are skipped.
 fn read(dir: &Path) -> Result<Vec<Spec>, CdiError> {
     let unreadable = |source| CdiError::Unreadable { path: dir.display().to_string(), source };
     let mut specs = Vec::new();

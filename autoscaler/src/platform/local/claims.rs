@@ -1,4 +1,4 @@
-//! The ResourceClaim of one replica: what the scheduler and the claim controller would write in a cluster.
+//! Builds the ResourceClaim of a replica, as the scheduler and the claim controller would write it in a cluster.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +9,12 @@ use k8s_openapi::api::resource::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sluice_config::names;
 
-/// Who manages the claim, by Kubernetes' recommended label.
+/// Kubernetes' recommended label for the manager of an object.
 const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sluice-autoscaler");
-/// The LocalDeployment that the claim belongs to.
+/// Label with the LocalDeployment that the claim belongs to.
 const DEPLOYMENT: &str = "sluice.dev/local-deployment";
 
-/// A claim of one device of `device_class`, without an allocation.
+/// Creates a claim of one device of `device_class`, without an allocation.
 pub(in crate::platform) fn new(
     namespace: &str,
     name: &str,
@@ -48,7 +48,7 @@ pub(in crate::platform) fn new(
     }
 }
 
-/// Fills in the allocation and whom it is for.
+/// Sets the allocation and its consumer.
 pub(in crate::platform) fn allocate_to(claim: &mut ResourceClaim, allocation: AllocationResult) {
     let consumer = ResourceClaimConsumerReference {
         api_group: Some(names::API_GROUP.to_owned()),
@@ -63,7 +63,7 @@ pub(in crate::platform) fn allocate_to(claim: &mut ResourceClaim, allocation: Al
     });
 }
 
-/// Name of the DRA driver that serves the claim's first device; `None` without an allocation.
+/// Returns the name of the DRA driver of the claim's first device; `None` without an allocation.
 pub(super) fn driver(claim: &ResourceClaim) -> Option<&str> {
     let devices = claim.status.as_ref()?.allocation.as_ref()?.devices.as_ref()?;
     devices.results.as_ref()?.first().map(|result| result.driver.as_str())

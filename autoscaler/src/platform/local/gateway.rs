@@ -1,4 +1,4 @@
-//! What a gateway says about its upstreams, asked for again and again by one task per gateway.
+//! Polls the state of a gateway's upstreams, by one task per gateway.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::fetch::{FetchError, Fetcher};
 
-/// Time between two questions.
-const ASK_EVERY: Duration = Duration::from_millis(200);
-/// Longest time for an answer.
+/// Time between two polls.
+const POLL_EVERY: Duration = Duration::from_millis(200);
+/// Time limit of a poll.
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// An answer larger than this is refused.
+/// Maximum size of a response.
 const MOST_BYTES: usize = 1 << 20;
-/// So many refused connections in a row mean that the gateway's process is gone, and its requests with it.
+/// Number of refused connections in a row after which the gateway's process counts as gone, and its requests with it.
 const REFUSALS_OF_THE_GONE: u32 = 5;
 
 /// State of an upstream that takes traffic.
@@ -24,39 +24,39 @@ const READY: &str = "ready";
 /// One model server as the gateway sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub(super) struct Upstream {
-    /// Its name in the members file.
+    /// Name in the members file.
     pub name: String,
     /// `connecting`, `warming`, `ready`, `draining` or `down`.
     pub state: String,
 }
 
-/// The gateway's answer, or why there is none.
+/// Result of a poll.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum GatewayReport {
-    /// Not asked yet.
+    /// The gateway was not polled yet.
     Unknown,
-    /// Its upstreams.
+    /// The gateway listed its upstreams.
     Listed(Vec<Upstream>),
-    /// No answer.
+    /// The poll failed.
     Unreachable {
-        /// Nobody listens there.
+        /// Whether the connection was refused.
         refused: bool,
-        /// What went wrong.
+        /// Error message.
         error: String,
     },
 }
 
-/// An answer and when the question was asked: an older one says nothing about a later change.
+/// Result of a poll with its time. One from before a change says nothing about the change.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
-    /// When the question was asked.
+    /// When the poll was started.
     pub asked_at: Instant,
-    /// The answer.
+    /// Result.
     pub report: GatewayReport,
 }
 
 impl Snapshot {
-    /// Whether the upstream takes traffic; `None` when the gateway did not answer.
+    /// Returns whether the upstream takes traffic; `None` where the gateway did not answer.
     pub(super) fn is_ready(&self, name: &str) -> Option<bool> {
         match &self.report {
             GatewayReport::Listed(upstreams) => {
@@ -66,7 +66,7 @@ impl Snapshot {
         }
     }
 
-    /// Whether the gateway still knows the upstream; `None` when the gateway did not answer.
+    /// Returns whether the gateway still lists the upstream; `None` where the gateway did not answer.
     pub(super) fn lists(&self, name: &str) -> Option<bool> {
         match &self.report {
             GatewayReport::Listed(upstreams) => Some(upstreams.iter().any(|upstream| upstream.name == name)),
@@ -75,18 +75,18 @@ impl Snapshot {
     }
 }
 
-/// How waiting for a drain ended.
+/// Result of waiting for a drain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Drained {
     /// The gateway has forgotten the upstream.
     Forgotten,
-    /// The gateway is not there any more.
+    /// The gateway is gone.
     GatewayGone,
     /// The gateway still lists it, or did not answer.
     TimedOut,
 }
 
-/// Asks the gateway at `admin_url` until `stop`. The receiver always has the newest answer.
+/// Polls the gateway at `admin_url` until `stop`. The receiver always has the newest result.
 pub(super) fn follow(admin_url: &str, stop: CancellationToken) -> watch::Receiver<Snapshot> {
     let url = format!("{}/upstreams", admin_url.trim_end_matches('/'));
     let fetcher = Fetcher::new(TIMEOUT, MOST_BYTES);
@@ -98,7 +98,7 @@ pub(super) fn follow(admin_url: &str, stop: CancellationToken) -> watch::Receive
             let report = ask(&fetcher, &url).await;
             sender.send_replace(Snapshot { asked_at, report });
             tokio::select! {
-                () = tokio::time::sleep(ASK_EVERY) => {}
+                () = tokio::time::sleep(POLL_EVERY) => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -108,7 +108,7 @@ pub(super) fn follow(admin_url: &str, stop: CancellationToken) -> watch::Receive
 
 async fn ask(fetcher: &Fetcher, url: &str) -> GatewayReport {
     #[derive(Deserialize)]
-    struct Answer {
+    struct UpstreamList {
         upstreams: Vec<Upstream>,
     }
     let unreachable = |error: &FetchError| GatewayReport::Unreachable {
@@ -116,7 +116,7 @@ async fn ask(fetcher: &Fetcher, url: &str) -> GatewayReport {
         error: error.to_string(),
     };
     match fetcher.get_ok(url).await {
-        Ok(body) => match serde_json::from_slice::<Answer>(&body) {
+        Ok(body) => match serde_json::from_slice::<UpstreamList>(&body) {
             Ok(answer) => GatewayReport::Listed(answer.upstreams),
             Err(error) => GatewayReport::Unreachable { refused: false, error: format!("GET {url}: {error}") },
         },
@@ -124,7 +124,7 @@ async fn ask(fetcher: &Fetcher, url: &str) -> GatewayReport {
     }
 }
 
-/// Waits until the gateway no longer lists `name`, by answers to questions asked after `since`.
+/// Waits until the gateway no longer lists `name`, counting only polls started after `since`.
 pub(super) async fn drained(
     gateway: &mut watch::Receiver<Snapshot>,
     name: &str,

@@ -1,5 +1,5 @@
-//! The kubelet's part towards a DRA driver: find it by its registration socket, prepare and unprepare
-//! claims on the endpoint that it names.
+//! Takes the kubelet's role towards a DRA driver: finds it by its registration socket, prepares and unprepares claims on
+//! the endpoint that it names.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,46 +15,46 @@ use sluice_kubelet_api::registration::v1::{InfoRequest, PluginInfo, Registration
 use sluice_kubelet_api::{CALL_TIMEOUT_SECONDS, DRA_PLUGIN_TYPE, DRA_V1_SERVICE, registration_socket};
 use tonic::transport::{Channel, Endpoint};
 
-/// A registration socket that does not answer by then is not a plugin's.
+/// Time limit of a call to a registration socket.
 const INFO_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a claim is not prepared (or unprepared).
+/// Reason why a claim was not prepared or unprepared.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum KubeletError {
-    /// Nobody has registered for the driver.
+    /// No plugin of the driver answers.
     #[error("no DRA plugin of driver {driver} answers in {dir}; is sluice-driver running?")]
     NoPlugin {
-        /// The driver's name.
+        /// Name of the driver.
         driver: String,
-        /// Where registration sockets are looked for.
+        /// Directory of registration sockets.
         dir: String,
     },
-    /// The plugin speaks no version that we speak.
+    /// The plugin serves no version that is supported here.
     #[error("driver {driver} serves {versions:?}, but {DRA_V1_SERVICE} is needed; use a newer driver")]
     Version {
-        /// The driver's name.
+        /// Name of the driver.
         driver: String,
-        /// What it serves.
+        /// Versions that it serves.
         versions: Vec<String>,
     },
     /// The call failed.
     #[error("driver {driver} at {endpoint}: {message}")]
     Call {
-        /// The driver's name.
+        /// Name of the driver.
         driver: String,
         /// Its DRA socket.
         endpoint: String,
-        /// What went wrong.
+        /// Error message.
         message: String,
     },
     /// The driver refused the claim.
     #[error("driver {driver} refused claim {claim}: {message}")]
     Refused {
-        /// The driver's name.
+        /// Name of the driver.
         driver: String,
         /// `namespace/name`.
         claim: String,
-        /// The driver's words.
+        /// Message of the driver.
         message: String,
     },
 }
@@ -62,13 +62,10 @@ pub(super) enum KubeletError {
 /// A claim as the protocol names it.
 #[derive(Debug, Clone)]
 pub(super) struct ClaimRef {
-    /// Its driver.
+    /// Name of its driver.
     pub driver: String,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// Its UID.
     pub uid: String,
 }
 
@@ -78,7 +75,7 @@ impl ClaimRef {
     }
 }
 
-/// Plays the kubelet towards the drivers below one kubelet directory.
+/// Client of the DRA drivers below one kubelet directory.
 #[derive(Debug)]
 pub(super) struct Kubelet {
     dir: PathBuf,
@@ -87,15 +84,13 @@ pub(super) struct Kubelet {
 }
 
 impl Kubelet {
-    /// For drivers that have their sockets below `kubelet_dir`.
+    /// Creates a client of the drivers with sockets below `kubelet_dir`.
     pub(super) fn new(kubelet_dir: &Path) -> Self {
         Self { dir: kubelet_dir.to_owned(), endpoints: Mutex::default() }
     }
 
     /// Prepares a claim and returns the CDI ids of its devices. May be called again for a prepared claim.
-    ///
-    /// # Errors
-    /// See [`KubeletError`]; all may pass with time.
+    /// Any error may pass with time.
     pub(super) async fn prepare(&self, claim: &ClaimRef) -> Result<Vec<String>, KubeletError> {
         let (mut client, endpoint) = self.client(&claim.driver).await?;
         let request = NodePrepareResourcesRequest { claims: vec![claim.message()] };
@@ -111,9 +106,7 @@ impl Kubelet {
     }
 
     /// Undoes the preparation; a claim that is not prepared is no error.
-    ///
-    /// # Errors
-    /// See [`KubeletError`]; all may pass with time.
+    /// Any error may pass with time.
     pub(super) async fn unprepare(&self, claim: &ClaimRef) -> Result<(), KubeletError> {
         let (mut client, endpoint) = self.client(&claim.driver).await?;
         let request = NodeUnprepareResourcesRequest { claims: vec![claim.message()] };
@@ -143,7 +136,7 @@ impl Kubelet {
         Ok((DraPluginClient::new(channel), endpoint))
     }
 
-    /// Asks every registration socket who it is, the one with the usual name first, and accepts the driver.
+    /// Asks every registration socket for its driver, the one with the usual name first, and accepts the driver.
     async fn register(&self, driver: &str) -> Result<PathBuf, KubeletError> {
         let usual = registration_socket(&self.dir, driver);
         let registry = usual.parent().unwrap_or(&self.dir).to_owned();
@@ -165,7 +158,7 @@ impl Kubelet {
             let error = if speaks { String::new() } else { format!("{DRA_V1_SERVICE} is needed") };
             let verdict = RegistrationStatus { plugin_registered: speaks, error };
             if let Err(status) = registration.notify_registration_status(verdict).await {
-                tracing::warn!(driver, %status, "A DRA plugin did not take note of its registration.");
+                tracing::warn!(driver, %status, "A DRA plugin did not acknowledge its registration.");
             }
             if !speaks {
                 return Err(KubeletError::Version {
@@ -183,7 +176,7 @@ impl Kubelet {
         self.forget(driver, endpoint, format!("{:?}: {}", status.code(), status.message()))
     }
 
-    /// A driver that was replaced may have another endpoint: the next call looks again.
+    /// Forgets the endpoint, because a driver that was replaced may have another one. Returns the error of the call.
     fn forget(&self, driver: &str, endpoint: &Path, message: String) -> KubeletError {
         self.endpoints.lock().unwrap_or_else(PoisonError::into_inner).remove(driver);
         let endpoint = endpoint.display().to_string();
@@ -191,7 +184,7 @@ impl Kubelet {
     }
 }
 
-/// `answer` is the driver's error; a claim that is missing from the answer is the driver's mistake.
+/// Returns the error of a refused claim. `answer` is the driver's message; `None` = the response lacks the claim.
 fn refused(claim: &ClaimRef, answer: Option<&str>) -> KubeletError {
     KubeletError::Refused {
         driver: claim.driver.clone(),

@@ -1,4 +1,4 @@
-//! A gateway's file of upstreams: one task owns it, replicas ask it to be in or out.
+//! A gateway's file of upstreams. One task owns it; replicas ask the task to add or remove them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -8,10 +8,10 @@ use serde::Serialize;
 use sluice_process::atomic_file::write_atomic;
 use tokio::sync::{mpsc, oneshot};
 
-/// Name and `host:port` of each upstream.
+/// Upstreams: `host:port` by name.
 pub(super) type Members = BTreeMap<String, String>;
 
-/// Speaks to the task that owns a members file.
+/// Handle to the task that owns a members file.
 #[derive(Debug, Clone)]
 pub(super) struct MembersFile {
     mailbox: mpsc::Sender<Change>,
@@ -20,7 +20,7 @@ pub(super) struct MembersFile {
 #[derive(Debug)]
 struct Change {
     name: String,
-    /// `None`: out.
+    /// Address to add; `None` = remove the upstream.
     address: Option<String>,
     reply: oneshot::Sender<io::Result<()>>,
 }
@@ -37,26 +37,20 @@ struct Upstream<'a> {
 }
 
 impl MembersFile {
-    /// Owns the file at `path` from now on; it is written at once with `members`, so that a gateway keeps
-    /// what was adopted and forgets what has gone.
+    /// Starts the task that owns the file at `path`. It writes `members` at once, so that the gateway keeps adopted
+    /// upstreams and forgets the others.
     pub(super) fn own(path: PathBuf, members: Members) -> Self {
         let (mailbox, changes) = mpsc::channel(64);
         tokio::spawn(keep(path, members, changes));
         Self { mailbox }
     }
 
-    /// Adds an upstream. Returns once the file has it.
-    ///
-    /// # Errors
-    /// The file cannot be written; the upstream is added with the next write that succeeds.
+    /// Adds an upstream. Returns once the file has it. After a failed write the next successful one adds it.
     pub(super) async fn join(&self, name: &str, address: String) -> io::Result<()> {
         self.change(name, Some(address)).await
     }
 
     /// Removes an upstream. Returns once the file does not have it any more.
-    ///
-    /// # Errors
-    /// The file cannot be written.
     pub(super) async fn leave(&self, name: &str) -> io::Result<()> {
         self.change(name, None).await
     }
@@ -72,14 +66,14 @@ impl MembersFile {
 
 async fn keep(path: PathBuf, mut members: Members, mut changes: mpsc::Receiver<Change>) {
     if let Err(error) = write(&path, &members).await {
-        tracing::error!(path = %path.display(), %error, "The gateway's members file cannot be written.");
+        tracing::error!(path = %path.display(), %error, "Failed to write the gateway's members file.");
     }
     while let Some(Change { name, address, reply }) = changes.recv().await {
         match address {
             Some(address) => members.insert(name, address),
             None => members.remove(&name),
         };
-        // Who asked and has gone (stopped) has its change nevertheless.
+        // The change is made even if the replica that asked has ended.
         let _ = reply.send(write(&path, &members).await);
     }
 }

@@ -1,4 +1,4 @@
-//! One model-server process: a child, or adopted from a supervisor that is gone.
+//! One model-server process: a child, or one adopted from an earlier supervisor.
 
 use std::fs::{self, OpenOptions};
 use std::io;
@@ -12,19 +12,19 @@ use tokio::process::{Child, Command};
 
 use super::procfs::{Identity, processes_of_claim};
 
-/// Output of a model server beyond this size is moved aside when it is started again.
+/// Size of a log file, bytes, beyond which it is renamed when the model server is started again.
 const LOG_BYTES: u64 = 16 << 20;
-/// Time between two looks at a process that is not a child.
+/// Time between two checks of a process that is not a child.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// What to start.
+/// Command of a model server.
 #[derive(Debug)]
 pub(super) struct Launch<'a> {
     /// Program and arguments.
     pub(super) command: &'a [String],
-    /// Variables over the supervisor's own environment.
+    /// Variables added to the supervisor's own environment.
     pub(super) env: &'a [(String, String)],
-    /// Where standard output and error go: a file, because a pipe would break with the supervisor.
+    /// File for standard output and error; a pipe would break when the supervisor ends.
     pub(super) log: &'a Path,
 }
 
@@ -36,15 +36,12 @@ pub(super) struct Process {
 
 enum Handle {
     Child(Box<Child>),
-    /// Not a child: /proc tells when it has ended, nobody tells how.
+    /// Not a child: /proc shows when it has ended, but not how.
     Adopted,
 }
 
 impl Process {
-    /// Starts a process in a group of its own, so that it outlives the supervisor and is signalled whole.
-    ///
-    /// # Errors
-    /// The program cannot be started, or the log file cannot be opened.
+    /// Starts a process in a group of its own, so that it outlives the supervisor and is signalled as a whole.
     pub(super) fn start(launch: &Launch<'_>) -> io::Result<Self> {
         let log = open_log(launch.log)?;
         let [program, arguments @ ..] = launch.command else {
@@ -70,10 +67,7 @@ impl Process {
         Ok(Self { identity, handle: Handle::Child(Box::new(child)) })
     }
 
-    /// Takes over a process that another supervisor started; `None` when it is not alive any more.
-    ///
-    /// # Errors
-    /// /proc cannot be read.
+    /// Takes over a process that an earlier supervisor started; `None` where it is not alive any more.
     pub(super) fn adopt(identity: &Identity) -> io::Result<Option<Self>> {
         if !identity.is_alive()? {
             return Ok(None);
@@ -81,10 +75,7 @@ impl Process {
         Ok(Some(Self { identity: identity.clone(), handle: Handle::Adopted }))
     }
 
-    /// A process that was started for the claim by a supervisor that could not write it down any more.
-    ///
-    /// # Errors
-    /// As [`adopt`](Self::adopt).
+    /// Finds a process that an earlier supervisor started for the claim without recording it; `None` where there is none.
     pub(super) fn find(claim_uid: &str) -> io::Result<Option<Self>> {
         let leaders = processes_of_claim(claim_uid)?;
         match leaders.iter().find(|(identity, group)| identity.pid == *group) {
@@ -93,12 +84,12 @@ impl Process {
         }
     }
 
-    /// Who it is.
+    /// Returns the identity of the process.
     pub(super) fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Waits for its end and says how it ended. Cancel safe.
+    /// Waits until the process has ended, and returns how. Cancel safe.
     pub(super) async fn ended(&mut self) -> String {
         match &mut self.handle {
             Handle::Child(child) => match child.wait().await {
@@ -114,21 +105,21 @@ impl Process {
         }
     }
 
-    /// SIGTERM to the group, SIGKILL after `grace`, until it has ended.
+    /// Sends SIGTERM to the group, SIGKILL after `grace`, and waits until the process has ended.
     pub(super) async fn stop(&mut self, grace: Duration) {
         self.signal(Signal::TERM);
         if tokio::time::timeout(grace, self.ended()).await.is_err() {
             tracing::warn!(
                 pid = self.identity.pid,
                 grace_ms = grace.as_millis(),
-                "A model server did not end on SIGTERM and is killed."
+                "A model server did not end on SIGTERM; killing it."
             );
             self.signal(Signal::KILL);
             self.ended().await;
         }
     }
 
-    /// Signals the whole group while its leader is surely ours.
+    /// Signals the whole group, if its leader certainly still is this process.
     fn signal(&self, signal: Signal) {
         let is_ours = match &self.handle {
             // A child keeps its pid until it is waited for, and `id` is none after that.
@@ -136,13 +127,13 @@ impl Process {
             Handle::Adopted => self.identity.is_alive().unwrap_or(false),
         };
         if is_ours && let Some(group) = Pid::from_raw(self.identity.pid) {
-            // ESRCH: it ended just now, which is what was wanted.
+            // ESRCH: it ended just now, as intended.
             let _ = kill_process_group(group, signal);
         }
     }
 }
 
-/// Kills what a model server has started and left behind. To be called when the server itself has ended.
+/// Kills processes that a model server has started and left behind. To be called after the server itself has ended.
 pub(super) fn kill_leftovers(claim_uid: &str) {
     let Ok(processes) = processes_of_claim(claim_uid) else { return };
     for (identity, _) in processes {
@@ -152,7 +143,7 @@ pub(super) fn kill_leftovers(claim_uid: &str) {
             tracing::info!(
                 pid = identity.pid,
                 claim_uid,
-                "A process that a model server left behind is killed."
+                "Killing a process that a model server left behind."
             );
             let _ = kill_process(pid, Signal::KILL);
         }

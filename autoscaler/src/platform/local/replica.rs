@@ -1,8 +1,8 @@
-//! The life of one replica: prepare ▸ start ▸ listen ▸ load ▸ serve, again after every crash, and at the
+//! Lifecycle of one replica: prepare ▸ start ▸ listen ▸ load ▸ serve, again after every crash, and at the
 //! end: out of the gateway ▸ drained ▸ SIGTERM ▸ unprepare ▸ claim deleted ▸ forgotten.
 //!
-//! The record is written before each step that it speaks of, so that whoever finds it knows what may have
-//! happened. Only waiting is ever cut short by a stop; a step that was begun is finished.
+//! The record is written before each step that it describes, so that it always shows what may have happened. A stop
+//! interrupts only waiting; a step that was begun is finished.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -19,53 +19,27 @@ use super::backoff::Backoff;
 use super::gateway::Snapshot;
 use super::kubelet::{ClaimRef, Kubelet};
 use super::members::MembersFile;
+use super::messages::{Command, ReplicaPhase};
 use super::process::Process;
 use super::records::{ReplicaRecord, ReplicaRecords};
-use super::supervisor::Command;
 use crate::fetch::Fetcher;
 use starting::{listening, loaded};
 
 mod ending;
 mod starting;
 
-/// Time between two looks at a port or a readiness path.
+/// Time between two checks of a port or a readiness path.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Longest time for one answer about readiness.
+/// Time limit of one readiness check.
 const READINESS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pauses between attempts of a call to the driver.
 const CALL_PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 /// Pauses between starts of a model server that crashes.
 const CRASH_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
-/// Who has served this long has recovered from its crash.
+/// Time of serving after which a replica has recovered from its crash.
 const RECOVERED_AFTER: Duration = Duration::from_secs(30);
 
-/// Where a replica is in its life.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ReplicaPhase {
-    /// Prepares, starts or loads.
-    Starting,
-    /// Failed, and is started again.
-    Failed {
-        /// What has failed, in words.
-        why: String,
-    },
-    /// Loaded and known to the gateway under this name.
-    Serving {
-        /// Name among the gateway's upstreams.
-        member: String,
-    },
-    /// Takes traffic for the first time, so long after it was asked for.
-    Started {
-        /// Milliseconds.
-        startup_ms: u64,
-    },
-    /// On its way out.
-    Ending,
-    /// Process, claim and record are gone.
-    Gone,
-}
-
-/// What a replica needs and shares with others.
+/// Everything that replicas share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) kubelet: Kubelet,
@@ -82,7 +56,7 @@ impl Shared {
     }
 }
 
-/// One replica's task.
+/// A replica; run by a task of its own.
 pub(super) struct Replica {
     pub(super) record: ReplicaRecord,
     pub(super) deployment: Arc<LocalDeployment>,
@@ -91,25 +65,25 @@ pub(super) struct Replica {
     pub(super) gateway: watch::Receiver<Snapshot>,
     pub(super) supervisor: mpsc::Sender<Command>,
     pub(super) stop: CancellationToken,
-    /// When it was asked for; `None` when it was adopted, whose start nobody has timed.
+    /// When it was asked for; `None` for an adopted replica, whose start is not timed.
     pub(super) asked_at: Option<Instant>,
 }
 
-/// Why a replica does not serve any longer.
+/// Reason why a replica stops serving.
 enum Halt {
-    /// It is to go.
+    /// It is to be stopped.
     Stop,
     /// Something failed; it is started again.
     Failed(String),
 }
 
 impl Replica {
-    /// Lives until it is stopped and everything of it is gone.
+    /// Runs until the replica was stopped and its process, claim and record are gone.
     pub(super) async fn run(mut self) {
         let mut process = self.recover();
         let mut crashes = Backoff::new(CRASH_PAUSES.0, CRASH_PAUSES.1);
         while let Halt::Failed(why) = self.serve(&mut process, &mut crashes).await {
-            tracing::warn!(replica = self.record.name, why, "A replica failed and is started again.");
+            tracing::warn!(replica = self.record.name, why, "A replica failed; starting it again.");
             self.report(ReplicaPhase::Failed { why }).await;
             self.clear(process.take()).await;
             if self.unless_stopped(tokio::time::sleep(crashes.pause())).await.is_err() {
@@ -119,11 +93,11 @@ impl Replica {
         self.end(process).await;
     }
 
-    /// The process that a former supervisor started, if it is alive.
+    /// Returns the process that an earlier supervisor started, if it is alive.
     fn recover(&mut self) -> Option<Process> {
         let found = match &self.record.process {
             Some(identity) => Process::adopt(identity),
-            // It may have been started just before the former supervisor could write it down.
+            // It may have been started just before the earlier supervisor could record it.
             None if self.record.starts > 0 => Process::find(&self.record.claim_uid),
             None => Ok(None),
         };
@@ -132,7 +106,7 @@ impl Replica {
                 tracing::info!(
                     replica = self.record.name,
                     pid = process.identity().pid,
-                    "A running model server is adopted."
+                    "Adopted a running model server."
                 );
                 self.record.process = Some(process.identity().clone());
                 self.save();
@@ -140,7 +114,7 @@ impl Replica {
             }
             Ok(None) => None,
             Err(error) => {
-                tracing::warn!(replica = self.record.name, %error, "A model server cannot be adopted and is started anew.");
+                tracing::warn!(replica = self.record.name, %error, "Failed to adopt a model server; starting a new one.");
                 None
             }
         }
@@ -153,7 +127,7 @@ impl Replica {
         }
     }
 
-    /// Returns how the model server ended.
+    /// Starts or continues the model server and waits for its end. Returns how it ended.
     async fn try_serve(
         &mut self,
         process: &mut Option<Process>,
@@ -215,16 +189,15 @@ impl Replica {
         (self.record.namespace.clone(), self.record.name.clone())
     }
 
-    /// The record is small and this happens a few times in a replica's life: written in place, so that no
-    /// later write can overtake it.
+    /// Writes the record. It is small and rarely written, so this blocks: no later write can overtake it.
     fn save(&self) {
         if let Err(error) = self.shared.records.put(&self.record) {
-            tracing::error!(replica = self.record.name, %error, "A replica record could not be written; after a kill this replica may not be found again.");
+            tracing::error!(replica = self.record.name, %error, "Failed to write a replica record; after a kill this replica may not be found again.");
         }
     }
 
     async fn report(&self, phase: ReplicaPhase) {
-        // A supervisor that is gone has nobody to tell.
+        // An error only means that the supervisor has ended.
         let _ = self.supervisor.send(Command::Phase { key: self.key(), phase }).await;
     }
 
@@ -235,7 +208,7 @@ impl Replica {
         }
     }
 
-    /// Waits for `work` until `deadline`, the process's end, or a stop.
+    /// Waits for `work` until `deadline`, the end of the process, or a stop.
     async fn in_time(
         &self,
         deadline: Instant,
@@ -255,7 +228,7 @@ impl Replica {
     }
 }
 
-/// Waits until the gateway sends traffic to the upstream; `false` when the gateway is not watched any more.
+/// Waits until the gateway sends traffic to the upstream. Returns `false` where the gateway is not polled any more.
 async fn taking_traffic(mut gateway: watch::Receiver<Snapshot>, member: &str) -> bool {
     gateway.wait_for(|snapshot| snapshot.is_ready(member) == Some(true)).await.is_ok()
 }

@@ -1,4 +1,4 @@
-//! How long replicas of a deployment take from being asked for until they take traffic.
+//! Measures the time of a deployment's replicas from being asked for until they take traffic.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use sluice_process::atomic_file::write_atomic;
 /// Weight of the newest measurement.
 const WEIGHT: f64 = 0.3;
 
-/// A smoothed measurement that survives restarts.
+/// Smoothed start-up time that survives restarts.
 #[derive(Debug)]
 pub(super) struct Startup {
     path: PathBuf,
@@ -24,7 +24,7 @@ struct File {
 }
 
 impl Startup {
-    /// What was measured before, from `<state_dir>/startup/<namespace>.<name>.json`.
+    /// Loads the earlier measurement from `<state_dir>/startup/<namespace>.<name>.json`.
     pub(super) fn load(state_dir: &Path, namespace: &str, name: &str) -> Self {
         let path = state_dir.join("startup").join(format!("{namespace}.{name}.json"));
         let file = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<File>(&bytes).ok());
@@ -32,10 +32,7 @@ impl Startup {
         Self { path, smoothed_ms }
     }
 
-    /// Takes in one replica's time and writes the result down.
-    ///
-    /// # Errors
-    /// The file cannot be written; the measurement counts nevertheless.
+    /// Adds the time of one replica, milliseconds, and writes the file. The measurement counts even if that fails.
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of a start")]
     pub(super) fn measured(&mut self, ms: u64) -> io::Result<()> {
         let ms = ms as f64;
@@ -44,7 +41,7 @@ impl Startup {
         write_atomic(&self.path, &serde_json::to_vec(&File { startup_ms: smoothed })?)
     }
 
-    /// Smoothed time, milliseconds; `None` before the first measurement.
+    /// Returns the smoothed time, milliseconds; `None` before the first measurement.
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

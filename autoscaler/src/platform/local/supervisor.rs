@@ -8,7 +8,7 @@ use std::io;
 use std::sync::Arc;
 
 use sluice_config::api::LocalDeployment;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
@@ -17,95 +17,49 @@ use super::LocalConfig;
 use super::gateway::Snapshot;
 use super::kubelet::Kubelet;
 use super::members::MembersFile;
+use super::messages::ReplicaPhase;
+pub use super::messages::{Command, Deployments};
 use super::records::{ReplicaRecord, ReplicaRecords};
-use super::replica::{Replica, ReplicaPhase, Shared};
+use super::replica::{Replica, Shared};
 use super::startup::Startup;
-use crate::capacity::CapacityView;
-use crate::platform::{PlatformError, Replicas, Target};
+use crate::platform::{PlatformError, Target};
 
 mod scaling;
 mod targets;
 
-/// Beyond the longest drain and grace: for unpreparing, when everything is stopped.
+/// Time for unpreparing when everything is stopped, beyond the longest drain and grace.
 const GIVE_BACK: Duration = Duration::from_secs(15);
 
-/// Deployments by namespace and name.
-pub type Deployments = BTreeMap<Target, Arc<LocalDeployment>>;
-
-type Reply<T> = oneshot::Sender<T>;
-
-/// A message to the supervisor.
-#[derive(Debug)]
-pub enum Command {
-    /// What a target's replicas are.
-    Replicas {
-        /// Whose.
-        target: Target,
-        /// Answer.
-        reply: Reply<Result<Replicas, PlatformError>>,
-    },
-    /// So many replicas, please.
-    SetReplicas {
-        /// Of what.
-        target: Target,
-        /// How many.
-        replicas: u32,
-        /// How many there are now.
-        reply: Reply<Result<u32, PlatformError>>,
-    },
-    /// What the placement of the next replica depends on.
-    Capacity {
-        /// Of what.
-        target: Target,
-        /// Answer.
-        reply: Reply<Result<CapacityView, PlatformError>>,
-    },
-    /// These are all deployments from now on.
-    Deployments(Deployments),
-    /// A replica is in another phase.
-    Phase {
-        /// Namespace and name of the replica.
-        key: (String, String),
-        /// Where it is now.
-        phase: ReplicaPhase,
-    },
-    /// Stop every replica; the answer names those that could not be stopped in time.
-    StopAll {
-        /// Names of what is left.
-        reply: Reply<Vec<String>>,
-    },
-}
-
-/// The task's state.
+/// Supervisor of all replicas of this machine.
 pub struct Supervisor {
     config: LocalConfig,
     shared: Arc<Shared>,
     mailbox: mpsc::Sender<Command>,
-    targets: BTreeMap<Target, Scaled>,
-    replicas: BTreeMap<(String, String), Known>,
+    targets: BTreeMap<Target, DeploymentState>,
+    replicas: BTreeMap<(String, String), ReplicaState>,
     sequence: u64,
     tasks: JoinSet<()>,
     stop_gateways: CancellationToken,
 }
 
-struct Scaled {
+struct DeploymentState {
     deployment: Arc<LocalDeployment>,
     members: MembersFile,
     gateway: watch::Receiver<Snapshot>,
     startup: Startup,
-    /// Ends the questions to the gateway.
+    /// Stops polling the gateway.
     stop_gateway: CancellationToken,
-    /// No longer defined: only its replicas' end is awaited.
+    /// Whether it is no longer defined, so that only the end of its replicas is awaited.
     removed: bool,
 }
 
-struct Known {
+struct ReplicaState {
     target: Target,
     phase: ReplicaPhase,
-    /// As the gateway said last.
+    /// Whether it takes traffic, as the gateway reported last.
     is_ready: bool,
     is_ending: bool,
-    /// What has failed since it took traffic last, and how often.
+    /// Last failure since it took traffic, and the number of failures; `None` = no failure.
     failed: Option<(String, u32)>,
     sequence: u64,
     stop: CancellationToken,
@@ -148,15 +102,15 @@ impl Supervisor {
         Ok((supervisor, mailbox, messages))
     }
 
-    /// Serves the mailbox until everything was stopped, or its senders are gone. Dropping the future
-    /// leaves the model servers running.
+    /// Serves the mailbox until everything was stopped or all senders are gone. Dropping the future leaves the model servers
+    /// running.
     pub async fn run(mut self, mut messages: mpsc::Receiver<Command>) {
         loop {
             let message = tokio::select! {
                 message = messages.recv() => message,
                 Some(ended) = self.tasks.join_next() => {
                     if let Err(error) = ended {
-                        tracing::error!(%error, "A replica's task broke; its record is kept for the next start.");
+                        tracing::error!(%error, "A replica's task panicked; its record is kept for the next start.");
                     }
                     continue;
                 }
@@ -212,7 +166,7 @@ impl Supervisor {
         };
         self.tasks.spawn(replica.run());
         self.sequence += 1;
-        let known = Known {
+        let known = ReplicaState {
             target: target.clone(),
             phase: if is_ending { ReplicaPhase::Ending } else { ReplicaPhase::Starting },
             is_ready: false,
@@ -233,7 +187,7 @@ impl Supervisor {
                 if let Some(scaled) = self.targets.get_mut(&target)
                     && let Err(error) = scaled.startup.measured(startup_ms)
                 {
-                    tracing::warn!(%target, %error, "The start-up time could not be written down.");
+                    tracing::warn!(%target, %error, "Failed to write the start-up time.");
                 }
             }
             ReplicaPhase::Gone => {
@@ -249,7 +203,7 @@ impl Supervisor {
         }
     }
 
-    fn end_where(&mut self, is_ending: impl Fn(&Known) -> bool) {
+    fn end_where(&mut self, is_ending: impl Fn(&ReplicaState) -> bool) {
         for known in self.replicas.values_mut().filter(|known| is_ending(known)) {
             known.is_ending = true;
             known.stop.cancel();
@@ -259,7 +213,7 @@ impl Supervisor {
     /// Stops every replica. Returns the names of those that are left after the longest drain and grace.
     async fn stop_all(&mut self, messages: &mut mpsc::Receiver<Command>) -> Vec<String> {
         self.end_where(|_| true);
-        let seconds = |scaled: &Scaled| {
+        let seconds = |scaled: &DeploymentState| {
             let termination = &scaled.deployment.spec.termination;
             u64::from(termination.drain_seconds) + u64::from(termination.grace_seconds)
         };

@@ -1,17 +1,17 @@
-//! Which replicas go when fewer are wanted. Pure; the place for fragmentation to have a say.
+//! Chooses the replicas to stop on a scale-down (pure).
 
-/// A replica as far as this choice is concerned.
+/// Replica that may be stopped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Candidate {
     /// Its name.
     pub(super) name: String,
     /// Whether it takes traffic.
     pub(super) is_ready: bool,
-    /// Grows with every replica that is asked for.
+    /// Order in which replicas were asked for; a later one has a larger number.
     pub(super) sequence: u64,
 }
 
-/// The `count` replicas that go: first those that serve nobody yet, then the newest.
+/// Returns the names of the `count` replicas to stop: first those that do not take traffic yet, then the newest.
 pub(super) fn choose(mut candidates: Vec<Candidate>, count: usize) -> Vec<String> {
     candidates.sort_by_key(|candidate| (candidate.is_ready, std::cmp::Reverse(candidate.sequence)));
     candidates.into_iter().take(count).map(|candidate| candidate.name).collect()

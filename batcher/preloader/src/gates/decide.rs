@@ -8,35 +8,35 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use sluice_inventory::AllocationError;
 
-use super::bench::Bench;
-use super::{Action, Gated, PodRef, Reason, UNPLACEABLE_FOR, Verdict, View, Wants, Why};
+use super::trial::AllocationTrial;
+use super::{Action, Decision, Gated, PodRef, Reason, Snapshot, UNPLACEABLE_FOR, Wants, Why};
 
-/// One verdict per gated pod, in the order in which they are served.
-pub fn decide(view: &View) -> Vec<Verdict> {
-    let mut bench = Bench::new(&view.cluster);
+/// One decision per gated pod, in the order in which they are served.
+pub(crate) fn decide(view: &Snapshot) -> Vec<Decision> {
+    let mut trial = AllocationTrial::new(&view.cluster);
     let mut in_flight: Vec<_> = view.in_flight.iter().collect();
     in_flight.sort_by_key(|one| rank(one.priority, one.created, &one.pod));
     for one in in_flight {
         // What does not fit waits at the scheduler: it has no slice that could be promised twice.
-        let _ = bench.place(&one.wants);
+        let _ = trial.place(&one.wants);
     }
     let mut gated: Vec<_> = view.gated.iter().collect();
     gated.sort_by_key(|one| rank(one.priority, one.created, &one.pod));
-    let mut queue = Queue { bench, answers: BTreeMap::new(), ahead: Vec::new() };
+    let mut queue = Queue { trial, answers: BTreeMap::new(), ahead: Vec::new() };
     gated
         .into_iter()
         .map(|one| {
             let (action, message) = queue.serve(one);
-            Verdict { pod: one.pod.clone(), action, message }
+            Decision { pod: one.pod.clone(), action, message }
         })
         .collect()
 }
 
 /// Lifts by age alone, for whoever stands in while nobody decides; `grace` after each deadline.
-pub fn decide_by_age(view: &View, grace: Duration) -> Vec<Verdict> {
+pub(crate) fn decide_by_age(view: &Snapshot, grace: Duration) -> Vec<Decision> {
     let overdue = view.gated.iter().filter(|gated| overdue(gated, grace));
     overdue
-        .map(|gated| Verdict {
+        .map(|gated| Decision {
             pod: gated.pod.clone(),
             action: Action::Lift(Why::Deadline),
             message: format!(
@@ -59,7 +59,7 @@ fn rank(priority: i32, created: Option<Timestamp>, pod: &PodRef) -> impl Ord {
 
 /// The gated pods, served one after another.
 struct Queue<'a> {
-    bench: Bench,
+    trial: AllocationTrial,
     /// Answers that hold for every later pod that wants the same: slices only ever get fewer.
     answers: BTreeMap<String, Wait>,
     /// Who waits for a slice, one of each kind: nobody may take the last place where it could be.
@@ -112,12 +112,12 @@ impl<'a> Queue<'a> {
         if let Some(wait) = self.answers.get(&key) {
             return Err(wait.clone());
         }
-        let before = self.bench.placed();
-        let wait = match self.bench.place(wants) {
+        let before = self.trial.placed();
+        let wait = match self.trial.place(wants) {
             Ok(()) => match self.whom_it_delays() {
                 None => return Ok((Why::SliceFree, "what it claims is free".to_owned())),
                 Some(older) => {
-                    self.bench.take_back(before);
+                    self.trial.take_back(before);
                     // Its namespace is told this; who is of another one is none of its affair.
                     let older = match older.namespace == gated.pod.namespace {
                         true => format!("{}/{}", older.namespace, older.name),
@@ -140,7 +140,7 @@ impl<'a> Queue<'a> {
     /// Lifts what cannot be counted, and tells those who must wait for a slice from those who need a node.
     fn refused(&mut self, gated: &'a Gated, refusal: AllocationError) -> Result<(Why, String), Wait> {
         let (reason, message) = match refusal {
-            AllocationError::NoFit { reason } => match self.bench.could_ever_place(&gated.wants, false) {
+            AllocationError::NoFit { reason } => match self.trial.could_ever_place(&gated.wants, false) {
                 Ok(()) => {
                     self.ahead.push(gated);
                     (Reason::NoFreeSlice, reason)
@@ -159,7 +159,7 @@ impl<'a> Queue<'a> {
         let ahead = self.ahead.clone();
         ahead
             .into_iter()
-            .find(|one| self.bench.could_ever_place(&one.wants, true).is_err())
+            .find(|one| self.trial.could_ever_place(&one.wants, true).is_err())
             .map(|one| &one.pod)
     }
 }

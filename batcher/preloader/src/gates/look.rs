@@ -1,4 +1,4 @@
-//! What a pod is to us, and which claims are its own.
+//! All facts about a pod in one look, and which claims are its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,102 +9,115 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 use sluice_config::names::pod as names;
 
-use super::bench::is_allocated;
+use super::trial::is_allocated;
 use super::{PodRef, Wants};
 use crate::inject::opts_in;
 
 /// Annotation by which the resource claim controller says for which entry of the pod it made a claim.
 const CLAIM_OF_POD: &str = "resource.kubernetes.io/pod-claim-name";
 
-/// What a pod is to us.
+/// What lifting has to do with a pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
+pub(crate) enum Stage {
     /// A gate of ours holds it.
     Gated,
-    /// It has no gate and no node yet: it will take what it claims.
+    /// It has no gate and no node yet: it will take the devices that it claims.
     InFlight,
-    /// It has what it claimed, ends, or is held by others.
+    /// Nothing: it has the devices that it claimed, has ended or is being deleted, or only foreign gates hold it.
     NoConcern,
 }
 
-/// Judges a pod. `lifted`: its gate is gone, even where this pod still shows it.
-pub fn look(pod: &Pod, lifted: bool) -> Look {
-    let spec = pod.spec.as_ref();
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
-    if matches!(phase, "Succeeded" | "Failed") || pod.metadata.deletion_timestamp.is_some() {
-        return Look::NoConcern;
+/// All facts about one pod on which decisions depend, but for its claims.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Look {
+    /// Identity of the pod.
+    pub pod: PodRef,
+    /// What lifting has to do with the pod.
+    pub stage: Stage,
+    /// Priority of the pod; 0 where it has none.
+    pub priority: i32,
+    /// Creation time of the pod.
+    pub created: Option<Timestamp>,
+    /// Positions and names of our gates. The bare name counts on opted-in pods alone.
+    pub our_gates: Vec<(usize, String)>,
+    /// Names of all other gates.
+    pub foreign_gates: Vec<String>,
+    /// Deadline of the gate by the pod's annotation; `None` where the pod has none that can be read.
+    pub deadline: Option<Duration>,
+}
+
+impl Look {
+    /// Reads the facts off `pod`. `is_lifted`: its gate was removed, though `pod` may still show it.
+    pub(crate) fn of(pod: &Pod, is_lifted: bool) -> Self {
+        let opted_in = opts_in(pod);
+        let is_ours = |gate: &str| gate == names::GATE || (opted_in && gate == names::GATE_ALIAS);
+        let spec = pod.spec.as_ref();
+        let gates = spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
+        let gates = gates.enumerate().map(|(at, gate)| (at, gate.name.clone()));
+        let (our_gates, foreign): (Vec<_>, Vec<_>) = gates.partition(|(_, name)| is_ours(name));
+        let foreign_gates: Vec<String> = foreign.into_iter().map(|(_, name)| name).collect();
+        let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref()).unwrap_or_default();
+        let has_ended = matches!(phase, "Succeeded" | "Failed") || pod.metadata.deletion_timestamp.is_some();
+        let claims =
+            spec.is_some_and(|spec| spec.resource_claims.as_ref().is_some_and(|all| !all.is_empty()));
+        let stage = if has_ended {
+            Stage::NoConcern
+        } else if !is_lifted && !our_gates.is_empty() {
+            Stage::Gated
+        } else if claims && foreign_gates.is_empty() {
+            // A pod with a node and without an allocation is only seen where watches lag behind each other.
+            Stage::InFlight
+        } else {
+            Stage::NoConcern
+        };
+        Self {
+            pod: PodRef::of(pod),
+            stage,
+            priority: spec.and_then(|spec| spec.priority).unwrap_or(0),
+            created: pod.metadata.creation_timestamp.as_ref().map(|Time(at)| *at),
+            our_gates,
+            foreign_gates,
+            deadline: deadline(pod),
+        }
     }
-    if !lifted && !our_gates(pod).is_empty() {
-        return Look::Gated;
+
+    /// Returns how long ago the pod was created, by this machine's clock; zero where that is in the future.
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
+        let age = self.created.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
+        age.unwrap_or_default()
     }
-    let claims = spec.is_some_and(|spec| spec.resource_claims.as_ref().is_some_and(|all| !all.is_empty()));
-    // One with a node and without an allocation is only seen where watches lag behind each other.
-    if claims && foreign_gates(pod).is_empty() { Look::InFlight } else { Look::NoConcern }
 }
 
-/// Positions and names of our gates. The bare name is nobody's, so it counts on opted-in pods alone.
-pub fn our_gates(pod: &Pod) -> Vec<(usize, String)> {
-    let opted_in = opts_in(pod);
-    gates(pod)
-        .enumerate()
-        .filter(|(_, name)| is_ours(name, opted_in))
-        .map(|(at, name)| (at, name.to_owned()))
-        .collect()
-}
-
-/// Names of the gates of others.
-pub fn foreign_gates(pod: &Pod) -> Vec<String> {
-    let opted_in = opts_in(pod);
-    gates(pod).filter(|name| !is_ours(name, opted_in)).map(str::to_owned).collect()
-}
-
-fn gates(pod: &Pod) -> impl Iterator<Item = &str> {
-    let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
-    gates.map(|gate| gate.name.as_str())
-}
-
-fn is_ours(gate: &str, opted_in: bool) -> bool {
-    gate == names::GATE || (opted_in && gate == names::GATE_ALIAS)
+fn deadline(pod: &Pod) -> Option<Duration> {
+    let seconds = pod.metadata.annotations.as_ref()?.get(names::GATE_DEADLINE_ANNOTATION)?;
+    seconds.trim().parse().ok().map(Duration::from_secs)
 }
 
 impl PodRef {
     /// Of a pod that the API server has.
-    pub fn of(pod: &Pod) -> Self {
+    pub(crate) fn of(pod: &Pod) -> Self {
         let part = |part: &Option<String>| part.clone().unwrap_or_default();
         let metadata = &pod.metadata;
         Self { namespace: part(&metadata.namespace), name: part(&metadata.name), uid: part(&metadata.uid) }
     }
 }
 
-/// A pod's own deadline; `default` where it names none that can be read.
-pub fn deadline(pod: &Pod, default: Duration) -> Duration {
-    let annotations = pod.metadata.annotations.as_ref();
-    let seconds = annotations.and_then(|all| all.get(names::GATE_DEADLINE_ANNOTATION));
-    seconds.and_then(|seconds| seconds.trim().parse().ok()).map_or(default, Duration::from_secs)
-}
-
-/// How long ago the pod was made, by this machine's clock.
-pub fn age(pod: &Pod, now: Timestamp) -> Duration {
-    let created = pod.metadata.creation_timestamp.as_ref().map(|Time(at)| *at);
-    created.map_or(Duration::ZERO, |at| Duration::try_from(now.duration_since(at)).unwrap_or_default())
-}
-
 /// Equal for pods whose specifications choose among nodes in the same way.
-pub fn placement_key(spec: &PodSpec) -> String {
+pub(crate) fn placement_key(spec: &PodSpec) -> String {
     let affinity = spec.affinity.as_ref().map(|affinity| &affinity.node_affinity);
     // Cannot fail: these are plain strings and lists.
     serde_json::to_string(&(&spec.node_selector, affinity, &spec.tolerations)).unwrap_or_default()
 }
 
 /// Claims by name and by the pod that they were made for.
-pub struct ClaimIndex<'a> {
+pub(crate) struct ClaimIndex<'a> {
     by_name: BTreeMap<(&'a str, &'a str), &'a ResourceClaim>,
     by_pod: BTreeMap<(&'a str, &'a str), &'a ResourceClaim>,
 }
 
 impl<'a> ClaimIndex<'a> {
     /// Of all claims there are.
-    pub fn new(claims: &'a [ResourceClaim]) -> Self {
+    pub(crate) fn new(claims: &'a [ResourceClaim]) -> Self {
         let mut index = Self { by_name: BTreeMap::new(), by_pod: BTreeMap::new() };
         for claim in claims {
             let metadata = &claim.metadata;
@@ -124,7 +137,7 @@ impl<'a> ClaimIndex<'a> {
     }
 
     /// What the pod claims and does not have yet.
-    pub fn wants(&self, pod: &Pod) -> Wants {
+    pub(crate) fn wants(&self, pod: &Pod) -> Wants {
         let mut wants = Wants { claims: Vec::new(), missing: None, closed_nodes: Default::default() };
         let this = PodRef::of(pod);
         let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 /// Removes `gates` (position and name) from the pod of that UID, if each is still where it was seen: no other
 /// pod of the same name, and no gate of somebody else, is ever touched.
-pub fn lift_patch(uid: &str, gates: &[(usize, String)]) -> Patch {
+pub(crate) fn lift_patch(uid: &str, gates: &[(usize, String)]) -> Patch {
     let test = |path, value: &str| {
         PatchOperation::Test(TestOperation { path, value: Value::String(value.to_owned()) })
     };

@@ -20,12 +20,12 @@ fn annotate(pod: &mut Pod, seconds: &str) {
     annotations.insert("sluice.dev/gate-deadline-seconds".to_owned(), seconds.to_owned());
 }
 
-/// Names and actions, in the order of the verdicts.
-fn actions(view: &View) -> Vec<(String, Action)> {
-    decide(view).into_iter().map(|verdict| (verdict.pod.name, verdict.action)).collect()
+/// Names and actions, in the order of the decisions.
+fn actions(view: &Snapshot) -> Vec<(String, Action)> {
+    decide(view).into_iter().map(|decision| (decision.pod.name, decision.action)).collect()
 }
 
-fn action(view: &View, name: &str) -> Action {
+fn action(view: &Snapshot, name: &str) -> Action {
     actions(view).into_iter().find(|(one, _)| one == name).unwrap().1
 }
 
@@ -37,8 +37,8 @@ fn of_two_pods_for_one_slice_exactly_the_older_one_is_lifted() {
     let mut world = World::of_gpus(1);
     world.add("younger", "7g.40gb", 2);
     world.add("older", "7g.40gb", 1);
-    let verdicts = actions(&world.view(10));
-    assert_eq!(verdicts, [("older".to_owned(), LIFT), ("younger".to_owned(), NONE_FREE)]);
+    let decisions = actions(&world.view(10));
+    assert_eq!(decisions, [("older".to_owned(), LIFT), ("younger".to_owned(), NONE_FREE)]);
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn while_another_gate_is_there_nothing_is_lifted_or_promised_and_no_deadline_run
     let view = world.view(1000);
     assert_eq!(action(&view, "held"), Action::Wait(Reason::ForeignGate));
     assert_eq!(action(&view, "free"), LIFT);
-    assert!(decide_by_age(&view, Duration::ZERO).iter().all(|verdict| verdict.pod.name != "held"));
-    let told = decide(&view).into_iter().find(|verdict| verdict.pod.name == "held").unwrap().message;
+    assert!(decide_by_age(&view, Duration::ZERO).iter().all(|decision| decision.pod.name != "held"));
+    let told = decide(&view).into_iter().find(|decision| decision.pod.name == "held").unwrap().message;
     assert!(told.contains("example.com/quota"), "{told}");
 }
 
@@ -99,8 +99,8 @@ fn after_its_deadline_a_pod_is_lifted_whatever_is_free() {
     assert_eq!((at(19, "hasty"), at(20, "hasty")), (NONE_FREE, open));
     assert_eq!((at(299, "patient"), at(300, "patient")), (NONE_FREE, open));
     assert_eq!((at(299, "wrong"), at(300, "wrong")), (NONE_FREE, open), "what cannot be read does not count");
-    let verdicts = decide(&world.view(300));
-    assert!(verdicts[0].message.contains("held by ns/holder-slice-x"), "{}", verdicts[0].message);
+    let decisions = decide(&world.view(300));
+    assert!(decisions[0].message.contains("held by ns/holder-slice-x"), "{}", decisions[0].message);
     let by_age = |second| decide_by_age(&world.view(second), Duration::from_secs(10)).len();
     assert_eq!((by_age(29), by_age(30), by_age(310)), (0, 1, 3), "whoever stands in waits a little longer");
 }
@@ -119,9 +119,9 @@ fn a_pod_is_told_of_other_namespaces_by_number_alone() {
         gated.pod.namespace = "rival".to_owned();
         gated.wants.claims.iter_mut().for_each(|claim| claim.metadata.namespace = Some("rival".to_owned()));
     }
-    let told = |view: &View, name: &str| {
-        let verdicts = decide(view);
-        verdicts.into_iter().find(|verdict| verdict.pod.name == name).unwrap().message
+    let told = |view: &Snapshot, name: &str| {
+        let decisions = decide(view);
+        decisions.into_iter().find(|decision| decision.pod.name == name).unwrap().message
     };
     let (mine, theirs) = (told(&view, "mine"), told(&view, "theirs"));
     assert!(mine.contains("held by ns/holder-slice-x"), "{mine}");
@@ -144,8 +144,8 @@ fn what_no_node_could_ever_take_is_lifted_after_a_while_so_that_autoscalers_see_
         assert_eq!(action(&view, name), Action::Wait(Reason::NeedsNode), "{name}");
     }
     view.gated.iter_mut().for_each(|gated| gated.unplaceable_for = UNPLACEABLE_FOR);
-    for verdict in decide(&view) {
-        assert_eq!(verdict.action, Action::Lift(Why::NeedsNode), "{verdict:?}");
+    for decision in decide(&view) {
+        assert_eq!(decision.action, Action::Lift(Why::NeedsNode), "{decision:?}");
     }
 }
 
@@ -238,7 +238,7 @@ fn only_gates_of_ours_are_removed_and_only_from_the_pod_that_was_seen() {
     let pod = world.add("a", "2g.10gb", 0);
     add_gate(pod, "example.com/quota");
     add_gate(pod, "gpu-preload");
-    let ours = our_gates(pod);
+    let ours = Look::of(pod, false).our_gates;
     assert_eq!(ours, [(0, "gpu-preload".to_owned()), (2, "sluice.dev/gpu-preload".to_owned())]);
     let uid = pod.metadata.uid.clone().unwrap();
     let before = serde_json::to_value(&*pod).unwrap();
@@ -249,8 +249,12 @@ fn only_gates_of_ours_are_removed_and_only_from_the_pod_that_was_seen() {
     assert!(patched(before, "another").is_err(), "another pod of the same name");
     assert!(patched(after, &uid).is_err(), "the gates are not where they were");
     pod.metadata.labels = None;
-    assert_eq!(our_gates(pod).len(), 1, "the bare name is nobody's where a pod has not opted in");
-    assert_eq!(foreign_gates(pod), ["gpu-preload", "example.com/quota"]);
+    assert_eq!(
+        Look::of(pod, false).our_gates.len(),
+        1,
+        "the bare name is nobody's where a pod has not opted in"
+    );
+    assert_eq!(Look::of(pod, false).foreign_gates, ["gpu-preload", "example.com/quota"]);
 }
 
 #[derive(Debug, Clone)]
@@ -323,28 +327,28 @@ proptest! {
 
 fn check(world: &World) -> Result<(), TestCaseError> {
     let view = world.view(30);
-    let verdicts = decide(&view);
+    let decisions = decide(&view);
     let mut shuffled = view.clone();
     shuffled.gated.reverse();
     shuffled.in_flight.reverse();
-    prop_assert_eq!(&verdicts, &decide(&shuffled));
+    prop_assert_eq!(&decisions, &decide(&shuffled));
     let mut after = world.clone();
     let waiting_before = after.schedule();
     let mut lifted = BTreeSet::new();
     // One after another, as the patches arrive.
-    for verdict in verdicts.iter().filter(|verdict| verdict.action == LIFT) {
-        after.lift(&verdict.pod.name);
+    for decision in decisions.iter().filter(|decision| decision.action == LIFT) {
+        after.lift(&decision.pod.name);
         let left = after.schedule();
-        prop_assert_eq!(&left, &waiting_before, "{} was lifted and has no place", verdict.pod.name);
-        lifted.insert(verdict.pod.name.as_str());
+        prop_assert_eq!(&left, &waiting_before, "{} was lifted and has no place", decision.pod.name);
+        lifted.insert(decision.pod.name.as_str());
     }
-    for (at, verdict) in verdicts.iter().enumerate() {
+    for (at, decision) in decisions.iter().enumerate() {
         let profile = |name: &str| name.split('-').take(2).map(str::to_owned).collect::<Vec<_>>();
-        if verdict.action == NONE_FREE {
+        if decision.action == NONE_FREE {
             let of_its_kind =
-                verdicts[at..].iter().filter(|one| profile(&one.pod.name) == profile(&verdict.pod.name));
+                decisions[at..].iter().filter(|one| profile(&one.pod.name) == profile(&decision.pod.name));
             for later in of_its_kind {
-                prop_assert!(!lifted.contains(later.pod.name.as_str()), "{later:?} went before {verdict:?}");
+                prop_assert!(!lifted.contains(later.pod.name.as_str()), "{later:?} went before {decision:?}");
             }
         }
     }

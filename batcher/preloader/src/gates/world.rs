@@ -11,7 +11,7 @@ use serde_json::json;
 use sluice_config::names::devices::class_of_profile;
 use sluice_inventory::{Cluster, Gpu, SliceLayout, allocate, device_classes, resource_slices};
 
-use super::{ClaimIndex, Gated, InFlight, Look, PodRef, View, age, deadline, foreign_gates, look};
+use super::{ClaimIndex, Gated, InFlight, Look, Snapshot, Stage};
 
 /// MIG profiles that the node's GPUs offer.
 const PROFILES: [&str; 4] = ["1g.5gb", "2g.10gb", "3g.20gb", "7g.40gb"];
@@ -94,7 +94,7 @@ impl World {
     /// left.
     pub(crate) fn schedule(&mut self) -> Vec<String> {
         let mut ungated: Vec<Pod> =
-            self.pods.iter().filter(|pod| look(pod, false) == Look::InFlight).cloned().collect();
+            self.pods.iter().filter(|pod| Look::of(pod, false).stage == Stage::InFlight).cloned().collect();
         let priority = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
         let created = |pod: &Pod| pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
         ungated.sort_by_key(|pod| (Reverse(priority(pod)), created(pod), pod.metadata.name.clone()));
@@ -118,31 +118,32 @@ impl World {
     }
 
     /// As a preloader sees it that has just started, `second` seconds after the start.
-    pub(crate) fn view(&self, second: i64) -> View {
+    pub(crate) fn view(&self, second: i64) -> Snapshot {
         let now = self.start + SignedDuration::from_secs(second);
         let claims = ClaimIndex::new(&self.cluster.claims);
-        let mut view = View { cluster: self.cluster.clone(), ..View::default() };
+        let mut view = Snapshot { cluster: self.cluster.clone(), ..Snapshot::default() };
         // One set for all, as pods of one specification have it.
         let closed_nodes = Arc::default();
         for pod in &self.pods {
-            let priority = pod.spec.as_ref().unwrap().priority.unwrap_or(0);
-            let created = pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
-            let (this, mut wants) = (PodRef::of(pod), claims.wants(pod));
+            let mut wants = claims.wants(pod);
             wants.closed_nodes = Arc::clone(&closed_nodes);
-            match look(pod, false) {
-                Look::Gated => view.gated.push(Gated {
+            let look = Look::of(pod, false);
+            let age = look.age(now);
+            let Look { pod: this, priority, created, foreign_gates, .. } = look;
+            match look.stage {
+                Stage::Gated => view.gated.push(Gated {
                     pod: this,
                     priority,
                     created,
                     wants,
-                    foreign_gates: foreign_gates(pod),
-                    age: age(pod, now),
-                    deadline: deadline(pod, DEADLINE),
+                    foreign_gates,
+                    age,
+                    deadline: look.deadline.unwrap_or(DEADLINE),
                     unplaceable_for: Duration::ZERO,
                     backs_off: false,
                 }),
-                Look::InFlight => view.in_flight.push(InFlight { pod: this, priority, created, wants }),
-                Look::NoConcern => {}
+                Stage::InFlight => view.in_flight.push(InFlight { pod: this, priority, created, wants }),
+                Stage::NoConcern => {}
             }
         }
         view

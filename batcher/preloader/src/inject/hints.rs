@@ -7,8 +7,8 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::{SYSTEM_NAMESPACE, pod as names};
 use sluice_process::settings::{listed, nearest_within};
 
+use super::annotations::Annotations;
 use super::port;
-use super::sidecar::Wishes;
 use super::{listening, opts_in};
 
 /// What all names of ours begin with.
@@ -115,8 +115,8 @@ fn misspelt(field: &str, name: &str, known: &[&str]) -> Option<String> {
 /// node, and Services that lead to either.
 pub fn second_ports(pod: &Pod, services: &[Service]) -> Vec<String> {
     let mut told = Vec::new();
-    let (Some(spec), Ok(wishes)) = (&pod.spec, Wishes::read(pod)) else { return told };
-    let Ok(model) = port::find(spec, &wishes.port_name) else { return told };
+    let (Some(spec), Ok(annotations)) = (&pod.spec, Annotations::read(pod)) else { return told };
+    let Ok(model) = port::find(spec, &annotations.port_name) else { return told };
     let mut others: BTreeMap<i32, Option<String>> = BTreeMap::new();
     for (list, container, definition) in listening(spec) {
         let is_model = list == "containers" && container == model.container;
@@ -137,7 +137,7 @@ pub fn second_ports(pod: &Pod, services: &[Service]) -> Vec<String> {
                     "{field} ({number}) of the model's container is not behind the sidecar: requests by it are not held \
                      while the model is cold, and not drained. HTTP and gRPC both come by port {:?}; a port for metrics \
                      or management is named so, such as metrics",
-                    wishes.port_name
+                    annotations.port_name
                 ));
                 others.insert(number, defined.name.clone());
             }
@@ -147,7 +147,7 @@ pub fn second_ports(pod: &Pod, services: &[Service]) -> Vec<String> {
         }
     }
     for service in services.iter().filter(|service| port::selects(service, pod)) {
-        told.extend(to_another_port(service, &others, &wishes.port_name));
+        told.extend(to_another_port(service, &others, &annotations.port_name));
     }
     told
 }

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::pod as names;
 
-use super::Refusal;
+use super::InjectionError;
 
 /// The longest sleep that a pod can ask for.
 const MOST_SLEEP_SECONDS: i64 = 3600;
@@ -33,7 +33,7 @@ impl OwnHook {
         handler: &LifecycleHandler,
         container: &Container,
         field: &str,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, InjectionError> {
         if let Some(exec) = &handler.exec {
             let words: Vec<&String> = exec.command.iter().flatten().collect();
             if words.iter().any(|word| word.contains(names::DRAIN_URL)) {
@@ -51,32 +51,32 @@ impl OwnHook {
                  wget -qO- -T 3600)",
                 serde_json::Value::from(vec!["/bin/sh", "-c", &instead])
             );
-            return Err(Refusal::new(format!("{field}.exec"), problem));
+            return Err(InjectionError::new(format!("{field}.exec"), problem));
         }
         if let Some(sleep) = &handler.sleep {
             if !(0..=MOST_SLEEP_SECONDS).contains(&sleep.seconds) {
                 let problem = format!("is {}, but must be 0 to {MOST_SLEEP_SECONDS}", sleep.seconds);
-                return Err(Refusal::new(format!("{field}.sleep.seconds"), problem));
+                return Err(InjectionError::new(format!("{field}.sleep.seconds"), problem));
             }
             return Ok(Self::Sleep(sleep.seconds));
         }
         let Some(get) = &handler.http_get else {
             if handler.tcp_socket.is_some() {
                 let problem = "is a hook that does nothing, in any version of Kubernetes; remove it";
-                return Err(Refusal::new(format!("{field}.tcpSocket"), problem));
+                return Err(InjectionError::new(format!("{field}.tcpSocket"), problem));
             }
             return Ok(Self::None);
         };
         if get.scheme.as_deref() == Some("HTTPS") {
             let problem =
                 "is HTTPS, but the sidecar calls the hook after the drain, by plain HTTP inside the pod";
-            return Err(Refusal::new(format!("{field}.httpGet.scheme"), problem));
+            return Err(InjectionError::new(format!("{field}.httpGet.scheme"), problem));
         }
         if let Some(host) = get.host.as_ref().filter(|host| !host.is_empty()) {
             let problem = format!(
                 "is {host:?}, but the sidecar calls the hook after the drain, inside the pod alone; remove it"
             );
-            return Err(Refusal::new(format!("{field}.httpGet.host"), problem));
+            return Err(InjectionError::new(format!("{field}.httpGet.host"), problem));
         }
         let number = match &get.port {
             IntOrString::Int(number) => Some(*number),
@@ -87,20 +87,20 @@ impl OwnHook {
         };
         let Some(number) = number.filter(|number| (1..=65535).contains(number)) else {
             let problem = "is no port of the container; write its number or the name of one of its ports";
-            return Err(Refusal::new(format!("{field}.httpGet.port"), problem));
+            return Err(InjectionError::new(format!("{field}.httpGet.port"), problem));
         };
         let path = get.path.as_deref().unwrap_or_default();
         let slash = if path.starts_with('/') { "" } else { "/" };
         // What the sidecar would not start with.
         if http::uri::PathAndQuery::try_from(format!("{slash}{path}")).is_err() {
             let problem = format!("{path:?} is no path of a URL; write what is special in it as %XX");
-            return Err(Refusal::new(format!("{field}.httpGet.path"), problem));
+            return Err(InjectionError::new(format!("{field}.httpGet.path"), problem));
         }
         for (index, header) in get.http_headers.iter().flatten().enumerate() {
             let is_name = http::HeaderName::try_from(header.name.as_str()).is_ok();
             if !is_name || http::HeaderValue::try_from(header.value.trim()).is_err() {
                 let problem = "must be a header's name, and visible ASCII characters and spaces as its value";
-                return Err(Refusal::new(format!("{field}.httpGet.httpHeaders[{index}]"), problem));
+                return Err(InjectionError::new(format!("{field}.httpGet.httpHeaders[{index}]"), problem));
             }
         }
         let headers = get.http_headers.iter().flatten();

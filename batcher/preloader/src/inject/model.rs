@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::{Container, EnvVar, HTTPGetAction, LifecycleHand
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::pod as names;
 
-use super::Refusal;
+use super::InjectionError;
 use super::hook::OwnHook;
 use super::port::{ModelPort, OwnPorts};
 
@@ -23,10 +23,10 @@ pub(super) fn prepare(
     own: OwnPorts,
     drain_ms: u64,
     token: &str,
-) -> Result<OwnHook, Refusal> {
+) -> Result<OwnHook, InjectionError> {
     let field = format!("spec.containers[{}]", found.container);
     let Some(container) = spec.containers.get_mut(found.container) else {
-        return Err(Refusal::new(field, "is missing"));
+        return Err(InjectionError::new(field, "is missing"));
     };
     // While its ports still have their names: a hook may go by one.
     let hook = drain_before_stop(container, &field, own, drain_ms, token)?;
@@ -53,7 +53,7 @@ fn drain_before_stop(
     own: OwnPorts,
     drain_ms: u64,
     token: &str,
-) -> Result<OwnHook, Refusal> {
+) -> Result<OwnHook, InjectionError> {
     let theirs = container.lifecycle.as_mut().and_then(|lifecycle| lifecycle.pre_stop.take());
     let hook = match &theirs {
         Some(theirs) => OwnHook::of(theirs, container, &format!("{field}.lifecycle.preStop"))?,
@@ -87,7 +87,7 @@ fn ask_through_sidecar(
     question: &str,
     found: &ModelPort,
     own: OwnPorts,
-) -> Result<(), Refusal> {
+) -> Result<(), InjectionError> {
     let is_models = |port: &IntOrString| match port {
         IntOrString::Int(number) => *number == found.number,
         IntOrString::String(name) => *name == found.name,
@@ -95,7 +95,7 @@ fn ask_through_sidecar(
     if let Some(get) = probe.http_get.as_mut().filter(|get| is_models(&get.port)) {
         if get.scheme.as_deref() == Some("HTTPS") {
             let problem = "is HTTPS, but a model behind the sidecar speaks plain HTTP inside its pod";
-            return Err(Refusal::new(format!("{field}.httpGet.scheme"), problem));
+            return Err(InjectionError::new(format!("{field}.httpGet.scheme"), problem));
         }
         if get.host.as_ref().is_some_and(|host| !host.is_empty()) {
             // Somebody else's port of that number.

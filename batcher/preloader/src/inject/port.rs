@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{Pod, PodSpec, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::pod as names;
 
-use super::sidecar::Wishes;
-use super::{Refusal, listening};
+use super::annotations::Annotations;
+use super::{InjectionError, listening};
 
 /// The port that is moved to the sidecar.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub(super) struct ModelPort {
 }
 
 /// The one port of that name.
-pub(super) fn find(spec: &PodSpec, name: &str) -> Result<ModelPort, Refusal> {
+pub(super) fn find(spec: &PodSpec, name: &str) -> Result<ModelPort, InjectionError> {
     let mut found: Option<ModelPort> = None;
     for (list, container, definition) in listening(spec) {
         for (port, defined) in definition.ports.iter().flatten().enumerate() {
@@ -43,15 +43,15 @@ pub(super) fn find(spec: &PodSpec, name: &str) -> Result<ModelPort, Refusal> {
                      by the annotation {}",
                     names::PORT_ANNOTATION
                 );
-                return Err(Refusal::new(format!("{field}.name"), problem));
+                return Err(InjectionError::new(format!("{field}.name"), problem));
             }
             if let Some(protocol) = defined.protocol.as_deref().filter(|protocol| *protocol != "TCP") {
                 let problem = format!("is {protocol}, but a model's requests come over TCP");
-                return Err(Refusal::new(format!("{field}.protocol"), problem));
+                return Err(InjectionError::new(format!("{field}.protocol"), problem));
             }
             if defined.host_port.is_some_and(|port| port != 0) {
                 let problem = "would lead past the sidecar to the model; remove it";
-                return Err(Refusal::new(format!("{field}.hostPort"), problem));
+                return Err(InjectionError::new(format!("{field}.hostPort"), problem));
             }
             found =
                 Some(ModelPort { container, port, name: name.to_owned(), number: defined.container_port });
@@ -63,7 +63,7 @@ pub(super) fn find(spec: &PodSpec, name: &str) -> Result<ModelPort, Refusal> {
              the annotation {}",
             names::PORT_ANNOTATION
         );
-        Refusal::new("spec.containers", problem)
+        InjectionError::new("spec.containers", problem)
     })
 }
 
@@ -74,39 +74,43 @@ pub(super) struct OwnPorts {
     pub(super) admin: u16,
 }
 
-/// The sidecar's ports: those that the pod wishes, else the usual ones, else the first two that are free.
-pub(super) fn own(spec: &PodSpec, wishes: &Wishes) -> Result<OwnPorts, Refusal> {
+/// The sidecar's ports: those that the pod annotations, else the usual ones, else the first two that are free.
+pub(super) fn own(spec: &PodSpec, annotations: &Annotations) -> Result<OwnPorts, InjectionError> {
     let mut taken = BTreeSet::new();
     for (list, container, definition) in listening(spec) {
         for (port, defined) in definition.ports.iter().flatten().enumerate() {
             taken.extend(u16::try_from(defined.container_port));
             if defined.name.as_deref() == Some(names::ADMIN_PORT_NAME) {
                 let field = format!("spec.{list}[{container}].ports[{port}].name");
-                return Err(Refusal::new(field, "is the name of the sidecar's admin port; choose another"));
+                return Err(InjectionError::new(
+                    field,
+                    "is the name of the sidecar's admin port; choose another",
+                ));
             }
         }
     }
-    for (annotation, wished) in
-        [(names::FRONT_PORT_ANNOTATION, wishes.front_port), (names::ADMIN_PORT_ANNOTATION, wishes.admin_port)]
-    {
+    for (annotation, wished) in [
+        (names::FRONT_PORT_ANNOTATION, annotations.front_port),
+        (names::ADMIN_PORT_ANNOTATION, annotations.admin_port),
+    ] {
         if let Some(port) = wished.filter(|port| taken.contains(port)) {
             let problem = format!(
                 "{port} is a port of one of the pod's containers; choose another, or leave the annotation out: then \
                  the sidecar finds a free one"
             );
-            return Err(Refusal::new(format!("metadata.annotations[{annotation}]"), problem));
+            return Err(InjectionError::new(format!("metadata.annotations[{annotation}]"), problem));
         }
     }
-    if let (Some(front), Some(admin)) = (wishes.front_port, wishes.admin_port)
+    if let (Some(front), Some(admin)) = (annotations.front_port, annotations.admin_port)
         && front == admin
     {
         let field = format!("metadata.annotations[{}]", names::ADMIN_PORT_ANNOTATION);
-        return Err(Refusal::new(
+        return Err(InjectionError::new(
             field,
             format!("{admin} is the sidecar's front port already; choose another"),
         ));
     }
-    let wished: Vec<u16> = wishes.front_port.into_iter().chain(wishes.admin_port).collect();
+    let wished: Vec<u16> = annotations.front_port.into_iter().chain(annotations.admin_port).collect();
     let free = |port: &u16| !taken.contains(port) && !wished.contains(port);
     let usual = (names::FRONT_PORT, names::ADMIN_PORT);
     // Both move together: a model server on 8080 often has 8081 and 8082 too, and does not say so in its template.
@@ -115,15 +119,15 @@ pub(super) fn own(spec: &PodSpec, wishes: &Wishes) -> Result<OwnPorts, Refusal> 
     let next = |from: u16, other: Option<u16>| {
         (from..=u16::MAX).find(|port| free(port) && Some(*port) != other).unwrap_or(from)
     };
-    let front = wishes.front_port.unwrap_or_else(|| next(front, None));
-    let admin = wishes.admin_port.unwrap_or_else(|| next(admin, Some(front)));
+    let front = annotations.front_port.unwrap_or_else(|| next(front, None));
+    let admin = annotations.admin_port.unwrap_or_else(|| next(admin, Some(front)));
     Ok(OwnPorts { front, admin })
 }
 
 /// What is wrong with a Service that sends to the pod's model by number, and so past the sidecar.
 pub fn passes_by(service: &Service, pod: &Pod) -> Option<String> {
     let spec = service.spec.as_ref().filter(|_| selects(service, pod))?;
-    let port_name = Wishes::read(pod).ok()?.port_name;
+    let port_name = Annotations::read(pod).ok()?.port_name;
     let model = find(pod.spec.as_ref()?, &port_name).ok()?;
     let position = spec.ports.iter().flatten().position(|port| match &port.target_port {
         Some(IntOrString::Int(number)) => *number == model.number,

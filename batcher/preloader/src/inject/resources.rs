@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use sluice_config::names::pod as names;
 use sluice_inventory::quantity;
 
-use super::Refusal;
+use super::InjectionError;
 
 /// What stands for "no limit", in settings and annotations.
 pub const NO_LIMIT: &str = "none";
@@ -57,7 +57,11 @@ pub fn is_positive(text: &str) -> bool {
 ///
 /// # Errors
 /// Names the annotation that is no quantity, or asks for more than its limit.
-pub(super) fn of(pod: &Pod, spec: &PodSpec, defaults: &Resources) -> Result<ResourceRequirements, Refusal> {
+pub(super) fn of(
+    pod: &Pod,
+    spec: &PodSpec,
+    defaults: &Resources,
+) -> Result<ResourceRequirements, InjectionError> {
     let mut requests = Quantities::new();
     let mut limits = Quantities::new();
     let guaranteed = is_guaranteed(spec);
@@ -87,7 +91,7 @@ pub(super) fn of(pod: &Pod, spec: &PodSpec, defaults: &Resources) -> Result<Reso
                 limit.map(|limit| limit.0).unwrap_or_default(),
                 annotations.1
             );
-            return Err(Refusal::new(format!("metadata.annotations[{}]", annotations.0), problem));
+            return Err(InjectionError::new(format!("metadata.annotations[{}]", annotations.0), problem));
         }
         requests.insert(name.to_owned(), request);
         if let Some(limit) = limit {
@@ -122,7 +126,7 @@ fn share(wish: Wish, defaults: &Share, guaranteed: bool, has_limit: bool) -> (Qu
 }
 
 impl Wish {
-    fn read(pod: &Pod, (request, limit): (&str, &str)) -> Result<Self, Refusal> {
+    fn read(pod: &Pod, (request, limit): (&str, &str)) -> Result<Self, InjectionError> {
         let annotations = pod.metadata.annotations.as_ref();
         let text =
             |name: &str| annotations.and_then(|annotations| annotations.get(name)).map(|text| text.trim());
@@ -131,7 +135,7 @@ impl Wish {
                 return Ok(Quantity(text.to_owned()));
             }
             let problem = format!("{text:?} is no quantity above 0, such as 250m or 512Mi{or}");
-            Err(Refusal::new(format!("metadata.annotations[{name}]"), problem))
+            Err(InjectionError::new(format!("metadata.annotations[{name}]"), problem))
         };
         Ok(Self {
             request: text(request).map(|text| positive(request, text, "")).transpose()?,

@@ -1,113 +1,28 @@
-//! The sidecar's container, and the annotations by which a pod wishes it to be.
+//! The sidecar's container, and the annotations by which a pod annotations it to be.
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, LocalObjectReference, Pod, PodSpec, Probe,
+    Capabilities, Container, ContainerPort, EnvVar, HTTPGetAction, LocalObjectReference, PodSpec, Probe,
     ResourceRequirements, SeccompProfile, SecurityContext,
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sluice_config::names::pod as names;
-use sluice_process::settings::meant;
 
+use super::annotations::Annotations;
 use super::port::{ModelPort, OwnPorts};
-use super::{Refusal, Sidecar};
+use super::{InjectionError, Sidecar};
 
-/// Name of the moved port where the pod says nothing.
-const DEFAULT_PORT: &str = "http";
 /// Variable that holds the token of `/drain`; by it a sidecar of ours is told from another container of its name.
 const TOKEN_VARIABLE: &str = "SLUICE_BATCHER_DRAIN_TOKEN";
-/// Longest deadline of a gate: more is milliseconds that were meant for seconds.
-pub(crate) const MOST_DEADLINE_SECONDS: u64 = 86_400;
 /// Any user but root; the image has no user database.
 const USER: i64 = 65532;
 
-/// What the pod's annotations say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Wishes {
-    pub(super) port_name: String,
-    pub(super) front_port: Option<u16>,
-    pub(super) admin_port: Option<u16>,
-    models: Option<String>,
-    objective_ms: Option<u64>,
-    max_batch_rows: Option<u64>,
-    batching: Option<String>,
-}
-
-impl Wishes {
-    pub(super) fn read(pod: &Pod) -> Result<Self, Refusal> {
-        let annotations = pod.metadata.annotations.as_ref();
-        let text = |name: &str| annotations.and_then(|annotations| annotations.get(name)).map(String::as_str);
-        let refused =
-            |name: &str, problem: String| Refusal::new(format!("metadata.annotations[{name}]"), problem);
-        let positive = |name: &'static str| match text(name) {
-            None => Ok(None),
-            Some(text) => match text.parse::<u64>() {
-                // The smallest type that any of them becomes.
-                Ok(number) if (1..=u64::from(u32::MAX)).contains(&number) => Ok(Some(number)),
-                _ => {
-                    let meant = meant(name, text).map_or_else(String::new, |meant| format!("; {meant}"));
-                    let problem =
-                        format!("{text:?} is not a whole number above 0 (at most {}){meant}", u32::MAX);
-                    Err(refused(name, problem))
-                }
-            },
-        };
-        let own_port = |name: &'static str| match text(name).map(str::parse::<u16>) {
-            None => Ok(None),
-            Some(Ok(port @ 1024..)) => Ok(Some(port)),
-            Some(_) => {
-                let problem = format!(
-                    "{:?} is not a port of the sidecar's, 1024 to 65535 (it runs as a user without privileges)",
-                    text(name).unwrap_or_default()
-                );
-                Err(refused(name, problem))
-            }
-        };
-        let port_name = text(names::PORT_ANNOTATION).unwrap_or(DEFAULT_PORT);
-        // A port's name has a letter, so this is a number, or nothing that could be a name.
-        if !port_name.contains(|letter: char| letter.is_ascii_lowercase()) {
-            let problem = format!(
-                "{port_name:?} is not the name of a port; the sidecar takes over a port by its name, because \
-                 Services that send to a number would pass it by"
-            );
-            return Err(refused(names::PORT_ANNOTATION, problem));
-        }
-        let models = text(names::MODELS_ANNOTATION).map(str::to_owned);
-        if let Some(models) = &models
-            && models.split(',').any(|model| model.trim().is_empty())
-        {
-            let problem = format!("{models:?} is not a list of model names separated by commas");
-            return Err(refused(names::MODELS_ANNOTATION, problem));
-        }
-        let batching = text(names::BATCHING_ANNOTATION);
-        if let Some(value) = batching.filter(|value| !names::BATCHING_VALUES.contains(value)) {
-            let problem = format!("{value:?} is none of {}", names::BATCHING_VALUES.join(", "));
-            return Err(refused(names::BATCHING_ANNOTATION, problem));
-        }
-        if let Some(seconds) =
-            positive(names::GATE_DEADLINE_ANNOTATION)?.filter(|s| *s > MOST_DEADLINE_SECONDS)
-        {
-            let problem = format!("{seconds} seconds are more than a day ({MOST_DEADLINE_SECONDS})");
-            return Err(refused(names::GATE_DEADLINE_ANNOTATION, problem));
-        }
-        Ok(Self {
-            port_name: port_name.to_owned(),
-            front_port: own_port(names::FRONT_PORT_ANNOTATION)?,
-            admin_port: own_port(names::ADMIN_PORT_ANNOTATION)?,
-            models: models.map(|models| models.split(',').map(str::trim).collect::<Vec<_>>().join(",")),
-            objective_ms: positive(names::OBJECTIVE_ANNOTATION)?,
-            max_batch_rows: positive(names::MAX_BATCH_ROWS_ANNOTATION)?,
-            batching: batching.map(str::to_owned),
-        })
-    }
-}
-
 /// Whether the pod has its sidecar.
-pub(super) fn is_there(spec: &PodSpec) -> Result<bool, Refusal> {
+pub(super) fn is_there(spec: &PodSpec) -> Result<bool, InjectionError> {
     let taken = |list: &str, index: usize| {
         let problem = format!("{:?} is the sidecar's name; choose another", names::SIDECAR);
-        Refusal::new(format!("spec.{list}[{index}].name"), problem)
+        InjectionError::new(format!("spec.{list}[{index}].name"), problem)
     };
     if let Some(index) = spec.containers.iter().position(|container| container.name == names::SIDECAR) {
         return Err(taken("containers", index));
@@ -134,7 +49,7 @@ pub(super) fn add_pull_secret(spec: &mut PodSpec, secret: &str) {
 /// The sidecar.
 pub(super) fn container(
     settings: &Sidecar,
-    wishes: &Wishes,
+    annotations: &Annotations,
     found: &ModelPort,
     own: OwnPorts,
     resources: ResourceRequirements,
@@ -152,7 +67,7 @@ pub(super) fn container(
         image_pull_policy: Some("IfNotPresent".to_owned()),
         // A native sidecar: it starts before the model and ends after it.
         restart_policy: Some("Always".to_owned()),
-        args: Some(arguments(settings, wishes, found, own)),
+        args: Some(arguments(settings, annotations, found, own)),
         env: Some(vec![EnvVar {
             name: TOKEN_VARIABLE.to_owned(),
             value: Some(token.to_owned()),
@@ -182,7 +97,7 @@ pub(super) fn container(
     }
 }
 
-fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, own: OwnPorts) -> Vec<String> {
+fn arguments(settings: &Sidecar, annotations: &Annotations, found: &ModelPort, own: OwnPorts) -> Vec<String> {
     let mut flags = BTreeMap::from([
         ("--upstream", format!("127.0.0.1:{}", found.number)),
         ("--listen", format!("0.0.0.0:{}", own.front)),
@@ -191,16 +106,16 @@ fn arguments(settings: &Sidecar, wishes: &Wishes, found: &ModelPort, own: OwnPor
         ("--propagation-ms", settings.propagation_ms.to_string()),
         ("--log-format", "json".to_owned()),
     ]);
-    if let Some(models) = &wishes.models {
+    if let Some(models) = &annotations.models {
         flags.insert("--models", models.clone());
     }
-    if let Some(objective_ms) = wishes.objective_ms {
+    if let Some(objective_ms) = annotations.objective_ms {
         flags.insert("--objective-ms", objective_ms.to_string());
     }
-    if let Some(rows) = wishes.max_batch_rows {
+    if let Some(rows) = annotations.max_batch_rows {
         flags.insert("--max-batch-rows", rows.to_string());
     }
-    if let Some(batching) = &wishes.batching {
+    if let Some(batching) = &annotations.batching {
         flags.insert("--batching", batching.clone());
     }
     flags.into_iter().map(|(flag, value)| format!("{flag}={value}")).collect()

@@ -8,6 +8,10 @@ use sluice_config::names::pod as names;
 use super::resources::Share;
 use super::*;
 
+mod hints;
+mod hooks;
+mod ports;
+
 fn settings() -> Sidecar {
     Sidecar {
         image: "batcher:1".into(),
@@ -63,7 +67,7 @@ fn class(name: &str) -> String {
     name.to_owned()
 }
 
-fn refusal(change: impl FnOnce(&mut Value)) -> Refusal {
+fn refusal(change: impl FnOnce(&mut Value)) -> InjectionError {
     with_sidecar(&pod(change), &settings(), "secret").unwrap_err()
 }
 
@@ -253,23 +257,6 @@ fn only_pods_that_claim_our_devices_and_have_no_node_are_gated() {
 }
 
 #[test]
-fn a_service_that_sends_to_the_models_number_is_told() {
-    let service = |target: Value| -> Service {
-        let ports = json!([{ "port": 80, "targetPort": target }]);
-        serde_json::from_value(json!({
-            "metadata": { "name": "bert" },
-            "spec": { "selector": { "app": "bert" }, "ports": ports },
-        }))
-        .unwrap()
-    };
-    let pod = pod(|_| ());
-    let told = passes_by(&service(json!(9000)), &pod).unwrap();
-    assert!(told.contains("Service bert: spec.ports[0].targetPort is 9000"), "{told}");
-    assert_eq!(passes_by(&service(json!("http")), &pod), None);
-    assert_eq!(passes_by(&service(json!(9002)), &pod), None);
-}
-
-#[test]
 fn a_pull_secret_stands_beside_those_that_the_pod_has_and_once() {
     let settings = Sidecar { pull_secret: Some("ours".into()), ..settings() };
     for (before, after) in [
@@ -283,155 +270,6 @@ fn a_pull_secret_stands_beside_those_that_the_pod_has_and_once() {
     }
 }
 
-/// The sidecar's front and admin port, and where its probes, the model's probes and the drain go.
-fn ports(document: &Value) -> (i64, i64) {
-    let sidecar = &document["spec"]["initContainers"][1];
-    let model = &document["spec"]["containers"][0];
-    let (front, admin) = (&sidecar["ports"][0], &sidecar["ports"][1]);
-    let number = |port: &Value| port["containerPort"].as_i64().unwrap();
-    let (front, admin) = ((front["name"].as_str(), number(front)), (admin["name"].as_str(), number(admin)));
-    assert_eq!((front.0, admin.0), (Some("http"), Some("sluice-admin")), "others find both by their names");
-    for probe in [&sidecar["startupProbe"], &sidecar["readinessProbe"], &sidecar["livenessProbe"]] {
-        assert_eq!(probe["httpGet"]["port"], admin.1);
-    }
-    for probe in [&model["startupProbe"], &model["livenessProbe"], &model["lifecycle"]["preStop"]] {
-        assert_eq!(probe["httpGet"]["port"], admin.1, "{probe}");
-    }
-    let arguments = sidecar["args"].to_string();
-    assert!(arguments.contains(&format!("\"--listen=0.0.0.0:{}\"", front.1)), "{arguments}");
-    assert!(arguments.contains(&format!("\"--admin-listen=0.0.0.0:{}\"", admin.1)), "{arguments}");
-    (front.1, admin.1)
-}
-
-#[test]
-fn a_model_on_the_sidecars_usual_ports_moves_the_sidecar() {
-    let with = |own: Value, other: Value| {
-        injected(&pod(|pod| {
-            pod["spec"]["containers"][0]["ports"][1]["containerPort"] = own;
-            pod["spec"]["containers"][1]["ports"] = other;
-        }))
-    };
-    let usual = with(json!(9000), json!([{ "containerPort": 7000 }]));
-    assert_eq!(ports(&usual), (8080, 8081));
-    let model = with(json!(8080), json!([]));
-    assert_eq!(ports(&model), (18080, 18081));
-    assert!(model["spec"]["initContainers"][1]["args"].to_string().contains("--upstream=127.0.0.1:8080"));
-    assert_eq!(ports(&with(json!(9000), json!([{ "containerPort": 8081 }]))), (18080, 18081));
-    let crowded = json!([{ "containerPort": 18080 }, { "containerPort": 18081 }]);
-    assert_eq!(ports(&with(json!(8080), crowded)), (18082, 18083));
-    let service = |target: i32| -> Service {
-        let ports = json!([{ "port": 80, "targetPort": target }]);
-        serde_json::from_value(json!({
-            "metadata": { "name": "bert" }, "spec": { "selector": { "app": "bert" }, "ports": ports },
-        }))
-        .unwrap()
-    };
-    let on_8080 = pod(|pod| pod["spec"]["containers"][0]["ports"][1]["containerPort"] = json!(8080));
-    assert!(passes_by(&service(8080), &on_8080).is_some(), "8080 is the model now");
-    assert!(passes_by(&service(18080), &on_8080).is_none());
-}
-
-#[test]
-fn a_pod_says_the_sidecars_ports_itself() {
-    let wishing = |front: &str, admin: &str| {
-        let (front, admin) = (front.to_owned(), admin.to_owned());
-        move |pod: &mut Value| {
-            pod["metadata"]["annotations"][names::FRONT_PORT_ANNOTATION] = json!(front);
-            pod["metadata"]["annotations"][names::ADMIN_PORT_ANNOTATION] = json!(admin);
-        }
-    };
-    assert_eq!(ports(&injected(&pod(wishing("8000", "8001")))), (8000, 8001));
-    let front_alone = pod(|pod| pod["metadata"]["annotations"][names::FRONT_PORT_ANNOTATION] = json!("8081"));
-    assert_eq!(ports(&injected(&front_alone)), (8081, 8082));
-    for (front, admin, field) in [
-        ("9000", "8001", names::FRONT_PORT_ANNOTATION),
-        ("8000", "9002", names::ADMIN_PORT_ANNOTATION),
-        ("8000", "8000", names::ADMIN_PORT_ANNOTATION),
-        ("80", "8001", names::FRONT_PORT_ANNOTATION),
-        ("http", "8001", names::FRONT_PORT_ANNOTATION),
-        ("8000", "70000", names::ADMIN_PORT_ANNOTATION),
-    ] {
-        let refused = refusal(wishing(front, admin));
-        assert_eq!(refused.field, format!("metadata.annotations[{field}]"), "{refused}");
-    }
-}
-
-fn hooked(hook: Value) -> impl FnOnce(&mut Value) {
-    move |pod| {
-        pod["spec"]["containers"][0]["lifecycle"] =
-            json!({ "preStop": hook, "postStart": { "sleep": { "seconds": 1 } } })
-    }
-}
-
-#[test]
-fn without_a_pull_secret_the_pod_names_none() {
-    assert!(injected(&pod(|_| ()))["spec"].get("imagePullSecrets").is_none());
-}
-
-#[test]
-fn a_hook_of_the_models_own_is_done_by_the_sidecar_around_the_drain() {
-    let sleep = injected(&pod(hooked(json!({ "sleep": { "seconds": 5 } }))));
-    assert_eq!(sleep["spec"]["terminationGracePeriodSeconds"], 30 + 27 + 5);
-    let lifecycle = &sleep["spec"]["containers"][0]["lifecycle"];
-    let path = lifecycle["preStop"]["httpGet"]["path"].as_str().unwrap();
-    assert!(path.starts_with("/drain?") && lifecycle["postStart"]["sleep"]["seconds"] == 1, "{lifecycle}");
-    let arguments = |document: &Value| document["spec"]["initContainers"][1]["args"].to_string();
-    assert!(arguments(&sleep).contains("\"--drain-delay-ms=5000\""), "{}", arguments(&sleep));
-    for (port, number) in [(json!("http"), 9000), (json!(9000), 9000), (json!("metrics"), 9002)] {
-        let headers = json!([{ "name": "X-Token", "value": "a, b" }]);
-        let get = injected(&pod(hooked(
-            json!({ "httpGet": { "path": "stop?$(HOME)", "port": port, "httpHeaders": headers } }),
-        )));
-        assert_eq!(get["spec"]["terminationGracePeriodSeconds"], 30 + 27);
-        let arguments = arguments(&get);
-        for argument in [
-            format!("--after-drain=http://127.0.0.1:{number}/stop?$$(HOME)"),
-            "--after-drain-timeout-ms=30000".to_owned(),
-            "--after-drain-header=X-Token: a, b".to_owned(),
-        ] {
-            assert!(arguments.contains(&format!("\"{argument}\"")), "{argument}: {arguments}");
-        }
-    }
-}
-
-#[test]
-fn a_command_that_drains_first_is_kept_and_any_other_is_told_how_to() {
-    let exec = |script: &str| hooked(json!({ "exec": { "command": ["/bin/sh", "-c", script] } }));
-    let refused = refusal(exec("save \"$STATE\" && sleep 3"));
-    assert_eq!(refused.field, "spec.containers[0].lifecycle.preStop.exec");
-    let instead = "curl -s \"$SLUICE_DRAIN_URL\"; save \"$STATE\" && sleep 3";
-    let written = serde_json::to_string(instead).unwrap();
-    assert!(refused.problem.contains(&format!("command: [\"/bin/sh\",\"-c\",{written}]")), "{refused}");
-    let kept = injected(&pod(exec(instead)));
-    let model = &kept["spec"]["containers"][0];
-    assert_eq!(model["lifecycle"]["preStop"], json!({ "exec": { "command": ["/bin/sh", "-c", instead] } }));
-    let variable = json!({
-        "name": "SLUICE_DRAIN_URL", "value": "http://127.0.0.1:8081/drain?token=secret&deadline_ms=27000",
-    });
-    assert_eq!(model["env"], json!([variable]));
-    let words = refusal(hooked(json!({ "exec": { "command": ["/bin/flush", "--now please"] } })));
-    assert!(words.problem.contains(r#"; /bin/flush \"--now please\""#), "{words}");
-}
-
-#[test]
-fn a_hook_that_nobody_can_call_is_refused_by_its_field() {
-    for (hook, field) in [
-        (json!({ "httpGet": { "port": 9000, "scheme": "HTTPS" } }), "httpGet.scheme"),
-        (json!({ "httpGet": { "port": 9000, "host": "10.0.0.1" } }), "httpGet.host"),
-        (json!({ "httpGet": { "port": "nowhere" } }), "httpGet.port"),
-        (json!({ "httpGet": { "port": 9000, "path": "/a b" } }), "httpGet.path"),
-        (
-            json!({ "httpGet": { "port": 9000, "httpHeaders": [{ "name": "a", "value": "b\nc" }] } }),
-            "httpGet.httpHeaders[0]",
-        ),
-        (json!({ "sleep": { "seconds": 5000 } }), "sleep.seconds"),
-        (json!({ "tcpSocket": { "port": 9000 } }), "tcpSocket"),
-    ] {
-        let refused = refusal(hooked(hook));
-        assert_eq!(refused.field, format!("spec.containers[0].lifecycle.preStop.{field}"));
-    }
-}
-
 #[test]
 fn annotations_with_units_are_told_what_to_write() {
     let refused = refusal(|pod| pod["metadata"]["annotations"][names::OBJECTIVE_ANNOTATION] = json!("0.3s"));
@@ -442,81 +280,6 @@ fn annotations_with_units_are_told_what_to_write() {
 }
 
 #[test]
-fn what_somebody_probably_meant_is_said() {
-    let told = |change: &dyn Fn(&mut Value)| hints(&pod(change), "models", "sluice-system").join("\n");
-    assert_eq!(told(&|_| ()), "");
-    let label = |value: &'static str| {
-        move |pod: &mut Value| pod["metadata"]["labels"][names::INJECT_LABEL] = json!(value)
-    };
-    for value in ["true", "Enabled", "yes", ""] {
-        let told = told(&label(value));
-        assert!(told.contains("gets no sidecar and no gate; did you mean \"enabled\"?"), "{value}: {told}");
-    }
-    assert_eq!(told(&label("disabled")), "");
-    let gate = told(&|pod| {
-        pod["metadata"]["labels"] = json!({});
-        pod["spec"]["schedulingGates"] =
-            json!([{ "name": "example.com/quota" }, { "name": names::GATE_ALIAS }]);
-    });
-    assert!(
-        gate.starts_with(
-            "spec.schedulingGates[1] is \"gpu-preload\", which is lifted on pods that opt in alone"
-        ),
-        "{gate}"
-    );
-    let near = told(&|pod| pod["spec"]["schedulingGates"] = json!([{ "name": "sluice.dev/gpu-preloads" }]));
-    assert!(near.contains("did you mean \"sluice.dev/gpu-preload\"?"), "{near}");
-    for (annotation, meant) in [
-        ("sluice.dev/model", "did you mean sluice.dev/models?"),
-        ("sluice.dev/objectiveMs", "did you mean sluice.dev/objective-ms?"),
-        ("slucie.dev/batching", "did you mean sluice.dev/batching?"),
-        ("sluice.io/batching", "did you mean sluice.dev/batching?"),
-        ("sluice.dev/colour", "means nothing to Sluice; there are `sluice.dev/port`"),
-        ("sluice.dev/inject", "is a label"),
-    ] {
-        let told = told(&|pod| pod["metadata"]["annotations"][annotation] = json!("x"));
-        assert!(told.contains(meant), "{annotation}: {told}");
-    }
-    let other = told(&|pod| pod["metadata"]["annotations"]["example.com/models"] = json!("x"));
-    assert_eq!(other, "");
-    let label = told(&|pod| pod["metadata"]["labels"]["sluice.dev/injects"] = json!("enabled"));
-    assert!(
-        label.contains("metadata.labels[sluice.dev/injects]") && label.contains("sluice.dev/inject?"),
-        "{label}"
-    );
-    let label = told(&|pod| pod["metadata"]["labels"][names::MODELS_ANNOTATION] = json!("bert"));
-    assert!(label.contains("is an annotation"), "{label}");
-    for namespace in ["kube-system", "sluice-system", "sluice-elsewhere"] {
-        let told = hints(&pod(|_| ()), namespace, "sluice-elsewhere").join("\n");
-        assert!(told.contains("is left alone by Sluice"), "{told}");
-    }
-}
-
-#[test]
-fn ports_that_pass_the_sidecar_by_are_told() {
-    let with = |ports: Value| {
-        pod(move |pod| {
-            pod["spec"]["containers"][0]["ports"] = ports;
-            pod["spec"]["containers"][1]["ports"] = json!([{ "name": "grpc", "containerPort": 7000 }]);
-        })
-    };
-    let http = json!({ "name": "http", "containerPort": 9000 });
-    let quiet = with(json!([http, { "name": "metrics", "containerPort": 9002 }]));
-    assert_eq!(second_ports(&quiet, &[]), Vec::<String>::new());
-    let grpc = with(json!([http, { "name": "grpc", "containerPort": 9001 }]));
-    let service: Service = serde_json::from_value(json!({
-        "metadata": { "name": "bert-grpc" },
-        "spec": { "selector": { "app": "bert" }, "ports": [{ "port": 80, "targetPort": "grpc" }] },
-    }))
-    .unwrap();
-    let told = second_ports(&grpc, &[service]);
-    assert!(told[0].starts_with("spec.containers[0].ports[1] (9001) of the model's container"), "{told:?}");
-    assert!(
-        told[1].starts_with("Service bert-grpc: spec.ports[0].targetPort leads to port 9001"),
-        "{told:?}"
-    );
-    let twice = second_ports(&with(json!([http, { "containerPort": 9000 }])), &[]);
-    assert!(twice[0].contains("is the model's port 9000 once more"), "{twice:?}");
-    let host = json!([http, { "name": "metrics", "containerPort": 9002, "hostPort": 99 }]);
-    assert!(second_ports(&with(host), &[])[0].contains("hostPort 99"));
+fn without_a_pull_secret_the_pod_names_none() {
+    assert!(injected(&pod(|_| ()))["spec"].get("imagePullSecrets").is_none());
 }

@@ -1,65 +1,38 @@
-//! Events about gated pods, told by a task of its own: a slow API server must not slow lifts down, so what it
-//! cannot take in time is dropped.
+//! Kubernetes Events about gated pods.
 
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use tokio::sync::mpsc;
+use sluice_process::events::KubernetesEvent;
 
 use crate::gates::{PodRef, Why};
 
-/// Events that may wait.
-const MOST_WAITING: usize = 1024;
-/// The API server refuses longer notes.
-const MOST_NOTE_BYTES: usize = 1000;
-
-/// What is told about a pod.
+/// What happened to the gate of a pod, with the reason for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Telling {
-    /// Its gate stays, because of this.
+pub(super) enum GateEvent {
+    /// The gate stays.
     Waits(String),
-    /// Its gate is gone.
+    /// The gate was removed.
     Lifted(Why, String),
-    /// Its gate should be gone, but this is in the way.
+    /// The gate should have been removed, but the API server refused.
     Refused(String),
 }
 
-/// Starts the task; it ends with the last sender. `instance`: this process.
-pub(super) fn start(client: Client, controller: &str, instance: &str) -> mpsc::Sender<(PodRef, Telling)> {
-    let reporter = Reporter { controller: controller.to_owned(), instance: Some(instance.to_owned()) };
-    let recorder = Recorder::new(client, reporter);
-    let (sender, mut told) = mpsc::channel(MOST_WAITING);
-    tokio::spawn(async move {
-        while let Some((pod, telling)) = told.recv().await {
-            if let Err(error) = recorder.publish(&event(telling), &reference(&pod)).await {
-                tracing::debug!(%error, pod = pod.name, "An event could not be told.");
-            }
+/// Returns the Kubernetes Event of a gate's event.
+pub(super) fn published(event: GateEvent) -> KubernetesEvent {
+    let (is_warning, reason, note) = match event {
+        GateEvent::Waits(because) => (false, "GateWaits", format!("not placed yet: {because}")),
+        GateEvent::Lifted(Why::Deadline, because) => {
+            (true, "GateFailedOpen", format!("lifted without a slice of its own: {because}"))
         }
-    });
-    sender
-}
-
-fn event(telling: Telling) -> Event {
-    let (type_, reason, mut note) = match telling {
-        Telling::Waits(because) => (EventType::Normal, "GateWaits", format!("not placed yet: {because}")),
-        Telling::Lifted(Why::Deadline, because) => {
-            (EventType::Warning, "GateFailedOpen", format!("lifted without a slice of its own: {because}"))
-        }
-        Telling::Lifted(_, because) => (EventType::Normal, "GateLifted", because),
-        Telling::Refused(because) => {
-            (EventType::Warning, "GateLiftRefused", format!("the gate stays; tried again soon: {because}"))
+        GateEvent::Lifted(_, because) => (false, "GateLifted", because),
+        GateEvent::Refused(because) => {
+            (true, "GateLiftRefused", format!("the gate stays; tried again soon: {because}"))
         }
     };
-    if note.len() > MOST_NOTE_BYTES {
-        let end = (0..=MOST_NOTE_BYTES).rev().find(|end| note.is_char_boundary(*end)).unwrap_or(0);
-        note.truncate(end);
-        note.push('…');
-    }
-    let action = "Lift".to_owned();
-    Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None }
+    KubernetesEvent { is_warning, reason: reason.to_owned(), action: "Lift".to_owned(), note }
 }
 
-fn reference(pod: &PodRef) -> ObjectReference {
+/// Returns the reference by which an Event names its pod.
+pub(super) fn reference(pod: &PodRef) -> ObjectReference {
     ObjectReference {
         api_version: Some("v1".to_owned()),
         kind: Some("Pod".to_owned()),

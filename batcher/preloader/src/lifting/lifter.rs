@@ -1,4 +1,4 @@
-//! The loop: a change, a look, a decision, and lifts, whose answers are waited for beside the next round.
+//! The loop: wait for a change, read, decide, lift. Responses to patches are awaited beside the next round.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -13,92 +13,92 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::book::Book;
-use super::events::Telling;
-use super::figures;
-use crate::gates::{self, Action, PodRef, Verdict, View, Why};
+use super::events::GateEvent;
+use super::metrics;
+use super::tracker::PodTracker;
+use crate::gates::{self, Action, Decision, Look, PodRef, Snapshot, Why};
 
-/// How long a new leader looks on: the last lifts of the one before must have reached the mirrors.
+/// Time that a new leader only watches, so that the last lifts of its predecessor reach its mirrors.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
 
-/// By what gates are lifted.
+/// Rule by which gates are lifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// By what is free, and all else that [`gates::decide`] knows.
+    /// By free slices and everything else that [`gates::decide`] knows.
     Capacity,
-    /// By age alone, that long after the deadline.
+    /// By age alone.
     Age {
-        /// Time for whoever decides by capacity.
+        /// Time after the deadline that is left to the process that decides by capacity.
         grace: Duration,
     },
 }
 
-/// What there is, as far as it is known here.
-pub(super) trait Sight: Send {
-    /// Pods and the inventory; `None` before they were listed.
+/// Reads the cluster, as far as this process has seen it.
+pub(super) trait ClusterView: Send {
+    /// Returns pods and the inventory; `None` before both were listed.
     fn see(&mut self) -> Option<(Vec<Arc<Pod>>, Cluster)>;
-    /// Nodes that do not take a pod like this one.
+    /// Returns the nodes that the pod's specification excludes.
     fn closed_nodes(&self, pod: &Pod) -> Arc<BTreeSet<String>>;
-    /// Resolves when something changed since the last [`see`](Self::see).
+    /// Resolves when something has changed since the last [`see`](Self::see).
     fn changed(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// Who writes.
-pub(super) trait Hands: Clone + Send + Sync + 'static {
-    /// Applies the patch to the pod.
-    fn lift(&self, pod: PodRef, patch: Patch) -> impl Future<Output = Answer> + Send;
-    /// Tells people, if that is possible just now.
-    fn tell(&self, pod: &PodRef, telling: Telling);
+/// Writes to the cluster.
+pub(super) trait PodPatcher: Clone + Send + Sync + 'static {
+    /// Applies the patch to the pod, and returns the outcome.
+    fn lift(&self, pod: PodRef, patch: Patch) -> impl Future<Output = PatchOutcome> + Send;
+    /// Publishes an event about the pod, unless too many are waiting.
+    fn publish(&self, pod: &PodRef, event: GateEvent);
 }
 
-/// What came of a patch.
+/// Outcome of a patch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Answer {
-    /// The gate is gone.
+pub(super) enum PatchOutcome {
+    /// The gate was removed.
     Lifted,
-    /// The pod is gone.
+    /// The pod does not exist any more.
     Gone,
-    /// It stays, because of this.
+    /// The API server refused, for this reason.
     Refused(String),
-    /// Nobody knows, because of this.
+    /// It is unknown whether the gate was removed, for this reason.
     Unknown(String),
-    /// This process may not act any more.
+    /// Nothing was sent: this process may not act any more.
     NotSent,
 }
 
-/// One patch that was sent.
+/// A patch whose outcome is known.
 struct Sent {
     pod: PodRef,
     why: Why,
     message: String,
-    /// From the change that made it possible to the answer.
+    /// Time from the change that made the lift possible to the response.
     took: Duration,
-    answer: Answer,
+    answer: PatchOutcome,
 }
 
-/// Owns the book.
+/// Lifts gates by one rule; owns the tracker of pods.
 pub(super) struct Lifter<S, H> {
     deadline: Duration,
     rule: Rule,
-    sight: S,
-    hands: H,
-    book: Book,
+    cluster_view: S,
+    patcher: H,
+    tracker: PodTracker,
     sent: JoinSet<Sent>,
 }
 
-impl<S: Sight, H: Hands> Lifter<S, H> {
-    pub(super) fn new(deadline: Duration, rule: Rule, sight: S, hands: H) -> Self {
-        Self { deadline, rule, sight, hands, book: Book::default(), sent: JoinSet::new() }
+impl<S: ClusterView, H: PodPatcher> Lifter<S, H> {
+    pub(super) fn new(deadline: Duration, rule: Rule, cluster_view: S, patcher: H) -> Self {
+        Self { deadline, rule, cluster_view, patcher, tracker: PodTracker::default(), sent: JoinSet::new() }
     }
 
-    /// Lifts while `acts` says true; ends when nobody can say so any more.
+    /// Lifts gates while `acts` is true; returns when the sender of `acts` is dropped.
     pub(super) async fn run(mut self, mut acts: watch::Receiver<bool>) {
-        figures::start();
+        metrics::start();
         while acts.wait_for(|acts| *acts).await.is_ok() {
-            self.book = Book::default();
+            self.tracker = PodTracker::default();
             sleep(SETTLE).await;
             self.act(&mut acts).await;
-            figures::waiting(&[]);
+            metrics::waiting(&[]);
         }
     }
 
@@ -113,14 +113,14 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
         }
     }
 
-    /// Waits until there may be something to decide; false when nobody can say any more who acts.
+    /// Waits until a decision may change; returns false when the sender of `acts` is dropped.
     async fn wait(&mut self, acts: &mut watch::Receiver<bool>) -> bool {
         let grace = match self.rule {
             Rule::Capacity => Duration::ZERO,
             Rule::Age { grace } => grace,
         };
         loop {
-            let next = self.book.next(Instant::now(), grace);
+            let next = self.tracker.next(Instant::now(), grace);
             let timer = async {
                 match next {
                     Some(at) => sleep_until(at).await,
@@ -128,8 +128,8 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
                 }
             };
             tokio::select! {
-                () = self.sight.changed() => return true,
-                // What went well changes no decision: it was counted before.
+                () = self.cluster_view.changed() => return true,
+                // A successful lift changes no decision: it was counted before.
                 Some(sent) = self.sent.join_next() => if sent.is_ok_and(|sent| !self.answered(sent)) {
                     return true;
                 },
@@ -140,76 +140,77 @@ impl<S: Sight, H: Hands> Lifter<S, H> {
     }
 
     async fn round(&mut self, since: Instant) {
-        let Some((pods, cluster)) = self.sight.see() else { return };
+        let Some((pods, cluster)) = self.cluster_view.see() else { return };
         let now = Instant::now();
-        let sight = &self.sight;
+        let cluster_view = &self.cluster_view;
         let times = (now, Timestamp::now());
-        let view = self.book.view(&pods, cluster, |pod| sight.closed_nodes(pod), self.deadline, times);
+        let view =
+            self.tracker.snapshot(&pods, cluster, |pod| cluster_view.closed_nodes(pod), self.deadline, times);
         if view.gated.is_empty() {
-            figures::waiting(&[]);
+            metrics::waiting(&[]);
             return;
         }
-        let Some(verdicts) = decide(view, self.rule).await else { return };
+        let Some(decisions) = decide(view, self.rule).await else { return };
         if self.rule == Rule::Capacity {
-            figures::waiting(&verdicts);
+            metrics::waiting(&decisions);
         }
-        for verdict in self.book.decided(&verdicts, now) {
-            self.hands.tell(&verdict.pod, Telling::Waits(verdict.message.clone()));
+        for decision in self.tracker.decided(&decisions, now) {
+            self.patcher.publish(&decision.pod, GateEvent::Waits(decision.message.clone()));
         }
-        for Verdict { pod, action, message } in verdicts {
+        for Decision { pod, action, message } in decisions {
             let Action::Lift(why) = action else { continue };
-            let Some(gates) = pods.iter().find(|one| one.metadata.uid.as_deref() == Some(&pod.uid)) else {
+            let Some(found) = pods.iter().find(|one| one.metadata.uid.as_deref() == Some(&pod.uid)) else {
                 continue;
             };
-            let patch = gates::lift_patch(&pod.uid, &gates::our_gates(gates));
-            let hands = self.hands.clone();
+            let patch = gates::lift_patch(&pod.uid, &Look::of(found, false).our_gates);
+            let patcher = self.patcher.clone();
             self.sent.spawn(async move {
-                let answer = hands.lift(pod.clone(), patch).await;
+                let answer = patcher.lift(pod.clone(), patch).await;
                 Sent { pod, why, message, took: since.elapsed(), answer }
             });
         }
     }
 
-    /// Whether the gate is gone.
+    /// Records the outcome of a patch; returns whether the gate was removed.
     fn answered(&mut self, sent: Sent) -> bool {
         let Sent { pod, why, message, took, answer } = sent;
         let now = Instant::now();
         let name = format!("{}/{}", pod.namespace, pod.name);
         match answer {
-            Answer::Lifted => {
-                self.book.lifted(&pod.uid);
-                figures::lifted(why, took);
+            PatchOutcome::Lifted => {
+                self.tracker.lifted(&pod.uid);
+                metrics::lifted(why, took);
                 tracing::info!(pod = name, why = why.label(), "A gate was lifted: {message}.");
-                self.hands.tell(&pod, Telling::Lifted(why, message));
+                self.patcher.publish(&pod, GateEvent::Lifted(why, message));
                 return true;
             }
-            // The mirror will show that the pod is gone; or another leads and lifts.
-            Answer::Gone | Answer::NotSent => self.book.refused(&pod.uid, now),
-            Answer::Refused(because) => {
-                figures::refused();
-                tracing::warn!(pod = name, "A gate could not be lifted: {because}");
-                self.book.refused(&pod.uid, now);
-                self.hands.tell(&pod, Telling::Refused(because));
+            // The mirror will show that the pod is gone; or another replica leads and lifts.
+            PatchOutcome::Gone | PatchOutcome::NotSent => self.tracker.refused(&pod.uid, now),
+            PatchOutcome::Refused(because) => {
+                metrics::refused();
+                tracing::warn!(pod = name, "Failed to lift a gate: {because}");
+                self.tracker.refused(&pod.uid, now);
+                self.patcher.publish(&pod, GateEvent::Refused(because));
             }
-            Answer::Unknown(because) => {
-                tracing::warn!(pod = name, "It is not known whether a gate was lifted: {because}");
-                self.book.unknown(&pod.uid, now);
+            PatchOutcome::Unknown(because) => {
+                tracing::warn!(pod = name, "No definite response to the patch that lifts a gate: {because}");
+                self.tracker.unknown(&pod.uid, now);
             }
         }
         false
     }
 }
 
-/// Decides beside the runtime: with many pods and devices it takes longer than others may be kept waiting.
-async fn decide(view: View, rule: Rule) -> Option<Vec<Verdict>> {
+/// Decides on a blocking thread: with many pods and devices it takes longer than other tasks may wait.
+async fn decide(view: Snapshot, rule: Rule) -> Option<Vec<Decision>> {
     let decided = tokio::task::spawn_blocking(move || match rule {
         Rule::Capacity => gates::decide(&view),
         Rule::Age { grace } => gates::decide_by_age(&view, grace),
     });
     match decided.await {
-        Ok(verdicts) => Some(verdicts),
+        Ok(decisions) => Some(decisions),
         Err(error) => {
-            tracing::error!(%error, "A decision on gates failed; the next change brings another.");
+            tracing::error!(%error, "Failed to decide on gates; the next change starts another decision.");
             None
         }
     }

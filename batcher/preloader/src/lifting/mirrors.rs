@@ -13,20 +13,19 @@ use sluice_inventory_watch::reflect::Reflected;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::lifter::Sight;
+use super::lifter::ClusterView;
 use crate::gates::placement_key;
 
-/// Pods alone.
+/// Watches pods alone.
 pub(super) struct PodMirror {
     pods: Reflected<Pod>,
     changed: watch::Receiver<u64>,
-    /// Pods of concern, as they were seen last.
+    /// Pods that decisions depend on, as of the last read.
     seen: Vec<Arc<Pod>>,
 }
 
 impl PodMirror {
-    /// Begins to watch all pods, until `stop`. Not only those that opted in: whoever else claims devices takes
-    /// them, too.
+    /// Starts to watch all pods, until `stop` is cancelled: pods that did not opt in claim devices too.
     pub(super) fn start(client: Client, stop: &CancellationToken) -> Self {
         let changes = Arc::new(watch::Sender::new(0));
         let changed = changes.subscribe();
@@ -34,7 +33,7 @@ impl PodMirror {
         Self { pods, changed, seen: Vec::new() }
     }
 
-    /// Pods that are held by a gate, or claim devices.
+    /// Returns the pods that are held by a gate or claim devices; `None` before pods were listed.
     fn of_concern(&self) -> Option<Vec<Arc<Pod>>> {
         let mut pods = self.pods.all()?;
         pods.retain(|pod| {
@@ -47,7 +46,7 @@ impl PodMirror {
     }
 }
 
-impl Sight for PodMirror {
+impl ClusterView for PodMirror {
     fn see(&mut self) -> Option<(Vec<Arc<Pod>>, Cluster)> {
         self.changed.mark_unchanged();
         self.seen = self.of_concern()?;
@@ -59,7 +58,7 @@ impl Sight for PodMirror {
     }
 
     async fn changed(&mut self) {
-        // In a large cluster pods change all the time, and nearly always in what is of no concern here.
+        // In a large cluster pods change all the time, but rarely in a way that decisions depend on.
         loop {
             next(&mut self.changed).await;
             if self.of_concern().is_none_or(|now| now != self.seen) {
@@ -69,17 +68,17 @@ impl Sight for PodMirror {
     }
 }
 
-/// Pods and the inventory.
+/// Watches pods and the inventory.
 pub(super) struct Mirrors {
     pods: PodMirror,
     inventory: InventoryWatch,
     changed: watch::Receiver<u64>,
-    /// Closed nodes by the pods' choice of nodes, since the last look.
+    /// Closed nodes by [`placement_key`], since the last read.
     closed: Mutex<BTreeMap<String, Arc<BTreeSet<String>>>>,
 }
 
 impl Mirrors {
-    /// Begins to watch, until `stop`.
+    /// Starts to watch, until `stop` is cancelled.
     pub(super) fn start(client: Client, stop: &CancellationToken) -> Self {
         let inventory = InventoryWatch::start(client.clone(), stop.clone());
         let changed = inventory.changes();
@@ -87,7 +86,7 @@ impl Mirrors {
     }
 }
 
-impl Sight for Mirrors {
+impl ClusterView for Mirrors {
     fn see(&mut self) -> Option<(Vec<Arc<Pod>>, Cluster)> {
         self.changed.mark_unchanged();
         self.closed.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
@@ -119,14 +118,14 @@ impl Sight for Mirrors {
     }
 }
 
-/// Watches that have ended change no more.
+/// Resolves at the next change; never, once the watch has ended.
 async fn next(changed: &mut watch::Receiver<u64>) {
     if changed.changed().await.is_err() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Keeps what decisions depend on: a cluster has many pods, and most of them are of no concern.
+/// Removes the fields that no decision depends on, to save memory in clusters with many pods.
 fn trim(pod: &mut Pod) {
     let ObjectMeta {
         name, namespace, uid, creation_timestamp, deletion_timestamp, labels, annotations, ..

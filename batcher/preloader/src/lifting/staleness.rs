@@ -1,4 +1,4 @@
-//! Whether anybody holds the Lease, seen from outside: by when it changed last, on this process's own clock.
+//! Whether any process renews the Lease, judged by when it last changed, on this process's own clock.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-/// How often the Lease is looked at.
+/// Interval between two reads of the Lease.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
-/// A Lease that did not change for less than this is not stale, whatever it promises.
+/// Shortest time without a change after which a Lease is stale, even if its duration is shorter.
 const AT_LEAST: Duration = Duration::from_secs(15);
 
-/// The receiver says true while the Lease is stale; the future looks at it, and never ends.
+/// Returns a receiver that is true while the Lease is stale, and the future that reads the Lease and never ends.
 pub(super) fn watch(
     client: Client,
     namespace: &str,
@@ -30,20 +30,20 @@ pub(super) fn watch(
             let is_stale = match timeout(LOOK_EVERY, leases.get_opt(name)).await {
                 Ok(Ok(lease)) => staleness.saw(lease.as_ref(), Instant::now()),
                 Ok(Err(error)) => {
-                    tracing::warn!(%error, "The preloader's Lease could not be read.");
+                    tracing::warn!(%error, "Failed to read the preloader's Lease.");
                     staleness.was_blind(Instant::now())
                 }
                 Err(_) => staleness.was_blind(Instant::now()),
             };
             if says.send_if_modified(|before| std::mem::replace(before, is_stale) != is_stale) {
-                tracing::info!(is_stale, "The preloader's Lease.");
+                tracing::info!(is_stale, "The staleness of the preloader's Lease has changed.");
             }
         }
     };
     (stale, looking)
 }
 
-/// When which version of the Lease was seen first.
+/// Last version of the Lease, and when it was first seen.
 #[derive(Debug)]
 struct Staleness {
     version: Option<String>,
@@ -55,7 +55,7 @@ impl Staleness {
         Self { version: None, since: now }
     }
 
-    /// Whether it is stale; one that does not exist is so after the same time.
+    /// Records a read of the Lease; returns whether it is stale. A missing Lease becomes stale after the same time.
     fn saw(&mut self, lease: Option<&Lease>, now: Instant) -> bool {
         let version = lease.and_then(|lease| lease.metadata.resource_version.clone());
         if version != self.version {
@@ -66,7 +66,7 @@ impl Staleness {
         now - self.since >= Duration::from_secs(promised).max(AT_LEAST)
     }
 
-    /// Whoever could not look knows nothing, and begins to count anew.
+    /// Records a failed read, which restarts the count; returns that the Lease is not stale.
     fn was_blind(&mut self, now: Instant) -> bool {
         self.since = now;
         false

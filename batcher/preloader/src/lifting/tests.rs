@@ -8,11 +8,11 @@ use k8s_openapi::api::core::v1::Pod;
 use sluice_inventory::Cluster;
 use tokio::time::sleep;
 
-use super::events::Telling;
-use super::lifter::{Answer, Hands, SETTLE, Sight};
+use super::events::GateEvent;
+use super::lifter::{ClusterView, PatchOutcome, PodPatcher, SETTLE};
 use super::*;
 use crate::gates::world::{DEADLINE, World};
-use crate::gates::{PodRef, Why, our_gates};
+use crate::gates::{Look, PodRef, Why};
 
 /// The API server, what the mirrors show of it, and what was asked of it.
 struct Fake {
@@ -20,9 +20,9 @@ struct Fake {
     /// What the mirrors show; they follow when told to.
     seen: World,
     /// Answers other than the honest one, for the next patches.
-    answers: VecDeque<Answer>,
+    answers: VecDeque<PatchOutcome>,
     sent: Vec<String>,
-    told: Vec<(String, Telling)>,
+    told: Vec<(String, GateEvent)>,
 }
 
 #[derive(Clone)]
@@ -32,7 +32,7 @@ struct Shared {
     changed: watch::Receiver<()>,
 }
 
-impl Sight for Shared {
+impl ClusterView for Shared {
     fn see(&mut self) -> Option<(Vec<Arc<Pod>>, Cluster)> {
         self.changed.mark_unchanged();
         let seen = self.fake.lock().unwrap().seen.clone();
@@ -48,30 +48,30 @@ impl Sight for Shared {
     }
 }
 
-impl Hands for Shared {
-    async fn lift(&self, pod: PodRef, patch: Patch) -> Answer {
+impl PodPatcher for Shared {
+    async fn lift(&self, pod: PodRef, patch: Patch) -> PatchOutcome {
         let mut fake = self.fake.lock().unwrap();
         fake.sent.push(pod.name.clone());
         let next = fake.answers.pop_front();
-        if let Some(Answer::Refused(_) | Answer::Gone | Answer::NotSent) = &next {
+        if let Some(PatchOutcome::Refused(_) | PatchOutcome::Gone | PatchOutcome::NotSent) = &next {
             return next.unwrap();
         }
         let found = fake.world.pods.iter_mut().find(|one| one.metadata.name.as_ref() == Some(&pod.name));
-        let Some(found) = found else { return Answer::Gone };
+        let Some(found) = found else { return PatchOutcome::Gone };
         let mut value = serde_json::to_value(&*found).unwrap();
         match json_patch::patch(&mut value, &patch) {
             Ok(()) => *found = serde_json::from_value(value).unwrap(),
-            Err(error) => return Answer::Refused(error.to_string()),
+            Err(error) => return PatchOutcome::Refused(error.to_string()),
         }
-        next.unwrap_or(Answer::Lifted)
+        next.unwrap_or(PatchOutcome::Lifted)
     }
 
-    fn tell(&self, pod: &PodRef, telling: Telling) {
-        self.fake.lock().unwrap().told.push((pod.name.clone(), telling));
+    fn publish(&self, pod: &PodRef, event: GateEvent) {
+        self.fake.lock().unwrap().told.push((pod.name.clone(), event));
     }
 }
 
-/// A lifter that runs, and the cluster in its hands.
+/// A lifter that runs, and the cluster in its patcher.
 struct Bed {
     shared: Shared,
     acts: watch::Sender<bool>,
@@ -123,7 +123,7 @@ impl Bed {
         self.with(|fake| std::mem::take(&mut fake.sent))
     }
 
-    fn told(&self) -> Vec<(String, Telling)> {
+    fn told(&self) -> Vec<(String, GateEvent)> {
         self.with(|fake| std::mem::take(&mut fake.told))
     }
 }
@@ -153,17 +153,17 @@ async fn what_was_lifted_and_is_not_seen_yet_is_neither_lifted_again_nor_given_a
     assert!(
         bed.told()
             .iter()
-            .any(|(pod, told)| pod == "second" && matches!(told, Telling::Lifted(Why::SliceFree, _)))
+            .any(|(pod, told)| pod == "second" && matches!(told, GateEvent::Lifted(Why::SliceFree, _)))
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_waits_is_told_once_why_and_who_waits_a_moment_is_not() {
     let bed = Bed::start(two_for_one_gpu(), Rule::Capacity).await;
-    let waits = |told: Vec<(String, Telling)>| {
+    let waits = |told: Vec<(String, GateEvent)>| {
         told.into_iter()
             .filter_map(|(pod, told)| match told {
-                Telling::Waits(because) => Some((pod, because)),
+                GateEvent::Waits(because) => Some((pod, because)),
                 _ => None,
             })
             .collect::<Vec<_>>()
@@ -188,10 +188,10 @@ async fn a_refused_lift_is_told_and_tried_again_later_and_the_slice_goes_to_the_
     world.add("first", "7g.40gb", -2);
     world.add("second", "7g.40gb", -1);
     let bed = Bed::start(world, Rule::Capacity).await;
-    bed.with(|fake| fake.answers.push_back(Answer::Refused("policy says no".to_owned())));
+    bed.with(|fake| fake.answers.push_back(PatchOutcome::Refused("policy says no".to_owned())));
     bed.change(|world| world.remove("holder")).await;
     assert_eq!(bed.sent(), ["first", "second"]);
-    assert!(bed.told().contains(&("first".to_owned(), Telling::Refused("policy says no".to_owned()))));
+    assert!(bed.told().contains(&("first".to_owned(), GateEvent::Refused("policy says no".to_owned()))));
     bed.change(|world| world.remove("second")).await;
     assert_eq!(bed.sent(), [""; 0], "it backs off");
     sleep(Duration::from_secs(1)).await;
@@ -201,7 +201,7 @@ async fn a_refused_lift_is_told_and_tried_again_later_and_the_slice_goes_to_the_
 #[tokio::test(start_paused = true)]
 async fn a_lift_that_may_have_been_done_holds_its_slice_until_it_is_asked_again() {
     let bed = Bed::start(World::of_gpus(1), Rule::Capacity).await;
-    bed.with(|fake| fake.answers.push_back(Answer::Unknown("the connection broke".to_owned())));
+    bed.with(|fake| fake.answers.push_back(PatchOutcome::Unknown("the connection broke".to_owned())));
     bed.change(|world| *world = two_for_one_gpu()).await;
     assert_eq!(bed.sent(), ["first"]);
     bed.wake().await;
@@ -224,7 +224,7 @@ async fn a_pod_of_the_same_name_is_not_lifted_for_the_one_before() {
     });
     bed.wake().await;
     assert_eq!(bed.sent(), ["again"]);
-    let is_gated = |fake: &mut Fake| !our_gates(fake.world.pod("again")).is_empty();
+    let is_gated = |fake: &mut Fake| !Look::of(fake.world.pod("again"), false).our_gates.is_empty();
     assert!(bed.with(is_gated), "the server saw that it is another one");
     bed.follow().await;
     assert!(bed.sent().contains(&"again".to_owned()));
@@ -246,7 +246,7 @@ async fn a_deadline_needs_no_other_event() {
     assert_eq!(bed.sent(), [""; 0]);
     sleep(Duration::from_millis(200)).await;
     assert_eq!(bed.sent(), ["late"]);
-    assert!(bed.told().iter().any(|(_, told)| matches!(told, Telling::Lifted(Why::Deadline, _))));
+    assert!(bed.told().iter().any(|(_, told)| matches!(told, GateEvent::Lifted(Why::Deadline, _))));
 }
 
 #[tokio::test(start_paused = true)]
@@ -279,7 +279,7 @@ async fn what_no_node_could_take_is_lifted_after_a_while_without_any_other_event
     sleep(Duration::from_secs(9)).await;
     bed.change(|world| world.cluster.slices.clone_from(&slices)).await;
     assert_eq!(bed.sent(), ["a"]);
-    assert!(bed.told().iter().any(|(_, told)| matches!(told, Telling::Lifted(Why::SliceFree, _))));
+    assert!(bed.told().iter().any(|(_, told)| matches!(told, GateEvent::Lifted(Why::SliceFree, _))));
     bed.change(|world| {
         world.remove("a");
         world.cluster.slices.clear();
@@ -290,7 +290,7 @@ async fn what_no_node_could_take_is_lifted_after_a_while_without_any_other_event
     assert_eq!(bed.sent(), [""; 0]);
     sleep(Duration::from_secs(2)).await;
     assert_eq!(bed.sent(), ["b"]);
-    assert!(bed.told().iter().any(|(_, told)| matches!(told, Telling::Lifted(Why::NeedsNode, _))));
+    assert!(bed.told().iter().any(|(_, told)| matches!(told, GateEvent::Lifted(Why::NeedsNode, _))));
 }
 
 #[tokio::test(start_paused = true)]

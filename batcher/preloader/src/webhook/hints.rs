@@ -7,12 +7,12 @@ use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::review::{Answer, MOST_WARNINGS, warned};
+use super::review::{HookResponse, MOST_WARNINGS, warned};
 use crate::inject::{self, Sidecar};
 
 /// Answers a question about a pod, or about an object with a template of pods. It is always a yes.
-pub(super) fn answer(body: &[u8], sidecar: &Sidecar, own_namespace: &str) -> Answer {
-    let malformed = |text: String| Answer { outcome: "malformed", body: Err(text) };
+pub(super) fn answer(body: &[u8], sidecar: &Sidecar, own_namespace: &str) -> HookResponse {
+    let malformed = |text: String| HookResponse { outcome: "malformed", body: Err(text) };
     let review: AdmissionReview<DynamicObject> = match serde_json::from_slice(body) {
         Ok(review) => review,
         Err(error) => return malformed(format!("not an AdmissionReview of an object: {error}\n")),
@@ -41,7 +41,7 @@ pub(super) fn answer(body: &[u8], sidecar: &Sidecar, own_namespace: &str) -> Ans
     warnings.truncate(MOST_WARNINGS);
     let response = warned(AdmissionResponse::from(&request), warnings);
     match serde_json::to_vec(&response.into_review()) {
-        Ok(json) => Answer { outcome: "unchanged", body: Ok(json) },
+        Ok(json) => HookResponse { outcome: "unchanged", body: Ok(json) },
         Err(error) => malformed(format!("the answer cannot be written: {error}\n")),
     }
 }

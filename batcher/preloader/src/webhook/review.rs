@@ -6,7 +6,7 @@ use rand::Rng;
 
 use super::hints;
 use super::lookup::Lookup;
-use crate::inject::{self, Refusal, Sidecar};
+use crate::inject::{self, InjectionError, Sidecar};
 
 /// Where the gate is asked for.
 pub const GATE_PATH: &str = "/mutate-gate";
@@ -43,7 +43,7 @@ impl Hook {
 
 /// An answer.
 #[derive(Debug)]
-pub struct Answer {
+pub struct HookResponse {
     /// As metrics call it: `patched`, `unchanged`, `refused` or `malformed`.
     pub outcome: &'static str,
     /// An AdmissionReview; or what is wrong with a question that is none.
@@ -57,11 +57,11 @@ pub async fn answer(
     sidecar: &Sidecar,
     lookup: &dyn Lookup,
     own_namespace: &str,
-) -> Answer {
+) -> HookResponse {
     if hook == Hook::Hints {
         return hints::answer(body, sidecar, own_namespace);
     }
-    let malformed = |text: String| Answer { outcome: "malformed", body: Err(text) };
+    let malformed = |text: String| HookResponse { outcome: "malformed", body: Err(text) };
     let review: AdmissionReview<Pod> = match serde_json::from_slice(body) {
         Ok(review) => review,
         Err(error) => return malformed(format!("not an AdmissionReview of a Pod: {error}\n")),
@@ -91,7 +91,7 @@ pub async fn answer(
         }
     };
     match serde_json::to_vec(&response.into_review()) {
-        Ok(json) => Answer { outcome, body: Ok(json) },
+        Ok(json) => HookResponse { outcome, body: Ok(json) },
         Err(error) => malformed(format!("the answer cannot be written: {error}\n")),
     }
 }
@@ -101,7 +101,7 @@ pub(super) fn warned(mut response: AdmissionResponse, warnings: Vec<String>) -> 
     response
 }
 
-type Decision = (Option<json_patch::Patch>, Vec<String>);
+type Change = (Option<json_patch::Patch>, Vec<String>);
 
 async fn decide(
     hook: Hook,
@@ -109,7 +109,7 @@ async fn decide(
     sidecar: &Sidecar,
     lookup: &dyn Lookup,
     own_namespace: &str,
-) -> Result<Decision, Refusal> {
+) -> Result<Change, InjectionError> {
     let Some(pod) = &request.object else { return Ok((None, Vec::new())) };
     // The configuration asks for nothing else; whoever changed it is not to break pods that did not opt in.
     if request.operation != Operation::Create || !inject::opts_in(pod) {
@@ -142,7 +142,7 @@ async fn decide(
         },
     };
     let Some(changed) = changed else { return Ok((None, warnings)) };
-    let patch = inject::patch(pod, &changed).map_err(|error| Refusal {
+    let patch = inject::patch(pod, &changed).map_err(|error| InjectionError {
         field: "spec".to_owned(),
         problem: format!("cannot be written as JSON: {error}"),
     })?;

@@ -5,9 +5,8 @@ use prost::Message;
 
 use super::counts::memory_of_elements;
 use super::{InferTensorContents, ModelInferRequest, ModelInferResponse, contents};
-use crate::json::tensors::ReadRequest;
 use crate::parameters::{from_grpc, lacks_values};
-use crate::request::Parts;
+use crate::request::{Parts, ReadRequest};
 use crate::tensor::checked_elements;
 use crate::{
     Datatype, InferRequest, InferResponse, Limits, Parameters, ParseError, RequestedOutput, Target, Tensor,
@@ -93,7 +92,7 @@ fn read_request(message: Bytes, limits: &Limits) -> Result<InferRequest, ParseEr
 }
 
 /// Reads a `ModelInferResponse`.
-pub(crate) fn read_response(message: Bytes) -> Result<InferResponse, ParseError> {
+pub(super) fn read_response(message: Bytes) -> Result<InferResponse, ParseError> {
     let response =
         ModelInferResponse::decode(message).map_err(|error| ParseError::malformed(error.to_string()))?;
     let mut raw = RawContents::new(response.raw_output_contents, response.outputs.len())?;

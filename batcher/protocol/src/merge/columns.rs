@@ -5,17 +5,17 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::BatchRows;
-use crate::{InferRequest, MergeError, Tensor, TensorData, transcode};
+use crate::{BatchRows, InferRequest, MergeError, Tensor, TensorData, transcode};
 
 /// One input of the batch.
-pub(super) struct Column<'a> {
+#[derive(Debug)]
+pub(crate) struct Column<'a> {
     /// The first request's tensor: name, datatype and parameters are those of all.
-    pub(super) first: &'a Tensor,
+    pub(crate) first: &'a Tensor,
     /// Shape of the batch.
-    pub(super) shape: Cow<'a, [u64]>,
+    pub(crate) shape: Cow<'a, [u64]>,
     /// Each request's tensor, in the order of the requests; then the last row, as often as it is repeated.
-    pub(super) members: Vec<&'a Tensor>,
+    pub(crate) members: Vec<&'a Tensor>,
     /// Requests of the batch.
     requests: usize,
 }
@@ -89,12 +89,12 @@ fn names(tensors: &[Tensor]) -> HashMap<&str, &Tensor> {
 
 impl Column<'_> {
     /// The request to blame for a member: a filler is the last request's.
-    pub(super) fn blame(&self, member: usize) -> usize {
+    pub(crate) fn blame(&self, member: usize) -> usize {
         member.min(self.requests - 1)
     }
 
     /// Each member's elements as raw bytes: its own buffer, or its JSON text transcoded.
-    pub(super) fn raw(&self) -> Result<Vec<Bytes>, MergeError> {
+    pub(crate) fn raw(&self) -> Result<Vec<Bytes>, MergeError> {
         let raw = |(index, member): (usize, &&Tensor)| match &member.data {
             TensorData::Raw(bytes) => Ok(bytes.clone()),
             TensorData::Json { text, .. } => {

@@ -2,8 +2,7 @@
 
 use super::Piece;
 use crate::json::lexer;
-use crate::merge::BatchRows;
-use crate::{JsonLayout, SplitError, Tensor, TensorData, transcode};
+use crate::{BatchRows, JsonLayout, SplitError, Tensor, TensorData, transcode};
 
 /// The piece of each request; behind them that of the padding, where there is any. A batch of one request takes the
 /// output whole, whatever its shape.

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::parse::members;
+use super::body::members;
 use super::{Data, V1Request};
 use crate::json::{items, layout};
-use crate::request::Parts;
+use crate::request::{Parts, ReadRequest};
 use crate::tensor::checked_elements;
 use crate::{InferRequest, Limits, ModelSignature, Target, Tensor, TensorData, TensorSignature, WireFormat};
 
@@ -83,6 +83,6 @@ fn tensor(input: &TensorSignature, text: Bytes, limits: &Limits) -> Option<Tenso
 
 /// The request, as if it had been asked in V2.
 pub(super) fn assemble(target: Target, inputs: Vec<Tensor>, body: Bytes) -> InferRequest {
-    let read = crate::json::tensors::ReadRequest { inputs, ..Default::default() };
+    let read = ReadRequest { inputs, ..Default::default() };
     Parts { format: WireFormat::V1, target, read: Some(read), body, header_length: None }.assemble()
 }

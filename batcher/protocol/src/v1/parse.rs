@@ -5,10 +5,12 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::{Data, V1Request, V1Target, join};
-use crate::json::{items, nonfinite};
+use super::body::{members, value};
+use super::{Data, V1Request, join};
+use crate::json::items;
 use crate::{
-    Alone, InferRequest, Limits, MergeKey, ModelSignature, Parameters, ParseError, WireFormat, limits,
+    Address, Alone, InferRequest, Limits, MergeKey, ModelSignature, Parameters, ParseError, WireFormat,
+    limits,
 };
 
 /// Reads a V1 `:predict` request. `signature`: the model's metadata, where it is known; a request by rows that fits
@@ -17,7 +19,7 @@ use crate::{
 /// # Errors
 /// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
 pub fn parse_v1(
-    target: &V1Target,
+    address: &Address,
     body: Bytes,
     limits: &Limits,
     signature: Option<&ModelSignature>,
@@ -25,11 +27,11 @@ pub fn parse_v1(
     if body.len() > limits.body_bytes {
         return Err(ParseError::too_large(body.len(), limits.body_bytes));
     }
-    let read = read(target, &body, limits)?;
+    let read = read(address, &body, limits)?;
     if let Some(signature) = signature
         && let Some(inputs) = join::tensors(&read, signature, limits)
     {
-        return Ok(join::assemble(target.target.clone(), inputs, body));
+        return Ok(join::assemble(address.target.clone(), inputs, body));
     }
     let (rows, alone) = match rows(&read.data) {
         Ok(rows) => (rows, alone_by_field(&read)),
@@ -40,8 +42,8 @@ pub fn parse_v1(
     }
     Ok(InferRequest {
         format: WireFormat::V1,
-        key: MergeKey::of_v1(&target.target, &read),
-        target: target.target.clone(),
+        key: MergeKey::of_v1(&address.target, &read),
+        target: address.target.clone(),
         id: None,
         rows,
         inputs: Vec::new(),
@@ -59,7 +61,7 @@ pub fn parse_v1(
 }
 
 /// The body's fields, each a slice of it.
-fn read(target: &V1Target, body: &Bytes, limits: &Limits) -> Result<V1Request, ParseError> {
+fn read(address: &Address, body: &Bytes, limits: &Limits) -> Result<V1Request, ParseError> {
     let text = value(body)?;
     if !items::is_object(&text) {
         return Err(ParseError::malformed("not an object"));
@@ -95,27 +97,7 @@ fn read(target: &V1Target, body: &Bytes, limits: &Limits) -> Result<V1Request, P
         return Err(ParseError::limit(format!("values are nested deeper than the limit of {limit}")));
     }
     fields.sort();
-    Ok(V1Request { label: target.label.clone(), data, fields })
-}
-
-/// The one JSON value of a body, blanks around it left out. `NaN` and `Infinity` are taken, as TensorFlow Serving does.
-pub(super) fn value(body: &Bytes) -> Result<Bytes, ParseError> {
-    let check = |text: &[u8]| serde_json::from_slice::<&RawValue>(text).map(|_| ());
-    if let Err(error) = check(body)
-        && nonfinite::mask(body).is_none_or(|(masked, _)| check(&masked).is_err())
-    {
-        return Err(ParseError::malformed(format!("not valid JSON: {error}")));
-    }
-    let start = body.len() - body.trim_ascii_start().len();
-    Ok(body.slice(start..start + body.trim_ascii().len()))
-}
-
-/// The members of an object, names read, values as slices of the text.
-pub(super) fn members(text: &Bytes) -> impl Iterator<Item = (Result<String, ParseError>, Bytes)> {
-    items::members(text).map(|(name, value)| {
-        let name = items::name(&text[name]).ok_or_else(|| ParseError::malformed("a name is no string"));
-        (name, text.slice(value))
-    })
+    Ok(V1Request { label: address.label.clone(), data, fields })
 }
 
 fn columns(text: &Bytes, limits: &Limits) -> Result<Vec<(String, Bytes)>, ParseError> {

@@ -11,7 +11,7 @@ use sluice_protocol::grpc::infer_parameter::ParameterChoice;
 use sluice_protocol::grpc::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
 use sluice_protocol::grpc::{InferParameter, InferTensorContents, ModelInferRequest};
 use sluice_protocol::{
-    Datatype, InferRequest, Limits, ModelSignature, Target, TensorSignature, V1Target, parse_binary,
+    Address, Datatype, InferRequest, Limits, ModelSignature, Target, TensorSignature, parse_binary,
     parse_grpc, parse_json, parse_v1,
 };
 
@@ -106,7 +106,7 @@ pub(crate) fn request_with(
         Style::GrpcRaw | Style::GrpcTyped => parse_grpc(grpc_body(style, id, inputs, wishes), &limits),
         Style::V1 | Style::V1Named => {
             assert_eq!((id, wishes), (None, &Wishes::default()), "V1 has neither");
-            let v1 = V1Target { target: target(), label: None };
+            let v1 = Address { target: target(), label: None };
             parse_v1(&v1, v1_body(style, inputs), &limits, Some(&signature(inputs)))
         }
         _ => {

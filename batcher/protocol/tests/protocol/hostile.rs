@@ -4,7 +4,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use sluice_protocol::{
-    Datatype, InferRequest, Limits, V1Target, WireFormat, merge, parse_binary, parse_grpc, parse_json,
+    Address, Datatype, InferRequest, Limits, WireFormat, merge, parse_binary, parse_grpc, parse_json,
     parse_response, parse_v1, split,
 };
 
@@ -77,7 +77,7 @@ fn parse(style: Style, header_length: Option<usize>, body: Bytes) -> Option<Infe
     match (style, header_length) {
         (Style::GrpcRaw | Style::GrpcTyped, _) => parse_grpc(body, &limits),
         (Style::V1 | Style::V1Named, _) => {
-            let v1 = V1Target { target: target(), label: None };
+            let v1 = Address { target: target(), label: None };
             parse_v1(&v1, body, &limits, Some(&signature(&values())))
         }
         (_, Some(length)) => parse_binary(&target(), length, body, &limits),

@@ -83,7 +83,8 @@ fn cases() -> impl Strategy<Value = Case> {
             let no_v1 = !selected.is_empty()
                 || flavour.is_some()
                 || signature.iter().any(|(_, dims)| dims.contains(&0));
-            let raw_only = signature.iter().any(|(datatype, _)| !datatype.has_json_form());
+            let raw_only =
+                signature.iter().any(|(datatype, _)| matches!(datatype, Datatype::Fp16 | Datatype::Bf16));
             let styles: Vec<Style> = Style::ALL
                 .into_iter()
                 .filter(|style| !raw_only || style.is_raw_throughout())

@@ -4,14 +4,19 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use sluice_protocol::{
     Alone, BatchRows, Datatype, InferRequest, Limits, ModelSignature, ParseError, ResponsePart,
-    TensorSignature, V1Target, WireFormat, merge, merge_padded, parse_binary, parse_raw, parse_response,
-    parse_v1, split,
+    TensorSignature, WireFormat, merge, merge_padded, parse_binary, parse_raw, parse_response, parse_v1,
+    split,
 };
 
 use crate::client::{Style, Values, receive, request, target};
 
 fn at(path: &str, body: &str, signature: Option<&ModelSignature>) -> Result<InferRequest, ParseError> {
-    parse_v1(&V1Target::from_path(path).unwrap(), Bytes::from(body.to_owned()), &Limits::default(), signature)
+    parse_v1(
+        &WireFormat::V1.protocol().read_path(path).unwrap(),
+        Bytes::from(body.to_owned()),
+        &Limits::default(),
+        signature,
+    )
 }
 
 fn v1(body: &str) -> InferRequest {

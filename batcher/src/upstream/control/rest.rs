@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::Deserialize;
-use sluice_protocol::{HEADER_LENGTH, Merged, Target, WireFormat};
+use sluice_protocol::{Address, HEADER_LENGTH, Merged, Target};
 
 use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
 use crate::upstream::connection::{Answer, Chunks};
@@ -68,10 +68,8 @@ impl Control {
     }
 
     pub(super) async fn rest_infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {
-        let path = match body.format {
-            WireFormat::V1 => format!("{}:predict", v1_path(model)),
-            _ => format!("{}/infer", model_path(model)),
-        };
+        let address = Address::from(Target { model: model.to_owned(), version: None });
+        let path = body.format.protocol().path(&address);
         let mut request = Request::builder()
             .method(Method::POST)
             .uri(path)

@@ -1,4 +1,4 @@
-//! From values to places on an axis, and the round values at which it is labelled.
+//! Scale of an axis: maps values to positions, and chooses round values for its labels.
 
 /// A linear axis.
 #[derive(Debug, Clone, Copy)]

@@ -1,4 +1,4 @@
-//! How long a pod takes to run when the driver or the kubelet is killed while its slice is being made.
+//! Time until a pod runs when the driver or the kubelet is killed while its slice is being created.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::cluster::Cluster;
 use crate::node::simulated_gpus;
 use crate::scenarios::{Namespace, pods, shared_slices, slices};
 
-/// Who is killed.
+/// Process that is killed.
 #[derive(Debug, Clone, Copy)]
 struct Kill {
     driver: bool,
@@ -33,7 +33,7 @@ const KILLS: [(&str, Kill); 4] = [
     ("the kill of both", Kill { driver: true, kubelet: true, wakes: false }),
 ];
 
-/// Each time is from the kill, in the moment in which the MIG instance was made and nobody was told, to the ready pod;
+/// Measures the time from the kill, when the MIG instance exists but has not been reported, to the ready pod;
 /// in the last row it is from the moment in which one prepare goes on that two pods wait for, until both are ready.
 pub(super) async fn measure(cluster: &Cluster, rounds: usize) -> Result<Vec<(&'static str, Spread)>> {
     let namespace = Namespace::create(cluster, "figures-killed").await?;

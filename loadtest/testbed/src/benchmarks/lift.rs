@@ -1,4 +1,4 @@
-//! How long after a slice is given back the next pod's gate is gone, with many pods waiting.
+//! Time from a slice becoming free to the removal of the next pod's gate, with many pods waiting.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::scenarios::{Namespace, pods, sample};
 pub(super) const GATED: usize = 50;
 /// Slices of the sample's profile that the node's two GPUs have.
 const SLICES: usize = 6;
-/// How long anything may take.
+/// Time limit of each wait.
 const WITHIN: Duration = Duration::from_secs(120);
 
 /// Deletes a pod that has a slice, again and again. Each time is from the moment in which the API server shows its

@@ -17,7 +17,7 @@ pub(crate) struct Spread {
 }
 
 impl Spread {
-    /// Of at least one measurement.
+    /// Computes the spread of at least one measurement.
     pub(crate) fn of(measured: &[Duration]) -> Option<Self> {
         let mut ms: Vec<f64> = measured.iter().map(|time| time.as_secs_f64() * 1e3).collect();
         ms.sort_by(f64::total_cmp);

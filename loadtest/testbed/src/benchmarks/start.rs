@@ -1,4 +1,4 @@
-//! From no replica to the first answer: where the time goes.
+//! Time from zero replicas to the first answer, by phase.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, Look};
 use crate::node::simulated_gpus;
 use crate::scenarios::{Namespace, pods, request, sample};
 
-/// How long one start may take.
+/// Time limit of one start.
 const WITHIN: Duration = Duration::from_secs(120);
 /// How often what cannot be watched is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);

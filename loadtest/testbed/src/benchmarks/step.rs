@@ -1,4 +1,4 @@
-//! How long after the load has grown more replicas are asked for.
+//! Time from a step of the load to the request for more replicas.
 
 use std::time::Duration;
 
@@ -11,13 +11,13 @@ use crate::cluster::Cluster;
 use crate::scenarios::{Namespace, sample};
 use crate::traffic::load::Load;
 
-/// How long anything may take.
+/// Time limit of each wait.
 const WITHIN: Duration = Duration::from_secs(120);
 /// How often replicas are looked at: a fraction of the second between two decisions.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Requests per second that one replica of the sample serves with ease.
+/// Load that one replica of the sample serves easily, in requests per second.
 const LIGHT_RPS: &str = "20";
-/// Requests per second that need several.
+/// Load that needs several replicas, in requests per second.
 const HEAVY_RPS: &str = "220";
 
 /// Light load, then heavy load; the time is from the heavy load's first request to the API server's word of more

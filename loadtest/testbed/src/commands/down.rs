@@ -1,14 +1,14 @@
-//! Takes a cluster away, with all that is left of it.
+//! Removes a cluster with everything that is left of it.
 
 use anyhow::{Result, bail};
 
 use crate::host::leftovers::Leftovers;
 use crate::workdir::Workdir;
 
-/// Ends everything and removes every trace; also after somebody killed any part of it.
+/// Ends all processes of a cluster and removes every trace of it, even after parts of it were killed.
 ///
 /// # Errors
-/// Names what stays.
+/// With the leftover that could not be removed.
 pub(crate) fn down(workdir: &Workdir) -> Result<()> {
     let found = Leftovers::of(workdir)?;
     if found.is_empty() {

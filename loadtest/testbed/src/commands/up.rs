@@ -1,4 +1,4 @@
-//! Brings a cluster up: outside, its programs, files and namespaces; then, inside, what runs in it.
+//! Brings a cluster up: first programs, files and namespaces; then, inside the namespaces, everything that runs in it.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -23,23 +23,23 @@ use crate::programs::binaries::{self, Found, Sources};
 use crate::programs::parts::{self, Program};
 use crate::workdir::{Spec, Workdir};
 
-/// How long the control plane may take.
+/// Time limit for the control plane to become ready.
 const API_WITHIN: Duration = Duration::from_secs(60);
-/// How long the node may take.
+/// Time limit for the node to become ready.
 const NODE_WITHIN: Duration = Duration::from_secs(60);
-/// How long CoreDNS may take.
+/// Time limit for CoreDNS to become ready.
 const DNS_WITHIN: Duration = Duration::from_secs(60);
 /// Folders below the cluster's own.
 const FOLDERS: [&str; 7] = ["bin", "etc", "log", "kubelet", "cni/networks", "containerd", "driver"];
 /// Settings of Prometheus, from the folder of the manifests.
 const PROMETHEUS_SETTINGS: &str = "../prometheus/prometheus.yaml";
-/// Programs of this tree that run beside the cluster or by hand.
+/// Programs of this tree that run beside the cluster or are started by hand.
 const AT_HAND: [&str; 3] = ["kubectl-sluice", "sluice-loadtest", "sluice-testbed"];
 
-/// Brings the cluster up and fills it.
+/// Brings a cluster up and installs its contents.
 ///
 /// # Errors
-/// When something is missing on the machine, or does not come up; what runs by then is left for a look.
+/// When the machine lacks something, or a part does not come up. Processes that run by then are left for inspection.
 pub(crate) fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<()> {
     let start = Instant::now();
     requirements::check(flags.prometheus, flags.network_policies)?;
@@ -108,10 +108,10 @@ pub(crate) fn up(workdir: &Workdir, flags: &UpFlags, bin_dir: &Path) -> Result<(
     Ok(())
 }
 
-/// Runs inside the namespaces: waits for the node and puts everything into the cluster.
+/// Waits for the node and installs everything into the cluster. Runs inside the namespaces.
 ///
 /// # Errors
-/// When something does not become ready, with what was seen last; evidence of it is kept.
+/// When something does not become ready, with its last state. Evidence is kept.
 pub(crate) async fn provision(workdir: &Workdir) -> Result<()> {
     let cluster = Cluster::connect(workdir.clone()).await?;
     match fill(workdir, &cluster).await {
@@ -160,7 +160,7 @@ async fn fill(workdir: &Workdir, cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Imports all images; the result is how many.
+/// Imports all images, and returns their number.
 ///
 /// # Errors
 /// When containerd does not come up, or refuses one.
@@ -190,11 +190,11 @@ fn prepare(
     prometheus_settings: Option<&Path>,
 ) -> Result<()> {
     let root = workdir.root();
-    // Not: unless it exists. Two that bring up the same cluster must not both go on.
+    // Fails if it exists: of two processes that bring up the same cluster only one may continue.
     fs::create_dir(root).with_context(|| format!("cannot make {}", root.display()))?;
     let written = write_files(workdir, spec, programs, prometheus_settings);
     if written.is_err() {
-        // Nothing runs there yet that would be worth a look.
+        // Nothing runs there yet that would be worth inspecting.
         let _ = fs::remove_dir_all(root);
     }
     written

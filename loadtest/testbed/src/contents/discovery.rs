@@ -1,5 +1,5 @@
-//! The pods of the cluster as a file for Prometheus, with the labels of its own discovery for Kubernetes, which
-//! Debian's build lacks: the shipped settings relabel by them.
+//! Writes the pods of the cluster to a file for Prometheus, with the labels of Prometheus' own discovery for Kubernetes:
+//! the shipped settings relabel by them, but Debian's build lacks that discovery.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,20 +18,20 @@ use crate::workdir::Workdir;
 
 /// Prefix of all labels.
 const META: &str = "__meta_kubernetes";
-/// Changes within this time make one new file.
+/// Changes within this time are written together.
 const SETTLE: Duration = Duration::from_millis(200);
 
-/// One group of targets, as Prometheus reads it.
+/// Group of targets, in the form that Prometheus reads.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Group {
     targets: Vec<String>,
     labels: BTreeMap<String, String>,
 }
 
-/// Keeps the file current until the process is ended.
+/// Keeps the file up to date until the process is killed.
 ///
 /// # Errors
-/// When the file cannot be written; an API server that is away is waited for.
+/// When the file cannot be written. An unreachable API server is waited for.
 pub(crate) async fn run(workdir: &Workdir) -> Result<()> {
     let cluster = Cluster::connect(workdir.clone()).await?;
     let (store, writer) = reflector::store();
@@ -44,7 +44,7 @@ pub(crate) async fn run(workdir: &Workdir) -> Result<()> {
         if let Err(error) = change {
             eprintln!("pods: {error}");
         }
-        // More of them often follow at once.
+        // Further changes often follow at once.
         let settled = tokio::time::Instant::now() + SETTLE;
         while tokio::time::timeout_at(settled, changes.next()).await.is_ok_and(|change| change.is_some()) {}
         let groups: Vec<Group> = store.state().iter().flat_map(|pod| groups(pod)).collect();
@@ -53,7 +53,7 @@ pub(crate) async fn run(workdir: &Workdir) -> Result<()> {
     Ok(())
 }
 
-/// In one step, so that Prometheus never reads half of it.
+/// Writes the file atomically, so that Prometheus never reads an incomplete one.
 fn write(file: &Path, groups: &[Group]) -> Result<()> {
     let temporary = file.with_extension("new");
     std::fs::write(&temporary, serde_json::to_vec_pretty(groups)?)
@@ -61,7 +61,7 @@ fn write(file: &Path, groups: &[Group]) -> Result<()> {
         .with_context(|| format!("cannot write {}", file.display()))
 }
 
-/// One for each declared port, and one for a container that declares none.
+/// Returns the targets of a pod: one for each declared port, and one for a container that declares none.
 fn groups(pod: &Pod) -> Vec<Group> {
     let status = pod.status.clone().unwrap_or_default();
     let (Some(spec), Some(address)) = (&pod.spec, &status.pod_ip) else { return Vec::new() };

@@ -6,10 +6,10 @@ use crate::addresses::{CLUSTER_DOMAIN, DNS_SERVICE};
 use crate::cluster::Cluster;
 use crate::images::COREDNS;
 
-/// Puts it into the cluster.
+/// Installs CoreDNS into the cluster.
 ///
 /// # Errors
-/// When the API server refuses.
+/// When the API server rejects it.
 pub(crate) async fn install(cluster: &Cluster) -> Result<()> {
     cluster.apply(&manifest()).await
 }

@@ -1,4 +1,4 @@
-//! Sluice itself, by the shipped manifests unchanged: what a user of any cluster does.
+//! Installs Sluice by the unchanged shipped manifests, as a user of any cluster does.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,13 +9,13 @@ use sluice_config::names::SYSTEM_NAMESPACE;
 use crate::cluster::Cluster;
 use crate::workdir::Workdir;
 
-/// How long a workload may take to become ready.
+/// Time limit for a workload to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(180);
 
-/// The shipped manifests, from the root of the repository down.
+/// Path of the shipped manifests in the repository.
 const DEFAULT: &str = "config/default";
 
-/// The manifests to install: as named, else those of the repository in which the command runs.
+/// Returns the folder of the manifests to install: the named one, else that of the repository in which the command runs.
 ///
 /// # Errors
 /// When there are none.
@@ -33,10 +33,10 @@ pub(crate) fn manifests(named: Option<PathBuf>) -> Result<PathBuf> {
     })
 }
 
-/// Applies the manifests and waits until everything of them is ready.
+/// Applies the manifests and waits until every workload of theirs is ready.
 ///
 /// # Errors
-/// When the API server refuses, or a workload does not become ready; then with its pods and events.
+/// When the API server rejects them, or a workload does not become ready; then with its pods and events.
 pub(crate) async fn install(cluster: &Cluster, manifests: &Path) -> Result<()> {
     let manifests = manifests.to_str().context("the path of the manifests is not text")?;
     cluster.kubectl(&["apply", "-k", manifests]).await?;
@@ -66,7 +66,7 @@ pub(crate) async fn wait_ready(cluster: &Cluster) -> Result<()> {
     Ok(())
 }
 
-/// Restarts every workload of Sluice, so that it runs of the images that were imported last.
+/// Restarts every workload of Sluice, so that it runs the images that were imported last.
 ///
 /// # Errors
 /// When one does not become ready again.

@@ -1,4 +1,4 @@
-//! Prometheus beside the cluster: the shipped settings, told where the pods are.
+//! Prometheus beside the cluster, with the shipped settings and a file with the pods' addresses.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,10 +10,10 @@ use serde_json::{Value, json};
 use crate::addresses;
 use crate::workdir::Workdir;
 
-/// The value of a query whose answer is one series; `None` where it has none. Inside the cluster's namespaces.
+/// Returns the value of a query that yields one series; `None` if it yields none. Runs inside the cluster's namespaces.
 ///
 /// # Errors
-/// When Prometheus cannot be asked, or refuses the query.
+/// When Prometheus cannot be reached, or rejects the query.
 pub(crate) async fn query(promql: &str) -> Result<Option<f64>> {
     let client = Client::try_from(format!("http://{}:9090", addresses::NODE))?;
     let answer = client.query(promql).post().await.with_context(|| promql.to_owned())?;
@@ -21,12 +21,12 @@ pub(crate) async fn query(promql: &str) -> Result<Option<f64>> {
     Ok(vector.first().map(|series| series.sample().value()))
 }
 
-/// The file with the pods.
+/// Returns the path of the file with the pods.
 pub(crate) fn targets(workdir: &Workdir) -> PathBuf {
     workdir.path("etc/prometheus-targets.json")
 }
 
-/// Writes the settings that the component reads.
+/// Writes the settings file of Prometheus.
 ///
 /// # Errors
 /// When `shipped` cannot be read or is not YAML.

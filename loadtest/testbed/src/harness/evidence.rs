@@ -1,4 +1,4 @@
-//! What there was to see when a scenario failed: objects, events, logs of pods and of the cluster's processes.
+//! Evidence of a failed scenario: objects, events, logs of pods and of the cluster's processes.
 
 use std::fs;
 use std::path::Path;
@@ -10,9 +10,9 @@ use kube::api::ListParams;
 
 use crate::cluster::Cluster;
 
-/// Where it goes, from the folder in which the command runs; each cluster has a folder of its own below.
+/// Folder of evidence, below that in which the command runs. Each cluster has a folder of its own in it.
 const DIR: &str = "target/e2e";
-/// Objects that are kept, by file name.
+/// Objects to keep: file name and arguments of kubectl.
 const OBJECTS: [(&str, &[&str]); 6] = [
     ("pods.txt", &["get", "pods", "-A", "-o", "wide"]),
     ("pods.yaml", &["get", "pods", "-A", "-o", "yaml"]),
@@ -21,13 +21,13 @@ const OBJECTS: [(&str, &[&str]); 6] = [
     ("slices.yaml", &["get", "resourceslices", "-o", "yaml"]),
     ("workloads.yaml", &["get", "deployments,daemonsets,services,endpointslices", "-A", "-o", "yaml"]),
 ];
-/// Kinds that a cluster need not have.
+/// Objects of a kind that a cluster may lack.
 const OPTIONAL: (&str, &[&str]) = ("autoscalers.yaml", &["get", "inferenceautoscalers", "-A", "-o", "yaml"]);
-/// Lines of each log.
+/// Maximum number of lines of each log.
 const TAIL: &str = "--tail=4000";
 
-/// Keeps it in a folder with the name of what failed, in the place of what an earlier run left there; the
-/// result is the failure, which then says where.
+/// Collects evidence in a folder named after the scenario, replacing that of an earlier run. Returns the failure with
+/// the path of the folder.
 pub(crate) async fn keep(cluster: &Cluster, name: &str, failure: anyhow::Error) -> anyhow::Error {
     let cluster_name = cluster.workdir().name().to_string();
     let folder =
@@ -42,7 +42,7 @@ async fn collect(cluster: &Cluster, folder: &Path) -> Result<()> {
     let _ = fs::remove_dir_all(folder);
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     for (file, arguments) in OBJECTS.into_iter().chain([OPTIONAL]) {
-        // One that cannot be had says why, and the others are still of use.
+        // An object that cannot be read leaves its error in the file.
         let text = cluster.kubectl(arguments).await.unwrap_or_else(|error| format!("{error:#}\n"));
         write(&folder.join(file), &text)?;
     }

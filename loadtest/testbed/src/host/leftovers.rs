@@ -1,5 +1,5 @@
-//! What a cluster may have left on the machine, found without trusting its record: processes that carry its
-//! mark, cgroups under its root, mounts under its folder, the folder.
+//! Leftovers of a cluster on the machine, found without relying on its record: processes with its mark, cgroups under
+//! its root, mounts under its folder, and the folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,25 +14,25 @@ use crate::workdir::Workdir;
 
 /// Variable in the environment of every process of a cluster; its value is the cluster's folder.
 pub(crate) const MARK: &str = "SLUICE_TESTBED";
-/// How long the kernel may take to end a process namespace.
+/// Time limit for the kernel to end a process namespace.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
-/// How long a cgroup may stay busy after its processes are gone.
+/// Time limit for a cgroup to become removable after its processes are gone.
 const CGROUPS_WITHIN: Duration = Duration::from_secs(10);
 
-/// What was found.
+/// Leftovers of one cluster.
 #[derive(Debug, Default)]
 pub(crate) struct Leftovers {
-    /// Processes outside of the process namespace, and its first one: the others end with it.
+    /// Processes outside of the process namespace, and its first process, with which the others end.
     pub processes: Vec<Identity>,
-    /// Roots of the cluster's cgroups, one for each hierarchy.
+    /// Root cgroups of the cluster, one for each hierarchy.
     pub cgroups: Vec<PathBuf>,
-    /// Mounts that the machine itself sees, innermost last.
+    /// Mounts visible outside of the namespaces, innermost last.
     pub mounts: Vec<PathBuf>,
     pub folder: Option<PathBuf>,
 }
 
 impl Leftovers {
-    /// Looks.
+    /// Finds the leftovers of a cluster.
     ///
     /// # Errors
     /// When the machine's mounts cannot be read.
@@ -47,7 +47,7 @@ impl Leftovers {
         })
     }
 
-    /// Whether nothing was found.
+    /// Returns whether there are no leftovers.
     pub(crate) fn is_empty(&self) -> bool {
         self.processes.is_empty()
             && self.cgroups.is_empty()
@@ -55,10 +55,10 @@ impl Leftovers {
             && self.folder.is_none()
     }
 
-    /// Removes all of it, in the order in which it holds on to each other.
+    /// Removes all leftovers: processes, cgroups, mounts, folder.
     ///
     /// # Errors
-    /// Names what could not be removed.
+    /// With the leftover that could not be removed.
     pub(crate) fn remove(&self) -> Result<()> {
         for process in &self.processes {
             process.signal(Signal::KILL);
@@ -77,7 +77,7 @@ impl Leftovers {
                 .with_context(|| format!("cannot unmount {}", mount.display()))?;
         }
         match &self.folder {
-            // Its mounts were seen to be gone: nothing of another file system is removed here.
+            // Its mounts are gone by now, so nothing of another file system is removed.
             Some(folder) => {
                 fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))
             }
@@ -101,11 +101,11 @@ impl std::fmt::Display for Leftovers {
     }
 }
 
-/// The folders called `root` directly below each hierarchy of `mount`, or below the one that it is.
+/// Returns the cgroups called `root` in each hierarchy of cgroup v1 below `mount`, or in the one of v2.
 pub(crate) fn cgroups(mount: &Path, root: &str) -> Vec<PathBuf> {
     let root = root.trim_start_matches('/');
     let mut hierarchies = vec![mount.to_owned()];
-    // Of cgroup v1, each controller is a folder; names that lead elsewhere (cpu,cpuacct) are links.
+    // With cgroup v1 each controller is a folder; combined ones (cpu,cpuacct) are also reachable by links.
     hierarchies.extend(
         fs::read_dir(mount)
             .into_iter()
@@ -116,7 +116,7 @@ pub(crate) fn cgroups(mount: &Path, root: &str) -> Vec<PathBuf> {
     hierarchies.into_iter().map(|hierarchy| hierarchy.join(root)).filter(|path| path.is_dir()).collect()
 }
 
-/// Removes a cgroup with all below it, innermost first.
+/// Removes a cgroup with all cgroups below it, innermost first.
 fn remove_cgroup(root: &Path) -> Result<()> {
     let start = Instant::now();
     while let Err(error) = try_remove_cgroup(root) {
@@ -142,7 +142,7 @@ fn try_remove_cgroup(folder: &Path) -> std::io::Result<()> {
     fs::remove_dir(folder)
 }
 
-/// The mount points of `mountinfo` at or below `folder`, in the order in which they were mounted.
+/// Returns the mount points in `mountinfo` at or below `folder`, in the order in which they were mounted.
 pub(crate) fn mounts_below(mountinfo: &str, folder: &Path) -> Vec<PathBuf> {
     let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
     points.map(PathBuf::from).filter(|point| point.starts_with(folder)).collect()

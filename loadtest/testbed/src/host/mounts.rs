@@ -1,5 +1,5 @@
-//! What the cluster sees of the machine's files: everything that it writes outside of its folder lands in
-//! there too, so that the shipped manifests find the usual paths and the machine stays as it was.
+//! Mounts of a cluster. Everything that it writes outside of its folder is redirected into its folder, so that the
+//! shipped manifests find the usual paths and the machine's own files do not change.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,8 @@ use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_
 use crate::addresses::{CLUSTER_DOMAIN, DNS_SERVICE};
 use crate::workdir::Workdir;
 
-/// Settings of the kernel that belong to the whole machine and that a kubelet would change; it reads its own
-/// values here instead and so writes none.
+/// Kernel settings of the whole machine that a kubelet would change, with the values that it wants. It reads these
+/// values from files mounted over the settings, and so changes nothing.
 const KERNEL_SETTINGS: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
@@ -21,7 +21,7 @@ const KERNEL_SETTINGS: [(&str, &str); 6] = [
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
 
-/// Where a node's GPU driver root is.
+/// Driver root of the GPUs on a node.
 pub(crate) const DRIVER_ROOT: &str = "/run/nvidia/driver";
 /// Folder of the NVML library in a driver root.
 pub(crate) const LIBRARY_DIR: &str = "usr/lib64";
@@ -33,15 +33,15 @@ pub(crate) const LIBRARY_DIR: &str = "usr/lib64";
 pub(crate) fn set_up(workdir: &Workdir) -> Result<()> {
     mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
         .context("cannot make the mounts private")?;
-    // The host's /run stays outside: its sockets and locks are not the cluster's.
+    // The cluster gets a /run of its own: sockets and locks of the host are not for it.
     mount("tmpfs", "/run", "tmpfs", MountFlags::empty(), c"mode=755").context("cannot mount a /run")?;
     overlay(workdir, "/var")?;
     for (folder, below) in [("/var/lib/kubelet", "kubelet"), (DRIVER_ROOT, "driver")] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {folder}"))?;
         bind(&workdir.path(below), Path::new(folder))?;
     }
-    // A mount of its own: where a pod takes the driver root read-only, the state beside the library stays
-    // writable, as a real driver's is, which keeps it in the kernel.
+    // A mount of its own: where a pod mounts the driver root read-only, the simulated GPUs' state beside the library
+    // stays writable, as the state of a real driver does, which is in the kernel.
     let library_dir = Path::new(DRIVER_ROOT).join(LIBRARY_DIR);
     bind(&workdir.driver_root().join(LIBRARY_DIR), &library_dir)?;
     for (setting, value) in KERNEL_SETTINGS {
@@ -50,12 +50,12 @@ pub(crate) fn set_up(workdir: &Workdir) -> Result<()> {
         bind(&file, &Path::new("/proc/sys").join(setting))?;
     }
     resolver(workdir)?;
-    // Volumes that the kubelet mounts must reach containers that run already.
+    // Volumes that the kubelet mounts must become visible in running containers.
     mount_change("/", MountPropagationFlags::SHARED | MountPropagationFlags::REC)
         .context("cannot share the mounts with containers")
 }
 
-/// What is written below `folder` lands in the cluster's own; what is there stays to be read.
+/// Mounts an overlay on `folder`: its files stay readable, writes go to the cluster's folder.
 fn overlay(workdir: &Workdir, folder: &str) -> Result<()> {
     let (upper, work) = (workdir.text("var/upper"), workdir.text("var/work"));
     for layer in [&upper, &work] {
@@ -66,7 +66,7 @@ fn overlay(workdir: &Workdir, folder: &str) -> Result<()> {
         .with_context(|| format!("cannot mount an overlay of {folder}"))
 }
 
-/// Programs inside ask the cluster's DNS.
+/// Makes programs inside the cluster resolve names by the cluster's DNS.
 fn resolver(workdir: &Workdir) -> Result<()> {
     let file = workdir.path("etc/resolv.conf");
     let lines = format!(
@@ -76,7 +76,7 @@ fn resolver(workdir: &Workdir) -> Result<()> {
     let target = fs::read_link("/etc/resolv.conf")
         .map_or_else(|_| PathBuf::from("/etc/resolv.conf"), |link| Path::new("/etc").join(link));
     if !target.exists() {
-        // A link into /run, which is empty now.
+        // The target is in /run, which is empty now.
         if let Some(folder) = target.parent() {
             fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }

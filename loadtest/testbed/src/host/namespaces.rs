@@ -1,5 +1,5 @@
-//! Mount, network and process namespaces of one cluster, by the programs of util-linux: entering and leaving
-//! them from this process would need `unsafe`.
+//! Mount, network and process namespaces of one cluster, created and entered by the programs of util-linux: doing so
+//! from this process would need `unsafe`.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -13,14 +13,13 @@ use crate::host::leftovers::MARK;
 use crate::processes::{self, Identity};
 use crate::workdir::{Record, Workdir};
 
-/// How long `unshare` may take to start the first process.
+/// Time limit for `unshare` to start the first process.
 const STARTED_WITHIN: Duration = Duration::from_secs(10);
 
-/// Starts `program` with `arguments` as the first process of new namespaces, detached from the terminal; its
-/// output goes to `log`.
+/// Starts `program` as the first process of new namespaces, detached from the terminal, with its output in `log`.
 ///
 /// # Errors
-/// When it does not start; `log` then says why.
+/// When it does not start, with the content of `log`.
 pub(crate) fn create(workdir: &Workdir, program: &Path, arguments: &[&OsStr], log: &Path) -> Result<Record> {
     let output = File::create(log).with_context(|| format!("cannot write {}", log.display()))?;
     let mut child = Command::new("setsid")
@@ -29,7 +28,7 @@ pub(crate) fn create(workdir: &Workdir, program: &Path, arguments: &[&OsStr], lo
         .arg(program)
         .args(arguments)
         .env(MARK, workdir.root())
-        // containerd finds its shim through PATH, the kubelet mount and others.
+        // containerd finds its shim through PATH, the kubelet finds mount and others.
         .env("PATH", path_with_programs(workdir))
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
@@ -53,18 +52,18 @@ pub(crate) fn create(workdir: &Workdir, program: &Path, arguments: &[&OsStr], lo
     }
 }
 
-/// A command that runs inside, in the same folder, with the cluster's programs and kubeconfig at hand.
-/// Arguments are added by the caller.
+/// Returns a command that runs `program` inside the namespaces, in the current folder, with the cluster's programs in
+/// PATH and its kubeconfig. The caller adds arguments.
 pub(crate) fn inside(record: &Record, workdir: &Workdir, program: &OsStr) -> Command {
     let mut command = Command::new("nsenter");
     command
         .args(["--target", &record.init.pid.to_string(), "--net", "--mount", "--pid", "--"])
-        // A mount namespace is entered at its root; env goes back to where the caller was.
+        // A mount namespace is entered at its root; env returns to the caller's folder.
         .args(["env", "--chdir"])
         .arg(std::env::current_dir().unwrap_or_else(|_| "/".into()))
         .arg(format!("PATH={}", path_with_programs(workdir)))
         .arg(format!("KUBECONFIG={}", workdir.kubeconfig().display()))
-        // For ctr: the node's containerd, and the part of it that the kubelet uses.
+        // For ctr: the node's containerd, and the containerd namespace that the kubelet uses.
         .arg(format!("CONTAINERD_ADDRESS={}", workdir.text("containerd.sock")))
         .arg("CONTAINERD_NAMESPACE=k8s.io")
         .arg(program);

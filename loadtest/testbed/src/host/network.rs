@@ -1,4 +1,4 @@
-//! The cluster's network namespace: one bridge that holds the node's address, one for pods.
+//! Network namespace of a cluster: a bridge that holds the node's address, and one for pods.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::addresses::{NODE, PODS};
 use crate::workdir::Workdir;
 
-/// Bridge with the node's address; a kernel need not have dummy interfaces.
+/// Bridge with the node's address. A bridge works on every kernel; dummy interfaces do not.
 const NODE_BRIDGE: &str = "node0";
 /// Bridge of the pods.
 const POD_BRIDGE: &str = "pods0";
@@ -20,13 +20,13 @@ pub(crate) fn set_up() -> Result<()> {
     ip(&["link", "add", NODE_BRIDGE, "type", "bridge"])?;
     ip(&["address", "add", &format!("{NODE}/32"), "dev", NODE_BRIDGE])?;
     ip(&["link", "set", NODE_BRIDGE, "up"])?;
-    // Leads nowhere; without a route the node could not send to a Service's address, to which nftables then
-    // gives a destination.
+    // The route leads nowhere, but without one the node could not send to a Service's address, which nftables then
+    // rewrites.
     ip(&["route", "add", "default", "dev", NODE_BRIDGE])?;
     set("/proc/sys/net/ipv4/ip_forward")
 }
 
-/// Makes what pods send to each other over their bridge pass the rules of iptables, where NetworkPolicies are.
+/// Makes iptables rules, by which NetworkPolicies are enforced, apply to packets between pods on one bridge.
 ///
 /// # Errors
 /// When the kernel cannot do it.
@@ -38,7 +38,7 @@ fn set(setting: &str) -> Result<()> {
     fs::write(setting, "1").with_context(|| format!("cannot write {setting}"))
 }
 
-/// Networks of pods, for containerd.
+/// Returns the network configuration of pods, for containerd.
 pub(crate) fn pod_network(workdir: &Workdir) -> Value {
     json!({
         "cniVersion": "1.0.0",

@@ -1,4 +1,4 @@
-//! What the machine must have, checked before anything is done, all of it at once.
+//! Requirements on the machine, all checked before anything is changed.
 
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("env", "coreutils"),
 ];
 
-/// What the policy engine starts, with the Debian package of each.
+/// Programs that the policy engine starts, with the Debian package of each.
 const POLICY_PROGRAMS: [(&str, &str); 4] = [
     ("iptables-save", "iptables"),
     ("iptables-restore", "iptables"),
@@ -26,10 +26,10 @@ const POLICY_PROGRAMS: [(&str, &str); 4] = [
     ("ipset", "ipset"),
 ];
 
-/// Refuses to go on where something is missing.
+/// Checks that the machine has everything that a cluster needs.
 ///
 /// # Errors
-/// Names everything that is missing, and how to get it.
+/// With everything that is missing, and how to install it.
 pub(crate) fn check(prometheus: bool, network_policies: bool) -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("a cluster needs root: it makes namespaces, mounts and cgroups. Run the same with sudo");
@@ -55,12 +55,12 @@ fn message(missing: &[(&str, &str)]) -> Option<String> {
     Some(format!("not in PATH: {}. Debian: apt-get install {}", programs.join(", "), packages.join(" ")))
 }
 
-/// Whether a folder of PATH has this program.
+/// Returns whether PATH has this program.
 pub(crate) fn in_path(program: &str) -> bool {
     find_in_path(program).is_some()
 }
 
-/// Where PATH has this program; the folders of administrators' programs count too.
+/// Returns the path of a program in PATH, /usr/sbin or /sbin; `None` if none has it.
 pub(crate) fn find_in_path(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);

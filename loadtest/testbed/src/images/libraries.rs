@@ -1,4 +1,4 @@
-//! Which shared libraries a program needs, its interpreter among them.
+//! Shared libraries that a program needs, including its ELF interpreter.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

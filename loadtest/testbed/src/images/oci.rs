@@ -1,5 +1,4 @@
-//! An OCI image as one tar file: layout, index, manifest, configuration, one layer. The same entries give the
-//! same bytes.
+//! OCI image as one tar file: layout, index, manifest, configuration, one layer. The same entries give the same bytes.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,7 @@ use tar::{Builder, EntryType, Header};
 #[derive(Debug, Clone)]
 pub(crate) struct Image {
     pub reference: String,
-    /// The program that it runs.
+    /// Path of the program that the image runs.
     pub entrypoint: String,
     /// Its files.
     pub entries: Vec<Entry>,
@@ -32,7 +31,7 @@ pub(crate) struct Entry {
 enum Content {
     Folder,
     Bytes(Vec<u8>),
-    /// A file of this machine, read when the image is written: an image may have thousands.
+    /// A file of this machine. It is read when the image is written, because an image may have thousands.
     File(PathBuf),
     Link(PathBuf),
 }
@@ -60,7 +59,7 @@ impl Entry {
 }
 
 impl Image {
-    /// The image as `ctr images import` takes it.
+    /// Writes the image in the form that `ctr images import` reads.
     ///
     /// # Errors
     /// When a path does not fit into a tar file, or a file cannot be read.
@@ -153,7 +152,7 @@ fn sha256(bytes: &[u8]) -> String {
     format!("sha256:{hex}")
 }
 
-/// As OCI names it.
+/// Returns the name of the architecture in OCI.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",

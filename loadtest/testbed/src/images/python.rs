@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Entry, Image, libraries};
 
-/// Where an environment has its standard library.
+/// Folder of the standard library in an environment.
 const ASK: &str = "import sysconfig; print(sysconfig.get_path('stdlib'))";
 /// Folders and files that no program needs to run.
 const LEFT_OUT: [&str; 10] = [

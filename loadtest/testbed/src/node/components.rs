@@ -1,4 +1,4 @@
-//! The processes of a one-node Kubernetes: command lines and settings, as plain data.
+//! Components of a one-node Kubernetes: command lines and settings, as plain data.
 
 mod add_ons;
 mod control_plane;
@@ -23,33 +23,33 @@ pub(crate) use add_ons::SIMULATED_NODE;
 /// Name of the real node.
 pub(crate) const NODE_NAME: &str = "node-a";
 
-/// Where etcd listens.
+/// Address of etcd.
 const ETCD: &str = "127.0.0.1:2379";
-/// How long a look at a port may take.
+/// Time limit of one connection attempt to a port.
 const CONNECT_WITHIN: Duration = Duration::from_millis(200);
 
-/// One process that is kept running.
+/// Process that is kept running.
 #[derive(Debug, Clone)]
 pub(crate) struct Component {
-    /// Name, of its log too.
+    /// Name, also of its log file.
     pub name: &'static str,
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
-    /// What must be there before it can run.
+    /// Prerequisite of its start; `None` if it can start at once.
     pub after: Option<Prerequisite>,
 }
 
-/// Something that must be there.
+/// Something that must be reachable before a component starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Prerequisite {
-    /// Somebody listens on this address.
+    /// A process listens on this address.
     Port(SocketAddr),
-    /// Somebody listens on this socket.
+    /// A process listens on this Unix socket.
     Socket(PathBuf),
 }
 
 impl Prerequisite {
-    /// Whether it is there now.
+    /// Returns whether it is met now.
     pub(crate) fn is_met(&self) -> bool {
         match self {
             Prerequisite::Port(address) => TcpStream::connect_timeout(address, CONNECT_WITHIN).is_ok(),
@@ -58,7 +58,7 @@ impl Prerequisite {
     }
 }
 
-/// All components, in the order in which they come up.
+/// Returns all components, in the order in which they start.
 pub(crate) fn all(workdir: &Workdir, spec: &Spec) -> Vec<Component> {
     let release = spec.kubernetes.release();
     let mut components = vec![
@@ -80,7 +80,7 @@ pub(crate) fn all(workdir: &Workdir, spec: &Spec) -> Vec<Component> {
     components
 }
 
-/// Writes the settings files that the command lines name.
+/// Writes the settings files that the command lines refer to.
 ///
 /// # Errors
 /// Names the file that could not be written.
@@ -133,7 +133,7 @@ impl Component {
     }
 }
 
-/// The gate that the API server opens.
+/// Returns the prerequisite that the API server listens.
 fn api_server_is_up() -> Prerequisite {
     let address = format!("{}:{}", crate::addresses::NODE, crate::addresses::API_PORT);
     Prerequisite::Port(address.parse().unwrap_or_else(|_| SocketAddr::from(([127, 0, 0, 1], 0))))
@@ -171,7 +171,7 @@ mod tests {
         text
     }
 
-    /// `SLUICE_BLESS=1` writes the file anew.
+    /// Compares with a golden file; `SLUICE_BLESS=1` rewrites it.
     fn golden(name: &str, text: &str) {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
         if std::env::var_os("SLUICE_BLESS").is_some() {

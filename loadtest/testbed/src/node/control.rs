@@ -1,4 +1,4 @@
-//! Orders to the supervisor from outside, over a socket in the cluster's folder: one line of JSON each way.
+//! Protocol and client of the supervisor: one line of JSON each way over a socket in the cluster's folder.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
@@ -8,26 +8,26 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-/// How long the supervisor may take to answer.
-const ANSWER_WITHIN: Duration = Duration::from_secs(10);
-/// How long a component may take to end after SIGTERM.
+/// Time limit of the supervisor's response.
+const RESPONSE_WITHIN: Duration = Duration::from_secs(10);
+/// Time limit for a component to end after SIGTERM.
 const STOPPED_WITHIN: Duration = Duration::from_secs(20);
-/// How long a component may take to run again.
+/// Time limit for a component to run again.
 const STARTED_WITHIN: Duration = Duration::from_secs(30);
-/// How often a wait asks again.
+/// Polling interval of waits.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 
-/// What to do with a component.
+/// Action on a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Verb {
-    /// Nothing: only tell.
+    /// Only return the status of all components.
     Status,
-    /// Keep it running (again).
+    /// Start it, and keep it running.
     Start,
-    /// SIGTERM, and leave it ended.
+    /// Send SIGTERM, and do not restart it.
     Stop,
-    /// SIGKILL, as a crash: it is started again.
+    /// Send SIGKILL, as a crash; it is restarted.
     Kill,
 }
 
@@ -36,46 +36,46 @@ pub(crate) enum Verb {
 pub(crate) struct Order {
     /// What to do.
     pub verb: Verb,
-    /// With which component; empty for [`Verb::Status`].
+    /// Name of the component; empty for [`Verb::Status`].
     #[serde(default)]
     pub component: String,
 }
 
-/// The answer to every order.
+/// Response to an order.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Response {
-    /// Why the order could not be followed.
+    /// Reason why the order failed; `None` on success.
     pub error: Option<String>,
     /// All components, in the order in which they start.
     pub components: Vec<Status>,
 }
 
-/// How a component is.
+/// Status of a component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Status {
-    /// Its name: `kubelet`.
+    /// Name, such as `kubelet`.
     pub name: String,
     /// Process id inside the cluster's namespaces; `None` while it does not run.
     pub pid: Option<u32>,
-    /// Times that it was started again after it ended by itself.
+    /// Number of restarts.
     pub restarts: u32,
-    /// How it last ended.
+    /// Description of its last end; `None` if it never ended.
     pub last_end: Option<String>,
 }
 
-/// The side that gives orders.
+/// Client of the supervisor.
 #[derive(Debug, Clone)]
 pub(crate) struct SupervisorClient {
     socket: PathBuf,
 }
 
 impl SupervisorClient {
-    /// The supervisor that listens on `socket`.
+    /// Creates a client of the supervisor that listens on `socket`.
     pub(crate) fn new(socket: PathBuf) -> Self {
         Self { socket }
     }
 
-    /// All components.
+    /// Returns the status of all components.
     ///
     /// # Errors
     /// When the supervisor does not answer.
@@ -83,7 +83,7 @@ impl SupervisorClient {
         self.order(Verb::Status, "")
     }
 
-    /// SIGKILL; it is started again after a second.
+    /// Sends SIGKILL to a component; the supervisor restarts it after a second.
     ///
     /// # Errors
     /// When there is no such component, or it does not run.
@@ -91,7 +91,7 @@ impl SupervisorClient {
         self.order(Verb::Kill, component).map(drop)
     }
 
-    /// SIGKILL, then waits until it runs again.
+    /// Sends SIGKILL to a component, then waits until it runs again.
     ///
     /// # Errors
     /// When there is no such component, or it does not run again.
@@ -104,7 +104,7 @@ impl SupervisorClient {
         })
     }
 
-    /// SIGTERM, then waits until it ended.
+    /// Sends SIGTERM to a component, then waits until it has ended.
     ///
     /// # Errors
     /// When there is no such component, or it does not end.
@@ -113,7 +113,7 @@ impl SupervisorClient {
         self.wait(component, STOPPED_WITHIN, "ended", |status| status.pid.is_none())
     }
 
-    /// Starts it, and waits until its process runs (which is not yet: ready).
+    /// Starts a component, and waits until its process runs. It need not be ready by then.
     ///
     /// # Errors
     /// When there is no such component, or it does not start.
@@ -153,7 +153,7 @@ impl SupervisorClient {
 
     fn ask(&self, order: &Order) -> Result<Response> {
         let mut stream = UnixStream::connect(&self.socket)?;
-        stream.set_read_timeout(Some(ANSWER_WITHIN))?;
+        stream.set_read_timeout(Some(RESPONSE_WITHIN))?;
         let mut line = serde_json::to_string(order)?;
         line.push('\n');
         stream.write_all(line.as_bytes())?;

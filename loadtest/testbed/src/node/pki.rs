@@ -1,4 +1,4 @@
-//! The cluster's certificate authority, its certificates and its kubeconfigs. They end with the cluster.
+//! Certificate authority, certificates and kubeconfigs of a cluster. They are removed with it.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,7 +16,7 @@ use crate::addresses::{KUBERNETES_SERVICE, NODE, api_server};
 use crate::node::components::NODE_NAME;
 use crate::workdir::Workdir;
 
-/// Whom a certificate is for: file name, common name, organisation (a group to the API server).
+/// Subject of a certificate: file name, common name, organisation (which the API server reads as a group).
 struct Subject {
     file: &'static str,
     name: String,
@@ -43,7 +43,7 @@ pub(crate) fn write(workdir: &Workdir) -> Result<()> {
         write_private(&folder.join(format!("{}.crt", subject.file)), &certificate)?;
         write_private(&folder.join(format!("{}.key", subject.file)), &key)?;
     }
-    // Of service accounts' tokens.
+    // Key that signs the tokens of service accounts.
     let accounts = KeyPair::generate()?;
     write_private(&folder.join("accounts.key"), &accounts.serialize_pem())?;
     write_private(&folder.join("accounts.pub"), &accounts.public_key_pem())?;
@@ -82,7 +82,7 @@ fn subjects() -> Vec<Subject> {
     ]
 }
 
-/// The authority, and its certificate.
+/// Certificate authority with its certificate.
 fn authority() -> Result<(Issuer<'static, KeyPair>, String)> {
     let mut parameters = CertificateParams::new(Vec::new())?;
     parameters.distinguished_name.push(DnType::CommonName, "sluice-testbed");

@@ -1,5 +1,5 @@
-//! A reboot of the node while the control plane goes on: every process of the node ends at once, and with them
-//! go the containers, their mounts, whatever lies in /run, and the MIG instances. What is on disk stays.
+//! Reboot of the node while the control plane keeps running: all processes of the node end at once; containers, their
+//! mounts, files in /run and MIG instances disappear. Files on disk stay.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,20 +17,20 @@ use crate::workdir::Workdir;
 
 /// The node's own processes, in the order in which they end.
 const COMPONENTS: [&str; 3] = ["kubelet", "kube-proxy", "containerd"];
-/// The process that containerd starts for each pod, and that outlives it.
+/// Program of the process that containerd starts for each pod, and that outlives containerd.
 const SHIM: &str = "containerd-shim-runc-v2";
-/// Folders of /run whose files a boot does not find.
+/// Folders of /run that are empty after a boot.
 const RUN: [&str; 2] = ["/run/cdi", "/run/netns"];
-/// Where the driver keeps which boot its MIG instances are of.
+/// File in which the driver records the boot of its MIG instances.
 const CHECKPOINT: &str = "/var/lib/sluice/driver/checkpoint.json";
-/// How long the kernel may take to end a process.
+/// Time limit for the kernel to end a process.
 const GONE_WITHIN: Duration = Duration::from_secs(20);
 
-/// Reboots the node. Inside the namespaces; returns when its processes are started again, which is before it is
-/// ready.
+/// Reboots the node. Runs inside the namespaces. Returns when its processes have been started again, which is before
+/// it is ready.
 ///
 /// # Errors
-/// Names what could not be ended, unmounted or started.
+/// With the process, mount or component that could not be ended, unmounted or started.
 pub(crate) fn reboot(workdir: &Workdir) -> Result<()> {
     let control = SupervisorClient::new(workdir.control_socket());
     for component in COMPONENTS {
@@ -51,7 +51,7 @@ pub(crate) fn reboot(workdir: &Workdir) -> Result<()> {
     Ok(())
 }
 
-/// SIGKILL for every process of a pod, and for what looks after it.
+/// Sends SIGKILL to every process of every pod, and to its shim.
 fn end_pods(workdir: &Workdir) -> Result<()> {
     let root = workdir.cgroup_root();
     let is_of_pod = |pid: &u32| {
@@ -71,7 +71,8 @@ fn end_pods(workdir: &Workdir) -> Result<()> {
     Ok(())
 }
 
-/// One mount may be seen at several places, and goes from all of them at once; so what is left is looked up again.
+/// Removes the mounts of pods. One mount may be visible at several places and disappears from all of them at once, so the list is read
+/// again after each.
 fn unmount_below(folders: &[PathBuf]) -> Result<()> {
     loop {
         let mounts = fs::read_to_string("/proc/self/mountinfo").context("/proc/self/mountinfo")?;
@@ -95,7 +96,7 @@ fn empty(folder: &Path) -> Result<()> {
     }
 }
 
-/// The kernel's boot id is the machine's and stays; so what the driver remembers is made that of an earlier boot.
+/// Changes the driver's record to an earlier boot: the kernel's boot id belongs to the machine and cannot change.
 fn change_boot() -> Result<()> {
     let boot_id = fs::read_to_string("/proc/sys/kernel/random/boot_id").context("the boot id")?;
     match fs::read_to_string(CHECKPOINT) {
@@ -103,7 +104,7 @@ fn change_boot() -> Result<()> {
             let earlier = text.replace(boot_id.trim(), "00000000-0000-0000-0000-000000000000");
             fs::write(CHECKPOINT, earlier).with_context(|| format!("cannot write {CHECKPOINT}"))
         }
-        // A cluster without Sluice.
+        // The cluster has no Sluice.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).context(CHECKPOINT),
     }

@@ -1,4 +1,4 @@
-//! Simulated GPUs where a node's driver root is: to whatever looks for a GPU driver there, they are the GPUs.
+//! Simulated GPUs in a node's driver root. Programs that look for a GPU driver there find them.
 
 use std::path::{Path, PathBuf};
 
@@ -24,7 +24,7 @@ pub(crate) fn install(workdir: &Workdir, bin_dir: &Path, model: &str, count: usi
     Ok(())
 }
 
-/// The simulated GPUs of a cluster: their instances, faults and events.
+/// Opens the simulated GPUs of a cluster: their instances, faults and events.
 ///
 /// # Errors
 /// When there are none.

@@ -1,5 +1,5 @@
-//! The first process of a cluster: starts the components when what they wait for is there, starts them again
-//! when they end, follows orders, and reaps what others leave behind.
+//! Supervisor, the first process of a cluster. It starts each component when its prerequisite is met, restarts it when
+//! it ends, executes orders, and reaps orphaned processes.
 //!
 //! One task owns the table of components. Children are waited for here alone, never by tokio: as the first
 //! process of the namespace it inherits orphans (containerd's shims), whose ends only `waitpid(-1)` sees.
@@ -23,12 +23,12 @@ use crate::node::control::{Order, Response, Status, Verb};
 const RESTART_DELAY: Duration = Duration::from_secs(1);
 /// Interval between two checks of prerequisites.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// Longest order that is read.
+/// Maximum size of an order.
 const MAX_ORDER_BYTES: u64 = 4096;
-/// How long a peer may take to say its order.
+/// Time limit for receiving an order and responding to it.
 const ORDER_WITHIN: Duration = Duration::from_secs(2);
 
-/// A component, and how it is.
+/// Component with its state.
 #[derive(Debug)]
 struct Managed {
     component: Component,
@@ -40,11 +40,11 @@ struct Managed {
     last_end: Option<String>,
 }
 
-/// The table of components.
+/// Table of components.
 #[derive(Debug)]
 struct Table(Vec<Managed>);
 
-/// Keeps `components` running until the process is killed; logs go to one file each in `logs`.
+/// Keeps `components` running until this process is killed; each logs to a file of its own in `logs`.
 ///
 /// # Errors
 /// When the socket or the signal handlers cannot be set up.
@@ -102,7 +102,7 @@ impl Table {
         Self(components.into_iter().map(managed).collect())
     }
 
-    /// Whom to start now.
+    /// Returns the indices of the components to start now.
     fn due(&self, now: Instant, is_met: impl Fn(&Prerequisite) -> bool) -> Vec<usize> {
         let is_due = |managed: &Managed| {
             managed.wanted
@@ -129,7 +129,7 @@ impl Table {
         }
     }
 
-    /// A process ended; others than components are orphans, of which nothing is to be kept.
+    /// Records the end of a process. A process that is no component is an orphan, and is ignored.
     fn note_end(&mut self, pid: u32, raw_status: i32, now: Instant) {
         let Some(managed) = self.0.iter_mut().find(|managed| managed.pid == Some(pid)) else { return };
         let status = ExitStatus::from_raw(raw_status);
@@ -184,7 +184,7 @@ fn spawn(component: &Component, logs: &Path) -> Result<u32> {
     let log = logs.join(format!("{}.log", component.name));
     let output = File::options().create(true).append(true).open(&log);
     let output = output.with_context(|| format!("cannot write {}", log.display()))?;
-    // Dropping the handle leaves the process to `wait` above.
+    // Dropping the handle does not end the process; `wait` above reaps it.
     let child = Command::new(&component.program)
         .args(&component.arguments)
         .stdin(Stdio::null())
@@ -195,7 +195,7 @@ fn spawn(component: &Component, logs: &Path) -> Result<u32> {
     Ok(child.id())
 }
 
-/// To the process alone: containerd's shims must outlive it.
+/// Sends a signal to the process alone, not to its group: containerd's shims must outlive containerd.
 fn send(pid: u32, signal: Signal) -> bool {
     i32::try_from(pid).ok().and_then(Pid::from_raw).is_some_and(|pid| kill_process(pid, signal).is_ok())
 }

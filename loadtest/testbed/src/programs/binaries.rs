@@ -92,7 +92,7 @@ impl Sources {
     }
 }
 
-/// Makes `folder` hold a link to each program.
+/// Creates a link to each program in `folder`.
 ///
 /// # Errors
 /// When a link cannot be made.
@@ -106,10 +106,10 @@ pub(crate) fn link(found: &[Found], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// All programs of `part` in `folder`, when all are there and the first one's version is right.
+/// Returns the programs of `part` in `folder`, if all are there and the first one has the right version.
 fn complete(part: &Part, folder: &Path, right: impl Fn(&Part, &Path) -> bool) -> Option<Vec<Found>> {
     let found = part.programs.iter().map(|program| {
-        // As laid out here, or side by side.
+        // Either in the layout of the cache, or all in one folder.
         let name = Path::new(program.file).file_name()?;
         let path =
             [folder.join(program.file), folder.join(name)].into_iter().find(|path| is_executable(path))?;
@@ -123,12 +123,13 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }
 
-/// In PATH only the pinned version counts: a program may be there for other reasons.
+/// Checks the version of a program in PATH: it must be the pinned one, because the program may be there for other reasons.
 fn is_the_version(part: &Part, path: &Path) -> bool {
     part.tells.as_ref().is_some_and(|(arguments, expected)| tells(path, arguments, expected))
 }
 
-/// A folder that the user names is trusted, but for which Kubernetes it holds: there may be one for each.
+/// Checks a program in a folder that the user names. Only Kubernetes must have the right minor release: there may be a
+/// folder for each.
 fn fits_the_release(part: &Part, path: &Path) -> bool {
     if part.name != "kubernetes" {
         return true;

@@ -10,8 +10,8 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::programs::parts::{Part, Recipe};
 
-/// Builds `part` into `folder`, which appears when all of it is built. Somebody else who builds the same is
-/// waited for, and then nothing is left to do.
+/// Builds `part` into `folder`, which appears only when the build is complete. If another process builds the same
+/// part, waits for it instead.
 ///
 /// # Errors
 /// When Go or, where C is needed, a compiler is missing; when the build fails, with Go's own messages above.
@@ -26,7 +26,7 @@ pub(crate) fn build(part: &Part, recipe: &Recipe, folder: &Path) -> Result<()> {
     println!("building {} {} from Go modules into {}", part.name, part.version, folder.display());
     let start = Instant::now();
     let scratch = cache.join(format!("{}.building", part.name));
-    // Under the lock, an earlier one is of a build that was killed.
+    // No other build runs while the lock is held: a folder that exists is of a build that was killed.
     let _ = fs::remove_dir_all(&scratch);
     let source = scratch.join("source");
     fs::create_dir_all(&source)
@@ -53,7 +53,7 @@ fn go_build(recipe: &Recipe, package: &str, source: &Path, output: &Path) -> Res
         .arg(package)
         .current_dir(source)
         .env("CGO_ENABLED", if recipe.cgo { "1" } else { "0" })
-        // A user's flags and workspaces are about other modules.
+        // The user's flags and workspaces are meant for other modules.
         .env("GOFLAGS", "")
         .env("GOWORK", "off")
         .status()
@@ -82,7 +82,7 @@ fn check_tools(recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-/// Held until it is dropped.
+/// Locks a file, until the result is dropped; waits if another process holds the lock.
 pub(crate) fn lock(path: &Path) -> Result<File> {
     let file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
     if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {

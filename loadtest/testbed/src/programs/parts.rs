@@ -1,8 +1,8 @@
-//! The programs that a node is made of: which there are, which version, and the module each is built from.
+//! Third-party programs of a node: versions, and the Go modules that they are built from.
 
 use crate::release::Release;
 
-/// Programs that come from one Go module.
+/// Programs that are built from one Go module.
 #[derive(Debug, Clone)]
 pub(crate) struct Part {
     /// Name: `etcd`.
@@ -11,9 +11,9 @@ pub(crate) struct Part {
     pub version: String,
     /// Its programs.
     pub programs: Vec<Program>,
-    /// Arguments that make the first program tell its version, and what it then says; `None` where it cannot.
+    /// Argument that makes the first program print its version, and a part of that output; `None` where it cannot print it.
     pub tells: Option<(&'static str, String)>,
-    /// How it is built; `None` where it cannot be built here.
+    /// How to build it; `None` where it cannot be built.
     pub recipe: Option<Recipe>,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Program {
     pub package: &'static str,
 }
 
-/// How a part is built.
+/// How to build a part.
 #[derive(Debug, Clone)]
 pub(crate) struct Recipe {
     /// Text of go.mod, which pins all modules.
@@ -41,7 +41,7 @@ pub(crate) struct Recipe {
     pub cgo: bool,
 }
 
-/// go.mod and go.sum of one folder of `go/`.
+/// Includes go.mod and go.sum of one folder of `go/`.
 macro_rules! module {
     ($folder:literal) => {
         (
@@ -55,19 +55,19 @@ const fn program(file: &'static str, package: &'static str) -> Program {
     Program { file, package }
 }
 
-/// Everything that a cluster of this release needs.
+/// Returns all parts that a cluster of this release needs.
 pub(crate) fn all(release: Release) -> Vec<Part> {
     vec![kubernetes(release), etcd(), containerd(), runc(), network_plugins(), coredns(), kwok()]
 }
 
-/// What makes NetworkPolicies hold, for a cluster that asks for it: kube-router's policy controller alone. Its routing and
-/// its service proxy, where flaws of this version are known, do not run.
+/// Returns the part that enforces NetworkPolicies: kube-router, of which only the policy controller runs. Its routing
+/// and its service proxy have known flaws in this version.
 pub(crate) fn policy_engine() -> Part {
     Part {
         name: "kube-router",
         version: "2.1.0".to_owned(),
         programs: vec![program("kube-router", "github.com/cloudnativelabs/kube-router/v2/cmd/kube-router")],
-        // Built from a module it does not know its version.
+        // Built from a module, it does not know its version.
         tells: None,
         recipe: recipe(module!("kube-router"), "", false),
     }
@@ -75,7 +75,7 @@ pub(crate) fn policy_engine() -> Part {
 
 fn kubernetes(release: Release) -> Part {
     let version = release.version();
-    // Without these the server calls itself v0.0.0 and refuses clients that look at its version.
+    // Without these the server reports version v0.0.0, which clients that check it reject.
     let ldflags = format!(
         "-s -w -X k8s.io/component-base/version.gitVersion=v{version} \
          -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor={}",
@@ -139,7 +139,7 @@ fn runc() -> Part {
         version: "1.5.2".to_owned(),
         programs: vec![program("runc", "github.com/opencontainers/runc")],
         tells: Some(("--version", "runc version 1.5.2".to_owned())),
-        // Without seccomp, containerd's default profile is refused.
+        // Without seccomp support runc rejects containerd's default profile.
         recipe: recipe(module!("runc"), "seccomp", true),
     }
 }

@@ -16,7 +16,7 @@ use crate::images;
 
 /// How long pods and grants may take.
 const WITHIN: Duration = Duration::from_secs(60);
-/// A gate of somebody else, which keeps pods gated as long as the scenario wants.
+/// Third-party gate, which keeps pods gated for as long as the scenario needs.
 const FOREIGN_GATE: &str = "testbed.sluice.dev/hold";
 /// Policy on pods.
 const GATES_ONLY: &str = "sluice-preloader-gates-only";
@@ -93,12 +93,12 @@ impl Account {
     }
 }
 
-/// Who refuses.
+/// What rejects a request.
 #[derive(Debug)]
 enum Refusal {
     /// A policy of ours.
     Policy(&'static str),
-    /// Nobody granted it.
+    /// RBAC: no role grants it.
     NoGrant,
     /// Kubernetes' own rules for the object.
     Kubernetes,
@@ -266,7 +266,7 @@ pub(super) async fn autoscaler_and_driver(cluster: Cluster) -> Result<()> {
     let scale = format!("/apis/apps/v1/namespaces/{}/deployments/{NAME}/scale?dryRun=All", namespace.name);
     let to = |replicas: u32| json!([{ "op": "add", "path": "/spec/replicas", "value": replicas }]);
     let policy = Refusal::Policy(WITHIN_BOUNDS);
-    // Nobody else is held up by it.
+    // Other pods are not delayed by it.
     namespace.kubectl(&["scale", &format!("deployment/{NAME}"), "--replicas=0"]).await?;
     for (namespace, deployment) in [("kube-system", "coredns"), (SYSTEM_NAMESPACE, "sluice-preloader")] {
         let system =

@@ -1,4 +1,4 @@
-//! The cluster itself: pods run, names resolve, restarts of the node's programs harm nobody.
+//! The cluster itself: pods run, names resolve, restarts of the node's programs do no harm.
 
 use std::time::Duration;
 

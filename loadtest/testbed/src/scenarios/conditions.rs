@@ -1,4 +1,4 @@
-//! What the sample's InferenceAutoscaler says of itself.
+//! Conditions of the sample's InferenceAutoscaler.
 
 use std::time::Duration;
 

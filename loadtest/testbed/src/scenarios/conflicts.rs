@@ -18,7 +18,7 @@ const WITHIN: Duration = Duration::from_secs(90);
 /// Long enough for many decisions, and for one of the HPA, which comes every 15 s.
 const A_WHILE: Duration = Duration::from_secs(20);
 
-/// The sample with at most so many replicas.
+/// Returns the sample with at most `most` replicas.
 async fn start(cluster: &Cluster, name: &'static str, most: u32) -> Result<Namespace> {
     let namespace = Namespace::create(cluster, name).await?;
     let mut sample = Sample::read(cluster)?;
@@ -44,7 +44,7 @@ async fn wait_replicas(cluster: &Cluster, namespace: &Namespace, replicas: u32) 
         .await
 }
 
-/// Nobody changes the Deployment for a while.
+/// Checks that the Deployment does not change for a while.
 async fn stays(namespace: &Namespace) -> Result<()> {
     let before = asked(namespace).await?;
     tokio::time::sleep(A_WHILE).await;
@@ -53,7 +53,8 @@ async fn stays(namespace: &Namespace) -> Result<()> {
     Ok(())
 }
 
-/// An HPA wants at least two replicas where the InferenceAutoscaler allows one: nobody fights, and it is said.
+/// An HPA wants at least two replicas where the InferenceAutoscaler allows one: the autoscaler writes nothing, and a
+/// condition names the HPA.
 pub(super) async fn beside_an_hpa(cluster: Cluster) -> Result<()> {
     let namespace = start(&cluster, "beside-an-hpa", 1).await?;
     let hpa = json!({

@@ -1,5 +1,5 @@
-//! A target behind a gateway: nothing runs while nobody asks, the first request waits for the first replica, and
-//! what comes then is merged at the gateway and given to whichever replica is free.
+//! A target behind a gateway: no replica runs without requests, the first request waits for the first replica, and
+//! later ones are merged by the gateway and sent to a replica that is free.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ const TIMEOUT_MS: &str = "150000";
 /// A load that needs more than one replica.
 const RATE_RPS: &str = "120";
 
-/// From nothing to a first answer, through load, to nothing again; nobody loses a request.
+/// The target scales from zero to a first answer, through load, and back to zero; no request is lost.
 pub(super) async fn from_zero_and_back(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "gateway").await?;
     let (sample, gateway) = Sample::with_gateway(&cluster).await?;
@@ -106,7 +106,8 @@ async fn wait_decision(cluster: &Cluster, namespace: &Namespace, reason: &str) -
         .await
 }
 
-/// Batches are those of the gateway, and every row was computed once: nobody died, so nothing was sent again.
+/// Checks that the gateway formed the batches, and that every row was computed once: no process died, so nothing was
+/// sent again.
 fn assert_merged_once(journal: &Journal) -> Result<()> {
     let pods = journal.pods()?;
     let clients: Vec<_> = pods.iter().flat_map(|(_, calls)| calls).filter(|call| call.is_clients()).collect();

@@ -1,5 +1,5 @@
-//! NetworkPolicies: with the shipped ones everything works that should, and nobody else reaches a port of Sluice's; without
-//! them the same ports are open, so that it is the policies that shut them.
+//! NetworkPolicies: with the shipped ones everything works, and no other client reaches a port of Sluice's programs;
+//! without them the same ports are open, which shows that the policies close them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -32,13 +32,13 @@ const MODEL_PORT: u16 = 9000;
 /// More than one replica of the sample serves, requests per second.
 const TOO_MUCH_RPS: &str = "100";
 
-/// Somebody who tries to connect.
+/// Client that tries to connect.
 struct Client {
     who: &'static str,
     process: Identity,
 }
 
-/// A port that somebody listens on.
+/// Port of a program.
 #[derive(Debug, Clone)]
 struct Port {
     what: String,
@@ -74,7 +74,7 @@ pub(super) async fn policies(cluster: Cluster) -> Result<()> {
     all(&cluster, &preloader, &front, true).await?;
     let policies = Policies::apply(&cluster, &inference).await?;
     let held = hold(&cluster, &inference, &other_client, &monitoring_client).await;
-    // Whatever came of it, the next scenario knows nothing of policies.
+    // Also after a failure: the next scenario expects no policies.
     policies.delete(&cluster).await?;
     held?;
     all(&cluster, &other_client, &self::guarded(&cluster, &inference).await?, true).await?;
@@ -165,7 +165,7 @@ async fn preloader(cluster: &Cluster) -> Result<Client> {
     Ok(Client { who: "a preloader", process: pods::process(pod, "sluice-preloader", "")? })
 }
 
-/// The ports that are not for everybody, as they are now.
+/// Returns the current ports that are not for all clients.
 async fn guarded(cluster: &Cluster, inference: &Namespace) -> Result<Vec<Port>> {
     let mut ports = Vec::new();
     for (program, number) in ADMIN_PORTS {

@@ -56,7 +56,7 @@ pub(crate) fn is_gated(pod: &Pod) -> bool {
     gates.is_some_and(|gates| !gates.is_empty())
 }
 
-/// Whether the scheduler has said that it finds no place for the pod.
+/// Returns whether the scheduler reports that the pod fits on no node.
 fn is_unschedulable(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| {

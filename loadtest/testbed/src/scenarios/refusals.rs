@@ -1,4 +1,4 @@
-//! What cannot work is refused where it is written, with the name of the field.
+//! Settings that cannot work are rejected when they are written, with the name of the field.
 
 use anyhow::{Result, bail, ensure};
 use serde_json::json;
@@ -7,7 +7,7 @@ use super::Namespace;
 use super::sample::Sample;
 use crate::cluster::Cluster;
 
-/// The refusal of `objects`, which must come.
+/// Applies `objects`, which must be rejected, and returns the message.
 async fn refusal(namespace: &Namespace, objects: &str) -> Result<String> {
     match namespace.apply(objects).await {
         Ok(()) => bail!("it was taken: {objects}"),
@@ -43,7 +43,7 @@ pub(super) async fn wrong_autoscaler(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// Ports of which the sidecar cannot tell which is the model's.
+/// Ports among which the sidecar cannot find the model's.
 pub(super) async fn ambiguous_port(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "ambiguous-port").await?;
     let template = Sample::read(&cluster)?.object("Deployment")?["spec"]["template"].clone();

@@ -1,4 +1,4 @@
-//! A rollout on a full cluster, and pods that cannot be created: what is said, and that the rollout ends.
+//! A rollout on a full cluster, and pods that cannot be created: the rollout ends, and conditions name the cause.
 
 use std::time::Duration;
 
@@ -68,7 +68,7 @@ pub(super) async fn full_cluster(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// Where no replica may be given up, it is said whose pods hold the slices, and what is said to help does.
+/// Where no replica may be given up, a condition names the pods that hold the slices, and the remedy that it names works.
 pub(super) async fn full_cluster_at_minimum(cluster: Cluster) -> Result<()> {
     let namespace = full(&cluster, "rollout-at-minimum", SLICES).await?;
     let deployment = format!("deployment/{NAME}");

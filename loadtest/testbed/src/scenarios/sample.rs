@@ -74,7 +74,7 @@ impl Sample {
         self
     }
 
-    /// With so many replicas from the start.
+    /// Returns the sample with an initial number of replicas.
     pub(crate) fn replicas(mut self, replicas: u32) -> Result<Self> {
         self.object("Deployment")?["spec"]["replicas"] = json!(replicas);
         Ok(self)

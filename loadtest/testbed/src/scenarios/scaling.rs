@@ -29,7 +29,7 @@ const AUTOSCALER_PODS: &str = "app.kubernetes.io/name=sluice-autoscaler";
 /// The autoscaler's Deployment.
 const AUTOSCALER_DEPLOYMENT: &str = "deployment/sluice-autoscaler";
 
-/// The sample, scaled down so many seconds after the load has fallen.
+/// Returns the sample with a given delay of scale-down after the load has fallen, in seconds.
 async fn start(cluster: &Cluster, name: &'static str, window_s: u32) -> Result<(Namespace, String)> {
     let namespace = Namespace::create(cluster, name).await?;
     let mut sample = Sample::read(cluster)?;
@@ -100,7 +100,7 @@ pub(super) async fn follows_load(cluster: Cluster) -> Result<()> {
     let grown = replicas(&namespace).await?;
     ensure!((3..=SLICES).contains(&grown), "{grown} replicas for a load that needs at least 3");
 
-    // More than the slices can serve: what is too much is refused, in words, and no pod is asked for in vain.
+    // More than the slices can serve: the excess is rejected explicitly, and no pod is requested in vain.
     let overload = send(&cluster, &target, 800, 30).await?;
     ensure!(sum(&overload, "rejected") > 0, "nothing was refused beyond the slices' limit");
     let retry = refusal_header(&cluster, &target).await?;
@@ -196,7 +196,8 @@ pub(super) async fn leader_killed(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// Direct scrapes are cut: Prometheus has the same numbers. Prometheus goes too: held, and said.
+/// Direct scrapes are cut: Prometheus has the same numbers. When Prometheus stops too, replicas are held and a
+/// condition says so.
 pub(super) async fn metrics_lost(cluster: Cluster) -> Result<()> {
     let url = format!("SLUICE_AUTOSCALER_PROMETHEUS_URL=http://{}:9090", addresses::NODE);
     let set = async |variable: &str| {

@@ -1,4 +1,4 @@
-//! The sample serves: gated, placed, warmed, batched; and nobody loses a request when its pods come and go.
+//! The sample serves: gated, placed, warmed, batched; and no request is lost when its pods come and go.
 
 use std::time::Duration;
 
@@ -124,7 +124,7 @@ async fn merged(cluster: &Cluster, namespace: &Namespace, journal: &sample::Jour
     Ok(())
 }
 
-/// Every request had one right answer, or was refused in words.
+/// Checks that every request had one right answer, or was rejected explicitly.
 fn assert_nothing_lost(report: &Value) -> Result<()> {
     ensure!(report["requests"].as_u64() > Some(0), "nothing was sent: {report}");
     ensure!(report["lost"] == 0, "{} of {} requests were lost: {report}", report["lost"], report["requests"]);

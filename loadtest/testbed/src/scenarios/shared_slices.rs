@@ -75,7 +75,7 @@ pub(crate) fn two_pods_with_one_slice() -> String {
     ])
 }
 
-/// UUIDs that the container is told, and capabilities that it has: of both instances, and no variable that hides one.
+/// Checks the UUIDs and capabilities that the container gets: those of both instances, and no variable that hides one.
 async fn sees_both(cluster: &Cluster, namespace: &Namespace, name: &str) -> Result<()> {
     wait_running(namespace, name).await?;
     let found = wait_instances(cluster, 2).await?;

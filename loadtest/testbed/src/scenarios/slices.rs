@@ -139,7 +139,7 @@ fn device_nodes(root: &std::path::Path, instance: &Instance) -> Result<()> {
     Ok(())
 }
 
-/// kill -9 at the moment in which an instance was created and nobody was told.
+/// The driver is killed (SIGKILL) when an instance has been created but not yet reported.
 pub(super) async fn driver_killed(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "driver-killed").await?;
     wait_instances(&cluster, 0).await?;
@@ -212,7 +212,7 @@ pub(super) async fn wait_published(cluster: &Cluster) -> Result<()> {
         .await
 }
 
-/// Whoever wipes the slices (the kubelet does at every start), they are back at once.
+/// ResourceSlices that are deleted, as the kubelet does at every start, are back at once.
 pub(super) async fn wiped(cluster: Cluster) -> Result<()> {
     let count = async || {
         let names = cluster.kubectl(&["get", "resourceslices", "-o", "name"]).await?;

@@ -1,14 +1,14 @@
-//! Cuts traffic between two addresses of the cluster, and only that.
+//! Cuts traffic between two addresses of the cluster.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::{Context, Result, bail};
 
-/// So that each cut has a table of its own.
+/// Number of cuts so far, so that each has a table of its own.
 static CUTS: AtomicU32 = AtomicU32::new(0);
 
-/// Traffic that is cut until this is dropped.
+/// A cut, which lasts until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Cut {
     table: String,
@@ -24,7 +24,7 @@ impl Cut {
         Ok(cut)
     }
 
-    /// Lets it through again.
+    /// Ends the cut.
     pub(crate) fn end(self) -> Result<()> {
         let removed = nft(&remove(&self.table));
         std::mem::forget(self);
@@ -38,8 +38,8 @@ impl Drop for Cut {
     }
 }
 
-/// Two pods talk over a bridge, where only the bridge's own rules see them; pods and node, and pods by way of a
-/// Service, over the routing rules.
+/// Returns the nftables rules of a cut. Packets between two pods cross a bridge, where only bridge rules apply; those
+/// between pods and node, and to Services, are routed.
 fn rules(table: &str, from: &str, to: &str, port: Option<u16>) -> String {
     let matched = format!("ip saddr {from} ip daddr {to}");
     let matched = port.map_or_else(|| matched.clone(), |port| format!("{matched} tcp dport {port}"));

@@ -1,4 +1,4 @@
-//! Load on a Service: `sluice-loadtest run` beside the scenario, and its report.
+//! Load on a Service by `sluice-loadtest run`.
 
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -10,10 +10,10 @@ use tokio::process::{Child, Command};
 
 use crate::cluster::Cluster;
 
-/// So that two runs do not write one report.
+/// Number of runs so far, so that each has a report file of its own.
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
-/// A run that goes on.
+/// A run in progress. Dropping it kills its process.
 #[derive(Debug)]
 pub(crate) struct Load {
     child: Child,
@@ -21,7 +21,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// Starts to send to `target` (`10.0.0.1:8000`, or a Service's name and port); `arguments` are those of
+    /// Starts a run against `target` (`10.0.0.1:8000`, or a Service's name and port) with `arguments` of
     /// `sluice-loadtest run`.
     ///
     /// # Errors
@@ -42,18 +42,18 @@ impl Load {
         Ok(Self { child, report })
     }
 
-    /// Whether it still sends, or waits for answers.
+    /// Returns whether the process still runs.
     ///
     /// # Errors
-    /// When the process cannot be looked at.
+    /// When the state of the process cannot be read.
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.try_wait()?.is_none())
     }
 
-    /// Waits for its end; the result is its report, also where a threshold was violated.
+    /// Waits for the end of the run and returns its report, also where a threshold was violated.
     ///
     /// # Errors
-    /// When it wrote none, with what it said.
+    /// When it wrote no report, with its standard error.
     pub(crate) async fn finish(self) -> Result<Value> {
         let output = self.child.wait_with_output().await?;
         let Ok(report) = std::fs::read(&self.report) else {

@@ -1,4 +1,4 @@
-//! From a process that serves to nothing: out of the gateway, drained, stopped, given back, forgotten.
+//! Ends a replica: removes it from the gateway, drains and stops it, gives its slice back, deletes its record.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::platform::local::gateway::{Drained, drained};
 use crate::platform::local::process::{Process, kill_leftovers};
 
 impl Replica {
-    /// After a failure: nothing of the process is left, the claim stays prepared.
+    /// Cleans up after a failure: stops the process; the claim stays prepared.
     pub(super) async fn clear(&mut self, process: Option<Process>) {
         self.leave().await;
         self.stop_process(process).await;
@@ -27,21 +27,21 @@ impl Replica {
         if let Some(member) = self.leave().await {
             let since = Instant::now();
             let within = Duration::from_secs(u64::from(self.deployment.spec.termination.drain_seconds));
-            // A dead model server has nothing to finish.
+            // A dead model server has no requests to finish.
             if process.is_some() {
                 match drained(&mut self.gateway, &member, since, within).await {
                     Drained::Forgotten => {}
                     Drained::GatewayGone => {
                         tracing::warn!(
                             replica = self.record.name,
-                            "The gateway is gone; not waiting for it to drain."
+                            "The gateway is gone; stopping the replica without a drain."
                         );
                     }
                     Drained::TimedOut => {
                         tracing::warn!(
                             replica = self.record.name,
                             drain_ms = within.as_millis(),
-                            "The gateway did not drain the replica in time; it is stopped nevertheless."
+                            "The gateway did not drain the replica in time; stopping it."
                         );
                     }
                 }
@@ -52,12 +52,12 @@ impl Replica {
         self.report(ReplicaPhase::Gone).await;
     }
 
-    /// Out of the gateway's file. Returns the name that it had there.
+    /// Removes the replica from the gateway's file. Returns the name that it had there.
     async fn leave(&mut self) -> Option<String> {
         let member = self.record.member.clone()?;
         let mut pauses = Backoff::new(CALL_PAUSES.0, CALL_PAUSES.1);
         while let Err(error) = self.members.leave(&member).await {
-            tracing::warn!(member, %error, "The gateway's members file cannot be written; trying again.");
+            tracing::warn!(member, %error, "Failed to write the gateway's members file; trying again.");
             tokio::time::sleep(pauses.pause()).await;
         }
         Some(member)
@@ -74,8 +74,8 @@ impl Replica {
         }
     }
 
-    /// Unprepares, deletes the claim, then the record: in this order a restart in between repeats a step
-    /// and forgets none.
+    /// Unprepares the claim, deletes it, then deletes the record. In this order a restart in between repeats a step and skips
+    /// none.
     async fn give_back(&mut self) {
         let mut pauses = Backoff::new(CALL_PAUSES.0, CALL_PAUSES.1);
         loop {
@@ -85,7 +85,7 @@ impl Replica {
                     tracing::warn!(
                         replica = self.record.name,
                         %error,
-                        "The slice could not be given back; trying again."
+                        "Failed to give a slice back; trying again."
                     );
                 }
             }
@@ -100,7 +100,7 @@ impl Replica {
         let forgotten = tokio::task::spawn_blocking(move || -> anyhow::Result<()> {
             let (namespace, name) = (Some(record.namespace.as_str()), record.name.as_str());
             let claim = store.get::<ResourceClaim>(namespace, name)?;
-            // Somebody else's claim of the same name stays.
+            // Another claim of the same name stays.
             if claim.is_some_and(|claim| claim.metadata.uid.as_deref() == Some(&record.claim_uid)) {
                 store.delete::<ResourceClaim>(namespace, name)?;
             }

@@ -1,21 +1,21 @@
-//! How many replicas there are, more of them, fewer of them, and what more could be placed.
+//! Counts replicas, starts more, stops some, and returns what the placement of further ones depends on.
 
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use sluice_inventory::{AllocationError, Cluster, allocate};
 use sluice_scaling_policy::{Cause, Obstacle};
 use tokio::time::Instant;
 
-use super::{Known, Scaled, Supervisor};
+use super::{DeploymentState, ReplicaState, Supervisor};
 use crate::capacity::CapacityView;
 use crate::platform::local::claims;
 use crate::platform::local::cluster::read_cluster;
+use crate::platform::local::messages::ReplicaPhase;
 use crate::platform::local::records::ReplicaRecord;
-use crate::platform::local::replica::ReplicaPhase;
 use crate::platform::local::victims::{self, Candidate};
 use crate::platform::{Batcher, PlatformError, Replicas, Target};
 
 impl Supervisor {
-    fn scaled(&self, target: &Target) -> Result<&Scaled, PlatformError> {
+    fn scaled(&self, target: &Target) -> Result<&DeploymentState, PlatformError> {
         let known = self.targets.get(target).filter(|scaled| !scaled.removed);
         known.ok_or_else(|| PlatformError::UnknownTarget(target.to_string()))
     }
@@ -37,8 +37,8 @@ impl Supervisor {
         let mut failing: Option<Obstacle> = None;
         for ((_, name), known) in self.replicas.iter().filter(|(_, known)| known.target == *target) {
             match known {
-                Known { is_ending: true, .. } => replicas.terminating += 1,
-                Known { is_ready: true, .. } => replicas.ready += 1,
+                ReplicaState { is_ending: true, .. } => replicas.terminating += 1,
+                ReplicaState { is_ready: true, .. } => replicas.ready += 1,
                 _ => {
                     replicas.starting += 1;
                     count_failing(name, known, &mut failing);
@@ -50,7 +50,7 @@ impl Supervisor {
         Ok(replicas)
     }
 
-    /// As the gateway says; while it says nothing, as it said last.
+    /// Updates which replicas take traffic, as the gateway reports; without a report the last one counts.
     fn update_ready(&mut self, target: &Target) {
         let Some(scaled) = self.targets.get(target) else { return };
         let snapshot = scaled.gateway.borrow().clone();
@@ -105,7 +105,7 @@ impl Supervisor {
             let mut claim = claims::new(&target.namespace, &name, &uid, &class, &target.name);
             match allocate(&cluster, &claim) {
                 Ok(allocation) => claims::allocate_to(&mut claim, allocation.result),
-                // Taken by another since it was counted: the next decision counts again.
+                // Another process has taken the slice since it was counted; the next decision counts again.
                 Err(AllocationError::NoFit { reason }) => {
                     tracing::warn!(%target, asked, wanted, reason, "Fewer replicas than wanted: no slice is free.");
                     break;
@@ -120,7 +120,7 @@ impl Supervisor {
         Ok(asked)
     }
 
-    /// Writes the record, then the claim: a claim without a record would stay for ever.
+    /// Writes the record, then the claim, because a claim without a record would stay forever.
     async fn claim(
         &self,
         target: &Target,
@@ -152,7 +152,7 @@ impl Supervisor {
         Ok(record)
     }
 
-    /// `<deployment>-<n>` with the smallest n that neither a replica nor the gateway knows.
+    /// Returns `<deployment>-<n>` with the smallest n that neither a replica nor the gateway uses.
     fn free_name(&self, target: &Target) -> String {
         let gateway = self.targets.get(target).map(|scaled| scaled.gateway.borrow().clone());
         let is_taken = |name: &String| {
@@ -165,7 +165,7 @@ impl Supervisor {
 
     pub(super) async fn capacity(&self, target: &Target) -> Result<CapacityView, PlatformError> {
         let device_class = self.scaled(target)?.deployment.spec.claim.device_class_name.clone();
-        // Every replica that was asked for has its claim already, so nothing is merely promised.
+        // Every replica that was asked for has its claim already, so no slice is merely promised.
         Ok(CapacityView {
             namespace: target.namespace.clone(),
             cluster: self.cluster().await?,
@@ -180,8 +180,8 @@ impl Supervisor {
     }
 }
 
-/// A model server that failed once is just started again; more often, that alone does not help.
-fn count_failing(name: &str, known: &Known, failing: &mut Option<Obstacle>) {
+/// Counts a replica as failing after its second failure; after the first one it is only started again.
+fn count_failing(name: &str, known: &ReplicaState, failing: &mut Option<Obstacle>) {
     let Some((why, times)) = known.failed.as_ref().filter(|(_, times)| *times > 1) else { return };
     match failing {
         Some(first) => first.replicas += 1,

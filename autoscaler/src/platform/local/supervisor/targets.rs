@@ -1,4 +1,4 @@
-//! Which deployments there are, and what of them is adopted or forgotten.
+//! Defines, adopts and forgets deployments and their replicas.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use sluice_config::api::LocalDeployment;
 
-use super::{Deployments, Scaled, Supervisor};
+use super::{DeploymentState, Deployments, Supervisor};
 use crate::platform::Target;
 use crate::platform::local::gateway;
 use crate::platform::local::members::{Members, MembersFile};
@@ -14,7 +14,7 @@ use crate::platform::local::records::ReplicaRecord;
 use crate::platform::local::startup::Startup;
 
 impl Supervisor {
-    /// Takes in the deployments. `adopted` are replicas that may still be upstreams of a gateway.
+    /// Replaces all deployments. `adopted` are replicas that may still be upstreams of a gateway.
     pub(super) fn define(&mut self, deployments: Deployments, adopted: &[ReplicaRecord]) {
         for (target, deployment) in &deployments {
             if let Err(error) = self.config.store.put(
@@ -22,7 +22,7 @@ impl Supervisor {
                 &target.name,
                 &with_namespace(deployment, &target.namespace),
             ) {
-                tracing::warn!(%target, %error, "The LocalDeployment could not be written to the store.");
+                tracing::warn!(%target, %error, "Failed to write the LocalDeployment to the store.");
             }
         }
         for (target, deployment) in deployments.clone() {
@@ -59,7 +59,7 @@ impl Supervisor {
             if !stays {
                 scaled.stop_gateway.cancel();
                 if let Err(error) = config.store.delete::<LocalDeployment>(Some(&target.namespace), &target.name) {
-                    tracing::warn!(%target, %error, "A LocalDeployment that was removed is still in the store.");
+                    tracing::warn!(%target, %error, "Failed to delete a removed LocalDeployment from the store.");
                 }
             }
             stays
@@ -77,7 +77,7 @@ impl Supervisor {
         let members: Members = adopted.iter().filter_map(upstream).collect();
         let reference = &deployment.spec.gateway;
         let stop_gateway = self.stop_gateways.child_token();
-        let scaled = Scaled {
+        let scaled = DeploymentState {
             members: MembersFile::own(reference.members_file.clone(), members),
             gateway: gateway::follow(&reference.admin_url, stop_gateway.clone()),
             stop_gateway,
@@ -88,11 +88,11 @@ impl Supervisor {
         self.targets.insert(target, scaled);
     }
 
-    /// Goes on with a replica of a former supervisor.
+    /// Continues with a replica of an earlier supervisor.
     pub(super) fn take_over(&mut self, record: ReplicaRecord) -> io::Result<()> {
         let target = record.target();
         if !self.targets.contains_key(&target) {
-            // No longer wanted, but it has to end in good order.
+            // It is no longer wanted, but has to be drained and stopped.
             let last_known: Option<LocalDeployment> = self
                 .config
                 .store

@@ -1,4 +1,4 @@
-//! KWOK, Prometheus and the policy engine: they run beside the cluster's own components, as an administrator's programs.
+//! KWOK, Prometheus and the policy engine. They run beside the cluster's own components, as administrator.
 
 use crate::addresses::{FAKE_NODE, FAKE_PODS, NODE, PROMETHEUS_PORT, SERVICES};
 use crate::workdir::Workdir;
@@ -12,7 +12,7 @@ const SIMULATED_NODE_SELECTOR: &str = "kwok.x-k8s.io/node=fake";
 /// Settings of KWOK: how simulated nodes and their pods change their status.
 pub(super) const STAGES: &str = include_str!("../../../manifests/kwok-stages.yaml");
 
-/// Plays the kubelet of the simulated nodes, and of no other.
+/// Returns KWOK, which acts as kubelet of the simulated nodes only.
 pub(super) fn kwok(workdir: &Workdir) -> Component {
     Component::new(workdir, "kwok")
         .after(api_server_is_up())
@@ -25,7 +25,7 @@ pub(super) fn kwok(workdir: &Workdir) -> Component {
         .flag("node-lease-duration-seconds", "40")
 }
 
-/// Tells Prometheus where the pods are.
+/// Returns the process that writes the pods' addresses to a file for Prometheus.
 pub(super) fn discovery(workdir: &Workdir) -> Component {
     let mut component = Component::new(workdir, "discovery").after(api_server_is_up());
     component.program = workdir.program("sluice-testbed");
@@ -33,7 +33,7 @@ pub(super) fn discovery(workdir: &Workdir) -> Component {
     component
 }
 
-/// Debian's Prometheus, found through PATH.
+/// Returns Debian's Prometheus, found through PATH.
 pub(super) fn prometheus(workdir: &Workdir) -> Component {
     Component::new(workdir, "prometheus")
         .after(api_server_is_up())
@@ -42,7 +42,7 @@ pub(super) fn prometheus(workdir: &Workdir) -> Component {
         .flag("web.listen-address", format!("{NODE}:{PROMETHEUS_PORT}"))
 }
 
-/// Enforces NetworkPolicies with the rules of iptables, which pods on one bridge pass too.
+/// Returns the policy engine. It enforces NetworkPolicies by iptables rules, which also apply between pods on one bridge.
 pub(super) fn policy_engine(workdir: &Workdir) -> Component {
     Component::new(workdir, "kube-router")
         .after(api_server_is_up())

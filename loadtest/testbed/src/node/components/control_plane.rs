@@ -13,7 +13,7 @@ pub(super) fn etcd(workdir: &Workdir) -> Component {
         .flag("listen-client-urls", &url)
         .flag("advertise-client-urls", &url)
         .flag("listen-peer-urls", "http://127.0.0.1:2380")
-        // What a power cut loses, the next `up` makes anew.
+        // Data lost by a power cut does not matter: the next `up` creates everything again.
         .flag("unsafe-no-fsync", "true")
 }
 
@@ -30,7 +30,7 @@ pub(super) fn api_server(workdir: &Workdir, release: Release) -> Component {
         .file("kubelet-certificate-authority", workdir, "pki/ca.crt")
         .file("kubelet-client-certificate", workdir, "pki/apiserver-to-kubelet.crt")
         .file("kubelet-client-key", workdir, "pki/apiserver-to-kubelet.key")
-        // The node's name is in no DNS.
+        // No DNS resolves the node's name.
         .flag("kubelet-preferred-address-types", "InternalIP")
         .flag("service-account-issuer", "https://kubernetes.default.svc")
         .file("service-account-key-file", workdir, "pki/accounts.pub")
@@ -57,7 +57,7 @@ pub(super) fn controller_manager(workdir: &Workdir, release: Release) -> Compone
         .file("cluster-signing-key-file", workdir, "pki/ca.key")
         .flag("use-service-account-credentials", "true")
         .flag("cluster-cidr", PODS)
-        // Pods get their addresses from the node's own range, whatever the number of simulated nodes.
+        // Pods get addresses from the node's own range, so that the number of simulated nodes does not matter.
         .flag("allocate-node-cidrs", "false")
         .flag("leader-elect", "false")
         .gates(release)

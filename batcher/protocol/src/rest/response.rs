@@ -1,17 +1,17 @@
-//! A REST client's answer: JSON, with raw tensors behind it where the client asked for them.
+//! The response to a REST client: JSON, with raw tensors behind it where the client asked for them.
 
 use bytes::Bytes;
 
-use super::{Piece, ResponsePart, Share};
-use crate::binary::content_type;
+use super::content_type;
 use crate::chunks::Chunks;
 use crate::json::write;
-use crate::{InferRequest, InferResponse, Parameter, PartError, transcode};
+use crate::split::{OutputPart, Piece};
+use crate::{InferRequest, InferResponse, Parameter, PartError, ResponsePart, transcode};
 
-pub(super) fn answer(
+pub(super) fn write(
     response: &InferResponse,
     request: &InferRequest,
-    shares: &[Share<'_>],
+    outputs: &[OutputPart<'_>],
 ) -> Result<ResponsePart, PartError> {
     let mut chunks = Chunks::default();
     let out = &mut chunks.open;
@@ -29,15 +29,15 @@ pub(super) fn answer(
     write::parameters(out, &response.parameters, &[]);
     chunks.copy(b",\"outputs\":[");
     let mut raw: Vec<Bytes> = Vec::new();
-    for (at, share) in shares.iter().enumerate() {
+    for (at, part) in outputs.iter().enumerate() {
         if at > 0 {
             chunks.copy(b",");
         }
-        let output = share.output;
+        let output = part.output;
         let fail = |reason: String| PartError { output: output.name.clone(), reason };
-        write::tensor_head(&mut chunks.open, output, &share.shape);
+        write::tensor_head(&mut chunks.open, output, &part.shape);
         if request.wants_raw(&output.name) {
-            let bytes = match share.piece {
+            let bytes = match part.piece {
                 Piece::Raw(bytes) => bytes.clone(),
                 Piece::Json(items) => transcode::json_to_raw(items, output.datatype).map_err(fail)?,
             };
@@ -47,7 +47,7 @@ pub(super) fn answer(
         } else {
             write::parameters(&mut chunks.open, &output.parameters, &[]);
             chunks.copy(b",\"data\":[");
-            match share.piece {
+            match part.piece {
                 Piece::Json(items) => chunks.share(items),
                 Piece::Raw(bytes) => transcode::raw_to_json(bytes, output.datatype, &mut chunks.open)
                     .map_err(|reason| fail(format!("{reason}; ask for it with binary_data")))?,

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use super::{Data, V1Request};
 use crate::chunks::Chunks;
 use crate::json::{items, lexer, write as text};
-use crate::merge::Body;
+use crate::wire_protocol::BatchBody;
 use crate::{BatchRows, InferRequest, MergeError};
 
 /// Writes the batch. All requests have the key of the first.
-pub(crate) fn write(requests: &[&InferRequest], rows: &BatchRows) -> Result<Body, MergeError> {
+pub(super) fn write(requests: &[&InferRequest], rows: &BatchRows) -> Result<BatchBody, MergeError> {
     let missing = |index| MergeError { index, reason: "the request is no V1 request of this kind".into() };
     let members: Vec<&V1Request> = requests
         .iter()
@@ -55,7 +55,7 @@ pub(crate) fn write(requests: &[&InferRequest], rows: &BatchRows) -> Result<Body
         }
     }
     chunks.copy(b"}");
-    Ok(Body { chunks, header_length: None, content_type: "application/json" })
+    Ok(BatchBody { chunks, header_length: None, content_type: "application/json" })
 }
 
 /// One array of all arrays' items, the last item repeated `padding` times.

@@ -1,14 +1,14 @@
-//! The answer of a server's V1 path.
+//! The response of a model server's V1 path.
 
 use bytes::Bytes;
 
-use super::parse::{members, value};
+use super::body::{members, value};
 use crate::ResponseError;
 use crate::json::items;
 
 /// What the server answered; each text is a JSON value as it was written.
 #[derive(Debug, Clone)]
-pub(crate) struct Response {
+pub(crate) struct TextResponse {
     /// The whole body.
     pub(crate) body: Bytes,
     /// `predictions` and `outputs`: an array, or arrays by name.
@@ -27,7 +27,7 @@ pub(crate) enum Results {
 }
 
 /// Reads the body of a 200 answer.
-pub(crate) fn read_response(body: Bytes) -> Result<Response, ResponseError> {
+pub(super) fn read_response(body: Bytes) -> Result<TextResponse, ResponseError> {
     let text = value(&body).map_err(|error| ResponseError(error.to_string()))?;
     if !items::is_object(&text) {
         return Err(ResponseError("not an object".into()));
@@ -37,7 +37,7 @@ pub(crate) fn read_response(body: Bytes) -> Result<Response, ResponseError> {
             .map(|(name, value)| Ok((name.map_err(|error| ResponseError(error.to_string()))?, value)))
             .collect()
     };
-    let mut response = Response { body, results: Vec::new(), fields: Vec::new(), unshareable: None };
+    let mut response = TextResponse { body, results: Vec::new(), fields: Vec::new(), unshareable: None };
     for (name, value) in named(&text)? {
         match name.as_str() {
             "predictions" | "outputs" if items::is_array(&value) => {

@@ -1,16 +1,13 @@
 //! A batch as V2 binary: one JSON header, then the clients' own buffers.
 
-use super::Body;
-use super::columns::Column;
 use crate::chunks::Chunks;
 use crate::json::write;
-use crate::{InferRequest, MergeError, Parameter};
+use crate::merge::Column;
+use crate::wire_protocol::{Batch, BatchBody};
+use crate::{MergeError, Parameter};
 
-pub(super) fn write(
-    first: &InferRequest,
-    id: Option<&str>,
-    columns: &[Column<'_>],
-) -> Result<Body, MergeError> {
+pub(super) fn write(batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
+    let Batch { first, id, columns } = *batch;
     let raw = columns.iter().map(Column::raw).collect::<Result<Vec<_>, _>>()?;
     let mut chunks = Chunks::default();
     write::opening(&mut chunks.open, id);
@@ -42,5 +39,5 @@ pub(super) fn write(
     for piece in raw.iter().flatten() {
         chunks.share(piece);
     }
-    Ok(Body { chunks, header_length, content_type: "application/octet-stream" })
+    Ok(BatchBody { chunks, header_length, content_type: "application/octet-stream" })
 }

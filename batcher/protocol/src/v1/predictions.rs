@@ -1,15 +1,14 @@
 //! V2 outputs as the `predictions` of a V1 client: bare values where there is one output, else objects by name.
 
-use super::{Piece, ResponsePart, Share};
 use crate::json::{lexer, write};
-use crate::{InferRequest, JsonLayout, PartError, TensorData, WireFormat, transcode};
+use crate::split::{OutputPart, Piece};
+use crate::{InferRequest, JsonLayout, PartError, ResponsePart, TensorData, WireFormat, transcode};
 
 /// A tensor without elements has no bytes that bound it.
 const MAX_EMPTY_BRACKETS: u64 = 1 << 20;
 
-pub(super) fn answer(request: &InferRequest, shares: &[Share<'_>]) -> Result<ResponsePart, PartError> {
-    let columns =
-        shares.iter().map(|share| Column::of(share, request.rows)).collect::<Result<Vec<_>, _>>()?;
+pub(super) fn write(request: &InferRequest, outputs: &[OutputPart<'_>]) -> Result<ResponsePart, PartError> {
+    let columns = outputs.iter().map(|part| Column::of(part, request.rows)).collect::<Result<Vec<_>, _>>()?;
     let mut out = b"{\"predictions\":[".to_vec();
     match &columns[..] {
         [column] if column.is_spelled_out => out.extend_from_slice(&column.text),
@@ -20,7 +19,7 @@ pub(super) fn answer(request: &InferRequest, shares: &[Share<'_>]) -> Result<Res
                     out.push(b',');
                 }
                 if let ([column], [scalars]) = (&columns[..], &mut scalars[..]) {
-                    nest(&mut out, &column.share.shape[1..], scalars);
+                    nest(&mut out, &column.part.shape[1..], scalars);
                     continue;
                 }
                 out.push(b'{');
@@ -28,9 +27,9 @@ pub(super) fn answer(request: &InferRequest, shares: &[Share<'_>]) -> Result<Res
                     if at > 0 {
                         out.push(b',');
                     }
-                    write::string(&mut out, &column.share.output.name);
+                    write::string(&mut out, &column.part.output.name);
                     out.push(b':');
-                    nest(&mut out, &column.share.shape[1..], scalars);
+                    nest(&mut out, &column.part.shape[1..], scalars);
                 }
                 out.push(b'}');
             }
@@ -50,31 +49,31 @@ pub(super) fn answer(request: &InferRequest, shares: &[Share<'_>]) -> Result<Res
 
 /// The client's rows of one output, as JSON items.
 struct Column<'a> {
-    share: &'a Share<'a>,
+    part: &'a OutputPart<'a>,
     text: std::borrow::Cow<'a, [u8]>,
     /// The items are rows already.
     is_spelled_out: bool,
 }
 
 impl<'a> Column<'a> {
-    fn of(share: &'a Share<'a>, rows: usize) -> Result<Self, PartError> {
-        let error = |reason: String| PartError { output: share.output.name.clone(), reason };
-        if share.shape.first() != Some(&(rows as u64)) {
-            return Err(error(format!("shape {:?} is not one row per instance", share.shape)));
+    fn of(part: &'a OutputPart<'a>, rows: usize) -> Result<Self, PartError> {
+        let error = |reason: String| PartError { output: part.output.name.clone(), reason };
+        if part.shape.first() != Some(&(rows as u64)) {
+            return Err(error(format!("shape {:?} is not one row per instance", part.shape)));
         }
-        if share.output.elements() == 0 && brackets(&share.shape) > MAX_EMPTY_BRACKETS {
-            return Err(error(format!("shape {:?} is too large to write", share.shape)));
+        if part.output.elements() == 0 && brackets(&part.shape) > MAX_EMPTY_BRACKETS {
+            return Err(error(format!("shape {:?} is too large to write", part.shape)));
         }
-        let nested = matches!(share.output.data, TensorData::Json { layout: JsonLayout::Nested, .. });
-        let text = match share.piece {
+        let nested = matches!(part.output.data, TensorData::Json { layout: JsonLayout::Nested, .. });
+        let text = match part.piece {
             Piece::Json(items) => std::borrow::Cow::Borrowed(&items[..]),
             Piece::Raw(raw) => {
                 let mut text = Vec::with_capacity(raw.len() * 2);
-                transcode::raw_to_json(raw, share.output.datatype, &mut text).map_err(error)?;
+                transcode::raw_to_json(raw, part.output.datatype, &mut text).map_err(error)?;
                 text.into()
             }
         };
-        Ok(Self { share, text, is_spelled_out: nested || share.shape.len() == 1 })
+        Ok(Self { part, text, is_spelled_out: nested || part.shape.len() == 1 })
     }
 }
 

@@ -2,18 +2,13 @@
 
 use bytes::Bytes;
 
-use crate::json::tensors::{self, ReadRequest};
-use crate::request::Parts;
+use super::tensors;
+use crate::request::{Parts, ReadRequest};
 use crate::tensor::checked_elements;
 use crate::{
     InferRequest, Limits, ModelSignature, Parameter, ParseError, Target, Tensor, TensorData, TensorSignature,
     WireFormat, transcode,
 };
-
-/// `Content-Type` of a REST body that goes with this [`crate::HEADER_LENGTH`].
-pub(crate) fn content_type(header_length: Option<usize>) -> &'static str {
-    if header_length.is_some() { "application/octet-stream" } else { "application/json" }
-}
 
 /// Reads a V2 binary inference request: `header_length` bytes of JSON (the header
 /// `Inference-Header-Content-Length`), then the raw tensors in the order in which the JSON names them. Inputs with

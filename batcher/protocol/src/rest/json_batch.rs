@@ -1,16 +1,13 @@
 //! A batch as V2 JSON: texts spliced, numbers never parsed; raw tensors printed where a batch has such.
 
-use super::Body;
-use super::columns::Column;
 use crate::chunks::Chunks;
 use crate::json::{lexer, write};
-use crate::{InferRequest, JsonLayout, MergeError, Tensor, TensorData, transcode};
+use crate::merge::Column;
+use crate::wire_protocol::{Batch, BatchBody};
+use crate::{JsonLayout, MergeError, Tensor, TensorData, transcode};
 
-pub(super) fn write(
-    first: &InferRequest,
-    id: Option<&str>,
-    columns: &[Column<'_>],
-) -> Result<Body, MergeError> {
+pub(super) fn write(batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
+    let Batch { first, id, columns } = *batch;
     let mut chunks = Chunks::default();
     write::opening(&mut chunks.open, id);
     chunks.copy(b"\"inputs\":[");
@@ -37,7 +34,7 @@ pub(super) fn write(
         chunks.copy(b"]");
     }
     chunks.copy(b"}");
-    Ok(Body { chunks, header_length: None, content_type: "application/json" })
+    Ok(BatchBody { chunks, header_length: None, content_type: "application/json" })
 }
 
 /// The array of one input: the members' items one after the other. Where layouts differ, all become flat.

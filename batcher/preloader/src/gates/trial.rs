@@ -8,13 +8,13 @@ use sluice_inventory::{AllocationError, Cluster, allocate};
 use super::Wants;
 
 /// The cluster, and what was placed on it since.
-pub(super) struct Bench {
+pub(super) struct AllocationTrial {
     cluster: Cluster,
     /// Claims from here on were placed on trial.
     real: usize,
 }
 
-impl Bench {
+impl AllocationTrial {
     pub(super) fn new(cluster: &Cluster) -> Self {
         Self { cluster: cluster.clone(), real: cluster.claims.len() }
     }

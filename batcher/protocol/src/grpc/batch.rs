@@ -5,22 +5,19 @@ use bytes::{BufMut, Bytes};
 use prost::Message;
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::Body;
-use super::columns::Column;
+use super::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
+use super::{CONTENT_TYPE, FrameError, ModelInferRequest, frame_prefix};
+use crate::MergeError;
 use crate::chunks::Chunks;
-use crate::grpc::model_infer_request::{InferInputTensor, InferRequestedOutputTensor};
-use crate::grpc::{CONTENT_TYPE, ModelInferRequest, frame_prefix};
+use crate::merge::Column;
 use crate::parameters::to_grpc;
-use crate::{InferRequest, MergeError};
+use crate::wire_protocol::{Batch, BatchBody};
 
 /// Field number of `raw_input_contents`.
 const RAW_INPUT_CONTENTS: u32 = 7;
 
-pub(super) fn write(
-    first: &InferRequest,
-    id: Option<&str>,
-    columns: &[Column<'_>],
-) -> Result<Body, MergeError> {
+pub(super) fn write(batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
+    let Batch { first, id, columns } = *batch;
     let raw = columns.iter().map(Column::raw).collect::<Result<Vec<_>, _>>()?;
     let input = |column: &Column<'_>| InferInputTensor {
         name: column.first.name.clone(),
@@ -42,17 +39,13 @@ pub(super) fn write(
         outputs: first.outputs.iter().map(output).collect(),
         raw_input_contents: Vec::new(),
     };
-    let too_large = |error: crate::grpc::FrameError| MergeError { index: 0, reason: error.to_string() };
+    let too_large = |error: FrameError| MergeError { index: 0, reason: error.to_string() };
     let chunks = framed(&head.encode_to_vec(), RAW_INPUT_CONTENTS, &raw).map_err(too_large)?;
-    Ok(Body { chunks, header_length: None, content_type: CONTENT_TYPE })
+    Ok(BatchBody { chunks, header_length: None, content_type: CONTENT_TYPE })
 }
 
 /// A framed message: its encoded head, then one `bytes` field of number `field` per tensor, each of the given pieces.
-pub(crate) fn framed(
-    head: &[u8],
-    field: u32,
-    tensors: &[Vec<Bytes>],
-) -> Result<Chunks, crate::grpc::FrameError> {
+pub(super) fn framed(head: &[u8], field: u32, tensors: &[Vec<Bytes>]) -> Result<Chunks, FrameError> {
     let mut keys = Vec::with_capacity(tensors.len());
     let mut length = head.len();
     for pieces in tensors {

@@ -1,5 +1,4 @@
-//! What is remembered about gated pods between two rounds: only what their objects do not tell yet. Time comes in
-//! from outside.
+//! State of gated pods between two rounds: only what their objects do not show yet. The caller supplies the time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,93 +9,91 @@ use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::gates::{
-    self, Action, ClaimIndex, Gated, InFlight, Look, PodRef, Reason, UNPLACEABLE_FOR, Verdict, View,
+    Action, ClaimIndex, Decision, Gated, InFlight, Look, Reason, Snapshot, Stage, UNPLACEABLE_FOR,
 };
 
-/// Pauses after lifts that were refused: the first, and the longest.
+/// First and longest pause after a refused lift.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// A lift of which no answer came is taken for done that long; then the pod is asked again.
+/// How long a lift without a response counts as done before it is tried again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(2);
-/// After this no answer comes any more.
+/// Longest time after which a response to a patch may still come.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
-/// A wait that is shorter is not worth an event.
-pub(super) const TELL_AFTER: Duration = Duration::from_secs(1);
+/// Shortest wait that is worth an event.
+pub(super) const EVENT_AFTER: Duration = Duration::from_secs(1);
 
-/// One entry per gated pod, by UID.
+/// Gated pods by UID, with what this process knows of each beyond its object.
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct PodTracker {
     entries: BTreeMap<String, Entry>,
 }
 
 #[derive(Debug)]
 struct Entry {
     first_seen: Instant,
-    /// As of the last view a gate of somebody else holds it, too.
+    /// Whether a foreign gate held the pod too, as of the last snapshot.
     is_shared: bool,
-    /// When the last one of these was gone.
+    /// When the last foreign gate was gone; `None` if there was none.
     shared_until: Option<Instant>,
     lift: Lift,
     refusals: u32,
     unplaceable_since: Option<Instant>,
-    told: BTreeSet<Reason>,
-    /// When it is overdue, as of the last view.
+    published: BTreeSet<Reason>,
+    /// When the pod's deadline ends, as of the last snapshot.
     due: Instant,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Lift {
     None,
-    /// It is done; the mirror of pods does not show it yet.
+    /// The gate was removed; the mirror of pods does not show it yet.
     Done,
-    /// Perhaps it is done: taken for it until then.
+    /// The gate may have been removed; counts as removed until then.
     Unknown(Instant),
-    /// No other try before then.
+    /// The lift was refused; no other attempt before then.
     Refused(Instant),
 }
 
-impl Book {
-    /// What decisions depend on, as of `now`; `wall` is the same moment by the clock on the wall.
-    /// `closed_nodes` are those of each pod's specification.
-    pub(super) fn view(
+impl PodTracker {
+    /// Returns the facts that decisions depend on, as of `now`; `wall` is the same moment by the wall clock.
+    /// `closed_nodes` returns the nodes that a pod's specification excludes.
+    pub(super) fn snapshot(
         &mut self,
         pods: &[Arc<Pod>],
         cluster: sluice_inventory::Cluster,
         closed_nodes: impl Fn(&Pod) -> Arc<BTreeSet<String>>,
         default_deadline: Duration,
         (now, wall): (Instant, Timestamp),
-    ) -> View {
+    ) -> Snapshot {
         self.keep_only(pods);
         let claims = ClaimIndex::new(&cluster.claims);
         let (mut gated, mut in_flight) = (Vec::new(), Vec::new());
         for pod in pods {
-            let this = PodRef::of(pod);
-            let is_lifted = self.entries.get(&this.uid).is_some_and(|entry| entry.is_lifted(now));
-            let look = gates::look(pod, is_lifted);
-            if look == Look::NoConcern {
+            let uid = pod.metadata.uid.as_deref().unwrap_or_default();
+            let is_lifted = self.entries.get(uid).is_some_and(|entry| entry.is_lifted(now));
+            let look = Look::of(pod, is_lifted);
+            if look.stage == Stage::NoConcern {
                 continue;
             }
             let mut wants = claims.wants(pod);
-            let priority = pod.spec.as_ref().and_then(|spec| spec.priority).unwrap_or(0);
-            let created = pod.metadata.creation_timestamp.as_ref().map(|at| at.0);
-            if look == Look::InFlight {
+            if !wants.claims.is_empty() {
+                wants.closed_nodes = closed_nodes(pod);
+            }
+            let wall_age = look.age(wall);
+            let Look { pod: this, stage, priority, created, foreign_gates, .. } = look;
+            if stage == Stage::InFlight {
                 if !wants.claims.is_empty() {
-                    wants.closed_nodes = closed_nodes(pod);
                     in_flight.push(InFlight { pod: this, priority, created, wants });
                 }
                 continue;
             }
-            if !wants.claims.is_empty() {
-                wants.closed_nodes = closed_nodes(pod);
-            }
-            let foreign_gates = gates::foreign_gates(pod);
-            let deadline = gates::deadline(pod, default_deadline);
+            let deadline = look.deadline.unwrap_or(default_deadline);
             let entry = self.entries.entry(this.uid.clone()).or_insert_with(|| Entry::new(now));
-            // Until it is seen without them, which may be long after the view before.
+            // Counts until the pod is seen without them, which may be long after the previous snapshot.
             if entry.is_shared || !foreign_gates.is_empty() {
                 entry.shared_until = Some(now);
             }
             entry.is_shared = !foreign_gates.is_empty();
-            let age = entry.age(gates::age(pod, wall), now);
+            let age = entry.age(wall_age, now);
             entry.due = now + deadline.saturating_sub(age).min(Duration::from_secs(86_400));
             gated.push(Gated {
                 pod: this,
@@ -110,15 +107,15 @@ impl Book {
                 backs_off: matches!(entry.lift, Lift::Refused(until) if now < until),
             });
         }
-        View { cluster, gated, in_flight }
+        Snapshot { cluster, gated, in_flight }
     }
 
-    /// Takes note of the verdicts; the result are waits to be told, each once per pod and reason.
-    pub(super) fn decided<'v>(&mut self, verdicts: &'v [Verdict], now: Instant) -> Vec<&'v Verdict> {
-        let mut to_tell = Vec::new();
-        for verdict in verdicts {
-            let Some(entry) = self.entries.get_mut(&verdict.pod.uid) else { continue };
-            match verdict.action {
+    /// Records the decisions. Returns the waits to publish an event for, each once per pod and reason.
+    pub(super) fn decided<'v>(&mut self, decisions: &'v [Decision], now: Instant) -> Vec<&'v Decision> {
+        let mut to_publish = Vec::new();
+        for decision in decisions {
+            let Some(entry) = self.entries.get_mut(&decision.pod.uid) else { continue };
+            match decision.action {
                 Action::Lift(_) => entry.lift = Lift::Unknown(now + ANSWERED_WITHIN),
                 Action::Wait(reason) => {
                     if reason == Reason::NeedsNode {
@@ -126,25 +123,25 @@ impl Book {
                     } else {
                         entry.unplaceable_since = None;
                     }
-                    // Refusals are told when they happen.
-                    let is_worth_it = reason != Reason::Refused && now - entry.first_seen >= TELL_AFTER;
-                    if is_worth_it && entry.told.insert(reason) {
-                        to_tell.push(verdict);
+                    // Refusals are published when they happen.
+                    let is_worth_it = reason != Reason::Refused && now - entry.first_seen >= EVENT_AFTER;
+                    if is_worth_it && entry.published.insert(reason) {
+                        to_publish.push(decision);
                     }
                 }
             }
         }
-        to_tell
+        to_publish
     }
 
-    /// This one was lifted.
+    /// Records that the pod's gate was removed.
     pub(super) fn lifted(&mut self, uid: &str) {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.lift = Lift::Done;
         }
     }
 
-    /// The API server refused to lift this one.
+    /// Records that the API server refused to remove the gate, and schedules the next attempt.
     pub(super) fn refused(&mut self, uid: &str, now: Instant) {
         if let Some(entry) = self.entries.get_mut(uid) {
             let pause = PAUSES.0.saturating_mul(1 << entry.refusals.min(10)).min(PAUSES.1);
@@ -153,20 +150,20 @@ impl Book {
         }
     }
 
-    /// Nobody knows whether this one was lifted.
+    /// Records that it is unknown whether the gate was removed.
     pub(super) fn unknown(&mut self, uid: &str, now: Instant) {
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.lift = Lift::Unknown(now + UNKNOWN_FOR);
         }
     }
 
-    /// When time alone changes a decision next, deadlines later by `grace`.
+    /// Returns when the passing of time alone changes a decision next, with deadlines later by `grace`; `None` if never.
     pub(super) fn next(&self, now: Instant, grace: Duration) -> Option<Instant> {
         let times = self.entries.values().flat_map(|entry| {
             let waits = matches!(entry.lift, Lift::None | Lift::Refused(_));
             [
                 waits.then_some(entry.due + grace),
-                (waits && entry.told.is_empty()).then_some(entry.first_seen + TELL_AFTER),
+                (waits && entry.published.is_empty()).then_some(entry.first_seen + EVENT_AFTER),
                 entry.unplaceable_since.map(|since| since + UNPLACEABLE_FOR),
                 match entry.lift {
                     Lift::Unknown(until) | Lift::Refused(until) => Some(until),
@@ -177,12 +174,12 @@ impl Book {
         times.flatten().filter(|at| *at > now).min()
     }
 
-    /// Drops pods that are gone, or show no gate of ours any more.
+    /// Forgets pods that are gone or show no gate of ours any more.
     fn keep_only(&mut self, pods: &[Arc<Pod>]) {
         if self.entries.is_empty() {
             return;
         }
-        let gated = pods.iter().filter(|pod| gates::look(pod, false) == Look::Gated);
+        let gated = pods.iter().filter(|pod| Look::of(pod, false).stage == Stage::Gated);
         let gated: BTreeSet<&str> = gated.filter_map(|pod| pod.metadata.uid.as_deref()).collect();
         self.entries.retain(|uid, _| gated.contains(uid.as_str()));
     }
@@ -197,7 +194,7 @@ impl Entry {
             lift: Lift::None,
             refusals: 0,
             unplaceable_since: None,
-            told: BTreeSet::new(),
+            published: BTreeSet::new(),
             due: now,
         }
     }
@@ -210,8 +207,8 @@ impl Entry {
         }
     }
 
-    /// A gate of somebody else holds the clock. A wall clock that is behind must not make a pod wait longer than
-    /// this process has seen it.
+    /// Returns how long the pod has waited for its gate alone: a foreign gate stops that clock. A wall clock that is behind
+    /// must not make a pod wait longer than this process has seen it.
     fn age(&self, by_the_wall: Duration, now: Instant) -> Duration {
         match self.shared_until {
             Some(until) => now - until,

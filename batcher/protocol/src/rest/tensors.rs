@@ -3,27 +3,15 @@
 use bytes::Bytes;
 
 use super::document::{Document, TensorText, read};
-use super::{layout, nonfinite};
-use crate::error::ParseError;
+use crate::json::{layout, nonfinite};
+use crate::request::{ReadRequest, take_bool};
 use crate::tensor::checked_elements;
 use crate::{
-    Datatype, InferResponse, Limits, Parameter, Parameters, RequestedOutput, Tensor, TensorData, transcode,
+    Datatype, InferResponse, Limits, Parameter, ParseError, RequestedOutput, Tensor, TensorData, transcode,
 };
 
-/// What a request says, whatever its form.
-#[derive(Debug, Default)]
-pub(crate) struct ReadRequest {
-    pub(crate) id: Option<String>,
-    pub(crate) parameters: Parameters,
-    pub(crate) inputs: Vec<Tensor>,
-    pub(crate) outputs: Vec<RequestedOutput>,
-    pub(crate) unknown_field: bool,
-    /// Some field was `null`, which some servers refuse.
-    pub(crate) has_nulls: bool,
-}
-
 /// Reads a request. `text`: the JSON part. `raw`: the tensors behind it, where the request is a binary one.
-pub(crate) fn read_request(
+pub(super) fn read_request(
     text: &Bytes,
     raw: Option<Bytes>,
     limits: &Limits,
@@ -58,7 +46,7 @@ pub(crate) fn read_request(
 }
 
 /// Reads a response. `text` and `raw` as in [`read_request`].
-pub(crate) fn read_response(text: &Bytes, raw: Option<Bytes>) -> Result<InferResponse, ParseError> {
+pub(super) fn read_response(text: &Bytes, raw: Option<Bytes>) -> Result<InferResponse, ParseError> {
     let limits = Limits::UNBOUNDED;
     with_document(text, &limits, |document, source| {
         let mut raw = raw;
@@ -78,13 +66,6 @@ pub(crate) fn read_response(text: &Bytes, raw: Option<Bytes>) -> Result<InferRes
             v1: None,
         })
     })
-}
-
-/// Removes a parameter that is a bool and gives it.
-pub(crate) fn take_bool(parameters: &mut Parameters, name: &str) -> Option<bool> {
-    let value = parameters.get(name)?.as_bool()?;
-    parameters.remove(name);
-    Some(value)
 }
 
 /// Parses `text`, also where it has `NaN` or `Infinity` among tensors' data (and nowhere else).

@@ -2,62 +2,63 @@
 //! the header `grpc-status-details-bin`. The messages are those of googleapis' `google/rpc/status.proto` and
 //! `error_details.proto`, of which no more is needed.
 
-use crate::retry_after::RetryAfter;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::HeaderValue;
 use prost::Message;
 use sluice_protocol::grpc::Code;
 
+use crate::retry_after::RetryAfter;
+
 /// Type of a `RetryInfo` inside an `Any`.
 const TYPE_URL: &str = "type.googleapis.com/google.rpc.RetryInfo";
 
 /// `google.rpc.Status`.
 #[derive(Clone, PartialEq, Message)]
-pub struct Status {
+pub(super) struct Status {
     /// The number of the gRPC code.
     #[prost(int32, tag = "1")]
-    pub code: i32,
+    pub(super) code: i32,
     /// As in `grpc-message`.
     #[prost(string, tag = "2")]
-    pub message: String,
+    pub(super) message: String,
     /// Messages of any type.
     #[prost(message, repeated, tag = "3")]
-    pub details: Vec<Any>,
+    pub(super) details: Vec<Any>,
 }
 
 /// `google.protobuf.Any`.
 #[derive(Clone, PartialEq, Message)]
-pub struct Any {
+pub(super) struct Any {
     /// Which message it is.
     #[prost(string, tag = "1")]
-    pub type_url: String,
+    pub(super) type_url: String,
     /// The message.
     #[prost(bytes = "vec", tag = "2")]
-    pub value: Vec<u8>,
+    pub(super) value: Vec<u8>,
 }
 
 /// `google.rpc.RetryInfo`.
 #[derive(Clone, PartialEq, Message)]
-pub struct RetryInfo {
+pub(super) struct RetryInfo {
     /// How long to wait at least.
     #[prost(message, optional, tag = "1")]
-    pub retry_delay: Option<Delay>,
+    pub(super) retry_delay: Option<Delay>,
 }
 
 /// `google.protobuf.Duration`.
 #[derive(Clone, PartialEq, Message)]
-pub struct Delay {
+pub(super) struct Delay {
     /// Whole seconds.
     #[prost(int64, tag = "1")]
-    pub seconds: i64,
+    pub(super) seconds: i64,
     /// And nanoseconds.
     #[prost(int32, tag = "2")]
-    pub nanos: i32,
+    pub(super) nanos: i32,
 }
 
-/// The value of `grpc-status-details-bin`.
-pub fn status_details(code: Code, message: &str, retry_after: RetryAfter) -> Option<HeaderValue> {
+/// Returns the value of `grpc-status-details-bin`.
+pub(super) fn status_details(code: Code, message: &str, retry_after: RetryAfter) -> Option<HeaderValue> {
     let (seconds, nanos) = retry_after.seconds_and_nanos();
     let delay = Delay { seconds, nanos };
     let info = RetryInfo { retry_delay: Some(delay) };

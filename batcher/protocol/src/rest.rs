@@ -1,0 +1,254 @@
+//! V2 REST: a JSON object, with raw tensors behind it where the binary tensor extension is used.
+
+mod binary;
+mod binary_batch;
+mod document;
+mod json_batch;
+mod response;
+mod tensors;
+mod unchanged;
+
+use bytes::Bytes;
+
+pub use binary::{parse_binary, parse_raw};
+
+use crate::request::Parts;
+use crate::split::OutputPart;
+use crate::wire_protocol::{Api, Batch, BatchBody, Transport, Unread};
+use crate::{
+    Address, InferRequest, InferResponse, Limits, MergeError, ParseError, PartError, ResponseError,
+    ResponsePart, SequenceStep, Target, TensorData, WireFormat, WireProtocol,
+};
+
+/// V2 JSON.
+#[derive(Debug)]
+pub(crate) struct Json;
+
+/// V2 JSON with raw tensors behind it.
+#[derive(Debug)]
+pub(crate) struct Binary;
+
+impl WireProtocol for Json {
+    fn name(&self) -> &'static str {
+        "json"
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Rest
+    }
+
+    fn api(&self) -> Api {
+        Api::V2
+    }
+
+    fn carries_raw_tensors(&self) -> bool {
+        false
+    }
+
+    fn text_format(&self) -> Option<WireFormat> {
+        Some(WireFormat::Json)
+    }
+
+    fn read_path(&self, path: &str) -> Option<Address> {
+        Target::from_path(path).map(Address::from)
+    }
+
+    fn with_header_length(&self) -> Option<WireFormat> {
+        Some(WireFormat::Binary)
+    }
+
+    fn read_request(&self, unread: Unread<'_>) -> Result<InferRequest, ParseError> {
+        parse_json(&unread.address.target, unread.body, unread.limits)
+    }
+
+    fn sequence_step_of_unread(&self, header_length: Option<usize>, body: &Bytes) -> Option<SequenceStep> {
+        sequence_step_of_unread(header_length, body)
+    }
+
+    fn path(&self, address: &Address) -> String {
+        address.target.infer_path()
+    }
+
+    fn write_batch(&self, batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
+        json_batch::write(batch)
+    }
+
+    fn unchanged_batch(
+        &self,
+        request: &InferRequest,
+        upstream: WireFormat,
+    ) -> Option<(BatchBody, WireFormat)> {
+        unchanged::batch(request, upstream)
+    }
+
+    fn read_response(
+        &self,
+        header_length: Option<usize>,
+        body: Bytes,
+    ) -> Result<InferResponse, ResponseError> {
+        read_response(header_length, body)
+    }
+
+    fn write_response(
+        &self,
+        response: &InferResponse,
+        request: &InferRequest,
+        outputs: &[OutputPart<'_>],
+    ) -> Result<ResponsePart, PartError> {
+        response::write(response, request, outputs)
+    }
+
+    fn unchanged_response(
+        &self,
+        request: &InferRequest,
+        sent: WireFormat,
+        header_length: Option<usize>,
+        body: &Bytes,
+    ) -> Option<ResponsePart> {
+        unchanged::response(request, sent, header_length, body)
+    }
+}
+
+impl WireProtocol for Binary {
+    fn name(&self) -> &'static str {
+        "binary"
+    }
+
+    fn transport(&self) -> Transport {
+        Transport::Rest
+    }
+
+    fn api(&self) -> Api {
+        Api::V2
+    }
+
+    fn carries_raw_tensors(&self) -> bool {
+        true
+    }
+
+    fn text_format(&self) -> Option<WireFormat> {
+        Some(WireFormat::Json)
+    }
+
+    fn read_path(&self, path: &str) -> Option<Address> {
+        Json.read_path(path)
+    }
+
+    fn with_header_length(&self) -> Option<WireFormat> {
+        Some(WireFormat::Binary)
+    }
+
+    fn rests_on_metadata(&self, header_length: Option<usize>) -> bool {
+        header_length == Some(0)
+    }
+
+    fn read_request(&self, unread: Unread<'_>) -> Result<InferRequest, ParseError> {
+        let Unread { address: Address { target, .. }, header_length, body, limits, signature } = unread;
+        match header_length {
+            None => parse_json(target, body, limits),
+            Some(0) => parse_raw(target, body, limits, signature),
+            Some(length) => parse_binary(target, length, body, limits),
+        }
+    }
+
+    fn sequence_step_of_unread(&self, header_length: Option<usize>, body: &Bytes) -> Option<SequenceStep> {
+        sequence_step_of_unread(header_length, body)
+    }
+
+    fn path(&self, address: &Address) -> String {
+        Json.path(address)
+    }
+
+    /// A batch of JSON clients alone is sent as JSON text.
+    fn simpler_format(&self, requests: &[&InferRequest]) -> Option<WireFormat> {
+        requests.iter().all(|request| is_json_throughout(request)).then_some(WireFormat::Json)
+    }
+
+    fn write_batch(&self, batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
+        binary_batch::write(batch)
+    }
+
+    fn unchanged_batch(
+        &self,
+        request: &InferRequest,
+        upstream: WireFormat,
+    ) -> Option<(BatchBody, WireFormat)> {
+        unchanged::batch(request, upstream)
+    }
+
+    fn read_response(
+        &self,
+        header_length: Option<usize>,
+        body: Bytes,
+    ) -> Result<InferResponse, ResponseError> {
+        read_response(header_length, body)
+    }
+
+    fn write_response(
+        &self,
+        response: &InferResponse,
+        request: &InferRequest,
+        outputs: &[OutputPart<'_>],
+    ) -> Result<ResponsePart, PartError> {
+        response::write(response, request, outputs)
+    }
+
+    fn unchanged_response(
+        &self,
+        request: &InferRequest,
+        sent: WireFormat,
+        header_length: Option<usize>,
+        body: &Bytes,
+    ) -> Option<ResponsePart> {
+        unchanged::response(request, sent, header_length, body)
+    }
+}
+
+/// Reads a V2 JSON inference request. `target` comes from the URL path.
+///
+/// # Errors
+/// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
+pub fn parse_json(target: &Target, body: Bytes, limits: &Limits) -> Result<InferRequest, ParseError> {
+    if body.len() > limits.body_bytes {
+        return Err(ParseError::too_large(body.len(), limits.body_bytes));
+    }
+    let read = tensors::read_request(&body, None, limits)?;
+    Ok(Parts {
+        format: WireFormat::Json,
+        target: target.clone(),
+        read: Some(read),
+        body,
+        header_length: None,
+    }
+    .assemble())
+}
+
+/// Reads a response: JSON alone, or as many bytes of it as `header_length` says and raw tensors.
+fn read_response(header_length: Option<usize>, body: Bytes) -> Result<InferResponse, ResponseError> {
+    let read = match header_length {
+        None => tensors::read_response(&body, None),
+        Some(length) if length <= body.len() => {
+            tensors::read_response(&body.slice(..length), Some(body.slice(length..)))
+        }
+        Some(length) => Err(ParseError::malformed(format!(
+            "Inference-Header-Content-Length is {length}, but the body has {} bytes",
+            body.len()
+        ))),
+    };
+    read.map_err(|error| ResponseError(error.to_string()))
+}
+
+fn sequence_step_of_unread(header_length: Option<usize>, body: &Bytes) -> Option<SequenceStep> {
+    SequenceStep::of_unread(body.get(..header_length.unwrap_or(body.len()))?)
+}
+
+/// Returns whether a request's inputs are JSON text and its outputs wanted as such.
+fn is_json_throughout(request: &InferRequest) -> bool {
+    !request.wants_any_raw()
+        && request.inputs.iter().all(|input| matches!(input.data, TensorData::Json { .. }))
+}
+
+/// Returns the `Content-Type` of a body with this [`HEADER_LENGTH`](crate::HEADER_LENGTH).
+fn content_type(header_length: Option<usize>) -> &'static str {
+    if header_length.is_some() { "application/octet-stream" } else { "application/json" }
+}
