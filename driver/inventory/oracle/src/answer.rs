@@ -1,10 +1,10 @@
 //! What either side says of a state, and where the two differ.
 use k8s_openapi::api::resource::v1::ExactDeviceRequest;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sluice_inventory::scheduler::{Features, Held, Outcome, Scheduler};
-use sluice_inventory::{Cluster, free_slices};
+use sluice_inventory::{Cluster, free_slices, nodes_named};
 
 use crate::state::State;
 
@@ -131,11 +131,13 @@ impl Answer {
         {
             return None;
         }
+        let is_absent =
+            |name: &String| state.nodes.iter().all(|node| node.metadata.name.as_ref() != Some(name));
         let cluster = Cluster {
             slices: state.slices.clone(),
             claims: state.claims.clone(),
             device_classes: state.classes.clone(),
-            unschedulable_nodes: BTreeSet::new(),
+            unschedulable_nodes: nodes_named(&state.slices).into_iter().filter(is_absent).collect(),
         };
         free_slices(&cluster, &exactly.device_class_name, &[], state.limit).ok().map(|free| free.free)
     }
