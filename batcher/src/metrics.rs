@@ -55,7 +55,7 @@ impl Outcome {
 
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RejectReason {
     /// The model's queue is full.
     QueueFull,
     /// All waiting requests together hold too many bytes.
@@ -72,7 +72,7 @@ pub enum Refusal {
     Cold,
 }
 
-impl Refusal {
+impl RejectReason {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::QueueFull,
@@ -118,7 +118,7 @@ pub struct ModelMetrics {
     pub gauges: ModelGauges,
     objective: Gauge,
     requests: [[Counter; 6]; 4],
-    refused: [Counter; Refusal::ALL.len()],
+    refused: [Counter; RejectReason::ALL.len()],
     batches: [Counter; 5],
 }
 
@@ -189,7 +189,7 @@ impl ModelMetrics {
                     counter!(names::REQUESTS_TOTAL, "model" => m(), "form" => form.as_str(), "outcome" => outcome.label())
                 })
             }),
-            refused: Refusal::ALL.map(
+            refused: RejectReason::ALL.map(
                 |reason| counter!(names::REJECTED_TOTAL, "model" => m(), "reason" => reason.label()),
             ),
             batches: Release::ALL.map(
@@ -209,7 +209,7 @@ impl ModelMetrics {
     }
 
     /// Counts a refused request.
-    pub fn count_refused(&self, reason: Refusal) {
+    pub fn count_refused(&self, reason: RejectReason) {
         self.refused[reason as usize].increment(1);
     }
 

@@ -49,6 +49,13 @@ impl Grant {
         Arc::ptr_eq(&self.pool, pool)
     }
 
+    /// Notes when the batch that the slot is used for is expected to end, microseconds.
+    pub(crate) fn expect_end(&self, end_us: u64) {
+        if let Some(granted) = &self.granted {
+            self.pool.lock().pool.expect_end(granted, end_us);
+        }
+    }
+
     /// Gives the slot back after its use; a queue that waits for one gets it.
     pub(crate) fn used(mut self, used: SlotUse) {
         self.give_back(used);

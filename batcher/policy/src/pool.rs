@@ -109,6 +109,14 @@ impl SlotPool {
         }
     }
 
+    /// Notes when the batch that a slot is used for is expected to end. What the user had when it began to wait for the
+    /// slot, by which it was charged, is less as a rule.
+    pub fn expect_end(&mut self, grant: &SlotGrant, end_us: u64) {
+        if let Some((_, known_us)) = self.out.iter_mut().find(|(number, _)| *number == grant.number) {
+            *known_us = end_us;
+        }
+    }
+
     /// Gives a free slot to the user whose turn it is; `None` where no slot is free or no user wants one. Call it until
     /// it returns `None` after each change.
     pub fn grant(&mut self) -> Option<SlotGrant> {

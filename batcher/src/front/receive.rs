@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::Front;
 use crate::failure::Failure;
-use crate::metrics::Refusal;
+use crate::metrics::RejectReason;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::tenants::Tenant;
 use crate::retry_after::RetryAfter;
@@ -52,7 +52,7 @@ impl ReceiveError {
             Self::Stalled { .. } => Failure::new(408, self.to_string()),
             Self::Broken(_) => Failure::new(400, self.to_string()),
             Self::NoMemory { .. } => {
-                Failure::refused(429, Refusal::BytesFull, self.to_string(), retry_after())
+                Failure::refused(429, RejectReason::BytesFull, self.to_string(), retry_after())
             }
         }
     }

@@ -128,6 +128,10 @@ impl Pool for ModelPool {
         self.pool.exchange(&self.model, used, request)
     }
 
+    fn expect_end(&self, grant: &Grant, end_us: u64) {
+        grant.expect_end(end_us);
+    }
+
     fn give_back(&self, grant: Grant, used: SlotUse) {
         grant.used(used);
     }

@@ -33,8 +33,8 @@ use super::call::{as_it_came, batch_request, call};
 use super::handle::QueueEvent;
 use super::{Entry, ModelHandle, Reply, merging};
 use crate::failure::Failure;
-use crate::observe::trail::Sending;
-use crate::upstream::connection::{Answer, Chunks, Wire};
+use crate::observe::request_trace::Sending;
+use crate::upstream::connection::{Chunks, UpstreamResponse, Wire};
 use crate::upstream::slot::Slot;
 use crate::upstream::{InFlight, Report, Upstream};
 
@@ -332,7 +332,7 @@ impl Dispatch {
     fn refused(
         &mut self,
         mut entries: Vec<Box<Entry>>,
-        answer: Answer,
+        answer: UpstreamResponse,
         groups: &mut VecDeque<Vec<Box<Entry>>>,
     ) -> Next {
         let status = answer.status;
@@ -405,7 +405,7 @@ async fn given_up(give_up: Option<&CancellationToken>) {
     }
 }
 
-fn answered(sending: Option<Sending>, answer: &Answer) {
+fn answered(sending: Option<Sending>, answer: &UpstreamResponse) {
     if let Some(sending) = sending {
         sending.answered(answer.status.as_u16());
     }

@@ -26,10 +26,15 @@ pub struct ModelSpec {
     pub max_rows: u32,
     /// Sizes of the warm-up batches that the engine learns from at the start, in this order.
     pub warm_up_rows: Vec<u32>,
+    /// Whether the engine learns from the times of batches. Without, it knows no more than the warm-up, and runs are faster.
+    pub learns: bool,
     /// Time after its arrival until which a request is to be answered, microseconds; `None`: it may take for ever.
     pub deadline_us: Option<u64>,
     /// Whether requests are rejected on arrival that are predicted to be late.
     pub admits: bool,
+    /// Whether admission foresees by the state of the slots at each arrival; otherwise by what the queue published at its
+    /// last turn, as the batcher does. A queue is not told of batches of other models.
+    pub foresees_live: bool,
     /// Most requests that may wait.
     pub queue_requests: usize,
 }
@@ -54,8 +59,10 @@ impl ModelSpec {
             beta_seconds,
             max_rows,
             warm_up_rows: Vec::new(),
+            learns: true,
             deadline_us: Some(objective_us),
             admits: true,
+            foresees_live: false,
             queue_requests: 4096,
         }
     }
@@ -108,8 +115,6 @@ pub(crate) struct Model {
     pub(crate) running: HashMap<u64, Running>,
     /// When the engine wants its next turn.
     pub(crate) turn_us: Option<u64>,
-    /// Start of each batch that was sent, microseconds.
-    pub(crate) batches_us: Vec<u64>,
 }
 
 impl Model {
@@ -123,7 +128,6 @@ impl Model {
             waiting: 0,
             running: HashMap::new(),
             turn_us: None,
-            batches_us: Vec::new(),
         }
     }
 
@@ -138,6 +142,9 @@ impl Model {
     ) -> Option<Option<u64>> {
         if self.waiting >= self.spec.queue_requests {
             return None;
+        }
+        if self.spec.foresees_live {
+            self.forecast = self.engine.forecast(now_us);
         }
         let rows_ahead = self.backlog.rows_ahead(flow, rows);
         let view = self.forecast.view(now_us, deadline_us, rows, rows_ahead);

@@ -12,6 +12,8 @@ pub struct Outcome {
     pub failed: u64,
     /// Requests that were answered within the objective.
     pub met: u64,
+    /// Batches that had requests of this source.
+    pub batches: u64,
     /// All answers, in the order in which they came.
     pub answers: Vec<Answer>,
 }
@@ -33,9 +35,10 @@ impl Outcome {
         self.admitted - self.failed - self.answers.len() as u64
     }
 
-    /// Returns the part, 0 to 1, of all requests sent that was answered within the objective.
+    /// Returns the part, 0 to 1, of all requests sent that was answered within the objective. Those that are still on their
+    /// way belong to neither side.
     pub fn attainment(&self) -> f64 {
-        self.met as f64 / self.sent.max(1) as f64
+        self.met as f64 / (self.sent - self.on_their_way()).max(1) as f64
     }
 
     /// Returns the part, 0 to 1, of the requests taken in that was answered within the objective. Those that are still on

@@ -112,6 +112,12 @@ impl Pool for ModelPool {
         self.pool.grant(Some(self.model))
     }
 
+    fn expect_end(&self, grant: &Grant, end_us: u64) {
+        if let Some(granted) = &grant.granted {
+            self.pool.pool.borrow_mut().expect_end(granted, end_us);
+        }
+    }
+
     fn give_back(&self, mut grant: Grant, used: SlotUse) {
         if let Some(granted) = grant.granted.take() {
             self.pool.pool.borrow_mut().give_back(granted, used);

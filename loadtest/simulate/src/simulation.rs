@@ -181,12 +181,6 @@ impl Simulation {
         self.models[model.0].waiting
     }
 
-    /// Returns how many batches of a model were sent since [`Simulation::count_from`].
-    pub fn batches(&self, model: ModelId) -> u64 {
-        let starts = &self.models[model.0].batches_us;
-        starts.iter().filter(|&&started_us| started_us >= self.count_from_us).count() as u64
-    }
-
     /// Returns how many model servers are ready.
     pub fn ready(&self) -> usize {
         self.servers.iter().filter(|server| server.is_ready && server.state.is_current.get()).count()
@@ -250,7 +244,7 @@ impl Simulation {
             number,
             server: batch.slot.server.0 as u64,
             slot: Some(batch.slot),
-            times: vec![(batch.sent_rows, seconds)],
+            times: if model.spec.learns { vec![(batch.sent_rows, seconds)] } else { Vec::new() },
             again: Vec::new(),
             suspects: Vec::new(),
             unsent_suspects: Vec::new(),
@@ -295,7 +289,12 @@ impl Simulation {
         let SentBatch { number, slot, inflight, requests, rows, .. } = batch;
         let model = &mut self.models[id.0];
         model.served(&requests);
-        model.batches_us.push(self.now_us);
+        if self.now_us >= self.count_from_us {
+            let mut sources: Vec<_> = requests.iter().map(|request| request.source).collect();
+            sources.sort_unstable();
+            sources.dedup();
+            sources.iter().for_each(|source| self.outcomes[source.0].batches += 1);
+        }
         let sent_rows = model.spec.settings.sizes.sent_rows(rows);
         let running = Running { slot, inflight, started_us: self.now_us, sent_rows, requests };
         let ServerSpec { speed, noise } = self.servers[running.server().0].spec;

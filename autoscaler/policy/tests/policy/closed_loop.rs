@@ -90,7 +90,7 @@ fn run(seconds: u64, replicas: u32, policy: bool, startup_ms: u64, rate: impl Fn
     let all = servers.latencies.len() + servers.waiting();
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     let attainment = within as f64 / all as f64;
-    Outcome { attainment, replica_ms: servers.replica_ms, changes, most, waiting: servers.waiting() }
+    Outcome { attainment, replica_ms: servers.replica_ms(), changes, most, waiting: servers.waiting() }
 }
 
 #[test]

@@ -1,101 +1,88 @@
-//! Simulated batching servers behind one queue, event by event: what the model is measured against.
+//! Simulated batching servers behind one queue: the batcher's own, in virtual time. The model is measured against them.
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sluice_scaling_policy::Curve;
-use std::collections::VecDeque;
+use sluice_simulate::{ModelId, ModelSpec, ServerId, ServerSpec, Simulation, Source, SourceId};
 
-/// Simulated servers: replicas that may be starting, busy or leaving, and rows that wait.
+/// No objective keeps batches small, and no row is late: an hour, microseconds.
+const OBJECTIVE_US: u64 = 3_600_000_000;
+
+/// Simulated replicas, and rows that wait for them.
 pub(crate) struct Servers {
-    curve: Curve,
-    /// (ready from, busy until, leaving).
-    slots: Vec<(f64, f64, bool)>,
-    queue: VecDeque<f64>,
+    simulation: Simulation,
+    model: ModelId,
+    source: SourceId,
+    /// Replicas that are not leaving.
+    replicas: Vec<ServerId>,
+    /// Arrival and latency of each row that is answered, milliseconds.
     pub(crate) latencies: Vec<(f64, f64)>,
-    pub(crate) replica_ms: f64,
-    now: f64,
 }
+
+/// Replicas take exactly as long as the curve says.
+const EXACT: ServerSpec = ServerSpec { speed: 1.0, noise: 0.0 };
 
 impl Servers {
     pub(crate) fn new(curve: Curve, replicas: usize) -> Self {
-        Self {
-            curve,
-            slots: vec![(0.0, 0.0, false); replicas],
-            queue: VecDeque::new(),
-            latencies: Vec::new(),
-            replica_ms: 0.0,
-            now: 0.0,
-        }
+        let mut simulation = Simulation::new(0);
+        let Curve { alpha_ms, beta_ms, batch_rows_limit, .. } = curve;
+        let spec = ModelSpec {
+            deadline_us: None,
+            admits: false,
+            learns: false,
+            queue_requests: usize::MAX,
+            ..ModelSpec::new(alpha_ms / 1000.0, beta_ms / 1000.0, batch_rows_limit, OBJECTIVE_US)
+        };
+        let model = simulation.add_model(spec);
+        let source = simulation.add_source(Source::manual(model));
+        let replicas = (0..replicas).map(|_| simulation.add_server(EXACT, 0)).collect();
+        Self { simulation, model, source, replicas, latencies: Vec::new() }
     }
 
     /// A row arrives at `at` ms; all that happens before happens first.
     pub(crate) fn arrive(&mut self, at: f64) {
         self.advance(at);
-        self.queue.push_back(at);
-        self.dispatch(at);
+        self.simulation.arrive(self.source);
     }
 
     /// Lets time pass until `until` ms.
     pub(crate) fn advance(&mut self, until: f64) {
-        loop {
-            // Whichever slot is next able to take the head of the queue.
-            let next = self
-                .slots
-                .iter()
-                .filter(|(_, _, leaving)| !leaving)
-                .map(|(ready, busy, _)| ready.max(*busy))
-                .filter(|at| *at > self.now)
-                .fold(f64::INFINITY, f64::min);
-            if self.queue.is_empty() || next > until {
-                break;
-            }
-            self.tick(next);
-            self.dispatch(next);
-        }
-        self.tick(until);
+        self.simulation.run_until(us(until));
+        let answers = &self.simulation.outcome(self.source).answers[self.latencies.len()..];
+        self.latencies.extend(answers.iter().map(|answer| (ms(answer.arrived_us), ms(answer.latency_us))));
     }
 
-    fn tick(&mut self, to: f64) {
-        #[expect(clippy::cast_precision_loss, reason = "a few replicas")]
-        let held = self.slots.len() as f64;
-        self.replica_ms += held * (to - self.now);
-        self.now = to;
-        self.slots.retain(|(_, busy, leaving)| !leaving || *busy > to);
-    }
-
-    fn dispatch(&mut self, at: f64) {
-        for i in 0..self.slots.len() {
-            let (ready, busy, leaving) = self.slots[i];
-            if leaving || ready > at || busy > at || self.queue.is_empty() {
-                continue;
-            }
-            let rows = self.queue.len().min(self.curve.batch_rows_limit as usize);
-            let done = at + self.curve.batch_ms(u32::try_from(rows).unwrap());
-            self.latencies.extend(self.queue.drain(..rows).map(|arrived| (arrived, done - arrived)));
-            self.slots[i].1 = done;
-        }
-    }
-
-    /// More replicas start (ready after `startup_ms`), or the last ones finish their batch and leave.
+    /// Starts replicas, which are ready after `startup_ms`, or has the last ones finish their batches and leave.
     pub(crate) fn scale(&mut self, replicas: u32, startup_ms: f64) {
-        let wanted = replicas as usize;
-        let stay = self.slots.iter().filter(|s| !s.2).count();
-        for _ in stay..wanted {
-            self.slots.push((self.now + startup_ms, 0.0, false));
+        while self.replicas.len() < replicas as usize {
+            self.replicas.push(self.simulation.add_server(EXACT, us(startup_ms)));
         }
-        let leaving = self.slots.iter_mut().rev().filter(|s| !s.2).take(stay.saturating_sub(wanted));
-        leaving.for_each(|slot| slot.2 = true);
-        let now = self.now;
-        self.slots.retain(|(_, busy, leaving)| !leaving || *busy > now);
+        for leaving in self.replicas.drain(replicas as usize..).rev() {
+            self.simulation.remove_server(leaving);
+        }
+    }
+
+    /// Returns the time for which replicas were there, those that start or leave included, milliseconds.
+    pub(crate) fn replica_ms(&self) -> f64 {
+        ms(self.simulation.server_us())
     }
 
     pub(crate) fn ready(&self) -> u32 {
-        u32::try_from(self.slots.iter().filter(|(ready, _, leaving)| !leaving && *ready <= self.now).count())
-            .unwrap()
+        u32::try_from(self.simulation.ready()).unwrap()
     }
 
     pub(crate) fn waiting(&self) -> usize {
-        self.queue.len()
+        self.simulation.waiting(self.model)
     }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "some hours")]
+fn us(ms: f64) -> u64 {
+    (ms * 1000.0) as u64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some hours")]
+fn ms(us: u64) -> f64 {
+    us as f64 / 1000.0
 }
 
 /// Seeded randomness.

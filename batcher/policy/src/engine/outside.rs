@@ -111,6 +111,9 @@ pub trait Pool: Debug {
     /// ([`QueueEvent::Granted`](super::QueueEvent::Granted)).
     fn exchange(&self, used: Option<(Self::Grant, SlotUse)>, request: &SlotRequest) -> Option<Self::Grant>;
 
+    /// Notes when the batch that a slot is used for is expected to end, microseconds.
+    fn expect_end(&self, grant: &Self::Grant, end_us: u64);
+
     /// Gives a slot back.
     fn give_back(&self, grant: Self::Grant, used: SlotUse);
 

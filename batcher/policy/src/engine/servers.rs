@@ -243,6 +243,7 @@ impl<S: Slot> ServerSet<S> {
         if let Some(server) = self.list.iter_mut().find(|server| server.is_of(&grant, &slot)) {
             let Predicted { class, started_us, end_us } = predicted;
             server.last_used = number;
+            server.pool.expect_end(&grant, end_us);
             server.running.push(Running { number, class, started_us, end_us, grant });
         }
         (number, slot, inflight)

@@ -1,12 +1,46 @@
 //! Deferral: what holds for every wait; and against greedy dispatch, in a discrete-event simulation. `-- --nocapture` prints the figures.
 
 mod properties;
-mod simulation;
 
-use simulation::{Outcome, Server, hard_maximum, simulate};
+use sluice_simulate::{ModelSpec, Outcome, ServerSpec, Simulation, Source};
 
 const SLOTS: u32 = 4;
 const REQUESTS: u64 = 15_000;
+/// As long as the curve needs; not counted.
+const WARM_UP_US: u64 = 1_000_000;
+
+/// What is simulated: L(b) = 5 ms + 0.25 ms·b with noise.
+#[derive(Debug, Clone, Copy)]
+struct Server {
+    slots: u32,
+    objective_us: u64,
+    defers: bool,
+}
+
+impl Server {
+    fn spec(&self) -> ModelSpec {
+        let mut spec = ModelSpec::new(0.005, 0.000_25, 64, self.objective_us).warmed();
+        (spec.settings.slots_per_server, spec.settings.defers) = (self.slots, self.defers);
+        spec
+    }
+}
+
+/// Rows per second of all slots at full batches of the cap.
+fn hard_maximum(slots: u32) -> f64 {
+    let server = Server { slots, objective_us: 0, defers: false };
+    f64::from(slots) * server.spec().most_rows_per_second()
+}
+
+/// Simulates about so many requests, after the warm-up, of one row each.
+fn simulate(server: Server, rate: f64, requests: u64, seed: u64) -> Outcome {
+    let mut simulation = Simulation::new(seed);
+    simulation.count_from(WARM_UP_US);
+    let model = simulation.add_model(server.spec());
+    simulation.add_server(ServerSpec::default(), 0);
+    simulation.add_source(Source::poisson(model, rate));
+    simulation.run_until(WARM_UP_US + (requests as f64 / rate * 1e6) as u64);
+    simulation.into_outcomes().remove(0)
+}
 
 fn outcome(objective_us: u64, defers: bool, rate: f64) -> Outcome {
     simulate(Server { slots: SLOTS, objective_us, defers }, rate, REQUESTS, 7)
@@ -54,7 +88,7 @@ fn at_low_load_deferral_does_not_slow_requests_down() {
     let rate = 0.1 * hard_maximum(SLOTS);
     for objective_us in [15_000, 50_000] {
         let [greedy_us, deferred_us] =
-            [false, true].map(|defers| outcome(objective_us, defers, rate).p50_us());
+            [false, true].map(|defers| outcome(objective_us, defers, rate).latency_us(0.5));
         println!(
             "10 % load, {} ms: p50 greedy {greedy_us} us, deferred {deferred_us} us",
             objective_us / 1000

@@ -66,6 +66,10 @@ impl Pool for TestPool {
         pool.grant()
     }
 
+    fn expect_end(&self, grant: &SlotGrant, end_us: u64) {
+        self.0.borrow_mut().expect_end(grant, end_us);
+    }
+
     fn give_back(&self, grant: SlotGrant, used: SlotUse) {
         self.0.borrow_mut().give_back(grant, used);
     }
