@@ -117,7 +117,7 @@ pub struct ModelMetrics {
     /// Gauges, set by the queue's owner.
     pub gauges: ModelGauges,
     objective: Gauge,
-    requests: [[Counter; 6]; 4],
+    requests: [[Counter; 6]; WireFormat::ALL.len()],
     refused: [Counter; RejectReason::ALL.len()],
     batches: [Counter; 5],
 }
