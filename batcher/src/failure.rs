@@ -1,6 +1,6 @@
 //! An answer of the batcher's own: an error, or a refusal with the time after which to try again.
 
-use crate::metrics::Refusal;
+use crate::metrics::RejectReason;
 use crate::retry_after::RetryAfter;
 
 /// An answer of the batcher's own.
@@ -13,7 +13,7 @@ pub struct Failure {
     /// Time after which the client should try again; `None` where that would not help.
     pub retry_after: Option<RetryAfter>,
     /// Set where the request was refused for overload.
-    pub refusal: Option<Refusal>,
+    pub refusal: Option<RejectReason>,
 }
 
 impl Failure {
@@ -25,7 +25,7 @@ impl Failure {
     /// A refusal, with the time after which to try again.
     pub fn refused(
         status: u16,
-        reason: Refusal,
+        reason: RejectReason,
         message: impl Into<String>,
         retry_after: RetryAfter,
     ) -> Self {

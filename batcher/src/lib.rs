@@ -14,7 +14,7 @@
 //! | answers until they are taken, and which are given up | [`answers::relief`], one task |
 //! | a batch under way, and its connection | [`queue::dispatch`], a task per batch |
 //!
-//! [`batcher::run`] wires them; everything that it needs from outside (listeners, stop signal) is given to it.
+//! [`run::run`] wires them; everything that it needs from outside (listeners, stop signal) is given to it.
 
 #![forbid(unsafe_code)]
 
@@ -22,7 +22,6 @@ pub mod address;
 pub mod admin;
 pub mod after_drain;
 pub mod answers;
-pub mod batcher;
 pub mod cli;
 pub mod clock;
 pub mod confirm;
@@ -39,6 +38,7 @@ pub mod offload;
 pub mod queue;
 pub mod registry;
 pub mod retry_after;
+pub mod run;
 pub mod settings;
 pub mod slots;
 pub mod streams;

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
-use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::cli::Flags;
 use sluice_batcher::metrics::buckets;
+use sluice_batcher::run::{Listeners, run};
 use sluice_batcher::settings::{Live, Reload, Settings};
 use sluice_process::program::{self, Program, Threads};
 use sluice_process::settings::load;

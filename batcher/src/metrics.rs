@@ -56,7 +56,7 @@ impl Outcome {
 
 /// Why a request was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub enum RejectReason {
     /// The model's queue is full.
     QueueFull,
     /// All waiting requests together hold too many bytes.
@@ -73,7 +73,7 @@ pub enum Refusal {
     Cold,
 }
 
-impl Refusal {
+impl RejectReason {
     /// All of them, in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::QueueFull,
@@ -120,8 +120,8 @@ pub struct ModelMetrics {
     /// Answers within the objective and others, since the gauge of attainment was set.
     pub attainment: AttainmentCounts,
     objective: Gauge,
-    requests: [[Counter; 6]; 4],
-    refused: [Counter; Refusal::ALL.len()],
+    requests: [[Counter; 6]; WireFormat::ALL.len()],
+    refused: [Counter; RejectReason::ALL.len()],
     batches: [Counter; 5],
 }
 
@@ -212,7 +212,7 @@ impl ModelMetrics {
                     counter!(names::REQUESTS_TOTAL, "model" => m(), "form" => form.as_str(), "outcome" => outcome.label())
                 })
             }),
-            refused: Refusal::ALL.map(
+            refused: RejectReason::ALL.map(
                 |reason| counter!(names::REJECTED_TOTAL, "model" => m(), "reason" => reason.label()),
             ),
             batches: Release::ALL.map(
@@ -232,7 +232,7 @@ impl ModelMetrics {
     }
 
     /// Counts a refused request.
-    pub fn count_refused(&self, reason: Refusal) {
+    pub fn count_refused(&self, reason: RejectReason) {
         self.refused[reason as usize].increment(1);
     }
 

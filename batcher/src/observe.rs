@@ -15,9 +15,9 @@ pub mod explain;
 pub mod export;
 pub mod orca;
 pub mod record;
+pub mod request_trace;
 pub mod spans;
 pub mod trace;
-pub mod trail;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -29,9 +29,9 @@ use sluice_protocol::grpc::Code;
 use self::access_log::AccessLog;
 use self::export::Spans;
 use self::record::{Inference, Record};
+use self::request_trace::RequestTrace;
 use self::spans::{Kind, Span};
 use self::trace::{SpanContext, is_drawn, random};
-use self::trail::Trail;
 use crate::clock::Clock;
 use crate::metrics::Outcome;
 use crate::settings::{AccessLogSetting, Live, Settings};
@@ -68,7 +68,7 @@ impl Observe {
 
     /// Begins to observe a request, where anything is on. A traced one gets a span, which goes on in its
     /// `traceparent` to wherever it is sent as it is.
-    pub fn begin<B>(self: &Arc<Self>, request: &mut Request<B>) -> Option<Sighting> {
+    pub fn begin<B>(self: &Arc<Self>, request: &mut Request<B>) -> Option<Observation> {
         let settings = self.settings.now();
         let is_on = settings.observe.access_log != AccessLogSetting::Off
             || settings.observe.explain_requests > 0
@@ -98,9 +98,9 @@ impl Observe {
             (Span::begin(name, Kind::Server, context, parent.map(|parent| parent.span_id)), spans)
         });
         let trace = span.as_ref().map(|(span, spans)| (span.context, spans.clone()));
-        let mut sighting = Sighting {
+        let mut sighting = Observation {
             observe: Arc::clone(self),
-            trail: Trail::new(trace),
+            trail: RequestTrace::new(trace),
             method: request.method().as_str().to_owned(),
             path: cut(request.uri().path_and_query().map_or("/", |path| path.as_str())),
             trace_id: parent.map(|parent| parent.trace_id),
@@ -198,10 +198,10 @@ pub enum End {
 
 /// A request that is observed, until its answer is with the client or the client is gone.
 #[derive(Debug)]
-pub struct Sighting {
+pub struct Observation {
     observe: Arc<Observe>,
     /// What happens to it.
-    pub trail: Arc<Trail>,
+    pub trail: Arc<RequestTrace>,
     method: String,
     path: String,
     trace_id: Option<u128>,
@@ -214,7 +214,7 @@ pub struct Sighting {
     span: Option<(Span, Spans)>,
 }
 
-impl Sighting {
+impl Observation {
     /// There is an answer. Its client is told under which id it can be asked for.
     pub fn answered<B>(&mut self, response: &mut Response<B>) {
         self.status = Some(response.status().as_u16());
@@ -243,7 +243,7 @@ impl Sighting {
     }
 }
 
-impl Drop for Sighting {
+impl Drop for Observation {
     fn drop(&mut self) {
         let facts = self.trail.facts();
         let outcome = match (self.end, self.status, self.grpc_status) {

@@ -27,7 +27,7 @@ use crate::registry::Registry;
 use crate::settings::Live;
 use crate::upstream::members::Upstreams;
 
-pub use handle::{Permit, StreamHandle, Verdict};
+pub use handle::{AdmissionDecision, Permit, StreamHandle};
 pub use record::Record;
 
 /// How long a gate must have been without requests until its place may be given to another model, microseconds.

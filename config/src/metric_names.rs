@@ -1,7 +1,7 @@
 //! Every metric that one component writes and another one (or a dashboard) reads. Times are in seconds,
 //! work is in rows (items along dimension 0), ratios are 0 to 1. Names end in their unit or in `_total`.
 
-/// What `sluice-batcher` exports, with the label `model` where nothing else is said.
+/// Metrics of `sluice-batcher`, with the label `model` unless stated otherwise.
 pub mod batcher {
     /// Counter: rows that arrived, also those that were rejected or held. The autoscaler's demand.
     pub const DEMAND_ROWS_TOTAL: &str = "sluice_batcher_demand_rows_total";
@@ -103,7 +103,7 @@ pub mod batcher {
     pub const PADDING_ROWS_TOTAL: &str = "sluice_batcher_padding_rows_total";
 }
 
-/// What `sluice-driver` exports.
+/// Metrics of `sluice-driver`.
 pub mod driver {
     /// Gauge with label `profile`: prepared slices.
     pub const SLICES_IN_USE: &str = "sluice_driver_slices_in_use";
@@ -124,7 +124,7 @@ pub mod driver {
     pub const XID_EVENTS_TOTAL: &str = "sluice_driver_xid_events_total";
 }
 
-/// What `sluice-autoscaler` exports; label `name` is `<namespace>/<name>` of the InferenceAutoscaler.
+/// Metrics of `sluice-autoscaler`; label `name` is `<namespace>/<name>` of the InferenceAutoscaler.
 pub mod autoscaler {
     /// Gauge: replicas that were asked for last.
     pub const DESIRED_REPLICAS: &str = "sluice_autoscaler_desired_replicas";
@@ -144,7 +144,7 @@ pub mod autoscaler {
     pub const TICK_DURATION_SECONDS: &str = "sluice_autoscaler_tick_duration_seconds";
 }
 
-/// What `sluice-preloader` exports.
+/// Metrics of `sluice-preloader`.
 pub mod preloader {
     /// Histogram: from when a gate could be lifted until the API server has lifted it.
     pub const LIFT_LATENCY_SECONDS: &str = "sluice_preloader_lift_latency_seconds";

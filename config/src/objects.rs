@@ -1,4 +1,4 @@
-//! Kubernetes objects in a directory: what the API server is in a cluster, this is on one machine.
+//! Kubernetes objects in a directory: stands in for the API server on one machine.
 //!
 //! Layout: `<root>/<plural>[.<group>]/<namespace or _>/<name>.json`, where the group is left out for
 //! Kubernetes' own kinds. Every write is a rename, so a reader sees the old object or the new one, never a
@@ -17,12 +17,12 @@ use sluice_process::atomic_file::write_atomic;
 /// Why an object could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// The file system refused.
+    /// The file system failed.
     #[error("object {path}: {source}")]
     Io {
         /// The object's file or folder.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: io::Error,
     },
     /// The file is not an object of that kind.
@@ -32,7 +32,7 @@ pub enum ObjectError {
         path: PathBuf,
         /// Kind that was expected.
         kind: &'static str,
-        /// What serde said.
+        /// Error of the JSON reader or writer.
         source: serde_json::Error,
     },
     /// A name that cannot be a file name.
@@ -47,30 +47,29 @@ pub struct ObjectDir {
 }
 
 impl ObjectDir {
-    /// A directory at `root`, which is made when the first object is written.
+    /// Uses the directory at `root`, which is created when the first object is written.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self { root: root.into() }
     }
 
-    /// Where the objects lie.
+    /// Returns the directory.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// All objects of a kind over all namespaces, by namespace and name.
+    /// Returns all objects of a kind in all namespaces, ordered by namespace and name.
     ///
     /// # Errors
-    /// When a file cannot be read or is no such object. A kind without a folder has no objects.
+    /// A file cannot be read or is not such an object. A kind without a folder has no objects.
     pub fn list<K: Resource + DeserializeOwned>(&self) -> Result<Vec<K>, ObjectError> {
         let (objects, errors) = self.list_readable()?;
         errors.into_iter().next().map_or(Ok(objects), Err)
     }
 
-    /// The same for readers whom one broken file must not stop: the objects, and what is wrong with the
-    /// files that are none.
+    /// Returns the objects, and the errors of files that are not valid: for readers that one broken file must not stop.
     ///
     /// # Errors
-    /// When a folder cannot be read.
+    /// A folder cannot be read.
     pub fn list_readable<K: Resource + DeserializeOwned>(
         &self,
     ) -> Result<(Vec<K>, Vec<ObjectError>), ObjectError> {
@@ -88,10 +87,10 @@ impl ObjectDir {
         Ok((objects, errors))
     }
 
-    /// One object; `None` when there is none of that name. `namespace` is `None` for cluster-wide kinds.
+    /// Returns one object; `None` if there is none of that name. `namespace` is `None` for cluster-wide kinds.
     ///
     /// # Errors
-    /// When the file cannot be read or is no such object: absence is never guessed from an error.
+    /// The file cannot be read or is not such an object: an error never counts as absence.
     pub fn get<K: Resource + DeserializeOwned>(
         &self,
         namespace: Option<&str>,
@@ -103,7 +102,7 @@ impl ObjectDir {
     /// Creates or replaces one object, whole.
     ///
     /// # Errors
-    /// When the name is not valid or the file cannot be written.
+    /// The name is not valid or the file cannot be written.
     pub fn put<K: Resource + Serialize>(
         &self,
         namespace: Option<&str>,
@@ -119,10 +118,10 @@ impl ObjectDir {
         write_atomic(&path, &text).map_err(|source| ObjectError::Io { path, source })
     }
 
-    /// Deletes one object; `false` when there was none.
+    /// Deletes one object; returns false if there was none.
     ///
     /// # Errors
-    /// When the file cannot be removed.
+    /// The file cannot be removed.
     pub fn delete<K: Resource>(&self, namespace: Option<&str>, name: &str) -> Result<bool, ObjectError> {
         let path = self.file::<K>(namespace, name)?;
         match fs::remove_file(&path) {

@@ -30,6 +30,7 @@ mod table;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
 use futures::future::join_all;
 use tokio_util::sync::CancellationToken;
 
@@ -47,22 +48,16 @@ use crate::marked;
 pub(crate) enum DemoError {
     /// The settings are wrong.
     #[error("{0}")]
-    Settings(String),
+    Settings(anyhow::Error),
     /// SIGINT or SIGTERM; everything was stopped.
     #[error("interrupted; everything was stopped")]
     Interrupted,
     /// A program, a generator or a file failed.
     #[error("{0}")]
-    Failed(String),
+    Failed(#[from] anyhow::Error),
     /// No signal handlers.
     #[error("signals: {0}")]
     Signals(#[from] std::io::Error),
-}
-
-impl From<String> for DemoError {
-    fn from(message: String) -> Self {
-        Self::Failed(message)
-    }
 }
 
 /// Runs the demo and returns its failures, as sentences; none means success.
@@ -72,7 +67,7 @@ impl From<String> for DemoError {
 pub(crate) async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec<String>, DemoError> {
     let settings = read_settings(flags.settings.as_deref()).map_err(DemoError::Settings)?;
     let bin_dir = match &flags.bin_dir {
-        Some(dir) => std::path::absolute(dir).map_err(|error| format!("--bin-dir: {error}"))?,
+        Some(dir) => std::path::absolute(dir).map_err(|error| anyhow!("--bin-dir: {error}"))?,
         None => own_folder()?,
     };
     check_kills(&flags.kill, &settings).map_err(DemoError::Settings)?;
@@ -103,28 +98,29 @@ pub(crate) async fn run(flags: DemoFlags, stop: CancellationToken) -> Result<Vec
     Ok(outcome.failures(flags.strict))
 }
 
-fn read_settings(file: Option<&Path>) -> Result<DemoSettings, String> {
+fn read_settings(file: Option<&Path>) -> anyhow::Result<DemoSettings> {
     let settings: DemoSettings = match file {
-        Some(path) => sluice_process::settings::load(Some(path), &()).map_err(|error| error.to_string())?,
-        None => serde_saphyr::from_str(settings::DEFAULT).map_err(|error| error.to_string())?,
+        Some(path) => sluice_process::settings::load(Some(path), &())?,
+        None => serde_saphyr::from_str(settings::DEFAULT)?,
     };
     settings.validate()?;
     Ok(settings)
 }
 
-fn check_kills(kills: &[kill::Kill], settings: &DemoSettings) -> Result<(), String> {
+fn check_kills(kills: &[kill::Kill], settings: &DemoSettings) -> anyhow::Result<()> {
     match kills.iter().find(|kill| kill.at_s >= settings.duration_seconds) {
-        Some(kill) => Err(format!(
+        Some(kill) => Err(anyhow!(
             "--kill at second {}: the run has only {} (durationSeconds)",
-            kill.at_s, settings.duration_seconds
+            kill.at_s,
+            settings.duration_seconds
         )),
         None => Ok(()),
     }
 }
 
-fn own_folder() -> Result<PathBuf, String> {
-    let own = std::env::current_exe().map_err(|error| format!("own path: {error}"))?;
-    own.parent().map(Path::to_owned).ok_or_else(|| format!("{} has no folder", own.display()))
+fn own_folder() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe().map_err(|error| anyhow!("own path: {error}"))?;
+    own.parent().map(Path::to_owned).ok_or_else(|| anyhow!("{} has no folder", own.display()))
 }
 
 fn arms(flags: &DemoFlags, settings: &DemoSettings) -> Vec<Arm> {
@@ -208,7 +204,7 @@ fn publish(
     settings: &DemoSettings,
     flags: &DemoFlags,
     report: &Path,
-) -> Result<(), String> {
+) -> anyhow::Result<()> {
     say(table::text(outcome).trim_end());
     write(report, &page::html(outcome, settings, flags.strict))?;
     say(&format!("Report: {}", report.display()));
@@ -223,9 +219,9 @@ fn say(line: &str) {
     let _ = writeln!(std::io::stdout(), "{line}");
 }
 
-fn write(path: &Path, text: &str) -> Result<(), String> {
+fn write(path: &Path, text: &str) -> anyhow::Result<()> {
     path.parent()
         .map_or(Ok(()), std::fs::create_dir_all)
         .and_then(|()| std::fs::write(path, text))
-        .map_err(|error| format!("{}: {error}", path.display()))
+        .map_err(|error| anyhow!("{}: {error}", path.display()))
 }

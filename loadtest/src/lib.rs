@@ -5,12 +5,12 @@
 //! | to change | look in |
 //! |---|---|
 //! | flags, help texts, exit codes | `cli`, `exit_code`, the `flags.rs` of each subcommand |
-//! | when requests are due: rates, traces, spacing | [`arrivals`] |
+//! | when requests are due: rates, traces, spacing | `arrivals` |
 //! | what a run does: load, payload, protocols | `plan` |
-//! | how requests are sent, how responses are checked | [`mod@run`] |
+//! | how requests are sent, how responses are checked | `run` |
 //! | what is counted: outcomes, percentiles, intervals | `record` |
-//! | thresholds; reports as JSON, text and page | [`report`] |
-//! | the reference model server (simulated inference) | [`model`]; the function that it computes: `reference` |
+//! | thresholds; reports as JSON, text and page | `report` |
+//! | the reference model server (simulated inference) | `model`; the function that it computes: `reference` |
 //! | the demo of the whole of Sluice on one machine | `demo` |
 //! | the comparison with other proxies and batchers | `compare` |
 //! | what several of these use: a clock below a millisecond, JSON tensors, processes of a run, admin ports | `clock`, `tensor_text`, `marked`, `admin_port` |

@@ -2,16 +2,16 @@
 //!
 //! It speaks the Open Inference Protocol over REST (JSON and binary) and gRPC on one port and executes one
 //! batch at a time. Inference is simulated: a batch takes exactly (α + β·rows), scaled by the size of the
-//! GPU slice that the environment names, and the response is the [`crate::reference`] function.
+//! GPU slice that the environment names, and the response is the `crate::reference` function.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`settings`] | settings and flags |
-//! | [`profile`], [`curve`] | pure: compute slices of a profile; how long a batch takes |
-//! | [`batch`], [`call`], [`rest_format`], [`grpc_format`], [`metadata`] | pure: requests in, answers out, in each form |
-//! | [`slot`] | the plain thread that executes and keeps time |
-//! | [`generation`], `openai_http` | simulated generation of text, at a pace of its own, behind OpenAI's completions |
-//! | [`journal`] | what reached the model |
+//! | `settings` | settings and flags |
+//! | `profile`, `curve` | pure: compute slices of a profile; how long a batch takes |
+//! | `batch`, `call`, `rest_format`, `grpc_format`, `metadata` | pure: requests in, answers out, in each form |
+//! | `slot` | the plain thread that executes and keeps time |
+//! | `generation`, `openai_http` | simulated generation of text, at a pace of its own, behind OpenAI's completions |
+//! | `journal` | what reached the model |
 //! | `service` | what the handlers share: the model, its slot, its limits |
 //! | `http`, `grpc_http`, `admin` | sockets: front port and admin port |
 

@@ -1,4 +1,4 @@
-//! Report of a run, for machines (JSON) and for people ([`text`], [`html`]), and thresholds on it.
+//! Report of a run, for machines (JSON) and for people (`text`, `html`), and thresholds on it.
 
 pub(crate) mod chart;
 pub(crate) mod html;

@@ -1,13 +1,13 @@
-//! `sluice-loadtest run`, and the same as a library: start a run by its [`Plan`], follow it interval by
-//! interval, get its [`Report`].
+//! `sluice-loadtest run`, and the same as a library: start a run by its `Plan`, follow it interval by
+//! interval, get its `Report`.
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`settings`], [`flags`] | scenario files and flags; they become a [`Plan`] |
-//! | [`target`] | which addresses it may go to |
-//! | [`payload`], `judge` | pure: requests to send; the outcome of a request, from its response |
+//! | `settings`, `flags` | scenario files and flags; they become a `Plan` |
+//! | `target` | which addresses it may go to |
+//! | `payload`, `judge` | pure: requests to send; the outcome of a request, from its response |
 //! | `generator`, `pacer`, `client`, `stamp` | the thread that sends: schedule, timer, connections, send lag |
-//! | [`program`] | the command: live lines, report files, exit code |
+//! | `program` | the command: live lines, report files, exit code |
 //!
 //! The generator is one thread with one event loop, whose timer is a timerfd: the thread that wakes for a
 //! due time is the thread that writes. Latency counts from the *intended* time, so that a stalled target

@@ -1,16 +1,16 @@
 //! Which scheduling gates to lift, and why the others stay: pure functions over pods, claims and an inventory.
 //!
 //! ```text
-//!  Pod ──look──▶ gated │ in flight │ of no concern
+//!  Pod ──Look──▶ gated │ in flight │ of no concern
 //!                  │        │
-//!                  ▼        ▼          trial: the scheduler's first fit, on the pods' own claims
-//!               decide: who is in flight is placed first, then the gated ones by priority and age
+//!                  ▼        ▼          AllocationTrial: the scheduler's first fit, on the pods' own claims
+//!               decide: places pods in flight first, then gated pods by priority and age
 //!                  └──▶ Lift(why) │ Wait(reason)          patch: one guarded JSON patch per lift
 //! ```
 //!
-//! A gate holds placement and nothing else, so it fails open: whatever cannot be counted is lifted, and so is
-//! whatever has waited for its deadline. Nothing is remembered here; after a restart the same objects give the
-//! same decisions.
+//! A gate holds placement and nothing else, so it fails open: a pod whose claims cannot be counted is lifted, and so is
+//! a pod that has waited for its deadline. This module keeps no state; after a restart the same objects give the same
+//! decisions.
 
 mod decide;
 mod look;
@@ -33,100 +33,100 @@ pub(crate) use decide::{decide, decide_by_age};
 pub(crate) use look::{ClaimIndex, Look, Stage, placement_key};
 pub(crate) use patch::lift_patch;
 
-/// How long nothing may be known that could ever take a pod before its gate is lifted for that: a driver that
-/// publishes its slices anew, or a class that is just being installed, takes less.
+/// Time for which no node could ever take a pod before its gate is lifted for that. A driver that publishes its slices
+/// anew, or a class that is being installed, takes less.
 pub(crate) const UNPLACEABLE_FOR: Duration = Duration::from_secs(10);
 
-/// Which pod, exactly.
+/// Identity of a pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct PodRef {
-    /// Its namespace.
+    /// Namespace of the pod.
     pub namespace: String,
-    /// Its name.
+    /// Name of the pod.
     pub name: String,
-    /// Its UID: another pod may have the same name later.
+    /// UID of the pod: another pod may have the same name later.
     pub uid: String,
 }
 
-/// What a pod wants of the cluster.
+/// Devices that a pod needs, and nodes that it can have them on.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Wants {
-    /// Its claims that have no devices yet; a shared one may have been placed for another pod.
+    /// Claims of the pod without an allocation. A shared one may have been placed for another pod.
     pub claims: Vec<ResourceClaim>,
-    /// The first of its claims that does not exist (yet), in words.
+    /// Message that names the first claim that does not exist (yet); `None` if all exist.
     pub missing: Option<String>,
-    /// Nodes that do not take it: closed ones, and those that its own specification excludes.
+    /// Nodes that cannot take the pod: closed ones, and those that its own specification excludes.
     pub closed_nodes: Arc<BTreeSet<String>>,
 }
 
-/// A pod that is held by a gate of ours.
+/// A pod that a gate of ours holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Gated {
-    /// Which.
+    /// Identity of the pod.
     pub pod: PodRef,
-    /// Higher ones go first.
+    /// Priority; higher ones go first.
     pub priority: i32,
-    /// Older ones go first.
+    /// Creation time; older pods go first.
     pub created: Option<Timestamp>,
-    /// What it wants.
+    /// Devices that it needs.
     pub wants: Wants,
-    /// Gates of others; while there are any, ours stays.
+    /// Foreign gates; while there are any, ours stays.
     pub foreign_gates: Vec<String>,
-    /// How long it has waited for us alone.
+    /// Time that the pod has waited for our gate alone.
     pub age: Duration,
-    /// After how long it is lifted whatever is free.
+    /// Age at which the gate is lifted even if no slice is free.
     pub deadline: Duration,
-    /// How long nothing has been known that could ever take it.
+    /// Time for which no node could ever have taken the pod; zero if one can.
     pub unplaceable_for: Duration,
-    /// Its last lift was refused, and it is not time for another try.
+    /// Whether the last lift was refused and the pause before the next attempt lasts.
     pub backs_off: bool,
 }
 
-/// A pod without a gate whose devices are still to be allocated: a lift in flight, or somebody who had no gate.
+/// A pod without a gate whose devices are still to be allocated: a lifted one, or one that never had a gate.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct InFlight {
-    /// Which.
+    /// Identity of the pod.
     pub pod: PodRef,
-    /// Higher ones go first.
+    /// Priority; higher ones go first.
     pub priority: i32,
-    /// Older ones go first.
+    /// Creation time; older pods go first.
     pub created: Option<Timestamp>,
-    /// What it wants.
+    /// Devices that it needs.
     pub wants: Wants,
 }
 
-/// Everything that decisions depend on.
+/// All facts that decisions depend on, at one moment.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Snapshot {
-    /// Slices, claims, classes; `unschedulable_nodes` are those that are closed to everybody.
+    /// Slices, claims and classes; `unschedulable_nodes` are the nodes that are closed to all pods.
     pub cluster: Cluster,
-    /// Held by a gate of ours, in any order.
+    /// Pods that a gate of ours holds, in any order.
     pub gated: Vec<Gated>,
-    /// Placed before any of them.
+    /// Pods that are placed before any gated one.
     pub in_flight: Vec<InFlight>,
 }
 
 /// Why a gate is lifted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Why {
-    /// What it claims is free.
+    /// The devices that the pod claims are free.
     SliceFree,
-    /// It claims nothing that is still to be allocated.
+    /// The pod claims nothing that is still to be allocated.
     NothingToClaim,
-    /// What it claims cannot be counted: the scheduler decides alone.
+    /// The claims of the pod cannot be counted: the scheduler decides alone.
     NotCounted,
-    /// No node could ever take it: whoever adds nodes must see it.
+    /// No node could ever take the pod: a cluster autoscaler must see it.
     NeedsNode,
-    /// It has waited long enough.
+    /// The pod's deadline is over.
     Deadline,
 }
 
 impl Why {
-    /// Every one.
+    /// All values.
     pub(crate) const ALL: [Self; 5] =
         [Self::SliceFree, Self::NothingToClaim, Self::NotCounted, Self::NeedsNode, Self::Deadline];
 
-    /// As a metric's label has it.
+    /// Returns the value of the metric's label.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::SliceFree => "slice_free",
@@ -141,22 +141,22 @@ impl Why {
 /// Why a gate stays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reason {
-    /// What it claims is not free.
+    /// The devices that the pod claims are not free.
     NoFreeSlice,
-    /// What it claims is free, and the last place for somebody before it.
+    /// The devices that the pod claims are free, but an older pod has no other place.
     BehindOlder,
-    /// Somebody else holds it too.
+    /// A foreign gate holds the pod too.
     ForeignGate,
-    /// A claim of it does not exist yet.
+    /// A claim of the pod does not exist yet.
     ClaimMissing,
-    /// No node could ever take it, but not for long yet.
+    /// No node could ever take the pod, but not for long enough yet.
     NeedsNode,
-    /// The API server refused to lift it.
+    /// The API server refused the last lift.
     Refused,
 }
 
 impl Reason {
-    /// Every one.
+    /// All values.
     pub(crate) const ALL: [Self; 6] = [
         Self::NoFreeSlice,
         Self::BehindOlder,
@@ -166,7 +166,7 @@ impl Reason {
         Self::Refused,
     ];
 
-    /// As a metric's label has it.
+    /// Returns the value of the metric's label.
     pub(crate) fn label(self) -> &'static str {
         match self {
             Self::NoFreeSlice => "no_free_slice",
@@ -179,22 +179,22 @@ impl Reason {
     }
 }
 
-/// What becomes of a gate.
+/// What to do with a gate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// It is removed now.
+    /// Removes it now.
     Lift(Why),
-    /// It stays.
+    /// Leaves it.
     Wait(Reason),
 }
 
 /// The decision on one gated pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Decision {
-    /// On which.
+    /// Identity of the pod.
     pub pod: PodRef,
-    /// What becomes of its gate.
+    /// What to do with its gate.
     pub action: Action,
-    /// The same in words, for people.
+    /// Human-readable message.
     pub message: String,
 }

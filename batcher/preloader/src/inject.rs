@@ -31,23 +31,23 @@ use resources::Resources;
 /// Grace period of a pod that names none.
 const DEFAULT_GRACE_SECONDS: i64 = 30;
 
-/// What every sidecar is like.
+/// Settings of the sidecars.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sidecar {
-    /// Its image.
+    /// Image of the sidecar.
     pub image: String,
-    /// Secret to pull it with, in the pod's own namespace; `None` where the registry is open.
+    /// Name of the Secret to pull it with, in the pod's own namespace; `None` if the registry is open.
     pub pull_secret: Option<String>,
-    /// What it requests and may use where the pod says nothing.
+    /// Resources where the pod has no annotations for them.
     pub resources: Resources,
-    /// How long requests may take to finish when the pod goes.
+    /// Time in milliseconds that requests have to finish when the pod ends.
     pub drain_deadline_ms: u64,
-    /// How long it serves on, when the pod goes, until nobody sends to it any more.
+    /// Time in milliseconds without a request after which the sidecar stops serving, when the pod ends.
     pub propagation_ms: u64,
 }
 
 impl Sidecar {
-    /// How long `/drain` may take: nobody sends any more, and then everything is answered.
+    /// Returns the longest time of `/drain` in milliseconds: requests stop coming, then all are answered.
     fn drain_ms(&self) -> u64 {
         self.propagation_ms.saturating_add(self.drain_deadline_ms)
     }
@@ -57,9 +57,9 @@ impl Sidecar {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{field}: {problem}")]
 pub struct InjectionError {
-    /// Path of the field, as the pod has it.
+    /// Path of the field in the pod.
     pub field: String,
-    /// What is wrong with it and what would be right.
+    /// What is wrong with the field, and what would be right.
     pub problem: String,
 }
 
@@ -69,7 +69,7 @@ impl InjectionError {
     }
 }
 
-/// Whether the pod asks for what is injected.
+/// Returns whether the pod opts in to injection.
 pub fn opts_in(pod: &Pod) -> bool {
     let labels = pod.metadata.labels.as_ref();
     labels
@@ -77,10 +77,10 @@ pub fn opts_in(pod: &Pod) -> bool {
         .is_some_and(|value| value == names::INJECT_ENABLED)
 }
 
-/// The pod with its sidecar; `None` when it has it already. `token` guards the sidecar's `/drain`.
+/// Returns the pod with its sidecar; `None` if it has one already. `token` guards the sidecar's `/drain`.
 ///
 /// # Errors
-/// Names the field for which it cannot be done.
+/// Names the field that is at fault.
 pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option<Pod>, InjectionError> {
     let Some(spec) = &pod.spec else { return Err(InjectionError::new("spec", "is missing")) };
     if sidecar::is_there(spec)? {
@@ -111,16 +111,16 @@ pub fn with_sidecar(pod: &Pod, settings: &Sidecar, token: &str) -> Result<Option
     Ok(Some(injected))
 }
 
-/// The JSON patch that makes one pod of the other.
+/// Returns the JSON patch from `before` to `after`.
 ///
 /// # Errors
-/// When one of them cannot be written as JSON.
+/// One of the pods cannot be written as JSON.
 pub fn patch(before: &Pod, after: &Pod) -> Result<Patch, serde_json::Error> {
     // Both are read from the same type: a field that the type does not know is in neither, and stays as it is.
     Ok(json_patch::diff(&serde_json::to_value(before)?, &serde_json::to_value(after)?))
 }
 
-/// Every list of containers that may listen on ports, with its field's name.
+/// Returns all containers that may listen on ports, each with its field's name and index.
 fn listening(
     spec: &PodSpec,
 ) -> impl Iterator<Item = (&'static str, usize, &k8s_openapi::api::core::v1::Container)> {

@@ -1,4 +1,4 @@
-//! What the webhook measures.
+//! Metrics of the webhook.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) const ADMISSION_SECONDS: &str = "sluice_preloader_admission_seconds";
 /// Upper bounds of the histogram, seconds.
 pub(crate) const ADMISSION_BUCKETS: [f64; 9] = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 2.5, 5.0];
 
-/// One answer.
+/// Counts one response, and the time that it took.
 pub(crate) fn admission(hook: &'static str, outcome: &'static str, took: Duration) {
     counter!(ADMISSIONS_TOTAL, "hook" => hook, "outcome" => outcome).increment(1);
     histogram!(ADMISSION_SECONDS, "hook" => hook).record(took);

@@ -1,11 +1,11 @@
 //! The webhook: HTTPS for the API server.
 //!
-//! | module | what is there |
+//! | module | content |
 //! |---|---|
 //! | this | connections, TLS, paths |
-//! | [`review`] | from a question to its answer |
-//! | `hints` | the answer where there are only warnings |
-//! | [`lookup`] | what an answer needs of the API server |
+//! | [`review`] | from an AdmissionReview to its response |
+//! | `hints` | responses that only warn |
+//! | [`lookup`] | reads that a response needs of the API server |
 
 mod hints;
 pub mod lookup;
@@ -47,22 +47,22 @@ const PORT: Port = Port {
 const MAX_STREAMS: u32 = 100;
 /// An object that the API server takes has at most 3 MiB, and a review has it twice at most.
 const MAX_BODY_BYTES: usize = 8 << 20;
-/// How long the body of a request may take: API servers send it at once, and wait 30 s at most for the answer.
+/// Time limit for receiving a body: API servers send it at once, and wait 30 s at most for the response.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long open requests may take when the process ends.
+/// Time that open requests have to finish when the process ends.
 const LAST_ANSWERS: Duration = Duration::from_secs(10);
 
-/// What answers are made from.
+/// The webhook's service.
 pub struct Webhook {
-    /// What every sidecar is like.
+    /// Settings of the sidecars.
     pub sidecar: Sidecar,
-    /// Where Sluice itself runs: pods there are left alone.
+    /// Namespace in which Sluice itself runs; its pods are left alone.
     pub namespace: String,
-    /// What the API server knows.
+    /// Reads objects of the API server.
     pub lookup: Arc<dyn Lookup>,
 }
 
-/// Serves until `stop` is cancelled; then open requests are answered and connections closed.
+/// Serves until `stop` is cancelled, then answers open requests and closes connections.
 ///
 /// # Errors
 /// When TLS cannot be set up.

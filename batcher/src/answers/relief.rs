@@ -23,14 +23,14 @@ const TURNS: usize = 64;
 
 /// Why an answer is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub enum GiveUpReason {
     /// Answers hold all the memory that they may, and it has waited longest.
     Full,
     /// Its client has taken nothing of it for too long.
     Timeout,
 }
 
-impl Reason {
+impl GiveUpReason {
     fn label(self) -> &'static str {
         match self {
             Self::Full => "answer_bytes",
@@ -55,7 +55,7 @@ pub fn choose(
     is_full: bool,
     now_us: u64,
     timeout_us: u64,
-) -> Option<(usize, Reason)> {
+) -> Option<(usize, GiveUpReason)> {
     let longest = |is_rest: bool, at_least_us: u64| {
         candidates
             .iter()
@@ -66,10 +66,10 @@ pub fn choose(
             .min_by_key(|(_, one)| one.stalled_since_us)
             .map(|(at, _)| at)
     };
-    let late = longest(false, timeout_us).map(|at| (at, Reason::Timeout));
+    let late = longest(false, timeout_us).map(|at| (at, GiveUpReason::Timeout));
     let full = || {
         let longest = longest(false, GRACE_US).or_else(|| longest(true, GRACE_US));
-        longest.filter(|_| is_full).map(|at| (at, Reason::Full))
+        longest.filter(|_| is_full).map(|at| (at, GiveUpReason::Full))
     };
     late.or_else(full)
 }
@@ -88,14 +88,14 @@ pub async fn run(answers: Arc<Answers>, settings: Live, end: CancellationToken) 
         }
         let timeout_us = timeout_ms.saturating_mul(1000);
         while let Some((untaken, reason)) = next(&answers, timeout_us) {
-            let is_useless = reason == Reason::Timeout
+            let is_useless = reason == GiveUpReason::Timeout
                 && untaken.is_all_since(answers.now_us().saturating_sub(timeout_us));
             give_up(&untaken, reason, is_useless).await;
         }
     }
 }
 
-fn next(answers: &Answers, timeout_us: u64) -> Option<(Arc<Untaken>, Reason)> {
+fn next(answers: &Answers, timeout_us: u64) -> Option<(Arc<Untaken>, GiveUpReason)> {
     let mut stalled = Vec::new();
     let mut candidates = Vec::new();
     for untaken in answers.all() {
@@ -112,7 +112,7 @@ fn next(answers: &Answers, timeout_us: u64) -> Option<(Arc<Untaken>, Reason)> {
 
 /// Gives one up, with its connection where that is of no use without it, and waits until its memory is free: what is
 /// free by then need not be taken from others.
-async fn give_up(untaken: &Arc<Untaken>, reason: Reason, is_useless: bool) {
+async fn give_up(untaken: &Arc<Untaken>, reason: GiveUpReason, is_useless: bool) {
     counter!(names::ANSWERS_GIVEN_UP_TOTAL, "reason" => reason.label()).increment(1);
     tracing::debug!(reason = reason.label(), "An answer that its client does not take is given up.");
     if untaken.can_be_reset() && !is_useless {
@@ -141,7 +141,7 @@ mod tests {
         Candidate { stalled_since_us: NOW_US - for_us, is_rest }
     }
 
-    fn chosen(candidates: &[Candidate], is_full: bool) -> Option<(usize, Reason)> {
+    fn chosen(candidates: &[Candidate], is_full: bool) -> Option<(usize, GiveUpReason)> {
         choose(candidates, is_full, NOW_US, TIMEOUT_US)
     }
 
@@ -150,17 +150,17 @@ mod tests {
         let waiting = [stalled(1_000_000, false), stalled(59_000_000, false), stalled(90_000_000, true)];
         assert_eq!(chosen(&waiting, false), None, "a rest is small, and its connection may be of use");
         let late = [stalled(61_000_000, false), stalled(62_000_000, false)];
-        assert_eq!(chosen(&late, false), Some((1, Reason::Timeout)));
+        assert_eq!(chosen(&late, false), Some((1, GiveUpReason::Timeout)));
     }
 
     #[test]
     fn while_there_is_none_the_longest_goes_first_and_nobody_who_has_just_taken_something() {
         let waiting = [stalled(GRACE_US, false), stalled(2_000_000, false), stalled(9_000_000, true)];
-        assert_eq!(chosen(&waiting, true), Some((1, Reason::Full)));
+        assert_eq!(chosen(&waiting, true), Some((1, GiveUpReason::Full)));
         assert_eq!(chosen(&[stalled(GRACE_US - 1, false)], true), None);
         assert_eq!(
             chosen(&[stalled(GRACE_US - 1, false), stalled(GRACE_US, true)], true),
-            Some((1, Reason::Full))
+            Some((1, GiveUpReason::Full))
         );
     }
 }

@@ -13,8 +13,8 @@ use super::body::FrontBody;
 use super::transport::{failed, respond};
 use super::urgency::Urgency;
 use crate::failure::Failure;
-use crate::metrics::{Outcome, Refusal};
-use crate::observe::trail::Trail;
+use crate::metrics::{Outcome, RejectReason};
+use crate::observe::request_trace::RequestTrace;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::caller::Caller;
 use crate::queue::entry::Suspicion;
@@ -77,7 +77,7 @@ impl Front {
             caller,
             suspicion: Suspicion::default(),
             alone: false,
-            trail: Trail::current(),
+            trail: RequestTrace::current(),
             reply: reply.into(),
             bytes,
         };
@@ -122,7 +122,7 @@ impl Front {
         if settings.holding.while_cold == WhileCold::Reject && handle.is_cold() {
             return Err(Failure::refused(
                 503,
-                Refusal::Cold,
+                RejectReason::Cold,
                 "no model server is warm here",
                 RetryAfter::WHILE_COLD,
             ));
@@ -139,7 +139,7 @@ impl Front {
         if let Admission::Reject { retry_after_us, .. } = admission {
             return Err(Failure::refused(
                 429,
-                Refusal::TooLate,
+                RejectReason::TooLate,
                 "the answer would come after the deadline: the model server is saturated",
                 RetryAfter::wait_us(retry_after_us),
             ));
@@ -155,7 +155,7 @@ impl Front {
                 "{whose}the model's queue is full (queueRequests: {})",
                 settings.limits.queue_requests
             );
-            Failure::refused(429, Refusal::QueueFull, message, handle.retry_after(arrived_us))
+            Failure::refused(429, RejectReason::QueueFull, message, handle.retry_after(arrived_us))
         })
     }
 
@@ -167,7 +167,7 @@ impl Front {
         failure: &Failure,
     ) -> Response<FrontBody> {
         count_failure(handle, format, failure);
-        if let Some(trail) = Trail::current() {
+        if let Some(trail) = RequestTrace::current() {
             trail.failed(failure);
         }
         failed(format, failure)
@@ -176,7 +176,7 @@ impl Front {
 
 /// Counts a request that did not come as far as the queue.
 pub(super) fn count_failure(handle: &ModelHandle, format: WireFormat, failure: &Failure) {
-    let refusal = failure.refusal.or((failure.status == 413).then_some(Refusal::BodyTooLarge));
+    let refusal = failure.refusal.or((failure.status == 413).then_some(RejectReason::BodyTooLarge));
     if let Some(reason) = refusal {
         handle.metrics.count_refused(reason);
     }

@@ -24,7 +24,7 @@ use crate::confirm::{Denial, Patience};
 use crate::drain::Mode;
 use crate::failure::Failure;
 use crate::queue::Reply;
-use crate::upstream::connection::Answer;
+use crate::upstream::connection::UpstreamResponse;
 
 /// Most bytes of a `ModelReadyRequest`.
 const SMALL_BYTES: usize = 64 << 10;
@@ -141,5 +141,5 @@ enum ModelReadiness {
     /// There is no such model.
     Denied(Arc<Denial>),
     /// The version is not ready, or there is none: what the model server says.
-    NoVersion(Answer),
+    NoVersion(UpstreamResponse),
 }

@@ -8,11 +8,11 @@ use sluice_protocol::WireFormat;
 use super::Front;
 use super::body::FrontBody;
 use super::transport::{failed, respond};
-use crate::confirm::{Denial, Patience, Verdict};
+use crate::confirm::{Denial, ModelPresence, Patience};
 use crate::failure::Failure;
 use crate::labels::MAX_NAME_BYTES;
-use crate::metrics::Refusal;
-use crate::observe::trail::Trail;
+use crate::metrics::RejectReason;
+use crate::observe::request_trace::RequestTrace;
 use crate::queue::{ModelHandle, Reply};
 use crate::registry::TooMany;
 use crate::retry_after::RetryAfter;
@@ -48,7 +48,7 @@ impl Front {
             Ok(Known::Denied(denial)) if !denial.is_certain => Err(NoQueue::Passes(Some(denial))),
             Ok(Known::Denied(denial)) => Err(NoQueue::Answered(Box::new(denied(&denial, form)))),
             Err(failure) => {
-                if let Some(trail) = Trail::current() {
+                if let Some(trail) = RequestTrace::current() {
                     trail.failed(&failure);
                 }
                 Err(NoQueue::Answered(Box::new(failed(form, &failure))))
@@ -71,14 +71,14 @@ impl Front {
         }
         if self.settings.now().holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
             let message = "no model server is warm here";
-            return Err(Failure::refused(503, Refusal::Cold, message, RetryAfter::WHILE_COLD));
+            return Err(Failure::refused(503, RejectReason::Cold, message, RetryAfter::WHILE_COLD));
         }
         match self.inquiries.ask(model, patience).await? {
-            Verdict::Has => Ok(match self.registry.confirmed(model) {
+            ModelPresence::Has => Ok(match self.registry.confirmed(model) {
                 Ok(handle) => Known::Queue(handle),
                 Err(TooMany) => Known::TooMany,
             }),
-            Verdict::HasNot(denial) => Ok(Known::Denied(denial)),
+            ModelPresence::HasNot(denial) => Ok(Known::Denied(denial)),
         }
     }
 }

@@ -12,12 +12,12 @@ use super::body::FrontBody;
 use super::connection_activity::UnderWay;
 use crate::answers::piece::{Behind, next_piece};
 use crate::answers::untaken::Untaken;
-use crate::observe::{End, Sighting};
+use crate::observe::{End, Observation};
 use crate::upstream::relay::BUFFER_BYTES;
 
 /// The body, and what ends with it.
 #[derive(Debug)]
-pub struct Observed {
+pub(super) struct Observed {
     body: FrontBody,
     /// What is left of the frame under way.
     frame: Bytes,
@@ -26,16 +26,16 @@ pub struct Observed {
     /// Set while the client does not ask for more of an answer that is passed on.
     behind: Option<Behind>,
     under_way: UnderWay,
-    sighting: Option<Sighting>,
+    sighting: Option<Observation>,
     untaken: Arc<Untaken>,
 }
 
 impl Observed {
     /// Observes a body.
-    pub fn new(
+    pub(super) fn new(
         body: FrontBody,
         mut under_way: UnderWay,
-        sighting: Option<Sighting>,
+        sighting: Option<Observation>,
         untaken: Arc<Untaken>,
     ) -> Self {
         if matches!(&body, FrontBody::Known { .. }) && !body.is_end_stream() {

@@ -36,7 +36,7 @@ use crate::answers::untaken::Client;
 use crate::drain::Mode;
 use crate::failure::Failure;
 use crate::media_type::{self, Grpc};
-use crate::observe::{Sighting, orca};
+use crate::observe::{Observation, orca};
 use crate::queue::caller::ConnectionNumber;
 use crate::retry_after::RetryAfter;
 
@@ -214,7 +214,7 @@ impl Front {
         &self,
         mut request: Request<Incoming>,
         client: &Client,
-    ) -> (Response<FrontBody>, Option<Sighting>) {
+    ) -> (Response<FrontBody>, Option<Observation>) {
         let wants_load = orca::wanted(request.headers());
         let is_grpc = matches!(media_type::grpc(request.headers()), Grpc::Proto | Grpc::OtherCoding);
         let form = if is_grpc { WireFormat::Grpc } else { WireFormat::Json };

@@ -16,17 +16,17 @@ use super::passthrough::not_passed;
 use super::peek::Peeked;
 use super::relayed::Relayed;
 use super::transport::failed;
-use crate::confirm::{Patience, Verdict as Said};
+use crate::confirm::{ModelPresence, Patience};
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};
 use crate::labels::MAX_NAME_BYTES;
-use crate::metrics::Refusal;
+use crate::metrics::RejectReason;
 use crate::offload::offload;
 use crate::queue::entry::names_a_sequence;
 use crate::retry_after::RetryAfter;
 use crate::settings::{Streaming, WhileCold};
 use crate::streams::asked::Asked;
-use crate::streams::{Record, StreamHandle, Verdict};
+use crate::streams::{AdmissionDecision, Record, StreamHandle};
 use crate::upstream::ConnectError;
 use crate::upstream::choice::Named;
 use crate::upstream::relay::RelayError;
@@ -76,16 +76,20 @@ impl Front {
         let handle = self.gate_of(model.as_deref().or(asked.model.as_deref())).await;
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
         if settings.holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
-            let failure =
-                Failure::refused(503, Refusal::Cold, "no model server is warm here", RetryAfter::WHILE_COLD);
+            let failure = Failure::refused(
+                503,
+                RejectReason::Cold,
+                "no model server is warm here",
+                RetryAfter::WHILE_COLD,
+            );
             return refused(record, &failure);
         }
         // From here on: hearing whether there is the model is no waiting for its turn.
         let deadline_us =
             self.clock.now_us().saturating_add(urgency.budget_us(settings.streams.stream_wait_ms, &settings));
         match handle.knock(urgency.flow(&settings).class, deadline_us, asked.tokens).await {
-            Verdict::Start(permit) => record.starts(permit),
-            Verdict::Refused(failure) => return refused(record, &failure),
+            AdmissionDecision::Start(permit) => record.starts(permit),
+            AdmissionDecision::Refused(failure) => return refused(record, &failure),
         }
         to_http1(&mut parts);
         let named = model.map(Named::Model).or(asked.model.map(Named::Alias));
@@ -106,8 +110,8 @@ impl Front {
             return self.streams.other();
         }
         match self.inquiries.ask(model, QUESTION_PATIENCE).await {
-            Ok(Said::Has) => self.streams.confirmed(model),
-            Ok(Said::HasNot(_)) | Err(_) => self.streams.other(),
+            Ok(ModelPresence::Has) => self.streams.confirmed(model),
+            Ok(ModelPresence::HasNot(_)) | Err(_) => self.streams.other(),
         }
     }
 

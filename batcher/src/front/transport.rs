@@ -30,7 +30,7 @@ trait ClientTransport: Sync {
     fn part(&self, part: ResponsePart) -> Response<FrontBody>;
 
     /// Passes on a model server's own response.
-    fn forwarded(&self, format: WireFormat, upstream: connection::Answer) -> Response<FrontBody>;
+    fn forwarded(&self, format: WireFormat, upstream: connection::UpstreamResponse) -> Response<FrontBody>;
 
     /// Writes an error of the batcher's own.
     fn failed(&self, format: WireFormat, failure: &Failure) -> Response<FrontBody>;

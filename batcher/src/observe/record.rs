@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::cut;
-use super::trail::Facts;
+use super::request_trace::Facts;
 
 /// Times are in milliseconds.
 #[derive(Debug, Clone, Serialize)]
@@ -131,7 +131,7 @@ fn ms(us: u64) -> f64 {
 mod tests {
     use super::*;
     use crate::observe::MAX_TEXT_BYTES;
-    use crate::observe::trail::Asked;
+    use crate::observe::request_trace::Asked;
 
     #[test]
     fn what_clients_wrote_is_cut_to_whole_characters() {

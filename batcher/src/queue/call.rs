@@ -13,7 +13,7 @@ use super::Entry;
 use super::scope::Scope;
 use crate::forward;
 use crate::settings::Settings;
-use crate::upstream::connection::{Answer, Chunks, ExchangeError, Wire};
+use crate::upstream::connection::{Chunks, ExchangeError, UpstreamResponse, Wire};
 use crate::upstream::discovery::Profile;
 use crate::upstream::slot::Slot;
 use crate::upstream::{CONNECT_PATIENCE, Upstream};
@@ -42,7 +42,7 @@ pub(super) async fn call(
     wire: Wire,
     mut request: Request<Chunks>,
     settings: &Settings,
-) -> Result<Answer, CallError> {
+) -> Result<UpstreamResponse, CallError> {
     let patience = Duration::from_millis(settings.servers.upstream_timeout_ms);
     let connect_patience = patience.min(CONNECT_PATIENCE);
     let Some(slot) = place else { return Err(CallError::Unsent("the slot is gone".into())) };

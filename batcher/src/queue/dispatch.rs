@@ -33,8 +33,8 @@ use super::QueueEvent;
 use super::call::{as_it_came, batch_request, call};
 use super::{Entry, ModelHandle, Reply, merging, recording};
 use crate::failure::Failure;
-use crate::observe::trail::Sending;
-use crate::upstream::connection::{Answer, Chunks, Wire};
+use crate::observe::request_trace::Sending;
+use crate::upstream::connection::{Chunks, UpstreamResponse, Wire};
 use crate::upstream::slot::Slot;
 use crate::upstream::{InFlight, Report, Upstream};
 
@@ -332,7 +332,7 @@ impl Dispatch {
     fn refused(
         &mut self,
         mut entries: Vec<Box<Entry>>,
-        answer: Answer,
+        answer: UpstreamResponse,
         groups: &mut VecDeque<Vec<Box<Entry>>>,
     ) -> Next {
         // Which of those it is about that run elsewhere too is found there.
@@ -391,7 +391,7 @@ async fn given_up(give_up: Option<&CancellationToken>) {
     }
 }
 
-fn answered(sending: Option<Sending>, answer: &Answer) {
+fn answered(sending: Option<Sending>, answer: &UpstreamResponse) {
     if let Some(sending) = sending {
         sending.answered(answer.status.as_u16());
     }

@@ -16,7 +16,7 @@ use super::scope::Scope;
 use super::sequence::InSequence;
 use super::tenants::Tenant;
 use crate::failure::Failure;
-use crate::observe::trail::{Asked, Trail};
+use crate::observe::request_trace::{Asked, RequestTrace};
 use crate::upstream::connection;
 
 /// A request that waits or runs. Dropping it without a reply tells the client's task, which answers with an
@@ -54,7 +54,7 @@ pub struct Entry {
     /// Set: it is a step of a sequence, which is never sent twice.
     pub sequence: Option<Box<InSequence>>,
     /// Where it is noted what happens to it, if anybody wants to know.
-    pub trail: Option<Arc<Trail>>,
+    pub trail: Option<Arc<RequestTrace>>,
     /// Where the answer goes.
     pub reply: ReplyTo,
     /// Its share of the memory for waiting requests.
@@ -243,7 +243,7 @@ pub enum Reply {
     /// Its rows of a batch's answer, in the client's form.
     Rows(ResponsePart),
     /// The model server's answer to it alone, as it came.
-    Forwarded(connection::Answer),
+    Forwarded(connection::UpstreamResponse),
     /// No answer of the model server.
     Failed(Failure),
 }

@@ -12,7 +12,7 @@ use super::{Entry, Reply};
 use crate::answers::budget::AnswerBudget;
 use crate::failure::Failure;
 use crate::offload::{RAW_DISCOUNT, offload};
-use crate::upstream::connection::Answer;
+use crate::upstream::connection::UpstreamResponse;
 
 /// Merges requests into one of so many rows; with the path to send it to.
 pub(super) async fn merged(
@@ -44,7 +44,7 @@ pub(super) async fn shared_out(
     entries: Vec<Box<Entry>>,
     rows: BatchRows,
     form: WireFormat,
-    answer: Answer,
+    answer: UpstreamResponse,
     budget: &AnswerBudget,
 ) -> (Vec<Box<Entry>>, Result<Vec<Reply>, String>) {
     let budget = budget.clone();
@@ -56,7 +56,7 @@ pub(super) async fn shared_out(
 }
 
 /// Bytes that sharing out looks at.
-fn bytes_to_share_out(entries: &[Box<Entry>], form: WireFormat, answer: &Answer) -> usize {
+fn bytes_to_share_out(entries: &[Box<Entry>], form: WireFormat, answer: &UpstreamResponse) -> usize {
     let bytes = answer.body.len();
     let is_raw = form.protocol().carries_raw_tensors()
         && entries.iter().all(|entry| entry.form.protocol().carries_raw_tensors());
@@ -67,7 +67,7 @@ fn share_out(
     entries: &[Box<Entry>],
     rows: &BatchRows,
     form: WireFormat,
-    answer: &Answer,
+    answer: &UpstreamResponse,
     budget: &AnswerBudget,
 ) -> Result<Vec<Reply>, String> {
     let header_length = header_length(answer);
@@ -91,7 +91,7 @@ fn share_out(
     Ok(answers.into_iter().map(|result: Result<_, sluice_protocol::PartError>| reply(result)).collect())
 }
 
-fn header_length(answer: &Answer) -> Option<usize> {
+fn header_length(answer: &UpstreamResponse) -> Option<usize> {
     answer.headers.get(HEADER_LENGTH)?.to_str().ok()?.parse().ok()
 }
 

@@ -16,8 +16,8 @@ use super::sequence::refusal;
 use super::{Entry, ModelHandle, Reply, dispatch};
 use super::{Message, QueueEvent};
 use crate::failure::{Failure, missing_elsewhere};
-use crate::metrics::Refusal;
-use crate::observe::trail;
+use crate::metrics::RejectReason;
+use crate::observe::request_trace;
 use crate::retry_after::RetryAfter;
 use crate::settings::{Deferral, SlotSharing};
 use crate::slots::SharedSlotPool;
@@ -170,9 +170,14 @@ fn send(handle: &Arc<ModelHandle>, now_us: u64, batch: SentBatch<Box<Entry>, Slo
     }
     handle.metrics.count_batch(release);
     handle.metrics.batch_rows.record(f64::from(rows));
-    let noted =
-        trail::Batch { number, rows, requests: entries.len(), release: release.label(), cut_us: now_us };
-    trail::cut(entries.iter().filter_map(|entry| entry.trail.as_ref()), &noted);
+    let noted = request_trace::Batch {
+        number,
+        rows,
+        requests: entries.len(),
+        release: release.label(),
+        cut_us: now_us,
+    };
+    request_trace::cut(entries.iter().filter_map(|entry| entry.trail.as_ref()), &noted);
     let overdue_after = overdue_after_us.map(std::time::Duration::from_micros);
     dispatch::spawn(Arc::clone(handle), number, slot, inflight, entries, overdue_after);
 }
@@ -184,14 +189,14 @@ fn fail(handle: &ModelHandle, now_us: u64, hold_ms: u64, entry: Entry, reason: U
         Unserved::TooLate => {
             let message = "the deadline can no longer be met: the model server is saturated";
             let retry_after = handle.retry_after(now_us);
-            entry.give_up(Failure::refused(429, Refusal::Expired, message, retry_after));
+            entry.give_up(Failure::refused(429, RejectReason::Expired, message, retry_after));
         }
         Unserved::NoServer { unsure } => {
             let message = match unsure {
                 0 => format!("no model server became ready within {hold_ms} ms"),
                 others => missing_elsewhere(others, hold_ms),
             };
-            entry.give_up(Failure::refused(503, Refusal::HoldExpired, message, RetryAfter::UNPREDICTED));
+            entry.give_up(Failure::refused(503, RejectReason::HoldExpired, message, RetryAfter::UNPREDICTED));
         }
         Unserved::Step(why) => {
             let Some(step) = &entry.sequence else { return };

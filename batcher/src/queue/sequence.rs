@@ -8,7 +8,7 @@ use sluice_protocol::SequenceId;
 use super::QueueEvent;
 use super::{Entry, ModelHandle};
 use crate::failure::Failure;
-use crate::metrics::Refusal;
+use crate::metrics::RejectReason;
 use crate::retry_after::RetryAfter;
 
 /// Longest name of a sequence, and of a version, in bytes. Triton takes names of 128.
@@ -119,7 +119,7 @@ pub(super) fn refusal(id: &SequenceId, why: SequenceRefusal, most: usize) -> Fai
         SequenceRefusal::Skipped => "a step that came before this one was not executed".to_owned(),
         SequenceRefusal::Full => {
             let message = format!("sequence {id}: {most} other sequences have a step here (maxSequences)");
-            return Failure::refused(429, Refusal::QueueFull, message, RetryAfter::UNPREDICTED);
+            return Failure::refused(429, RejectReason::QueueFull, message, RetryAfter::UNPREDICTED);
         }
     };
     Failure::new(409, format!("sequence {id}: {because}"))

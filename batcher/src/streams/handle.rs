@@ -11,9 +11,9 @@ use crate::failure::Failure;
 
 /// A message to the owner. Their number is bounded by the requests in the process and by the scrapes under way.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(super) enum StreamEvent {
     /// A request arrives.
-    Arrived(Knock),
+    Arrived(StreamRequest),
     /// A client that waited may have left.
     Left,
     /// A stream's first token came, so many seconds after it was sent.
@@ -34,7 +34,7 @@ pub(super) enum Event {
 
 /// A request at the gate.
 #[derive(Debug)]
-pub struct Knock {
+pub struct StreamRequest {
     /// Its priority class.
     pub class: u8,
     /// When it must have started.
@@ -42,12 +42,12 @@ pub struct Knock {
     /// Its cost in tokens, where it is known.
     pub tokens: Option<u64>,
     /// Where the answer goes.
-    pub reply: oneshot::Sender<Verdict>,
+    pub reply: oneshot::Sender<AdmissionDecision>,
 }
 
 /// What becomes of it.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum AdmissionDecision {
     /// It may be sent.
     Start(Permit),
     /// It may not.
@@ -63,7 +63,7 @@ pub struct StreamHandle {
     pub metrics: StreamMetrics,
     /// The process's clock.
     pub clock: Clock,
-    events: mpsc::UnboundedSender<Event>,
+    events: mpsc::UnboundedSender<StreamEvent>,
     /// Tokens (or answers) since the owner last looked.
     work: AtomicU64,
     /// Requests that are here.
@@ -73,7 +73,7 @@ pub struct StreamHandle {
 }
 
 impl StreamHandle {
-    pub(super) fn new(label: Arc<str>, clock: Clock, events: mpsc::UnboundedSender<Event>) -> Self {
+    pub(super) fn new(label: Arc<str>, clock: Clock, events: mpsc::UnboundedSender<StreamEvent>) -> Self {
         Self {
             metrics: StreamMetrics::new(&label),
             label,
@@ -104,12 +104,12 @@ impl StreamHandle {
     }
 
     /// Waits at the gate. Dropping the future takes the request out again.
-    pub async fn knock(&self, class: u8, deadline_us: u64, tokens: Option<u64>) -> Verdict {
+    pub async fn knock(&self, class: u8, deadline_us: u64, tokens: Option<u64>) -> AdmissionDecision {
         let (reply, verdict) = oneshot::channel();
-        self.tell(Event::Arrived(Knock { class, deadline_us, tokens, reply }));
+        self.tell(StreamEvent::Arrived(StreamRequest { class, deadline_us, tokens, reply }));
         let mut waits = Waits { handle: self, verdict };
         (&mut waits.verdict).await.unwrap_or_else(|_| {
-            Verdict::Refused(Failure::new(503, "the batcher stopped before the request was served"))
+            AdmissionDecision::Refused(Failure::new(503, "the batcher stopped before the request was served"))
         })
     }
 
@@ -121,21 +121,21 @@ impl StreamHandle {
     /// Has the owner set the gauges.
     pub async fn refresh(&self, has_queue: bool) {
         let (done, refreshed) = oneshot::channel();
-        self.tell(Event::Refresh { has_queue, done });
+        self.tell(StreamEvent::Refresh { has_queue, done });
         // An owner that has retired answers nothing.
         let _ = refreshed.await;
     }
 
     /// What waits is answered with an error, and what comes.
     pub fn retire(&self) {
-        self.tell(Event::Retire);
+        self.tell(StreamEvent::Retire);
     }
 
     pub(super) fn take_work(&self) -> u64 {
         self.work.swap(0, Ordering::Relaxed)
     }
 
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: StreamEvent) {
         // An owner that has retired needs no telling; a request's reply is dropped with its message.
         let _ = self.events.send(event);
     }
@@ -144,14 +144,14 @@ impl StreamHandle {
 /// A request that waits for its verdict.
 struct Waits<'a> {
     handle: &'a StreamHandle,
-    verdict: oneshot::Receiver<Verdict>,
+    verdict: oneshot::Receiver<AdmissionDecision>,
 }
 
 impl Drop for Waits<'_> {
     fn drop(&mut self) {
         if !self.verdict.is_terminated() {
             self.verdict.close();
-            self.handle.tell(Event::Left);
+            self.handle.tell(StreamEvent::Left);
         }
     }
 }
@@ -177,7 +177,7 @@ impl Permit {
 
     /// The first token has come.
     pub fn first_token(&self) {
-        self.handle.tell(Event::FirstToken(self.seconds()));
+        self.handle.tell(StreamEvent::FirstToken(self.seconds()));
     }
 
     fn seconds(&self) -> f64 {
@@ -188,6 +188,6 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         let seconds = self.came_to_its_end.then(|| self.seconds());
-        self.handle.tell(Event::Ended { weight: self.weight, seconds });
+        self.handle.tell(StreamEvent::Ended { weight: self.weight, seconds });
     }
 }

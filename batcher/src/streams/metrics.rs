@@ -6,7 +6,7 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use sluice_config::metric_names::batcher as names;
 
 use super::events::Usage;
-use crate::metrics::{Outcome, Refusal};
+use crate::metrics::{Outcome, RejectReason};
 
 /// Handles, resolved once.
 pub struct StreamMetrics {
@@ -21,7 +21,7 @@ pub struct StreamMetrics {
     prompt_tokens: Counter,
     completion_tokens: Counter,
     outcomes: [Counter; Outcome::ALL.len()],
-    refused: [Counter; Refusal::ALL.len()],
+    refused: [Counter; RejectReason::ALL.len()],
     in_flight: Gauge,
     waiting: Gauge,
     oldest_wait: Gauge,
@@ -59,7 +59,7 @@ impl StreamMetrics {
             completion_tokens: counter!(names::STREAM_TOKENS_TOTAL, "model" => m(), "kind" => "completion"),
             outcomes: Outcome::ALL
                 .map(|outcome| counter!(names::STREAMS_TOTAL, "model" => m(), "outcome" => outcome.label())),
-            refused: Refusal::ALL.map(
+            refused: RejectReason::ALL.map(
                 |reason| counter!(names::STREAMS_REJECTED_TOTAL, "model" => m(), "reason" => reason.label()),
             ),
             in_flight: gauge!(names::STREAMS_IN_FLIGHT, "model" => m()),
@@ -75,7 +75,7 @@ impl StreamMetrics {
         self.outcomes[outcome as usize].increment(1);
     }
 
-    pub(super) fn count_refused(&self, reason: Refusal) {
+    pub(super) fn count_refused(&self, reason: RejectReason) {
         self.refused[reason as usize].increment(1);
     }
 

@@ -8,11 +8,11 @@ use sluice_batch_policy::{Arrival, GateSettings, Left, LimitBounds, StreamGate};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
-use super::handle::{Event, Knock, Permit, StreamHandle, Verdict};
+use super::handle::{AdmissionDecision, Permit, StreamEvent, StreamHandle, StreamRequest};
 use super::metrics::View;
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::metrics::Refusal;
+use crate::metrics::RejectReason;
 use crate::retry_after::RetryAfter;
 use crate::settings::{Live, Settings};
 use crate::upstream::epoch::Phase;
@@ -21,7 +21,7 @@ use crate::upstream::members::Upstreams;
 /// While requests wait, the limit is looked at at least so often.
 const LOOK: Duration = Duration::from_secs(1);
 
-type Gate = StreamGate<oneshot::Sender<Verdict>>;
+type Gate = StreamGate<oneshot::Sender<AdmissionDecision>>;
 
 /// Starts the owner of a gate; it ends when it is told to.
 pub(super) fn start(
@@ -48,7 +48,7 @@ struct Owner {
 }
 
 impl Owner {
-    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Event>) {
+    async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<StreamEvent>) {
         let mut changed = self.upstreams.subscribe();
         self.count_servers();
         loop {
@@ -57,7 +57,7 @@ impl Owner {
                 event = inbox.recv() => {
                     let mut next = event;
                     while let Some(event) = next {
-                        if matches!(event, Event::Retire) {
+                        if matches!(event, StreamEvent::Retire) {
                             return;
                         }
                         self.on(event);
@@ -81,26 +81,26 @@ impl Owner {
         }
     }
 
-    fn on(&mut self, event: Event) {
+    fn on(&mut self, event: StreamEvent) {
         let now_us = self.handle.clock.now_us();
         match event {
-            Event::Arrived(knock) => {
+            StreamEvent::Arrived(knock) => {
                 self.arrived(now_us, knock);
                 self.turn();
             }
-            Event::Left => self.gate.retain(now_us, |reply| !reply.is_closed()),
-            Event::FirstToken(seconds) => self.gate.first_token(seconds),
-            Event::Ended { weight, seconds } => self.gate.ended(now_us, weight, seconds),
-            Event::Refresh { has_queue, done } => {
+            StreamEvent::Left => self.gate.retain(now_us, |reply| !reply.is_closed()),
+            StreamEvent::FirstToken(seconds) => self.gate.first_token(seconds),
+            StreamEvent::Ended { weight, seconds } => self.gate.ended(now_us, weight, seconds),
+            StreamEvent::Refresh { has_queue, done } => {
                 self.set_gauges(now_us, has_queue);
                 let _ = done.send(());
             }
-            Event::Retire => {}
+            StreamEvent::Retire => {}
         }
     }
 
-    fn arrived(&mut self, now_us: u64, knock: Knock) {
-        let Knock { class, deadline_us, tokens, reply } = knock;
+    fn arrived(&mut self, now_us: u64, knock: StreamRequest) {
+        let StreamRequest { class, deadline_us, tokens, reply } = knock;
         match self.gate.arrive(now_us, class, deadline_us, tokens, reply) {
             Arrival::Waits => {}
             Arrival::Full { payload, retry_after_us } => {
@@ -108,11 +108,11 @@ impl Owner {
                     "{} requests wait for this model already (maxWaitingStreams)",
                     self.settings.now().streams.max_waiting_streams
                 );
-                refuse(payload, 429, Refusal::QueueFull, message, retry_after_us);
+                refuse(payload, 429, RejectReason::QueueFull, message, retry_after_us);
             }
             Arrival::TooLate { payload, retry_after_us } => {
                 let message = "it would start after its deadline: the model server is saturated";
-                refuse(payload, 429, Refusal::TooLate, message, retry_after_us);
+                refuse(payload, 429, RejectReason::TooLate, message, retry_after_us);
             }
         }
     }
@@ -130,18 +130,18 @@ impl Owner {
                     self.handle.metrics.queue_seconds.record(waited_us as f64 / 1e6);
                     let permit = Permit::new(Arc::clone(&self.handle), weight, now_us);
                     // A client that has left meanwhile: the permit comes back as one that has ended.
-                    let _ = payload.send(Verdict::Start(permit));
+                    let _ = payload.send(AdmissionDecision::Start(permit));
                 }
                 Left::Expired { payload, held: true, .. } => {
                     let message = format!(
                         "no model server became ready within {} ms",
                         self.settings.now().holding.hold_ms
                     );
-                    refuse(payload, 503, Refusal::HoldExpired, message, 1_000_000);
+                    refuse(payload, 503, RejectReason::HoldExpired, message, 1_000_000);
                 }
                 Left::Expired { payload, held: false, retry_after_us } => {
                     let message = "it did not start before its deadline: the model server is saturated";
-                    refuse(payload, 429, Refusal::Expired, message, retry_after_us);
+                    refuse(payload, 429, RejectReason::Expired, message, retry_after_us);
                 }
             }
         }
@@ -167,14 +167,14 @@ impl Owner {
 }
 
 fn refuse(
-    reply: oneshot::Sender<Verdict>,
+    reply: oneshot::Sender<AdmissionDecision>,
     status: u16,
-    reason: Refusal,
+    reason: RejectReason,
     message: impl Into<String>,
     retry_after_us: u64,
 ) {
     let retry_after = RetryAfter::wait_us(retry_after_us);
-    let _ = reply.send(Verdict::Refused(Failure::refused(status, reason, message, retry_after)));
+    let _ = reply.send(AdmissionDecision::Refused(Failure::refused(status, reason, message, retry_after)));
 }
 
 fn gate_settings(settings: &Settings) -> GateSettings {

@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use super::events::{Events, usage};
 use super::{Permit, StreamHandle};
 use crate::media_type;
-use crate::metrics::{Outcome, Refusal};
+use crate::metrics::{Outcome, RejectReason};
 
 /// Longest answer that is not a stream and yet looked into for its usage.
 const MOST_ANSWER_BYTES: usize = 256 << 10;
@@ -20,14 +20,14 @@ pub struct Record {
     arrived_us: u64,
     permit: Option<Permit>,
     outcome: Option<Outcome>,
-    answer: Answer,
+    answer: ResponseBody,
     /// When the last token came.
     last_us: Option<u64>,
 }
 
 /// What is looked for in the answer's body.
 #[derive(Debug)]
-enum Answer {
+enum ResponseBody {
     /// Server-sent events: each is taken for a token.
     Events(Events),
     /// One JSON document, kept as far as it may be looked into.
@@ -40,7 +40,7 @@ impl Record {
     /// A request that has just arrived.
     pub fn new(handle: Arc<StreamHandle>, arrived_us: u64) -> Self {
         handle.came();
-        Self { handle, arrived_us, permit: None, outcome: None, answer: Answer::Other, last_us: None }
+        Self { handle, arrived_us, permit: None, outcome: None, answer: ResponseBody::Other, last_us: None }
     }
 
     /// It may be sent.
@@ -49,7 +49,7 @@ impl Record {
     }
 
     /// It was refused.
-    pub fn refused(&mut self, reason: Refusal) {
+    pub fn refused(&mut self, reason: RejectReason) {
         self.handle.metrics.count_refused(reason);
     }
 
@@ -62,15 +62,15 @@ impl Record {
     pub fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
         // If all comes; how it ends is not known yet.
         self.answer = match status.is_success() {
-            true if media_type::is(headers, "text/event-stream") => Answer::Events(Events::default()),
-            true if media_type::is(headers, "application/json") => Answer::Document(Vec::new()),
-            true => Answer::Other,
+            true if media_type::is(headers, "text/event-stream") => ResponseBody::Events(Events::default()),
+            true if media_type::is(headers, "application/json") => ResponseBody::Document(Vec::new()),
+            true => ResponseBody::Other,
             false => {
                 self.outcome = Some(Outcome::of_status(status.as_u16()));
                 return;
             }
         };
-        if !matches!(self.answer, Answer::Events(_)) {
+        if !matches!(self.answer, ResponseBody::Events(_)) {
             self.first();
         }
     }
@@ -78,16 +78,16 @@ impl Record {
     /// A piece of the answer.
     pub fn data(&mut self, data: &Bytes) {
         let ended = match &mut self.answer {
-            Answer::Events(events) => events.push(data),
-            Answer::Document(document) if document.len() + data.len() <= MOST_ANSWER_BYTES => {
+            ResponseBody::Events(events) => events.push(data),
+            ResponseBody::Document(document) if document.len() + data.len() <= MOST_ANSWER_BYTES => {
                 document.extend_from_slice(data);
                 return;
             }
-            Answer::Document(_) => {
-                self.answer = Answer::Other;
+            ResponseBody::Document(_) => {
+                self.answer = ResponseBody::Other;
                 return;
             }
-            Answer::Other => return,
+            ResponseBody::Other => return,
         };
         if ended == 0 {
             return;
@@ -116,13 +116,13 @@ impl Record {
             return;
         }
         let (usage, failed) = match &self.answer {
-            Answer::Events(events) => (events.usage(), events.has_failed()),
-            Answer::Document(document) => {
+            ResponseBody::Events(events) => (events.usage(), events.has_failed()),
+            ResponseBody::Document(document) => {
                 let usage = usage(document);
                 self.handle.count_work(usage.map_or(1, |usage| usage.completion_tokens.max(1)));
                 (usage, false)
             }
-            Answer::Other => {
+            ResponseBody::Other => {
                 self.handle.count_work(1);
                 (None, false)
             }
@@ -143,7 +143,7 @@ impl Record {
             permit.first_token();
         }
         let seconds = now_us.saturating_sub(self.arrived_us) as f64 / 1e6;
-        if matches!(self.answer, Answer::Events(_)) {
+        if matches!(self.answer, ResponseBody::Events(_)) {
             self.handle.metrics.first_token_seconds.record(seconds);
         }
         self.last_us = Some(now_us);

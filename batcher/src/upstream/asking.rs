@@ -8,8 +8,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, StatusCode, header};
 use sluice_protocol::{Api, WireFormat, json_error};
 
-use super::connection::{Answer, Wire};
-use super::control::{Control, ControlError, Place};
+use super::connection::{UpstreamResponse, Wire};
+use super::control::{ControlConnection, ControlEndpoint, ControlError};
 use super::{Epoch, Upstream};
 
 /// Connections that are kept between two questions.
@@ -22,7 +22,7 @@ const KEPT_HEADERS: [HeaderName; 3] =
 
 /// Connections for such questions, each with the number of its epoch.
 #[derive(Debug, Default)]
-pub(super) struct Asking(Mutex<Vec<(u64, Control)>>);
+pub(super) struct Asking(Mutex<Vec<(u64, ControlConnection)>>);
 
 /// What a model server says of a model that it does not have.
 #[derive(Debug, Clone, Default)]
@@ -31,9 +31,9 @@ pub struct Denial {
     /// seen to answer such questions.
     pub is_certain: bool,
     /// Its answer to an inference of the model, or to the question for its metadata.
-    pub answer: Option<Answer>,
+    pub answer: Option<UpstreamResponse>,
     /// Its answer to V1's question, where that was asked.
-    pub v1: Option<Answer>,
+    pub v1: Option<UpstreamResponse>,
 }
 
 impl Denial {
@@ -52,7 +52,7 @@ impl Denial {
     }
 
     /// The server's own answer, for a request of this form.
-    pub fn answer(&self, form: WireFormat) -> Option<Answer> {
+    pub fn answer(&self, form: WireFormat) -> Option<UpstreamResponse> {
         let v1 = self.v1.as_ref().filter(|_| form.protocol().api() == Api::V1);
         v1.or(self.answer.as_ref()).cloned()
     }
@@ -73,7 +73,7 @@ pub struct VersionReadiness {
     /// It says so.
     pub is_ready: bool,
     /// Its answer.
-    pub answer: Answer,
+    pub answer: UpstreamResponse,
 }
 
 impl Upstream {
@@ -135,7 +135,7 @@ impl Upstream {
         epoch: &Epoch,
         model: &str,
         own_headers: &HeaderMap,
-    ) -> Result<Option<Answer>, ControlError> {
+    ) -> Result<Option<UpstreamResponse>, ControlError> {
         let mut control = self.asking(epoch, own_headers).await?;
         let answer = control.ask_to_infer(model).await?;
         self.keep_asking(epoch, control);
@@ -164,7 +164,11 @@ impl Upstream {
         if v2 { &self.tells_v2 } else { &self.tells }.store(epoch, Ordering::Relaxed);
     }
 
-    async fn asking(&self, epoch: &Epoch, own_headers: &HeaderMap) -> Result<Control, ControlError> {
+    async fn asking(
+        &self,
+        epoch: &Epoch,
+        own_headers: &HeaderMap,
+    ) -> Result<ControlConnection, ControlError> {
         let kept = {
             let mut kept = self.asking.0.lock().unwrap_or_else(PoisonError::into_inner);
             kept.retain(|(number, _)| *number == epoch.number);
@@ -173,8 +177,8 @@ impl Upstream {
         match kept {
             Some((_, control)) => Ok(control),
             None => {
-                let place = Place::resolve(epoch.wire, self.probe_address(), own_headers).await?;
-                let control = Control::open(place).await?;
+                let place = ControlEndpoint::resolve(epoch.wire, self.probe_address(), own_headers).await?;
+                let control = ControlConnection::open(place).await?;
                 match control.listeners() == epoch.identity.listeners {
                     true => Ok(control),
                     false => Err(ControlError::Changed(epoch.asked_at().clone())),
@@ -183,7 +187,7 @@ impl Upstream {
         }
     }
 
-    fn keep_asking(&self, epoch: &Epoch, control: Control) {
+    fn keep_asking(&self, epoch: &Epoch, control: ControlConnection) {
         let mut kept = self.asking.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() < MOST_KEPT {
             kept.push((epoch.number, control));
@@ -192,7 +196,7 @@ impl Upstream {
 }
 
 /// As much of an answer as is passed on.
-fn shortened(mut answer: Answer) -> Answer {
+fn shortened(mut answer: UpstreamResponse) -> UpstreamResponse {
     let kept = KEPT_HEADERS.into_iter().filter_map(|name| {
         let value = answer.headers.get(&name)?.clone();
         Some((name, value))
@@ -207,7 +211,7 @@ fn shortened(mut answer: Answer) -> Answer {
         // A copy: the answer may be a part of a larger buffer.
         answer.body = Bytes::copy_from_slice(&answer.body);
     }
-    Answer { headers, ..answer }
+    UpstreamResponse { headers, ..answer }
 }
 
 #[cfg(test)]
@@ -217,7 +221,7 @@ mod tests {
     #[test]
     fn what_says_least_against_a_model_leaves_most_doubt() {
         let says = |status, is_certain| {
-            let answer = Answer { status, headers: HeaderMap::new(), body: Bytes::new() };
+            let answer = UpstreamResponse { status, headers: HeaderMap::new(), body: Bytes::new() };
             Denial { is_certain, answer: Some(answer), v1: None }
         };
         let certain = says(StatusCode::NOT_FOUND, true);
@@ -236,9 +240,10 @@ mod tests {
             (header::SET_COOKIE, "secret=1".parse().unwrap()),
         ]);
         let status = StatusCode::NOT_FOUND;
-        let short = shortened(Answer { status, headers: headers.clone(), body: Bytes::from_static(b"no") });
+        let short =
+            shortened(UpstreamResponse { status, headers: headers.clone(), body: Bytes::from_static(b"no") });
         assert_eq!((&short.body[..], short.headers.len()), (&b"no"[..], 1));
-        let long = shortened(Answer { status, headers, body: vec![b'x'; 1 << 20].into() });
+        let long = shortened(UpstreamResponse { status, headers, body: vec![b'x'; 1 << 20].into() });
         assert!(long.body.len() <= MOST_ANSWER_BYTES && long.headers["content-type"] == "application/json");
     }
 }

@@ -42,7 +42,7 @@ impl Wire {
 
 /// A complete answer of an upstream.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct UpstreamResponse {
     /// HTTP status.
     pub status: StatusCode,
     /// Headers as received.
@@ -129,7 +129,7 @@ impl Connection {
         &mut self,
         request: Request<Chunks>,
         limit_bytes: usize,
-    ) -> Result<Answer, ExchangeError> {
+    ) -> Result<UpstreamResponse, ExchangeError> {
         match self {
             Self::Rest(connection) => connection.exchange(request, limit_bytes).await,
             Self::Grpc(connection) => connection.exchange(request, limit_bytes).await,

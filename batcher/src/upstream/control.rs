@@ -25,7 +25,7 @@ use http::{HeaderMap, Request, StatusCode, header};
 use sluice_protocol::Merged;
 use tokio::time::timeout;
 
-use super::connection::{Answer, Chunks, Connection, ExchangeError, Wire};
+use super::connection::{Chunks, Connection, ExchangeError, UpstreamResponse, Wire};
 use super::endpoint::{Endpoint, host_of};
 use keeping::Keeping;
 
@@ -78,10 +78,10 @@ pub enum ControlError {
 /// Questions to one model server, over one connection where it keeps that. One that closes its connections is asked
 /// over others, for as long as it is the same server.
 #[derive(Debug)]
-pub struct Control {
+pub struct ControlConnection {
     /// `None` where it has ended; the next question opens another one.
     connection: Option<Connection>,
-    place: Place,
+    place: ControlEndpoint,
     listeners: Vec<u64>,
     keeping: Keeping,
     /// From now on the end of the connection to a server elsewhere is the end of that server.
@@ -90,14 +90,14 @@ pub struct Control {
 
 /// Where a control connection goes, and what is spoken over it.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct ControlEndpoint {
     wire: Wire,
     endpoint: Endpoint,
     /// Headers of each request of our own, with `Host`.
     headers: HeaderMap,
 }
 
-impl Place {
+impl ControlEndpoint {
     /// An address as the settings have it; `own_headers` go with each request.
     ///
     /// # Errors
@@ -117,12 +117,12 @@ pub async fn resolve(address: &str) -> Result<Endpoint, ControlError> {
     Endpoint::resolve(address).await.map_err(|error| ControlError::Unresolved(address.to_owned(), error))
 }
 
-impl Control {
+impl ControlConnection {
     /// Connects.
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn open(place: Place) -> Result<Self, ControlError> {
+    pub async fn open(place: ControlEndpoint) -> Result<Self, ControlError> {
         let connection = connect(&place).await?;
         let listeners = place.endpoint.listeners();
         let keeping = Keeping::default();
@@ -130,7 +130,7 @@ impl Control {
     }
 
     /// For another connection of the same kind.
-    pub fn place(&self) -> &Place {
+    pub fn place(&self) -> &ControlEndpoint {
         &self.place
     }
 
@@ -209,7 +209,7 @@ impl Control {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn ask_for_metadata(&mut self, model: &str) -> Result<Answer, ControlError> {
+    pub async fn ask_for_metadata(&mut self, model: &str) -> Result<UpstreamResponse, ControlError> {
         match self.wire() {
             Wire::Rest => self.get(&rest::model_path(model)).await,
             Wire::Grpc => self.grpc_ask_for_metadata(model).await,
@@ -220,7 +220,7 @@ impl Control {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn ask_to_infer(&mut self, model: &str) -> Result<Option<Answer>, ControlError> {
+    pub async fn ask_to_infer(&mut self, model: &str) -> Result<Option<UpstreamResponse>, ControlError> {
         if self.wire() == Wire::Grpc {
             return Ok(None);
         }
@@ -232,7 +232,7 @@ impl Control {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn ask_for_v1(&mut self, model: &str) -> Result<Answer, ControlError> {
+    pub async fn ask_for_v1(&mut self, model: &str) -> Result<UpstreamResponse, ControlError> {
         self.get(&rest::v1_path(model)).await
     }
 
@@ -244,7 +244,7 @@ impl Control {
         &mut self,
         model: &str,
         version: &str,
-    ) -> Result<(bool, Answer), ControlError> {
+    ) -> Result<(bool, UpstreamResponse), ControlError> {
         match self.wire() {
             Wire::Rest => {
                 let answer = self.get(&rest::ready_path(model, version)).await?;
@@ -258,7 +258,7 @@ impl Control {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {
+    pub async fn infer(&mut self, model: &str, body: Merged) -> Result<UpstreamResponse, ControlError> {
         match self.wire() {
             Wire::Rest => self.rest_infer(model, body).await,
             Wire::Grpc => self.grpc_infer(body).await,
@@ -280,7 +280,7 @@ impl Control {
         &mut self,
         mut request: Request<Chunks>,
         patience: Duration,
-    ) -> Result<Answer, ControlError> {
+    ) -> Result<UpstreamResponse, ControlError> {
         let headers = request.headers_mut();
         for (name, value) in &self.place.headers {
             headers.insert(name, value.clone());
@@ -293,7 +293,7 @@ impl Control {
     }
 }
 
-async fn connect(place: &Place) -> Result<Connection, ControlError> {
+async fn connect(place: &ControlEndpoint) -> Result<Connection, ControlError> {
     let refused = |error| ControlError::Refused(place.endpoint.clone(), error);
     Connection::open(place.wire, &place.endpoint).await.map_err(refused)
 }

@@ -59,7 +59,7 @@ pub const FAILURES_UNTIL_DOWN: u32 = 5;
 
 /// What was seen of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
+pub enum EpochEvent {
     /// It answered, and this is who it is.
     Observed(Identity),
     /// A connection attempt or a first health check failed.
@@ -119,36 +119,38 @@ impl Barrier {
     }
 
     /// Takes one event in, and says what follows from it.
-    pub fn on(&mut self, event: Event) -> Effect {
+    pub fn on(&mut self, event: EpochEvent) -> Effect {
         use Phase::{Connecting, Down, Draining, Ready, Warming};
         match (self.phase, event) {
             (Draining, _) => Effect::None,
-            (_, Event::Removed) => {
+            (_, EpochEvent::Removed) => {
                 self.phase = Draining;
                 Effect::Drain
             }
-            (Warming | Ready, Event::Observed(identity)) if self.identity.as_ref() == Some(&identity) => {
+            (Warming | Ready, EpochEvent::Observed(identity))
+                if self.identity.as_ref() == Some(&identity) =>
+            {
                 Effect::None
             }
-            (_, Event::Observed(identity)) => {
+            (_, EpochEvent::Observed(identity)) => {
                 self.identity = Some(identity);
                 self.epoch += 1;
                 self.failures = 0;
                 self.phase = Warming;
                 Effect::Warm(self.epoch)
             }
-            (Warming, Event::Warmed(epoch)) if epoch == self.epoch => {
+            (Warming, EpochEvent::Warmed(epoch)) if epoch == self.epoch => {
                 self.phase = Ready;
                 Effect::Open(epoch)
             }
             // Warm-up of an epoch that is already history.
-            (_, Event::Warmed(_)) => Effect::None,
-            (Connecting | Down, Event::ConnectFailed | Event::Lost) => {
+            (_, EpochEvent::Warmed(_)) => Effect::None,
+            (Connecting | Down, EpochEvent::ConnectFailed | EpochEvent::Lost) => {
                 self.failures = self.failures.saturating_add(1);
                 self.phase = if self.failures >= FAILURES_UNTIL_DOWN { Down } else { Connecting };
                 Effect::None
             }
-            (Warming | Ready, Event::ConnectFailed | Event::Lost) => {
+            (Warming | Ready, EpochEvent::ConnectFailed | EpochEvent::Lost) => {
                 self.identity = None;
                 self.phase = Connecting;
                 Effect::Close
@@ -161,8 +163,8 @@ impl Barrier {
 mod tests {
     use super::*;
 
-    fn server(inode: u64) -> Event {
-        Event::Observed(Identity { listeners: vec![inode], connection: 0, metadata: 7, settings: 0 })
+    fn server(inode: u64) -> EpochEvent {
+        EpochEvent::Observed(Identity { listeners: vec![inode], connection: 0, metadata: 7, settings: 0 })
     }
 
     #[test]
@@ -171,7 +173,7 @@ mod tests {
         assert_eq!(barrier.on(server(1)), Effect::Warm(1));
         assert_eq!(barrier.phase(), Phase::Warming);
         assert_eq!(barrier.on(server(1)), Effect::None, "the same server again is nothing new");
-        assert_eq!(barrier.on(Event::Warmed(1)), Effect::Open(1));
+        assert_eq!(barrier.on(EpochEvent::Warmed(1)), Effect::Open(1));
         assert_eq!(barrier.phase(), Phase::Ready);
     }
 
@@ -179,7 +181,7 @@ mod tests {
     fn another_listener_on_the_port_closes_the_barrier_and_is_warmed_as_a_new_epoch() {
         let mut barrier = Barrier::default();
         barrier.on(server(1));
-        barrier.on(Event::Warmed(1));
+        barrier.on(EpochEvent::Warmed(1));
         assert_eq!(barrier.on(server(2)), Effect::Warm(2));
         assert_eq!(barrier.phase(), Phase::Warming);
     }
@@ -189,17 +191,17 @@ mod tests {
         let mut barrier = Barrier::default();
         barrier.on(server(1));
         barrier.on(server(2));
-        assert_eq!(barrier.on(Event::Warmed(1)), Effect::None);
+        assert_eq!(barrier.on(EpochEvent::Warmed(1)), Effect::None);
         assert_eq!(barrier.phase(), Phase::Warming);
-        assert_eq!(barrier.on(Event::Warmed(2)), Effect::Open(2));
+        assert_eq!(barrier.on(EpochEvent::Warmed(2)), Effect::Open(2));
     }
 
     #[test]
     fn the_same_listener_after_a_loss_is_a_new_epoch_all_the_same() {
         let mut barrier = Barrier::default();
         barrier.on(server(1));
-        barrier.on(Event::Warmed(1));
-        assert_eq!(barrier.on(Event::Lost), Effect::Close);
+        barrier.on(EpochEvent::Warmed(1));
+        assert_eq!(barrier.on(EpochEvent::Lost), Effect::Close);
         assert_eq!(barrier.on(server(1)), Effect::Warm(2));
     }
 
@@ -208,7 +210,7 @@ mod tests {
         let mut barrier = Barrier::default();
         for _ in 0..FAILURES_UNTIL_DOWN {
             assert_ne!(barrier.phase(), Phase::Down);
-            barrier.on(Event::ConnectFailed);
+            barrier.on(EpochEvent::ConnectFailed);
         }
         assert_eq!(barrier.phase(), Phase::Down);
         assert_eq!(barrier.on(server(3)), Effect::Warm(1));
@@ -218,8 +220,14 @@ mod tests {
     fn nothing_opens_after_removal() {
         let mut barrier = Barrier::default();
         barrier.on(server(1));
-        assert_eq!(barrier.on(Event::Removed), Effect::Drain);
-        for event in [Event::Warmed(1), server(2), Event::Lost, Event::ConnectFailed, Event::Removed] {
+        assert_eq!(barrier.on(EpochEvent::Removed), Effect::Drain);
+        for event in [
+            EpochEvent::Warmed(1),
+            server(2),
+            EpochEvent::Lost,
+            EpochEvent::ConnectFailed,
+            EpochEvent::Removed,
+        ] {
             assert_eq!(barrier.on(event), Effect::None);
             assert_eq!(barrier.phase(), Phase::Draining);
         }

@@ -17,9 +17,9 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::Wire;
-use super::control::{Control, resolve};
+use super::control::{ControlConnection, resolve};
 use super::discovery::{Discovered, Spoken};
-use super::epoch::{Barrier, Effect, Event, Identity, Phase};
+use super::epoch::{Barrier, Effect, EpochEvent, Identity, Phase};
 use super::models::ServedModel;
 use super::warm_model::WarmModel;
 use super::{Epoch, Report, Upstream};
@@ -44,7 +44,7 @@ pub(super) struct Monitor<M> {
 #[derive(Default)]
 pub(super) struct State {
     barrier: Barrier,
-    control: Option<Control>,
+    control: Option<ControlConnection>,
     connections: u64,
     spoken: Spoken,
     warm: HashMap<Arc<str>, WarmModel>,
@@ -87,7 +87,7 @@ impl<M: ServedModel> Monitor<M> {
                         // Closed first: whoever still asks is told at once.
                         reports.close();
                         dropping(&mut reports, self.until_idle()).await;
-                        Event::Removed
+                        EpochEvent::Removed
                     }
                 }
             };
@@ -97,16 +97,16 @@ impl<M: ServedModel> Monitor<M> {
             } else {
                 tokio::select! {
                     event = step => event,
-                    () = removed.cancelled() => Event::Removed,
+                    () = removed.cancelled() => EpochEvent::Removed,
                 }
             };
             self.apply(event).await;
         }
     }
 
-    async fn apply(&mut self, event: Event) {
+    async fn apply(&mut self, event: EpochEvent) {
         let identity = match &event {
-            Event::Observed(identity) => Some(identity.clone()),
+            EpochEvent::Observed(identity) => Some(identity.clone()),
             _ => None,
         };
         let had_failed = self.state.barrier.failures() > 0;
@@ -259,7 +259,7 @@ async fn dropping<T>(reports: &mut mpsc::UnboundedReceiver<Report>, step: impl F
 }
 
 /// The epoch of the server that is asked over `control`. Its other port is where the membership says.
-async fn places(control: &Control, member: &Member, number: u64, identity: Identity) -> Epoch {
+async fn places(control: &ControlConnection, member: &Member, number: u64, identity: Identity) -> Epoch {
     let (wire, asked) = (control.wire(), control.endpoint().clone());
     let (http, grpc) = match (wire, &member.grpc_address) {
         (Wire::Rest, None) => (Some(asked.clone()), asked),

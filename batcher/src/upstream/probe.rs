@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use tokio::time::timeout;
 
 use super::connection::Wire;
-use super::control::{Control, ControlError, Place};
+use super::control::{ControlConnection, ControlEndpoint, ControlError};
 
 /// Where the model server says whether it lives, by the Open Inference Protocol.
 pub const LIVE_PATH: &str = "/v2/health/live";
@@ -48,7 +48,8 @@ impl Probed {
 /// paths: it is asked whether it lives.
 pub async fn probe(address: &str, wire: Wire, headers: &HeaderMap, path: Option<&str>) -> Probed {
     let answer = async {
-        let mut control = Control::open(Place::resolve(wire, address, headers).await?).await?;
+        let mut control =
+            ControlConnection::open(ControlEndpoint::resolve(wire, address, headers).await?).await?;
         match path {
             Some(path) => control.status(path).await,
             None => Ok(StatusCode::OK),

@@ -9,7 +9,7 @@ use sluice_protocol::{InferRequest, Merged, WireFormat};
 use tokio::time::Instant;
 
 use super::control::models::no_such_model;
-use super::control::{Control, ControlError};
+use super::control::{ControlConnection, ControlError};
 use super::discovery::{ModelMetadata, Profile, Spoken, parse_metadata};
 use super::model_config::{ModelConfig, parse_config};
 use super::signature::signature_of;
@@ -51,7 +51,7 @@ impl Documents {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn read(control: &mut Control, model: &str) -> Result<Self, ControlError> {
+    pub async fn read(control: &mut ControlConnection, model: &str) -> Result<Self, ControlError> {
         let metadata = control.model_metadata(model).await?;
         let (config, v1) = match &metadata {
             Some(_) => (control.model_config(model).await?, None),
@@ -66,7 +66,11 @@ impl Documents {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn are_as_before(&self, control: &mut Control, model: &str) -> Result<bool, ControlError> {
+    pub async fn are_as_before(
+        &self,
+        control: &mut ControlConnection,
+        model: &str,
+    ) -> Result<bool, ControlError> {
         Ok(control.model_metadata(model).await? == self.metadata
             && (self.config.is_none() || control.model_config(model).await? == self.config)
             && (self.v1.is_none() || control.v1_model(model).await? == self.v1)
@@ -109,7 +113,7 @@ impl From<ControlError> for WarmError {
 /// # Errors
 /// See [`WarmError`].
 pub async fn warm_model(
-    control: &mut Control,
+    control: &mut ControlConnection,
     model: &str,
     spoken: Spoken,
     settings: &Settings,
@@ -213,7 +217,7 @@ fn sources<'a>(
 
 /// Runs each size that the source can have until its time is stable.
 async fn run(
-    control: &mut Control,
+    control: &mut ControlConnection,
     model: &str,
     source: &Source<'_>,
     form: WireFormat,

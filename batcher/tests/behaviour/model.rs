@@ -1,8 +1,9 @@
 //! A model server for tests: input `id` INT64 [-1,1]; outputs `id` as it came and `twice` = 2·id. It journals its
 //! calls, can be held at a gate, killed and started again on its port. It speaks REST, and gRPC on the same port.
 
+mod behaviour;
+mod bodies;
 mod grpc;
-
 mod passing;
 mod predict;
 pub mod stateful;
@@ -10,112 +11,26 @@ pub mod stateful;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, Response, StatusCode};
+use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
+use http_body_util::{BodyExt, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use serde_json::{Value, json};
+use serde_json::json;
 use sluice_batcher::upstream::endpoint::Stream;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{Notify, watch};
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 
-/// One call, in the order in which they came.
-#[derive(Debug, Clone)]
-pub struct Call {
-    /// Which run of the server: 1 is the first.
-    pub epoch: usize,
-    pub ids: Vec<i64>,
-    pub form: &'static str,
-    /// Asked as its second model, `<name>-too`.
-    pub too: bool,
-    pub traceparent: Option<String>,
-    pub authorization: Option<String>,
-    /// All headers, of V2 over HTTP/1.1.
-    pub headers: http::HeaderMap,
-}
-
-impl Call {
-    pub fn is_warmup(&self) -> bool {
-        self.ids.iter().all(|&id| id == 0)
-    }
-}
-
-/// What can be changed while it runs.
-pub struct Behaviour {
-    pub alpha_us: AtomicU64,
-    pub beta_us: AtomicU64,
-    pub extensions: Vec<&'static str>,
-    /// Refuse batches with this id.
-    pub poison: Option<i64>,
-    /// Close the connection of batches with this id, without an answer.
-    pub breaks: Option<i64>,
-    /// Never answer batches with this id.
-    pub stalls: Option<i64>,
-    /// Answer batches with this id with 502, as a proxy does whose worker died.
-    pub bad_gateway: Option<i64>,
-    /// Add an output of so many bytes per row, but to warm-up requests.
-    pub row_bytes: usize,
-    /// Answer one row only, whatever the batch.
-    pub one_row_only: bool,
-    /// Has V1 `:predict`, and no inputs in its V2 metadata.
-    pub v1: bool,
-    /// Know no V2 path; with `v1`.
-    pub v1_alone: bool,
-    /// Speak no HTTP/1.1.
-    pub grpc_only: bool,
-    /// Close each connection after one answer: `Connection: close`, GOAWAY.
-    pub one_answer: bool,
-    /// Answer no question for metadata.
-    pub no_metadata: bool,
-    /// Have no second model, from now on.
-    pub too_is_gone: AtomicBool,
-    /// Triton's model configuration: status and body of the answer; the gRPC one has what of it is known there.
-    pub config: (u16, String),
-    /// Shape of the input and of both outputs in the metadata.
-    pub shape: [i64; 2],
-    /// Elements of a row of `twice`, all the same; 0: as many as of `id`.
-    pub wide: usize,
-    /// A header without which nothing is answered.
-    pub token: Option<(&'static str, &'static str)>,
-    /// Answer steps of sequences with their number instead of `twice`.
-    pub stateful: bool,
-}
-
-impl Default for Behaviour {
-    fn default() -> Self {
-        Self {
-            alpha_us: AtomicU64::new(1000),
-            beta_us: AtomicU64::new(0),
-            extensions: vec!["binary_tensor_data"],
-            poison: None,
-            breaks: None,
-            stalls: None,
-            bad_gateway: None,
-            row_bytes: 0,
-            one_row_only: false,
-            v1: false,
-            v1_alone: false,
-            grpc_only: false,
-            one_answer: false,
-            no_metadata: false,
-            too_is_gone: AtomicBool::new(false),
-            config: (404, String::new()),
-            shape: [-1, 1],
-            wide: 0,
-            token: None,
-            stateful: false,
-        }
-    }
-}
+pub use behaviour::{Behaviour, Call};
+use bodies::{echo, flat, json_of, read_ids, reply, wide, width};
 
 struct Shared {
     name: String,
@@ -526,74 +441,4 @@ impl Shared {
         response.headers_mut().insert("content-type", "text/event-stream".parse().unwrap());
         response
     }
-}
-
-/// An answer with large rows, written by hand: they come by the hundred.
-fn wide(name: &str, ids: &[i64], width: usize) -> String {
-    let rows = ids.len();
-    let twice = ids.iter().map(|id| format!("{},", id * 2).repeat(width)).collect::<String>();
-    let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
-    format!(
-        r#"{{"model_name":"{name}","model_version":"1","outputs":[{{"name":"id","datatype":"INT64","shape":[{rows},1],"data":[{}]}},{{"name":"twice","datatype":"INT64","shape":[{rows},{width}],"data":[{}]}}]}}"#,
-        ids.join(","),
-        twice.trim_end_matches(',')
-    )
-}
-
-/// The ids of a request, JSON or binary.
-fn read_ids(headers: &HeaderMap, body: &Bytes) -> Option<(Vec<i64>, &'static str)> {
-    match headers.get("inference-header-content-length") {
-        None => {
-            let request: Value = serde_json::from_slice(body).ok()?;
-            Some((flat(request.get("inputs")?.get(0)?.get("data")?), "json"))
-        }
-        Some(length) => {
-            let length: usize = length.to_str().ok()?.parse().ok()?;
-            let raw = body.slice(length..);
-            let ids = raw.chunks_exact(8).map(|id| i64::from_le_bytes(id.try_into().unwrap())).collect();
-            Some((ids, "binary"))
-        }
-    }
-}
-
-/// Elements of one row of the input.
-fn width(headers: &HeaderMap, body: &Bytes) -> usize {
-    json_of(headers, body)["inputs"][0]["shape"][1].as_u64().unwrap_or(1) as usize
-}
-
-/// The JSON part of a request.
-fn json_of(headers: &HeaderMap, body: &Bytes) -> Value {
-    let header_length = headers.get("inference-header-content-length");
-    let header_length = header_length.and_then(|length| length.to_str().ok()?.parse().ok());
-    serde_json::from_slice(&body[..header_length.unwrap_or(body.len())]).unwrap_or_default()
-}
-
-fn flat(data: &Value) -> Vec<i64> {
-    match data {
-        Value::Array(items) => items.iter().flat_map(flat).collect(),
-        other => other.as_i64().into_iter().collect(),
-    }
-}
-
-/// What it received, as JSON, and the body behind it.
-async fn echo(request: Request<Incoming>) -> Response<Body> {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
-    let mut response = Response::new(Full::new(body).boxed_unsync());
-    let headers = response.headers_mut();
-    headers.insert("x-method", parts.method.as_str().parse().unwrap());
-    headers.insert("x-uri", parts.uri.to_string().parse().unwrap());
-    for (name, value) in &parts.headers {
-        let name = format!("x-got-{name}");
-        headers.append(http::HeaderName::try_from(name).unwrap(), value.clone());
-    }
-    *response.status_mut() = StatusCode::IM_A_TEAPOT;
-    response
-}
-
-fn reply(status: u16, body: &str) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(body.to_owned())).boxed_unsync());
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
-    response
 }

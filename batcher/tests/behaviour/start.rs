@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use sluice_batcher::batcher::{Listeners, run};
 use sluice_batcher::metrics::buckets;
+use sluice_batcher::run::{Listeners, run};
 use sluice_batcher::settings::{Live, Settings};
 use sluice_batcher::with_settings;
 use sluice_process::metrics::{Metrics, install};

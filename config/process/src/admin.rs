@@ -33,45 +33,48 @@ const PORT: Port = Port {
     },
 };
 
-/// Where a request of the admin port comes from; an extension of each request.
+/// Address of the client; an extension of each request of the admin port.
 #[derive(Debug, Clone, Copy)]
 pub struct Peer(pub SocketAddr);
 
-/// An answer of the admin port.
+/// Response of the admin port.
 pub type AdminResponse = Response<Full<Bytes>>;
 
-/// What a program adds to its admin port.
+/// Routes that a program adds to its admin port.
 #[async_trait]
 pub trait AdminRoutes: Send + Sync + 'static {
     /// Refreshes gauges that are computed on demand, before each scrape.
     async fn before_scrape(&self) {}
 
-    /// Whether the program does its work, for `/livez`; the error says what it does not.
+    /// Checks that the program works, for `/livez`.
+    ///
+    /// # Errors
+    /// Text for the prober: what the program fails to do.
     async fn alive(&self) -> Result<(), String> {
         Ok(())
     }
 
-    /// Answers a path that the admin port itself does not know; `None` is a 404.
+    /// Answers a request that the admin port itself does not know; `None` becomes a 404.
     async fn handle(&self, request: Request<Incoming>) -> Option<AdminResponse> {
         let _ = request;
         None
     }
 }
 
-/// A program without paths of its own.
+/// Routes of a program without paths of its own.
 #[derive(Debug, Clone, Copy)]
 pub struct NoRoutes;
 
 impl AdminRoutes for NoRoutes {}
 
-/// What the admin port answers from.
+/// Services of an admin port.
 #[derive(Clone)]
 pub struct Admin {
-    /// For `/metrics`.
+    /// Metrics for `/metrics`.
     pub metrics: Metrics,
-    /// For `/readyz`.
+    /// Readiness for `/readyz`.
     pub readiness: Readiness,
-    /// Everything else.
+    /// Routes for everything else.
     pub routes: Arc<dyn AdminRoutes>,
 }
 
@@ -122,12 +125,12 @@ async fn answer(admin: &Admin, request: Request<Incoming>) -> AdminResponse {
     }
 }
 
-/// A plain-text answer.
+/// Creates a plain-text response.
 pub fn plain(status: StatusCode, body: impl Into<String>) -> AdminResponse {
     text(status, "text/plain; charset=utf-8", body.into())
 }
 
-/// A JSON answer.
+/// Creates a JSON response; a 500 if the body cannot be written as JSON.
 pub fn json(status: StatusCode, body: &impl serde::Serialize) -> AdminResponse {
     match serde_json::to_string(body) {
         Ok(body) => text(status, "application/json", body),

@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Replaces `path` by `bytes`: temporary file, fsync, rename, fsync of the folder. When this returns, the new
-/// content survives the loss of power; until then the old one does. Missing folders are made.
+/// content survives the loss of power; until then the old one does. Missing folders are created.
 ///
 /// # Errors
-/// What the file system says.
+/// The file system refused.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
@@ -16,7 +16,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!(".{name}.{}.tmp", std::process::id()));
     let replaced = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
     if replaced.is_err() {
-        // A full disk must not fill up further with halves; the first error is the one that tells.
+        // A full disk must not fill up further with partial files; the first error is the one to return.
         let _ = fs::remove_file(&temporary);
     }
     replaced?;

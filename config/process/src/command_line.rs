@@ -9,13 +9,13 @@ use clap::{Command, Parser};
 use crate::printable::printable_lines;
 use crate::settings::{EXIT_USAGE, meant, nearest_within};
 
-/// Closeness from which on a variable of the environment is taken for a misspelt one.
+/// Similarity, 0 to 1, from which an environment variable counts as a misspelt one of ours.
 const LIKELY: f64 = 0.95;
 
-/// Flags and environment as a `T`.
+/// Parses flags and environment.
 ///
 /// # Errors
-/// The exit code with which the program is to end; why was printed. It is 0 after `--help` and `--version`.
+/// The exit code with which the program must end, after the reason was printed. It is 0 after `--help` and `--version`.
 pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     let known = variables(&T::command());
     for (name, meant) in misspelt(&known, std::env::vars_os().map(|(name, _)| name)) {
@@ -23,11 +23,11 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     }
     T::try_parse().map_err(|error| {
         if !error.use_stderr() {
-            // Nobody is there to read it when this fails.
+            // If stdout is closed there is nothing left to do.
             let _ = error.print();
             return ExitCode::SUCCESS;
         }
-        // It quotes what was given, which may come from a stranger.
+        // The message quotes the arguments, which may come from an untrusted source.
         eprintln!("{}", printable_lines(error.to_string().trim_end()));
         if let Some(hint) = hint(&error) {
             eprintln!("\n{hint}");
@@ -36,7 +36,7 @@ pub fn parse<T: Parser>() -> Result<T, ExitCode> {
     })
 }
 
-/// What clap's own words leave out of an invalid value: the unit, or the form of an address.
+/// Returns what clap's message about an invalid value leaves out: the unit, or the form of an address.
 fn hint(error: &clap::Error) -> Option<String> {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => Some(text.as_str()),
@@ -54,26 +54,26 @@ fn hint(error: &clap::Error) -> Option<String> {
     Some(format!("{name}: {}", meant(name, value)?))
 }
 
-/// Every variable that a setting can be given by.
+/// Returns all environment variables that set a setting.
 fn variables(command: &Command) -> Vec<String> {
     let own = command.get_arguments().filter_map(|argument| argument.get_env());
     let own = own.map(|name| name.to_string_lossy().into_owned());
     own.chain(command.get_subcommands().flat_map(variables)).collect()
 }
 
-/// Variables that begin as the program's do, are none of them, and are near to one: with what was probably meant.
+/// Returns unknown variables with our prefix that are similar to a known one, each with that one.
 fn misspelt(known: &[String], given: impl Iterator<Item = OsString>) -> Vec<(String, String)> {
     let unknown = given.filter_map(|name| name.into_string().ok()).filter(|name| {
         name.starts_with("SLUICE_")
             && !known.contains(name)
-            // Kubernetes itself sets these for a Service that is called as the program is.
+            // Kubernetes itself sets these for a Service of the program's name.
             && !name.contains("_SERVICE_")
             && !name.contains("_PORT")
     });
     unknown
         .filter_map(|name| {
             let meant = nearest_within(&name, known.iter().map(String::as_str), LIKELY)?.to_owned();
-            // Another program's setting of the same name is none of ours.
+            // A setting of another program may have the same name.
             (program_of(&meant) == program_of(&name)).then_some((name, meant))
         })
         .collect()

@@ -1,14 +1,14 @@
-//! Connections of a listening port: how many there may be, who makes room for a newcomer, and how long a client may
-//! be slow. Every port of every program is kept reachable by the same rules:
+//! Connections of a listening port: how many there may be, which one makes room for a newcomer, and how long a client
+//! may be slow. Every port of every program is kept reachable by the same rules:
 //!
 //! - When the limit is reached, the connection that has been idle the longest is closed, of the peer that has the most
 //!   connections. One with a request under way is never closed for a newcomer.
 //! - Where nothing is idle, the last places are for peers with few connections: probes and scrapers.
-//! - A client that sends no request, or takes no answer, is let go after a while.
+//! - A client that sends no request, or does not read its response, is disconnected after a while.
 //!
-//! | module | what is there |
+//! | module | content |
 //! |---|---|
-//! | [`eviction`] | pure: whether there is room, and who makes it |
+//! | [`eviction`] | pure: whether there is room, and which connections make it |
 //! | [`activity`] | what a connection is doing, and when that is too slow |
 //! | [`accept`] | the accept loop's step, with its pauses when the system refuses |
 //! | [`serve`] | one HTTP connection under these rules |
@@ -31,15 +31,16 @@ pub use activity::{Activity, Patience};
 pub use eviction::Peer;
 use eviction::{Open, has_room, victims};
 
-/// Of so many connections one is closed at a time: looking for whom to close costs as much for one as for several.
+/// Connections per one that is closed at a time: choosing costs as much for one as for several.
 const EVICTED_AT_ONCE: usize = 64;
 
-/// So many are closed where no file descriptor is left.
+/// Number of connections that are closed when no file descriptor is left.
 const EVICTED_WITHOUT_FILES: usize = 8;
 
-/// Tells whether a connection has a request under way.
+/// Whether a connection has a request in progress.
 pub trait Idleness: std::fmt::Debug + Send + Sync {
-    /// Returns since when it has had none, on a clock that all connections of a port share; `None` while it has one.
+    /// Returns since when it has had none, in microseconds of a clock that all connections of a port share; `None` while it
+    /// has one.
     fn idle_since_us(&self) -> Option<u64>;
 }
 
@@ -52,7 +53,7 @@ struct Table {
     next_id: u64,
     open: HashMap<u64, Entry>,
     of_peer: HashMap<Peer, usize>,
-    /// Nothing was idle when it was last looked: not looked again before this.
+    /// Time before which no idle connection is looked for again, because the last search found none.
     none_idle_until: Option<Instant>,
 }
 
@@ -71,22 +72,22 @@ pub struct Place {
     evicted: CancellationToken,
 }
 
-/// What came of a newcomer.
+/// Outcome for a newcomer.
 #[derive(Debug)]
 pub enum Admission {
-    /// It has a place. So many connections were told to close for it.
+    /// The newcomer has a place.
     Admitted {
-        /// The place.
+        /// Place of the connection.
         place: Place,
-        /// Idle connections that make room.
+        /// Number of idle connections that were closed for it.
         evicted: usize,
     },
-    /// All places are taken by requests under way.
+    /// All places are taken by connections with requests in progress.
     Refused,
 }
 
 impl Connections {
-    /// Admits a connection from `peer`, if need be in place of idle ones, so that there are at most `limit`.
+    /// Admits a connection from `peer`, if necessary in place of idle ones, so that there are at most `limit`.
     pub fn admit(&self, peer: SocketAddr, idleness: Arc<dyn Idleness>, limit: usize) -> Admission {
         let peer = Peer::from(peer.ip());
         let mut table = self.lock();
@@ -108,13 +109,12 @@ impl Connections {
         Admission::Admitted { place: Place { id, table: Arc::clone(&self.0), evicted: token }, evicted }
     }
 
-    /// Tells the few connections that are the first to go to close, where the process has no file descriptors left:
-    /// others than this port need some too.
+    /// Closes a few idle connections when the process has no file descriptors left, which other parts of it need too.
     pub fn make_room(&self) {
         self.lock().evict(None, EVICTED_WITHOUT_FILES);
     }
 
-    /// Returns how many there are, without those that were told to close.
+    /// Returns the number of connections, without those that are being closed.
     pub fn len(&self) -> usize {
         self.lock().open.len()
     }
@@ -130,7 +130,7 @@ impl Connections {
 }
 
 impl Table {
-    /// Tells up to `most` connections to close, and returns how many.
+    /// Closes up to `most` connections, and returns how many.
     fn evict(&mut self, newcomer: Option<Peer>, most: usize) -> usize {
         let now = Instant::now();
         if self.none_idle_until.is_some_and(|until| now < until) {

@@ -10,7 +10,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::printable::printable;
 
-/// Form of the log lines.
+/// Format of the log lines.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -38,7 +38,7 @@ pub fn init(format: LogFormat, level: &str) -> Result<(), String> {
     .map_err(|error| error.to_string())
 }
 
-/// Writes each record, which comes as a whole, as one line that only shows: records quote what strangers sent.
+/// Writes each record, which comes as a whole, as one printable line: records quote untrusted input.
 struct Lines<W>(W);
 
 impl<W: Write> Write for Lines<W> {

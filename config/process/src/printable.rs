@@ -1,10 +1,10 @@
-//! Text of strangers, made safe for a terminal and for a log of lines: what moves the cursor, hides text, turns its
-//! direction or begins a line is written as its number.
+//! Makes untrusted text safe for a terminal and for line-based logs: characters that move the cursor, hide text, change its
+//! direction or begin a line are written as their numbers.
 
 use std::borrow::Cow;
 use std::fmt::Write;
 
-/// Whether the character shows as itself and nothing but itself.
+/// Returns whether the character displays as itself, without other effects.
 pub fn is_printable(character: char) -> bool {
     let hides = matches!(
         character,
@@ -14,7 +14,7 @@ pub fn is_printable(character: char) -> bool {
     !character.is_control() && !hides
 }
 
-/// The text on one line: `\u{1b}` for an escape, `\n` for the end of a line.
+/// Escapes the text onto one line: `\u{1b}` for an escape, `\n` for the end of a line.
 pub fn printable(text: &str) -> Cow<'_, str> {
     escaped(
         text,
@@ -26,12 +26,12 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     )
 }
 
-/// The same for a text whose lines are its own; they stay lines.
+/// Escapes a text but keeps its lines.
 pub fn printable_lines(text: &str) -> Cow<'_, str> {
     escaped(text, |character| character == '\n', as_number)
 }
 
-/// The same for JSON, which stays JSON of the same meaning: such characters stand in its strings alone.
+/// Escapes JSON without changing its meaning: such characters occur in its strings alone.
 pub fn printable_json(json: &str) -> Cow<'_, str> {
     escaped(
         json,

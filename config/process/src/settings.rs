@@ -22,7 +22,7 @@ pub use words::from_value;
 /// Exit code of a program whose settings or usage are wrong (`EX_USAGE` of sysexits.h).
 pub const EXIT_USAGE: u8 = 64;
 
-/// Why settings were refused: what, where, and what would be allowed.
+/// Why settings are not valid: field, place, and what would be allowed.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
@@ -30,7 +30,7 @@ pub enum SettingsError {
     Unreadable {
         /// The file named by `--config`.
         path: PathBuf,
-        /// What the system said.
+        /// Error of the system.
         source: std::io::Error,
     },
     /// The file's content is not valid.
@@ -48,7 +48,7 @@ pub enum SettingsError {
 
 /// Reads `file` (if given), puts `flags` over it and fills in the defaults of `S`.
 ///
-/// `flags` may be any struct; its fields that are absent (`None`) leave the file's value as it is.
+/// `flags` may be any struct; fields that are `None` leave the file's value as it is.
 ///
 /// # Errors
 /// Names the file, the field, its place and the nearest valid name.
@@ -64,7 +64,7 @@ pub fn load<S: DeserializeOwned>(file: Option<&Path>, flags: &impl Serialize) ->
     from_value(Value::Object(merged)).map_err(SettingsError::Flags)
 }
 
-/// The file as a map, after it was checked as `S`: only there are line and column known.
+/// Returns the file as a map, after checking it as `S`: only then are line and column known.
 fn read_file<S: DeserializeOwned>(path: &Path) -> Result<Map<String, Value>, SettingsError> {
     let text = std::fs::read_to_string(path)
         .map_err(|source| SettingsError::Unreadable { path: path.to_owned(), source })?;
@@ -74,7 +74,7 @@ fn read_file<S: DeserializeOwned>(path: &Path) -> Result<Map<String, Value>, Set
     let invalid = |message: String| SettingsError::File { path: path.to_owned(), message };
     let map: Map<String, Value> =
         serde_saphyr::from_str(&text).map_err(|error| invalid(error.without_snippet().to_string()))?;
-    // The YAML reader knows the place, serde_json's message quotes the names: together they tell all.
+    // The YAML reader knows the place, serde_json's message quotes the names: the error needs both.
     if let Err(error) = serde_saphyr::from_str::<S>(&text) {
         let place = error
             .location()

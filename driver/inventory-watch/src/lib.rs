@@ -24,7 +24,7 @@ use k8s_openapi::api::core::v1::{Node, PodSpec};
 use k8s_openapi::api::resource::v1::{DeviceClass, ResourceClaim, ResourceSlice};
 use kube::api::ListParams;
 use kube::{Api, Client};
-use sluice_inventory::Cluster;
+use sluice_inventory::{Cluster, nodes_named};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -126,9 +126,8 @@ fn closed<'a>(
         }
         known.insert(name);
     }
-    // The slices of a node exist for a while after it is gone.
-    let of_slices = slices.iter().filter_map(|slice| slice.spec.node_name.as_ref());
-    closed.extend(of_slices.filter(|node| !known.contains(*node)).cloned());
+    // The slices of a node exist for a while after it is gone, and slices may name nodes that never were.
+    closed.extend(nodes_named(slices).into_iter().filter(|node| !known.contains(node)));
     closed
 }
 

@@ -86,3 +86,21 @@ async fn nothing_is_known_before_every_kind_was_listed_and_a_server_that_fails_i
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     assert!(watch.cluster().is_some(), "what was known last stays known");
 }
+
+#[test]
+fn a_node_that_is_named_and_does_not_exist_gets_no_pods_however_it_is_named() {
+    let by_name = json!({"nodeSelectorTerms": [{"matchFields": [
+        {"key": "metadata.name", "operator": "In", "values": ["by-selector"]}]}]});
+    let pool = json!({"name": "p", "generation": 1, "resourceSliceCount": 1});
+    let slices: Vec<ResourceSlice> = [
+        json!({"driver": "d", "pool": pool, "nodeName": "by-slice"}),
+        json!({"driver": "d", "pool": pool, "nodeSelector": by_name}),
+        json!({"driver": "d", "pool": pool, "perDeviceNodeSelection": true, "devices": [
+            {"name": "x", "nodeName": "by-device"}, {"name": "y", "nodeName": "open"}, {"name": "z", "allNodes": true}]}),
+    ]
+    .map(|spec| serde_json::from_value(json!({"metadata": {"name": "s"}, "spec": spec})).unwrap())
+    .into();
+    let open: Node = serde_json::from_value(node("open", json!([]))).unwrap();
+    let closed = closed(&slices, [&open].into_iter(), |_| false);
+    assert_eq!(closed, ["by-device", "by-selector", "by-slice"].map(str::to_owned).into());
+}

@@ -24,6 +24,9 @@ pub(crate) struct Ledger {
     /// over-committed.
     available: Vec<Vec<i128>>,
     taken: Vec<Vec<bool>>,
+    /// Pools of which claims hold more of a counter than there is. The scheduler takes no device there that draws on
+    /// counters, whichever they are.
+    over_committed: Vec<bool>,
     pub(crate) holds: Vec<Hold>,
 }
 
@@ -42,6 +45,7 @@ impl Ledger {
         let mut ledger = Self {
             available: pools.iter().map(|p| p.counters.iter().map(|c| c.total).collect()).collect(),
             taken: pools.iter().map(|p| vec![false; p.devices.len()]).collect(),
+            over_committed: Vec::with_capacity(pools.len()),
             holds: Vec::new(),
         };
         let mut index: BTreeMap<(&str, &str, &str), DevicePosition> = BTreeMap::new();
@@ -71,6 +75,15 @@ impl Ledger {
                 }
             }
         }
+        for (pool, left) in pools.iter().zip(&ledger.available) {
+            ledger.over_committed.push(left.iter().any(|left| *left < 0));
+            if ledger.over_committed.last() == Some(&true) {
+                problems.push(format!(
+                    "claims hold more of pool {} than it has; the scheduler places nothing there that shares counters",
+                    pool.name
+                ));
+            }
+        }
         (ledger, problems)
     }
 
@@ -87,7 +100,9 @@ impl Ledger {
     pub(crate) fn fits(&self, pools: &[Pool<'_>], at: DevicePosition) -> bool {
         let (pool, device) = at;
         let draws = &pools[pool].devices[device].draws;
-        !self.is_taken(at) && draws.iter().all(|&(counter, amount)| self.available[pool][counter] >= amount)
+        !self.is_taken(at)
+            && (draws.is_empty() || !self.over_committed[pool])
+            && draws.iter().all(|&(counter, amount)| self.available[pool][counter] >= amount)
     }
 
     /// Takes the device if it fits, and returns whether it did.

@@ -54,4 +54,5 @@ pub use geometry::{MigProfile, Placement};
 pub use gpu::{ComputeCapability, Gpu};
 pub use index::DeviceIndex;
 pub use layout::SliceLayout;
+pub use pools::nodes_named;
 pub use publish::{device_classes, device_classes_of_profiles, resource_slices};

@@ -171,6 +171,26 @@ fn fill<'a>(pool: &mut Pool<'a>, slices: &[&'a ResourceSlice]) -> Result<(), Inv
     invalid
 }
 
+/// Returns the names of the nodes that slices, or their devices, are for by name. None of them need exist.
+pub fn nodes_named(slices: &[ResourceSlice]) -> BTreeSet<String> {
+    let mut named = BTreeSet::new();
+    for slice in slices {
+        let mut scopes: Vec<NodeScope> = Vec::new();
+        if slice.spec.per_device_node_selection == Some(true) {
+            scopes.extend(slice.spec.devices.iter().flatten().map(|device| node_scope(slice, device)));
+        } else {
+            let spec = &slice.spec;
+            scopes.push(from(spec.node_name.as_ref(), spec.all_nodes, spec.node_selector.as_ref()));
+        }
+        for scope in scopes {
+            if let NodeScope::Nodes(names) = scope {
+                named.extend(names);
+            }
+        }
+    }
+    named
+}
+
 fn node_scope(slice: &ResourceSlice, device: &Device) -> NodeScope {
     let spec = &slice.spec;
     if spec.per_device_node_selection == Some(true) {

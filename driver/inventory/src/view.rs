@@ -1,7 +1,7 @@
 //! Cluster prepared for questions: pools are gathered, allocated devices are charged, selectors can be evaluated.
 use crate::cluster::Cluster;
 use crate::ledger::{DevicePosition, Ledger};
-use crate::pools::{NodeScope, Pool, gather};
+use crate::pools::{NodeScope, Pool, PoolDevice, gather};
 use crate::reader::Reader;
 use crate::request::Request;
 use crate::selector::Evaluator;
@@ -92,6 +92,16 @@ impl<'a> View<'a> {
                     ));
                 }
                 of_pool.push(matches && !shareable && request.tolerates(device));
+            }
+            // The scheduler may give shares of such a device first, and their counters with them: what would then be left
+            // for the others is not known.
+            let is_shared = |device: &PoolDevice<'_>| {
+                device.object.allow_multiple_allocations == Some(true) && !device.draws.is_empty()
+            };
+            if pool.devices.iter().any(is_shared) {
+                for (matches, device) in of_pool.iter_mut().zip(&pool.devices) {
+                    *matches &= device.draws.is_empty();
+                }
             }
             eligible.push(of_pool);
         }

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use anyhow::anyhow;
 use futures::future::try_join_all;
 use sluice_config::metric_names::{autoscaler, batcher, driver};
 use tokio::sync::broadcast::error::RecvError;
@@ -79,8 +80,8 @@ async fn one(
     stop: &CancellationToken,
     index: usize,
     seen: mpsc::Sender<(usize, Sample)>,
-) -> Result<Driven, String> {
-    let mut load = run::start(plan(stack, settings)?).map_err(|error| format!("generator: {error}"))?;
+) -> anyhow::Result<Driven> {
+    let mut load = run::start(plan(stack, settings)?).map_err(|error| anyhow!("generator: {error}"))?;
     let _stopped_with_the_demo = forward(stop, load.stop_token());
     let mut intervals = load.subscribe();
     let mut samples: Vec<Sample> = Vec::new();
@@ -104,7 +105,7 @@ async fn one(
             Err(RecvError::Closed) => break,
         }
     }
-    let report = load.finish().await.map_err(|error| error.to_string())?;
+    let report = load.finish().await?;
     Ok(Driven { load: totals(&report), samples })
 }
 
@@ -121,17 +122,17 @@ fn forward(from: &CancellationToken, to: CancellationToken) -> tokio_util::sync:
     ended.drop_guard()
 }
 
-fn plan(stack: &Stack, settings: &DemoSettings) -> Result<Plan, String> {
+fn plan(stack: &Stack, settings: &DemoSettings) -> anyhow::Result<Plan> {
     let objective = Duration::from_millis(u64::from(settings.objective.latency_ms));
     let time_scale = f64::from(settings.duration_seconds) / TRACE_SECONDS;
     let rate = parse_trace(TRACE.1, time_scale, settings.peak_rps)
-        .map_err(|error| format!("trace {}: {error}", TRACE.0))?;
+        .map_err(|error| anyhow!("trace {}: {error}", TRACE.0))?;
     Ok(Plan {
         name: TRACE.0.to_owned(),
         address: stack.front,
         payload: Payload::Reference {
             model: NAME.to_owned(),
-            mix: settings.protocols.parse().map_err(|error| format!("protocols: {error}"))?,
+            mix: settings.protocols.parse().map_err(|error| anyhow!("protocols: {error}"))?,
             rows: 1,
             verify: true,
             first_id: 1,

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use anyhow::anyhow;
 use nvidia_ml::Topology;
 use nvidia_ml::installation::{Installation, install_library};
 use nvidia_ml::topology::{Gpu, UuidMode};
@@ -14,7 +15,7 @@ const LIBRARY: &str = "libnvidia_ml.so";
 ///
 /// # Errors
 /// When a model is not known or the library was not built.
-pub(crate) fn install(bin_dir: &Path, driver_root: &Path, models: &[String]) -> Result<(), String> {
+pub(crate) fn install(bin_dir: &Path, driver_root: &Path, models: &[String]) -> anyhow::Result<()> {
     let gpu = |model: &String| Gpu {
         model: model.clone(),
         uuid: None,
@@ -32,16 +33,16 @@ pub(crate) fn install(bin_dir: &Path, driver_root: &Path, models: &[String]) -> 
     };
     install_library(&bin_dir.join(LIBRARY), driver_root, &topology)
         .map(|_| ())
-        .map_err(|error| format!("simulated GPUs: {error}"))
+        .map_err(|error| anyhow!("simulated GPUs: {error}"))
 }
 
 /// MIG instances that stand on the GPUs of `driver_root`.
 ///
 /// # Errors
 /// When the simulator's state cannot be read.
-pub(crate) fn instances(driver_root: &Path) -> Result<u64, String> {
+pub(crate) fn instances(driver_root: &Path) -> anyhow::Result<u64> {
     Installation::open(driver_root)
         .and_then(|installation| installation.instances())
         .map(|instances| instances.len() as u64)
-        .map_err(|error| format!("simulated GPUs: {error}"))
+        .map_err(|error| anyhow!("simulated GPUs: {error}"))
 }

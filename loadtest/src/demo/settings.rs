@@ -1,6 +1,7 @@
 //! Settings of the demo: the trace, the objective, the simulated node and model, and the windows that are
 //! compressed together with the trace's time.
 
+use anyhow::bail;
 use serde::{Deserialize, Serialize};
 use sluice_config::api::Behavior;
 use sluice_config::api::inference_autoscaler::Objective;
@@ -73,30 +74,31 @@ impl DemoSettings {
     ///
     /// # Errors
     /// Names the field, its value and what is allowed.
-    pub(crate) fn validate(&self) -> Result<(), String> {
+    pub(crate) fn validate(&self) -> anyhow::Result<()> {
         if self.trace != TRACE.0 {
-            return Err(format!("trace is {:?}, but only {:?} ships with the demo", self.trace, TRACE.0));
+            bail!("trace is {:?}, but only {:?} ships with the demo", self.trace, TRACE.0);
         }
         if !(10..=3600).contains(&self.duration_seconds) {
-            return Err(format!("durationSeconds is {}, but must be 10 to 3600", self.duration_seconds));
+            bail!("durationSeconds is {}, but must be 10 to 3600", self.duration_seconds);
         }
         if !(self.peak_rps > 0.0 && self.peak_rps <= 5000.0) {
-            return Err(format!("peakRps is {}, but must be above 0 and at most 5000", self.peak_rps));
+            bail!("peakRps is {}, but must be above 0 and at most 5000", self.peak_rps);
         }
-        self.objective.validate()?;
+        self.objective.validate().map_err(anyhow::Error::msg)?;
         if !(1..=self.max_replicas).contains(&self.min_replicas) {
-            return Err(format!(
+            bail!(
                 "minReplicas is {}, but must be 1 to maxReplicas ({})",
-                self.min_replicas, self.max_replicas
-            ));
+                self.min_replicas,
+                self.max_replicas
+            );
         }
         for (name, replicas) in [("staticPeak", self.static_peak), ("staticMean", self.static_mean)] {
             if replicas == 0 {
-                return Err(format!("{name} is 0, but the arm with fixed replicas needs at least 1"));
+                bail!("{name} is 0, but the arm with fixed replicas needs at least 1");
             }
         }
         if self.gpus.is_empty() {
-            return Err("gpus is empty, but the node needs at least one simulated GPU".to_owned());
+            bail!("gpus is empty, but the node needs at least one simulated GPU");
         }
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Error, anyhow, bail};
 use sluice_config::api::local_deployment::GatewayRef;
 use sluice_config::metric_names;
 
@@ -47,19 +48,19 @@ impl Run {
     ///
     /// # Errors
     /// When the folder cannot be made, or its path is too long for unix sockets.
-    pub(crate) fn new(bin_dir: PathBuf) -> Result<Self, String> {
+    pub(crate) fn new(bin_dir: PathBuf) -> anyhow::Result<Self> {
         // The process id alone comes again, in every container for example.
         let id = format!("{}-{:08x}", std::process::id(), clock::now_ns() as u32);
         let dir = std::env::temp_dir().join(format!("sluice-{id}"));
         if dir.as_os_str().len() > LONGEST_DIR_BYTES {
-            return Err(format!(
+            bail!(
                 "{}: unix sockets below it would have too long a path; set TMPDIR to a shorter folder",
                 dir.display()
-            ));
+            );
         }
         let made = std::fs::DirBuilder::new().mode(0o700).create(&dir);
-        made.map_err(|error| format!("{}: {error}", dir.display()))?;
-        let ports = Ports::take(std::process::id()).map_err(|error| error.to_string())?;
+        made.map_err(|error| anyhow!("{}: {error}", dir.display()))?;
+        let ports = Ports::take(std::process::id())?;
         Ok(Self { bin_dir, dir, id, ports })
     }
 }
@@ -102,39 +103,36 @@ impl Stack {
     ///
     /// # Errors
     /// Which program, which step, and where its log is. What had started is stopped again.
-    pub(crate) async fn start(run: &Run, arm: &Arm, settings: &DemoSettings) -> Result<Self, String> {
+    pub(crate) async fn start(run: &Run, arm: &Arm, settings: &DemoSettings) -> anyhow::Result<Self> {
         let stack = Self::spawn(run, arm, settings)?;
         match stack.wait_until_ready(arm.initial_replicas(settings)).await {
             Ok(()) => Ok(stack),
             Err(error) => {
                 let logs = stack.dir.join("log");
                 let _ = stack.stop().await;
-                Err(format!("{}: {error}; logs are in {}", arm.name, logs.display()))
+                Err(anyhow!("{}: {error}; logs are in {}", arm.name, logs.display()))
             }
         }
     }
 
-    fn spawn(run: &Run, arm: &Arm, settings: &DemoSettings) -> Result<Self, String> {
+    fn spawn(run: &Run, arm: &Arm, settings: &DemoSettings) -> anyhow::Result<Self> {
         let dir = run.dir.join(&arm.name);
-        let io = |error: std::io::Error| format!("{}: {error}", dir.display());
+        let io = |error: std::io::Error| anyhow!("{}: {error}", dir.display());
         for folder in ["log", "journal", "driver-root"] {
             std::fs::create_dir_all(dir.join(folder)).map_err(io)?;
         }
         gpus::install(&run.bin_dir, &dir.join("driver-root"), &settings.gpus)?;
         let members_file = dir.join("members.json");
         std::fs::write(&members_file, r#"{"upstreams":[]}"#).map_err(io)?;
-        let [front, gateway_admin, driver_admin, autoscaler_admin] =
-            run.ports.addresses().map_err(|error| error.to_string())?;
+        let [front, gateway_admin, driver_admin, autoscaler_admin] = run.ports.addresses()?;
         let gateway_ref =
             GatewayRef { members_file: members_file.clone(), admin_url: format!("http://{gateway_admin}") };
         let objects = dir.join("objects.yaml");
-        let manifest = arm
-            .manifest(settings, &run.bin_dir.join("sluice-loadtest"), &dir.join("journal"), gateway_ref)
-            .map_err(|error| error.to_string())?;
+        let manifest =
+            arm.manifest(settings, &run.bin_dir.join("sluice-loadtest"), &dir.join("journal"), gateway_ref)?;
         std::fs::write(&objects, manifest).map_err(io)?;
         let autoscaler_settings = dir.join("autoscaler.yaml");
-        let windows =
-            serde_json::to_string_pretty(&settings.autoscaler).map_err(|error| error.to_string())?;
+        let windows = serde_json::to_string_pretty(&settings.autoscaler)?;
         std::fs::write(&autoscaler_settings, windows).map_err(io)?;
 
         let program = |name: &str, admin: SocketAddr| {
@@ -175,13 +173,13 @@ impl Stack {
             gateway_admin: Admin(gateway_admin),
             driver_admin: Admin(driver_admin),
             autoscaler_admin: Admin(autoscaler_admin),
-            driver: Supervised::start(driver)?,
-            gateway: Supervised::start(gateway)?,
-            autoscaler: Supervised::start(autoscaler)?,
+            driver: Supervised::start(driver).map_err(Error::msg)?,
+            gateway: Supervised::start(gateway).map_err(Error::msg)?,
+            autoscaler: Supervised::start(autoscaler).map_err(Error::msg)?,
         })
     }
 
-    async fn wait_until_ready(&self, replicas: u32) -> Result<(), String> {
+    async fn wait_until_ready(&self, replicas: u32) -> anyhow::Result<()> {
         let wait = async {
             while self.driver_admin.get("/readyz").await.is_err() {
                 tokio::time::sleep(POLL).await;
@@ -192,7 +190,7 @@ impl Stack {
         };
         tokio::time::timeout(STEP_TIMEOUT, wait)
             .await
-            .map_err(|_| format!("{replicas} replicas were not ready within {} s", STEP_TIMEOUT.as_secs()))
+            .map_err(|_| anyhow!("{replicas} replicas were not ready within {} s", STEP_TIMEOUT.as_secs()))
     }
 
     async fn ready_replicas(&self) -> u32 {
@@ -252,7 +250,7 @@ impl Stack {
         end.errors.extend(self.driver.stop(STOP_GRACE).await.err());
         match gpus::instances(&self.dir.join("driver-root")) {
             Ok(instances) => end.slices_left = end.slices_left.max(instances),
-            Err(error) => end.errors.push(error),
+            Err(error) => end.errors.push(error.to_string()),
         }
         end
     }

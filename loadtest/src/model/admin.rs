@@ -1,6 +1,7 @@
 //! Additions to the admin port of the model server: its accuracy as metrics, and `POST /control`, which changes
 //! the service curve at run time.
 
+use anyhow::anyhow;
 use async_trait::async_trait;
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -73,12 +74,12 @@ impl AdminRoutes for ModelAdmin {
     }
 }
 
-async fn set_curve(slot: &ExecutionSlot, request: Request<Incoming>) -> Result<Curve, String> {
+async fn set_curve(slot: &ExecutionSlot, request: Request<Incoming>) -> anyhow::Result<Curve> {
     let body = Limited::new(request.into_body(), 4096).collect().await;
-    let body = body.map_err(|error| format!("body: {error}"))?.to_bytes();
-    let curve: Curve = serde_json::from_slice(&body).map_err(|error| format!("body: {error}"))?;
+    let body = body.map_err(|error| anyhow!("body: {error}"))?.to_bytes();
+    let curve: Curve = serde_json::from_slice(&body).map_err(|error| anyhow!("body: {error}"))?;
     let curve = curve.check()?;
-    slot.set_curve(curve).map_err(|refused| refused.to_string())?;
+    slot.set_curve(curve)?;
     tracing::info!(alpha_ms = curve.alpha_ms, beta_ms = curve.beta_ms, "The service curve was changed.");
     Ok(curve)
 }

@@ -182,7 +182,7 @@ pub struct Limits {
 pub struct Batch {
     /// One id per row.
     pub ids: Vec<i64>,
-    /// [`WIDTH`] numbers per row.
+    /// `WIDTH` numbers per row.
     pub x: Vec<f32>,
 }
 
@@ -251,7 +251,7 @@ impl BatchBuilder {
 }
 
 impl Batch {
-    /// Computes the reference function of every row: [`WIDTH`] numbers each.
+    /// Computes the reference function of every row: `WIDTH` numbers each.
     pub fn answers(&self) -> Vec<f32> {
         let rows = self.ids.iter().zip(self.x.chunks(WIDTH));
         rows.flat_map(|(id, x)| x.iter().map(|x| reference::answer(*id, *x))).collect()

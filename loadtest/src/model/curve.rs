@@ -18,15 +18,25 @@ pub struct Curve {
     pub beta_ms: f64,
 }
 
+/// A parameter of a curve that is negative or not finite.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("{name} is {value}: it must be a number of milliseconds, 0 or more")]
+pub struct BadCurve {
+    /// Name of the parameter.
+    pub name: &'static str,
+    /// Its value in milliseconds.
+    pub value: f64,
+}
+
 impl Curve {
     /// Checks that both are finite and not negative.
     ///
     /// # Errors
     /// Names the field and its value.
-    pub fn check(self) -> Result<Self, String> {
+    pub fn check(self) -> Result<Self, BadCurve> {
         for (name, value) in [("alphaMs", self.alpha_ms), ("betaMs", self.beta_ms)] {
             if !value.is_finite() || value < 0.0 {
-                return Err(format!("{name} is {value}: it must be a number of milliseconds, 0 or more"));
+                return Err(BadCurve { name, value });
             }
         }
         Ok(self)
@@ -112,7 +122,7 @@ mod tests {
 
     #[test]
     fn a_negative_or_absurd_curve_is_refused_by_field() {
-        let message = Curve { alpha_ms: 1.0, beta_ms: f64::NAN }.check().unwrap_err();
+        let message = Curve { alpha_ms: 1.0, beta_ms: f64::NAN }.check().unwrap_err().to_string();
         assert!(message.contains("betaMs"), "{message}");
     }
 }

@@ -103,8 +103,8 @@ impl Settings {
     /// Names the setting, its value and what is allowed.
     pub fn check(self) -> Result<Self, SettingsError> {
         let refuse = |message: String| Err(SettingsError::Flags(message));
-        if let Err(message) = self.curve().check() {
-            return refuse(message);
+        if let Err(error) = self.curve().check() {
+            return refuse(error.to_string());
         }
         if !(self.first_call_ms.is_finite() && self.first_call_ms >= 0.0) {
             return refuse(format!("firstCallMs is {}: it must be 0 or more", self.first_call_ms));

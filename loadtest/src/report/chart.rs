@@ -1,5 +1,5 @@
 //! Charts over time as inline SVG inside a `<figure>`: lines, areas and steps with axes, units, legend,
-//! limits and marks. Colours come from the page's style sheet ([`super::page`]), so that a chart is readable
+//! limits and marks. Colours come from the page's style sheet (`super::page`), so that a chart is readable
 //! on light and dark ground; hovering a point shows its values without any script.
 
 mod scale;

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use prost::Message;
@@ -49,7 +50,7 @@ pub(super) fn judge(
     .and_then(|answer| check(&answer, first_id, rows));
     match checked {
         Ok(()) => (outcome, None),
-        Err(wrong) => (Outcome::Lost(LostKind::WrongAnswer), Some(wrong)),
+        Err(wrong) => (Outcome::Lost(LostKind::WrongAnswer), Some(wrong.to_string())),
     }
 }
 
@@ -89,22 +90,22 @@ struct Rows {
     y: Vec<f32>,
 }
 
-fn check(answer: &Rows, first_id: i64, rows: usize) -> Result<(), String> {
+fn check(answer: &Rows, first_id: i64, rows: usize) -> anyhow::Result<()> {
     let asked = format!("r{first_id}");
     if answer.request_id != asked {
-        return Err(format!("request id is `{}`, asked as `{asked}`", answer.request_id));
+        bail!("request id is `{}`, asked as `{asked}`", answer.request_id);
     }
     let ids = first_id..first_id + rows as i64;
     if !answer.ids.iter().copied().eq(ids.clone()) {
-        return Err(format!("row ids are {:?}, asked for {ids:?}", &answer.ids[..answer.ids.len().min(8)]));
+        bail!("row ids are {:?}, asked for {ids:?}", &answer.ids[..answer.ids.len().min(8)]);
     }
     if answer.y.len() != rows * WIDTH {
-        return Err(format!("{} numbers for {rows} rows", answer.y.len()));
+        bail!("{} numbers for {rows} rows", answer.y.len());
     }
     for (id, y) in ids.zip(answer.y.chunks(WIDTH)) {
         let right = reference::row(id).map(|x| reference::answer(id, x));
         if y != right {
-            return Err(format!("y of row {id} is {y:?}, should be {right:?}"));
+            bail!("y of row {id} is {y:?}, should be {right:?}");
         }
     }
     Ok(())
@@ -135,23 +136,25 @@ struct RestParameters {
     binary_data_size: Option<usize>,
 }
 
-fn rest_rows(response: &ReceivedResponse) -> Result<Rows, String> {
+fn rest_rows(response: &ReceivedResponse) -> anyhow::Result<Rows> {
     let json_bytes = match response.headers.get(HEADER_LENGTH) {
         None => response.body.len(),
         Some(length) => {
             let length = length.to_str().ok().and_then(|text| text.parse().ok());
-            length.filter(|length| *length <= response.body.len()).ok_or("its JSON length makes no sense")?
+            length
+                .filter(|length| *length <= response.body.len())
+                .context("its JSON length makes no sense")?
         }
     };
     let (json, mut raw) = response.body.split_at(json_bytes);
     let answer: RestResponse<'_> =
-        serde_json::from_slice(json).map_err(|error| format!("no answer: {error}"))?;
+        serde_json::from_slice(json).map_err(|error| anyhow!("no answer: {error}"))?;
     let mut rows = Rows { request_id: answer.id.into_owned(), ids: Vec::new(), y: Vec::new() };
     for output in answer.outputs {
         let own = match output.parameters.unwrap_or_default().binary_data_size {
             None => None,
             Some(bytes) => {
-                let (own, rest) = raw.split_at_checked(bytes).ok_or("its binary data is cut off")?;
+                let (own, rest) = raw.split_at_checked(bytes).context("its binary data is cut off")?;
                 raw = rest;
                 Some(own)
             }
@@ -159,22 +162,22 @@ fn rest_rows(response: &ReceivedResponse) -> Result<Rows, String> {
         match (own, output.data) {
             (Some(own), None) => put(&mut rows, &output.name, own),
             (None, Some(data)) => {
-                let wrong = |error| format!("output `{}`: {error:?}", output.name);
+                let wrong = |error| anyhow!("output `{}`: {error:?}", output.name);
                 match &*output.name {
                     ID => rows.ids = tensor_text::parse(data.get(), 1).map_err(wrong)?,
                     Y => rows.y = tensor_text::parse(data.get(), WIDTH).map_err(wrong)?,
                     _ => {}
                 }
             }
-            _ => return Err(format!("output `{}` has no data, or has it twice", output.name)),
+            _ => return Err(anyhow!("output `{}` has no data, or has it twice", output.name)),
         }
     }
     Ok(rows)
 }
 
-fn grpc_rows(body: &Bytes) -> Result<Rows, String> {
-    let message = grpc::decode_unary(body.clone(), body.len()).map_err(|error| error.to_string())?;
-    let answer = ModelInferResponse::decode(message).map_err(|error| error.to_string())?;
+fn grpc_rows(body: &Bytes) -> anyhow::Result<Rows> {
+    let message = grpc::decode_unary(body.clone(), body.len())?;
+    let answer = ModelInferResponse::decode(message)?;
     let mut rows = Rows { request_id: answer.id, ids: Vec::new(), y: Vec::new() };
     for (index, output) in answer.outputs.iter().enumerate() {
         match (answer.raw_output_contents.get(index), &output.contents) {

@@ -1,4 +1,4 @@
-//! Settings of `sluice-loadtest run`, which are those of scenario files, and how they become a [`Plan`].
+//! Settings of `sluice-loadtest run`, which are those of scenario files, and how they become a `Plan`.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! The decisions: in flight first, then by priority and age; nobody is lifted into a slice that is promised.
+//! The decisions: pods in flight first, then by priority and age. No pod is lifted into a slice that is promised to
+//! another.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -11,18 +12,18 @@ use sluice_inventory::AllocationError;
 use super::trial::AllocationTrial;
 use super::{Action, Decision, Gated, PodRef, Reason, Snapshot, UNPLACEABLE_FOR, Wants, Why};
 
-/// One decision per gated pod, in the order in which they are served.
+/// Returns one decision per gated pod, in the order in which they are served.
 pub(crate) fn decide(view: &Snapshot) -> Vec<Decision> {
     let mut trial = AllocationTrial::new(&view.cluster);
     let mut in_flight: Vec<_> = view.in_flight.iter().collect();
     in_flight.sort_by_key(|one| rank(one.priority, one.created, &one.pod));
     for one in in_flight {
-        // What does not fit waits at the scheduler: it has no slice that could be promised twice.
+        // A pod that does not fit waits at the scheduler: it has no slice that could be promised twice.
         let _ = trial.place(&one.wants);
     }
     let mut gated: Vec<_> = view.gated.iter().collect();
     gated.sort_by_key(|one| rank(one.priority, one.created, &one.pod));
-    let mut queue = Queue { trial, answers: BTreeMap::new(), ahead: Vec::new() };
+    let mut queue = Queue { trial, known_waits: BTreeMap::new(), ahead: Vec::new() };
     gated
         .into_iter()
         .map(|one| {
@@ -32,7 +33,7 @@ pub(crate) fn decide(view: &Snapshot) -> Vec<Decision> {
         .collect()
 }
 
-/// Lifts by age alone, for whoever stands in while nobody decides; `grace` after each deadline.
+/// Decides by age alone, for the watchdog while no preloader leads: lifts gates `grace` after their deadline.
 pub(crate) fn decide_by_age(view: &Snapshot, grace: Duration) -> Vec<Decision> {
     let overdue = view.gated.iter().filter(|gated| overdue(gated, grace));
     overdue
@@ -47,8 +48,7 @@ pub(crate) fn decide_by_age(view: &Snapshot, grace: Duration) -> Vec<Decision> {
         .collect()
 }
 
-/// Whether a gate is lifted for its age alone; `grace` is for whoever else should do it. Gates of others stop
-/// that clock.
+/// Returns whether a gate is lifted for its age alone, `grace` after its deadline. Foreign gates stop that clock.
 fn overdue(gated: &Gated, grace: Duration) -> bool {
     gated.foreign_gates.is_empty() && !gated.backs_off && gated.age >= gated.deadline.saturating_add(grace)
 }
@@ -60,13 +60,13 @@ fn rank(priority: i32, created: Option<Timestamp>, pod: &PodRef) -> impl Ord {
 /// The gated pods, served one after another.
 struct Queue<'a> {
     trial: AllocationTrial,
-    /// Answers that hold for every later pod that wants the same: slices only ever get fewer.
-    answers: BTreeMap<String, Wait>,
-    /// Who waits for a slice, one of each kind: nobody may take the last place where it could be.
+    /// Results that hold for every later pod with the same needs: slices only ever get fewer.
+    known_waits: BTreeMap<String, Wait>,
+    /// Pods that wait for a slice, one of each kind: no later pod may take the last place where one could be.
     ahead: Vec<&'a Gated>,
 }
 
-/// Why somebody waits, before its age is looked at.
+/// Why a pod waits, before its age is considered.
 #[derive(Clone)]
 struct Wait {
     reason: Reason,
@@ -109,16 +109,16 @@ impl<'a> Queue<'a> {
             return Ok((Why::NothingToClaim, "it claims nothing that is still to be allocated".to_owned()));
         }
         let key = key(&gated.pod.namespace, wants);
-        if let Some(wait) = self.answers.get(&key) {
+        if let Some(wait) = self.known_waits.get(&key) {
             return Err(wait.clone());
         }
         let before = self.trial.placed();
         let wait = match self.trial.place(wants) {
-            Ok(()) => match self.whom_it_delays() {
+            Ok(()) => match self.delayed_pod() {
                 None => return Ok((Why::SliceFree, "what it claims is free".to_owned())),
                 Some(older) => {
                     self.trial.take_back(before);
-                    // Its namespace is told this; who is of another one is none of its affair.
+                    // The pod's namespace reads this message: pods of other namespaces are not named to it.
                     let older = match older.namespace == gated.pod.namespace {
                         true => format!("{}/{}", older.namespace, older.name),
                         false => "a pod of another namespace".to_owned(),
@@ -133,11 +133,11 @@ impl<'a> Queue<'a> {
                 Err(wait) => wait,
             },
         };
-        self.answers.insert(key, wait.clone());
+        self.known_waits.insert(key, wait.clone());
         Err(wait)
     }
 
-    /// Lifts what cannot be counted, and tells those who must wait for a slice from those who need a node.
+    /// Lifts a pod whose claims cannot be counted; else distinguishes waiting for a slice from needing a node.
     fn refused(&mut self, gated: &'a Gated, refusal: AllocationError) -> Result<(Why, String), Wait> {
         let (reason, message) = match refusal {
             AllocationError::NoFit { reason } => match self.trial.could_ever_place(&gated.wants, false) {
@@ -153,9 +153,9 @@ impl<'a> Queue<'a> {
         Err(Wait { reason, message })
     }
 
-    /// The first of those ahead who, with what was placed until now, could not be placed any more, whatever
-    /// else came back.
-    fn whom_it_delays(&mut self) -> Option<&'a PodRef> {
+    /// Returns the first of the waiting pods that could not be placed beside what was placed until now, even if all
+    /// other slices became free.
+    fn delayed_pod(&mut self) -> Option<&'a PodRef> {
         let ahead = self.ahead.clone();
         ahead
             .into_iter()
@@ -164,10 +164,10 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// Equal for pods of one namespace, to which the answer's words are told, that want the same of the same nodes.
+/// Returns a key that is equal for pods of one namespace, which share a message, with the same needs and nodes.
 fn key(namespace: &str, wants: &Wants) -> String {
     let claims: Vec<_> = wants.claims.iter().map(|claim| &claim.spec).collect();
-    // Neither can fail; if one did, pods would be taken for alike that are not, and wait for their deadline.
+    // Cannot fail; if it did, unequal pods would count as equal and wait for their deadline.
     let claims = serde_json::to_string(&claims).unwrap_or_default();
     // Pods of one specification share one set of nodes, which can be large.
     format!("{namespace} {claims} {:p}", Arc::as_ptr(&wants.closed_nodes))

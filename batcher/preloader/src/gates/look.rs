@@ -13,7 +13,7 @@ use super::trial::is_allocated;
 use super::{PodRef, Wants};
 use crate::inject::opts_in;
 
-/// Annotation by which the resource claim controller says for which entry of the pod it made a claim.
+/// Annotation of a claim with the name of the pod's entry that the resource claim controller made it for.
 const CLAIM_OF_POD: &str = "resource.kubernetes.io/pod-claim-name";
 
 /// What lifting has to do with a pod.
@@ -94,7 +94,7 @@ fn deadline(pod: &Pod) -> Option<Duration> {
 }
 
 impl PodRef {
-    /// Of a pod that the API server has.
+    /// Returns the identity of a pod that the API server has.
     pub(crate) fn of(pod: &Pod) -> Self {
         let part = |part: &Option<String>| part.clone().unwrap_or_default();
         let metadata = &pod.metadata;
@@ -102,7 +102,7 @@ impl PodRef {
     }
 }
 
-/// Equal for pods whose specifications choose among nodes in the same way.
+/// Returns a key that is equal for pods whose specifications choose among nodes in the same way.
 pub(crate) fn placement_key(spec: &PodSpec) -> String {
     let affinity = spec.affinity.as_ref().map(|affinity| &affinity.node_affinity);
     // Cannot fail: these are plain strings and lists.
@@ -116,7 +116,7 @@ pub(crate) struct ClaimIndex<'a> {
 }
 
 impl<'a> ClaimIndex<'a> {
-    /// Of all claims there are.
+    /// Indexes all claims but those that are being deleted.
     pub(crate) fn new(claims: &'a [ResourceClaim]) -> Self {
         let mut index = Self { by_name: BTreeMap::new(), by_pod: BTreeMap::new() };
         for claim in claims {
@@ -136,12 +136,12 @@ impl<'a> ClaimIndex<'a> {
         index
     }
 
-    /// What the pod claims and does not have yet.
+    /// Returns the pod's claims without an allocation, and the first that does not exist.
     pub(crate) fn wants(&self, pod: &Pod) -> Wants {
         let mut wants = Wants { claims: Vec::new(), missing: None, closed_nodes: Default::default() };
         let this = PodRef::of(pod);
         let made = pod.status.iter().flat_map(|status| status.resource_claim_statuses.iter().flatten());
-        // A name that is told empty: no claim is needed.
+        // An entry without a name: no claim is needed.
         let made: BTreeMap<&str, Option<&str>> =
             made.map(|one| (one.name.as_str(), one.resource_claim_name.as_deref())).collect();
         for entry in pod.spec.iter().flat_map(|spec| spec.resource_claims.iter().flatten()) {

@@ -1,11 +1,11 @@
-//! The one write that lifts a gate.
+//! The JSON patch that lifts a gate.
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{Patch, PatchOperation, RemoveOperation, TestOperation};
 use serde_json::Value;
 
-/// Removes `gates` (position and name) from the pod of that UID, if each is still where it was seen: no other
-/// pod of the same name, and no gate of somebody else, is ever touched.
+/// Returns the patch that removes `gates` (position and name) from the pod with that UID, if each is still where it was
+/// seen: it never changes another pod of the same name, nor a foreign gate.
 pub(crate) fn lift_patch(uid: &str, gates: &[(usize, String)]) -> Patch {
     let test = |path, value: &str| {
         PatchOperation::Test(TestOperation { path, value: Value::String(value.to_owned()) })

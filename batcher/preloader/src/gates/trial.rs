@@ -1,4 +1,4 @@
-//! A cluster on which claims are placed on trial, as the scheduler would place them one after another.
+//! Places claims on a copy of the cluster, as the scheduler would place them one after another.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use sluice_inventory::{AllocationError, Cluster, allocate};
 
 use super::Wants;
 
-/// The cluster, and what was placed on it since.
+/// A copy of the cluster, with the claims that were placed on trial.
 pub(super) struct AllocationTrial {
     cluster: Cluster,
-    /// Claims from here on were placed on trial.
+    /// Number of real claims; later ones were placed on trial.
     real: usize,
 }
 
@@ -19,7 +19,7 @@ impl AllocationTrial {
         Self { cluster: cluster.clone(), real: cluster.claims.len() }
     }
 
-    /// Nodes that are closed to everybody.
+    /// Returns the nodes that are closed to all pods.
     pub(super) fn closed_to_all(&self) -> &BTreeSet<String> {
         &self.cluster.unschedulable_nodes
     }
@@ -30,18 +30,18 @@ impl AllocationTrial {
         self.place_without(wants, &wants.closed_nodes).inspect_err(|_| self.cluster.claims.truncate(before))
     }
 
-    /// Takes back what [`place`](Self::place) placed last.
+    /// Undoes placements down to `placed_before`, an earlier value of [`placed`](Self::placed).
     pub(super) fn take_back(&mut self, placed_before: usize) {
         self.cluster.claims.truncate(self.real + placed_before);
     }
 
-    /// Claims placed so far.
+    /// Returns the number of claims placed on trial.
     pub(super) fn placed(&self) -> usize {
         self.cluster.claims.len() - self.real
     }
 
-    /// Whether the pod could be placed if all that is allocated today came back, but nothing that was placed
-    /// here; closed nodes are taken for open, for that passes.
+    /// Checks that the pod could be placed if all allocated devices became free; with `beside_the_placed`, all but those
+    /// placed on trial. Closed nodes count as open, because they open again.
     pub(super) fn could_ever_place(
         &mut self,
         wants: &Wants,
@@ -59,7 +59,7 @@ impl AllocationTrial {
         let wanted: Vec<&ResourceClaim> =
             wants.claims.iter().filter(|claim| !self.was_placed(claim)).collect();
         if let [_, _, ..] = wanted[..] {
-            // One after another they might land on different nodes.
+            // Placed one after another they might land on different nodes.
             return self.place_on_one_node(&wanted, closed);
         }
         self.place_each(&wanted, closed)
@@ -106,7 +106,7 @@ impl AllocationTrial {
         result
     }
 
-    /// A claim that several pods share is placed once.
+    /// Returns whether the claim was placed on trial before: one that several pods share is placed once.
     fn was_placed(&self, claim: &ResourceClaim) -> bool {
         let same = |other: &ResourceClaim| {
             other.metadata.namespace == claim.metadata.namespace && other.metadata.name == claim.metadata.name
@@ -116,7 +116,7 @@ impl AllocationTrial {
     }
 }
 
-/// Whether a claim has its devices.
+/// Returns whether a claim has its devices.
 pub(super) fn is_allocated(claim: &ResourceClaim) -> bool {
     claim.status.as_ref().is_some_and(|status| status.allocation.is_some())
 }

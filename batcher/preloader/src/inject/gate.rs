@@ -1,4 +1,4 @@
-//! Which pods are gated: those that claim a device of ours and have no node yet.
+//! Adds the scheduling gate to pods that claim a device of ours and have no node yet.
 
 use k8s_openapi::api::core::v1::{Pod, PodSchedulingGate};
 use sluice_config::names::{devices::CLASS_FULL_GPU, pod as names};
@@ -6,12 +6,12 @@ use sluice_config::names::{devices::CLASS_FULL_GPU, pod as names};
 /// DeviceClasses of the pod's claims.
 pub type ClaimedClasses = [String];
 
-/// Whether a DeviceClass is one of ours, by its name: `gpu.sluice.dev` and everything below it.
+/// Returns whether a DeviceClass is one of ours, by its name: `gpu.sluice.dev` and everything below it.
 pub fn is_ours(class: &str) -> bool {
     class.strip_suffix(CLASS_FULL_GPU).is_some_and(|front| front.is_empty() || front.ends_with('.'))
 }
 
-/// The pod with its gate; `None` where it has one, or is not to have one.
+/// Returns the pod with its gate; `None` if it has one, has a node, or claims no device of ours.
 pub fn with_gate(pod: &Pod, claimed: &ClaimedClasses) -> Option<Pod> {
     let spec = pod.spec.as_ref()?;
     let gates = spec.scheduling_gates.iter().flatten();

@@ -1,4 +1,4 @@
-//! What somebody probably meant, and did not get: said as warnings, for none of it is a reason to refuse a pod.
+//! Warnings about probable mistakes; none is a reason to reject a pod.
 
 use std::collections::BTreeMap;
 
@@ -11,41 +11,41 @@ use super::annotations::Annotations;
 use super::port;
 use super::{listening, opts_in};
 
-/// What all names of ours begin with.
+/// Prefix of all our names.
 const PREFIX: &str = "sluice.dev/";
-/// Closeness from which on a prefix is taken for ours.
+/// Similarity, 0 to 1, from which a prefix counts as a misspelt one of ours.
 const LIKELY_PREFIX: f64 = 0.9;
-/// Closeness from which on a name is taken for one of ours.
+/// Similarity, 0 to 1, from which a name counts as a misspelt one of ours.
 const LIKELY: f64 = 0.85;
-/// Namespaces that the webhooks leave alone, beside Sluice's own.
+/// Namespace that the webhooks leave alone, beside Sluice's own.
 const LEFT_ALONE: &str = "kube-system";
 
-/// What is odd about a pod's labels, annotations, gates and namespace. `own_namespace`: where Sluice runs.
+/// Returns warnings about a pod's labels, annotations, gates and namespace. Sluice runs in `own_namespace`.
 pub fn hints(pod: &Pod, namespace: &str, own_namespace: &str) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut warnings = Vec::new();
     let labels = pod.metadata.labels.iter().flatten();
     for (name, value) in labels {
         if name == names::INJECT_LABEL {
             if value != names::INJECT_ENABLED && !is_a_no(value) {
-                told.push(format!(
+                warnings.push(format!(
                     "metadata.labels[{name}] is {value:?}, so the pod gets no sidecar and no gate; did you mean {:?}?",
                     names::INJECT_ENABLED
                 ));
             }
         } else if names::ANNOTATIONS.contains(&name.as_str()) {
-            told.push(format!(
+            warnings.push(format!(
                 "metadata.labels[{name}] is an annotation; write it under metadata.annotations"
             ));
         } else {
-            told.extend(misspelt("labels", name, &[names::INJECT_LABEL]));
+            warnings.extend(misspelt("labels", name, &[names::INJECT_LABEL]));
         }
     }
     let annotations = pod.metadata.annotations.as_ref();
     for name in annotations.iter().flat_map(|annotations| annotations.keys()) {
         if name == names::INJECT_LABEL {
-            told.push(format!("metadata.annotations[{name}] is a label; write it under metadata.labels"));
+            warnings.push(format!("metadata.annotations[{name}] is a label; write it under metadata.labels"));
         } else {
-            told.extend(misspelt("annotations", name, &names::ANNOTATIONS));
+            warnings.extend(misspelt("annotations", name, &names::ANNOTATIONS));
         }
     }
     let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
@@ -54,13 +54,13 @@ pub fn hints(pod: &Pod, namespace: &str, own_namespace: &str) -> Vec<String> {
         let field = format!("spec.schedulingGates[{index}]");
         if !is_ours(&gate.name) {
             if let Some(meant) = nearest_within(&gate.name, [names::GATE, names::GATE_ALIAS], LIKELY) {
-                told.push(format!(
+                warnings.push(format!(
                     "{field} is {:?}, which nobody of Sluice lifts; did you mean {meant:?}?",
                     gate.name
                 ));
             }
         } else if !opts_in(pod) {
-            told.push(format!(
+            warnings.push(format!(
                 "{field} is {:?}, which is lifted on pods that opt in alone, so this pod is never placed; add the \
                  label {}: {}, or remove the gate",
                 gate.name,
@@ -70,25 +70,25 @@ pub fn hints(pod: &Pod, namespace: &str, own_namespace: &str) -> Vec<String> {
         }
     }
     if opts_in(pod) && is_left_alone(namespace, own_namespace) {
-        told.push(format!(
+        warnings.push(format!(
             "namespace {namespace} is left alone by Sluice, so this pod gets no sidecar and no gate; run it in another \
              namespace"
         ));
     }
-    told
+    warnings
 }
 
-/// Whether the webhooks are not asked about pods of the namespace.
+/// Returns whether the webhooks leave pods of the namespace alone.
 pub fn is_left_alone(namespace: &str, own_namespace: &str) -> bool {
     [LEFT_ALONE, SYSTEM_NAMESPACE, own_namespace].contains(&namespace)
 }
 
-/// Values by which somebody opts out.
+/// Returns whether a value of the label means to opt out.
 fn is_a_no(value: &str) -> bool {
     ["disabled", "false", "no", "off"].contains(&value.to_lowercase().as_str())
 }
 
-/// A name that begins as ours do, or nearly so, and is none of ours.
+/// Returns a warning about a name with our prefix, or nearly so, that is none of ours.
 fn misspelt(field: &str, name: &str, known: &[&str]) -> Option<String> {
     if known.contains(&name) {
         return None;
@@ -111,12 +111,12 @@ fn misspelt(field: &str, name: &str, known: &[&str]) -> Option<String> {
     }
 }
 
-/// Ports by which requests come to the pod's model past its sidecar: other ports of the model's container, ports of the
-/// node, and Services that lead to either.
+/// Returns warnings about ports by which requests bypass the sidecar: other ports of the model's container, host ports,
+/// and Services that lead to either.
 pub fn second_ports(pod: &Pod, services: &[Service]) -> Vec<String> {
-    let mut told = Vec::new();
-    let (Some(spec), Ok(annotations)) = (&pod.spec, Annotations::read(pod)) else { return told };
-    let Ok(model) = port::find(spec, &annotations.port_name) else { return told };
+    let mut warnings = Vec::new();
+    let (Some(spec), Ok(annotations)) = (&pod.spec, Annotations::read(pod)) else { return warnings };
+    let Ok(model) = port::find(spec, &annotations.port_name) else { return warnings };
     let mut others: BTreeMap<i32, Option<String>> = BTreeMap::new();
     for (list, container, definition) in listening(spec) {
         let is_model = list == "containers" && container == model.container;
@@ -129,11 +129,11 @@ pub fn second_ports(pod: &Pod, services: &[Service]) -> Vec<String> {
             let name = defined.name.as_deref().unwrap_or_default();
             let number = defined.container_port;
             if number == model.number {
-                told.push(format!(
+                warnings.push(format!(
                     "{field} is the model's port {number} once more; requests by it pass the sidecar by: remove it"
                 ));
             } else if !is_of_operators(name) {
-                told.push(format!(
+                warnings.push(format!(
                     "{field} ({number}) of the model's container is not behind the sidecar: requests by it are not held \
                      while the model is cold, and not drained. HTTP and gRPC both come by port {:?}; a port for metrics \
                      or management is named so, such as metrics",
@@ -142,17 +142,18 @@ pub fn second_ports(pod: &Pod, services: &[Service]) -> Vec<String> {
                 others.insert(number, defined.name.clone());
             }
             if let Some(host) = defined.host_port.filter(|port| *port != 0) {
-                told.push(format!("{field}.hostPort {host} leads past the sidecar to the model's container"));
+                warnings
+                    .push(format!("{field}.hostPort {host} leads past the sidecar to the model's container"));
             }
         }
     }
     for service in services.iter().filter(|service| port::selects(service, pod)) {
-        told.extend(to_another_port(service, &others, &annotations.port_name));
+        warnings.extend(to_another_port(service, &others, &annotations.port_name));
     }
-    told
+    warnings
 }
 
-/// Ports that serve no requests of clients.
+/// Returns whether a port of that name serves operators, not clients.
 fn is_of_operators(name: &str) -> bool {
     ["metric", "prom", "admin", "mgmt", "manage", "debug", "health", "probe"]
         .iter()

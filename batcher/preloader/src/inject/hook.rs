@@ -1,9 +1,9 @@
-//! The preStop hook that a model's container has of its own. A container has only one, and it becomes the drain; what it
-//! was goes to the sidecar, which sleeps before the drain and calls after it:
+//! The preStop hook of the template's own. A container has only one hook, which becomes the drain; the sidecar does the
+//! template's own, sleeping before the drain and calling after it:
 //!
-//! * a `sleep` is there so that nobody sends any more when the model ends; the sidecar serves all through it;
+//! * a `sleep` lets clients stop sending before the model ends; the sidecar serves all through it;
 //! * an `httpGet` tells the model to end, so it must come when everything is answered;
-//! * an `exec` can be run by nobody but the kubelet, so it must call the drain itself.
+//! * an `exec` can be run by the kubelet alone, so it must call the drain itself.
 
 use k8s_openapi::api::core::v1::{Container, LifecycleHandler};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -11,13 +11,13 @@ use sluice_config::names::pod as names;
 
 use super::InjectionError;
 
-/// The longest sleep that a pod can ask for.
+/// Longest sleep that a pod can request, in seconds.
 const MOST_SLEEP_SECONDS: i64 = 3600;
 
-/// A hook of the template's own, as the sidecar does it.
+/// What the sidecar does for the template's own hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum OwnHook {
-    /// There is none.
+    /// Nothing: there is no hook.
     None,
     /// A command that calls the drain itself, and stays.
     Drains,
@@ -28,7 +28,10 @@ pub(super) enum OwnHook {
 }
 
 impl OwnHook {
-    /// What the sidecar can do for `handler`, a hook of `container` at `field`.
+    /// Reads `handler`, the hook of `container` at `field`.
+    ///
+    /// # Errors
+    /// Names the field of a hook that the sidecar cannot do.
     pub(super) fn of(
         handler: &LifecycleHandler,
         container: &Container,
@@ -108,7 +111,7 @@ impl OwnHook {
         Ok(Self::Get(format!("http://127.0.0.1:{number}{slash}{path}"), headers))
     }
 
-    /// How much longer the pod takes to go.
+    /// Returns by how many seconds the hook delays the end of the pod.
     pub(super) fn sleep_seconds(&self) -> i64 {
         match self {
             Self::Sleep(seconds) => *seconds,
@@ -116,7 +119,7 @@ impl OwnHook {
         }
     }
 
-    /// What the sidecar is told. `grace_seconds`: the template's own grace period, which a call may take.
+    /// Returns the sidecar's arguments for the hook. A call may take `grace_seconds`, the template's own grace period.
     pub(super) fn arguments(&self, grace_seconds: i64) -> Vec<String> {
         match self {
             Self::None | Self::Drains => Vec::new(),
@@ -134,7 +137,7 @@ impl OwnHook {
     }
 }
 
-/// A word of a command as a shell reads it.
+/// Quotes a word of a command for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |letter: char| {
         letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.' | '/' | '=' | ':' | ',')

@@ -1,5 +1,5 @@
-//! What changes in the model's own container: its port loses the name, its probes go by way of the sidecar, and
-//! it is drained before it is stopped.
+//! Changes of the model's own container: its port loses the name, its probes go through the sidecar, and it is drained
+//! before it is stopped.
 
 use std::fmt::Write;
 
@@ -11,12 +11,12 @@ use super::InjectionError;
 use super::hook::OwnHook;
 use super::port::{ModelPort, OwnPorts};
 
-/// Where the sidecar's admin port asks the model for the kubelet; not listening yet is no failure.
+/// Path of the sidecar's admin port that relays a probe to the model; succeeds while the model does not listen yet.
 const ASK_LIVE: &str = "/upstream-livez";
-/// The same; not listening yet is a failure.
+/// Path that relays a probe to the model; fails while the model does not listen yet.
 const ASK_STARTED: &str = "/upstream-startedz";
 
-/// Makes the changes.
+/// Changes the model's container; returns what the sidecar does for the template's own hook.
 pub(super) fn prepare(
     spec: &mut PodSpec,
     found: &ModelPort,
@@ -28,7 +28,7 @@ pub(super) fn prepare(
     let Some(container) = spec.containers.get_mut(found.container) else {
         return Err(InjectionError::new(field, "is missing"));
     };
-    // While its ports still have their names: a hook may go by one.
+    // Before the port loses its name: a hook may refer to it.
     let hook = drain_before_stop(container, &field, own, drain_ms, token)?;
     if let Some(port) = container.ports.iter_mut().flatten().nth(found.port) {
         // Services find a port by its name, and the name is the sidecar's now.
@@ -46,7 +46,7 @@ pub(super) fn prepare(
     Ok(hook)
 }
 
-/// Makes the drain the model's hook; the template's own is what the sidecar does for it.
+/// Makes the drain the container's hook; returns what the sidecar does for the template's own.
 fn drain_before_stop(
     container: &mut Container,
     field: &str,
@@ -80,7 +80,7 @@ fn drain_before_stop(
     Ok(hook)
 }
 
-/// A model that listens on loopback alone cannot be asked by the kubelet; the sidecar asks for it.
+/// Sends a probe of the model's port through the sidecar: the kubelet cannot reach a model that listens on loopback alone.
 fn ask_through_sidecar(
     probe: &mut Probe,
     field: &str,
@@ -98,7 +98,7 @@ fn ask_through_sidecar(
             return Err(InjectionError::new(format!("{field}.httpGet.scheme"), problem));
         }
         if get.host.as_ref().is_some_and(|host| !host.is_empty()) {
-            // Somebody else's port of that number.
+            // A port of another host with the same number.
             return Ok(());
         }
         let path = get.path.as_deref().unwrap_or_default();
@@ -117,7 +117,7 @@ fn ask_through_sidecar(
     Ok(())
 }
 
-/// A path as the value of a query's parameter.
+/// Encodes a path as the value of a query parameter.
 fn encoded(path: &str) -> String {
     path.bytes().fold(String::with_capacity(path.len()), |mut text, byte| {
         match byte {

@@ -1,4 +1,4 @@
-//! Which port is the model's, and which are the sidecar's own.
+//! The model's port, and the sidecar's own ports.
 
 use std::collections::BTreeSet;
 
@@ -16,13 +16,13 @@ pub(super) struct ModelPort {
     pub(super) container: usize,
     /// Index of the port in it.
     pub(super) port: usize,
-    /// Its name.
+    /// Name of the port.
     pub(super) name: String,
-    /// Its number.
+    /// Number of the port.
     pub(super) number: i32,
 }
 
-/// The one port of that name.
+/// Returns the one port of that name.
 pub(super) fn find(spec: &PodSpec, name: &str) -> Result<ModelPort, InjectionError> {
     let mut found: Option<ModelPort> = None;
     for (list, container, definition) in listening(spec) {
@@ -74,7 +74,7 @@ pub(super) struct OwnPorts {
     pub(super) admin: u16,
 }
 
-/// The sidecar's ports: those that the pod annotations, else the usual ones, else the first two that are free.
+/// Returns the sidecar's ports: those that the pod's annotations name, else the usual ones, else the first two free ones.
 pub(super) fn own(spec: &PodSpec, annotations: &Annotations) -> Result<OwnPorts, InjectionError> {
     let mut taken = BTreeSet::new();
     for (list, container, definition) in listening(spec) {
@@ -124,7 +124,7 @@ pub(super) fn own(spec: &PodSpec, annotations: &Annotations) -> Result<OwnPorts,
     Ok(OwnPorts { front, admin })
 }
 
-/// What is wrong with a Service that sends to the pod's model by number, and so past the sidecar.
+/// Returns a warning about a Service that sends to the model's port number, and so bypasses the sidecar; `None` for others.
 pub fn passes_by(service: &Service, pod: &Pod) -> Option<String> {
     let spec = service.spec.as_ref().filter(|_| selects(service, pod))?;
     let port_name = Annotations::read(pod).ok()?.port_name;
@@ -142,7 +142,7 @@ pub fn passes_by(service: &Service, pod: &Pod) -> Option<String> {
     ))
 }
 
-/// Whether the Service sends to the pod.
+/// Returns whether the Service selects the pod.
 pub(super) fn selects(service: &Service, pod: &Pod) -> bool {
     let selector = service.spec.as_ref().and_then(|spec| spec.selector.as_ref());
     let (Some(selector), Some(labels)) = (selector, &pod.metadata.labels) else { return false };

@@ -13,12 +13,15 @@ use super::annotations::Annotations;
 use super::port::{ModelPort, OwnPorts};
 use super::{InjectionError, Sidecar};
 
-/// Variable that holds the token of `/drain`; by it a sidecar of ours is told from another container of its name.
+/// Variable that holds the token of `/drain`; it distinguishes our sidecar from another container of its name.
 const TOKEN_VARIABLE: &str = "SLUICE_BATCHER_DRAIN_TOKEN";
-/// Any user but root; the image has no user database.
+/// User ID of the sidecar: any but root, because the image has no user database.
 const USER: i64 = 65532;
 
-/// Whether the pod has its sidecar.
+/// Returns whether the pod has its sidecar.
+///
+/// # Errors
+/// Another container has the sidecar's name.
 pub(super) fn is_there(spec: &PodSpec) -> Result<bool, InjectionError> {
     let taken = |list: &str, index: usize| {
         let problem = format!("{:?} is the sidecar's name; choose another", names::SIDECAR);
@@ -37,8 +40,8 @@ pub(super) fn is_there(spec: &PodSpec) -> Result<bool, InjectionError> {
     }
 }
 
-/// Names the Secret beside those that the pod has. What its ServiceAccount names is among them by now: the API server copies
-/// it before any webhook is asked, and only into pods that name none themselves.
+/// Adds the Secret to those that the pod names. Those of its ServiceAccount are among them by now: the API server copies
+/// them before it calls any webhook, and only into pods that name none themselves.
 pub(super) fn add_pull_secret(spec: &mut PodSpec, secret: &str) {
     let secrets = spec.image_pull_secrets.get_or_insert_default();
     if secrets.iter().all(|named| named.name != secret) {
@@ -46,7 +49,7 @@ pub(super) fn add_pull_secret(spec: &mut PodSpec, secret: &str) {
     }
 }
 
-/// The sidecar.
+/// Returns the sidecar's container.
 pub(super) fn container(
     settings: &Sidecar,
     annotations: &Annotations,

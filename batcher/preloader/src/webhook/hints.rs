@@ -1,4 +1,4 @@
-//! Warnings for whoever writes a pod, or a workload that makes pods: what its controller would be warned of, nobody reads.
+//! Warnings for the author of a pod or of a workload: warnings to the workload's controller would not be read.
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::review::{HookResponse, MOST_WARNINGS, warned};
 use crate::inject::{self, Sidecar};
 
-/// Answers a question about a pod, or about an object with a template of pods. It is always a yes.
+/// Answers an AdmissionReview of a pod or of an object with a pod template. The object is always allowed.
 pub(super) fn answer(body: &[u8], sidecar: &Sidecar, own_namespace: &str) -> HookResponse {
     let malformed = |text: String| HookResponse { outcome: "malformed", body: Err(text) };
     let review: AdmissionReview<DynamicObject> = match serde_json::from_slice(body) {
@@ -26,7 +26,7 @@ pub(super) fn answer(body: &[u8], sidecar: &Sidecar, own_namespace: &str) -> Hoo
     let mut warnings = Vec::new();
     if let Some((pod, field)) = request.object.as_ref().and_then(|object| pod_of(object, is_pod)) {
         let opted_in = inject::opts_in(&pod) && !inject::is_left_alone(namespace, own_namespace);
-        // An opted-in pod's own warnings come with its sidecar.
+        // An opted-in pod gets its warnings together with its sidecar.
         if !(is_pod && opted_in) {
             warnings.extend(inject::hints(&pod, namespace, own_namespace));
         }
@@ -46,7 +46,7 @@ pub(super) fn answer(body: &[u8], sidecar: &Sidecar, own_namespace: &str) -> Hoo
     }
 }
 
-/// A template of pods.
+/// A pod template.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Template {
@@ -54,7 +54,8 @@ struct Template {
     spec: Option<PodSpec>,
 }
 
-/// The pod, or the pod of the template, and what leads to it; `None` where there is none that can be read.
+/// Returns the pod, or the pod of the template, and the prefix of its field paths; `None` if there is none that can be
+/// read.
 fn pod_of(object: &DynamicObject, is_pod: bool) -> Option<(Pod, &'static str)> {
     if is_pod {
         let spec = object.data.get("spec").cloned().unwrap_or(Value::Null);

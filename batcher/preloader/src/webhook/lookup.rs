@@ -1,4 +1,4 @@
-//! What an answer needs of the API server: the classes that a pod's claims ask for, and the Services around it.
+//! Reads that a response needs of the API server: the classes of a pod's claims, and the Services of its namespace.
 
 use std::time::Duration;
 
@@ -9,21 +9,23 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 use sluice_config::names::devices::CLASS_FULL_GPU;
 
-/// The API server waits 5 s for the whole answer.
+/// Time limit of one read: the API server waits 5 s for the whole response.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The objects around a pod.
+/// Reads the objects around a pod.
 #[async_trait]
 pub trait Lookup: Send + Sync + 'static {
-    /// DeviceClasses of all claims of the pod, a class of ours for those that do not exist yet; the error says which
-    /// claim cannot be read.
+    /// Returns the DeviceClasses of all claims of the pod, and a class of ours for claims that do not exist yet.
+    ///
+    /// # Errors
+    /// Names the claim that cannot be read.
     async fn claimed_classes(&self, namespace: &str, pod: &Pod) -> Result<Vec<String>, String>;
 
-    /// Services of the namespace; none where they cannot be had in time, for they only serve a warning.
+    /// Returns the Services of the namespace; none if they cannot be read in time, because they only serve a warning.
     async fn services(&self, namespace: &str) -> Vec<Service>;
 }
 
-/// Asks the API server.
+/// Reads from the API server.
 #[derive(Clone)]
 pub struct ApiLookup {
     /// The client.
@@ -49,7 +51,7 @@ impl Lookup for ApiLookup {
         match tokio::time::timeout(PATIENCE, services.list(&params)).await {
             Ok(Ok(list)) => list.items,
             Ok(Err(error)) => {
-                tracing::debug!(%error, namespace, "Services could not be read.");
+                tracing::debug!(%error, namespace, "Failed to read Services.");
                 Vec::new()
             }
             Err(_) => Vec::new(),
@@ -73,13 +75,13 @@ impl ApiLookup {
     }
 }
 
-/// What does not exist yet may claim a device of ours. A gate can be lifted later, but never added, so it counts
-/// as if it did: manifests may be applied in any order.
+/// Returns the classes of a claim that does not exist yet. It may claim a device of ours, and a gate can be lifted later
+/// but never added, so it counts as if it did: manifests may be applied in any order.
 fn not_yet() -> Vec<String> {
     vec![CLASS_FULL_GPU.to_owned()]
 }
 
-/// Every class that a claim may be allocated from.
+/// Returns all classes that a claim may be allocated from.
 pub fn classes_of(devices: &DeviceClaim) -> Vec<String> {
     let mut classes = Vec::new();
     for request in devices.requests.iter().flatten() {

@@ -1,4 +1,4 @@
-//! From an AdmissionReview to its answer.
+//! From an AdmissionReview to its response.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::admission::{AdmissionRequest, AdmissionResponse, AdmissionReview, Operation};
@@ -8,30 +8,30 @@ use super::hints;
 use super::lookup::Lookup;
 use crate::inject::{self, InjectionError, Sidecar};
 
-/// Where the gate is asked for.
+/// Path of the webhook that adds the gate.
 pub const GATE_PATH: &str = "/mutate-gate";
-/// Where the sidecar is asked for.
+/// Path of the webhook that adds the sidecar.
 pub const SIDECAR_PATH: &str = "/mutate-sidecar";
-/// Where is asked what somebody may have meant.
+/// Path of the webhook that only warns.
 pub const HINTS_PATH: &str = "/hints";
-/// Warnings of one answer: the API server cuts off what is longer together than 4096 characters.
+/// Maximum number of warnings of a response: the API server cuts off warnings beyond 4096 characters together.
 pub(super) const MOST_WARNINGS: usize = 8;
-/// What a pod that cannot have its sidecar is: an object that is not valid.
+/// Status code of a rejected pod: an object that is not valid.
 const UNPROCESSABLE: u16 = 422;
 
-/// Which of them is asked.
+/// The webhook that is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// Adds the gate; where it fails, the pod starts without.
+    /// Adds the gate; if it fails, the pod starts without one.
     Gate,
-    /// Adds the sidecar; where it fails, the pod does not start.
+    /// Adds the sidecar; if it fails, the pod does not start.
     Sidecar,
-    /// Changes and refuses nothing: warns of what somebody may have meant, in pods and in templates of pods.
+    /// Warns of probable mistakes in pods and in pod templates; changes and rejects nothing.
     Hints,
 }
 
 impl Hook {
-    /// As metrics call it.
+    /// Returns the value of the metrics' label.
     pub fn name(self) -> &'static str {
         match self {
             Self::Gate => "gate",
@@ -41,16 +41,16 @@ impl Hook {
     }
 }
 
-/// An answer.
+/// Response to a call.
 #[derive(Debug)]
 pub struct HookResponse {
-    /// As metrics call it: `patched`, `unchanged`, `refused` or `malformed`.
+    /// Value of the metrics' label: `patched`, `unchanged`, `refused` or `malformed`.
     pub outcome: &'static str,
-    /// An AdmissionReview; or what is wrong with a question that is none.
+    /// An AdmissionReview as JSON; or the text of a 400 where the request was not one.
     pub body: Result<Vec<u8>, String>,
 }
 
-/// Answers a question about a pod; `own_namespace` is where Sluice runs.
+/// Answers an AdmissionReview; `own_namespace` is the namespace in which Sluice runs.
 pub async fn answer(
     hook: Hook,
     body: &[u8],
@@ -82,7 +82,7 @@ pub async fn answer(
                 namespace = request.namespace,
                 name = request.name,
                 %refusal,
-                "A pod cannot have its sidecar; it was refused."
+                "Rejected a pod that cannot have its sidecar."
             );
             let mut response = AdmissionResponse::from(&request).deny(&refusal);
             response.result.code = UNPROCESSABLE;
@@ -111,7 +111,7 @@ async fn decide(
     own_namespace: &str,
 ) -> Result<Change, InjectionError> {
     let Some(pod) = &request.object else { return Ok((None, Vec::new())) };
-    // The configuration asks for nothing else; whoever changed it is not to break pods that did not opt in.
+    // The webhook's configuration selects nothing else; a changed one must not break pods that did not opt in.
     if request.operation != Operation::Create || !inject::opts_in(pod) {
         return Ok((None, Vec::new()));
     }
@@ -130,7 +130,7 @@ async fn decide(
             }
             changed
         }
-        // Answered elsewhere: it is asked about more than pods.
+        // Answered by `hints`: it also concerns objects other than pods.
         Hook::Hints => None,
         Hook::Gate => match lookup.claimed_classes(namespace, pod).await {
             Ok(classes) => inject::with_gate(pod, &classes),
@@ -149,7 +149,7 @@ async fn decide(
     Ok((Some(patch), warnings))
 }
 
-/// A pod's own, so that nobody but its kubelet and who may read the pod can have it drained.
+/// Creates the token of one pod, so that only its kubelet and readers of the pod can drain it.
 fn token() -> String {
     format!("{:032x}", rand::rng().random::<u128>())
 }

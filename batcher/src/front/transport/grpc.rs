@@ -28,7 +28,7 @@ impl ClientTransport for Grpc {
     }
 
     /// What was a gRPC response keeps its status, message, details and metadata.
-    fn forwarded(&self, format: WireFormat, upstream: connection::Answer) -> Response<FrontBody> {
+    fn forwarded(&self, format: WireFormat, upstream: connection::UpstreamResponse) -> Response<FrontBody> {
         let http_status = upstream.status.as_u16();
         let mut headers = upstream.headers;
         let Some(code) = headers.remove(GRPC_STATUS) else {

@@ -30,7 +30,7 @@ impl ClientTransport for Rest {
         response
     }
 
-    fn forwarded(&self, _format: WireFormat, upstream: connection::Answer) -> Response<FrontBody> {
+    fn forwarded(&self, _format: WireFormat, upstream: connection::UpstreamResponse) -> Response<FrontBody> {
         let mut response = Response::new(FrontBody::from(upstream.body));
         *response.status_mut() = upstream.status;
         *response.headers_mut() = upstream.headers;

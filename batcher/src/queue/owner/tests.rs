@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use crate::clock::Clock;
 use crate::failure::Failure;
-use crate::metrics::Refusal;
+use crate::metrics::RejectReason;
 use crate::queue::bytes::ByteBudget;
 use crate::queue::{Entry, ModelHandle, Reply, Work, owner};
 use crate::queue::{Message, QueueEvent};
@@ -131,7 +131,7 @@ async fn failure(waiting: oneshot::Receiver<Reply>) -> Failure {
 async fn without_a_model_server_a_request_is_held_long_and_then_told_so() {
     let bench = Bench::new(Settings::default());
     let got = failure(bench.submit()).await;
-    assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    assert_eq!((got.status, got.refusal), (503, Some(RejectReason::HoldExpired)));
     assert!(bench.elapsed_ms().abs_diff(HOLD_MS) <= 2, "{} ms", bench.elapsed_ms());
     assert_eq!(bench.handle.queued_rows(), 0);
 }
@@ -142,7 +142,7 @@ async fn with_a_busy_one_a_request_is_told_at_its_deadline_to_come_back() {
     let (_first, _reports, _listener) = bench.saturate().await;
     let from_ms = bench.elapsed_ms();
     let got = failure(bench.submit()).await;
-    assert_eq!((got.status, got.refusal), (429, Some(Refusal::Expired)));
+    assert_eq!((got.status, got.refusal), (429, Some(RejectReason::Expired)));
     assert!(got.retry_after.is_some_and(|time| time.ms() >= 1));
     let waited_ms = bench.elapsed_ms() - from_ms;
     assert!(waited_ms.abs_diff(OBJECTIVE_MS) <= 2, "{waited_ms} ms");
@@ -173,7 +173,7 @@ async fn when_the_last_model_server_goes_those_that_wait_are_held() {
     drop((reports, listener));
     for waiting in [first, second] {
         let got = failure(waiting).await;
-        assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+        assert_eq!((got.status, got.refusal), (503, Some(RejectReason::HoldExpired)));
     }
     assert!(bench.elapsed_ms() >= HOLD_MS - 2, "{} ms", bench.elapsed_ms());
 }
@@ -208,7 +208,7 @@ async fn a_request_that_finds_no_connection_in_time_was_not_sent_and_waits_again
     let (first, _reports, _listener) = bench.saturate().await;
     // Nobody answers whether the connection is to the model server that was warmed.
     let got = failure(first).await;
-    assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    assert_eq!((got.status, got.refusal), (503, Some(RejectReason::HoldExpired)));
     assert!(bench.elapsed_ms().abs_diff(HOLD_MS) <= 2, "{} ms", bench.elapsed_ms());
 }
 
@@ -220,11 +220,15 @@ async fn when_one_comes_back_those_that_were_held_keep_their_time_and_later_ones
     let (_reports, _listener) = bench.give_slot().await;
     let from_ms = bench.elapsed_ms();
     let later = bench.submit();
-    assert_eq!(failure(later).await.refusal, Some(Refusal::Expired));
+    assert_eq!(failure(later).await.refusal, Some(RejectReason::Expired));
     assert!((bench.elapsed_ms() - from_ms).abs_diff(OBJECTIVE_MS) <= 2);
     let [first, second] = held;
     let got = failure(second).await;
-    assert_eq!((got.status, got.refusal), (429, Some(Refusal::Expired)), "a model server is there, and busy");
+    assert_eq!(
+        (got.status, got.refusal),
+        (429, Some(RejectReason::Expired)),
+        "a model server is there, and busy"
+    );
     assert!(bench.elapsed_ms().abs_diff(HOLD_MS) <= 2, "{} ms", bench.elapsed_ms());
     drop(first);
 }
@@ -246,7 +250,7 @@ async fn a_request_whose_connection_broke_is_held_until_there_is_a_model_server(
     bench.settled().await;
     assert_eq!(bench.handle.queued_rows(), 1, "it waits again");
     let got = failure(waiting).await;
-    assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    assert_eq!((got.status, got.refusal), (503, Some(RejectReason::HoldExpired)));
     assert!(bench.elapsed_ms() >= HOLD_MS - 2, "{} ms", bench.elapsed_ms());
     assert_eq!(bench.handle.queued_rows(), 0);
 }

@@ -15,7 +15,7 @@ use sluice_protocol::grpc::{CONTENT_TYPE, Code, PREFIX_BYTES, decode_message, de
 use sluice_protocol::json_error;
 use tokio::sync::watch;
 
-use super::{Answer, Chunks, ExchangeError, describe};
+use super::{Chunks, ExchangeError, UpstreamResponse, describe};
 use crate::hop_by_hop;
 use crate::media_type::{self, Grpc};
 use crate::upstream::endpoint::Endpoint;
@@ -87,7 +87,7 @@ impl GrpcConnection {
         &mut self,
         request: Request<Chunks>,
         limit_bytes: usize,
-    ) -> Result<Answer, ExchangeError> {
+    ) -> Result<UpstreamResponse, ExchangeError> {
         if self.is_closed() {
             return Err(ExchangeError::Unsent(Box::new(request)));
         }
@@ -102,7 +102,11 @@ impl GrpcConnection {
         }
     }
 
-    async fn ask(&mut self, request: Request<Chunks>, limit_bytes: usize) -> Result<Answer, ExchangeError> {
+    async fn ask(
+        &mut self,
+        request: Request<Chunks>,
+        limit_bytes: usize,
+    ) -> Result<UpstreamResponse, ExchangeError> {
         let again = request.clone();
         let response = self.sender.try_send_request(request).await.map_err(|mut failed| {
             let unsent = failed.take_message();
@@ -196,7 +200,7 @@ fn answer(
     body: Bytes,
     trailers: Option<HeaderMap>,
     limit_bytes: usize,
-) -> Answer {
+) -> UpstreamResponse {
     if media_type::grpc(&response.headers) != Grpc::Proto {
         let text = format!("the model server's answer is {} and no gRPC", response.status);
         let status = if response.status.is_success() { StatusCode::BAD_GATEWAY } else { response.status };
@@ -215,7 +219,7 @@ fn answer(
         return error(headers, http_status(code, &text), &text);
     }
     match decode_unary(body, limit_bytes) {
-        Ok(body) => Answer { status: StatusCode::OK, headers, body },
+        Ok(body) => UpstreamResponse { status: StatusCode::OK, headers, body },
         Err(frame) => {
             headers.remove(STATUS);
             error(headers, StatusCode::BAD_GATEWAY, &format!("the model server's answer: {frame}"))
@@ -236,10 +240,10 @@ fn http_status(code: Code, text: &str) -> StatusCode {
     StatusCode::from_u16(code.to_http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-fn error(mut headers: HeaderMap, status: StatusCode, text: &str) -> Answer {
+fn error(mut headers: HeaderMap, status: StatusCode, text: &str) -> UpstreamResponse {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.remove(header::CONTENT_LENGTH);
-    Answer { status, headers, body: json_error(text) }
+    UpstreamResponse { status, headers, body: json_error(text) }
 }
 
 #[cfg(test)]
@@ -249,7 +253,7 @@ mod tests {
     fn read_answer(
         head: &[(&'static str, &'static str)],
         trailers: &[(&'static str, &'static str)],
-    ) -> Answer {
+    ) -> UpstreamResponse {
         let map = |fields: &[(&'static str, &'static str)]| -> HeaderMap {
             fields
                 .iter()

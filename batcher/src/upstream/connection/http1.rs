@@ -12,7 +12,7 @@ use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
-use super::{Answer, Chunks, ExchangeError, describe};
+use super::{Chunks, ExchangeError, UpstreamResponse, describe};
 use crate::upstream::endpoint::{Endpoint, Stream};
 
 /// An open connection, idle between exchanges.
@@ -81,7 +81,7 @@ impl H1Connection {
         &mut self,
         request: Request<Chunks>,
         limit_bytes: usize,
-    ) -> Result<Answer, ExchangeError> {
+    ) -> Result<UpstreamResponse, ExchangeError> {
         let ready = poll_fn(|cx| {
             let _ = self.driver.poll(cx);
             self.sender.poll_ready(cx)
@@ -109,7 +109,7 @@ impl H1Connection {
         }
         self.ends = ends_with(parts.version, &parts.headers);
         let body = self.read(body, &parts.headers, limit_bytes).await?;
-        Ok(Answer { status: parts.status, headers: parts.headers, body })
+        Ok(UpstreamResponse { status: parts.status, headers: parts.headers, body })
     }
 
     async fn read(

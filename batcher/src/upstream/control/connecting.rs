@@ -4,10 +4,10 @@
 use http::Request;
 use tokio::time::timeout;
 
-use super::{ANSWER_BYTES, Control, ControlError, QUESTION_TIMEOUT, connect};
-use crate::upstream::connection::{Answer, Chunks, Connection, ExchangeError};
+use super::{ANSWER_BYTES, ControlConnection, ControlError, QUESTION_TIMEOUT, connect};
+use crate::upstream::connection::{Chunks, Connection, ExchangeError, UpstreamResponse};
 
-impl Control {
+impl ControlConnection {
     /// Connects anew, to the same server.
     ///
     /// # Errors
@@ -90,7 +90,10 @@ impl Control {
     }
 
     /// Over the connection that stands, or another one where that has ended since its last answer.
-    pub(super) async fn exchange(&mut self, mut request: Request<Chunks>) -> Result<Answer, ControlError> {
+    pub(super) async fn exchange(
+        &mut self,
+        mut request: Request<Chunks>,
+    ) -> Result<UpstreamResponse, ControlError> {
         // Taken out: whatever ends this early, a connection in mid-exchange is not used again.
         let kept = self.connection.take();
         if let Some(mut connection) = kept {
@@ -110,14 +113,14 @@ impl Control {
         self.exchange_anew(request).await
     }
 
-    async fn exchange_anew(&mut self, request: Request<Chunks>) -> Result<Answer, ControlError> {
+    async fn exchange_anew(&mut self, request: Request<Chunks>) -> Result<UpstreamResponse, ControlError> {
         let mut connection = self.connect_again().await?;
         self.keeping.opened();
         let answer = connection.exchange(request, ANSWER_BYTES).await?;
         Ok(self.answered(connection, answer))
     }
 
-    fn answered(&mut self, connection: Connection, answer: Answer) -> Answer {
+    fn answered(&mut self, connection: Connection, answer: UpstreamResponse) -> UpstreamResponse {
         let is_last = connection.has_ended();
         self.keeping.answered(is_last);
         self.connection = (!is_last && !self.closes()).then_some(connection);

@@ -2,11 +2,11 @@
 
 use http::HeaderMap;
 
-use super::{Control, ControlError, Place};
+use super::{ControlConnection, ControlEndpoint, ControlError};
 use crate::settings::{FormSetting, Member};
 use crate::upstream::connection::Wire;
 
-impl Control {
+impl ControlConnection {
     /// Connects to a member; with `auto`, over HTTP/1.1 where it answers that, else over gRPC. Also says whether it
     /// is ready, which was the question.
     ///
@@ -45,8 +45,13 @@ impl Control {
     }
 }
 
-async fn ask(wire: Wire, address: &str, own_headers: &HeaderMap) -> Result<(Control, bool), ControlError> {
-    let mut control = Control::open(Place::resolve(wire, address, own_headers).await?).await?;
+async fn ask(
+    wire: Wire,
+    address: &str,
+    own_headers: &HeaderMap,
+) -> Result<(ControlConnection, bool), ControlError> {
+    let mut control =
+        ControlConnection::open(ControlEndpoint::resolve(wire, address, own_headers).await?).await?;
     let is_ready = control.is_ready().await?;
     Ok((control, is_ready))
 }

@@ -14,10 +14,10 @@ use sluice_protocol::grpc::{
     ServerReadyResponse, frame_prefix, path,
 };
 
-use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
-use crate::upstream::connection::{Answer, Chunks, ExchangeError};
+use super::{ControlConnection, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
+use crate::upstream::connection::{Chunks, ExchangeError, UpstreamResponse};
 
-impl Control {
+impl ControlConnection {
     pub(super) async fn grpc_is_ready(&mut self) -> Result<bool, ControlError> {
         let answer = self.call(path::SERVER_READY, &ServerReadyRequest {}).await?;
         Ok(match answer.status {
@@ -45,7 +45,10 @@ impl Control {
         )
     }
 
-    pub(super) async fn grpc_ask_for_metadata(&mut self, model: &str) -> Result<Answer, ControlError> {
+    pub(super) async fn grpc_ask_for_metadata(
+        &mut self,
+        model: &str,
+    ) -> Result<UpstreamResponse, ControlError> {
         let asked = ModelMetadataRequest { name: model.to_owned(), ..Default::default() };
         self.call(path::MODEL_METADATA, &asked).await
     }
@@ -54,7 +57,7 @@ impl Control {
         &mut self,
         model: &str,
         version: &str,
-    ) -> Result<(bool, Answer), ControlError> {
+    ) -> Result<(bool, UpstreamResponse), ControlError> {
         let asked = ModelReadyRequest { name: model.to_owned(), version: version.to_owned() };
         let answer = self.call(path::MODEL_READY, &asked).await?;
         let is_ready =
@@ -105,13 +108,13 @@ impl Control {
         })
     }
 
-    pub(super) async fn grpc_infer(&mut self, body: Merged) -> Result<Answer, ControlError> {
+    pub(super) async fn grpc_infer(&mut self, body: Merged) -> Result<UpstreamResponse, ControlError> {
         let mut request = post(path::MODEL_INFER, Chunks::new(body.chunks))?;
         request.headers_mut().insert(WARMUP_HEADER, HeaderValue::from_static("1"));
         self.ask(request, WARMUP_TIMEOUT).await
     }
 
-    async fn call(&mut self, path: &str, message: &impl Message) -> Result<Answer, ControlError> {
+    async fn call(&mut self, path: &str, message: &impl Message) -> Result<UpstreamResponse, ControlError> {
         let encoded = message.encode_to_vec();
         let prefix =
             frame_prefix(encoded.len()).map_err(|error| ControlError::Unwritable(error.to_string()))?;
@@ -131,7 +134,7 @@ fn decode<M: Message + Default>(body: Bytes) -> Result<M, ControlError> {
 
 /// The answer as a JSON document; `None` where there is none.
 fn document<M: Message + Default>(
-    answer: Answer,
+    answer: UpstreamResponse,
     write: impl FnOnce(M) -> serde_json::Value,
 ) -> Result<Option<Bytes>, ControlError> {
     if answer.status != StatusCode::OK {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use sluice_process::settings::nearest;
 
-use super::{Control, ControlError};
+use super::{ControlConnection, ControlError};
 use crate::upstream::connection::Wire;
 
 /// Most names in a message.
@@ -12,7 +12,7 @@ const MOST_NAMED: usize = 10;
 /// Longest name in a message, in characters.
 const LONGEST_NAME: usize = 100;
 
-impl Control {
+impl ControlConnection {
     /// The names of its models, sorted; empty where it does not tell. The repository index is Triton's and MLServer's, the
     /// lists are those of KServe and of OpenAI's API.
     ///
@@ -51,7 +51,7 @@ const LIST: &str = "/v1/models";
 fn names(answer: Option<Bytes>) -> Vec<String> {
     #[derive(Deserialize)]
     #[serde(untagged)]
-    enum Answer {
+    enum ModelIndex {
         Index(Vec<Model>),
         Models { models: Vec<Model> },
         Data { data: Vec<Model> },
@@ -64,7 +64,9 @@ fn names(answer: Option<Bytes>) -> Vec<String> {
         Identified { id: String },
     }
     let models = match answer.and_then(|answer| serde_json::from_slice(&answer).ok()) {
-        Some(Answer::Index(models) | Answer::Models { models } | Answer::Data { data: models }) => models,
+        Some(
+            ModelIndex::Index(models) | ModelIndex::Models { models } | ModelIndex::Data { data: models },
+        ) => models,
         None => return Vec::new(),
     };
     let name = |model| match model {

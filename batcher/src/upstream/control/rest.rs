@@ -5,8 +5,8 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde::Deserialize;
 use sluice_protocol::{Address, HEADER_LENGTH, Merged, Target};
 
-use super::{Control, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
-use crate::upstream::connection::{Answer, Chunks};
+use super::{ControlConnection, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
+use crate::upstream::connection::{Chunks, UpstreamResponse};
 
 /// `/v2/models/{model}`, percent-encoded.
 pub(super) fn model_path(model: &str) -> String {
@@ -25,7 +25,7 @@ pub(super) fn ready_path(model: &str, version: &str) -> String {
 }
 
 /// Whether an answer to the question for readiness says yes: a success, and no document that says otherwise.
-pub(super) fn says_ready(answer: &Answer) -> bool {
+pub(super) fn says_ready(answer: &UpstreamResponse) -> bool {
     #[derive(Deserialize)]
     struct Said {
         ready: Option<bool>,
@@ -39,7 +39,7 @@ pub(super) fn v1_path(model: &str) -> String {
     model_path(model).replacen("/v2/", "/v1/", 1)
 }
 
-impl Control {
+impl ControlConnection {
     pub(super) async fn rest_is_ready(&mut self) -> Result<bool, ControlError> {
         let status = self.get("/v2/health/ready").await?.status;
         Ok(status.is_success() || status == StatusCode::NOT_FOUND)
@@ -60,14 +60,18 @@ impl Control {
     }
 
     /// The answer to an inference without inputs.
-    pub(super) async fn rest_infer_nothing(&mut self, model: &str) -> Result<Answer, ControlError> {
+    pub(super) async fn rest_infer_nothing(&mut self, model: &str) -> Result<UpstreamResponse, ControlError> {
         let request = Request::builder().method(Method::POST).uri(format!("{}/infer", model_path(model)));
         let request = request.header(header::CONTENT_TYPE, "application/json").header(WARMUP_HEADER, "1");
         let body = Chunks::from(Bytes::from_static(b"{\"inputs\":[]}"));
         self.ask(request.body(body)?, QUESTION_TIMEOUT).await
     }
 
-    pub(super) async fn rest_infer(&mut self, model: &str, body: Merged) -> Result<Answer, ControlError> {
+    pub(super) async fn rest_infer(
+        &mut self,
+        model: &str,
+        body: Merged,
+    ) -> Result<UpstreamResponse, ControlError> {
         let address = Address::from(Target { model: model.to_owned(), version: None });
         let path = body.format.protocol().path(&address);
         let mut request = Request::builder()
@@ -81,7 +85,7 @@ impl Control {
         self.ask(request.body(Chunks::new(body.chunks))?, WARMUP_TIMEOUT).await
     }
 
-    pub(super) async fn get(&mut self, path: &str) -> Result<Answer, ControlError> {
+    pub(super) async fn get(&mut self, path: &str) -> Result<UpstreamResponse, ControlError> {
         let request = Request::builder().uri(path).body(Chunks::default())?;
         self.ask(request, QUESTION_TIMEOUT).await
     }

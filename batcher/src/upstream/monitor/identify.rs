@@ -8,9 +8,9 @@ use sluice_protocol::WireFormat;
 
 use super::{Monitor, RETRY_MAX};
 use crate::upstream::connection::Wire;
-use crate::upstream::control::{Control, ControlError, digest};
+use crate::upstream::control::{ControlConnection, ControlError, digest};
 use crate::upstream::discovery::{Spoken, form_of};
-use crate::upstream::epoch::{Event, Identity};
+use crate::upstream::epoch::{EpochEvent, Identity};
 use crate::upstream::models::ServedModel;
 use crate::upstream::warm_model::Documents;
 
@@ -19,19 +19,19 @@ const RETRY_STEP: Duration = Duration::from_millis(50);
 
 impl<M: ServedModel> Monitor<M> {
     /// Connects and asks who is there.
-    pub(super) async fn identify(&mut self) -> Event {
+    pub(super) async fn identify(&mut self) -> EpochEvent {
         let failures = self.state.barrier.failures();
         tokio::time::sleep((RETRY_STEP * failures).min(RETRY_MAX)).await;
         match self.observe().await {
-            Ok(Some(identity)) => Event::Observed(identity),
+            Ok(Some(identity)) => EpochEvent::Observed(identity),
             Ok(None) => self.failed("it says that it is not ready"),
             Err(error) => self.failed(&error.to_string()),
         }
     }
 
-    fn failed(&mut self, reason: &str) -> Event {
+    fn failed(&mut self, reason: &str) -> EpochEvent {
         self.not_ready(reason, "A model server is not ready.");
-        Event::ConnectFailed
+        EpochEvent::ConnectFailed
     }
 
     async fn observe(&mut self) -> Result<Option<Identity>, ControlError> {
@@ -39,7 +39,8 @@ impl<M: ServedModel> Monitor<M> {
         let settings = self.settings.now();
         let headers = settings.servers.upstream_headers.map();
         let member = &self.upstream.member;
-        let (mut control, is_ready) = Control::dial(member, settings.servers.upstream_form, headers).await?;
+        let (mut control, is_ready) =
+            ControlConnection::dial(member, settings.servers.upstream_form, headers).await?;
         self.state.connections += 1;
         if !is_ready {
             return Ok(None);
@@ -53,7 +54,7 @@ impl<M: ServedModel> Monitor<M> {
                 form: form_of(settings.servers.upstream_form, server.as_deref()),
                 http: true,
                 grpc: match grpc {
-                    Some(address) => Control::speaks_grpc(address, headers).await,
+                    Some(address) => ControlConnection::speaks_grpc(address, headers).await,
                     None => false,
                 },
             },

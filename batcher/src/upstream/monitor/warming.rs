@@ -9,8 +9,8 @@ use tokio::time::Instant;
 use super::Monitor;
 use crate::settings::{Settings, Warmup};
 use crate::upstream::connection::Connection;
-use crate::upstream::control::Control;
-use crate::upstream::epoch::Event;
+use crate::upstream::control::ControlConnection;
+use crate::upstream::epoch::EpochEvent;
 use crate::upstream::models::ServedModel;
 use crate::upstream::recorded;
 use crate::upstream::slot::Slot;
@@ -18,7 +18,7 @@ use crate::upstream::warm_model::{WarmError, WarmModel, warm_model};
 
 impl<M: ServedModel> Monitor<M> {
     /// Warms the models for which the barrier stays closed; all others are warmed behind it, when they are asked for.
-    pub(super) async fn warm(&mut self) -> Event {
+    pub(super) async fn warm(&mut self) -> EpochEvent {
         let epoch = self.state.barrier.epoch();
         let models = self.models.borrow().clone();
         for model in self.required(&models) {
@@ -38,8 +38,8 @@ impl<M: ServedModel> Monitor<M> {
             }
         }
         match &self.state.control {
-            Some(control) if control.still_there() => Event::Warmed(epoch),
-            _ => Event::Lost,
+            Some(control) if control.still_there() => EpochEvent::Warmed(epoch),
+            _ => EpochEvent::Lost,
         }
     }
 
@@ -104,7 +104,7 @@ impl<M: ServedModel> Monitor<M> {
         self.is_named(model) || model.queued_rows() > 0 || model.asked_us() > since_us
     }
 
-    async fn not_warm(&mut self, model: &M, error: WarmError) -> Event {
+    async fn not_warm(&mut self, model: &M, error: WarmError) -> EpochEvent {
         // One that was lost may be back at once, as another one; one that breaks off each time is not tried as often.
         let is_first = !self.state.trouble.is_standing();
         let (reason, message, is_lost) = match &error {
@@ -117,7 +117,7 @@ impl<M: ServedModel> Monitor<M> {
         if !(is_first && is_lost) {
             self.pause().await;
         }
-        Event::Lost
+        EpochEvent::Lost
     }
 
     /// Gives a model all its slots of this epoch.
@@ -135,13 +135,13 @@ impl<M: ServedModel> Monitor<M> {
         };
         // A connection made ahead saves the first request the handshake. If it fails, the dispatch finds out. One to
         // a server elsewhere could only be verified by a question, which the dispatch asks when it connects.
-        let ahead = |control: &&Control| !control.listeners().is_empty() && !control.closes();
+        let ahead = |control: &&ControlConnection| !control.listeners().is_empty() && !control.closes();
         let local = self.state.control.as_ref().filter(ahead);
         let connection = match local {
             Some(_) => Connection::open(epoch.wire, epoch.asked_at()).await.ok(),
             None => None,
         };
-        let verified = local.is_some_and(Control::still_there);
+        let verified = local.is_some_and(ControlConnection::still_there);
         model.give(Slot {
             upstream: Arc::clone(&self.upstream),
             epoch,
@@ -176,7 +176,7 @@ impl<M: ServedModel> Monitor<M> {
         let (model, settings) = (Arc::clone(model), self.settings.now());
         warming.spawn(async move {
             let warm = async {
-                let mut control = Control::open(place).await?;
+                let mut control = ControlConnection::open(place).await?;
                 if control.listeners() != listeners {
                     return Err(WarmError::NotYet("another process listens there now".to_owned()));
                 }
@@ -189,12 +189,15 @@ impl<M: ServedModel> Monitor<M> {
     }
 
     /// An event where the epoch does not go on.
-    pub(super) async fn new_model_warmed(&mut self, ended: Result<NewModel<M>, JoinError>) -> Option<Event> {
+    pub(super) async fn new_model_warmed(
+        &mut self,
+        ended: Result<NewModel<M>, JoinError>,
+    ) -> Option<EpochEvent> {
         let NewModel { model, warm } = match ended {
             Ok(ended) => ended,
             Err(error) => {
                 tracing::error!(%error, "The warm-up of a model ended.");
-                return Some(Event::Lost);
+                return Some(EpochEvent::Lost);
             }
         };
         self.state.asked.remove(model.name());
@@ -206,7 +209,7 @@ impl<M: ServedModel> Monitor<M> {
                 None
             }
             Err(error) => {
-                let is_there = self.state.control.as_ref().is_some_and(Control::still_there);
+                let is_there = self.state.control.as_ref().is_some_and(ControlConnection::still_there);
                 // Its own connection says nothing of the others where the server is still there.
                 if !self.is_named(&model) && (matches!(error, WarmError::NotYet(_)) || is_there) {
                     self.left_cold(&model, &error.to_string());

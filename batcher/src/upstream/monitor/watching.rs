@@ -8,8 +8,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::Monitor;
 use crate::upstream::Report;
-use crate::upstream::control::Control;
-use crate::upstream::epoch::Event;
+use crate::upstream::control::ControlConnection;
+use crate::upstream::epoch::EpochEvent;
 use crate::upstream::models::ServedModel;
 
 /// How often health and metadata are asked for while all is well.
@@ -17,7 +17,7 @@ const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<M: ServedModel> Monitor<M> {
     /// All is well: look out for the moment when it no longer is.
-    pub(super) async fn watch(&mut self, reports: &mut mpsc::UnboundedReceiver<Report>) -> Event {
+    pub(super) async fn watch(&mut self, reports: &mut mpsc::UnboundedReceiver<Report>) -> EpochEvent {
         let mut probe = interval(Duration::from_millis(self.settings.now().servers.probe_ms));
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut question = interval(QUESTION_INTERVAL);
@@ -27,39 +27,39 @@ impl<M: ServedModel> Monitor<M> {
         self.warm_asked_models(&mut warming);
         // Subscribed before: a change from here on is told.
         if self.is_to_be_warmed_again() {
-            return Event::Lost;
+            return EpochEvent::Lost;
         }
         loop {
-            let Some(control) = &mut self.state.control else { return Event::Lost };
+            let Some(control) = &mut self.state.control else { return EpochEvent::Lost };
             tokio::select! {
                 () = control.until_closed() => {
                     // A server may close an idle connection; it is the same one if the same socket still listens. The
                     // next question opens another one.
                     if !control.still_there() {
-                        return Event::Lost;
+                        return EpochEvent::Lost;
                     }
                 }
                 _ = probe.tick() => {
                     if !control.still_there() || (control.is_unwatched() && control.refuses().await) {
-                        return Event::Lost;
+                        return EpochEvent::Lost;
                     }
                     // One that is warm elsewhere is not told about each request.
                     self.warm_asked_models(&mut warming);
                 }
                 _ = question.tick() => {
                     if !self.answers_as_before().await {
-                        return Event::Lost;
+                        return EpochEvent::Lost;
                     }
                 }
                 report = reports.recv() => match report {
                     Some(report) => if !self.on_report(report).await {
-                        return Event::Lost;
+                        return EpochEvent::Lost;
                     },
-                    None => return Event::Removed,
+                    None => return EpochEvent::Removed,
                 },
                 changed = self.models.changed() => {
                     if changed.is_err() {
-                        return Event::Removed;
+                        return EpochEvent::Removed;
                     }
                     self.warm_asked_models(&mut warming);
                 }
@@ -70,10 +70,10 @@ impl<M: ServedModel> Monitor<M> {
                 }
                 changed = settings.changed() => {
                     if changed.is_err() {
-                        return Event::Removed;
+                        return EpochEvent::Removed;
                     }
                     if self.is_to_be_warmed_again() {
-                        return Event::Lost;
+                        return EpochEvent::Lost;
                     }
                 }
             }
@@ -109,7 +109,7 @@ impl<M: ServedModel> Monitor<M> {
             Report::SlotFailed { epoch, .. } if epoch != current => true,
             Report::SlotFailed { model, .. } => {
                 if !self.answers_as_before().await
-                    || !self.state.control.as_ref().is_some_and(Control::still_there)
+                    || !self.state.control.as_ref().is_some_and(ControlConnection::still_there)
                 {
                     return false;
                 }

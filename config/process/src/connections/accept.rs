@@ -1,4 +1,4 @@
-//! The accept loop's step: the next connection, with pauses when the system gives none.
+//! One step of the accept loop: the next connection, with pauses while the system fails to accept.
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use super::recurrence::Recurrence;
 const FIRST_PAUSE: Duration = Duration::from_millis(10);
 /// Longest pause after a connection could not be accepted.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-/// A peer that has vanished without a word is noticed by probes of the kernel: the first after so long a silence.
+/// Silence after which the kernel first probes whether the peer still exists.
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
 /// The kernel's pause between two such probes; nine without an answer end the connection.
 const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
@@ -32,14 +32,14 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Accepts from `listener`; `name` is the port's in log lines, such as `admin`.
+    /// Creates an acceptor of `listener`; `name` is the port's name in log lines, such as `admin`.
     pub fn new(listener: TcpListener, name: &'static str) -> Self {
         // Accepted sockets have these from their listener. Without them all works but for peers that vanish.
         let kept_alive = sockopt::set_socket_keepalive(&listener, true)
             .and_then(|()| sockopt::set_tcp_keepidle(&listener, KEEPALIVE_AFTER))
             .and_then(|()| sockopt::set_tcp_keepintvl(&listener, KEEPALIVE_EVERY));
         if let Err(error) = kept_alive {
-            tracing::debug!(port = name, %error, "TCP keep-alive could not be set.");
+            tracing::debug!(port = name, %error, "Failed to set TCP keep-alive.");
         }
         Self {
             listener,
@@ -67,7 +67,7 @@ impl Acceptor {
                     port = self.name,
                     %error,
                     count,
-                    "Connections could not be accepted; where files are too many, raise the limit of open files."
+                    "Failed to accept connections; if too many files are open, raise the limit of open files."
                 );
             }
             if reaction.needs_room {
@@ -80,7 +80,7 @@ impl Acceptor {
         }
     }
 
-    /// Logs, once in a while, that the limit of connections was reached: `evicted` idle ones were closed for a
+    /// Logs, at most once per interval, that the limit of connections was reached: `evicted` idle ones were closed for a
     /// newcomer, or the newcomer was refused.
     pub fn is_full(&mut self, limit: usize, evicted: usize) {
         let Some(count) = self.full.note(self.since.elapsed()) else { return };
@@ -89,14 +89,14 @@ impl Acceptor {
     }
 }
 
-/// What a failed accept asks for.
+/// Reaction to a failed accept.
 #[derive(Debug, PartialEq, Eq)]
 struct Reaction {
-    /// How long to wait; `None`: the next connection may be tried at once.
+    /// Pause before the next accept; `None` for none.
     pause: Option<Duration>,
-    /// How many failures to report; `None`: no line now.
+    /// Number of failures to report; `None` to log nothing now.
     report: Option<u64>,
-    /// An idle connection should be closed.
+    /// Whether an idle connection should be closed.
     needs_room: bool,
 }
 

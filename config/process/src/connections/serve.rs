@@ -26,26 +26,26 @@ use super::activity::{UnderWay, Watched};
 use super::{Activity, Admission, Connections, Idleness, Patience, Place};
 use crate::files;
 
-/// Time for a connection that is told to close to do so; then it is closed.
+/// Time for a graceful close of a connection before it is cut.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// How often it is looked whether the last request of a connection that makes room is answered.
+/// Interval of checks whether the last request of an evicted connection is answered.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
-/// A port's rules.
+/// Rules of a port.
 #[derive(Debug, Clone, Copy)]
 pub struct Port {
-    /// Its name in log lines, such as `admin`.
+    /// Name in log lines, such as `admin`.
     pub name: &'static str,
-    /// Most connections at once; half of the files that the process may have, where that is less.
+    /// Maximum number of connections; half of the process's limit of open files, if that is less.
     pub limit: usize,
-    /// How long clients may be slow.
+    /// How slow clients may be.
     pub patience: Patience,
 }
 
 /// One connection of a port.
 #[derive(Debug)]
 pub struct Connection {
-    /// The other end.
+    /// Address of the client.
     pub peer: SocketAddr,
     place: Place,
     activity: Arc<Activity>,
@@ -53,8 +53,8 @@ pub struct Connection {
     stop: CancellationToken,
 }
 
-/// Accepts until `stop` is cancelled; each connection is handled by a task of its own. The tracker tells when all of
-/// them have ended.
+/// Accepts until `stop` is cancelled, and handles each connection in a task of its own. The tracker returned resolves
+/// when all of them have ended.
 pub async fn accept_all<F: Future<Output = ()> + Send + 'static>(
     listener: TcpListener,
     port: Port,
@@ -90,13 +90,12 @@ pub async fn accept_all<F: Future<Output = ()> + Send + 'static>(
 }
 
 impl Connection {
-    /// Watches the connection's socket: whatever is read and written must go through here.
+    /// Wraps the connection's socket to watch its activity. All reads and writes must go through the wrapper.
     pub fn watch<S>(&self, stream: S) -> Watched<S> {
         Watched::new(stream, Arc::clone(&self.activity))
     }
 
-    /// Waits for something that comes before the first request, such as a TLS handshake; `None` where the client is
-    /// too slow, or another one needs the place.
+    /// Waits for what precedes the first request, such as a TLS handshake; `None` if the client is too slow or evicted.
     pub async fn before_requests<T>(&self, wait: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             done = wait => Some(done),
@@ -105,8 +104,8 @@ impl Connection {
         }
     }
 
-    /// Answers requests until the client closes, is too slow, or another one needs the place. When the port is closed,
-    /// requests under way are answered first.
+    /// ResponseBodys requests until the client closes, is too slow, or is evicted. When the port is closed, requests in progress
+    /// are answered first.
     pub async fn serve<S, F>(
         &self,
         stream: S,
@@ -119,12 +118,14 @@ impl Connection {
         let service = service_fn(|request: Request<Incoming>| {
             let under_way = self.activity.enter(request.version() == Version::HTTP_2);
             let answer = answer(request);
-            async move { Ok::<_, Infallible>(answer.await.map(|body| Answer { body, _under_way: under_way })) }
+            async move {
+                Ok::<_, Infallible>(answer.await.map(|body| ResponseBody { body, _under_way: under_way }))
+            }
         });
         let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service));
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            // The head that does not come, or the answer that is not taken, is not waited for any longer.
+            // Stops waiting for a head that does not come, or a response that is not read.
             late = self.activity.late(&self.patience) => {
                 tracing::debug!(peer = %self.peer, ?late, "A client was too slow.");
                 connection.as_mut().graceful_shutdown();
@@ -148,8 +149,8 @@ impl Connection {
     }
 }
 
-/// Drives a connection that makes room, and was told to close, until it has no request under way: one may have come
-/// in the moment in which it was chosen. Returns how it ended, where it ended by itself.
+/// Drives an evicted connection until it has no request in progress: one may have come just when it was chosen.
+/// Returns its output if it ended by itself.
 pub async fn until_idle<C: Future>(
     mut connection: Pin<&mut C>,
     idleness: &dyn Idleness,
@@ -164,13 +165,13 @@ pub async fn until_idle<C: Future>(
     }
 }
 
-/// An answer's body: the request is under way until it has been written.
-struct Answer {
+/// Body of a response: the request is in progress until it has been written.
+struct ResponseBody {
     body: Full<Bytes>,
     _under_way: UnderWay,
 }
 
-impl Body for Answer {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -1,8 +1,10 @@
 //! What either side says of a state, and where the two differ.
+use k8s_openapi::api::resource::v1::ExactDeviceRequest;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use sluice_inventory::scheduler::{Features, Held, Outcome, Scheduler};
+use sluice_inventory::{Cluster, free_slices, nodes_named};
 
 use crate::state::State;
 
@@ -109,6 +111,35 @@ impl Answer {
     /// Whether our search gave up.
     pub fn is_undecided(&self) -> bool {
         self.gave_up
+    }
+
+    /// What the count that the autoscaler uses says of a state: how many more claims of a class fit. `None` where the
+    /// question is another one.
+    pub fn counted(state: &State) -> Option<u32> {
+        let [claim] = state.want.as_slice() else { return None };
+        let devices = claim.spec.devices.as_ref()?;
+        let [request] = devices.requests.as_deref()? else { return None };
+        let exactly = request.exactly.as_ref()?;
+        let of_class = ExactDeviceRequest {
+            device_class_name: exactly.device_class_name.clone(),
+            allocation_mode: Some("ExactCount".to_owned()),
+            count: Some(1),
+            ..ExactDeviceRequest::default()
+        };
+        if *exactly != of_class
+            || devices.constraints.as_ref().is_some_and(|constraints| !constraints.is_empty())
+        {
+            return None;
+        }
+        let is_absent =
+            |name: &String| state.nodes.iter().all(|node| node.metadata.name.as_ref() != Some(name));
+        let cluster = Cluster {
+            slices: state.slices.clone(),
+            claims: state.claims.clone(),
+            device_classes: state.classes.clone(),
+            unschedulable_nodes: nodes_named(&state.slices).into_iter().filter(is_absent).collect(),
+        };
+        free_slices(&cluster, &exactly.device_class_name, &[], state.limit).ok().map(|free| free.free)
     }
 
     /// Says where the two differ, `None` where they agree. That an attempt is aborted counts, not the words for it.

@@ -109,6 +109,15 @@ impl Class {
         }
     }
 
+    /// Whether the count that the autoscaler uses, of claims that name only a class, is the scheduler's. Else it may be
+    /// lower: devices that several claims share, nodes by label and pools that change are not counted.
+    pub(crate) fn counts_are_exact(self) -> bool {
+        !matches!(
+            self,
+            Self::Shares | Self::SharesOfPartitions | Self::BrokenPools | Self::Placement | Self::Everything
+        )
+    }
+
     fn mix(self) -> Mix {
         let core = Mix { partitions: 0.8, held: 0.4, claims: 1, requests: 1, count: 1, ..Mix::default() };
         match self {

@@ -55,6 +55,10 @@ struct Tally {
     gave_up: u32,
     undecided: u32,
     different: u32,
+    /// States that ask for one device of a class alone: the autoscaler counts how many more of these fit.
+    counted: u32,
+    count_low: u32,
+    count_high: u32,
 }
 
 fn main() -> Result<ExitCode> {
@@ -62,8 +66,8 @@ fn main() -> Result<ExitCode> {
     let mut judge = Judge::start(&args.judge)?;
     let mut failed = false;
     println!(
-        "{:<20} {:>7} {:>6} {:>9} {:>10} {:>10}",
-        "class", "states", "fit", "different", "undecided", "Go gave up"
+        "{:<20} {:>7} {:>6} {:>9} {:>10} {:>10} {:>7} {:>7} {:>8}",
+        "class", "states", "fit", "different", "undecided", "Go gave up", "counted", "too low", "too high"
     );
     for class in Class::ALL {
         if args.class.as_deref().is_some_and(|only| only != class.name()) {
@@ -77,14 +81,18 @@ fn main() -> Result<ExitCode> {
         }
         let percent = |part: u32| f64::from(part) * 100.0 / f64::from(tally.states.max(1));
         println!(
-            "{:<20} {:>7} {:>4.0} % {:>9} {:>8.1} % {:>10}",
+            "{:<20} {:>7} {:>4.0} % {:>9} {:>8.1} % {:>10} {:>7} {:>7} {:>8}",
             class.name(),
             tally.states,
             percent(tally.fit),
             tally.different,
             percent(tally.undecided),
-            tally.gave_up
+            tally.gave_up,
+            tally.counted,
+            tally.count_low,
+            tally.count_high
         );
+        failed |= tally.count_high > 0 || (class.counts_are_exact() && tally.count_low > 0);
         failed |= tally.different > 0 || percent(tally.undecided) > 1.0;
     }
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -113,6 +121,20 @@ fn compare(
         tally.undecided += 1;
         return Ok(());
     }
+    if let Some(count) = Answer::counted(state) {
+        // Where nodes share a pool, the order in which they are filled decides, and that is up to the rest of the scheduler.
+        let most = if count > theirs.more { most_in_any_order(judge, state)? } else { theirs.more };
+        tally.counted += 1;
+        tally.count_low += u32::from(count < theirs.more);
+        tally.count_high += u32::from(count > most);
+        if count > most || (class.counts_are_exact() && count != theirs.more) {
+            println!(
+                "{} {seed}: the scheduler places {} more, the autoscaler counts {count}",
+                class.name(),
+                theirs.more
+            );
+        }
+    }
     tally.fit += u32::from(theirs.nodes.values().any(OnNode::fits));
     let Some(difference) = ours.differs_from(&theirs) else { return Ok(()) };
     tally.different += 1;
@@ -134,4 +156,23 @@ fn compare(
         fs::write(&file, known).with_context(|| format!("cannot write {}", file.display()))?;
     }
     Ok(())
+}
+
+/// Returns how many more pods the scheduler places at most, in any order of the nodes.
+fn most_in_any_order(judge: &mut Judge, state: &State) -> Result<u32> {
+    let mut most = 0;
+    let mut order: Vec<usize> = (0..state.nodes.len()).collect();
+    loop {
+        let nodes = order.iter().map(|&node| state.nodes[node].clone()).collect();
+        most = most.max(judge.ask(&State { nodes, ..state.clone() })?.more);
+        // The next order, as in a dictionary.
+        let Some(from) = (1..order.len()).rev().find(|&at| order[at - 1] < order[at]) else {
+            return Ok(most);
+        };
+        let Some(with) = (from..order.len()).rev().find(|&at| order[from - 1] < order[at]) else {
+            return Ok(most);
+        };
+        order.swap(from - 1, with);
+        order[from..].reverse();
+    }
 }

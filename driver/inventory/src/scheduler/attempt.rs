@@ -364,7 +364,8 @@ impl<'s, 'a> Attempt<'s, 'a> {
         let (pool, _) = self.order[position];
         let candidate = self.devices[position].candidate;
         let is_shareable = self.devices[position].is_shareable;
-        if !(alternative.admin_access && is_shareable) && !self.is_free(at.claim, alternative, position) {
+        let may_repeat = alternative.admin_access && is_shareable;
+        if !may_repeat && !self.is_free(at.claim, alternative, position) {
             return Ok(false);
         }
         let features = self.around.features;

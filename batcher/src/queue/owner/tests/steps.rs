@@ -30,7 +30,7 @@ async fn a_step_behind_another_one_is_told_at_its_deadline_and_what_counts_on_it
     bench.settled().await;
     assert_eq!(bench.handle.queued_rows(), 2);
     let got = failure(second).await;
-    assert_eq!((got.status, got.refusal), (429, Some(Refusal::Expired)));
+    assert_eq!((got.status, got.refusal), (429, Some(RejectReason::Expired)));
     assert!((bench.elapsed_ms() - from_ms).abs_diff(2 * OBJECTIVE_MS) <= 2);
     let got = failure(third).await;
     assert_eq!(got.status, 409, "{}", got.message);
@@ -55,7 +55,7 @@ async fn a_start_that_never_had_a_server_is_held_and_ends_what_follows() {
     let bench = Bench::new(Settings::default());
     let (first, second) = (bench.step(true, 1), bench.step(false, 1));
     let got = failure(first).await;
-    assert_eq!((got.status, got.refusal), (503, Some(Refusal::HoldExpired)));
+    assert_eq!((got.status, got.refusal), (503, Some(RejectReason::HoldExpired)));
     assert!([409, 503].contains(&failure(second).await.status));
     assert!(bench.elapsed_ms().abs_diff(HOLD_MS) <= 2);
     assert_eq!(bench.handle.queued_rows(), 0);

@@ -13,7 +13,7 @@ use crate::failure::Failure;
 
 tokio::task_local! {
     /// The trail of the request that this task serves: so that none of the functions in between has to carry it.
-    static CURRENT: Arc<Trail>;
+    static CURRENT: Arc<RequestTrace>;
 }
 
 /// Most calls to model servers that are noted.
@@ -21,7 +21,7 @@ const MAX_CALLS: usize = 32;
 
 /// The trail of one request.
 #[derive(Debug)]
-pub struct Trail {
+pub struct RequestTrace {
     facts: Mutex<Facts>,
     /// Its own span and where spans go, where it is traced.
     pub trace: Option<(SpanContext, Spans)>,
@@ -93,7 +93,7 @@ pub struct Call {
     pub status: Option<u16>,
 }
 
-impl Trail {
+impl RequestTrace {
     /// Of a request that begins.
     pub fn new(trace: Option<(SpanContext, Spans)>) -> Arc<Self> {
         Arc::new(Self { facts: Mutex::default(), trace })
@@ -136,14 +136,14 @@ impl Trail {
 }
 
 /// Notes that a batch was cut, with those of its requests that have a trail.
-pub fn cut<'a>(trails: impl Iterator<Item = &'a Arc<Trail>>, batch: &Batch) {
+pub fn cut<'a>(trails: impl Iterator<Item = &'a Arc<RequestTrace>>, batch: &Batch) {
     trails.for_each(|trail| trail.with(|facts| facts.batch = Some(batch.clone())));
 }
 
 /// A call to a model server under way; dropped without an answer, there was none.
 #[derive(Debug)]
 pub struct Sending {
-    trails: Vec<Arc<Trail>>,
+    trails: Vec<Arc<RequestTrace>>,
     call: Call,
     clock: Clock,
     /// Its own span, with links to the requests', where one of them is recorded.
@@ -154,7 +154,7 @@ impl Sending {
     /// Begins a call for so many requests, where one of them has a trail. Where they are traced, the call gets a span of
     /// its own, which the model server is told.
     pub fn begin<B>(
-        trails: Vec<Arc<Trail>>,
+        trails: Vec<Arc<RequestTrace>>,
         requests: usize,
         upstream: &str,
         clock: Clock,
@@ -198,7 +198,7 @@ impl Drop for Sending {
 }
 
 /// Below the request's span where there is one alone; else a trace of its own, with links.
-fn batch_span(trails: &[Arc<Trail>], requests: usize, upstream: &str) -> Option<(Span, Spans)> {
+fn batch_span(trails: &[Arc<RequestTrace>], requests: usize, upstream: &str) -> Option<(Span, Spans)> {
     let traced: Vec<&(SpanContext, Spans)> = trails.iter().filter_map(|trail| trail.trace.as_ref()).collect();
     let (_, spans) = traced.first()?;
     let links: Vec<SpanContext> = traced.iter().map(|(context, _)| *context).collect();

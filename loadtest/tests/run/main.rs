@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used)] // A test that cannot go on fails there.
 
-#[path = "run/stub.rs"]
 mod stub;
 
 use std::net::SocketAddr;
