@@ -1,4 +1,4 @@
-//! A client of each form: encodes tensors in its own way, independently of the crate.
+//! A client of each wire format, which encodes tensors independently of the crate.
 
 // Said with its folder, because the fuzz targets take this file in from elsewhere.
 #[path = "client/received.rs"]

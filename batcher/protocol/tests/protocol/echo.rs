@@ -1,4 +1,4 @@
-//! A simulated model server that answers with its inputs, in the form in which it was asked.
+//! A simulated model server that answers with its inputs, in the wire format of the request.
 
 use bytes::Bytes;
 use prost::Message;

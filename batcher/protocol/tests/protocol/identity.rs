@@ -1,4 +1,4 @@
-//! merge, an echoing server, split: each client has its own rows back, in its own form, bit for bit.
+//! merge, an echoing server, split: each client gets its own rows back, in its own wire format, bit for bit.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -147,7 +147,7 @@ proptest! {
             .collect();
         let requests: Vec<_> = requests.iter().collect();
         for request in &requests {
-            prop_assert_eq!(&request.key, &requests[0].key, "form, order, rows and id are not part of the key");
+            prop_assert_eq!(&request.key, &requests[0].key, "wire format, order, rows and id are not part of the key");
             prop_assert_eq!(request.alone, None);
         }
         let merged = merge_padded(&requests, case.upstream, case.to_rows).unwrap();

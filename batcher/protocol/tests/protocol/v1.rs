@@ -330,7 +330,7 @@ fn v2_outputs_become_predictions() {
     let scalar = r#"{"model_name":"m","outputs":[{"name":"y","shape":[1],"datatype":"INT8","data":[1]}]}"#;
     assert_eq!(
         answers(scalar, &[&ask], &rows([2])).remove(0).unwrap_err(),
-        "output 'y' cannot be written in the form of the request: shape [1] is not one row per instance"
+        "output 'y' cannot be written in the wire format of the request: shape [1] is not one row per instance"
     );
     let head =
         r#"{"outputs":[{"name":"h","shape":[2],"datatype":"FP16","parameters":{"binary_data_size":4}}]}"#;
