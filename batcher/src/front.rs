@@ -1,53 +1,46 @@
 //! The front port: HTTP/1.1, h2c and gRPC on one listener.
 //!
-//! | module | what is there |
+//! | to change … | look in … |
 //! |---|---|
-//! | [`server`] | connections, and their graceful end |
-//! | [`strict_connection`], [`strict`], [`framing`], [`connection_activity`] | what a connection may not do: be ambiguous, be too slow |
-//! | [`observed`] | an answer's body until the client has taken it |
-//! | [`authority`] | whom a request is for |
-//! | [`route`] | which requests are ours |
-//! | [`receive`] | reading a request's body whole, within limits |
-//! | [`decode`], [`inflate`] | compressed bodies, decoded in steps |
-//! | [`infer`] | an inference request: parse, admit, queue, wait |
-//! | `in_sequence` | which sequence a request is a step of |
-//! | [`predict`] | the same for V1 |
-//! | [`answer`] | replies in the client's form |
-//! | `urgency` | deadline, class and tenant of a request |
-//! | [`retry_info`] | when a gRPC client may try again |
-//! | [`health`] | liveness and readiness, the batcher's own |
-//! | [`passthrough`] | everything else, streamed |
-//! | `by_model` | which model a request that passes through names, and where it may go |
-//! | [`stream`], `peek` | requests that the model server batches itself: look into the body, wait at the gate |
-//! | [`relayed`] | a model server's answer on its way to the client |
-//! | [`claims`] | headers of the batcher's own, which no client may claim |
-//! | [`control_paths`], `forbidden` | which paths control a model server, and where they are refused |
+//! | how connections are accepted and ended; the way of a request from its first byte to the room below that serves it | [`server`] |
+//! | what a connection may not do: be ambiguous (HTTP/1), be too slow | `strict_connection`, `strict`, `framing`, `connection_activity` |
+//! | which host a request may name; which headers no client may claim | `authority`, [`claims`] |
+//! | which requests are served here, which are forbidden | `route`, `control_paths`, `forbidden` |
+//! | how a body is received, decoded, looked into | `receive`, `decode`, `inflate`, `peek` |
+//! | an inference: its way from its head to the queue; its admission, its reply and its counts | `infer`, `admit` |
+//! | deadline, class, tenant and sequence of a request | `urgency`, `in_sequence` |
+//! | which model a request names, whether there is one, which server it may go to | `known`, `by_model` |
+//! | responses over REST and gRPC | `transport/` |
+//! | liveness and readiness, the batcher's own | `health` |
+//! | requests that model servers batch themselves (LLMs) | `stream` |
+//! | everything else, passed on | `passthrough` |
+//! | bodies of responses on their way to the client | `body`, `relayed`, `observed` |
 
 mod admit;
-pub mod authority;
+mod authority;
 pub mod body;
 mod by_model;
 pub mod claims;
-pub mod connection_activity;
-pub mod control_paths;
-pub mod decode;
+mod connection_activity;
+mod control_paths;
+mod decode;
 mod forbidden;
-pub mod framing;
-pub mod health;
+mod framing;
+mod health;
 mod in_sequence;
-pub mod infer;
-pub mod inflate;
+mod infer;
+mod inflate;
 mod known;
-pub mod observed;
-pub mod passthrough;
+mod observed;
+mod passthrough;
 mod peek;
-pub mod receive;
+mod receive;
 pub mod relayed;
-pub mod route;
+mod route;
 pub mod server;
-pub mod stream;
-pub mod strict;
-pub mod strict_connection;
+mod stream;
+mod strict;
+mod strict_connection;
 mod transport;
 mod urgency;
 

@@ -52,7 +52,40 @@ pub struct ErrorSearch {
     has_succeeded: bool,
 }
 
+/// What follows for the requests of a call that was answered with an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AfterError {
+    /// Each half is sent again, before all others: one request is to blame.
+    HalvesNext,
+    /// Each half is sent again, after all others, so that larger parts go first: one that succeeds shows that the model
+    /// server works.
+    HalvesLast,
+    /// All requests are answered with the error.
+    Answer,
+}
+
+/// Statuses that concern all requests of a batch alike, because path, method and credentials are those of all: 429, 404,
+/// 405, 401 and 403.
+const CONCERN_ALL: [u16; 5] = [429, 404, 405, 401, 403];
+
+/// Statuses that may be about one request: some servers answer a bad input with 500, and a proxy beside a server answers
+/// 502 or 504 when its worker has died or hangs.
+const MAY_BE_ONE: [u16; 3] = [500, 502, 504];
+
 impl ErrorSearch {
+    /// Decides what follows for the `requests` requests of a call that was answered with this HTTP status.
+    /// `may_run_twice`: whether requests may be sent again that the server may have executed.
+    pub fn after(&mut self, status: u16, requests: usize, may_run_twice: bool) -> AfterError {
+        let is_several = requests > 1;
+        if is_several && (400..500).contains(&status) && !CONCERN_ALL.contains(&status) {
+            AfterError::HalvesNext
+        } else if is_several && may_run_twice && MAY_BE_ONE.contains(&status) && self.goes_on() {
+            AfterError::HalvesLast
+        } else {
+            AfterError::Answer
+        }
+    }
+
     /// A part of the batch succeeded: the server works, so its errors are about requests.
     pub fn succeeded(&mut self) {
         self.has_succeeded = true;

@@ -66,7 +66,7 @@ mod work;
 
 pub use admit::{Admission, AdmitView, admit, admit_of_class, predicted_wait_us};
 pub use backlog::{Backlog, Flow};
-pub use blame::{Breaks, ErrorSearch};
+pub use blame::{AfterError, Breaks, ErrorSearch};
 pub use curve::{ClassCurves, CurveEstimator, ServiceCurve, ShapeClass};
 pub use cut::{BatchLimits, Cut, Lane, cut};
 pub use deferral::{

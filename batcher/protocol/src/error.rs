@@ -1,4 +1,4 @@
-//! What can be wrong, with a request, a batch or an upstream's answer.
+//! What can be wrong with a request, a batch or a model server's response.
 
 use bytes::Bytes;
 use thiserror::Error;
@@ -75,12 +75,12 @@ pub struct MergeError {
     pub reason: String,
 }
 
-/// An upstream's 200 answer that is not a valid inference response.
+/// A model server's 200 response that is not a valid inference response.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the upstream's answer is not a valid inference response: {0}")]
 pub struct ResponseError(pub String);
 
-/// A valid answer that cannot be shared out by rows: run the requests again singly, do not guess.
+/// A valid response that cannot be split by rows: run the requests again singly, do not guess.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("output '{output}' has shape {shape:?}, which does not begin with the batch's {rows} rows")]
 pub struct SplitError {
@@ -92,7 +92,7 @@ pub struct SplitError {
     pub rows: usize,
 }
 
-/// One client's rows cannot be written in that client's form (FP16, BF16 or non-UTF-8 BYTES in JSON); the others' can.
+/// An output that cannot be written in one client's wire format (FP16, BF16 or non-UTF-8 BYTES in JSON); the other clients' responses can.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("output '{output}' cannot be written in the form of the request: {reason}")]
 pub struct PartError {

@@ -1,16 +1,17 @@
-//! The Open Inference Protocol (V2) in its three forms, and V1: what a batcher must know of them, and nothing else.
+//! The Open Inference Protocol (V2) in its three wire formats, and V1: what a batcher must know of them.
 //!
 //! Requests arrive as V2 JSON, V2 binary (a JSON header and raw tensors) or gRPC `ModelInfer`. [`parse_json`],
 //! [`parse_binary`] and [`parse_grpc`] make the same [`InferRequest`] of all three; two requests whose [`MergeKey`]s
-//! are equal may share a batch, whatever their forms. [`merge`] makes one upstream body of many requests,
-//! [`parse_response`] reads the upstream's answer, [`split`] gives each client its own rows back in its own form.
+//! are equal may share a batch, whatever their wire formats. [`merge`] makes one upstream body of many requests,
+//! [`parse_response`] reads the model server's response, [`split`] gives each client its own rows back in its own
+//! wire format.
 //!
 //! V1 `:predict` requests ([`parse_v1`]) name no datatypes: where the model's metadata does, they join V2 requests;
 //! otherwise they share batches with each other, spliced as text.
 //!
-//! Tensors are never copied unless their form changes: they stay slices ([`bytes::Bytes`]) of the received bodies,
+//! Tensors are never copied unless their wire format changes: they stay slices ([`bytes::Bytes`]) of the received bodies,
 //! and bodies to be sent are lists of chunks for a vectored write. Numbers in JSON stay text: int64 beyond 2^53
-//! and long digits survive, because nothing parses them unless a batch mixes forms.
+//! and long digits survive, because nothing parses them unless a batch mixes wire formats.
 //!
 //! The crate is pure: bytes in, bytes out; no I/O, no clock, no tokio.
 //!
@@ -40,19 +41,22 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! | module | what is there |
+//! | to change … | look in … |
 //! |---|---|
-//! | `target` | model and version, and their place in a URL path |
-//! | `datatype`, `tensor`, `parameters` | the vocabulary: datatypes, tensors as JSON text or raw bytes, parameters |
-//! | `limits`, `error` | bounds on what is accepted; every error with what, where and whether to forward anyway |
-//! | `json`, `binary`, [`grpc`] | the three forms on the wire, each way |
-//! | `signature`, `v1` | a model's metadata; V1 requests and answers |
-//! | `request`, `alone`, `key` | a parsed request; why it must not be merged; with what it may be |
-//! | `sequence` | which sequence a request is a step of |
-//! | `merge`, `response`, `split` | many requests → one body → one answer → many answers |
-//! | `unchanged` | a batch of one request, where nothing has to be written anew |
-//! | `transcode` | JSON text ↔ little-endian bytes, where a batch mixes forms |
-//! | `error_response` | an error in the form in which its client asked |
+//! | which wire formats there are (the table), what each must provide (the trait) | `wire_format`, `wire_protocol` |
+//! | V2 REST: JSON and its binary tensor extension, requests and responses | `rest/` |
+//! | gRPC: messages, framing, status codes | [`grpc`] (`grpc/`) |
+//! | V1 REST | `v1/` |
+//! | what is read of any request; why it must not be merged; with what it may be | `request`, `alone`, `key` |
+//! | which sequence a request is a step of | `sequence` |
+//! | how requests become one batch, whatever its wire format | `merge/`, `batch_rows` |
+//! | how a response is cut by rows, whatever its wire format | `response`, `split/` |
+//! | model and version, and their place in a URL path | `target` |
+//! | datatypes, tensors as JSON text or raw bytes, parameters, a model's metadata | `datatype`, `tensor`, `parameters`, `signature` |
+//! | bounds on what is accepted; errors | `limits`, `error` |
+//! | how JSON is read and written as text; JSON text ↔ little-endian bytes | `json/`, `transcode` |
+//!
+//! A new wire format is one folder that implements [`WireProtocol`], and its variant and line in the table.
 
 mod alone;
 mod batch_rows;

@@ -1,4 +1,4 @@
-//! Many requests → one upstream body.
+//! Merges requests into one body for a model server.
 
 mod columns;
 mod padding;
@@ -10,10 +10,10 @@ pub(crate) use columns::Column;
 use crate::wire_protocol::{Batch, BatchBody, Transport};
 use crate::{BatchRows, InferRequest, MergeError, WireFormat};
 
-/// One upstream request made of many.
+/// One request to a model server, made of many.
 #[derive(Debug, Clone)]
 pub struct Merged {
-    /// What is on the wire: for [`WireFormat::Binary`] asked and JSON clients alone it is [`WireFormat::Json`].
+    /// The wire format of the body: for [`WireFormat::Binary`] and JSON clients alone it is [`WireFormat::Json`].
     pub format: WireFormat,
     /// The body, for a vectored write; tensors are the clients' own buffers. gRPC: with the 5-byte prefix.
     pub chunks: Vec<Bytes>,
@@ -34,18 +34,18 @@ impl Merged {
     }
 }
 
-/// Makes one upstream body of requests whose keys are equal (see [`crate::MergeKey`]); `upstream` is the best form
+/// Makes one upstream body of requests whose keys are equal (see [`crate::MergeKey`]); `upstream` is the best wire format
 /// that the model server reads. One request alone is allowed, and then need not be mergeable: that is how a gRPC
 /// client reaches a REST-only server. Raw binary requests are the exception: nothing is known of their tensors;
 /// forward their body.
 ///
 /// Clients that all sent JSON and want JSON are sent as JSON text, spliced, wherever the server speaks REST; all
 /// others meet in raw bytes. `priority` and `timeout` are not forwarded, and an id only where a request is alone.
-/// One request whose form the server reads, and of which nothing has to stay here, goes as it came.
+/// One request whose wire format the server reads, and of which nothing has to stay here, goes as it came.
 ///
 /// # Errors
-/// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype without
-/// a form upstream, an empty slice.
+/// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype that the
+/// model server's wire format cannot carry, an empty slice.
 pub fn merge(requests: &[&InferRequest], upstream: WireFormat) -> Result<Merged, MergeError> {
     merge_padded(requests, upstream, 0)
 }

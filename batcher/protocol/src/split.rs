@@ -1,4 +1,4 @@
-//! One answer → each client's rows in its own form.
+//! Cuts one response by rows and writes each client's part in its own wire format.
 
 mod rows;
 
@@ -6,10 +6,10 @@ use bytes::Bytes;
 
 use crate::{BatchRows, InferRequest, InferResponse, PartError, SplitError, Tensor, WireFormat};
 
-/// One client's answer (HTTP status 200, gRPC status 0).
+/// One client's part of a response (HTTP status 200, gRPC status 0).
 #[derive(Debug, Clone)]
 pub struct ResponsePart {
-    /// The client's form.
+    /// The client's wire format.
     pub format: WireFormat,
     /// Value of `Inference-Header-Content-Length`; `None` where no output is raw.
     pub header_length: Option<usize>,
@@ -21,8 +21,8 @@ pub struct ResponsePart {
     pub body_bytes: usize,
 }
 
-/// Shares an answer out by rows: one result per request, in their order. `requests` and `rows` are those of the
-/// batch ([`crate::Merged::rows`]). Each answer has its client's form and id; model name, version and parameters
+/// Splits a response by rows: one part per request, in their order. `requests` and `rows` are those of the
+/// batch ([`crate::Merged::rows`]). Each part has its client's wire format and id; model name, version and parameters
 /// are the upstream's. A client that selected outputs gets those alone, even where the upstream sent more.
 ///
 /// NaN and infinities go to JSON clients as the bare words `NaN`, `Infinity` and `-Infinity`: not strict JSON, but
@@ -31,7 +31,7 @@ pub struct ResponsePart {
 ///
 /// # Errors
 /// [`SplitError`]: an output has not one row per row of the batch; run the requests again singly. Within:
-/// [`PartError`] for a client whose form cannot carry an output (answer it with 400).
+/// [`PartError`] for a client whose wire format cannot carry an output (answer it with 400).
 pub fn split(
     response: &InferResponse,
     requests: &[&InferRequest],

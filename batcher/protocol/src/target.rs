@@ -1,5 +1,7 @@
 //! Which model, which version: from a URL path and back.
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
 /// The model that a request addresses.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Target {
@@ -24,7 +26,7 @@ impl Target {
         segments.next().is_none().then_some(Self { model, version })
     }
 
-    /// The path of an inference on this target, percent-encoded where needed.
+    /// Returns the path of an inference on this target, percent-encoded where needed.
     pub fn infer_path(&self) -> String {
         let mut path = String::with_capacity(32 + self.model.len());
         path.push_str("/v2/models/");
@@ -56,7 +58,7 @@ impl From<Target> for Address {
 /// The verbs of V1, which stand behind the model's name.
 const V1_VERBS: [&str; 4] = [":predict", ":classify", ":regress", ":explain"];
 
-/// The model that a path of the protocol, V1 or V2, is about, whatever it asks; `None` where it is about all of them.
+/// Returns the model that a path of V1 or V2 is about, whatever the request asks; `None` where it is about all models.
 pub fn model_in_path(path: &str) -> Option<String> {
     // Triton's statistics of all models.
     if path == "/v2/models/stats" {
@@ -90,15 +92,12 @@ pub(crate) fn decode(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Percent-encodes all but RFC 3986's unreserved characters.
+/// What is escaped in a path segment: all but RFC 3986's unreserved characters.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Appends a path segment, percent-encoded.
 pub(crate) fn encode(text: &str, path: &mut String) {
-    for &byte in text.as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            path.push(char::from(byte));
-        } else {
-            path.push_str(&format!("%{byte:02X}"));
-        }
-    }
+    path.extend(utf8_percent_encode(text, ESCAPED));
 }
 
 #[cfg(test)]

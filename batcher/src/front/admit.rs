@@ -106,7 +106,10 @@ impl Front {
         handle.metrics.count_request(format, outcome);
         // A client's own mistake says nothing about whether the objective is met.
         if outcome != Outcome::ClientError {
-            handle.count_attainment(outcome == Outcome::Ok && elapsed_us <= handle.objective_ms() * 1000);
+            handle
+                .metrics
+                .attainment
+                .count(outcome == Outcome::Ok && elapsed_us <= handle.objective_ms() * 1000);
         }
         response
     }
@@ -193,7 +196,7 @@ impl Drop for Unanswered<'_> {
         self.handle.metrics.count_request(self.format, Outcome::Cancelled);
         let waited_us = self.handle.clock.now_us().saturating_sub(self.arrived_us);
         if waited_us > self.handle.objective_ms() * 1000 {
-            self.handle.count_attainment(false);
+            self.handle.metrics.attainment.count(false);
         }
     }
 }

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 
 /// Why it is not known whom a request is for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Misaddressed {
+pub(super) enum Misaddressed {
     /// HTTP/1.1 requires `Host`.
     #[error("a request must have a Host header in HTTP/1.1")]
     NoHost,
@@ -35,7 +35,7 @@ pub enum Misaddressed {
 ///
 /// # Errors
 /// See [`Misaddressed`]; all are answered with 400.
-pub fn check<B>(request: &Request<B>) -> Result<(), Misaddressed> {
+pub(super) fn check<B>(request: &Request<B>) -> Result<(), Misaddressed> {
     let (uri, version) = (request.uri(), request.version());
     let host = one_host(request.headers())?;
     if host.is_none() && version == Version::HTTP_11 {

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 
 /// Shared by a connection's socket, its requests and its task.
 #[derive(Debug)]
-pub struct ConnectionActivity {
+pub(super) struct ConnectionActivity {
     /// The same connection, as far as its answers are concerned.
     pub client: Arc<Client>,
     clock: Clock,
@@ -31,7 +31,7 @@ pub struct ConnectionActivity {
 
 impl ConnectionActivity {
     /// Of a connection that begins now.
-    pub fn new(clock: Clock) -> Arc<Self> {
+    pub(super) fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             client: Arc::default(),
             clock,
@@ -45,26 +45,26 @@ impl ConnectionActivity {
     }
 
     /// A request has come; it is under way until the guard is dropped.
-    pub fn enter(self: &Arc<Self>) -> UnderWay {
+    pub(super) fn enter(self: &Arc<Self>) -> UnderWay {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.client.request_began();
         UnderWay { activity: Arc::clone(self), answering: false }
     }
 
     /// Since when no request has been under way; `None` while one is.
-    pub fn quiet_since_us(&self) -> Option<u64> {
+    pub(super) fn quiet_since_us(&self) -> Option<u64> {
         let quiet = self.requests.load(Ordering::Relaxed) == 0;
         quiet.then(|| self.quiet_since_us.load(Ordering::Relaxed))
     }
 
     /// Since when the client has taken nothing of answers that are ready; `None` where there are none.
-    pub fn untaken_since_us(&self) -> Option<u64> {
+    pub(super) fn untaken_since_us(&self) -> Option<u64> {
         let waiting = self.untaken.load(Ordering::Relaxed) > 0;
         waiting.then(|| self.taken_at_us.load(Ordering::Relaxed))
     }
 
     /// Notes whether bytes of an answer wait because the client takes none.
-    pub fn set_blocked(&self, blocked: bool) {
+    pub(super) fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Relaxed);
     }
 }
@@ -78,14 +78,14 @@ impl Idleness for ConnectionActivity {
 
 /// A request under way.
 #[derive(Debug)]
-pub struct UnderWay {
+pub(super) struct UnderWay {
     activity: Arc<ConnectionActivity>,
     answering: bool,
 }
 
 impl UnderWay {
     /// Its answer is known whole: the client need only take it.
-    pub fn answer_is_ready(&mut self) {
+    pub(super) fn answer_is_ready(&mut self) {
         if !std::mem::replace(&mut self.answering, true)
             && self.activity.untaken.fetch_add(1, Ordering::Relaxed) == 0
         {
@@ -94,7 +94,7 @@ impl UnderWay {
     }
 
     /// The client has taken a piece.
-    pub fn taken(&self) {
+    pub(super) fn taken(&self) {
         self.activity.taken_at_us.store(self.activity.clock.now_us(), Ordering::Relaxed);
     }
 }

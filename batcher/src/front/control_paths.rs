@@ -91,7 +91,7 @@ const GRPC_SETTINGS: [&str; 2] =
 const GRPC_SERVICES: [&str; 2] = ["tensorflow.profilerservice", "tensorflow.profileanalysis"];
 
 /// Returns whether a request may control the model server.
-pub fn is_control(method: &Method, path: &str, headers: &HeaderMap) -> bool {
+pub(super) fn is_control(method: &Method, path: &str, headers: &HeaderMap) -> bool {
     let claims_other = METHOD_OVERRIDES.iter().any(|name| headers.contains_key(*name));
     let reads = [Method::GET, Method::HEAD, Method::OPTIONS].contains(method) && !claims_other;
     let readings = Readings::of(path);
@@ -99,22 +99,22 @@ pub fn is_control(method: &Method, path: &str, headers: &HeaderMap) -> bool {
 }
 
 /// Returns whether the message of a gRPC call says whether it controls: see [`sets`].
-pub fn message_decides(path: &str) -> bool {
+pub(super) fn message_decides(path: &str) -> bool {
     GRPC_SETTINGS.contains(&path)
 }
 
 /// Returns whether such a call sets anything, which is field 1 of its message. One that cannot be read (`None`) may.
-pub fn sets(message: Option<&MessageHead>) -> bool {
+pub(super) fn sets(message: Option<&MessageHead>) -> bool {
     message.is_none_or(|message| message.has_first)
 }
 
 /// Returns whether a path has only one reading: no escape, dot segment or the like can make it another one.
-pub fn is_plain(path: &str) -> bool {
+pub(super) fn is_plain(path: &str) -> bool {
     !path.bytes().any(|byte| matches!(byte, b'%' | b'\\' | b';')) && !path.contains("..")
 }
 
 /// Returns whether a path begins with one of the allowed prefixes, segment by segment, in each of its readings.
-pub fn is_allowed(path: &str, prefixes: &[String]) -> bool {
+pub(super) fn is_allowed(path: &str, prefixes: &[String]) -> bool {
     let readings = Readings::of(path);
     let begins = |segments: &Vec<String>, prefix: &String| {
         let mut prefix = prefix.split('/').filter(|segment| !segment.is_empty());

@@ -21,7 +21,7 @@ const LARGE_BYTES: usize = 64 << 10;
 
 /// Why a body was not decoded.
 #[derive(Debug, thiserror::Error)]
-pub enum DecodeError {
+pub(super) enum DecodeError {
     /// It is coded in a way that is not known here.
     #[error("the body has the coding {0:?}; there are gzip, deflate and zstd")]
     UnknownCoding(String),
@@ -157,7 +157,7 @@ fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
 }
 
 /// The answer to a client whose body was not decoded.
-pub fn undecoded(
+pub(super) fn undecoded(
     form: WireFormat,
     error: &DecodeError,
     retry_after: RetryAfter,

@@ -18,7 +18,7 @@ const MAX_BODY_BYTES: u64 = i64::MAX as u64;
 
 /// What is wrong with the bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub(super) enum Fault {
     /// A line ends in a line feed alone.
     BareLineFeed,
     /// A header is continued on the next line.
@@ -37,7 +37,7 @@ pub enum Fault {
 
 /// What bytes turned out to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part<'a> {
+pub(super) enum Part<'a> {
     /// Here ends the head of a request.
     Head,
     /// A piece of its body, without what frames it.
@@ -48,7 +48,7 @@ pub enum Part<'a> {
 
 /// Follows one connection.
 #[derive(Debug)]
-pub struct Framing {
+pub(super) struct Framing {
     state: State,
     /// The beginning of a line whose end has not come yet.
     line: Vec<u8>,
@@ -103,13 +103,14 @@ impl Default for Framing {
 }
 
 impl Framing {
-    /// Whether the connection speaks HTTP/2.
-    pub fn is_opaque(&self) -> bool {
+    /// Returns whether the connection speaks HTTP/2.
+    #[allow(dead_code, reason = "asked by the comparison with hyper alone, in tests and under the fuzzer")]
+    pub(super) fn is_opaque(&self) -> bool {
         self.state == State::Opaque
     }
 
     /// Whether a request's head has begun and not ended.
-    pub fn is_in_head(&self) -> bool {
+    pub(super) fn is_in_head(&self) -> bool {
         match self.state {
             State::Header | State::Preface(_) => true,
             State::RequestLine => self.line_bytes > 0,
@@ -121,7 +122,11 @@ impl Framing {
     ///
     /// # Errors
     /// The fault, and the position of the byte that completes it: what comes before may be passed on.
-    pub fn feed(&mut self, bytes: &[u8], mut see: impl FnMut(usize, Part<'_>)) -> Result<(), (usize, Fault)> {
+    pub(super) fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut see: impl FnMut(usize, Part<'_>),
+    ) -> Result<(), (usize, Fault)> {
         let mut at = 0;
         while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
             match self.state {

@@ -7,7 +7,7 @@ use flate2::bufread::{GzDecoder, ZlibDecoder};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
 /// Most bytes that a step writes.
-pub const STEP_OUTPUT_BYTES: usize = 64 << 10;
+pub(super) const STEP_OUTPUT_BYTES: usize = 64 << 10;
 /// Most bytes that a step of gzip or deflate reads. The dearest ones are headers of blocks without content: some
 /// hundred of them take about a millisecond.
 const STEP_INPUT_BYTES: usize = 4 << 10;
@@ -15,7 +15,7 @@ const STEP_INPUT_BYTES: usize = 4 << 10;
 const STEP_BLOCKS: usize = 32;
 /// Most members of a gzip body. Each costs microseconds, even without content; compressors that make many (bgzip)
 /// put 64 KiB into each.
-pub const MAX_MEMBERS: usize = 16_384;
+pub(super) const MAX_MEMBERS: usize = 16_384;
 /// Largest window of a zstd frame: RFC 9659 wants no more of an HTTP client.
 const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
 /// What a decoder holds besides its window: tables, and the buffer of a step.
@@ -23,7 +23,7 @@ const SCRATCH_BYTES: usize = STEP_OUTPUT_BYTES + (64 << 10);
 
 /// How a body is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Coding {
+pub(super) enum Coding {
     /// RFC 1952.
     Gzip,
     /// RFC 1950, which HTTP calls so.
@@ -34,7 +34,7 @@ pub enum Coding {
 
 impl Coding {
     /// Its name in `Content-Encoding`.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
             Self::Deflate => "deflate",
@@ -43,7 +43,7 @@ impl Coding {
     }
 
     /// The coding of this name.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(super) fn parse(name: &str) -> Option<Self> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         [Self::Gzip, Self::Deflate, Self::Zstd]
             .into_iter()
@@ -54,7 +54,7 @@ impl Coding {
 
 /// What a step has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// So many bytes were written; 0: what was read stands for nothing, or not yet for anything.
     Wrote(usize),
     /// All is decoded.
@@ -63,7 +63,7 @@ pub enum Step {
 
 /// Decodes one body.
 #[derive(Debug)]
-pub struct Decoder<'a>(Kind<'a>);
+pub(super) struct Decoder<'a>(Kind<'a>);
 
 #[derive(Debug)]
 enum Kind<'a> {
@@ -85,7 +85,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// A zstd body whose head is cut off, or whose window is too large.
-    pub fn memory_bytes(coding: Coding, coded: &[u8]) -> Result<usize, String> {
+    pub(super) fn memory_bytes(coding: Coding, coded: &[u8]) -> Result<usize, String> {
         if coding != Coding::Zstd {
             return Ok(SCRATCH_BYTES);
         }
@@ -100,7 +100,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// It is not what it should be, or see [`Decoder::memory_bytes`].
-    pub fn new(coding: Coding, coded: &'a [u8]) -> Result<Self, String> {
+    pub(super) fn new(coding: Coding, coded: &'a [u8]) -> Result<Self, String> {
         Self::memory_bytes(coding, coded)?;
         let sips = Sips { rest: coded, left: STEP_INPUT_BYTES };
         Ok(Self(match coding {
@@ -119,7 +119,7 @@ impl<'a> Decoder<'a> {
     ///
     /// # Errors
     /// The body is not what it should be.
-    pub fn step(&mut self, out: &mut [u8]) -> Result<Step, String> {
+    pub(super) fn step(&mut self, out: &mut [u8]) -> Result<Step, String> {
         match &mut self.0 {
             Kind::Gzip { decoder, members } => {
                 decoder.get_mut().left = STEP_INPUT_BYTES;

@@ -17,7 +17,7 @@ use crate::upstream::relay::BUFFER_BYTES;
 
 /// The body, and what ends with it.
 #[derive(Debug)]
-pub struct Observed {
+pub(super) struct Observed {
     body: FrontBody,
     /// What is left of the frame under way.
     frame: Bytes,
@@ -32,7 +32,7 @@ pub struct Observed {
 
 impl Observed {
     /// Observes a body.
-    pub fn new(
+    pub(super) fn new(
         body: FrontBody,
         mut under_way: UnderWay,
         sighting: Option<Observation>,

@@ -18,7 +18,7 @@ use crate::retry_after::RetryAfter;
 
 /// Why there is no body.
 #[derive(Debug, thiserror::Error)]
-pub enum ReceiveError {
+pub(super) enum ReceiveError {
     /// It is longer than the limit.
     #[error("the body has more than {limit_bytes} bytes, the limit here (maxBodyBytes)")]
     TooLarge {
@@ -46,7 +46,7 @@ pub enum ReceiveError {
 
 impl ReceiveError {
     /// The answer to the client; `retry_after` is for a refusal.
-    pub fn failure(&self, retry_after: impl FnOnce() -> RetryAfter) -> Failure {
+    pub(super) fn failure(&self, retry_after: impl FnOnce() -> RetryAfter) -> Failure {
         match self {
             Self::TooLarge { .. } => Failure::new(413, self.to_string()),
             Self::Stalled { .. } => Failure::new(408, self.to_string()),
@@ -59,7 +59,7 @@ impl ReceiveError {
 }
 
 /// A body, and its share of the memory for requests.
-pub type Received = (Bytes, QueuedBytes);
+pub(super) type Received = (Bytes, QueuedBytes);
 
 impl Front {
     /// Reads a body within the settings' limits.
@@ -78,7 +78,7 @@ impl Front {
 ///
 /// # Errors
 /// See [`ReceiveError`]. A body whose `Content-Length` is too large is not read at all.
-pub async fn receive(
+pub(super) async fn receive(
     mut body: Incoming,
     limit_bytes: usize,
     patience: Duration,

@@ -5,7 +5,7 @@ use sluice_protocol::{Address, Target, WireFormat};
 
 /// What a request is, by method and path alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
+pub(super) enum Route {
     /// `POST` to a path that a wire format has for inferences (`/v2/models/{model}/infer`, `/v1/models/{model}:predict`).
     Infer(WireFormat, Address),
     /// OpenAI's completions, `POST /v2/models/{model}[/versions/{version}]/generate[_stream]`: the server batches itself.
@@ -34,7 +34,7 @@ pub enum Route {
 
 /// The gRPC methods that the batcher answers itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GrpcMethod {
+pub(super) enum GrpcMethod {
     /// `ModelInfer`.
     Infer,
     /// `ServerLive`.
@@ -49,7 +49,7 @@ pub enum GrpcMethod {
 pub(super) const GRPC_SERVICE: &str = "/inference.GRPCInferenceService/";
 
 /// Sorts a request.
-pub fn route(method: &Method, path: &str, is_grpc: bool) -> Route {
+pub(super) fn route(method: &Method, path: &str, is_grpc: bool) -> Route {
     if is_grpc {
         return match path.strip_prefix(GRPC_SERVICE) {
             Some("ModelInfer") => Route::Grpc(GrpcMethod::Infer),

@@ -11,7 +11,7 @@ const INVALID: &[u8] = b"\r\0\r\n\r\n";
 
 /// What stands between a connection's bytes and the library.
 #[derive(Debug, Default)]
-pub struct Strict {
+pub(super) struct Strict {
     framing: Framing,
     /// A fault was found: what else comes is not read, but this.
     poison: Option<&'static [u8]>,
@@ -19,18 +19,19 @@ pub struct Strict {
 
 impl Strict {
     /// Whether a request's head has begun and not ended.
-    pub fn is_in_head(&self) -> bool {
+    pub(super) fn is_in_head(&self) -> bool {
         self.poison.is_none() && self.framing.is_in_head()
     }
 
-    /// Whether the connection speaks HTTP/2.
-    pub fn is_opaque(&self) -> bool {
+    /// Returns whether the connection speaks HTTP/2.
+    #[allow(dead_code, reason = "asked by the comparison with hyper alone, in tests and under the fuzzer")]
+    pub(super) fn is_opaque(&self) -> bool {
         self.framing.is_opaque()
     }
 
     /// Called before anything is read: whether there is nothing more to read, because a fault was found. Then `buf`
     /// has what the library is to read instead, which ends.
-    pub fn is_over(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+    pub(super) fn is_over(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let Some(poison) = self.poison else { return false };
         self.give(poison, buf);
         true
@@ -41,7 +42,7 @@ impl Strict {
     ///
     /// # Errors
     /// The fault.
-    pub fn inspect(
+    pub(super) fn inspect(
         &mut self,
         buf: &mut ReadBuf<'_>,
         before: usize,

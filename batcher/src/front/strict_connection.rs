@@ -20,7 +20,7 @@ use crate::settings::Live;
 
 /// The socket.
 #[derive(Debug)]
-pub struct StrictConnection {
+pub(super) struct StrictConnection {
     stream: TcpStream,
     strict: Strict,
     activity: Arc<ConnectionActivity>,
@@ -47,7 +47,12 @@ enum Late {
 
 impl StrictConnection {
     /// Guards a connection that begins now.
-    pub fn new(stream: TcpStream, activity: Arc<ConnectionActivity>, settings: Live, clock: Clock) -> Self {
+    pub(super) fn new(
+        stream: TcpStream,
+        activity: Arc<ConnectionActivity>,
+        settings: Live,
+        clock: Clock,
+    ) -> Self {
         Self {
             stream,
             strict: Strict::default(),

@@ -1,5 +1,7 @@
 //! gRPC status codes, their counterparts in HTTP, and the encoding of `grpc-message`.
 
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
+
 /// A gRPC status code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -45,7 +47,7 @@ impl Code {
         Self::Unauthenticated,
     ];
 
-    /// The number in `grpc-status`.
+    /// Returns the number in `grpc-status`.
     pub fn number(self) -> u8 {
         self as u8
     }
@@ -59,7 +61,7 @@ impl Code {
             .unwrap_or(Self::Unknown)
     }
 
-    /// The code for an HTTP status, for a gRPC client whose request was answered over REST.
+    /// Returns the code for an HTTP status, for a gRPC client whose request was answered over REST.
     /// The mapping is that of googleapis' `google.rpc.Code`, read backwards.
     pub fn from_http(status: u16) -> Self {
         match status {
@@ -79,7 +81,7 @@ impl Code {
         }
     }
 
-    /// The HTTP status for a code, for a REST client whose request was answered over gRPC.
+    /// Returns the HTTP status for a code, for a REST client whose request was answered over gRPC.
     pub fn to_http(self) -> u16 {
         match self {
             Self::Ok => 200,
@@ -98,37 +100,18 @@ impl Code {
     }
 }
 
-/// Percent-encodes a `grpc-message`: all but printable ASCII, and `%` itself.
+/// What is escaped in a `grpc-message`: all but printable ASCII, and `%` itself.
+const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
+
+/// Percent-encodes a `grpc-message`.
 pub fn encode_message(message: &str) -> String {
-    let mut encoded = String::with_capacity(message.len());
-    for &byte in message.as_bytes() {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    utf8_percent_encode(message, ESCAPED).to_string()
 }
 
 /// Decodes a `grpc-message`. Never fails: what is no valid encoding stays as it is, bytes that are not UTF-8 are
 /// replaced.
 pub fn decode_message(value: &[u8]) -> String {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value;
-    while let [first, tail @ ..] = rest {
-        let hex = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-        if let (b'%', [high, low, after @ ..]) = (first, tail)
-            && let (Some(high), Some(low)) = (hex(*high), hex(*low))
-        {
-            bytes.push(high * 16 + low);
-            rest = after;
-        } else {
-            bytes.push(*first);
-            rest = tail;
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
+    percent_decode(value).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]
