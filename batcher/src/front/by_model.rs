@@ -1,5 +1,5 @@
-//! Which model a request that passes through names, and which model server it may therefore go to. With one model server
-//! there is nothing to choose, and nothing is looked at.
+//! Finds the model that a passed-on request names, and with it a model server that may get the request. With a single
+//! model server there is no choice, and the request is not looked into.
 
 use std::collections::VecDeque;
 
@@ -26,11 +26,11 @@ use crate::streams::asked::Asked;
 use crate::upstream::choice::{Named, NotPicked, Picked};
 use crate::upstream::grpc_body::GrpcBody;
 
-/// Most bytes of a gRPC message that are read ahead: its name and parameters come before its tensors.
+/// Maximum bytes of a gRPC message that are read ahead: the model's name and the parameters come before the tensors.
 const PEEK_BYTES: usize = 64 << 10;
 
 impl Front {
-    /// A model server that has the model; any where none is named.
+    /// Picks a model server that has the model; any model server where `named` is `None`.
     pub(super) async fn pick_for(&self, named: Option<&Named>) -> Result<Picked, Failure> {
         let (hold, settings) = (self.hold(), self.settings.now());
         self.upstreams.pick_for(named, hold, &settings, self.clock).await.map_err(|why| match why {
@@ -42,10 +42,12 @@ impl Front {
         })
     }
 
-    /// The model that a request over HTTP names: in its path, or in a JSON body of OpenAI's API.
+    /// Returns the model that an HTTP request names, in its path or in a JSON body of OpenAI's API, with the body and the
+    /// memory that was reserved for reading it.
     ///
     /// # Errors
-    /// It is a step of a sequence, of which nobody here would know, or it cannot be read.
+    /// Fails where the request is a step of a sequence, which cannot be kept at one model server without a queue, or where
+    /// its body cannot be read.
     pub(super) async fn named_by(
         &self,
         parts: &Parts,
@@ -56,7 +58,7 @@ impl Front {
         }
         let path = parts.uri.path();
         let model = model_in_path(path);
-        // A request for inference passes through where its model has no queue.
+        // An inference is passed on where its model has no queue.
         let infers = path.ends_with("/infer");
         if !infers && (model.is_some() || !may_name_its_model(parts)) {
             return Ok((model.map(Named::Model), Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
@@ -84,10 +86,12 @@ impl Front {
         Ok((named, body, share))
     }
 
-    /// The model that a gRPC request names in its first message.
+    /// Returns the model that a gRPC request names in its first message, with the request and the memory that was reserved
+    /// for reading it.
     ///
     /// # Errors
-    /// It changes one of several model servers, or goes on with a sequence that began elsewhere.
+    /// Fails where the call changes one of several model servers, or where it continues a sequence that began on another
+    /// stream.
     pub(super) async fn named_by_grpc(
         &self,
         request: Request<Incoming>,
@@ -129,9 +133,9 @@ impl Front {
         Ok((model.map(Named::Model), Request::from_parts(parts, body), share))
     }
 
-    /// Reads a body as far as its first message's name and parameters, and leaves it as it is; `None` where the message
-    /// is compressed and cannot be read. A stream may begin late: there is no time limit, as for all gRPC that passes
-    /// through.
+    /// Reads the first fields of a body's first message, and returns them with the unchanged body; `None` where the message
+    /// is compressed and cannot be decoded. There is no time limit, as for all gRPC that is passed on, because a stream may
+    /// send its first message late.
     async fn head_of(
         &self,
         headers: &HeaderMap,
@@ -161,7 +165,7 @@ impl Front {
         let mut message: Bytes = read.freeze();
         if is_whole && message.first() == Some(&1) {
             let decoded = self.decode_grpc(headers, (message, self.bytes.empty(None))).await;
-            // One that cannot be decoded says nothing; the model server judges it.
+            // A message that cannot be decoded counts as empty: the model server answers it.
             message = decoded.map(|(message, _)| message).unwrap_or_default();
         }
         let head = message.get(PREFIX_BYTES..).filter(|_| message.first() == Some(&0)).map(MessageHead::read);
@@ -169,7 +173,7 @@ impl Front {
     }
 }
 
-/// Whether the body may name the model as OpenAI's API does.
+/// Returns whether the body may name the model as in OpenAI's API.
 fn may_name_its_model(parts: &Parts) -> bool {
     let path = parts.uri.path();
     parts.method == Method::POST

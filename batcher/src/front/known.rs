@@ -1,4 +1,5 @@
-//! The queue of the model that a request names; one that nobody has confirmed yet is asked for first.
+//! Finds the queue of the model that a request names. A model that no model server has confirmed yet is asked about
+//! first.
 
 use std::sync::Arc;
 
@@ -18,48 +19,52 @@ use crate::registry::TooMany;
 use crate::retry_after::RetryAfter;
 use crate::settings::WhileCold;
 
-/// Why a request goes into no queue.
+/// Outcome for a request that is not queued.
 #[derive(Debug)]
 pub(super) enum NoQueue {
-    /// The answer.
+    /// It is answered with this response.
     Answered(Box<Response<FrontBody>>),
-    /// It passes through: there are too many models, or nobody can tell which there are. With what the model server
-    /// said of the model, if it was asked.
+    /// It is passed on, because there are too many models or it is uncertain which exist. With what the model server said
+    /// of the model, if it was asked.
     Passes(Option<Arc<Denial>>),
 }
 
-/// What is known of a model.
+/// What the batcher knows of a model.
 #[derive(Debug)]
 pub(super) enum Known {
     /// It has a queue.
     Queue(Arc<ModelHandle>),
-    /// A model server has it, but there are too many models.
+    /// A model server has it, but the batcher already serves `maxModels` models.
     TooMany,
-    /// No model server says that it has it.
+    /// No model server has confirmed it.
     Denied(Arc<Denial>),
 }
 
 impl Front {
-    /// The queue of a model; waits until a model server has said whether there is such a model.
-    pub(super) async fn queue_of(&self, model: &str, form: WireFormat) -> Result<Arc<ModelHandle>, NoQueue> {
+    /// Returns the queue of a model, once a model server has said whether the model exists.
+    pub(super) async fn queue_of(
+        &self,
+        model: &str,
+        format: WireFormat,
+    ) -> Result<Arc<ModelHandle>, NoQueue> {
         match self.known(model, self.patience()).await {
             Ok(Known::Queue(handle)) => Ok(handle),
             Ok(Known::TooMany) => Err(NoQueue::Passes(None)),
             Ok(Known::Denied(denial)) if !denial.is_certain => Err(NoQueue::Passes(Some(denial))),
-            Ok(Known::Denied(denial)) => Err(NoQueue::Answered(Box::new(denied(&denial, form)))),
+            Ok(Known::Denied(denial)) => Err(NoQueue::Answered(Box::new(denied(&denial, format)))),
             Err(failure) => {
                 if let Some(trail) = RequestTrace::current() {
                     trail.failed(&failure);
                 }
-                Err(NoQueue::Answered(Box::new(failed(form, &failure))))
+                Err(NoQueue::Answered(Box::new(failed(format, &failure))))
             }
         }
     }
 
-    /// What is known of a model, once a model server has said whether there is one.
+    /// Returns what is known of a model, once a model server has said whether it exists.
     ///
     /// # Errors
-    /// The name is too long, nobody has said, or some that may have it are not ready.
+    /// Fails where the name is too long, no model server has answered, or some that may have the model are not ready.
     pub(super) async fn known(&self, model: &str, patience: Patience) -> Result<Known, Failure> {
         if let Some(handle) = self.registry.get(model) {
             return Ok(Known::Queue(handle));
@@ -84,8 +89,8 @@ impl Front {
 }
 
 impl Front {
-    /// The queue of a model for a message that was read already and cannot pass through. Where the model server does
-    /// not say which models it has, its clients are believed.
+    /// Returns the queue of a model for a message that was read already and therefore cannot be passed on. Where the model
+    /// server does not say which models it has, the client's word counts.
     pub(super) fn unpassable(
         &self,
         model: &str,
@@ -103,10 +108,10 @@ impl Front {
     }
 }
 
-/// The model server's own answer.
-pub(super) fn denied(denial: &Denial, form: WireFormat) -> Response<FrontBody> {
-    match denial.answer(form) {
-        Some(own) => respond(form, Reply::Forwarded(own)).0,
-        None => failed(form, &Failure::new(404, "no model server has this model")),
+/// Returns the response for a model that no model server has: the model server's own, where it can be passed on.
+pub(super) fn denied(denial: &Denial, format: WireFormat) -> Response<FrontBody> {
+    match denial.answer(format) {
+        Some(own) => respond(format, Reply::Forwarded(own)).0,
+        None => failed(format, &Failure::new(404, "no model server has this model")),
     }
 }

@@ -45,7 +45,7 @@ pub(crate) struct Outcome {
     /// What the library has handed to its service.
     pub(crate) library: Vec<Seen>,
     /// What the guard has found.
-    pub(crate) fault: Option<Fault>,
+    pub(super) fault: Option<Fault>,
     /// The guard has taken the connection for one of HTTP/2.
     pub(crate) is_opaque: bool,
     /// What went back.
