@@ -3,17 +3,17 @@
 //! | to change … | look in … |
 //! |---|---|
 //! | how connections are accepted and ended; the way of a request from its first byte to the room below that serves it | [`server`] |
-//! | what a connection may not do: be ambiguous (HTTP/1), be too slow | `strict_connection`, `strict`, `framing`, `connection_activity` |
-//! | which host a request may name; which headers no client may claim | `authority`, [`claims`] |
+//! | what ends a connection: ambiguous bytes (HTTP/1), a client that is too slow | `strict_connection`, `strict`, `framing`, `connection_activity` |
+//! | which host a request may name; which headers clients must not set | `authority`, [`claims`] |
 //! | which requests are served here, which are forbidden | `route`, `control_paths`, `forbidden` |
 //! | how a body is received, decoded, looked into | `receive`, `decode`, `inflate`, `peek` |
-//! | an inference: its way from its head to the queue; its admission, its reply and its counts | `infer`, `admit` |
+//! | how an inference gets from its head to the queue; how it is admitted, answered and counted | `infer`, `admit` |
 //! | deadline, class, tenant and sequence of a request | `urgency`, `in_sequence` |
-//! | which model a request names, whether there is one, which server it may go to | `known`, `by_model` |
+//! | which model a request names, whether it exists, which model server may get the request | `known`, `by_model` |
 //! | responses over REST and gRPC | `transport/` |
-//! | liveness and readiness, the batcher's own | `health` |
+//! | the batcher's liveness and readiness | `health` |
 //! | requests that model servers batch themselves (LLMs) | `stream` |
-//! | everything else, passed on | `passthrough` |
+//! | all other requests, which are passed on | `passthrough` |
 //! | bodies of responses on their way to the client | `body`, `relayed`, `observed` |
 
 mod admit;
@@ -62,7 +62,7 @@ use crate::settings::Live;
 use crate::streams::Streams;
 use crate::upstream::members::Upstreams;
 
-/// What request tasks need.
+/// Everything that the tasks of requests need.
 #[derive(Debug)]
 pub struct Front {
     /// The settings.
@@ -71,30 +71,30 @@ pub struct Front {
     pub clock: Clock,
     /// The queues.
     pub registry: Arc<Registry>,
-    /// The questions whether there is a model.
+    /// The open questions to model servers whether they have a model.
     pub inquiries: Inquiries,
     /// The model servers.
     pub upstreams: Arc<Upstreams>,
-    /// Whether traffic is wanted.
+    /// Whether the batcher is draining.
     pub drain: Arc<Drain>,
-    /// The gates of streams.
+    /// The slots of streams.
     pub streams: Streams,
-    /// Memory for requests.
+    /// The memory budget of requests.
     pub bytes: ByteBudget,
-    /// Answers, until they are taken.
+    /// Responses that clients have not taken yet.
     pub answers: Arc<Answers>,
-    /// Whose requests are here.
+    /// The tenants of the requests that are here.
     pub tenants: Tenants,
-    /// Who observes single requests.
+    /// Observation of single requests: access log, traces, `/explain`.
     pub observe: Arc<Observe>,
-    /// Connections of clients.
+    /// Tasks of clients' connections.
     pub connections: TaskTracker,
-    /// The turns of large bodies that are decoded: one place.
+    /// Turns of large bodies that are decoded: one permit.
     pub decoding: Semaphore,
 }
 
 impl Front {
-    /// Bounds on what is parsed, by the settings of this moment.
+    /// Returns the limits on what is parsed, by the current settings.
     fn limits(&self) -> Limits {
         let settings = self.settings.now();
         Limits {

@@ -1,4 +1,4 @@
-//! Looks into a request's body, within a bound, and leaves it as it is.
+//! Reads the beginning of a request's body, up to a bound, without changing the body.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use crate::queue::bytes::QueuedBytes;
 use crate::upload::Upload;
 use crate::upstream::relay_body::RelayBody;
 
-/// A body, as far as it was read.
+/// A body of which the beginning, or all, was read.
 #[derive(Debug)]
 pub(super) enum Peeked {
-    /// All of it.
+    /// The whole body.
     Whole(Bytes),
-    /// It is longer than the bound: what was read, and the rest.
+    /// A body that is longer than the bound: the pieces that were read, and the rest.
     Part(Vec<Bytes>, Incoming),
 }
 
 impl Front {
-    /// Reads a body up to `streamPeekBytes`. Its share of the memory for requests is taken as its bytes arrive.
+    /// Reads a body up to `streamPeekBytes`. Memory for requests is reserved as its bytes arrive.
     pub(super) async fn peek(&self, mut body: Incoming) -> Result<(Peeked, QueuedBytes), ReceiveError> {
         let settings = self.settings.now();
         let patience_ms = settings.timeouts.body_timeout_ms;
@@ -59,7 +59,7 @@ impl Front {
 }
 
 impl Peeked {
-    /// The bytes, where all were read.
+    /// Returns the whole body; `None` where it is longer than the bound.
     pub(super) fn whole(&self) -> Option<&Bytes> {
         match self {
             Self::Whole(whole) => Some(whole),
@@ -67,7 +67,7 @@ impl Peeked {
         }
     }
 
-    /// As it came; the rest may pause for so long.
+    /// Returns the body as it was received. While the rest of it is read, the client may pause for at most `patience`.
     pub(super) fn into_body(self, patience: Duration) -> RelayBody {
         match self {
             Self::Whole(whole) => RelayBody::new([whole], None),
