@@ -1,4 +1,4 @@
-//! What clients are answered.
+//! Responses to clients.
 
 use bytes::Bytes;
 use sluice_protocol::{BatchRows, InferResponse, WireFormat, parse_response, split};
