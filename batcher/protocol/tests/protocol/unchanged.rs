@@ -7,7 +7,7 @@ use sluice_protocol::{
 
 use crate::client::target;
 
-/// A response with blanks that would be lost if it were written anew.
+/// A request with blanks that would be lost if it were written anew.
 const JSON: &str =
     r#"{ "id":"a" , "inputs": [{"name":"x","datatype":"FP32","shape":[1,2],"data":[1.50, 2]}] }"#;
 const SERVED: &[u8] = br#"{"model_name":"m", "id":"a","outputs":[]}"#;
