@@ -10,10 +10,10 @@ use sluice_protocol::{SequenceStep, WireFormat};
 use tokio::time::Instant;
 
 use super::Front;
+use super::bodies::peek::Peeked;
 use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::passthrough::not_passed;
-use super::peek::Peeked;
 use super::relayed::Relayed;
 use super::transport::failed;
 use crate::confirm::{ModelPresence, Patience};
@@ -55,7 +55,7 @@ impl Front {
             Err(failure) => return failed(WireFormat::Json, &failure),
         };
         // The memory that was reserved for the request is released when the response begins.
-        let (body, _share) = match self.peek(body).await {
+        let (body, _share) = match self.bodies.peek(body).await {
             Ok(peeked) => peeked,
             Err(error) => return failed(WireFormat::Json, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
