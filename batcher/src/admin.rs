@@ -104,7 +104,7 @@ impl AdminRoutes for Routes {
             handle.refresh().await;
         }
         gauge!(names::REQUEST_BYTES).set(self.0.bodies.memory.used() as f64);
-        gauge!(names::UNCONFIRMED_WAITING).set(self.0.inquiries.waiting() as f64);
+        gauge!(names::UNCONFIRMED_WAITING).set(self.0.models.inquiries.waiting() as f64);
         gauge!(names::ANSWER_BYTES).set(self.0.answers.budget.used() as f64);
         gauge!(names::CONNECTIONS).set(self.0.connections.len() as f64);
         // After the queues: what both know of is set by whoever knows more.

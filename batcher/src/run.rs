@@ -15,9 +15,8 @@ use crate::answers::budget::AnswerBudget;
 use crate::answers::relief;
 use crate::answers::untaken::Answers;
 use crate::clock::Clock;
-use crate::confirm::Inquiries;
 use crate::drain::{Drain, Mode};
-use crate::front::{Bodies, Front, server};
+use crate::front::{Bodies, Front, Models, server};
 use crate::observe::Observe;
 use crate::queue::Message;
 use crate::queue::tenants::Tenants;
@@ -50,7 +49,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         clock,
         registry: Arc::clone(&registry),
         upstreams: Arc::clone(&upstreams),
-        inquiries: Inquiries::new(Arc::clone(&upstreams), live.clone(), clock),
+        models: Models::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         drain: Arc::new(Drain::default()),
         bodies: Bodies::new(live.clone()),
         answers: Arc::clone(&answers),

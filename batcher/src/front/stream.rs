@@ -109,7 +109,7 @@ impl Front {
         if !self.upstreams.any_ready() {
             return self.streams.other();
         }
-        match self.inquiries.ask(model, QUESTION_PATIENCE).await {
+        match self.models.inquiries.ask(model, QUESTION_PATIENCE).await {
             Ok(ModelPresence::Has) => self.streams.confirmed(model),
             Ok(ModelPresence::HasNot(_)) | Err(_) => self.streams.other(),
         }
@@ -132,7 +132,7 @@ impl Front {
         let mut broken = 0;
         let since = Instant::now();
         loop {
-            let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+            let (upstream, epoch, guard) = match self.models.pick_for(named.as_ref()).await {
                 Ok(picked) => picked,
                 Err(failure) => return refused(record, &failure),
             };
@@ -156,7 +156,7 @@ impl Front {
                     RelayError::Connect(ConnectError::NoHttp)
                     | RelayError::Interim(_)
                     | RelayError::Head(_) => false,
-                    RelayError::Connect(_) => since.elapsed() < self.hold(),
+                    RelayError::Connect(_) => since.elapsed() < self.models.hold(),
                     // The request may have been executed, and a step of a sequence must not be executed twice.
                     RelayError::Broken(_) if again.as_deref().is_some_and(names_a_sequence) => false,
                     RelayError::Broken(_) => {
