@@ -14,9 +14,9 @@ use sluice_protocol::grpc::{
 
 use super::Front;
 
+use super::bodies::receive::receive;
 use super::body::FrontBody;
 use super::known::{Known, denied};
-use super::receive::receive;
 use super::route::GrpcMethod;
 use super::transport::rest::json;
 use super::transport::{failed, grpc, respond};
@@ -96,7 +96,7 @@ impl Front {
     ) -> Response<FrontBody> {
         let patience = Duration::from_millis(self.settings.now().timeouts.body_timeout_ms);
         let (body, _share) =
-            match receive(request.into_body(), SMALL_BYTES, patience, self.bytes.empty(None)).await {
+            match receive(request.into_body(), SMALL_BYTES, patience, self.bodies.memory.empty(None)).await {
                 Ok(received) => received,
                 Err(error) => return grpc::status(Code::InvalidArgument, &error.to_string()),
             };

@@ -1,5 +1,5 @@
-//! Everything that is not ours to answer or to merge: passed on as it is, both bodies streamed. It waits for
-//! the barrier as inference does: these paths may be inference too (chat, generate, `:predict`).
+//! Requests that the batcher neither answers nor merges: they are passed on unchanged, and both bodies are streamed. They
+//! wait for the barrier as inferences do, because these paths may be inferences too (chat, generate, `:predict`).
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ use crate::upload::UploadError;
 use crate::upstream::ConnectError;
 use crate::upstream::relay::RelayError;
 
-/// How long a model server may take to say whether it has a model, where requests are not held.
+/// Maximum time for a model server to say whether it has a model, where requests are not held.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Front {
-    /// Over HTTP/1.1.
+    /// Passes a request on over HTTP/1.1.
     pub(super) async fn pass(&self, request: Request<Incoming>) -> Response<FrontBody> {
         if let Some(other) = other_protocol(&request) {
             let message = format!("{other} does not pass through; connect to the model server itself for it");
@@ -39,7 +39,7 @@ impl Front {
             return failed(WireFormat::Json, &Failure::new(413, message));
         }
         let (mut parts, body) = request.into_parts();
-        // Its share of the memory is given back when the answer begins.
+        // The memory that was reserved for the request is released when the response begins.
         let (named, body, _share) = match self.named_by(&parts, body).await {
             Ok(named) => named,
             Err(failure) => return failed(WireFormat::Json, &failure),
@@ -63,7 +63,7 @@ impl Front {
         }
     }
 
-    /// gRPC, over HTTP/2.
+    /// Passes a gRPC request on over HTTP/2.
     pub(super) async fn pass_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
         let (named, request, _share) = match self.named_by_grpc(request).await {
             Ok(named) => named,
@@ -92,8 +92,8 @@ impl Front {
         }
     }
 
-    /// How long a request may wait to hear whether there is its model; where nothing is held, a model server that is
-    /// there is given the time to answer.
+    /// Returns how long a request may wait to learn whether its model exists. Where requests are not held, this is the time
+    /// that a ready model server gets to answer.
     pub(super) fn patience(&self) -> Patience {
         let settings = self.settings.now();
         let hold = Duration::from_millis(settings.holding.hold_ms);
@@ -109,7 +109,8 @@ impl Front {
     }
 }
 
-/// What a request wants its connection to become. Other offers than these may be ignored, and are: HTTP goes on.
+/// Returns the protocol that a request wants to change its connection to; `None` where there is none. Other upgrades than
+/// these are offers that may be ignored, so the request continues as HTTP.
 fn other_protocol(request: &Request<Incoming>) -> Option<&'static str> {
     let upgrade = request.headers().get(header::UPGRADE);
     if request.method() == Method::CONNECT {
