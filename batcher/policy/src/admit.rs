@@ -76,7 +76,7 @@ impl Admission {
 /// at once and its deadline is not over. Using an idle slot costs no other request anything, and its batch is the only
 /// thing that can correct a curve that has become too slow: if such requests were rejected too, one bad minute would
 /// lead to rejections for ever.
-/// 
+///
 /// The prediction uses the curve's 95th percentile, and expects other rows in the request's own batch: a full batch
 /// where a whole batch is ahead of the request, else as many rows as the running batch seems to have, judged by its
 /// remaining time (in a steady state, the rows that arrive during one batch fill the next).

@@ -21,7 +21,7 @@ const BOTTOM: f64 = 40.0;
 /// A horizontal line with a name, such as an objective.
 #[derive(Debug, Clone)]
 pub(crate) struct Limit {
-/// Position on the vertical axis.
+    /// Position on the vertical axis.
     pub y: f64,
     pub name: String,
 }
@@ -29,7 +29,7 @@ pub(crate) struct Limit {
 /// A vertical line with a name, such as an event.
 #[derive(Debug, Clone)]
 pub(crate) struct Mark {
-/// Position on the horizontal axis.
+    /// Position on the horizontal axis.
     pub x: f64,
     pub name: String,
 }
