@@ -103,8 +103,8 @@ impl AdminRoutes for Routes {
         for handle in self.0.registry.all().iter() {
             handle.refresh().await;
         }
-        gauge!(names::REQUEST_BYTES).set(self.0.bytes.used() as f64);
-        gauge!(names::UNCONFIRMED_WAITING).set(self.0.inquiries.waiting() as f64);
+        gauge!(names::REQUEST_BYTES).set(self.0.bodies.memory.used() as f64);
+        gauge!(names::UNCONFIRMED_WAITING).set(self.0.models.inquiries.waiting() as f64);
         gauge!(names::ANSWER_BYTES).set(self.0.answers.budget.used() as f64);
         gauge!(names::CONNECTIONS).set(self.0.connections.len() as f64);
         // After the queues: both set the gauge of latched demand, and the streams leave it alone where a queue has set

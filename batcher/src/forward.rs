@@ -1,31 +1,33 @@
-//! Heads of requests and answers that are passed on: end-to-end headers as they are, those of one connection left out.
+//! Heads of requests and responses that are passed on: end-to-end headers stay as they are, headers of one connection are
+//! left out.
 
 use http::request::Parts;
 use http::{HeaderValue, Request, Uri, Version, header, response};
 
 use crate::hop_by_hop;
 
-/// Makes the head of a client's request one for an HTTP/1.1 upstream: path only, with the `Host` that it is for.
+/// Turns the head of a client's request into one for an HTTP/1.1 upstream: only the path as its target, with the right
+/// `Host`.
 pub fn to_http1(parts: &mut Parts) {
     let takes_trailers = parts.headers.get_all(header::TE).iter().any(|value| {
         let names = value.to_str().unwrap_or_default().split(',');
         names.map(str::trim).any(|name| name.eq_ignore_ascii_case("trailers"))
     });
     to_next_hop(parts);
-    // The next hop's TE is ours to say, and `Connection` names it, as HTTP/1.1 has it.
+    // `TE` is written anew for the next connection, and `Connection` must name it in HTTP/1.1.
     if takes_trailers {
         parts.headers.insert(header::TE, HeaderValue::from_static("trailers"));
         parts.headers.insert(header::CONNECTION, HeaderValue::from_static("te"));
     }
 }
 
-/// Leaves of a client's request what the next hop is to know, whatever it speaks. What speaks of that hop is written
-/// where the request is sent.
+/// Reduces a client's request to what is meant for the next recipient, whatever protocol that speaks. Headers of the next
+/// connection are added where the request is sent.
 fn to_next_hop(parts: &mut Parts) {
     hop_by_hop::strip(&mut parts.headers);
-    // We answer `100-continue` ourselves, by reading the body.
+    // The batcher answers `100-continue` itself, by reading the body.
     parts.headers.remove(header::EXPECT);
-    // An absolute target and HTTP/2 say whom they are for; `Host` may say anything beside the former.
+    // An absolute target and HTTP/2 name the host that the request is for; beside an absolute target, `Host` may be wrong.
     if let Some(authority) = parts.uri.authority()
         && let Ok(host) = HeaderValue::from_str(authority.as_str())
     {
@@ -43,18 +45,18 @@ fn path_only(uri: &Uri) -> Uri {
     }
 }
 
-/// A client's request as it came, for the model server.
+/// Returns the model server's request with the head of a client's request and this body.
 pub fn upstream_request<B>(origin: &Parts, body: B) -> Request<B> {
     let mut parts = origin.clone();
     to_next_hop(&mut parts);
-    // Set again from the body, which was read whole; its trailers were not kept.
+    // The length is set again from the body, which was read whole; its trailers were not kept.
     parts.headers.remove(header::CONTENT_LENGTH);
     parts.headers.remove(header::TRAILER);
     Request::from_parts(parts, body)
 }
 
-/// Makes the head of a model server's answer one for the client. The version is that of its own connection, not of
-/// the model server's.
+/// Turns the head of a model server's response into one for the client. The HTTP version becomes that of the client's
+/// connection.
 pub fn to_client(parts: &mut response::Parts) {
     hop_by_hop::strip(&mut parts.headers);
     parts.version = Version::HTTP_11;

@@ -1,10 +1,11 @@
-//! Headers that speak of one connection alone: they end with it, in requests as in answers (RFC 9110, section 7.6.1).
+//! Headers that are valid for one connection only: they are not passed on, neither in requests nor in responses (RFC
+//! 9110, section 7.6.1).
 
 use http::{HeaderMap, HeaderName, header};
 use sluice_protocol::HEADER_LENGTH;
 
-/// Headers that speak of one connection, whether `Connection` names them or not. Credentials for a proxy are among
-/// them: the batcher asks for none, and the model server is not whom a client has sent them to.
+/// Headers of one connection, whether `Connection` names them or not. Credentials for a proxy are among them: the batcher
+/// asks for none, and the client has not sent them to the model server.
 const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("http2-settings"),
@@ -18,8 +19,8 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     header::UPGRADE,
 ];
 
-/// Headers that say whom a message is from or for, or what its body is. They are for the last recipient: a sender
-/// that names one in `Connection` would have the next one read another message than was sent.
+/// Headers that name a message's sender or recipient or describe its body. They are meant for the final recipient and stay
+/// even if `Connection` names them: without them it would read another message than was sent.
 const END_TO_END: [HeaderName; 15] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
@@ -38,11 +39,11 @@ const END_TO_END: [HeaderName; 15] = [
     HeaderName::from_static("x-request-id"),
 ];
 
-/// The same, by how their names begin.
+/// Prefixes of the names of further such headers.
 const END_TO_END_PREFIXES: [&str; 4] = ["content-", "grpc-", "x-forwarded-", "x-sluice-"];
 
-/// Fields that no trailer may hold (RFC 9110, section 6.5.1): who reads trailers as headers would read another
-/// message than was sent.
+/// Fields that trailers must not contain (RFC 9110, section 6.5.1): a recipient that treats trailers as headers would read
+/// another message than was sent.
 const HEADERS_ONLY: [HeaderName; 12] = [
     header::AUTHORIZATION,
     header::CACHE_CONTROL,
@@ -76,7 +77,7 @@ pub fn strip(headers: &mut HeaderMap) {
     }
 }
 
-/// Removes from trailers what may stand in headers only, and what speaks of one connection.
+/// Removes from trailers the fields that are allowed in headers only, and those of one connection.
 pub fn strip_trailers(trailers: &mut HeaderMap) {
     strip(trailers);
     for name in &HEADERS_ONLY {

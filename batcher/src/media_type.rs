@@ -1,25 +1,24 @@
-//! Media types of bodies, as `Content-Type` names them: without regard to case and parameters, and never by how the
-//! name begins.
+//! Media types of bodies, as `Content-Type` names them: compared as a whole, without regard to case and parameters.
 
 use http::{HeaderMap, header};
 
-/// How a media type begins that has to do with gRPC, or means to look so.
+/// Prefix of the media types of gRPC and of those that look like them.
 const GRPC: &[u8] = b"application/grpc";
 
-/// What `Content-Type` says of gRPC.
+/// Kind of a body with regard to gRPC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grpc {
-    /// Nothing.
+    /// Not gRPC.
     No,
     /// `application/grpc` or `application/grpc+proto`: messages that can be read here.
     Proto,
-    /// `application/grpc+…`: a coding of messages that the server may know.
+    /// `application/grpc+…`: messages in another coding, which the model server may know.
     OtherCoding,
-    /// It begins as gRPC's type does and is another one: gRPC-Web, or no known type.
+    /// A type with the same beginning that is not gRPC: gRPC-Web, or an unknown type.
     Lookalike,
 }
 
-/// Whether a body is gRPC. A missing type is none.
+/// Returns whether a body is gRPC. A body without a type is not.
 pub fn grpc(headers: &HeaderMap) -> Grpc {
     let essence = essence(headers);
     let Some((start, rest)) = essence.split_at_checked(GRPC.len()) else { return Grpc::No };
@@ -34,12 +33,12 @@ pub fn grpc(headers: &HeaderMap) -> Grpc {
     }
 }
 
-/// Whether a body is of this type.
+/// Returns whether a body has this media type.
 pub fn is(headers: &HeaderMap, media_type: &str) -> bool {
     essence(headers).eq_ignore_ascii_case(media_type.as_bytes())
 }
 
-/// The type without its parameters; empty where there is none.
+/// Returns the media type without its parameters; empty where there is none.
 fn essence(headers: &HeaderMap) -> &[u8] {
     let value = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()

@@ -1,6 +1,7 @@
 //! The batcher's metrics: names from `sluice_config`, handles resolved once per model.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use sluice_batch_policy::Release;
@@ -116,6 +117,8 @@ pub struct ModelMetrics {
     pub padding_rows: Counter,
     /// Gauges, set by the owner of the queue.
     pub gauges: ModelGauges,
+    /// Answers within the objective and others, since the gauge of attainment was set.
+    pub attainment: AttainmentCounts,
     objective: Gauge,
     requests: [[Counter; 6]; WireFormat::ALL.len()],
     refused: [Counter; RejectReason::ALL.len()],
@@ -150,6 +153,25 @@ pub struct ModelGauges {
     pub latched: Gauge,
 }
 
+/// Answers that request tasks have counted for the gauge of attainment.
+#[derive(Debug, Default)]
+pub struct AttainmentCounts {
+    met: AtomicU64,
+    missed: AtomicU64,
+}
+
+impl AttainmentCounts {
+    /// Counts an answer. `met`: a correct one within the objective.
+    pub fn count(&self, met: bool) {
+        if met { &self.met } else { &self.missed }.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Takes the counts out: met, and missed.
+    pub fn take(&self) -> (u64, u64) {
+        (self.met.swap(0, Ordering::Relaxed), self.missed.swap(0, Ordering::Relaxed))
+    }
+}
+
 impl std::fmt::Debug for ModelMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("ModelMetrics")
@@ -170,6 +192,7 @@ impl ModelMetrics {
             upstream_seconds: histogram!(names::UPSTREAM_DURATION_SECONDS, "model" => m()),
             batch_rows: histogram!(names::BATCH_ROWS, "model" => m()),
             padding_rows: counter!(names::PADDING_ROWS_TOTAL, "model" => m()),
+            attainment: AttainmentCounts::default(),
             gauges: ModelGauges {
                 queue_rows: gauge!(names::QUEUE_ROWS, "model" => m()),
                 oldest_wait: gauge!(names::OLDEST_WAIT_SECONDS, "model" => m()),

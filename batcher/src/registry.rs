@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::clock::Clock;
 use crate::labels::Labels;
 use crate::observe::orca::Load;
-use crate::queue::handle::{Message, QueueEvent};
+use crate::queue::{Message, QueueEvent};
 use crate::queue::{ModelHandle, owner};
 use crate::settings::Live;
 use crate::upstream::models::ServedModels;

@@ -8,7 +8,6 @@ use sluice_process::Readiness;
 use sluice_process::admin::{self, Admin};
 use sluice_process::metrics::Metrics;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -17,12 +16,10 @@ use crate::answers::budget::AnswerBudget;
 use crate::answers::relief;
 use crate::answers::untaken::Answers;
 use crate::clock::Clock;
-use crate::confirm::Inquiries;
 use crate::drain::{Drain, Mode};
-use crate::front::{Front, server};
+use crate::front::{Bodies, Front, Models, server};
 use crate::observe::Observe;
-use crate::queue::bytes::ByteBudget;
-use crate::queue::handle::Message;
+use crate::queue::Message;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::{Live, Role};
@@ -53,14 +50,13 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         clock,
         registry: Arc::clone(&registry),
         upstreams: Arc::clone(&upstreams),
-        inquiries: Inquiries::new(Arc::clone(&upstreams), live.clone(), clock),
+        models: Models::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         drain: Arc::new(Drain::default()),
-        bytes: ByteBudget::new(settings.limits.queue_bytes),
+        bodies: Bodies::new(live.clone()),
         answers: Arc::clone(&answers),
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
         observe: Observe::new(live.clone(), clock),
-        decoding: Semaphore::new(1),
         streams: Streams::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         settings: live.clone(),
     });
@@ -157,7 +153,7 @@ async fn follow_settings(front: Arc<Front>, end: CancellationToken) {
             () = end.cancelled() => return,
         }
         let settings = front.settings.now();
-        front.bytes.set_limit(settings.limits.queue_bytes);
+        front.bodies.memory.set_limit(settings.limits.queue_bytes);
         front.answers.budget.set_limit(settings.limits.answer_bytes);
         front.registry.add_named();
         front.registry.all().iter().for_each(|handle| handle.tell(Message::SettingsChanged));

@@ -1,4 +1,4 @@
-//! A client's body on its way to a model server: as it comes, but not for ever.
+//! A client's body that is passed on to a model server as it arrives, with a limit on pauses.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,35 +12,36 @@ use tokio::time::Sleep;
 use crate::failure::Failure;
 use crate::hop_by_hop;
 
-/// The body.
+/// A client's body.
 #[derive(Debug)]
 pub struct Upload {
     body: Incoming,
     patience: Duration,
-    /// Set while the next piece is waited for.
+    /// Set while the next piece is awaited.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Why it came to no good end: it is the client's doing.
+/// Fault of the client's for which a body did not arrive completely.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    /// Nothing more comes.
+    /// The client has paused for longer than this.
     #[error("no byte of the body came for {} ms (bodyTimeoutMs)", .0.as_millis())]
     Stalled(Duration),
-    /// What comes is not HTTP, or the client has gone.
+    /// The client sent bytes that are not HTTP, or closed the connection.
     #[error("the body could not be read: {0}")]
     Broken(#[from] hyper::Error),
 }
 
 impl Upload {
-    /// A body that may pause for so long.
+    /// Creates a body in which the client may pause for at most `patience`.
     pub fn new(body: Incoming, patience: Duration) -> Self {
         Self { body, patience, timer: None }
     }
 }
 
 impl UploadError {
-    /// The answer, where the client's body is why a request was not passed on.
+    /// Returns the failure for the client, where its body is the reason for which a request was not passed on; otherwise
+    /// `None`.
     pub fn failure(error: &hyper::Error) -> Option<Failure> {
         let cause = std::error::Error::source(error)?.downcast_ref::<Self>()?;
         let status = match cause {

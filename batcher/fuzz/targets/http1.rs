@@ -7,19 +7,19 @@
 
 #![no_main]
 
-#[path = "../../src/front/strict/differential.rs"]
-mod differential;
-/// Of the batcher these files alone, as its crate names them.
+/// The only files of the batcher that are built here, under the names that they have in its crate.
 #[path = "../../src/front"]
 #[allow(dead_code)]
 mod front {
-    pub(crate) mod framing;
-    pub(crate) mod strict;
+    #[path = "strict/differential.rs"]
+    pub(crate) mod differential;
+    mod framing;
+    mod strict;
 }
 
 use libfuzzer_sys::fuzz_target;
 
-use differential::{Service, assert_agreement, serve};
+use front::differential::{Service, assert_agreement, serve};
 
 /// More bytes than this say nothing new.
 const MOST_BYTES: usize = 32 << 10;

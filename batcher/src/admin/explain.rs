@@ -43,7 +43,7 @@ impl Routes {
     fn models_in_words(&self) -> String {
         let mut text = String::new();
         for handle in self.0.registry.all().iter() {
-            text.push_str(&handle.in_words());
+            text.push_str(&crate::queue::explain::describe(handle));
             text.push('\n');
         }
         if text.is_empty() {

@@ -1,4 +1,5 @@
-//! A request that was read: put into the queue unless there is a reason not to, waited for, answered and counted.
+//! Admission of a request that was read: it is queued unless there is a reason not to, and its response is awaited and
+//! counted.
 
 use std::sync::Arc;
 
@@ -34,7 +35,7 @@ pub(super) struct Arrival<'a> {
     pub(super) signature: Option<Arc<ModelSignature>>,
     /// Its HTTP head.
     pub(super) origin: Parts,
-    /// What its headers say of its deadline, class and tenant.
+    /// Deadline, priority class and tenant, as its headers give them.
     pub(super) urgency: Urgency,
     /// Its share of the memory for requests.
     pub(super) bytes: QueuedBytes,
@@ -98,7 +99,7 @@ impl Front {
             trail.failed(failure);
         }
         let (response, status) = respond(format, reply);
-        // Answered: counted as such below.
+        // The response is there: it is counted below instead.
         std::mem::forget(unanswered);
         let elapsed_us = self.clock.now_us().saturating_sub(arrived_us);
         let outcome = Outcome::of_status(status);
@@ -106,7 +107,10 @@ impl Front {
         handle.metrics.count_request(format, outcome);
         // A client's own mistake says nothing about whether the objective is met.
         if outcome != Outcome::ClientError {
-            handle.count_attainment(outcome == Outcome::Ok && elapsed_us <= handle.objective_ms() * 1000);
+            handle
+                .metrics
+                .attainment
+                .count(outcome == Outcome::Ok && elapsed_us <= handle.objective_ms() * 1000);
         }
         response
     }
@@ -114,7 +118,7 @@ impl Front {
     /// Puts a request into the queue.
     ///
     /// # Errors
-    /// The reason not to.
+    /// Returns the reason for which it was not queued.
     fn enqueue(&self, handle: &ModelHandle, entry: Entry, settings: &Settings) -> Result<(), Failure> {
         if settings.holding.while_cold == WhileCold::Reject && handle.is_cold() {
             return Err(Failure::refused(
@@ -156,7 +160,7 @@ impl Front {
         })
     }
 
-    /// Returns the response to a request that does not come as far as the queue, and counts it.
+    /// Counts a request that fails before it is queued, and returns the response to it.
     pub(super) fn invalid(
         &self,
         handle: &ModelHandle,
@@ -171,7 +175,7 @@ impl Front {
     }
 }
 
-/// Counts a request that did not come as far as the queue.
+/// Counts a request that failed before it was queued.
 pub(super) fn count_failure(handle: &ModelHandle, format: WireFormat, failure: &Failure) {
     let refusal = failure.refusal.or((failure.status == 413).then_some(RejectReason::BodyTooLarge));
     if let Some(reason) = refusal {
@@ -180,8 +184,8 @@ pub(super) fn count_failure(handle: &ModelHandle, format: WireFormat, failure: &
     handle.metrics.count_request(format, Outcome::of_status(failure.status));
 }
 
-/// A request whose client waits. Hyper drops it with the rest when the client goes away: it is counted then, and has
-/// missed its objective where the client waited as long as that.
+/// A request whose client still waits. Hyper drops the request's future when the client goes away; dropping this counts
+/// the request as cancelled, and as one that missed its objective if the client waited longer than the objective.
 struct Unanswered<'a> {
     handle: &'a ModelHandle,
     format: WireFormat,
@@ -193,7 +197,7 @@ impl Drop for Unanswered<'_> {
         self.handle.metrics.count_request(self.format, Outcome::Cancelled);
         let waited_us = self.handle.clock.now_us().saturating_sub(self.arrived_us);
         if waited_us > self.handle.objective_ms() * 1000 {
-            self.handle.count_attainment(false);
+            self.handle.metrics.attainment.count(false);
         }
     }
 }

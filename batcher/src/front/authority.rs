@@ -1,24 +1,27 @@
-//! Whom a request is for: its target, and the host that `Host` or an authority names (RFC 9112, section 3.2; RFC 9113,
-//! section 8.3.1). Two readers that take one request to be for two hosts are as bad as two that see two requests.
+//! Check of the host that a request is for: its target, and the host that `Host` or an authority names (RFC 9112,
+//! section 3.2; RFC 9113, section 8.3.1). Two readers that see two hosts in one request are as dangerous as two readers
+//! that see two requests in one.
 
 use std::net::Ipv6Addr;
 
 use http::uri::{Authority, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version, header};
 
-/// Why it is not known whom a request is for.
+/// Reason for which the host of a request is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Misaddressed {
     /// HTTP/1.1 requires `Host`.
     #[error("a request must have a Host header in HTTP/1.1")]
     NoHost,
-    /// It is there several times.
+    /// `Host` occurs several times.
     #[error("a request must have one Host header, not several")]
     SeveralHosts,
-    /// It, or the target's authority, is no `host[:port]`.
-    #[error("{0:?} is no Host: a name or an address is, with a port behind a colon where need be")]
+    /// `Host`, or the target's authority, is not `host[:port]`.
+    #[error(
+        "{0:?} is not a valid Host: it must be a name or an IP address, optionally with a colon and a port"
+    )]
     InvalidHost(String),
-    /// HTTP/2 names two of them.
+    /// In HTTP/2 `Host` and `:authority` differ.
     #[error("Host {host:?} is not the request's :authority, {authority:?}")]
     TwoHosts {
         /// `Host`.
@@ -26,12 +29,12 @@ pub(super) enum Misaddressed {
         /// `:authority`.
         authority: String,
     },
-    /// The method has no such target.
-    #[error("{0:?} is no target: a path is (or http://host/path), and * with OPTIONS")]
+    /// The method does not allow this target.
+    #[error("{0:?} is not a valid request target: use a path, http://host/path, or * with OPTIONS")]
     InvalidTarget(String),
 }
 
-/// Checks a request's target and whom it is for.
+/// Checks a request's target and the host that the request is for.
 ///
 /// # Errors
 /// See [`Misaddressed`]; all are answered with 400.
@@ -41,7 +44,7 @@ pub(super) fn check<B>(request: &Request<B>) -> Result<(), Misaddressed> {
     if host.is_none() && version == Version::HTTP_11 {
         return Err(Misaddressed::NoHost);
     }
-    // Empty: the target has no authority.
+    // An empty `Host` is valid where the target has no authority.
     if let Some(host) = host.filter(|host| !host.is_empty() && !is_host(host.as_bytes())) {
         return Err(Misaddressed::InvalidHost(text(host)));
     }
@@ -77,14 +80,16 @@ fn text(value: &HeaderValue) -> String {
 }
 
 fn is_target(method: &Method, uri: &Uri, version: Version) -> bool {
-    // HTTP/2 names the scheme of each request; of HTTP/1 it is a proxy's request, or one to another kind of server.
+    // HTTP/2 requests always name a scheme. In HTTP/1 any other scheme means a request to a proxy or to another kind of
+    // server.
     let is_scheme_known = version == Version::HTTP_2
         || uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     let path = uri.path();
     is_scheme_known && (path.starts_with('/') || (path == "*" && method == Method::OPTIONS))
 }
 
-/// Whether this is `uri-host [":" port]` (RFC 9110, section 7.2), without a comma: two hosts in one line have one.
+/// Returns whether a value is `uri-host [":" port]` (RFC 9110, section 7.2). A comma is not allowed in it, because two
+/// hosts in one line are joined by one.
 fn is_host(value: &[u8]) -> bool {
     let Ok(value) = std::str::from_utf8(value) else { return false };
     let (is_valid, port) = match value.strip_prefix('[').map(|rest| rest.split_once(']')) {
@@ -98,13 +103,14 @@ fn is_host(value: &[u8]) -> bool {
     is_valid && is_port(port)
 }
 
-/// Nothing, or a colon and a port, which may be left out.
+/// Returns whether a text is empty or a colon with a port behind it; the port may be left out.
 fn is_port(value: &str) -> bool {
     let Some(port) = value.strip_prefix(':') else { return value.is_empty() };
     port.bytes().all(|byte| byte.is_ascii_digit()) && (port.is_empty() || port.parse::<u16>().is_ok())
 }
 
-/// What stands in brackets: an IPv6 address, with a zone where need be, or one of a version to come.
+/// Returns whether a text may stand in brackets: an IPv6 address, optionally with a zone, or an address of a later IP
+/// version (`v1.…`).
 fn is_ip_literal(value: &str) -> bool {
     if let Some((version, address)) = value.strip_prefix(['v', 'V']).and_then(|rest| rest.split_once('.')) {
         return !version.is_empty()
@@ -116,8 +122,8 @@ fn is_ip_literal(value: &str) -> bool {
     address.parse::<Ipv6Addr>().is_ok() && is_name(zone)
 }
 
-/// A name of letters, digits and what else a name may have, but for percent-encoding: no host is named so, and readers
-/// differ in what they make of it.
+/// Returns whether a text is a host name of letters, digits and the other characters of RFC 3986's `reg-name`.
+/// Percent-encoding is refused: no real host has it in its name, and readers differ in how they decode it.
 fn is_name(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(is_name_byte)
 }

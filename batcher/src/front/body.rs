@@ -1,4 +1,5 @@
-//! Bodies of answers: known bytes (with gRPC's trailers if need be), or a stream passed through as it comes.
+//! Bodies of responses: bytes that are known (and gRPC's trailers, if any), or a model server's stream that is passed on
+//! as it arrives.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -9,39 +10,39 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::relayed::Relayed;
 
-/// The body of an answer to a client.
+/// The body of a response to a client.
 #[derive(Debug)]
 pub enum FrontBody {
-    /// Pieces that are known whole, and trailers.
+    /// A body of which all pieces are known, and its trailers.
     Known {
-        /// What is left of the data, last piece first.
+        /// Pieces that are not sent yet, the last one first.
         pieces: Vec<Bytes>,
-        /// gRPC's status.
+        /// Trailers with gRPC's status.
         trailers: Option<HeaderMap>,
     },
-    /// The model server's own, as it comes.
+    /// The model server's body, passed on as it arrives.
     Stream(Box<Relayed>),
 }
 
 impl FrontBody {
-    /// No body.
+    /// Creates an empty body.
     pub fn empty() -> Self {
         Self::Known { pieces: Vec::new(), trailers: None }
     }
 
-    /// These pieces, in order.
+    /// Creates a body of `pieces`, in their order.
     pub fn pieces(mut pieces: Vec<Bytes>) -> Self {
         pieces.reverse();
         Self::Known { pieces, trailers: None }
     }
 
-    /// These pieces, then trailers.
+    /// Creates a body of `pieces` that ends with `trailers`.
     pub fn with_trailers(mut pieces: Vec<Bytes>, trailers: HeaderMap) -> Self {
         pieces.reverse();
         Self::Known { pieces, trailers: Some(trailers) }
     }
 
-    /// Bytes of data that are here already.
+    /// Returns the bytes of data that are in memory already.
     pub fn known_bytes(&self) -> usize {
         match self {
             Self::Known { pieces, .. } => pieces.iter().map(Bytes::len).sum(),

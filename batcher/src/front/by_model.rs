@@ -1,68 +1,53 @@
-//! Which model a request that passes through names, and which model server it may therefore go to. With one model server
-//! there is nothing to choose, and nothing is looked at.
+//! Finds the model that a passed-on request names, which decides the model servers that may get the request. With a
+//! single model server there is no choice, and the request is not looked into.
 
-use std::collections::VecDeque;
-
-use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request};
-use http_body_util::BodyExt;
+use http::{Method, Request};
 use hyper::body::Incoming;
-use sluice_protocol::grpc::{MessageHead, PREFIX_BYTES};
 use sluice_protocol::{WireFormat, model_in_path};
 
 use super::Front;
+use super::bodies::peek::Peeked;
 use super::control_paths::{message_decides, sets};
 use super::in_sequence::step_of_unread;
-use super::peek::Peeked;
-use super::receive::ReceiveError;
 use super::route::GRPC_SERVICE;
-use crate::failure::{Failure, missing_elsewhere};
+use crate::failure::Failure;
 use crate::media_type;
 use crate::offload::offload;
 use crate::queue::bytes::QueuedBytes;
 use crate::retry_after::RetryAfter;
 use crate::streams::asked::Asked;
-use crate::upstream::choice::{Named, NotPicked, Picked};
+use crate::upstream::choice::Named;
 use crate::upstream::grpc_body::GrpcBody;
 
-/// Most bytes of a gRPC message that are read ahead: its name and parameters come before its tensors.
-const PEEK_BYTES: usize = 64 << 10;
-
 impl Front {
-    /// A model server that has the model; any where none is named.
-    pub(super) async fn pick_for(&self, named: Option<&Named>) -> Result<Picked, Failure> {
-        let (hold, settings) = (self.hold(), self.settings.now());
-        self.upstreams.pick_for(named, hold, &settings, self.clock).await.map_err(|why| match why {
-            NotPicked::Nobody => self.nobody(),
-            NotPicked::Elsewhere(others) => {
-                let message = missing_elsewhere(others, hold.as_millis() as u64);
-                Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
-            }
-        })
-    }
-
-    /// The model that a request over HTTP names: in its path, or in a JSON body of OpenAI's API.
+    /// Returns the model that an HTTP request names, in its path or in a JSON body of OpenAI's API, with the body and the
+    /// memory that was reserved for reading it.
     ///
     /// # Errors
-    /// It is a step of a sequence, of which nobody here would know, or it cannot be read.
+    /// Fails where the request is a step of a sequence, which cannot be kept at one model server without a queue, or where
+    /// its body cannot be read.
     pub(super) async fn named_by(
         &self,
         parts: &Parts,
         body: Incoming,
     ) -> Result<(Option<Named>, Peeked, QueuedBytes), Failure> {
         if self.upstreams.members() <= 1 {
-            return Ok((None, Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
+            return Ok((None, Peeked::Part(Vec::new(), body), self.bodies.memory.empty(None)));
         }
         let path = parts.uri.path();
         let model = model_in_path(path);
-        // A request for inference passes through where its model has no queue.
+        // An inference is passed on where its model has no queue.
         let infers = path.ends_with("/infer");
         if !infers && (model.is_some() || !may_name_its_model(parts)) {
-            return Ok((model.map(Named::Model), Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
+            return Ok((
+                model.map(Named::Model),
+                Peeked::Part(Vec::new(), body),
+                self.bodies.memory.empty(None),
+            ));
         }
         let (body, share) =
-            self.peek(body).await.map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
+            self.bodies.peek(body).await.map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if infers
             && let Some(whole) = body.whole()
             && let Some(step) = step_of_unread(WireFormat::Json, parts, whole).await
@@ -84,15 +69,17 @@ impl Front {
         Ok((named, body, share))
     }
 
-    /// The model that a gRPC request names in its first message.
+    /// Returns the model that a gRPC request names in its first message, with the request and the memory that was reserved
+    /// for reading it.
     ///
     /// # Errors
-    /// It changes one of several model servers, or goes on with a sequence that began elsewhere.
+    /// Fails where the call changes one of several model servers, or where it continues a sequence that began on another
+    /// stream.
     pub(super) async fn named_by_grpc(
         &self,
         request: Request<Incoming>,
     ) -> Result<(Option<Named>, Request<GrpcBody>, QueuedBytes), Failure> {
-        let mut share = self.bytes.empty(None);
+        let mut share = self.bodies.memory.empty(None);
         if self.upstreams.members() <= 1 {
             return Ok((None, request.map(GrpcBody::from), share));
         }
@@ -104,7 +91,8 @@ impl Front {
         }
         let (parts, body) = request.into_parts();
         let (head, body) = self
-            .head_of(&parts.headers, body, &mut share)
+            .bodies
+            .peek_grpc(&parts.headers, body, &mut share)
             .await
             .map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if may_set
@@ -128,48 +116,9 @@ impl Front {
         }
         Ok((model.map(Named::Model), Request::from_parts(parts, body), share))
     }
-
-    /// Reads a body as far as its first message's name and parameters, and leaves it as it is; `None` where the message
-    /// is compressed and cannot be read. A stream may begin late: there is no time limit, as for all gRPC that passes
-    /// through.
-    async fn head_of(
-        &self,
-        headers: &HeaderMap,
-        mut body: Incoming,
-        share: &mut QueuedBytes,
-    ) -> Result<(Option<MessageHead>, GrpcBody), ReceiveError> {
-        let (mut read, mut pieces) = (BytesMut::new(), VecDeque::new());
-        let is_whole = loop {
-            if let Some([_, a, b, c, d]) = read.first_chunk::<PREFIX_BYTES>() {
-                let end = PREFIX_BYTES.saturating_add(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
-                if read.len() >= end {
-                    read.truncate(end);
-                    break true;
-                }
-            }
-            if read.len() >= PEEK_BYTES {
-                break false;
-            }
-            let Some(frame) = body.frame().await else { break false };
-            let Ok(data) = frame?.into_data() else { continue };
-            if !share.grow(data.len()) {
-                return Err(ReceiveError::NoMemory { limit_bytes: self.bytes.limit() });
-            }
-            read.extend_from_slice(&data);
-            pieces.push_back(data);
-        };
-        let mut message: Bytes = read.freeze();
-        if is_whole && message.first() == Some(&1) {
-            let decoded = self.decode_grpc(headers, (message, self.bytes.empty(None))).await;
-            // One that cannot be decoded says nothing; the model server judges it.
-            message = decoded.map(|(message, _)| message).unwrap_or_default();
-        }
-        let head = message.get(PREFIX_BYTES..).filter(|_| message.first() == Some(&0)).map(MessageHead::read);
-        Ok((head, GrpcBody::new(pieces, body)))
-    }
 }
 
-/// Whether the body may name the model as OpenAI's API does.
+/// Returns whether the body may name the model as in OpenAI's API.
 fn may_name_its_model(parts: &Parts) -> bool {
     let path = parts.uri.path();
     parts.method == Method::POST

@@ -1,14 +1,15 @@
-//! Headers by which the batcher marks requests of its own (`x-sluice-…`): no client may claim them.
+//! Headers with which the batcher marks its own requests (`x-sluice-…`): clients must not set them.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Version, header};
 
 use crate::settings::Settings;
 
-/// What such headers begin with.
+/// Prefix of these headers.
 const OURS: &str = "x-sluice-";
 
-/// Removes headers that clients cannot have: all of ours but those that the settings ask clients for. Servers that
-/// know headers by environment variables (CGI, WSGI) take `_` for `-`, so here they are the same.
+/// Removes the headers that clients must not set: all that begin with `x-sluice-` except those that the settings ask
+/// clients for. `_` counts as `-`, because servers that pass headers in environment variables (CGI, WSGI) confuse the
+/// two.
 pub fn strip_claims(headers: &mut HeaderMap, settings: &Settings) {
     let is_claim = |name: &str| {
         let name = name.as_bytes();
@@ -34,8 +35,8 @@ pub fn strip_claims(headers: &mut HeaderMap, settings: &Settings) {
     }
 }
 
-/// Makes one `cookie` header of the several that HTTP/2 allows: HTTP/1.1 has one alone (RFC 9113, section 8.2.3), and
-/// requests with the same cookies are alike however these were cut.
+/// Joins the several `cookie` headers that HTTP/2 allows into one, because HTTP/1.1 allows only one (RFC 9113, section
+/// 8.2.3), and so that requests with equal cookies have equal headers however the cookies were split.
 pub fn join_cookies<B>(request: &mut Request<B>) {
     if request.version() != Version::HTTP_2 {
         return;

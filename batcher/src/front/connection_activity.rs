@@ -1,4 +1,5 @@
-//! How far a connection has come: what its requests tell the socket's guard, so that it knows when to lose patience.
+//! Activity of a connection: its requests note their progress here, and the socket reads it to find out when the client
+//! is too slow.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -9,28 +10,28 @@ use tokio::sync::Notify;
 use crate::answers::untaken::Client;
 use crate::clock::Clock;
 
-/// Shared by a connection's socket, its requests and its task.
+/// State that a connection's socket, its requests and its task share.
 #[derive(Debug)]
 pub(super) struct ConnectionActivity {
-    /// The same connection, as far as its answers are concerned.
+    /// The connection's account of responses that the client has not taken yet.
     pub client: Arc<Client>,
     clock: Clock,
-    /// Requests whose answers have not been given to the HTTP library whole.
+    /// Requests whose responses have not been handed to the HTTP library completely.
     requests: AtomicUsize,
-    /// Since when there has been none of them (microseconds of the process's clock).
+    /// Time since which there has been no such request (microseconds of the process's clock).
     quiet_since_us: AtomicU64,
-    /// Answers that are known whole and that the client has not taken yet.
+    /// Responses that are completely known and that the client has not taken yet.
     untaken: AtomicUsize,
-    /// When the client took the last piece of one, or the first of them became ready.
+    /// Time at which the client took the last piece of such a response, or at which the first of them became ready.
     taken_at_us: AtomicU64,
-    /// The socket takes no more bytes for now.
+    /// Whether the socket currently accepts no more bytes.
     blocked: AtomicBool,
-    /// Nobody has used the connection for long: to be closed gracefully.
+    /// Notified when the connection has been unused for too long and is to be closed gracefully.
     pub idle: Notify,
 }
 
 impl ConnectionActivity {
-    /// Of a connection that begins now.
+    /// Creates the state of a connection that begins now.
     pub(super) fn new(clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             client: Arc::default(),
@@ -44,26 +45,27 @@ impl ConnectionActivity {
         })
     }
 
-    /// A request has come; it is under way until the guard is dropped.
+    /// Notes that a request has arrived; it is under way until the returned guard is dropped.
     pub(super) fn enter(self: &Arc<Self>) -> UnderWay {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.client.request_began();
         UnderWay { activity: Arc::clone(self), answering: false }
     }
 
-    /// Since when no request has been under way; `None` while one is.
+    /// Returns the time since which no request has been under way; `None` while one is.
     pub(super) fn quiet_since_us(&self) -> Option<u64> {
         let quiet = self.requests.load(Ordering::Relaxed) == 0;
         quiet.then(|| self.quiet_since_us.load(Ordering::Relaxed))
     }
 
-    /// Since when the client has taken nothing of answers that are ready; `None` where there are none.
+    /// Returns the time since which the client has taken nothing although a response is ready; `None` where no response is
+    /// ready.
     pub(super) fn untaken_since_us(&self) -> Option<u64> {
         let waiting = self.untaken.load(Ordering::Relaxed) > 0;
         waiting.then(|| self.taken_at_us.load(Ordering::Relaxed))
     }
 
-    /// Notes whether bytes of an answer wait because the client takes none.
+    /// Notes whether bytes of a response wait because the client takes none.
     pub(super) fn set_blocked(&self, blocked: bool) {
         self.blocked.store(blocked, Ordering::Relaxed);
     }
@@ -76,7 +78,7 @@ impl Idleness for ConnectionActivity {
     }
 }
 
-/// A request under way.
+/// Guard of a request that is under way.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     activity: Arc<ConnectionActivity>,
@@ -84,7 +86,7 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// Its answer is known whole: the client need only take it.
+    /// Notes that the response is completely known and waits only for the client to take it.
     pub(super) fn answer_is_ready(&mut self) {
         if !std::mem::replace(&mut self.answering, true)
             && self.activity.untaken.fetch_add(1, Ordering::Relaxed) == 0
@@ -93,7 +95,7 @@ impl UnderWay {
         }
     }
 
-    /// The client has taken a piece.
+    /// Notes that the client has taken a piece of the response.
     pub(super) fn taken(&self) {
         self.activity.taken_at_us.store(self.activity.clock.now_us(), Ordering::Relaxed);
     }

@@ -1,24 +1,25 @@
-//! Which paths control a model server rather than ask it: loading and unloading of models, shared memory, trace and log
-//! settings, sleep, caches, weights. Whoever may ask a model need not be allowed to unload it.
+//! Paths that control a model server instead of asking it for inferences: loading and unloading of models, shared
+//! memory, trace and log settings, sleep, caches, weights. A client that may use a model need not be allowed to unload
+//! it.
 //!
-//! A path is judged by everything that a server, or a proxy before it, may make of it: escapes decoded once or several
-//! times, doubled slashes, dot segments, upper case, parameters behind `;`, what follows an escaped `?`. One reading
-//! that controls is enough.
+//! A path is judged by every reading that a server, or a proxy before it, may have of it: escapes decoded once or
+//! several times, doubled slashes, dot segments, upper case, parameters behind `;`, what follows an escaped `?`. A path
+//! controls if one of its readings does.
 
 use http::{HeaderMap, Method};
 use percent_encoding::percent_decode;
 use sluice_protocol::grpc::MessageHead;
 
-/// Escapes within escapes up to this depth; a path with more has no honest reason to be.
+/// Maximum depth of escapes within escapes that are decoded; no honest client sends a path with more.
 const MOST_DECODINGS: usize = 4;
 
-/// Headers by which some frameworks let a request have another method than it says.
+/// Headers with which some frameworks replace the method of a request.
 const METHOD_OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
-/// What may stand before a server's own words.
+/// Segments that may stand before the words of a server.
 const PREFIXES: [&str; 8] = ["v1", "v2", "v3", "api", "openai", "inference", "server", "engine"];
 
-/// Single words that control LLM servers (vLLM, SGLang, LMDeploy, TensorRT-LLM), whatever the method: some act on GET.
+/// Segments that control LLM servers (vLLM, SGLang, LMDeploy, TensorRT-LLM) with any method, because some act on GET.
 const WORDS: [&str; 40] = [
     "abort_request",
     "abort_requests",
@@ -62,11 +63,11 @@ const WORDS: [&str; 40] = [
     "weights_checker",
 ];
 
-/// Beginnings of such words.
+/// Prefixes of such segments.
 const WORD_STARTS: [&str; 6] =
     ["destroy_weights", "init_weight", "send_weight", "update_expert", "update_weight", "weight_transfer"];
 
-/// gRPC methods that control, of whatever service: Triton's, MLServer's, TorchServe's, TensorFlow Serving's.
+/// gRPC methods that control a server, in any service: Triton's, MLServer's, TorchServe's, TensorFlow Serving's.
 const GRPC_METHODS: [&str; 13] = [
     "cudasharedmemoryregister",
     "cudasharedmemoryunregister",
@@ -83,11 +84,11 @@ const GRPC_METHODS: [&str; 13] = [
     "unregistermodel",
 ];
 
-/// gRPC calls that control where they set something, and else only read.
+/// gRPC calls that control a server if they set something, and otherwise only read.
 const GRPC_SETTINGS: [&str; 2] =
     ["/inference.GRPCInferenceService/LogSettings", "/inference.GRPCInferenceService/TraceSetting"];
 
-/// gRPC services that control with each of their methods: profilers.
+/// gRPC services of which every method controls a server: profilers.
 const GRPC_SERVICES: [&str; 2] = ["tensorflow.profilerservice", "tensorflow.profileanalysis"];
 
 /// Returns whether a request may control the model server.
@@ -98,17 +99,18 @@ pub(super) fn is_control(method: &Method, path: &str, headers: &HeaderMap) -> bo
     readings.too_deep || readings.paths.iter().any(|path| controls(path, method, reads, claims_other))
 }
 
-/// Returns whether the message of a gRPC call says whether it controls: see [`sets`].
+/// Returns whether the message of a gRPC call decides whether it controls; see [`sets`].
 pub(super) fn message_decides(path: &str) -> bool {
     GRPC_SETTINGS.contains(&path)
 }
 
-/// Returns whether such a call sets anything, which is field 1 of its message. One that cannot be read (`None`) may.
+/// Returns whether such a call sets anything, which is field 1 of its message. A message that cannot be read (`None`)
+/// counts as setting something.
 pub(super) fn sets(message: Option<&MessageHead>) -> bool {
     message.is_none_or(|message| message.has_first)
 }
 
-/// Returns whether a path has only one reading: no escape, dot segment or the like can make it another one.
+/// Returns whether a path has only one reading, because it has no escapes, dot segments or the like.
 pub(super) fn is_plain(path: &str) -> bool {
     !path.bytes().any(|byte| matches!(byte, b'%' | b'\\' | b';')) && !path.contains("..")
 }
@@ -124,10 +126,10 @@ pub(super) fn is_allowed(path: &str, prefixes: &[String]) -> bool {
     !readings.too_deep && readings.paths.iter().all(|path| prefixes.iter().any(|prefix| begins(path, prefix)))
 }
 
-/// What a path may be taken for: segments in lower case, without empty ones.
+/// Readings of a path: its segments in lower case, without empty ones.
 struct Readings {
     paths: Vec<Vec<String>>,
-    /// Still escaped after the most decodings.
+    /// Whether escapes were left after [`MOST_DECODINGS`] decodings.
     too_deep: bool,
 }
 
@@ -136,7 +138,7 @@ impl Readings {
         let mut text = path.to_owned();
         let mut paths = Vec::new();
         for depth in 0..=MOST_DECODINGS {
-            // Escaped, these are part of the path for one server, and its end for another one.
+            // If these were escaped, one server takes them as part of the path and another one as its end.
             let cut = text.find(['?', '#', '\0']).map(|end| &text[..end]);
             for text in [Some(text.as_str()), cut].into_iter().flatten() {
                 let segments = segments(text);
@@ -156,7 +158,7 @@ impl Readings {
     }
 }
 
-/// The segments as they stand, dots included.
+/// Splits a path into segments, with `..` left in.
 fn segments(path: &str) -> Vec<String> {
     path.split(['/', '\\'])
         .map(|segment| segment.split(';').next().unwrap_or_default())
@@ -166,7 +168,7 @@ fn segments(path: &str) -> Vec<String> {
         .collect()
 }
 
-/// The same once `..` is followed; `None` where there is none.
+/// Resolves `..` segments; `None` where there are none.
 fn resolved(segments: &[String]) -> Option<Vec<String>> {
     segments.iter().any(|segment| segment == "..").then(|| {
         let mut path: Vec<String> = Vec::new();
@@ -184,7 +186,7 @@ fn resolved(segments: &[String]) -> Option<Vec<String>> {
 fn controls(path: &[String], method: &Method, reads: bool, claims_other: bool) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
     let Some((last, before)) = path.split_last() else { return false };
-    // A prefix may be taken off on the way to the server.
+    // A proxy may remove a prefix on the way to the server.
     (0..path.len()).any(|at| controls_v2(&path[at..], reads))
         || controls_models(&path, method, claims_other)
         || is_word(last) && before.iter().all(|segment| PREFIXES.contains(segment))
@@ -192,7 +194,7 @@ fn controls(path: &[String], method: &Method, reads: bool, claims_other: bool) -
         || controls_others(&path, reads)
 }
 
-/// Triton's extensions, which MLServer and KServe have in part.
+/// Returns whether a path is that of a controlling extension of Triton's, some of which MLServer and KServe have too.
 fn controls_v2(path: &[&str], reads: bool) -> bool {
     match path {
         ["v2", "repository", "index"] | ["v2", "repository", _, "index"] => false,
@@ -204,7 +206,7 @@ fn controls_v2(path: &[&str], reads: bool) -> bool {
     }
 }
 
-/// Management as TorchServe, DJL Serving, multi-model endpoints of SageMaker and llama.cpp have it.
+/// Returns whether a path manages models as in TorchServe, DJL Serving, SageMaker's multi-model endpoints and llama.cpp.
 fn controls_models(path: &[&str], method: &Method, claims_other: bool) -> bool {
     let at = usize::from(path.first().is_some_and(|first| PREFIXES.contains(first)));
     let Some((&("models" | "workflows"), rest)) = path.get(at..).and_then(<[&str]>::split_first) else {
@@ -215,7 +217,7 @@ fn controls_models(path: &[&str], method: &Method, claims_other: bool) -> bool {
     changes || (*method == Method::POST && is_word)
 }
 
-/// OpenVINO Model Server, Ollama, llama.cpp, DJL Serving.
+/// Returns whether a path controls OpenVINO Model Server, Ollama, llama.cpp or DJL Serving.
 fn controls_others(path: &[&str], reads: bool) -> bool {
     match path {
         ["v1", "config", "reload"] => true,

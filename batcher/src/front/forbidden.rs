@@ -1,4 +1,5 @@
-//! What clients may not ask of a model server: by the settings, or because there are several.
+//! Requests that clients may not send to a model server, because the settings forbid it or because there are several
+//! model servers.
 
 use http::Request;
 
@@ -9,11 +10,11 @@ use crate::failure::Failure;
 use crate::settings::ControlPaths;
 
 impl Front {
-    /// Returns why a request is refused because of its path.
+    /// Returns the error for a request whose path is forbidden; `None` where it is allowed.
     pub(super) fn forbidden<B>(&self, route: &Route, request: &Request<B>) -> Option<Failure> {
         let path = request.uri().path();
         let passes = matches!(route, Route::Pass | Route::GrpcOther);
-        // The others are known by paths of their own, unless something in these reads as another path.
+        // The other routes have fixed paths, which are allowed unless they can be read as another path.
         if !passes && is_plain(path) {
             return None;
         }
@@ -27,16 +28,16 @@ impl Front {
         }
         if passes && !settings.access.pass_paths.is_empty() && !is_allowed(path, &settings.access.pass_paths)
         {
-            return refused("this path is none of those that pass through here (passPaths)");
+            return refused("this path is not one of those that are passed on here (passPaths)");
         }
         let is_judged_later = *route == Route::GrpcOther && message_decides(path);
         self.refused_change().filter(|_| !is_judged_later && controls())
     }
 
-    /// Returns the answer to a call that changes a model server where there are several; `None` where there is one.
+    /// Returns the error for a call that changes a model server where there are several; `None` where there is one.
     ///
-    /// One that is changed differs from the others, whichever it is. Sent to all of them, the call could fail at some,
-    /// and those that come later would not know of it.
+    /// If only one model server got the call, it would differ from the others. If all of them got it, the call could fail
+    /// at some, and model servers that start later would miss it.
     pub(super) fn refused_change(&self) -> Option<Failure> {
         let members = self.upstreams.members();
         let message = || {

@@ -1,60 +1,61 @@
-//! Where requests begin and end in the bytes of an HTTP/1.1 connection, read strictly. The HTTP library forgives
-//! what RFC 9112 allows to forgive (bare line feeds, `Content-Length` beside `Transfer-Encoding`, the same length
-//! twice); somebody in front of us may read such bytes differently, and then one client's request hides inside
-//! another's. Here they are faults. What is no fault here the library may still refuse; what it takes it has taken
-//! with the same boundaries, which `super::strict` is tested for.
+//! Strict parser of where requests begin and end in the bytes of an HTTP/1.1 connection. The HTTP library tolerates
+//! what RFC 9112 allows to tolerate (bare line feeds, `Content-Length` beside `Transfer-Encoding`, the same length
+//! twice). A proxy in front of the batcher may read such bytes differently, and then one client's request hides inside
+//! another's. Here such bytes are faults. The library may still refuse bytes that are no fault here; what it accepts has
+//! the same boundaries as here, which is tested in `super::strict`.
 
 use memchr::memchr;
 
-/// Longest line that says where a body or a chunk ends: longer ones are faults, however many reads they come in. Of
-/// other lines only so much is looked at, for they need not be known.
+/// Maximum bytes of a line that determines where a body or a chunk ends: a longer line is a fault, however many reads it
+/// comes in. Of other lines only the first bytes up to this length are kept.
 const LINE_BYTES: usize = 256;
 
-/// The end of a line.
+/// Bytes of the end of a line, CR LF.
 const LINE_END_BYTES: usize = 2;
 
-/// Lengths beyond are no lengths: sums of them would overflow.
+/// Maximum length that is accepted: sums of larger ones would overflow.
 const MAX_BODY_BYTES: u64 = i64::MAX as u64;
 
-/// What is wrong with the bytes.
+/// Fault in the bytes of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     /// A line ends in a line feed alone.
     BareLineFeed,
     /// A header is continued on the next line.
     FoldedHeader,
-    /// `Content-Length` is no number, or is there twice.
+    /// `Content-Length` is not a number, or occurs twice.
     ContentLength,
     /// `Transfer-Encoding` is not `chunked` alone.
     TransferEncoding,
-    /// Both.
+    /// A request has both `Content-Length` and `Transfer-Encoding`.
     BothLengths,
-    /// The size of a chunk is no hexadecimal number or has too long a line, or its data does not end where it says.
+    /// The size of a chunk is not a hexadecimal number or is on too long a line, or the chunk's data does not end where the
+    /// size says.
     ChunkSize,
-    /// It begins like HTTP/2, and is not.
+    /// The connection begins like HTTP/2 but is not.
     Preface,
 }
 
-/// What bytes turned out to be.
+/// Part of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Part<'a> {
-    /// Here ends the head of a request.
+    /// The end of a request's head.
     Head,
-    /// A piece of its body, without what frames it.
+    /// A piece of the body, without chunk sizes and line ends.
     Data(&'a [u8]),
-    /// Here ends the request.
+    /// The end of a request.
     End,
 }
 
-/// Follows one connection.
+/// Parser of one connection.
 #[derive(Debug)]
 pub(super) struct Framing {
     state: State,
-    /// The beginning of a line whose end has not come yet.
+    /// The beginning of a line whose end has not arrived yet.
     line: Vec<u8>,
-    /// How long that line is so far.
+    /// Bytes of that line so far.
     line_bytes: usize,
-    /// The last byte of it was a carriage return.
+    /// Whether the last byte of that line was a carriage return.
     after_return: bool,
     length: Option<u64>,
     chunked: bool,
@@ -69,19 +70,19 @@ enum State {
     Body(u64),
     ChunkSize,
     ChunkData(u64),
-    /// The line end behind a chunk.
+    /// Before the end of the line behind a chunk's data.
     ChunkEnd,
     Trailer,
-    /// In the bytes that HTTP/2 begins with: so many lines of them have come.
+    /// In the bytes that HTTP/2 begins with; with the number of their lines that have arrived.
     Preface(usize),
-    /// HTTP/2.
+    /// The connection speaks HTTP/2, which is not parsed here.
     Opaque,
 }
 
 /// The lines that an HTTP/2 connection begins with.
 const PREFACE: [&[u8]; 4] = [b"PRI * HTTP/2.0", b"", b"SM", b""];
 
-/// A line without its end; of a long one only the beginning.
+/// A line without its line end; of a long line only the beginning.
 #[derive(Debug, Clone, Copy)]
 struct Line<'a> {
     start: &'a [u8],
@@ -109,7 +110,7 @@ impl Framing {
         self.state == State::Opaque
     }
 
-    /// Whether a request's head has begun and not ended.
+    /// Returns whether a request's head has begun and not ended.
     pub(super) fn is_in_head(&self) -> bool {
         match self.state {
             State::Header | State::Preface(_) => true,
@@ -118,10 +119,10 @@ impl Framing {
         }
     }
 
-    /// Reads on. `see` is given each part that ends in these bytes, or fills them, with where it ends.
+    /// Parses more bytes. Calls `see` with each part that these bytes end or fill, and the position of its end.
     ///
     /// # Errors
-    /// The fault, and the position of the byte that completes it: what comes before may be passed on.
+    /// Returns the fault and the position of the byte that completes it: the bytes before may be passed on.
     pub(super) fn feed(
         &mut self,
         bytes: &[u8],
@@ -168,7 +169,8 @@ impl Framing {
         Ok(())
     }
 
-    /// Most bytes that a line may have with its end, where only the line of a chunk can follow.
+    /// Returns the maximum bytes of the next line with its line end, which is limited only where the line of a chunk
+    /// follows.
     fn longest_line(&self) -> usize {
         match self.state {
             State::ChunkSize => LINE_BYTES + LINE_END_BYTES,
@@ -184,7 +186,7 @@ impl Framing {
         self.after_return = part.last().map_or(self.after_return, |&last| last == b'\r');
     }
 
-    /// A line whose last bytes, before its line feed, are these.
+    /// Parses a line that ends with the bytes `last` and a line feed; returns the parts that end with it.
     fn line(&mut self, last: &[u8]) -> Result<&'static [Part<'static>], Fault> {
         if self.line_bytes == 0 {
             let line = last.strip_suffix(b"\r").ok_or(Fault::BareLineFeed)?;
@@ -198,12 +200,12 @@ impl Framing {
         let mut line = std::mem::take(&mut self.line);
         line.truncate(bytes);
         let ended = self.end_of_line(Line { start: &line, is_long: bytes > LINE_BYTES });
-        // Its memory serves the next line.
+        // The next line uses the same memory.
         self.line = line;
         ended
     }
 
-    /// The parts that end with a line.
+    /// Moves on behind a whole line; returns the parts that end with it.
     fn end_of_line(&mut self, line: Line<'_>) -> Result<&'static [Part<'static>], Fault> {
         let is_empty = line.start.is_empty();
         match self.state {

@@ -1,4 +1,4 @@
-//! Liveness and readiness: the batcher's own answers, so that nobody is sent to a cold model.
+//! Liveness and readiness: the batcher answers itself, so that no traffic is sent to a cold model.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,9 +14,9 @@ use sluice_protocol::grpc::{
 
 use super::Front;
 
+use super::bodies::receive::receive;
 use super::body::FrontBody;
-use super::known::{Known, denied};
-use super::receive::receive;
+use super::models::{Known, denied};
 use super::route::GrpcMethod;
 use super::transport::rest::json;
 use super::transport::{failed, grpc, respond};
@@ -26,11 +26,12 @@ use crate::failure::Failure;
 use crate::queue::Reply;
 use crate::upstream::connection::UpstreamResponse;
 
-/// Most bytes of a `ModelReadyRequest`.
+/// Maximum bytes of a `ModelReadyRequest`.
 const SMALL_BYTES: usize = 64 << 10;
 
 impl Front {
-    /// A model server is ready, its barrier is open for all models that the settings name, and traffic is wanted.
+    /// Returns whether a model server is ready, its barrier is open for all models that the settings name, and the batcher
+    /// is not draining.
     pub fn is_ready(&self) -> bool {
         let servable = |model: &String| self.registry.get(model).is_some_and(|handle| handle.is_servable());
         self.drain.mode() == Mode::Serving
@@ -38,17 +39,17 @@ impl Front {
             && self.settings.now().models.models.iter().all(servable)
     }
 
-    /// The same for one model, or one version of it. Asking about a model has it warmed where it is not.
+    /// Finds out whether one model, or one version of it, is ready. A model that is not warm yet is warmed because of this.
     ///
     /// # Errors
-    /// The name is too long, or the model server does not say.
+    /// Fails where the name is too long or the model server does not answer.
     async fn is_model_ready(&self, model: &str, version: Option<&str>) -> Result<ModelReadiness, Failure> {
         if !self.is_ready() {
             return Ok(ModelReadiness::NotReady);
         }
-        // Whoever asks wants to hear how things are now.
-        let patience = Patience { awaits_all: false, ..self.patience() };
-        let handle = match self.known(model, patience).await? {
+        // A readiness check asks for the present state: it does not wait for model servers that are not ready.
+        let patience = Patience { awaits_all: false, ..self.models.patience() };
+        let handle = match self.models.known(model, patience).await? {
             Known::Queue(handle) => handle,
             Known::TooMany => return Ok(ModelReadiness::NotReady),
             Known::Denied(denial) if !denial.is_certain => return Ok(ModelReadiness::NotReady),
@@ -60,7 +61,7 @@ impl Front {
             return Ok(ModelReadiness::NotReady);
         }
         let Some(version) = version else { return Ok(ModelReadiness::Ready) };
-        let said = self.inquiries.ask_for_version(model, version).await?;
+        let said = self.models.inquiries.ask_for_version(model, version).await?;
         Ok(if said.is_ready { ModelReadiness::Ready } else { ModelReadiness::NoVersion(said.answer) })
     }
 
@@ -69,7 +70,7 @@ impl Front {
             Ok(ModelReadiness::Ready) => self.ready(true),
             Ok(ModelReadiness::NotReady) => self.ready(false),
             Ok(ModelReadiness::Denied(denial)) => denied(&denial, WireFormat::Json),
-            // A success that says no.
+            // The model server answers with a success, but says that the version is not ready.
             Ok(ModelReadiness::NoVersion(answer)) if answer.status.is_success() => self.ready(false),
             Ok(ModelReadiness::NoVersion(own)) => respond(WireFormat::Json, Reply::Forwarded(own)).0,
             Err(failure) => failed(WireFormat::Json, &failure),
@@ -95,7 +96,7 @@ impl Front {
     ) -> Response<FrontBody> {
         let patience = Duration::from_millis(self.settings.now().timeouts.body_timeout_ms);
         let (body, _share) =
-            match receive(request.into_body(), SMALL_BYTES, patience, self.bytes.empty(None)).await {
+            match receive(request.into_body(), SMALL_BYTES, patience, self.bodies.memory.empty(None)).await {
                 Ok(received) => received,
                 Err(error) => return grpc::status(Code::InvalidArgument, &error.to_string()),
             };
@@ -134,12 +135,12 @@ impl Front {
     }
 }
 
-/// What is said of a model.
+/// Readiness of a model or of a version of it.
 enum ModelReadiness {
     Ready,
     NotReady,
     /// There is no such model.
     Denied(Arc<Denial>),
-    /// The version is not ready, or there is none: what the model server says.
+    /// The version is not ready or does not exist; with the model server's response.
     NoVersion(UpstreamResponse),
 }

@@ -1,4 +1,4 @@
-//! Which sequence a request is a step of. Other requests cost no more than a look at their parameters.
+//! Finds the sequence that a request is a step of. For other requests this costs one look at their parameters.
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -12,10 +12,10 @@ use crate::queue::sequence::{InSequence, MAX_NAME_BYTES, SequenceKey};
 use crate::queue::{ModelHandle, Work};
 
 impl Front {
-    /// Returns the step that a request is; `None` for a request of no sequence.
+    /// Returns which step of a sequence a request is; `None` where it belongs to no sequence.
     ///
     /// # Errors
-    /// A name that is too long to be remembered.
+    /// Fails where the sequence's id or the model's version is too long to be remembered.
     pub(super) async fn in_sequence(
         &self,
         handle: &ModelHandle,
@@ -44,7 +44,7 @@ impl Front {
             }
         }
         let sole = match self.upstreams.may_have(&handle.model) {
-            // All say that they lack the model: one of them is to say so to the client.
+            // All model servers say that they lack the model: one of them is to say so to the client.
             0 => self.upstreams.members() > 0,
             servers => servers == 1,
         };
@@ -53,7 +53,7 @@ impl Front {
     }
 }
 
-/// Returns the step that a request is that was not understood here; `None` where it is none.
+/// Returns which step of a sequence an unparsed request is; `None` where it belongs to no sequence.
 pub(super) async fn step_of_unread(format: WireFormat, head: &Parts, body: &Bytes) -> Option<SequenceStep> {
     let header_length = match head.headers.get(HEADER_LENGTH) {
         None => None,

@@ -1,5 +1,6 @@
-//! Inference requests, from their first byte to the queue: found their model, received, decoded, read, admitted.
-//! REST of all wire formats goes one way, gRPC another: its message names the model.
+//! Inference requests from their first byte to the queue: their model is found, their body is received, decoded and
+//! parsed, and they are admitted. All REST wire formats share one way; gRPC has another, because its model is named in
+//! the message.
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -11,10 +12,10 @@ use sluice_protocol::{Address, HEADER_LENGTH, InferRequest, ParseError, Unread, 
 
 use super::Front;
 use super::admit::{Arrival, count_failure};
+use super::bodies::decode::undecoded;
+use super::bodies::receive::{ReceiveError, Received};
 use super::body::FrontBody;
-use super::decode::undecoded;
-use super::known::NoQueue;
-use super::receive::{ReceiveError, Received};
+use super::models::NoQueue;
 use super::transport::{failed, grpc as grpc_transport};
 use super::urgency::Urgency;
 use crate::failure::Failure;
@@ -36,7 +37,7 @@ impl Front {
             Ok(found) => found,
             Err((format, failure)) => return failed(format, &failure),
         };
-        let handle = match self.queue_of(&address.target.model, format).await {
+        let handle = match self.models.queue_of(&address.target.model, format).await {
             Ok(handle) => handle,
             Err(NoQueue::Passes(_)) => return self.pass(Request::from_parts(parts, body)).await,
             Err(NoQueue::Answered(response)) => return *response,
@@ -49,14 +50,14 @@ impl Front {
             Ok(received) => received,
             Err(response) => return *response,
         };
-        // Not forwarded: it is about where parts of the body begin, and a model server may believe it.
+        // Not forwarded: the header determines where parts of the body begin, and a model server may trust it.
         if let Some(length) = header_length.filter(|&length| length > body.len()) {
             let message = format!("{HEADER_LENGTH} is {length}, the body has {} bytes", body.len());
             return self.invalid(&handle, format, &Failure::new(400, message));
         }
         let needs_metadata = format.protocol().rests_on_metadata(header_length);
         let signature = if needs_metadata { handle.signature() } else { None };
-        let (copy, limits, read_by) = (body.clone(), self.limits(), signature.clone());
+        let (copy, limits, read_by) = (body.clone(), self.bodies.limits(), signature.clone());
         let read = offload(bytes_to_read(header_length, body.len()), move || {
             let (address, limits, signature) = (&address, &limits, read_by.as_deref());
             format.protocol().read_request(Unread { address, header_length, body: copy, limits, signature })
@@ -77,11 +78,11 @@ impl Front {
             Err(failure) => return failed(format, &failure),
         };
         let (parts, body) = request.into_parts();
-        let received = match self.receive(body, urgency.tenant.as_ref()).await {
+        let received = match self.bodies.receive(body, urgency.tenant.as_ref()).await {
             Ok(received) => received,
             Err(error) => return failed(format, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
-        let (body, mut bytes) = match self.decode_grpc(&parts.headers, received).await {
+        let (body, mut bytes) = match self.bodies.decode_grpc(&parts.headers, received).await {
             Ok(decoded) => decoded,
             Err(error) => return undecoded(format, &error, RetryAfter::UNPREDICTED).0,
         };
@@ -93,10 +94,10 @@ impl Front {
             Ok(request) => request,
             Err(failure) => return failed(format, &failure),
         };
-        let handle = match self.queue_of(&request.target.model, format).await {
+        let handle = match self.models.queue_of(&request.target.model, format).await {
             Ok(handle) => handle,
             Err(NoQueue::Answered(response)) => return *response,
-            Err(NoQueue::Passes(denial)) => match self.unpassable(&request.target.model, denial) {
+            Err(NoQueue::Passes(denial)) => match self.models.unpassable(&request.target.model, denial) {
                 Ok(handle) => handle,
                 Err(response) => return *response,
             },
@@ -108,13 +109,13 @@ impl Front {
     /// Reads a `ModelInferRequest`, with the memory that its elements take counted among the request's bytes.
     async fn read_grpc(&self, message: Bytes, bytes: &mut QueuedBytes) -> Result<InferRequest, Failure> {
         let looked_at = bytes_to_read_of_grpc(&message);
-        let limits = self.limits();
+        let limits = self.bodies.limits();
         let counted =
             offload(looked_at, move || CountedRequest::new(message, &limits)).await.map_err(unread)?;
-        // While they are read, lists of them grow by doubling.
-        let meanwhile = self.bytes.take(2 * counted.elements_bytes());
+        // While the elements are read, the lists of them grow by doubling, which may take this much more for a while.
+        let meanwhile = self.bodies.memory.take(2 * counted.elements_bytes());
         if meanwhile.is_none() || !bytes.grow(counted.elements_bytes()) {
-            let full = ReceiveError::NoMemory { limit_bytes: self.bytes.limit() };
+            let full = ReceiveError::NoMemory { limit_bytes: self.bodies.memory.limit() };
             return Err(full.failure(|| RetryAfter::UNPREDICTED));
         }
         offload(looked_at, move || counted.parse()).await.map_err(unread)
@@ -123,7 +124,7 @@ impl Front {
     /// Receives and decodes a REST body.
     ///
     /// # Errors
-    /// The response to the client, whose request has been counted.
+    /// Returns the response to the client; its request has been counted.
     async fn take_in(
         &self,
         handle: &ModelHandle,
@@ -133,11 +134,11 @@ impl Front {
         urgency: &Urgency,
     ) -> Result<Received, Box<Response<FrontBody>>> {
         let retry_after = || handle.retry_after(self.clock.now_us());
-        let received = self.receive(body, urgency.tenant.as_ref()).await.map_err(|error| {
+        let received = self.bodies.receive(body, urgency.tenant.as_ref()).await.map_err(|error| {
             let failure = error.failure(retry_after);
             Box::new(self.invalid(handle, format, &failure))
         })?;
-        self.decode(&mut parts.headers, received).await.map_err(|error| {
+        self.bodies.decode(&mut parts.headers, received).await.map_err(|error| {
             let (response, failure) = undecoded(format, &error, retry_after());
             count_failure(handle, format, &failure);
             Box::new(response)
@@ -145,7 +146,7 @@ impl Front {
     }
 }
 
-/// Returns the answer to a request that is beyond a limit.
+/// Returns the failure for a request that exceeds a limit.
 fn unread(error: ParseError) -> Failure {
     Failure::new(error.http_status(), error.to_string())
 }
@@ -154,7 +155,7 @@ fn unread(error: ParseError) -> Failure {
 /// something, and that header's value.
 ///
 /// # Errors
-/// The header's value is not valid; with the wire format to say so in.
+/// Fails where the header's value is not valid; returns the wire format of the response with it.
 fn with_header_length(
     format: WireFormat,
     headers: &HeaderMap,
@@ -167,10 +168,10 @@ fn with_header_length(
     }
 }
 
-/// Returns where the binary part of a body begins; `None` where it has none.
+/// Returns the position of the binary part of a body; `None` where it has none.
 ///
 /// # Errors
-/// The header is there twice, or no number: the model server may read another one in it.
+/// Fails where the header occurs twice or is not a number: the model server might read another position from it.
 fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
     let mut values = headers.get_all(HEADER_LENGTH).iter().map(HeaderValue::as_bytes);
     let Some(value) = values.next() else { return Ok(None) };
@@ -182,12 +183,13 @@ fn header_length(headers: &HeaderMap) -> Result<Option<usize>, Failure> {
     }
 }
 
-/// Returns how many bytes of a REST body reading it looks at. Of raw tensors only the lengths of BYTES are: so much less of them.
+/// Estimates how many bytes of a REST body parsing looks at. Raw tensors count less, because of them only the lengths
+/// of BYTES elements are looked at.
 fn bytes_to_read(header_length: Option<usize>, body: usize) -> usize {
     header_length.map_or(body, |header| header + body.saturating_sub(header) / RAW_DISCOUNT)
 }
 
-/// Returns how many bytes of a gRPC message reading it looks at.
+/// Estimates how many bytes of a gRPC message parsing looks at.
 fn bytes_to_read_of_grpc(message: &Bytes) -> usize {
     match message.len() {
         little if little <= AT_ONCE_BYTES => little,
@@ -198,7 +200,7 @@ fn bytes_to_read_of_grpc(message: &Bytes) -> usize {
     }
 }
 
-/// Returns whether a request declares a body longer than the limit, before any of it is read.
+/// Returns whether a request's `Content-Length` exceeds the limit.
 pub(super) fn declares_more_than<B>(request: &Request<B>, limit_bytes: usize) -> bool {
     request
         .headers()

@@ -1,5 +1,5 @@
-//! An answer's body on its way to the client: handed over in pieces that are counted until they are taken. It tells the
-//! connection's activity how far it has come, and who observes the request how it ended.
+//! The body of a response on its way to the client, handed over in pieces that are counted until the client has taken
+//! them. It notes its progress in the connection's activity and its end in the request's observation.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,15 +15,15 @@ use crate::answers::untaken::Untaken;
 use crate::observe::{End, Observation};
 use crate::upstream::relay::BUFFER_BYTES;
 
-/// The body, and what ends with it.
+/// A response's body with everything that ends when it ends.
 #[derive(Debug)]
 pub(super) struct Observed {
     body: FrontBody,
-    /// What is left of the frame under way.
+    /// Bytes of the current frame that were not handed over yet.
     frame: Bytes,
-    /// Bytes that are here and were not handed over.
+    /// Bytes in memory that were not handed over yet.
     waiting: usize,
-    /// Set while the client does not ask for more of an answer that is passed on.
+    /// Set while the client does not ask for more of a response that is passed on.
     behind: Option<Behind>,
     under_way: UnderWay,
     sighting: Option<Observation>,
@@ -31,7 +31,7 @@ pub(super) struct Observed {
 }
 
 impl Observed {
-    /// Observes a body.
+    /// Wraps a body.
     pub(super) fn new(
         body: FrontBody,
         mut under_way: UnderWay,
@@ -58,7 +58,7 @@ impl Observed {
         }
     }
 
-    /// Until more is asked for, the model server may send what nobody takes.
+    /// Notes that, until the client asks for more, the model server may send bytes that are not taken.
     fn falls_behind(&mut self) {
         let more_comes = matches!(self.body, FrontBody::Stream(_)) && !self.body.is_end_stream();
         self.behind = more_comes.then(|| Behind::new(&self.untaken, BUFFER_BYTES as usize));

@@ -1,5 +1,5 @@
-//! Everything that is not ours to answer or to merge: passed on as it is, both bodies streamed. It waits for
-//! the barrier as inference does: these paths may be inference too (chat, generate, `:predict`).
+//! Requests that the batcher neither answers nor merges: they are passed on unchanged, and both bodies are streamed. They
+//! wait for the barrier as inferences do, because these paths may be inferences too (chat, generate, `:predict`).
 
 use std::time::Duration;
 
@@ -12,20 +12,14 @@ use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
 use super::transport::failed;
-use crate::confirm::Patience;
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};
-use crate::retry_after::RetryAfter;
-use crate::settings::WhileCold;
 use crate::upload::UploadError;
 use crate::upstream::ConnectError;
 use crate::upstream::relay::RelayError;
 
-/// How long a model server may take to say whether it has a model, where requests are not held.
-const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
-
 impl Front {
-    /// Over HTTP/1.1.
+    /// Passes a request on over HTTP/1.1.
     pub(super) async fn pass(&self, request: Request<Incoming>) -> Response<FrontBody> {
         if let Some(other) = other_protocol(&request) {
             let message = format!("{other} does not pass through; connect to the model server itself for it");
@@ -39,12 +33,12 @@ impl Front {
             return failed(WireFormat::Json, &Failure::new(413, message));
         }
         let (mut parts, body) = request.into_parts();
-        // Its share of the memory is given back when the answer begins.
+        // The memory that was reserved for the request is released when the response begins.
         let (named, body, _share) = match self.named_by(&parts, body).await {
             Ok(named) => named,
             Err(failure) => return failed(WireFormat::Json, &failure),
         };
-        let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+        let (upstream, epoch, guard) = match self.models.pick_for(named.as_ref()).await {
             Ok(picked) => picked,
             Err(failure) => return failed(WireFormat::Json, &failure),
         };
@@ -63,13 +57,13 @@ impl Front {
         }
     }
 
-    /// gRPC, over HTTP/2.
+    /// Passes a gRPC request on over HTTP/2.
     pub(super) async fn pass_grpc(&self, request: Request<Incoming>) -> Response<FrontBody> {
         let (named, request, _share) = match self.named_by_grpc(request).await {
             Ok(named) => named,
             Err(failure) => return failed(WireFormat::Grpc, &failure),
         };
-        let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+        let (upstream, epoch, guard) = match self.models.pick_for(named.as_ref()).await {
             Ok(picked) => picked,
             Err(failure) => return failed(WireFormat::Grpc, &failure),
         };
@@ -83,33 +77,10 @@ impl Front {
             Err(error) => failed(WireFormat::Grpc, &not_passed(&error)),
         }
     }
-
-    pub(super) fn hold(&self) -> Duration {
-        let settings = self.settings.now();
-        match settings.holding.while_cold {
-            WhileCold::Hold => Duration::from_millis(settings.holding.hold_ms),
-            WhileCold::Reject => Duration::ZERO,
-        }
-    }
-
-    /// How long a request may wait to hear whether there is its model; where nothing is held, a model server that is
-    /// there is given the time to answer.
-    pub(super) fn patience(&self) -> Patience {
-        let settings = self.settings.now();
-        let hold = Duration::from_millis(settings.holding.hold_ms);
-        match settings.holding.while_cold {
-            WhileCold::Hold => Patience { most: hold, awaits_all: true },
-            WhileCold::Reject => Patience { most: hold.min(QUESTION_PATIENCE), awaits_all: false },
-        }
-    }
-
-    pub(super) fn nobody(&self) -> Failure {
-        let message = format!("no model server became ready within {} ms", self.hold().as_millis());
-        Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
-    }
 }
 
-/// What a request wants its connection to become. Other offers than these may be ignored, and are: HTTP goes on.
+/// Returns the protocol that a request wants to change its connection to; `None` where there is none. Other upgrades than
+/// these are offers that may be ignored, so the request continues as HTTP.
 fn other_protocol(request: &Request<Incoming>) -> Option<&'static str> {
     let upgrade = request.headers().get(header::UPGRADE);
     if request.method() == Method::CONNECT {

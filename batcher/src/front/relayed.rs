@@ -1,4 +1,4 @@
-//! A model server's answer on its way to the client, as it comes.
+//! The body of a model server's response, passed on to the client as it arrives.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -11,27 +11,27 @@ use crate::streams::Record;
 use crate::upstream::InFlight;
 use crate::upstream::hang_up::HangUp;
 
-/// The body, and all that ends with it.
+/// A model server's body with everything that ends when it ends.
 #[derive(Debug)]
 pub struct Relayed {
     body: Incoming,
     /// Counts the request as in flight until the end.
     in_flight: Option<InFlight>,
-    /// Closes the connection where the client leaves before the end.
+    /// Closes the connection to the model server if the client leaves before the end.
     hang_up: Option<HangUp>,
-    /// What is measured of a stream.
+    /// Measurements of a stream.
     record: Option<Record>,
 }
 
 impl Relayed {
-    /// A body that nothing is measured of.
+    /// Creates a body without measurements.
     pub fn new(body: Incoming, in_flight: InFlight, hang_up: Option<HangUp>) -> Self {
         let mut relayed = Self { body, in_flight: Some(in_flight), hang_up, record: None };
         relayed.note_end();
         relayed
     }
 
-    /// With what is to be measured.
+    /// Creates a body whose measurements go into `record`.
     pub fn recorded(body: Incoming, in_flight: InFlight, hang_up: HangUp, record: Record) -> Self {
         let mut relayed =
             Self { body, in_flight: Some(in_flight), hang_up: Some(hang_up), record: Some(record) };
@@ -39,7 +39,7 @@ impl Relayed {
         relayed
     }
 
-    /// Whoever takes a body of known length does not ask for more after its last byte.
+    /// Notes the end right after the last byte of a body of known length, because the HTTP library does not poll it again.
     fn note_end(&mut self) {
         if self.body.is_end_stream() {
             self.ended(true);

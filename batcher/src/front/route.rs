@@ -1,14 +1,15 @@
-//! Which requests the batcher answers or merges itself; everything else passes through.
+//! Sorts requests into those that the batcher answers or merges itself and those that it passes on.
 
 use http::Method;
 use sluice_protocol::{Address, Target, WireFormat};
 
-/// What a request is, by method and path alone.
+/// Kind of a request, determined from its method and path alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Route {
-    /// `POST` to a path that a wire format has for inferences (`/v2/models/{model}/infer`, `/v1/models/{model}:predict`).
+    /// `POST` to an inference path of a wire format (`/v2/models/{model}/infer`, `/v1/models/{model}:predict`).
     Infer(WireFormat, Address),
-    /// OpenAI's completions, `POST /v2/models/{model}[/versions/{version}]/generate[_stream]`: the server batches itself.
+    /// OpenAI's completions and `POST /v2/models/{model}[/versions/{version}]/generate[_stream]`, which model servers batch
+    /// themselves.
     Stream {
         /// Name of the model, where the path has it.
         model: Option<String>,
@@ -21,14 +22,14 @@ pub(super) enum Route {
     ModelReady {
         /// Name of the model.
         model: String,
-        /// Its version, where one is named.
+        /// Version of the model, where the path names one.
         version: Option<String>,
     },
     /// A method of `inference.GRPCInferenceService`.
     Grpc(GrpcMethod),
-    /// gRPC of any other service or method.
+    /// A gRPC call of any other service or method.
     GrpcOther,
-    /// Anything else over HTTP.
+    /// Any other HTTP request.
     Pass,
 }
 
@@ -48,7 +49,7 @@ pub(super) enum GrpcMethod {
 /// Path prefix of the Open Inference Protocol's gRPC service.
 pub(super) const GRPC_SERVICE: &str = "/inference.GRPCInferenceService/";
 
-/// Sorts a request.
+/// Returns the kind of a request. `is_grpc`: it is a gRPC call.
 pub(super) fn route(method: &Method, path: &str, is_grpc: bool) -> Route {
     if is_grpc {
         return match path.strip_prefix(GRPC_SERVICE) {
@@ -84,10 +85,10 @@ pub(super) fn route(method: &Method, path: &str, is_grpc: bool) -> Route {
     }
 }
 
-/// Paths of OpenAI's API; some servers have it below a prefix.
+/// Paths of OpenAI's completions; some servers have them below the prefix `/openai`.
 const OPENAI: [&str; 3] = ["/v1/chat/completions", "/v1/completions", "/v1/responses"];
 
-/// The model of a path that is answered by generating, `None` inside where the body names it.
+/// Returns `Some` for a path of a generating endpoint: with its model, or with `None` where the body names the model.
 fn streaming(path: &str) -> Option<Option<String>> {
     if OPENAI.contains(&path.strip_prefix("/openai").unwrap_or(path)) {
         return Some(None);

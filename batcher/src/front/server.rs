@@ -1,4 +1,4 @@
-//! Accepts connections and hands each request to whom it belongs.
+//! Accepts connections and dispatches each request to the room that serves it.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -40,22 +40,23 @@ use crate::observe::{Observation, orca};
 use crate::queue::caller::ConnectionNumber;
 use crate::retry_after::RetryAfter;
 
-/// Concurrent streams of one HTTP/2 connection.
+/// Maximum concurrent streams of one HTTP/2 connection.
 const MAX_STREAMS: u32 = 1024;
-/// Streams that a client may reset before they were looked at; more end the connection (rapid reset).
+/// Maximum streams that a client resets before the batcher has accepted them; more end the connection (rapid reset
+/// attack).
 const MAX_UNSEEN_RESETS: usize = 64;
-/// Streams that we may have to reset because of what the client did; more end the connection.
+/// Maximum streams that the batcher resets because of a client's errors; more end the connection.
 const MAX_FAULTY_STREAMS: usize = 256;
-/// Receive windows of HTTP/2: large tensors must not wait for window updates.
+/// Bytes of the receive windows of HTTP/2: large, so that large tensors do not wait for window updates.
 const WINDOW_BYTES: u32 = 4 << 20;
-/// An HTTP/2 connection that is made while traffic is turned away is for the few requests of those who have not
-/// heard of it: it is told to go after so long.
+/// Age at which an HTTP/2 connection is closed that was opened during a drain. It is there for the few requests of
+/// clients that have not noticed the drain yet.
 const LATE_CONNECTION: Duration = Duration::from_millis(500);
-/// Files that the batcher needs for itself: the admin port's connections, those of slots, logs.
+/// Files that the batcher needs for itself: connections of the admin port, connections of slots, logs.
 const OWN_FILES: u64 = 128;
 
 /// Serves until `stop` is cancelled; then open connections are closed gracefully (GOAWAY, `Connection: close`)
-/// once their requests are answered. Returns when all are closed.
+/// once their requests are answered. Returns when all connections are closed.
 pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationToken) {
     let tasks = &front.connections;
     let connections = Connections::default();
@@ -89,8 +90,8 @@ pub async fn serve(listener: TcpListener, front: Arc<Front>, stop: CancellationT
     tasks.wait().await;
 }
 
-/// Most connections of clients where so many files may be open: half of what the batcher does not need for itself, for
-/// a request that passes through needs a connection to its model server.
+/// Returns the maximum connections of clients for a limit of open files (`None`: no limit): half of the files that the
+/// batcher does not need for itself, because a request that is passed on needs a connection to its model server too.
 fn allowed_by_files(files: Option<u64>) -> usize {
     let allowed = files.map_or(u64::MAX, |files| files.saturating_sub(OWN_FILES) / 2).max(1);
     usize::try_from(allowed).unwrap_or(usize::MAX)
@@ -108,7 +109,8 @@ fn warn_of_files(max_connections: usize, allowed: usize) {
     }
 }
 
-/// Says why to those who speak HTTP/1.1; there is no waiting for a client that does not read.
+/// Writes the reason to a client that is refused, as an HTTP/1.1 response, without waiting for a client that does not
+/// read.
 fn refuse(stream: &TcpStream) {
     let seconds = RetryAfter::UNPREDICTED.seconds();
     let response = format!(
@@ -127,7 +129,7 @@ async fn connection(
     stop: CancellationToken,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set.");
+        tracing::debug!(%error, "Failed to set TCP_NODELAY on a client's connection.");
     }
     let mut mode = front.drain.subscribe();
     let late = *mode.borrow() != Mode::Serving;
@@ -139,7 +141,8 @@ async fn connection(
             if late {
                 tokio::time::sleep(LATE_CONNECTION).await;
             }
-            // Only HTTP/2 can be closed without a race against the next request; of HTTP/1.1 each answer says so.
+            // Only HTTP/2 can be closed without a race against the client's next request. In HTTP/1.1 each response
+            // announces the close.
             if !is_http2.load(Ordering::Relaxed) {
                 std::future::pending::<()>().await;
             }
@@ -190,7 +193,7 @@ async fn connection(
                 loop {
                     match timeout(patience, connection.as_mut()).await {
                         Ok(ended) => break ended,
-                        // A client that does not close its side either is not waited for, unless it has just asked.
+                        // A client that does not close its side is not waited for, unless it has just sent a request.
                         Err(_) if activity.quiet_since_us().is_some() => break Ok(()),
                         Err(_) => {}
                     }
@@ -200,16 +203,16 @@ async fn connection(
     };
     let ended = tokio::select! {
         ended = driven => ended,
-        // Its client does not take its answers: there is nobody to say goodbye to.
+        // The client does not take its responses, so a graceful close would not reach it.
         () = activity.client.closing() => Ok(()),
     };
     if let Err(error) = ended {
-        tracing::debug!(error, "A client's connection ended.");
+        tracing::debug!(error, "A client's connection ended with an error.");
     }
 }
 
 impl Front {
-    /// Answers one request, and observes it if that is wanted.
+    /// Answers one request, and observes it where observation is on.
     async fn observed(
         &self,
         mut request: Request<Incoming>,
@@ -217,16 +220,16 @@ impl Front {
     ) -> (Response<FrontBody>, Option<Observation>) {
         let wants_load = orca::wanted(request.headers());
         let is_grpc = matches!(media_type::grpc(request.headers()), Grpc::Proto | Grpc::OtherCoding);
-        let form = if is_grpc { WireFormat::Grpc } else { WireFormat::Json };
+        let error_format = if is_grpc { WireFormat::Grpc } else { WireFormat::Json };
         let mut sighting = self.observe.begin(&mut request);
         let mut response = match &sighting {
-            _ if self.answers.is_beyond_part(client, 0) => untaken(form),
+            _ if self.answers.is_beyond_part(client, 0) => untaken(error_format),
             None => self.serve(request).await,
             Some(sighting) => Box::pin(sighting.trail.scope(self.serve(request))).await,
         };
-        // Its requests may all have come before the first of their answers.
+        // Checked again, because all requests of a connection may have arrived before their first response.
         if self.answers.is_beyond_part(client, response.body().known_bytes()) {
-            response = untaken(form);
+            response = untaken(error_format);
         }
         if let Some(report) = wants_load.and_then(|format| self.registry.load().report(&format)) {
             response.headers_mut().insert(orca::REPORT, report);
@@ -262,9 +265,9 @@ impl Front {
         let is_other_grpc = coding == Grpc::OtherCoding && is_post;
         let is_grpc = coding == Grpc::Proto && is_post;
         let route = route(request.method(), request.uri().path(), is_grpc);
-        let form = if is_grpc || is_other_grpc { WireFormat::Grpc } else { WireFormat::Json };
+        let error_format = if is_grpc || is_other_grpc { WireFormat::Grpc } else { WireFormat::Json };
         if let Some(failure) = self.forbidden(&route, &request) {
-            return failed(form, &failure);
+            return failed(error_format, &failure);
         }
         if is_other_grpc {
             return self.pass_grpc(request).await;
@@ -283,8 +286,8 @@ impl Front {
     }
 }
 
-/// Answers a request of which it is not known whom it is for. Behind it an HTTP/1 connection ends: where one reader
-/// sees another host, it may see other requests.
+/// Answers a request whose host is not valid. An HTTP/1 connection is closed after it: a reader that sees another host
+/// may also see other requests.
 fn misaddressed(version: Version, error: &Misaddressed) -> Response<FrontBody> {
     let mut response = failed(WireFormat::Json, &Failure::new(400, error.to_string()));
     if version < Version::HTTP_2 {
@@ -294,18 +297,18 @@ fn misaddressed(version: Version, error: &Misaddressed) -> Response<FrontBody> {
     response
 }
 
-/// Answers what looks like gRPC and is not, as gRPC's specification wants it: with HTTP's 415.
+/// Answers a request whose content type looks like gRPC but is not: with HTTP status 415, as gRPC's specification asks.
 fn no_grpc() -> Response<FrontBody> {
-    let message = "this content-type is no gRPC (application/grpc or application/grpc+proto); gRPC-Web must be \
+    let message = "this content-type is not gRPC (application/grpc or application/grpc+proto); gRPC-Web must be \
                    translated before it comes here, such as by Envoy's grpc_web filter";
     failed(WireFormat::Json, &Failure::new(415, message))
 }
 
-/// The answer to a client that does not take those which it has.
-fn untaken(form: WireFormat) -> Response<FrontBody> {
+/// Returns the rejection of a client that does not take the responses that are ready.
+fn untaken(format: WireFormat) -> Response<FrontBody> {
     counter!(names::ANSWERS_GIVEN_UP_TOTAL, "reason" => "part").increment(1);
     let message = "this connection holds its part of answerBytes: take the answers that are ready first";
-    failed(form, &Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(429, message) })
+    failed(format, &Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(429, message) })
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! A request to a server that batches by itself: look at what it asks, wait at the model's gate, pass it on, and watch its
-//! answer stream.
+//! Requests to model servers that batch themselves: the request is looked into, waits for a stream slot of its model, is
+//! passed on, and its response is measured as it streams.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,10 +10,10 @@ use sluice_protocol::{SequenceStep, WireFormat};
 use tokio::time::Instant;
 
 use super::Front;
+use super::bodies::peek::Peeked;
 use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::passthrough::not_passed;
-use super::peek::Peeked;
 use super::relayed::Relayed;
 use super::transport::failed;
 use crate::confirm::{ModelPresence, Patience};
@@ -32,11 +32,11 @@ use crate::upstream::choice::Named;
 use crate::upstream::relay::RelayError;
 use crate::upstream::relay_body::RelayBody;
 
-/// How long a stream waits to hear whether there is its model.
+/// How long a stream waits to learn whether its model exists.
 const QUESTION_PATIENCE: Patience = Patience { most: Duration::from_secs(2), awaits_all: false };
 
 impl Front {
-    /// `model`: where the path names it; else the body does.
+    /// Serves a request for a stream. `model`: the model, where the path names it; otherwise the body does.
     pub(super) async fn stream(
         &self,
         model: Option<String>,
@@ -54,8 +54,8 @@ impl Front {
             Ok(urgency) => urgency,
             Err(failure) => return failed(WireFormat::Json, &failure),
         };
-        // Its share of the memory is given back when the answer begins.
-        let (body, _share) = match self.peek(body).await {
+        // The memory that was reserved for the request is released when the response begins.
+        let (body, _share) = match self.bodies.peek(body).await {
             Ok(peeked) => peeked,
             Err(error) => return failed(WireFormat::Json, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
@@ -84,7 +84,7 @@ impl Front {
             );
             return refused(record, &failure);
         }
-        // From here on: hearing whether there is the model is no waiting for its turn.
+        // The deadline counts from here on: finding out whether the model exists is not part of the wait for a slot.
         let deadline_us =
             self.clock.now_us().saturating_add(urgency.budget_us(settings.streams.stream_wait_ms, &settings));
         match handle.knock(urgency.flow(&settings).class, deadline_us, asked.tokens).await {
@@ -109,15 +109,15 @@ impl Front {
         if !self.upstreams.any_ready() {
             return self.streams.other();
         }
-        match self.inquiries.ask(model, QUESTION_PATIENCE).await {
+        match self.models.inquiries.ask(model, QUESTION_PATIENCE).await {
             Ok(ModelPresence::Has) => self.streams.confirmed(model),
             Ok(ModelPresence::HasNot(_)) | Err(_) => self.streams.other(),
         }
     }
 
-    /// Sends it to a warm server. Nothing was sent where there is no connection: then it waits for the next server. A
-    /// connection that breaks before there is an answer is tried again as often as `retries` allows, where all of the
-    /// body is there and it may be executed twice.
+    /// Sends the request to a warm model server. Where no connection could be made, nothing was sent, and the request waits
+    /// for the next model server. After a connection that broke before the response, it is sent again as often as `retries`
+    /// allows, if its whole body is in memory and it may be executed twice (`may_repeat`).
     async fn send(
         &self,
         parts: &http::request::Parts,
@@ -132,7 +132,7 @@ impl Front {
         let mut broken = 0;
         let since = Instant::now();
         loop {
-            let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+            let (upstream, epoch, guard) = match self.models.pick_for(named.as_ref()).await {
                 Ok(picked) => picked,
                 Err(failure) => return refused(record, &failure),
             };
@@ -150,14 +150,14 @@ impl Front {
                 }
                 Err(error) => error,
             };
-            tracing::info!(upstream = upstream.name(), %error, "A stream was not answered.");
+            tracing::info!(upstream = upstream.name(), %error, "Failed to get a response to a stream from a model server.");
             let may_retry = again.is_some()
                 && match error {
                     RelayError::Connect(ConnectError::NoHttp)
                     | RelayError::Interim(_)
                     | RelayError::Head(_) => false,
-                    RelayError::Connect(_) => since.elapsed() < self.hold(),
-                    // It may have been executed, and a sequence has a state.
+                    RelayError::Connect(_) => since.elapsed() < self.models.hold(),
+                    // The request may have been executed, and a step of a sequence must not be executed twice.
                     RelayError::Broken(_) if again.as_deref().is_some_and(names_a_sequence) => false,
                     RelayError::Broken(_) => {
                         broken += 1;
@@ -168,7 +168,7 @@ impl Front {
                 return fail(record, &not_passed(&error));
             }
             drop(guard);
-            // Whoever closed the connection is given the time to be noticed as gone.
+            // A model server that closed the connection because it stops is noticed as gone meanwhile.
             tokio::time::sleep(Duration::from_millis(self.settings.now().servers.probe_ms.min(100))).await;
         }
     }

@@ -1,24 +1,25 @@
-//! Makes the HTTP library strict: it reads what [`Framing`] has read before it, as far as that found no fault, and
-//! then what it refuses in any state.
+//! Makes the HTTP library strict: it reads only bytes in which [`Framing`] has found no fault; in place of faulty bytes it
+//! reads a sequence that it refuses in any state.
 
 use tokio::io::ReadBuf;
 
 use super::framing::{Fault, Framing, Part};
 
-/// What makes the HTTP library answer 400 and close, in order behind earlier answers: nowhere in a head or between
-/// chunks may a carriage return be followed by a NUL. The end of a head follows, because the library may wait for it.
+/// Bytes that make the HTTP library answer 400 and close the connection, after the responses to earlier requests: a
+/// carriage return followed by a NUL is valid neither in a head nor between chunks. The end of a head follows, because
+/// the library may wait for it.
 const INVALID: &[u8] = b"\r\0\r\n\r\n";
 
-/// What stands between a connection's bytes and the library.
+/// Filter between a connection's bytes and the library.
 #[derive(Debug, Default)]
 pub(super) struct Strict {
     framing: Framing,
-    /// A fault was found: what else comes is not read, but this.
+    /// Set once a fault was found: the rest of the bytes that the library reads in place of the connection's.
     poison: Option<&'static [u8]>,
 }
 
 impl Strict {
-    /// Whether a request's head has begun and not ended.
+    /// Returns whether a request's head has begun and not ended.
     pub(super) fn is_in_head(&self) -> bool {
         self.poison.is_none() && self.framing.is_in_head()
     }
@@ -29,19 +30,19 @@ impl Strict {
         self.framing.is_opaque()
     }
 
-    /// Called before anything is read: whether there is nothing more to read, because a fault was found. Then `buf`
-    /// has what the library is to read instead, which ends.
+    /// Returns whether a fault was found, so that nothing more is to be read from the connection; to be called before each
+    /// read. Then `buf` has been given what the library is to read instead, which is empty at its end.
     pub(super) fn is_over(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let Some(poison) = self.poison else { return false };
         self.give(poison, buf);
         true
     }
 
-    /// Looks at what was read into `buf` behind its first `before` bytes, and takes away what begins with a fault.
-    /// `see` is given what the bytes are.
+    /// Parses what was read into `buf` behind its first `before` bytes, and replaces everything from a fault on. Calls `see`
+    /// with each part of a request and the position of its end.
     ///
     /// # Errors
-    /// The fault.
+    /// Returns the fault.
     pub(super) fn inspect(
         &mut self,
         buf: &mut ReadBuf<'_>,

@@ -1,5 +1,5 @@
-//! A client's socket with a guard: bytes that readers may read differently end the connection with a 400, and a
-//! client that is too slow (in a head, between requests, in taking its answer) is let go.
+//! A client's socket with two guards: ambiguous bytes end the connection with status 400, and a client that is too slow
+//! (in sending a head, between requests, in taking a response) is disconnected.
 
 use std::future::Future;
 use std::io;
@@ -18,7 +18,7 @@ use super::strict::Strict;
 use crate::clock::Clock;
 use crate::settings::Live;
 
-/// The socket.
+/// A client's guarded socket.
 #[derive(Debug)]
 pub(super) struct StrictConnection {
     stream: TcpStream,
@@ -26,18 +26,18 @@ pub(super) struct StrictConnection {
     activity: Arc<ConnectionActivity>,
     settings: Live,
     clock: Clock,
-    /// Since when a head is awaited: from its first byte, of the first one from the beginning of the connection.
+    /// Time since which a head has been awaited: since its first byte, or, for the first head, since the connection began.
     head_since_us: Option<u64>,
-    /// Nothing has come yet.
+    /// Whether no byte has arrived yet.
     is_silent: bool,
     write_blocked_since_us: Option<u64>,
     timer: Pin<Box<Sleep>>,
     /// When the timer fires; `u64::MAX` while it is not set.
     timer_us: u64,
-    idle_told: bool,
+    idle_notified: bool,
 }
 
-/// Why the client is too slow.
+/// What the client is too slow with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Late {
     Head,
@@ -64,11 +64,11 @@ impl StrictConnection {
             write_blocked_since_us: None,
             timer: Box::pin(tokio::time::sleep_until(clock.instant(0))),
             timer_us: u64::MAX,
-            idle_told: false,
+            idle_notified: false,
         }
     }
 
-    /// What is the next to become too late, and when.
+    /// Returns what the client will be too slow with next, and the time of it.
     fn deadline(&self) -> Option<(Late, u64)> {
         let settings = self.settings.now();
         let answer_since = self.write_blocked_since_us.or(self.activity.untaken_since_us());
@@ -82,17 +82,18 @@ impl StrictConnection {
         [answer, head, idle].into_iter().flatten().min_by_key(|(_, at_us)| *at_us)
     }
 
-    /// Called where the socket has nothing to do: sets the timer, and tells what is late.
+    /// Sets the timer for the next deadline; returns what the client is too slow with. To be called when the socket is not
+    /// ready.
     fn poll_late(&mut self, cx: &mut Context<'_>) -> Option<Late> {
         loop {
             let now_us = self.clock.now_us();
             let at_us = match self.deadline() {
                 Some((late, at_us)) if at_us <= now_us => return Some(late),
                 Some((_, at_us)) => at_us,
-                // The end of a request need not wake this task: it is looked at again when it would be idle.
+                // The end of a request need not wake this task: the timer fires when the connection could be idle.
                 None => now_us.saturating_add(self.settings.now().timeouts.idle_timeout_ms * 1000),
             };
-            // A deadline that has moved on is looked at again when the timer fires: cheaper than to set it each time.
+            // The timer is not moved to a later deadline but checked again when it fires, which is cheaper.
             if at_us < self.timer_us {
                 self.timer_us = at_us;
                 let at = self.clock.instant(at_us);
@@ -105,12 +106,13 @@ impl StrictConnection {
         }
     }
 
-    /// Ends, or has the task end, a connection whose client is too slow.
+    /// Ends the connection of a client that is too slow with an error; asks its task to close it gracefully where the client
+    /// is only idle.
     fn lose_patience(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let Some(late) = self.poll_late(cx) else { return Ok(()) };
         let reason = match late {
             Late::Idle => {
-                if !std::mem::replace(&mut self.idle_told, true) {
+                if !std::mem::replace(&mut self.idle_notified, true) {
                     counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "idle").increment(1);
                     self.activity.idle.notify_one();
                 }
@@ -123,10 +125,13 @@ impl StrictConnection {
         Err(io::Error::new(io::ErrorKind::TimedOut, reason))
     }
 
-    /// Looks at bytes that have come.
+    /// Checks bytes that were read.
     fn inspect(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
         if let Err(fault) = self.strict.inspect(buf, before, |_, _| {}) {
-            tracing::debug!(?fault, "A client's bytes are no valid HTTP/1.1.");
+            tracing::debug!(
+                ?fault,
+                "A client's connection is closed because its bytes are not valid HTTP/1.1."
+            );
             counter!(names::CONNECTIONS_CLOSED_TOTAL, "reason" => "malformed").increment(1);
         }
         self.is_silent = false;
@@ -203,8 +208,8 @@ impl AsyncWrite for StrictConnection {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let ended = ready!(Pin::new(&mut self.stream).poll_shutdown(cx));
-        // What has come meanwhile is read: a socket that is closed with unread bytes is reset, and the client
-        // might lose the answer that says why.
+        // Bytes that have arrived meanwhile are read: a socket that is closed with unread bytes is reset, and the client
+        // might lose the response that says why.
         let mut rest = [0; 4096];
         for _ in 0..64 {
             match self.stream.try_read(&mut rest) {

@@ -1,4 +1,4 @@
-//! How urgent a request is and whose: what its headers and parameters say.
+//! Deadline, priority class and tenant of a request, read from its headers and parameters.
 
 use std::sync::Arc;
 
@@ -11,29 +11,30 @@ use crate::failure::Failure;
 use crate::queue::tenants::{NOBODY, Tenant, Tenants};
 use crate::settings::Settings;
 
-/// What a request says about when it is to be served.
+/// Deadline, priority class and tenant of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct Urgency {
-    /// Its priority class, as named; 1 is the highest.
+    /// Its priority class as the request gives it; 1 is the highest.
     level: Option<u64>,
-    /// How long it may take from its arrival on, microseconds: the least that it has said.
+    /// Time that it may take from its arrival on, in microseconds: the shortest that it gives.
     timeout_us: Option<u64>,
-    /// Whose it is.
+    /// Its tenant.
     pub(super) tenant: Option<Arc<Tenant>>,
 }
 
 impl Front {
-    /// What a request's headers say; its parameters are added where it is queued.
+    /// Reads a request's headers; its parameters are added when it is queued.
     pub(super) fn urgency(&self, headers: &HeaderMap) -> Result<Urgency, Failure> {
         Urgency::by_headers(headers, &self.settings.now(), &self.tenants)
     }
 }
 
 impl Urgency {
-    /// What the headers say: `grpc-timeout` and those that the settings name. 0 is as if it were not there.
+    /// Reads `grpc-timeout` and the headers that the settings name. The value 0 counts as a missing header.
     ///
     /// # Errors
-    /// A value that is none: ignoring it would serve the request later, or with others, than its client believes.
+    /// Fails for a value that is not valid: if it were ignored, the request would be served later than its client expects,
+    /// or with another tenant's.
     fn by_headers(headers: &HeaderMap, settings: &Settings, tenants: &Tenants) -> Result<Self, Failure> {
         let number = |name: &str, what: &str| match text(headers, name)? {
             None => Ok(None),
@@ -59,7 +60,7 @@ impl Urgency {
         Ok(Self { level, timeout_us: earliest(timeout_us, grpc_us.filter(|&us| us > 0)), tenant })
     }
 
-    /// With what the request's parameters say: of deadlines the earliest holds, a class in the header wins.
+    /// Adds the request's parameters: the earliest deadline holds, and a class in the header wins over one in a parameter.
     pub(super) fn with_parameters(self, request: &InferRequest) -> Self {
         Self {
             level: self.level.or(request.priority),
@@ -68,15 +69,15 @@ impl Urgency {
         }
     }
 
-    /// Its class, by what classes there are, and its tenant.
+    /// Returns its flow: its class among those of the settings, and its tenant.
     pub(super) fn flow(&self, settings: &Settings) -> Flow {
         let (tenant, weight) =
             self.tenant.as_ref().map_or((NOBODY, 1), |tenant| (tenant.number, tenant.weight));
         Flow { class: settings.order.priority_level(self.level), tenant, weight }
     }
 
-    /// How long it may be here, microseconds: its model's objective where it says nothing, less what its answer takes
-    /// to its client (a tenth of all at most).
+    /// Returns the time in microseconds that the request may spend in the batcher: its deadline, or its model's objective
+    /// where it has none, minus the time that the response takes to the client (at most a tenth of the whole).
     pub(super) fn budget_us(&self, objective_ms: u64, settings: &Settings) -> u64 {
         let budget_us = match self.timeout_us {
             None => objective_ms.saturating_mul(1000),
@@ -96,7 +97,7 @@ fn earliest(one: Option<u64>, other: Option<u64>) -> Option<u64> {
     }
 }
 
-/// The value of a header; of one without a name there is none.
+/// Returns the value of a header; `None` where it is missing or the settings give it no name.
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Failure> {
     if name.is_empty() {
         return Ok(None);
@@ -110,7 +111,7 @@ fn bad(name: &str, value: &str, allowed: &str) -> Failure {
     Failure::new(400, format!("header {name}: {value:?} is not {allowed}"))
 }
 
-/// At most eight digits and a unit, as the gRPC specification has it; in microseconds.
+/// Parses `grpc-timeout`, at most eight digits and a unit, into microseconds; `None` where it is not valid.
 fn parse_grpc_timeout(value: &str) -> Option<u64> {
     let (digits, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     if digits.len() > 8 || !digits.bytes().all(|digit| digit.is_ascii_digit()) {

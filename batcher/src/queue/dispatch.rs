@@ -25,13 +25,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, StatusCode};
-use sluice_batch_policy::{BatchEnd, ErrorSearch};
+use sluice_batch_policy::{AfterError, BatchEnd, ErrorSearch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::QueueEvent;
 use super::call::{as_it_came, batch_request, call};
-use super::handle::QueueEvent;
-use super::{Entry, ModelHandle, Reply, merging};
+use super::{Entry, ModelHandle, Reply, merging, recording};
 use crate::failure::Failure;
 use crate::observe::request_trace::Sending;
 use crate::upstream::connection::{Chunks, UpstreamResponse, Wire};
@@ -218,7 +218,7 @@ impl Dispatch {
                     .iter()
                     .take(1)
                     .filter_map(|entry| entry.parsed())
-                    .for_each(|request| self.handle.record(request));
+                    .for_each(|request| recording::record(&self.handle, request));
                 for (entry, reply) in entries.into_iter().zip(replies) {
                     entry.answer(reply);
                 }
@@ -335,42 +335,28 @@ impl Dispatch {
         answer: UpstreamResponse,
         groups: &mut VecDeque<Vec<Box<Entry>>>,
     ) -> Next {
-        let status = answer.status;
         // Which of those it is about that run elsewhere too is found there.
         for copied in entries.extract_if(.., |entry| entry.has_copies()) {
             copied.give_up(Reply::Forwarded(answer.clone()));
         }
-        // Path, method and credentials are those of all requests of the batch: none is to blame for them.
-        let concerns_all = [
-            StatusCode::TOO_MANY_REQUESTS,
-            StatusCode::NOT_FOUND,
-            StatusCode::METHOD_NOT_ALLOWED,
-            StatusCode::UNAUTHORIZED,
-            StatusCode::FORBIDDEN,
-        ];
-        let blames_a_row = status.is_client_error() && !concerns_all.contains(&status);
-        // Some servers answer a bad input with 500, or a proxy beside them tells that their worker has died or hangs of
-        // it: worth looking for the row, but not for ever.
-        let may_be_a_row =
-            [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::BAD_GATEWAY, StatusCode::GATEWAY_TIMEOUT];
-        let is_several = entries.len() > 1;
-        let may_run_twice = !self.is_stateful;
-        if is_several && blames_a_row {
-            let second = entries.split_off(entries.len() / 2);
-            groups.push_front(second);
-            groups.push_front(entries);
-            return Next::Continue;
-        }
-        if is_several && may_run_twice && may_be_a_row.contains(&status) && self.search.goes_on() {
-            let hold_us = self.handle.settings.now().holding.hold_ms.saturating_mul(1000);
-            let now_us = self.handle.clock.now_us();
-            for late in entries.extract_if(.., |entry| entry.held_until_us(hold_us) <= now_us) {
-                late.answer(Reply::Forwarded(answer.clone()));
+        match self.search.after(answer.status.as_u16(), entries.len(), !self.is_stateful) {
+            AfterError::HalvesNext => {
+                let second = entries.split_off(entries.len() / 2);
+                groups.push_front(second);
+                groups.push_front(entries);
+                return Next::Continue;
             }
-            // Larger parts first: one that succeeds shows that the model server works.
-            let second = entries.split_off(entries.len() / 2);
-            groups.extend([entries, second]);
-            return Next::Continue;
+            AfterError::HalvesLast => {
+                let hold_us = self.handle.settings.now().holding.hold_ms.saturating_mul(1000);
+                let now_us = self.handle.clock.now_us();
+                for late in entries.extract_if(.., |entry| entry.held_until_us(hold_us) <= now_us) {
+                    late.answer(Reply::Forwarded(answer.clone()));
+                }
+                let second = entries.split_off(entries.len() / 2);
+                groups.extend([entries, second]);
+                return Next::Continue;
+            }
+            AfterError::Answer => {}
         }
         for entry in entries {
             entry.answer(Reply::Forwarded(answer.clone()));

@@ -41,7 +41,7 @@ impl Windows {
 
     /// Takes over what request tasks have counted since the last time.
     pub(super) fn count(&mut self, handle: &ModelHandle, now_us: u64) {
-        let (met, missed) = handle.take_attainment();
+        let (met, missed) = handle.metrics.attainment.take();
         for (count, was_met) in [(met, true), (missed, false)] {
             for _ in 0..count {
                 self.attainment.record(now_us, was_met);

@@ -1,5 +1,4 @@
-//! What everybody but the owner knows of a model's queue: where to put requests, slots and messages, and what
-//! the owner last said about waiting times.
+//! Shared handle to one model's queue: submit requests, send messages to its owner, read the forecast.
 
 // A request is several hundred bytes and changes hands often: its box is moved, not the request.
 #![allow(clippy::vec_box)]
@@ -12,43 +11,18 @@ use sluice_batch_policy::{Admission, Flow, Forecast, ShapeClass};
 use sluice_protocol::{InferRequest, ModelSignature};
 use tokio::sync::oneshot;
 
-use super::Entry;
 use super::mailbox::Mailbox;
 use super::occupancy::Occupancy;
 use super::samples::Samples;
+use super::{Entry, Message, QueueEvent};
 use crate::clock::Clock;
 use crate::metrics::ModelMetrics;
 use crate::observe::orca::Load;
 use crate::retry_after::RetryAfter;
-use crate::settings::{Live, Warmup};
+use crate::settings::Live;
 use crate::slots::{Grant, SlotUser};
 use crate::upstream::models::ServedModel;
-use crate::upstream::recorded;
 use crate::upstream::slot::Slot;
-
-/// What has happened to a queue, for its engine.
-pub type QueueEvent = sluice_batch_policy::QueueEvent<Box<Entry>, Slot>;
-
-/// A message to the owner of a queue. Their number is bounded by the slots and by the scrapes under way.
-#[derive(Debug)]
-pub enum Message {
-    /// Something for the engine.
-    Event(QueueEvent),
-    /// A warm slot.
-    Slot(Slot),
-    /// The settings have changed.
-    SettingsChanged,
-    /// The gauges are to be set; the sender hears when that is done.
-    Refresh(oneshot::Sender<()>),
-    /// The model does not exist anywhere, or the process ends: all requests that wait fail.
-    Retire,
-}
-
-impl From<QueueEvent> for Message {
-    fn from(event: QueueEvent) -> Self {
-        Self::Event(event)
-    }
-}
 
 /// The handle of one model's queue.
 #[derive(Debug)]
@@ -70,8 +44,6 @@ pub struct ModelHandle {
     /// When the owner will look for overdue requests by itself.
     expiry_us: AtomicU64,
     forecast: ArcSwap<Forecast>,
-    met: AtomicU64,
-    missed: AtomicU64,
     signature: ArcSwapOption<ModelSignature>,
     /// When somebody asked for it last (microseconds of the process's clock); 0: nobody has.
     asked_us: AtomicU64,
@@ -91,8 +63,6 @@ impl ModelHandle {
             occupancy: Occupancy::default(),
             expiry_us: AtomicU64::new(0),
             forecast: ArcSwap::default(),
-            met: AtomicU64::new(0),
-            missed: AtomicU64::new(0),
             signature: ArcSwapOption::empty(),
             asked_us: AtomicU64::new(0),
         }
@@ -118,21 +88,6 @@ impl ModelHandle {
     pub fn tell(&self, message: impl Into<Message>) {
         // Dropped, refreshes are answered and slots given up.
         self.mailbox.tell(message.into(), |unserved| self.left(&unserved));
-    }
-
-    /// Remembers a request that was answered well, where warm-up is to repeat such.
-    pub(super) fn record(&self, request: &InferRequest) {
-        let settings = self.settings.now();
-        if settings.warm_up.warmup != Warmup::Recorded || !self.samples.offer(request, self.clock.now_us()) {
-            return;
-        }
-        let Some(folder) = settings.warm_up.warmup_bodies.clone() else { return };
-        let (model, request) = (Arc::clone(&self.model), request.clone());
-        tokio::task::spawn_blocking(move || {
-            if let Err(trouble) = recorded::write(&folder, &model, &request) {
-                tracing::warn!(%model, trouble, "A request could not be recorded for warm-up.");
-            }
-        });
     }
 
     /// Has the owner set the gauges.
@@ -207,44 +162,14 @@ impl ModelHandle {
         }
     }
 
-    /// The model in words, for `/explain`.
-    pub fn in_words(&self) -> String {
-        let forecast = self.forecast.load();
-        let load = self.load();
-        let curve = match &forecast.curve {
-            None => "its speed is not known yet".to_owned(),
-            Some(curve) => format!(
-                "a batch of n rows takes {:.3} ms + n · {:.3} ms (from {} batches)",
-                curve.alpha_seconds * 1e3,
-                curve.beta_seconds * 1e3,
-                curve.samples
-            ),
-        };
-        let wait = match load.slots {
-            0 => "no model server has it warm: requests are held".to_owned(),
-            slots => format!(
-                "{} of {slots} slot(s) busy; {} row(s) wait; a request that arrives now would wait {:.1} ms",
-                load.busy_slots,
-                load.queued_rows,
-                load.predicted_wait_seconds * 1e3
-            ),
-        };
-        format!(
-            "model {}: {wait}; {curve}; at most {} rows a batch for an objective of {} ms",
-            self.model,
-            forecast.limit_rows,
-            self.objective_ms()
-        )
+    /// Returns what the owner published last.
+    pub(super) fn forecast(&self) -> Arc<Forecast> {
+        self.forecast.load_full()
     }
 
-    /// Rows that wait.
+    /// Returns how many rows wait.
     pub fn queued_rows(&self) -> u64 {
         self.occupancy.rows()
-    }
-
-    /// Counts an answer for the attainment gauge.
-    pub fn count_attainment(&self, met: bool) {
-        if met { &self.met } else { &self.missed }.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What the model's metadata says of its tensors, where it does.
@@ -343,10 +268,6 @@ impl ModelHandle {
 
     pub(super) fn publish(&self, forecast: Forecast) {
         self.forecast.store(Arc::new(forecast));
-    }
-
-    pub(super) fn take_attainment(&self) -> (u64, u64) {
-        (self.met.swap(0, Ordering::Relaxed), self.missed.swap(0, Ordering::Relaxed))
     }
 
     /// Announces whether arrivals should wake the owner. Returns true where something is there already, so that

@@ -12,9 +12,9 @@ use sluice_batch_policy::{
 
 use super::adapters::ModelPool;
 use super::gauges::{self, View, Windows};
-use super::handle::{Message, QueueEvent};
 use super::sequence::refusal;
 use super::{Entry, ModelHandle, Reply, dispatch};
+use super::{Message, QueueEvent};
 use crate::failure::{Failure, missing_elsewhere};
 use crate::metrics::RejectReason;
 use crate::observe::request_trace;

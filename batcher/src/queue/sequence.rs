@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sluice_batch_policy::{Asked, SequenceRefusal, ServerEpoch, StepEnd};
 use sluice_protocol::SequenceId;
 
-use super::handle::QueueEvent;
+use super::QueueEvent;
 use super::{Entry, ModelHandle};
 use crate::failure::Failure;
 use crate::metrics::RejectReason;

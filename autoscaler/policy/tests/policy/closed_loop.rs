@@ -87,7 +87,7 @@ fn run(seconds: u64, replicas: u32, policy: bool, startup_ms: u64, rate: impl Fn
         }
     }
     let within = servers.latencies.iter().filter(|(_, l)| *l <= objective).count();
-    let all = servers.latencies.len() + servers.waiting();
+    let all = servers.latencies.len() + servers.waiting() + servers.rejected();
     #[expect(clippy::cast_precision_loss, reason = "counts")]
     let attainment = within as f64 / all as f64;
     Outcome { attainment, replica_ms: servers.replica_ms(), changes, most, waiting: servers.waiting() }

@@ -7,6 +7,9 @@ use sluice_simulate::{ModelId, ModelSpec, ServerId, ServerSpec, Simulation, Sour
 /// No objective keeps batches small, and no row is late: an hour, microseconds.
 const OBJECTIVE_US: u64 = 3_600_000_000;
 
+/// Most rows that wait, far more than can be served within any objective: hopeless runs end sooner with a bound.
+const QUEUE_ROWS: usize = 10_000;
+
 /// Simulated replicas, and rows that wait for them.
 pub(crate) struct Servers {
     simulation: Simulation,
@@ -29,7 +32,7 @@ impl Servers {
             deadline_us: None,
             admits: false,
             learns: false,
-            queue_requests: usize::MAX,
+            queue_requests: QUEUE_ROWS,
             ..ModelSpec::new(alpha_ms / 1000.0, beta_ms / 1000.0, batch_rows_limit, OBJECTIVE_US)
         };
         let model = simulation.add_model(spec);
@@ -68,6 +71,12 @@ impl Servers {
 
     pub(crate) fn ready(&self) -> u32 {
         u32::try_from(self.simulation.ready()).unwrap()
+    }
+
+    /// Returns how many rows found the queue full.
+    pub(crate) fn rejected(&self) -> usize {
+        let outcome = self.simulation.outcome(self.source);
+        usize::try_from(outcome.sent - outcome.admitted).unwrap()
     }
 
     pub(crate) fn waiting(&self) -> usize {

@@ -1,4 +1,4 @@
-//! Who may start now, who waits, who is told to come back later.
+//! Decides which streams start now, which wait and which are rejected.
 
 use std::collections::BTreeMap;
 
@@ -10,52 +10,52 @@ use crate::Order;
 pub struct GateSettings {
     /// Bounds of the limit per server.
     pub bounds: LimitBounds,
-    /// Most that wait.
+    /// Most requests that wait.
     pub most_waiting: usize,
-    /// How long requests are held while there is no server, microseconds.
+    /// Time for which requests are held while there is no server, microseconds.
     pub hold_us: u64,
 }
 
-/// What becomes of a request on arrival.
+/// Result of the arrival of a request.
 #[derive(Debug, PartialEq)]
 pub enum Arrival<T> {
-    /// It waits; [`StreamGate::next`] may give it out at once.
+    /// The request waits; [`StreamGate::next`] may return it at once.
     Waits,
-    /// Too many wait already.
+    /// The queue is full.
     Full {
-        /// It.
+        /// The request.
         payload: T,
-        /// When there will be room, microseconds.
+        /// Time until there will be room, microseconds.
         retry_after_us: u64,
     },
-    /// It would start after its deadline.
+    /// The request would start after its deadline.
     TooLate {
-        /// It.
+        /// The request.
         payload: T,
         /// When what waits now will have started, microseconds.
         retry_after_us: u64,
     },
 }
 
-/// A request that leaves the queue.
+/// Request that leaves the queue.
 #[derive(Debug, PartialEq)]
 pub enum Left<T> {
-    /// It starts. `weight` is to be handed back with [`StreamGate::ended`].
+    /// The request starts. `weight` is to be passed back to [`StreamGate::ended`].
     Starts {
-        /// It.
+        /// The request.
         payload: T,
-        /// Its share of the limit.
+        /// Part of the limit that the request takes.
         weight: f64,
-        /// How long it has waited, microseconds.
+        /// Time for which the request has waited, microseconds.
         waited_us: u64,
     },
-    /// Its deadline is over.
+    /// The deadline of the request is over.
     Expired {
-        /// It.
+        /// The request.
         payload: T,
         /// When what waits now will have started, microseconds.
         retry_after_us: u64,
-        /// It was held for want of a server.
+        /// Whether the request was held because there was no server.
         held: bool,
     },
 }
@@ -64,17 +64,17 @@ pub enum Left<T> {
 struct Waiting<T> {
     weight: f64,
     arrived_us: u64,
-    /// There was no server for a time: then it is the hold time that counts.
+    /// Whether there was no server for a time: then the request also has the hold time.
     held: bool,
     payload: T,
 }
 
-/// The gate before the servers of one model: a bounded queue by class and deadline, a learned limit per server
+/// Admission of streams to the servers of one model: a bounded queue by class and deadline, a learned limit per server
 /// ([`ConcurrencyLimiter`]), and the prediction of when a request would start.
 ///
-/// The limit counts streams of mean cost. One whose cost in tokens (prompt, and what it may generate) is known weighs
-/// its cost ÷ the mean cost, between a quarter and four; one of unknown cost weighs 1. Where all costs are known, a
-/// limit of n streams is thus a limit of n · mean tokens.
+/// The limit counts streams of mean cost. A stream whose cost in tokens (prompt, and the most that it may generate) is
+/// known weighs its cost ÷ the mean cost, between a quarter and four; one of unknown cost weighs 1. Where all costs are
+/// known, a limit of n streams is thus a limit of n · mean tokens.
 #[derive(Debug)]
 pub struct StreamGate<T> {
     settings: GateSettings,
@@ -84,21 +84,21 @@ pub struct StreamGate<T> {
     servers: u32,
     running: u32,
     in_flight: f64,
-    /// Tokens of a request of known cost, on average.
+    /// Mean tokens of the requests of known cost.
     mean_tokens: Option<f64>,
-    /// Seconds from start to end, on average.
+    /// Mean seconds from start to end.
     mean_seconds: Option<f64>,
 }
 
 /// Weight of a new cost or duration in its mean.
 const NEW_PART: f64 = 1.0 / 32.0;
-/// When to come back, where nothing is known of durations.
+/// Time after which to try again where nothing is known of durations, microseconds.
 const UNKNOWN_WAIT_US: u64 = 1_000_000;
-/// Bounds of a weight: one request neither counts as nothing nor fills the limit by what it says of itself.
+/// Bounds of a weight: by its own figures a request can neither count as nothing nor fill the limit.
 const WEIGHTS: (f64, f64) = (0.25, 4.0);
 
 impl<T> StreamGate<T> {
-    /// A gate before no server.
+    /// Creates a gate without servers.
     pub fn new(settings: GateSettings, now_us: u64) -> Self {
         Self {
             limiter: ConcurrencyLimiter::new(settings.bounds, now_us),
@@ -113,7 +113,7 @@ impl<T> StreamGate<T> {
         }
     }
 
-    /// Other settings from now on.
+    /// Sets other settings.
     pub fn set(&mut self, settings: GateSettings) {
         if settings != self.settings {
             self.limiter.set_bounds(settings.bounds);
@@ -121,7 +121,7 @@ impl<T> StreamGate<T> {
         }
     }
 
-    /// So many servers are there now.
+    /// Sets the number of servers.
     pub fn set_servers(&mut self, now_us: u64, servers: u32) {
         self.servers = servers;
         if servers == 0 {
@@ -130,7 +130,8 @@ impl<T> StreamGate<T> {
         self.tell_limiter(now_us);
     }
 
-    /// A request arrives. `deadline_us`: when it must have started. `tokens`: its cost, where it is known.
+    /// Takes in a request, or rejects it. `deadline_us` is the instant by which it must have started, `tokens` its
+    /// cost, where that is known.
     pub fn arrive(
         &mut self,
         now_us: u64,
@@ -156,7 +157,7 @@ impl<T> StreamGate<T> {
         Arrival::Waits
     }
 
-    /// The next one that leaves the queue now, if any: ask until there is none.
+    /// Takes out the next request that leaves the queue now; call it until it returns `None`.
     pub fn next(&mut self, now_us: u64) -> Option<Left<T>> {
         let expired = self.waiting.iter().find(|(order, waiting)| self.expiry_us(order, waiting) <= now_us);
         if let Some((order, waiting)) = expired {
@@ -177,16 +178,16 @@ impl<T> StreamGate<T> {
         Some(Left::Starts { payload, weight, waited_us: now_us.saturating_sub(arrived_us) })
     }
 
-    /// Takes out those that are no longer wanted.
+    /// Removes the waiting requests for which `wanted` does not hold.
     pub fn retain(&mut self, now_us: u64, wanted: impl Fn(&T) -> bool) {
         self.waiting.retain(|_, waiting| wanted(&waiting.payload));
         self.tell_limiter(now_us);
     }
 
-    /// One that was started has ended. `seconds`: from its start, where it came to its own end.
+    /// Notes that a stream has ended. `seconds` is its duration from the start; `None` where it was broken off.
     pub fn ended(&mut self, now_us: u64, weight: f64, seconds: Option<f64>) {
         self.running = self.running.saturating_sub(1);
-        // Nothing is left of rounding when nothing runs.
+        // While no stream runs, no rounding error must be left.
         self.in_flight = if self.running == 0 { 0.0 } else { (self.in_flight - weight).max(0.0) };
         if let Some(seconds) = seconds {
             average(&mut self.mean_seconds, seconds);
@@ -194,53 +195,54 @@ impl<T> StreamGate<T> {
         self.tell_limiter(now_us);
     }
 
-    /// See [`ConcurrencyLimiter::first_token`].
+    /// Notes a first token; see [`ConcurrencyLimiter::first_token`].
     pub fn first_token(&mut self, seconds: f64) {
         self.limiter.first_token(seconds);
     }
 
-    /// So much was done since the last time, by all servers.
+    /// Adds work that all servers together have done since the last call.
     pub fn work(&mut self, units: f64) {
         self.limiter.work(units / f64::from(self.servers.max(1)));
     }
 
-    /// Lets the limit follow; see [`ConcurrencyLimiter::turn`].
+    /// Lets the limit follow the measurements; see [`ConcurrencyLimiter::turn`].
     pub fn turn(&mut self, now_us: u64) -> bool {
         self.limiter.turn(now_us)
     }
 
-    /// Streams that may be in flight at all servers together: the limit of one times their number.
+    /// Returns the number of streams that may be in flight at all servers together: the limit of one times their
+    /// number.
     pub fn limit(&self) -> f64 {
         self.limiter.limit() * f64::from(self.servers)
     }
 
-    /// Servers that are there.
+    /// Returns the number of servers.
     pub fn servers(&self) -> u32 {
         self.servers
     }
 
-    /// Streams in flight.
+    /// Returns the number of streams in flight.
     pub fn running(&self) -> u32 {
         self.running
     }
 
-    /// Requests that wait.
+    /// Returns the number of waiting requests.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How long the one that came first has waited, microseconds.
+    /// Returns the longest time for which a request has waited, microseconds; 0 where none waits.
     pub fn oldest_wait_us(&self, now_us: u64) -> u64 {
         let oldest = self.waiting.values().map(|waiting| waiting.arrived_us).min();
         oldest.map_or(0, |arrived_us| now_us.saturating_sub(arrived_us))
     }
 
-    /// When the next one expires, microseconds.
+    /// Returns the instant at which the next request expires, microseconds; `None` where none waits.
     pub fn next_expiry_us(&self) -> Option<u64> {
         self.waiting.iter().map(|(order, waiting)| self.expiry_us(order, waiting)).min()
     }
 
-    /// Predicted wait of a request of this class without a deadline that arrives now, microseconds.
+    /// Predicts the wait of a request of this class without a deadline that arrives now, microseconds.
     pub fn predicted_wait_us(&self, class: u8) -> u64 {
         self.wait_us(&Order { class, tenant: 0, deadline_us: u64::MAX, arrival: u64::MAX }, 1.0)
     }
@@ -261,13 +263,13 @@ impl<T> StreamGate<T> {
         }
     }
 
-    /// One always runs, however much it weighs.
+    /// Returns whether a stream of this weight may start now. While none runs, one may, whatever its weight.
     fn has_room_for(&self, weight: f64) -> bool {
         self.running == 0 || self.in_flight + weight <= self.limit() + 1e-9
     }
 
-    /// Predicted wait of a request with this place. By Little's law a full server ends (limit ÷ mean duration) streams per
-    /// second; 0 where it could start at once or no duration is known yet.
+    /// Predicts the wait of a request with this place, microseconds; 0 where it could start at once or no duration is
+    /// known yet. By Little's law a full server ends (limit ÷ mean duration) streams per second.
     fn wait_us(&self, order: &Order, weight: f64) -> u64 {
         let ahead = self.ahead(order);
         if ahead == 0.0 && self.has_room_for(weight) {
@@ -279,12 +281,12 @@ impl<T> StreamGate<T> {
         crate::to_us(seconds)
     }
 
-    /// Weight of those that would start before.
+    /// Returns the weight of the waiting requests that would start before.
     fn ahead(&self, order: &Order) -> f64 {
         self.waiting.range(..order).map(|(_, waiting)| waiting.weight).sum()
     }
 
-    /// Where no wait can be predicted, soon.
+    /// Returns the time after which to try again: the predicted wait, or a second where none can be predicted.
     fn retry_after_us(&self, wait_us: u64) -> u64 {
         if wait_us == 0 { UNKNOWN_WAIT_US } else { wait_us }
     }

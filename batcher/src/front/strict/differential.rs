@@ -22,10 +22,10 @@ use crate::front::strict::Strict;
 /// The library's smallest limit of a head, so that short inputs reach it.
 const MAX_HEADER_BYTES: usize = 8192;
 
-/// Turns that the library has to answer what has come, before the client ends its side.
+/// Polls that the library gets to answer what has arrived, before the client ends its side.
 const TURNS_AT_END: usize = 32;
 
-/// A request, as far as one of them has seen it.
+/// A request as the guard or the library has seen it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Seen {
     pub(crate) method: String,
@@ -33,35 +33,35 @@ pub(crate) struct Seen {
     /// Lines of its header.
     pub(crate) fields: usize,
     pub(crate) body: Vec<u8>,
-    /// Its end was seen too.
+    /// Whether its end was seen too.
     pub(crate) is_whole: bool,
 }
 
-/// What came of a connection.
+/// Outcome of a connection.
 #[derive(Debug, Default)]
 pub(crate) struct Outcome {
-    /// What the guard has let pass.
+    /// Requests that the guard has let pass.
     pub(crate) guard: Vec<Seen>,
-    /// What the library has handed to its service.
+    /// Requests that the library has handed to its service.
     pub(crate) library: Vec<Seen>,
-    /// What the guard has found.
-    pub(crate) fault: Option<Fault>,
-    /// The guard has taken the connection for one of HTTP/2.
+    /// Fault that the guard has found.
+    pub(super) fault: Option<Fault>,
+    /// Whether the guard has recognised the connection as HTTP/2.
     pub(crate) is_opaque: bool,
-    /// What went back.
+    /// Bytes that were sent back.
     pub(crate) answers: Vec<u8>,
 }
 
 /// What the service does with bodies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Service {
-    /// It reads them, and then answers.
+    /// The service reads a body and then answers.
     Reads,
-    /// It answers at once.
+    /// The service answers at once.
     Ignores,
 }
 
-/// Serves a connection on which the bytes come in pieces of these sizes, over and over, and then end.
+/// Serves a connection on which the bytes arrive in pieces of the sizes `pieces`, repeated, and then end.
 pub(crate) fn serve(bytes: &[u8], pieces: &[usize], service: Service) -> Outcome {
     let outcome = Arc::new(Mutex::new(Outcome::default()));
     let script = Script {
@@ -83,7 +83,7 @@ pub(crate) fn serve(bytes: &[u8], pieces: &[usize], service: Service) -> Outcome
     runtime.block_on(async {
         let mut server = auto::Builder::new(TokioExecutor::new());
         server.http1().max_buf_size(MAX_HEADER_BYTES);
-        // How it ends is the library's matter.
+        // The result does not matter here.
         let _ = server.serve_connection(TokioIo::new(script), answering).await;
     });
     drop(runtime);
@@ -131,7 +131,7 @@ async fn answer(
         outcome.library.len() - 1
     };
     let mut response = Response::new(Empty::new());
-    // As the front port does: nothing becomes a tunnel.
+    // As on the front port, no connection becomes a tunnel.
     if parts.method == Method::CONNECT {
         *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
     }
@@ -150,19 +150,19 @@ async fn read_body(mut body: Incoming, number: usize, outcome: &Mutex<Outcome>) 
     Ok(())
 }
 
-/// A connection whose client has written everything before.
+/// A connection whose client has written everything in advance.
 struct Script {
     bytes: Vec<u8>,
     at: usize,
     pieces: Vec<usize>,
     /// Pieces so far.
     piece: usize,
-    /// What has come of the next one.
+    /// Bytes of the current piece that were not read yet.
     left: usize,
     strict: Strict,
-    /// How often the library has asked for more than there is.
+    /// How often the library has tried to read after the last byte.
     turns_at_end: usize,
-    /// Where the message begins that the guard is in.
+    /// Position at which the guard's current message begins.
     message_start: usize,
     outcome: Arc<Mutex<Outcome>>,
 }
@@ -187,7 +187,7 @@ impl AsyncRead for Script {
             return Poll::Pending;
         }
         if this.left == 0 {
-            // Between two pieces others have their turn.
+            // Other tasks run between two pieces.
             this.left = this.pieces[this.piece % this.pieces.len()].max(1);
             this.piece += 1;
             cx.waker().wake_by_ref();
@@ -220,7 +220,7 @@ impl AsyncRead for Script {
     }
 }
 
-/// Reads a head as simply as can be: lines, and the words of the first one.
+/// Reads a head in the simplest way: its lines, and the words of the first line.
 fn read_head(bytes: &[u8]) -> Seen {
     let text = String::from_utf8_lossy(bytes);
     let mut lines = text.split("\r\n").filter(|line| !line.is_empty());

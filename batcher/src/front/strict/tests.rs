@@ -89,7 +89,7 @@ fn field() -> impl Strategy<Value = String> {
     prop_oneof![12 => common.prop_map(String::from), 8 => odd.prop_map(String::from), 4 => padded, 1 => many]
 }
 
-/// Pieces of bodies, framed or not, with requests in them that nobody should see.
+/// Pieces of bodies, framed or not, with hidden requests in them that must not be seen.
 fn body() -> impl Strategy<Value = String> {
     let common =
         select(vec!["hello", "5\r\nhello\r\n", "0\r\n\r\n", "A;x=y\r\n0123456789\r\n", "0\r\nx: y\r\n\r\n"]);
@@ -177,7 +177,7 @@ proptest! {
         assert_agreement(&serve(&bytes, &pieces, service));
     }
 
-    /// So that the one above does not hold of a guard that takes nothing.
+    /// Shows that the property above does not hold only because the guard refuses everything.
     #[test]
     fn valid_requests_reach_the_service_whole(
         bodies in prop::collection::vec((prop::collection::vec(any::<u8>(), 0..600), any::<bool>()), 1..5),

@@ -1,6 +1,6 @@
-//! When to try again, as gRPC clients understand it: `google.rpc.RetryInfo` inside `google.rpc.Status`, base64 in
-//! the header `grpc-status-details-bin`. The messages are those of googleapis' `google/rpc/status.proto` and
-//! `error_details.proto`, of which no more is needed.
+//! Time of the next try, as gRPC clients understand it: `google.rpc.RetryInfo` inside `google.rpc.Status`,
+//! base64 in the header `grpc-status-details-bin`. The messages are those that are needed of googleapis'
+//! `google/rpc/status.proto` and `error_details.proto`.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -19,7 +19,7 @@ pub(super) struct Status {
     /// The number of the gRPC code.
     #[prost(int32, tag = "1")]
     pub(super) code: i32,
-    /// As in `grpc-message`.
+    /// Text of `grpc-message`.
     #[prost(string, tag = "2")]
     pub(super) message: String,
     /// Messages of any type.
@@ -30,10 +30,10 @@ pub(super) struct Status {
 /// `google.protobuf.Any`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Any {
-    /// Which message it is.
+    /// Type of the message.
     #[prost(string, tag = "1")]
     pub(super) type_url: String,
-    /// The message.
+    /// The encoded message.
     #[prost(bytes = "vec", tag = "2")]
     pub(super) value: Vec<u8>,
 }
@@ -41,7 +41,7 @@ pub(super) struct Any {
 /// `google.rpc.RetryInfo`.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct RetryInfo {
-    /// How long to wait at least.
+    /// Minimum time to wait.
     #[prost(message, optional, tag = "1")]
     pub(super) retry_delay: Option<Delay>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Delay {
     /// Whole seconds.
     #[prost(int64, tag = "1")]
     pub(super) seconds: i64,
-    /// And nanoseconds.
+    /// Nanoseconds of the rest.
     #[prost(int32, tag = "2")]
     pub(super) nanos: i32,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::queue::handle::QueueEvent;
+use crate::queue::QueueEvent;
 use crate::queue::{Entry, ModelHandle};
 
 /// The call that is under way takes far too long. Earlier calls of the same requests are given up: they take too long

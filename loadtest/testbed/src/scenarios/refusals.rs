@@ -15,7 +15,7 @@ async fn refusal(namespace: &Namespace, objects: &str) -> Result<String> {
     }
 }
 
-/// Each wrong field of an InferenceAutoscaler, by name.
+/// The rejection of each wrong field of an InferenceAutoscaler names the field.
 pub(super) async fn wrong_autoscaler(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "wrong-autoscaler").await?;
     let right = Sample::read(&cluster)?.object("InferenceAutoscaler")?.clone();
@@ -43,7 +43,7 @@ pub(super) async fn wrong_autoscaler(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// Ports among which the sidecar cannot find the model's.
+/// The rejection of a pod whose model port is ambiguous names the field.
 pub(super) async fn ambiguous_port(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "ambiguous-port").await?;
     let template = Sample::read(&cluster)?.object("Deployment")?["spec"]["template"].clone();

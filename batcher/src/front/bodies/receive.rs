@@ -1,5 +1,5 @@
-//! Reads a request's body whole, within limits, without copying it where it came in one piece. Its share of the
-//! memory for requests is taken as its bytes arrive: a declared length costs nothing, a flood of bodies is bounded.
+//! Reads a request's whole body within limits, without copying it where it arrives in one piece. Memory for requests is
+//! reserved as the bytes arrive: a declared length reserves nothing, and many bodies at a time are bounded.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,44 +9,44 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
-use super::Front;
+use super::Bodies;
 use crate::failure::Failure;
 use crate::metrics::RejectReason;
 use crate::queue::bytes::QueuedBytes;
 use crate::queue::tenants::Tenant;
 use crate::retry_after::RetryAfter;
 
-/// Why there is no body.
+/// Reason for which a body was not received.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReceiveError {
-    /// It is longer than the limit.
+pub(in crate::front) enum ReceiveError {
+    /// The body is longer than the limit.
     #[error("the body has more than {limit_bytes} bytes, the limit here (maxBodyBytes)")]
     TooLarge {
-        /// The limit.
+        /// Maximum bytes of a body.
         limit_bytes: usize,
     },
-    /// All requests together, or those of a tenant, hold as much as they may.
+    /// All requests together, or those of one tenant, hold the maximum of memory.
     #[error(
         "the requests that wait or arrive hold all of the {limit_bytes} bytes that they may, or their tenant's part of them (queueBytes)"
     )]
     NoMemory {
-        /// The limit.
+        /// Maximum bytes of all requests.
         limit_bytes: usize,
     },
-    /// The client sends nothing more.
+    /// The client has paused for too long.
     #[error("no byte of the body came for {patience_ms} ms (bodyTimeoutMs)")]
     Stalled {
-        /// The limit.
+        /// Maximum pause in milliseconds.
         patience_ms: u64,
     },
-    /// The client stopped sending, or sent what is not HTTP.
+    /// The client closed the connection, or sent bytes that are not HTTP.
     #[error("the body could not be read: {0}")]
     Broken(#[from] hyper::Error),
 }
 
 impl ReceiveError {
-    /// The answer to the client; `retry_after` is for a refusal.
-    pub(super) fn failure(&self, retry_after: impl FnOnce() -> RetryAfter) -> Failure {
+    /// Returns the failure for the client. `retry_after` is called only where the request is rejected for lack of memory.
+    pub(in crate::front) fn failure(&self, retry_after: impl FnOnce() -> RetryAfter) -> Failure {
         match self {
             Self::TooLarge { .. } => Failure::new(413, self.to_string()),
             Self::Stalled { .. } => Failure::new(408, self.to_string()),
@@ -58,27 +58,27 @@ impl ReceiveError {
     }
 }
 
-/// A body, and its share of the memory for requests.
-pub(super) type Received = (Bytes, QueuedBytes);
+/// A body, and the memory that is reserved for it.
+pub(in crate::front) type Received = (Bytes, QueuedBytes);
 
-impl Front {
+impl Bodies {
     /// Reads a body within the settings' limits.
-    pub(super) async fn receive(
+    pub(in crate::front) async fn receive(
         &self,
         body: Incoming,
         tenant: Option<&Arc<Tenant>>,
     ) -> Result<Received, ReceiveError> {
         let settings = self.settings.now();
         let patience = Duration::from_millis(settings.timeouts.body_timeout_ms);
-        receive(body, settings.limits.max_body_bytes, patience, self.bytes.empty(tenant.cloned())).await
+        receive(body, settings.limits.max_body_bytes, patience, self.memory.empty(tenant.cloned())).await
     }
 }
 
-/// Reads it; `share`, which has nothing yet, grows with it.
+/// Reads a body; `share`, which is empty at first, grows with it.
 ///
 /// # Errors
 /// See [`ReceiveError`]. A body whose `Content-Length` is too large is not read at all.
-pub(super) async fn receive(
+pub(in crate::front) async fn receive(
     mut body: Incoming,
     limit_bytes: usize,
     patience: Duration,
@@ -91,7 +91,7 @@ pub(super) async fn receive(
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let stalled = |_| ReceiveError::Stalled { patience_ms: patience.as_millis() as u64 };
-    // Of a body of known length the end is known with its last byte.
+    // A body of known length ends with its last byte: there is no further frame to wait for.
     while !body.is_end_stream()
         && let Some(frame) = timeout(patience, body.frame()).await.map_err(stalled)?
     {
@@ -107,7 +107,7 @@ pub(super) async fn receive(
             continue;
         }
         if rest.is_empty() {
-            // A declared length is believed only as far as the client has shown that it sends.
+            // A declared length is trusted only up to 1 MiB, because it may be false.
             let hint = declared.upper().unwrap_or(0).min(limit_bytes as u64) as usize;
             rest.reserve(hint.min(1 << 20).max(first.len() + data.len()));
             rest.extend_from_slice(&first);

@@ -1,39 +1,39 @@
-//! Decoders of gzip, deflate and zstd that work in steps. Each step is bounded by what it reads as well as by what it
-//! writes: a body can be made of parts that stand for nothing and cost time all the same.
+//! Decoders of gzip, deflate and zstd that work in steps. Each step is bounded both by the bytes that it reads and by
+//! those that it writes, because a body can consist of parts that decode to nothing and still cost time.
 
 use std::io::{self, BufRead, ErrorKind, Read};
 
 use flate2::bufread::{GzDecoder, ZlibDecoder};
 use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
 
-/// Most bytes that a step writes.
+/// Maximum bytes that a step writes.
 pub(super) const STEP_OUTPUT_BYTES: usize = 64 << 10;
-/// Most bytes that a step of gzip or deflate reads. The dearest ones are headers of blocks without content: some
+/// Maximum bytes that a step of gzip or deflate reads. Headers of blocks without content are the most expensive: a few
 /// hundred of them take about a millisecond.
 const STEP_INPUT_BYTES: usize = 4 << 10;
-/// Most blocks that a step of zstd reads, each of at most 128 KiB, unless it has something to write before.
+/// Maximum blocks that a step of zstd reads, each of at most 128 KiB; it ends earlier once it has something to write.
 const STEP_BLOCKS: usize = 32;
-/// Most members of a gzip body. Each costs microseconds, even without content; compressors that make many (bgzip)
-/// put 64 KiB into each.
+/// Maximum members of a gzip body. Each costs microseconds, even without content; compressors that write many members
+/// (bgzip) put 64 KiB into each.
 pub(super) const MAX_MEMBERS: usize = 16_384;
-/// Largest window of a zstd frame: RFC 9659 wants no more of an HTTP client.
+/// Maximum window of a zstd frame: RFC 9659 forbids HTTP senders larger ones.
 const ZSTD_WINDOW_BYTES: u64 = 8 << 20;
-/// What a decoder holds besides its window: tables, and the buffer of a step.
+/// Bytes that a decoder needs besides its window: tables, and the buffer of a step.
 const SCRATCH_BYTES: usize = STEP_OUTPUT_BYTES + (64 << 10);
 
-/// How a body is compressed.
+/// Content coding of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Coding {
     /// RFC 1952.
     Gzip,
-    /// RFC 1950, which HTTP calls so.
+    /// RFC 1950 (zlib), which HTTP calls `deflate`.
     Deflate,
     /// RFC 8878.
     Zstd,
 }
 
 impl Coding {
-    /// Its name in `Content-Encoding`.
+    /// Returns the name in `Content-Encoding`.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -42,7 +42,7 @@ impl Coding {
         }
     }
 
-    /// The coding of this name.
+    /// Parses the name of a coding, in any case; `None` where it is not supported.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let is = |other: &str| name.eq_ignore_ascii_case(other);
         [Self::Gzip, Self::Deflate, Self::Zstd]
@@ -52,16 +52,16 @@ impl Coding {
     }
 }
 
-/// What a step has done.
+/// Result of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
-    /// So many bytes were written; 0: what was read stands for nothing, or not yet for anything.
+    /// The number of bytes that were written; 0 where what was read does not decode to anything, or not yet.
     Wrote(usize),
-    /// All is decoded.
+    /// The whole body is decoded.
     End,
 }
 
-/// Decodes one body.
+/// Decoder of one body.
 #[derive(Debug)]
 pub(super) struct Decoder<'a>(Kind<'a>);
 
@@ -81,10 +81,10 @@ impl std::fmt::Debug for Zstd {
 }
 
 impl<'a> Decoder<'a> {
-    /// Bytes of memory that decoding takes, besides what it writes.
+    /// Returns the bytes of memory that decoding needs besides its output.
     ///
     /// # Errors
-    /// A zstd body whose head is cut off, or whose window is too large.
+    /// Fails for a zstd body whose header is cut off or whose window is too large.
     pub(super) fn memory_bytes(coding: Coding, coded: &[u8]) -> Result<usize, String> {
         if coding != Coding::Zstd {
             return Ok(SCRATCH_BYTES);
@@ -96,10 +96,10 @@ impl<'a> Decoder<'a> {
         Ok(SCRATCH_BYTES + window as usize)
     }
 
-    /// Begins to decode.
+    /// Creates a decoder at the beginning of `coded`.
     ///
     /// # Errors
-    /// It is not what it should be, or see [`Decoder::memory_bytes`].
+    /// Fails where the body's header is not valid, and as [`Decoder::memory_bytes`] does.
     pub(super) fn new(coding: Coding, coded: &'a [u8]) -> Result<Self, String> {
         Self::memory_bytes(coding, coded)?;
         let sips = Sips { rest: coded, left: STEP_INPUT_BYTES };
@@ -115,10 +115,10 @@ impl<'a> Decoder<'a> {
         }))
     }
 
-    /// Goes on, writing into `out`.
+    /// Decodes the next part of the body into `out`.
     ///
     /// # Errors
-    /// The body is not what it should be.
+    /// Fails where the body is not valid in its coding.
     pub(super) fn step(&mut self, out: &mut [u8]) -> Result<Step, String> {
         match &mut self.0 {
             Kind::Gzip { decoder, members } => {
@@ -171,7 +171,7 @@ fn sip(decoder: &mut impl Read, out: &mut [u8]) -> Result<Step, String> {
     }
 }
 
-/// Input of which so much may be read now; then the reader has to wait, as for a socket.
+/// Input that blocks, as a socket does, once `left` bytes of it have been read.
 #[derive(Debug, Clone)]
 struct Sips<'a> {
     rest: &'a [u8],
@@ -200,8 +200,8 @@ impl Read for Sips<'_> {
     }
 }
 
-/// The window of a zstd frame by its header (RFC 8878, section 3.1.1.1); without a window of its own a frame has
-/// its content's size. `None`: too short. What is no frame at all is left to the decoder.
+/// Reads the window's size from the header of a zstd frame (RFC 8878, section 3.1.1.1); a frame without a window needs
+/// the size of its content. `None` where the header is cut off. Whether it is a frame at all is left to the decoder.
 fn zstd_window(coded: &[u8]) -> Option<u64> {
     let descriptor = *coded.get(4)?;
     if descriptor & 0x20 == 0 {

@@ -1,5 +1,5 @@
-//! Compressed request bodies: decoded step by step, so that a small body that stands for a huge one stops at the
-//! limits, and so that others are served between two steps.
+//! Decoding of compressed request bodies in small steps, so that a small body that expands to a huge one is stopped at
+//! the limits, and so that other requests are served between two steps.
 
 use bytes::{BufMut, BytesMut};
 use http::{HeaderMap, Response, header};
@@ -7,43 +7,43 @@ use sluice_protocol::WireFormat;
 use sluice_protocol::grpc::{PREFIX_BYTES, frame_prefix};
 use tokio::sync::Semaphore;
 
-use super::Front;
-use super::body::FrontBody;
+use super::Bodies;
 use super::inflate::{Coding, Decoder, STEP_OUTPUT_BYTES, Step};
 use super::receive::{ReceiveError, Received};
-use super::transport::{failed, unknown_coding};
 use crate::failure::Failure;
+use crate::front::body::FrontBody;
+use crate::front::transport::{failed, unknown_coding};
 use crate::queue::bytes::QueuedBytes;
 use crate::retry_after::RetryAfter;
 
-/// Bodies of more coded bytes take turns: a step of one of them is followed by whatever else has to be done.
+/// Bodies of more coded bytes than this take turns: after each step of one of them, other tasks run.
 const LARGE_BYTES: usize = 64 << 10;
 
-/// Why a body was not decoded.
+/// Reason for which a body was not decoded.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DecodeError {
-    /// It is coded in a way that is not known here.
-    #[error("the body has the coding {0:?}; there are gzip, deflate and zstd")]
+pub(in crate::front) enum DecodeError {
+    /// The coding is not supported.
+    #[error("the content coding {0:?} is not supported; use gzip, deflate or zstd")]
     UnknownCoding(String),
-    /// It is not what its header says.
-    #[error("the body is no valid {coding}: {reason}")]
+    /// The body is not valid in its coding.
+    #[error("the body is not valid {coding}: {reason}")]
     Invalid {
-        /// As what it was sent.
+        /// Name of the coding.
         coding: &'static str,
-        /// Why it is none.
+        /// What is wrong with the body.
         reason: String,
     },
-    /// Decoded, it is beyond a limit.
+    /// The decoded body exceeds a limit.
     #[error("decoded: {0}")]
     Limit(#[from] ReceiveError),
 }
 
-impl Front {
-    /// A REST body as it was before its `Content-Encoding`, which is removed from the headers.
+impl Bodies {
+    /// Decodes a REST body by its `Content-Encoding`, which is removed from the headers.
     ///
     /// # Errors
     /// See [`DecodeError`].
-    pub(super) async fn decode(
+    pub(in crate::front) async fn decode(
         &self,
         headers: &mut HeaderMap,
         received: Received,
@@ -56,11 +56,11 @@ impl Front {
         self.decode_as(coding, received, BytesMut::new()).await
     }
 
-    /// The body of a gRPC call whose message may be compressed, as one whose message is not.
+    /// Decodes the message of a gRPC call where it is compressed; returns a body with an uncompressed message.
     ///
     /// # Errors
     /// See [`DecodeError`].
-    pub(super) async fn decode_grpc(
+    pub(in crate::front) async fn decode_grpc(
         &self,
         headers: &HeaderMap,
         received: Received,
@@ -97,15 +97,15 @@ impl Front {
         let limit_bytes = self.settings.now().limits.max_body_bytes;
         let memory_bytes = Decoder::memory_bytes(coding, &coded)
             .map_err(|reason| DecodeError::Invalid { coding: coding.name(), reason })?;
-        let memory = self.bytes.take(memory_bytes);
-        let _memory = memory.ok_or(ReceiveError::NoMemory { limit_bytes: self.bytes.limit() })?;
+        let memory = self.memory.take(memory_bytes);
+        let _memory = memory.ok_or(ReceiveError::NoMemory { limit_bytes: self.memory.limit() })?;
         let turns = (coded.len() > LARGE_BYTES).then_some(&self.decoding);
         in_steps(coding, &coded, decoded, share, limit_bytes, turns).await
     }
 }
 
-/// Decodes, and lets others be served after each step. `turns` has one place: with many bodies at a time, still only
-/// one of them takes a step before the sockets are looked at again.
+/// Decodes a body and yields to other tasks after each step. `turns` has one permit: however many bodies are decoded at
+/// a time, only one of them takes a step before the sockets are polled again.
 async fn in_steps(
     coding: Coding,
     coded: &[u8],
@@ -130,13 +130,13 @@ async fn in_steps(
             return Err(ReceiveError::NoMemory { limit_bytes: share.limit() }.into());
         }
         decoded.put_slice(&step[..wrote]);
-        // The turn is kept meanwhile: who is next takes its step after the sockets were looked at.
+        // The permit is held while other tasks run, so that the next body takes its step after the sockets were polled.
         tokio::task::yield_now().await;
     }
     Ok((decoded.freeze(), share))
 }
 
-/// The one coding of a body; `None` where it is identity.
+/// Returns the only coding of a body; `None` where it is `identity`.
 fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
     let unknown = |name: &str| DecodeError::UnknownCoding(name.chars().take(64).collect());
     let mut found = None;
@@ -146,7 +146,7 @@ fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
             if name.eq_ignore_ascii_case("identity") {
                 continue;
             }
-            // Two codings after each other serve nobody but those who look for trouble.
+            // No honest client applies two codings one after the other.
             if found.is_some() {
                 return Err(unknown(names));
             }
@@ -156,9 +156,9 @@ fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
     Ok(found)
 }
 
-/// The answer to a client whose body was not decoded.
-pub(super) fn undecoded(
-    form: WireFormat,
+/// Returns the response to a client whose body was not decoded, and the failure that it reports.
+pub(in crate::front) fn undecoded(
+    format: WireFormat,
     error: &DecodeError,
     retry_after: RetryAfter,
 ) -> (Response<FrontBody>, Failure) {
@@ -168,8 +168,8 @@ pub(super) fn undecoded(
         DecodeError::Limit(limit) => limit.failure(|| retry_after),
     };
     let response = match error {
-        DecodeError::UnknownCoding(coding) => unknown_coding(form, coding, &failure),
-        DecodeError::Invalid { .. } | DecodeError::Limit(_) => failed(form, &failure),
+        DecodeError::UnknownCoding(coding) => unknown_coding(format, coding, &failure),
+        DecodeError::Invalid { .. } | DecodeError::Limit(_) => failed(format, &failure),
     };
     (response, failure)
 }
@@ -202,7 +202,7 @@ mod tests {
         assert!(coding(&["gzip", "zstd"]).is_err());
     }
 
-    /// How often another task runs while a body is decoded.
+    /// Decodes a body and counts how often another task runs meanwhile.
     async fn turns_of_others(coding: Coding, coded: &[u8]) -> (usize, Result<Bytes, String>) {
         let done = std::cell::Cell::new(false);
         let others = async {
