@@ -1,4 +1,4 @@
-//! The body of a gRPC request that is passed on: what has been read of it already, and the rest as it comes.
+//! The body of a gRPC request that is passed on: the part that has been read already, and the rest as it comes.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -15,7 +15,7 @@ pub struct GrpcBody {
 }
 
 impl GrpcBody {
-    /// What was read, in order, and then the rest.
+    /// Creates a body of the pieces that were read, in order, followed by the rest.
     pub fn new(read: VecDeque<Bytes>, rest: Incoming) -> Self {
         Self { read, rest }
     }

@@ -1,4 +1,4 @@
-//! The body of a request that is passed on: what has been read of it already, and the rest as it comes.
+//! The body of a request that is passed on: the part that has been read already, and the rest as it comes.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,12 +13,12 @@ use crate::upload::{Upload, UploadError};
 #[derive(Debug)]
 pub struct RelayBody {
     read: VecDeque<Bytes>,
-    /// `None`: it was read to its end.
+    /// `None` if the body was read to its end.
     rest: Option<Upload>,
 }
 
 impl RelayBody {
-    /// What was read, in order, and then the rest.
+    /// Creates a body of the pieces that were read, in order, followed by the rest.
     pub fn new(read: impl IntoIterator<Item = Bytes>, rest: Option<Upload>) -> Self {
         Self { read: read.into_iter().filter(|piece| !piece.is_empty()).collect(), rest }
     }
