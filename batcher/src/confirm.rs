@@ -161,11 +161,11 @@ impl Inquiries {
         }
     }
 
-    /// Asks whether a version of a model is ready. The question has a turn of its own: names that are invented do not
-    /// delay it.
+    /// Asks whether a version of a model is ready. Such questions have separate turns, so that inquiries about invented
+    /// names do not delay them.
     ///
     /// # Errors
-    /// A refusal: nobody has said, or too many wait already.
+    /// Returns a rejection if no model server has answered in time, or no turn was free in time.
     pub async fn ask_for_version(&self, model: &str, version: &str) -> Result<VersionReadiness, Failure> {
         let busy = || {
             let message = format!("no model server says whether version {version:?} of {model:?} is ready");
