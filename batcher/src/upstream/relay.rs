@@ -52,7 +52,7 @@ pub enum RelayError {
     Broken(#[from] hyper::Error),
     /// The model server sent an interim response (1xx) instead of a final one, although no protocol switch was
     /// requested.
-    #[error("the model server answered with status {0}, which ends no request")]
+    #[error("the model server answered with the interim status {0}")]
     Interim(StatusCode),
     /// The head of the request cannot be expressed in HTTP/2.
     #[error("the request cannot be written in HTTP/2: {0}")]

@@ -115,10 +115,10 @@ pub enum ConnectError {
     #[error("the model server speaks gRPC only")]
     NoHttp,
     /// Another process listens there now.
-    #[error("the model server at {0} is another one than was warmed")]
+    #[error("the model server at {0} is not the one that was warmed")]
     Changed(Endpoint),
     /// The connection could not be verified in time.
-    #[error("nobody said in time whether the model server at {0} is the one that was warmed")]
+    #[error("failed to verify in time that the model server at {0} is the one that was warmed")]
     Unverified(Endpoint),
 }
 

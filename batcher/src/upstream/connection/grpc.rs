@@ -134,7 +134,7 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
 /// Rewrites a request to a gRPC call.
 fn call(request: Request<Chunks>) -> Result<Request<Chunks>, ExchangeError> {
     let (mut parts, body) = request.into_parts();
-    let broken = |error| ExchangeError::Broken(format!("the call's head is none of HTTP/2: {error}"));
+    let broken = |error| ExchangeError::Broken(format!("the call's head is not valid in HTTP/2: {error}"));
     to_grpc(&mut parts, &HeaderValue::from_static("localhost")).map_err(broken)?;
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     Ok(Request::from_parts(parts, body))
@@ -202,7 +202,7 @@ fn answer(
     limit_bytes: usize,
 ) -> UpstreamResponse {
     if media_type::grpc(&response.headers) != Grpc::Proto {
-        let text = format!("the model server's answer is {} and no gRPC", response.status);
+        let text = format!("the model server's answer is {} and not gRPC", response.status);
         let status = if response.status.is_success() { StatusCode::BAD_GATEWAY } else { response.status };
         return error(HeaderMap::new(), status, &text);
     }

@@ -104,7 +104,7 @@ impl H1Connection {
         })?;
         let (parts, body) = response.into_parts();
         if parts.status.is_informational() {
-            let text = format!("the answer is {}, which ends no request", parts.status);
+            let text = format!("the answer is {}, an interim response", parts.status);
             return Err(ExchangeError::Broken(text));
         }
         self.ends = ends_with(parts.version, &parts.headers);

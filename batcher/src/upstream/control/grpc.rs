@@ -128,8 +128,9 @@ fn post(path: &str, body: Chunks) -> Result<Request<Chunks>, http::Error> {
 }
 
 fn decode<M: Message + Default>(body: Bytes) -> Result<M, ControlError> {
-    M::decode(body)
-        .map_err(|error| ControlError::Broken(ExchangeError::Broken(format!("not gRPC's message: {error}"))))
+    M::decode(body).map_err(|error| {
+        ControlError::Broken(ExchangeError::Broken(format!("invalid gRPC message: {error}")))
+    })
 }
 
 /// Translates an answer to a JSON document; `None` if its status is not OK.

@@ -65,7 +65,7 @@ fn read(socket: &Socket, port: u16, found: &mut Vec<(IpAddr, u64)>) -> io::Resul
                 }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => return Err(io::Error::other("an answer of another kind")),
+                _ => return Err(io::Error::other("unexpected reply")),
             }
             // Messages are padded to four bytes; a length of 0 would never end.
             let length = (message.header.length as usize).next_multiple_of(4);
