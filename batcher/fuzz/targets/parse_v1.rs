@@ -1,4 +1,4 @@
-//! V1. The first byte says which metadata the model has.
+//! Parses V1 requests. The first byte of an input chooses the model's metadata.
 
 #![no_main]
 
