@@ -3,7 +3,7 @@
 //!
 //! | module | what is there |
 //! |---|---|
-//! | [`trail`] | what happens to a request, noted by whom it passes |
+//! | `request_trace` | what happens to a request, noted by whom it passes |
 //! | [`record`] | the same at its end, for people |
 //! | [`access_log`] | a line a request |
 //! | [`explain`] | the last requests in words |
