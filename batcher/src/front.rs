@@ -9,7 +9,7 @@
 //! | how a body is received, decoded, looked into | `bodies/` |
 //! | how an inference gets from its head to the queue; how it is admitted, answered and counted | `infer`, `admit` |
 //! | deadline, class, tenant and sequence of a request | `urgency`, `in_sequence` |
-//! | which model a request names, whether it exists, which model server may get the request | `known`, `by_model` |
+//! | which model a request names, whether it exists, which model server may get the request | `models`, `by_model` |
 //! | responses over REST and gRPC | `transport/` |
 //! | the batcher's liveness and readiness | `health` |
 //! | requests that model servers batch themselves (LLMs) | `stream` |
@@ -29,7 +29,7 @@ mod framing;
 mod health;
 mod in_sequence;
 mod infer;
-mod known;
+mod models;
 mod observed;
 mod passthrough;
 pub mod relayed;
@@ -46,9 +46,9 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 pub use self::bodies::Bodies;
+pub use self::models::Models;
 use crate::answers::untaken::Answers;
 use crate::clock::Clock;
-use crate::confirm::Inquiries;
 use crate::drain::Drain;
 use crate::observe::Observe;
 use crate::queue::tenants::Tenants;
@@ -66,8 +66,8 @@ pub struct Front {
     pub clock: Clock,
     /// The queues.
     pub registry: Arc<Registry>,
-    /// The open questions to model servers whether they have a model.
-    pub inquiries: Inquiries,
+    /// The finder of models that requests name.
+    pub models: Models,
     /// The model servers.
     pub upstreams: Arc<Upstreams>,
     /// Whether the batcher is draining.

@@ -1,12 +1,12 @@
-//! Checks every request that a parser has accepted.
+//! Properties that must hold for every request that a parser has accepted.
 
 use sluice_protocol::{InferRequest, InferResponse, Merged, WireFormat};
 use sluice_protocol::{merge, merge_padded, parse_response, split};
 
 use crate::echo::echo;
 
-/// Checks that nothing panics, whether the request can be sent or not, and that, where the request may share a batch, a
-/// batch of two copies and one row of padding comes back as two equal answers.
+/// Checks that nothing panics, whether the request can be sent or not; and that, where it may share a batch, a batch of two
+/// and a row of padding comes back as two equal responses.
 pub(crate) fn check(request: &InferRequest) {
     for upstream in [WireFormat::Json, WireFormat::Binary, WireFormat::Grpc, WireFormat::V1] {
         let _ = merge(&[request], upstream);

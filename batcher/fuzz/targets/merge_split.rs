@@ -1,5 +1,4 @@
-//! Merges requests, echoes them as a server and splits the response: each client gets its own rows back, bit for bit,
-//! whatever wire formats share the batch.
+//! merge, an echoing server, split: each client gets its own rows back, bit for bit, whatever wire formats share the batch.
 
 #![no_main]
 
@@ -71,7 +70,7 @@ impl<'a> Arbitrary<'a> for Batch {
 fn element(bytes: &mut Unstructured<'_>, datatype: Datatype, raw_only: bool) -> arbitrary::Result<Vec<u8>> {
     Ok(match datatype {
         Datatype::Bool => vec![u8::from(bytes.arbitrary::<bool>()?)],
-        // Only one NaN: JSON does not distinguish several.
+        // Only one NaN, because JSON has no more.
         Datatype::Fp32 => {
             let value: f32 = bytes.arbitrary()?;
             if value.is_nan() { f32::NAN } else { value }.to_le_bytes().into()

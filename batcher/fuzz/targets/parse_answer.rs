@@ -1,5 +1,5 @@
-//! Parses a model server's response and splits it. The first byte of an input is the wire format, the next two are the
-//! length of the JSON part.
+//! Responses of a model server to a batch of two. The first byte is the wire format, the next two are the length of the
+//! JSON part.
 
 #![no_main]
 

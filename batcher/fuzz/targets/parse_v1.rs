@@ -1,4 +1,4 @@
-//! Parses V1 requests. The first byte of an input chooses the model's metadata.
+//! V1. The first byte selects the model's metadata.
 
 #![no_main]
 

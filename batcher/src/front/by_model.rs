@@ -1,5 +1,5 @@
-//! Finds the model that a passed-on request names, and with it a model server that may get the request. With a single
-//! model server there is no choice, and the request is not looked into.
+//! Finds the model that a passed-on request names, which decides the model servers that may get the request. With a
+//! single model server there is no choice, and the request is not looked into.
 
 use http::request::Parts;
 use http::{Method, Request};
@@ -11,28 +11,16 @@ use super::bodies::peek::Peeked;
 use super::control_paths::{message_decides, sets};
 use super::in_sequence::step_of_unread;
 use super::route::GRPC_SERVICE;
-use crate::failure::{Failure, missing_elsewhere};
+use crate::failure::Failure;
 use crate::media_type;
 use crate::offload::offload;
 use crate::queue::bytes::QueuedBytes;
 use crate::retry_after::RetryAfter;
 use crate::streams::asked::Asked;
-use crate::upstream::choice::{Named, NotPicked, Picked};
-use crate::upstream::grpc_body::GrpcBody;
+use crate::upstream::choice::Named;
+use crate::upstream::relay_body::RelayBody;
 
 impl Front {
-    /// Picks a model server that has the model; any model server where `named` is `None`.
-    pub(super) async fn pick_for(&self, named: Option<&Named>) -> Result<Picked, Failure> {
-        let (hold, settings) = (self.hold(), self.settings.now());
-        self.upstreams.pick_for(named, hold, &settings, self.clock).await.map_err(|why| match why {
-            NotPicked::Nobody => self.nobody(),
-            NotPicked::Elsewhere(others) => {
-                let message = missing_elsewhere(others, hold.as_millis() as u64);
-                Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
-            }
-        })
-    }
-
     /// Returns the model that an HTTP request names, in its path or in a JSON body of OpenAI's API, with the body and the
     /// memory that was reserved for reading it.
     ///
@@ -90,16 +78,16 @@ impl Front {
     pub(super) async fn named_by_grpc(
         &self,
         request: Request<Incoming>,
-    ) -> Result<(Option<Named>, Request<GrpcBody>, QueuedBytes), Failure> {
+    ) -> Result<(Option<Named>, Request<RelayBody<Incoming>>, QueuedBytes), Failure> {
         let mut share = self.bodies.memory.empty(None);
         if self.upstreams.members() <= 1 {
-            return Ok((None, request.map(GrpcBody::from), share));
+            return Ok((None, request.map(RelayBody::from), share));
         }
         let path = request.uri().path();
         let asks_a_model = path.strip_prefix(GRPC_SERVICE).is_some_and(|method| method.starts_with("Model"));
         let may_set = message_decides(path);
         if !asks_a_model && !may_set {
-            return Ok((None, request.map(GrpcBody::from), share));
+            return Ok((None, request.map(RelayBody::from), share));
         }
         let (parts, body) = request.into_parts();
         let (head, body) = self

@@ -296,7 +296,7 @@ mod tests {
         for path in GRPC_SETTINGS {
             assert!(control(Method::POST, path) && message_decides(path), "{path}");
         }
-        // Of other servers, or another reading of the path: nobody knows what the message means.
+        // The meaning of the message is unknown for other servers and for another reading of the path.
         for path in [
             "/inference.GRPCInferenceService/RepositoryModelLoad",
             "/other.Service/LogSettings",

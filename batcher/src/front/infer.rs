@@ -15,7 +15,7 @@ use super::admit::{Arrival, count_failure};
 use super::bodies::decode::undecoded;
 use super::bodies::receive::{ReceiveError, Received};
 use super::body::FrontBody;
-use super::known::NoQueue;
+use super::models::NoQueue;
 use super::transport::{failed, grpc as grpc_transport};
 use super::urgency::Urgency;
 use crate::failure::Failure;
@@ -37,7 +37,7 @@ impl Front {
             Ok(found) => found,
             Err((format, failure)) => return failed(format, &failure),
         };
-        let handle = match self.queue_of(&address.target.model, format).await {
+        let handle = match self.models.queue_of(&address.target.model, format).await {
             Ok(handle) => handle,
             Err(NoQueue::Passes(_)) => return self.pass(Request::from_parts(parts, body)).await,
             Err(NoQueue::Answered(response)) => return *response,
@@ -94,10 +94,10 @@ impl Front {
             Ok(request) => request,
             Err(failure) => return failed(format, &failure),
         };
-        let handle = match self.queue_of(&request.target.model, format).await {
+        let handle = match self.models.queue_of(&request.target.model, format).await {
             Ok(handle) => handle,
             Err(NoQueue::Answered(response)) => return *response,
-            Err(NoQueue::Passes(denial)) => match self.unpassable(&request.target.model, denial) {
+            Err(NoQueue::Passes(denial)) => match self.models.unpassable(&request.target.model, denial) {
                 Ok(handle) => handle,
                 Err(response) => return *response,
             },
