@@ -1,38 +1,38 @@
-//! Who may start now, who waits, who is told to come back later.
+//! The admission of streams: which request may start now, which waits, and which is to come back later.
 
 use std::collections::BTreeMap;
 
 use super::{ConcurrencyLimiter, LimitBounds};
 use crate::Order;
 
-/// Settings of a gate.
+/// Settings of the admission of one model's streams.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GateSettings {
-    /// Bounds of the limit per server.
+pub struct StreamAdmissionSettings {
+    /// Bounds of the learned limit of streams per server.
     pub bounds: LimitBounds,
-    /// Most that wait.
+    /// Maximum requests that wait.
     pub most_waiting: usize,
-    /// How long requests are held while there is no server, microseconds.
+    /// How long a request is held while there is no server, microseconds after its arrival.
     pub hold_us: u64,
 }
 
 /// What becomes of a request on arrival.
 #[derive(Debug, PartialEq)]
 pub enum Arrival<T> {
-    /// It waits; [`StreamGate::next`] may give it out at once.
+    /// The request waits; [`StreamAdmission::next`] may return it at once.
     Waits,
-    /// Too many wait already.
+    /// The request is rejected: the queue is full.
     Full {
-        /// It.
+        /// The request.
         payload: T,
-        /// When there will be room, microseconds.
+        /// Time until there will be room, microseconds.
         retry_after_us: u64,
     },
-    /// It would start after its deadline.
+    /// The request is rejected: it would start after its deadline.
     TooLate {
-        /// It.
+        /// The request.
         payload: T,
-        /// When what waits now will have started, microseconds.
+        /// Time until the requests that wait now will have started, microseconds.
         retry_after_us: u64,
     },
 }
@@ -40,22 +40,22 @@ pub enum Arrival<T> {
 /// A request that leaves the queue.
 #[derive(Debug, PartialEq)]
 pub enum Left<T> {
-    /// It starts. `weight` is to be handed back with [`StreamGate::ended`].
+    /// The request starts. `weight` is to be handed back with [`StreamAdmission::ended`].
     Starts {
-        /// It.
+        /// The request.
         payload: T,
-        /// Its share of the limit.
+        /// Share of the limit that the stream takes; 1 is a stream of mean cost.
         weight: f64,
-        /// How long it has waited, microseconds.
+        /// How long the request has waited, microseconds.
         waited_us: u64,
     },
-    /// Its deadline is over.
+    /// The request's deadline has passed, or its hold time where there is no server.
     Expired {
-        /// It.
+        /// The request.
         payload: T,
-        /// When what waits now will have started, microseconds.
+        /// Time until the requests that wait now will have started, microseconds.
         retry_after_us: u64,
-        /// It was held for want of a server.
+        /// Whether the request was held because there is no server.
         held: bool,
     },
 }
@@ -64,42 +64,42 @@ pub enum Left<T> {
 struct Waiting<T> {
     weight: f64,
     arrived_us: u64,
-    /// There was no server for a time: then it is the hold time that counts.
+    /// Whether there was no server at some time while the request waited: then the hold time counts too.
     held: bool,
     payload: T,
 }
 
-/// The gate before the servers of one model: a bounded queue by class and deadline, a learned limit per server
-/// ([`ConcurrencyLimiter`]), and the prediction of when a request would start.
+/// Admission of the streams of one model to its servers: a bounded queue by class and deadline, a learned limit per
+/// server ([`ConcurrencyLimiter`]), and the prediction of when a request would start.
 ///
 /// The limit counts streams of mean cost. One whose cost in tokens (prompt, and what it may generate) is known weighs
 /// its cost ÷ the mean cost, between a quarter and four; one of unknown cost weighs 1. Where all costs are known, a
 /// limit of n streams is thus a limit of n · mean tokens.
 #[derive(Debug)]
-pub struct StreamGate<T> {
-    settings: GateSettings,
+pub struct StreamAdmission<T> {
+    settings: StreamAdmissionSettings,
     limiter: ConcurrencyLimiter,
     waiting: BTreeMap<Order, Waiting<T>>,
     next_arrival: u64,
     servers: u32,
     running: u32,
     in_flight: f64,
-    /// Tokens of a request of known cost, on average.
+    /// Mean tokens of a request of known cost; `None` before the first.
     mean_tokens: Option<f64>,
-    /// Seconds from start to end, on average.
+    /// Mean seconds from start to end of a stream; `None` before the first.
     mean_seconds: Option<f64>,
 }
 
 /// Weight of a new cost or duration in its mean.
 const NEW_PART: f64 = 1.0 / 32.0;
-/// When to come back, where nothing is known of durations.
+/// Time after which to come back where no duration is known yet, microseconds.
 const UNKNOWN_WAIT_US: u64 = 1_000_000;
 /// Bounds of a weight: one request neither counts as nothing nor fills the limit by what it says of itself.
 const WEIGHTS: (f64, f64) = (0.25, 4.0);
 
-impl<T> StreamGate<T> {
-    /// A gate before no server.
-    pub fn new(settings: GateSettings, now_us: u64) -> Self {
+impl<T> StreamAdmission<T> {
+    /// Creates an empty queue with no server behind it.
+    pub fn new(settings: StreamAdmissionSettings, now_us: u64) -> Self {
         Self {
             limiter: ConcurrencyLimiter::new(settings.bounds, now_us),
             settings,
@@ -113,15 +113,15 @@ impl<T> StreamGate<T> {
         }
     }
 
-    /// Other settings from now on.
-    pub fn set(&mut self, settings: GateSettings) {
+    /// Replaces the settings.
+    pub fn set(&mut self, settings: StreamAdmissionSettings) {
         if settings != self.settings {
             self.limiter.set_bounds(settings.bounds);
             self.settings = settings;
         }
     }
 
-    /// So many servers are there now.
+    /// Sets the number of ready servers. At 0, all that wait are held.
     pub fn set_servers(&mut self, now_us: u64, servers: u32) {
         self.servers = servers;
         if servers == 0 {
@@ -130,7 +130,8 @@ impl<T> StreamGate<T> {
         self.tell_limiter(now_us);
     }
 
-    /// A request arrives. `deadline_us`: when it must have started. `tokens`: its cost, where it is known.
+    /// Takes in a request that arrives now, or rejects it. `deadline_us`: latest start. `tokens`: cost of the request;
+    /// `None` where it is not known.
     pub fn arrive(
         &mut self,
         now_us: u64,
@@ -156,7 +157,7 @@ impl<T> StreamGate<T> {
         Arrival::Waits
     }
 
-    /// The next one that leaves the queue now, if any: ask until there is none.
+    /// Returns the next request that leaves the queue now; call it until it returns `None`.
     pub fn next(&mut self, now_us: u64) -> Option<Left<T>> {
         let expired = self.waiting.iter().find(|(order, waiting)| self.expiry_us(order, waiting) <= now_us);
         if let Some((order, waiting)) = expired {
@@ -177,13 +178,13 @@ impl<T> StreamGate<T> {
         Some(Left::Starts { payload, weight, waited_us: now_us.saturating_sub(arrived_us) })
     }
 
-    /// Takes out those that are no longer wanted.
+    /// Removes the waiting requests for which `wanted` returns false.
     pub fn retain(&mut self, now_us: u64, wanted: impl Fn(&T) -> bool) {
         self.waiting.retain(|_, waiting| wanted(&waiting.payload));
         self.tell_limiter(now_us);
     }
 
-    /// One that was started has ended. `seconds`: from its start, where it came to its own end.
+    /// Frees the share of a stream that has ended. `seconds`: its duration; `None` where it was cut short.
     pub fn ended(&mut self, now_us: u64, weight: f64, seconds: Option<f64>) {
         self.running = self.running.saturating_sub(1);
         // Nothing is left of rounding when nothing runs.
@@ -194,53 +195,53 @@ impl<T> StreamGate<T> {
         self.tell_limiter(now_us);
     }
 
-    /// See [`ConcurrencyLimiter::first_token`].
+    /// Records a time to first token, see [`ConcurrencyLimiter::first_token`].
     pub fn first_token(&mut self, seconds: f64) {
         self.limiter.first_token(seconds);
     }
 
-    /// So much was done since the last time, by all servers.
+    /// Records the work (tokens, or answers) that all servers together have done since the last call.
     pub fn work(&mut self, units: f64) {
         self.limiter.work(units / f64::from(self.servers.max(1)));
     }
 
-    /// Lets the limit follow; see [`ConcurrencyLimiter::turn`].
+    /// Adapts the limit and returns whether it has changed, see [`ConcurrencyLimiter::turn`].
     pub fn turn(&mut self, now_us: u64) -> bool {
         self.limiter.turn(now_us)
     }
 
-    /// Streams that may be in flight at all servers together: the limit of one times their number.
+    /// Returns how many streams may be in flight at all servers together: the limit of one times their number.
     pub fn limit(&self) -> f64 {
         self.limiter.limit() * f64::from(self.servers)
     }
 
-    /// Servers that are there.
+    /// Returns the number of ready servers.
     pub fn servers(&self) -> u32 {
         self.servers
     }
 
-    /// Streams in flight.
+    /// Returns the number of streams in flight.
     pub fn running(&self) -> u32 {
         self.running
     }
 
-    /// Requests that wait.
+    /// Returns the number of requests that wait.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// How long the one that came first has waited, microseconds.
+    /// Returns how long the oldest waiting request has waited, microseconds; 0 where none waits.
     pub fn oldest_wait_us(&self, now_us: u64) -> u64 {
         let oldest = self.waiting.values().map(|waiting| waiting.arrived_us).min();
         oldest.map_or(0, |arrived_us| now_us.saturating_sub(arrived_us))
     }
 
-    /// When the next one expires, microseconds.
+    /// Returns when the next waiting request expires, microseconds; `None` where none waits.
     pub fn next_expiry_us(&self) -> Option<u64> {
         self.waiting.iter().map(|(order, waiting)| self.expiry_us(order, waiting)).min()
     }
 
-    /// Predicted wait of a request of this class without a deadline that arrives now, microseconds.
+    /// Predicts the wait of a request of this class without a deadline that arrives now, microseconds.
     pub fn predicted_wait_us(&self, class: u8) -> u64 {
         self.wait_us(&Order { class, tenant: 0, deadline_us: u64::MAX, arrival: u64::MAX }, 1.0)
     }
@@ -261,12 +262,12 @@ impl<T> StreamGate<T> {
         }
     }
 
-    /// One always runs, however much it weighs.
+    /// Returns whether a stream of this weight may start. One always runs, whatever its weight.
     fn has_room_for(&self, weight: f64) -> bool {
         self.running == 0 || self.in_flight + weight <= self.limit() + 1e-9
     }
 
-    /// Predicted wait of a request with this place. By Little's law a full server ends (limit ÷ mean duration) streams per
+    /// Predicts the wait of a request at this place in the order, microseconds. By Little's law a full server ends (limit ÷ mean duration) streams per
     /// second; 0 where it could start at once or no duration is known yet.
     fn wait_us(&self, order: &Order, weight: f64) -> u64 {
         let ahead = self.ahead(order);
@@ -279,12 +280,12 @@ impl<T> StreamGate<T> {
         crate::to_us(seconds)
     }
 
-    /// Weight of those that would start before.
+    /// Returns the weight of the waiting requests that would start before this place in the order.
     fn ahead(&self, order: &Order) -> f64 {
         self.waiting.range(..order).map(|(_, waiting)| waiting.weight).sum()
     }
 
-    /// Where no wait can be predicted, soon.
+    /// Returns when to come back: after the predicted wait, or after a second where none can be predicted.
     fn retry_after_us(&self, wait_us: u64) -> u64 {
         if wait_us == 0 { UNKNOWN_WAIT_US } else { wait_us }
     }
