@@ -80,7 +80,7 @@ fn element(bytes: &mut Unstructured<'_>, datatype: Datatype, raw_only: bool) -> 
             if value.is_nan() { f64::NAN } else { value }.to_le_bytes().into()
         }
         Datatype::Bytes if raw_only => bytes.arbitrary::<[u8; 3]>()?.into(),
-        // Clients of tests quote bare words; such words in strings would be theirs.
+        // Test clients quote bare words, and would quote such words inside strings as well.
         Datatype::Bytes => {
             let text: String = bytes.arbitrary::<[char; 2]>()?.iter().collect();
             text.into_bytes()

@@ -1,11 +1,11 @@
-//! Who starts, who waits and who is refused at the gate before streams.
+//! Admission of streams: which requests start, wait or are rejected.
 
 use proptest::prelude::*;
 use sluice_batch_policy::{Arrival, GateSettings, Left, LimitBounds, NO_DEADLINE, StreamGate};
 
 const SECOND_US: u64 = 1_000_000;
 
-/// A gate with a fixed limit per server.
+/// Creates a gate with a fixed limit per server.
 fn gate(limit: f64, servers: u32) -> StreamGate<u32> {
     let bounds = LimitBounds { least: limit, most: limit, start: limit };
     let mut gate = StreamGate::new(GateSettings { bounds, most_waiting: 4, hold_us: 30 * SECOND_US }, 0);
@@ -63,7 +63,7 @@ fn a_start_that_is_predicted_too_late_is_refused_with_the_time_to_come_back() {
         started(&mut gate, 0);
         gate.ended(4 * SECOND_US, 1.0, Some(4.0));
     }
-    // Streams take 4 s; two run, two wait: a third to wait would start after (2 + 3 - 2) * 4 s / 2.
+    // Streams take 4 s; two run, two wait: a third waiting one would start after (2 + 3 - 2) * 4 s / 2.
     (3..7).for_each(|id| assert_eq!(gate.arrive(10 * SECOND_US, 0, NO_DEADLINE, None, id), Arrival::Waits));
     assert_eq!(started(&mut gate, 10 * SECOND_US), [3, 4]);
     let late = gate.arrive(10 * SECOND_US, 0, 15 * SECOND_US, None, 8);
@@ -110,7 +110,7 @@ fn a_request_weighs_what_it_costs_in_tokens() {
         started(&mut gate, 0);
     }
     gate.ended(1, 1.0, Some(1.0));
-    // Three of weight 1 run; one of three times the mean does not fit beside them, one of a quarter would.
+    // Three of weight 1 run; one of three times the mean weight does not fit beside them, one of a quarter would.
     gate.arrive(1, 0, NO_DEADLINE, Some(3000), 4);
     assert_eq!(started(&mut gate, 1), [] as [u32; 0]);
     gate.ended(2, 1.0, Some(1.0));
