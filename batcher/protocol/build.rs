@@ -1,4 +1,4 @@
-//! Compiles `proto/inference.proto` to prost messages with a compiler written in Rust: no protoc on the machine.
+//! Compiles `proto/inference.proto` to prost messages with a compiler written in Rust, so that no protoc is needed.
 //! `bytes` fields become `Bytes`, so that raw tensors are slices of the received message, never copies.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -2,22 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
-/// What a path in an address begins with.
+/// Prefix of an address that is the path of a Unix socket.
 const UNIX: &str = "unix:";
 /// Longest path of a Unix socket: the kernel's `sun_path` has 108 bytes, one of them the final zero.
 const UNIX_PATH_BYTES: usize = 107;
 
-/// The path of an address that is a Unix socket: `unix:/run/model.sock`, or gRPC's `unix:///run/model.sock`.
+/// Returns the path of the socket if the address is a Unix socket: `unix:/run/model.sock`, or gRPC's
+/// `unix:///run/model.sock`; else `None`.
 pub fn unix_path(address: &str) -> Option<PathBuf> {
     let path = address.strip_prefix(UNIX)?;
     let path = path.strip_prefix("//").filter(|path| path.starts_with('/')).unwrap_or(path);
     Some(PathBuf::from(path))
 }
 
-/// Whether an address is one.
+/// Checks that an address is `host:port` or `unix:` and an absolute path.
 ///
 /// # Errors
-/// What is wrong, and what is allowed.
+/// Returns a message that names the fault and what is allowed.
 pub fn check_address(address: &str) -> Result<(), String> {
     if let Some(path) = unix_path(address) {
         return check_unix(address, &path);

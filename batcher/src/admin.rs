@@ -1,5 +1,5 @@
-//! What the batcher adds to its admin port: `/drain`, `/upstreams`, the kubelet's questions about the model server,
-//! and gauges that are set before each scrape.
+//! The batcher's own paths on the admin port: `/drain`, `/upstreams`, `/explain`, and the kubelet's probes of the model
+//! server. Also sets gauges before each scrape.
 
 mod access;
 mod explain;
@@ -28,9 +28,9 @@ use crate::upstream::discovery::Profile;
 use crate::upstream::epoch::Phase;
 use crate::upstream::probe::{LIVE_PATH, Probed, probe};
 
-/// How often in a row a model server must keep silent until a drain does not wait for it any more.
+/// Number of probes in a row that a model server must leave unanswered before a drain stops waiting for it.
 const UNANSWERED: u32 = 3;
-/// Pause between two questions during a drain.
+/// Pause between two probes of the model server during a drain.
 const QUESTION_PAUSE: Duration = Duration::from_secs(1);
 
 /// The batcher's admin paths.
@@ -103,11 +103,12 @@ impl AdminRoutes for Routes {
         for handle in self.0.registry.all().iter() {
             handle.refresh().await;
         }
-        gauge!(names::REQUEST_BYTES).set(self.0.bytes.used() as f64);
-        gauge!(names::UNCONFIRMED_WAITING).set(self.0.inquiries.waiting() as f64);
+        gauge!(names::REQUEST_BYTES).set(self.0.bodies.memory.used() as f64);
+        gauge!(names::UNCONFIRMED_WAITING).set(self.0.models.inquiries.waiting() as f64);
         gauge!(names::ANSWER_BYTES).set(self.0.answers.budget.used() as f64);
         gauge!(names::CONNECTIONS).set(self.0.connections.len() as f64);
-        // After the queues: what both know of is set by whoever knows more.
+        // After the queues: both set the gauge of latched demand, and the streams leave it alone where a queue has set
+        // it.
         self.0.streams.refresh().await;
         let upstreams = self.0.upstreams.all();
         for phase in Phase::ALL {
@@ -147,7 +148,8 @@ impl AdminRoutes for Routes {
     }
 }
 
-/// Calls the hook of the settings; whatever comes of it, the model server is stopped next, so a failure is only told.
+/// Calls the hook that `afterDrain` names, if any. The model server is stopped next in any case, so a failure is only
+/// logged.
 async fn call_after_drain(settings: &Settings) {
     let Some(url) = &settings.drain.after_drain else { return };
     let called = match Hook::new(url, &settings.drain.after_drain_headers) {
@@ -156,10 +158,10 @@ async fn call_after_drain(settings: &Settings) {
     };
     match called {
         Ok(status) if status.is_success() => {
-            tracing::info!(url, %status, "The hook after the drain was called.")
+            tracing::info!(url, %status, "Called the hook after the drain.")
         }
-        Ok(status) => tracing::warn!(url, %status, "The hook after the drain did not answer well."),
-        Err(error) => tracing::warn!(url, error, "The hook after the drain could not be called."),
+        Ok(status) => tracing::warn!(url, %status, "The hook after the drain did not return success."),
+        Err(error) => tracing::warn!(url, error, "Failed to call the hook after the drain."),
     }
 }
 
@@ -176,7 +178,7 @@ impl Routes {
         if settings.drain.drain_delay_ms > 0 {
             tracing::info!(
                 drain_delay_ms = settings.drain.drain_delay_ms,
-                "The drain waits before it begins."
+                "Waiting before the drain begins."
             );
             tokio::time::sleep(Duration::from_millis(settings.drain.drain_delay_ms)).await;
         }
@@ -187,7 +189,7 @@ impl Routes {
         let drained = tokio::select! {
             drained = self.0.drain.drain(Duration::from_millis(deadline_ms), silence, inflight) => drained,
             () = self.until_nobody_answers() => {
-                tracing::warn!("The model server does not answer; waiting for it would be in vain.");
+                tracing::warn!("The model server does not answer probes; the drain no longer waits for it.");
                 let active = self.0.drain.active().max(inflight());
                 Drained { drained: active == 0, revoked: false, active }
             }
@@ -199,8 +201,9 @@ impl Routes {
         json(StatusCode::OK, &drained)
     }
 
-    /// Resolves when the model server of a sidecar has not answered several times: what it has in flight will
-    /// not be answered either before it is killed, and then it is sent to its successor.
+    /// Waits until the model server of a sidecar has left `UNANSWERED` probes in a row unanswered. It will not answer
+    /// its requests in flight either before it is killed; they are then sent to its successor. A gateway waits for
+    /// ever.
     async fn until_nobody_answers(&self) {
         let upstreams = self.0.upstreams.all();
         let [upstream] = upstreams.as_slice() else { return std::future::pending().await };
@@ -215,7 +218,7 @@ impl Routes {
         }
     }
 
-    /// The kubelet's question about the model server of a sidecar, passed on.
+    /// Answers a probe of the kubelet by probing the model server of a sidecar.
     async fn ask_upstream(&self, query: &str, judge: fn(&Probed) -> Result<(), String>) -> AdminResponse {
         let path = match path(query) {
             Ok(path) => path,
@@ -236,7 +239,8 @@ async fn probe_upstream(upstream: &Upstream, settings: &Settings, path: Option<&
     probe(upstream.probe_address(), upstream.wire(), settings.servers.upstream_headers.map(), path).await
 }
 
-/// Without a token anybody may. The comparison takes the same time wherever the first difference is.
+/// Returns whether the given token allows a drain; without a configured token, everybody may drain. The comparison
+/// takes constant time.
 fn is_allowed(wanted: Option<&str>, given: Option<&str>) -> bool {
     wanted.is_none_or(|wanted| bool::from(wanted.as_bytes().ct_eq(given.unwrap_or_default().as_bytes())))
 }

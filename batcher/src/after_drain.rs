@@ -1,5 +1,5 @@
-//! The hook that a model server wants called when its pod goes, once it has nothing to answer any more: what would be
-//! the container's own preStop hook, if that were not the drain.
+//! The hook that is called at the end of a drain, when the model server has answered all its requests. It stands in for
+//! the container's own preStop hook, whose place the drain takes.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 
 use crate::address::check_address;
 
-/// What is read of an answer, as by the kubelet.
+/// Maximum bytes that are read of the hook's response; the kubelet has the same limit for its hooks.
 const MOST_BODY_BYTES: usize = 10 << 10;
 
-/// Where and how to call.
+/// An HTTP request to make after a drain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hook {
     address: String,
@@ -23,10 +23,10 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// The hook of `http://HOST:PORT/PATH` and of headers such as `name: value`.
+    /// Creates a hook from `http://HOST:PORT/PATH` and headers of the form `name: value`.
     ///
     /// # Errors
-    /// What is wrong, and what is allowed; never a header's value.
+    /// Returns a message that names the fault and what is allowed; it never contains a header's value.
     pub fn new(url: &str, headers: &[String]) -> Result<Self, String> {
         let form = || format!("{url:?} is not http://HOST:PORT/PATH");
         let rest = url.strip_prefix("http://").ok_or_else(form)?;
@@ -48,10 +48,10 @@ impl Hook {
         Ok(Self { address: address.to_owned(), path: path.to_owned(), headers: map })
     }
 
-    /// Calls it and waits for the whole answer, at most `patience`.
+    /// Calls the hook and waits for the whole response, at most `patience`.
     ///
     /// # Errors
-    /// There was no answer: why.
+    /// Returns a message that says why there was no response.
     pub async fn call(&self, patience: Duration) -> Result<StatusCode, String> {
         tokio::time::timeout(patience, self.exchange())
             .await
@@ -69,7 +69,7 @@ impl Hook {
             *request.headers_mut() = self.headers.clone();
             let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
             let status = response.status();
-            // A server that ends by this call may end in the middle of its answer.
+            // A server that this call stops may stop in the middle of its response.
             let _ = Limited::new(response.into_body(), MOST_BODY_BYTES).collect().await;
             Ok(status)
         };

@@ -1,4 +1,4 @@
-//! Flags and environment variables; both name the same settings as the file.
+//! Flags and environment variables; both set the same settings as the settings file.
 
 use std::path::PathBuf;
 

@@ -1,10 +1,10 @@
-//! Whether a model exists that only a client has named: nothing is made for it (no queue, no slots, no series) before a
-//! model server has said that it has it.
+//! Finds out whether a model exists that only a client has named. Such a model gets no queue, no slots and no series
+//! before a model server has confirmed that it has the model.
 //!
-//! A request to such a model waits for the answer; all that ask for the same model wait for the same one. Few names are
-//! asked for at a time, over connections of their own, and no more than a part of the time: the models that are known
-//! are not delayed. A model is denied once all model servers have denied it: where one is not ready, it may have the
-//! model, and is waited for. What was denied is remembered for a short while (`denials`).
+//! A request for such a model waits for the answer; all requests for the same model share one inquiry. Only a few
+//! models are asked for at a time, over separate connections and with rests between, so that known models are not
+//! delayed. A model is denied once all model servers have denied it; one that is not ready may have the model, so it is
+//! waited for. Denials are remembered for a short while (`denials`).
 
 mod denials;
 mod inquiry;
@@ -29,11 +29,11 @@ use crate::upstream::asking::VersionReadiness;
 use crate::upstream::members::Upstreams;
 use denials::Denials;
 
-/// Most requests that wait for an answer.
+/// Maximum number of requests that wait for an answer.
 const MOST_WAITING: usize = 1024;
-/// Models that are asked for at a time.
+/// Number of models that are asked for at a time.
 const TURNS: usize = 2;
-/// How long a question for a version may wait for its turn, and for its answer.
+/// Longest time that a question about a version may wait for its turn, and then for each answer.
 const VERSION_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the model servers say of a model.
@@ -41,30 +41,30 @@ const VERSION_PATIENCE: Duration = Duration::from_secs(2);
 pub enum ModelPresence {
     /// One of them has it.
     Has,
-    /// None of them says that it has it.
+    /// None of them has it, as far as they say.
     HasNot(Arc<Denial>),
 }
 
-/// How long a request waits for an answer.
+/// Limits on how long a request waits for an answer.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// At most so long.
+    /// Longest wait.
     pub most: Duration,
     /// Whether it waits for model servers that are not ready, where those that are ready deny the model.
     pub awaits_all: bool,
 }
 
-/// What has been heard of a model so far.
+/// State of the inquiry about one model.
 #[derive(Debug, Clone, Default)]
 enum Heard {
     #[default]
     Nothing,
-    /// All that are ready deny it, and so many others are not ready.
+    /// All model servers that are ready deny the model; holds the number of those that are not ready.
     Missing(usize),
     All(ModelPresence),
 }
 
-/// The questions that are open.
+/// The open inquiries about models.
 #[derive(Debug)]
 pub struct Inquiries(Arc<Shared>);
 
@@ -95,7 +95,7 @@ impl Drop for Waits<'_> {
 }
 
 impl Inquiries {
-    /// None is open.
+    /// Creates the set of open inquiries, empty.
     pub fn new(upstreams: Arc<Upstreams>, settings: Live, clock: Clock) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
@@ -108,7 +108,7 @@ impl Inquiries {
         }))
     }
 
-    /// Requests that wait for an answer now.
+    /// Returns the number of requests that wait for an answer now.
     pub fn waiting(&self) -> usize {
         self.0.waiting.load(Ordering::Relaxed)
     }
@@ -116,7 +116,8 @@ impl Inquiries {
     /// Asks the model servers whether they have a model.
     ///
     /// # Errors
-    /// A refusal: nobody has said, some that may have it are not ready, or too many wait already.
+    /// Returns a rejection if no model server has answered in time, if some that may have the model are not ready, or
+    /// if too many requests wait already.
     pub async fn ask(&self, model: &str, patience: Patience) -> Result<ModelPresence, Failure> {
         let verdict = self.asked(model, patience).await;
         let outcome = match &verdict {
@@ -182,7 +183,7 @@ impl Inquiries {
                 Ok(Ok(said)) if said.is_ready => return Ok(said),
                 Ok(Ok(said)) => last = Some(said),
                 Ok(Err(error)) => {
-                    tracing::debug!(model, version, %error, "A model server has not said whether a version is ready.");
+                    tracing::debug!(model, version, %error, "Failed to ask a model server whether a version of a model is ready.");
                 }
                 Err(_) => {}
             }
@@ -190,7 +191,7 @@ impl Inquiries {
         last.ok_or_else(busy)
     }
 
-    /// The open question about a model; begun by the first who asks.
+    /// Subscribes to the inquiry about a model; starts one if there is none.
     fn open(&self, state: &mut State, model: &str) -> watch::Receiver<Heard> {
         if let Some(open) = state.open.get(model) {
             return open.subscribe();
@@ -203,7 +204,7 @@ impl Inquiries {
         told
     }
 
-    /// Some that may have it are not ready.
+    /// Creates the rejection for a model that servers which are not ready may have.
     fn missing(&self, others: usize) -> Failure {
         let message = missing_elsewhere(others, self.0.settings.now().holding.hold_ms);
         Failure::refused(503, RejectReason::HoldExpired, message, RetryAfter::UNPREDICTED)

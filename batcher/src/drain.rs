@@ -1,10 +1,10 @@
-//! Whether the batcher takes traffic, and how it stops: a drain that can be revoked, and the end on SIGTERM.
+//! Tracks whether the batcher wants traffic, and how it stops: a drain, which can be revoked, or SIGTERM, which cannot.
 //!
-//! The model container's preStop hook calls `/drain` and waits for the answer. The hook also runs when only the
-//! model container is restarted, so a drain without SIGTERM ends as soon as a new epoch is warm.
+//! The model container's preStop hook calls `/drain` and waits for the response. The hook also runs when only the model
+//! container is restarted, so a drain without SIGTERM is revoked as soon as a new epoch is warm.
 //!
-//! Being idle for a moment is not the end: those who have not heard yet that nobody is ready here still send.
-//! A drain is over when all is answered and nothing has come for a while.
+//! A moment without requests does not end a drain: clients that have not heard yet that this pod is not ready still
+//! send. A drain is over when all requests are answered and none has come for a while.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -13,25 +13,25 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-/// Whether new traffic is wanted.
+/// Mode of the batcher: whether new traffic is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Yes.
+    /// New traffic is wanted.
     Serving,
-    /// No, but it is served; a new epoch ends this.
+    /// New traffic is not wanted, but served; a new epoch ends this mode.
     Draining,
-    /// No, for good.
+    /// New traffic is not wanted; this mode never ends.
     Stopping,
 }
 
-/// What `/drain` answers.
+/// Response to `/drain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Drained {
-    /// Nothing was queued or in flight at the end.
+    /// Whether nothing was queued or in flight at the end.
     pub drained: bool,
-    /// A new epoch became warm meanwhile; traffic is welcome again.
+    /// Whether a new epoch became warm meanwhile, so that traffic is wanted again.
     pub revoked: bool,
-    /// Requests that were still there.
+    /// Number of requests that were still there.
     pub active: usize,
 }
 
@@ -44,11 +44,11 @@ pub struct Drain {
     turned_away: Mutex<TurnedAway>,
 }
 
-/// Since traffic is not wanted any more.
+/// Times since which traffic has not been wanted.
 #[derive(Debug, Clone, Copy)]
 struct TurnedAway {
     since: Instant,
-    /// The last request that came all the same; else `since`.
+    /// When the last request came in spite of that; `since` if none came.
     last: Instant,
 }
 
@@ -64,7 +64,7 @@ impl Default for Drain {
     }
 }
 
-/// A request that is not answered yet.
+/// Guard that counts a request until it is answered.
 #[derive(Debug)]
 pub struct Active<'a>(&'a Drain);
 
@@ -77,12 +77,12 @@ impl Drop for Active<'_> {
 }
 
 impl Drain {
-    /// The mode now.
+    /// Returns the mode.
     pub fn mode(&self) -> Mode {
         *self.mode.borrow()
     }
 
-    /// The mode, and every change of it.
+    /// Subscribes to the mode.
     pub fn subscribe(&self) -> watch::Receiver<Mode> {
         self.mode.subscribe()
     }
@@ -96,12 +96,12 @@ impl Drain {
         Active(self)
     }
 
-    /// Requests that are not answered yet.
+    /// Returns the number of requests that are not answered yet.
     pub fn active(&self) -> usize {
         self.active.load(Ordering::SeqCst)
     }
 
-    /// From now on stopping, for good. Since when traffic has not been wanted: a drain may have begun before.
+    /// Switches to `Stopping`. Returns since when traffic has not been wanted: a drain may have begun before.
     pub fn stop(&self) -> Instant {
         if self.mode.send_replace(Mode::Stopping) == Mode::Serving {
             self.begin();
@@ -115,11 +115,11 @@ impl Drain {
     }
 
     fn turned_away<T>(&self, change: impl FnOnce(&mut TurnedAway) -> T) -> T {
-        // Two instants that are written whole: a panic elsewhere leaves nothing half done.
+        // Each change writes whole instants, so a panic elsewhere leaves nothing half done.
         change(&mut self.turned_away.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// A new epoch is warm: a drain without SIGTERM ends.
+    /// Ends a drain without SIGTERM, because a new epoch is warm.
     pub fn revoke(&self) {
         self.mode.send_if_modified(|mode| {
             let draining = *mode == Mode::Draining;
@@ -130,9 +130,9 @@ impl Drain {
         });
     }
 
-    /// Turns traffic away and waits until all requests are answered and none has come for `silence`, at most
-    /// until the deadline. `inflight` tells of streams whose heads are answered already. May be asked for again
-    /// while it is under way, and afterwards.
+    /// Marks traffic as not wanted and waits until all requests are answered and none has come for `silence`, at most
+    /// until the deadline. `inflight` counts requests at the model servers, including streams whose response head has
+    /// been sent. May be called again during a drain and after it.
     pub async fn drain(
         &self,
         deadline: Duration,
@@ -168,7 +168,7 @@ impl Drain {
                 tokio::time::sleep_until(silent).await;
                 continue;
             }
-            // Streams end without a notice here; they are looked at again.
+            // Streams end without a notification, so check again after a short time.
             let _ = tokio::time::timeout(Duration::from_millis(20), ended).await;
         }
     }

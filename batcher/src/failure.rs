@@ -1,28 +1,28 @@
-//! An answer of the batcher's own: an error, or a refusal with the time after which to try again.
+//! Error responses of the batcher itself: an error, or a rejection with the time after which to try again.
 
 use crate::metrics::RejectReason;
 use crate::retry_after::RetryAfter;
 
-/// An answer of the batcher's own.
+/// An error response of the batcher itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// HTTP status; gRPC clients get the corresponding code.
     pub status: u16,
-    /// What happened, for the client.
+    /// Message for the client.
     pub message: String,
-    /// Time after which the client should try again; `None` where that would not help.
+    /// Time after which the client should try again; `None` if that would not help.
     pub retry_after: Option<RetryAfter>,
-    /// Set where the request was refused for overload.
+    /// Reason, if the request was rejected; `None` for any other error.
     pub refusal: Option<RejectReason>,
 }
 
 impl Failure {
-    /// An error that is not a refusal.
+    /// Creates an error that is not a rejection.
     pub fn new(status: u16, message: impl Into<String>) -> Self {
         Self { status, message: message.into(), retry_after: None, refusal: None }
     }
 
-    /// A refusal, with the time after which to try again.
+    /// Creates a rejection, with the time after which to try again.
     pub fn refused(
         status: u16,
         reason: RejectReason,
@@ -33,7 +33,7 @@ impl Failure {
     }
 }
 
-/// Words for a request whose model the servers that are ready lack, while so many others were not ready.
+/// Returns the message for a request whose model no ready server has, while `others` servers did not become ready.
 pub fn missing_elsewhere(others: usize, hold_ms: u64) -> String {
     format!(
         "no model server that is ready has the model; not ready for it within {hold_ms} ms (holdMs): {others} others; /upstreams says why"

@@ -6,10 +6,10 @@
 //! | what ends a connection: ambiguous bytes (HTTP/1), a client that is too slow | `strict_connection`, `strict`, `framing`, `connection_activity` |
 //! | which host a request may name; which headers clients must not set | `authority`, [`claims`] |
 //! | which requests are served here, which are forbidden | `route`, `control_paths`, `forbidden` |
-//! | how a body is received, decoded, looked into | `receive`, `decode`, `inflate`, `peek` |
+//! | how a body is received, decoded, looked into | `bodies/` |
 //! | how an inference gets from its head to the queue; how it is admitted, answered and counted | `infer`, `admit` |
 //! | deadline, class, tenant and sequence of a request | `urgency`, `in_sequence` |
-//! | which model a request names, whether it exists, which model server may get the request | `known`, `by_model` |
+//! | which model a request names, whether it exists, which model server may get the request | `models`, `by_model` |
 //! | responses over REST and gRPC | `transport/` |
 //! | the batcher's liveness and readiness | `health` |
 //! | requests that model servers batch themselves (LLMs) | `stream` |
@@ -18,23 +18,20 @@
 
 mod admit;
 mod authority;
+mod bodies;
 pub mod body;
 mod by_model;
 pub mod claims;
 mod connection_activity;
 mod control_paths;
-mod decode;
 mod forbidden;
 mod framing;
 mod health;
 mod in_sequence;
 mod infer;
-mod inflate;
-mod known;
+mod models;
 mod observed;
 mod passthrough;
-mod peek;
-mod receive;
 pub mod relayed;
 mod route;
 pub mod server;
@@ -46,16 +43,14 @@ mod urgency;
 
 use std::sync::Arc;
 
-use sluice_protocol::Limits;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
+pub use self::bodies::Bodies;
+pub use self::models::Models;
 use crate::answers::untaken::Answers;
 use crate::clock::Clock;
-use crate::confirm::Inquiries;
 use crate::drain::Drain;
 use crate::observe::Observe;
-use crate::queue::bytes::ByteBudget;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::Live;
@@ -71,16 +66,16 @@ pub struct Front {
     pub clock: Clock,
     /// The queues.
     pub registry: Arc<Registry>,
-    /// The open questions to model servers whether they have a model.
-    pub inquiries: Inquiries,
+    /// The finder of models that requests name.
+    pub models: Models,
     /// The model servers.
     pub upstreams: Arc<Upstreams>,
     /// Whether the batcher is draining.
     pub drain: Arc<Drain>,
     /// The slots of streams.
     pub streams: Streams,
-    /// The memory budget of requests.
-    pub bytes: ByteBudget,
+    /// The reader of requests' bodies.
+    pub bodies: Bodies,
     /// Responses that clients have not taken yet.
     pub answers: Arc<Answers>,
     /// The tenants of the requests that are here.
@@ -89,19 +84,4 @@ pub struct Front {
     pub observe: Arc<Observe>,
     /// Tasks of clients' connections.
     pub connections: TaskTracker,
-    /// Turns of large bodies that are decoded: one permit.
-    pub decoding: Semaphore,
-}
-
-impl Front {
-    /// Returns the limits on what is parsed, by the current settings.
-    fn limits(&self) -> Limits {
-        let settings = self.settings.now();
-        Limits {
-            body_bytes: settings.limits.max_body_bytes,
-            tensors: settings.limits.max_tensors,
-            parameters: settings.limits.max_parameters,
-            ..Limits::default()
-        }
-    }
 }

@@ -1,30 +1,31 @@
-//! Values of the metrics' label `model`: at most so many, for each is a set of series. Models that the settings name
-//! always have one.
+//! Values of the metrics' label `model`. Their number is limited, because each is a set of series. Models that the
+//! settings name always have a label of their own.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Stands for all models that came after the last one with a label of its own.
+/// Label shared by all models that came after the limit was reached.
 pub const OTHER: &str = "other";
 
-/// Longest name that a client may bring, in bytes: one that is longer gets neither a queue nor series of its own.
+/// Maximum length of a model name from a client, in bytes: a longer one gets neither a queue nor series of its own.
 pub const MAX_NAME_BYTES: usize = 256;
 
-/// The names that have series of their own.
+/// The models that have a label of their own.
 #[derive(Debug)]
 pub struct Labels {
-    /// How many users each has.
+    /// Number of users of each label.
     known: HashMap<Arc<str>, usize>,
     limit: usize,
 }
 
 impl Labels {
-    /// For at most so many models that the settings do not name.
+    /// Creates an empty set. A model that the settings do not name gets a label only while there are fewer than
+    /// `limit`.
     pub fn new(limit: usize) -> Self {
         Self { known: HashMap::new(), limit }
     }
 
-    /// The label of a model, for one more user: its name, or [`OTHER`].
+    /// Adds a user of a model's label and returns the label: the model's name, or [`OTHER`].
     pub fn take(&mut self, model: &Arc<str>, is_named: bool) -> Arc<str> {
         let is_free = is_named || (self.known.len() < self.limit && model.len() <= MAX_NAME_BYTES);
         if !is_free && !self.known.contains_key(model) {
@@ -34,7 +35,7 @@ impl Labels {
         Arc::clone(model)
     }
 
-    /// A user needs it no longer; true where nobody does.
+    /// Removes a user of a label; returns true if it was the last one.
     pub fn free(&mut self, label: &str) -> bool {
         let Some(users) = self.known.get_mut(label) else { return false };
         *users = users.saturating_sub(1);

@@ -1,4 +1,4 @@
-//! `sluice-batcher`: reads flags and settings, binds the ports, runs, returns the exit code.
+//! `sluice-batcher`: reads flags and settings, binds the ports and runs the batcher.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -56,7 +56,7 @@ async fn start(settings: Settings, reload: Option<Reload>) -> anyhow::Result<()>
     Ok(())
 }
 
-/// Answers each SIGHUP with a log line, where there is no file to read again.
+/// Logs a line at each SIGHUP when there is no settings file to reload.
 async fn without_file(hangups: Arc<Notify>) {
     loop {
         hangups.notified().await;

@@ -11,26 +11,26 @@ use sluice_protocol::WireFormat;
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// With the model's answer.
+    /// The model answered.
     Ok,
-    /// With a 4xx of the model server or of the batcher.
+    /// The model server or the batcher answered with a 4xx other than 429.
     ClientError,
-    /// Refused for overload (429).
+    /// Rejected for overload (429).
     Rejected,
-    /// No model server in time (503, 504).
+    /// No model server answered in time (503, 504).
     Unavailable,
     /// Any other 5xx.
     Error,
-    /// The client went away before there was an answer.
+    /// The client left before there was an answer.
     Cancelled,
 }
 
 impl Outcome {
-    /// All of them, in the order of their numbers.
+    /// All outcomes, in the order of their numbers.
     pub const ALL: [Self; 6] =
         [Self::Ok, Self::ClientError, Self::Rejected, Self::Unavailable, Self::Error, Self::Cancelled];
 
-    /// The label `outcome`.
+    /// Returns the value of the label `outcome`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok",
@@ -42,7 +42,7 @@ impl Outcome {
         }
     }
 
-    /// The outcome that an HTTP status stands for.
+    /// Returns the outcome that an HTTP status stands for.
     pub fn of_status(status: u16) -> Self {
         match status {
             0..=399 => Self::Ok,
@@ -54,14 +54,14 @@ impl Outcome {
     }
 }
 
-/// Why a request was refused.
+/// Why a request was rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RejectReason {
     /// The model's queue is full.
     QueueFull,
     /// All waiting requests together hold too many bytes.
     BytesFull,
-    /// On arrival: the answer would come after the deadline.
+    /// On arrival: the answer is predicted to come after the deadline.
     TooLate,
     /// In the queue: the deadline can no longer be met.
     Expired,
@@ -69,12 +69,12 @@ pub enum RejectReason {
     HoldExpired,
     /// The body is too large.
     BodyTooLarge,
-    /// No model server is warm, and requests are not to be held.
+    /// No model server is warm, and the request may not be held.
     Cold,
 }
 
 impl RejectReason {
-    /// All of them, in the order of their numbers.
+    /// All reasons, in the order of their numbers.
     pub const ALL: [Self; 7] = [
         Self::QueueFull,
         Self::BytesFull,
@@ -85,7 +85,7 @@ impl RejectReason {
         Self::Cold,
     ];
 
-    /// The label `reason`.
+    /// Returns the value of the label `reason`.
     pub fn label(self) -> &'static str {
         match self {
             Self::QueueFull => "queue_full",
@@ -103,19 +103,19 @@ impl RejectReason {
 pub struct ModelMetrics {
     /// Value of the label `model`.
     pub label: Arc<str>,
-    /// Rows that arrived.
+    /// Number of rows that arrived.
     pub demand_rows: Counter,
-    /// From the last byte of the request to the first of the answer.
+    /// Time from the last byte of the request to the first byte of the answer.
     pub request_seconds: Histogram,
-    /// Time in the queue.
+    /// Time of a request in the queue.
     pub queue_seconds: Histogram,
     /// Time of a batch at the model server.
     pub upstream_seconds: Histogram,
     /// Rows of a batch.
     pub batch_rows: Histogram,
-    /// Rows added to batches to make them of an allowed size.
+    /// Rows added to batches to give them an allowed size.
     pub padding_rows: Counter,
-    /// Gauges, set by the queue's owner.
+    /// Gauges, set by the owner of the queue.
     pub gauges: ModelGauges,
     /// Answers within the objective and others, since the gauge of attainment was set.
     pub attainment: AttainmentCounts,
@@ -127,29 +127,29 @@ pub struct ModelMetrics {
 
 /// The gauges of one model.
 pub struct ModelGauges {
-    /// Rows that wait.
+    /// Number of rows that wait.
     pub queue_rows: Gauge,
     /// Age of the oldest waiting request.
     pub oldest_wait: Gauge,
-    /// Batches at the model servers.
+    /// Number of batches at the model servers.
     pub inflight: Gauge,
-    /// Ready slots.
+    /// Number of ready slots.
     pub slots: Gauge,
     /// Share of slot time that was busy.
     pub busy: Gauge,
-    /// Wait of a request that arrives now.
+    /// Predicted wait of a request that arrives now.
     pub predicted_wait: Gauge,
     /// Share of requests within the objective.
     pub attainment: Gauge,
-    /// α.
+    /// α of the service curve.
     pub alpha: Gauge,
-    /// β.
+    /// β of the service curve.
     pub beta: Gauge,
-    /// Batches behind the curve.
+    /// Number of batches that the service curve was fitted to.
     pub samples: Gauge,
-    /// B*.
+    /// B*, the maximum rows of a batch.
     pub limit: Gauge,
-    /// Demand was held and has not been served.
+    /// 1 while requests were held for lack of a model server and none has been served since, else 0.
     pub latched: Gauge,
 }
 
@@ -221,7 +221,7 @@ impl ModelMetrics {
         }
     }
 
-    /// Says the latency objective.
+    /// Sets the gauge of the latency objective.
     pub fn set_objective(&self, objective_ms: u64) {
         self.objective.set(objective_ms as f64 / 1e3);
     }
@@ -231,7 +231,7 @@ impl ModelMetrics {
         self.requests[form as usize][outcome as usize].increment(1);
     }
 
-    /// Counts a refused request.
+    /// Counts a rejected request.
     pub fn count_refused(&self, reason: RejectReason) {
         self.refused[reason as usize].increment(1);
     }
@@ -242,8 +242,8 @@ impl ModelMetrics {
     }
 }
 
-/// Upper bounds of the histograms, in seconds and rows. Around the objective they are dense, so that the share
-/// within it is exact and quantiles near it are close.
+/// Returns the upper bounds of the histograms' buckets, in seconds and rows. They are dense around the objective, so
+/// that the share within the objective is exact and quantiles near it are accurate.
 pub fn buckets(objective_ms: u64, max_batch_rows: u32) -> Vec<(&'static str, Vec<f64>)> {
     let objective = objective_ms as f64 / 1e3;
     let fine = [0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -257,7 +257,7 @@ pub fn buckets(objective_ms: u64, max_batch_rows: u32) -> Vec<(&'static str, Vec
         .map(f64::from)
         .collect();
     rows.push(f64::from(max_batch_rows));
-    // From the speed of small models to what nobody waits for.
+    // From the pace of small models to one that is useless to a reader.
     let tokens =
         [0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.04, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0];
     let streams = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0];

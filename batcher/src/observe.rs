@@ -1,14 +1,14 @@
-//! What can be known of single requests: access log, traces, `/explain`, and load reports. All of it is off by
-//! default, and costs one look at the settings per request then.
+//! Observation of single requests: access log, traces, `/explain`, and load reports. All of it is off by default, and
+//! then costs one look at the settings per request.
 //!
 //! | module | what is there |
 //! |---|---|
-//! | [`trail`] | what happens to a request, noted by whom it passes |
-//! | [`record`] | the same at its end, for people |
-//! | [`access_log`] | a line a request |
-//! | [`explain`] | the last requests in words |
-//! | [`trace`], [`spans`], [`export`] | W3C trace context, spans, and their way to a collector |
-//! | [`orca`] | load in the answer's header |
+//! | [`request_trace`] | what happens to a request, noted along its way |
+//! | [`record`] | the record of a finished request, as it is shown |
+//! | [`access_log`] | writes one line per request |
+//! | [`explain`] | explains one of the last requests in sentences |
+//! | [`trace`], [`spans`], [`export`] | W3C trace context, spans, and their export to a collector |
+//! | [`orca`] | reports the load in a response header |
 
 pub mod access_log;
 pub mod explain;
@@ -39,12 +39,12 @@ use crate::settings::{AccessLogSetting, Live, Settings};
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Probes come by the second and say nothing.
+/// Prefix of the paths of health probes, which are not observed: they come every second and say nothing.
 const PROBES: &str = "/v2/health/";
-/// Of a path or an id, so much is kept.
+/// Maximum bytes that are kept of a path, an id, or another text from a client.
 const MAX_TEXT_BYTES: usize = 512;
 
-/// Where observations go.
+/// Collects observations: writes the access log, keeps the last requests and exports spans.
 #[derive(Debug)]
 pub struct Observe {
     settings: Live,
@@ -55,7 +55,7 @@ pub struct Observe {
 }
 
 impl Observe {
-    /// By these settings.
+    /// Creates a collector that follows these settings. Files and connections are opened at first use.
     pub fn new(settings: Live, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             settings,
@@ -66,8 +66,8 @@ impl Observe {
         })
     }
 
-    /// Begins to observe a request, where anything is on. A traced one gets a span, which goes on in its
-    /// `traceparent` to wherever it is sent as it is.
+    /// Begins to observe a request; `None` if no kind of observation is on, or the request is a health probe. With
+    /// traces on, the request gets a span, and its `traceparent` names that span as the parent for the model server.
     pub fn begin<B>(self: &Arc<Self>, request: &mut Request<B>) -> Option<Observation> {
         let settings = self.settings.now();
         let is_on = settings.observe.access_log != AccessLogSetting::Off
@@ -119,7 +119,7 @@ impl Observe {
         Some(sighting)
     }
 
-    /// The last requests, oldest first.
+    /// Returns the records of the last requests, oldest first.
     pub fn kept(&self) -> Vec<Arc<Record>> {
         self.lock().iter().cloned().collect()
     }
@@ -135,7 +135,7 @@ impl Observe {
             AccessLog::to(settings.observe.access_log_file.clone())
                 .inspect_err(|error| {
                     let file = &settings.observe.access_log_file;
-                    tracing::error!(%error, ?file, "There is no access log.");
+                    tracing::error!(%error, ?file, "Failed to open the access log; requests are not logged.");
                 })
                 .ok()
         });
@@ -164,12 +164,13 @@ impl Observe {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Record>>> {
-        // A deque of whole records: a panic elsewhere leaves nothing half done.
+        // The deque holds whole records, so a panic elsewhere leaves nothing half done.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Our span is the parent of what follows. A `tracestate` without a valid parent means nothing.
+/// Makes the batcher's span the parent of the model server's. Removes `tracestate` if there is no valid parent, because
+/// it belongs to one.
 fn pass_on(context: SpanContext, has_parent: bool, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::try_from(context.to_string()) {
         headers.insert(TRACEPARENT, value);
@@ -179,7 +180,7 @@ fn pass_on(context: SpanContext, has_parent: bool, headers: &mut HeaderMap) {
     }
 }
 
-/// At most [`MAX_TEXT_BYTES`] of it, whole characters.
+/// Cuts a text to at most [`MAX_TEXT_BYTES`], at the end of a character.
 fn cut(text: &str) -> String {
     let end = (0..=MAX_TEXT_BYTES.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
     text[..end.unwrap_or(0)].to_owned()
@@ -188,19 +189,19 @@ fn cut(text: &str) -> String {
 /// How an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The client has gone, for all that is known.
+    /// The client has left, as far as is known.
     Left,
-    /// The client has all of it.
+    /// The client has received all of it.
     Whole,
-    /// The model server broke it off.
+    /// The model server broke off its answer.
     Broken,
 }
 
-/// A request that is observed, until its answer is with the client or the client is gone.
+/// Observation of one request, until the client has received its answer or has left. Recorded when dropped.
 #[derive(Debug)]
 pub struct Observation {
     observe: Arc<Observe>,
-    /// What happens to it.
+    /// Trace of the request.
     pub trail: Arc<RequestTrace>,
     method: String,
     path: String,
@@ -215,7 +216,8 @@ pub struct Observation {
 }
 
 impl Observation {
-    /// There is an answer. Its client is told under which id it can be asked for.
+    /// Notes the head of the answer. With `explainRequests` set, adds the header `x-request-id`, which `/explain`
+    /// accepts as id.
     pub fn answered<B>(&mut self, response: &mut Response<B>) {
         self.status = Some(response.status().as_u16());
         let grpc_status = response.headers().get("grpc-status");
@@ -229,7 +231,7 @@ impl Observation {
         }
     }
 
-    /// How its answer ended.
+    /// Notes how the answer ended.
     pub fn ended(&mut self, end: End) {
         self.end = end;
     }

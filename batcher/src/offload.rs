@@ -1,22 +1,22 @@
-//! Work that grows with a client's bytes and cannot pause: where there are many, it is done beside the threads that
-//! serve requests.
+//! Moves long work off the threads that serve requests: work that grows with the size of a request and cannot yield.
 
 use std::panic::resume_unwind;
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-/// Work on up to so many bytes is done at once, which takes a millisecond or two in the worst of forms; on more, the
-/// change of threads is nothing beside the work.
+/// Work on up to this many bytes is done on the calling thread: it takes a millisecond or two in the slowest wire
+/// format. For more bytes, the cost of changing threads is small compared to the work.
 pub const AT_ONCE_BYTES: usize = 128 << 10;
 
-/// Tensors that stay as they are cost so much less than text of as many bytes.
+/// Factor by which raw tensors cost less than text of as many bytes.
 pub const RAW_DISCOUNT: usize = 16;
 
-/// How much work is done at a time: others shall have the cores as well.
+/// Maximum number of blocking tasks that work at a time, so that other tasks get processor time too.
 static PLACES: Semaphore = Semaphore::const_new(2);
 
-/// Does work that looks at so many bytes. One whose client leaves meanwhile is done all the same.
+/// Does work on `bytes` bytes, on a blocking thread if they are more than `AT_ONCE_BYTES`. Work that has begun is
+/// finished even if the future is dropped.
 pub async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T + Send + 'static) -> T {
     if bytes <= AT_ONCE_BYTES {
         return work();
@@ -32,7 +32,7 @@ pub async fn offload<T: Send + 'static>(bytes: usize, work: impl FnOnce() -> T +
         Ok(done) => done,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
-            // The runtime ends: so does everything that waits.
+            // The runtime shuts down, and with it this task.
             Err(_) => std::future::pending().await,
         },
     }

@@ -1,6 +1,6 @@
-//! Model → queue handle. Request tasks look handles up and clone them out at once; new models are announced to
-//! the upstreams' monitors, which warm them. A model is here because the settings name it or because a model server has
-//! confirmed that it has it: names cost nothing to invent.
+//! The models and the handles of their queues. Request tasks look up a handle and clone it; new models are announced to
+//! the upstreams' monitors, which warm them. A model is registered only if the settings name it or a model server has
+//! confirmed that it has it, because clients may send any name.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,24 +17,24 @@ use crate::queue::{ModelHandle, owner};
 use crate::settings::Live;
 use crate::upstream::models::ServedModels;
 
-/// The label that tells a model's series from others'.
+/// Name of the label that contains the model.
 const LABEL: &str = "model";
 
-/// The models that have a queue.
+/// The handles of all models that have a queue.
 pub type Models = Arc<Vec<Arc<ModelHandle>>>;
 
-/// There are too many models already.
+/// Error: `maxModels` is reached, and no model can be forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("maxModels is reached")]
 pub struct TooMany;
 
-/// All queues.
+/// Registry of all models that have a queue.
 #[derive(Debug)]
 pub struct Registry {
     handles: DashMap<Arc<str>, Arc<ModelHandle>>,
     models: watch::Sender<Models>,
     labels: Mutex<Labels>,
-    /// Model servers that there are, ready or not.
+    /// Number of model servers, ready or not.
     members: AtomicUsize,
     series: Metrics,
     settings: Live,
@@ -42,7 +42,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// With a queue for each model that the settings name.
+    /// Creates a registry with a queue for each model that the settings name.
     pub fn new(settings: Live, clock: Clock, series: Metrics) -> Self {
         let registry = Self {
             handles: DashMap::new(),
@@ -57,17 +57,17 @@ impl Registry {
         registry
     }
 
-    /// A queue for each model that the settings name and that has none.
+    /// Adds a queue for each model that the settings name and that has none.
     pub fn add_named(&self) {
         for model in &self.settings.now().models.models {
             self.add(model);
         }
     }
 
-    /// The queue of a model that a model server has confirmed; made at its first request.
+    /// Returns the queue of a model that a model server has confirmed; creates it at the first request.
     ///
     /// # Errors
-    /// There are `maxModels` already, and none that is idle.
+    /// Fails if there are `maxModels` already and none of them can be forgotten.
     pub fn confirmed(&self, model: &str) -> Result<Arc<ModelHandle>, TooMany> {
         if let Some(handle) = self.get(model) {
             return Ok(handle);
@@ -80,17 +80,18 @@ impl Registry {
         Ok(handle)
     }
 
-    /// Whether the settings name it.
+    /// Returns whether the settings name the model.
     pub fn is_named(&self, model: &str) -> bool {
         self.settings.now().models.models.iter().any(|name| name == model)
     }
 
-    /// Has the monitors look which models are asked for.
+    /// Wakes the monitors, so that they check which models are asked for.
     pub fn look(&self) {
         self.models.send_modify(|_| ());
     }
 
-    /// Forgets the model that was asked for longest ago of those that are warm nowhere and that nobody waits for.
+    /// Forgets one model: of those that are warm nowhere, have no waiting rows and are not named by the settings, the
+    /// one whose last request is oldest. Returns false if there is none.
     fn make_room(&self) -> bool {
         let all = self.all();
         let idle = all
@@ -100,17 +101,17 @@ impl Registry {
         oldest.inspect(|handle| self.forget(handle)).is_some()
     }
 
-    /// The queue of a model that has one.
+    /// Returns the queue of a model, if it has one.
     pub fn get(&self, model: &str) -> Option<Arc<ModelHandle>> {
         self.handles.get(model).map(|handle| Arc::clone(&handle))
     }
 
-    /// All models now.
+    /// Returns all models that have a queue now.
     pub fn all(&self) -> Models {
         self.models.borrow().clone()
     }
 
-    /// The load of all models together.
+    /// Returns the load of all models together.
     pub fn load(&self) -> Load {
         self.all().iter().map(|handle| handle.load()).fold(Load::default(), |sum, load| Load {
             // Models share their model servers: the slots are the same ones, as a rule.
@@ -131,16 +132,16 @@ impl Registry {
         handle.tell(Message::Retire);
     }
 
-    /// The label of a model's series, for one more user of them.
+    /// Adds a user of a model's series and returns their label.
     pub fn take_label(&self, model: &str) -> Arc<str> {
-        // A set is never left half-changed by a panic.
+        // A panic never leaves the set half-changed.
         let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
         let label = labels.take(&Arc::from(model), self.is_named(model));
         self.series.take_in(LABEL, &label);
         label
     }
 
-    /// A user of a label needs it no longer: without any its series end.
+    /// Removes a user of a label; the series end with the last one.
     pub fn free_label(&self, label: &str) {
         let mut labels = self.labels.lock().unwrap_or_else(PoisonError::into_inner);
         if labels.free(label) {
@@ -151,7 +152,7 @@ impl Registry {
     fn add(&self, model: &str) -> Arc<ModelHandle> {
         let name: Arc<str> = Arc::from(model);
         let mut added = None;
-        // The entry's lock makes one queue of two first requests; nothing is awaited under it.
+        // The entry's lock makes sure that two first requests create one queue; nothing is awaited under it.
         let handle = Arc::clone(&self.handles.entry(Arc::clone(&name)).or_insert_with(|| {
             let label = self.take_label(model);
             let handle = Arc::new(ModelHandle::new(name, &label, self.settings.clone(), self.clock));
@@ -161,12 +162,12 @@ impl Registry {
         if let Some(added) = added {
             tokio::spawn(owner::run(Arc::clone(&added)));
             let tell = || added.tell(QueueEvent::Members(self.members.load(Ordering::SeqCst)));
-            // Before any model server hears of it, and warms it.
+            // Before any monitor learns of the model and warms it.
             tell();
             self.models.send_modify(|models| {
                 *models = Arc::new(models.iter().cloned().chain([Arc::clone(&added)]).collect());
             });
-            // Their number may have changed before this queue was among all.
+            // Again, because the number may have changed before the queue was in the list.
             tell();
         }
         handle
@@ -180,15 +181,16 @@ impl ServedModels for Registry {
         self.models.subscribe()
     }
 
-    /// As long as not all have said that they lack a model, its requests are not for those that do.
+    /// Stores the number and passes it to all queues: a queue does not send requests to servers that lack the model
+    /// until all servers have said so.
     fn set_members(&self, members: usize) {
-        // Stored first: a queue that is made meanwhile reads it.
+        // Stored first: a queue that is created meanwhile reads it.
         self.members.store(members, Ordering::SeqCst);
         self.all().iter().for_each(|handle| handle.tell(QueueEvent::Members(members)));
     }
 
-    /// Keeps those that the settings name: others' names come from clients. A model server that is not ready may have a
-    /// model still.
+    /// Keeps models that the settings name, and those with waiting rows. A model is kept as long as one model server
+    /// has not said that it lacks it, because that one may have it.
     fn forget_absent(&self, members: usize) {
         for handle in self.all().iter() {
             let absent_at = handle.absent_at();

@@ -1,4 +1,5 @@
-//! The whole program, with its listeners and its stop signal given: `main` and the tests start it alike.
+//! Wires the parts of the program and runs it. Listeners and stop signal are parameters, so that `main` and the tests
+//! start it in the same way.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +8,6 @@ use sluice_process::Readiness;
 use sluice_process::admin::{self, Admin};
 use sluice_process::metrics::Metrics;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -16,12 +16,10 @@ use crate::answers::budget::AnswerBudget;
 use crate::answers::relief;
 use crate::answers::untaken::Answers;
 use crate::clock::Clock;
-use crate::confirm::Inquiries;
 use crate::drain::{Drain, Mode};
-use crate::front::{Front, server};
+use crate::front::{Bodies, Front, Models, server};
 use crate::observe::Observe;
 use crate::queue::Message;
-use crate::queue::bytes::ByteBudget;
 use crate::queue::tenants::Tenants;
 use crate::registry::Registry;
 use crate::settings::{Live, Role};
@@ -29,7 +27,7 @@ use crate::streams::Streams;
 use crate::upstream::Upstream;
 use crate::upstream::members::{self, Upstreams};
 
-/// Time for the last error answers to be written.
+/// Time for writing the last error responses after the drain deadline.
 const LAST_ANSWERS: Duration = Duration::from_millis(500);
 
 /// The listeners of a batcher.
@@ -41,7 +39,7 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
-/// Runs until `stop` is cancelled and everything queued and in flight is answered, or the drain deadline is over.
+/// Runs until `stop` is cancelled and then all requests are answered, or the drain deadline has passed.
 pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: CancellationToken) {
     let settings = live.now();
     let clock = Clock::start();
@@ -52,14 +50,13 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         clock,
         registry: Arc::clone(&registry),
         upstreams: Arc::clone(&upstreams),
-        inquiries: Inquiries::new(Arc::clone(&upstreams), live.clone(), clock),
+        models: Models::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         drain: Arc::new(Drain::default()),
-        bytes: ByteBudget::new(settings.limits.queue_bytes),
+        bodies: Bodies::new(live.clone()),
         answers: Arc::clone(&answers),
         tenants: Tenants::default(),
         connections: TaskTracker::new(),
         observe: Observe::new(live.clone(), clock),
-        decoding: Semaphore::new(1),
         streams: Streams::new(Arc::clone(&registry), Arc::clone(&upstreams), live.clone(), clock),
         settings: live.clone(),
     });
@@ -76,7 +73,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
     let mut serving = tokio::spawn(server::serve(listeners.front, Arc::clone(&front), close.clone()));
     stop.cancelled().await;
     let not_ready_since = front.drain.stop();
-    // Still accepting: whoever sends here has not heard yet that we are not ready.
+    // Keep accepting for a while: some clients have not heard yet that this process is not ready.
     tokio::time::sleep_until(not_ready_since + Duration::from_millis(live.now().drain.propagation_ms)).await;
     close.cancel();
     let deadline = Duration::from_millis(live.now().drain.drain_deadline_ms);
@@ -84,7 +81,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
         tracing::error!(
             active = front.drain.active(),
             drain_deadline_ms = live.now().drain.drain_deadline_ms,
-            "The drain deadline is over; what still waits is answered with an error."
+            "The drain deadline has passed; requests that still wait get an error."
         );
         front.registry.all().iter().for_each(|handle| handle.tell(Message::Retire));
         front.streams.retire();
@@ -93,7 +90,7 @@ pub async fn run(live: Live, listeners: Listeners, metrics: Metrics, stop: Cance
     end.cancel();
 }
 
-/// Keeps `/readyz` true to what is, and revokes a drain when a new epoch is warm.
+/// Keeps `/readyz` up to date, and revokes a drain when a new epoch is warm.
 async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: CancellationToken) {
     let mut upstreams = front.upstreams.subscribe();
     let mut mode = front.drain.subscribe();
@@ -121,7 +118,7 @@ async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: Cancellati
         match draining {
             Mode::Stopping => readiness.set_not_ready("stopping"),
             Mode::Draining => readiness.set_not_ready("draining"),
-            // A gateway without model servers holds requests: it is where they are to go.
+            // A gateway is ready even without model servers: it holds requests until one is warm.
             Mode::Serving if front.settings.now().servers.role == Role::Gateway || !warm.is_empty() => {
                 readiness.set_ready()
             }
@@ -135,7 +132,7 @@ async fn keep_readiness(front: Arc<Front>, readiness: Readiness, end: Cancellati
     }
 }
 
-/// Why no model server is warm, in words.
+/// Returns a message that says why no model server is warm.
 fn not_ready_because(upstreams: &[Arc<Upstream>]) -> String {
     let mut text = "no model server is warm".to_owned();
     for upstream in upstreams {
@@ -147,7 +144,7 @@ fn not_ready_because(upstreams: &[Arc<Upstream>]) -> String {
     text
 }
 
-/// Tells those who keep something made of settings when these change.
+/// Applies changed settings to the parts that keep values derived from settings.
 async fn follow_settings(front: Arc<Front>, end: CancellationToken) {
     let mut changed = front.settings.subscribe();
     loop {
@@ -156,7 +153,7 @@ async fn follow_settings(front: Arc<Front>, end: CancellationToken) {
             () = end.cancelled() => return,
         }
         let settings = front.settings.now();
-        front.bytes.set_limit(settings.limits.queue_bytes);
+        front.bodies.memory.set_limit(settings.limits.queue_bytes);
         front.answers.budget.set_limit(settings.limits.answer_bytes);
         front.registry.add_named();
         front.registry.all().iter().for_each(|handle| handle.tell(Message::SettingsChanged));

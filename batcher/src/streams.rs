@@ -1,13 +1,14 @@
-//! Requests that a model server batches by itself, step by step: LLM servers' completions, and `generate`. They are never
-//! merged here, but let in by a learned limit; those above it wait in order, and are measured on their way.
+//! Streams: requests that a model server batches by itself, step by step, such as LLM completions and `generate`. The
+//! batcher never merges them. It admits as many at a time as a learned limit allows, lets the others wait in order, and
+//! measures all of them.
 //!
 //! | module | what is there |
 //! |---|---|
-//! | [`asked`] | pure: what a request's body says: model, tokens |
-//! | [`events`] | pure: server-sent events in an answer, counted, with the usage that they tell |
-//! | `owner` | the task that owns the gate of one model |
-//! | [`handle`] | what everybody else knows of it |
-//! | [`record`] | one request from arrival to end, and what is measured of it |
+//! | [`asked`] | pure: reads model and tokens from a request's body |
+//! | [`events`] | pure: counts server-sent events in an answer, and reads the usage that they report |
+//! | `owner` | the task that owns the admission of one model |
+//! | [`handle`] | how all other tasks use the admission |
+//! | [`record`] | measures one request from arrival to end |
 //! | [`metrics`] | the series of one model |
 
 pub mod asked;
@@ -30,11 +31,11 @@ use crate::upstream::members::Upstreams;
 pub use handle::{AdmissionDecision, Permit, StreamHandle};
 pub use record::Record;
 
-/// How long a gate must have been without requests until its place may be given to another model, microseconds.
+/// Time without requests after which an admission may be replaced by that of another model, in microseconds.
 const IDLE_US: u64 = 300_000_000;
 
-/// The gates, one per value of the label `model`: their number is bounded as that of the labels is. Models that no model
-/// server has confirmed share one, [`OTHER`], with those that came when there was no label left.
+/// The stream admissions, one per value of the label `model`, whose number is limited. Models that no model server has
+/// confirmed share one, [`OTHER`], with those that came when there was no label left.
 #[derive(Debug)]
 pub struct Streams {
     gates: DashMap<Arc<str>, Arc<StreamHandle>>,
@@ -45,12 +46,12 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// No gates yet: they are made at a model's first stream.
+    /// Creates an empty set; admissions are created at a model's first stream.
     pub fn new(registry: Arc<Registry>, upstreams: Arc<Upstreams>, settings: Live, clock: Clock) -> Self {
         Self { gates: DashMap::new(), registry, upstreams, settings, clock }
     }
 
-    /// The gate of a model that has one, or is known to exist.
+    /// Returns the admission of a model; `None` if there is none and the model is not known to exist.
     pub fn known(&self, model: &str) -> Option<Arc<StreamHandle>> {
         if let Some(known) = self.gates.get(model) {
             return Some(Arc::clone(&known));
@@ -59,10 +60,10 @@ impl Streams {
         exists.then(|| self.confirmed(model))
     }
 
-    /// The gate of a model that a model server has confirmed.
+    /// Returns the admission of a model that a model server has confirmed.
     pub fn confirmed(&self, model: &str) -> Arc<StreamHandle> {
         self.make_room();
-        // The entry's lock makes one gate of two first requests; nothing is awaited under it.
+        // The entry's lock makes sure that two first requests create one admission; nothing is awaited under it.
         let gate = match self.gates.entry(Arc::from(model)) {
             Entry::Occupied(known) => return Arc::clone(known.get()),
             Entry::Vacant(free) => {
@@ -73,7 +74,7 @@ impl Streams {
         gate.unwrap_or_else(|| self.other())
     }
 
-    /// The gate that all others share.
+    /// Returns the admission that all other models share.
     pub fn other(&self) -> Arc<StreamHandle> {
         Arc::clone(&self.gates.entry(Arc::from(OTHER)).or_insert_with(|| self.start(Arc::from(OTHER))))
     }
@@ -82,7 +83,8 @@ impl Streams {
         owner::start(label, Arc::clone(&self.upstreams), self.settings.clone(), self.clock)
     }
 
-    /// Where there are as many gates as there may be, the one that was used longest ago ends, if that is long ago.
+    /// If `maxModels` is reached, ends the admission that has been idle longest, provided that this is long enough.
+    /// Keeps those of models that the settings name.
     fn make_room(&self) {
         if self.gates.len() < self.settings.now().models.max_models {
             return;
@@ -108,7 +110,7 @@ impl Streams {
         }
     }
 
-    /// The process ends: what waits is answered with an error.
+    /// Ends all admissions, because the process ends: requests that wait get an error.
     pub fn retire(&self) {
         self.all().iter().for_each(|gate| gate.retire());
     }

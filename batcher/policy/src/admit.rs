@@ -1,60 +1,61 @@
-//! The decision on arrival.
+//! Decides on arrival whether to admit a request.
 
 use crate::{Lane, ServiceCurve};
 
-/// Whatever others take, a queue gets so much of the slots: a prediction, not an infinity.
+/// Smallest part of the slots, 0 to 1, that a prediction assumes for a queue, so that no prediction is infinite.
 const LEAST_SHARE: f64 = 0.02;
 
-/// What is known when a request arrives.
+/// State of queue and slots at the arrival of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdmitView {
     /// Now, microseconds.
     pub now_us: u64,
-    /// When its answer is due, microseconds; [`crate::NO_DEADLINE`] without one.
+    /// Deadline of the answer, microseconds; [`crate::NO_DEADLINE`] without one.
     pub deadline_us: u64,
-    /// Its rows.
+    /// Rows of the request.
     pub rows: u32,
-    /// Rows that will be served before it ([`crate::Backlog::rows_ahead`]).
+    /// Rows that will be served before the request ([`crate::Backlog::rows_ahead`]).
     pub rows_ahead: u64,
-    /// Batches that the upstreams can run at a time. 0: none is there (holding is then the owner's decision).
+    /// Slots of all model servers. 0: there is no model server, and the caller decides whether to hold the request.
     pub slots: u32,
     /// Slots that are free now.
     pub free_slots: u32,
-    /// Predicted time until the first busy slot is free for this queue, microseconds; 0 when unknown: what others are
-    /// granted before it is waited for too ([`crate::SlotShare::before_turn_of_us`]). Take
-    /// [`ServiceCurve::p95_us`] of the running batch less its age: with the mean instead, admission promises too
-    /// much. Used only when `free_slots` is 0.
+    /// Predicted time until the first busy slot is free for this queue, microseconds; 0 when unknown. It includes the
+    /// grants that others get before ([`crate::SlotShare::before_turn_of_us`]). Pass [`ServiceCurve::p95_us`] of the
+    /// running batch less its age: with the mean instead, admission promises too much. Used only when `free_slots` is
+    /// 0.
     pub slot_free_in_us: u64,
     /// B\* ([`crate::batch_limit`]).
     pub limit_rows: u32,
-    /// Rows that arrive per second ([`crate::ArrivalRate`]): what will have come until a slot is free rides along.
-    /// 0 where that is not known.
+    /// Rows that arrive per second ([`crate::ArrivalRate`]); 0 where that is not known. Rows that arrive before a slot
+    /// is free join the batch.
     pub rows_per_second: f64,
-    /// The part of all slot time, 0 to 1, that this queue gets while the others that use the slots now go on
+    /// Part of all slot time, 0 to 1, that this queue gets while the others that use the slots now go on
     /// ([`crate::SlotShare::part_of`]); 1 where it is alone.
     pub share: f64,
 }
 
-/// Whether to take a request in.
+/// Decision whether to admit a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// Take it in. The predicted finish is `None` where there is no curve or no slot yet: then only the queue's
+    /// Admit the request. The predicted finish is `None` where there is no curve or no slot yet: then only the queue's
     /// own bound holds.
     Admit {
-        /// When its answer is expected, microseconds.
+        /// Instant at which the answer is expected, microseconds.
         predicted_finish_us: Option<u64>,
     },
-    /// Reject it (429, RESOURCE_EXHAUSTED).
+    /// Reject the request (429, RESOURCE_EXHAUSTED).
     Reject {
-        /// When its answer would have come, microseconds.
+        /// Instant at which the answer would have been expected, microseconds.
         predicted_finish_us: u64,
-        /// After how long what waits now will have been served, microseconds.
+        /// Time after which all that waits now will have been served, microseconds.
         retry_after_us: u64,
     },
 }
 
 impl Admission {
-    /// When the answer is expected, or would have been, microseconds.
+    /// Returns the instant at which the answer is, or would have been, expected, microseconds; `None` where it cannot
+    /// be predicted.
     pub fn predicted_finish_us(&self) -> Option<u64> {
         match self {
             Self::Admit { predicted_finish_us } => *predicted_finish_us,
@@ -62,7 +63,7 @@ impl Admission {
         }
     }
 
-    /// `Retry-After` in whole seconds, rounded up, at least 1; `None` for an admitted request.
+    /// Returns the `Retry-After` in whole seconds, rounded up, at least 1; `None` for an admitted request.
     pub fn retry_after_seconds(&self) -> Option<u64> {
         match self {
             Self::Admit { .. } => None,
@@ -72,19 +73,19 @@ impl Admission {
 }
 
 /// Decides on arrival: admit when the predicted finish is within the deadline, or when a free slot takes the request
-/// at once and it is not overdue yet. An idle slot costs nobody anything, and its batch is the only thing that can
-/// correct a curve that has become too slow: were it refused too, one bad minute would be refused for ever.
+/// at once and its deadline is not over. Using an idle slot costs no other request anything, and its batch is the only
+/// thing that can correct a curve that has become too slow: if such requests were rejected too, one bad minute would
+/// lead to rejections for ever.
 ///
-/// The prediction uses the curve's
-/// 95th percentile, and expects company in the request's own batch: a full one where a whole batch is ahead of it,
-/// else as many rows as the running batch has by the look of its remaining time (in a steady state, what arrives
-/// during one batch fills the next).
+/// The prediction uses the curve's 95th percentile, and expects other rows in the request's own batch: a full batch
+/// where a whole batch is ahead of the request, else as many rows as the running batch seems to have, judged by its
+/// remaining time (in a steady state, the rows that arrive during one batch fill the next).
 pub fn admit(view: &AdmitView, curve: Option<&ServiceCurve>) -> Admission {
     admit_of_class(view, &Lane { limit_rows: view.limit_rows, curve: curve.copied() }, curve)
 }
 
-/// The same for a request whose own batch has another curve and B\* (`own`) than what is ahead of it (`ahead`, and
-/// the view's limit).
+/// Decides as [`admit`] does for a request whose own batch has another curve and B\* (`own`) than the batches ahead of
+/// it (`ahead`, and the view's limit).
 pub fn admit_of_class(view: &AdmitView, own: &Lane, ahead: Option<&ServiceCurve>) -> Admission {
     let Some(prediction) = ahead.and_then(|ahead| predict(view, own, ahead)) else {
         return Admission::Admit { predicted_finish_us: None };
@@ -99,9 +100,9 @@ pub fn admit_of_class(view: &AdmitView, own: &Lane, ahead: Option<&ServiceCurve>
     }
 }
 
-/// Predicted time from now until the request would be dispatched, microseconds (the gauge
-/// `sluice_batcher_predicted_wait_seconds`); `None` where there is no curve or no slot yet. Its deadline is not
-/// looked at.
+/// Predicts the time from now until the request would be dispatched, microseconds (the gauge
+/// `sluice_batcher_predicted_wait_seconds`); `None` where there is no curve or no slot yet. The deadline does not
+/// matter.
 pub fn predicted_wait_us(view: &AdmitView, curve: Option<&ServiceCurve>) -> Option<u64> {
     let own = Lane { limit_rows: view.limit_rows, curve: curve.copied() };
     predict(view, &own, curve?).map(|prediction| prediction.wait_us)
@@ -119,17 +120,17 @@ fn predict(view: &AdmitView, own: &Lane, ahead: &ServiceCurve) -> Option<Predict
     let limit = u64::from(view.limit_rows.max(1));
     let rows = u64::from(view.rows.max(1));
     let up_to_here = view.rows_ahead.saturating_add(rows);
-    // Its batch is the one in which its last row finds room; those before it are full.
+    // The request's batch is the one in which its last row finds room; the batches before are full.
     let batches_ahead = (up_to_here - 1) / limit;
     let full_us = ahead.p95_us(view.limit_rows.max(1));
     let wait_us = match batches_ahead.checked_sub(u64::from(view.free_slots)) {
-        // A free slot takes it at once.
+        // A free slot takes the batch at once.
         None => 0,
         // Slots become free one after the other, evenly spread.
         Some(queued) => {
-            // Free slots are taken by the batches ahead, full ones.
+            // The batches ahead, which are full, take the free slots.
             let until_first = if view.free_slots == 0 { view.slot_free_in_us } else { full_us };
-            // Of the slots, others take their part. The cast saturates.
+            // Other queues take their part of the slots. The cast saturates.
             let slots = f64::from(view.slots) * view.share.clamp(LEAST_SHARE, 1.0);
             let rounds_us = (queued as f64 * full_us as f64 / slots).ceil() as u64;
             until_first.saturating_add(rounds_us)
@@ -145,14 +146,14 @@ fn predict(view: &AdmitView, own: &Lane, ahead: &ServiceCurve) -> Option<Predict
     Some(Prediction { wait_us, service_us })
 }
 
-/// Rows that will come until a slot is free, and ride along.
+/// Predicts the rows that arrive before a slot is free and join the batch.
 fn company(view: &AdmitView, ahead: &ServiceCurve) -> u64 {
     let by_rate = view.rows_per_second * view.slot_free_in_us as f64 / crate::US_PER_SECOND;
     // The cast saturates.
     rows_within(ahead, view.slot_free_in_us).max(by_rate as u64)
 }
 
-/// Rows of a batch that takes so long, 0 where even an empty one takes longer.
+/// Returns the rows of a batch that takes `us` microseconds; 0 where even an empty batch takes longer.
 fn rows_within(curve: &ServiceCurve, us: u64) -> u64 {
     let seconds = us as f64 / crate::US_PER_SECOND - curve.alpha_seconds;
     // The cast saturates; without a time per row any number of rows fits.

@@ -1,27 +1,28 @@
-//! What waits, by class and tenant, for the decision on arrival.
+//! Counts the rows that wait, by class and tenant, for the decision on arrival.
 
 use std::collections::BTreeMap;
 
-/// Weight of one batch in what is remembered of who was served: half after seven batches.
+/// Weight of one batch in the average of recent service: half of the average is forgotten after seven batches.
 const NEWS: f64 = 0.1;
-/// A part of the service below this is none.
+/// A part of the service below this counts as none.
 const LEAST_PART: f64 = 0.01;
-/// Whatever overtakes, a request is taken to get so much of the service: a prediction, not an infinity.
+/// Smallest part of the service, 0 to 1, that a prediction assumes for a request that others overtake, so that no
+/// prediction is infinite.
 const LEAST_AVAILABLE: f64 = 0.02;
 
-/// Whose a request is and how urgent.
+/// Priority class and tenant of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Flow {
     /// Priority class, 0 is served first.
     pub class: u8,
-    /// Tenant; 0 where there are none.
+    /// Tenant; 0 where there are no tenants.
     pub tenant: u32,
     /// The tenant's weight, at least 1.
     pub weight: u32,
 }
 
-/// Rows that wait and the recent service, by class and tenant. It follows what the [`crate::WaitQueue`] does, and can
-/// be asked where that one is not at hand.
+/// Waiting rows and recent service, by class and tenant. It follows the [`crate::WaitQueue`], and can be read where the
+/// queue itself is not at hand.
 #[derive(Debug, Default)]
 pub struct Backlog {
     flows: BTreeMap<(u8, u32), Amount>,
@@ -43,12 +44,12 @@ impl Amount {
 }
 
 impl Backlog {
-    /// Nothing waits.
+    /// Creates an empty backlog.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A request begins to wait.
+    /// Notes that a request begins to wait.
     pub fn enter(&mut self, flow: Flow, rows: u32) {
         let amount = self.flows.entry((flow.class, flow.tenant)).or_default();
         amount.weight = flow.weight.max(1);
@@ -56,7 +57,7 @@ impl Backlog {
         amount.requests += 1;
     }
 
-    /// A request no longer waits.
+    /// Notes that a request no longer waits.
     pub fn leave(&mut self, flow: Flow, rows: u32) {
         if let Some(amount) = self.flows.get_mut(&(flow.class, flow.tenant)) {
             amount.rows = amount.rows.saturating_sub(u64::from(rows));
@@ -64,7 +65,8 @@ impl Backlog {
         }
     }
 
-    /// A batch was dispatched: rows of each of its requests. They have left too, see [`Backlog::leave`].
+    /// Notes a dispatched batch, given as flow and rows of each of its requests. For each of them [`Backlog::leave`]
+    /// has to be called as well.
     pub fn served(&mut self, batch: impl Iterator<Item = (Flow, u32)> + Clone) {
         let total: u64 = batch.clone().map(|(_, rows)| u64::from(rows)).sum();
         if total == 0 {
@@ -81,29 +83,30 @@ impl Backlog {
         self.flows.retain(|_, amount| amount.is_active());
     }
 
-    /// Rows that wait.
+    /// Returns the number of waiting rows.
     pub fn rows(&self) -> u64 {
         self.flows.values().map(|amount| amount.rows).sum()
     }
 
-    /// Whether anybody but this tenant has had requests lately.
+    /// Returns whether another tenant has waiting requests or was served lately.
     pub fn has_others_than(&self, tenant: u32) -> bool {
         self.flows.iter().any(|((_, other), amount)| *other != tenant && amount.is_active())
     }
 
-    /// Requests of a tenant that wait, of all classes.
+    /// Returns the number of waiting requests of a tenant, over all classes.
     pub fn requests_of(&self, tenant: u32) -> u64 {
         let own = self.flows.iter().filter(|((_, other), _)| *other == tenant);
         own.map(|(_, amount)| amount.requests).sum()
     }
 
-    /// Rows that will be served before a request of this flow that arrives now with `rows` rows.
+    /// Predicts the rows that will be served before a request of this flow that arrives now with `rows` rows:
     ///
-    /// - All that waits in classes before its own, and all of its own tenant's in its class.
-    /// - Of another tenant's as much as the fair share lets pass meanwhile: not a flood, but what the weights say.
-    /// - What will arrive later and still be served before it: classes before it, and tenants within their shares,
-    ///   have got a part of the last batches, and are expected to go on getting it. Without this, whoever is
-    ///   overtaken would be promised too much.
+    /// - All rows that wait in classes before its own, and all rows of its own tenant in its class.
+    /// - Of the rows of another tenant as many as the fair share lets pass meanwhile: by the weights, however many
+    ///   wait.
+    /// - Rows that will arrive later and still be served before: classes before its own, and tenants within their
+    ///   shares, had a part of the last batches and are expected to keep it. Without this, admission would promise too
+    ///   much to a request that is overtaken.
     pub fn rows_ahead(&self, flow: Flow, rows: u32) -> u64 {
         let (mut before, mut own) = (0, 0);
         let mut overtaking = 0.0;
@@ -130,7 +133,8 @@ impl Backlog {
         }
         let now = before + own + others;
         let with_later = (before + own) as f64 / (1.0 - overtaking).max(LEAST_AVAILABLE);
-        // Of rows that come at random, as many as do in 95 of 100 cases (the normal approximation of a Poisson count).
+        // For rows that arrive at random, the 95th percentile of their number (normal approximation of a Poisson
+        // count).
         let margin = 1.645 * (overtaking * with_later).sqrt();
         // The cast saturates.
         now.max((with_later + margin) as u64)

@@ -1,7 +1,7 @@
-//! Who is to blame for a call that failed, as far as that can be told.
+//! Finds the requests that are to blame for a call that failed, as far as that can be known.
 //!
-//! A call of several requests that breaks its connection, times out or is answered with an error says nothing of any
-//! one of them: it is repeated in halves ([`crate::Suspects`]), and only what fails alone is to blame.
+//! When a call of several requests breaks its connection, times out or is answered with an error, any one of them may
+//! be the cause: they are sent again in halves ([`crate::Suspects`]), and only a request that fails alone is to blame.
 
 /// Additional breaks that a request is allowed when it was alone in its call while other requests were at the same model
 /// server: one of those others may have killed the server.
@@ -9,8 +9,8 @@ const BESIDE_OTHERS: u32 = 3;
 /// Number of breaks from which on a request is tried again with no other suspect beside it.
 const GRAVE: u32 = 2;
 
-/// How often a connection broke with a request alone in its call. Breaks of calls of several do not count: that the
-/// request is sent again after each of them is bounded, for it is in half as many requests each time.
+/// Number of connections that broke with a request alone in its call. Breaks of calls of several do not count: resends
+/// after them are bounded, because each time the call has half as many requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Breaks {
     alone: u32,
@@ -18,41 +18,42 @@ pub struct Breaks {
 }
 
 impl Breaks {
-    /// Counts one. `beside_others`: something else was in flight at the model server.
+    /// Counts one break. `beside_others`: other requests were in flight at the model server.
     pub fn count(&mut self, beside_others: bool) {
         let count = if beside_others { &mut self.beside } else { &mut self.alone };
         *count = count.saturating_add(1);
     }
 
-    /// All that were counted.
+    /// Returns the number of all breaks.
     pub fn total(&self) -> u32 {
         self.alone.saturating_add(self.beside)
     }
 
-    /// Whether the request is to be tried again by itself: two killers that always go together would shield each other.
+    /// Returns whether the request is to be tried again with no other suspect in flight: two requests that both kill
+    /// the server, and are always sent together, would hide each other.
     pub fn are_grave(&self) -> bool {
         self.total() >= GRAVE
     }
 
-    /// Whether the request is answered with an error rather than sent once more, where one may be sent again `retries`
-    /// times.
+    /// Returns whether the request is answered with an error rather than sent once more, where a request may be sent
+    /// again `retries` times.
     pub fn are_too_many(&self, retries: u32) -> bool {
         self.alone > retries || self.total() > retries.saturating_add(BESIDE_OTHERS)
     }
 }
 
-/// Calls that are spent on finding the request that a server error is about, while no other part of the batch has
-/// succeeded: a server that answers everything with errors is asked no more often than this.
+/// Most further calls in the search for the request that a server error is about, while no part of the batch has
+/// succeeded: a server that answers everything with errors gets no more calls than this.
 const CALLS_WITHOUT_SUCCESS: u32 = 16;
 
-/// The search for the requests of one batch that a server error is about.
+/// Search for the requests of one batch that a server error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ErrorSearch {
     extra_calls: u32,
     has_succeeded: bool,
 }
 
-/// What follows for the requests of a call that was answered with an error.
+/// Next step for the requests of a call that was answered with an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AfterError {
     /// Each half is sent again, before all others: one request is to blame.
@@ -86,13 +87,13 @@ impl ErrorSearch {
         }
     }
 
-    /// A part of the batch succeeded: the server works, so its errors are about requests.
+    /// Notes that a part of the batch succeeded: the server works, so its errors are about requests.
     pub fn succeeded(&mut self) {
         self.has_succeeded = true;
     }
 
-    /// Whether the part that failed is to be sent again in halves; counts the two calls. Searched breadth first, a
-    /// batch of n requests of which k fail takes at most 2·k·⌈log2 n⌉ further calls.
+    /// Returns whether the part that failed is to be sent again in halves, and counts the two calls. Searched breadth
+    /// first, a batch of n requests of which k fail takes at most 2·k·⌈log2 n⌉ further calls.
     pub fn goes_on(&mut self) -> bool {
         let goes_on = self.has_succeeded || self.extra_calls < CALLS_WITHOUT_SUCCESS;
         if goes_on {

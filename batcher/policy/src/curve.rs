@@ -16,25 +16,25 @@ pub struct ServiceCurve {
     pub alpha_seconds: f64,
     /// Time per row, seconds.
     pub beta_seconds: f64,
-    /// 95th percentile of (measured ÷ predicted − 1) over recent batches, ≥ 0: the margin to keep where being late
+    /// 95th percentile of (measured ÷ predicted − 1) over recent batches, ≥ 0: the margin to keep where a late answer
     /// matters.
     pub residual_p95_ratio: f64,
-    /// Batches that the curve rests on (the forgotten ones not counted).
+    /// Number of batches that the curve was learned from, without those that are forgotten.
     pub samples: u64,
 }
 
 impl ServiceCurve {
-    /// Expected time of one batch of `rows` rows, seconds.
+    /// Returns the expected time of one batch of `rows` rows, seconds.
     pub fn seconds(&self, rows: u32) -> f64 {
         self.alpha_seconds + self.beta_seconds * f64::from(rows)
     }
 
-    /// Expected time of one batch of `rows` rows, microseconds rounded up.
+    /// Returns the expected time of one batch of `rows` rows, microseconds rounded up.
     pub fn us(&self, rows: u32) -> u64 {
         crate::to_us(self.seconds(rows))
     }
 
-    /// Time that 95 % of batches of `rows` rows stay under, microseconds rounded up.
+    /// Returns the time below which 95 % of batches of `rows` rows stay, microseconds rounded up.
     pub fn p95_us(&self, rows: u32) -> u64 {
         crate::to_us(self.seconds(rows) * (1.0 + self.residual_p95_ratio))
     }

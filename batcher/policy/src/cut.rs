@@ -1,69 +1,70 @@
-//! One batch out of the requests of one key.
+//! Forms one batch of the requests of one key.
 
 use std::collections::VecDeque;
 
 use crate::{BatchSizes, Budget, Order, ServiceCurve, Size};
 
-/// What a cut needs to know of one lane (requests of one key).
+/// Limit and curve of one lane (the requests of one key).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lane {
     /// B\* of the lane ([`crate::batch_limit`]).
     pub limit_rows: u32,
-    /// Its service curve, once there is one.
+    /// Service curve of the lane; `None` before the first batch.
     pub curve: Option<ServiceCurve>,
 }
 
-/// What holds for the batches of all lanes.
+/// Limits of the batches of all lanes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits<'a> {
-    /// Most bytes of bodies.
+    /// Most bytes of request bodies in a batch.
     pub bytes: u64,
-    /// Most tokens.
+    /// Most tokens in a batch.
     pub tokens: u64,
-    /// The sizes that a batch may have.
+    /// Sizes that a batch may have.
     pub sizes: &'a BatchSizes,
 }
 
 impl<'a> BatchLimits<'a> {
-    /// Sizes alone count.
+    /// Returns limits of sizes alone: bytes and tokens are not limited.
     pub fn of_sizes(sizes: &'a BatchSizes) -> Self {
         Self { bytes: u64::MAX, tokens: u64::MAX, sizes }
     }
 
-    /// The most that a batch of this lane may hold.
+    /// Returns the most that a batch of this lane may hold.
     fn budget(&self, lane: &Lane) -> Budget {
         Budget { rows: lane.limit_rows, bytes: self.bytes, tokens: self.tokens }
     }
 }
 
-/// Which of the requests of a lane to dispatch and which to drop. All others stay.
+/// Result of a cut: the requests of a lane to dispatch and those to drop. All others stay.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cut {
-    /// To be dispatched as one batch, in order.
+    /// Requests to be dispatched as one batch, in order.
     pub take: Vec<Order>,
-    /// Those that cannot make their deadlines, in order.
+    /// Requests that cannot make their deadlines, in order.
     pub drop: Vec<Order>,
-    /// Of all in `take` together.
+    /// Size of all requests in `take` together.
     pub size: Size,
     /// Rows on the wire: more than `size.rows` where the batch is to be padded.
     pub sent_rows: u32,
 }
 
-/// Cuts one batch; call it when a slot is free. `waiting`: place and size of each waiting request of one key, in
-/// the order in which they are to be served. Reads no more of it than the batch and what cannot ride in it.
+/// Cuts one batch; call it when a slot is free. `waiting` gives place and size of each waiting request of one key, in
+/// the order in which they are to be served. Only the requests of the batch, and those that cannot be part of it, are
+/// read.
 ///
 /// From the head on, requests are taken in order until the next one would not fit into the budget. A head whose
 /// deadline is before `now_us` + L(rows of the batch that it would lead) is dropped and the next one leads; the
-/// batch is never made smaller to save it. A request larger than the budget goes alone. A later one (of a lower
-/// class, or another tenant's) that cannot make its deadline in this batch leaves its room to the next and stays,
-/// unless even a batch of its own would be too late for it. Of what is left, as much goes as makes the cheapest of
-/// the allowed sizes (see [`BatchSizes`]).
+/// batch is never made smaller to save it. A request larger than the budget is sent alone. A later request (of a lower
+/// class, or another tenant's) that cannot make its deadline in this batch leaves its room to the next one and stays in
+/// the queue, unless even a batch of its own would be too late for it. Of the remaining requests, as many are sent as
+/// make the cheapest of the allowed sizes (see [`BatchSizes`]).
 ///
-/// L is the curve's 95th percentile, at the size to which the batch would be padded. Without a curve only what is
-/// overdue is dropped.
+/// L is the curve's 95th percentile, at the size to which the batch would be padded. Without a curve only requests
+/// whose deadlines are over are dropped.
 ///
-/// Where the curve gives no request a chance, the last one that is not overdue goes alone: the slot is free, and
-/// its batch is what corrects a curve that has become too slow.
+/// Where by the curve no request can make its deadline, the last one whose deadline is not over is sent alone: the slot
+/// is free, and its batch corrects a curve that has become too slow.
 pub fn cut(
     mut waiting: impl Iterator<Item = (Order, Size)>,
     now_us: u64,
@@ -87,7 +88,7 @@ pub fn cut(
             total = total.plus(size);
             next = waiting.next();
         }
-        // The batch is as full as it gets: can its head make it, and then the others?
+        // The batch is as full as it gets. Check whether its head makes its deadline, and then the others.
         let finish_us = finish_us(total.rows);
         match batch.front() {
             Some((head, size)) if head.deadline_us < finish_us => {

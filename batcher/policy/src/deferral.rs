@@ -1,46 +1,46 @@
-//! Whether to wait for a larger batch although a slot is free: with several slots, and only where it pays.
+//! Decides whether to wait for a larger batch although a slot is free: with several slots, and only where it pays.
 //!
-//! With S slots, whoever dispatches all that waits as soon as a slot is free bunches: one large batch, then S − 1
-//! batches of what came in the meantime, which are small and cost nearly as much. Where batches leave evenly spread
-//! instead, one every L(b)/S, each takes the *balanced* size b = λ·L(b)/S, and a request waits for no more than this
-//! turn before it rides: (1 + 1/S)·L(b) instead of the 2·L(b) of [`crate::batch_limit`]. So batches may be larger
-//! within the same objective. (Deferred batch scheduling: Symphony, arXiv 2308.07470; the balanced size in place of
-//! its latest start keeps the latency low where the objective would allow more.)
+//! With S slots, a queue that dispatches all waiting rows as soon as a slot is free sends bunches: one large batch,
+//! then S − 1 batches of the rows that arrived in the meantime, which are small and cost nearly as much. Where batches
+//! are sent evenly spread instead, one every L(b)/S, each has the *balanced* size b = λ·L(b)/S, and a request waits for
+//! no more than this interval before it is sent: (1 + 1/S)·L(b) instead of the 2·L(b) of [`crate::batch_limit`]. So
+//! batches may be larger within the same objective. (Deferred batch scheduling: Symphony, arXiv 2308.07470; the
+//! balanced size in place of its latest start keeps the latency low where the objective would allow more.)
 //!
-//! At exactly the balanced size all slots are busy all the time, and chance alone makes a queue. So all of this
-//! counts on a part of the slots only ([`ROOM`]).
+//! At exactly the balanced size all slots are busy all the time, and random arrivals alone make a queue. So all
+//! formulas here use only a part of the slots ([`ROOM`]).
 
 use crate::{BatchSizes, ServiceCurve, batch_limit, to_us};
 
 /// Timers tick in milliseconds: a wait that must end in time ends one tick earlier.
 const TICK_US: u64 = 1000;
-/// Part of the slots that is counted on. By simulation (`tests/deferral`) the best one for most load within the
-/// objective and promises kept; with 0.9 that load is less by a fifth.
+/// Part of the slots that the formulas use. By simulation (`tests/policy/deferral.rs`) this part allows the most load
+/// within the objective; with 0.9 that load is less by a fifth.
 const ROOM: f64 = 0.82;
-/// A balanced batch below this is not worth a wait: there is no company to wait for.
+/// Smallest balanced batch, in rows, for which to wait: below it hardly any other row arrives meanwhile.
 const LEAST_ROWS: f64 = 2.0;
 
-/// What waits, and what it waits for.
+/// State of a queue and its slots.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct DeferView {
     /// Now, microseconds.
     pub now_us: u64,
-    /// Since when the first of what waits has waited, microseconds.
+    /// Instant since which the first waiting request has waited, microseconds.
     pub since_us: u64,
-    /// The earliest deadline of all that wait, microseconds.
+    /// Earliest deadline of all waiting requests, microseconds.
     pub deadline_us: u64,
     /// Rows that wait.
     pub rows: u64,
     /// Rows that arrive per second ([`crate::ArrivalRate`]).
     pub rows_per_second: f64,
-    /// Slots that the queue gets: a part of them where it shares them with others.
+    /// Slots that the queue gets: a fraction where it shares them with other queues.
     pub slots: f64,
     /// B\* under deferral ([`deferred_limit`]).
     pub limit_rows: u32,
 }
 
-/// B\* where batches leave evenly spread over `slots` slots: the most rows b with (1 + 1/S)·L(b) ≤ `objective_us`,
-/// among `sizes`. That of [`batch_limit`] for one slot or less.
+/// Returns B\* where batches are sent evenly spread over `slots` slots: the most rows b with
+/// (1 + 1/S)·L(b) ≤ `objective_us`, among `sizes`. For one slot or less it is that of [`batch_limit`].
 pub fn deferred_limit(
     curve: Option<&ServiceCurve>,
     objective_us: u64,
@@ -50,8 +50,8 @@ pub fn deferred_limit(
     batch_limit(curve, spread_objective_us(objective_us, slots), sizes)
 }
 
-/// The objective o' for which [`batch_limit`] is [`deferred_limit`], microseconds: 2·L ≤ o' where (1 + 1/S)·L ≤ o,
-/// with some of S left out for chance.
+/// Returns the objective o' for which [`batch_limit`] is [`deferred_limit`], microseconds: 2·L ≤ o' where
+/// (1 + 1/S)·L ≤ o, with a part of S left out for random arrivals.
 pub fn spread_objective_us(objective_us: u64, slots: f64) -> u64 {
     // Not a number counts as one slot.
     let slots = (slots * ROOM).max(1.0);
@@ -59,25 +59,27 @@ pub fn spread_objective_us(objective_us: u64, slots: f64) -> u64 {
     (objective_us as f64 * 2.0 * slots / (slots + 1.0)) as u64
 }
 
-/// Whether the curve predicts that waiting pays: with more than one slot, where the objective, not the largest size,
-/// is what keeps batches small.
+/// Returns whether the curve predicts that waiting pays: with more than one slot, where the objective, not the largest
+/// size, limits the batches.
 pub fn deferral_pays(curve: &ServiceCurve, objective_us: u64, sizes: &BatchSizes, slots: f64) -> bool {
     slots > 1.0
         && deferred_limit(Some(curve), objective_us, sizes, slots)
             > batch_limit(Some(curve), objective_us, sizes)
 }
 
-/// The balanced batch b = λ·L(b)/S = λ·α/(S − λ·β), in rows; infinite where arrivals are more than the slots can do.
+/// Returns the balanced batch b = λ·L(b)/S = λ·α/(S − λ·β), in rows; infinite where more rows arrive than the slots can
+/// serve.
 pub fn balanced_rows(curve: &ServiceCurve, rows_per_second: f64, slots: f64) -> f64 {
     let spare = slots - rows_per_second * curve.beta_seconds;
     if spare <= 0.0 { f64::INFINITY } else { rows_per_second * curve.alpha_seconds / spare }
 }
 
-/// Until when to wait for more rows, microseconds, even where a slot is free; `None`: what waits may go now.
+/// Returns the instant until which to wait for more rows although a slot is free, microseconds; `None`: the waiting
+/// requests may be sent now.
 ///
-/// It waits for the balanced batch (at most B\*), for no longer than one turn L(b)/S, and not beyond the latest
-/// start of what is due first: its deadline less the 95th percentile of the balanced batch. At low load, where that
-/// batch would have less than two rows, nothing waits.
+/// A queue waits for the balanced batch (at most B\*), for no longer than one interval L(b)/S, and not beyond the
+/// latest start of the request with the earliest deadline: that deadline less the 95th percentile of the balanced
+/// batch. At low load, where that batch would have less than two rows, nothing waits.
 pub fn defer_until(view: &DeferView, curve: &ServiceCurve) -> Option<u64> {
     if view.slots <= 1.0 {
         return None;
@@ -130,7 +132,7 @@ mod tests {
 
     #[test]
     fn it_does_not_wait_beyond_the_latest_start_of_the_first_that_is_due() {
-        // Less the one tick of the timer.
+        // The latest start less one tick of the timer.
         let tight = DeferView { deadline_us: 1_010_000, ..WAITING };
         assert_eq!(defer_until(&tight, &CURVE), Some(1_010_000 - CURVE.p95_us(9) - 1000));
         assert_eq!(defer_until(&DeferView { deadline_us: 1_008_000, ..WAITING }, &CURVE), None);

@@ -1,41 +1,41 @@
-//! How many batches a model server runs at a time, found out by its throughput.
+//! Finds out by throughput how many batches a model server runs at a time.
 
 use serde::Serialize;
 
-/// Batches of a measurement, per slot.
+/// Number of batches of a measurement, per slot.
 const WINDOW_BATCHES: u32 = 32;
-/// Parts of a measurement, whose differences tell its noise.
+/// Number of parts of a measurement, whose differences show its noise.
 const PARTS: usize = 8;
-/// Batches to let pass after a change, per slot: they began before it.
+/// Number of batches to ignore after a change, per slot: they began before it.
 const SETTLE_BATCHES: u32 = 2;
-/// A gain below this is none: the answers' way back, not another worker.
+/// Smallest relative gain that counts: a smaller one comes from the time that answers travel, not from another worker.
 const LEAST_GAIN: f64 = 0.07;
-/// And it has to be so many standard errors.
+/// Smallest gain that counts, in standard errors.
 const LEAST_ERRORS: f64 = 3.0;
-/// Measurements until a refused number of slots is tried again; doubled with each refusal.
+/// Number of measurements until a number of slots that gained nothing is tried again; doubled with each failed try.
 const FIRST_REST: u32 = 16;
 const LONGEST_REST: u32 = 1024;
 
-/// Finds the number of slots of one model server by probing: with work waiting all the time, one more slot is tried
-/// for a while, and kept where more work gets done per second by more than noise. Latency is not looked at: it rises
-/// with each batch that waits inside the server.
+/// Search for the number of slots of one model server by probing: with work waiting all the time, one more slot is
+/// tried for a while, and kept where the work per second grows by more than noise. Latency is ignored: it rises with
+/// each batch that waits inside the server.
 ///
-/// Measures only while the server is saturated; everything else says nothing about how much it could do. From time
+/// It measures only while the server is saturated, because only then throughput shows what the server can do. From time
 /// to time one slot more or less is tried again, ever more rarely: a larger number that gains nothing is given up
 /// again.
 #[derive(Debug, Clone)]
 pub struct SlotDiscovery {
     most: u32,
-    /// The number found so far.
+    /// Number of slots found so far.
     found: u32,
-    /// What was measured with it.
+    /// Rate measured with that number; `None` before it is measured.
     base: Option<Rate>,
     trying: Trying,
     window: Window,
-    /// Measurements until the next try, and after the one that follows.
+    /// Number of measurements until the next try; `next_rest` is the number after that try, if it fails.
     rest: u32,
     next_rest: u32,
-    /// The next try goes down.
+    /// Whether the next try is one slot less.
     down: bool,
 }
 
@@ -46,7 +46,7 @@ enum Trying {
     Less,
 }
 
-/// Work per second, with its standard error.
+/// Work per second, with the standard error of its mean.
 #[derive(Debug, Clone, Copy)]
 struct Rate {
     mean: f64,
@@ -79,7 +79,7 @@ impl SlotDiscovery {
         }
     }
 
-    /// How many batches to run at a time now.
+    /// Returns the number of batches to run at a time now.
     pub fn slots(&self) -> u32 {
         match self.trying {
             Trying::Nothing => self.found,
@@ -88,19 +88,19 @@ impl SlotDiscovery {
         }
     }
 
-    /// A slot was left free for want of work: what is being measured says nothing.
+    /// Notes that a slot stayed free because no work waited: the current measurement starts again.
     pub fn unsaturated(&mut self) {
         self.window = Window { settle: SETTLE_BATCHES * self.slots(), ..Window::default() };
     }
 
-    /// A batch has ended at `now_us`, which was so much work (rows, or whatever is comparable between the batches
-    /// of this server).
+    /// Notes that a batch has ended at `now_us`. `work` is its amount of work: rows, or any unit that is comparable
+    /// between the batches of this server.
     pub fn ended(&mut self, now_us: u64, work: f64) {
         let slots = self.slots();
         let Some(rate) = self.window.ended(now_us, work, slots) else { return };
         match (self.trying, self.base) {
             (Trying::More, Some(base)) if rate.exceeds(base) => self.keep(slots, rate),
-            // One slot less that does as much: the last one was good for nothing.
+            // One slot less does as much work: the last slot was useless.
             (Trying::Less, Some(base)) if !base.exceeds(rate) => self.keep(slots, rate),
             (Trying::Nothing, _) | (_, None) => self.measured(rate),
             _ => self.give_up(),
@@ -111,8 +111,8 @@ impl SlotDiscovery {
     fn keep(&mut self, slots: u32, rate: Rate) {
         let more = slots > self.found;
         (self.found, self.trying) = (slots, Trying::Nothing);
-        // A gain may have been luck, and then the measurement that showed it is a lucky one: it is taken again, and
-        // one slot less must do worse than that before one more is tried.
+        // A gain may have been chance, and then the measurement that showed it is too high: it is repeated, and one
+        // slot less must be worse than the repeated one before one slot more is tried.
         self.base = (!more).then_some(rate);
         self.down = slots > 1;
         self.next_rest = FIRST_REST;
@@ -153,7 +153,7 @@ impl SlotDiscovery {
 impl Window {
     fn ended(&mut self, now_us: u64, work: f64, slots: u32) -> Option<Rate> {
         let Some(since_us) = self.since_us else {
-            // The first batch that counts only starts the clock.
+            // The first batch after the ignored ones only starts the clock.
             self.settle = self.settle.saturating_sub(1);
             self.since_us = (self.settle == 0).then_some(now_us);
             return None;
@@ -178,7 +178,7 @@ impl Rate {
         Self { mean, error: (variance / count).sqrt() }
     }
 
-    /// Whether this is more than the other, by more than noise.
+    /// Returns whether this rate is higher than the other by more than noise.
     fn exceeds(self, other: Self) -> bool {
         let gain = self.mean - other.mean;
         gain > LEAST_GAIN * other.mean && gain > LEAST_ERRORS * self.error.hypot(other.error)

@@ -1,11 +1,11 @@
-//! What to admit, when to cut a batch, whom to drop; and the service curve that all of it rests on.
+//! Decides which requests to admit, when to cut a batch and which requests to drop, by a learned service curve.
 //!
 //! The rules, and why (each was compared with its alternatives by discrete-event simulation):
 //! - **Work-conserving.** A slot (a batch that the model server runs at a time) is free → dispatch what waits, up
 //!   to [`batch_limit`] rows. No timer: at low load it would only add latency, at high load the queue fills
 //!   batches by itself.
-//! - **B\* = max b with 2·L(b) ≤ objective.** A request that arrives just after a batch has left waits for one
-//!   batch and rides in the next.
+//! - **B\* = max b with 2·L(b) ≤ objective.** A request that arrives just after a batch was sent waits for one
+//!   batch and is part of the next.
 //! - **Drop the head, keep the batch full.** A request that cannot make its deadline is dropped; shrinking the
 //!   batch to save it is a death spiral: smaller batches, less throughput, more late heads.
 //! - **Reject on arrival** when the predicted finish is past the deadline, with the time after which trying again
@@ -27,16 +27,16 @@
 //! | `queue` | requests that wait, in order: class, then the tenants' fair share, then deadline, then arrival |
 //! | `cut` | one batch out of one lane of that order |
 //! | `deferral` | with several slots: whether to wait for a larger batch although one is free |
-//! | `rate` | how fast rows arrive |
+//! | `rate` | arrival rate of rows |
 //! | `backlog` | what waits by class and tenant, and how much of it will be served before a new arrival |
-//! | `admit` | the decision on arrival |
-//! | `streams` | requests that the server batches itself: how many at a time, and who next |
+//! | `admit` | the decision on arrival: admit or reject |
+//! | `streams` | requests that the server batches itself: how many at a time, and which next |
 //! | `discovery` | how many batches a model server runs at a time, by its throughput |
-//! | `sequences` | requests that follow one another: which server has their state, and who has its turn |
+//! | `sequences` | requests that follow one another: which server has their state, and which step has its turn |
 //! | `share` | slots shared between models: in turn while all can wait, else by fair share |
-//! | `blame` | who is to blame for a call that failed |
-//! | `suspects` | requests of failed calls: which go again together, and when |
-//! | `offenders` | who has sent requests that break calls: theirs go apart for a while |
+//! | `blame` | which requests are to blame for a call that failed |
+//! | `suspects` | requests of failed calls: which are sent again together, and when |
+//! | `offenders` | senders of requests that break calls: their requests are sent apart for a while |
 //! | `overdue` | when a batch takes so long that its requests are tried elsewhere too |
 //! | `window` | busy fraction and attainment over the last seconds |
 //! | `work` | which of several model servers gets the next batch |
@@ -98,7 +98,7 @@ pub const NO_DEADLINE: u64 = u64::MAX;
 /// Microseconds in a second.
 const US_PER_SECOND: f64 = 1e6;
 
-/// Seconds as whole microseconds, rounded up, so that a predicted time is never too early.
+/// Converts seconds to whole microseconds, rounded up, so that a predicted time is never too early.
 fn to_us(seconds: f64) -> u64 {
     // A float-to-int cast saturates: negative and NaN give 0, too large gives u64::MAX.
     (seconds * US_PER_SECOND).ceil() as u64

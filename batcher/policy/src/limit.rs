@@ -1,11 +1,11 @@
-//! How large a batch may be.
+//! Computes how large a batch may be.
 
 use crate::{BatchSizes, ServiceCurve};
 
-/// B\*: the most rows b with 2·L(b) ≤ `objective_us`, among `sizes`; at least the smallest of them. Before there
-/// is a curve: the largest.
+/// Returns B\*: the most rows b with 2·L(b) ≤ `objective_us`, among `sizes`; at least the smallest of them. Without a
+/// curve it is the largest.
 ///
-/// Why twice: a request that arrives just after a batch has left waits for that one and rides in the next (Nexus,
+/// Why twice: a request that arrives just after a batch was sent waits for that one and is part of the next (Nexus,
 /// SOSP'19, §6.1).
 pub fn batch_limit(curve: Option<&ServiceCurve>, objective_us: u64, sizes: &BatchSizes) -> u32 {
     let Some(curve) = curve else { return sizes.cap_rows() };

@@ -1,4 +1,5 @@
-//! Who has sent requests that break, stall or overtax calls: theirs share no batch with others' for a while.
+//! Remembers senders of requests that break, stall or overtax calls: for a while their requests share no batch with
+//! others'.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -8,7 +9,7 @@ const FIRST_TERM_US: u64 = 60_000_000;
 /// Longest time for which an offender is kept apart, microseconds.
 const LONGEST_TERM_US: u64 = 600_000_000;
 
-/// A bounded memory of offenders. An offender is kept apart for a term. Each further offence within twice the last term
+/// Bounded memory of offenders. An offender is kept apart for a term. Each further offence within twice the last term
 /// makes the next term twice as long, up to ten minutes. When the memory is full, the offender whose term ends first is
 /// forgotten.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ struct Term {
 }
 
 impl Term {
-    /// Whether another offence now is a repeated one.
+    /// Returns whether another offence now counts as a repeated one.
     fn is_remembered(&self, now_us: u64) -> bool {
         now_us < self.until_us.saturating_add(self.length_us)
     }
@@ -36,7 +37,7 @@ impl<K: Eq + Hash + Copy> Offenders<K> {
         Self { terms: HashMap::new(), most: most.max(1) }
     }
 
-    /// Notes an offence: from now on this offender's requests go apart from those of others, for a term.
+    /// Notes an offence: from now on, for a term, this offender's requests are sent apart from those of others.
     pub fn convict(&mut self, who: K, now_us: u64) {
         self.terms.retain(|_, term| term.is_remembered(now_us));
         let before = self.terms.get(&who).map(|term| term.length_us);
@@ -49,7 +50,7 @@ impl<K: Eq + Hash + Copy> Offenders<K> {
         self.terms.insert(who, Term { until_us: now_us.saturating_add(length_us), length_us });
     }
 
-    /// Returns whether the requests of this sender go apart now.
+    /// Returns whether the requests of this sender are to be sent apart now.
     pub fn is_apart(&self, who: &K, now_us: u64) -> bool {
         self.terms.get(who).is_some_and(|term| now_us < term.until_us)
     }

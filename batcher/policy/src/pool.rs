@@ -1,43 +1,43 @@
-//! The slots of one model server, between the models that use it: which model may send a batch there now.
+//! Gives the slots of one model server to the models that use it: decides which model may send a batch there now.
 
 use crate::{NextBatch, SlotDiscovery, SlotShare};
 
 /// Largest number of slots that discovery tries.
 const MOST_DISCOVERED: u32 = 64;
 
-/// Gives out the slots of one model server by [`SlotShare`], and finds out how many there are where that is not set.
-/// Users are named by number; a number is never used again.
+/// Slots of one model server, given out by [`SlotShare`]. Where their number is not set, the pool finds it out.
+/// Users have numbers; a number is never used again.
 #[derive(Debug)]
 pub struct SlotPool {
     share: SlotShare<u64>,
-    /// Grants that are out: number and expected end.
+    /// Grants that are not given back yet: number and expected end, microseconds.
     out: Vec<(u64, u64)>,
     next_grant: u64,
-    /// Latest instant that a request has named.
+    /// Latest instant of a request, microseconds.
     now_us: u64,
     /// Search for the number of slots of this epoch, where it is not set.
     discovery: Option<SlotDiscovery>,
     epoch: u64,
 }
 
-/// A request for one slot.
+/// Request for one slot.
 #[derive(Debug, Clone, Copy)]
 pub struct SlotRequest {
     /// Weight of the model's part of the slot time, relative to others'.
     pub weight: u32,
-    /// Number of slots of the model server, as set; 0: to be found out.
+    /// Number of slots of the model server, as set; 0: the pool finds it out.
     pub slots: u32,
     /// Epoch of the model server: another epoch may have another number of slots.
     pub epoch: u64,
     /// Number of slots that the model server's configuration suggests, at which discovery starts.
     pub hint: u32,
-    /// The batch that would be sent.
+    /// Batch that would be sent.
     pub next: NextBatch,
     /// Now, microseconds.
     pub now_us: u64,
 }
 
-/// A slot that is given out. It has to be given back to its pool.
+/// Slot that is given out. It has to be given back to its pool.
 #[derive(Debug)]
 pub struct SlotGrant {
     user: u64,
@@ -45,7 +45,7 @@ pub struct SlotGrant {
     charged_us: u64,
 }
 
-/// How a slot was used.
+/// Time and work for which a slot was used.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SlotUse {
     /// Duration, microseconds.
@@ -55,14 +55,14 @@ pub struct SlotUse {
     pub work: f64,
 }
 
-/// What one user sees of a pool.
+/// State of a pool for one user.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolView {
-    /// Number of slots, as requested last or found out; 0 before.
+    /// Number of slots, as requested last or found out; 0 before the first request.
     pub slots: u32,
     /// Slots that are given out.
     pub running: u32,
-    /// Expected end of the first slot to come back; `None` where none is out.
+    /// Instant at which the first slot is expected back, microseconds; `None` where no slot is given out.
     pub first_end_us: Option<u64>,
     /// Slot time that other users get before the user's next turn, microseconds.
     pub before_turn_us: u64,
@@ -78,7 +78,7 @@ impl SlotGrant {
 }
 
 impl SlotPool {
-    /// Creates a pool of `slots` free slots; 0 where their number comes with the first request.
+    /// Creates a pool of `slots` free slots; 0 where the first request brings their number.
     pub fn new(slots: u32) -> Self {
         Self {
             share: SlotShare::new(slots),
@@ -91,7 +91,7 @@ impl SlotPool {
     }
 
     /// Notes that a user wants one slot. Call it before giving a slot back where there is more to do: a user that
-    /// neither holds nor wants a slot is idle, and forgoes what it was charged too much.
+    /// neither holds nor wants a slot is idle, and is not compensated for time that it was charged too much.
     pub fn want(&mut self, user: u64, request: &SlotRequest) {
         self.now_us = self.now_us.max(request.now_us);
         self.set_slots(request);
@@ -109,8 +109,8 @@ impl SlotPool {
         }
     }
 
-    /// Notes when the batch that a slot is used for is expected to end. What the user had when it began to wait for the
-    /// slot, by which it was charged, is less as a rule.
+    /// Sets the instant at which the batch in a slot is expected to end. The user was charged for the rows that it had
+    /// when it began to wait for the slot, and the batch usually has more.
     pub fn expect_end(&mut self, grant: &SlotGrant, end_us: u64) {
         if let Some((_, known_us)) = self.out.iter_mut().find(|(number, _)| *number == grant.number) {
             *known_us = end_us;
@@ -137,12 +137,12 @@ impl SlotPool {
         self.share.withdraw(user);
     }
 
-    /// Forgets a user. What it was granted has to be given back as well.
+    /// Forgets a user. Slots that were granted to it have to be given back as well.
     pub fn leave(&mut self, user: u64) {
         self.share.leave(user);
     }
 
-    /// Returns what a user sees.
+    /// Returns the state of the pool for a user.
     pub fn view(&self, user: u64) -> PoolView {
         PoolView {
             slots: self.share.slots(),

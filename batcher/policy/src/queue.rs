@@ -1,4 +1,4 @@
-//! Requests that wait for a slot, in the order in which they are to be served.
+//! Queue of the requests that wait for a slot, in the order in which they are to be served.
 
 mod fair;
 mod lane;
@@ -10,18 +10,18 @@ use crate::{BatchLimits, Lane, Size};
 use fair::FairShares;
 use lane::{Requests, ServiceOrder};
 
-/// Place of a request among those of its class and tenant: earliest deadline, then arrival. Equal deadlines are
-/// thus first come, first served. Between classes the lower number comes first; between the tenants of a class the
-/// queue shares fairly, whatever their numbers.
+/// Place of a request among the requests of its class and tenant: earliest deadline, then arrival, so that requests
+/// with equal deadlines are served in order of arrival. Between classes the lower number comes first; between the
+/// tenants of a class the queue shares fairly, whatever their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Order {
-    /// Priority class, 0 is served first. A class is served only while none before it waits.
+    /// Priority class, 0 is served first. A class is served only while no request of an earlier class waits.
     pub class: u8,
-    /// Whose it is.
+    /// Tenant of the request; 0 where there are no tenants.
     pub tenant: u32,
-    /// When the answer is due, microseconds; [`crate::NO_DEADLINE`] without one.
+    /// Deadline of the answer, microseconds; [`crate::NO_DEADLINE`] without one.
     pub deadline_us: u64,
-    /// Number of its arrival, given by the queue; unique.
+    /// Number of the request's arrival, given by the queue; unique.
     pub arrival: u64,
 }
 
@@ -35,68 +35,69 @@ impl Order {
     }
 }
 
-/// What the queue must know of a request.
+/// Description of a request for the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ticket {
     /// Priority class, 0 is served first.
     pub class: u8,
-    /// Whose it is: any number; 0 where there are no tenants.
+    /// Tenant of the request: any number; 0 where there are no tenants.
     pub tenant: u32,
-    /// The tenant's weight, at least 1: its part of the rows served, relative to the others'.
+    /// Weight of the tenant, at least 1: its part of the rows served, relative to the other tenants'.
     pub weight: u32,
-    /// When the answer is due, microseconds.
+    /// Deadline of the answer, microseconds.
     pub deadline_us: u64,
-    /// What it adds to a batch. Zero rows count as 1.
+    /// Size that the request adds to a batch. Zero rows count as 1.
     pub size: Size,
-    /// When it came, microseconds.
+    /// Instant of arrival, microseconds.
     pub arrived_us: u64,
 }
 
-/// A request that waits.
+/// Request that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting<T> {
-    /// Its place.
+    /// Place of the request.
     pub order: Order,
-    /// Its tenant's weight.
+    /// Weight of the request's tenant.
     pub weight: u32,
-    /// What it adds to a batch; at least one row.
+    /// Size that the request adds to a batch; at least one row.
     pub size: Size,
-    /// When it came, microseconds.
+    /// Instant of arrival, microseconds.
     pub arrived_us: u64,
-    /// Whatever the owner of the queue keeps with it.
+    /// Value that the owner of the queue keeps with the request.
     pub payload: T,
 }
 
-/// The requests to dispatch as one batch, and those that can no longer make their deadlines.
+/// Requests to dispatch as one batch, and those that can no longer make their deadlines.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch<K, T> {
-    /// To be dispatched together; empty when nothing (feasible) waits. In order, all of one key.
+    /// Requests to be dispatched together, in order, all of one key; empty where no request waits that can make its
+    /// deadline.
     pub take: Vec<Waiting<T>>,
-    /// The key of `take`.
+    /// Key of `take`; `None` where it is empty.
     pub key: Option<K>,
-    /// Of all in `take` together.
+    /// Size of all requests in `take` together.
     pub size: Size,
     /// Rows on the wire: more than `size.rows` where the batch is to be padded.
     pub sent_rows: u32,
-    /// To be answered with an error now, with their keys.
+    /// Requests to be answered with an error now, with their keys.
     pub drop: Vec<(K, Waiting<T>)>,
-    /// Those that nobody waits for any more.
+    /// Requests whose clients have gone.
     pub gone: Vec<Waiting<T>>,
 }
 
-/// The requests that wait, by key and in order. It has no bound of its own: the owner bounds what it pushes (by
+/// Queue of the waiting requests, by key and in order. It has no bound of its own: the owner bounds what it pushes (by
 /// [`WaitQueue::len`], [`WaitQueue::rows`] or bytes).
 #[derive(Debug)]
 pub struct WaitQueue<K, T> {
     lanes: HashMap<K, Requests<T>>,
-    /// The key of each request.
+    /// Key of each request.
     keys: BTreeMap<Order, K>,
     shares: FairShares,
     next_arrival: u64,
 }
 
 impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub fn new() -> Self {
         Self { lanes: HashMap::new(), keys: BTreeMap::new(), shares: FairShares::default(), next_arrival: 0 }
     }
@@ -114,14 +115,14 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         order
     }
 
-    /// Takes a request out (its client has gone); `None` when it is no longer here.
+    /// Takes out a request whose client has gone; `None` where the request is no longer here.
     pub fn cancel(&mut self, order: &Order) -> Option<Waiting<T>> {
         let key = self.keys.get(order)?.clone();
         self.remove(&key, std::slice::from_ref(order)).pop()
     }
 
-    /// Takes out the next batch; call it when a slot is free. `lane` tells B\* and curve of a key; requests whose
-    /// `is_gone` says so take no room. The key is that of the first request in order that can make its deadline (see
+    /// Takes out the next batch; call it when a slot is free. `lane` returns B\* and curve of a key; requests for which
+    /// `is_gone` holds take no room. The key is that of the first request in order that can make its deadline (see
     /// [`crate::cut`]).
     pub fn cut(
         &mut self,
@@ -133,7 +134,8 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         self.cut_where(now_us, lane, limits, is_gone, |_| true)
     }
 
-    /// The same of requests whose key may go: others wait for a slot elsewhere, as if they were not here.
+    /// Takes out the next batch as `cut` does, of requests whose key may be sent now. Requests of other keys
+    /// wait for a slot elsewhere and are ignored.
     pub fn cut_where(
         &mut self,
         now_us: u64,
@@ -166,7 +168,7 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
             batch.gone.extend(self.remove(&key, &gone));
             let dropped = self.remove(&key, &cut.drop).into_iter();
             batch.drop.extend(dropped.map(|waiting| (key.clone(), waiting)));
-            // With its heads dropped, this lane may no longer be the most urgent one.
+            // With some heads dropped, this lane may no longer be the most urgent one.
             let removed = !(cut.drop.is_empty() && gone.is_empty());
             if !cut.take.is_empty() && (!removed || self.first_key(&may_go) == Some(&key)) {
                 for order in &cut.take {
@@ -185,13 +187,14 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         batch
     }
 
-    /// Takes out what is due by now, in no order between keys, tenants and classes.
+    /// Takes out the requests whose deadlines are over, in no order between keys, tenants and classes. Looks at each
+    /// request.
     pub fn overdue(&mut self, now_us: u64) -> Vec<Waiting<T>> {
-        // Deadlines are in order within a class and tenant only; whoever calls this does so by a timer.
+        // Deadlines are in order within a class and tenant only; callers do this by a timer.
         self.take_out(|waiting| waiting.order.deadline_us <= now_us)
     }
 
-    /// Takes out all for which `condition` holds. Looks at each request.
+    /// Takes out all requests for which `condition` holds. Looks at each request.
     pub fn take_out(&mut self, condition: impl Fn(&Waiting<T>) -> bool) -> Vec<Waiting<T>> {
         let all = self.lanes.values().flat_map(Requests::values);
         let orders: Vec<Order> =
@@ -199,7 +202,7 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         orders.iter().filter_map(|order| self.cancel(order)).collect()
     }
 
-    /// Takes out everything, by class, tenant and deadline (shutdown, or the upstream is gone for good).
+    /// Takes out all requests, by class, tenant and deadline (shutdown, or the model server is gone for good).
     pub fn drain(&mut self) -> Vec<(K, Waiting<T>)> {
         self.shares.clear();
         self.keys.clear();
@@ -211,28 +214,28 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         all
     }
 
-    /// Rows that wait.
+    /// Returns the number of waiting rows.
     pub fn rows(&self) -> u64 {
         self.shares.rows()
     }
 
-    /// Requests that wait.
+    /// Returns the number of waiting requests.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether nothing waits.
+    /// Returns whether no request waits.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// The key of all that waits; `None` where nothing waits, or requests of several keys.
+    /// Returns the key of all waiting requests; `None` where none waits, or where they have several keys.
     pub fn only_key(&self) -> Option<&K> {
         let mut keys = self.lanes.keys();
         keys.next().filter(|_| keys.next().is_none())
     }
 
-    /// The earliest deadline of all that wait.
+    /// Returns the earliest deadline of all waiting requests, microseconds; `None` where none waits.
     pub fn earliest_deadline_us(&self) -> Option<u64> {
         let mut earliest: Option<u64> = None;
         let mut from = Order::first_of(0, 0);
@@ -245,13 +248,14 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         earliest
     }
 
-    /// How long the one that came first has waited, microseconds; 0 when none waits. Looks at each request.
+    /// Returns the longest time for which a request has waited, microseconds; 0 where none waits. Looks at each
+    /// request.
     pub fn oldest_wait_us(&self, now_us: u64) -> u64 {
         let all = self.lanes.values().flat_map(Requests::values);
         all.map(|waiting| now_us.saturating_sub(waiting.arrived_us)).max().unwrap_or(0)
     }
 
-    /// The key of the first request in order that may go.
+    /// Returns the key of the first request in order that may be sent now.
     fn first_key(&self, may_go: impl Fn(&K) -> bool) -> Option<&K> {
         let mut least = 0;
         loop {
@@ -268,7 +272,7 @@ impl<K: Eq + Hash + Clone, T> WaitQueue<K, T> {
         }
     }
 
-    /// Takes these of one key out, in their order.
+    /// Takes out these requests of one key, in their order.
     fn remove(&mut self, key: &K, orders: &[Order]) -> Vec<Waiting<T>> {
         if orders.is_empty() {
             return Vec::new();

@@ -1,9 +1,9 @@
-//! How fast rows arrive.
+//! Measures how fast rows arrive.
 
 use crate::US_PER_SECOND;
 use crate::window::{BUCKETS, Ring};
 
-/// Arrival rate over a sliding window.
+/// Arrival rate of rows over a sliding window.
 #[derive(Debug, Clone)]
 pub struct ArrivalRate {
     rows: Ring<u64>,
@@ -11,19 +11,19 @@ pub struct ArrivalRate {
 }
 
 impl ArrivalRate {
-    /// A window of `window_us` microseconds (at least 1 ms), starting at `now_us`.
+    /// Creates a window of `window_us` microseconds (at least 1 ms), starting at `now_us`.
     pub fn new(window_us: u64, now_us: u64) -> Self {
         Self { rows: Ring::new(window_us, now_us), since_us: now_us }
     }
 
-    /// A request of so many rows has come.
+    /// Notes the arrival of a request of `rows` rows.
     pub fn arrived(&mut self, at_us: u64, rows: u32) {
         let bucket = self.rows.at(at_us);
         *bucket = bucket.saturating_add(u64::from(rows));
     }
 
-    /// Rows per second over the window, or since the start where that is shorter; 0 before a bucket (a sixty-fourth
-    /// of the window) has passed: a rate out of one arrival would be any number.
+    /// Returns the rows per second over the window, or since the start where that is shorter; 0 before a bucket (a
+    /// sixty-fourth of the window) has passed, because the rate of a single arrival could be any number.
     pub fn rows_per_second(&mut self, now_us: u64) -> f64 {
         self.rows.at(now_us);
         let oldest_us =

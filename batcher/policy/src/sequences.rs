@@ -1,110 +1,110 @@
-//! Sequences: requests that follow one another, and whose state one model server has. Each step goes to the server that
-//! its start went to, one at a time and in the order in which they came. Where that cannot be, it is refused: no step
-//! ever goes to a server that does not have what came before it.
+//! Sequences: requests that follow one another, and whose state one model server has. Each step of a sequence is sent
+//! to the server of its start, one step at a time and in the order of arrival. Where that is impossible, the step is
+//! refused: no step is ever sent to a server that has not executed the steps before it.
 //!
-//! A step *has its turn* from the moment at which it may be sent until it is over; the steps that come meanwhile wait
-//! behind it. What is remembered is bounded: at the bound, the tenant with the most sequences loses the one that it has
-//! not used for longest, whose next step is then refused. It costs a client a new start, never a wrong answer, and a
-//! flood only what is its own.
+//! A step *has its turn* from the moment at which it may be sent until it is over; steps that arrive meanwhile wait
+//! behind it. The number of known sequences is bounded: at the bound, the tenant with the most sequences loses the one
+//! that it has not used for longest, whose next step is then refused. That costs a client a new start, never a wrong
+//! answer, and a tenant that floods loses only its own sequences.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::hash::Hash;
 
-/// The sequences of one model: `K` names one, `S` a server, `T` is a step that waits.
+/// Table of the sequences of one model: `K` names a sequence, `S` a server, `T` is a step that waits.
 #[derive(Debug)]
 pub struct Sequences<K, S, T> {
     limits: SequenceLimits,
     known: HashMap<K, Sequence<S>>,
-    /// Steps behind the one that has its turn; of sequences that are known, never an empty list.
+    /// Steps behind the one that has its turn, by sequence; never an empty list, and only of known sequences.
     behind: HashMap<K, VecDeque<(Asked, T)>>,
-    /// Sequences without a step here, by when they began to rest.
+    /// Sequences without a step here, in the order in which they began to rest.
     resting: BTreeMap<u64, K>,
-    /// The same by tenant.
+    /// The same sequences by tenant: tenant and key in `resting`.
     resting_of: BTreeSet<(u32, u64)>,
-    /// How many sequences each tenant has.
+    /// Number of sequences of each tenant.
     counts: BTreeMap<u32, usize>,
     next_rest: u64,
 }
 
-/// How much is remembered.
+/// Limits of the table of sequences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SequenceLimits {
-    /// Most sequences.
+    /// Most sequences that are remembered.
     pub most: usize,
-    /// A sequence without a step for so long is forgotten, microseconds.
+    /// Time without a step after which a sequence is forgotten, microseconds.
     pub idle_us: u64,
 }
 
-/// A step that arrives.
+/// Properties of a step that arrives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// It begins the sequence anew, whatever was before.
+    /// Whether the step begins the sequence anew, whatever came before.
     pub starts: bool,
-    /// It is the last one.
+    /// Whether the step is the last one.
     pub ends: bool,
-    /// Whose it is.
+    /// Tenant of the step.
     pub tenant: u32,
-    /// No more than one server can have the sequence: then a step without a known start is passed on to it.
+    /// Whether only one server can have the sequence: then a step without a known start is sent to it.
     pub sole: bool,
 }
 
-/// What becomes of a step.
+/// Decision on a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Turn<S, T> {
-    /// It has its turn, at this server; `None`: at any.
+    /// The step has its turn.
     Goes {
-        /// Where.
+        /// Server of the step; `None`: any server.
         at: Option<S>,
         /// The step.
         step: T,
     },
-    /// It is to be answered with an error.
+    /// The step is to be answered with an error.
     Refused {
-        /// Why.
+        /// Reason of the refusal.
         why: SequenceRefusal,
         /// The step.
         step: T,
     },
 }
 
-/// Why a step cannot be sent.
+/// Reason why a step cannot be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SequenceRefusal {
-    /// The server with its state is gone.
+    /// The server with the sequence's state is gone.
     Lost,
-    /// A step before it was broken off, and may have been executed or not.
+    /// An earlier step was broken off, and it is not known whether it was executed.
     Uncertain,
-    /// It does not start the sequence, and it is not known which server has it.
+    /// The step does not start the sequence, and it is not known which server has the sequence.
     Unknown,
-    /// A step that came before it was not executed.
+    /// An earlier step was not executed.
     Skipped,
-    /// As many sequences as may be have a step here just now.
+    /// The table is full, and each sequence in it has a step here.
     Full,
 }
 
-/// How a turn ended.
+/// End of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StepEnd {
-    /// It was not sent.
+    /// The step was not sent.
     Unsent,
-    /// The server has answered; whether with success.
+    /// The server has answered the step.
     Answered {
-        /// With success.
+        /// Whether the answer is a success.
         well: bool,
     },
-    /// It was sent, and there is no answer.
+    /// The step was sent, and there is no answer.
     Uncertain,
 }
 
 #[derive(Debug)]
 struct Sequence<S> {
     state: State<S>,
-    /// The step that has its turn.
+    /// Step that has its turn; `None` where no step is here.
     turn: Option<Asked>,
     tenant: u32,
-    /// When a step was last answered, or came.
+    /// Instant at which a step last got its turn or was over, microseconds.
     used_us: u64,
-    /// Its key in `resting`, where it has no step here.
+    /// Key of the sequence in `resting`; `None` where it has a step here.
     rest: Option<u64>,
 }
 
@@ -114,9 +114,9 @@ enum State<S> {
     New,
     /// The step that has its turn is the first one sent, to this server.
     Begun(S),
-    /// Its server.
+    /// The sequence is at this server.
     At(S),
-    /// What its server has executed is not known.
+    /// It is not known which steps the server has executed.
     Uncertain,
 }
 
@@ -139,7 +139,8 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         self.limits = limits;
     }
 
-    /// A step arrives; `None`: it waits behind another one. `is_there` tells whether a server still has its state.
+    /// Takes in a step and decides on it; `None` where it waits behind another one. `is_there` returns whether a server
+    /// still has its state.
     pub fn arrive(
         &mut self,
         now_us: u64,
@@ -156,7 +157,7 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         Some(self.judge(now_us, key, asked, step, &is_there))
     }
 
-    /// The step that has its turn is sent to this server.
+    /// Notes that the step that has its turn is sent to this server.
     pub fn sent(&mut self, key: &K, at: S) {
         if let Some(sequence) = self.known.get_mut(key)
             && matches!(sequence.state, State::New)
@@ -165,10 +166,11 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         }
     }
 
-    /// The step that has its turn was not sent after all and is to be tried again: where.
+    /// Returns where to send the step that has its turn again, after it was not sent; `Ok(None)`: to any server.
     ///
     /// # Errors
-    /// Its server is gone. Its turn goes on until [`Sequences::over`].
+    /// When the sequence's server is gone, unknown or in an uncertain state. The turn goes on until
+    /// [`Sequences::over`].
     pub fn again(&mut self, key: &K, is_there: impl Fn(&S) -> bool) -> Result<Option<S>, SequenceRefusal> {
         let Some(sequence) = self.known.get_mut(key) else { return Err(SequenceRefusal::Unknown) };
         match sequence.state {
@@ -183,7 +185,7 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         }
     }
 
-    /// A turn is over: what becomes of the steps behind it.
+    /// Ends a turn and returns the decisions on the steps behind it.
     pub fn over(
         &mut self,
         now_us: u64,
@@ -195,7 +197,7 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         let Some(asked) = sequence.turn.take() else { return Vec::new() };
         let mut has_ended = false;
         match (end, sequence.state) {
-            // The start was not sent: there is no sequence.
+            // The start was not sent: there is no sequence at any server.
             (StepEnd::Unsent, State::New | State::Begun(_)) => has_ended = true,
             (StepEnd::Unsent, _) => {}
             (StepEnd::Uncertain, _) => sequence.state = State::Uncertain,
@@ -214,7 +216,7 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         }
         let mut behind = self.behind.remove(key).unwrap_or_default();
         let mut turns = Vec::new();
-        // What counts on a step that was not executed must not be executed either.
+        // Steps that follow one that was not executed must not be executed either.
         while end == StepEnd::Unsent
             && let Some((_, step)) = behind.pop_front_if(|(asked, _)| !asked.starts)
         {
@@ -234,8 +236,8 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         turns
     }
 
-    /// Takes out the steps that wait behind others and for which `is_out` holds, and those behind them that count on
-    /// them: the first list and the second one.
+    /// Takes out the steps that wait behind others and for which `is_out` holds (first list), and the steps behind
+    /// those that follow them in the same sequence (second list).
     pub fn take_out(&mut self, is_out: impl Fn(&T) -> bool) -> (Vec<T>, Vec<T>) {
         let (mut out, mut skipped) = (Vec::new(), Vec::new());
         self.behind.retain(|_, steps| {
@@ -256,22 +258,22 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         (out, skipped)
     }
 
-    /// The steps that wait behind others.
+    /// Returns the steps that wait behind others.
     pub fn waiting(&self) -> impl Iterator<Item = &T> {
         self.behind.values().flatten().map(|(_, step)| step)
     }
 
-    /// Sequences that are remembered.
+    /// Returns the number of known sequences.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Whether none is.
+    /// Returns whether no sequence is known.
     pub fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// Forgets those that have had no step for long.
+    /// Forgets the sequences that have had no step for `idle_us`.
     pub fn forget_idle(&mut self, now_us: u64) {
         while let Some((_, key)) = self.resting.first_key_value()
             && self
@@ -284,7 +286,7 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         }
     }
 
-    /// Of a step while no other one has its turn.
+    /// Decides on a step while no other step of its sequence has its turn.
     fn judge(
         &mut self,
         now_us: u64,
@@ -323,7 +325,7 @@ impl<K: Eq + Hash + Clone, S: Copy, T> Sequences<K, S, T> {
         Turn::Goes { at, step }
     }
 
-    /// Room for one more; false where each one that there is has a step here.
+    /// Makes room for one more sequence; returns `false` where each known sequence has a step here.
     fn make_room(&mut self) -> bool {
         while self.known.len() >= self.limits.most {
             let rests = |tenant: u32| self.resting_of.range((tenant, 0)..=(tenant, u64::MAX)).next();

@@ -1,4 +1,4 @@
-//! Slots of one model server, shared fairly between the queues (models) that use it.
+//! Shares the slots of one model server fairly between the queues (models) that use it.
 
 mod foresight;
 #[cfg(test)]
@@ -8,28 +8,29 @@ use crate::Lane;
 
 /// Virtual microseconds of one microsecond at weight 1.
 const SCALE: u64 = 1024;
-/// Weight of one batch in what is remembered of who used the slots: half after fourteen batches.
+/// Weight of one batch in the average of recent slot use: half of the average is forgotten after fourteen batches.
 const NEWS: f64 = 0.05;
 
-/// Grants slots to users: in turn while everybody can wait for a turn, by fair share where somebody cannot.
+/// Grants slots to users: in turn while all users can wait for a turn, by fair share where one cannot.
 ///
-/// - A user *needs* a slot now where a full batch waits, or where what it has would be late if all others that want
-///   a slot had theirs first.
-/// - Among those that need one the next is by start-time fair queueing with depth, SFQ(D): Goyal, Vin and Cheng,
-///   SIGCOMM'96, for more than one slot at a time Jin, Chase and Kaur, SIGMETRICS'04. What is shared is *slot time*
-///   (a batch of one model may take ten times that of another), in proportion to the users' weights. Each grant is
-///   charged with its expected time at once and corrected when its real time is known.
-/// - Who has had no more than that one, and can wait, takes turns with it: whoever has had none for longest is next.
+/// - A user *needs* a slot now where it has a full batch waiting, or where its batch would be late if all other users
+///   that want a slot had theirs first.
+/// - Among users that need a slot the next one is chosen by start-time fair queueing with depth, SFQ(D): Goyal, Vin and
+///   Cheng, SIGCOMM'96, for more than one slot at a time Jin, Chase and Kaur, SIGMETRICS'04. What is shared is *slot
+///   time* (a batch of one model may take ten times that of another), in proportion to the users' weights. Each grant
+///   is charged with its expected time at once and corrected when its real time is known.
+/// - A user that has had no more than that one, and can wait, takes turns with it: the user whose last grant is the
+///   oldest is next.
 ///
-/// Why turns: a batch of a few rows takes nearly as long as one of many. By share alone, a model that sends little
-/// would fill its part of the time with tiny batches while another one, that needs more than its own part and could
-/// have it, starves. So the share bounds what a flood takes, and gives nobody slots that its objective does not ask
-/// for.
+/// Why turns: a batch of a few rows takes nearly as long as one of many. By share alone, a model with few requests
+/// would fill its part of the time with tiny batches, while another model that needs more than its own part starves,
+/// although that time could be spared. So the share bounds the slot time that a flood takes, and gives no user slots
+/// that its objective does not need.
 ///
-/// A slot is never kept free while anybody wants it, and time in which a user has and wants nothing earns it
-/// nothing. Between two users that need slots all the time the difference of slot time ÷ weight stays below the sum
-/// of both users' longest batch ÷ weight, times the number of slots + 1. Whoever wants a slot gets one: once those
-/// with less slot time ÷ weight have caught up, each other user goes before it at most once.
+/// No slot is kept free while a user wants one, and a user that neither holds nor wants a slot earns no credit.
+/// Between two users that need slots all the time the difference of slot time ÷ weight stays below the sum of both users'
+/// longest batch ÷ weight, times the number of slots + 1. Every user that wants a slot gets one: once users with less
+/// slot time ÷ weight have caught up, each other user gets a slot before it at most once.
 #[derive(Debug, Clone)]
 pub struct SlotShare<K> {
     slots: u32,
@@ -37,23 +38,23 @@ pub struct SlotShare<K> {
     /// Latest start tag of all grants.
     virtual_time: u64,
     grants: u64,
-    /// When slots were last granted.
+    /// Latest instant at which a slot was to be granted, microseconds.
     now_us: u64,
     users: Vec<User<K>>,
 }
 
-/// The batch that a user would send if it had a slot.
+/// Batch that a user would send if it had a slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NextBatch {
-    /// How long it is expected to take, microseconds; 0 where that is not known.
+    /// Expected time of the batch, microseconds; 0 where that is not known.
     pub expected_us: u64,
-    /// Until when it can wait, microseconds; 0: it cannot, or gains nothing by it.
+    /// Instant until which the batch can wait, microseconds; 0: it cannot wait, or gains nothing by waiting.
     pub start_by_us: u64,
 }
 
 impl NextBatch {
-    /// Of a queue with so many rows. A batch that is full gains nothing by waiting; any other can wait for as long as
-    /// its earliest deadline allows.
+    /// Returns the next batch of a queue with `rows` waiting rows. A batch that is full gains nothing by waiting; any
+    /// other can wait for as long as its earliest deadline allows.
     pub fn of_queue(rows: u64, earliest_deadline_us: Option<u64>, lane: &Lane) -> Self {
         let is_full = rows >= u64::from(lane.limit_rows);
         let rows = u32::try_from(rows).unwrap_or(u32::MAX).min(lane.limit_rows);
@@ -70,15 +71,15 @@ struct User<K> {
     wants: bool,
     running: u32,
     next: NextBatch,
-    /// Time of its newest batch.
+    /// Time of the user's newest batch, microseconds; 0 before the first.
     took_us: u64,
-    /// Whether it needed its newest grant.
+    /// Whether the user needed its newest grant.
     needed: bool,
-    /// Finish tag of its newest grant.
+    /// Finish tag of the user's newest grant.
     finish: u64,
-    /// Number of its newest grant: the user with the lowest has waited for a turn for longest.
+    /// Number of the user's newest grant: the user with the lowest number has waited for a turn for longest.
     newest: u64,
-    /// Slot time that it used lately.
+    /// Slot time that the user used lately, microseconds.
     lately_us: f64,
 }
 
@@ -98,45 +99,47 @@ impl<K> User<K> {
         }
     }
 
-    /// What a turn of it costs the others. What it wants was said when it began to wait; more has come since.
+    /// Returns the slot time that a turn of this user takes. The expected time dates from when the user began to wait,
+    /// and more rows may have arrived since; so it is at least that of the last batch.
     fn turn_us(&self) -> u64 {
         self.next.expected_us.max(self.took_us)
     }
 
-    /// Place by share: least slot time ÷ weight first, among equals whoever has waited longest.
+    /// Returns the user's place by share: least slot time ÷ weight first, among equals the one that has waited longest.
     fn place(&self) -> (u64, u64) {
         (self.finish, self.newest)
     }
 }
 
 impl<K: Copy + Eq> SlotShare<K> {
-    /// Nobody uses these slots yet.
+    /// Creates `slots` free slots without users.
     pub fn new(slots: u32) -> Self {
         Self { slots, running: 0, virtual_time: 0, grants: 0, now_us: 0, users: Vec::new() }
     }
 
-    /// From now on there are so many; with fewer, what runs ends first.
+    /// Sets the number of slots. With fewer slots, batches that run end first.
     pub fn set_slots(&mut self, slots: u32) {
         self.slots = slots;
     }
 
-    /// How many there are.
+    /// Returns the number of slots.
     pub fn slots(&self) -> u32 {
         self.slots
     }
 
-    /// How many are granted.
+    /// Returns the number of granted slots.
     pub fn running(&self) -> u32 {
         self.running
     }
 
-    /// How many are free.
+    /// Returns the number of free slots.
     pub fn free(&self) -> u32 {
         self.slots.saturating_sub(self.running)
     }
 
-    /// A user wants one slot for this batch. Weight 0 counts as 1. Say it before giving a slot back, where there is
-    /// more to do: a user that neither holds nor wants one is idle, and forgoes what it was charged too much.
+    /// Notes that a user wants one slot for this batch. Weight 0 counts as 1. Call it before giving a slot back, where
+    /// there is more to do: a user that neither holds nor wants a slot is idle, and is not compensated for time that it
+    /// was charged too much.
     pub fn want(&mut self, key: K, weight: u32, next: NextBatch) {
         let index = self.users.iter().position(|user| user.key == key).unwrap_or_else(|| {
             self.users.push(User::new(key));
@@ -149,21 +152,22 @@ impl<K: Copy + Eq> SlotShare<K> {
         (user.weight, user.next, user.wants) = (weight.max(1), next, true);
     }
 
-    /// A user wants none any more.
+    /// Notes that a user wants no slot any more.
     pub fn withdraw(&mut self, key: K) {
         if let Some(user) = self.user(key) {
             user.wants = false;
         }
     }
 
-    /// A user is gone; what it was granted has to be given back as well.
+    /// Forgets a user. Slots that were granted to it have to be given back as well.
     pub fn leave(&mut self, key: K) {
         self.withdraw(key);
         self.users.retain(|user| user.key != key || user.running > 0);
     }
 
-    /// Grants a free slot to whoever is next; it then wants none until it says so again. Returns the user and the
-    /// time that it was charged with, to be given to [`SlotShare::give_back`].
+    /// Grants a free slot to the next user, which then wants none until `want` is called again. Returns the user
+    /// and the time that it was charged, to be passed to [`SlotShare::give_back`]; `None` where no slot is free or
+    /// wanted.
     pub fn grant(&mut self, now_us: u64) -> Option<(K, u64)> {
         self.now_us = self.now_us.max(now_us);
         if self.free() == 0 {
@@ -171,12 +175,13 @@ impl<K: Copy + Eq> SlotShare<K> {
         }
         let wanting = || self.users.iter().enumerate().filter(|(_, user)| user.wants);
         let by_share = wanting().filter(|(_, user)| self.needs(user)).map(|(_, user)| user.place()).min();
-        // It and those that have had no more than it. Where nobody needs a slot: all.
+        // The user that is next by share and those that have had no more slot time. Where no user needs a slot: all.
         let entitled = wanting().filter(|(_, user)| by_share.is_none_or(|place| user.place() <= place));
         let (index, _) = entitled.min_by_key(|(_, user)| (user.newest, user.finish))?;
         let needed = self.needs(&self.users[index]);
         let (virtual_time, user) = (self.virtual_time, &mut self.users[index]);
-        // What was not needed is not saved up: neither by who takes its turn now, nor by who let it pass below.
+        // Slot time that a user did not need is not saved up: neither by the user that takes its turn now, nor (below)
+        // by those that let it go first.
         let start = if needed { user.finish } else { user.finish.max(virtual_time) };
         self.grants += 1;
         user.finish = start.saturating_add(virtual_of(user.next.expected_us, user.weight));
@@ -191,7 +196,8 @@ impl<K: Copy + Eq> SlotShare<K> {
         Some(granted)
     }
 
-    /// A granted slot is free again, after `used_us`; `charged_us` is what [`SlotShare::grant`] said.
+    /// Takes back a granted slot that was used for `used_us`; `charged_us` is the time that [`SlotShare::grant`]
+    /// returned.
     pub fn give_back(&mut self, key: K, charged_us: u64, used_us: u64) {
         if let Some(user) = self.user(key).filter(|user| user.running > 0) {
             user.running -= 1;
@@ -206,7 +212,8 @@ impl<K: Copy + Eq> SlotShare<K> {
         }
     }
 
-    /// Whether what a user wants a slot for gains nothing by waiting, or would be late after a turn of all others.
+    /// Returns whether a user needs a slot now: its batch gains nothing by waiting, or would be late after a turn of
+    /// all others.
     fn needs(&self, user: &User<K>) -> bool {
         let others = self.users.iter().filter(|other| other.wants && other.key != user.key);
         let round_us = others.map(User::turn_us).fold(0, u64::saturating_add);

@@ -1,23 +1,23 @@
-//! What a request adds to a batch, and what a batch may hold.
+//! Size that a request adds to a batch, and the budget of a batch.
 
-/// What a request, or a batch, weighs.
+/// Size of a request or a batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Size {
     /// Rows (items along dimension 0).
     pub rows: u32,
     /// Bytes of bodies.
     pub bytes: u64,
-    /// Tokens; 0 where they do not count.
+    /// Tokens; 0 where tokens do not count.
     pub tokens: u64,
 }
 
 impl Size {
-    /// Of so many rows, where neither bytes nor tokens count.
+    /// Creates the size of `rows` rows, where neither bytes nor tokens count.
     pub fn of_rows(rows: u32) -> Self {
         Self { rows, bytes: 0, tokens: 0 }
     }
 
-    /// Both together.
+    /// Returns the sum of both sizes.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -27,7 +27,7 @@ impl Size {
         }
     }
 
-    /// Without `other`, which was part of it.
+    /// Returns the size without `other`, which was part of it.
     #[must_use]
     pub fn minus(self, other: Self) -> Self {
         Self {
@@ -37,8 +37,8 @@ impl Size {
         }
     }
 
-    /// When its last row is repeated until there are `rows`. All rows of a batch have one shape, so each has an equal
-    /// part of bytes and tokens.
+    /// Returns the size with the last row repeated until there are `rows` rows. All rows of a batch have one shape, so
+    /// each has an equal part of bytes and tokens.
     #[must_use]
     pub fn padded_to(self, rows: u32) -> Self {
         let scale = |whole: u64| {
@@ -52,10 +52,10 @@ impl Size {
     }
 }
 
-/// The most that a batch may hold. A request that is larger than that alone goes alone.
+/// The most that a batch may hold. A request that alone is larger is sent alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Budget {
-    /// Rows: B\* ([`crate::batch_limit`]).
+    /// Most rows: B\* ([`crate::batch_limit`]).
     pub rows: u32,
     /// Bytes of bodies.
     pub bytes: u64,
@@ -64,12 +64,12 @@ pub struct Budget {
 }
 
 impl Budget {
-    /// Rows alone count.
+    /// Creates a budget of rows alone: bytes and tokens are not limited.
     pub fn of_rows(rows: u32) -> Self {
         Self { rows, bytes: u64::MAX, tokens: u64::MAX }
     }
 
-    /// Whether so much is within it.
+    /// Returns whether a batch of this size is within the budget.
     pub fn holds(&self, size: Size) -> bool {
         size.rows <= self.rows && size.bytes <= self.bytes && size.tokens <= self.tokens
     }

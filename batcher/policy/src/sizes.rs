@@ -1,4 +1,4 @@
-//! The sizes that a batch may have, and which of them is the cheapest for what waits.
+//! Sizes that a batch may have, and the choice of the cheapest one for the waiting requests.
 
 use crate::{Budget, ServiceCurve, Size};
 
@@ -10,22 +10,22 @@ pub struct BatchSizes {
     pads: bool,
 }
 
-/// How much of a batch to send, and at which size.
+/// Part of a batch to send, and the size at which to send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fit {
-    /// So many requests, from the first on.
+    /// Number of requests to send, from the first on.
     pub requests: usize,
     /// Rows on the wire: more than the requests have where the batch is padded.
     pub sent_rows: u32,
 }
 
 impl BatchSizes {
-    /// Any size up to `cap_rows` (at least 1).
+    /// Allows any size up to `cap_rows` (at least 1).
     pub fn up_to(cap_rows: u32) -> Self {
         Self { cap_rows: cap_rows.max(1), allowed: Vec::new(), pads: false }
     }
 
-    /// Only the sizes in `allowed` that are within `cap_rows`; batches in between are made smaller.
+    /// Allows only the sizes in `allowed` that are within `cap_rows`; batches in between are made smaller.
     /// Without any such size this is [`BatchSizes::up_to`].
     pub fn allowed(cap_rows: u32, allowed: &[u32]) -> Self {
         let mut sizes = Self::up_to(cap_rows);
@@ -36,22 +36,22 @@ impl BatchSizes {
         sizes
     }
 
-    /// As [`BatchSizes::allowed`], but a batch in between may also be padded to the next size.
+    /// Allows the same sizes as [`BatchSizes::allowed`], but a batch in between may also be padded to the next size.
     pub fn padded(cap_rows: u32, allowed: &[u32]) -> Self {
         Self { pads: true, ..Self::allowed(cap_rows, allowed) }
     }
 
-    /// The largest size.
+    /// Returns the largest size.
     pub fn cap_rows(&self) -> u32 {
         self.allowed.last().copied().unwrap_or(self.cap_rows)
     }
 
-    /// The allowed sizes, ascending; empty: all up to [`BatchSizes::cap_rows`].
+    /// Returns the allowed sizes, ascending; empty where all up to [`BatchSizes::cap_rows`] are allowed.
     pub(crate) fn allowed_rows(&self) -> &[u32] {
         &self.allowed
     }
 
-    /// Rows on the wire for a batch of `rows` rows that is sent as a whole.
+    /// Returns the rows on the wire for a batch of `rows` rows that is sent as a whole.
     pub fn sent_rows(&self, rows: u32) -> u32 {
         if !self.pads {
             return rows;
@@ -60,12 +60,12 @@ impl BatchSizes {
         self.allowed.get(next).copied().unwrap_or(rows)
     }
 
-    /// How many of the requests of these sizes, from the first on, make the batch to send.
+    /// Chooses how many of the requests of these sizes, from the first on, make the batch to send.
     ///
-    /// - All sizes allowed: all of them.
-    /// - Without padding: as many as make an allowed size. A first request whose own size is not allowed goes alone:
+    /// - All sizes allowed: all requests.
+    /// - Without padding: as many as make an allowed size. A first request whose own size is not allowed is sent alone:
     ///   it cannot be divided.
-    /// - With padding: pad up or batch down, whichever costs less time per row that somebody asked for, L(size) ÷ rows
+    /// - With padding: pad up or batch down, whichever costs less time per requested row, L(size) ÷ rows
     ///   (TensorFlow Serving's `MINIMIZE_TPU_COST_PER_REQUEST`; of equal ones the larger). Before there is a curve:
     ///   all of them, padded. A padded batch keeps to `budget` too.
     pub(crate) fn fit(
@@ -86,7 +86,8 @@ impl BatchSizes {
             } else if self.pads {
                 let padded = self.sent_rows(total.rows);
                 if !budget.holds(total.padded_to(padded)) {
-                    // The first one must go in any case; it is larger than the budget allows, so it goes as it is.
+                    // The first request must be sent in any case. It is larger than the budget allows, so it is not
+                    // padded.
                     if index > 0 {
                         continue;
                     }
@@ -104,7 +105,8 @@ impl BatchSizes {
         best.map_or(Fit { requests: 0, sent_rows: 0 }, |(_, fit)| fit)
     }
 
-    /// Time per row of a batch of `sent_rows`, of which `rows` were asked for. Only padded sizes compete by it.
+    /// Returns the time per requested row of a batch of `sent_rows` rows, of which `rows` were requested. Only padded
+    /// sizes are compared by it.
     fn cost(&self, sent_rows: u32, rows: u32, curve: Option<&ServiceCurve>) -> f64 {
         match curve {
             Some(curve) if self.pads => curve.seconds(sent_rows) / f64::from(rows.max(1)),

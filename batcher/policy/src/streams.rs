@@ -1,5 +1,5 @@
-//! Requests that a model server batches by itself, step by step (continuous batching: LLM servers): how many of them
-//! to let in at a time, and which of the waiting ones next.
+//! Admission of requests that a model server batches by itself, step by step (continuous batching, LLM servers): how
+//! many of them to send at a time, and which of the waiting ones is next.
 
 mod admission;
 mod limiter;

@@ -1,15 +1,15 @@
-//! Requests one of which may have broken, stalled or overtaxed a call: they go again in halves, and apart from all
+//! Requests one of which may have broken, stalled or overtaxed a call: they are sent again in parts, and apart from all
 //! others, until only those to blame have failed.
 
 use std::collections::VecDeque;
 
-/// How a call of several requests failed, where any of them may be to blame.
+/// Way in which a call of several requests failed, where any of them may be to blame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// At once, or it only takes long: halves find the one to blame with the fewest calls.
+    /// The call failed at once, or it is only slow: halves find the request to blame with the fewest calls.
     Broke,
-    /// It has had all the time that a call may have, and so will every further one with the one to blame: eighths find
-    /// it with fewer of those.
+    /// The call took all the time that a call may take, and so will every further call with the request to blame:
+    /// eighths find it with fewer such calls.
     TimedOut,
 }
 
@@ -23,19 +23,19 @@ impl Fault {
     }
 }
 
-/// Groups of suspects that wait for their next call, in order. A group goes as one call and shares it with nobody
-/// else; a group whose call fails comes back in p parts (see [`Fault`]), one that succeeds does not come back. So with
-/// n requests of which k fail whatever call they are in, there are at most p·k·⌈log_p n⌉ further calls, and each
-/// request is in at most ⌈log_p n⌉ of them before it is alone.
+/// Groups of suspects that wait for their next call, in order. A group is sent as one call, which it shares with no
+/// other request. A group whose call fails comes back in p parts (see [`Fault`]), one whose call succeeds does not come
+/// back. So with n requests of which k fail whatever call they are in, there are at most p·k·⌈log_p n⌉ further calls,
+/// and each request is in at most ⌈log_p n⌉ of them before it is alone.
 ///
-/// How many groups are on trial at a time starts at one, doubles with each call that succeeds and is one again after
-/// one that fails: a request that kills the model server takes few other suspects along, and after a server that died
-/// by itself all are soon served. A suspect that was taken along twice is on trial by itself.
+/// The number of groups on trial (in flight) at a time starts at one, doubles with each call that succeeds and is one
+/// again after a call that fails. So a request that kills the model server fails few other suspects with it, and after
+/// a server that died by itself all are soon served. A suspect that has failed with others twice is on trial by itself.
 #[derive(Debug)]
 pub struct Suspects<T> {
     groups: VecDeque<Group<T>>,
     on_trial: Vec<Trial>,
-    /// Groups that may be on trial at a time.
+    /// Number of groups that may be on trial at a time.
     most: usize,
 }
 
@@ -61,8 +61,8 @@ impl<T> Default for Suspects<T> {
 }
 
 impl<T> Suspects<T> {
-    /// Takes in the requests of a call that failed: several in parts; one as it is, which is on trial `by_itself` or
-    /// not.
+    /// Takes in the requests of a call that failed: several in parts, one as it is. `by_itself`: the single request is
+    /// on trial with no other suspect in flight.
     pub fn accuse(&mut self, mut members: Vec<T>, fault: Fault, by_itself: bool) {
         let by_itself = by_itself && members.len() == 1;
         let most = members.len().div_ceil(fault.parts());
@@ -73,19 +73,19 @@ impl<T> Suspects<T> {
         }
     }
 
-    /// Takes a group back that could not be sent: it goes next, as it is.
+    /// Takes back a group that could not be sent: it is the next one, undivided.
     pub fn put_back(&mut self, members: Vec<T>, by_itself: bool) {
         if !members.is_empty() {
             self.groups.push_front(Group { by_itself: by_itself && members.len() == 1, members });
         }
     }
 
-    /// Whether any wait.
+    /// Returns whether a group waits.
     pub fn are_waiting(&self) -> bool {
         !self.groups.is_empty()
     }
 
-    /// Whether a group may go now.
+    /// Returns whether a group may be sent now.
     pub fn may_go(&self) -> bool {
         self.groups.front().is_some_and(|next| {
             let has_room = !next.by_itself && self.on_trial.len() < self.most;
@@ -93,8 +93,8 @@ impl<T> Suspects<T> {
         })
     }
 
-    /// The group that goes next, as the call of this number; it waits no longer. One that does not fit into a call is
-    /// halved until it does.
+    /// Takes out the next group, to be sent as the call of this number. A group that does not fit into a call is halved
+    /// until it does. `None` where no group may be sent now.
     pub fn send(&mut self, call: u64, fits: impl Fn(&[T]) -> bool) -> Option<Vec<T>> {
         if !self.may_go() {
             return None;
@@ -108,7 +108,7 @@ impl<T> Suspects<T> {
         Some(members)
     }
 
-    /// A call has ended, or should have long ago, which is no success.
+    /// Notes that a call has ended. A call that should have ended long ago counts as one without success.
     pub fn ended(&mut self, call: u64, has_succeeded: bool) {
         let before = self.on_trial.len();
         self.on_trial.retain(|trial| trial.call != call);
@@ -117,12 +117,12 @@ impl<T> Suspects<T> {
         }
     }
 
-    /// Those that wait, in order.
+    /// Returns the suspects that wait, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.groups.iter().flat_map(|group| &group.members)
     }
 
-    /// Takes out those that wait and for which `condition` holds.
+    /// Takes out the waiting suspects for which `condition` holds.
     pub fn take_out(&mut self, condition: impl Fn(&T) -> bool) -> Vec<T> {
         let mut taken = Vec::new();
         for group in &mut self.groups {

@@ -1,9 +1,9 @@
-//! Gauges over the last seconds, fed with instants.
+//! Gauges over a sliding window, fed with instants.
 
-/// Buckets of a window: it slides in steps of a sixty-fourth.
+/// Number of buckets of a window: it slides in steps of a sixty-fourth of its length.
 pub(crate) const BUCKETS: usize = 64;
 
-/// Share of time that slots were busy, over a sliding window.
+/// Share of slot time that was busy, over a sliding window.
 #[derive(Debug, Clone)]
 pub struct BusyWindow {
     ring: Ring<SlotTime>,
@@ -25,15 +25,15 @@ impl BusyWindow {
         Self { ring: Ring::new(window_us, now_us), since_us: now_us, busy: 0, slots: 0 }
     }
 
-    /// From `now_us` on, `busy` of `slots` slots are busy. Call it at each dispatch, completion and change of
-    /// membership.
+    /// Notes that from `now_us` on `busy` of `slots` slots are busy. Call it at each dispatch, each end of a batch and
+    /// each change of the number of slots.
     pub fn set(&mut self, now_us: u64, busy: u32, slots: u32) {
         self.settle(now_us);
         self.slots = slots;
         self.busy = busy.min(slots);
     }
 
-    /// Busy slot-time ÷ slot-time over the window, 0 to 1; 0 where there were no slots.
+    /// Returns busy slot time ÷ slot time over the window, 0 to 1; 0 where there were no slots.
     pub fn fraction(&mut self, now_us: u64) -> f64 {
         self.settle(now_us);
         let (busy, all) = self.ring.buckets.iter().fold((0u64, 0u64), |(busy, all), bucket| {
@@ -42,9 +42,9 @@ impl BusyWindow {
         if all == 0 { 0.0 } else { busy as f64 / all as f64 }
     }
 
-    /// Books the time since the last change, bucket by bucket.
+    /// Adds the time since the last change to the buckets.
     fn settle(&mut self, now_us: u64) {
-        // What lies before the window would be forgotten at once.
+        // Time before the window would be forgotten at once.
         self.since_us = self.since_us.max(now_us.saturating_sub(self.ring.bucket_us * BUCKETS as u64));
         while self.since_us < now_us {
             let bucket_end = (self.since_us / self.ring.bucket_us + 1).saturating_mul(self.ring.bucket_us);
@@ -60,7 +60,7 @@ impl BusyWindow {
     }
 }
 
-/// Share of requests answered within the objective, over a sliding window.
+/// Share of requests that were answered within the objective, over a sliding window.
 #[derive(Debug, Clone)]
 pub struct AttainmentWindow {
     ring: Ring<Counts>,
@@ -78,14 +78,15 @@ impl AttainmentWindow {
         Self { ring: Ring::new(window_us, now_us) }
     }
 
-    /// One request has its answer: a correct one within the objective (`met`), or any other (late, error, rejected).
+    /// Notes that a request was answered. `met`: correctly and within the objective; otherwise it was late, an error or
+    /// rejected.
     pub fn record(&mut self, now_us: u64, met: bool) {
         let bucket = self.ring.at(now_us);
         bucket.all += 1;
         bucket.met += u64::from(met);
     }
 
-    /// Met ÷ all over the window; `None` when there was none.
+    /// Returns met ÷ all over the window; `None` without a request.
     pub fn ratio(&mut self, now_us: u64) -> Option<f64> {
         self.ring.at(now_us);
         let (met, all) =
@@ -94,7 +95,7 @@ impl AttainmentWindow {
     }
 }
 
-/// Buckets of equal length; the oldest is cleared for the newest.
+/// Ring of buckets of equal length; the oldest one is cleared for the newest.
 #[derive(Debug, Clone)]
 pub(crate) struct Ring<T> {
     pub(crate) buckets: [T; BUCKETS],
@@ -109,7 +110,7 @@ impl<T: Copy + Default> Ring<T> {
         Self { buckets: [T::default(); BUCKETS], bucket_us, newest: now_us / bucket_us }
     }
 
-    /// The bucket of an instant. One that is older than the newest bucket counts as that: instants never go back.
+    /// Returns the bucket of an instant. An instant before the newest bucket gets the newest: instants never go back.
     pub(crate) fn at(&mut self, now_us: u64) -> &mut T {
         let number = (now_us / self.bucket_us).max(self.newest);
         let passed = (number - self.newest).min(BUCKETS as u64);
@@ -134,7 +135,7 @@ mod tests {
         window.set(5 * SECOND, 2, 2);
         let fraction = window.fraction(10 * SECOND);
         assert!((fraction - 0.75).abs() < 0.02, "{fraction}");
-        // The idle time pushes the busy time out.
+        // The idle time moves the busy time out of the window.
         window.set(10 * SECOND, 0, 2);
         assert!((window.fraction(15 * SECOND) - 0.5).abs() < 0.03);
         assert!(window.fraction(25 * SECOND) == 0.0);

@@ -1,30 +1,31 @@
-//! Which of several model servers gets the next batch.
+//! Chooses the model server that gets the next batch.
 
-/// What a model server has to do already.
+/// Work that a model server has already.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Load {
-    /// Expected time until all that runs there has ended, per slot, microseconds.
+    /// Expected time until all batches that run there have ended, per slot, microseconds.
     pub remaining_us: u64,
-    /// Its times ÷ the times that the curve predicts, lately: 1 where nothing is known.
+    /// Recent service times of the server ÷ the times that the curve predicts; 1 where nothing is known.
     pub pace: f64,
     /// Batches and requests in flight.
     pub inflight: usize,
-    /// When it got its last batch, in any unit that grows.
+    /// Instant or number of the server's last batch, in any unit that grows.
     pub last_used: u64,
 }
 
-/// Works that differ by less than this part are equal: predictions are no better than that.
+/// Loads that differ by less than this part count as equal: predictions are not more accurate.
 const EQUAL: f64 = 0.25;
 
 impl Load {
-    /// When a batch that takes `batch_us` on an average server would have ended, from now, in microseconds.
+    /// Predicts the time, from now, until a batch that takes `batch_us` on an average server would end, microseconds.
     fn work_us(&self, batch_us: u64) -> f64 {
         (self.remaining_us as f64 + batch_us.max(1) as f64) * self.pace
     }
 }
 
-/// The one with the least work in flight, this batch included; among about equals the one with the fewest in
-/// flight, then the one that got nothing for longest (so that idle ones take turns). `None` for none.
+/// Returns the server with the least work in flight, this batch included; among about equal ones the server with the
+/// fewest batches and requests in flight, then the one whose last batch is the oldest (so that idle servers take
+/// turns). `None` without a server.
 pub fn least_work<K: Copy>(loads: &[(K, Load)], batch_us: u64) -> Option<K> {
     let least = loads.iter().map(|(_, load)| load.work_us(batch_us)).min_by(f64::total_cmp)?;
     let about_least = loads.iter().filter(|(_, load)| load.work_us(batch_us) <= least * (1.0 + EQUAL));

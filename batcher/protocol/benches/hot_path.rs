@@ -1,4 +1,4 @@
-//! The hot path of one batch: parse 16 requests, merge them, read the answer, split it. `hot_path CASE` runs one case
+//! The hot path of one batch: parse 16 requests, merge them, read the response, split it. `hot_path CASE` runs one case
 //! twice; the second run is the measured one. `./instructions` counts its instructions under callgrind.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark stops where its own input is wrong")]
@@ -16,11 +16,11 @@ use sluice_protocol::{
 };
 
 const REQUESTS: usize = 16;
-/// FP32 in a row of 64 bytes, and in one of 600 KB.
+/// Numbers of FP32 elements in a row of 64 bytes and in one of 600 KB.
 const SMALL: usize = 16;
 const LARGE: usize = 150_000;
 
-/// The bodies of a batch's requests and of its answer.
+/// Bodies of a batch's requests and of its response.
 struct Case {
     requests: Vec<(WireFormat, usize, Bytes)>,
     upstream: WireFormat,
@@ -30,12 +30,12 @@ struct Case {
 
 fn main() {
     let Some(name) = std::env::args().skip(1).find(|argument| !argument.starts_with("--")) else {
-        // `cargo test --benches` and the like: that every case runs is all there is to see.
+        // `cargo test --benches` and the like only check that every case runs.
         CASES.iter().for_each(|name| assert!(sluice_hot_path_measured(&case(name)) > 0));
         return;
     };
     let case = case(&name);
-    // What is allocated and initialised once belongs to nobody's request.
+    // What is allocated and initialised once must not be counted.
     black_box(run(&case));
     black_box(sluice_hot_path_measured(&case));
 }
@@ -60,13 +60,13 @@ fn case(name: &str) -> Case {
     }
 }
 
-/// What callgrind counts: by its name, so it must not be inlined.
+/// The function that callgrind counts, by its name, so it must not be inlined.
 #[inline(never)]
 fn sluice_hot_path_measured(case: &Case) -> usize {
     black_box(run(black_box(case)))
 }
 
-/// One run: the size of all answers.
+/// Runs the path once and returns the size of all responses.
 fn run(case: &Case) -> usize {
     let limits = Limits::default();
     let target = Target { model: "bert".to_owned(), version: None };

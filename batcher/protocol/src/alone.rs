@@ -1,23 +1,23 @@
-//! Why a valid request must not share a batch.
+//! Reasons for which a valid request must not share a batch.
 
 use std::collections::HashSet;
 
 use crate::{Parameter, Parameters, RequestedOutput, Tensor};
 
-/// Why a request goes to the model server alone, its body untouched.
+/// Reason for which a request is sent to the model server alone, with its body unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Alone {
     /// It belongs to a sequence (`sequence_id`): order and affinity matter.
     Sequence,
     /// It names shared-memory regions: there is no tensor to merge.
     SharedMemory,
-    /// It carries a parameter of the server's own (`triton_…`) whose effect on a batch is unknown.
+    /// It has a server-specific parameter (`triton_…`) whose effect on a batch is unknown.
     ServerParameter,
-    /// It carries sampling parameters (seed, temperature, …): its result may depend on its place in a batch.
+    /// It has sampling parameters (seed, temperature, …): its result may depend on its place in a batch.
     Sampling,
-    /// It asks for a stream of answers.
+    /// It asks for a stream of responses.
     Streaming,
-    /// A raw binary request (`Inference-Header-Content-Length: 0`): names and shapes are the server's.
+    /// It is a raw binary request (`Inference-Header-Content-Length: 0`), which names neither inputs nor shapes.
     RawBinary,
     /// It has no inputs.
     NoInputs,
@@ -29,14 +29,14 @@ pub enum Alone {
     UnequalRows,
     /// The same input or output name occurs twice.
     DuplicateName,
-    /// It has a field that we do not know and would lose.
+    /// It has an unknown field, which a batch would lose.
     UnknownField,
-    /// A field or a parameter is `null`, which servers read as left out, or refuse: that is theirs to say.
+    /// A field or a parameter is `null`: some servers read it as missing, others refuse it, so the server decides.
     Null,
 }
 
 impl Alone {
-    /// A short word for metric labels and explanations.
+    /// Returns a short word for metric labels and explanations.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sequence => "sequence",
@@ -56,7 +56,7 @@ impl Alone {
     }
 }
 
-/// Request parameters of generative models: with them an answer may depend on the request's place in a batch.
+/// Request parameters of generative models: with them a result may depend on the request's place in a batch.
 const SAMPLING: [&str; 8] = [
     "seed",
     "random_seed",
@@ -68,11 +68,11 @@ const SAMPLING: [&str; 8] = [
     "repetition_penalty",
 ];
 
-/// Tensor parameters that put the data elsewhere.
+/// Tensor parameters that say that the data is in shared memory.
 const SHARED_MEMORY: [&str; 3] = ["shared_memory_region", "shared_memory_offset", "shared_memory_byte_size"];
 
 impl Alone {
-    /// The first reason found, or `None` where the request may be merged.
+    /// Returns the first reason found; `None` where the request may be merged.
     pub(crate) fn of(
         parameters: &Parameters,
         inputs: &[Tensor],
@@ -106,12 +106,12 @@ impl Alone {
         (first.rows() == Some(0)).then_some(Self::ZeroRows)
     }
 
-    /// The first reason found among request parameters.
+    /// Returns the first reason found among request parameters.
     pub(crate) fn of_parameters(parameters: &Parameters) -> Option<Self> {
         parameters.iter().find_map(|(name, value)| Self::of_parameter(name, value))
     }
 
-    /// What one request parameter forbids.
+    /// Returns the reason that one request parameter is; `None` where it does not forbid merging.
     pub(crate) fn of_parameter(name: &str, value: &Parameter) -> Option<Self> {
         match name {
             "sequence_id" => {

@@ -1,21 +1,22 @@
-//! Which rows of a batch belong to which request.
+//! Assignment of a batch's rows to its requests.
 
-/// How the rows of a batch are shared among its requests.
+/// Rows of a batch by the requests that they belong to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BatchRows {
-    /// Rows of each request, in the order given.
+    /// Number of rows of each request, in the order of the requests.
     pub requests: Vec<usize>,
-    /// Rows behind them that belong to no request.
+    /// Number of rows behind them that fill the batch up and belong to no request.
     pub padding: usize,
 }
 
 impl BatchRows {
-    /// Rows of the whole batch, padding included.
+    /// Returns the number of rows of the whole batch, padding included.
     pub fn total(&self) -> usize {
         self.requests.iter().sum::<usize>() + self.padding
     }
 
-    /// The runs of rows into which an output falls: one for each request, and the padding where there is any.
+    /// Returns the lengths of the runs of rows that an output consists of: one for each request, and one for the padding where
+    /// there is any.
     pub(crate) fn runs(&self) -> impl Iterator<Item = usize> {
         self.requests.iter().copied().chain((self.padding > 0).then_some(self.padding))
     }

@@ -2,26 +2,26 @@
 
 use bytes::Bytes;
 
-/// Below this many bytes a piece is copied behind its neighbour: one more entry in a vectored write costs more
-/// than the copy.
+/// Bytes below which a piece is copied behind the piece before it: one more entry in a vectored write costs more than the
+/// copy.
 const COPY_BELOW_BYTES: usize = 512;
 
-/// Collects chunks; large pieces are shared, text between them is written once.
+/// Builder of a list of chunks: large pieces are shared, and the text between them is written into new chunks.
 #[derive(Debug, Default)]
 pub(crate) struct Chunks {
     done: Vec<Bytes>,
     done_bytes: usize,
-    /// Text that is being written.
+    /// The chunk of text that is being written.
     pub(crate) open: Vec<u8>,
 }
 
 impl Chunks {
-    /// One piece as it is, however small.
+    /// Creates a list of one piece, which is shared however small it is.
     pub(crate) fn whole(piece: &Bytes) -> Self {
         Self { done: vec![piece.clone()], done_bytes: piece.len(), open: Vec::new() }
     }
 
-    /// Appends a copy.
+    /// Appends a copy of the bytes.
     pub(crate) fn copy(&mut self, bytes: &[u8]) {
         self.open.extend_from_slice(bytes);
     }
@@ -37,12 +37,12 @@ impl Chunks {
         }
     }
 
-    /// Bytes so far.
+    /// Returns the number of bytes so far.
     pub(crate) fn bytes(&self) -> usize {
         self.done_bytes + self.open.len()
     }
 
-    /// The chunks and their length together.
+    /// Returns the chunks and the sum of their lengths.
     pub(crate) fn finish(mut self) -> (Vec<Bytes>, usize) {
         self.close();
         (self.done, self.done_bytes)

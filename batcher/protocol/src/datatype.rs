@@ -1,6 +1,6 @@
 //! The protocol's tensor datatypes.
 
-/// Datatype of a tensor's elements, as the specification names them (BF16 as its servers do).
+/// Datatype of a tensor's elements, with the specification's names (BF16 is not in it, but servers have it).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // The names are the protocol's own.
 pub enum Datatype {
@@ -17,7 +17,7 @@ pub enum Datatype {
     Bf16,
     Fp32,
     Fp64,
-    /// Strings of bytes of any length; raw form: a 4-byte little-endian length before each.
+    /// Strings of bytes of any length. As raw bytes each has its length before it, in 4 bytes, little-endian.
     Bytes,
 }
 
@@ -40,12 +40,12 @@ impl Datatype {
         Self::Bytes,
     ];
 
-    /// Reads the protocol's name, `INT64`; `None` when it is no such name.
+    /// Reads the protocol's name, such as `INT64`; `None` where the name is unknown.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|datatype| datatype.name() == name)
     }
 
-    /// The protocol's name, `INT64`.
+    /// Returns the protocol's name, such as `INT64`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Bool => "BOOL",
@@ -65,7 +65,7 @@ impl Datatype {
         }
     }
 
-    /// Size of one element in bytes; `None` for [`Datatype::Bytes`], whose elements vary.
+    /// Returns the size of one element in bytes; `None` for [`Datatype::Bytes`], whose elements differ in length.
     pub fn size_bytes(self) -> Option<usize> {
         match self {
             Self::Bool | Self::Uint8 | Self::Int8 => Some(1),

@@ -1,29 +1,30 @@
-//! What can be wrong with a request, a batch or a model server's response.
+//! Errors of requests, batches and model servers' responses.
 
 use bytes::Bytes;
 use thiserror::Error;
 
-/// A request that cannot be read. `Display` is fit for the client: which input, what is wrong with it.
+/// A request that cannot be read. Its text is meant for the client: it names the input and says what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}{message}", match input { Some(name) => format!("input '{name}': "), None => String::new() })]
 pub struct ParseError {
-    /// What to do about it.
+    /// How to treat the request.
     pub kind: ParseErrorKind,
-    /// The input that is wrong, where one is to blame.
+    /// The faulty input, where the error is in one.
     pub input: Option<String>,
-    /// What is wrong and, where that is not plain, what would be right.
+    /// What is wrong and, where that is not obvious, what would be right.
     pub message: String,
 }
 
-/// What the receiver of a bad request should do.
+/// Kind of a [`ParseError`]: how its receiver should treat the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ParseErrorKind {
-    /// Not a valid request as far as we see. Forward it alone and untouched, so that the model server's own error text
-    /// (or its more liberal reading) reaches the client; where that is not possible, answer 400.
+    /// The request is not valid here. Forward it alone and unchanged, so that the model server's own error (or its response,
+    /// if it reads more liberally) reaches the client; where that is not possible, answer 400.
     Malformed,
-    /// Beyond [`crate::Limits`]: answer 413 or 400 here ([`ParseError::http_status`]) and do not forward it.
+    /// The request exceeds [`crate::Limits`]: answer it with [`ParseError::http_status`] and do not forward it.
     Limit,
-    /// The body is longer than [`crate::Limits::body_bytes`].
+    /// The body is longer than [`crate::Limits::body_bytes`], or its elements would take more memory than that: answer it as
+    /// with [`ParseErrorKind::Limit`].
     TooLarge,
 }
 
@@ -53,25 +54,25 @@ impl ParseError {
         self
     }
 
-    /// Whether to forward the request alone and untouched rather than to answer it here.
+    /// Returns whether to forward the request alone and unchanged instead of answering it.
     pub fn is_forwardable(&self) -> bool {
         self.kind == ParseErrorKind::Malformed
     }
 
-    /// The HTTP status when it is answered here: 413 for a body too large, else 400. (gRPC: RESOURCE_EXHAUSTED,
-    /// INVALID_ARGUMENT.)
+    /// Returns the HTTP status to answer with: 413 for a body that is too large, otherwise 400. (In gRPC these are
+    /// RESOURCE_EXHAUSTED and INVALID_ARGUMENT.)
     pub fn http_status(&self) -> u16 {
         if self.kind == ParseErrorKind::TooLarge { 413 } else { 400 }
     }
 }
 
-/// A batch that cannot be made because of one of its requests: send that one alone and merge the others again.
+/// A batch that cannot be made because of one of its requests: send that request alone and merge the others again.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("request {index} of the batch cannot be merged: {reason}")]
 pub struct MergeError {
-    /// Position of the request to blame in the slice that was to be merged.
+    /// Position of that request in the slice that was to be merged.
     pub index: usize,
-    /// Input and reason, fit for the client.
+    /// Input and reason, in words for the client.
     pub reason: String,
 }
 
@@ -80,7 +81,7 @@ pub struct MergeError {
 #[error("the upstream's answer is not a valid inference response: {0}")]
 pub struct ResponseError(pub String);
 
-/// A valid response that cannot be split by rows: run the requests again singly, do not guess.
+/// A valid response that cannot be split by rows: send the requests again, each alone.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("output '{output}' has shape {shape:?}, which does not begin with the batch's {rows} rows")]
 pub struct SplitError {
@@ -92,13 +93,14 @@ pub struct SplitError {
     pub rows: usize,
 }
 
-/// An output that cannot be written in one client's wire format (FP16, BF16 or non-UTF-8 BYTES in JSON); the other clients' responses can.
+/// An output that cannot be written in one client's wire format (FP16, BF16 or non-UTF-8 BYTES in JSON). The responses to
+/// the other clients of the batch are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("output '{output}' cannot be written in the form of the request: {reason}")]
+#[error("output '{output}' cannot be written in the wire format of the request: {reason}")]
 pub struct PartError {
-    /// The output.
+    /// Name of the output.
     pub output: String,
-    /// Why.
+    /// Why it cannot be written.
     pub reason: String,
 }
 

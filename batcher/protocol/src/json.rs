@@ -1,4 +1,4 @@
-//! Reading and writing JSON as text: values are found, counted and copied, numbers are never parsed.
+//! Reading and writing JSON as text: values are found, counted and copied, but numbers are never parsed.
 
 pub(crate) mod items;
 pub(crate) mod layout;

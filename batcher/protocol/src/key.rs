@@ -1,4 +1,4 @@
-//! With which other requests a request may share a batch.
+//! Key by which requests may share a batch.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use crate::json::items;
 use crate::v1::{Data, V1Request};
 use crate::{Parameter, Parameters, RequestedOutput, Target, Tensor};
 
-/// What must be equal for two requests to share a batch: model, explicit version, the set of inputs (name,
-/// datatype, all dimensions but 0, parameters), request parameters other than those that we consume, and the
-/// selected outputs with their parameters. The client's form, the order of inputs, the id and the number of rows
+/// Everything that must be equal for two requests to share a batch: model, explicit version, the set of inputs (name,
+/// datatype, all dimensions but 0, parameters), request parameters other than those that the batcher consumes, and the
+/// selected outputs with their parameters. The client's wire format, the order of inputs, the id and the number of rows
 /// are not part of it.
 ///
-/// Cheap to clone; a canonical text of the above, so that equality is exact and never rests on a hash alone.
+/// It is a canonical encoding of these, so that equality is exact and does not depend on a hash alone. It is cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MergeKey(Arc<[u8]>);
 
@@ -48,8 +48,9 @@ impl MergeKey {
         Self(writer.0.into())
     }
 
-    /// For a V1 request that is no V2 tensors: model, version or label, by rows or by columns, names of the columns,
-    /// all other fields as they were written (`signature_name`, …), and what the first row looks like.
+    /// Creates the key of a V1 request that is not read as V2 tensors: model, version or label, whether it is by rows or by
+    /// columns, names of the columns, all other fields as they were written (`signature_name`, …), and the structure of the
+    /// first row.
     pub(crate) fn of_v1(target: &Target, request: &V1Request) -> Self {
         let mut writer = Writer::of(target, Family::V1);
         writer.optional(request.label.as_deref());
@@ -71,14 +72,15 @@ impl MergeKey {
     }
 }
 
-/// Requests of different families have nothing in common.
+/// Family of keys: keys of different families are never equal.
 #[derive(Clone, Copy)]
 enum Family {
     V1 = 1,
     V2,
 }
 
-/// Writes the canonical form: every part has a fixed length or its length before it, so that no two keys read alike.
+/// Writer of the canonical encoding: every part has a fixed length or is preceded by its length, so that different keys
+/// have different encodings.
 struct Writer(Vec<u8>);
 
 impl Writer {
@@ -95,7 +97,7 @@ impl Writer {
         self.text(text.unwrap_or_default());
     }
 
-    /// A column of a V1 request: its kind, its name, and the form of its first row.
+    /// Writes a column of a V1 request: its kind, its name, and the structure of its first row.
     fn column(&mut self, kind: u8, name: &str, rows: &[u8]) {
         self.0.push(kind);
         self.text(name);
@@ -103,7 +105,7 @@ impl Writer {
         self.value(first.map_or(&[][..], |first| &rows[first]));
     }
 
-    /// What a JSON value looks like: dimensions, names and kinds, without what it says.
+    /// Writes the structure of a JSON value: dimensions, names and kinds of its parts, without the scalars.
     fn value(&mut self, text: &[u8]) {
         match text.first() {
             Some(b'[') => {

@@ -1,13 +1,13 @@
-//! The Open Inference Protocol (V2) in its three wire formats, and V1: what a batcher must know of them.
+//! Reads, merges and splits requests and responses of the Open Inference Protocol (V2) in its three wire formats, and of V1.
 //!
 //! Requests arrive as V2 JSON, V2 binary (a JSON header and raw tensors) or gRPC `ModelInfer`. [`parse_json`],
-//! [`parse_binary`] and [`parse_grpc`] make the same [`InferRequest`] of all three; two requests whose [`MergeKey`]s
+//! [`parse_binary`] and [`parse_grpc`] read all three into one type, [`InferRequest`]; two requests whose [`MergeKey`]s
 //! are equal may share a batch, whatever their wire formats. [`merge`] makes one upstream body of many requests,
 //! [`parse_response`] reads the model server's response, [`split`] gives each client its own rows back in its own
 //! wire format.
 //!
 //! V1 `:predict` requests ([`parse_v1`]) name no datatypes: where the model's metadata does, they join V2 requests;
-//! otherwise they share batches with each other, spliced as text.
+//! otherwise they share batches with each other, joined as text.
 //!
 //! Tensors are never copied unless their wire format changes: they stay slices ([`bytes::Bytes`]) of the received bodies,
 //! and bodies to be sent are lists of chunks for a vectored write. Numbers in JSON stay text: int64 beyond 2^53
@@ -43,17 +43,17 @@
 //!
 //! | to change … | look in … |
 //! |---|---|
-//! | which wire formats there are (the table), what each must provide (the trait) | `wire_format`, `wire_protocol` |
+//! | the table of wire formats, the trait that each implements | `wire_format`, `wire_protocol` |
 //! | V2 REST: JSON and its binary tensor extension, requests and responses | `rest/` |
 //! | gRPC: messages, framing, status codes | [`grpc`] (`grpc/`) |
 //! | V1 REST | `v1/` |
-//! | what is read of any request; why it must not be merged; with what it may be | `request`, `alone`, `key` |
+//! | what is read of any request; why it must not be merged; which requests may share its batch | `request`, `alone`, `key` |
 //! | which sequence a request is a step of | `sequence` |
 //! | how requests become one batch, whatever its wire format | `merge/`, `batch_rows` |
 //! | how a response is cut by rows, whatever its wire format | `response`, `split/` |
-//! | model and version, and their place in a URL path | `target` |
+//! | model and version, and how a URL path names them | `target` |
 //! | datatypes, tensors as JSON text or raw bytes, parameters, a model's metadata | `datatype`, `tensor`, `parameters`, `signature` |
-//! | bounds on what is accepted; errors | `limits`, `error` |
+//! | limits on requests; errors | `limits`, `error` |
 //! | how JSON is read and written as text; JSON text ↔ little-endian bytes | `json/`, `transcode` |
 //!
 //! A new wire format is one folder that implements [`WireProtocol`], and its variant and line in the table.

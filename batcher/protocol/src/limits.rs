@@ -1,32 +1,32 @@
-//! Bounds on what a request may contain: memory and time spent on it stay proportional to them.
+//! Limits on what a request may contain: they bound the memory and time that are spent on it.
 
-/// The batcher's setting of [`Limits::tensors`], for errors.
+/// Name of the batcher's setting for [`Limits::tensors`], for errors.
 pub(crate) const TENSORS: &str = "maxTensors";
-/// The batcher's setting of [`Limits::parameters`].
+/// Name of the batcher's setting for [`Limits::parameters`], for errors.
 pub(crate) const PARAMETERS: &str = "maxParameters";
 
-/// Limits on one request. A request beyond one of them is refused here ([`crate::ParseErrorKind::Limit`]) and
-/// never forwarded.
+/// Limits on one request. A request that exceeds one of them is rejected ([`crate::ParseErrorKind::Limit`]) and never
+/// forwarded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of the whole body.
+    /// Maximum bytes of the whole body.
     pub body_bytes: usize,
-    /// Bytes of the JSON part of a binary body (its tensors are bounded by `body_bytes`).
+    /// Maximum bytes of the JSON part of a binary body (its tensors are bounded by `body_bytes`).
     pub header_bytes: usize,
-    /// Input tensors, and requested outputs.
+    /// Maximum number of input tensors, and of requested outputs.
     pub tensors: usize,
-    /// Entries of one `parameters` object.
+    /// Maximum entries of one `parameters` object.
     pub parameters: usize,
-    /// Dimensions of one tensor.
+    /// Maximum dimensions of one tensor.
     pub rank: usize,
-    /// Elements of one tensor.
+    /// Maximum elements of one tensor.
     pub elements: usize,
-    /// Nested brackets of one tensor's JSON `data`.
+    /// Maximum depth of nested brackets in one tensor's JSON `data`.
     pub json_depth: usize,
 }
 
 impl Default for Limits {
-    /// 64 MiB, 256 tensors, 64 parameters, rank 16, 64 Mi elements, depth 16.
+    /// Returns limits of 64 MiB, 256 tensors, 64 parameters, rank 16, 64 Mi elements and depth 16.
     fn default() -> Self {
         Self {
             body_bytes: 64 << 20,
@@ -41,7 +41,8 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// No limits beyond those of arithmetic: for the upstream's answers, whose length the reader of the body bounds.
+    /// Limits that only keep arithmetic from overflowing: for model servers' responses, whose length is bounded where their
+    /// body is read.
     pub(crate) const UNBOUNDED: Self = Self {
         body_bytes: usize::MAX,
         header_bytes: usize::MAX,

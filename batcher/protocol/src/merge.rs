@@ -23,39 +23,40 @@ pub struct Merged {
     pub header_length: Option<usize>,
     /// Value of `Content-Type`.
     pub content_type: &'static str,
-    /// Whose rows are where; [`crate::split`] wants it back.
+    /// Rows of each request; [`crate::split`] needs them.
     pub rows: BatchRows,
 }
 
 impl Merged {
-    /// Rows of the whole batch, padding included.
+    /// Returns the number of rows of the whole batch, padding included.
     pub fn total_rows(&self) -> usize {
         self.rows.total()
     }
 }
 
-/// Makes one upstream body of requests whose keys are equal (see [`crate::MergeKey`]); `upstream` is the best wire format
-/// that the model server reads. One request alone is allowed, and then need not be mergeable: that is how a gRPC
-/// client reaches a REST-only server. Raw binary requests are the exception: nothing is known of their tensors;
-/// forward their body.
+/// Merges requests whose keys are equal (see [`crate::MergeKey`]) into one body for a model server; `upstream` is the best
+/// wire format that the model server reads. A single request is allowed too and need not be mergeable: that is how a gRPC
+/// client reaches a model server that has only REST. Raw binary requests are the exception: nothing is known of their
+/// tensors, so forward their body.
 ///
-/// Clients that all sent JSON and want JSON are sent as JSON text, spliced, wherever the server speaks REST; all
-/// others meet in raw bytes. `priority` and `timeout` are not forwarded, and an id only where a request is alone.
-/// One request whose wire format the server reads, and of which nothing has to stay here, goes as it came.
+/// If all clients sent JSON and want JSON, their texts are joined, wherever the model server has REST; otherwise all
+/// tensors become raw bytes. `priority` and `timeout` are not forwarded, and an id only where a request is alone. A single
+/// request whose wire format the model server reads, and of which nothing has to be left out, is sent unchanged.
 ///
 /// # Errors
-/// [`MergeError`] names the request to send alone: a JSON number that its datatype cannot hold, a datatype that the
-/// model server's wire format cannot carry, an empty slice.
+/// Returns [`MergeError`], which names the request to send alone, for a JSON number that its datatype cannot hold, a
+/// datatype that the model server's wire format cannot carry, and an empty slice.
 pub fn merge(requests: &[&InferRequest], upstream: WireFormat) -> Result<Merged, MergeError> {
     merge_padded(requests, upstream, 0)
 }
 
-/// As [`merge`], for a server that takes batches of some sizes only: a batch of fewer than `to_rows` rows is filled
-/// up to that many by repeating its last row, which is a valid input wherever the last request is one (zeros need
-/// not be). [`split`](crate::split()) drops what the server answers for the filling. A batch of `to_rows` rows or more is left as it is.
+/// Merges requests as [`merge`] does, for a model server that takes batches of certain sizes only: a batch of fewer than
+/// `to_rows` rows is padded to `to_rows` by repeating its last row, which is a valid input wherever the last request is one
+/// (zeros might not be). [`split`](crate::split()) drops the padding's rows of the response. A batch of `to_rows` rows or
+/// more is not padded.
 ///
 /// # Errors
-/// As [`merge`]; and a request whose rows are not known ([`InferRequest::alone`]) cannot be padded.
+/// Fails as [`merge`] does, and for a request whose rows are not known ([`InferRequest::alone`]), which cannot be padded.
 pub fn merge_padded(
     requests: &[&InferRequest],
     upstream: WireFormat,
@@ -78,7 +79,7 @@ pub fn merge_padded(
     };
     let columns = columns::align(requests, &rows, &last_row)?;
     let format = upstream.protocol().simpler_format(requests).unwrap_or(upstream);
-    // Errors name it: a request that fails alone gets the text that the server would have given its client.
+    // The id is forwarded because errors name it: the client of a request that fails alone gets the model server's own text.
     let id = if let [alone] = requests { alone.id.as_deref() } else { None };
     let batch = Batch { first: requests[0], id, columns: &columns };
     Ok(format.protocol().write_batch(&batch)?.into_merged(format, rows))

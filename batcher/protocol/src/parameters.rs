@@ -11,13 +11,13 @@ use crate::grpc::{InferParameter, infer_parameter::ParameterChoice};
 /// Parameters by name, in the order of their names.
 pub type Parameters = BTreeMap<String, Parameter>;
 
-/// A parameter's value. JSON's and gRPC's types meet here: a gRPC `uint64` equals the same JSON integer.
+/// A parameter's value, the same for JSON and gRPC: a gRPC `uint64` equals the same JSON integer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum Parameter {
     /// `true` or `false`.
     Bool(bool),
-    /// An integer of the range of i64.
+    /// An integer within the range of i64.
     Int(i64),
     /// An integer beyond the range of i64.
     Uint(u64),
@@ -27,7 +27,7 @@ pub enum Parameter {
     Text(String),
 }
 
-/// Not derived: an untagged enum tries its variants in turn, with an error made and dropped for each that fails.
+/// Not derived, because an untagged enum would try its variants in turn and create an error for each that fails.
 impl<'de> Deserialize<'de> for Parameter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(ParameterVisitor)
@@ -69,7 +69,7 @@ impl Parameter {
         i64::try_from(value).map_or(Self::Uint(value), Self::Int)
     }
 
-    /// The value as a non-negative integer, where it is one.
+    /// Returns the value as a non-negative integer; `None` where it is not one.
     pub fn as_u64(&self) -> Option<u64> {
         match *self {
             Self::Int(value) => u64::try_from(value).ok(),
@@ -78,7 +78,7 @@ impl Parameter {
         }
     }
 
-    /// The value as a bool, where it is one.
+    /// Returns the value as a bool; `None` where it is not one.
     pub fn as_bool(&self) -> Option<bool> {
         match *self {
             Self::Bool(value) => Some(value),
@@ -109,12 +109,12 @@ impl Parameter {
     }
 }
 
-/// Returns whether a parameter has no value, which is what `null` is in JSON.
+/// Returns whether any parameter lacks a value, as `null` does in JSON.
 pub(crate) fn lacks_values(parameters: &BTreeMap<String, InferParameter>) -> bool {
     parameters.values().any(|parameter| parameter.parameter_choice.is_none())
 }
 
-/// Parameters of a gRPC message. One without a value is one that the client left out.
+/// Reads the parameters of a gRPC message. One without a value counts as missing.
 pub(crate) fn from_grpc(parameters: BTreeMap<String, InferParameter>) -> Parameters {
     let read = |(name, parameter): (String, InferParameter)| {
         parameter.parameter_choice.map(|choice| (name, Parameter::from_grpc(choice)))
@@ -122,7 +122,7 @@ pub(crate) fn from_grpc(parameters: BTreeMap<String, InferParameter>) -> Paramet
     parameters.into_iter().filter_map(read).collect()
 }
 
-/// Parameters for a gRPC message.
+/// Writes parameters for a gRPC message.
 pub(crate) fn to_grpc(parameters: &Parameters) -> BTreeMap<String, InferParameter> {
     parameters.iter().map(|(name, parameter)| (name.clone(), parameter.to_grpc())).collect()
 }

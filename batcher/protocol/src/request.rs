@@ -1,4 +1,4 @@
-//! An inference request, whatever its wire format was.
+//! An inference request, independent of its wire format.
 
 use bytes::Bytes;
 
@@ -11,37 +11,38 @@ use crate::{
 /// A parsed inference request.
 #[derive(Debug, Clone)]
 pub struct InferRequest {
-    /// How the client asked.
+    /// Wire format in which the client sent it and gets its response.
     pub format: WireFormat,
     /// Model and version.
     pub target: Target,
-    /// The client's id, echoed in its answer and never forwarded with other requests in a batch. Absent and empty are the same in gRPC.
+    /// The client's id, repeated in its response and never forwarded with other requests in a batch. In gRPC an empty id counts
+    /// as missing.
     pub id: Option<String>,
-    /// Dimension 0 of its inputs. 1 where [`InferRequest::alone`] says that it has no common dimension 0.
+    /// Number of its rows: dimension 0 of its inputs, or 1 where [`InferRequest::alone`] is set.
     pub rows: usize,
     /// Its inputs, in the client's order.
     pub inputs: Vec<Tensor>,
-    /// Outputs that the client selected; empty: all.
+    /// Outputs that the client selected; empty where it wants all.
     pub outputs: Vec<RequestedOutput>,
     /// Request parameters that are forwarded: without `priority`, `timeout` and `binary_data_output`.
     pub parameters: Parameters,
-    /// The `priority` parameter: 1 is the highest, 0 and absent are the default.
+    /// The `priority` parameter: 1 is the highest, 0 and `None` are the default.
     pub priority: Option<u64>,
-    /// The `timeout` parameter, in microseconds: how long it may wait.
+    /// The `timeout` parameter: how long the request may wait, in microseconds.
     pub timeout_us: Option<u64>,
-    /// The `binary_data_output` parameter: outputs without their own `binary_data` are answered raw.
+    /// The `binary_data_output` parameter: whether outputs without their own `binary_data` are returned raw.
     pub binary_data_output: bool,
-    /// Set: this request must not be merged; forward [`InferRequest::body`] as it is.
+    /// Reason for which this request must not be merged: forward [`InferRequest::body`] as it is. `None`: it may be merged.
     pub alone: Option<Alone>,
-    /// Requests with equal keys may share a batch.
+    /// Key of the request: requests with equal keys may share a batch.
     pub key: MergeKey,
-    /// Set: a V1 request that is no V2 tensors; it has no `inputs`, and shares batches with V1 requests alone.
+    /// Content of a V1 request that is not read as V2 tensors: it has no `inputs` and shares batches only with V1 requests.
     pub v1: Option<V1Request>,
     /// The body as it was received (gRPC: the message without its 5-byte prefix).
     pub body: Bytes,
-    /// The body says what the fields do, in words that any server reads. Unset it where a field is changed.
+    /// Whether the body means the same as the fields and can be read by any server. Set it to false where a field is changed.
     pub is_verbatim: bool,
-    /// Bytes of the JSON part of `body`; `None` where the header was not sent.
+    /// Bytes of the JSON part of `body`, by the header [`HEADER_LENGTH`](crate::HEADER_LENGTH); `None` where it was not sent.
     pub header_length: Option<usize>,
 }
 
@@ -52,18 +53,18 @@ pub struct RequestedOutput {
     pub name: String,
     /// Parameters that are forwarded (`classification`, …): without `binary_data`.
     pub parameters: Parameters,
-    /// The `binary_data` parameter: this client wants the output raw, or as JSON.
+    /// The `binary_data` parameter: whether this client wants the output raw (`true`) or as JSON; `None` where it is missing.
     pub binary_data: Option<bool>,
 }
 
 impl InferRequest {
-    /// Elements of one row, over all inputs. Equal for requests of one key.
+    /// Returns the number of elements of one row, over all inputs. Requests with equal keys have the same number.
     pub fn elements_per_row(&self) -> u64 {
         let v1 = self.v1.as_ref().map_or(0, V1Request::elements_per_row);
         self.inputs.iter().fold(v1, |sum: u64, input| sum.saturating_add(input.elements_per_row() as u64))
     }
 
-    /// What the path of its batch must address.
+    /// Returns what the path of its batch must address.
     pub fn address(&self) -> Address {
         let label = self.v1.as_ref().and_then(|v1| v1.label.clone());
         Address { target: self.target.clone(), label }
@@ -75,13 +76,13 @@ impl InferRequest {
         format.protocol().path(&self.address())
     }
 
-    /// Returns whether what it says depends on the model's metadata: a V1 request, or a raw binary one.
+    /// Returns whether its content depends on the model's metadata, as in a V1 and a raw binary request.
     pub fn rests_on_metadata(&self) -> bool {
         self.format.protocol().rests_on_metadata(self.header_length)
     }
 
-    /// Reads the request again with other metadata (`None`: nothing is known of the model). A request that does not
-    /// depend on them stays as it is.
+    /// Reads the request again with other metadata (`None`: the model's metadata is unknown). A request that does not depend on
+    /// metadata stays as it is.
     pub fn read_again(self, signature: Option<&ModelSignature>) -> Self {
         if !self.rests_on_metadata() {
             return self;
@@ -90,35 +91,35 @@ impl InferRequest {
             address: &self.address(),
             header_length: self.header_length,
             body: self.body.clone(),
-            // It was within the limits when it came, and is as long as it was.
+            // The body was within the limits when it was received, and it has not changed.
             limits: &Limits::UNBOUNDED,
             signature,
         });
         again.unwrap_or(self)
     }
 
-    /// Whether it is a step of a sequence: the server keeps a state that it changes, so it must not run twice.
+    /// Returns whether it is a step of a sequence: it changes a state that the server keeps, so it must not be executed twice.
     pub fn is_stateful(&self) -> bool {
-        // `alone` names the first reason only.
+        // `alone` holds only the first reason, so the parameters are searched.
         let says_so =
             |name: &str, value: &Parameter| Alone::of_parameter(name, value) == Some(Alone::Sequence);
         self.parameters.iter().any(|(name, value)| says_so(name, value))
             || self.v1.as_ref().is_some_and(|v1| v1.says_of_parameters(says_so))
     }
 
-    /// Whether this client wants the output raw (REST; a gRPC client's answers are always raw).
+    /// Returns whether this client wants the output raw (only for REST; responses to gRPC clients are always raw).
     pub(crate) fn wants_raw(&self, output: &str) -> bool {
         let selected = self.outputs.iter().find(|selected| selected.name == output);
         selected.and_then(|selected| selected.binary_data).unwrap_or(self.binary_data_output)
     }
 
-    /// Whether this client wants any output raw.
+    /// Returns whether this client wants any output raw.
     pub(crate) fn wants_any_raw(&self) -> bool {
         self.binary_data_output || self.outputs.iter().any(|output| output.binary_data == Some(true))
     }
 }
 
-/// What a request says, whatever its wire format.
+/// Content of a request, independent of its wire format.
 #[derive(Debug, Default)]
 pub(crate) struct ReadRequest {
     pub(crate) id: Option<String>,
@@ -126,7 +127,7 @@ pub(crate) struct ReadRequest {
     pub(crate) inputs: Vec<Tensor>,
     pub(crate) outputs: Vec<RequestedOutput>,
     pub(crate) unknown_field: bool,
-    /// Some field was `null`, which some servers refuse.
+    /// Whether a field was `null`, which some servers refuse.
     pub(crate) has_nulls: bool,
 }
 
@@ -137,19 +138,20 @@ pub(crate) fn take_bool(parameters: &mut Parameters, name: &str) -> Option<bool>
     Some(value)
 }
 
-/// What a parser of one wire format has found, before it is judged.
+/// Result of the parser of one wire format, from which an [`InferRequest`] is made.
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) format: WireFormat,
     pub(crate) target: Target,
-    /// `None`: a raw binary request.
+    /// Content of the request; `None` for a raw binary request.
     pub(crate) read: Option<ReadRequest>,
     pub(crate) body: Bytes,
     pub(crate) header_length: Option<usize>,
 }
 
 impl Parts {
-    /// Takes out the parameters that we consume, counts rows, and says whether and with what the request may be merged.
+    /// Takes out the parameters that the batcher consumes, counts rows, and finds out whether and with which requests this one
+    /// may be merged.
     pub(crate) fn assemble(self) -> InferRequest {
         let raw_binary = self.read.is_none();
         let ReadRequest { id, mut parameters, inputs, outputs, unknown_field, has_nulls } =
@@ -189,7 +191,7 @@ impl Parts {
             alone,
             v1: None,
             body: self.body,
-            // A body of raw bytes alone is read by fewer servers than one that says what they are.
+            // Fewer servers can read a body of raw bytes alone than one that describes them.
             is_verbatim: !has_nulls && self.header_length != Some(0),
             header_length: self.header_length,
         }

@@ -1,4 +1,4 @@
-//! The upstream's answer.
+//! A model server's response.
 
 use bytes::Bytes;
 
@@ -7,23 +7,23 @@ use crate::{Parameters, ResponseError, Tensor, WireFormat};
 /// A parsed inference response.
 #[derive(Debug, Clone)]
 pub struct InferResponse {
-    /// Name of the model that answered.
+    /// Name of the model, where the response gives it.
     pub model_name: Option<String>,
-    /// Its version.
+    /// Version of the model, where the response gives it.
     pub model_version: Option<String>,
-    /// Parameters of the response; every client of the batch gets them.
+    /// Parameters of the response, which every client of the batch gets.
     pub parameters: Parameters,
-    /// Outputs in the upstream's order.
+    /// Outputs, in the model server's order.
     pub outputs: Vec<Tensor>,
-    /// The answer of a V1 path, which has no tensors.
+    /// Content of a response of a V1 path, which has no tensors.
     pub(crate) v1: Option<crate::v1::TextResponse>,
 }
 
-/// Reads the body of the upstream's 200 answer. `format`: [`crate::Merged::format`]. `header_length`: the answer's
-/// `Inference-Header-Content-Length`, where it has one. gRPC: the message without its 5-byte prefix.
+/// Reads the body of a model server's response with status 200; of gRPC the message without its 5-byte prefix. `format`:
+/// [`crate::Merged::format`]. `header_length`: the response's `Inference-Header-Content-Length`, where it has one.
 ///
 /// # Errors
-/// [`ResponseError`]: not a valid response; run the requests again singly.
+/// Returns [`ResponseError`] where the response is not valid: send the requests again, each alone.
 pub fn parse_response(
     format: WireFormat,
     header_length: Option<usize>,

@@ -207,7 +207,7 @@ impl WireProtocol for Binary {
 /// Reads a V2 JSON inference request. `target` comes from the URL path.
 ///
 /// # Errors
-/// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
+/// Returns [`ParseError`] where the request is malformed (forward it alone) or exceeds `limits` (answer it).
 pub fn parse_json(target: &Target, body: Bytes, limits: &Limits) -> Result<InferRequest, ParseError> {
     if body.len() > limits.body_bytes {
         return Err(ParseError::too_large(body.len(), limits.body_bytes));
@@ -223,7 +223,7 @@ pub fn parse_json(target: &Target, body: Bytes, limits: &Limits) -> Result<Infer
     .assemble())
 }
 
-/// Reads a response: JSON alone, or as many bytes of it as `header_length` says and raw tensors.
+/// Reads a response: JSON alone, or `header_length` bytes of JSON and raw tensors behind them.
 fn read_response(header_length: Option<usize>, body: Bytes) -> Result<InferResponse, ResponseError> {
     let read = match header_length {
         None => tensors::read_response(&body, None),
@@ -242,7 +242,7 @@ fn sequence_step_of_unread(header_length: Option<usize>, body: &Bytes) -> Option
     SequenceStep::of_unread(body.get(..header_length.unwrap_or(body.len()))?)
 }
 
-/// Returns whether a request's inputs are JSON text and its outputs wanted as such.
+/// Returns whether all inputs of a request are JSON text and its client wants all outputs as JSON.
 fn is_json_throughout(request: &InferRequest) -> bool {
     !request.wants_any_raw()
         && request.inputs.iter().all(|input| matches!(input.data, TensorData::Json { .. }))

@@ -1,4 +1,4 @@
-//! Steps of sequences: requests to models that keep state from one to the next (Triton's `sequence_id`,
+//! Steps of sequences: requests to models that keep state from one request to the next (Triton's `sequence_id`,
 //! `sequence_start` and `sequence_end`).
 
 use memchr::memmem;
@@ -7,26 +7,26 @@ use serde_json::Value;
 
 use crate::{InferRequest, Parameter, Parameters};
 
-/// The name of the parameter that makes a request a step.
+/// Name of the parameter that makes a request a step.
 const ID: &str = "sequence_id";
 
-/// Whose step a request is.
+/// A request's step in a sequence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SequenceStep {
-    /// Its sequence.
+    /// Id of the sequence.
     pub id: SequenceId,
-    /// It is the first one.
+    /// Whether it is the first step.
     pub starts: bool,
-    /// It is the last one.
+    /// Whether it is the last step.
     pub ends: bool,
 }
 
-/// Name of a sequence. A number and its digits in a string are two names, as with Triton.
+/// Id of a sequence. A number and a string of its digits are different ids, as in Triton.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum SequenceId {
     /// An integer.
     Number(i128),
-    /// Any other number, by its bits: a server may know better than to refuse it.
+    /// Any other number, by the bits of its f64: some servers may accept it.
     Double(u64),
     /// A string.
     Text(String),
@@ -43,7 +43,7 @@ impl std::fmt::Display for SequenceId {
 }
 
 impl SequenceId {
-    /// Bytes of a string; 0 of a number.
+    /// Returns the bytes of a string; 0 for a number.
     pub fn text_bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
@@ -51,7 +51,7 @@ impl SequenceId {
         }
     }
 
-    /// 0 and the empty string mean that there is no sequence.
+    /// Reads a `sequence_id`; `None` for 0, the empty string and bools, which mean that there is no sequence.
     fn of(parameter: &Parameter) -> Option<Self> {
         match parameter {
             Parameter::Int(0) | Parameter::Bool(_) => None,
@@ -65,15 +65,16 @@ impl SequenceId {
 }
 
 impl SequenceStep {
-    /// What request parameters say; `None` where the request belongs to no sequence. Flags that are no bools are none:
-    /// a server that takes them for one is told of a step here that has no start.
+    /// Reads request parameters; `None` where the request belongs to no sequence. A flag that is not a bool counts as false: a
+    /// server that reads it as true sees a start where this step has none.
     pub(crate) fn of(parameters: &Parameters) -> Option<Self> {
         let id = SequenceId::of(parameters.get(ID)?)?;
         let flag = |name: &str| parameters.get(name).and_then(Parameter::as_bool).unwrap_or(false);
         Some(Self { id, starts: flag("sequence_start"), ends: flag("sequence_end") })
     }
 
-    /// What the JSON of a request says that was not understood here, and that its server may understand.
+    /// Finds the step in the JSON of a request that could not be parsed here but that its model server may understand; `None`
+    /// where there is none.
     pub fn of_unread(json: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Unread {
@@ -87,7 +88,7 @@ impl SequenceStep {
 }
 
 impl InferRequest {
-    /// The step that this request is, where it belongs to a sequence.
+    /// Returns the step that this request is; `None` where it belongs to no sequence.
     pub fn sequence_step(&self) -> Option<SequenceStep> {
         SequenceStep::of(&self.parameters)
     }

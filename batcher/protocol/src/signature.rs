@@ -1,4 +1,4 @@
-//! What a model's metadata says of its tensors: what forms that do not name them (V1, raw binary) need.
+//! Inputs and outputs of a model by its metadata, for wire formats whose requests do not describe them (V1, raw binary).
 
 use crate::Datatype;
 
@@ -18,18 +18,18 @@ pub struct TensorSignature {
     pub name: String,
     /// Its datatype.
     pub datatype: Datatype,
-    /// Its dimensions; `None` where one may vary (-1 in the metadata). The first is the batch dimension where it may.
+    /// Its dimensions; `None` for one that may vary (-1 in the metadata). If the first may vary, it is the batch dimension.
     pub shape: Vec<Option<u64>>,
 }
 
 impl TensorSignature {
-    /// Whether a tensor of this shape is such a tensor.
+    /// Returns whether a tensor of this shape fits.
     pub(crate) fn admits(&self, shape: &[u64]) -> bool {
         let mut dims = self.shape.iter().zip(shape);
         self.shape.len() == shape.len() && dims.all(|(known, dim)| known.is_none_or(|known| known == *dim))
     }
 
-    /// Dimensions of one row, where dimension 0 counts rows.
+    /// Returns the dimensions of one row; `None` where dimension 0 does not count rows.
     pub(crate) fn row_shape(&self) -> Option<&[Option<u64>]> {
         match self.shape.split_first() {
             Some((None, row)) => Some(row),

@@ -9,7 +9,7 @@ use crate::{BatchRows, InferRequest, InferResponse, PartError, SplitError, Tenso
 /// One client's part of a response (HTTP status 200, gRPC status 0).
 #[derive(Debug, Clone)]
 pub struct ResponsePart {
-    /// The client's wire format.
+    /// Wire format of the client.
     pub format: WireFormat,
     /// Value of `Inference-Header-Content-Length`; `None` where no output is raw.
     pub header_length: Option<usize>,
@@ -23,15 +23,15 @@ pub struct ResponsePart {
 
 /// Splits a response by rows: one part per request, in their order. `requests` and `rows` are those of the
 /// batch ([`crate::Merged::rows`]). Each part has its client's wire format and id; model name, version and parameters
-/// are the upstream's. A client that selected outputs gets those alone, even where the upstream sent more.
+/// are the model server's. A client that selected outputs gets only those, even where the model server sent more.
 ///
-/// NaN and infinities go to JSON clients as the bare words `NaN`, `Infinity` and `-Infinity`: not strict JSON, but
-/// what Triton, TensorFlow Serving and Python's `json` write and read, so that the answer is the one that the
-/// client would have had directly.
+/// JSON clients get NaN and infinities as the bare words `NaN`, `Infinity` and `-Infinity`. These are not valid JSON, but
+/// Triton, TensorFlow Serving and Python's `json` write and read them, so that the response is the same as without the
+/// batcher.
 ///
 /// # Errors
-/// [`SplitError`]: an output has not one row per row of the batch; run the requests again singly. Within:
-/// [`PartError`] for a client whose wire format cannot carry an output (answer it with 400).
+/// Returns [`SplitError`] where an output does not have one row for each row of the batch: send the requests again, each
+/// alone. A part is a [`PartError`] where its client's wire format cannot carry an output: answer that client with 400.
 pub fn split(
     response: &InferResponse,
     requests: &[&InferRequest],
@@ -58,9 +58,9 @@ pub fn split(
     Ok(parts.collect())
 }
 
-/// Returns the response to a client whose request [`crate::merge`] sent as it came, alone in its batch: the model
-/// server's `body` and its `header_length`. `format` and `rows` are those of [`crate::Merged`]. `None`: read the response
-/// and [`split`] it, which also adds an id that the server has not repeated.
+/// Returns the response to a client whose request [`crate::merge`] left unchanged, alone in its batch: the model server's
+/// `body`, with its `header_length`. `format` and `rows` are those of [`crate::Merged`]. `None`: read the response and
+/// [`split`] it, which also adds an id that the model server has not repeated.
 pub fn unchanged_response(
     request: &InferRequest,
     format: WireFormat,
@@ -78,7 +78,7 @@ fn is_selected(request: &InferRequest, output: &str) -> bool {
     request.outputs.is_empty() || request.outputs.iter().any(|selected| selected.name == output)
 }
 
-/// One output, cut into the requests' pieces.
+/// One output, cut into a piece for each request.
 struct CutOutput<'a> {
     output: &'a Tensor,
     pieces: Vec<Piece>,

@@ -1,4 +1,4 @@
-//! Which model, which version: from a URL path and back.
+//! Model and version of a request: read from a URL path and written as one.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -7,13 +7,13 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 pub struct Target {
     /// Model name, percent-decoded.
     pub model: String,
-    /// Explicit version. Absent differs from any explicit one: the server chooses.
+    /// Explicit version; `None` where the server chooses, which is not the same as any explicit version.
     pub version: Option<String>,
 }
 
 impl Target {
-    /// Reads `/v2/models/{model}[/versions/{version}]/infer` (a query must be cut off before).
-    /// `None`: the path is not that of an inference (or not valid UTF-8 once decoded); pass it through.
+    /// Reads `/v2/models/{model}[/versions/{version}]/infer`; the query must have been removed. `None` where the path is not
+    /// that of an inference, or not valid UTF-8 once decoded.
     pub fn from_path(path: &str) -> Option<Self> {
         let rest = path.strip_prefix("/v2/models/")?.strip_suffix("/infer")?;
         let mut segments = rest.split('/');
@@ -45,7 +45,7 @@ impl Target {
 pub struct Address {
     /// Model, and version where the path has one.
     pub target: Target,
-    /// Label of a version, which V1 paths alone may have.
+    /// Label of a version, which only V1 paths may have.
     pub label: Option<String>,
 }
 
@@ -55,10 +55,10 @@ impl From<Target> for Address {
     }
 }
 
-/// The verbs of V1, which stand behind the model's name.
+/// Verbs of V1, which stand behind the model's name.
 const V1_VERBS: [&str; 4] = [":predict", ":classify", ":regress", ":explain"];
 
-/// Returns the model that a path of V1 or V2 is about, whatever the request asks; `None` where it is about all models.
+/// Returns the model in a path of V1 or V2, whatever the request is for; `None` where the path names no model.
 pub fn model_in_path(path: &str) -> Option<String> {
     // Triton's statistics of all models.
     if path == "/v2/models/stats" {
@@ -70,7 +70,7 @@ pub fn model_in_path(path: &str) -> Option<String> {
     decode(verb.filter(|_| path.starts_with("/v1/")).unwrap_or(segment))
 }
 
-/// Percent-decodes one path segment; `None` when it is empty, cut off, or not UTF-8.
+/// Percent-decodes one path segment; `None` where it is empty, has an invalid escape, or is not UTF-8.
 pub(crate) fn decode(segment: &str) -> Option<String> {
     if segment.is_empty() {
         return None;
@@ -92,7 +92,7 @@ pub(crate) fn decode(segment: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// What is escaped in a path segment: all but RFC 3986's unreserved characters.
+/// Characters that are escaped in a path segment: all but RFC 3986's unreserved characters.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// Appends a path segment, percent-encoded.

@@ -1,4 +1,4 @@
-//! A tensor as it came: JSON text or raw bytes, both slices of the body.
+//! A tensor as it was received: JSON text or raw bytes, both slices of the body.
 
 use bytes::Bytes;
 
@@ -43,28 +43,28 @@ pub enum JsonLayout {
 }
 
 impl Tensor {
-    /// Rows: dimension 0, or `None` for a scalar (rank 0).
+    /// Returns the number of rows, which is dimension 0; `None` for a scalar (rank 0).
     pub fn rows(&self) -> Option<u64> {
         self.shape.first().copied()
     }
 
-    /// Number of elements; the product was checked when the tensor was read.
+    /// Returns the number of elements; the product was checked when the tensor was read.
     pub fn elements(&self) -> usize {
         self.shape.iter().fold(1, |product, &dim| product.saturating_mul(dim as usize))
     }
 
-    /// Elements of one row.
+    /// Returns the number of elements of one row.
     pub fn elements_per_row(&self) -> usize {
         self.shape.iter().skip(1).fold(1, |product, &dim| product.saturating_mul(dim as usize))
     }
 }
 
-/// The number of elements of a shape, within `limits`.
+/// Returns the number of elements of a shape, and fails where the shape exceeds `limits`.
 pub(crate) fn checked_elements(shape: &[u64], limits: &Limits) -> Result<usize, ParseError> {
     if shape.len() > limits.rank {
         return Err(ParseError::limit(format!("more than {} dimensions", limits.rank)));
     }
-    // A tensor without elements is bounded as well: rows of others are added to its shape.
+    // The other dimensions of a tensor without elements are bounded too, because other requests' rows are added to its shape.
     let bound = shape
         .iter()
         .filter(|dim| **dim > 0)

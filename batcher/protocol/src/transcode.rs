@@ -1,7 +1,8 @@
-//! Tensor elements from JSON text to little-endian bytes and back: only where a batch mixes forms.
+//! Transcodes tensor elements from JSON text to little-endian bytes and back, which happens only where a batch mixes wire
+//! formats.
 //!
-//! FP32 is parsed directly as f32 (by way of f64 it would be rounded twice) and printed with the fewest digits
-//! that read back to the same bits.
+//! FP32 is parsed directly as f32 (via f64 it would be rounded twice) and printed with the fewest digits that read back to
+//! the same bits.
 
 use bytes::Bytes;
 
@@ -30,7 +31,7 @@ pub(crate) fn check_raw(raw: &[u8], datatype: Datatype, elements: usize) -> Resu
     }
 }
 
-/// Cuts raw bytes (checked before) into runs of elements.
+/// Cuts raw bytes, which were checked before, into runs of elements; `None` where there are fewer elements than that.
 pub(crate) fn split_raw(
     raw: &Bytes,
     datatype: Datatype,
@@ -64,7 +65,7 @@ pub(crate) fn split_raw(
     }
 }
 
-/// BYTES elements: each a 4-byte little-endian length and as many bytes.
+/// Iterator over the bytes of BYTES elements, each of which has a 4-byte little-endian length before it.
 struct RawStrings<'a>(&'a [u8]);
 
 impl<'a> Iterator for RawStrings<'a> {
@@ -91,10 +92,10 @@ impl<'a> Iterator for RawStrings<'a> {
     }
 }
 
-/// The elements of a JSON array's text (of any nesting) as raw bytes.
+/// Returns the elements of a JSON array's text (of any nesting) as raw bytes.
 ///
 /// # Errors
-/// The first element that the datatype cannot hold.
+/// Fails for an element that the datatype cannot hold, and for a datatype that JSON cannot carry.
 pub(crate) fn json_to_raw(text: &[u8], datatype: Datatype) -> Result<Bytes, String> {
     let mut out = Vec::with_capacity(text.len());
     macro_rules! integers {
@@ -112,7 +113,7 @@ pub(crate) fn json_to_raw(text: &[u8], datatype: Datatype) -> Result<Bytes, Stri
                     b"NaN" => <$float>::NAN,
                     b"Infinity" => <$float>::INFINITY,
                     b"-Infinity" => <$float>::NEG_INFINITY,
-                    // A number too large reads as infinity, which nobody wrote.
+                    // A number that is too large parses as infinity, which the client did not write.
                     _ => parse(scalar)
                         .filter(|value: &$float| value.is_finite())
                         .ok_or_else(|| not_a(scalar, datatype))?,
@@ -175,10 +176,10 @@ fn not_a(scalar: &[u8], datatype: Datatype) -> String {
     format!("{shown} is not a value of {}", datatype.name())
 }
 
-/// Appends raw elements (checked before) as JSON, separated by commas, without brackets.
+/// Appends raw elements, which were checked before, as JSON, separated by commas, without brackets.
 ///
 /// # Errors
-/// The datatype has no JSON form, or a BYTES element is not UTF-8.
+/// Fails for a datatype that JSON cannot carry and for a BYTES element that is not UTF-8.
 pub(crate) fn raw_to_json(raw: &[u8], datatype: Datatype, out: &mut Vec<u8>) -> Result<(), String> {
     macro_rules! numbers {
         ($number:ty, $write:path) => {{

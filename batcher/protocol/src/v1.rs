@@ -1,8 +1,8 @@
 //! V1 `:predict`: `instances` → `predictions` by rows, or `inputs` → `outputs` by columns.
 //!
-//! V1 names no datatypes, so a batch of V1 requests is spliced as text and goes to the server's own V1 path. Where
-//! the model's metadata is known ([`crate::ModelSignature`]) and the instances fit it, the request is read as V2
-//! tensors instead and shares batches with V2 requests of all forms; its answer is written as `predictions` again.
+//! V1 names no datatypes, so V1 requests are joined as text, and their batch is sent to the model server's V1 path. Where
+//! the model's metadata is known ([`crate::ModelSignature`]) and the instances fit it, the request is read as V2 tensors
+//! instead and shares batches with V2 requests of all wire formats; its response is written as `predictions` again.
 
 mod batch;
 mod body;
@@ -101,7 +101,7 @@ impl WireProtocol for V1 {
     }
 }
 
-/// What a V1 request says that is no V2 tensor.
+/// Content of a V1 request that is not read as V2 tensors.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct V1Request {
     /// Label of the version, where the path has one.
@@ -111,7 +111,7 @@ pub struct V1Request {
     pub(crate) fields: Vec<(String, Bytes)>,
 }
 
-/// The values; each text is a JSON value as it was written.
+/// Values of a V1 request; each text is a JSON value as it was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Data {
     /// `instances`: an array of rows.
@@ -123,7 +123,7 @@ pub(crate) enum Data {
 }
 
 impl V1Request {
-    /// Whether a condition holds for any of its fields but the values, or for any of its `parameters`.
+    /// Returns whether a condition holds for any of its fields other than the values, or for any of its `parameters`.
     pub(crate) fn says_of_parameters(&self, condition: impl Fn(&str, &Parameter) -> bool) -> bool {
         self.fields.iter().any(|(name, text)| {
             if name == "parameters"
@@ -136,7 +136,7 @@ impl V1Request {
         })
     }
 
-    /// Scalars of the first row, over all columns.
+    /// Returns the number of scalars of the first row, over all columns.
     pub(crate) fn elements_per_row(&self) -> u64 {
         let first = |rows: &Bytes| {
             let first = items::items(rows).next();
@@ -150,7 +150,7 @@ impl V1Request {
 }
 
 impl Data {
-    /// The request's field that holds it.
+    /// Returns the name of the request's field with the values.
     fn field(&self) -> &'static str {
         match self {
             Self::Rows(_) => "instances",

@@ -1,4 +1,4 @@
-//! The wire formats in which an inference is asked for and answered, and the table of their protocols.
+//! The wire formats of inferences, and the table of their protocols.
 
 use crate::{Address, WireProtocol, grpc, rest, v1};
 
@@ -20,7 +20,7 @@ impl WireFormat {
     /// All wire formats, in the order of their discriminants.
     pub const ALL: [Self; 4] = [Self::Json, Self::Binary, Self::Grpc, Self::V1];
 
-    /// Returns the protocol of this wire format. The only place where wire formats are told apart.
+    /// Returns the protocol of this wire format. Nothing else tells wire formats apart.
     pub fn protocol(self) -> &'static dyn WireProtocol {
         match self {
             Self::Json => &rest::Json,
@@ -30,14 +30,14 @@ impl WireFormat {
         }
     }
 
-    /// Returns its name in metric labels and journals: `json`, `binary`, `grpc` or `v1`.
+    /// Returns the name in metric labels and journals: `json`, `binary`, `grpc` or `v1`.
     pub fn as_str(self) -> &'static str {
         self.protocol().name()
     }
 
-    /// Returns the wire format of an inference posted to a URL path (without its query) and what the path addresses.
-    /// Where several wire formats share the path it is the first of [`WireFormat::ALL`]
-    /// ([`WireProtocol::with_header_length`]). `None`: the path is not that of an inference.
+    /// Returns the wire format of an inference that is posted to a URL path (without its query), and what the path addresses.
+    /// Where several wire formats share a path, it is the first of [`WireFormat::ALL`]; see
+    /// [`WireProtocol::with_header_length`]. `None` where the path is not that of an inference.
     pub fn of_path(path: &str) -> Option<(Self, Address)> {
         Self::ALL.into_iter().find_map(|format| Some((format, format.protocol().read_path(path)?)))
     }

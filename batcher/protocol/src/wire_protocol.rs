@@ -1,4 +1,4 @@
-//! What a wire format must provide to be batched: one trait, which the folders `rest`, `grpc` and `v1` implement.
+//! The trait of a wire format that can be batched, which the folders `rest`, `grpc` and `v1` implement.
 
 use std::fmt;
 
@@ -12,18 +12,18 @@ use crate::{
     PartError, ResponseError, ResponsePart, SequenceStep, WireFormat, json_error,
 };
 
-/// One wire format: how it is recognised, read and written. [`WireFormat::protocol`] is the table.
+/// A wire format: how it is recognised, read and written. [`WireFormat::protocol`] is the table.
 pub trait WireProtocol: fmt::Debug + Sync {
-    /// Returns its name in metric labels and journals.
+    /// Returns the name in metric labels and journals.
     fn name(&self) -> &'static str;
 
-    /// Returns what its messages travel over.
+    /// Returns the transport of its messages.
     fn transport(&self) -> Transport;
 
-    /// Returns which API of a model server takes its requests as they are.
+    /// Returns the API of a model server that accepts its requests unchanged.
     fn api(&self) -> Api;
 
-    /// Returns whether its tensors are raw bytes, of which reading and writing look at little.
+    /// Returns whether its tensors are raw bytes, of which reading and writing look at few.
     fn carries_raw_tensors(&self) -> bool;
 
     /// Returns the wire format whose bodies are JSON text and which a model server that reads this one reads too;
@@ -36,12 +36,12 @@ pub trait WireProtocol: fmt::Debug + Sync {
     fn read_path(&self, path: &str) -> Option<Address>;
 
     /// Returns the wire format of a request to the same path that has the header
-    /// [`HEADER_LENGTH`](crate::HEADER_LENGTH); `None` where that header means nothing.
+    /// [`HEADER_LENGTH`](crate::HEADER_LENGTH); `None` where that header has no meaning.
     fn with_header_length(&self) -> Option<WireFormat> {
         None
     }
 
-    /// Returns whether what a request with this `header_length` says depends on the model's metadata.
+    /// Returns whether the content of a request with this `header_length` depends on the model's metadata.
     fn rests_on_metadata(&self, _header_length: Option<usize>) -> bool {
         false
     }
@@ -49,11 +49,11 @@ pub trait WireProtocol: fmt::Debug + Sync {
     /// Reads a request.
     ///
     /// # Errors
-    /// [`ParseError`]: malformed (forward it alone) or beyond its limits (answer it).
+    /// Returns [`ParseError`] where the request is malformed (forward it alone) or exceeds its limits (answer it).
     fn read_request(&self, unread: Unread<'_>) -> Result<InferRequest, ParseError>;
 
-    /// Finds out which step of a sequence a request is that [`WireProtocol::read_request`] did not understand and
-    /// that its model server may understand; `None` where it is none.
+    /// Returns which step of a sequence a request is that [`WireProtocol::read_request`] could not read but that its model
+    /// server may understand; `None` where it belongs to no sequence.
     fn sequence_step_of_unread(&self, _header_length: Option<usize>, _body: &Bytes) -> Option<SequenceStep> {
         None
     }
@@ -72,13 +72,13 @@ pub trait WireProtocol: fmt::Debug + Sync {
     /// Writes requests as one body.
     ///
     /// # Errors
-    /// [`MergeError`] names the request to send alone.
+    /// Returns [`MergeError`], which names the request to send alone.
     fn write_batch(&self, batch: &Batch<'_>) -> Result<BatchBody, MergeError>;
 
-    /// Writes requests of this wire format whose content is no tensors ([`InferRequest::v1`]) as one body.
+    /// Writes requests of this wire format whose content is not tensors ([`InferRequest::v1`]) as one body.
     ///
     /// # Errors
-    /// As [`WireProtocol::write_batch`].
+    /// Fails as [`WireProtocol::write_batch`] does.
     fn write_text_batch(
         &self,
         _requests: &[&InferRequest],
@@ -87,8 +87,8 @@ pub trait WireProtocol: fmt::Debug + Sync {
         Err(MergeError { index: 0, reason: "the request has no inputs that could be read".into() })
     }
 
-    /// Returns the body of a request of this wire format that can go to a model server reading `upstream` as it came,
-    /// and the wire format that it then has. `None`: it must be written anew.
+    /// Returns the body of a request of this wire format that can be sent unchanged to a model server that reads `upstream`,
+    /// and the wire format of that body. `None` where it must be written anew.
     fn unchanged_batch(
         &self,
         _request: &InferRequest,
@@ -103,7 +103,7 @@ pub trait WireProtocol: fmt::Debug + Sync {
     /// [`HEADER_LENGTH`](crate::HEADER_LENGTH), where it has one.
     ///
     /// # Errors
-    /// [`ResponseError`]: not a valid response.
+    /// Returns [`ResponseError`] where the response is not valid.
     fn read_response(
         &self,
         header_length: Option<usize>,
@@ -115,7 +115,7 @@ pub trait WireProtocol: fmt::Debug + Sync {
     /// Writes the response to one client. `outputs`: the client's rows of each output.
     ///
     /// # Errors
-    /// [`PartError`]: an output that this wire format cannot carry.
+    /// Returns [`PartError`] for an output that this wire format cannot carry.
     fn write_response(
         &self,
         response: &InferResponse,
@@ -124,7 +124,7 @@ pub trait WireProtocol: fmt::Debug + Sync {
     ) -> Result<ResponsePart, PartError>;
 
     /// Returns the response to a client whose request [`WireProtocol::unchanged_batch`] sent in the wire format
-    /// `sent`: the model server's `body` as it is. `None`: it must be read and written anew.
+    /// `sent`: the model server's `body` as it is. `None` where it must be read and written anew.
     fn unchanged_response(
         &self,
         _request: &InferRequest,
@@ -141,12 +141,12 @@ pub trait WireProtocol: fmt::Debug + Sync {
     }
 }
 
-/// What messages travel over.
+/// Transport of messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// HTTP: the body is the message, errors are HTTP statuses.
+    /// HTTP: the body is the message, and errors are HTTP statuses.
     Rest,
-    /// gRPC over HTTP/2: messages have a prefix, the status is in trailers.
+    /// gRPC over HTTP/2: messages have a prefix, and the status is in trailers.
     Grpc,
 }
 
@@ -162,24 +162,24 @@ pub enum Api {
 /// A request as it was received.
 #[derive(Debug, Clone)]
 pub struct Unread<'a> {
-    /// What its path addresses; gRPC messages name their model themselves.
+    /// What its path addresses; unused in gRPC, whose messages name the model.
     pub address: &'a Address,
     /// Value of its header [`HEADER_LENGTH`](crate::HEADER_LENGTH), where it has one.
     pub header_length: Option<usize>,
     /// The whole body; of gRPC the message without its 5-byte prefix.
     pub body: Bytes,
-    /// Bounds on what is accepted.
+    /// Limits that it must not exceed.
     pub limits: &'a Limits,
-    /// The model's metadata, where they are known.
+    /// The model's metadata, where it is known.
     pub signature: Option<&'a ModelSignature>,
 }
 
-/// Requests that share a batch, their inputs side by side.
+/// Requests that share a batch, with their inputs side by side.
 #[derive(Debug)]
 pub struct Batch<'a> {
-    /// The first request, from which everything comes that all have in common.
+    /// The first request, for everything that all requests have in common.
     pub(crate) first: &'a InferRequest,
-    /// The id, where the batch is one request.
+    /// The id, where the batch is a single request.
     pub(crate) id: Option<&'a str>,
     pub(crate) columns: &'a [Column<'a>],
 }

@@ -1,4 +1,5 @@
-//! Who may ask about requests on the admin port: what they say of clients is not for all who may scrape it.
+//! Access control of `/explain` on the admin port: its records show what clients asked for, and must not be readable
+//! for everybody who may scrape metrics.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -7,14 +8,14 @@ use http::{HeaderMap, StatusCode, header};
 use sluice_process::admin::{AdminResponse, Peer, plain};
 use subtle::ConstantTimeEq;
 
-/// Headers of a request that somebody has passed on: then the connection says nothing about who asks.
+/// Headers that proxies add to a request that they pass on: the peer address then is not the client's.
 const PASSED_ON: [&str; 4] = ["forwarded", "via", "x-forwarded-for", "x-real-ip"];
 
-/// Lets a request pass that comes from the loopback interface itself, or that brings the token of `token_file`. The
+/// Accepts a request that comes from the loopback interface directly, or that carries the token of `token_file`. The
 /// file is read each time, so that it may be replaced.
 ///
 /// # Errors
-/// The answer for everybody else.
+/// Returns the error response for all other requests.
 pub(super) async fn check(
     peer: Option<&Peer>,
     headers: &HeaderMap,
@@ -44,8 +45,8 @@ pub(super) async fn check(
     Err(refusal)
 }
 
-/// The addresses that programs of this machine (or pod) have by themselves. Others of 127.0.0.0/8 are those of
-/// proxies in the pod, which pass on what comes from outside.
+/// Returns whether a program of this machine (or pod) connects from this address itself. Other addresses of 127.0.0.0/8
+/// belong to proxies in the pod, which pass on requests from outside.
 fn is_local(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address == Ipv4Addr::LOCALHOST,

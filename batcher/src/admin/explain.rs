@@ -1,4 +1,4 @@
-//! `/explain`: one of the last requests, or how the models stand.
+//! `/explain`: explains one of the last requests, or the state of all models.
 
 use http::StatusCode;
 use sluice_process::admin::{AdminResponse, json, plain};
@@ -8,7 +8,7 @@ use super::query::id;
 use crate::observe::explain::explain;
 use crate::observe::record::Record;
 
-/// So many ids are named where an id is not known.
+/// Maximum number of known ids that are listed when an id is unknown.
 const NAMED_IDS: usize = 20;
 
 impl Routes {
@@ -19,7 +19,7 @@ impl Routes {
             Err(problem) => return plain(StatusCode::BAD_REQUEST, format!("{problem}\n")),
         };
         let kept = self.0.observe.kept();
-        // The last one where clients use an id twice.
+        // The latest one, if clients have used an id twice.
         match kept.iter().rev().find(|record| record.request_id == id) {
             Some(record) => json(StatusCode::OK, &explain(record, kept.iter().map(|other| &**other))),
             None => plain(StatusCode::NOT_FOUND, self.unknown(kept.iter().map(|record| &**record))),

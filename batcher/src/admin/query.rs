@@ -1,4 +1,4 @@
-//! Query strings of the admin paths, read strictly: a probe with a typing error must not pass for a good one.
+//! Parses query strings of the admin paths, strictly: a probe with a misspelt parameter must fail, not succeed.
 
 use std::borrow::Cow;
 
@@ -29,7 +29,7 @@ impl<'a> DrainQuery<'a> {
     }
 }
 
-/// `path` of a question about the model server: what to ask it. `None` without the parameter.
+/// Parses the parameter `path` of a probe: the path to request from the model server. `None` without the parameter.
 pub(super) fn path(query: &str) -> Result<Option<Cow<'_, str>>, String> {
     let mut path = None;
     for pair in pairs(query) {
@@ -44,7 +44,7 @@ pub(super) fn path(query: &str) -> Result<Option<Cow<'_, str>>, String> {
     }
 }
 
-/// `id` of `/explain`.
+/// Parses the parameter `id` of `/explain`. `None` without the parameter.
 pub(super) fn id(query: &str) -> Result<Option<Cow<'_, str>>, String> {
     let mut id = None;
     for pair in pairs(query) {

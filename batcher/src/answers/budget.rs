@@ -1,5 +1,5 @@
-//! Memory of the answers that have come from model servers, counted for as long as it is really held: by a client's
-//! task, by the HTTP library, or by a single slice of a batch's answer.
+//! Memory of the answers that have come from model servers. A buffer counts for as long as anything holds it: a
+//! client's task, the HTTP library, or a single slice of a batch's answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-/// Smaller buffers are not counted: to count one costs as much as its bytes.
+/// Size of the smallest buffer that is counted: counting a smaller one would cost as much memory as the buffer itself.
 const LEAST_BYTES: usize = 1 << 10;
 
-/// So many bytes for all answers together. What has come is counted in any case; where it is too much, no batch is
-/// sent and no request passed on until there is room again.
+/// Limit on the bytes of all answers together. Bytes that have arrived are counted even beyond the limit; while it is
+/// reached, no batch is sent and no request is passed on.
 #[derive(Debug, Clone)]
 pub struct AnswerBudget(Arc<Budget>);
 
@@ -19,21 +19,21 @@ pub struct AnswerBudget(Arc<Budget>);
 struct Budget {
     used: AtomicUsize,
     limit: AtomicUsize,
-    /// There is room again.
+    /// Notified when there is room again.
     room: Notify,
-    /// There is none: told to whoever makes it.
+    /// Notified when the budget is full; the task that makes room waits for it.
     full: Notify,
 }
 
 impl Default for AnswerBudget {
-    /// Without a limit.
+    /// Creates a budget without a limit.
     fn default() -> Self {
         Self::new(usize::MAX)
     }
 }
 
 impl AnswerBudget {
-    /// A budget of so many bytes.
+    /// Creates a budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Budget {
             used: AtomicUsize::new(0),
@@ -43,28 +43,28 @@ impl AnswerBudget {
         }))
     }
 
-    /// From now on so many bytes.
+    /// Changes the limit, in bytes.
     pub fn set_limit(&self, limit: usize) {
         self.0.limit.store(limit, Ordering::Relaxed);
         self.0.room.notify_waiters();
     }
 
-    /// Bytes that are held.
+    /// Returns the bytes that are held now.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes that there are.
+    /// Returns the limit in bytes.
     pub fn limit(&self) -> usize {
         self.0.limit.load(Ordering::Relaxed)
     }
 
-    /// Whether all of it is in use.
+    /// Returns whether the limit is reached.
     pub fn is_full(&self) -> bool {
         self.used() >= self.limit()
     }
 
-    /// Counts so many bytes until the share is dropped.
+    /// Counts `bytes` until the returned share is dropped.
     pub fn take(&self, bytes: usize) -> Share {
         self.0.used.fetch_add(bytes, Ordering::Relaxed);
         if self.is_full() {
@@ -82,7 +82,7 @@ impl AnswerBudget {
         Bytes::from_owner(Charged { buffer, _share })
     }
 
-    /// Counts those of these chunks that are no slices of `counted`, which is counted already.
+    /// Counts those chunks that are not slices of `counted`, which is counted already.
     pub fn charge_others(&self, chunks: &mut [Bytes], counted: &Bytes) {
         let counted = counted.as_ptr_range();
         for chunk in chunks {
@@ -105,7 +105,7 @@ impl AnswerBudget {
         }
     }
 
-    /// Waits until there is none.
+    /// Waits until the budget is full.
     pub async fn full(&self) {
         self.0.full.notified().await;
     }
@@ -127,7 +127,7 @@ impl Drop for Share {
     }
 }
 
-/// A buffer that is counted.
+/// A buffer and its share of the budget.
 struct Charged {
     buffer: Bytes,
     _share: Share,

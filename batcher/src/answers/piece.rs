@@ -1,4 +1,5 @@
-//! What of an answer is in the hands of the HTTP library: small pieces, each known until the socket has it.
+//! The pieces of an answer that the HTTP library holds: small, each counted until the library has written it to the
+//! socket.
 
 use std::sync::Arc;
 
@@ -7,10 +8,10 @@ use bytes::Bytes;
 use super::budget::Share;
 use super::untaken::Untaken;
 
-/// Most bytes that are handed over at a time: what the library has, it cannot give back.
+/// Maximum bytes that are handed over at a time: the library cannot give back what it has.
 const PIECE_BYTES: usize = 16 << 10;
 
-/// Bytes of an answer that the HTTP library holds; its drop tells that the client has taken them.
+/// Bytes of an answer that the HTTP library holds. When the library drops them, the client counts as having taken them.
 struct Piece {
     bytes: Bytes,
     untaken: Arc<Untaken>,
@@ -30,10 +31,11 @@ impl Drop for Piece {
     }
 }
 
-/// Takes the next piece off `data`, whose bytes have been added to those of the answer.
+/// Takes the next piece off `data`, whose bytes must have been added to `untaken` before.
 ///
-/// Over HTTP/2 it is a copy. A stream whose window is used up keeps the rest of its last piece inside the library even
-/// after it was reset, and as a slice that rest would keep all of its answer, or of its batch's.
+/// Over HTTP/2 the piece is a copy. A stream whose window is used up keeps the rest of its last piece inside the
+/// library even after a reset; were the piece a slice, that rest would keep the whole answer (or its whole batch's) in
+/// memory.
 pub fn next_piece(data: &mut Bytes, untaken: &Arc<Untaken>) -> Bytes {
     let slice = data.split_to(data.len().min(PIECE_BYTES));
     untaken.moves();
@@ -45,7 +47,7 @@ pub fn next_piece(data: &mut Bytes, untaken: &Arc<Untaken>) -> Bytes {
     Bytes::from_owner(Piece { bytes, untaken: Arc::clone(untaken), _share })
 }
 
-/// What the connection to a model server may hold of an answer that is passed on, while its client takes nothing.
+/// Bytes of a relayed answer that the connection to the model server may buffer while the client takes nothing.
 #[derive(Debug)]
 pub struct Behind {
     untaken: Arc<Untaken>,
@@ -54,7 +56,7 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// So many bytes may come that nobody asks for.
+    /// Counts `bytes` for the answer until the value is dropped.
     pub fn new(untaken: &Arc<Untaken>, bytes: usize) -> Self {
         untaken.add(bytes);
         Self { untaken: Arc::clone(untaken), bytes, _share: untaken.budget().take(bytes) }

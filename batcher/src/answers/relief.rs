@@ -1,5 +1,5 @@
-//! Gives up answers that their clients do not take: those that have waited longest while the budget is full, and any
-//! that has waited for `answerTimeoutMs`.
+//! Gives up answers that their clients do not take: any whose client has taken nothing for `answerTimeoutMs`, and,
+//! while the budget is full, those that have waited longest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,22 +11,22 @@ use tokio_util::sync::CancellationToken;
 use super::untaken::{Answers, Untaken};
 use crate::settings::Live;
 
-/// How long a client may pause while the budget is full, whatever others need: a lost packet comes again after a
-/// fifth of a second.
+/// Time for which a client may pause even while the budget is full, in microseconds: the retransmission of a lost
+/// packet takes a fifth of a second.
 pub const GRACE_US: u64 = 250_000;
-/// How often it is looked for answers that were not taken in time, at least …
+/// Longest pause between two looks for answers that were not taken in time.
 const LOOK: Duration = Duration::from_secs(1);
-/// … and how often while the budget is full.
+/// Pause between two looks while the budget is full; also the shortest pause.
 const LOOK_FULL: Duration = Duration::from_millis(20);
-/// Turns of the runtime in which the task of an answer that was given up ends, as a rule.
+/// Maximum turns of the runtime to wait for the task of an answer that was given up to end.
 const TURNS: usize = 64;
 
 /// Why an answer is given up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum GiveUpReason {
-    /// Answers hold all the memory that they may, and it has waited longest.
+    /// The budget is full, and this answer has waited longest.
     Full,
-    /// Its client has taken nothing of it for too long.
+    /// The client has taken nothing of the answer for `answerTimeoutMs`.
     Timeout,
 }
 
@@ -39,17 +39,18 @@ impl GiveUpReason {
     }
 }
 
-/// An answer, as far as it decides what is given up.
+/// What `choose` needs to know about an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Candidate {
-    /// Since when its client takes nothing of what is there.
+    /// Time since which the client has taken nothing of what is there, in microseconds of the process's clock.
     pub stalled_since_us: u64,
-    /// All of it was handed to the HTTP library: only the end of its connection frees what is left.
+    /// Whether all of it was handed to the HTTP library: only closing the connection frees what is left.
     pub is_rest: bool,
 }
 
-/// Which one is given up now, and why. Of those that have waited for too long the longest, at any time; while the
-/// budget is full the longest that has waited at all. Rests come last: to free one costs a whole connection.
+/// Chooses the answer that is given up now; returns its index and the reason, or `None` if all may stay. At any time it
+/// is the one that has waited longest beyond the timeout; while the budget is full, the one that has waited longest
+/// beyond the grace period. Rests come last, because freeing one costs a whole connection.
 pub fn choose(
     candidates: &[Candidate],
     is_full: bool,
@@ -74,7 +75,7 @@ pub fn choose(
     late.or_else(full)
 }
 
-/// Gives up what has to be, until `end`.
+/// Gives up answers as `choose` decides, until `end` is cancelled.
 pub async fn run(answers: Arc<Answers>, settings: Live, end: CancellationToken) {
     loop {
         let timeout_ms = settings.now().timeouts.answer_timeout_ms;
@@ -110,11 +111,11 @@ fn next(answers: &Answers, timeout_us: u64) -> Option<(Arc<Untaken>, GiveUpReaso
     Some((stalled.swap_remove(at), reason))
 }
 
-/// Gives one up, with its connection where that is of no use without it, and waits until its memory is free: what is
-/// free by then need not be taken from others.
+/// Gives up one answer, and closes its connection where that cannot be avoided or serves nothing else. Waits until the
+/// memory is free, so that no more answers are given up than necessary.
 async fn give_up(untaken: &Arc<Untaken>, reason: GiveUpReason, is_useless: bool) {
     counter!(names::ANSWERS_GIVEN_UP_TOTAL, "reason" => reason.label()).increment(1);
-    tracing::debug!(reason = reason.label(), "An answer that its client does not take is given up.");
+    tracing::debug!(reason = reason.label(), "Gave up an answer that its client does not take.");
     if untaken.can_be_reset() && !is_useless {
         untaken.reset();
     } else {

@@ -1,5 +1,5 @@
-//! The task of an HTTP/2 stream. hyper waits in it for the client's window, and looks at nothing else meanwhile: that
-//! its answer is not wanted any more can only be told to the task.
+//! The task of an HTTP/2 stream. hyper waits in it for the client's window and looks at nothing else meanwhile, so the
+//! only way to end a stream whose answer is given up is to abort the task.
 
 use std::future::Future;
 use std::sync::{Arc, OnceLock};
@@ -11,17 +11,18 @@ tokio::task_local! {
     static CURRENT: StreamTask;
 }
 
-/// A task; ending it resets the stream.
+/// Handle of the task of an HTTP/2 stream; ending the task resets the stream.
 #[derive(Debug, Clone, Default)]
 pub struct StreamTask(Arc<OnceLock<AbortHandle>>);
 
 impl StreamTask {
-    /// The one that runs; `None` outside of HTTP/2, where a connection has one answer at a time and no task of its own.
+    /// Returns the stream's task that runs now; `None` outside of HTTP/2, where a connection has one answer at a time
+    /// and no task for it.
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Clone::clone).ok()
     }
 
-    /// Ends it; false where it has only just been spawned.
+    /// Aborts the task; returns false if it is only just being spawned and cannot be aborted yet.
     pub fn end(&self) -> bool {
         let task = self.0.get();
         task.inspect(|task| task.abort()).is_some()

@@ -1,4 +1,4 @@
-//! Answers under way, and how far their clients have come.
+//! Answers under way, and how much of each its client has taken.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -10,15 +10,15 @@ use super::budget::AnswerBudget;
 use super::stream_task::StreamTask;
 use crate::clock::Clock;
 
-/// A connection has its part of the budget where it holds at most so many times as much as is free …
+/// A connection may hold this many times the free bytes of the budget; its part shrinks as the budget fills …
 const THRESHOLD: usize = 8;
-/// … or no more than this fraction of it, however little is free.
+/// … but not below the budget's limit divided by this.
 const LEAST_FRACTION: usize = 16;
 
 /// All answers under way.
 #[derive(Debug)]
 pub struct Answers {
-    /// Memory of all of them.
+    /// Memory of all answers.
     pub budget: AnswerBudget,
     clock: Clock,
     number: AtomicU64,
@@ -31,7 +31,7 @@ impl Answers {
         Arc::new(Self { budget, clock, number: AtomicU64::new(0), under_way: Mutex::default() })
     }
 
-    /// An answer that begins now.
+    /// Registers an answer that begins now.
     pub fn begin(self: &Arc<Self>, client: &Arc<Client>) -> Arc<Untaken> {
         let number = self.number.fetch_add(1, Ordering::Relaxed);
         let untaken = Arc::new(Untaken {
@@ -48,7 +48,8 @@ impl Answers {
         untaken
     }
 
-    /// Whether a client that gets so many more bytes would hold more than its part.
+    /// Returns whether the client's connection would hold more than its part of the budget with `more` further bytes. A
+    /// connection that holds nothing is never beyond its part.
     pub fn is_beyond_part(&self, client: &Client, more: usize) -> bool {
         let untaken = client.bytes.load(Ordering::Relaxed);
         let limit = self.budget.limit();
@@ -57,7 +58,7 @@ impl Answers {
         untaken > 0 && untaken.saturating_add(more) > part
     }
 
-    /// Those under way now.
+    /// Returns the answers under way now.
     pub(super) fn all(&self) -> Vec<Arc<Untaken>> {
         self.lock().values().filter_map(Weak::upgrade).collect()
     }
@@ -72,26 +73,26 @@ impl Answers {
     }
 }
 
-/// A client's connection, as far as its answers are concerned.
+/// The answers of one client's connection.
 #[derive(Debug, Default)]
 pub struct Client {
-    /// Bytes of its answers.
+    /// Bytes of its answers that the client has not taken.
     bytes: AtomicUsize,
-    /// Its requests, up to the last byte of their answers.
+    /// Requests on this connection whose answers have not been handed over completely.
     requests: AtomicUsize,
-    /// When it last took a piece of any of them.
+    /// When the client last took a piece of any answer, in microseconds of the process's clock.
     moved_us: AtomicU64,
     is_closing: AtomicBool,
     close: Notify,
 }
 
 impl Client {
-    /// A request has come.
+    /// Counts a request that has come.
     pub fn request_began(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Its answer has been handed over, or nobody waits for it any more.
+    /// Counts out a request whose answer has been handed over, or is not wanted any more.
     pub fn request_ended(&self) {
         self.requests.fetch_sub(1, Ordering::Relaxed);
     }
@@ -102,7 +103,7 @@ impl Client {
     }
 }
 
-/// An answer that its client has not taken whole.
+/// An answer that its client has not taken completely.
 #[derive(Debug)]
 pub struct Untaken {
     answers: Arc<Answers>,
@@ -111,25 +112,25 @@ pub struct Untaken {
     stream: Option<StreamTask>,
     /// Bytes that are there for the client.
     bytes: AtomicUsize,
-    /// When the client last took a piece, or the first came.
+    /// When the client last took a piece, or the first bytes came, in microseconds of the process's clock.
     moved_us: AtomicU64,
-    /// The body still is here: its task can be ended.
+    /// Whether the body still exists, so that its task can be ended.
     has_body: AtomicBool,
     is_reset: AtomicBool,
 }
 
 impl Untaken {
-    /// Memory of all answers.
+    /// Returns the budget of all answers.
     pub fn budget(&self) -> &AnswerBudget {
         &self.answers.budget
     }
 
-    /// Whether it goes over HTTP/2.
+    /// Returns whether the answer goes over HTTP/2.
     pub fn is_http2(&self) -> bool {
         self.stream.is_some()
     }
 
-    /// So many bytes are there for the client.
+    /// Adds bytes that are there for the client.
     pub fn add(&self, bytes: usize) {
         self.client.bytes.fetch_add(bytes, Ordering::Relaxed);
         if self.bytes.fetch_add(bytes, Ordering::Relaxed) == 0 {
@@ -137,48 +138,49 @@ impl Untaken {
         }
     }
 
-    /// So many are not there any more, whoever has them.
+    /// Subtracts bytes that are not there any more, taken or dropped.
     pub fn sub(&self, bytes: usize) {
         self.client.bytes.fetch_sub(bytes, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// The client makes room for more.
+    /// Notes that the client takes bytes now.
     pub fn moves(&self) {
         let now_us = self.answers.clock.now_us();
         self.moved_us.store(now_us, Ordering::Relaxed);
         self.client.moved_us.store(now_us, Ordering::Relaxed);
     }
 
-    /// All of it has been handed over, or nobody wants it.
+    /// Notes that the body has been handed over completely, or dropped.
     pub fn body_ended(&self) {
         self.has_body.store(false, Ordering::Relaxed);
     }
 
-    /// Since when the client takes nothing of what is there; `None` where nothing is.
+    /// Returns the time since which the client has taken nothing of what is there, in microseconds of the process's
+    /// clock; `None` if nothing is there.
     pub(super) fn stalled_since_us(&self) -> Option<u64> {
         let is_there = self.bytes.load(Ordering::Relaxed) > 0;
         is_there.then(|| self.moved_us.load(Ordering::Relaxed))
     }
 
-    /// Whether it is a stream that can be reset. Without a body the library has the rest, and only the end of the
-    /// connection frees it.
+    /// Returns whether the answer is an HTTP/2 stream that can be reset. Once the body is gone, the HTTP library has
+    /// the rest, and only closing the connection frees it.
     pub(super) fn can_be_reset(&self) -> bool {
         self.stream.is_some() && self.has_body.load(Ordering::Relaxed)
     }
 
-    /// Whether it is a rest, see [`Untaken::can_be_reset`].
+    /// Returns whether the answer is a rest that the HTTP library holds, see [`Untaken::can_be_reset`].
     pub(super) fn is_rest(&self) -> bool {
         self.stream.is_some() && !self.has_body.load(Ordering::Relaxed)
     }
 
-    /// Whether it was given up, and its memory is free in a moment.
+    /// Returns whether the answer was given up, so that its memory is free in a moment.
     pub(super) fn is_going(&self) -> bool {
         self.client.is_closing.load(Ordering::Relaxed)
             || (self.is_reset.load(Ordering::Relaxed) && self.can_be_reset())
     }
 
-    /// Whether its client has no other request, and has taken nothing of others since then.
+    /// Returns whether its connection has no other request, and the client has taken nothing of any answer since `us`.
     pub(super) fn is_all_since(&self, us: u64) -> bool {
         self.client.requests.load(Ordering::Relaxed) <= 1
             && self.client.moved_us.load(Ordering::Relaxed) <= us

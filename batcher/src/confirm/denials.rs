@@ -1,17 +1,17 @@
-//! What model servers have said of models that they do not have, remembered for a short while: whoever repeats a name that
-//! does not exist costs them nothing.
+//! Denials of models, remembered for a short while: a client that repeats the name of a model that does not exist
+//! causes no further questions to the model servers.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Denial;
 
-/// Most names that are remembered; a further one takes the place of the oldest.
+/// Maximum number of names that are remembered; a further one replaces the oldest.
 const MOST: usize = 1024;
-/// How long, in microseconds: for so long a model that was loaded meanwhile is not seen.
+/// Time for which a denial is remembered, in microseconds. A model that is loaded meanwhile goes unnoticed for as long.
 const REMEMBERED_US: u64 = 1_000_000;
 
-/// The names, oldest first.
+/// The remembered denials.
 #[derive(Debug, Default)]
 pub(super) struct Denials {
     by_name: HashMap<Arc<str>, Remembered>,
@@ -22,18 +22,18 @@ pub(super) struct Denials {
 struct Remembered {
     denial: Arc<Denial>,
     until_us: u64,
-    /// The model servers that were asked.
+    /// Fingerprint of the model servers that were asked.
     servers: u64,
 }
 
 impl Denials {
-    /// What these `servers` have said of a model lately.
+    /// Returns the denial of a model if it is remembered and came from these `servers` (their fingerprint).
     pub(super) fn get(&self, model: &str, servers: u64, now_us: u64) -> Option<Arc<Denial>> {
         let known = self.by_name.get(model)?;
         (known.servers == servers && now_us < known.until_us).then(|| Arc::clone(&known.denial))
     }
 
-    /// Remembers it.
+    /// Remembers a denial.
     pub(super) fn insert(&mut self, model: &Arc<str>, denial: Arc<Denial>, servers: u64, now_us: u64) {
         while self.order.front().is_some_and(|(_, until_us)| *until_us <= now_us || self.order.len() >= MOST)
         {

@@ -1,4 +1,4 @@
-//! One question: whether the model servers have a model, asked until all of them have answered.
+//! One inquiry: asks the model servers whether they have a model, until all of them have answered.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::pin;
@@ -13,30 +13,31 @@ use super::{Heard, ModelPresence, Shared, State};
 use crate::upstream::asking::{Denial, Has};
 use crate::upstream::{Epoch, Upstream};
 
-/// After a question its turn rests for so many times as long as the question took: what does not exist takes no more
-/// than a small part of a model server's time.
+/// A turn rests after a question for this many times the question's duration, so that questions about models which may
+/// not exist take only a small part of a model server's time.
 const RESTS: u32 = 9;
-/// Longest time for which a turn rests after a question.
+/// Longest rest of a turn after a question.
 const LONGEST_REST: Duration = Duration::from_millis(100);
-/// Pause where a model server has not answered.
+/// Pause before asking again when a model server has not answered.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How long a denial is believed while model servers that are not ready are waited for: a model may be loaded at any time.
+/// Time after which model servers that have denied a model are asked again while others are waited for: a model may be
+/// loaded at any time.
 const BELIEVED: Duration = Duration::from_secs(30);
 
-/// A model server that is asked.
+/// A model server that is asked, and its epoch.
 type Asked = (Arc<Upstream>, Arc<Epoch>);
 
-/// What those that are ready say.
+/// What the model servers that are ready say.
 enum Answers {
     Has,
-    /// None of them says that it has it; this one says least against it.
+    /// None of them has the model; holds the denial that says least against it, and the server that gave it.
     HasNot(Box<Denial>, Asked),
-    /// Not all have answered.
+    /// Not all have answered, and none has the model so far.
     Unknown,
 }
 
 impl Shared {
-    /// Until there is an answer, or nobody waits for it any more.
+    /// Runs until there is an answer, or no request waits for it any more.
     pub(super) async fn inquire(&self, model: Arc<str>, tell: watch::Sender<Heard>) {
         let mut answer = pin!(self.find_out(&model, &tell));
         loop {
@@ -50,7 +51,7 @@ impl Shared {
                 }
                 () = tell.closed() => {
                     let mut state = self.lock();
-                    // Somebody may have come in the meantime.
+                    // Another request may have subscribed in the meantime.
                     if tell.receiver_count() == 0 {
                         state.open.remove(&model);
                         return;
@@ -76,11 +77,12 @@ impl Shared {
                 return std::future::pending().await;
             };
             let started = Instant::now();
-            // Before they are asked: whoever comes or goes meanwhile is a change.
+            // Taken before they are asked, so that a server which comes or goes meanwhile counts as a change.
             let servers = self.servers(&open);
             let mut answers = self.ask_all(&open, model).await;
             let others = self.upstreams.members().saturating_sub(open.len());
-            // One that is not ready may have it; where one that is ready may have it too, that one will do.
+            // A server that is not ready may have the model. Not waited for if a ready one cannot say and may have it
+            // too.
             let is_final = |denial: &Denial| others == 0 || denial.says_nothing();
             if let Answers::HasNot(denial, denier) = &mut answers
                 && is_final(denial)
@@ -110,7 +112,7 @@ impl Shared {
         }
     }
 
-    /// Waits until the model servers that are ready, or their number, are not these any more: what these have said
+    /// Waits until other model servers are ready, or their total number changes. What the present ones have said
     /// stands, however often another one fails to become ready.
     async fn until_others(&self, servers: u64, changed: &mut watch::Receiver<()>) {
         while self.servers(&self.upstreams.open()) == servers {
@@ -120,7 +122,7 @@ impl Shared {
         }
     }
 
-    /// Adds what a model server says to a client of its own, without a client's body.
+    /// Adds the model server's own error response to the denial, got by an inference request without inputs.
     async fn add_own_words(&self, denial: &mut Denial, (upstream, epoch): &Asked, model: &str) {
         if !denial.is_certain {
             return;
@@ -130,12 +132,12 @@ impl Shared {
             Ok(Some(words)) => denial.answer = Some(words),
             Ok(None) => {}
             Err(error) => {
-                tracing::debug!(model, %error, "A model server was not heard on a model that it does not have.");
+                tracing::debug!(model, %error, "Failed to get a model server's own error for a model that it does not have.");
             }
         }
     }
 
-    /// One that has it is enough; that nobody has it is known once all have answered.
+    /// Asks all model servers at once. Returns as soon as one has the model; a denial needs the answers of all.
     async fn ask_all(&self, open: &[Asked], model: &Arc<str>) -> Answers {
         let mut questions = JoinSet::new();
         for (upstream, epoch) in open {
@@ -156,7 +158,7 @@ impl Shared {
                     }
                 }
                 Ok((Err(error), _)) => {
-                    tracing::debug!(%model, %error, "A model server has not said whether it has a model.");
+                    tracing::debug!(%model, %error, "Failed to ask a model server whether it has a model.");
                     is_open = true;
                 }
                 Err(_) => is_open = true,
@@ -168,7 +170,7 @@ impl Shared {
         }
     }
 
-    /// Tells these loaded model servers, of so many as there are, from others.
+    /// Returns a fingerprint of these loaded model servers and of the number of all.
     pub(super) fn servers(&self, open: &[Asked]) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.upstreams.members().hash(&mut hasher);
@@ -184,7 +186,7 @@ impl Shared {
     }
 }
 
-/// Keeps a turn for a while after a question that took so long.
+/// Keeps a turn for a while after a question that took `took`.
 fn rest(turn: OwnedSemaphorePermit, took: Duration) {
     tokio::spawn(async move {
         sleep((took * RESTS).min(LONGEST_REST)).await;

@@ -1,47 +1,26 @@
-//! Finds the model that a passed-on request names, and with it a model server that may get the request. With a single
-//! model server there is no choice, and the request is not looked into.
+//! Finds the model that a passed-on request names, which decides the model servers that may get the request. With a
+//! single model server there is no choice, and the request is not looked into.
 
-use std::collections::VecDeque;
-
-use bytes::{Bytes, BytesMut};
 use http::request::Parts;
-use http::{HeaderMap, Method, Request};
-use http_body_util::BodyExt;
+use http::{Method, Request};
 use hyper::body::Incoming;
-use sluice_protocol::grpc::{MessageHead, PREFIX_BYTES};
 use sluice_protocol::{WireFormat, model_in_path};
 
 use super::Front;
+use super::bodies::peek::Peeked;
 use super::control_paths::{message_decides, sets};
 use super::in_sequence::step_of_unread;
-use super::peek::Peeked;
-use super::receive::ReceiveError;
 use super::route::GRPC_SERVICE;
-use crate::failure::{Failure, missing_elsewhere};
+use crate::failure::Failure;
 use crate::media_type;
 use crate::offload::offload;
 use crate::queue::bytes::QueuedBytes;
 use crate::retry_after::RetryAfter;
 use crate::streams::asked::Asked;
-use crate::upstream::choice::{Named, NotPicked, Picked};
-use crate::upstream::grpc_body::GrpcBody;
-
-/// Maximum bytes of a gRPC message that are read ahead: the model's name and the parameters come before the tensors.
-const PEEK_BYTES: usize = 64 << 10;
+use crate::upstream::choice::Named;
+use crate::upstream::relay_body::RelayBody;
 
 impl Front {
-    /// Picks a model server that has the model; any model server where `named` is `None`.
-    pub(super) async fn pick_for(&self, named: Option<&Named>) -> Result<Picked, Failure> {
-        let (hold, settings) = (self.hold(), self.settings.now());
-        self.upstreams.pick_for(named, hold, &settings, self.clock).await.map_err(|why| match why {
-            NotPicked::Nobody => self.nobody(),
-            NotPicked::Elsewhere(others) => {
-                let message = missing_elsewhere(others, hold.as_millis() as u64);
-                Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
-            }
-        })
-    }
-
     /// Returns the model that an HTTP request names, in its path or in a JSON body of OpenAI's API, with the body and the
     /// memory that was reserved for reading it.
     ///
@@ -54,17 +33,21 @@ impl Front {
         body: Incoming,
     ) -> Result<(Option<Named>, Peeked, QueuedBytes), Failure> {
         if self.upstreams.members() <= 1 {
-            return Ok((None, Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
+            return Ok((None, Peeked::Part(Vec::new(), body), self.bodies.memory.empty(None)));
         }
         let path = parts.uri.path();
         let model = model_in_path(path);
         // An inference is passed on where its model has no queue.
         let infers = path.ends_with("/infer");
         if !infers && (model.is_some() || !may_name_its_model(parts)) {
-            return Ok((model.map(Named::Model), Peeked::Part(Vec::new(), body), self.bytes.empty(None)));
+            return Ok((
+                model.map(Named::Model),
+                Peeked::Part(Vec::new(), body),
+                self.bodies.memory.empty(None),
+            ));
         }
         let (body, share) =
-            self.peek(body).await.map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
+            self.bodies.peek(body).await.map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if infers
             && let Some(whole) = body.whole()
             && let Some(step) = step_of_unread(WireFormat::Json, parts, whole).await
@@ -95,20 +78,21 @@ impl Front {
     pub(super) async fn named_by_grpc(
         &self,
         request: Request<Incoming>,
-    ) -> Result<(Option<Named>, Request<GrpcBody>, QueuedBytes), Failure> {
-        let mut share = self.bytes.empty(None);
+    ) -> Result<(Option<Named>, Request<RelayBody<Incoming>>, QueuedBytes), Failure> {
+        let mut share = self.bodies.memory.empty(None);
         if self.upstreams.members() <= 1 {
-            return Ok((None, request.map(GrpcBody::from), share));
+            return Ok((None, request.map(RelayBody::from), share));
         }
         let path = request.uri().path();
         let asks_a_model = path.strip_prefix(GRPC_SERVICE).is_some_and(|method| method.starts_with("Model"));
         let may_set = message_decides(path);
         if !asks_a_model && !may_set {
-            return Ok((None, request.map(GrpcBody::from), share));
+            return Ok((None, request.map(RelayBody::from), share));
         }
         let (parts, body) = request.into_parts();
         let (head, body) = self
-            .head_of(&parts.headers, body, &mut share)
+            .bodies
+            .peek_grpc(&parts.headers, body, &mut share)
             .await
             .map_err(|error| error.failure(|| RetryAfter::UNPREDICTED))?;
         if may_set
@@ -131,45 +115,6 @@ impl Front {
             return Err(Failure::new(409, message));
         }
         Ok((model.map(Named::Model), Request::from_parts(parts, body), share))
-    }
-
-    /// Reads the first fields of a body's first message, and returns them with the unchanged body; `None` where the message
-    /// is compressed and cannot be decoded. There is no time limit, as for all gRPC that is passed on, because a stream may
-    /// send its first message late.
-    async fn head_of(
-        &self,
-        headers: &HeaderMap,
-        mut body: Incoming,
-        share: &mut QueuedBytes,
-    ) -> Result<(Option<MessageHead>, GrpcBody), ReceiveError> {
-        let (mut read, mut pieces) = (BytesMut::new(), VecDeque::new());
-        let is_whole = loop {
-            if let Some([_, a, b, c, d]) = read.first_chunk::<PREFIX_BYTES>() {
-                let end = PREFIX_BYTES.saturating_add(u32::from_be_bytes([*a, *b, *c, *d]) as usize);
-                if read.len() >= end {
-                    read.truncate(end);
-                    break true;
-                }
-            }
-            if read.len() >= PEEK_BYTES {
-                break false;
-            }
-            let Some(frame) = body.frame().await else { break false };
-            let Ok(data) = frame?.into_data() else { continue };
-            if !share.grow(data.len()) {
-                return Err(ReceiveError::NoMemory { limit_bytes: self.bytes.limit() });
-            }
-            read.extend_from_slice(&data);
-            pieces.push_back(data);
-        };
-        let mut message: Bytes = read.freeze();
-        if is_whole && message.first() == Some(&1) {
-            let decoded = self.decode_grpc(headers, (message, self.bytes.empty(None))).await;
-            // A message that cannot be decoded counts as empty: the model server answers it.
-            message = decoded.map(|(message, _)| message).unwrap_or_default();
-        }
-        let head = message.get(PREFIX_BYTES..).filter(|_| message.first() == Some(&0)).map(MessageHead::read);
-        Ok((head, GrpcBody::new(pieces, body)))
     }
 }
 

@@ -14,9 +14,9 @@ use sluice_protocol::grpc::{
 
 use super::Front;
 
+use super::bodies::receive::receive;
 use super::body::FrontBody;
-use super::known::{Known, denied};
-use super::receive::receive;
+use super::models::{Known, denied};
 use super::route::GrpcMethod;
 use super::transport::rest::json;
 use super::transport::{failed, grpc, respond};
@@ -48,8 +48,8 @@ impl Front {
             return Ok(ModelReadiness::NotReady);
         }
         // A readiness check asks for the present state: it does not wait for model servers that are not ready.
-        let patience = Patience { awaits_all: false, ..self.patience() };
-        let handle = match self.known(model, patience).await? {
+        let patience = Patience { awaits_all: false, ..self.models.patience() };
+        let handle = match self.models.known(model, patience).await? {
             Known::Queue(handle) => handle,
             Known::TooMany => return Ok(ModelReadiness::NotReady),
             Known::Denied(denial) if !denial.is_certain => return Ok(ModelReadiness::NotReady),
@@ -61,7 +61,7 @@ impl Front {
             return Ok(ModelReadiness::NotReady);
         }
         let Some(version) = version else { return Ok(ModelReadiness::Ready) };
-        let said = self.inquiries.ask_for_version(model, version).await?;
+        let said = self.models.inquiries.ask_for_version(model, version).await?;
         Ok(if said.is_ready { ModelReadiness::Ready } else { ModelReadiness::NoVersion(said.answer) })
     }
 
@@ -96,7 +96,7 @@ impl Front {
     ) -> Response<FrontBody> {
         let patience = Duration::from_millis(self.settings.now().timeouts.body_timeout_ms);
         let (body, _share) =
-            match receive(request.into_body(), SMALL_BYTES, patience, self.bytes.empty(None)).await {
+            match receive(request.into_body(), SMALL_BYTES, patience, self.bodies.memory.empty(None)).await {
                 Ok(received) => received,
                 Err(error) => return grpc::status(Code::InvalidArgument, &error.to_string()),
             };
@@ -139,7 +139,7 @@ impl Front {
 enum ModelReadiness {
     Ready,
     NotReady,
-    /// There is no such model.
+    /// The model does not exist.
     Denied(Arc<Denial>),
     /// The version is not ready or does not exist; with the model server's response.
     NoVersion(UpstreamResponse),

@@ -12,10 +12,10 @@ use sluice_protocol::{Address, HEADER_LENGTH, InferRequest, ParseError, Unread, 
 
 use super::Front;
 use super::admit::{Arrival, count_failure};
+use super::bodies::decode::undecoded;
+use super::bodies::receive::{ReceiveError, Received};
 use super::body::FrontBody;
-use super::decode::undecoded;
-use super::known::NoQueue;
-use super::receive::{ReceiveError, Received};
+use super::models::NoQueue;
 use super::transport::{failed, grpc as grpc_transport};
 use super::urgency::Urgency;
 use crate::failure::Failure;
@@ -37,7 +37,7 @@ impl Front {
             Ok(found) => found,
             Err((format, failure)) => return failed(format, &failure),
         };
-        let handle = match self.queue_of(&address.target.model, format).await {
+        let handle = match self.models.queue_of(&address.target.model, format).await {
             Ok(handle) => handle,
             Err(NoQueue::Passes(_)) => return self.pass(Request::from_parts(parts, body)).await,
             Err(NoQueue::Answered(response)) => return *response,
@@ -57,7 +57,7 @@ impl Front {
         }
         let needs_metadata = format.protocol().rests_on_metadata(header_length);
         let signature = if needs_metadata { handle.signature() } else { None };
-        let (copy, limits, read_by) = (body.clone(), self.limits(), signature.clone());
+        let (copy, limits, read_by) = (body.clone(), self.bodies.limits(), signature.clone());
         let read = offload(bytes_to_read(header_length, body.len()), move || {
             let (address, limits, signature) = (&address, &limits, read_by.as_deref());
             format.protocol().read_request(Unread { address, header_length, body: copy, limits, signature })
@@ -78,11 +78,11 @@ impl Front {
             Err(failure) => return failed(format, &failure),
         };
         let (parts, body) = request.into_parts();
-        let received = match self.receive(body, urgency.tenant.as_ref()).await {
+        let received = match self.bodies.receive(body, urgency.tenant.as_ref()).await {
             Ok(received) => received,
             Err(error) => return failed(format, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
-        let (body, mut bytes) = match self.decode_grpc(&parts.headers, received).await {
+        let (body, mut bytes) = match self.bodies.decode_grpc(&parts.headers, received).await {
             Ok(decoded) => decoded,
             Err(error) => return undecoded(format, &error, RetryAfter::UNPREDICTED).0,
         };
@@ -94,10 +94,10 @@ impl Front {
             Ok(request) => request,
             Err(failure) => return failed(format, &failure),
         };
-        let handle = match self.queue_of(&request.target.model, format).await {
+        let handle = match self.models.queue_of(&request.target.model, format).await {
             Ok(handle) => handle,
             Err(NoQueue::Answered(response)) => return *response,
-            Err(NoQueue::Passes(denial)) => match self.unpassable(&request.target.model, denial) {
+            Err(NoQueue::Passes(denial)) => match self.models.unpassable(&request.target.model, denial) {
                 Ok(handle) => handle,
                 Err(response) => return *response,
             },
@@ -109,13 +109,13 @@ impl Front {
     /// Reads a `ModelInferRequest`, with the memory that its elements take counted among the request's bytes.
     async fn read_grpc(&self, message: Bytes, bytes: &mut QueuedBytes) -> Result<InferRequest, Failure> {
         let looked_at = bytes_to_read_of_grpc(&message);
-        let limits = self.limits();
+        let limits = self.bodies.limits();
         let counted =
             offload(looked_at, move || CountedRequest::new(message, &limits)).await.map_err(unread)?;
         // While the elements are read, the lists of them grow by doubling, which may take this much more for a while.
-        let meanwhile = self.bytes.take(2 * counted.elements_bytes());
+        let meanwhile = self.bodies.memory.take(2 * counted.elements_bytes());
         if meanwhile.is_none() || !bytes.grow(counted.elements_bytes()) {
-            let full = ReceiveError::NoMemory { limit_bytes: self.bytes.limit() };
+            let full = ReceiveError::NoMemory { limit_bytes: self.bodies.memory.limit() };
             return Err(full.failure(|| RetryAfter::UNPREDICTED));
         }
         offload(looked_at, move || counted.parse()).await.map_err(unread)
@@ -134,11 +134,11 @@ impl Front {
         urgency: &Urgency,
     ) -> Result<Received, Box<Response<FrontBody>>> {
         let retry_after = || handle.retry_after(self.clock.now_us());
-        let received = self.receive(body, urgency.tenant.as_ref()).await.map_err(|error| {
+        let received = self.bodies.receive(body, urgency.tenant.as_ref()).await.map_err(|error| {
             let failure = error.failure(retry_after);
             Box::new(self.invalid(handle, format, &failure))
         })?;
-        self.decode(&mut parts.headers, received).await.map_err(|error| {
+        self.bodies.decode(&mut parts.headers, received).await.map_err(|error| {
             let (response, failure) = undecoded(format, &error, retry_after());
             count_failure(handle, format, &failure);
             Box::new(response)

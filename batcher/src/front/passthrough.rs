@@ -12,17 +12,11 @@ use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::relayed::Relayed;
 use super::transport::failed;
-use crate::confirm::Patience;
 use crate::failure::Failure;
 use crate::forward::{to_client, to_http1};
-use crate::retry_after::RetryAfter;
-use crate::settings::WhileCold;
 use crate::upload::UploadError;
 use crate::upstream::ConnectError;
 use crate::upstream::relay::RelayError;
-
-/// Maximum time for a model server to say whether it has a model, where requests are not held.
-const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Front {
     /// Passes a request on over HTTP/1.1.
@@ -44,7 +38,7 @@ impl Front {
             Ok(named) => named,
             Err(failure) => return failed(WireFormat::Json, &failure),
         };
-        let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+        let (upstream, epoch, guard) = match self.models.pick_for(named.as_ref()).await {
             Ok(picked) => picked,
             Err(failure) => return failed(WireFormat::Json, &failure),
         };
@@ -69,7 +63,7 @@ impl Front {
             Ok(named) => named,
             Err(failure) => return failed(WireFormat::Grpc, &failure),
         };
-        let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+        let (upstream, epoch, guard) = match self.models.pick_for(named.as_ref()).await {
             Ok(picked) => picked,
             Err(failure) => return failed(WireFormat::Grpc, &failure),
         };
@@ -82,30 +76,6 @@ impl Front {
             }
             Err(error) => failed(WireFormat::Grpc, &not_passed(&error)),
         }
-    }
-
-    pub(super) fn hold(&self) -> Duration {
-        let settings = self.settings.now();
-        match settings.holding.while_cold {
-            WhileCold::Hold => Duration::from_millis(settings.holding.hold_ms),
-            WhileCold::Reject => Duration::ZERO,
-        }
-    }
-
-    /// Returns how long a request may wait to learn whether its model exists. Where requests are not held, this is the time
-    /// that a ready model server gets to answer.
-    pub(super) fn patience(&self) -> Patience {
-        let settings = self.settings.now();
-        let hold = Duration::from_millis(settings.holding.hold_ms);
-        match settings.holding.while_cold {
-            WhileCold::Hold => Patience { most: hold, awaits_all: true },
-            WhileCold::Reject => Patience { most: hold.min(QUESTION_PATIENCE), awaits_all: false },
-        }
-    }
-
-    pub(super) fn nobody(&self) -> Failure {
-        let message = format!("no model server became ready within {} ms", self.hold().as_millis());
-        Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
     }
 }
 

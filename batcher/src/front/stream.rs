@@ -10,10 +10,10 @@ use sluice_protocol::{SequenceStep, WireFormat};
 use tokio::time::Instant;
 
 use super::Front;
+use super::bodies::peek::Peeked;
 use super::body::FrontBody;
 use super::infer::declares_more_than;
 use super::passthrough::not_passed;
-use super::peek::Peeked;
 use super::relayed::Relayed;
 use super::transport::failed;
 use crate::confirm::{ModelPresence, Patience};
@@ -55,7 +55,7 @@ impl Front {
             Err(failure) => return failed(WireFormat::Json, &failure),
         };
         // The memory that was reserved for the request is released when the response begins.
-        let (body, _share) = match self.peek(body).await {
+        let (body, _share) = match self.bodies.peek(body).await {
             Ok(peeked) => peeked,
             Err(error) => return failed(WireFormat::Json, &error.failure(|| RetryAfter::UNPREDICTED)),
         };
@@ -73,7 +73,7 @@ impl Front {
             );
             return failed(WireFormat::Json, &Failure::new(501, message));
         }
-        let handle = self.gate_of(model.as_deref().or(asked.model.as_deref())).await;
+        let handle = self.handle_of(model.as_deref().or(asked.model.as_deref())).await;
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
         if settings.holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
             let failure = Failure::refused(
@@ -96,20 +96,20 @@ impl Front {
         self.send(&parts, named, body, step.is_none(), record).await
     }
 
-    /// The gate of a model. One that no model server has confirmed shares its gate with all such: the model server
-    /// says itself what it thinks of the name.
-    async fn gate_of(&self, model: Option<&str>) -> Arc<StreamHandle> {
+    /// Returns the handle of a model's streams. All models that no model server has confirmed share one: the model server
+    /// that gets the request judges the name itself.
+    async fn handle_of(&self, model: Option<&str>) -> Arc<StreamHandle> {
         let Some(model) = model.filter(|model| model.len() <= MAX_NAME_BYTES) else {
             return self.streams.other();
         };
-        if let Some(gate) = self.streams.known(model) {
-            return gate;
+        if let Some(handle) = self.streams.known(model) {
+            return handle;
         }
-        // Without a server there is nobody to ask: it is held at the gate.
+        // Without a ready model server nothing can be asked: the request waits with those to unconfirmed models.
         if !self.upstreams.any_ready() {
             return self.streams.other();
         }
-        match self.inquiries.ask(model, QUESTION_PATIENCE).await {
+        match self.models.inquiries.ask(model, QUESTION_PATIENCE).await {
             Ok(ModelPresence::Has) => self.streams.confirmed(model),
             Ok(ModelPresence::HasNot(_)) | Err(_) => self.streams.other(),
         }
@@ -132,7 +132,7 @@ impl Front {
         let mut broken = 0;
         let since = Instant::now();
         loop {
-            let (upstream, epoch, guard) = match self.pick_for(named.as_ref()).await {
+            let (upstream, epoch, guard) = match self.models.pick_for(named.as_ref()).await {
                 Ok(picked) => picked,
                 Err(failure) => return refused(record, &failure),
             };
@@ -156,7 +156,7 @@ impl Front {
                     RelayError::Connect(ConnectError::NoHttp)
                     | RelayError::Interim(_)
                     | RelayError::Head(_) => false,
-                    RelayError::Connect(_) => since.elapsed() < self.hold(),
+                    RelayError::Connect(_) => since.elapsed() < self.models.hold(),
                     // The request may have been executed, and a step of a sequence must not be executed twice.
                     RelayError::Broken(_) if again.as_deref().is_some_and(names_a_sequence) => false,
                     RelayError::Broken(_) => {

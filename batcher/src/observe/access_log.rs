@@ -1,4 +1,4 @@
-//! The access log: one line of JSON a request, written by a thread of its own. When it cannot keep up, lines are
+//! The access log: one line of JSON per request, written by a separate thread. If the thread cannot keep up, lines are
 //! dropped and counted; requests never wait for it.
 
 use std::fs::OpenOptions;
@@ -12,18 +12,18 @@ use sluice_config::metric_names::batcher as names;
 
 use super::record::Record;
 
-/// Lines that may wait.
+/// Maximum number of lines that wait to be written.
 const QUEUE_LINES: usize = 8192;
 
-/// Where lines go.
+/// Sends records to the thread that writes them.
 #[derive(Debug, Clone)]
 pub struct AccessLog(Sender<Arc<Record>>);
 
 impl AccessLog {
-    /// To the end of a file, or to standard output.
+    /// Starts an access log that appends to `file`, or writes to standard output if that is `None`.
     ///
     /// # Errors
-    /// The file cannot be opened, or there is no thread.
+    /// Fails if the file cannot be opened or the thread cannot be started.
     pub fn to(file: Option<PathBuf>) -> io::Result<Self> {
         let target: Box<dyn Write + Send> = match file {
             Some(path) => Box::new(OpenOptions::new().create(true).append(true).open(path)?),
@@ -34,7 +34,7 @@ impl AccessLog {
         Ok(Self(sender))
     }
 
-    /// Writes one.
+    /// Writes the line of one request.
     pub fn log(&self, record: Arc<Record>) {
         if self.0.try_send(record).is_err() {
             counter!(names::ACCESS_LOG_DROPPED_TOTAL).increment(1);
@@ -53,7 +53,7 @@ fn write(target: Box<dyn Write + Send>, lines: &Receiver<Arc<Record>>) {
         if let Err(error) = &written {
             counter!(names::ACCESS_LOG_DROPPED_TOTAL).increment(1);
             if !failing {
-                tracing::error!(%error, "The access log cannot be written.");
+                tracing::error!(%error, "Failed to write the access log.");
             }
         }
         failing = written.is_err();

@@ -1,22 +1,22 @@
-//! `/explain`: why a request fared as it did, and how a model stands, in words.
+//! `/explain`: says in sentences what happened to a request, and why.
 
 use serde::Serialize;
 
 use super::record::{Inference, Record};
 
-/// A request, why, and with whom.
+/// Explanation of one request.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Explanation<'a> {
-    /// What is known of it.
+    /// Record of the request.
     request: &'a Record,
-    /// In words, in order.
+    /// Sentences on what happened, in order.
     why: Vec<String>,
-    /// Ids of the other requests of its batch, as far as they are kept.
+    /// Ids of the other requests of its batch, of those that are still kept.
     merged_with: Vec<&'a str>,
 }
 
-/// Explains a request among those that are kept.
+/// Explains a request; `kept` are all requests that are kept.
 pub fn explain<'a>(request: &'a Record, kept: impl Iterator<Item = &'a Record>) -> Explanation<'a> {
     let batch = |record: &Record| {
         let inference = record.inference.as_ref()?;

@@ -1,4 +1,5 @@
-//! Sends spans to a collector, in the background and bounded: when it is slow or gone, spans are dropped and counted.
+//! Sends spans to a collector in the background. The queue is bounded: if the collector is slow or gone, spans are
+//! dropped and counted.
 
 use std::time::Duration;
 
@@ -15,28 +16,28 @@ use tokio::time::timeout;
 
 use super::spans::{Span, export_request};
 
-/// Spans that may wait.
+/// Maximum number of spans that wait to be sent.
 const QUEUE_SPANS: usize = 4096;
-/// Most spans of one request to the collector.
+/// Maximum number of spans in one request to the collector.
 const SEND_SPANS: usize = 512;
-/// How long spans are gathered.
+/// Time for which spans are gathered before they are sent.
 const GATHER: Duration = Duration::from_secs(1);
-/// Longest time of one request.
+/// Longest time that one request to the collector may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where spans go.
+/// Sends spans to the task that exports them.
 #[derive(Debug, Clone)]
 pub struct Spans(mpsc::Sender<Span>);
 
 impl Spans {
-    /// To the collector at `host:port` (OTLP over HTTP, JSON).
+    /// Starts the export to the collector at `host:port` (OTLP over HTTP, JSON).
     pub fn to(endpoint: &str) -> Self {
         let (sender, spans) = mpsc::channel(QUEUE_SPANS);
         tokio::spawn(run(format!("http://{endpoint}/v1/traces"), spans));
         Self(sender)
     }
 
-    /// Sends one, unless it is not to be recorded.
+    /// Sends a span if its trace is sampled.
     pub fn send(&self, span: Span) {
         if span.context.sampled && self.0.try_send(span).is_err() {
             counter!(names::SPANS_DROPPED_TOTAL).increment(1);
@@ -61,7 +62,7 @@ async fn run(uri: String, mut spans: mpsc::Receiver<Span>) {
         if let Err(reason) = &sent {
             counter!(names::SPANS_DROPPED_TOTAL).increment(batch.len() as u64);
             if !failing {
-                tracing::warn!(%uri, reason, "Spans are lost: the collector does not take them.");
+                tracing::warn!(%uri, reason, "Failed to export spans to the collector; they are lost.");
             }
         }
         failing = sent.is_err();

@@ -1,31 +1,31 @@
-//! Load in the answer, for balancers that ask (ORCA): the request header `endpoint-load-metrics-format: json|text`
-//! is answered by `endpoint-load-metrics`, as Triton and vLLM do.
+//! Load reports for load balancers (ORCA): a request with the header `endpoint-load-metrics-format: json|text` gets the
+//! load in the response header `endpoint-load-metrics`, as Triton and vLLM do.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::json;
 
-/// The question.
+/// Request header that asks for a report, and its format.
 pub const FORMAT: HeaderName = HeaderName::from_static("endpoint-load-metrics-format");
-/// The answer.
+/// Response header that contains the report.
 pub const REPORT: HeaderName = HeaderName::from_static("endpoint-load-metrics");
 
-/// The load of all models together.
+/// Load of one model, or of all together.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Load {
-    /// Warm slots.
+    /// Number of warm slots.
     pub slots: u32,
-    /// Of them, those with a batch.
+    /// Number of slots that run a batch.
     pub busy_slots: u32,
-    /// Rows that wait.
+    /// Number of rows that wait.
     pub queued_rows: u64,
-    /// Batches that these rows are.
+    /// Number of batches that these rows make.
     pub queued_batches: f64,
-    /// Longest predicted wait of a request that arrives now.
+    /// Predicted wait of a request that arrives now; of several models the longest.
     pub predicted_wait_seconds: f64,
 }
 
 impl Load {
-    /// Work there is for each slot, in batches: beyond 1 it queues. Without slots there is no room at all.
+    /// Returns the batches, running and waiting, per slot: above 1, batches wait. Without slots it is at least 1.
     pub fn utilization(&self) -> f64 {
         if self.slots == 0 {
             return 1.0 + self.queued_batches;
@@ -33,7 +33,7 @@ impl Load {
         (f64::from(self.busy_slots) + self.queued_batches) / f64::from(self.slots)
     }
 
-    /// The report in the form that was asked for; nothing where that is none.
+    /// Returns the report in a format, `json` or `text`; `None` for any other.
     pub fn report(&self, format: &str) -> Option<HeaderValue> {
         let named = [
             ("queued_rows", self.queued_rows as f64),
@@ -56,7 +56,7 @@ impl Load {
     }
 }
 
-/// The form that a request asks for.
+/// Returns the format of the report that a request asks for; `None` if it asks for none.
 pub fn wanted(headers: &HeaderMap) -> Option<String> {
     Some(headers.get(FORMAT)?.to_str().ok()?.trim().to_owned())
 }

@@ -1,99 +1,100 @@
-//! A request at its end, as the access log and `/explain` show it. Never its body.
+//! Records of finished requests, as the access log and `/explain` show them. They never contain bodies.
 
 use serde::Serialize;
 
 use super::cut;
 use super::request_trace::Facts;
 
-/// Times are in milliseconds.
+/// A finished request. Times are in milliseconds.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Record {
-    /// When it ended, since 1970.
+    /// When the request ended, since 1970.
     pub time_unix_ms: u64,
-    /// Its id: the client's (`x-request-id`, or the V2 request's), or made here.
+    /// Id from the client (`x-request-id`, or the V2 request's), else a random one.
     pub request_id: String,
-    /// Of its trace, hexadecimal.
+    /// Id of the trace, hexadecimal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
     /// HTTP method.
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// HTTP status; `None`: the client had gone.
+    /// HTTP status; `None` if the client left before there was an answer.
     pub status: Option<u16>,
-    /// gRPC status, where it is known with the answer's head.
+    /// gRPC status, if the head of the answer contained it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub grpc_status: Option<u8>,
     /// `ok`, `client_error`, `rejected`, `unavailable`, `error`, or `cancelled`.
     pub outcome: &'static str,
-    /// From the head of the request to the last piece of the answer.
+    /// Time from the head of the request to the last piece of the answer.
     pub total_ms: f64,
-    /// Whose it is.
+    /// Tenant that the request belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tenant: Option<String>,
-    /// What follows is there for inference requests that came as far as the queue.
+    /// Details of an inference request that reached the queue.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub inference: Option<Inference>,
-    /// Why the batcher itself answered.
+    /// Error message, if the batcher itself answered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// What the queue knows.
+/// Details of an inference request that reached the queue. Times are in milliseconds.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Inference {
-    /// The model.
+    /// Name of the model.
     pub model: String,
-    /// `json`, `binary`, `grpc` or `v1`.
+    /// Wire format: `json`, `binary`, `grpc` or `v1`.
     pub form: &'static str,
-    /// Rows.
+    /// Rows of the request; 1 if they are not known.
     pub rows: u32,
     /// Bytes of the body.
     pub bytes: usize,
-    /// Its priority class, 1 is the first.
+    /// Priority class; 1 is served first.
     pub priority: u32,
-    /// How long it might take.
+    /// Time from arrival to the deadline.
     pub deadline_ms: f64,
-    /// How long it was expected to take, where that could be said on arrival.
+    /// Time until the answer that was predicted on arrival; `None` without a prediction.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub predicted_ms: Option<f64>,
-    /// Why it may share no batch.
+    /// Why the request may not share a batch; `None` if it may.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alone: Option<String>,
-    /// In the queue, until the last batch that it was part of.
+    /// Time from arrival until the last batch with this request was cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait_ms: Option<f64>,
-    /// At model servers, all calls together.
+    /// Time at model servers, of all calls together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream_ms: Option<f64>,
-    /// Number of that batch.
+    /// Number of the last batch with this request.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<u64>,
-    /// Its rows.
+    /// Rows of that batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_rows: Option<u32>,
-    /// Its requests.
+    /// Number of requests in that batch.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch_requests: Option<usize>,
-    /// Why it was cut.
+    /// Why that batch was cut.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<&'static str>,
-    /// The model server of the last call.
+    /// Name of the model server of the last call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub upstream: Option<String>,
-    /// Calls: more than one means that it ran again, alone or with half of its batch.
+    /// Number of calls to model servers. More than one means that the request ran again, alone or with part of its
+    /// batch.
     pub calls: usize,
-    /// Calls that had no answer.
+    /// Number of calls that had no answer.
     pub broken_calls: usize,
-    /// Why it was refused.
+    /// Reason of the rejection, if the request was rejected.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refusal: Option<&'static str>,
 }
 
 impl Inference {
-    /// From the trail.
+    /// Extracts the details from what was noted; `None` if the request did not reach the queue.
     pub fn of(facts: &Facts) -> Option<Self> {
         let asked = facts.asked.as_ref()?;
         let since_arrival = |us: u64| ms(us.saturating_sub(asked.arrived_us));

@@ -1,5 +1,5 @@
-//! What happened to one request on its way: noted down by whom it passes, read at its end. There is one only where
-//! somebody will read it (access log, `/explain`, traces); without it nothing is noted.
+//! Trace of one request: the code along its way notes what happens, and the record at its end is made of that. A
+//! request has a trace only if the access log, `/explain` or span export is on.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,147 +12,147 @@ use crate::clock::Clock;
 use crate::failure::Failure;
 
 tokio::task_local! {
-    /// The trail of the request that this task serves: so that none of the functions in between has to carry it.
+    /// Trace of the request that this task serves; task-local, so that functions need not pass it on.
     static CURRENT: Arc<RequestTrace>;
 }
 
-/// Most calls to model servers that are noted.
+/// Maximum number of calls to model servers that are noted.
 const MAX_CALLS: usize = 32;
 
-/// The trail of one request.
+/// Trace of one request.
 #[derive(Debug)]
 pub struct RequestTrace {
     facts: Mutex<Facts>,
-    /// Its own span and where spans go, where it is traced.
+    /// Context of the request's span, and the exporter; `None` if spans are not exported.
     pub trace: Option<(SpanContext, Spans)>,
 }
 
-/// What is known of a request.
+/// What was noted about a request. Times are in microseconds of the process's clock.
 #[derive(Debug, Clone, Default)]
 pub struct Facts {
-    /// What was asked, where it came as far as the queue.
+    /// The inference request; `None` if it did not reach the queue.
     pub asked: Option<Asked>,
-    /// When its answer was expected on arrival, where that could be said.
+    /// Time of the answer that was predicted on arrival; `None` without a prediction.
     pub predicted_finish_us: Option<u64>,
-    /// The last batch that it was part of.
+    /// The last batch with this request.
     pub batch: Option<Batch>,
     /// Calls to model servers, in order.
     pub calls: Vec<Call>,
-    /// Why the batcher itself answered.
+    /// Error response of the batcher itself, if it answered.
     pub failure: Option<Failure>,
 }
 
-/// What was asked.
+/// An inference request that reached the queue.
 #[derive(Debug, Clone)]
 pub struct Asked {
-    /// The model.
+    /// Name of the model.
     pub model: Arc<str>,
-    /// How.
+    /// Wire format: `json`, `binary`, `grpc` or `v1`.
     pub form: &'static str,
-    /// The V2 request's own id.
+    /// Id in the V2 request.
     pub id: Option<String>,
-    /// Rows; 1 where they are not known.
+    /// Rows; 1 if they are not known.
     pub rows: u32,
     /// Bytes of the body.
     pub bytes: usize,
-    /// Why it may share no batch.
+    /// Why the request may not share a batch; `None` if it may.
     pub alone: Option<String>,
-    /// Its class; 0 is the first.
+    /// Priority class; 0 is served first.
     pub class: u8,
-    /// When its last byte had come.
+    /// When the last byte of the request came.
     pub arrived_us: u64,
-    /// When it was due.
+    /// Deadline of the answer.
     pub deadline_us: u64,
 }
 
-/// A batch.
+/// A batch that a request was part of.
 #[derive(Debug, Clone)]
 pub struct Batch {
-    /// Its number, per model.
+    /// Number of the batch, counted per model.
     pub number: u64,
-    /// Its rows.
+    /// Rows of the batch.
     pub rows: u32,
-    /// Its requests.
+    /// Number of requests.
     pub requests: usize,
-    /// Why it was cut.
+    /// Why the batch was cut.
     pub release: &'static str,
-    /// When.
+    /// When the batch was cut.
     pub cut_us: u64,
 }
 
 /// A call to a model server.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// Its name.
+    /// Name of the model server.
     pub upstream: String,
-    /// When it was sent.
+    /// When the call was sent.
     pub sent_us: u64,
-    /// When its answer was there, or it was given up.
+    /// When the answer was complete, or the call was given up.
     pub ended_us: u64,
-    /// The answer's status; `None`: there was none.
+    /// HTTP status of the answer; `None` if there was no answer.
     pub status: Option<u16>,
 }
 
 impl RequestTrace {
-    /// Of a request that begins.
+    /// Creates an empty trace of a request that begins.
     pub fn new(trace: Option<(SpanContext, Spans)>) -> Arc<Self> {
         Arc::new(Self { facts: Mutex::default(), trace })
     }
 
-    /// Runs the task of a request with its trail.
+    /// Runs the future of a request with this trace as the current one.
     pub async fn scope<F: Future>(self: &Arc<Self>, task: F) -> F::Output {
         CURRENT.scope(Arc::clone(self), task).await
     }
 
-    /// The trail of the request that this task serves.
+    /// Returns the trace of the request that this task serves; `None` if it has none.
     pub fn current() -> Option<Arc<Self>> {
         CURRENT.try_with(Arc::clone).ok()
     }
 
-    /// What is known now.
+    /// Returns what has been noted so far.
     pub fn facts(&self) -> Facts {
         self.with(|facts| facts.clone())
     }
 
-    /// Notes what is asked.
+    /// Notes the inference request.
     pub fn asked(&self, asked: Asked) {
         self.with(|facts| facts.asked = Some(asked));
     }
 
-    /// Notes when its answer is expected.
+    /// Notes the predicted time of the answer.
     pub fn expected(&self, predicted_finish_us: Option<u64>) {
         self.with(|facts| facts.predicted_finish_us = predicted_finish_us);
     }
 
-    /// Notes an answer of the batcher's own.
+    /// Notes an error response of the batcher itself.
     pub fn failed(&self, failure: &Failure) {
         self.with(|facts| facts.failure = Some(failure.clone()));
     }
 
     fn with<T>(&self, note: impl FnOnce(&mut Facts) -> T) -> T {
-        // Each note is written whole: a panic elsewhere leaves nothing half done.
+        // Each note is written whole, so a panic elsewhere leaves nothing half done.
         note(&mut self.facts.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-/// Notes that a batch was cut, with those of its requests that have a trail.
+/// Notes a batch that was cut in the traces of its requests.
 pub fn cut<'a>(trails: impl Iterator<Item = &'a Arc<RequestTrace>>, batch: &Batch) {
     trails.for_each(|trail| trail.with(|facts| facts.batch = Some(batch.clone())));
 }
 
-/// A call to a model server under way; dropped without an answer, there was none.
+/// A call to a model server under way. Noted when dropped; without `answered` it counts as unanswered.
 #[derive(Debug)]
 pub struct Sending {
     trails: Vec<Arc<RequestTrace>>,
     call: Call,
     clock: Clock,
-    /// Its own span, with links to the requests', where one of them is recorded.
+    /// Span of the call, if one of its requests has a span.
     span: Option<(Span, Spans)>,
 }
 
 impl Sending {
-    /// Begins a call for so many requests, where one of them has a trail. Where they are traced, the call gets a span of
-    /// its own, which the model server is told.
+    /// Begins a call for `requests` requests; `None` if none of them has a trace. If one has a span, the call gets a
+    /// span too, which is sent to the model server as `traceparent`.
     pub fn begin<B>(
         trails: Vec<Arc<RequestTrace>>,
         requests: usize,
@@ -174,7 +174,7 @@ impl Sending {
         Some(Self { trails, call, clock, span })
     }
 
-    /// The model server has answered.
+    /// Notes the status of the model server's answer.
     pub fn answered(mut self, status: u16) {
         self.call.status = Some(status);
     }
@@ -197,7 +197,8 @@ impl Drop for Sending {
     }
 }
 
-/// Below the request's span where there is one alone; else a trace of its own, with links.
+/// Begins the span of a call: a child of the request's span if one request alone has a span; else the root of a new
+/// trace with links to the requests' spans. `None` if no request has a span.
 fn batch_span(trails: &[Arc<RequestTrace>], requests: usize, upstream: &str) -> Option<(Span, Spans)> {
     let traced: Vec<&(SpanContext, Spans)> = trails.iter().filter_map(|trail| trail.trace.as_ref()).collect();
     let (_, spans) = traced.first()?;

@@ -1,5 +1,5 @@
 //! Spans as OTLP/JSON: the protobuf JSON encoding of opentelemetry-proto's `ExportTraceServiceRequest`, where ids
-//! are hexadecimal and 64-bit numbers are strings. The libraries for it are 40 crates; this is what we need of them.
+//! are hexadecimal and 64-bit numbers are strings. Written here because the libraries for it are 40 crates.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -7,23 +7,23 @@ use serde_json::{Value, json};
 
 use super::trace::SpanContext;
 
-/// What a span is in its exchange; numbers as in the protocol.
+/// Role of a span in its exchange; numbered as in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A client's request.
     Server = 2,
-    /// Our call to a model server.
+    /// The batcher's call to a model server.
     Client = 3,
 }
 
-/// A span under way, or at its end.
+/// A span, under way or ended.
 #[derive(Debug, Clone)]
 pub struct Span {
-    /// Its place.
+    /// Ids of the trace and of this span.
     pub context: SpanContext,
-    /// The other spans that it is about.
+    /// Spans of the requests that this span serves.
     pub links: Vec<SpanContext>,
-    /// It ended badly.
+    /// Whether it ended with an error.
     pub failed: bool,
     parent: Option<u64>,
     name: String,
@@ -34,7 +34,7 @@ pub struct Span {
 }
 
 impl Span {
-    /// Begins now.
+    /// Begins a span now; `parent` is the id of the parent span.
     pub fn begin(name: impl Into<String>, kind: Kind, context: SpanContext, parent: Option<u64>) -> Self {
         Self {
             context,
@@ -49,12 +49,12 @@ impl Span {
         }
     }
 
-    /// Notes an attribute.
+    /// Adds an attribute.
     pub fn attribute(&mut self, key: &'static str, value: impl Into<Value>) {
         self.attributes.push((key, value.into()));
     }
 
-    /// Ends now.
+    /// Ends the span now.
     pub fn end(mut self) -> Self {
         self.end_ns = now_ns();
         self
@@ -90,7 +90,7 @@ fn attribute(key: &str, value: &Value) -> Value {
     json!({"key": key, "value": value})
 }
 
-/// The body of a request to `/v1/traces`.
+/// Returns the body of a request to `/v1/traces`.
 pub fn export_request(spans: &[Span]) -> Value {
     json!({"resourceSpans": [{
         "resource": {"attributes": [attribute("service.name", &json!("sluice-batcher"))]},

@@ -1,21 +1,21 @@
-//! W3C trace context: `traceparent` read and written. Format: Trace Context, section 3.2.
+//! Reads and writes `traceparent` headers (W3C Trace Context, section 3.2).
 
 use std::fmt;
 use std::hash::{BuildHasher, Hasher, RandomState};
 
-/// One span's place in its trace.
+/// Ids of a span and of its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpanContext {
-    /// The trace; not 0.
+    /// Id of the trace; not 0.
     pub trace_id: u128,
-    /// The span; not 0.
+    /// Id of the span; not 0.
     pub span_id: u64,
-    /// Whether it is recorded.
+    /// Whether the trace is recorded.
     pub sampled: bool,
 }
 
 impl SpanContext {
-    /// Reads a `traceparent`. What is not valid counts as none, as the standard asks: the trace begins here then.
+    /// Parses a `traceparent`. `None` if it is not valid; a new trace begins then, as the standard demands.
     pub fn parse(value: &str) -> Option<Self> {
         let bytes = value.as_bytes();
         let dashes = [2, 35, 52].iter().all(|&at| bytes.get(at) == Some(&b'-'));
@@ -33,13 +33,13 @@ impl SpanContext {
         (trace_id != 0 && span_id != 0).then_some(Self { trace_id, span_id, sampled: flags & 1 == 1 })
     }
 
-    /// A new trace.
+    /// Creates the context of the first span of a new trace.
     pub fn root(sampled: bool) -> Self {
         let trace_id = u128::from(random()) << 64 | u128::from(random());
         Self { trace_id, span_id: random(), sampled }
     }
 
-    /// A new span below this one.
+    /// Creates the context of a child of this span.
     pub fn child(self) -> Self {
         Self { span_id: random(), ..self }
     }
@@ -51,13 +51,13 @@ impl fmt::Display for SpanContext {
     }
 }
 
-/// A random number that is not 0. The standard library's hash keys differ from call to call; nothing secret hangs
-/// on it.
+/// Returns a random number that is not 0, from the standard library's hash keys, which differ from call to call. Not
+/// for secrets.
 pub fn random() -> u64 {
     RandomState::new().build_hasher().finish().max(1)
 }
 
-/// True for such a share of calls.
+/// Returns true at random, for this share (0 to 1) of calls.
 pub fn is_drawn(share: f64) -> bool {
     share >= 1.0 || (random() >> 11) as f64 / (1_u64 << 53) as f64 <= share && share > 0.0
 }

@@ -34,6 +34,7 @@ pub struct ModelHandle {
     pub model: Arc<str>,
     /// Metrics of the model.
     pub metrics: ModelMetrics,
+    /// Settings of the process, as they are now.
     pub settings: Live,
     /// Clock of the process.
     pub clock: Clock,

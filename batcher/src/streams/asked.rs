@@ -1,19 +1,19 @@
-//! What the body of a request to a streaming server says, as far as it matters here. The body itself goes on as it is.
+//! Reads the model and the tokens from the body of a stream request. The body itself is passed on unchanged.
 
 use serde::Deserialize;
 
 use crate::labels::MAX_NAME_BYTES;
 
-/// Bytes of a prompt that are taken for one token: about what tokenizers make of English text in JSON.
+/// Estimated bytes of the body per token of the prompt: about what tokenizers achieve on English text in JSON.
 const BYTES_PER_TOKEN: u64 = 4;
 
-/// What was asked.
+/// What the body of a stream request asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
-    /// Name of the model; `None` where it is too long to count by it.
+    /// Name of the model; `None` if there is none, or it is too long for series of its own.
     pub model: Option<String>,
-    /// What it may cost in tokens: those of the prompt, estimated by the body's length, and those that may be generated
-    /// at most. `None` where the body sets no bound.
+    /// Upper bound of its cost in tokens: those of the prompt, estimated from the length of the body, plus the maximum
+    /// to be generated. `None` if the body sets no maximum.
     pub tokens: Option<u64>,
 }
 
@@ -37,7 +37,7 @@ struct Parameters {
 }
 
 impl Asked {
-    /// Reads a body. One that is not understood says nothing: the model server judges it.
+    /// Reads a body. One that cannot be parsed gives `None` for both: rejecting it is up to the model server.
     pub fn read(body: &[u8]) -> Self {
         let Ok(fields) = serde_json::from_slice::<Body>(body) else { return Self::default() };
         let parameters = fields.parameters.as_ref();

@@ -1,35 +1,35 @@
-//! Server-sent events (WHATWG HTML, section 9.2) in the pieces of an answer: how many there were, and what the last ones
-//! said of tokens. Nothing is kept but the line under way, up to a bound.
+//! Parses server-sent events (WHATWG HTML, section 9.2) in the pieces of an answer: counts them, and reads the usage
+//! that they report. Keeps only the current line, up to a limit.
 
 use serde::Deserialize;
 
-/// Longest line that is looked into; a longer one counts as an event all the same.
+/// Maximum length of a line that is searched for usage; a longer one still counts as data of an event.
 const MOST_LINE_BYTES: usize = 64 << 10;
 
-/// Tokens as a server counts them.
+/// Token counts that a server reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
-    /// Of the prompt.
+    /// Tokens of the prompt.
     pub prompt_tokens: u64,
-    /// That were generated.
+    /// Tokens that were generated.
     pub completion_tokens: u64,
 }
 
-/// Reads events out of pieces.
+/// Incremental parser of server-sent events.
 #[derive(Debug, Default)]
 pub struct Events {
     line: Vec<u8>,
     line_bytes: usize,
-    /// The event under way has data.
+    /// Whether the current event has data.
     has_data: bool,
-    /// The last byte was a carriage return: a line feed after it belongs to it.
+    /// Whether the last byte was a carriage return: a line feed after it belongs to the same line end.
     after_return: bool,
     usage: Option<Usage>,
     failed: bool,
 }
 
 impl Events {
-    /// Takes in a piece; how many events with data ended in it. The end mark `[DONE]` is none.
+    /// Parses a piece; returns the number of events with data that ended in it. The end mark `[DONE]` does not count.
     pub fn push(&mut self, piece: &[u8]) -> usize {
         let mut ended = 0;
         let mut rest = piece;
@@ -50,12 +50,12 @@ impl Events {
         ended
     }
 
-    /// What the events have said of tokens, the last word.
+    /// Returns the last usage that an event reported.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
     }
 
-    /// An event has told of an error.
+    /// Returns whether an event reported an error.
     pub fn has_failed(&self) -> bool {
         self.failed
     }
@@ -66,7 +66,7 @@ impl Events {
         self.line.extend_from_slice(&part[..part.len().min(room)]);
     }
 
-    /// Whether an event with data ended with this line.
+    /// Ends the current line; returns whether it ended an event with data.
     fn end_line(&mut self) -> bool {
         let bytes = std::mem::take(&mut self.line_bytes);
         if bytes == 0 {
@@ -87,7 +87,7 @@ impl Events {
     }
 }
 
-/// What a JSON document says of tokens: OpenAI's `usage`, also as its responses have it.
+/// Returns the `usage` of a JSON document in OpenAI's format, at the top level or inside `response`.
 pub fn usage(document: &[u8]) -> Option<Usage> {
     #[derive(Deserialize)]
     struct Counts {
@@ -105,7 +105,7 @@ pub fn usage(document: &[u8]) -> Option<Usage> {
         usage: Option<Counts>,
         response: Option<Response>,
     }
-    // Most events tell none: parsing is for those that may.
+    // Most events report no usage, so only those that may are parsed.
     memchr::memmem::find(document, b"\"usage\"")?;
     let document: Document = serde_json::from_slice(document).ok()?;
     let counts = document.usage.or_else(|| document.response?.usage)?;

@@ -1,4 +1,4 @@
-//! What everybody but its owner knows of a gate: where to knock, and what to say of a stream on its way.
+//! Handle of a stream admission: lets requests wait for admission, and reports on streams under way to the owner.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -9,66 +9,66 @@ use super::metrics::StreamMetrics;
 use crate::clock::Clock;
 use crate::failure::Failure;
 
-/// A message to the owner. Their number is bounded by the requests in the process and by the scrapes under way.
+/// A message to the owner. The number of messages is bounded by the requests in the process and the scrapes under way.
 #[derive(Debug)]
 pub(super) enum StreamEvent {
-    /// A request arrives.
+    /// A request has arrived.
     Arrived(StreamRequest),
     /// A client that waited may have left.
     Left,
-    /// A stream's first token came, so many seconds after it was sent.
+    /// The first token of a stream came this many seconds after the stream was admitted.
     FirstToken(f64),
     /// A stream has ended.
     Ended {
-        /// Its weight.
+        /// Weight of the stream.
         weight: f64,
-        /// From its start, where it came to its own end.
+        /// Duration of the stream since its admission; `None` if it was broken off.
         seconds: Option<f64>,
     },
-    /// Set the gauges. `has_queue`: the model also has a queue for batches, which sets the gauge of latched demand
-    /// to 0.
+    /// Set the gauges. `has_queue`: whether the model also has a queue for batches, which then resets the gauge of
+    /// latched demand.
     Refresh { has_queue: bool, done: oneshot::Sender<()> },
     /// The process ends.
     Retire,
 }
 
-/// A request at the gate.
+/// A request for admission of a stream.
 #[derive(Debug)]
 pub struct StreamRequest {
-    /// Its priority class.
+    /// Priority class; 0 is served first.
     pub class: u8,
-    /// When it must have started.
+    /// Time by which the stream must have started, in microseconds of the process's clock.
     pub deadline_us: u64,
-    /// Its cost in tokens, where it is known.
+    /// Upper bound of its cost in tokens; `None` if unknown.
     pub tokens: Option<u64>,
-    /// Where the answer goes.
+    /// Channel for the decision.
     pub reply: oneshot::Sender<AdmissionDecision>,
 }
 
-/// What becomes of it.
+/// Decision on a request for admission.
 #[derive(Debug)]
 pub enum AdmissionDecision {
-    /// It may be sent.
+    /// The request may be sent.
     Start(Permit),
-    /// It may not.
+    /// The request was rejected.
     Refused(Failure),
 }
 
-/// The handle of one gate.
+/// Handle of the stream admission of one model.
 #[derive(Debug)]
 pub struct StreamHandle {
-    /// The label `model`.
+    /// Value of the label `model`.
     pub label: Arc<str>,
-    /// Its series.
+    /// Series of the model's streams.
     pub metrics: StreamMetrics,
     /// The process's clock.
     pub clock: Clock,
     events: mpsc::UnboundedSender<StreamEvent>,
-    /// Tokens (or answers) since the owner last looked.
+    /// Tokens (or whole answers) that came since the owner last took the count.
     work: AtomicU64,
-    /// Requests that are here.
+    /// Number of requests that wait or run.
     here: AtomicUsize,
-    /// When the last one came or went.
+    /// When a request last came or ended, in microseconds of the process's clock.
     used_us: AtomicU64,
 }
 
@@ -85,25 +85,25 @@ impl StreamHandle {
         }
     }
 
-    /// A request has come.
+    /// Counts a request that has come.
     pub(super) fn came(&self) {
         self.here.fetch_add(1, Ordering::Relaxed);
         self.used_us.store(self.clock.now_us(), Ordering::Relaxed);
     }
 
-    /// A request has gone.
+    /// Counts out a request that has ended.
     pub(super) fn went(&self) {
         self.used_us.store(self.clock.now_us(), Ordering::Relaxed);
         self.here.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// For how long it has been without requests; `None` while there are some.
+    /// Returns for how long there have been no requests; `None` while there are some.
     pub(super) fn idle_us(&self, now_us: u64) -> Option<u64> {
         let is_idle = self.here.load(Ordering::Relaxed) == 0;
         is_idle.then(|| now_us.saturating_sub(self.used_us.load(Ordering::Relaxed)))
     }
 
-    /// Waits at the gate. Dropping the future takes the request out again.
+    /// Waits for admission. Dropping the future withdraws the request.
     pub async fn knock(&self, class: u8, deadline_us: u64, tokens: Option<u64>) -> AdmissionDecision {
         let (reply, verdict) = oneshot::channel();
         self.tell(StreamEvent::Arrived(StreamRequest { class, deadline_us, tokens, reply }));
@@ -113,12 +113,12 @@ impl StreamHandle {
         })
     }
 
-    /// So many tokens (or answers) have come.
+    /// Counts tokens (or whole answers) that have come.
     pub fn count_work(&self, units: u64) {
         self.work.fetch_add(units, Ordering::Relaxed);
     }
 
-    /// Has the owner set the gauges.
+    /// Makes the owner set the gauges, and waits until it has.
     pub async fn refresh(&self, has_queue: bool) {
         let (done, refreshed) = oneshot::channel();
         self.tell(StreamEvent::Refresh { has_queue, done });
@@ -126,7 +126,7 @@ impl StreamHandle {
         let _ = refreshed.await;
     }
 
-    /// What waits is answered with an error, and what comes.
+    /// Ends the owner: requests that wait or come later get an error.
     pub fn retire(&self) {
         self.tell(StreamEvent::Retire);
     }
@@ -136,12 +136,12 @@ impl StreamHandle {
     }
 
     pub(super) fn tell(&self, event: StreamEvent) {
-        // An owner that has retired needs no telling; a request's reply is dropped with its message.
+        // If the owner has retired, the message is dropped, and with it the reply channel of a request.
         let _ = self.events.send(event);
     }
 }
 
-/// A request that waits for its verdict.
+/// A request that waits for its decision.
 struct Waits<'a> {
     handle: &'a StreamHandle,
     verdict: oneshot::Receiver<AdmissionDecision>,
@@ -156,7 +156,7 @@ impl Drop for Waits<'_> {
     }
 }
 
-/// The right to have one stream in flight, until it is dropped.
+/// Permission to have one stream in flight; given back when dropped.
 #[derive(Debug)]
 pub struct Permit {
     handle: Arc<StreamHandle>,
@@ -170,12 +170,12 @@ impl Permit {
         Self { handle, weight, started_us, came_to_its_end: false }
     }
 
-    /// Nobody broke it off: its duration tells how long streams take.
+    /// Notes that the stream was not broken off, so that its duration counts.
     pub fn came_to_its_end(&mut self) {
         self.came_to_its_end = true;
     }
 
-    /// The first token has come.
+    /// Reports that the first token has come.
     pub fn first_token(&self) {
         self.handle.tell(StreamEvent::FirstToken(self.seconds()));
     }

@@ -8,15 +8,15 @@ use sluice_config::metric_names::batcher as names;
 use super::events::Usage;
 use crate::metrics::{Outcome, RejectReason};
 
-/// Handles, resolved once.
+/// Handles of the series, resolved once.
 pub struct StreamMetrics {
-    /// From arrival to the first token.
+    /// Time from arrival to the first token.
     pub first_token_seconds: Histogram,
-    /// From one token to the next.
+    /// Time from one token to the next.
     pub inter_token_seconds: Histogram,
-    /// From arrival to the end.
+    /// Time from arrival to the end.
     pub stream_seconds: Histogram,
-    /// At the gate.
+    /// Time that a stream waited for admission.
     pub queue_seconds: Histogram,
     prompt_tokens: Counter,
     completion_tokens: Counter,
@@ -30,7 +30,7 @@ pub struct StreamMetrics {
     latched: Gauge,
 }
 
-/// What the owner knows at the moment.
+/// State of the owner, for the gauges.
 pub(super) struct View {
     pub(super) in_flight: u32,
     pub(super) waiting: usize,
@@ -90,7 +90,7 @@ impl StreamMetrics {
         self.oldest_wait.set(view.oldest_wait_us as f64 / 1e6);
         self.predicted_wait.set(view.predicted_wait_us as f64 / 1e6);
         self.limit.set(view.limit);
-        // The model's queue, where there is one, has set the gauge to what it knows itself.
+        // If the model has a queue, that has set the gauge to its own state.
         if view.latched {
             self.latched.set(1.0);
         } else if !view.has_queue {

@@ -1,5 +1,5 @@
-//! The owner of the admission of one model's streams: the only task that knows which requests wait and how many are in
-//! flight. It decides by `sluice_batch_policy`.
+//! The owner of one model's stream admission: the only task that knows which requests wait and how many are in flight.
+//! It decides as `sluice_batch_policy` says.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,12 +18,12 @@ use crate::settings::{Live, Settings};
 use crate::upstream::epoch::Phase;
 use crate::upstream::members::Upstreams;
 
-/// While requests wait, the limit is looked at at least so often.
+/// Longest time between two turns while requests wait, because the limit may have changed.
 const LOOK: Duration = Duration::from_secs(1);
 
 type Admission = StreamAdmission<oneshot::Sender<AdmissionDecision>>;
 
-/// Starts the owner of one admission; it ends when its handle is told to retire.
+/// Starts the owner of an admission; it ends at `StreamEvent::Retire`.
 pub(super) fn start(
     label: Arc<str>,
     upstreams: Arc<Upstreams>,
@@ -43,7 +43,7 @@ struct Owner {
     upstreams: Arc<Upstreams>,
     settings: Live,
     admission: Admission,
-    /// A request was held for want of a server, and none has started since.
+    /// Whether a request was held for lack of a model server and no request has started since.
     latched: bool,
 }
 
@@ -71,12 +71,12 @@ impl Owner {
         }
     }
 
-    /// When there is something to do though nobody says anything.
+    /// Returns when the next turn is due if no message comes before.
     fn wake(&self) -> Instant {
         let look = Instant::now() + LOOK;
         match self.admission.next_expiry_us() {
             Some(at_us) => look.min(self.handle.clock.instant(at_us)),
-            // Nobody waits: whatever happens, somebody says it.
+            // No request waits, so only a message makes a turn necessary.
             None => Instant::now() + Duration::from_secs(3600),
         }
     }
@@ -117,7 +117,7 @@ impl Owner {
         }
     }
 
-    /// Everything that can be done now.
+    /// Starts and rejects requests, as far as possible now.
     fn turn(&mut self) {
         let now_us = self.handle.clock.now_us();
         self.admission.set(admission_settings(&self.settings.now()));
@@ -129,7 +129,7 @@ impl Owner {
                     self.latched = false;
                     self.handle.metrics.queue_seconds.record(waited_us as f64 / 1e6);
                     let permit = Permit::new(Arc::clone(&self.handle), weight, now_us);
-                    // A client that has left meanwhile: the permit comes back as one that has ended.
+                    // If the client has left meanwhile, the permit is dropped and comes back as an ended stream.
                     let _ = payload.send(AdmissionDecision::Start(permit));
                 }
                 Left::Expired { payload, held: true, .. } => {

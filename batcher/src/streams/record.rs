@@ -1,4 +1,4 @@
-//! One request from its arrival to its end, and what is measured on the way.
+//! Measures one stream from its arrival to its end.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use super::{Permit, StreamHandle};
 use crate::media_type;
 use crate::metrics::{Outcome, RejectReason};
 
-/// Longest answer that is not a stream and yet looked into for its usage.
+/// Maximum size of a JSON answer that is searched for its usage.
 const MOST_ANSWER_BYTES: usize = 256 << 10;
 
-/// A request that is not over. Dropped before it was told how it ended, it counts as cancelled: its client has left.
+/// A stream under way. If dropped before its outcome is known, it counts as cancelled: its client has left.
 #[derive(Debug)]
 pub struct Record {
     handle: Arc<StreamHandle>,
@@ -21,46 +21,46 @@ pub struct Record {
     permit: Option<Permit>,
     outcome: Option<Outcome>,
     answer: ResponseBody,
-    /// When the last token came.
+    /// When the last token came, in microseconds of the process's clock; `None` before the first.
     last_us: Option<u64>,
 }
 
-/// What is looked for in the answer's body.
+/// How the body of the answer is read.
 #[derive(Debug)]
 enum ResponseBody {
-    /// Server-sent events: each is taken for a token.
+    /// Server-sent events: each counts as one token.
     Events(Events),
-    /// One JSON document, kept as far as it may be looked into.
+    /// One JSON document, kept up to the maximum size.
     Document(Vec<u8>),
-    /// Anything else.
+    /// Anything else; not read.
     Other,
 }
 
 impl Record {
-    /// A request that has just arrived.
+    /// Creates the record of a request that has just arrived.
     pub fn new(handle: Arc<StreamHandle>, arrived_us: u64) -> Self {
         handle.came();
         Self { handle, arrived_us, permit: None, outcome: None, answer: ResponseBody::Other, last_us: None }
     }
 
-    /// It may be sent.
+    /// Notes that the request was admitted.
     pub fn starts(&mut self, permit: Permit) {
         self.permit = Some(permit);
     }
 
-    /// It was refused.
+    /// Counts the request as rejected.
     pub fn refused(&mut self, reason: RejectReason) {
         self.handle.metrics.count_refused(reason);
     }
 
-    /// It ends with this status, of the batcher's own.
+    /// Ends the record with the status of an error response of the batcher itself.
     pub fn fails(mut self, status: u16) {
         self.outcome = Some(Outcome::of_status(status));
     }
 
-    /// The head of the model server's answer.
+    /// Takes the head of the model server's answer.
     pub fn head(&mut self, status: StatusCode, headers: &HeaderMap) {
-        // If all comes; how it ends is not known yet.
+        // A success may still break off, so its outcome is not known yet.
         self.answer = match status.is_success() {
             true if media_type::is(headers, "text/event-stream") => ResponseBody::Events(Events::default()),
             true if media_type::is(headers, "application/json") => ResponseBody::Document(Vec::new()),
@@ -75,7 +75,7 @@ impl Record {
         }
     }
 
-    /// A piece of the answer.
+    /// Takes a piece of the answer's body.
     pub fn data(&mut self, data: &Bytes) {
         let ended = match &mut self.answer {
             ResponseBody::Events(events) => events.push(data),
@@ -103,14 +103,14 @@ impl Record {
         if let Some(last_us) = self.last_us
             && gaps > 0
         {
-            // Several that came in one piece share the time since the one before.
+            // Several tokens that came in one piece share the time since the token before.
             let gap = now_us.saturating_sub(last_us) as f64 / 1e6 / gaps as f64;
             (0..gaps).for_each(|_| self.handle.metrics.inter_token_seconds.record(gap));
         }
         self.last_us = Some(now_us);
     }
 
-    /// The answer has ended: with its last byte, or because the model server broke it off.
+    /// Ends the record with the answer; `whole` is false if the model server broke it off.
     pub fn ended(mut self, whole: bool) {
         if self.outcome.is_some() {
             return;
@@ -136,7 +136,7 @@ impl Record {
         }
     }
 
-    /// The first token (of an answer in one piece: its head, which comes with all of it).
+    /// Notes the first token. For an answer that is not a stream, that is its head.
     fn first(&mut self) {
         let now_us = self.handle.clock.now_us();
         if let Some(permit) = &self.permit {

@@ -15,6 +15,7 @@ use super::hang_up::HangUp;
 use super::relay_body::RelayBody;
 use super::relay_grpc::IdleGrpc;
 use super::{ConnectError, Epoch, Upstream};
+use crate::upload::Upload;
 
 /// Idle connections of either kind that are kept per upstream.
 pub(super) const MAX_IDLE: usize = 16;
@@ -35,7 +36,7 @@ pub(super) struct Connections {
 struct Idle {
     /// Number of its epoch.
     epoch: u64,
-    sender: http1::SendRequest<RelayBody>,
+    sender: http1::SendRequest<RelayBody<Upload>>,
     /// The task that drives it.
     driver: AbortHandle,
 }
@@ -66,7 +67,7 @@ impl Upstream {
     pub async fn relay(
         self: &Arc<Self>,
         epoch: &Epoch,
-        mut request: Request<RelayBody>,
+        mut request: Request<RelayBody<Upload>>,
     ) -> Result<(Response<Incoming>, HangUp), RelayError> {
         let Some(endpoint) = epoch.http.clone() else { return Err(ConnectError::NoHttp.into()) };
         // One over HTTP/1.0 may have none.
@@ -140,7 +141,7 @@ fn last(response: Response<Incoming>) -> Result<Response<Incoming>, RelayError> 
 
 /// The same request once more, where that changes nothing at the server: it may close a kept connection at the moment
 /// when a request is on its way.
-fn repeatable(request: &Request<RelayBody>) -> Option<Request<RelayBody>> {
+fn repeatable(request: &Request<RelayBody<Upload>>) -> Option<Request<RelayBody<Upload>>> {
     if !request.method().is_safe() || !request.body().is_end_stream() {
         return None;
     }

@@ -1,4 +1,4 @@
-//! How each peer is started: command lines, and the files that proxies read.
+//! Start of each peer: command lines, and the files that proxies read.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,21 +9,21 @@ use super::program::Launch;
 use super::scenario::Scenario;
 use anyhow::{Result, anyhow};
 
-/// Connections that proxies keep to the model, and more than any load here has.
+/// Idle connections that proxies keep to the model: more than any load here has.
 const KEEP_ALIVE: usize = 256;
 
-/// Folders.
+/// Folders of a comparison.
 #[derive(Debug, Clone)]
 pub(crate) struct Folders {
-    /// sluice-loadtest and sluice-batcher.
+    /// Folder of sluice-loadtest and sluice-batcher.
     pub bin: PathBuf,
-    /// Environments.
+    /// Folder of the peers' environments.
     pub cache: PathBuf,
-    /// Logs and files of proxies.
+    /// Folder of logs and of the proxies' files.
     pub work: PathBuf,
 }
 
-/// The reference model at `address`.
+/// Returns the start of the reference model at `address`.
 pub(crate) fn model(folders: &Folders, scenario: Scenario, address: SocketAddr, admin: SocketAddr) -> Launch {
     let model = scenario.model();
     Launch::new("model", folders.bin.join("sluice-loadtest"))
@@ -36,7 +36,7 @@ pub(crate) fn model(folders: &Folders, scenario: Scenario, address: SocketAddr, 
         .flag("--log-level", "warn")
 }
 
-/// sluice-batcher at `address` in front of `upstream`.
+/// Returns the start of sluice-batcher at `address` in front of `upstream`.
 pub(crate) fn sluice(
     folders: &Folders,
     scenario: Scenario,
@@ -58,11 +58,11 @@ pub(crate) fn sluice(
         return launch;
     }
     let launch = launch.flag("--batching", "off");
-    // A proxy has no slots: it passes on whatever comes.
+    // A proxy has no slots: it forwards every request at once.
     launch.flag("--slots-per-upstream", KEEP_ALIVE)
 }
 
-/// nginx at `address` in front of `upstream`: one worker, connections kept on both sides, no log.
+/// Returns the start of nginx at `address` in front of `upstream`: one worker, connections kept on both sides, no log.
 ///
 /// # Errors
 /// Its file could not be written.
@@ -91,7 +91,7 @@ pub(crate) fn nginx(
     Ok(with_libraries(Launch::new("nginx", &proxy.program), proxy).arg("-c").arg(path))
 }
 
-/// `HAProxy` at `address` in front of `upstream`: one thread, connections kept and shared, no log.
+/// Returns the start of `HAProxy` at `address` in front of `upstream`: one thread, connections kept and shared, no log.
 ///
 /// # Errors
 /// Its file could not be written.
@@ -112,10 +112,10 @@ pub(crate) fn haproxy(
     Ok(with_libraries(Launch::new("haproxy", &proxy.program), proxy).arg("-db").arg("-f").arg(path))
 }
 
-/// A server from PyPI at `address`, with the simulated model inside.
+/// Returns the start of a server from PyPI at `address`, with the simulated model inside.
 ///
 /// # Errors
-/// It could not be installed.
+/// When it cannot be installed.
 pub(crate) async fn server(
     folders: &Folders,
     python: &Path,

@@ -9,27 +9,28 @@ use sluice_process::settings::{self, SettingsError};
 use super::peer::Peer;
 use super::scenario::Scenario;
 
-/// Settings, from file, environment and flags.
+/// Settings of a comparison, from file, environment and flags.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// Where sluice-loadtest and sluice-batcher are; beside this program unless set.
+    /// Folder of sluice-loadtest and sluice-batcher; `None`: that of this program.
     pub bin_dir: Option<PathBuf>,
-    /// Who is compared.
+    /// Peers to compare.
     pub peers: Vec<Peer>,
-    /// What is measured.
+    /// Scenarios to measure.
     pub scenarios: Vec<Scenario>,
-    /// Rounds; each measures every peer under every load.
+    /// Number of rounds, at least 1; each measures every peer under every load.
     pub rounds: usize,
-    /// Length of one measurement.
+    /// Length of one measurement, milliseconds.
     pub duration_ms: u64,
-    /// Python of the peers that are written in it: 3.11 for all of them to install.
+    /// Python of the peers that are written in it; with 3.11 all of them can be installed. `None`: `/usr/bin/python3`
+    /// where it exists, else `python3`.
     pub python: Option<PathBuf>,
-    /// Where the peers' environments are kept; `sluice/compare` in the user's cache unless set.
+    /// Folder of the peers' environments; `None`: `sluice/compare` in the user's cache.
     pub cache_dir: Option<PathBuf>,
-    /// A missed goal or a peer that could not be measured is a failure.
+    /// Whether a missed goal, or a peer that could not be measured, makes the program fail.
     pub strict: bool,
-    /// Result as JSON.
+    /// File to which the result is written as JSON.
     pub json: Option<PathBuf>,
 }
 
@@ -50,10 +51,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// The folder of the two programs.
+    /// Returns the folder of sluice-loadtest and sluice-batcher.
     ///
     /// # Errors
-    /// The system does not say where this program is.
+    /// When the system does not report the path of this program.
     pub fn bin_dir(&self) -> std::io::Result<PathBuf> {
         if let Some(bin_dir) = &self.bin_dir {
             return Ok(bin_dir.clone());
@@ -62,10 +63,10 @@ impl Settings {
         Ok(own.parent().map(PathBuf::from).unwrap_or_default())
     }
 
-    /// The folder of the peers' environments.
+    /// Returns the folder of the peers' environments.
     ///
     /// # Errors
-    /// Neither HOME nor `XDG_CACHE_HOME` says where a cache may be.
+    /// When the setting, HOME and `XDG_CACHE_HOME` are all missing.
     pub fn cache_dir(&self) -> Result<PathBuf, SettingsError> {
         let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let cache = || variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")));
@@ -74,7 +75,7 @@ impl Settings {
         })
     }
 
-    /// The Python that environments are made of.
+    /// Returns the Python with which the peers' environments are created.
     pub fn python(&self) -> PathBuf {
         let debian = PathBuf::from("/usr/bin/python3");
         // Triton's Python backend needs the distribution's own.
@@ -93,7 +94,7 @@ pub struct Flags {
     /// Folder of sluice-loadtest and sluice-batcher [default: that of this program]
     #[arg(long, value_name = "DIR", env = "SLUICE_LOADTEST_COMPARE_BIN_DIR")]
     pub bin_dir: Option<PathBuf>,
-    /// Who is compared [default: all]
+    /// Peers to compare [default: all]
     #[arg(
         long,
         value_enum,
@@ -102,7 +103,7 @@ pub struct Flags {
         env = "SLUICE_LOADTEST_COMPARE_PEERS"
     )]
     pub peers: Option<Vec<Peer>>,
-    /// What is measured [default: all]
+    /// Scenarios to measure [default: all]
     #[arg(
         long,
         value_enum,
@@ -132,10 +133,10 @@ pub struct Flags {
 }
 
 impl Flags {
-    /// The settings that these flags, the environment and the file make together.
+    /// Returns the settings from file, environment and these flags together.
     ///
     /// # Errors
-    /// Names the field, its place and the nearest valid name, or the value that cannot be.
+    /// Names the field, its position in the file and the nearest valid name, or the value that is out of range.
     pub fn settings(&self) -> Result<Settings, SettingsError> {
         let settings: Settings = settings::load(self.config.as_deref(), self)?;
         for (name, value) in [("rounds", settings.rounds as u64), ("durationMs", settings.duration_ms)] {

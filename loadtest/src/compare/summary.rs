@@ -6,19 +6,17 @@ use super::measure::Measurement;
 use super::peer::Peer;
 use super::scenario::{LoadPoint, Scenario};
 
-/// Smallest, median and largest of the rounds.
+/// Smallest, median and largest value of the rounds.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(crate) struct Spread {
-    /// Smallest.
     pub min: f64,
-    /// Median; of an even number of rounds the mean of the middle two.
+    /// Median; for an even number of rounds the mean of the middle two.
     pub median: f64,
-    /// Largest.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of at least one value.
+    /// Computes the spread of the values; `None` without a value.
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -33,7 +31,7 @@ impl Spread {
     }
 }
 
-/// One peer under one load, over all rounds.
+/// Result of one peer under one load, over all rounds.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Row {
     pub scenario: Scenario,
@@ -41,33 +39,33 @@ pub(crate) struct Row {
     pub load: LoadPoint,
     /// Answers per second.
     pub throughput_rps: Spread,
-    /// Median latency; none where a round had no answer.
+    /// Median latency; `None` where a round had no answer.
     pub p50_ms: Option<Spread>,
-    /// 99th percentile.
+    /// 99th percentile of the latency; `None` where a round had no answer.
     pub p99_ms: Option<Spread>,
-    /// CPU time per request.
+    /// CPU time of the peer per request, microseconds.
     pub cpu_us_per_request: Spread,
     /// Answers within the objective ÷ the hard maximum.
     pub goodput: Spread,
-    /// Answers within the objective ÷ all answers; none where a round had no answer.
+    /// Answers within the objective ÷ all answers; `None` where a round had no answer.
     pub admitted_in_objective: Option<Spread>,
-    /// Requests of all rounds.
+    /// Requests sent in all rounds.
     pub requests: u64,
-    /// 429s of all rounds.
+    /// Responses 429 in all rounds.
     pub rejected: u64,
-    /// Of them with `Retry-After`.
+    /// Responses 429 with `Retry-After` in all rounds.
     pub rejected_retry_after: u64,
-    /// Other errors of all rounds.
+    /// Other error responses in all rounds.
     pub failed: u64,
-    /// Lost requests of all rounds.
+    /// Lost requests in all rounds.
     pub lost: u64,
     /// Largest share of one core that the generator used in a round.
     pub generator_busy: f64,
-    /// Why rounds measured the generator, not the peer.
+    /// Reasons why rounds measured the generator and not the peer; empty where all rounds are valid.
     pub invalid_because: Vec<String>,
 }
 
-/// The rows of `measurements`, in the order of scenarios, loads and peers.
+/// Summarizes `measurements` as rows, in the order of scenarios, loads and peers.
 pub(crate) fn rows(measurements: &[Measurement]) -> Vec<Row> {
     let mut rows = Vec::new();
     for scenario in Scenario::ALL {
@@ -80,7 +78,7 @@ pub(crate) fn rows(measurements: &[Measurement]) -> Vec<Row> {
     rows
 }
 
-/// The rounds of one peer under one load.
+/// Selects the rounds of one peer under one load.
 pub(crate) fn select(
     measurements: &[Measurement],
     scenario: Scenario,

@@ -1,4 +1,4 @@
-//! One arm of the comparison: the same trace on a stack of its own, autoscaled or with fixed replicas.
+//! One arm of the demo: the same trace on a stack of its own, autoscaled or with fixed replicas.
 
 use std::path::Path;
 
@@ -16,31 +16,30 @@ pub(crate) const NAME: &str = "reference";
 /// Namespace of the arm's objects.
 pub(crate) const NAMESPACE: &str = "default";
 
-/// How an arm gets its replicas.
+/// Rule by which an arm gets its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Replicas {
     /// Sluice decides between the settings' bounds.
     Autoscaled,
-    /// A fixed number from beginning to end.
+    /// The number of replicas is fixed from beginning to end.
     Static(u32),
 }
 
-/// An arm's name and its replicas.
+/// Arm of the demo.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Arm {
     /// Short name, also of its folder: `sluice`, `static-5`.
     pub name: String,
-    /// How it gets its replicas.
     pub replicas: Replicas,
 }
 
 impl Arm {
-    /// The arm that Sluice scales.
+    /// Returns the arm that Sluice scales.
     pub(crate) fn autoscaled() -> Self {
         Self { name: "sluice".to_owned(), replicas: Replicas::Autoscaled }
     }
 
-    /// An arm with `replicas` fixed replicas. The same programs run in it, so that only the replicas differ.
+    /// Returns an arm with `replicas` fixed replicas. The same programs run in it, so that only the replicas differ.
     pub(crate) fn fixed(replicas: u32) -> Self {
         Self { name: format!("static-{replicas}"), replicas: Replicas::Static(replicas) }
     }
@@ -52,12 +51,12 @@ impl Arm {
         }
     }
 
-    /// Replicas that must be ready before the load starts.
+    /// Returns the number of replicas that must be ready before the load starts.
     pub(crate) fn initial_replicas(&self, settings: &DemoSettings) -> u32 {
         self.bounds(settings).0
     }
 
-    /// The arm's objects as a manifest that `sluice-autoscaler --objects` reads.
+    /// Returns the arm's objects as a manifest that `sluice-autoscaler --objects` reads.
     ///
     /// # Errors
     /// When they cannot be written as JSON.
@@ -86,7 +85,7 @@ impl Arm {
                 objective: settings.objective.clone(),
                 min_replicas,
                 max_replicas,
-                // Here the gateway stands in the deployment.
+                // In the demo the gateway is named in the deployment.
                 gateway: None,
                 behavior: settings.behavior.clone(),
                 scale_to_zero_idle_seconds: 300,
@@ -107,7 +106,7 @@ impl Arm {
                 gateway,
             },
         };
-        // JSON is YAML: each document stands as JSON, the stream is YAML.
+        // JSON is YAML: each document is written as JSON, the stream of both is YAML.
         Ok(format!(
             "{}\n---\n{}\n",
             serde_json::to_string_pretty(&autoscaler)?,

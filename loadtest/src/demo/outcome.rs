@@ -1,4 +1,4 @@
-//! What an arm, and the whole demo, came to; and whether that is a success.
+//! Results of an arm and of the whole demo, and the rules by which they are a success.
 
 use std::collections::BTreeMap;
 
@@ -6,71 +6,71 @@ use serde::Serialize;
 
 use super::arm::Replicas;
 
-/// One second of one arm, on the time axis of the load.
+/// Measurements of one arm in one second of the load.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct Sample {
     /// Seconds since the load began.
     pub t_s: u32,
     /// Requests that were due in this second.
     pub sent: u64,
-    /// Answers with a result in this second.
+    /// Requests that were answered with a result in this second.
     pub answered: u64,
-    /// Answers 429 in this second.
+    /// Requests that were rejected with 429 in this second.
     pub rejected: u64,
-    /// Median latency of this second's answers.
+    /// Median latency of this second's answers, milliseconds.
     pub p50_ms: f64,
-    /// 99th percentile of this second's answers.
+    /// 99th percentile of the latency of this second's answers, milliseconds.
     pub p99_ms: f64,
-    /// Rows that wait in the gateway.
+    /// Rows in the gateway's queue.
     pub queue_rows: f64,
-    /// Replicas that were asked for.
+    /// Replicas that the autoscaler wants.
     pub desired_replicas: f64,
     /// Replicas that take traffic.
     pub ready_replicas: f64,
     /// Slices that the driver has prepared.
     pub slices_in_use: f64,
-    /// Slices of the profile that could still be placed.
+    /// Free slices of the profile.
     pub slices_free: f64,
 }
 
-/// What the load generator counted over the whole trace.
+/// Counts and latencies of the load generator over the whole trace.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub(crate) struct LoadOutcome {
-    /// All requests that were sent.
+    /// Requests that were sent.
     pub requests: u64,
     /// Requests with any answer, 429 among them.
     pub answered: u64,
-    /// Answers 429 / RESOURCE_EXHAUSTED.
+    /// Requests that were rejected with 429 or RESOURCE_EXHAUSTED.
     pub rejected: u64,
-    /// Other errors, which this load must not cause.
+    /// Requests that got another error, which this load must not cause.
     pub failed: u64,
-    /// No answer, a reset, a time-out, 502/503/504, a wrong or a second answer.
+    /// Requests that were lost: no answer, a reset, a timeout, 502, 503, 504, a wrong or a second answer.
     pub lost: u64,
-    /// Lost requests by how.
+    /// Lost requests by kind.
     pub lost_kinds: BTreeMap<String, u64>,
     /// Correct answers within the objective over all requests.
     pub attainment: f64,
-    /// Median latency from the intended send time.
+    /// Median latency from the intended send time, milliseconds.
     pub p50_ms: f64,
-    /// 99th percentile from the intended send time.
+    /// 99th percentile of the latency from the intended send time, milliseconds.
     pub p99_ms: f64,
-    /// 99th percentile of the generator's own lateness.
+    /// 99th percentile of the delay of the generator's own sends, milliseconds.
     pub send_lag_p99_ms: f64,
 }
 
-/// Replicas over time, in numbers.
+/// Summary of the replicas over time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub(crate) struct Scaling {
-    /// Most replicas that were ready at once.
+    /// Largest number of ready replicas at one time.
     pub max_replicas: u32,
-    /// Times that more replicas were asked for.
+    /// Number of times that the autoscaler wanted more replicas than before.
     pub scale_ups: u32,
-    /// Times that fewer replicas were asked for.
+    /// Number of times that the autoscaler wanted fewer replicas than before.
     pub scale_downs: u32,
 }
 
 impl Scaling {
-    /// Counts the changes of direction in what was asked for.
+    /// Summarizes the samples of an arm.
     pub(crate) fn of(samples: &[Sample]) -> Self {
         let changes = |wanted: fn(f64) -> bool| {
             samples
@@ -86,12 +86,11 @@ impl Scaling {
     }
 }
 
-/// What one arm came to.
+/// Result of one arm.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct ArmOutcome {
-    /// The arm's name.
     pub name: String,
-    /// `null` when autoscaled.
+    /// Fixed number of replicas; `None` (`null`) for the autoscaled arm.
     pub static_replicas: Option<u32>,
     /// What the load generator counted.
     #[serde(flatten)]
@@ -99,24 +98,25 @@ pub(crate) struct ArmOutcome {
     /// Replicas over time.
     #[serde(flatten)]
     pub scaling: Scaling,
-    /// From the start of prepare to the end of unprepare, by the driver's own counter.
+    /// Slice-seconds, each slice counted from the start of prepare to the end of unprepare, by the driver's own
+    /// counter.
     pub slice_seconds: f64,
-    /// Claims that were still prepared after the end, and instances on the simulated GPUs.
+    /// Slices that were left after the end: prepared claims or instances on the simulated GPUs, whichever are more.
     pub slices_left: u64,
-    /// Times that driver, autoscaler and gateway were started again.
+    /// Number of restarts of driver, autoscaler and gateway.
     pub restarts: u32,
-    /// Second by second.
+    /// Measurements, one per second.
     pub samples: Vec<Sample>,
 }
 
-/// What the whole run came to.
+/// Result of the whole run.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct DemoOutcome {
-    /// Every arm; the first one is the one that the run is about.
+    /// Results of the arms; the first one is the autoscaled arm.
     pub arms: Vec<ArmOutcome>,
-    /// The latency objective.
+    /// Latency objective, milliseconds.
     pub objective_ms: u32,
-    /// Share of requests that must meet it.
+    /// Share of requests, 0 to 1, that must meet the objective.
     pub objective_attainment: f64,
     /// Processes that had to be ended and sockets that still had a file when all was stopped.
     pub left_behind: Vec<String>,
@@ -125,8 +125,8 @@ pub(crate) struct DemoOutcome {
 }
 
 impl DemoOutcome {
-    /// Everything that makes the run a failure, as sentences; none is a success. `strict` adds the
-    /// objective: the autoscaled arm and the larger static one must meet it, the smaller one must miss.
+    /// Returns everything that makes the run a failure, one message each; an empty list is a success. `strict` adds the
+    /// objective: the autoscaled arm and the larger static one must meet it, the smaller one must miss it.
     pub(crate) fn failures(&self, strict: bool) -> Vec<String> {
         let mut failures = self.errors.clone();
         failures.extend(self.left_behind.iter().map(|what| format!("left behind: {what}")));
@@ -178,7 +178,7 @@ impl DemoOutcome {
             .collect()
     }
 
-    /// The flat JSON of `--json`: the first arm's numbers at the top, everything else below `arms`.
+    /// Returns the JSON of `--json`: the first arm's numbers at the top, those of all arms below `arms`.
     pub(crate) fn to_json(&self, strict: bool) -> serde_json::Value {
         let static_slice_seconds = self
             .arms
@@ -204,7 +204,7 @@ impl DemoOutcome {
     }
 }
 
-/// `static_replicas` of an arm.
+/// Returns the fixed number of replicas; `None` for autoscaled ones.
 pub(crate) fn static_replicas(replicas: Replicas) -> Option<u32> {
     match replicas {
         Replicas::Autoscaled => None,

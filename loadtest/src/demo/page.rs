@@ -1,4 +1,5 @@
-//! The demo's report as one self-contained page: the comparison, charts over the trace, and how it was run.
+//! The demo's report as one self-contained HTML page: the comparison, charts over the trace, and the settings of the
+//! run.
 
 use super::outcome::{ArmOutcome, DemoOutcome, Sample};
 use super::settings::DemoSettings;
@@ -6,7 +7,7 @@ use super::table;
 use crate::report::chart::{Chart, Color, Limit, Series, Style};
 use crate::report::page::{Cell, Page, Tone};
 
-/// The page.
+/// Renders the page.
 pub(crate) fn html(outcome: &DemoOutcome, settings: &DemoSettings, strict: bool) -> String {
     let mut page = Page::new(
         "Sluice on one machine",

@@ -20,36 +20,36 @@ use crate::admin_port::Admin;
 use crate::clock;
 use crate::marked::MARK;
 
-/// How long each start-up step may take, on a slow machine.
+/// Time within which the arm must be ready after its programs have started, on a slow machine.
 const STEP_TIMEOUT: Duration = Duration::from_secs(60);
-/// Pause between two looks at something that is awaited.
+/// Pause between two checks of a condition that is waited for.
 const POLL: Duration = Duration::from_millis(100);
-/// How long a program may take to stop; the autoscaler drains and stops all replicas in it.
+/// Time that a program may take to stop; in it the autoscaler drains and stops all replicas.
 const STOP_GRACE: Duration = Duration::from_secs(40);
 
-/// A unix socket's path has at most 107 bytes; up to 60 of them are the arm's name and `REGISTRATION` below it.
+/// Longest path of a run's folder. A unix socket's path has at most 107 bytes; up to 60 of them are the arm's name and
+/// the driver's registration socket below it.
 const LONGEST_DIR_BYTES: usize = 47;
 
-/// Where programs are and what marks the run.
+/// Folders, ports and mark of one run of the demo.
 #[derive(Debug, Clone)]
 pub(crate) struct Run {
     /// Folder of the built programs.
     pub bin_dir: PathBuf,
-    /// Folder of this run; each arm has one below it.
+    /// Folder of this run, with one folder per arm.
     pub dir: PathBuf,
     /// Value of [`MARK`] in every process of the run.
     pub id: String,
-    /// Ports of its programs.
     pub ports: Ports,
 }
 
 impl Run {
-    /// A run with a new folder of its own, which no other user can enter.
+    /// Creates a run with a new folder of its own, which no other user can enter.
     ///
     /// # Errors
-    /// When the folder cannot be made, or its path is too long for unix sockets.
+    /// When the folder cannot be created, its path is too long for unix sockets, or no ports are free.
     pub(crate) fn new(bin_dir: PathBuf) -> anyhow::Result<Self> {
-        // The process id alone comes again, in every container for example.
+        // The process id alone is not unique: it is the same in every container, for example.
         let id = format!("{}-{:08x}", std::process::id(), clock::now_ns() as u32);
         let dir = std::env::temp_dir().join(format!("sluice-{id}"));
         if dir.as_os_str().len() > LONGEST_DIR_BYTES {
@@ -69,32 +69,27 @@ impl Run {
 #[derive(Debug)]
 pub(crate) struct Stack {
     dir: PathBuf,
-    /// Where requests go.
+    /// Address to which requests are sent.
     pub front: SocketAddr,
-    /// The gateway's admin port.
     pub gateway_admin: Admin,
-    /// The driver's admin port.
     pub driver_admin: Admin,
-    /// The autoscaler's admin port.
     pub autoscaler_admin: Admin,
-    /// Publishes and prepares slices.
     pub driver: Supervised,
-    /// Batches requests.
     pub gateway: Supervised,
-    /// Decides and supervises model servers.
+    /// Decides the number of model servers, starts and supervises them.
     pub autoscaler: Supervised,
 }
 
-/// What is known only after everything has stopped.
+/// Results that are known only after everything has stopped.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct StackEnd {
-    /// Total of the driver's slice-seconds.
+    /// Total of the driver's counter of slice-seconds.
     pub slice_seconds: f64,
-    /// Prepared slices by the driver's gauge, and instances on the simulated GPUs.
+    /// Slices that are left: the driver's gauge or the instances on the simulated GPUs, whichever is larger.
     pub slices_left: u64,
-    /// Times that any program was started again.
+    /// Number of restarts of all programs.
     pub restarts: u32,
-    /// Programs that did not stop as they should.
+    /// Messages of programs that did not stop properly.
     pub errors: Vec<String>,
 }
 
@@ -102,7 +97,8 @@ impl Stack {
     /// Starts the arm's programs and waits until its first replicas take traffic.
     ///
     /// # Errors
-    /// Which program, which step, and where its log is. What had started is stopped again.
+    /// When a program cannot be started or is not ready in time; the message names the arm and the folder of its logs.
+    /// Programs that had started are stopped again.
     pub(crate) async fn start(run: &Run, arm: &Arm, settings: &DemoSettings) -> anyhow::Result<Self> {
         let stack = Self::spawn(run, arm, settings)?;
         match stack.wait_until_ready(arm.initial_replicas(settings)).await {
@@ -198,7 +194,7 @@ impl Stack {
         ready.iter().filter(|upstream| upstream.state == "ready").count() as u32
     }
 
-    /// Processes and sockets of the arm, one line each.
+    /// Describes processes and sockets of the arm, one line each.
     pub(crate) async fn describe(&self) -> Vec<String> {
         let line = |program: &Supervised, name: &str, sockets: String| {
             let pid = program.pid().map_or("-".to_owned(), |pid| pid.to_string());
@@ -227,13 +223,13 @@ impl Stack {
         lines
     }
 
-    /// Process ids of the arm's model servers among the run's processes.
+    /// Returns the process ids of the arm's model servers among the run's processes.
     pub(crate) fn model_servers(&self, processes: Vec<(u32, String)>) -> Vec<u32> {
         let journals = self.dir.join("journal").display().to_string();
         processes.into_iter().filter(|(_, command)| command.contains(&journals)).map(|(pid, _)| pid).collect()
     }
 
-    /// Stops everything in order: the autoscaler ends its replicas, then gateway and driver go.
+    /// Stops everything in order: the autoscaler, which ends its replicas, then the gateway and the driver.
     pub(crate) async fn stop(self) -> StackEnd {
         let restarts = self.driver.restarts() + self.gateway.restarts() + self.autoscaler.restarts();
         let mut end = StackEnd { restarts, ..Default::default() };

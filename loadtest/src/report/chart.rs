@@ -21,24 +21,21 @@ const BOTTOM: f64 = 40.0;
 /// A horizontal line with a name, such as an objective.
 #[derive(Debug, Clone)]
 pub(crate) struct Limit {
-    /// Where.
+    /// Position on the vertical axis.
     pub y: f64,
-    /// What it is.
     pub name: String,
 }
 
 /// A vertical line with a name, such as an event.
 #[derive(Debug, Clone)]
 pub(crate) struct Mark {
-    /// When.
+    /// Position on the horizontal axis.
     pub x: f64,
-    /// What happened.
     pub name: String,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Chart {
-    /// What is shown.
     pub title: String,
     /// Label of the horizontal axis, with its unit.
     pub x_label: String,
@@ -46,18 +43,16 @@ pub(crate) struct Chart {
     pub y_label: String,
     /// Lines, drawn in this order.
     pub series: Vec<Series>,
-    /// Horizontal lines.
     pub limits: Vec<Limit>,
-    /// Vertical lines.
     pub marks: Vec<Mark>,
-    /// The horizontal range, where it must equal another chart's; otherwise that of the points.
+    /// Range of the horizontal axis; `None`: the range of the points.
     pub x_range: Option<(f64, f64)>,
-    /// The top of the vertical axis, where peaks above it are not wanted whole; otherwise the highest point.
+    /// Top of the vertical axis; higher peaks are cut off. `None`: the highest point.
     pub y_top: Option<f64>,
 }
 
 impl Chart {
-    /// The chart as a `<figure>` with caption, legend and SVG.
+    /// Renders the chart as a `<figure>` with caption, legend and SVG.
     pub(crate) fn figure(&self) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
@@ -152,7 +147,7 @@ impl Chart {
         )
     }
 
-    /// One invisible strip per point of the longest series; its title is the tip that browsers show.
+    /// Writes one invisible strip per point of the longest series; its title is the tooltip that browsers show.
     fn write_tips(&self, out: &mut String, x: &Scale) -> std::fmt::Result {
         let Some(longest) = self.series.iter().max_by_key(|series| series.points.len()) else {
             return Ok(());
@@ -180,7 +175,7 @@ impl Chart {
     }
 }
 
-/// A number for a tip.
+/// Formats a number for a tooltip.
 fn short(value: f64) -> String {
     if value == value.trunc() { format!("{value:.0}") } else { format!("{value:.2}") }
 }

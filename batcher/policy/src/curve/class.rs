@@ -1,11 +1,11 @@
-//! The curves of one model: its common one, and one per shape class.
+//! Curves of one model: a common one, and one per shape class.
 
 use std::collections::BTreeMap;
 
 use super::{CurveEstimator, ServiceCurve};
 
-/// What the time of a row depends on, beside the model: how many elements it has, as a power of two. Requests of
-/// one merge key are of one class, because a key fixes all dimensions but the rows.
+/// Class of rows by their number of elements, as a power of two: the time of a row depends on it, beside the model.
+/// Requests of one merge key are of one class, because a key fixes all dimensions but the rows.
 ///
 /// Elements are counted over all inputs. An element of type BYTES counts as one, however long it is: its length is
 /// not part of the key, so that a batch has texts of all lengths.
@@ -13,24 +13,24 @@ use super::{CurveEstimator, ServiceCurve};
 pub struct ShapeClass(u8);
 
 impl ShapeClass {
-    /// The class of rows of so many elements.
+    /// Returns the class of rows of `elements_per_row` elements.
     pub fn of_elements(elements_per_row: u64) -> Self {
         // log2, rounded up: 0 to 64.
         Self((u64::BITS - (elements_per_row.max(1) - 1).leading_zeros()) as u8)
     }
 
-    /// The most elements that a row of this class has.
+    /// Returns the most elements that a row of this class has.
     pub fn most_elements(self) -> u128 {
         1 << self.0
     }
 }
 
-/// The service curves of one model, all learned from the same batches.
+/// Service curves of one model, all learned from the same batches.
 ///
-/// The common curve takes all batches in, whatever their class: it is what is known of a class that nothing is known
-/// of. A new class starts from it: it keeps the common curve until it has seen three of its own, and its
-/// shape after that until batches of different sizes tell better. Each class follows steps and drops outliers by
-/// itself ([`CurveEstimator`]). There are at most so many classes; for one more the least recently used is forgotten.
+/// The common curve is learned from all batches, whatever their class, and is used for a class of which nothing is
+/// known. A new class starts from it: it has the common curve until it has seen three batches of its own, and the shape
+/// of that curve until batches of different sizes show its own. Each class follows steps and ignores outliers by itself
+/// ([`CurveEstimator`]). The number of classes is bounded; for one more the least recently used class is forgotten.
 #[derive(Debug, Clone)]
 pub struct ClassCurves {
     common: CurveEstimator,
@@ -42,17 +42,17 @@ pub struct ClassCurves {
 #[derive(Debug, Clone)]
 struct Class {
     estimator: CurveEstimator,
-    /// Its own batches so far, up to [`OWN_BATCHES`].
+    /// Number of the class's own batches so far, up to [`OWN_BATCHES`].
     own: usize,
-    /// Number of its newest batch.
+    /// Number of the class's newest batch.
     last_used: u64,
 }
 
-/// From so many batches on a class has a curve of its own: the median of three does not follow one outlier.
+/// Number of batches from which on a class has a curve of its own: the median of three does not follow one outlier.
 const OWN_BATCHES: usize = 3;
 
 impl ClassCurves {
-    /// Curves of at most so many classes (at least 1).
+    /// Creates curves of at most `most_classes` classes (at least 1).
     pub fn new(most_classes: usize) -> Self {
         Self {
             common: CurveEstimator::new(),
@@ -62,8 +62,8 @@ impl ClassCurves {
         }
     }
 
-    /// Takes in one batch as [`CurveEstimator::observe`] does. `None`: its class is not known (warm-up). Returns the
-    /// class that was forgotten for it.
+    /// Takes in one batch as [`CurveEstimator::observe`] does. `class` is `None` where the class is not known
+    /// (warm-up). Returns the class that was forgotten for this one; `None` where none was.
     pub fn observe(
         &mut self,
         class: Option<ShapeClass>,
@@ -86,18 +86,18 @@ impl ClassCurves {
         forgotten
     }
 
-    /// The model's common curve; `None` before the first batch.
+    /// Returns the model's common curve; `None` before the first batch.
     pub fn common(&self) -> Option<ServiceCurve> {
         self.common.curve()
     }
 
-    /// The curve to use for a class: its own, else the common one.
+    /// Returns the curve to use for a class: its own, else the common one; `None` before the first batch.
     pub fn of(&self, class: Option<ShapeClass>) -> Option<ServiceCurve> {
         let own = class.and_then(|class| self.classes.get(&class)).and_then(Class::curve);
         own.or_else(|| self.common())
     }
 
-    /// The classes that have a curve of their own.
+    /// Returns the classes that have a curve of their own, with these curves.
     pub fn classes(&self) -> impl Iterator<Item = (ShapeClass, ServiceCurve)> {
         self.classes.iter().filter_map(|(class, known)| Some((*class, known.curve()?)))
     }

@@ -5,25 +5,26 @@ use std::collections::VecDeque;
 use super::ServiceCurve;
 use super::fit::{Line, Sample, fit, median, quantile};
 
-/// Batches that are remembered.
+/// Number of batches that are remembered.
 const WINDOW: usize = 256;
-/// Weight of a batch relative to the next one: half after 128 batches.
+/// Weight of a batch relative to the next one: a batch counts half after 128 more.
 const KEEP: f64 = 0.994_599;
-/// After so many batches the curve itself becomes the prior: what was learned of its shape outlives the window.
+/// Number of batches after which the curve itself becomes the prior, so that the learned shape outlives the window.
 const ANCHOR_AGE: u64 = 64;
-/// But only where at least so many batches of the window are twice as large as its smallest: batches of one size
-/// say nothing about the shape, and a prior made from them would walk away with their noise.
+/// Fewest batches of the window, at least twice as large as its smallest, with which the curve may become the prior:
+/// batches of one size show nothing of the shape, and a prior made from them would drift with their noise.
 const SHAPE_BATCHES: usize = 8;
-/// One fit (tens of microseconds) serves until an eighth of the batches that it rests on are new: fewer change little,
-/// and a step is found by its own tests.
+/// A fit (tens of microseconds) is used until one in this number of its batches is new: fewer new batches change
+/// little, and a step is found by its own tests.
 const NEW_PART: u64 = 8;
-/// Tests for a step: newest batches, the deviations beyond which their median residual is no chance, and those
-/// beyond which their median absolute residual is none. (Of n normal values these have deviations of about 1.25/√n
-/// around 0, and 0.8/√n around 0.67: each limit is five or more of them away.)
+/// Tests for a step: number of newest batches, and the limits, in standard deviations, beyond which their median
+/// residual and their median absolute residual are no chance. (For n normal values these medians have standard
+/// deviations of about 1.25/√n around 0 and 0.8/√n around 0.67: each limit is five or more of them away.)
 const STEP_TESTS: [(usize, f64, f64); 2] = [(8, 2.2, 2.4), (16, 1.5, 1.8)];
-/// A margin above this says that the curve is wrong, not that times vary: that is for the tests for a step.
+/// Largest margin. A larger one would mean that the curve is wrong, not that times vary, and the tests for a step find
+/// that.
 const LARGEST_MARGIN: f64 = 1.0;
-/// A step is a change of at least this part.
+/// Smallest relative change that counts as a step.
 const LEAST_STEP: f64 = 0.03;
 
 /// Learns the [`ServiceCurve`] of one (model, shape class) from its batches, by robust regression with forgetting.
@@ -31,9 +32,9 @@ const LEAST_STEP: f64 = 0.03;
 /// - **Outliers** (a page fault, a neighbour on the device) lose weight with the square of their distance.
 /// - **Drift** is followed because a batch counts half as much after 128 more.
 /// - **A step** (another slice, another clock, a new model) is found when the last 8 or 16 batches agree that the
-///   curve is wrong; all before the step is forgotten then, except the curve's shape.
+///   curve is wrong; then all batches before the step are forgotten, but not the curve's shape.
 /// - **One batch size alone** does not tell α from β. Then the ratio stays what it was; before anything is known,
-///   half of the first batch's time is taken to be α and half to grow with rows. The times predicted at that size
+///   half of the first batch's time counts as α and half as growing with the rows. The times predicted at that size
 ///   are right in any case, and the first batches of other sizes decide.
 #[derive(Debug, Clone, Default)]
 pub struct CurveEstimator {
@@ -41,7 +42,7 @@ pub struct CurveEstimator {
     /// Prior for the shape.
     anchor: Option<Line>,
     since_anchor: u64,
-    /// Rows of the largest batch ever: up to there the prior holds the curve.
+    /// Rows of the largest batch ever: the prior holds the curve up to this size.
     largest_rows: f64,
     since_fit: u64,
     fitted: Option<Fitted>,
@@ -57,23 +58,23 @@ struct Fitted {
 }
 
 impl CurveEstimator {
-    /// An estimator that has seen nothing.
+    /// Creates an estimator without batches.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// An estimator that takes the shape of this curve for given until it knows better.
+    /// Creates an estimator that assumes the shape of this curve until its own batches show another one.
     pub fn starting_from(prior: &ServiceCurve) -> Self {
         let line = Line { alpha: prior.alpha_seconds, beta: prior.beta_seconds };
-        // Nothing is known by a curve of zeros.
+        // A curve of zeros has no shape.
         let anchor = (line.at(1.0) > 0.0).then_some(line);
         Self { anchor, ..Self::default() }
     }
 
     /// Takes in one batch: its rows and the time from dispatch to answer while it had a slot to itself, in
-    /// seconds. Batches of zero rows and times that are not positive and finite are ignored.
+    /// seconds. Batches of zero rows, and times below a nanosecond or not finite, are ignored.
     pub fn observe(&mut self, rows: u32, service_seconds: f64) {
-        // Below a nanosecond it is no measurement, and its square would underflow.
+        // A time below a nanosecond is no measurement, and its square would underflow.
         if rows == 0 || !service_seconds.is_finite() || service_seconds < 1e-9 {
             return;
         }
@@ -106,13 +107,13 @@ impl CurveEstimator {
         }
     }
 
-    /// Whether the window has batches of different sizes, and enough of them.
+    /// Returns whether the window has enough batches of different sizes to show the shape.
     fn tells_the_shape(&self) -> bool {
         let smallest = self.samples.iter().map(|sample| sample.rows).fold(f64::INFINITY, f64::min);
         self.samples.iter().filter(|sample| sample.rows >= 2.0 * smallest).count() >= SHAPE_BATCHES
     }
 
-    /// The curve as of now; `None` before the first batch.
+    /// Returns the current curve; `None` before the first batch.
     pub fn curve(&self) -> Option<ServiceCurve> {
         self.fitted.map(|fitted| ServiceCurve {
             alpha_seconds: fitted.line.alpha,
@@ -122,7 +123,8 @@ impl CurveEstimator {
         })
     }
 
-    /// Finds a step in the newest batches, forgets what was before it and returns the new prior.
+    /// Finds a step in the newest batches, forgets the batches before it and returns the new prior; `None` without a
+    /// step.
     fn forget_before_a_step(&mut self) -> Option<Line> {
         let fitted = self.fitted?;
         let newest = |count: usize| self.samples.iter().rev().take(count).map(|&s| fitted.line.residual(s));
@@ -133,8 +135,8 @@ impl CurveEstimator {
             }
             let moved_limit = (moved_deviations * fitted.scale).max(LEAST_STEP);
             let spread_limit = (spread_deviations * fitted.scale).max(LEAST_STEP);
-            // Nearly always the curve is right, and counting says so for a fraction of what the medians cost: each of
-            // them is beyond its limit only where half of the batches are.
+            // Nearly always the curve is right, and counting shows that for a fraction of the medians' cost: each
+            // median is beyond its limit only where half of the batches are.
             let limit = moved_limit.min(spread_limit);
             let off = newest(count).filter(|residual| residual.abs() > limit).count();
             if off < count / 2 {

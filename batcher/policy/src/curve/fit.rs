@@ -1,6 +1,6 @@
-//! One robust fit of α and β to a window of batches.
+//! Fits α and β robustly to a window of batches.
 
-/// One batch.
+/// Measurement of one batch.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
     pub(super) rows: f64,
@@ -23,34 +23,35 @@ impl Line {
         Self { alpha: self.alpha * factor, beta: self.beta * factor }
     }
 
-    /// Measured ÷ predicted − 1.
+    /// Returns measured ÷ predicted − 1.
     pub(super) fn residual(self, sample: Sample) -> f64 {
         sample.seconds / self.at(sample.rows) - 1.0
     }
 
-    /// Whether both say nearly the same of all batches up to so many rows.
+    /// Returns whether both lines predict nearly the same for all batches of up to `largest_rows` rows.
     fn is_near(self, other: Self, largest_rows: f64) -> bool {
         [1.0, largest_rows].into_iter().all(|rows| (self.at(rows) / other.at(rows) - 1.0).abs() < SETTLED)
     }
 }
 
-/// Noise is taken to be at least this part of the time: below it, clocks and rounding decide.
+/// Smallest relative noise that is assumed: below it, clocks and rounding decide.
 const LEAST_SCALE: f64 = 0.005;
-/// Residuals beyond so many standard deviations count less and less.
+/// Number of standard deviations beyond which residuals count less and less.
 const TOLERATED_DEVIATIONS: f64 = 2.5;
-/// How far the shape is trusted to be what it was (relative standard deviation), where the samples do not tell.
+/// Relative standard deviation of the prior of the shape, which decides where the samples do not determine it.
 const PRIOR_DEVIATION: f64 = 0.5;
-/// Re-weighting rounds; it settles in two or three.
+/// Most re-weighting rounds; two or three are usually enough.
 const ROUNDS: usize = 4;
-/// A round that changes the line by less than this part has settled it.
+/// Relative change of the line below which a round is the last one.
 const SETTLED: f64 = 1e-4;
-/// MAD × this estimates a normal distribution's standard deviation.
+/// Factor from the median absolute deviation to a normal distribution's standard deviation.
 const MAD_TO_DEVIATION: f64 = 1.4826;
 
-/// Iteratively re-weighted least squares of relative residuals over `samples` (oldest first, the last one counts 1
-/// and each before it `keep` times as much as its successor), held in place by a weak prior: the shape of
+/// Fits a line by iteratively re-weighted least squares of relative residuals over `samples` (oldest first, the last
+/// one counts 1 and each before it `keep` times as much as its successor). A weak prior keeps it in place: the shape of
 /// `anchor`, scaled to the samples, at one row and at twice `largest_rows`. Where all batches have one size, α and β
-/// cannot be told apart, and the ratio of `anchor` stays. Returns the line and the standard deviation of its relative residuals.
+/// cannot be told apart, and the ratio of `anchor` stays. Returns the line and the standard deviation of its relative
+/// residuals.
 pub(super) fn fit(
     samples: &[Sample],
     anchor: Line,
@@ -86,19 +87,19 @@ pub(super) fn fit(
     (line, scale)
 }
 
-/// Robust standard deviation of the relative residuals.
+/// Returns the robust standard deviation of the relative residuals.
 fn deviation(samples: &[Sample], line: Line, scratch: &mut Vec<f64>) -> f64 {
     let absolute = samples.iter().map(|&sample| line.residual(sample).abs());
     (MAD_TO_DEVIATION * median(absolute, scratch)).max(LEAST_SCALE)
 }
 
-/// The median (the lower one of two); 0 of nothing.
+/// Returns the median (the lower one of two); 0 without values.
 pub(super) fn median(values: impl Iterator<Item = f64>, scratch: &mut Vec<f64>) -> f64 {
     quantile(values, 0.5, scratch)
 }
 
-/// The quantile `q` by rank, rounded down, so that the largest of a few values is not taken for their 95th
-/// percentile; 0 of nothing.
+/// Returns the quantile `q` by rank, rounded down, so that the largest of a few values is not taken for their 95th
+/// percentile; 0 without values.
 pub(super) fn quantile(values: impl Iterator<Item = f64>, q: f64, scratch: &mut Vec<f64>) -> f64 {
     scratch.clear();
     scratch.extend(values);
@@ -128,8 +129,8 @@ impl Sums {
         self.rows_seconds += weight * rows * seconds;
     }
 
-    /// The line of least squares with α ≥ 0 and β ≥ 0: where one would be negative it is 0 and the other is fitted
-    /// alone.
+    /// Returns the line of least squares with α ≥ 0 and β ≥ 0: where one would be negative it is 0 and the other is
+    /// fitted alone.
     fn solve(&self) -> Line {
         let determinant = self.weight * self.rows_squared - self.rows * self.rows;
         let beta = (self.weight * self.rows_seconds - self.rows * self.seconds) / determinant;

@@ -3,17 +3,17 @@
 //!
 //! Each tenant with requests that wait has a start tag, in rows per weight. The one with the least tag is served
 //! next, and its tag grows by the rows served ÷ its weight. A tenant that comes (back) starts where the least tag
-//! is: having been idle earns nothing, and having been served beforehand is remembered until the others have
+//! is: a tenant earns no credit while it is idle, and service before the others came is remembered until they have
 //! caught up. A tenant that waits alone gets everything.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
-/// Rows per weight, in units of 2⁻³² rows: so that no weight (up to `u32::MAX`) is rounded to nothing.
+/// Rows per weight, in units of 2⁻³² rows, so that one row at any weight (up to `u32::MAX`) is more than 0.
 type Tag = u128;
 const ONE_ROW: Tag = 1 << 32;
 
-/// What a tenant's tag grows by.
+/// Returns the amount by which a tenant's tag grows for `rows` served rows.
 pub(super) fn charge(rows: u32, weight: u32) -> Tag {
     Tag::from(rows) * ONE_ROW / Tag::from(weight.max(1))
 }
@@ -22,11 +22,11 @@ pub(super) fn charge(rows: u32, weight: u32) -> Tag {
 #[derive(Debug, Default)]
 pub(super) struct FairShares {
     flows: BTreeMap<(u8, u32), Flow>,
-    /// Least start tag of those that wait, by class; never goes back while any waits.
+    /// Least start tag of the waiting tenants, by class; it never goes back while a tenant of the class waits.
     virtual_time: BTreeMap<u8, Tag>,
 }
 
-/// A tenant in a class.
+/// Share of a tenant in a class.
 #[derive(Debug, Default)]
 struct Flow {
     tag: Tag,
@@ -39,7 +39,7 @@ fn tenants_of(class: u8) -> RangeInclusive<(u8, u32)> {
 }
 
 impl FairShares {
-    /// A request begins to wait.
+    /// Notes that a request begins to wait.
     pub(super) fn enter(&mut self, class: u8, tenant: u32, rows: u32) {
         let flow = self.flows.entry((class, tenant)).or_default();
         if flow.requests == 0 {
@@ -49,7 +49,7 @@ impl FairShares {
         flow.rows += u64::from(rows);
     }
 
-    /// A request no longer waits. Call [`FairShares::serve`] before, where it was served.
+    /// Notes that a request no longer waits. Call [`FairShares::serve`] before, where it was served.
     pub(super) fn leave(&mut self, class: u8, tenant: u32, rows: u32) {
         let Some(flow) = self.flows.get_mut(&(class, tenant)) else { return };
         flow.requests -= 1;
@@ -59,7 +59,7 @@ impl FairShares {
         }
     }
 
-    /// A tenant's request is dispatched. While nobody else counts, nothing need be counted.
+    /// Notes that a tenant's request is dispatched. While no other tenant counts in the class, the tag need not grow.
     pub(super) fn serve(&mut self, class: u8, tenant: u32, rows: u32, weight: u32) {
         if self.flows.range(tenants_of(class)).nth(1).is_some()
             && let Some(flow) = self.flows.get_mut(&(class, tenant))
@@ -68,18 +68,18 @@ impl FairShares {
         }
     }
 
-    /// All of a batch has been served and has left.
+    /// Notes that all requests of a batch were served and have left.
     pub(super) fn settle_all(&mut self) {
         for class in self.virtual_time.keys().copied().collect::<Vec<_>>() {
             self.settle(class);
         }
     }
 
-    /// Moves the virtual time on and forgets those that it has caught up with.
+    /// Advances the virtual time of a class and forgets idle tenants that it has caught up with.
     fn settle(&mut self, class: u8) {
         let waiting = self.flows.range(tenants_of(class)).filter(|(_, flow)| flow.requests > 0);
         let Some(least) = waiting.map(|(_, flow)| flow.tag).min() else {
-            // Nobody waits: the next ones start alike.
+            // No tenant waits: the next ones start with equal tags.
             self.virtual_time.remove(&class);
             while let Some((&flow, _)) = self.flows.range(tenants_of(class)).next() {
                 self.flows.remove(&flow);
@@ -95,19 +95,19 @@ impl FairShares {
         }
     }
 
-    /// The start tag of a tenant that waits.
+    /// Returns the start tag of a tenant that waits; 0 for an unknown one.
     pub(super) fn tag(&self, class: u8, tenant: u32) -> Tag {
         self.flows.get(&(class, tenant)).map_or(0, |flow| flow.tag)
     }
 
-    /// Of the first class from `least` on that waits: class and tenants that wait.
+    /// Returns the first class from `least` on in which tenants wait, and these tenants.
     pub(super) fn first_class(&self, least: u8) -> Option<(u8, impl Iterator<Item = u32>)> {
         let (&(class, _), _) = self.flows.range((least, 0)..).find(|(_, flow)| flow.requests > 0)?;
         let waiting = self.flows.range(tenants_of(class)).filter(|(_, flow)| flow.requests > 0);
         Some((class, waiting.map(|(&(_, tenant), _)| tenant)))
     }
 
-    /// Rows that wait.
+    /// Returns the number of waiting rows.
     pub(super) fn rows(&self) -> u64 {
         self.flows.values().map(|flow| flow.rows).sum()
     }

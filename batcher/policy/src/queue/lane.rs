@@ -1,4 +1,4 @@
-//! The requests of one key, in the order in which they are to be served.
+//! Requests of one key, in the order in which they are to be served.
 
 use std::collections::{BTreeMap, btree_map};
 
@@ -8,13 +8,13 @@ use super::{Order, Waiting};
 /// Requests of one key by place.
 pub(super) type Requests<T> = BTreeMap<Order, Waiting<T>>;
 
-/// Goes through a lane by class, then fair share, then deadline, as if all that it has given was served.
+/// Iterator over a lane by class, then fair share, then deadline, as if each returned request were served.
 pub(super) struct ServiceOrder<'a, T> {
     requests: &'a Requests<T>,
     shares: &'a FairShares,
-    /// The class after the one that is gone through.
+    /// Class after the current one; `None` after the last class.
     next_class: Option<u8>,
-    /// Of the class that is gone through: the tenants with more requests.
+    /// Tenants of the current class that have more requests.
     tenants: Vec<Tenant<'a, T>>,
 }
 

@@ -1,13 +1,13 @@
-//! What a user of shared slots can expect: what admission must know of the others.
+//! Predicts the slot time that a user of shared slots gets and waits for, as admission needs it.
 
 use super::{SlotShare, User, virtual_of};
 
-/// A user of less than this part of the slot time is none.
+/// A user of less than this part of the slot time does not count.
 const LEAST_PART: f64 = 0.01;
 
 impl<K: Copy + Eq> SlotShare<K> {
-    /// The part of all slot time, 0 to 1, that a user gets while those that use slots, now or lately, go on using them:
-    /// its fair part, or what the others left to it lately, where that was more.
+    /// Returns the part of all slot time, 0 to 1, that a user gets while the users of slots, now or lately, go on using
+    /// them: its fair part, or the part that it had lately, where that was more.
     pub fn part_of(&self, key: K) -> f64 {
         let own = self.users.iter().find(|user| user.key == key);
         let weight = own.map_or(1.0, |user| f64::from(user.weight));
@@ -15,9 +15,9 @@ impl<K: Copy + Eq> SlotShare<K> {
         (weight / (weight + others)).max(own.map_or(0.0, |user| self.lately(user)))
     }
 
-    /// Slot time, microseconds, that others are granted before a user's next grant, while those that use slots, now or
-    /// lately, go on using them, with batches like their last ones: a turn of each that has had none for longer,
-    /// and what those that need slots have had less.
+    /// Returns the slot time, microseconds, that others are granted before a user's next grant, while the users of
+    /// slots, now or lately, go on using them with batches like their last ones: a turn of each user whose last grant
+    /// is older, and the slot time by which users that need slots are behind this one.
     pub fn before_turn_of_us(&self, key: K) -> u64 {
         let own = self.users.iter().find(|user| user.key == key);
         let (start, newest) = own.map_or((self.virtual_time, 0), |user| (self.start(user), user.newest));
@@ -29,7 +29,7 @@ impl<K: Copy + Eq> SlotShare<K> {
                 Some(lag) if self.presses(other) => {
                     lag.div_ceil(virtual_of(turn_us, other.weight).max(1)).max(in_turn)
                 }
-                // It has had more, and does not go before who needs a slot.
+                // The other has had more, and is not served before a user that needs a slot.
                 None if own_needs => 0,
                 _ => in_turn,
             };
@@ -38,30 +38,30 @@ impl<K: Copy + Eq> SlotShare<K> {
         before.fold(0, u64::saturating_add)
     }
 
-    /// Whether a user is there for the next turn, or has had one in the last round and will be: whoever sends rarely
-    /// is not waited for when it is not there, however long its batches.
+    /// Returns whether a user takes part in the next turn: it wants a slot, or has had one in the last round. A user
+    /// that sends rarely does not count while it wants nothing, however long its batches are.
     fn takes_turns(&self, user: &User<K>) -> bool {
         let round = self.users.len() as u64;
         user.wants || self.grants - user.newest < round
     }
 
-    /// Whether a user needs a slot, or, where it wants none now, needed the last one.
+    /// Returns whether a user needs a slot, or, where it wants none now, needed the last one.
     fn presses(&self, user: &User<K>) -> bool {
         if user.wants { self.needs(user) } else { user.needed }
     }
 
-    /// Start tag of a user's next grant, if it wanted one now.
+    /// Returns the start tag of a user's next grant, if the user wanted one now.
     fn start(&self, user: &User<K>) -> u64 {
         if user.wants || user.running > 0 { user.finish } else { user.finish.max(self.virtual_time) }
     }
 
-    /// A user's part of the slot time that was used lately.
+    /// Returns a user's part of the slot time that was used lately, 0 to 1.
     fn lately(&self, user: &User<K>) -> f64 {
         let all_us: f64 = self.users.iter().map(|user| user.lately_us).sum();
         if all_us > 0.0 { user.lately_us / all_us } else { 0.0 }
     }
 
-    /// All others that use slots, now or lately.
+    /// Returns all other users that use slots, now or lately.
     fn others(&self, key: K) -> impl Iterator<Item = &User<K>> {
         let uses = |user: &User<K>| user.wants || user.running > 0 || self.lately(user) > LEAST_PART;
         self.users.iter().filter(move |user| user.key != key && uses(user))

@@ -1,4 +1,4 @@
-//! The admission of streams: which request may start now, which waits, and which is to come back later.
+//! Decides which streams start now, which wait and which are rejected.
 
 use std::collections::BTreeMap;
 
@@ -8,54 +8,54 @@ use crate::Order;
 /// Settings of the admission of one model's streams.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StreamAdmissionSettings {
-    /// Bounds of the learned limit of streams per server.
+    /// Bounds of the limit per server.
     pub bounds: LimitBounds,
-    /// Maximum requests that wait.
+    /// Most requests that wait.
     pub most_waiting: usize,
-    /// How long a request is held while there is no server, microseconds after its arrival.
+    /// Time for which requests are held while there is no server, microseconds.
     pub hold_us: u64,
 }
 
-/// What becomes of a request on arrival.
+/// Result of the arrival of a request.
 #[derive(Debug, PartialEq)]
 pub enum Arrival<T> {
     /// The request waits; [`StreamAdmission::next`] may return it at once.
     Waits,
-    /// The request is rejected: the queue is full.
+    /// The queue is full.
     Full {
         /// The request.
         payload: T,
         /// Time until there will be room, microseconds.
         retry_after_us: u64,
     },
-    /// The request is rejected: it would start after its deadline.
+    /// The request would start after its deadline.
     TooLate {
         /// The request.
         payload: T,
-        /// Time until the requests that wait now will have started, microseconds.
+        /// When what waits now will have started, microseconds.
         retry_after_us: u64,
     },
 }
 
-/// A request that leaves the queue.
+/// Request that leaves the queue.
 #[derive(Debug, PartialEq)]
 pub enum Left<T> {
-    /// The request starts. `weight` is to be handed back with [`StreamAdmission::ended`].
+    /// The request starts. `weight` is to be passed back to [`StreamAdmission::ended`].
     Starts {
         /// The request.
         payload: T,
-        /// Share of the limit that the stream takes; 1 is a stream of mean cost.
+        /// Part of the limit that the request takes.
         weight: f64,
-        /// How long the request has waited, microseconds.
+        /// Time for which the request has waited, microseconds.
         waited_us: u64,
     },
-    /// The request's deadline has passed, or its hold time where there is no server.
+    /// The deadline of the request is over.
     Expired {
         /// The request.
         payload: T,
-        /// Time until the requests that wait now will have started, microseconds.
+        /// When what waits now will have started, microseconds.
         retry_after_us: u64,
-        /// Whether the request was held because there is no server.
+        /// Whether the request was held because there was no server.
         held: bool,
     },
 }
@@ -64,17 +64,17 @@ pub enum Left<T> {
 struct Waiting<T> {
     weight: f64,
     arrived_us: u64,
-    /// Whether there was no server at some time while the request waited: then the hold time counts too.
+    /// Whether there was no server for a time: then the request also has the hold time.
     held: bool,
     payload: T,
 }
 
-/// Admission of the streams of one model to its servers: a bounded queue by class and deadline, a learned limit per
-/// server ([`ConcurrencyLimiter`]), and the prediction of when a request would start.
+/// Admission of streams to the servers of one model: a bounded queue by class and deadline, a learned limit per server
+/// ([`ConcurrencyLimiter`]), and the prediction of when a request would start.
 ///
-/// The limit counts streams of mean cost. One whose cost in tokens (prompt, and what it may generate) is known weighs
-/// its cost ÷ the mean cost, between a quarter and four; one of unknown cost weighs 1. Where all costs are known, a
-/// limit of n streams is thus a limit of n · mean tokens.
+/// The limit counts streams of mean cost. A stream whose cost in tokens (prompt, and the most that it may generate) is
+/// known weighs its cost ÷ the mean cost, between a quarter and four; one of unknown cost weighs 1. Where all costs are
+/// known, a limit of n streams is thus a limit of n · mean tokens.
 #[derive(Debug)]
 pub struct StreamAdmission<T> {
     settings: StreamAdmissionSettings,
@@ -84,21 +84,21 @@ pub struct StreamAdmission<T> {
     servers: u32,
     running: u32,
     in_flight: f64,
-    /// Mean tokens of a request of known cost; `None` before the first.
+    /// Mean tokens of the requests of known cost.
     mean_tokens: Option<f64>,
-    /// Mean seconds from start to end of a stream; `None` before the first.
+    /// Mean seconds from start to end.
     mean_seconds: Option<f64>,
 }
 
 /// Weight of a new cost or duration in its mean.
 const NEW_PART: f64 = 1.0 / 32.0;
-/// Time after which to come back where no duration is known yet, microseconds.
+/// Time after which to try again where nothing is known of durations, microseconds.
 const UNKNOWN_WAIT_US: u64 = 1_000_000;
-/// Bounds of a weight: one request neither counts as nothing nor fills the limit by what it says of itself.
+/// Bounds of a weight: by its own figures a request can neither count as nothing nor fill the limit.
 const WEIGHTS: (f64, f64) = (0.25, 4.0);
 
 impl<T> StreamAdmission<T> {
-    /// Creates an empty queue with no server behind it.
+    /// Creates an admission without servers.
     pub fn new(settings: StreamAdmissionSettings, now_us: u64) -> Self {
         Self {
             limiter: ConcurrencyLimiter::new(settings.bounds, now_us),
@@ -113,7 +113,7 @@ impl<T> StreamAdmission<T> {
         }
     }
 
-    /// Replaces the settings.
+    /// Sets other settings.
     pub fn set(&mut self, settings: StreamAdmissionSettings) {
         if settings != self.settings {
             self.limiter.set_bounds(settings.bounds);
@@ -121,7 +121,7 @@ impl<T> StreamAdmission<T> {
         }
     }
 
-    /// Sets the number of ready servers. At 0, all that wait are held.
+    /// Sets the number of servers.
     pub fn set_servers(&mut self, now_us: u64, servers: u32) {
         self.servers = servers;
         if servers == 0 {
@@ -130,8 +130,8 @@ impl<T> StreamAdmission<T> {
         self.tell_limiter(now_us);
     }
 
-    /// Takes in a request that arrives now, or rejects it. `deadline_us`: latest start. `tokens`: cost of the request;
-    /// `None` where it is not known.
+    /// Takes in a request, or rejects it. `deadline_us` is the instant by which it must have started, `tokens` its
+    /// cost, where that is known.
     pub fn arrive(
         &mut self,
         now_us: u64,
@@ -157,7 +157,7 @@ impl<T> StreamAdmission<T> {
         Arrival::Waits
     }
 
-    /// Returns the next request that leaves the queue now; call it until it returns `None`.
+    /// Takes out the next request that leaves the queue now; call it until it returns `None`.
     pub fn next(&mut self, now_us: u64) -> Option<Left<T>> {
         let expired = self.waiting.iter().find(|(order, waiting)| self.expiry_us(order, waiting) <= now_us);
         if let Some((order, waiting)) = expired {
@@ -178,16 +178,16 @@ impl<T> StreamAdmission<T> {
         Some(Left::Starts { payload, weight, waited_us: now_us.saturating_sub(arrived_us) })
     }
 
-    /// Removes the waiting requests for which `wanted` returns false.
+    /// Removes the waiting requests for which `wanted` does not hold.
     pub fn retain(&mut self, now_us: u64, wanted: impl Fn(&T) -> bool) {
         self.waiting.retain(|_, waiting| wanted(&waiting.payload));
         self.tell_limiter(now_us);
     }
 
-    /// Frees the share of a stream that has ended. `seconds`: its duration; `None` where it was cut short.
+    /// Notes that a stream has ended. `seconds` is its duration from the start; `None` where it was broken off.
     pub fn ended(&mut self, now_us: u64, weight: f64, seconds: Option<f64>) {
         self.running = self.running.saturating_sub(1);
-        // Nothing is left of rounding when nothing runs.
+        // While no stream runs, no rounding error must be left.
         self.in_flight = if self.running == 0 { 0.0 } else { (self.in_flight - weight).max(0.0) };
         if let Some(seconds) = seconds {
             average(&mut self.mean_seconds, seconds);
@@ -195,27 +195,28 @@ impl<T> StreamAdmission<T> {
         self.tell_limiter(now_us);
     }
 
-    /// Records a time to first token, see [`ConcurrencyLimiter::first_token`].
+    /// Notes a first token; see [`ConcurrencyLimiter::first_token`].
     pub fn first_token(&mut self, seconds: f64) {
         self.limiter.first_token(seconds);
     }
 
-    /// Records the work (tokens, or answers) that all servers together have done since the last call.
+    /// Adds work that all servers together have done since the last call.
     pub fn work(&mut self, units: f64) {
         self.limiter.work(units / f64::from(self.servers.max(1)));
     }
 
-    /// Adapts the limit and returns whether it has changed, see [`ConcurrencyLimiter::turn`].
+    /// Lets the limit follow the measurements; see [`ConcurrencyLimiter::turn`].
     pub fn turn(&mut self, now_us: u64) -> bool {
         self.limiter.turn(now_us)
     }
 
-    /// Returns how many streams may be in flight at all servers together: the limit of one times their number.
+    /// Returns the number of streams that may be in flight at all servers together: the limit of one times their
+    /// number.
     pub fn limit(&self) -> f64 {
         self.limiter.limit() * f64::from(self.servers)
     }
 
-    /// Returns the number of ready servers.
+    /// Returns the number of servers.
     pub fn servers(&self) -> u32 {
         self.servers
     }
@@ -225,18 +226,18 @@ impl<T> StreamAdmission<T> {
         self.running
     }
 
-    /// Returns the number of requests that wait.
+    /// Returns the number of waiting requests.
     pub fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Returns how long the oldest waiting request has waited, microseconds; 0 where none waits.
+    /// Returns the longest time for which a request has waited, microseconds; 0 where none waits.
     pub fn oldest_wait_us(&self, now_us: u64) -> u64 {
         let oldest = self.waiting.values().map(|waiting| waiting.arrived_us).min();
         oldest.map_or(0, |arrived_us| now_us.saturating_sub(arrived_us))
     }
 
-    /// Returns when the next waiting request expires, microseconds; `None` where none waits.
+    /// Returns the instant at which the next request expires, microseconds; `None` where none waits.
     pub fn next_expiry_us(&self) -> Option<u64> {
         self.waiting.iter().map(|(order, waiting)| self.expiry_us(order, waiting)).min()
     }
@@ -262,13 +263,13 @@ impl<T> StreamAdmission<T> {
         }
     }
 
-    /// Returns whether a stream of this weight may start. One always runs, whatever its weight.
+    /// Returns whether a stream of this weight may start now. While none runs, one may, whatever its weight.
     fn has_room_for(&self, weight: f64) -> bool {
         self.running == 0 || self.in_flight + weight <= self.limit() + 1e-9
     }
 
-    /// Predicts the wait of a request at this place in the order, microseconds. By Little's law a full server ends (limit ÷ mean duration) streams per
-    /// second; 0 where it could start at once or no duration is known yet.
+    /// Predicts the wait of a request with this place, microseconds; 0 where it could start at once or no duration is
+    /// known yet. By Little's law a full server ends (limit ÷ mean duration) streams per second.
     fn wait_us(&self, order: &Order, weight: f64) -> u64 {
         let ahead = self.ahead(order);
         if ahead == 0.0 && self.has_room_for(weight) {
@@ -280,12 +281,12 @@ impl<T> StreamAdmission<T> {
         crate::to_us(seconds)
     }
 
-    /// Returns the weight of the waiting requests that would start before this place in the order.
+    /// Returns the weight of the waiting requests that would start before.
     fn ahead(&self, order: &Order) -> f64 {
         self.waiting.range(..order).map(|(_, waiting)| waiting.weight).sum()
     }
 
-    /// Returns when to come back: after the predicted wait, or after a second where none can be predicted.
+    /// Returns the time after which to try again: the predicted wait, or a second where none can be predicted.
     fn retry_after_us(&self, wait_us: u64) -> u64 {
         if wait_us == 0 { UNKNOWN_WAIT_US } else { wait_us }
     }

@@ -1,34 +1,34 @@
-//! How many streams a server can have at a time, learned from its throughput and its time to first token.
+//! Learns from throughput and time to first token how many streams a server can have at a time.
 
-/// Bounds of a learned limit.
+/// Bounds of a learned limit, in streams.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct LimitBounds {
-    /// Never fewer.
+    /// Smallest limit.
     pub least: f64,
-    /// Never more.
+    /// Largest limit.
     pub most: f64,
-    /// Before anything is known.
+    /// Limit before anything is known.
     pub start: f64,
 }
 
-/// Learns how many streams to have in flight at one server.
+/// Learned limit of the streams in flight at one server.
 ///
 /// Envoy's adaptive concurrency and Netflix' concurrency-limits (Vegas, Gradient2) compare latency now with latency at
-/// low load, shrink the limit where it has grown, and grow it by √limit where not. A server that batches continuously
-/// gets slower with every stream that it takes in, and yet does more per second: by latency alone it would be throttled
-/// for its batching. So here latency counts only where **throughput shows that nothing is lost**: per level of
-/// concurrency (quarters of an octave) the limiter remembers throughput (tokens or answers per second) and the mean
-/// time to first token. Its *knee* is the lowest level that may have nearly the best throughput, as far as that is known:
-/// a level that was seen once has the benefit of the doubt, and is seen again for it.
+/// low load, shrink the limit where latency has grown, and raise it by √limit where not. A server that batches
+/// continuously gets slower with every stream, and yet does more work per second: by latency alone it would be
+/// throttled for its batching. So here latency counts only where **throughput shows that nothing is lost**: per level
+/// of concurrency (quarters of an octave) the limiter remembers throughput (tokens or answers per second) and the mean
+/// time to first token. The *knee* is the lowest level that may have nearly the best throughput, as far as that is
+/// known: a level that was measured once has the benefit of the doubt, so that it is measured again.
 ///
 /// - Above the knee, where the time to first token is also clearly longer than at the knee, streams only wait inside
 ///   the server: the limit goes back to the knee.
-/// - Where no level just below the knee was tried, one is: nobody knows yet whether it loses anything.
+/// - Where no level just below the knee was tried, one is tried: it may lose nothing either.
 /// - Everywhere else the limit grows, doubling until it shrinks for the first time and by √limit from then on.
 ///
-/// It changes only while others wait: a limit that nobody reaches tells nothing.
+/// The limit changes only while other requests wait: a limit that is not reached shows nothing.
 ///
-/// A server that has changed is noticed where throughput is twice in a row far from what its level says; and levels are
+/// A change of the server is noticed where throughput is twice in a row far from that of its level; and levels are
 /// forgotten with time.
 #[derive(Debug, Clone)]
 pub struct ConcurrencyLimiter {
@@ -36,29 +36,29 @@ pub struct ConcurrencyLimiter {
     limit: f64,
     has_shrunk: bool,
     levels: [Option<Level>; LEVELS],
-    /// The last window was far from what is known of its level.
+    /// Whether throughput of the last window was far from that of its level.
     was_far: bool,
     window: Window,
-    /// Until then the last change of the limit is still taking effect.
+    /// Instant until which the last change of the limit is still taking effect, microseconds.
     settles_us: u64,
 }
 
-/// What is remembered of one level of concurrency.
+/// Memory of one level of concurrency.
 #[derive(Debug, Clone, Copy)]
 struct Level {
     /// Units of work per second.
     throughput: f64,
     first_seconds: f64,
     seen_us: u64,
-    /// Windows that this rests on, up to [`MOST_COUNTED`].
+    /// Number of windows that were averaged, up to [`MOST_COUNTED`].
     windows: f64,
 }
 
-/// What has been measured since the last decision.
+/// Measurements since the last decision.
 #[derive(Debug, Clone, Copy, Default)]
 struct Window {
     since_us: u64,
-    /// Up to here the sums below are settled.
+    /// Instant up to which the sums below are complete, microseconds.
     until_us: u64,
     in_flight: f64,
     waiting: bool,
@@ -70,38 +70,38 @@ struct Window {
     work: f64,
 }
 
-/// Levels per octave of concurrency.
+/// Number of levels per octave of concurrency.
 const PER_OCTAVE: f64 = 4.0;
-/// Up to 2^16 streams.
+/// Number of levels: up to 2^16 streams.
 const LEVELS: usize = 65;
-/// Shortest and longest time between decisions.
+/// Shortest and longest time between decisions, microseconds.
 const LEAST_WINDOW_US: u64 = 500_000;
 const MOST_WINDOW_US: u64 = 20_000_000;
-/// First tokens that a decision rests on, and what is enough at the end of the longest window.
+/// Fewest first tokens for a decision, and fewest at the end of the longest window.
 const ENOUGH_FIRSTS: u32 = 8;
 const FEW_FIRSTS: u32 = 3;
-/// The knee has at least this part of the best throughput.
+/// Part of the best throughput that the knee has at least.
 const NEARLY_BEST: f64 = 0.97;
-/// How much lower a level below the knee is tried, where the knee is the lowest level known.
+/// Factor from the knee to the lower level that is tried, where the knee is the lowest level known.
 const LOWER: f64 = 0.7;
-/// The time to first token may be so many times that of the knee.
+/// Largest time to first token that is accepted, as a multiple of that at the knee.
 const TOLERATED_WAIT: f64 = 1.25;
-/// A longer time to first token is believed so far at a time, a shorter one at once.
+/// Weight of a longer time to first token in the average; a shorter one replaces the average at once.
 const SLOWLY: f64 = 0.125;
-/// Throughput of one window is known up to this part; of n windows, √n times as well, for up to so many windows.
+/// Relative error of the throughput of one window. For n windows it is √n times smaller, up to `MOST_COUNTED` windows.
 const DOUBT: f64 = 0.1;
 const MOST_COUNTED: f64 = 16.0;
-/// Throughput that differs by more than this part is far from what it was.
+/// Relative difference beyond which throughput is far from what it was.
 const FAR: f64 = 0.3;
-/// Levels are forgotten after so long.
+/// Time after which a level is forgotten, microseconds.
 const FORGET_US: u64 = 600_000_000;
-/// More in flight than so many times the limit is not what the limit leads to.
+/// Multiple of the limit above which the streams in flight are still those of an earlier, higher limit.
 const LEAVING: f64 = 1.2;
-/// Longest time that a change of the limit is given to take effect.
+/// Longest time for a change of the limit to take effect, microseconds.
 const MOST_SETTLING_US: u64 = 20_000_000;
 
 impl ConcurrencyLimiter {
-    /// A limiter that knows nothing. Bounds below 1 count as 1.
+    /// Creates a limiter without measurements. Bounds below 1 count as 1.
     pub fn new(bounds: LimitBounds, now_us: u64) -> Self {
         let mut limiter = Self {
             bounds,
@@ -117,26 +117,26 @@ impl ConcurrencyLimiter {
         limiter
     }
 
-    /// Other bounds from now on.
+    /// Sets other bounds.
     pub fn set_bounds(&mut self, bounds: LimitBounds) {
         let least = bounds.least.max(1.0);
         self.bounds = LimitBounds { least, most: bounds.most.max(least), start: bounds.start };
         self.limit = self.within(self.limit);
     }
 
-    /// Streams that may be in flight at one server.
+    /// Returns the number of streams that may be in flight at one server.
     pub fn limit(&self) -> f64 {
         self.limit
     }
 
-    /// From now on so many are in flight (at one server, on average), and whether others wait.
+    /// Notes that from now on `in_flight` streams are in flight at one server, on average, and whether others wait.
     pub fn set(&mut self, now_us: u64, in_flight: f64, waiting: bool) {
         self.settle(now_us);
         self.window.in_flight = in_flight;
         self.window.waiting = waiting;
     }
 
-    /// One stream had its first token, so many seconds after it was sent.
+    /// Notes that a stream had its first token, `seconds` after it was sent.
     pub fn first_token(&mut self, seconds: f64) {
         if seconds.is_finite() && seconds >= 0.0 {
             self.window.firsts += 1;
@@ -144,13 +144,13 @@ impl ConcurrencyLimiter {
         }
     }
 
-    /// So much was done by one server: tokens, or answers where tokens are not known.
+    /// Adds work that was done by one server: tokens, or answers where tokens are not known.
     pub fn work(&mut self, units: f64) {
         self.window.work += units;
     }
 
-    /// Decides, where enough has been measured. Returns whether the limit has changed. Call it at every event, and
-    /// at least every second while others wait.
+    /// Decides on the limit where enough was measured, and returns whether the limit has changed. Call it at every
+    /// event, and at least every second while others wait.
     pub fn turn(&mut self, now_us: u64) -> bool {
         self.settle(now_us);
         if now_us < self.settles_us {
@@ -232,13 +232,13 @@ impl ConcurrencyLimiter {
             Level {
                 windows,
                 throughput: known.throughput + (throughput - known.throughput) / windows,
-                // What was still waiting in the server from a higher level makes it longer: the shorter one is right.
+                // Requests of a higher level that still wait in the server make it longer: the shorter one is right.
                 first_seconds: first_seconds
                     .min(known.first_seconds + SLOWLY * (first_seconds - known.first_seconds)),
                 ..new
             }
         } else if self.was_far {
-            // Once may be chance. Twice, the server has changed, and nothing else that is known of it holds.
+            // Once may be chance. Twice in a row, the server has changed, and the other levels are wrong as well.
             self.levels = [None; LEVELS];
             new
         } else {
@@ -276,13 +276,13 @@ impl Level {
     }
 }
 
-/// The level of a concurrency.
+/// Returns the level of a concurrency.
 fn level(concurrency: f64) -> usize {
     // The cast saturates at 0.
     ((concurrency.max(1.0).log2() * PER_OCTAVE).round() as usize).min(LEVELS - 1)
 }
 
-/// The concurrency in the middle of a level.
+/// Returns the concurrency in the middle of a level.
 fn centre(level: usize) -> f64 {
     (level as f64 / PER_OCTAVE).exp2()
 }

@@ -1,4 +1,4 @@
-//! The policy at its boundary: facts in, decisions out. One program, so that it is linked once.
+//! Tests of the policy through its public API. They are one program, so that it is linked once.
 
 #![allow(
     clippy::unwrap_used,

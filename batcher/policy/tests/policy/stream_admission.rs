@@ -1,4 +1,4 @@
-//! Who starts, who waits and who is refused by the admission of streams.
+//! Admission of streams: which requests start, wait or are rejected.
 
 use proptest::prelude::*;
 use sluice_batch_policy::{
@@ -7,7 +7,7 @@ use sluice_batch_policy::{
 
 const SECOND_US: u64 = 1_000_000;
 
-/// An admission with a fixed limit per server.
+/// Creates an admission with a fixed limit per server.
 fn admission(limit: f64, servers: u32) -> StreamAdmission<u32> {
     let bounds = LimitBounds { least: limit, most: limit, start: limit };
     let mut admission =
@@ -66,7 +66,7 @@ fn a_start_that_is_predicted_too_late_is_refused_with_the_time_to_come_back() {
         started(&mut admission, 0);
         admission.ended(4 * SECOND_US, 1.0, Some(4.0));
     }
-    // Streams take 4 s; two run, two wait: a third to wait would start after (2 + 3 - 2) * 4 s / 2.
+    // Streams take 4 s; two run, two wait: a third waiting one would start after (2 + 3 - 2) * 4 s / 2.
     (3..7).for_each(|id| {
         assert_eq!(admission.arrive(10 * SECOND_US, 0, NO_DEADLINE, None, id), Arrival::Waits)
     });
@@ -115,7 +115,7 @@ fn a_request_weighs_what_it_costs_in_tokens() {
         started(&mut admission, 0);
     }
     admission.ended(1, 1.0, Some(1.0));
-    // Three of weight 1 run; one of three times the mean does not fit beside them, one of a quarter would.
+    // Three of weight 1 run; one of three times the mean weight does not fit beside them, one of a quarter would.
     admission.arrive(1, 0, NO_DEADLINE, Some(3000), 4);
     assert_eq!(started(&mut admission, 1), [] as [u32; 0]);
     admission.ended(2, 1.0, Some(1.0));

@@ -1,4 +1,4 @@
-//! The admission before servers that batch continuously, against simulated ones.
+//! Admission of streams to simulated servers that batch continuously.
 
 use std::collections::VecDeque;
 
@@ -14,14 +14,14 @@ const SETTINGS: StreamAdmissionSettings =
     StreamAdmissionSettings { bounds: BOUNDS, most_waiting: 64, hold_us: 30_000_000 };
 const SECOND_US: u64 = 1_000_000;
 
-/// A server that makes one token for each of its streams per step of (α + β·streams), ± noise. At most so many run at
-/// a time; others wait in it.
+/// Server that makes one token for each of its streams per step of (α + β·streams), ± noise. At most `most` streams run
+/// at a time; others wait inside the server.
 #[derive(Clone, Copy)]
 struct Server {
     most: usize,
     alpha_us: f64,
     beta_us: f64,
-    /// Mean tokens of a stream; they vary between half and one and a half of it.
+    /// Mean tokens of a stream; the tokens vary between half and one and a half times that.
     tokens: u32,
     noise: f64,
 }
@@ -31,7 +31,7 @@ impl Server {
         self.alpha_us + self.beta_us * streams as f64
     }
 
-    /// Tokens per second with so many streams offered.
+    /// Returns the tokens per second with `streams` streams offered.
     fn throughput(&self, streams: usize) -> f64 {
         let running = streams.min(self.most);
         running as f64 / self.step_us(running) * 1e6
@@ -50,11 +50,11 @@ struct World {
     now_us: u64,
     random: SmallRng,
     inside: VecDeque<Stream>,
-    /// Requests that clients keep waiting for admission.
+    /// Number of requests that clients keep waiting for admission.
     backlog: usize,
 }
 
-/// Means over a run.
+/// Mean values of a run.
 #[derive(Debug, Default)]
 struct Measured {
     throughput: f64,
@@ -143,7 +143,7 @@ fn a_server_that_gets_slower_with_each_stream_is_not_throttled_while_it_does_mor
         let measured = world.run(&server, 200);
         let best = server.throughput(512);
         assert!(measured.throughput > 0.75 * best, "seed {seed}: {measured:?}, best {best}");
-        // A gradient of latency alone would stay where latency is half as long again as at one stream.
+        // A limiter by latency alone would stop where latency is one and a half times that of one stream.
         assert!(measured.in_flight > 40.0, "seed {seed}: {measured:?}");
     }
 }

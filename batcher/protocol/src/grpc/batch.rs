@@ -1,5 +1,5 @@
-//! A batch as a gRPC `ModelInferRequest`: the message's head encoded, then `raw_input_contents` from the clients'
-//! own buffers.
+//! Writes a batch as a gRPC `ModelInferRequest`: the message's first fields are encoded, and `raw_input_contents` are the
+//! clients' own buffers.
 
 use bytes::{BufMut, Bytes};
 use prost::Message;
@@ -44,7 +44,8 @@ pub(super) fn write(batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
     Ok(BatchBody { chunks, header_length: None, content_type: CONTENT_TYPE })
 }
 
-/// A framed message: its encoded head, then one `bytes` field of number `field` per tensor, each of the given pieces.
+/// Writes a framed message: its encoded `head`, then for each tensor a `bytes` field with the number `field`, which consists
+/// of the tensor's pieces.
 pub(super) fn framed(head: &[u8], field: u32, tensors: &[Vec<Bytes>]) -> Result<Chunks, FrameError> {
     let mut keys = Vec::with_capacity(tensors.len());
     let mut length = head.len();

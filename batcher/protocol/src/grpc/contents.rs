@@ -1,16 +1,14 @@
-//! Typed tensor contents → raw bytes. The way back is not needed: raw contents are the one form that carries every
-//! datatype.
+//! Turns typed tensor contents into raw bytes. The reverse is not needed, because raw contents can carry every datatype.
 
 use bytes::Bytes;
 
 use super::InferTensorContents;
 use crate::Datatype;
 
-/// The elements of typed contents, little-endian.
+/// Returns the elements of typed contents as little-endian bytes.
 ///
 /// # Errors
-/// An element out of the datatype's range, elements in a field of another datatype, or a datatype that has no
-/// typed contents.
+/// Fails for an element out of the datatype's range and for a datatype that has no typed contents.
 pub(crate) fn to_raw(contents: &InferTensorContents, datatype: Datatype) -> Result<Bytes, String> {
     let mut out = Vec::new();
     macro_rules! plain {

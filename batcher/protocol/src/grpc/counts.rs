@@ -1,12 +1,12 @@
-//! What an encoded message stands for, counted before memory is spent on it: on the wire an empty tensor takes 2 bytes
-//! and an element 1, once read a hundred and up to 32.
+//! Counts what an encoded message contains before memory is spent on decoding it: on the wire an empty tensor takes 2
+//! bytes and an element 1 byte; decoded they take about a hundred and up to 32 bytes.
 
 use bytes::{Buf, Bytes};
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use crate::{Limits, ParseError, limits};
 
-/// Fields of `ModelInferRequest`.
+/// Field numbers of `ModelInferRequest`.
 mod request {
     pub(super) const PARAMETERS: u32 = 4;
     pub(super) const INPUTS: u32 = 5;
@@ -14,7 +14,7 @@ mod request {
     pub(super) const RAW_INPUT_CONTENTS: u32 = 7;
 }
 
-/// Fields of an input. An output has its parameters elsewhere.
+/// Field numbers of an input; an output's parameters have another number.
 mod tensor {
     pub(super) const SHAPE: u32 = 3;
     pub(super) const PARAMETERS: u32 = 4;
@@ -22,8 +22,8 @@ mod tensor {
     pub(super) const PARAMETERS_OF_OUTPUT: u32 = 2;
 }
 
-/// Bytes of a `ModelInferRequest` (or of a response) that reading it looks at: all but its raw contents. At most 1024
-/// fields are told apart; what follows them is counted in any case.
+/// Returns how many bytes of a `ModelInferRequest` (or of a response) decoding looks at: all but its raw contents. Only
+/// the first 1024 fields are told apart; all bytes behind them are counted.
 pub fn bytes_to_read(message: &Bytes) -> usize {
     let mut rest = message.clone();
     let mut raw = 0;
@@ -43,8 +43,8 @@ pub fn bytes_to_read(message: &Bytes) -> usize {
     message.len() - raw
 }
 
-/// Bytes of memory that the elements of a `ModelInferRequest` take once they are read: 0 where all contents are raw,
-/// for those are slices of the message.
+/// Returns the bytes of memory that the elements of a `ModelInferRequest` take once they are decoded: 0 where all contents
+/// are raw, because those are slices of the message.
 ///
 /// # Errors
 /// [`ParseError`]: malformed, more tensors or parameters than `limits` allow, or elements of more than
@@ -100,7 +100,8 @@ fn of_output(output: Bytes, limits: &Limits) -> Result<(), ParseError> {
     })
 }
 
-/// Bytes of the elements of an `InferTensorContents`. Numbers come packed, or each as a field of its own.
+/// Returns the bytes of memory that the elements of an `InferTensorContents` take. Numbers are packed in one field, or each
+/// is a field of its own.
 fn of_contents(contents: Bytes) -> Result<usize, ParseError> {
     let mut bytes = 0;
     walk(contents, |field, content| {
@@ -109,10 +110,10 @@ fn of_contents(contents: Bytes) -> Result<usize, ParseError> {
             (1, content) => content.map_or(1, |packed| varints(&packed)),
             (2 | 4, content) => content.map_or(1, |packed| varints(&packed)) * size_of::<u32>(),
             (3 | 5, content) => content.map_or(1, |packed| varints(&packed)) * size_of::<u64>(),
-            // FP32, FP64: their size is that on the wire.
+            // FP32, FP64: they have the same size in memory as on the wire.
             (6, content) => content.map_or(size_of::<f32>(), |packed| packed.len()),
             (7, content) => content.map_or(size_of::<f64>(), |packed| packed.len()),
-            // BYTES: a slice of the message each, and a copy with its length before it.
+            // BYTES: each is a slice of the message, and later a copy with its length before it.
             (8, Some(element)) => size_of::<Bytes>() + size_of::<u32>() + element.len(),
             _ => 0,
         };
@@ -121,7 +122,7 @@ fn of_contents(contents: Bytes) -> Result<usize, ParseError> {
     Ok(bytes)
 }
 
-/// How many varints there are: each ends with the one of its bytes that has no high bit.
+/// Counts varints: the last byte of each is the only one whose high bit is 0.
 fn varints(packed: &[u8]) -> usize {
     packed.iter().map(|byte| usize::from(*byte < 0x80)).sum()
 }
@@ -141,8 +142,8 @@ fn check_elements(bytes: usize, limits: &Limits) -> Result<(), ParseError> {
     Ok(())
 }
 
-/// Shows `visit` each field of a message by its number, with its content where it has a length (without copying), with
-/// `None` where it is a number.
+/// Calls `visit` with the number of each field of a message and its content (not copied), which is `None` for a field that
+/// is a number.
 fn walk(
     mut message: Bytes,
     mut visit: impl FnMut(u32, Option<Bytes>) -> Result<(), ParseError>,

@@ -5,13 +5,13 @@ use thiserror::Error;
 
 use super::Code;
 
-/// Bytes of the prefix.
+/// Number of bytes of the prefix.
 pub const PREFIX_BYTES: usize = 5;
 
-/// The prefix of an uncompressed message of `message_bytes` bytes.
+/// Returns the prefix of an uncompressed message of `message_bytes` bytes.
 ///
 /// # Errors
-/// [`FrameError::TooLarge`] beyond 4 GiB.
+/// Returns [`FrameError::TooLarge`] for a message of 4 GiB or more.
 pub fn frame_prefix(message_bytes: usize) -> Result<[u8; PREFIX_BYTES], FrameError> {
     let length = u32::try_from(message_bytes)
         .map_err(|_| FrameError::TooLarge { bytes: message_bytes, limit: u32::MAX as usize })?;
@@ -19,10 +19,10 @@ pub fn frame_prefix(message_bytes: usize) -> Result<[u8; PREFIX_BYTES], FrameErr
     Ok([0, a, b, c, d])
 }
 
-/// Takes the next whole message off `buffer`, without copying it. `None`: more bytes are needed.
+/// Takes the next whole message off `buffer`, without copying it; `None` where more bytes are needed.
 ///
 /// # Errors
-/// [`FrameError::Compressed`], and [`FrameError::TooLarge`] as soon as the prefix says so.
+/// Returns [`FrameError::Compressed`], [`FrameError::BadFlag`] or [`FrameError::TooLarge`] as soon as the prefix is there.
 pub fn next_message(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>, FrameError> {
     let Some(prefix) = buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(None) };
     let bytes = message_length(prefix, limit)?;
@@ -33,10 +33,10 @@ pub fn next_message(buffer: &mut BytesMut, limit: usize) -> Result<Option<Bytes>
     Ok(Some(buffer.split_to(bytes).freeze()))
 }
 
-/// The message of a unary call's whole body, without copying it.
+/// Returns the message of a unary call's whole body, without copying it.
 ///
 /// # Errors
-/// [`FrameError`]: compressed, too large, cut off, or followed by more bytes.
+/// Fails where the message is compressed, too large, cut off, or followed by more bytes.
 pub fn decode_unary(mut body: Bytes, limit: usize) -> Result<Bytes, FrameError> {
     let prefix = body.first_chunk::<PREFIX_BYTES>().ok_or(FrameError::CutOff)?;
     let bytes = message_length(prefix, limit)?;
@@ -71,21 +71,21 @@ pub enum FrameError {
     /// The message is longer than the limit.
     #[error("the gRPC message has {bytes} bytes, the limit is {limit}")]
     TooLarge {
-        /// Its length.
+        /// Bytes of the message.
         bytes: usize,
-        /// The limit.
+        /// Maximum bytes of a message.
         limit: usize,
     },
     /// The body ends before the message does.
     #[error("the gRPC message is cut off")]
     CutOff,
-    /// A unary call has one message.
+    /// Bytes follow the only message of a unary call.
     #[error("bytes follow the gRPC message of a unary call")]
     TrailingBytes,
 }
 
 impl FrameError {
-    /// The gRPC status to answer with.
+    /// Returns the gRPC status to answer with.
     pub fn code(&self) -> Code {
         match self {
             Self::Compressed => Code::Unimplemented,

@@ -1,4 +1,4 @@
-//! The first fields of a message, read before all of it is there.
+//! Reads the first fields of a message before the whole message has arrived.
 
 use prost::Message;
 use prost::bytes::Buf;
@@ -8,15 +8,15 @@ use super::InferParameter;
 use crate::parameters::from_grpc;
 use crate::{Parameters, SequenceStep};
 
-/// What the first fields of a request of the service say. Field 1 names the model in all requests about one, and field 2
-/// in those that set something; field 4 of `ModelInferRequest` are its parameters.
+/// The first fields of a request of the service. Field 1 names the model in all requests about one model, and field 2 names
+/// it in requests that change settings; field 4 of `ModelInferRequest` is its parameters.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct MessageHead {
     /// Field 1 as a string.
     pub first: Option<String>,
     /// Field 2 as a string.
     pub second: Option<String>,
-    /// Field 1 is there, whatever it is.
+    /// Whether field 1 is there, of whatever type.
     pub has_first: bool,
     parameters: Parameters,
 }
@@ -31,7 +31,8 @@ struct Entry {
 }
 
 impl MessageHead {
-    /// Reads as many fields as are whole in `message`, which may be cut off anywhere. What is no message says nothing.
+    /// Reads the fields that are complete in `message`, which may be cut off anywhere. Bytes that are not a message read as one
+    /// without fields.
     pub fn read(message: &[u8]) -> Self {
         let mut head = Self::default();
         let mut rest = message;
@@ -39,7 +40,7 @@ impl MessageHead {
         head
     }
 
-    /// The step of a sequence, where the parameters say so.
+    /// Returns the step of a sequence that the parameters describe; `None` where they describe none.
     pub fn sequence_step(&self) -> Option<SequenceStep> {
         SequenceStep::of(&self.parameters)
     }

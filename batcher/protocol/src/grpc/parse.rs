@@ -1,4 +1,4 @@
-//! A gRPC inference request and response, read.
+//! Reads gRPC inference requests and responses.
 
 use bytes::Bytes;
 use prost::Message;
@@ -16,12 +16,12 @@ use crate::{
 /// Reads a `ModelInferRequest` (without the 5-byte prefix: see [`crate::grpc::decode_unary`]).
 ///
 /// # Errors
-/// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
+/// Returns [`ParseError`] where the request is malformed (forward it alone) or exceeds `limits` (answer it).
 pub fn parse_grpc(message: Bytes, limits: &Limits) -> Result<InferRequest, ParseError> {
     CountedRequest::new(message, limits)?.parse()
 }
 
-/// An encoded `ModelInferRequest` within its limits, of which it is known how much memory reading it takes.
+/// An encoded `ModelInferRequest` within its limits, with the amount of memory that decoding it takes.
 #[derive(Debug)]
 pub struct CountedRequest {
     message: Bytes,
@@ -30,7 +30,7 @@ pub struct CountedRequest {
 }
 
 impl CountedRequest {
-    /// Counts what a message stands for, without reading it.
+    /// Counts what a message contains, without decoding it.
     ///
     /// # Errors
     /// See [`parse_grpc`].
@@ -42,12 +42,12 @@ impl CountedRequest {
         Ok(Self { message, limits: limits.clone(), elements_bytes })
     }
 
-    /// Bytes that its elements take once they are read; 0 where all contents are raw.
+    /// Returns the bytes of memory that its elements take once they are decoded; 0 where all contents are raw.
     pub fn elements_bytes(&self) -> usize {
         self.elements_bytes
     }
 
-    /// Reads it.
+    /// Decodes the request.
     ///
     /// # Errors
     /// See [`parse_grpc`].
@@ -113,7 +113,7 @@ pub(super) fn read_response(message: Bytes) -> Result<InferResponse, ParseError>
     })
 }
 
-/// `raw_input_contents` or `raw_output_contents`: one per tensor, or none at all.
+/// The values of `raw_input_contents` or `raw_output_contents`: one per tensor; `None` where the field is not used.
 struct RawContents(Option<std::vec::IntoIter<Bytes>>);
 
 impl RawContents {
@@ -149,7 +149,7 @@ fn tensor(
         (None, Some(contents)) => contents::to_raw(&contents, datatype).map_err(malformed)?,
         (None, None) => Bytes::new(),
     };
-    // Shared memory: there is nothing to read here, and the request goes alone.
+    // The data of a tensor in shared memory is not in the message, and the request is sent alone.
     if !shared_memory {
         transcode::check_raw(&data, datatype, elements).map_err(malformed)?;
     }

@@ -1,4 +1,4 @@
-//! The response to a gRPC client: a `ModelInferResponse` with raw contents.
+//! Writes the response to a gRPC client: a `ModelInferResponse` with raw contents.
 
 use bytes::Bytes;
 use prost::Message;

@@ -52,7 +52,7 @@ impl Code {
         self as u8
     }
 
-    /// Reads `grpc-status`; anything that is no known number is [`Code::Unknown`], as the specification asks.
+    /// Reads `grpc-status`; anything but a known number is [`Code::Unknown`], as the specification asks.
     pub fn from_header(value: &[u8]) -> Self {
         std::str::from_utf8(value)
             .ok()
@@ -100,7 +100,7 @@ impl Code {
     }
 }
 
-/// What is escaped in a `grpc-message`: all but printable ASCII, and `%` itself.
+/// Characters that are escaped in a `grpc-message`: `%` and all that are not printable ASCII.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b'%');
 
 /// Percent-encodes a `grpc-message`.
@@ -108,8 +108,7 @@ pub fn encode_message(message: &str) -> String {
     utf8_percent_encode(message, ESCAPED).to_string()
 }
 
-/// Decodes a `grpc-message`. Never fails: what is no valid encoding stays as it is, bytes that are not UTF-8 are
-/// replaced.
+/// Decodes a `grpc-message`. It never fails: an invalid escape stays as it is, and bytes that are not UTF-8 are replaced.
 pub fn decode_message(value: &[u8]) -> String {
     percent_decode(value).decode_utf8_lossy().into_owned()
 }

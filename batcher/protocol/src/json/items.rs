@@ -1,18 +1,18 @@
-//! Walks the items of an array and the members of an object without parsing them, whatever they are.
+//! Iterates over the items of an array and the members of an object without parsing their values.
 //!
-//! As in `lexer`, the text has been through a JSON parser already. This one also knows objects, which tensors' data
-//! never has.
+//! As in `lexer`, the text has passed a JSON parser before. Unlike `lexer`, this module also knows objects, which never
+//! occur in tensors' data.
 
 use std::ops::Range;
 
 use super::lexer::string_length;
 
-/// The places of the items of an array's text (brackets included), each from its first byte to its last.
+/// Returns the ranges of the items in an array's text (brackets included); nothing where the text is not an array.
 pub(crate) fn items(text: &[u8]) -> impl Iterator<Item = Range<usize>> {
     Values { text, at: after(text, b'[') }
 }
 
-/// The members of an object's text (braces included): places of the name's literal and of the value.
+/// Returns the ranges of the members in an object's text (braces included): of the name's string literal and of the value.
 pub(crate) fn members(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<usize>)> {
     let mut values = Values { text, at: after(text, b'{') };
     std::iter::from_fn(move || {
@@ -22,7 +22,8 @@ pub(crate) fn members(text: &[u8]) -> impl Iterator<Item = (Range<usize>, Range<
     })
 }
 
-/// The dimensions of nested arrays, as the first item of each level tells them; empty for anything but an array.
+/// Returns the dimensions of nested arrays, measured along the first item of each level; empty where the text is not an
+/// array.
 pub(crate) fn dimensions(mut text: &[u8]) -> Vec<u64> {
     let mut dimensions = Vec::new();
     while is_array(text) {
@@ -37,7 +38,7 @@ pub(crate) fn dimensions(mut text: &[u8]) -> Vec<u64> {
     dimensions
 }
 
-/// The deepest level of brackets and braces.
+/// Returns how deep brackets and braces are nested.
 pub(crate) fn depth(text: &[u8]) -> usize {
     let (mut depth, mut deepest) = (0usize, 0usize);
     for byte in structure(text) {
@@ -53,12 +54,12 @@ pub(crate) fn depth(text: &[u8]) -> usize {
     deepest
 }
 
-/// The scalars of a value at any depth; an empty array or object counts as one.
+/// Counts the scalars of a value at any depth; an empty array or object counts as one.
 pub(crate) fn scalars(text: &[u8]) -> u64 {
     1 + structure(text).filter(|byte| *byte == b',').count() as u64
 }
 
-/// The bytes outside of strings.
+/// Returns the bytes outside of strings.
 fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -70,28 +71,28 @@ fn structure(text: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Whether a value is an array.
+/// Returns whether a value is an array.
 pub(crate) fn is_array(text: &[u8]) -> bool {
     text.first() == Some(&b'[')
 }
 
-/// Whether a value is an object.
+/// Returns whether a value is an object.
 pub(crate) fn is_object(text: &[u8]) -> bool {
     text.first() == Some(&b'{')
 }
 
-/// A member's name; borrowed where it has no escapes.
+/// Decodes the string literal of a member's name; `None` where it is not a string.
 pub(crate) fn name(literal: &[u8]) -> Option<String> {
     serde_json::from_slice(literal).ok()
 }
 
-/// The place behind `mark`, blanks before it skipped.
+/// Returns the position behind `mark` and the blanks before it; the end of the text where another byte comes first.
 fn after(text: &[u8], mark: u8) -> usize {
     let blanks = text.len() - text.trim_ascii_start().len();
     if text.get(blanks) == Some(&mark) { blanks + 1 } else { text.len() }
 }
 
-/// Values with commas between them, up to the bracket that closes their level.
+/// Iterator over the ranges of values with commas between them, up to the bracket that closes their level.
 struct Values<'a> {
     text: &'a [u8],
     at: usize,

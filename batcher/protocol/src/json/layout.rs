@@ -1,11 +1,11 @@
-//! Is a tensor's JSON `data` what its datatype and shape say? Nothing is parsed; items are counted and their kinds
-//! looked at.
+//! Checks that a tensor's JSON `data` fits its datatype and shape. Nothing is parsed: items are counted, and their first
+//! bytes show their kind.
 
 use super::lexer::{Token, Tokens};
 use crate::{Datatype, JsonLayout, Limits, ParseError};
 
-/// Checks the text of `data` and tells how it is bracketed. Only regular texts pass, so that a batch of them stays
-/// regular: a wrong one would shift the rows of all that follow it.
+/// Checks the text of `data` and returns how it is bracketed. Only text with exactly the items of its shape passes, because
+/// any other would shift the rows of all requests behind it in a batch.
 pub(crate) fn check(
     text: &[u8],
     datatype: Datatype,
@@ -25,7 +25,7 @@ pub(crate) fn check(
     let flat_shape = [elements as u64];
     let shape = if nested { shape } else { &flat_shape };
 
-    // counts[d]: items seen so far in the open array of depth d.
+    // counts[d] is the number of items so far in the open array of depth d.
     let mut counts: Vec<u64> = Vec::with_capacity(shape.len());
     counts.push(0);
     for token in tokens {
@@ -77,7 +77,7 @@ fn mismatch(shape: &[u64], nested: bool, what: &str) -> String {
     }
 }
 
-/// Whether a scalar looks like an element of this datatype. Ranges are checked where numbers are parsed
+/// Returns whether a scalar looks like an element of this datatype. Ranges are checked where numbers are parsed
 /// (`transcode`), or by the model server.
 fn is_kind(scalar: &[u8], datatype: Datatype) -> bool {
     match datatype {

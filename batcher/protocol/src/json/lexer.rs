@@ -1,11 +1,10 @@
-//! Walks the text of a JSON array without parsing its numbers.
+//! Splits the text of a JSON array into tokens without parsing its numbers.
 //!
-//! The text has been through a JSON parser already (see `document`), so this only has to find where items begin
-//! and end.
+//! The text has passed a JSON parser before (see `document`), so only the beginnings and ends of items have to be found.
 
 use std::ops::Range;
 
-/// One lexical item of an array's text; commas and blanks are skipped.
+/// Token of an array's text; commas and blanks are skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Token<'a> {
     /// `[`
@@ -16,7 +15,7 @@ pub(crate) enum Token<'a> {
     Scalar(&'a [u8]),
 }
 
-/// The tokens of a text, and where they are.
+/// Iterator over the tokens of a text and their ranges.
 #[derive(Debug, Clone)]
 pub(crate) struct Tokens<'a> {
     text: &'a [u8],
@@ -28,7 +27,7 @@ impl<'a> Tokens<'a> {
         Self { text, at: 0 }
     }
 
-    /// The next token and its place.
+    /// Returns the next token and its range.
     fn advance(&mut self) -> Option<(Range<usize>, Token<'a>)> {
         while self.text.get(self.at).is_some_and(|byte| BETWEEN[usize::from(*byte)]) {
             self.at += 1;
@@ -61,12 +60,12 @@ impl<'a> Iterator for Tokens<'a> {
     }
 }
 
-/// Bytes between items.
+/// Table of the bytes that stand between items.
 const BETWEEN: [bool; 256] = table(b" \n\r\t,");
-/// Bytes behind a number or a word.
+/// Table of the bytes that end a number or a word.
 const ENDS_SCALAR: [bool; 256] = table(b" \n\r\t,]");
 
-/// One look-up per byte costs a third of as many comparisons.
+/// Builds a table of `bytes`: one look-up per byte costs a third of comparing it with each of them.
 const fn table(bytes: &[u8]) -> [bool; 256] {
     let mut table = [false; 256];
     let mut at = 0;
@@ -77,7 +76,7 @@ const fn table(bytes: &[u8]) -> [bool; 256] {
     table
 }
 
-/// Length of the string literal at the beginning of `text`, quotes included.
+/// Returns the length of the string literal at the beginning of `text`, quotes included.
 pub(crate) fn string_length(text: &[u8]) -> usize {
     let mut at = 1;
     while let Some(&byte) = text.get(at) {
@@ -90,7 +89,7 @@ pub(crate) fn string_length(text: &[u8]) -> usize {
     text.len()
 }
 
-/// The scalars of an array's text at any depth, in row-major order.
+/// Returns the scalars of an array's text at any depth, in row-major order.
 pub(crate) fn scalars(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     Tokens::new(text).filter_map(|(_, token)| match token {
         Token::Scalar(scalar) => Some(scalar),
@@ -98,7 +97,7 @@ pub(crate) fn scalars(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// What is between the outer brackets of an array's text, blanks trimmed.
+/// Returns the range between the outer brackets of an array's text, without blanks at its ends.
 pub(crate) fn inner_range(text: &[u8]) -> Range<usize> {
     let trimmed_start = text.len() - text.trim_ascii_start().len();
     let trimmed_end = text.trim_ascii_end().len();
@@ -110,8 +109,8 @@ pub(crate) fn inner_range(text: &[u8]) -> Range<usize> {
     start..start + inner.trim_ascii().len()
 }
 
-/// Cuts the items of an array's outer level into runs of the given lengths: for each run the place from its first
-/// item's begin to its last one's end. `None`: there are not exactly as many items.
+/// Cuts the items of an array's outer level into runs of the given lengths, and returns the range of each run, from the
+/// beginning of its first item to the end of its last one. `None` where the number of items is not the sum of the lengths.
 pub(crate) fn runs(text: &[u8], lengths: impl Iterator<Item = usize>) -> Option<Vec<Range<usize>>> {
     let mut items = Items { tokens: Tokens::new(text) };
     let (_, Token::Open) = items.tokens.advance()? else { return None };
@@ -127,7 +126,7 @@ pub(crate) fn runs(text: &[u8], lengths: impl Iterator<Item = usize>) -> Option<
     items.next().is_none().then_some(runs)
 }
 
-/// The items of the outer level; the outer bracket has been taken off.
+/// Iterator over the ranges of the items of the outer level, behind the outer bracket.
 struct Items<'a> {
     tokens: Tokens<'a>,
 }

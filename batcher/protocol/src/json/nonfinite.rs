@@ -1,11 +1,11 @@
-//! `NaN`, `Infinity` and `-Infinity` in JSON: no strict JSON, yet what Triton, TensorFlow Serving and Python's
-//! `json` read and write.
+//! `NaN`, `Infinity` and `-Infinity` in JSON: they are not valid JSON, but Triton, TensorFlow Serving and Python's `json`
+//! read and write them.
 
 use super::lexer::string_length;
 
-/// A text in which each bare `NaN` and `Infinity` is replaced by digits of the same length, so that a strict
-/// parser finds everything at its place; and the places. `None` when there are no such words (then the text is not
-/// JSON for another reason).
+/// Replaces each bare `NaN` and `Infinity` of a text by digits of the same length, so that a strict parser reads it and all
+/// positions stay; returns the new text and the positions of the words. `None` where there are no such words: then the
+/// text is not JSON for another reason.
 pub(crate) fn mask(text: &[u8]) -> Option<(Vec<u8>, Vec<usize>)> {
     let mut masked = Vec::new();
     let mut places = Vec::new();

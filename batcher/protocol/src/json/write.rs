@@ -1,10 +1,10 @@
-//! Writes the small parts of a JSON document; tensors' data is written where it is known.
+//! Writes the small parts of a JSON document. Tensors' data is written by the callers.
 
 use crate::{Parameter, Parameters, Tensor};
 
-/// A string literal.
+/// Writes a string literal.
 pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
-    // Strings without anything to escape, which nearly all are, skip the serializer.
+    // Nearly all strings have nothing to escape, and are written without the serializer.
     if text.bytes().all(|byte| (b' '..=b'~').contains(&byte) && byte != b'"' && byte != b'\\') {
         out.push(b'"');
         out.extend_from_slice(text.as_bytes());
@@ -14,7 +14,7 @@ pub(crate) fn string(out: &mut Vec<u8>, text: &str) {
     }
 }
 
-/// The beginning of an object, and the id where there is one.
+/// Writes the beginning of an object, and the id where there is one.
 pub(crate) fn opening(out: &mut Vec<u8>, id: Option<&str>) {
     out.push(b'{');
     if let Some(id) = id {
@@ -24,12 +24,12 @@ pub(crate) fn opening(out: &mut Vec<u8>, id: Option<&str>) {
     }
 }
 
-/// An integer.
+/// Writes an integer.
 pub(crate) fn integer(out: &mut Vec<u8>, value: impl itoa::Integer) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// `,"parameters":{…}` with `extra` ones first; nothing when there are none.
+/// Writes `,"parameters":{…}` with those in `extra` first; nothing where there are none.
 pub(crate) fn parameters(out: &mut Vec<u8>, parameters: &Parameters, extra: &[(&str, Parameter)]) {
     let own = parameters.iter().map(|(name, value)| (name.as_str(), value));
     let mut separator = ",\"parameters\":{";
@@ -51,7 +51,7 @@ pub(crate) fn parameters(out: &mut Vec<u8>, parameters: &Parameters, extra: &[(&
     }
 }
 
-/// A float in its shortest text that reads back to the same bits; `NaN`, `Infinity` and `-Infinity` as bare words.
+/// Writes a float as the shortest text that reads back to the same bits; `NaN`, `Infinity` and `-Infinity` as bare words.
 pub(crate) fn float<F: ryu::Float + Into<f64> + Copy>(out: &mut Vec<u8>, value: F) {
     let wide: f64 = value.into();
     let mut buffer = ryu::Buffer::new();
@@ -64,7 +64,7 @@ pub(crate) fn float<F: ryu::Float + Into<f64> + Copy>(out: &mut Vec<u8>, value: 
     out.extend_from_slice(text.as_bytes());
 }
 
-/// `{"name":…,"datatype":…,"shape":[…]` of a tensor, its object still open.
+/// Writes `{"name":…,"datatype":…,"shape":[…]` of a tensor, and leaves its object open.
 pub(crate) fn tensor_head(out: &mut Vec<u8>, tensor: &Tensor, shape: &[u64]) {
     out.extend_from_slice(b"{\"name\":");
     string(out, &tensor.name);

@@ -1,4 +1,4 @@
-//! The same input of all requests of a batch, side by side.
+//! Puts the same input of all requests of a batch side by side.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -10,17 +10,17 @@ use crate::{BatchRows, InferRequest, MergeError, Tensor, TensorData, transcode};
 /// One input of the batch.
 #[derive(Debug)]
 pub(crate) struct Column<'a> {
-    /// The first request's tensor: name, datatype and parameters are those of all.
+    /// The first request's tensor, whose name, datatype and parameters all others share.
     pub(crate) first: &'a Tensor,
     /// Shape of the batch.
     pub(crate) shape: Cow<'a, [u64]>,
-    /// Each request's tensor, in the order of the requests; then the last row, as often as it is repeated.
+    /// Each request's tensor, in the order of the requests; then the last row, once for each row of padding.
     pub(crate) members: Vec<&'a Tensor>,
-    /// Requests of the batch.
+    /// Number of requests of the batch.
     requests: usize,
 }
 
-/// The first request and the others, where all may share a batch.
+/// Returns the first request and the others, or an error where they may not all share a batch.
 pub(super) fn check_keys<'a, 'r>(
     requests: &'r [&'a InferRequest],
 ) -> Result<(&'a InferRequest, &'r [&'a InferRequest]), MergeError> {
@@ -38,8 +38,8 @@ pub(super) fn check_keys<'a, 'r>(
     Ok((first, others))
 }
 
-/// Brings the inputs of all requests into the order of the first. `last_row`: the inputs of the row that fills the
-/// batch up, where it is padded.
+/// Brings the inputs of all requests into the order of the first one. `last_row`: the inputs of the row that is repeated as
+/// padding; empty where there is none.
 pub(super) fn align<'a>(
     requests: &[&'a InferRequest],
     rows: &BatchRows,
@@ -50,7 +50,7 @@ pub(super) fn align<'a>(
         return Err(MergeError { index: 0, reason: "the request has no inputs that could be read".into() });
     }
     let total = rows.total() as u64;
-    // Of requests whose inputs have another order: looking through all of them for each would take the square.
+    // The inputs by name of requests that have another order: searching through all inputs for each would take quadratic time.
     let mut by_name: Vec<Option<HashMap<&str, &'a Tensor>>> = vec![None; others.len()];
     let mut fillers: Option<HashMap<&str, &'a Tensor>> = None;
     let column = |(position, tensor): (usize, &'a Tensor)| {
@@ -88,12 +88,12 @@ fn names(tensors: &[Tensor]) -> HashMap<&str, &Tensor> {
 }
 
 impl Column<'_> {
-    /// The request to blame for a member: a filler is the last request's.
+    /// Returns the index of the request that a member belongs to; padding belongs to the last request.
     pub(crate) fn blame(&self, member: usize) -> usize {
         member.min(self.requests - 1)
     }
 
-    /// Each member's elements as raw bytes: its own buffer, or its JSON text transcoded.
+    /// Returns each member's elements as raw bytes: its own buffer, or its transcoded JSON text.
     pub(crate) fn raw(&self) -> Result<Vec<Bytes>, MergeError> {
         let raw = |(index, member): (usize, &&Tensor)| match &member.data {
             TensorData::Raw(bytes) => Ok(bytes.clone()),

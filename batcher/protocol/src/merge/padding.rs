@@ -1,9 +1,9 @@
-//! The row that fills a batch up.
+//! The row that is repeated to pad a batch.
 
 use crate::json::lexer;
 use crate::{InferRequest, JsonLayout, MergeError, Tensor, TensorData, transcode};
 
-/// The inputs of the request's last row. `index`: whom to blame.
+/// Returns the inputs of the request's last row. `index`: the request's position, for errors.
 pub(super) fn last_row(request: &InferRequest, index: usize) -> Result<Vec<Tensor>, MergeError> {
     if let Some(alone) = request.alone {
         let reason = format!("the request goes alone ({})", alone.as_str());
@@ -35,7 +35,7 @@ fn last_of(input: &Tensor, rows: usize) -> Option<TensorData> {
                 JsonLayout::Nested => [before, 1],
             };
             let last = lexer::runs(text, runs.into_iter())?.pop()?;
-            // The text of a tensor has brackets around it.
+            // The text of a tensor includes its brackets.
             TensorData::Json { text: [b"[", &text[last], b"]"].concat().into(), layout: *layout }
         }
     })

@@ -1,4 +1,4 @@
-//! V2 binary: a JSON header, then raw tensors.
+//! Reads V2 binary requests: a JSON header, then raw tensors.
 
 use bytes::Bytes;
 
@@ -12,10 +12,10 @@ use crate::{
 
 /// Reads a V2 binary inference request: `header_length` bytes of JSON (the header
 /// `Inference-Header-Content-Length`), then the raw tensors in the order in which the JSON names them. Inputs with
-/// JSON `data` may stand between.
+/// JSON `data` may stand between them.
 ///
 /// # Errors
-/// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
+/// Returns [`ParseError`] where the request is malformed (forward it alone) or exceeds `limits` (answer it).
 pub fn parse_binary(
     target: &Target,
     header_length: usize,
@@ -53,12 +53,12 @@ pub fn parse_binary(
     Ok(parts(Some(read), body).assemble())
 }
 
-/// Reads a raw binary request (`Inference-Header-Content-Length: 0`): the body is one row of the model's only input,
-/// and all outputs are wanted raw. `signature`: the model's metadata, where it is known; where the body does not fit
-/// it, the request goes alone ([`crate::Alone::RawBinary`]).
+/// Reads a raw binary request (`Inference-Header-Content-Length: 0`): the body is one row of the model's only input, and
+/// all outputs are wanted raw. `signature`: the model's metadata, where it is known. Where it is not, or the body does not
+/// fit it, the request must not be merged ([`crate::Alone::RawBinary`]).
 ///
 /// # Errors
-/// [`ParseError`]: beyond `limits`.
+/// Returns [`ParseError`] where the body exceeds `limits`.
 pub fn parse_raw(
     target: &Target,
     body: Bytes,
@@ -80,8 +80,8 @@ pub fn parse_raw(
         .assemble())
 }
 
-/// The body as one row. At most one dimension of the row may vary: it follows from the length. BYTES: the body is
-/// the one element, without the length that stands before it elsewhere.
+/// Reads the body as one row; `None` where it does not fit the input. At most one dimension of the row may vary: it follows
+/// from the body's length. For BYTES the body is the only element, without the length that otherwise precedes it.
 fn one_row(input: &TensorSignature, body: &Bytes, limits: &Limits) -> Option<Tensor> {
     let row = input.row_shape()?;
     let (shape, raw) = match input.datatype.size_bytes() {

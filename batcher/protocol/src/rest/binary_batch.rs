@@ -1,4 +1,4 @@
-//! A batch as V2 binary: one JSON header, then the clients' own buffers.
+//! Writes a batch as V2 binary: one JSON header, then the clients' own buffers.
 
 use crate::chunks::Chunks;
 use crate::json::write;

@@ -1,4 +1,4 @@
-//! The JSON object of a request or a response, read once, with its tensors' `data` left as text.
+//! Reads the JSON object of a request or a response in one pass; the tensors' `data` stays text.
 
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -19,9 +19,9 @@ pub(crate) struct Document<'a> {
     pub(crate) parameters: Parameters,
     pub(crate) inputs: Vec<TensorText<'a>>,
     pub(crate) outputs: Vec<TensorText<'a>>,
-    /// A field that the specification does not have was seen, here or in a tensor.
+    /// Whether there was a field that the specification does not define, here or in a tensor.
     pub(crate) unknown_field: bool,
-    /// A field or a parameter was `null`: read as left out.
+    /// Whether a field or a parameter was `null`, which is read as missing.
     pub(crate) has_nulls: bool,
 }
 
@@ -49,24 +49,25 @@ pub(crate) fn read<'a>(text: &'a [u8], limits: &Limits) -> Result<Document<'a>, 
     })
 }
 
-/// What all seeds share.
+/// State that all deserializer seeds share.
 struct Context<'l> {
     limits: &'l Limits,
-    /// Set where reading stopped because of a limit: a deserializer's error is text alone.
+    /// Set where reading stopped because of a limit, because a deserializer's error can carry only text.
     exceeded: Cell<Option<String>>,
-    /// Set where a `null` was read.
+    /// Whether a `null` was read.
     has_nulls: Cell<bool>,
 }
 
 impl Context<'_> {
-    /// `setting`: what raises the limit, where there is something.
+    /// Notes that a limit is exceeded, and returns the error that stops reading. `setting`: the setting that raises the limit,
+    /// where there is one.
     fn exceed<E: Error>(&self, what: &str, limit: usize, setting: Option<&str>) -> E {
         let setting = setting.map(|setting| format!(" ({setting})")).unwrap_or_default();
         self.exceeded.set(Some(format!("more than {limit} {what}{setting}")));
         E::custom("limit exceeded")
     }
 
-    /// Notes a value that was `null`.
+    /// Notes where a value was `null`.
     fn note<T>(&self, value: Option<T>) -> Option<T> {
         if value.is_none() {
             self.has_nulls.set(true);
@@ -75,11 +76,11 @@ impl Context<'_> {
     }
 }
 
-/// A key, borrowed where it has no escapes.
+/// A key, which is borrowed where it has no escapes.
 #[derive(Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Stores a field's value, refusing a second one.
+/// Stores a field's value, and fails where the field occurs a second time.
 fn once<T, E: Error>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), E> {
     if slot.replace(value).is_some() { Err(E::duplicate_field(name)) } else { Ok(()) }
 }
@@ -284,7 +285,7 @@ impl<'de> Visitor<'de> for ParametersSeed<'_> {
             if parameters.len() == self.0.limits.parameters {
                 return Err(self.0.exceed("parameters", self.0.limits.parameters, Some(limits::PARAMETERS)));
             }
-            // A null parameter is one that the client left out.
+            // A null parameter counts as missing.
             if let Some(value) = self.0.note(map.next_value::<Option<Parameter>>()?)
                 && parameters.insert(name, value).is_some()
             {

@@ -1,4 +1,4 @@
-//! A batch as V2 JSON: texts spliced, numbers never parsed; raw tensors printed where a batch has such.
+//! Writes a batch as V2 JSON: texts are joined and numbers are never parsed; raw tensors are printed as text.
 
 use crate::chunks::Chunks;
 use crate::json::{lexer, write};
@@ -37,7 +37,7 @@ pub(super) fn write(batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
     Ok(BatchBody { chunks, header_length: None, content_type: "application/json" })
 }
 
-/// The array of one input: the members' items one after the other. Where layouts differ, all become flat.
+/// Writes the array of one input: the members' items one after the other. Where layouts differ, all become flat.
 fn data(chunks: &mut Chunks, column: &Column<'_>) -> Result<(), MergeError> {
     if let [Tensor { data: TensorData::Json { text, .. }, .. }] = column.members[..] {
         chunks.share(text);

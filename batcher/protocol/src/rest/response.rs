@@ -1,4 +1,4 @@
-//! The response to a REST client: JSON, with raw tensors behind it where the client asked for them.
+//! Writes the response to a REST client: JSON, with raw tensors behind it where the client asked for them.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ pub(super) fn write(
 ) -> Result<ResponsePart, PartError> {
     let mut chunks = Chunks::default();
     let out = &mut chunks.open;
-    // Without a name upstream (which the specification does not allow) the target's is right.
+    // A response without the model's name, which the specification does not allow, gets the target's name.
     out.extend_from_slice(b"{\"model_name\":");
     write::string(out, response.model_name.as_deref().unwrap_or(&request.target.model));
     if let Some(version) = &response.model_version {

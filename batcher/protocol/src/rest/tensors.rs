@@ -1,4 +1,4 @@
-//! From a JSON document (and the raw section behind it) to tensors.
+//! Turns a JSON document (and the raw section behind it) into tensors.
 
 use bytes::Bytes;
 
@@ -10,7 +10,7 @@ use crate::{
     Datatype, InferResponse, Limits, Parameter, ParseError, RequestedOutput, Tensor, TensorData, transcode,
 };
 
-/// Reads a request. `text`: the JSON part. `raw`: the tensors behind it, where the request is a binary one.
+/// Reads a request. `text`: the JSON part. `raw`: the raw tensors behind it; `None` for a JSON request.
 pub(super) fn read_request(
     text: &Bytes,
     raw: Option<Bytes>,
@@ -68,7 +68,7 @@ pub(super) fn read_response(text: &Bytes, raw: Option<Bytes>) -> Result<InferRes
     })
 }
 
-/// Parses `text`, also where it has `NaN` or `Infinity` among tensors' data (and nowhere else).
+/// Parses `text` and calls `take` with the document. `NaN` and `Infinity` are allowed in tensors' data, but nowhere else.
 fn with_document<T>(
     text: &Bytes,
     limits: &Limits,
@@ -95,7 +95,7 @@ fn with_document<T>(
     if within_data == places.len() { take(document, source) } else { Err(error) }
 }
 
-/// The text that was parsed, and the bytes (of equal length) that slices are taken of.
+/// The text that was parsed, and the original bytes (of equal length) from which slices are taken.
 #[derive(Clone, Copy)]
 struct Source<'a> {
     parsed: &'a [u8],
@@ -103,13 +103,13 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// Where a piece of the parsed text lies.
+    /// Returns the range of a piece of the parsed text.
     fn range(&self, piece: &str) -> std::ops::Range<usize> {
         let start = piece.as_ptr().addr() - self.parsed.as_ptr().addr();
         start..start + piece.len()
     }
 
-    /// A tensor; its raw data, where it has such, is taken off the front of `raw`.
+    /// Reads a tensor; raw data, if it has any, is taken off the front of `raw`.
     fn tensor(
         &self,
         text: TensorText<'_>,
@@ -146,7 +146,7 @@ impl Source<'_> {
                     "has binary_data_size, but there is no header Inference-Header-Content-Length",
                 )));
             }
-            // Shared memory: there is nothing to read here, and the request goes alone.
+            // The data of a tensor in shared memory is not in the body, and the request is sent alone.
             (None, None, _) if parameters.contains_key("shared_memory_region") => {
                 TensorData::Raw(Bytes::new())
             }

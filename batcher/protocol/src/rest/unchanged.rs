@@ -1,5 +1,5 @@
-//! A REST request that has a batch to itself, at a model server that reads its wire format: its body goes as it came,
-//! and the response comes back as it is. Nothing is written anew or read a second time where there is nothing to merge.
+//! Passes on a REST request that is alone in its batch unchanged, where the model server reads its wire format, and its
+//! response too. Where there is nothing to merge, nothing is written or read a second time.
 
 use bytes::Bytes;
 
@@ -9,12 +9,12 @@ use crate::json::write;
 use crate::wire_protocol::BatchBody;
 use crate::{InferRequest, ResponsePart, WireFormat};
 
-/// Bytes at the beginning of a response in which its id is looked for.
+/// Number of bytes at the beginning of a response in which its id is searched.
 const ID_WITHIN_BYTES: usize = 1024;
 
-/// Returns the wire format in which a request can go to a model server as it is; `None` where something has to be
-/// written anew: the queue's parameters (`priority`, `timeout`) stay here, and a selection of outputs must hold also at
-/// servers that ignore it.
+/// Returns the wire format in which a request can be sent to a model server unchanged; `None` where it must be written
+/// anew: the queue's parameters (`priority`, `timeout`) are not forwarded, and a selection of outputs must hold also at
+/// model servers that ignore it.
 fn format_of(request: &InferRequest, upstream: WireFormat) -> Option<WireFormat> {
     let is_ours = request.priority.is_some() || request.timeout_us.is_some();
     if is_ours || !request.outputs.is_empty() || !request.is_verbatim {
@@ -29,15 +29,15 @@ fn format_of(request: &InferRequest, upstream: WireFormat) -> Option<WireFormat>
     }
 }
 
-/// Returns what goes to the model server, and in which wire format.
+/// Returns the unchanged body for the model server and its wire format; `None` where the request must be written anew.
 pub(super) fn batch(request: &InferRequest, upstream: WireFormat) -> Option<(BatchBody, WireFormat)> {
     let format = format_of(request, upstream)?;
     let (chunks, header_length) = (Chunks::whole(&request.body), request.header_length);
     Some((BatchBody { chunks, header_length, content_type: content_type(header_length) }, format))
 }
 
-/// Returns the client's response where [`batch`] sent its request in the wire format `sent`; `None` where an id has to
-/// be added that the model server has not repeated.
+/// Returns the model server's response unchanged for the client whose request [`batch`] sent in the wire format `sent`;
+/// `None` where an id must be added that the model server has not repeated.
 pub(super) fn response(
     request: &InferRequest,
     sent: WireFormat,
@@ -52,7 +52,7 @@ pub(super) fn response(
     Some(ResponsePart { format: request.format, header_length, content_type, chunks, body_bytes })
 }
 
-/// Returns whether a response has this id, as far as its beginning shows: ids stand before the outputs.
+/// Returns whether a response has this id within its first bytes: model servers write ids before outputs.
 fn repeats(response: &[u8], id: &str) -> bool {
     let mut quoted = Vec::with_capacity(id.len() + 2);
     write::string(&mut quoted, id);

@@ -4,8 +4,8 @@ use super::Piece;
 use crate::json::lexer;
 use crate::{BatchRows, JsonLayout, SplitError, Tensor, TensorData, transcode};
 
-/// The piece of each request; behind them that of the padding, where there is any. A batch of one request takes the
-/// output whole, whatever its shape.
+/// Returns the piece of each request and, behind them, that of the padding, where there is any. The only request of a batch
+/// without padding gets the whole output, whatever its shape.
 pub(super) fn cut(output: &Tensor, rows: &BatchRows) -> Result<Vec<Piece>, SplitError> {
     if is_whole(rows) {
         return Ok(vec![match &output.data {
@@ -34,7 +34,7 @@ pub(super) fn cut(output: &Tensor, rows: &BatchRows) -> Result<Vec<Piece>, Split
     pieces.ok_or_else(error)
 }
 
-/// The shape of the piece of request `index`.
+/// Returns the shape of the piece of request `index`.
 pub(super) fn shape(output: &Tensor, rows: &BatchRows, index: usize) -> Vec<u64> {
     let mut shape = output.shape.clone();
     if !is_whole(rows)

@@ -1,4 +1,4 @@
-//! A batch of V1 requests: texts spliced, nothing parsed.
+//! Writes a batch of V1 requests: their texts are joined, and nothing is parsed.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::json::{items, lexer, write as text};
 use crate::wire_protocol::BatchBody;
 use crate::{BatchRows, InferRequest, MergeError};
 
-/// Writes the batch. All requests have the key of the first.
+/// Writes the batch. All requests have the same key.
 pub(super) fn write(requests: &[&InferRequest], rows: &BatchRows) -> Result<BatchBody, MergeError> {
     let missing = |index| MergeError { index, reason: "the request is no V1 request of this kind".into() };
     let members: Vec<&V1Request> = requests
@@ -58,7 +58,7 @@ pub(super) fn write(requests: &[&InferRequest], rows: &BatchRows) -> Result<Batc
     Ok(BatchBody { chunks, header_length: None, content_type: "application/json" })
 }
 
-/// One array of all arrays' items, the last item repeated `padding` times.
+/// Writes one array of the items of all arrays, with the last item repeated `padding` times more.
 fn splice(chunks: &mut Chunks, arrays: &[&Bytes], padding: usize) {
     if let ([array], 0) = (arrays, padding) {
         return chunks.share(array);

@@ -1,4 +1,4 @@
-//! The JSON of a V1 body, request or response: its value and its members, as slices of the body.
+//! Reads the JSON of a V1 request's or response's body: its value and its members, as slices of the body.
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
@@ -6,7 +6,8 @@ use serde_json::value::RawValue;
 use crate::ParseError;
 use crate::json::{items, nonfinite};
 
-/// The one JSON value of a body, blanks around it left out. `NaN` and `Infinity` are taken, as TensorFlow Serving does.
+/// Returns the only JSON value of a body, without the blanks around it. `NaN` and `Infinity` are accepted, as in TensorFlow
+/// Serving.
 pub(super) fn value(body: &Bytes) -> Result<Bytes, ParseError> {
     let check = |text: &[u8]| serde_json::from_slice::<&RawValue>(text).map(|_| ());
     if let Err(error) = check(body)
@@ -18,7 +19,7 @@ pub(super) fn value(body: &Bytes) -> Result<Bytes, ParseError> {
     Ok(body.slice(start..start + body.trim_ascii().len()))
 }
 
-/// The members of an object, names read, values as slices of the text.
+/// Returns the members of an object: decoded names, and values as slices of the text.
 pub(super) fn members(text: &Bytes) -> impl Iterator<Item = (Result<String, ParseError>, Bytes)> {
     items::members(text).map(|(name, value)| {
         let name = items::name(&text[name]).ok_or_else(|| ParseError::malformed("a name is no string"));

@@ -1,4 +1,4 @@
-//! A V1 request by rows as V2 tensors, where the model's metadata gives their names and datatypes.
+//! Reads a V1 request by rows as V2 tensors, where the model's metadata gives their names and datatypes.
 
 use bytes::Bytes;
 
@@ -9,10 +9,10 @@ use crate::request::{Parts, ReadRequest};
 use crate::tensor::checked_elements;
 use crate::{InferRequest, Limits, ModelSignature, Target, Tensor, TensorData, TensorSignature, WireFormat};
 
-/// The signature that a request means when it names none.
+/// Signature that a request means if it names none.
 const DEFAULT_SIGNATURE: &[u8] = b"\"serving_default\"";
 
-/// The tensors; `None` where the request does not fit the metadata or says what V2 cannot: then it stays V1.
+/// Returns the tensors; `None` where the request does not fit the metadata or has fields that V2 lacks: then it stays V1.
 pub(super) fn tensors(
     request: &V1Request,
     signature: &ModelSignature,
@@ -32,7 +32,7 @@ pub(super) fn tensors(
     Some(vec![tensor(input, instances.clone(), limits)?])
 }
 
-/// Instances that are objects: each input's values are gathered into one array.
+/// Reads instances that are objects: each input's values are collected into one array.
 fn by_name(instances: &Bytes, inputs: &[TensorSignature], limits: &Limits) -> Option<Vec<Tensor>> {
     let mut columns: Vec<Vec<u8>> = vec![Vec::new(); inputs.len()];
     let mut filled = vec![0usize; inputs.len()];
@@ -63,7 +63,7 @@ fn by_name(instances: &Bytes, inputs: &[TensorSignature], limits: &Limits) -> Op
     tensors.collect()
 }
 
-/// An input of these rows, where they are regular, of its datatype and of its shape.
+/// Returns the input with these rows; `None` where they are irregular or do not fit its datatype and shape.
 fn tensor(input: &TensorSignature, text: Bytes, limits: &Limits) -> Option<Tensor> {
     input.row_shape()?;
     let shape = items::dimensions(&text);
@@ -81,7 +81,7 @@ fn tensor(input: &TensorSignature, text: Bytes, limits: &Limits) -> Option<Tenso
     })
 }
 
-/// The request, as if it had been asked in V2.
+/// Creates the request as if the client had sent these tensors in V2.
 pub(super) fn assemble(target: Target, inputs: Vec<Tensor>, body: Bytes) -> InferRequest {
     let read = ReadRequest { inputs, ..Default::default() };
     Parts { format: WireFormat::V1, target, read: Some(read), body, header_length: None }.assemble()

@@ -1,4 +1,4 @@
-//! A V1 request, read.
+//! Reads V1 requests.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -17,7 +17,7 @@ use crate::{
 /// it shares batches with V2 requests.
 ///
 /// # Errors
-/// [`ParseError`]: malformed (forward it alone) or beyond `limits` (answer it).
+/// Returns [`ParseError`] where the request is malformed (forward it alone) or exceeds `limits` (answer it).
 pub fn parse_v1(
     address: &Address,
     body: Bytes,
@@ -60,7 +60,7 @@ pub fn parse_v1(
     })
 }
 
-/// The body's fields, each a slice of it.
+/// Reads the body's fields as slices of it.
 fn read(address: &Address, body: &Bytes, limits: &Limits) -> Result<V1Request, ParseError> {
     let text = value(body)?;
     if !items::is_object(&text) {
@@ -117,7 +117,7 @@ fn columns(text: &Bytes, limits: &Limits) -> Result<Vec<(String, Bytes)>, ParseE
     Ok(columns)
 }
 
-/// Items of the outer level, which all columns have in common.
+/// Returns the number of rows, the items of the outer level, which must be equal in all columns.
 fn rows(data: &Data) -> Result<usize, Alone> {
     let count = |text: &Bytes| {
         if items::is_array(text) { Ok(items::items(text).count()) } else { Err(Alone::Scalar) }
@@ -136,7 +136,7 @@ fn rows(data: &Data) -> Result<usize, Alone> {
     if rows == 0 { Err(Alone::ZeroRows) } else { Ok(rows) }
 }
 
-/// Fields that forbid a batch, on the outer level and in `parameters`.
+/// Returns the first field that forbids a batch, on the outer level or in `parameters`.
 fn alone_by_field(request: &V1Request) -> Option<Alone> {
     request.fields.iter().find_map(|(name, text)| {
         if is_or_has_null(text) {
@@ -152,7 +152,7 @@ fn alone_by_field(request: &V1Request) -> Option<Alone> {
     })
 }
 
-/// Whether a field is `null`, or an object that has one.
+/// Returns whether a field is `null` or an object with a member that is `null`.
 fn is_or_has_null(text: &[u8]) -> bool {
     text == b"null"
         || serde_json::from_slice::<BTreeMap<String, &RawValue>>(text)

@@ -1,10 +1,10 @@
-//! The paths of V1.
+//! Reads and writes the paths of V1.
 
 use crate::target::{decode, encode};
 use crate::{Address, Target};
 
-/// Reads `/v1/models/{model}[/versions/{version}|/labels/{label}]:predict` (a query must be cut off before).
-/// `None`: the path is not that of a prediction.
+/// Reads `/v1/models/{model}[/versions/{version}|/labels/{label}]:predict`; the query must have been removed. `None` where
+/// the path is not that of a prediction.
 pub(super) fn read(path: &str) -> Option<Address> {
     let rest = path.strip_prefix("/v1/models/")?.strip_suffix(":predict")?;
     let mut segments = rest.split('/');

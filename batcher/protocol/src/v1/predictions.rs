@@ -1,10 +1,11 @@
-//! V2 outputs as the `predictions` of a V1 client: bare values where there is one output, else objects by name.
+//! Writes V2 outputs as the `predictions` of a V1 client: bare values where there is one output, otherwise objects with the
+//! outputs by name.
 
 use crate::json::{lexer, write};
 use crate::split::{OutputPart, Piece};
 use crate::{InferRequest, JsonLayout, PartError, ResponsePart, TensorData, WireFormat, transcode};
 
-/// A tensor without elements has no bytes that bound it.
+/// Maximum empty arrays that a tensor without elements is written as: it has no bytes that would bound them.
 const MAX_EMPTY_BRACKETS: u64 = 1 << 20;
 
 pub(super) fn write(request: &InferRequest, outputs: &[OutputPart<'_>]) -> Result<ResponsePart, PartError> {
@@ -51,7 +52,7 @@ pub(super) fn write(request: &InferRequest, outputs: &[OutputPart<'_>]) -> Resul
 struct Column<'a> {
     part: &'a OutputPart<'a>,
     text: std::borrow::Cow<'a, [u8]>,
-    /// The items are rows already.
+    /// Whether each item of `text` is a whole row.
     is_spelled_out: bool,
 }
 
@@ -77,12 +78,12 @@ impl<'a> Column<'a> {
     }
 }
 
-/// Arrays that a tensor without elements is written as: `[]` within `[]`.
+/// Returns the number of arrays that a tensor without elements is written as: `[]` within `[]`.
 fn brackets(shape: &[u64]) -> u64 {
     shape.iter().take_while(|dim| **dim > 0).fold(1, |product, dim| product.saturating_mul(*dim))
 }
 
-/// Appends one value of this shape, its scalars taken off `scalars`.
+/// Appends one value of this shape, with the next scalars of `scalars`.
 fn nest<'a>(out: &mut Vec<u8>, shape: &[u64], scalars: &mut impl Iterator<Item = &'a [u8]>) {
     let Some((length, inner)) = shape.split_first() else {
         out.extend_from_slice(scalars.next().unwrap_or(b"null"));

@@ -1,4 +1,4 @@
-//! The response of a model server's V1 path.
+//! Reads the response of a model server's V1 path.
 
 use bytes::Bytes;
 
@@ -6,27 +6,27 @@ use super::body::{members, value};
 use crate::ResponseError;
 use crate::json::items;
 
-/// What the server answered; each text is a JSON value as it was written.
+/// Content of a V1 response; each text is a JSON value as it was written.
 #[derive(Debug, Clone)]
 pub(crate) struct TextResponse {
     /// The whole body.
     pub(crate) body: Bytes,
-    /// `predictions` and `outputs`: an array, or arrays by name.
+    /// The fields `predictions` and `outputs`, which are split by rows.
     pub(crate) results: Vec<(String, Results)>,
-    /// Every other field: numbers, strings and the like, which every client gets.
+    /// All other fields that are scalars, which every client gets.
     pub(crate) fields: Vec<(String, Bytes)>,
-    /// A field that may hold something of each row, and that we do not know how to share out.
+    /// Name of another field that is an array or an object: it may belong to single rows, so the response cannot be split.
     pub(crate) unshareable: Option<String>,
 }
 
-/// One field that is shared out by rows.
+/// Value of a field that is split by rows: one array, or arrays by name.
 #[derive(Debug, Clone)]
 pub(crate) enum Results {
     Array(Bytes),
     Arrays(Vec<(String, Bytes)>),
 }
 
-/// Reads the body of a 200 answer.
+/// Reads the body of a response with status 200.
 pub(super) fn read_response(body: Bytes) -> Result<TextResponse, ResponseError> {
     let text = value(&body).map_err(|error| ResponseError(error.to_string()))?;
     if !items::is_object(&text) {

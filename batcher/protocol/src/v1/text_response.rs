@@ -1,4 +1,4 @@
-//! A V1 response, cut by rows as text.
+//! Cuts a V1 response by rows, as text.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::{BatchRows, PartError, ResponsePart, SplitError, WireFormat};
 const CONTENT_TYPE: &str = "application/json";
 
 impl TextResponse {
-    /// Cuts the response by rows: one part per request. A request alone gets the body as it is.
+    /// Cuts the response by rows: one part per request. The only request of a batch without padding gets the body as it is.
     pub(crate) fn split(&self, rows: &BatchRows) -> Result<Vec<Result<ResponsePart, PartError>>, SplitError> {
         if rows.requests.len() == 1 && rows.padding == 0 {
             let (chunks, body_bytes) = (vec![self.body.clone()], self.body.len());
@@ -93,7 +93,8 @@ fn share(chunks: &mut Chunks, array: &Bytes, run: &Range<usize>) {
     chunks.copy(b"]");
 }
 
-/// For each request the place of its items. The error is the number of items where that is not the batch's.
+/// Returns the range of each request's items, and behind them that of the padding. The error is the number of items, where
+/// that is not the batch's number of rows.
 fn runs(array: &[u8], rows: &BatchRows) -> Result<Vec<Range<usize>>, usize> {
     if !items::is_array(array) {
         return Err(0);

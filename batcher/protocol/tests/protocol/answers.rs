@@ -1,4 +1,4 @@
-//! What clients are answered.
+//! Responses to clients.
 
 use bytes::Bytes;
 use sluice_protocol::{BatchRows, InferResponse, WireFormat, parse_response, split};
@@ -99,7 +99,7 @@ fn a_client_whose_form_cannot_carry_an_output_fails_alone() {
     assert_eq!(receive(&answers.remove(1).unwrap()).outputs[0].elements, [[0, 64]]);
     assert_eq!(
         answers.remove(0).unwrap_err().to_string(),
-        "output 'h' cannot be written in the form of the request: FP16 has no JSON form; ask for it with binary_data"
+        "output 'h' cannot be written in the wire format of the request: FP16 has no JSON form; ask for it with binary_data"
     );
 }
 

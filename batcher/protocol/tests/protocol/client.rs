@@ -1,6 +1,6 @@
-//! A client of each form: encodes tensors in its own way, independently of the crate.
+//! A client of each wire format, which encodes tensors independently of the crate.
 
-// Said with its folder, because the fuzz targets take this file in from elsewhere.
+// The path includes the folder, because the fuzz targets include this file from elsewhere.
 #[path = "client/received.rs"]
 mod received;
 
@@ -17,7 +17,7 @@ use sluice_protocol::{
 
 pub(crate) use received::*;
 
-/// A tensor by value; each element is its little-endian bytes (BYTES: without the length).
+/// A tensor by value; each element is given by its little-endian bytes (BYTES: without the length).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Values {
     pub(crate) name: String,
@@ -26,7 +26,7 @@ pub(crate) struct Values {
     pub(crate) elements: Vec<Vec<u8>>,
 }
 
-/// How a client encodes its request and wants its answer.
+/// How a client encodes its request and wants its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
     JsonFlat,
@@ -68,7 +68,7 @@ impl Style {
         matches!(self, Self::JsonRawOut | Self::Binary | Self::BinaryMixed)
     }
 
-    /// Whether FP16, BF16 and any BYTES can travel both ways.
+    /// Returns whether FP16, BF16 and any BYTES can be sent and received.
     pub(crate) fn is_raw_throughout(self) -> bool {
         matches!(self, Self::Binary | Self::GrpcRaw)
     }
@@ -83,12 +83,12 @@ pub(crate) fn request(style: Style, id: Option<&str>, inputs: &[Values]) -> Infe
     request_with(style, id, inputs, &Wishes::default())
 }
 
-/// What a client says beyond its inputs.
+/// Content of a client's request beside its inputs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Wishes {
-    /// Names of the outputs that it selects; none: all.
+    /// Names of the outputs that it selects; empty where it wants all.
     pub(crate) outputs: Vec<String>,
-    /// The parameter `timeout`, which is the batcher's own.
+    /// The parameter `timeout`, which the batcher consumes.
     pub(crate) timeout_us: Option<u64>,
     /// A parameter that is forwarded.
     pub(crate) flavour: Option<String>,
@@ -124,7 +124,7 @@ pub(crate) fn request_with(
     parsed.unwrap_or_else(|error| panic!("{style:?}: {error}"))
 }
 
-/// The metadata of a model with these inputs: dimension 0 may vary, and every other one besides the last.
+/// Returns the metadata of a model with these inputs: dimension 0 may vary, and every other dimension except the last.
 pub(crate) fn signature(inputs: &[Values]) -> ModelSignature {
     let tensor = |values: &Values| TensorSignature {
         name: values.name.clone(),
@@ -230,7 +230,7 @@ fn grpc_body(style: Style, id: Option<&str>, inputs: &[Values], wishes: &Wishes)
     message.encode_to_vec().into()
 }
 
-/// Little-endian bytes of a whole tensor.
+/// Returns the little-endian bytes of a whole tensor.
 pub(crate) fn raw_bytes(values: &Values) -> Vec<u8> {
     let mut raw = Vec::new();
     for element in &values.elements {
@@ -242,7 +242,7 @@ pub(crate) fn raw_bytes(values: &Values) -> Vec<u8> {
     raw
 }
 
-/// The elements as JSON, nested by `shape` (flat when it is empty or of rank 1).
+/// Returns the elements as JSON, nested by `shape` (flat where it is empty or of rank 1).
 fn json_data(values: &Values, shape: &[u64]) -> String {
     let scalars: Vec<String> =
         values.elements.iter().map(|element| json_scalar(values.datatype, element)).collect();

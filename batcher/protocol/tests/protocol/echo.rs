@@ -1,4 +1,4 @@
-//! A simulated model server that answers with its inputs, in the form in which it was asked.
+//! A simulated model server that answers with its inputs, in the wire format of the request.
 
 use bytes::Bytes;
 use prost::Message;
@@ -11,7 +11,7 @@ use sluice_protocol::{
 
 use crate::client::target;
 
-/// The answer to a batch, as the batcher would read it. Output `x` is input `x`.
+/// Returns the response to a batch, as the batcher would read it. Output `x` is input `x`.
 pub(crate) fn echo(merged: &Merged) -> InferResponse {
     let body = Bytes::from(merged.chunks.concat());
     assert_eq!(body.len(), merged.body_bytes);
@@ -35,7 +35,7 @@ pub(crate) fn echo(merged: &Merged) -> InferResponse {
     parse_response(merged.format, header_length, answer).unwrap()
 }
 
-/// JSON header, a newline (legal blank) as the mark of its end, raw tensors.
+/// Returns a JSON header, a newline (a legal blank) that marks its end, and raw tensors.
 fn rest_answer(header_length: Option<usize>, body: Bytes, alone: bool) -> Bytes {
     // A batch may be larger than any request.
     let limits = Limits { body_bytes: 1 << 40, elements: 1 << 40, ..Limits::default() };

@@ -1,4 +1,4 @@
-//! Bytes that nobody should send: they are refused or carried, and nothing panics.
+//! Bytes that no client should send: they are refused or passed on, and nothing panics.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ enum Change {
 }
 
 fn changes() -> impl Strategy<Value = Vec<Change>> {
-    // Bytes that mean something are more likely to get far.
+    // Bytes with a meaning are more likely to pass the first checks.
     let byte = prop_oneof![any::<u8>(), prop::sample::select(b"[]{},:\"\\-019NIeE.\x00\xff".to_vec())];
     let change = (any::<Index>(), byte, 0u8..10).prop_map(|(at, byte, kind)| match kind {
         0..6 => Change::Set(at, byte),
@@ -102,7 +102,7 @@ proptest! {
             if strange.key != neighbour.key || strange.alone.is_some() {
                 continue;
             }
-            // It may share a batch: then its neighbour has its own values back, whatever these are.
+            // If it may share a batch, its neighbour gets its own values back, whatever the changed bytes are.
             let requests = [&strange, &neighbour];
             let Ok(merged) = merge(&requests, upstream) else { continue };
             let response = echo(&merged);
@@ -119,7 +119,7 @@ proptest! {
     ) {
         let requests = [request(Style::GrpcRaw, None, &values()), request(Style::JsonFlat, None, &values())];
         let requests = [&requests[0], &requests[1]];
-        // The answers have the same layout as requests: a merged body read as an answer is close to one.
+        // Responses have the same layout as requests: a merged body is nearly a valid response.
         let merged = merge(&requests, upstream).unwrap();
         let text = merged.chunks.concat();
         let text = match merged.format {

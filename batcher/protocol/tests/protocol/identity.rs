@@ -1,4 +1,4 @@
-//! merge, an echoing server, split: each client has its own rows back, in its own form, bit for bit.
+//! merge, an echoing server, split: each client gets its own rows back, in its own wire format, bit for bit.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -12,7 +12,7 @@ use crate::echo::echo;
 struct Case {
     upstream: WireFormat,
     clients: Vec<Client>,
-    /// The size that the server takes.
+    /// Batch size that the server takes.
     to_rows: usize,
 }
 
@@ -28,7 +28,7 @@ fn element(datatype: Datatype, text_only: bool) -> BoxedStrategy<Vec<u8>> {
     let bytes = |size: usize| prop::collection::vec(any::<u8>(), size).boxed();
     match datatype {
         Datatype::Bool => any::<bool>().prop_map(|value| vec![u8::from(value)]).boxed(),
-        // One NaN: JSON does not tell them apart.
+        // Only one NaN, because JSON has no more.
         Datatype::Fp32 => prop_oneof![
             any::<f32>().prop_map(|value| if value.is_nan() { f32::NAN } else { value }),
             select(vec![
@@ -79,7 +79,7 @@ fn cases() -> impl Strategy<Value = Case> {
         |(signature, clients, upstream, to_rows, (selected, flavour))| {
             let selected: Vec<String> =
                 selected.into_iter().filter(|at| *at < signature.len()).map(|at| format!("in{at}")).collect();
-            // V1 can neither select nor give parameters, and does not tell the dimensions of what is empty.
+            // V1 has no selection and no parameters, and does not show the dimensions of empty tensors.
             let no_v1 = !selected.is_empty()
                 || flavour.is_some()
                 || signature.iter().any(|(_, dims)| dims.contains(&0));
@@ -147,7 +147,7 @@ proptest! {
             .collect();
         let requests: Vec<_> = requests.iter().collect();
         for request in &requests {
-            prop_assert_eq!(&request.key, &requests[0].key, "form, order, rows and id are not part of the key");
+            prop_assert_eq!(&request.key, &requests[0].key, "wire format, order, rows and id are not part of the key");
             prop_assert_eq!(request.alone, None);
         }
         let merged = merge_padded(&requests, case.upstream, case.to_rows).unwrap();

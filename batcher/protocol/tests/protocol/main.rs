@@ -1,4 +1,4 @@
-//! The protocol at its boundary: bytes of clients in, bytes of answers out.
+//! The protocol at its boundary: clients' bytes in, responses' bytes out.
 
 #![allow(
     clippy::unwrap_used,

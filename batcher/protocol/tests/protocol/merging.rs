@@ -1,4 +1,4 @@
-//! What goes upstream, byte for byte.
+//! Bodies for model servers, byte for byte.
 
 use bytes::Bytes;
 use sluice_protocol::{Datatype, InferRequest, Merged, TensorData, WireFormat, merge, merge_padded};
@@ -67,7 +67,7 @@ fn tensor(rows: u64, columns: u64, fill: u8) -> Values {
     Values { name: "x".into(), datatype: Datatype::Fp32, shape: vec![rows, columns], elements }
 }
 
-/// Whether `chunk` lies within the client's own body.
+/// Returns whether `chunk` lies within the client's own body.
 fn is_slice_of(chunk: &Bytes, request: &InferRequest) -> bool {
     request.body.as_ptr_range().contains(&chunk.as_ptr())
 }
@@ -118,7 +118,7 @@ fn a_number_that_its_datatype_cannot_hold_names_the_request_to_send_alone() {
         error.to_string(),
         "request 1 of the batch cannot be merged: input 'x': 256 is not a value of UINT8"
     );
-    // Among JSON alone the number is not looked at: the model server says what it thinks of it.
+    // In a batch of JSON alone the number is not parsed: the model server judges it.
     assert!(merge(&[&wrong, &wrong], WireFormat::Binary).is_ok());
 }
 

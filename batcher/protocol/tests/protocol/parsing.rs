@@ -1,4 +1,4 @@
-//! What is accepted, what goes alone, and what is refused with which words.
+//! Requests that are accepted, that must be sent alone, and that are refused, with the texts of the errors.
 
 use bytes::Bytes;
 use prost::Message;
@@ -62,7 +62,7 @@ fn a_request_with_null_goes_alone_for_its_server_to_read_or_to_refuse() {
         let request = document(fields, tensor).unwrap();
         assert_eq!(request.alone, Some(Alone::Null), "{fields} {tensor}");
     }
-    // Where null, or a second value, leaves nothing to read, the body is passed on unread.
+    // Where null, or a second value, leaves nothing to read, the body is forwarded as it is.
     let wrong = [
         (r#""id":"a","id":"b","#, ""),
         (r#""id":null,"id":"b","#, ""),
@@ -253,7 +253,7 @@ fn what_is_beyond_the_limits_is_refused_here() {
             x("[4294967296,4294967296,4294967296]", "[1]"),
             "input 'x': shape [4294967296, 4294967296, 4294967296] has more elements than the limit of 8",
         ),
-        // No elements, and yet a shape that would overflow once rows of others are added to it.
+        // No elements, but a shape that would overflow once other requests' rows are added to it.
         (
             x("[1,9223372036854775808,0]", "[]"),
             "input 'x': shape [1, 9223372036854775808, 0] has more elements than the limit of 8",

@@ -1,4 +1,4 @@
-//! A request that has a batch to itself goes as it came, and is answered as the server answers.
+//! A request that is alone in its batch is sent unchanged, and gets the model server's response unchanged.
 
 use bytes::Bytes;
 use sluice_protocol::{
@@ -7,7 +7,7 @@ use sluice_protocol::{
 
 use crate::client::target;
 
-/// With blanks that nobody would write anew.
+/// A request with blanks that would be lost if it were written anew.
 const JSON: &str =
     r#"{ "id":"a" , "inputs": [{"name":"x","datatype":"FP32","shape":[1,2],"data":[1.50, 2]}] }"#;
 const SERVED: &[u8] = br#"{"model_name":"m", "id":"a","outputs":[]}"#;
@@ -16,7 +16,7 @@ fn json(text: &str) -> InferRequest {
     parse_json(&target(), Bytes::copy_from_slice(text.as_bytes()), &Limits::default()).unwrap()
 }
 
-/// `head` and four bytes of tensor.
+/// Returns `head` and four bytes of a tensor.
 fn binary(head: &str) -> InferRequest {
     let body = Bytes::from([head.as_bytes(), &[1, 2, 3, 4]].concat());
     parse_binary(&target(), head.len(), body, &Limits::default()).unwrap()
@@ -28,7 +28,7 @@ fn raw_head(parameters: &str) -> String {
     )
 }
 
-/// Whether it goes to such a server as it came, and is answered so.
+/// Returns whether a request is sent unchanged to a server that reads `upstream`, and gets the response unchanged.
 fn is_unchanged(request: &InferRequest, upstream: WireFormat) -> bool {
     let merged = merge(&[request], upstream).unwrap();
     let sent = merged.chunks.concat() == request.body && merged.header_length == request.header_length;
@@ -71,7 +71,7 @@ fn what_has_to_be_written_anew_is() {
         r#""parameters":{"priority":1}"#,
         r#""parameters":{"binary_data_output":true}"#,
         r#""outputs":[{"name":"y"}]"#,
-        // Left out, in words that not every server reads.
+        // `null` means a missing value, but not every server reads it.
         r#""outputs":null"#,
         r#""parameters":null"#,
         r#""parameters":{"own":null}"#,

@@ -1,4 +1,4 @@
-//! V1 `:predict`: spliced among V1 requests, or joined to V2 where the metadata allows it.
+//! V1 `:predict`: merged as text with V1 requests, or with V2 requests where the metadata allows it.
 
 use bytes::Bytes;
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ fn a_request_reads_as_the_metadata_say_that_are_known_when_it_is_sent() {
     assert_eq!((&again.key, again.rows, again.inputs.len()), (&late.key, 2, 1));
     let forgotten = late.read_again(None);
     assert_eq!((&forgotten.key, &forgotten.v1), (&early.key, &early.v1));
-    // What the metadata do not fit stays V1, its label too.
+    // A request that does not fit the metadata stays V1, with its label.
     let labelled = at("/v1/models/m/labels/new:predict", body, None).unwrap();
     assert_eq!(labelled.clone().read_again(Some(&signature)).v1, labelled.v1);
 
@@ -152,7 +152,7 @@ fn an_answer_that_does_not_have_one_item_per_instance_is_not_guessed_at() {
         r#"{"outputs":{"p":[1,2],"q":[1]}}"#,
         r#"{"outputs":{"p":[1,2],"q":1}}"#,
         r#"{"message":"ok"}"#,
-        // Who owns which of these is not known: nobody may get all of them.
+        // It is unknown which of these belong to which client, so no client may get all of them.
         r#"{"predictions":[1,2],"scores":[0.1,0.2]}"#,
         r#"[1,2]"#,
     ] {
@@ -272,7 +272,7 @@ fn what_does_not_fit_the_metadata_stays_v1() {
         (r#"{"instances":[{"a":[1,2],"b":"t"}]}"#, &signature),
         (r#"{"instances":[{"a":[1,2],"b":1},{"a":[1],"b":1}]}"#, &signature),
         (r#"{"instances":[{"a":[1,2],"b":1},3]}"#, &signature),
-        // As many values as rows of each, and yet not one of each in every row.
+        // Each name occurs as often as there are rows, but not once in every row.
         (r#"{"instances":[{"a":[1,2],"b":1},{"a":[1,2],"a":[3,4]},{"b":1,"b":2}]}"#, &signature),
         (r#"{"instances":[{"a":[1,2],"b":1}],"signature_name":"other"}"#, &signature),
         (r#"{"inputs":{"a":[[1,2]],"b":[1]}}"#, &signature),
@@ -330,7 +330,7 @@ fn v2_outputs_become_predictions() {
     let scalar = r#"{"model_name":"m","outputs":[{"name":"y","shape":[1],"datatype":"INT8","data":[1]}]}"#;
     assert_eq!(
         answers(scalar, &[&ask], &rows([2])).remove(0).unwrap_err(),
-        "output 'y' cannot be written in the form of the request: shape [1] is not one row per instance"
+        "output 'y' cannot be written in the wire format of the request: shape [1] is not one row per instance"
     );
     let head =
         r#"{"outputs":[{"name":"h","shape":[2],"datatype":"FP16","parameters":{"binary_data_size":4}}]}"#;
@@ -388,7 +388,7 @@ fn a_raw_binary_body_is_one_row_of_the_only_input() {
     }
 }
 
-/// JSON values that a V1 instance may be, as text; kinds do not matter where nothing is parsed.
+/// Generates JSON values that may be V1 instances, as text; kinds do not matter, because nothing is parsed.
 fn value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         "-?[1-9][0-9]{0,30}(\\.[0-9]{1,30})?",
@@ -420,7 +420,7 @@ proptest! {
         first in value(), others in prop::collection::vec(prop::collection::vec(value(), 0..3), 1..5), to_rows in 0usize..12,
         columnar in any::<bool>(),
     ) {
-        // The first instance of each decides what it looks like.
+        // The first instance of each request decides its structure.
         let clients: Vec<Vec<String>> = others.into_iter()
             .map(|others| std::iter::once(first.clone()).chain(others).collect())
             .collect();

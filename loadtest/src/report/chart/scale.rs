@@ -11,26 +11,26 @@ pub(super) struct Scale {
 }
 
 impl Scale {
-    /// Values `low..high` at places `from..to`, with about `ticks` labels.
+    /// Creates the scale that maps values `low..high` to positions `from..to`, with about `ticks` labels.
     pub(super) fn new(low: f64, high: f64, from: f64, to: f64, ticks: u32) -> Self {
         // An empty or unknown range is drawn as 0 to 1.
         let (low, high) = if low.is_finite() && high > low { (low, high) } else { (0.0, 1.0) };
         Self { low, high, from, to, step: round_step((high - low) / f64::from(ticks)) }
     }
 
-    /// The same with its high end raised to a whole step.
+    /// Creates a scale as `new` does, with the high end raised to a whole step.
     pub(super) fn with_whole_steps(low: f64, high: f64, from: f64, to: f64, ticks: u32) -> Self {
         let scale = Self::new(low, high, from, to, ticks);
         Self { high: scale.low + ((scale.high - scale.low) / scale.step).ceil() * scale.step, ..scale }
     }
 
-    /// Place of a value; what lies outside is drawn at the edge.
+    /// Returns the position of a value; a value outside the range is drawn at the edge.
     pub(super) fn at(&self, value: f64) -> f64 {
         let part = ((value - self.low) / (self.high - self.low)).clamp(0.0, 1.0);
         self.from + part * (self.to - self.from)
     }
 
-    /// Round values and their labels.
+    /// Returns round values and their labels.
     pub(super) fn ticks(&self) -> Vec<(f64, String)> {
         let decimals = (-self.step.log10()).ceil().max(0.0) as usize;
         let first = (self.low / self.step).ceil() as i64;
@@ -42,7 +42,7 @@ impl Scale {
     }
 }
 
-/// The smallest of 1, 2, 5 × a power of ten that is not below `raw`.
+/// Returns the smallest of 1, 2 and 5 times a power of ten that is not below `raw`.
 fn round_step(raw: f64) -> f64 {
     let power = 10_f64.powf(raw.log10().floor());
     let steps = [1.0, 2.0, 5.0, 10.0].map(|factor| factor * power);

@@ -4,10 +4,11 @@ use std::fmt::Write;
 
 use super::scale::Scale;
 
-/// Points of one series that are drawn; of more, the peaks of as many equal pieces are.
+/// Most points of one series that are drawn. A longer series is cut into as many equal pieces, and the peak of each is
+/// drawn.
 const MOST_POINTS: usize = 600;
 
-/// Colours, by what they stand for.
+/// Colours of the page's style sheet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)] // Their names say it.
 pub(crate) enum Color {
@@ -32,10 +33,10 @@ impl Color {
     }
 }
 
-/// How a series is drawn.
+/// Way in which a series is drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Style {
-    /// From point to point.
+    /// A line from point to point.
     Line,
     /// A line, filled down to the axis.
     Area,
@@ -49,14 +50,12 @@ pub(crate) struct Series {
     /// Name in the legend.
     pub name: String,
     pub color: Color,
-    /// How it is drawn.
     pub style: Style,
     /// Points by ascending x; a missing y leaves a gap.
     pub points: Vec<(f64, Option<f64>)>,
 }
 
 impl Series {
-    /// A series with the given points.
     pub(crate) fn new(
         name: impl Into<String>,
         color: Color,
@@ -66,7 +65,7 @@ impl Series {
         Self { name: name.into(), color, style, points: points.into_iter().collect() }
     }
 
-    /// At most [`MOST_POINTS`]; a piece keeps its highest point, because what a chart must not hide is peaks.
+    /// Returns at most [`MOST_POINTS`] points; of each piece the highest, because a chart must not hide peaks.
     pub(super) fn thinned(&self) -> Vec<(f64, Option<f64>)> {
         if self.points.len() <= MOST_POINTS {
             return self.points.clone();
@@ -77,13 +76,13 @@ impl Series {
         self.points.chunks(self.points.len().div_ceil(MOST_POINTS)).filter_map(highest).collect()
     }
 
-    /// The last value at or before `x`.
+    /// Returns the last value at or before `x`.
     pub(super) fn value_at(&self, x: f64) -> Option<f64> {
         let after = self.points.partition_point(|(at, _)| *at <= x);
         self.points[..after].last().and_then(|(_, y)| *y)
     }
 
-    /// Draws it.
+    /// Draws the series.
     pub(super) fn write(&self, out: &mut String, x: &Scale, y: &Scale) -> std::fmt::Result {
         let steps = matches!(self.style, Style::StepArea);
         let filled = matches!(self.style, Style::Area | Style::StepArea);

@@ -1,4 +1,4 @@
-//! What Sluice's accounts may do, tried with their own tokens; and what its users may, by Kubernetes' roles.
+//! Permissions of Sluice's accounts, tried with their own tokens, and of its users by Kubernetes' roles.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{Namespace, pods};
 use crate::cluster::{Cluster, Look};
 use crate::images;
 
-/// How long pods and grants may take.
+/// Time within which pods must run and grants must hold.
 const WITHIN: Duration = Duration::from_secs(60);
 /// Third-party gate, which keeps pods gated for as long as the scenario needs.
 const FOREIGN_GATE: &str = "testbed.sluice.dev/hold";
@@ -26,23 +26,23 @@ const TRUST_ONLY: &str = "sluice-preloader-trust-only";
 const OWN_SECRET: &str = "sluice-preloader-own-secret";
 /// Policy on replicas.
 const WITHIN_BOUNDS: &str = "sluice-autoscaler-within-bounds";
-/// Policy on whose replicas.
+/// Policy on the namespaces whose replicas may be set.
 const NOT_OF_SYSTEM: &str = "sluice-autoscaler-not-of-the-system";
 /// Policy on ResourceSlices.
 const OWN_NODE: &str = "sluice-driver-own-node";
-/// Path of the webhook's configuration, where only what would happen is asked for: a mistake here must not break the
-/// cluster for later scenarios.
+/// Path of the webhook's configuration, for dry runs only: a mistake here must not break the cluster for later
+/// scenarios.
 const CONFIGURATION: &str =
     "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/sluice-preloader?dryRun=All";
 
-/// The API server as an account of the cluster sees it.
+/// Client of the API server with the token of an account.
 struct Account {
     name: String,
     client: Client,
 }
 
 impl Account {
-    /// With a token of the service account; `more`: further arguments of `kubectl create token`.
+    /// Creates a client with a token of the service account; `more` are further arguments of `kubectl create token`.
     async fn new(cluster: &Cluster, namespace: &str, name: &str, more: &[&str]) -> Result<Self> {
         let mut arguments = vec!["-n", namespace, "create", "token", name];
         arguments.extend(more);
@@ -56,7 +56,7 @@ impl Account {
         Ok(Self { name: name.to_owned(), client: Client::try_from(config)? })
     }
 
-    /// One request; a list is sent as a JSON patch, an object as it is.
+    /// Sends one request; a list is sent as a JSON patch, an object as it is.
     async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Value, kube::Error> {
         let content_type = if body.is_array() { "application/json-patch+json" } else { "application/json" };
         let bytes = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
@@ -73,7 +73,7 @@ impl Account {
         self.send(Method::PATCH, path, operations).await
     }
 
-    /// The request must be refused, by `because`.
+    /// Fails unless the request is rejected by `because`.
     async fn is_refused(&self, method: Method, path: &str, body: &Value, because: &Refusal) -> Result<()> {
         let account = &self.name;
         let status = match self.send(method, path, body).await {
@@ -88,15 +88,15 @@ impl Account {
             Refusal::NoGrant => status.code == 403 && status.message.contains("cannot"),
             Refusal::Kubernetes => status.code == 422,
         };
-        ensure!(as_expected, "{account} was not refused by {because:?}: {path} {body}: {}", status.message);
+        ensure!(as_expected, "{account} was not rejected by {because:?}: {path} {body}: {}", status.message);
         Ok(())
     }
 }
 
-/// What rejects a request.
+/// Authority that rejects a request.
 #[derive(Debug)]
 enum Refusal {
-    /// A policy of ours.
+    /// A policy of Sluice.
     Policy(&'static str),
     /// RBAC: no role grants it.
     NoGrant,
@@ -104,7 +104,7 @@ enum Refusal {
     Kubernetes,
 }
 
-/// Nothing but gates, trust and their own objects, tried with the tokens of preloader and watchdog.
+/// Preloader and watchdog may change gates, trust and their own objects, and nothing else.
 pub(super) async fn preloader(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "accounts-preloader").await?;
     for account in ["sluice-preloader", "sluice-preloader-watchdog"] {
@@ -123,7 +123,7 @@ async fn pods_of_others(cluster: &Cluster, account: &Account, namespace: &Namesp
     let opted_in = json!({ names::INJECT_LABEL: names::INJECT_ENABLED });
     let both = [FOREIGN_GATE, names::GATE, names::GATE_ALIAS];
     let opted_in = gated("opted-in", opted_in, &both).to_string();
-    // Just after an installation the webhook's Service may lead nowhere yet.
+    // Just after an installation the webhook's Service may have no endpoint yet.
     cluster
         .wait_for("a pod that opts in is taken", WITHIN, || async {
             namespace.apply(&opted_in).await.map(Look::Done)
@@ -158,14 +158,14 @@ async fn pods_of_others(cluster: &Cluster, account: &Account, namespace: &Namesp
         let evicting = format!("{}/eviction", path(pod));
         account.is_refused(Method::POST, &evicting, &eviction, &Refusal::NoGrant).await?;
     }
-    // Kubernetes lets the placement of a gated pod be narrowed; we never do.
+    // Kubernetes lets a client narrow the placement of a gated pod; the preloader never does.
     let narrower = add("/spec/nodeSelector/more", json!("x"));
     account.is_refused(Method::PATCH, &path("opted-in"), &narrower, &policy).await?;
     account.is_refused(Method::PATCH, &path("outside"), &narrower, &policy).await?;
     account.is_refused(Method::PATCH, &path("ungated"), &narrower, &Refusal::Kubernetes).await?;
     account.is_refused(Method::PATCH, &path("opted-in"), &remove(0), &policy).await?;
     account.is_refused(Method::PATCH, &path("outside"), &remove(2), &policy).await?;
-    // What it is there for; from the back, for positions move up.
+    // Changes that the account is there for. The last gate first, because later positions move up.
     account.patch(&path("opted-in"), &remove(2)).await.context("the short gate of a pod that opted in")?;
     account.patch(&path("opted-in"), &remove(1)).await.context("the gate of a pod that opted in")?;
     account.patch(&path("outside"), &remove(1)).await.context("the gate of a pod that did not opt in")?;
@@ -175,7 +175,7 @@ async fn pods_of_others(cluster: &Cluster, account: &Account, namespace: &Namesp
     Ok(())
 }
 
-/// A pod that is never placed.
+/// Returns a pod that is never placed.
 fn gated(name: &str, labels: Value, gates: &[&str]) -> Value {
     let mut labels = labels;
     labels["testbed.sluice.dev/pod"] = json!(name);
@@ -256,7 +256,7 @@ async fn nothing_of_the_preloaders(watchdog: &Account) -> Result<()> {
     watchdog.is_refused(Method::GET, "/apis/resource.k8s.io/v1/resourceslices", &Value::Null, &none).await
 }
 
-/// The autoscaler within the bounds of InferenceAutoscalers, the driver on its own node.
+/// The autoscaler may scale within the bounds of InferenceAutoscalers, the driver may publish for its own node.
 pub(super) async fn autoscaler_and_driver(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "accounts-autoscaler").await?;
     let mut sample = Sample::read(&cluster)?.replicas(0)?;
@@ -328,7 +328,7 @@ async fn driver(cluster: &Cluster) -> Result<()> {
     refused
 }
 
-/// Kubernetes' own roles in a namespace are enough for its users.
+/// Kubernetes' own roles in a namespace suffice for its users.
 pub(super) async fn users(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "accounts-users").await?;
     for role in ["view", "edit"] {
@@ -366,7 +366,8 @@ pub(super) async fn users(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// The sample as it is shipped, in a namespace where everything must have limits; and no change of QoS classes.
+/// The sample works as it is shipped in a namespace where every container must have limits, and QoS classes do not
+/// change.
 pub(super) async fn quota(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "quota-on-limits").await?;
     let quota = json!({

@@ -15,19 +15,19 @@ use crate::images;
 use crate::node::components::NODE_NAME;
 use crate::traffic::cut::Cut;
 
-/// How long a pod may take to run.
+/// Time within which a pod must run.
 const RUNS_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long a client is watched that cannot get through; with no cut it is done in 2 s.
+/// Time for which a client that cannot connect is watched; without the cut it would be done in 2 s.
 const CUT_FOR: Duration = Duration::from_secs(5);
 
-/// A Service with the reference model (simulated inference) behind it.
+/// Returns a Service with the reference model (simulated inference) behind it.
 pub(super) fn model() -> Value {
     let container = json!({
         "name": "model",
         "image": images::reference("sluice-loadtest"),
         "args": ["model", "--listen", "0.0.0.0:9000", "--admin-listen", "0.0.0.0:9090"],
-        // What the driver sets for a claim: how large the slice is. This one has no claim.
+        // The size of the slice, which the driver sets for a claim. This pod has no claim.
         "env": [{ "name": names::env::PROFILE, "value": "7g.40gb" }],
         "ports": [{ "containerPort": 9000 }],
         "readinessProbe": { "httpGet": { "path": "/v2/health/ready", "port": 9000 }, "periodSeconds": 1 },
@@ -54,7 +54,7 @@ pub(super) fn model() -> Value {
     ]})
 }
 
-/// A pod that sends requests to `target` and fails where one is lost.
+/// Returns a pod that sends requests to `target` and fails where one is lost.
 fn client(target: &str) -> Value {
     json!({
         "apiVersion": "v1",
@@ -74,7 +74,7 @@ fn client(target: &str) -> Value {
     })
 }
 
-/// By the name alone, and by the whole one.
+/// A Service's short name and its full name resolve.
 pub(super) async fn names_resolve(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "names-resolve").await?;
     namespace.apply(&model().to_string()).await?;
@@ -87,7 +87,7 @@ pub(super) async fn names_resolve(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// KWOK's nodes take no pod that does not tolerate them, and say that one runs that does.
+/// KWOK's nodes take only pods that tolerate them, and report those as running.
 pub(super) async fn simulated_nodes(cluster: Cluster) -> Result<()> {
     fake_nodes::create(&cluster, 2).await?;
     cluster.wait_node("kwok-1", RUNS_WITHIN).await?;
@@ -108,8 +108,8 @@ pub(super) async fn simulated_nodes(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// The pod's process is the same before and after. It may be unready for a moment: a kubelet that starts asks its
-/// probes anew.
+/// The pod's process is the same before and after each restart of a node program. The pod may be unready for a moment:
+/// a kubelet that starts runs the probes anew.
 pub(super) async fn restarts(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "restarts").await?;
     namespace.apply(&model().to_string()).await?;
@@ -134,7 +134,7 @@ pub(super) async fn restarts(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// What other scenarios rely on when they cut a program off: only what was named is cut, also between two pods.
+/// Only the named port is cut off, also between two pods: other scenarios rely on this.
 pub(super) async fn cut_traffic(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "cut-traffic").await?;
     namespace.apply(&model().to_string()).await?;
@@ -143,12 +143,12 @@ pub(super) async fn cut_traffic(cluster: Cluster) -> Result<()> {
     let cut = Cut::new(addresses::PODS, &address, Some(9000))?;
     ensure!(!answers(&address, 9000).await, "{address}:9000 answers the node");
     ensure!(answers(&address, 9090).await, "{address}:9090, which was not cut, does not answer");
-    // It connects again and again, and gets through when the cut ends.
+    // The client connects again and again, and succeeds when the cut ends.
     namespace.apply(&client(&format!("{address}:9000")).to_string()).await?;
     namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]).await?;
     tokio::time::sleep(CUT_FOR).await;
     let phase = namespace.kubectl(&["get", "pod", "client", "-o", "jsonpath={.status.phase}"]).await?;
-    ensure!(phase == "Running", "the other pod got through: it {phase}");
+    ensure!(phase == "Running", "the other pod connected: its phase is {phase}");
     cut.end()?;
     ensure!(answers(&address, 9000).await, "{address}:9000 does not answer again");
     wait_nothing_lost(&cluster, &namespace, "client").await?;
@@ -160,7 +160,8 @@ async fn answers(address: &str, port: u16) -> bool {
     tokio::time::timeout(Duration::from_secs(2), connecting).await.is_ok_and(|connected| connected.is_ok())
 }
 
-/// The pod's own report counts: that the generator was late, on a busy machine, is no failure here.
+/// Waits for the pod's report and checks that no request was lost. A generator that was late, on a busy machine, is no
+/// failure here.
 async fn wait_nothing_lost(cluster: &Cluster, namespace: &Namespace, pod: &str) -> Result<()> {
     wait_ended(cluster, namespace, pod).await?;
     let report = namespace.kubectl(&["logs", pod]).await?;

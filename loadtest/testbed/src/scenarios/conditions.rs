@@ -10,14 +10,14 @@ use crate::cluster::{Cluster, Look};
 /// The sample's InferenceAutoscaler, as kubectl names it.
 pub(super) const AUTOSCALER: &str = "inferenceautoscaler/bert-inference";
 
-/// Status, reason and message of a condition, with a space between them.
+/// Returns status, reason and message of a condition, separated by spaces.
 pub(super) async fn condition(namespace: &Namespace, name: &str) -> Result<String> {
     let found = format!("{{.status.conditions[?(@.type==\"{name}\")]");
     let path = format!("jsonpath={found}.status}} {found}.reason}} {found}.message}}");
     namespace.kubectl(&["get", AUTOSCALER, "-o", &path]).await
 }
 
-/// Waits until a condition begins with `wanted`, such as `True` or `True RolloutLowered`; returns all that it says then.
+/// Waits until a condition begins with `wanted`, such as `True` or `True RolloutLowered`; returns the whole condition.
 pub(super) async fn wait_condition(
     cluster: &Cluster,
     namespace: &Namespace,

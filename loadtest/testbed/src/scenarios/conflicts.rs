@@ -1,4 +1,5 @@
-//! Others at the replicas of a target: an HPA, pods of another Deployment, a person who sets zero.
+//! Other writers of a target's replicas and other pods in its selector: an HPA, another Deployment, a person who sets
+//! zero.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ async fn start(cluster: &Cluster, name: &'static str, most: u32) -> Result<Names
     Ok(namespace)
 }
 
-/// Replicas that are asked for, and how often the Deployment was changed.
+/// Returns the desired replicas and the generation of the Deployment, which counts its changes.
 async fn asked(namespace: &Namespace) -> Result<String> {
     let what = "jsonpath={.spec.replicas} at generation {.metadata.generation}";
     namespace.kubectl(&["get", &format!("deployment/{NAME}"), "-o", what]).await
@@ -69,7 +70,7 @@ pub(super) async fn beside_an_hpa(cluster: Cluster) -> Result<()> {
     });
     namespace.apply(&hpa.to_string()).await?;
     let said = wait_condition(&cluster, &namespace, "AbleToScale", "False AmbiguousTarget", WITHIN).await?;
-    ensure!(said.contains("HorizontalPodAutoscaler beside-an-hpa/other"), "it is not named: {said}");
+    ensure!(said.contains("HorizontalPodAutoscaler beside-an-hpa/other"), "the HPA is not named: {said}");
     wait_replicas(&cluster, &namespace, 2).await?;
     stays(&namespace).await?;
     namespace.kubectl(&["delete", "hpa/other"]).await?;
@@ -78,7 +79,7 @@ pub(super) async fn beside_an_hpa(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// A canary's pods have the labels that the sample's selector matches: its replicas stay, idle as they are.
+/// A canary's pods have labels that the sample's selector matches: the sample's replicas stay, although they are idle.
 pub(super) async fn overlapping_selector(cluster: Cluster) -> Result<()> {
     let namespace = start(&cluster, "overlapping-selector", 8).await?;
     let mut canary = Sample::read(&cluster)?;
@@ -89,7 +90,7 @@ pub(super) async fn overlapping_selector(cluster: Cluster) -> Result<()> {
     namespace.apply(&canary.to_string()).await?;
     namespace.wait_rollout("deployment/canary", SERVES_WITHIN).await?;
     let said = wait_condition(&cluster, &namespace, "AbleToScale", "False AmbiguousSelector", WITHIN).await?;
-    ensure!(said.contains("Deployment canary"), "the other one is not named: {said}");
+    ensure!(said.contains("Deployment canary"), "the condition does not name the Deployment: {said}");
     wait_replicas(&cluster, &namespace, 1).await?;
     stays(&namespace).await?;
     namespace.kubectl(&["delete", "deployment/canary"]).await?;
@@ -97,7 +98,7 @@ pub(super) async fn overlapping_selector(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// Zero by hand is off, one by hand is on.
+/// Zero replicas set by hand switch scaling off, one replica set by hand switches it on again.
 pub(super) async fn zero_by_hand(cluster: Cluster) -> Result<()> {
     let namespace = start(&cluster, "zero-by-hand", 2).await?;
     let target = format!("deployment/{NAME}");
@@ -144,7 +145,7 @@ pub(super) async fn readable_targets(cluster: Cluster) -> Result<()> {
     cluster.kubectl(&["delete", "clusterrole", ROLE]).await.map(drop)
 }
 
-/// Whether the autoscaler may do this in any namespace: `true`, or something else.
+/// Asks whether the autoscaler may do this in all namespaces; returns `true`, or something else.
 async fn may(cluster: &Cluster, verb: &str, group: &str, resource: &str) -> Result<String> {
     let review = json!({
         "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",

@@ -13,7 +13,7 @@ use crate::cluster::{Cluster, Look};
 use crate::node::components::NODE_NAME;
 use crate::node::reboot;
 
-/// How long anything may take. After a failed prepare the kubelet waits for over a minute.
+/// Time within which each step must end. After a failed prepare the kubelet waits for over a minute.
 const WITHIN: Duration = Duration::from_secs(180);
 /// Sockets of the driver, by which the kubelet finds it and calls it.
 const SOCKETS: [&str; 2] = [

@@ -1,4 +1,5 @@
-//! Gates: no slice, no placement; and no preloader is no reason to wait for ever.
+//! Scheduling gates: a pod is not placed before there is a slice for it, and a missing preloader does not hold pods for
+//! ever.
 
 use std::time::Duration;
 
@@ -27,7 +28,7 @@ pub(super) async fn waits_for_a_slice(cluster: Cluster) -> Result<()> {
         .kubectl(&["scale", &format!("deployment/{NAME}"), &format!("--replicas={}", SLICES + 1)])
         .await?;
     let gated = gated(&cluster, &namespace, 1).await?;
-    // Time enough for a wrong lift.
+    // Long enough for a wrong lift to show.
     tokio::time::sleep(Duration::from_secs(5)).await;
     ensure!(self::gated(&cluster, &namespace, 1).await? == gated, "another pod is gated now");
     let running = pods::list(&cluster, namespace.name, PODS).await?;
@@ -45,7 +46,7 @@ pub(super) async fn waits_for_a_slice(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// Waits until exactly `count` pods are gated; the result is the first's name.
+/// Waits until exactly `count` pods are gated and returns the name of the first.
 async fn gated(cluster: &Cluster, namespace: &Namespace, count: usize) -> Result<String> {
     cluster
         .wait_for(&format!("{count} pods are gated"), Duration::from_secs(30), || async {
@@ -59,7 +60,7 @@ async fn gated(cluster: &Cluster, namespace: &Namespace, count: usize) -> Result
         .await
 }
 
-/// With no preloader left, the watchdog opens gates after their deadline.
+/// With no preloader left, the watchdog lifts gates after their deadline.
 pub(super) async fn preloader_gone(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "preloader-gone").await?;
     let scale = async |replicas: &str| {
@@ -86,7 +87,7 @@ pub(super) async fn preloader_gone(cluster: Cluster) -> Result<()> {
         pods::wait_ready(&cluster, &namespace, "app=late", 1, DEADLINE + WITHIN).await
     };
     let result = result.await;
-    // Whatever came of it, the next scenario needs the preloader.
+    // Also after a failure: the next scenario needs the preloader.
     scale("2").await?;
     cluster.wait_rollout(SYSTEM_NAMESPACE, "deployment/sluice-preloader", WITHIN).await?;
     result?;

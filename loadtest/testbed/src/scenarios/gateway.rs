@@ -13,17 +13,17 @@ use crate::traffic::load::Load;
 
 /// Name of the target in the sample.
 const TARGET: &str = "bert";
-/// Its pods.
+/// Label selector of the target's pods.
 const PODS: &str = "app=bert";
-/// Its gateway, and the Service that clients call.
+/// Name of the target's gateway, and of the Service that clients call.
 const GATEWAY: &str = "bert-gateway";
-/// How long the gateway may take to be there, and the replicas to be what they are to be.
+/// Time within which the gateway must be ready, and the replicas must have the expected number.
 const WITHIN: Duration = Duration::from_secs(120);
-/// Without a request for so long, the last replica goes.
+/// Time without a request after which the last replica is removed, seconds.
 const IDLE_S: u32 = 12;
-/// Longer than the gateway holds a request.
+/// Timeout of a request: longer than the gateway holds one.
 const TIMEOUT_MS: &str = "150000";
-/// A load that needs more than one replica.
+/// Load that needs more than one replica, in requests per second.
 const RATE_RPS: &str = "120";
 
 /// The target scales from zero to a first answer, through load, and back to zero; no request is lost.
@@ -43,17 +43,17 @@ pub(super) async fn from_zero_and_back(cluster: Cluster) -> Result<()> {
     wait_decision(&cluster, &namespace, "Steady").await?;
     ensure!(
         pods::list(&cluster, namespace.name, PODS).await?.is_empty(),
-        "a replica runs before anyone asked"
+        "a replica runs before the first request"
     );
 
     let asked = Instant::now();
     let first = ["--rate-rps", "4", "--duration-ms", "1000", "--timeout-ms", TIMEOUT_MS];
     let first = Load::start(&cluster, &target, &first)?.finish().await?;
     ensure!(first["requests"].as_u64() > Some(0) && first["answered"] == first["requests"], "held: {first}");
-    println!("the first requests were answered {} ms after they came", asked.elapsed().as_millis());
+    println!("the first requests were answered {} ms after they arrived", asked.elapsed().as_millis());
     ensure!(
         pods::list(&cluster, namespace.name, PODS).await?.len() == 1,
-        "one replica was to come from zero"
+        "exactly one replica was to start from zero"
     );
     wait_decision(&cluster, &namespace, "FromZero").await?;
 
@@ -77,8 +77,8 @@ pub(super) async fn from_zero_and_back(cluster: Cluster) -> Result<()> {
         "{lost} were lost and {failed} failed of {}: {load}",
         load["requests"]
     );
-    // How many are refused until there are replicas enough is the machine's speed.
-    ensure!(load["answered"].as_u64() > Some(0), "nothing was answered: {load}");
+    // How many requests are rejected until there are enough replicas depends on the machine's speed.
+    ensure!(load["answered"].as_u64() > Some(0), "no request was answered: {load}");
     ensure!(observer.seen().most > 1, "{RATE_RPS} requests a second need more than one replica");
 
     cluster

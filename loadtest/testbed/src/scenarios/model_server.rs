@@ -14,12 +14,12 @@ use crate::traffic::load::Load;
 
 /// How long two replicas may take to serve; Python takes its time.
 const SERVES_WITHIN: Duration = Duration::from_secs(180);
-/// A request that hangs is lost by then.
+/// Timeout after which a request that hangs counts as lost.
 const TIMEOUT_MS: &str = "60000";
-/// Prometheus scrapes every 2 s.
+/// Time within which a change must be in Prometheus, which scrapes every 2 s.
 const SCRAPED_WITHIN: Duration = Duration::from_secs(20);
 
-/// Two replicas of MLServer are replaced while clients of both protocols send; what came of it is in Prometheus.
+/// Two replicas of MLServer are replaced while clients of both protocols send; the counts of it are in Prometheus.
 pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "model-server").await?;
     let sample = Sample::read(&cluster)?.without("InferenceAutoscaler").replicas(2)?;
@@ -46,7 +46,7 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     journal.wait_used(&cluster).await?;
     sample::replace_pods(&cluster, &namespace, SERVES_WITHIN).await?;
     let report = load.finish().await?;
-    ensure!(report["requests"].as_u64() > Some(1000), "too little was sent: {report}");
+    ensure!(report["requests"].as_u64() > Some(1000), "too few requests were sent: {report}");
     ensure!(report["lost"] == 0 && report["failed"] == 0, "requests were lost or failed: {report}");
 
     journal.assert_no_cold_request(3)?;
@@ -55,7 +55,7 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// The sample with MLServer as its model, and the journal that its model writes.
+/// Returns the sample with MLServer as its model, and the journal that the model writes.
 fn mlserver(mut sample: Sample, cluster: &Cluster, namespace: &str) -> Result<(Sample, Journal)> {
     sample.pod()?["containers"][0]["args"] = json!([]);
     let (mut sample, journal) = sample.journal(cluster, namespace)?;
@@ -65,7 +65,7 @@ fn mlserver(mut sample: Sample, cluster: &Cluster, namespace: &str) -> Result<(S
     let model = &mut pod["containers"][0];
     model["image"] = json!(IMAGE);
     model["args"] = json!(["start", MODEL]);
-    // Where it writes what it measures.
+    // The folder to which MLServer writes its metrics.
     model["workingDir"] = json!("/tmp");
     let mounts = model["volumeMounts"].as_array_mut().context("the journal's mount")?;
     mounts.push(json!({ "name": "scratch", "mountPath": "/tmp" }));
@@ -85,8 +85,8 @@ fn mlserver(mut sample: Sample, cluster: &Cluster, namespace: &str) -> Result<(S
     Ok((sample, journal))
 }
 
-/// Rows that were computed for clients, none of them twice: nothing broke, so nothing had to be sent again. Some
-/// of them shared a call.
+/// Returns the number of rows that were computed for clients. Fails when a row was computed twice (nothing broke, so
+/// nothing had to be sent again) or when no rows shared a call.
 fn computed_once(journal: &Journal) -> Result<u64> {
     let pods = journal.pods()?;
     let clients: Vec<_> = pods.iter().flat_map(|(_, calls)| calls).filter(|call| call.is_clients()).collect();
@@ -99,7 +99,7 @@ fn computed_once(journal: &Journal) -> Result<u64> {
     Ok(rows as u64)
 }
 
-/// What clients, models and sidecars counted is one story. Of pods that are gone the last page counts.
+/// Checks that clients, models and sidecars counted the same. Of pods that are gone, the last scrape counts.
 async fn seen_in_prometheus(cluster: &Cluster, namespace: &str, report: &Value, rows: u64) -> Result<()> {
     let of_all = |metric: &str, labels: &str| {
         format!("sum(max_over_time({metric}{{namespace=\"{namespace}\",model=\"reference\"{labels}}}[10m]))")
@@ -127,6 +127,6 @@ async fn seen_in_prometheus(cluster: &Cluster, namespace: &str, report: &Value, 
     ensure!(merged, "Prometheus knows of {batches:?} batches with {rows} rows");
     let refused = prometheus::query(&of_all("sluice_batcher_rejected_total", "")).await?.unwrap_or(0.0);
     let said = report["rejected"].as_f64().unwrap_or(0.0);
-    ensure!((refused - said).abs() < 0.5, "Prometheus knows of {refused} refusals, clients of {said}");
+    ensure!((refused - said).abs() < 0.5, "Prometheus has {refused} rejections, clients counted {said}");
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::cluster::{Cluster, Look};
 
-/// How long pods may take to end.
+/// Time within which everything in a namespace must be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(120);
 
 /// Label of the namespaces of scenarios.
@@ -21,16 +21,16 @@ pub(crate) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes it anew: one that an earlier run left is removed first.
+    /// Creates the namespace anew: one that an earlier run left is removed first.
     ///
     /// # Errors
-    /// When the API server refuses, or pods of an earlier run do not end.
+    /// When the API server rejects it, or pods of an earlier run do not end.
     pub(crate) async fn create(cluster: &Cluster, name: &'static str) -> Result<Self> {
         let namespace = Self { cluster: cluster.clone(), name };
         namespace.remove().await?;
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name, "labels": { LABEL: "" } } });
         cluster.apply(&object.to_string()).await?;
-        // Pods are refused before.
+        // Before that, the API server rejects pods.
         cluster
             .wait_for("the namespace has its service account", GONE_WITHIN, || async {
                 namespace.kubectl(&["get", "serviceaccount", "default"]).await.map(Look::Done)
@@ -39,7 +39,7 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// kubectl in this namespace.
+    /// Runs kubectl in this namespace and returns what it printed.
     ///
     /// # Errors
     /// With kubectl's own message.
@@ -57,7 +57,7 @@ impl Namespace {
         self.cluster.kubectl_with_input(&arguments, objects).await.map(drop)
     }
 
-    /// What the API server would store of an object, after all admission.
+    /// Returns an object as the API server would store it, after all admission.
     ///
     /// # Errors
     /// With the API server's own message.
@@ -69,12 +69,12 @@ impl Namespace {
     /// Waits until a Deployment is rolled out.
     ///
     /// # Errors
-    /// When it is not in time.
+    /// When it is not rolled out in time.
     pub(crate) async fn wait_rollout(&self, workload: &str, within: Duration) -> Result<()> {
         self.cluster.wait_rollout(self.name, workload, within).await
     }
 
-    /// Removes what scenarios that failed have left: the next one needs their slices.
+    /// Removes the namespaces that failed scenarios have left: the next scenario needs their slices.
     ///
     /// # Errors
     /// When something stays.
@@ -83,7 +83,7 @@ impl Namespace {
         cluster.kubectl(&["delete", "namespace", "--selector", LABEL, "--wait", &timeout]).await.map(drop)
     }
 
-    /// Removes it and waits until everything in it is gone.
+    /// Removes the namespace and waits until everything in it is gone.
     ///
     /// # Errors
     /// When something stays.

@@ -29,7 +29,7 @@ const ADMIN_PORTS: [(&str, u16); 4] = [
 ];
 /// The model's own port, on all addresses in this scenario.
 const MODEL_PORT: u16 = 9000;
-/// More than one replica of the sample serves, requests per second.
+/// Load that needs more than one replica of the sample, in requests per second.
 const TOO_MUCH_RPS: &str = "100";
 
 /// Client that tries to connect.
@@ -84,10 +84,11 @@ pub(super) async fn policies(cluster: Cluster) -> Result<()> {
     Ok(())
 }
 
-/// What must hold while the policies are there.
+/// Checks what must hold while the policies are there.
 async fn hold(cluster: &Cluster, inference: &Namespace, other: &Client, monitoring: &Client) -> Result<()> {
     all(cluster, other, &guarded(cluster, inference).await?, false).await?;
-    // From the start: they find the API server, take their Leases, publish slices, and the webhook gets its certificate.
+    // Everything that a start needs works: programs reach the API server, take their Leases and publish slices, and the
+    // webhook gets its certificate.
     install::restart(cluster.workdir()).await?;
     let guarded = guarded(cluster, inference).await?;
     all(cluster, other, &guarded, false).await?;
@@ -136,7 +137,7 @@ async fn scales(cluster: &Cluster, inference: &Namespace) -> Result<()> {
 
 /// Waits until each port is as it should be for this client: open, or shut.
 async fn all(cluster: &Cluster, client: &Client, ports: &[Port], open: bool) -> Result<()> {
-    // Side by side: where packets are dropped, each look lasts until it gives up.
+    // Side by side: where packets are dropped, each attempt lasts until its timeout.
     let waits = ports.iter().map(|port| async move {
         let state = if open { "open" } else { "shut" };
         let what = format!("for {} the {} (port {}) is {state}", client.who, port.what, port.number);
@@ -150,7 +151,7 @@ async fn all(cluster: &Cluster, client: &Client, ports: &[Port], open: bool) -> 
     futures::future::try_join_all(waits).await.map(drop)
 }
 
-/// A pod from which to connect; what it runs does not matter.
+/// Creates a pod from which to connect; what it runs does not matter.
 async fn client(cluster: &Cluster, namespace: &Namespace, who: &'static str) -> Result<Client> {
     namespace.apply(&cluster_works::model().to_string()).await?;
     namespace.wait_rollout("deployment/model", WITHIN).await?;
@@ -158,7 +159,7 @@ async fn client(cluster: &Cluster, namespace: &Namespace, who: &'static str) -> 
     Ok(Client { who, process: pods::process(&pod, "sluice-loadtest", "")? })
 }
 
-/// A preloader, as it is now.
+/// Returns a current preloader pod as a client.
 async fn preloader(cluster: &Cluster) -> Result<Client> {
     let pods = pods::list(cluster, SYSTEM_NAMESPACE, "app.kubernetes.io/name=sluice-preloader").await?;
     let pod = pods.first().context("no preloader is there")?;
@@ -182,19 +183,19 @@ async fn guarded(cluster: &Cluster, inference: &Namespace) -> Result<Vec<Port>> 
     Ok(ports)
 }
 
-/// The ports that clients use.
+/// Returns the ports that clients use.
 async fn front(cluster: &Cluster, inference: &Namespace) -> Result<Vec<Port>> {
     let pods = pods::list(cluster, inference.name, PODS).await?;
     pods.iter().map(|pod| Port::of(pod, "front port", names::FRONT_PORT)).collect()
 }
 
-/// The shipped policies, until they are deleted.
+/// Shipped policies that were applied and have to be deleted.
 struct Policies {
     files: Vec<String>,
 }
 
 impl Policies {
-    /// Applies those of Sluice's namespace, and the sample for users' namespaces.
+    /// Applies the policies of Sluice's namespace, and the sample policies for users' namespaces.
     async fn apply(cluster: &Cluster, inference: &Namespace) -> Result<Self> {
         let manifests = cluster.workdir().spec()?.manifests.context("Sluice is not installed")?;
         let folder = manifests.join("../network-policy");
@@ -216,7 +217,7 @@ impl Policies {
     }
 }
 
-/// Paths of a kustomization's resources.
+/// Returns the paths of a kustomization's resources.
 fn resources(folder: &Path) -> Result<Vec<String>> {
     let path = folder.join("kustomization.yaml");
     let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -20,7 +20,7 @@ use crate::images;
 
 /// How long the sample may take to serve.
 const WITHIN: Duration = Duration::from_secs(120);
-/// What README.md says to replace, and by what.
+/// Line of README.md that a user edits.
 const SAID: &str = "export REGISTRY=registry.example.com/team TAG=0.1.0";
 const REGISTRY: &str = "registry.test:5000/other/team";
 const TAG: &str = "7.8.9-x";
@@ -46,7 +46,7 @@ pub(super) async fn install_by_the_readme(cluster: Cluster) -> Result<()> {
         Ok(()) => check(&cluster, &namespace).await,
         Err(error) => Err(error),
     };
-    // Whatever came of it, the next scenario finds what the cluster was made with.
+    // Also after a failure: the next scenario expects the installation that the cluster was made with.
     namespace.remove().await?;
     cluster.kubectl(&["delete", "networkpolicies", "--all", "-n", SYSTEM_NAMESPACE]).await?;
     cluster.kubectl(&["delete", "secret", SECRET, "-n", SYSTEM_NAMESPACE, "--ignore-not-found"]).await?;
@@ -65,7 +65,7 @@ async fn paste(cluster: &Cluster, manifests: &Path, folder: &Path) -> Result<()>
     let commands: String = blocks.filter_map(|block| block.split("```").next()).collect();
     ensure!(commands.matches(SAID).count() == 1, "README.md sets registry and tag in another way");
     let commands = commands.replace(SAID, &format!("export REGISTRY={REGISTRY} TAG={TAG}"));
-    // In the namespace of the scenario, not in that which a kubeconfig names without saying.
+    // In the namespace of the scenario, not in the kubeconfig's default namespace.
     let commands = commands.replace("sluice-system default;", "sluice-system own-registry;");
     let programs = folder.join("programs");
     fs::create_dir_all(&programs)?;
@@ -74,7 +74,7 @@ async fn paste(cluster: &Cluster, manifests: &Path, folder: &Path) -> Result<()>
     let docker = programs.join("docker");
     fs::write(&docker, DOCKER.replace("VERSION", env!("CARGO_PKG_VERSION")))?;
     fs::set_permissions(&docker, fs::Permissions::from_mode(0o755))?;
-    // As a user's own settings would be: with a default namespace.
+    // A kubeconfig with a default namespace, as a user may have one.
     let kubeconfig = folder.join("kubeconfig");
     fs::copy(cluster.workdir().kubeconfig(), &kubeconfig)?;
     let path = std::env::var("PATH").unwrap_or_default();
@@ -97,7 +97,7 @@ async fn paste(cluster: &Cluster, manifests: &Path, folder: &Path) -> Result<()>
 }
 
 async fn check(cluster: &Cluster, namespace: &Namespace) -> Result<()> {
-    // The second `apply` of README.md changes what the first has rolled out.
+    // The second `apply` of README.md changes what the first one has rolled out.
     install::wait_ready(cluster).await?;
     for pod in pods::list(cluster, SYSTEM_NAMESPACE, "app.kubernetes.io/part-of=sluice").await? {
         all_ours(&pod)?;

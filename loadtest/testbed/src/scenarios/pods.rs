@@ -1,4 +1,4 @@
-//! Pods as scenarios look at them: their state over time, their processes, the network that they see.
+//! Pods as scenarios observe them: their state over time, their processes, the network that they see.
 
 use std::collections::HashMap;
 use std::fs;
@@ -16,41 +16,40 @@ use super::Namespace;
 use crate::cluster::{Cluster, Look};
 use crate::processes::{self, Identity};
 
-/// How often pods are looked at over time.
+/// Pause between two observations of the pods.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
-/// The namespace's pods with a label, without those on their way out.
+/// Returns the namespace's pods with a label, without those that are being deleted.
 pub(crate) async fn list(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Vec<Pod>> {
     let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
     let pods = pods.list(&ListParams::default().labels(labels)).await?;
     Ok(pods.items.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).collect())
 }
 
-/// The only pod with a label.
+/// Returns the only pod with a label.
 pub(crate) async fn only(cluster: &Cluster, namespace: &str, labels: &str) -> Result<Pod> {
     let mut pods = list(cluster, namespace, labels).await?;
     ensure!(pods.len() == 1, "{} pods have {labels}, not one", pods.len());
     pods.pop().context("one pod")
 }
 
-/// Name of a pod.
 pub(crate) fn name(pod: &Pod) -> &str {
     pod.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Address of a pod.
+/// Returns the IP address of a pod.
 pub(crate) fn address(pod: &Pod) -> Result<String> {
     let address = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
     address.with_context(|| format!("pod {} has no address", name(pod)))
 }
 
-/// Whether a condition of the pod is `True`.
+/// Returns whether a condition of the pod is `True`.
 pub(crate) fn is(pod: &Pod, condition: &str) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.is_some_and(|all| all.iter().any(|found| found.type_ == condition && found.status == "True"))
 }
 
-/// Whether a scheduling gate holds the pod.
+/// Returns whether a scheduling gate holds the pod.
 pub(crate) fn is_gated(pod: &Pod) -> bool {
     let gates = pod.spec.as_ref().and_then(|spec| spec.scheduling_gates.as_ref());
     gates.is_some_and(|gates| !gates.is_empty())
@@ -68,7 +67,7 @@ fn is_unschedulable(pod: &Pod) -> bool {
     })
 }
 
-/// Waits until exactly `count` pods with a label are ready, and no others are there.
+/// Waits until exactly `count` pods with a label exist and all of them are ready.
 pub(crate) async fn wait_ready(
     cluster: &Cluster,
     namespace: &Namespace,
@@ -89,7 +88,7 @@ pub(crate) async fn wait_ready(
         .await
 }
 
-/// The process of a program in a pod, as this namespace sees it.
+/// Returns the process of a program in a pod, with its id in the PID namespace of this process.
 pub(crate) fn process(pod: &Pod, program: &str, argument: &str) -> Result<Identity> {
     let uid = pod.metadata.uid.as_deref().context("a pod without a uid")?;
     let in_pod = |pid: &u32| {
@@ -102,12 +101,12 @@ pub(crate) fn process(pod: &Pod, program: &str, argument: &str) -> Result<Identi
     found.with_context(|| format!("no process {program} {argument} in pod {}", name(pod)))
 }
 
-/// Root of a process's file system.
+/// Returns the path of the root of a process's file system.
 pub(crate) fn root(process: Identity) -> PathBuf {
     PathBuf::from(format!("/proc/{}/root", process.pid))
 }
 
-/// A variable of a process's environment.
+/// Returns a variable of a process's environment.
 pub(crate) fn variable(process: Identity, name: &str) -> Result<String> {
     let environment = fs::read(format!("/proc/{}/environ", process.pid))?;
     let prefix = format!("{name}=");
@@ -117,7 +116,7 @@ pub(crate) fn variable(process: Identity, name: &str) -> Result<String> {
     found.with_context(|| format!("the process has no variable {name}"))
 }
 
-/// Whether a TCP connection can be made from inside the pod of `from`.
+/// Returns whether a TCP connection can be made from inside the pod of `from`.
 pub(crate) async fn can_connect(from: Identity, address: &str, port: u16) -> Result<bool> {
     // bash's own sockets: no program of the pod's image is needed, only its network.
     let status = tokio::process::Command::new("nsenter")
@@ -134,26 +133,26 @@ pub(crate) async fn can_connect(from: Identity, address: &str, port: u16) -> Res
     }
 }
 
-/// Looks at pods all the time.
+/// Background task that observes pods until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Observer {
     task: JoinHandle<()>,
     seen: std::sync::Arc<std::sync::Mutex<Seen>>,
 }
 
-/// What an [`Observer`] saw.
+/// Extremes that an [`Observer`] saw.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Seen {
-    /// Longest time that one pod was `Unschedulable`, and which.
+    /// Longest time that one pod was `Unschedulable`, and the pod's name.
     pub(crate) unschedulable: (Duration, String),
-    /// Most pods that were there at once, on their way out or not.
+    /// Largest number of pods at one time, those that were being deleted included.
     pub(crate) most: usize,
-    /// Fewest pods that were ready at once.
+    /// Smallest number of ready pods at one time; `None` before the first observation.
     pub(crate) fewest_ready: Option<usize>,
 }
 
 impl Observer {
-    /// Starts to look.
+    /// Starts to observe the pods with a label.
     pub(crate) fn start(cluster: &Cluster, namespace: &'static str, labels: &'static str) -> Self {
         let seen = std::sync::Arc::new(std::sync::Mutex::new(Seen::default()));
         let pods = Api::<Pod>::namespaced(cluster.client(), namespace);
@@ -170,7 +169,7 @@ impl Observer {
         Self { task, seen }
     }
 
-    /// What was seen so far.
+    /// Returns the extremes so far.
     pub(crate) fn seen(&self) -> Seen {
         self.seen.lock().map(|seen| seen.clone()).unwrap_or_default()
     }

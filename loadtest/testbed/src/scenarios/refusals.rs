@@ -10,12 +10,12 @@ use crate::cluster::Cluster;
 /// Applies `objects`, which must be rejected, and returns the message.
 async fn refusal(namespace: &Namespace, objects: &str) -> Result<String> {
     match namespace.apply(objects).await {
-        Ok(()) => bail!("it was taken: {objects}"),
+        Ok(()) => bail!("it was accepted: {objects}"),
         Err(error) => Ok(format!("{error:#}")),
     }
 }
 
-/// Each wrong field of an InferenceAutoscaler, by name.
+/// The rejection of each wrong field of an InferenceAutoscaler names the field.
 pub(super) async fn wrong_autoscaler(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "wrong-autoscaler").await?;
     let right = Sample::read(&cluster)?.object("InferenceAutoscaler")?.clone();
@@ -34,16 +34,16 @@ pub(super) async fn wrong_autoscaler(cluster: Cluster) -> Result<()> {
             *field = value;
         }
         let said = refusal(&namespace, &wrong.to_string()).await?;
-        ensure!(said.contains(named), "the refusal of {pointer} does not name {named}: {said}");
+        ensure!(said.contains(named), "the rejection of {pointer} does not name {named}: {said}");
     }
     let mut unknown = right;
     unknown["spec"]["maxReplica"] = json!(3);
     let said = refusal(&namespace, &unknown.to_string()).await?;
-    ensure!(said.contains("maxReplica"), "the refusal of an unknown field does not name it: {said}");
+    ensure!(said.contains("maxReplica"), "the rejection of an unknown field does not name it: {said}");
     namespace.remove().await
 }
 
-/// Ports among which the sidecar cannot find the model's.
+/// The rejection of a pod whose model port is ambiguous names the field.
 pub(super) async fn ambiguous_port(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "ambiguous-port").await?;
     let template = Sample::read(&cluster)?.object("Deployment")?["spec"]["template"].clone();

@@ -1,11 +1,11 @@
-//! One request by hand, for what a load's report does not show: the head of its answer.
+//! One request over a plain socket, for what a load's report does not show: the head of the response.
 
 use anyhow::Result;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// One inference, by hand: head and body of its answer.
+/// Sends one inference request and returns head and body of the response.
 pub(crate) async fn infer(target: &str) -> Result<String> {
     let body = json!({ "inputs": [
         { "name": "id", "datatype": "INT64", "shape": [1, 1], "data": [1] },

@@ -15,10 +15,10 @@ use crate::traffic::load::Load;
 const SLICES: u32 = 6;
 /// How long the sample may take to serve, and a rollout of all its pods to end.
 const WITHIN: Duration = Duration::from_secs(180);
-/// How long a condition may take.
+/// Time within which a condition must appear.
 const SAID_WITHIN: Duration = Duration::from_secs(120);
 
-/// The sample has all slices; `maxSurge: 1` and `maxUnavailable: 0` are its own.
+/// Starts the sample with replicas on all slices. `maxSurge: 1` and `maxUnavailable: 0` are set in the sample itself.
 async fn full(cluster: &Cluster, name: &'static str, minimum: u32) -> Result<Namespace> {
     let namespace = Namespace::create(cluster, name).await?;
     let mut sample = Sample::read(cluster)?.replicas(SLICES)?;
@@ -27,7 +27,7 @@ async fn full(cluster: &Cluster, name: &'static str, minimum: u32) -> Result<Nam
     // The replicas that it begins with stay for longer than the scenario takes.
     spec["behavior"] = json!({ "scaleDown": { "stabilizationWindowSeconds": 600 } });
     sample.start(&namespace, WITHIN).await?;
-    // Then it knows demand and service curve.
+    // From then on the autoscaler knows the demand and the service curve.
     wait_condition(cluster, &namespace, "ScalingActive", "True", SAID_WITHIN).await?;
     Ok(namespace)
 }
@@ -63,12 +63,12 @@ pub(super) async fn full_cluster(cluster: Cluster) -> Result<()> {
     );
     wait_condition(&cluster, &namespace, "CapacityLimited", "False", SAID_WITHIN).await?;
     let report = load.finish().await?;
-    ensure!(report["requests"].as_u64() > Some(0), "nothing was sent: {report}");
+    ensure!(report["requests"].as_u64() > Some(0), "no request was sent: {report}");
     ensure!(report["lost"] == 0 && report["failed"] == 0, "requests were lost: {report}");
     namespace.remove().await
 }
 
-/// Where no replica may be given up, a condition names the pods that hold the slices, and the remedy that it names works.
+/// Where the minimum allows no replica fewer, a condition names the pods that hold the slices, and a remedy that works.
 pub(super) async fn full_cluster_at_minimum(cluster: Cluster) -> Result<()> {
     let namespace = full(&cluster, "rollout-at-minimum", SLICES).await?;
     let deployment = format!("deployment/{NAME}");
@@ -77,7 +77,7 @@ pub(super) async fn full_cluster_at_minimum(cluster: Cluster) -> Result<()> {
         wait_condition(&cluster, &namespace, "CapacityLimited", "True RolloutWaitsForSlice", SAID_WITHIN)
             .await?;
     for words in ["its own 6 old pods", "minReplicas", "maxUnavailable: 1 and maxSurge: 0"] {
-        ensure!(said.contains(words), "CapacityLimited does not say {words:?}: {said}");
+        ensure!(said.contains(words), "CapacityLimited does not contain {words:?}: {said}");
     }
     let strategy =
         json!({ "spec": { "strategy": { "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } } } });
@@ -87,7 +87,7 @@ pub(super) async fn full_cluster_at_minimum(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// A quota on limits refuses pods whose containers have none; when the quota is gone, the sample serves.
+/// A quota on limits rejects pods whose containers have no limits; when the quota is gone, the sample serves.
 pub(super) async fn quota(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "quota-on-limits").await?;
     let quota = json!({

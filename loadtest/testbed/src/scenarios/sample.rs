@@ -1,4 +1,4 @@
-//! The samples of `config/samples` as their user gets them, with the few changes that a scenario needs.
+//! The samples of `config/samples` as a user gets them, with the few changes that a scenario needs.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use crate::cluster::{Cluster, Look};
 
 /// Name of the sample's Deployment, Service and InferenceAutoscaler.
 pub(crate) const NAME: &str = "bert-inference";
-/// Label selector of its pods.
+/// Label selector of the sample's pods.
 pub(crate) const PODS: &str = "app=bert-inference";
-/// Where the sample's model container finds the folder of [`Sample::journal`].
+/// Path of the folder of [`Sample::journal`] in the sample's model container.
 const JOURNAL_MOUNT: &str = "/journal";
 
-/// The sample with a gateway, and the name of its target.
+/// Folder of the sample with a gateway, below `config/samples`.
 const WITH_GATEWAY: &str = "bert-gateway";
-/// Label of everything of a gateway.
+/// Label of all objects of a gateway.
 const GATEWAY_LABEL: (&str, &str) = ("app.kubernetes.io/name", "sluice-gateway");
 
-/// The sample's objects.
+/// Objects of a sample.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
     objects: Vec<Value>,
 }
 
 impl Sample {
-    /// Reads it, from beside the manifests that the cluster was installed from.
+    /// Reads the sample `bert-inference` from beside the manifests that the cluster was installed from.
     ///
     /// # Errors
-    /// When it is not there, or is not YAML.
+    /// When the file does not exist or is not YAML.
     pub(crate) fn read(cluster: &Cluster) -> Result<Self> {
         let manifests = cluster.workdir().spec()?.manifests.context("Sluice is not installed")?;
         let path = manifests.join("../samples/bert-inference.yaml");
@@ -41,10 +41,10 @@ impl Sample {
         Ok(Self { objects: objects.into_iter().filter(Value::is_object).collect() })
     }
 
-    /// The target of the sample with a gateway, and the objects of its gateway, as kustomize makes them.
+    /// Returns the target of the sample with a gateway, and the objects of the gateway, as kustomize renders them.
     ///
     /// # Errors
-    /// When they are not there, or kustomize refuses them.
+    /// When the files do not exist or kustomize rejects them.
     pub(crate) async fn with_gateway(cluster: &Cluster) -> Result<(Self, Vec<Value>)> {
         let manifests = cluster.workdir().spec()?.manifests.context("Sluice is not installed")?;
         let folder = manifests.join("../samples").join(WITH_GATEWAY);
@@ -59,16 +59,16 @@ impl Sample {
         Ok((Self { objects }, gateway))
     }
 
-    /// The object of a kind.
+    /// Returns the object of a kind.
     ///
     /// # Errors
-    /// When the sample has none.
+    /// When the sample has no such object.
     pub(crate) fn object(&mut self, kind: &str) -> Result<&mut Value> {
         let mut objects = self.objects.iter_mut();
         objects.find(|object| object["kind"] == kind).with_context(|| format!("the sample has no {kind}"))
     }
 
-    /// The same without the object of a kind.
+    /// Returns the sample without the object of a kind.
     pub(crate) fn without(mut self, kind: &str) -> Self {
         self.objects.retain(|object| object["kind"] != kind);
         self
@@ -80,7 +80,7 @@ impl Sample {
         Ok(self)
     }
 
-    /// The Deployment alone, under another name; it claims by the same template.
+    /// Returns the Deployment alone, under another name. It uses the same claim template.
     pub(crate) fn renamed(mut self, name: &str) -> Result<Self> {
         self.objects.retain(|object| object["kind"] == "Deployment");
         let deployment = self.object("Deployment")?;
@@ -90,7 +90,7 @@ impl Sample {
         Ok(self)
     }
 
-    /// The pod template's spec.
+    /// Returns the pod template's spec.
     ///
     /// # Errors
     /// When the sample has no Deployment.
@@ -98,7 +98,7 @@ impl Sample {
         Ok(&mut self.object("Deployment")?["spec"]["template"]["spec"])
     }
 
-    /// Further arguments for the model (simulated inference).
+    /// Returns the sample with further arguments for the model (simulated inference).
     pub(crate) fn model_arguments(mut self, arguments: &[&str]) -> Result<Self> {
         let given =
             self.pod()?["containers"][0]["args"].as_array_mut().context("the model has no arguments")?;
@@ -106,8 +106,8 @@ impl Sample {
         Ok(self)
     }
 
-    /// Every pod's model writes what reaches it to a file of the pod's name; the result has them after the pods
-    /// are gone too.
+    /// Returns the sample with a model that writes each call to a file named after the pod. The journal can still be
+    /// read when the pods are gone.
     pub(crate) fn journal(self, cluster: &Cluster, namespace: &str) -> Result<(Self, Journal)> {
         let folder = cluster.workdir().path(&format!("journal-{namespace}"));
         let _ = std::fs::remove_dir_all(&folder);
@@ -131,12 +131,12 @@ impl Sample {
         Ok((sample, Journal { folder }))
     }
 
-    /// Everything as one list, for `kubectl apply`.
+    /// Returns all objects as one list, for `kubectl apply`.
     pub(crate) fn list(&self) -> String {
         json!({ "apiVersion": "v1", "kind": "List", "items": self.objects }).to_string()
     }
 
-    /// Applies it and waits until as many pods as asked for are ready.
+    /// Applies the sample and waits until all its replicas are ready.
     pub(crate) async fn start(&self, namespace: &Namespace, within: Duration) -> Result<()> {
         namespace.apply(&self.list()).await?;
         namespace.wait_rollout(&format!("deployment/{NAME}"), within).await
@@ -148,19 +148,19 @@ fn push(list: &mut Value, item: Value) -> Result<()> {
     Ok(())
 }
 
-/// Address and port of the sample's Service.
+/// Returns the address and port of the sample's Service.
 ///
 /// # Errors
-/// When it has none.
+/// When kubectl fails, for example because there is no Service.
 pub(crate) async fn address(namespace: &Namespace) -> Result<String> {
     let what = "jsonpath={.spec.clusterIP}:{.spec.ports[0].port}";
     namespace.kubectl(&["get", "service", NAME, "-o", what]).await
 }
 
-/// Waits until the Service leads somewhere, from here: kube-proxy follows the pods with a delay.
+/// Waits until the Service takes connections from this process: kube-proxy follows the pods with a delay.
 ///
 /// # Errors
-/// When it does not within a minute.
+/// When it takes no connection within a minute.
 pub(crate) async fn wait_reachable(cluster: &Cluster, target: &str) -> Result<()> {
     cluster
         .wait_for(&format!("{target} takes connections"), Duration::from_secs(60), || async {
@@ -170,7 +170,7 @@ pub(crate) async fn wait_reachable(cluster: &Cluster, target: &str) -> Result<()
         .await
 }
 
-/// What reached the models, by pod.
+/// Calls that reached the models, in one file per pod.
 #[derive(Debug)]
 pub(crate) struct Journal {
     folder: PathBuf,
@@ -179,21 +179,21 @@ pub(crate) struct Journal {
 /// One call of a model.
 #[derive(Debug, serde::Deserialize)]
 pub(crate) struct Call {
-    /// When it began: microseconds since 1970.
+    /// Start of the call, in microseconds since 1970.
     pub(crate) t_us: u64,
-    /// Ids of its rows; 0 is a warm-up row.
+    /// Ids of the rows of the call; 0 is a warm-up row.
     pub(crate) ids: Vec<i64>,
 }
 
 impl Call {
-    /// Whether it carries a client's row.
+    /// Returns whether the call has a client's row.
     pub(crate) fn is_clients(&self) -> bool {
         self.ids.iter().any(|id| *id != 0)
     }
 }
 
 impl Journal {
-    /// The calls of every pod so far, by pod, in order.
+    /// Returns the calls of every pod so far, sorted by the pod's name, each pod's calls in order.
     pub(crate) fn pods(&self) -> Result<Vec<(String, Vec<Call>)>> {
         let mut pods = Vec::new();
         for entry in std::fs::read_dir(&self.folder)? {
@@ -207,7 +207,7 @@ impl Journal {
         Ok(pods)
     }
 
-    /// Waits until a client's row has reached a model: the load has begun.
+    /// Waits until a client's row has reached a model, that is, until the load has begun.
     pub(crate) async fn wait_used(&self, cluster: &Cluster) -> Result<()> {
         cluster
             .wait_for("a client's request reaches a model", Duration::from_secs(60), || async {
@@ -217,7 +217,8 @@ impl Journal {
             .await
     }
 
-    /// Fails when a client's row reached a model before its warm-up; `at_least` models must have been used.
+    /// Fails when a client's row reached a model before the warm-up, or when clients' rows reached fewer than
+    /// `at_least` models.
     pub(crate) fn assert_no_cold_request(&self, at_least: usize) -> Result<()> {
         let pods = self.pods()?;
         let mut used = 0;
@@ -245,7 +246,7 @@ fn names(pods: &[(String, Vec<Call>)]) -> Vec<&str> {
     pods.iter().map(|(name, _)| name.as_str()).collect()
 }
 
-/// Restarts the sample's pods one after the other, and sees that none is left of those that were there.
+/// Restarts the sample's pods one after the other and fails when one of the old pods is left.
 pub(crate) async fn replace_pods(cluster: &Cluster, namespace: &Namespace, within: Duration) -> Result<()> {
     let before = pods::list(cluster, namespace.name, PODS).await?;
     let deployment = format!("deployment/{NAME}");

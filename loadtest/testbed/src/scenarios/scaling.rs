@@ -1,4 +1,4 @@
-//! Replicas follow the load, as far as there are slices; and nothing is changed by what is not known.
+//! Replicas follow the load, as far as there are slices, and stay what they are while measurements are missing.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ const SERVES_WITHIN: Duration = Duration::from_secs(120);
 const WITHIN: Duration = Duration::from_secs(90);
 /// Window of scale-down where a scenario waits for it, seconds.
 const SOON_S: u32 = 10;
-/// Where it must not come by itself.
+/// Window of scale-down where a scenario must not see one, seconds.
 const NOT_SOON_S: u32 = 300;
 /// Slices of the sample's profile that the node's two GPUs have.
 const SLICES: usize = 6;
@@ -41,7 +41,7 @@ async fn start(cluster: &Cluster, name: &'static str, window_s: u32) -> Result<(
     Ok((namespace, target))
 }
 
-/// Sends at a rate for so long, in runs of a few seconds: new connections find new pods.
+/// Sends at a constant rate for a number of seconds, in runs of a few seconds: new connections find new pods.
 async fn send(cluster: &Cluster, target: &str, rate_rps: u32, seconds: u32) -> Result<Vec<Value>> {
     const RUN_S: u32 = 5;
     let rate = rate_rps.to_string();
@@ -64,7 +64,7 @@ async fn send(cluster: &Cluster, target: &str, rate_rps: u32, seconds: u32) -> R
     Ok(reports)
 }
 
-/// Sum of a count over reports.
+/// Returns the sum of a count over reports.
 fn sum(reports: &[Value], count: &str) -> u64 {
     reports.iter().filter_map(|report| report[count].as_u64()).sum()
 }
@@ -111,7 +111,7 @@ pub(super) async fn follows_load(cluster: Cluster) -> Result<()> {
     ensure!(replicas(&namespace).await? <= SLICES, "{} replicas are asked for", replicas(&namespace).await?);
 
     // Light load meanwhile: scale-down loses nothing either.
-    // The burst counts for a minute, the window comes after it.
+    // The burst counts in the demand for a minute, and the window of scale-down comes after that.
     let mut left = SLICES;
     for _ in 0..30 {
         reports.extend(send(&cluster, &target, 20, 5).await?);
@@ -129,7 +129,7 @@ pub(super) async fn follows_load(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// `Retry-After` of a refusal, under an overload that is made for it.
+/// Makes an overload and returns the `Retry-After` of a rejection.
 async fn refusal_header(cluster: &Cluster, target: &str) -> Result<Option<u64>> {
     let mut load =
         Load::start(cluster, target, &["--rate-rps", "800", "--duration-ms", "6000", "--connections", "32"])?;
@@ -148,7 +148,7 @@ async fn refusal_header(cluster: &Cluster, target: &str) -> Result<Option<u64>> 
     Ok(found)
 }
 
-/// The holder of the autoscaler's Lease.
+/// Returns the holder of the autoscaler's Lease.
 async fn leader(cluster: &Cluster) -> Result<String> {
     let holder = [
         "-n",
@@ -165,7 +165,8 @@ async fn leader(cluster: &Cluster) -> Result<String> {
 /// The leader's pod is killed under a steady load: the other takes over, and replicas stay what they are.
 pub(super) async fn leader_killed(cluster: Cluster) -> Result<()> {
     let (namespace, target) = start(&cluster, "leader-killed", NOT_SOON_S).await?;
-    // Needs two of the six slices, three or four while it is caught up with: there is room to grow into.
+    // This load needs two of the six slices, three or four while the backlog is served, so that replicas can still
+    // grow.
     let steady = async |seconds| send(&cluster, &target, 90, seconds).await;
     let mut reports = steady(30).await?;
     let before = replicas(&namespace).await?;
@@ -180,14 +181,14 @@ pub(super) async fn leader_killed(cluster: Cluster) -> Result<()> {
     ensure!(!now.is_empty() && now != killed, "the leader is {now:?}, after {killed} was killed");
     let seen = observer.seen();
     let after = replicas(&namespace).await?;
-    // The new leader knows nothing at first, and who knows nothing does not scale down.
+    // The new leader has no measurements at first, and without measurements it does not scale down.
     ensure!(
         after == before && seen.most == before,
         "{before} replicas before, {after} after, at most {}",
         seen.most
     );
     ensure!(sum(&reports, "lost") == 0, "{} requests were lost", sum(&reports, "lost"));
-    // It decides: more load, more replicas.
+    // The new leader decides: more load, more replicas.
     reports = send(&cluster, &target, 400, 20).await?;
     let grown = replicas(&namespace).await?;
     ensure!(grown > before, "the new leader left it at {before} replicas when the load grew");
@@ -232,7 +233,7 @@ async fn metrics_lost_with_prometheus(cluster: &Cluster) -> Result<()> {
     // Past the window of scale-down and of staleness, without any load.
     tokio::time::sleep(Duration::from_secs(45)).await;
     let held = replicas(&namespace).await?;
-    ensure!(held >= grown, "{grown} replicas became {held} while nothing was known ({said})");
+    ensure!(held >= grown, "{grown} replicas became {held} while measurements were missing ({said})");
 
     cuts.into_iter().try_for_each(Cut::end)?;
     wait_condition(cluster, &namespace, "MetricsFresh", "True", WITHIN).await?;

@@ -21,7 +21,7 @@ const MOST_NEW_CLIENTS: usize = 20;
 /// Most requests are answered in a fraction of a second; only one that hangs takes longer.
 const TIMEOUT_MS: &str = "60000";
 
-/// What the sample's file promises, from the gate to the merged batch.
+/// The sample works as its file promises, from the gate to the merged batch.
 pub(super) async fn serves(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "serves").await?;
     let (mut sample, journal) = Sample::read(&cluster)?.journal(&cluster, namespace.name)?;
@@ -36,7 +36,7 @@ pub(super) async fn serves(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// What the API server makes of a pod of the sample, as seen before it is stored.
+/// Checks the pod that the API server would store for the sample: gate and sidecar are injected.
 async fn injected(namespace: &Namespace, sample: &mut Sample) -> Result<()> {
     let template = sample.object("Deployment")?["spec"]["template"].clone();
     let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"] });
@@ -52,7 +52,7 @@ async fn injected(namespace: &Namespace, sample: &mut Sample) -> Result<()> {
     Ok(())
 }
 
-/// The preloader says that it has lifted the gate.
+/// Waits for the preloader's event that the gate is lifted.
 async fn lifted(cluster: &Cluster, namespace: &Namespace) -> Result<()> {
     let what = "jsonpath={range .items[*]}{.reason}{\"\\n\"}{end}";
     cluster
@@ -66,7 +66,7 @@ async fn lifted(cluster: &Cluster, namespace: &Namespace) -> Result<()> {
         .await
 }
 
-/// Another pod reaches the sidecar and not the model.
+/// Checks that another pod reaches the sidecar and not the model.
 async fn model_is_alone(cluster: &Cluster, namespace: &Namespace) -> Result<()> {
     let stranger = json!({
         "apiVersion": "v1",
@@ -95,7 +95,7 @@ async fn model_is_alone(cluster: &Cluster, namespace: &Namespace) -> Result<()> 
     Ok(())
 }
 
-/// Rows of REST and of gRPC clients, through the Service, are in one call of the model.
+/// Checks that rows of REST and of gRPC clients, through the Service, are merged into one call of the model.
 async fn merged(cluster: &Cluster, namespace: &Namespace, journal: &sample::Journal) -> Result<()> {
     const REST: i64 = 1_000_000;
     const GRPC: i64 = 2_000_000;
@@ -148,7 +148,7 @@ fn assert_all_right(report: &Value) -> Result<()> {
     Ok(())
 }
 
-/// Two replicas are replaced one after the other while requests come in.
+/// Two replicas are replaced one after the other while requests arrive.
 pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "rolling-update").await?;
     let (sample, journal) = Sample::read(&cluster)?.journal(&cluster, namespace.name)?;
@@ -171,7 +171,7 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     journal.wait_used(&cluster).await?;
     sample::replace_pods(&cluster, &namespace, SERVES_WITHIN).await?;
     assert_nothing_lost(&load.finish().await?)?;
-    // Old and new ones have both served.
+    // Both old and new replicas have served.
     journal.assert_no_cold_request(3)?;
     namespace.remove().await
 }
@@ -204,7 +204,7 @@ pub(super) async fn liveness_kill(cluster: Cluster) -> Result<()> {
     let load = Load::start(&cluster, &target, &arguments)?;
     journal.wait_used(&cluster).await?;
 
-    // The one that clients' connections lead to: something shall be in flight.
+    // The replica that clients' connections lead to, so that requests are in flight.
     let journals = journal.pods()?;
     let busiest =
         journals.iter().max_by_key(|(_, calls)| calls.iter().filter(|call| call.is_clients()).count());
@@ -227,7 +227,7 @@ pub(super) async fn liveness_kill(cluster: Cluster) -> Result<()> {
     ensure!(sidecar.is_alive(), "the sidecar was restarted too");
     assert_nothing_lost(&load.finish().await?)?;
 
-    // The new model's first call is a warm-up, and new clients come to it.
+    // The new model's first call is a warm-up, and new clients reach it.
     for _ in 0..MOST_NEW_CLIENTS {
         let client = Load::start(&cluster, &target, &["--rate-rps", "20", "--duration-ms", "1000"])?;
         assert_nothing_lost(&client.finish().await?)?;

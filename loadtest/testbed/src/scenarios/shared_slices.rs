@@ -16,10 +16,10 @@ use crate::images;
 use crate::node::components::NODE_NAME;
 use crate::node::simulated_gpus;
 
-/// How long a pod whose GPU is lost may take to be gone, and another one to run after the kubelet is back.
+/// Time within which a pod whose GPU is lost must be gone, and a pod must run after the kubelet is back.
 const SECONDS: Duration = Duration::from_secs(15);
 
-/// A pod of one container with these fields beside its image.
+/// Returns a pod of one container that has these fields beside its image.
 fn pod(name: &str, claims: &Value, resources: &Value) -> Value {
     json!({
         "apiVersion": "v1",
@@ -55,7 +55,7 @@ fn list(items: &[Value]) -> String {
     json!({ "apiVersion": "v1", "kind": "List", "items": items }).to_string()
 }
 
-/// The pod `one` with a claim of one slice.
+/// Returns the pod `one` with a claim of one slice.
 pub(crate) fn pod_with_slice() -> String {
     let claims = json!([{ "name": "slice", "resourceClaimName": "slice" }]);
     list(&[
@@ -64,7 +64,7 @@ pub(crate) fn pod_with_slice() -> String {
     ])
 }
 
-/// The pods `one` and `two` with one claim of one slice.
+/// Returns the pods `one` and `two` with one claim of one slice.
 pub(crate) fn two_pods_with_one_slice() -> String {
     let claims = json!([{ "name": "shared", "resourceClaimName": "shared" }]);
     let resources = json!({ "claims": [{ "name": "shared" }] });
@@ -141,7 +141,7 @@ pub(super) async fn two_pods_one_claim(cluster: Cluster) -> Result<()> {
     let waiting = gpus.clone();
     let blocked =
         tokio::task::spawn_blocking(move || waiting.wait_blocked(GATE, Duration::from_secs(60))).await?;
-    // The second pod's call is there by then.
+    // Long enough for the second pod's call to arrive.
     tokio::time::sleep(Duration::from_secs(5)).await;
     gpus.remove_fault(GATE)?;
     blocked?;

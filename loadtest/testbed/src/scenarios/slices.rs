@@ -1,4 +1,5 @@
-//! Slices: cut when a pod that claims one starts, whole while it runs, gone after, whatever dies meanwhile.
+//! Slices: created when a pod that claims one starts, unchanged while it runs, deleted after it, whatever dies
+//! meanwhile.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -18,14 +19,15 @@ use crate::node::components::NODE_NAME;
 use crate::node::simulated_gpus;
 use crate::processes::Identity;
 
-/// How long a pod may take to run, or its slice to go. After a failed prepare the kubelet waits for over a minute.
+/// Time within which a pod must run, or its slice must be gone. After a failed prepare the kubelet waits for over a
+/// minute.
 const WITHIN: Duration = Duration::from_secs(180);
 /// Label of the driver's pods.
 pub(crate) const DRIVER: &str = "app.kubernetes.io/name=sluice-driver";
 /// Name of the fault at which the driver is stopped.
 pub(crate) const GATE: &str = "gate";
 
-/// A pod with a claim for one slice. Its model (simulated inference) is only there to run.
+/// Returns a pod with a claim for one slice. What its model (simulated inference) answers does not matter.
 fn claiming(name: &str, profile: &str) -> Value {
     json!({ "apiVersion": "v1", "kind": "List", "items": [
         {
@@ -99,7 +101,7 @@ pub(crate) async fn wait_running(namespace: &Namespace, pod: &str) -> Result<()>
     namespace.kubectl(&["wait", "--for=condition=Ready", &format!("pod/{pod}"), &timeout]).await.map(drop)
 }
 
-/// The instance is there as long as the pod, and the container sees that one and nothing else.
+/// The instance exists as long as the pod, and the container sees that one and no other.
 pub(super) async fn claim(cluster: Cluster) -> Result<()> {
     let namespace = Namespace::create(&cluster, "slice-of-a-claim").await?;
     wait_instances(&cluster, 0).await?;
@@ -114,7 +116,7 @@ pub(super) async fn claim(cluster: Cluster) -> Result<()> {
     let (_, uuid) = instance.compute_instances.first().context("no compute instance")?;
     let device = pods::variable(model, env::DEVICE)?;
     let told = pods::variable(model, &env::uuid(&device))?;
-    ensure!(told == *uuid, "the container is told of {told}, its instance is {uuid}");
+    ensure!(told == *uuid, "the container's variable names {told}, its instance is {uuid}");
     ensure!(pods::variable(model, env::NVIDIA_VISIBLE_DEVICES)? == env::NVIDIA_VISIBLE_DEVICES_VOID);
     ensure!(pods::variable(model, env::PROFILE)? == "2g.10gb");
     device_nodes(&pods::root(model), instance)?;
@@ -124,7 +126,7 @@ pub(super) async fn claim(cluster: Cluster) -> Result<()> {
     namespace.remove().await
 }
 
-/// The GPU's node and the capabilities of this instance alone, as character devices.
+/// Checks that the container has the device nodes of the GPU and of the capabilities of this instance alone.
 fn device_nodes(root: &std::path::Path, instance: &Instance) -> Result<()> {
     let gpu = root.join(format!("dev/nvidia{}", instance.gpu));
     let found = fs::metadata(&gpu).with_context(|| format!("no {}", gpu.display()))?;
@@ -180,7 +182,7 @@ pub(super) async fn node_programs_restarted(cluster: Cluster) -> Result<()> {
             .with_context(|| format!("after {component} was killed"))?;
         wait_published(&cluster).await?;
     }
-    // Another pod gets a slice of its own: prepare works again.
+    // A second pod gets a slice of its own: prepare works again.
     namespace.apply(&claiming("two", "2g.10gb").to_string()).await?;
     wait_running(&namespace, "two").await?;
     let after = wait_instances(&cluster, 2).await?;

@@ -1,4 +1,4 @@
-//! What a client makes of its answer, independently of the crate.
+//! Decodes a response as a client does, independently of the crate.
 
 use bytes::Bytes;
 use prost::Message;
@@ -9,19 +9,19 @@ use sluice_protocol::{Datatype, ResponsePart, WireFormat};
 
 use super::Values;
 
-/// What a client finds in its answer.
+/// Content of a response.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Received {
     pub(crate) id: Option<String>,
     pub(crate) model: String,
-    /// The answer's parameter `served`, which all clients get.
+    /// The response's parameter `served`, which all clients get.
     pub(crate) served: String,
     pub(crate) outputs: Vec<Values>,
-    /// How many of the outputs were raw.
+    /// Number of outputs that were raw.
     pub(crate) raw_outputs: usize,
 }
 
-/// Decodes an answer as a client would.
+/// Decodes a response as a client would.
 pub(crate) fn receive(answer: &ResponsePart) -> Received {
     let body = Bytes::from(answer.chunks.concat());
     assert_eq!(body.len(), answer.body_bytes);
@@ -66,7 +66,7 @@ pub(crate) fn receive(answer: &ResponsePart) -> Received {
     }
 }
 
-/// JSON in which NaN and infinities, which serde_json does not know, are strings.
+/// Parses JSON, with NaN and infinities, which serde_json does not know, as strings.
 fn document(text: &[u8]) -> Value {
     let mut text = str::from_utf8(text).unwrap().to_owned();
     for (bare, quoted) in [("-Infinity", "\"-Infinit\""), ("Infinity", "\"Infinity\""), ("NaN", "\"NaN\"")] {
@@ -76,7 +76,7 @@ fn document(text: &[u8]) -> Value {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
 }
 
-/// Decodes `predictions`. V1 answers name no datatypes: those of `like`, which are the echoed inputs', are expected.
+/// Decodes `predictions`. V1 responses name no datatypes, so those of `like`, the echoed inputs, are expected.
 pub(crate) fn receive_v1(answer: &ResponsePart, like: &[Values]) -> Vec<Values> {
     assert_eq!((answer.format, answer.content_type), (WireFormat::V1, "application/json"));
     let body = document(&answer.chunks.concat());

@@ -9,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use tokio::time::timeout;
 
-use super::Front;
+use super::Bodies;
 use crate::failure::Failure;
 use crate::metrics::RejectReason;
 use crate::queue::bytes::QueuedBytes;
@@ -18,7 +18,7 @@ use crate::retry_after::RetryAfter;
 
 /// Reason for which a body was not received.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ReceiveError {
+pub(in crate::front) enum ReceiveError {
     /// The body is longer than the limit.
     #[error("the body has more than {limit_bytes} bytes, the limit here (maxBodyBytes)")]
     TooLarge {
@@ -46,7 +46,7 @@ pub(super) enum ReceiveError {
 
 impl ReceiveError {
     /// Returns the failure for the client. `retry_after` is called only where the request is rejected for lack of memory.
-    pub(super) fn failure(&self, retry_after: impl FnOnce() -> RetryAfter) -> Failure {
+    pub(in crate::front) fn failure(&self, retry_after: impl FnOnce() -> RetryAfter) -> Failure {
         match self {
             Self::TooLarge { .. } => Failure::new(413, self.to_string()),
             Self::Stalled { .. } => Failure::new(408, self.to_string()),
@@ -59,18 +59,18 @@ impl ReceiveError {
 }
 
 /// A body, and the memory that is reserved for it.
-pub(super) type Received = (Bytes, QueuedBytes);
+pub(in crate::front) type Received = (Bytes, QueuedBytes);
 
-impl Front {
+impl Bodies {
     /// Reads a body within the settings' limits.
-    pub(super) async fn receive(
+    pub(in crate::front) async fn receive(
         &self,
         body: Incoming,
         tenant: Option<&Arc<Tenant>>,
     ) -> Result<Received, ReceiveError> {
         let settings = self.settings.now();
         let patience = Duration::from_millis(settings.timeouts.body_timeout_ms);
-        receive(body, settings.limits.max_body_bytes, patience, self.bytes.empty(tenant.cloned())).await
+        receive(body, settings.limits.max_body_bytes, patience, self.memory.empty(tenant.cloned())).await
     }
 }
 
@@ -78,7 +78,7 @@ impl Front {
 ///
 /// # Errors
 /// See [`ReceiveError`]. A body whose `Content-Length` is too large is not read at all.
-pub(super) async fn receive(
+pub(in crate::front) async fn receive(
     mut body: Incoming,
     limit_bytes: usize,
     patience: Duration,

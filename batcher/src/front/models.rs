@@ -1,23 +1,40 @@
-//! Finds the queue of the model that a request names. A model that no model server has confirmed yet is asked about
-//! first.
+//! Models that requests name: finds their queues, and model servers that have them. A model that no model server has
+//! confirmed yet is asked about first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Response;
 use sluice_protocol::WireFormat;
 
-use super::Front;
 use super::body::FrontBody;
 use super::transport::{failed, respond};
-use crate::confirm::{Denial, ModelPresence, Patience};
-use crate::failure::Failure;
+use crate::clock::Clock;
+use crate::confirm::{Denial, Inquiries, ModelPresence, Patience};
+use crate::failure::{Failure, missing_elsewhere};
 use crate::labels::MAX_NAME_BYTES;
 use crate::metrics::RejectReason;
 use crate::observe::request_trace::RequestTrace;
 use crate::queue::{ModelHandle, Reply};
-use crate::registry::TooMany;
+use crate::registry::{Registry, TooMany};
 use crate::retry_after::RetryAfter;
-use crate::settings::WhileCold;
+use crate::settings::{Live, WhileCold};
+use crate::upstream::choice::{Named, NotPicked, Picked};
+use crate::upstream::members::Upstreams;
+
+/// Maximum time for a model server to say whether it has a model, where requests are not held.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(5);
+
+/// Finder of the models that requests name.
+#[derive(Debug)]
+pub struct Models {
+    settings: Live,
+    clock: Clock,
+    registry: Arc<Registry>,
+    upstreams: Arc<Upstreams>,
+    /// The open questions to model servers whether they have a model.
+    pub inquiries: Inquiries,
+}
 
 /// Outcome for a request that is not queued.
 #[derive(Debug)]
@@ -40,7 +57,13 @@ pub(super) enum Known {
     Denied(Arc<Denial>),
 }
 
-impl Front {
+impl Models {
+    /// Creates a finder for the models of these model servers.
+    pub fn new(registry: Arc<Registry>, upstreams: Arc<Upstreams>, settings: Live, clock: Clock) -> Self {
+        let inquiries = Inquiries::new(Arc::clone(&upstreams), settings.clone(), clock);
+        Self { settings, clock, registry, upstreams, inquiries }
+    }
+
     /// Returns the queue of a model, once a model server has said whether the model exists.
     pub(super) async fn queue_of(
         &self,
@@ -86,9 +109,7 @@ impl Front {
             ModelPresence::HasNot(denial) => Ok(Known::Denied(denial)),
         }
     }
-}
 
-impl Front {
     /// Returns the queue of a model for a message that was read already and therefore cannot be passed on. Where the model
     /// server does not say which models it has, the client's word counts.
     pub(super) fn unpassable(
@@ -105,6 +126,44 @@ impl Front {
             let too_many = || failed(WireFormat::Grpc, &Failure::new(404, message));
             Box::new(denial.map_or_else(too_many, |denial| denied(&denial, WireFormat::Grpc)))
         })
+    }
+
+    /// Picks a model server that has the model; any model server where `named` is `None`.
+    pub(super) async fn pick_for(&self, named: Option<&Named>) -> Result<Picked, Failure> {
+        let (hold, settings) = (self.hold(), self.settings.now());
+        self.upstreams.pick_for(named, hold, &settings, self.clock).await.map_err(|why| match why {
+            NotPicked::Nobody => self.no_server(),
+            NotPicked::Elsewhere(others) => {
+                let message = missing_elsewhere(others, hold.as_millis() as u64);
+                Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
+            }
+        })
+    }
+
+    /// Returns how long a request may wait for a model server; 0 where requests are not held.
+    pub(super) fn hold(&self) -> Duration {
+        let settings = self.settings.now();
+        match settings.holding.while_cold {
+            WhileCold::Hold => Duration::from_millis(settings.holding.hold_ms),
+            WhileCold::Reject => Duration::ZERO,
+        }
+    }
+
+    /// Returns how long a request may wait to learn whether its model exists. Where requests are not held, this is the time
+    /// that a ready model server gets to answer.
+    pub(super) fn patience(&self) -> Patience {
+        let settings = self.settings.now();
+        let hold = Duration::from_millis(settings.holding.hold_ms);
+        match settings.holding.while_cold {
+            WhileCold::Hold => Patience { most: hold, awaits_all: true },
+            WhileCold::Reject => Patience { most: hold.min(QUESTION_PATIENCE), awaits_all: false },
+        }
+    }
+
+    /// Returns the failure of a request for which no model server became ready in time.
+    fn no_server(&self) -> Failure {
+        let message = format!("no model server became ready within {} ms", self.hold().as_millis());
+        Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }
     }
 }
 

@@ -7,12 +7,12 @@ use sluice_protocol::WireFormat;
 use sluice_protocol::grpc::{PREFIX_BYTES, frame_prefix};
 use tokio::sync::Semaphore;
 
-use super::Front;
-use super::body::FrontBody;
+use super::Bodies;
 use super::inflate::{Coding, Decoder, STEP_OUTPUT_BYTES, Step};
 use super::receive::{ReceiveError, Received};
-use super::transport::{failed, unknown_coding};
 use crate::failure::Failure;
+use crate::front::body::FrontBody;
+use crate::front::transport::{failed, unknown_coding};
 use crate::queue::bytes::QueuedBytes;
 use crate::retry_after::RetryAfter;
 
@@ -21,7 +21,7 @@ const LARGE_BYTES: usize = 64 << 10;
 
 /// Reason for which a body was not decoded.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum DecodeError {
+pub(in crate::front) enum DecodeError {
     /// The coding is not supported.
     #[error("the content coding {0:?} is not supported; use gzip, deflate or zstd")]
     UnknownCoding(String),
@@ -38,12 +38,12 @@ pub(super) enum DecodeError {
     Limit(#[from] ReceiveError),
 }
 
-impl Front {
+impl Bodies {
     /// Decodes a REST body by its `Content-Encoding`, which is removed from the headers.
     ///
     /// # Errors
     /// See [`DecodeError`].
-    pub(super) async fn decode(
+    pub(in crate::front) async fn decode(
         &self,
         headers: &mut HeaderMap,
         received: Received,
@@ -60,7 +60,7 @@ impl Front {
     ///
     /// # Errors
     /// See [`DecodeError`].
-    pub(super) async fn decode_grpc(
+    pub(in crate::front) async fn decode_grpc(
         &self,
         headers: &HeaderMap,
         received: Received,
@@ -97,8 +97,8 @@ impl Front {
         let limit_bytes = self.settings.now().limits.max_body_bytes;
         let memory_bytes = Decoder::memory_bytes(coding, &coded)
             .map_err(|reason| DecodeError::Invalid { coding: coding.name(), reason })?;
-        let memory = self.bytes.take(memory_bytes);
-        let _memory = memory.ok_or(ReceiveError::NoMemory { limit_bytes: self.bytes.limit() })?;
+        let memory = self.memory.take(memory_bytes);
+        let _memory = memory.ok_or(ReceiveError::NoMemory { limit_bytes: self.memory.limit() })?;
         let turns = (coded.len() > LARGE_BYTES).then_some(&self.decoding);
         in_steps(coding, &coded, decoded, share, limit_bytes, turns).await
     }
@@ -157,7 +157,7 @@ fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, DecodeError> {
 }
 
 /// Returns the response to a client whose body was not decoded, and the failure that it reports.
-pub(super) fn undecoded(
+pub(in crate::front) fn undecoded(
     format: WireFormat,
     error: &DecodeError,
     retry_after: RetryAfter,
