@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use sluice_batch_policy::{Arrival, GateSettings, Left, LimitBounds, NO_DEADLINE, StreamGate};
+use sluice_batch_policy::{
+    Arrival, Left, LimitBounds, NO_DEADLINE, StreamAdmission, StreamAdmissionSettings,
+};
 
 const BOUNDS: LimitBounds = LimitBounds { least: 1.0, most: 512.0, start: 32.0 };
-const SETTINGS: GateSettings = GateSettings { bounds: BOUNDS, most_waiting: 64, hold_us: 30_000_000 };
+const SETTINGS: StreamAdmissionSettings =
+    StreamAdmissionSettings { bounds: BOUNDS, most_waiting: 64, hold_us: 30_000_000 };
 const SECOND_US: u64 = 1_000_000;
 
 /// Server that makes one token for each of its streams per step of (α + β·streams), ± noise. At most `most` streams run
@@ -43,11 +46,11 @@ struct Stream {
 }
 
 struct World {
-    gate: StreamGate<()>,
+    admission: StreamAdmission<()>,
     now_us: u64,
     random: SmallRng,
     inside: VecDeque<Stream>,
-    /// Number of requests that clients keep waiting at the gate.
+    /// Number of requests that clients keep waiting for admission.
     backlog: usize,
 }
 
@@ -60,18 +63,24 @@ struct Measured {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut gate = StreamGate::new(SETTINGS, 0);
-        gate.set_servers(0, 1);
-        Self { gate, now_us: 0, random: SmallRng::seed_from_u64(seed), inside: VecDeque::new(), backlog: 40 }
+        let mut admission = StreamAdmission::new(SETTINGS, 0);
+        admission.set_servers(0, 1);
+        Self {
+            admission,
+            now_us: 0,
+            random: SmallRng::seed_from_u64(seed),
+            inside: VecDeque::new(),
+            backlog: 40,
+        }
     }
 
     fn run(&mut self, server: &Server, seconds: u64) -> Measured {
         let (begun_us, mut tokens, mut stream_us) = (self.now_us, 0u64, 0.0);
         while self.now_us < begun_us + seconds * SECOND_US {
-            while self.gate.waiting() < self.backlog {
-                assert_eq!(self.gate.arrive(self.now_us, 0, NO_DEADLINE, None, ()), Arrival::Waits);
+            while self.admission.waiting() < self.backlog {
+                assert_eq!(self.admission.arrive(self.now_us, 0, NO_DEADLINE, None, ()), Arrival::Waits);
             }
-            while let Some(left) = self.gate.next(self.now_us) {
+            while let Some(left) = self.admission.next(self.now_us) {
                 let Left::Starts { weight, .. } = left else { panic!("{left:?}") };
                 let tokens = self.random.random_range(server.tokens.div_ceil(2)..=server.tokens * 3 / 2);
                 self.inside.push_back(Stream { started_us: self.now_us, weight, tokens, done: 0 });
@@ -85,22 +94,22 @@ impl World {
                 stream.done += 1;
                 if stream.done == 1 {
                     let seconds = (self.now_us - stream.started_us) as f64 / 1e6;
-                    self.gate.first_token(seconds);
+                    self.admission.first_token(seconds);
                 }
             }
             tokens += running as u64;
-            self.gate.work(running as f64);
+            self.admission.work(running as f64);
             let mut index = 0;
             while index < self.inside.len() {
                 if self.inside[index].done >= self.inside[index].tokens {
                     let stream = self.inside.remove(index).unwrap();
                     let seconds = (self.now_us - stream.started_us) as f64 / 1e6;
-                    self.gate.ended(self.now_us, stream.weight, Some(seconds));
+                    self.admission.ended(self.now_us, stream.weight, Some(seconds));
                 } else {
                     index += 1;
                 }
             }
-            self.gate.turn(self.now_us);
+            self.admission.turn(self.now_us);
         }
         let elapsed_us = (self.now_us - begun_us) as f64;
         Measured { throughput: tokens as f64 / elapsed_us * 1e6, in_flight: stream_us / elapsed_us }
@@ -187,15 +196,15 @@ proptest! {
 fn a_limit_that_nobody_reaches_stays() {
     let mut world = World::new(1);
     world.backlog = 0;
-    let before = world.gate.limit();
+    let before = world.admission.limit();
     for second in 0..600 {
         let now_us = second * SECOND_US;
-        world.gate.arrive(now_us, 0, NO_DEADLINE, None, ());
-        assert!(matches!(world.gate.next(now_us), Some(Left::Starts { .. })));
-        world.gate.first_token(0.02);
-        world.gate.work(100.0);
-        world.gate.ended(now_us + SECOND_US / 2, 1.0, Some(0.5));
-        world.gate.turn(now_us + SECOND_US / 2);
+        world.admission.arrive(now_us, 0, NO_DEADLINE, None, ());
+        assert!(matches!(world.admission.next(now_us), Some(Left::Starts { .. })));
+        world.admission.first_token(0.02);
+        world.admission.work(100.0);
+        world.admission.ended(now_us + SECOND_US / 2, 1.0, Some(0.5));
+        world.admission.turn(now_us + SECOND_US / 2);
     }
-    assert_eq!(world.gate.limit(), before);
+    assert_eq!(world.admission.limit(), before);
 }

@@ -1,20 +1,23 @@
 //! Admission of streams: which requests start, wait or are rejected.
 
 use proptest::prelude::*;
-use sluice_batch_policy::{Arrival, GateSettings, Left, LimitBounds, NO_DEADLINE, StreamGate};
+use sluice_batch_policy::{
+    Arrival, Left, LimitBounds, NO_DEADLINE, StreamAdmission, StreamAdmissionSettings,
+};
 
 const SECOND_US: u64 = 1_000_000;
 
-/// Creates a gate with a fixed limit per server.
-fn gate(limit: f64, servers: u32) -> StreamGate<u32> {
+/// Creates an admission with a fixed limit per server.
+fn admission(limit: f64, servers: u32) -> StreamAdmission<u32> {
     let bounds = LimitBounds { least: limit, most: limit, start: limit };
-    let mut gate = StreamGate::new(GateSettings { bounds, most_waiting: 4, hold_us: 30 * SECOND_US }, 0);
-    gate.set_servers(0, servers);
-    gate
+    let mut admission =
+        StreamAdmission::new(StreamAdmissionSettings { bounds, most_waiting: 4, hold_us: 30 * SECOND_US }, 0);
+    admission.set_servers(0, servers);
+    admission
 }
 
-fn started(gate: &mut StreamGate<u32>, now_us: u64) -> Vec<u32> {
-    std::iter::from_fn(|| gate.next(now_us))
+fn started(admission: &mut StreamAdmission<u32>, now_us: u64) -> Vec<u32> {
+    std::iter::from_fn(|| admission.next(now_us))
         .map(|left| match left {
             Left::Starts { payload, .. } => payload,
             Left::Expired { .. } => panic!("{left:?}"),
@@ -24,7 +27,7 @@ fn started(gate: &mut StreamGate<u32>, now_us: u64) -> Vec<u32> {
 
 #[test]
 fn those_above_the_limit_wait_and_start_by_class_and_deadline() {
-    let mut gate = gate(2.0, 1);
+    let mut admission = admission(2.0, 1);
     for (id, class, deadline_us) in [
         (1, 1, NO_DEADLINE),
         (2, 1, NO_DEADLINE),
@@ -32,91 +35,93 @@ fn those_above_the_limit_wait_and_start_by_class_and_deadline() {
         (4, 1, 40 * SECOND_US),
         (5, 0, NO_DEADLINE),
     ] {
-        assert_eq!(gate.arrive(0, class, deadline_us, None, id), Arrival::Waits);
+        assert_eq!(admission.arrive(0, class, deadline_us, None, id), Arrival::Waits);
         if id <= 2 {
-            assert_eq!(started(&mut gate, 0), [id]);
+            assert_eq!(started(&mut admission, 0), [id]);
         }
     }
-    assert_eq!((started(&mut gate, 0), gate.running(), gate.waiting()), (vec![], 2, 3));
+    assert_eq!((started(&mut admission, 0), admission.running(), admission.waiting()), (vec![], 2, 3));
     for next in [5, 4, 3] {
-        gate.ended(SECOND_US, 1.0, Some(1.0));
-        assert_eq!(started(&mut gate, SECOND_US), [next]);
+        admission.ended(SECOND_US, 1.0, Some(1.0));
+        assert_eq!(started(&mut admission, SECOND_US), [next]);
     }
 }
 
 #[test]
 fn two_servers_take_twice_as_many() {
-    let mut gate = gate(2.0, 2);
+    let mut admission = admission(2.0, 2);
     let mut all = Vec::new();
     for id in 0..6 {
-        assert_eq!(gate.arrive(0, 0, NO_DEADLINE, None, id), Arrival::Waits);
-        all.extend(started(&mut gate, 0));
+        assert_eq!(admission.arrive(0, 0, NO_DEADLINE, None, id), Arrival::Waits);
+        all.extend(started(&mut admission, 0));
     }
     assert_eq!(all, [0, 1, 2, 3]);
 }
 
 #[test]
 fn a_start_that_is_predicted_too_late_is_refused_with_the_time_to_come_back() {
-    let mut gate = gate(2.0, 1);
+    let mut admission = admission(2.0, 1);
     for id in 0..3 {
-        gate.arrive(0, 0, NO_DEADLINE, None, id);
-        started(&mut gate, 0);
-        gate.ended(4 * SECOND_US, 1.0, Some(4.0));
+        admission.arrive(0, 0, NO_DEADLINE, None, id);
+        started(&mut admission, 0);
+        admission.ended(4 * SECOND_US, 1.0, Some(4.0));
     }
     // Streams take 4 s; two run, two wait: a third waiting one would start after (2 + 3 - 2) * 4 s / 2.
-    (3..7).for_each(|id| assert_eq!(gate.arrive(10 * SECOND_US, 0, NO_DEADLINE, None, id), Arrival::Waits));
-    assert_eq!(started(&mut gate, 10 * SECOND_US), [3, 4]);
-    let late = gate.arrive(10 * SECOND_US, 0, 15 * SECOND_US, None, 8);
+    (3..7).for_each(|id| {
+        assert_eq!(admission.arrive(10 * SECOND_US, 0, NO_DEADLINE, None, id), Arrival::Waits)
+    });
+    assert_eq!(started(&mut admission, 10 * SECOND_US), [3, 4]);
+    let late = admission.arrive(10 * SECOND_US, 0, 15 * SECOND_US, None, 8);
     assert_eq!(late, Arrival::Waits, "its deadline puts it before those without one");
-    let late = gate.arrive(10 * SECOND_US, 1, 15 * SECOND_US, None, 9);
+    let late = admission.arrive(10 * SECOND_US, 1, 15 * SECOND_US, None, 9);
     assert_eq!(late, Arrival::TooLate { payload: 9, retry_after_us: 8 * SECOND_US });
-    let in_time = gate.arrive(10 * SECOND_US, 1, 18 * SECOND_US, None, 10);
+    let in_time = admission.arrive(10 * SECOND_US, 1, 18 * SECOND_US, None, 10);
     assert_eq!(in_time, Arrival::Waits);
-    let full = gate.arrive(10 * SECOND_US, 1, NO_DEADLINE, None, 11);
+    let full = admission.arrive(10 * SECOND_US, 1, NO_DEADLINE, None, 11);
     assert!(matches!(full, Arrival::Full { payload: 11, .. }), "{full:?}");
 }
 
 #[test]
 fn one_that_did_not_start_in_time_is_told_so() {
-    let mut gate = gate(1.0, 1);
-    gate.arrive(0, 0, NO_DEADLINE, None, 1);
-    assert_eq!(started(&mut gate, 0), [1]);
-    gate.arrive(0, 0, 5 * SECOND_US, None, 2);
-    assert_eq!(gate.next_expiry_us(), Some(5 * SECOND_US));
-    assert_eq!(gate.next(5 * SECOND_US - 1), None);
-    let left = gate.next(5 * SECOND_US).unwrap();
+    let mut admission = admission(1.0, 1);
+    admission.arrive(0, 0, NO_DEADLINE, None, 1);
+    assert_eq!(started(&mut admission, 0), [1]);
+    admission.arrive(0, 0, 5 * SECOND_US, None, 2);
+    assert_eq!(admission.next_expiry_us(), Some(5 * SECOND_US));
+    assert_eq!(admission.next(5 * SECOND_US - 1), None);
+    let left = admission.next(5 * SECOND_US).unwrap();
     assert!(matches!(left, Left::Expired { payload: 2, held: false, .. }), "{left:?}");
 }
 
 #[test]
 fn without_a_server_requests_are_held_beyond_their_deadlines() {
-    let mut gate = gate(4.0, 0);
-    gate.arrive(0, 0, SECOND_US, None, 1);
-    gate.arrive(0, 0, SECOND_US, None, 2);
-    assert_eq!(gate.next(29 * SECOND_US), None);
-    gate.set_servers(29 * SECOND_US, 1);
-    assert_eq!(started(&mut gate, 29 * SECOND_US), [1, 2]);
-    gate.set_servers(30 * SECOND_US, 0);
-    gate.arrive(30 * SECOND_US, 0, 31 * SECOND_US, None, 3);
-    let left = gate.next(60 * SECOND_US).unwrap();
+    let mut admission = admission(4.0, 0);
+    admission.arrive(0, 0, SECOND_US, None, 1);
+    admission.arrive(0, 0, SECOND_US, None, 2);
+    assert_eq!(admission.next(29 * SECOND_US), None);
+    admission.set_servers(29 * SECOND_US, 1);
+    assert_eq!(started(&mut admission, 29 * SECOND_US), [1, 2]);
+    admission.set_servers(30 * SECOND_US, 0);
+    admission.arrive(30 * SECOND_US, 0, 31 * SECOND_US, None, 3);
+    let left = admission.next(60 * SECOND_US).unwrap();
     assert!(matches!(left, Left::Expired { payload: 3, held: true, .. }), "{left:?}");
 }
 
 #[test]
 fn a_request_weighs_what_it_costs_in_tokens() {
-    let mut gate = gate(4.0, 1);
+    let mut admission = admission(4.0, 1);
     for id in 0..4 {
-        gate.arrive(0, 0, NO_DEADLINE, Some(1000), id);
-        started(&mut gate, 0);
+        admission.arrive(0, 0, NO_DEADLINE, Some(1000), id);
+        started(&mut admission, 0);
     }
-    gate.ended(1, 1.0, Some(1.0));
+    admission.ended(1, 1.0, Some(1.0));
     // Three of weight 1 run; one of three times the mean weight does not fit beside them, one of a quarter would.
-    gate.arrive(1, 0, NO_DEADLINE, Some(3000), 4);
-    assert_eq!(started(&mut gate, 1), [] as [u32; 0]);
-    gate.ended(2, 1.0, Some(1.0));
-    assert_eq!(started(&mut gate, 2), [] as [u32; 0]);
-    gate.ended(3, 1.0, Some(1.0));
-    assert_eq!(started(&mut gate, 3), [4]);
+    admission.arrive(1, 0, NO_DEADLINE, Some(3000), 4);
+    assert_eq!(started(&mut admission, 1), [] as [u32; 0]);
+    admission.ended(2, 1.0, Some(1.0));
+    assert_eq!(started(&mut admission, 2), [] as [u32; 0]);
+    admission.ended(3, 1.0, Some(1.0));
+    assert_eq!(started(&mut admission, 3), [4]);
 }
 
 #[derive(Debug, Clone)]
@@ -146,14 +151,14 @@ proptest! {
 
     #[test]
     fn each_request_starts_expires_leaves_or_is_refused_exactly_once(steps in steps(), limit in 1.0f64..6.0) {
-        let mut gate = gate(limit, 1);
+        let mut admission = admission(limit, 1);
         let (mut now_us, mut arrived, mut out) = (0u64, 0u32, Vec::new());
         let mut running: Vec<f64> = Vec::new();
         let mut servers = 1;
         for step in steps {
             match step {
                 Step::Arrive { class, patience_us, tokens } => {
-                    match gate.arrive(now_us, class, now_us + patience_us, tokens, arrived) {
+                    match admission.arrive(now_us, class, now_us + patience_us, tokens, arrived) {
                         Arrival::Waits => {}
                         Arrival::Full { payload, retry_after_us } | Arrival::TooLate { payload, retry_after_us } => {
                             prop_assert!(retry_after_us > 0);
@@ -164,23 +169,23 @@ proptest! {
                 }
                 Step::End => {
                     if let Some(weight) = running.pop() {
-                        gate.ended(now_us, weight, Some(1.0));
+                        admission.ended(now_us, weight, Some(1.0));
                     }
                 }
                 Step::Pass(us) => now_us += us,
                 Step::Servers(count) => {
                     servers = count;
-                    gate.set_servers(now_us, count);
+                    admission.set_servers(now_us, count);
                 }
                 Step::Leave(id) => {
-                    let before = gate.waiting();
-                    gate.retain(now_us, |&waiting| waiting != id);
-                    if gate.waiting() < before {
+                    let before = admission.waiting();
+                    admission.retain(now_us, |&waiting| waiting != id);
+                    if admission.waiting() < before {
                         out.push(id);
                     }
                 }
             }
-            while let Some(left) = gate.next(now_us) {
+            while let Some(left) = admission.next(now_us) {
                 match left {
                     Left::Starts { payload, weight, .. } => {
                         prop_assert!(servers > 0);
@@ -192,15 +197,15 @@ proptest! {
                     Left::Expired { payload, .. } => out.push(payload),
                 }
             }
-            prop_assert!(gate.waiting() <= 4);
-            prop_assert_eq!(gate.running() as usize, running.len());
+            prop_assert!(admission.waiting() <= 4);
+            prop_assert_eq!(admission.running() as usize, running.len());
             prop_assert!(
-                servers == 0 || gate.waiting() == 0 || !running.is_empty(), "an idle server is given work"
+                servers == 0 || admission.waiting() == 0 || !running.is_empty(), "an idle server is given work"
             );
         }
-        prop_assert_eq!(out.len() + gate.waiting(), arrived as usize);
+        prop_assert_eq!(out.len() + admission.waiting(), arrived as usize);
         out.sort_unstable();
         out.dedup();
-        prop_assert_eq!(out.len() + gate.waiting(), arrived as usize, "none twice");
+        prop_assert_eq!(out.len() + admission.waiting(), arrived as usize, "none twice");
     }
 }
