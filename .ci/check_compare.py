@@ -1,4 +1,4 @@
-"""Checks what `cargo compare --json` measured: every peer that was asked for, in every scenario, without an error."""
+"""Checks that `cargo compare --json` measured every requested peer in every scenario without an error."""
 
 import json
 import sys

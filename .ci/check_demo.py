@@ -1,4 +1,4 @@
-"""Checks the numbers of `cargo demo --json`: present, plausible, and telling one story."""
+"""Checks that the numbers of `cargo demo --json` are present, plausible and consistent."""
 
 import json
 import sys

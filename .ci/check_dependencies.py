@@ -1,6 +1,6 @@
-"""Checks the crates of a workspace: where each comes from, its licence, and that none is there twice without a reason.
+"""Checks the crates of a workspace: source, licence, and that no crate is there in two versions without a reason.
 
-Usage: check_dependencies.py MANIFEST...   (allowed is what dependencies.toml says)
+Usage: check_dependencies.py MANIFEST...   (dependencies.toml lists what is allowed)
 """
 
 import json
@@ -17,7 +17,7 @@ TARGET = "x86_64-unknown-linux-gnu"
 
 
 def is_allowed(expression: str) -> bool:
-    """Whether a licence expression can be met: `AND` needs both sides, `OR` and the old `/` need one."""
+    """Returns whether a licence expression is allowed: `AND` needs both sides, `OR` and the old `/` need one."""
     tokens = re.findall(r"\(|\)|[^()\s]+", expression.replace("/", " OR "))
 
     def one_of() -> bool:
@@ -52,7 +52,7 @@ def is_allowed(expression: str) -> bool:
 
 
 def packages(manifest: str) -> list[dict]:
-    """What is built of a workspace, from its lock file."""
+    """Returns the packages of a workspace that are built, from its lock file."""
     command = ["cargo", "metadata", "--locked", "--format-version", "1", "--filter-platform", TARGET]
     done = subprocess.run([*command, "--manifest-path", manifest], stdout=subprocess.PIPE, check=True)
     metadata = json.loads(done.stdout)
@@ -61,12 +61,12 @@ def packages(manifest: str) -> list[dict]:
 
 
 def problems_of(manifest: str) -> tuple[list[str], set[str]]:
-    """What is wrong with the crates of a workspace, and which of them are there more than once."""
+    """Returns the problems of the crates of a workspace, and the names of crates that are there more than once."""
     problems, versions = [], defaultdict(set)
     for package in packages(manifest):
         name = f"{package['name']} {package['version']}"
         versions[package["name"]].add(package["version"])
-        # Those of the workspace itself have no source.
+        # Packages of the workspace itself have no source.
         if package["source"] not in (None, CRATES_IO):
             problems.append(f"{name} is not from crates.io but from {package['source']}")
         if not is_allowed(package["license"] or ""):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Checks that the imports of each program run downhill: a module names only modules of lower layers.
 
-The layers stand in imports.toml, the lowest first. Only code counts: comments and tests may name anything.
+imports.toml lists the layers, the lowest first. Only code counts: comments and tests may name any module.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""Runs steps in lanes: those of one lane one after the other, the lanes side by side.
+"""Runs steps in lanes: the steps of a lane one after the other, the lanes side by side.
 
-Each step's output goes to a log of its own. After a failure nothing new starts, what runs comes to its end, and the log
-of what failed is shown.
+Each step's output goes to a log of its own. After a failure no further step starts, running steps come to their end,
+and the log of the failed step is shown.
 """
 
 import contextlib
@@ -15,15 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-# Weight of polite steps beside the others: a tenth. Less, and a build beside a busy cluster would stand still.
+# Nice value of polite steps: their weight is a tenth of the others'. With less, a build beside a busy cluster would starve.
 NICE = 10
 # Lines of a failed step's log that are shown.
 TAIL_LINES = 400
-# What runs after it was interrupted is killed after so many seconds: a cluster must be taken away.
+# Seconds from the interrupt to the kill of a step: in them it removes its cluster.
 KILL_AFTER_S = 60
 
 # Starts a command politely. Each step is a session, which the kernel weighs as a whole where it groups processes by
-# session (autogroup); there the nice value of a process alone says nothing.
+# session (autogroup); there the nice value of a single process has no effect on other sessions.
 POLITELY = f'{{ echo {NICE} >/proc/self/autogroup; }} 2>/dev/null; exec nice -n {NICE} bash -c "$1"'
 
 
@@ -36,9 +36,9 @@ class Step:
     command: str
     # Steps of other lanes that must have passed.
     after: tuple[str, ...] = ()
-    # Whether it gives way to the other lanes.
+    # Whether it runs with low priority.
     polite: bool = False
-    # Why it cannot run here; it counts as skipped.
+    # Reason why it cannot run here, and counts as skipped; empty: it runs.
     skip: str = ""
     # Whether its output is shown at the end, too.
     shown: bool = False
@@ -46,17 +46,17 @@ class Step:
 
 @dataclass
 class Result:
-    """What came of a step."""
+    """Result of a step."""
 
     step: Step
     outcome: str
     wall_s: float = 0.0
-    # Of the processes that the step waited for; a cluster's are not among them.
+    # CPU seconds of the processes that the step waited for; a cluster's are not among them.
     cpu_s: float = 0.0
 
 
 def busy_s() -> float:
-    """CPU seconds that the whole machine has spent."""
+    """Returns the CPU seconds that the whole machine has spent."""
     user, nice, system, _idle, _iowait, irq, softirq, *_ = map(int, Path("/proc/stat").read_text().splitlines()[0].split()[1:])
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
@@ -70,7 +70,7 @@ class Run:
         self.busy_s = busy_s()
         self.results: dict[str, Result] = {}
         self.running: dict[str, subprocess.Popen] = {}
-        # Guards the two above; told of every end.
+        # Guards the two above; notified of every end of a step.
         self.changed = threading.Condition()
         self.stopped = ""
 
@@ -81,7 +81,7 @@ class Run:
         print(f"[{time.monotonic() - self.began:5.0f} s] {text}", flush=True)
 
     def run(self) -> bool:
-        """Runs everything; whether nothing failed."""
+        """Runs everything; returns whether nothing failed."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: self.stop(f"signal {number}"))
         timer = threading.Timer(self.limit_s, self.stop, [f"the limit of {self.limit_s:.0f} s"])
@@ -122,7 +122,7 @@ class Run:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
             self.running[step.name] = process
-        # Not Popen's own wait: this one tells the CPU time too.
+        # Not Popen's own wait: this one returns the CPU time too.
         _, status, usage = os.wait4(process.pid, 0)
         with self.changed:
             del self.running[step.name]
@@ -134,7 +134,7 @@ class Run:
         return Result(step, outcome, wall_s, usage.ru_utime + usage.ru_stime)
 
     def stop(self, why: str) -> None:
-        """Interrupts what runs, as Ctrl-C would, and kills it if it does not end."""
+        """Interrupts running steps, as Ctrl-C would, and kills those that do not end."""
         # A thread of its own: a signal may come while this one holds the lock.
         threading.Thread(target=self.interrupt, args=[why], daemon=True).start()
 
@@ -146,14 +146,14 @@ class Run:
         for number, pause_s in ((signal.SIGINT, KILL_AFTER_S), (signal.SIGKILL, 0)):
             with self.changed:
                 for process in self.running.values():
-                    # It may have ended a moment ago.
+                    # The process may have ended a moment ago.
                     with contextlib.suppress(ProcessLookupError):
                         os.killpg(process.pid, number)
                 self.changed.wait_for(lambda: not self.running, timeout=pause_s)
 
 
 def report(run: Run, also: Callable[[], None]) -> None:
-    """The logs that matter, and a table of all steps."""
+    """Prints the logs that matter, and a table of all steps."""
     results = run.results
     steps = [(step, results.get(step.name) or Result(step, "not started")) for lane in run.lanes for step in lane]
     for step, result in steps:

@@ -1,4 +1,4 @@
-"""Everything that must hold: the steps of .ci/run, in lanes.
+"""Lists the steps of .ci/run, in lanes, and runs them.
 
 First the programs are built, with both cores. Then there are lanes that mostly wait, clusters and demos, and beside
 them one that computes and gives way. While clusters run it only builds: what has deadlines of its own comes after them,
@@ -20,12 +20,12 @@ from tests import summary
 
 ROOT = Path(__file__).resolve().parent.parent
 LOGS = ROOT / "target" / "ci"
-# Everything is ended then, so that there is still a report.
+# Time after which everything is stopped, so that there is still a report.
 LIMIT_S = 5100
-# With less room on the disk, what earlier runs have built is thrown away.
+# With less free space on the disk, the build folder of earlier runs is deleted.
 LEAST_FREE_BYTES = 15 << 30
 
-# What fails once on a busy machine is tried again, and shown ("FLAKE?").
+# A scenario that fails once on a busy machine is tried again, and shown ("FLAKE?").
 E2E = '"$BIN/sluice-testbed" --bin-dir "$BIN" all --flake-attempts 2'
 DEMO = '"$BIN/sluice-loadtest" demo --bin-dir "$BIN"'
 CLUSTERS = ("e2e-newest-light", "e2e-newest-heavy")
@@ -34,13 +34,13 @@ CLUSTERS = ("e2e-newest-light", "e2e-newest-heavy")
 def lanes() -> list[list[Step]]:
     is_root = os.geteuid() == 0
     no_cluster = "" if is_root else "a cluster needs root"
-    # As root nothing may be skipped.
+    # As root no test may be skipped.
     strict = "--strict" if is_root else ""
     first = [
         Step("tools", ".ci/tools"),
         Step("fmt", "cargo fmt --all --check"),
-        # Nothing in the driver may know that its library can be a simulated one, nor may anything that is installed
-        # with it. A place that is missing is no proof.
+        # Neither the driver nor what is installed with it may know that its library can be a simulated one. A missing
+        # folder fails too.
         Step("driver-knows-no-simulator", nothing_in("nvml.sim|simulat", "driver/src")),
         Step(
             "manifests-know-no-simulator",
@@ -48,8 +48,8 @@ def lanes() -> list[list[Step]]:
         ),
         Step("imports", "python3 .ci/check_imports.py"),
         Step("dependencies", "python3 .ci/check_dependencies.py Cargo.toml batcher/fuzz/Cargo.toml"),
-        # By the README's commands, which build everything in one call. Later steps start the programs themselves:
-        # cargo would wait for what others build.
+        # Uses the README's commands, which build everything in one call. Later steps start the programs themselves:
+        # cargo would wait for the builds of other lanes.
         Step("programs", 'cargo demo --help && cargo e2e -- scenarios --list | tee "$LOGS/scenarios.txt"'),
     ]
     clusters = [
@@ -72,9 +72,8 @@ def lanes() -> list[list[Step]]:
             ),
             # Claim, gate and sample on the oldest supported Kubernetes.
             Step("e2e-oldest", f"{E2E} --name ci-oldest --kubernetes 1.34 --core", skip=no_cluster),
-            # The README's first command, judged: its exit code covers lost requests, scaling, and what is left
-            # behind. Not --strict: whether the objective was met depends on how busy the machine is, and is for
-            # figures, not for tests.
+            # The README's first command: its exit code covers lost requests, scaling, and leftovers. Not --strict:
+            # whether the objective was met depends on how busy the machine is.
             Step(
                 "demo",
                 f'{DEMO} --json "$LOGS/demo.json" --report "$LOGS/demo.html"\n'
@@ -100,25 +99,25 @@ def lanes() -> list[list[Step]]:
         ),
         Step("docs", "cargo doc --locked --workspace --no-deps --all-features"),
         Step("test-build", "cargo test --locked --tests --no-run"),
-        # An independent client, unmodified, sees through the simulated library what another process made.
+        # An unmodified independent client must see through the simulated library what another process made.
         Step("nvml-client", '.ci/nvml_client "$BUILT/nvml-client"'),
-        # What NVIDIA's container runtime starts by the driver's CDI files, for images that ask for all GPUs.
+        # Containers that NVIDIA's container runtime starts with the driver's CDI files, for images that request all GPUs.
         Step(
             "container-runtime",
             "cargo test --locked --test container_runtime -- --ignored",
             skip="" if shutil.which("go") else "NVIDIA's runtime is built with Go",
         ),
         Step("fuzz-build", "batcher/fuzz/run 0"),
-        # Counts, which are the same on a busy machine.
+        # Counts of instructions, which are the same on a busy machine.
         Step("instructions", "batcher/protocol/benches/instructions"),
-        # What fits is what the scheduler's own code says.
+        # The inventory must find the same fits as the scheduler's own code.
         Step(
             "oracle",
             'driver/inventory/oracle/run --states 500 --differences "$LOGS/differences"',
             skip="" if shutil.which("go") else "the scheduler's code is built with Go",
         ),
     ]
-    # Packages of Python that tests need; downloads for the most part.
+    # Python packages that tests need; mostly downloads.
     environments = [
         Step(
             "environments",
@@ -127,8 +126,8 @@ def lanes() -> list[list[Step]]:
         )
     ]
     tests = [
-        # libtest tells the time of each test where its unstable options are allowed: in the tests alone, for a build
-        # would be another one.
+        # libtest prints the time of each test where its unstable options are allowed. They are allowed for the tests
+        # alone, because they would make another build.
         Step(
             "test",
             "cargo test --locked --no-fail-fast --tests"
@@ -144,8 +143,8 @@ def lanes() -> list[list[Step]]:
             f'batcher/tests/clients/run {strict} --bin-dir "$BUILT/debug"',
             after=("environments",),
         ),
-        # Every peer of the comparison that needs nothing but Debian still starts, answers rightly and is measured; no
-        # speed is judged. The others take minutes to install, and their answers are not ours.
+        # Every peer of the comparison that needs nothing but Debian must start, answer correctly and be measured; no
+        # speed is judged. The other peers take minutes to install.
         Step(
             "compare",
             "peers=direct,nginx,haproxy,sluice,sluice-off\n"
@@ -157,7 +156,7 @@ def lanes() -> list[list[Step]]:
         Step("real-model", "loadtest/minilm/run --rounds 1 --seconds 2"),
         Step("fuzz", "batcher/fuzz/run 10"),
     ]
-    # What was skipped, and whether it may be; it looks at all logs.
+    # Checks in all logs what was skipped, and whether that is allowed.
     last = [
         Step(
             "nothing-is-skipped",
@@ -175,11 +174,11 @@ def nothing_in(pattern: str, places: str) -> str:
 
 
 def target() -> tuple[Path, object]:
-    """The folder of what is built, and what keeps others out of it."""
+    """Returns the build folder, and the lock that keeps other runs out of it."""
     own = Path(os.environ.get("CARGO_TARGET_DIR") or ROOT / "target").resolve()
     if os.environ.get("CI") != "true" or "CARGO_TARGET_DIR" in os.environ:
         return own, None
-    # CI starts with a new clone each time; what it builds of other people's crates is kept in the user's cache.
+    # CI starts with a new clone each time; builds of third-party crates are kept in the user's cache.
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sluice" / "ci"
     cache.mkdir(parents=True, exist_ok=True)
     lock = (cache / "lock").open("w")
@@ -191,8 +190,8 @@ def target() -> tuple[Path, object]:
     kept = cache / "target"
     if kept.exists() and shutil.disk_usage(kept).free < LEAST_FREE_BYTES:
         shutil.rmtree(kept)
-    # Cargo tells by the time of a file whether it has changed. A clone that is older than what an earlier run has built
-    # of other sources would be taken for built.
+    # Cargo recognizes a changed file by its time. Files of this clone that are older than an earlier run's build of other
+    # sources would count as built.
     for folder, names, files in os.walk(ROOT):
         names[:] = set(names) - {".git", "target"}
         for file in files:
@@ -217,7 +216,7 @@ def main() -> int:
         "LOGS": os.fspath(LOGS),
     }
     if os.environ.get("CI") == "true":
-        # Each file is compiled once here.
+        # Each file is compiled only once in such a run.
         os.environ["CARGO_INCREMENTAL"] = "0"
     known = {step.name for lane in all_lanes for step in lane}
     if chosen - known:

@@ -1,6 +1,6 @@
-"""What the logs of tests say: how long they took, which were skipped, which were tried again.
+"""Reads the logs of tests: how long tests took, which were skipped, which were tried again.
 
-Usage: tests.py LOGS [--strict]   (fails where something was skipped that must not be; strict: scenarios too)
+Usage: tests.py LOGS [--strict]   (fails where a test was skipped that must run; strict: scenarios too)
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SHOWN = 10
-# Tests that `cargo test` ignores, and where they run all the same.
+# Tests that `cargo test` ignores, and the step that runs them.
 IGNORED = {
     "independent_client::nvidia_ml_py_lists_the_instance_that_the_driver_has_just_made": "step nvml-client",
     "container_runtime::a_container_whose_image_asks_for_all_gpus_gets_its_slice_alone_under_nvidias_runtime": "step container-runtime",
@@ -29,13 +29,13 @@ SCENARIO = re.compile(r"^ *([\d.]+) s  (.+)$")
 
 @dataclass
 class Tests:
-    """What was found in the logs."""
+    """Findings in the logs."""
 
-    # Seconds and name.
+    # Seconds and name of each test.
     times: list[tuple[float, str]] = field(default_factory=list)
     scenarios: list[tuple[float, str]] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
-    # Lines that say so of something else than a test of cargo's.
+    # Lines that report something other than a test of cargo as skipped.
     skipped: list[str] = field(default_factory=list)
     flakes: list[str] = field(default_factory=list)
 
@@ -65,7 +65,7 @@ def read(logs: Path) -> Tests:
 
 
 def summary(logs: Path) -> None:
-    """Prints the slowest tests and scenarios, and what was tried again."""
+    """Prints the slowest tests and scenarios, and those that were tried again."""
     found = read(logs)
     for what, times in (("tests", found.times), ("scenarios", found.scenarios)):
         if times:
@@ -79,7 +79,7 @@ def summary(logs: Path) -> None:
 def problems(logs: Path, strict: bool) -> list[str]:
     found = read(logs)
     for name in found.ignored:
-        print(f"ignored: {name} ({IGNORED.get(name, 'nobody says why')})")
+        print(f"ignored: {name} ({IGNORED.get(name, 'no reason is known')})")
     for line in found.skipped:
         print(f"skipped: {line}")
     wrong = [f"{name} is ignored, and IGNORED in .ci/tests.py does not say where it runs" for name in found.ignored]

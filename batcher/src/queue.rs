@@ -22,6 +22,7 @@ mod message;
 mod occupancy;
 pub mod owner;
 mod primitives;
+mod published;
 mod recording;
 mod reply_to;
 pub mod samples;

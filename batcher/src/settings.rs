@@ -1,6 +1,6 @@
 //! Settings of the batcher: groups of settings, what makes them valid, and how they change at run time.
 //!
-//! Each group stands in a file of its own, and each setting in one place of it: see [`table`]. In the settings file, in
+//! Each group stands in a file of its own, and each setting in one place of it: see `table`. In the settings file, in
 //! flags and in the environment there are no groups.
 //!
 //! | module | what is there |

@@ -11,7 +11,6 @@ pub mod control;
 pub mod discovery;
 pub mod endpoint;
 pub mod epoch;
-pub mod grpc_body;
 pub mod hang_up;
 pub mod listener;
 pub mod members;

@@ -20,12 +20,12 @@ from report import mean_batch_rows
 from tokens import encode, load_tokenizer
 
 MODEL = "minilm"
-# Of equal length for the model, so that all of them may share a batch.
+# Tokens of every sentence: with equal lengths all of them may share a batch.
 TOKENS = 12
 REPEATS = 8
 MIN_COSINE = 0.9999
 MAX_DIFFERENCE = 1e-4
-# Deadline of what goes through the batcher: answers are judged here, not how busy the machine is.
+# Deadline of requests through the batcher: long, because answers are judged here, not how busy the machine is.
 PATIENCE_US = 60_000_000
 TIMEOUT_SECONDS = 60
 
@@ -54,7 +54,7 @@ Embed = Callable[[str], Awaitable[np.ndarray]]
 
 
 def tensors(module, tokenizer: Tokenizer, sentence: str, **options) -> list:
-    """The sentence as inputs of either of tritonclient's modules."""
+    """Returns the sentence as inputs of either of tritonclient's modules."""
     inputs = []
     for name, values in zip(("input_ids", "attention_mask"), encode(tokenizer, sentence), strict=True):
         array = np.array([values], dtype=np.int64)
@@ -92,7 +92,7 @@ def expect(holds: bool, claim: str) -> bool:
 
 
 def check_form(form: str, alone: np.ndarray, got: np.ndarray, asked: list[int]) -> bool:
-    """Whether each embedding in `got` is that of the sentence that it was asked for."""
+    """Returns whether each embedding in `got` is that of the sentence it was requested for."""
     wanted = alone[asked]
     cosine = (got * wanted).sum(axis=1)
     difference = np.abs(got - wanted).max()
@@ -114,7 +114,7 @@ async def check(model: str, batcher: str, admin: str) -> bool:
         v2_http.InferenceServerClient(batcher, conn_limit=len(asked)) as through_rest,
         v2_grpc.InferenceServerClient(batcher) as through_grpc,
     ):
-        # MLServer reads a body as JSON only where it is called so, which this client does not do by itself.
+        # MLServer reads a body as JSON only with this content type, which the client does not set by itself.
         ask_alone = rest(direct, padded, binary=False, headers={"Content-Type": "application/json"})
         alone = np.stack([one_row(await ask_alone(sentence)) for sentence in SENTENCES])
         for (first, second, bound), above in ((SIMILAR, True), (UNRELATED, False)):
@@ -132,7 +132,7 @@ async def check(model: str, batcher: str, admin: str) -> bool:
             before = fetch(f"http://{admin}/metrics")
             try:
                 rows = await asyncio.gather(*(embed(SENTENCES[index]) for index in asked))
-            except Exception as error:  # whatever the client says of an answer that it cannot use
+            except Exception as error:  # any error of the client about a response that it cannot use
                 passed = expect(False, f"{form}: {type(error).__name__}: {error}")
                 continue
             passed &= check_form(form, alone, np.stack([one_row(row) for row in rows]), asked)

@@ -1,4 +1,4 @@
-"""Questions to this machine: free ports, whether a server is ready, what a page says.
+"""Finds free ports, waits for a server to be ready, prints a page.
 
 Usage: probe.py ports COUNT | probe.py ready URL PID SECONDS | probe.py fetch URL
 """
@@ -12,7 +12,7 @@ import urllib.request
 
 
 def ports(count: int) -> None:
-    """Prints so many free ports. All are held until all are known, so that they differ."""
+    """Prints `count` free ports. All are held until all are known, so that they differ."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     print(*(listener.getsockname()[1] for listener in held))
 
@@ -23,7 +23,7 @@ def fetch(url: str) -> str:
 
 
 def ready(url: str, pid: int, seconds: float) -> None:
-    """Returns once `url` answers 200; ends the program where process `pid` is gone or time is up."""
+    """Returns once `url` answers 200; ends the program when process `pid` is gone or time is up."""
     deadline = time.monotonic() + seconds
     last: Exception | None = None
     while time.monotonic() < deadline:

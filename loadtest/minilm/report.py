@@ -18,7 +18,7 @@ UNANSWERED = ("rejected", "failed", "lost")
 
 
 def totals(metrics: str) -> dict[str, float]:
-    """Sums of all samples by name, over their labels."""
+    """Returns the sum of all samples of each name, over all labels."""
     sums: dict[str, float] = {}
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
@@ -27,7 +27,7 @@ def totals(metrics: str) -> dict[str, float]:
 
 
 def mean_batch_rows(before: str, after: str) -> float:
-    """Rows per batch between two readings of the batcher's metrics; 0 where there was no batch."""
+    """Returns the rows per batch between two readings of the batcher's metrics; 0 where there was no batch."""
     first, last = totals(before), totals(after)
     rows, batches = (
         last.get(f"{BATCH_ROWS}{end}", 0) - first.get(f"{BATCH_ROWS}{end}", 0) for end in ("_sum", "_count")

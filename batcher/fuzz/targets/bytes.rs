@@ -1,4 +1,5 @@
-//! Raw BYTES: the first byte is the number of elements that the header claims, the second one the rows.
+//! Parses raw BYTES. The first byte of an input is the number of elements per row that the header claims, the second
+//! one the rows.
 
 #![no_main]
 

@@ -1,12 +1,12 @@
-//! What must hold of every request that a parser has taken.
+//! Properties that must hold for every request that a parser has accepted.
 
 use sluice_protocol::{InferRequest, InferResponse, Merged, WireFormat};
 use sluice_protocol::{merge, merge_padded, parse_response, split};
 
 use crate::echo::echo;
 
-/// Whether it can be sent or not, nothing panics; and where it may share a batch, a batch of two and a filler comes
-/// back as two equal answers.
+/// Checks that nothing panics, whether the request can be sent or not; and that, where it may share a batch, a batch of two
+/// and a row of padding comes back as two equal responses.
 pub(crate) fn check(request: &InferRequest) {
     for upstream in [WireFormat::Json, WireFormat::Binary, WireFormat::Grpc, WireFormat::V1] {
         let _ = merge(&[request], upstream);
@@ -18,7 +18,7 @@ pub(crate) fn check(request: &InferRequest) {
         assert_eq!(merged.total_rows(), request.rows * 2 + 1);
         assert_eq!(merged.body_bytes, merged.chunks.iter().map(|chunk| chunk.len()).sum::<usize>());
         let answers = split(&answer(&merged), &twice, &merged.rows).expect("one item per row");
-        // An output that the client's form cannot carry is an error for both.
+        // An output that the client's wire format cannot carry is an error for both.
         let texts: Vec<Option<Vec<u8>>> =
             answers.into_iter().map(|answer| answer.ok().map(|answer| answer.chunks.concat())).collect();
         assert_eq!(texts.len(), 2);

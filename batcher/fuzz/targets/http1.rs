@@ -1,9 +1,9 @@
-//! The guard of HTTP/1 connections against the HTTP library behind it: whatever bytes come in whatever pieces, the
-//! library hands out no request but those that the guard has let pass, with the same target, header, body and end.
+//! Compares the guard of HTTP/1 connections with the HTTP library behind it: whatever bytes arrive, in whatever pieces, the
+//! library accepts only requests that the guard has let pass, with the same target, header, body and end.
 //!
-//! The first byte says how many pieces there are and whether bodies are read; a byte for the size of each piece
-//! follows, then the bytes of the connection. Of these the ones from 0x80 on stand for fragments that are hard to hit
-//! upon, but for 0xff: the byte behind it stands for itself.
+//! The first byte of an input encodes the number of pieces and whether bodies are read; a byte for the size of each piece
+//! follows, then the bytes of the connection. Among these, bytes from 0x80 to 0xfe are replaced by fragments that the fuzzer
+//! would hardly find, and the byte behind 0xff is taken literally.
 
 #![no_main]
 
@@ -21,7 +21,7 @@ use libfuzzer_sys::fuzz_target;
 
 use front::differential::{Service, assert_agreement, serve};
 
-/// More bytes than this say nothing new.
+/// Maximum bytes of a connection: more find nothing new.
 const MOST_BYTES: usize = 32 << 10;
 
 const FRAGMENTS: [&str; 42] = [
@@ -69,7 +69,7 @@ const FRAGMENTS: [&str; 42] = [
     "\0",
 ];
 
-/// What the bytes of an input stand for.
+/// Returns the bytes of the connection that an input encodes.
 fn unfold(input: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut input = input.iter();
@@ -92,7 +92,7 @@ fn unfold(input: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sizes of pieces: fine ones up to 128 bytes, coarse ones beyond.
+/// Returns the size of a piece: 1 to 128 bytes, then multiples of 128 bytes, and 0xff for no limit.
 fn size(byte: u8) -> usize {
     match byte {
         ..0x80 => usize::from(byte) + 1,

@@ -1,4 +1,4 @@
-//! merge, an echoing server, split: each client has its own rows back, bit for bit, whatever forms share the batch.
+//! merge, an echoing server, split: each client gets its own rows back, bit for bit, whatever wire formats share the batch.
 
 #![no_main]
 
@@ -70,7 +70,7 @@ impl<'a> Arbitrary<'a> for Batch {
 fn element(bytes: &mut Unstructured<'_>, datatype: Datatype, raw_only: bool) -> arbitrary::Result<Vec<u8>> {
     Ok(match datatype {
         Datatype::Bool => vec![u8::from(bytes.arbitrary::<bool>()?)],
-        // One NaN: JSON does not tell them apart.
+        // Only one NaN, because JSON has no more.
         Datatype::Fp32 => {
             let value: f32 = bytes.arbitrary()?;
             if value.is_nan() { f32::NAN } else { value }.to_le_bytes().into()
@@ -80,7 +80,7 @@ fn element(bytes: &mut Unstructured<'_>, datatype: Datatype, raw_only: bool) -> 
             if value.is_nan() { f64::NAN } else { value }.to_le_bytes().into()
         }
         Datatype::Bytes if raw_only => bytes.arbitrary::<[u8; 3]>()?.into(),
-        // Clients of tests quote bare words; such words in strings would be theirs.
+        // Test clients quote bare words, and would quote such words inside strings as well.
         Datatype::Bytes => {
             let text: String = bytes.arbitrary::<[char; 2]>()?.iter().collect();
             text.into_bytes()

@@ -1,4 +1,5 @@
-//! What a model server may answer to a batch of two. The first byte is the form, the next two the length of the JSON part.
+//! Responses of a model server to a batch of two. The first byte is the wire format, the next two are the length of the
+//! JSON part.
 
 #![no_main]
 

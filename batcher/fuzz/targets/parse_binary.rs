@@ -1,4 +1,4 @@
-//! V2 binary. The first two bytes are the length of the JSON part.
+//! Parses V2 binary requests. The first two bytes of an input are the length of the JSON part.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! gRPC: the framing, then the message.
+//! Parses gRPC requests: the framing, then the message.
 
 #![no_main]
 

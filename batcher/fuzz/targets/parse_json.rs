@@ -1,4 +1,4 @@
-//! V2 JSON.
+//! Parses V2 JSON requests.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! V1. The first byte says which metadata the model has.
+//! V1. The first byte selects the model's metadata.
 
 #![no_main]
 

@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn it_does_not_wait_beyond_the_latest_start_of_the_first_that_is_due() {
-        // Less the one tick of the timer.
+        // The latest start less one tick of the timer.
         let tight = DeferView { deadline_us: 1_010_000, ..WAITING };
         assert_eq!(defer_until(&tight, &CURVE), Some(1_010_000 - CURVE.p95_us(9) - 1000));
         assert_eq!(defer_until(&DeferView { deadline_us: 1_008_000, ..WAITING }, &CURVE), None);

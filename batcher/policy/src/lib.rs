@@ -87,7 +87,7 @@ pub use sequences::{Asked, SequenceLimits, SequenceRefusal, Sequences, StepEnd, 
 pub use share::{NextBatch, SlotShare};
 pub use size::{Budget, Size};
 pub use sizes::{BatchSizes, Fit};
-pub use streams::{Arrival, ConcurrencyLimiter, GateSettings, Left, LimitBounds, StreamGate};
+pub use streams::{Arrival, ConcurrencyLimiter, Left, LimitBounds, StreamAdmission, StreamAdmissionSettings};
 pub use suspects::{Fault, Suspects};
 pub use window::{AttainmentWindow, BusyWindow};
 pub use work::{Load, least_work};

@@ -48,7 +48,7 @@ pub struct Ticket {
     pub deadline_us: u64,
     /// Size that the request adds to a batch. Zero rows count as 1.
     pub size: Size,
-    /// When it came, microseconds.
+    /// Instant of arrival, microseconds.
     pub arrived_us: u64,
 }
 
@@ -61,7 +61,7 @@ pub struct Waiting<T> {
     pub weight: u32,
     /// Size that the request adds to a batch; at least one row.
     pub size: Size,
-    /// When it came, microseconds.
+    /// Instant of arrival, microseconds.
     pub arrived_us: u64,
     /// Value that the owner of the queue keeps with the request.
     pub payload: T,

@@ -135,7 +135,7 @@ mod tests {
         window.set(5 * SECOND, 2, 2);
         let fraction = window.fraction(10 * SECOND);
         assert!((fraction - 0.75).abs() < 0.02, "{fraction}");
-        // The idle time pushes the busy time out.
+        // The idle time moves the busy time out of the window.
         window.set(10 * SECOND, 0, 2);
         assert!((window.fraction(15 * SECOND) - 0.5).abs() < 0.03);
         assert!(window.fraction(25 * SECOND) == 0.0);

@@ -1,13 +1,13 @@
 //! Reads, merges and splits requests and responses of the Open Inference Protocol (V2) in its three wire formats, and of V1.
 //!
 //! Requests arrive as V2 JSON, V2 binary (a JSON header and raw tensors) or gRPC `ModelInfer`. [`parse_json`],
-//! [`parse_binary`] and [`parse_grpc`] make the same [`InferRequest`] of all three; two requests whose [`MergeKey`]s
+//! [`parse_binary`] and [`parse_grpc`] read all three into one type, [`InferRequest`]; two requests whose [`MergeKey`]s
 //! are equal may share a batch, whatever their wire formats. [`merge`] makes one upstream body of many requests,
 //! [`parse_response`] reads the model server's response, [`split`] gives each client its own rows back in its own
 //! wire format.
 //!
 //! V1 `:predict` requests ([`parse_v1`]) name no datatypes: where the model's metadata does, they join V2 requests;
-//! otherwise they share batches with each other, spliced as text.
+//! otherwise they share batches with each other, joined as text.
 //!
 //! Tensors are never copied unless their wire format changes: they stay slices ([`bytes::Bytes`]) of the received bodies,
 //! and bodies to be sent are lists of chunks for a vectored write. Numbers in JSON stay text: int64 beyond 2^53

@@ -18,7 +18,7 @@ use crate::queue::bytes::QueuedBytes;
 use crate::retry_after::RetryAfter;
 use crate::streams::asked::Asked;
 use crate::upstream::choice::Named;
-use crate::upstream::grpc_body::GrpcBody;
+use crate::upstream::relay_body::RelayBody;
 
 impl Front {
     /// Returns the model that an HTTP request names, in its path or in a JSON body of OpenAI's API, with the body and the
@@ -78,16 +78,16 @@ impl Front {
     pub(super) async fn named_by_grpc(
         &self,
         request: Request<Incoming>,
-    ) -> Result<(Option<Named>, Request<GrpcBody>, QueuedBytes), Failure> {
+    ) -> Result<(Option<Named>, Request<RelayBody<Incoming>>, QueuedBytes), Failure> {
         let mut share = self.bodies.memory.empty(None);
         if self.upstreams.members() <= 1 {
-            return Ok((None, request.map(GrpcBody::from), share));
+            return Ok((None, request.map(RelayBody::from), share));
         }
         let path = request.uri().path();
         let asks_a_model = path.strip_prefix(GRPC_SERVICE).is_some_and(|method| method.starts_with("Model"));
         let may_set = message_decides(path);
         if !asks_a_model && !may_set {
-            return Ok((None, request.map(GrpcBody::from), share));
+            return Ok((None, request.map(RelayBody::from), share));
         }
         let (parts, body) = request.into_parts();
         let (head, body) = self

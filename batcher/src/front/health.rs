@@ -139,7 +139,7 @@ impl Front {
 enum ModelReadiness {
     Ready,
     NotReady,
-    /// There is no such model.
+    /// The model does not exist.
     Denied(Arc<Denial>),
     /// The version is not ready or does not exist; with the model server's response.
     NoVersion(UpstreamResponse),

@@ -44,7 +44,7 @@ impl Front {
             }
         }
         let sole = match self.upstreams.may_have(&handle.model) {
-            // All model servers say that they lack the model: one of them is to say so to the client.
+            // All model servers lack the model: the request is sent to one of them, whose error the client gets.
             0 => self.upstreams.members() > 0,
             servers => servers == 1,
         };

@@ -160,6 +160,7 @@ impl Models {
         }
     }
 
+    /// Returns the failure of a request for which no model server became ready in time.
     fn no_server(&self) -> Failure {
         let message = format!("no model server became ready within {} ms", self.hold().as_millis());
         Failure { retry_after: Some(RetryAfter::UNPREDICTED), ..Failure::new(503, message) }

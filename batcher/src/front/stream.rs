@@ -73,7 +73,7 @@ impl Front {
             );
             return failed(WireFormat::Json, &Failure::new(501, message));
         }
-        let handle = self.gate_of(model.as_deref().or(asked.model.as_deref())).await;
+        let handle = self.handle_of(model.as_deref().or(asked.model.as_deref())).await;
         let mut record = Record::new(Arc::clone(&handle), arrived_us);
         if settings.holding.while_cold == WhileCold::Reject && !self.upstreams.any_ready() {
             let failure = Failure::refused(
@@ -96,16 +96,16 @@ impl Front {
         self.send(&parts, named, body, step.is_none(), record).await
     }
 
-    /// The gate of a model. One that no model server has confirmed shares its gate with all such: the model server
-    /// says itself what it thinks of the name.
-    async fn gate_of(&self, model: Option<&str>) -> Arc<StreamHandle> {
+    /// Returns the handle of a model's streams. All models that no model server has confirmed share one: the model server
+    /// that gets the request judges the name itself.
+    async fn handle_of(&self, model: Option<&str>) -> Arc<StreamHandle> {
         let Some(model) = model.filter(|model| model.len() <= MAX_NAME_BYTES) else {
             return self.streams.other();
         };
-        if let Some(gate) = self.streams.known(model) {
-            return gate;
+        if let Some(handle) = self.streams.known(model) {
+            return handle;
         }
-        // Without a server there is nobody to ask: it is held at the gate.
+        // Without a ready model server nothing can be asked: the request waits with those to unconfirmed models.
         if !self.upstreams.any_ready() {
             return self.streams.other();
         }

@@ -1,4 +1,4 @@
-//! Memory of the requests in the batcher's hands, bounded; with a bound of their own for tenants.
+//! Bound on the memory of all requests that the batcher holds, and on each tenant's part of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use super::occupancy::THRESHOLD;
 use super::tenants::Tenant;
 
-/// So many bytes for all requests together.
+/// Memory budget of all requests together; clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct ByteBudget(Arc<Budget>);
 
@@ -14,26 +14,26 @@ pub struct ByteBudget(Arc<Budget>);
 struct Budget {
     used: AtomicUsize,
     limit: AtomicUsize,
-    /// Whether tenants have come; until then nobody's part is counted.
+    /// Whether a request has named a tenant; until then no parts are counted.
     has_tenants: AtomicBool,
-    /// What requests without a tenant have taken since.
+    /// Bytes of requests without a tenant, counted since then.
     nobodys: AtomicUsize,
 }
 
 impl ByteBudget {
-    /// A budget of so many bytes.
+    /// Creates a budget of `limit` bytes.
     pub fn new(limit: usize) -> Self {
         let budget = Self::default();
         budget.set_limit(limit);
         budget
     }
 
-    /// From now on so many bytes. What is taken already stays taken.
+    /// Changes the limit, bytes. Shares that are taken already stay taken.
     pub fn set_limit(&self, limit: usize) {
         self.0.limit.store(limit, Ordering::Relaxed);
     }
 
-    /// A share that has nothing yet, of a tenant's part.
+    /// Creates an empty share of a tenant's part; `None`: of the part of requests without a tenant.
     pub fn empty(&self, tenant: Option<Arc<Tenant>>) -> QueuedBytes {
         if tenant.is_some() && !self.0.has_tenants.load(Ordering::Relaxed) {
             self.0.has_tenants.store(true, Ordering::Relaxed);
@@ -41,18 +41,18 @@ impl ByteBudget {
         QueuedBytes { budget: self.clone(), tenant, bytes: 0, counted: 0 }
     }
 
-    /// Takes a share; `None` when it is not there.
+    /// Takes a share of `bytes` bytes; `None` where the budget has not as many left.
     pub fn take(&self, bytes: usize) -> Option<QueuedBytes> {
         let mut share = self.empty(None);
         share.grow(bytes).then_some(share)
     }
 
-    /// Bytes that are taken.
+    /// Returns how many bytes are taken.
     pub fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// Bytes that there are.
+    /// Returns the limit, bytes.
     pub fn limit(&self) -> usize {
         self.0.limit.load(Ordering::Relaxed)
     }
@@ -64,13 +64,13 @@ pub struct QueuedBytes {
     budget: ByteBudget,
     tenant: Option<Arc<Tenant>>,
     bytes: usize,
-    /// Those that are in the tenant's count.
+    /// Part of `bytes` that is in the tenant's count.
     counted: usize,
 }
 
 impl QueuedBytes {
-    /// Takes more; false, and as it was, where that is not there. A tenant may have a few times as much as is free
-    /// (see `queue::occupancy`); its only request may have what there is.
+    /// Takes more. Returns false, and takes nothing, where the budget has not as many bytes left. A tenant may have a few
+    /// times as much as is free (see `queue::occupancy`); its only request may have all that is left.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
         let before = self.budget.0.used.fetch_add(bytes, Ordering::Relaxed);
@@ -84,13 +84,13 @@ impl QueuedBytes {
         fits
     }
 
-    /// As much once more, for a copy that may outlive this; `None` where that is not there.
+    /// Takes as many bytes again, for a copy that may outlive this share; `None` where the budget has not as many left.
     pub fn once_more(&self) -> Option<Self> {
         let mut share = self.budget.empty(self.tenant.clone());
         share.grow(self.bytes).then_some(share)
     }
 
-    /// Bytes that there are for all.
+    /// Returns the limit of the whole budget, bytes.
     pub fn limit(&self) -> usize {
         self.budget.limit()
     }

@@ -1,4 +1,4 @@
-//! Whose a request is, where requests of one that harm others are to go apart.
+//! The sender of a request: requests of one whose requests harm others share no batch with those of others.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,10 +6,10 @@ use http::Extensions;
 
 use super::tenants::Tenant;
 
-/// A client, told from all others: its tenant where it has one, else its connection. Numbers are never used again.
+/// Sender of a request: its tenant where it names one, else its connection. Numbers are never used again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Caller {
-    /// A tenant.
+    /// Identifier of a tenant.
     Tenant(u64),
     /// A connection of a client that names no tenant.
     Connection(ConnectionNumber),
@@ -20,7 +20,7 @@ pub enum Caller {
 pub struct ConnectionNumber(u64);
 
 impl ConnectionNumber {
-    /// The number of a new connection.
+    /// Returns the number of a new connection.
     pub fn next() -> Self {
         static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
         Self(CONNECTIONS.fetch_add(1, Ordering::Relaxed))
@@ -28,9 +28,9 @@ impl ConnectionNumber {
 }
 
 impl Caller {
-    /// Of a request of this tenant with these extensions; `None` where neither says whose it is.
+    /// Returns the sender of a request of this tenant with these extensions; `None` where neither identifies it.
     pub fn of(tenant: Option<&Tenant>, extensions: Option<&Extensions>) -> Option<Self> {
-        // Tenants beyond `maxTenants` share a place: one of them does not answer for the others.
+        // Tenants beyond `maxTenants` share a number and have no identifier: none of them is to blame for another.
         if let Some(id) = tenant.and_then(Tenant::id) {
             return Some(Self::Tenant(id));
         }

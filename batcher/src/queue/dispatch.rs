@@ -1,16 +1,17 @@
-//! One batch at a model server: merge, send, split; and when the answer is not a plain success, find out which
-//! request is to blame without letting the others pay for it.
+//! Runs one batch at a model server: merges, sends and divides the response. When the response is not a plain success,
+//! finds the request that is to blame without failing the others for it.
 //!
-//! - 4xx (or 500, 502, 504) for a batch of several: each half again, so that a bad row fails alone.
-//! - An answer that cannot be shared out by rows: each request again, alone.
-//! - The connection broke, time was up: in parts again, apart from all others, by way of the owner; steps of sequences never.
-//! - The answer is too large: each half again.
+//! - 4xx (or 500, 502, 504) for several requests: each half is sent again, so that a bad row fails alone.
+//! - A response that cannot be divided by rows: each request is sent again, alone.
+//! - A broken connection or a timeout: the owner sends the requests again in parts, apart from all others; steps of
+//!   sequences are never sent again.
+//! - A response that is too large: each half is sent again.
 //!
 //! | module | what is there |
 //! |---|---|
-//! | `reading` | requests that are read by the metadata of the model server that gets them |
-//! | `unanswered` | what follows for the requests of a call that got no answer |
-//! | `copies` | a call that takes far too long: its requests are tried elsewhere too |
+//! | `reading` | reads requests by the metadata of the model server that they are sent to |
+//! | `unanswered` | decides what follows for the requests of a call without a response |
+//! | `copies` | sends the requests of a call that takes far too long to another slot too |
 
 // A request is several hundred bytes and changes hands often: its box is moved, not the request.
 #![allow(clippy::vec_box)]
@@ -38,8 +39,8 @@ use crate::upstream::connection::{Chunks, UpstreamResponse, Wire};
 use crate::upstream::slot::Slot;
 use crate::upstream::{InFlight, Report, Upstream};
 
-/// Runs a batch in a task of its own; the owner hears of its end in any case, a panic included. `overdue_after`: the
-/// time after which it is tried on another slot too, where that is possible.
+/// Runs a batch in a task of its own, which reports its end to the owner in any case, a panic included. `overdue_after`:
+/// time after which the batch is tried on another slot too, where that is possible; `None`: never.
 pub(super) fn spawn(
     handle: Arc<ModelHandle>,
     number: u64,
@@ -77,10 +78,11 @@ pub(super) fn spawn(
     tokio::spawn(Box::pin(async move { dispatch.run(entries).await }));
 }
 
-/// What follows for the other groups of the batch.
+/// Whether the other groups of the batch can still be sent.
 enum Next {
+    /// The slot is still good.
     Continue,
-    /// The slot is gone.
+    /// The slot is gone: the other groups go back to the queue.
     Lost,
 }
 
@@ -91,18 +93,18 @@ struct Dispatch {
     slot: Option<Slot>,
     finished: Option<BatchEnd<Box<Entry>, Slot>>,
     number: u64,
-    /// The model keeps a state: nothing is sent twice.
+    /// Whether the model keeps a state: then no request is sent twice.
     is_stateful: bool,
-    /// Most rows of a batch there.
+    /// Maximum rows of a batch at this model server.
     max_rows: u32,
-    /// Other requests were in flight at the model server when this began.
+    /// Whether other requests were in flight at the model server when this batch began.
     began_beside_others: bool,
-    /// How many had been started there by then.
+    /// Number of calls that had been started at the model server when this batch began.
     begun: u64,
-    /// For the requests that a server error is about.
+    /// Search for the requests that a server error is about.
     search: ErrorSearch,
     overdue_after: Option<Duration>,
-    /// Until the slot is given back: what is left then is no work of the model server's.
+    /// Counts the batch as in flight until the slot is given back; what is left then is no work of the model server.
     guard: Option<InFlight>,
 }
 
@@ -113,7 +115,7 @@ impl Drop for Dispatch {
 }
 
 impl Dispatch {
-    /// Gives the slot back and tells the owner, once.
+    /// Gives the slot back and reports the end of the batch to the owner, once.
     fn finish(&mut self) {
         let Some(mut finished) = self.finished.take() else { return };
         finished.slot = self.slot.take();
@@ -142,7 +144,7 @@ impl Dispatch {
         }
     }
 
-    /// Requests that may be merged, or one that is to be transcoded.
+    /// Sends requests that may be merged as one, and divides its response.
     async fn batch(&mut self, mut entries: Vec<Box<Entry>>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let Some(slot) = &self.slot else { return self.lost(entries) };
         let form = slot.profile.form;
@@ -223,7 +225,8 @@ impl Dispatch {
                     entry.answer(reply);
                 }
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = error.to_string();
                 tracing::warn!(model = %self.handle.model, reason, "An answer cannot be shared out by rows; its requests run again one by one.");
                 for mut entry in entries {
                     if entry.alone || self.is_stateful {
@@ -238,7 +241,7 @@ impl Dispatch {
         Next::Continue
     }
 
-    /// Rows on the wire for a group of so many: parts of a batch are padded to sizes of their own.
+    /// Returns how many rows a group of `rows` rows has on the wire: each part of a batch is padded to a size of its own.
     fn sent_rows(&self, rows: usize) -> usize {
         // Of a model that takes no batches dimension 0 may be anything.
         if self.max_rows <= 1 {
@@ -249,7 +252,8 @@ impl Dispatch {
         u32::try_from(rows).map_or(rows, |rows| sizes.sent_rows(rows) as usize)
     }
 
-    /// A single request that cannot be transcoded: as it came where that is possible.
+    /// Sends a single request that cannot be transcoded as it came, or fails it where the model server does not speak its
+    /// protocol.
     async fn untranslatable(
         &mut self,
         entries: Vec<Box<Entry>>,
@@ -264,7 +268,7 @@ impl Dispatch {
         fail(entries, &Failure::new(400, reason))
     }
 
-    /// Requests that go one by one: as they came where the model server speaks the client's protocol.
+    /// Sends the first of the requests that go one by one: as it came where the model server speaks the client's protocol.
     async fn alone(&mut self, entries: Vec<Box<Entry>>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let mut entries = entries.into_iter();
         let Some(mut entry) = entries.next() else { return Next::Continue };
@@ -286,7 +290,7 @@ impl Dispatch {
         }
     }
 
-    /// A request that must not be merged and that the model server cannot read as it came: a batch of one.
+    /// Sends a request that must not be merged and that the model server cannot read as it came, as a batch of one.
     async fn alone_transcoded(&mut self, entry: Box<Entry>, groups: &mut VecDeque<Vec<Box<Entry>>>) -> Next {
         let Some(slot) = &self.slot else { return self.lost(vec![entry]) };
         let Some(_) = entry.parsed() else {
@@ -324,11 +328,11 @@ impl Dispatch {
                 }
                 Next::Continue
             }
-            Err(reason) => fail(entries, &Failure::new(502, reason)),
+            Err(error) => fail(entries, &Failure::new(502, error.to_string())),
         }
     }
 
-    /// The model server said no to the whole batch.
+    /// Decides what follows for requests that the model server answered with an error together.
     fn refused(
         &mut self,
         mut entries: Vec<Box<Entry>>,
@@ -364,13 +368,13 @@ impl Dispatch {
         Next::Continue
     }
 
-    /// Notes the call, where somebody wants to know of it.
+    /// Records the start of a call in the traces of its requests; `None` where no request is traced.
     fn sending(&self, entries: &[Box<Entry>], request: &mut Request<Chunks>) -> Option<Sending> {
         let trails = entries.iter().filter_map(|entry| entry.trail.clone()).collect();
         Sending::begin(trails, entries.len(), self.upstream.name(), self.handle.clock, request)
     }
 
-    /// The slot is gone before these were sent.
+    /// Hands requests that were not sent, because the slot is gone, back to the queue.
     fn lost(&mut self, mut entries: Vec<Box<Entry>>) -> Next {
         entries.iter_mut().for_each(|entry| entry.step_was_not_sent());
         if let Some(finished) = &mut self.finished {
@@ -383,7 +387,7 @@ impl Dispatch {
     }
 }
 
-/// Waits until a call is given up; for ever, where nothing can give it up.
+/// Waits until a call is given up; for ever where `give_up` is `None`.
 async fn given_up(give_up: Option<&CancellationToken>) {
     match give_up {
         Some(give_up) => give_up.cancelled().await,

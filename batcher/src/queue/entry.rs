@@ -1,4 +1,4 @@
-//! One request while it is in the batcher's hands, and what becomes of it.
+//! One request while the batcher holds it, and its reply.
 
 use std::sync::Arc;
 
@@ -19,66 +19,66 @@ use crate::failure::Failure;
 use crate::observe::request_trace::{Asked, RequestTrace};
 use crate::upstream::connection;
 
-/// A request that waits or runs. Dropping it without a reply tells the client's task, which answers with an
-/// error: there is always exactly one answer.
+/// Request that waits or runs. When it is dropped without a reply, the client's task answers with an error: there is
+/// always exactly one answer.
 #[derive(Debug)]
 pub struct Entry {
-    /// What is asked.
+    /// The request itself.
     pub work: Work,
-    /// How the client asked.
+    /// Wire format of the client's request.
     pub form: WireFormat,
-    /// What it adds to a batch; one row where the rows are not known.
+    /// What the request adds to a batch; one row where its rows are not known.
     pub size: Size,
-    /// Its class and its tenant's number.
+    /// Priority class of the request, and number and weight of its tenant.
     pub flow: Flow,
-    /// Its tenant, known for as long as this is here.
+    /// Tenant of the request, held so that it stays known; `None` where the request names none.
     pub tenant: Option<Arc<Tenant>>,
-    /// It is counted by class and tenant.
+    /// Whether the request is counted by class and tenant.
     pub is_ranked: bool,
-    /// The client's HTTP head, for forwarding it alone and untouched.
+    /// Head of the client's HTTP request, for forwarding it alone and unchanged.
     pub origin: Option<Parts>,
-    /// Headers that all of its batch must have.
+    /// Headers that all requests of its batch must have.
     pub scope: Option<Scope>,
-    /// When its last byte came (microseconds of the process's clock).
+    /// When the last byte of the request arrived (microseconds of the process's clock).
     pub arrived_us: u64,
-    /// When its answer is due.
+    /// When the answer is due (microseconds of the process's clock).
     pub deadline_us: u64,
-    /// The metadata by which it was read.
+    /// Signature of the model by which the request was read; `None`: without one.
     pub signature: Option<Arc<ModelSignature>>,
-    /// Whose it is, where that can be told.
+    /// Sender of the request; `None` where it is not known.
     pub caller: Option<Caller>,
-    /// What is held against it.
+    /// Failures of calls that the request was in.
     pub suspicion: Suspicion,
-    /// It must go alone: an answer to its batch could not be shared out by rows.
+    /// Whether the request must go alone, because a response to its batch could not be divided by rows.
     pub alone: bool,
-    /// Set: it is a step of a sequence, which is never sent twice.
+    /// Set where the request is a step of a sequence, which is never sent twice.
     pub sequence: Option<Box<InSequence>>,
-    /// Where it is noted what happens to it, if anybody wants to know.
+    /// Trace of the request; `None` where it is not traced.
     pub trail: Option<Arc<RequestTrace>>,
-    /// Where the answer goes.
+    /// Where the reply is sent to.
     pub reply: ReplyTo,
-    /// Its share of the memory for waiting requests.
+    /// Share of the memory budget that the request takes.
     pub bytes: QueuedBytes,
 }
 
-/// What is held against a request.
+/// Failures of calls that a request was in.
 #[derive(Debug, Clone)]
 pub struct Suspicion {
-    /// Connections that broke with it alone in its call.
+    /// Connections that broke with the request alone in its call.
     pub breaks: Breaks,
-    /// Since when it is suspected; [`u64::MAX`]: it is not.
+    /// Since when the request is suspected (microseconds of the process's clock); [`u64::MAX`]: it is not.
     pub since_us: u64,
-    /// Gives up the earlier call of which this is a copy and which still runs.
+    /// Gives up the earlier call that this is a copy of and that still runs; `None` for no copy.
     pub elder: Option<CancellationToken>,
 }
 
 impl Suspicion {
-    /// Whether it is suspected: then it shares no call with requests that are not.
+    /// Returns whether the request is suspected: then it shares no call with requests that are not.
     pub fn is_raised(&self) -> bool {
         self.since_us < u64::MAX
     }
 
-    /// It is suspected from now on, or was before.
+    /// Suspects the request from now on, unless it was suspected before.
     pub fn raise(&mut self, now_us: u64) {
         self.since_us = self.since_us.min(now_us);
     }
@@ -90,18 +90,18 @@ impl Default for Suspicion {
     }
 }
 
-/// What is asked.
+/// The request itself, as far as it was understood.
 #[derive(Debug, Clone)]
 #[allow(clippy::large_enum_variant)] // An entry is boxed as a whole.
 pub enum Work {
     /// A request that was understood.
     Parsed(InferRequest),
-    /// A body that was not: it goes alone, so that the model server's own error text reaches the client.
+    /// A body that was not understood: it goes alone, so that the model server's own error text reaches the client.
     Raw(Bytes),
 }
 
 impl Entry {
-    /// The request, where it may share a batch.
+    /// Returns the request where it may share a batch.
     pub fn mergeable(&self) -> Option<&InferRequest> {
         match &self.work {
             Work::Parsed(request) if request.alone.is_none() && !self.alone => Some(request),
@@ -109,17 +109,17 @@ impl Entry {
         }
     }
 
-    /// Whether it may share a batch with another one that is the first of it.
+    /// Returns whether the request may share a batch with `other`, the first of that batch.
     pub fn may_go_with(&self, other: &Self) -> bool {
         matches!((self.mergeable(), other.mergeable()), (Some(one), Some(other)) if one.key == other.key)
     }
 
-    /// Whether it rests on the model's metadata and was read by others than these.
+    /// Returns whether the meaning of the request rests on the model's metadata and it was read by another signature.
     pub fn is_read_by_other_than(&self, signature: Option<&Arc<ModelSignature>>) -> bool {
         self.parsed().is_some_and(InferRequest::rests_on_metadata) && self.signature.as_ref() != signature
     }
 
-    /// Reads it by these metadata.
+    /// Reads the request again, by this signature.
     pub fn read_by(&mut self, signature: Option<Arc<ModelSignature>>) {
         if let Work::Parsed(request) = &mut self.work {
             *request = request.clone().read_again(signature.as_deref());
@@ -127,8 +127,8 @@ impl Entry {
         self.signature = signature;
     }
 
-    /// Whether it is, or may be, a step of a sequence, which must not run twice. A body that was not understood may be
-    /// one where it has the word.
+    /// Returns whether the request is, or may be, a step of a sequence, which must not run twice. A body that was not
+    /// understood may be one where it contains `sequence_id`.
     pub fn is_stateful(&self) -> bool {
         self.sequence.is_some()
             || match &self.work {
@@ -137,12 +137,13 @@ impl Entry {
             }
     }
 
-    /// Until when it is kept where it could not be answered in time and that is not its own fault.
+    /// Returns until when the request is kept where it is not its own fault that it is late (microseconds of the process's
+    /// clock).
     pub fn held_until_us(&self, hold_us: u64) -> u64 {
         self.deadline_us.max(self.arrived_us.saturating_add(hold_us))
     }
 
-    /// A second copy of it, with the same way back to the client; only one, where there is no memory for two.
+    /// Returns the request and a copy that replies to the same client; no copy where there is no memory for it.
     pub fn copied(self: Box<Self>) -> (Box<Self>, Option<Box<Self>>) {
         let Some(bytes) = self.bytes.once_more() else { return (self, None) };
         let mut entry = *self;
@@ -171,12 +172,12 @@ impl Entry {
         (Box::new(entry), Some(Box::new(copy)))
     }
 
-    /// Whether another copy of it may answer too.
+    /// Returns whether another copy of the request may be answered too.
     pub fn has_copies(&self) -> bool {
         self.reply.is_shared()
     }
 
-    /// The request, where it was understood.
+    /// Returns the request where it was understood.
     pub fn parsed(&self) -> Option<&InferRequest> {
         match &self.work {
             Work::Parsed(request) => Some(request),
@@ -184,12 +185,12 @@ impl Entry {
         }
     }
 
-    /// Whether it came as V1 and was read as V2 tensors: a server that has V2 alone can serve it.
+    /// Returns whether the request came as V1 and was read as V2 tensors: a server that has only V2 can serve it.
     pub fn is_joined_v1(&self) -> bool {
         self.form.protocol().api() == Api::V1 && self.parsed().is_some_and(|request| request.v1.is_none())
     }
 
-    /// The body as the client sent it.
+    /// Returns the body as the client sent it.
     pub fn body(&self) -> Bytes {
         match &self.work {
             Work::Parsed(request) => request.body.clone(),
@@ -197,7 +198,7 @@ impl Entry {
         }
     }
 
-    /// What is asked, for its trail.
+    /// Describes the request for its trace.
     pub fn asked(&self, model: &Arc<str>) -> Asked {
         let parsed = self.parsed();
         Asked {
@@ -216,35 +217,35 @@ impl Entry {
         }
     }
 
-    /// Whether nobody waits for the answer any more.
+    /// Returns whether the client no longer waits for the answer.
     pub fn is_cancelled(&self) -> bool {
         self.reply.is_closed()
     }
 
-    /// Answers. A client that has gone meanwhile gets nothing.
+    /// Sends the reply; it is dropped where the client has gone.
     pub fn answer(self, reply: Reply) {
         self.reply.send(reply);
     }
 
-    /// Answers with what is no success, unless another copy of it can still be answered.
+    /// Sends a reply that is no success, unless another copy of the request can still be answered.
     pub fn give_up(self, reply: impl Into<Reply>) {
         self.reply.send_if_last(reply.into());
     }
 }
 
-/// Whether a body that is not read any further may be a step of a sequence: it has the word.
+/// Returns whether a body that is not read any further may be a step of a sequence: it contains `sequence_id`.
 pub fn names_a_sequence(body: &[u8]) -> bool {
     memmem::find(body, b"sequence_id").is_some()
 }
 
-/// What becomes of a request.
+/// Reply to a request.
 #[derive(Debug)]
 pub enum Reply {
-    /// Its rows of a batch's answer, in the client's form.
+    /// The request's rows of a batch's response, in the client's wire format.
     Rows(ResponsePart),
-    /// The model server's answer to it alone, as it came.
+    /// The model server's response, as it came: to the request alone, or an error for its batch.
     Forwarded(connection::UpstreamResponse),
-    /// No answer of the model server.
+    /// An error of the batcher's own, in place of a response.
     Failed(Failure),
 }
 

@@ -1,4 +1,4 @@
-//! What an autoscaler and a person want to know of a queue, set before each scrape.
+//! Gauges of a queue, for autoscalers and operators; set before each scrape.
 
 use metrics::gauge;
 use sluice_batch_policy::{AttainmentWindow, BusyWindow, Engine, Forecast, ServiceCurve, ShapeClass};
@@ -7,12 +7,12 @@ use sluice_config::metric_names::batcher as names;
 use super::{Entry, ModelHandle};
 use crate::upstream::slot::Slot;
 
-/// Window of the busy fraction.
+/// Window of the busy fraction, microseconds.
 const BUSY_WINDOW_US: u64 = 5_000_000;
-/// Window of the attainment ratio.
+/// Window of the attainment ratio, microseconds.
 const ATTAINMENT_WINDOW_US: u64 = 30_000_000;
 
-/// What the owner knows at the moment.
+/// State of the queue that only its owner knows.
 pub(super) struct View {
     pub(super) forecast: Forecast,
     pub(super) oldest_wait_us: u64,
@@ -20,7 +20,7 @@ pub(super) struct View {
     pub(super) latched: bool,
 }
 
-/// Gauges over the last seconds.
+/// Sliding windows of the gauges that are means over the last seconds.
 pub(super) struct Windows {
     busy: BusyWindow,
     attainment: AttainmentWindow,
@@ -34,12 +34,12 @@ impl Windows {
         }
     }
 
-    /// From now on so many slots are busy.
+    /// Records that `busy` of `slots` slots are busy from now on.
     pub(super) fn set_busy(&mut self, now_us: u64, busy: u32, slots: u32) {
         self.busy.set(now_us, busy, slots);
     }
 
-    /// Takes over what request tasks have counted since the last time.
+    /// Records the requests that the request tasks have counted since the last call.
     pub(super) fn count(&mut self, handle: &ModelHandle, now_us: u64) {
         let (met, missed) = handle.metrics.attainment.take();
         for (count, was_met) in [(met, true), (missed, false)] {

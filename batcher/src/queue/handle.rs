@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwapOption;
 use sluice_batch_policy::{Admission, Flow, Forecast, ShapeClass};
 use sluice_protocol::{InferRequest, ModelSignature};
 use tokio::sync::oneshot;
 
 use super::mailbox::Mailbox;
 use super::occupancy::Occupancy;
+use super::published::PublishedForecast;
 use super::samples::Samples;
 use super::{Entry, Message, QueueEvent};
 use crate::clock::Clock;
@@ -27,25 +28,25 @@ use crate::upstream::slot::Slot;
 /// The handle of one model's queue.
 #[derive(Debug)]
 pub struct ModelHandle {
-    /// Tells it from all others, those that had its name before too.
+    /// Number of the handle, unique in the process: an earlier handle of the same model had another.
     pub number: u64,
-    /// The model's name.
+    /// Name of the model.
     pub model: Arc<str>,
-    /// Its metrics.
+    /// Metrics of the model.
     pub metrics: ModelMetrics,
-    /// The settings.
+    /// Settings of the process, as they are now.
     pub settings: Live,
-    /// The process's clock.
+    /// Clock of the process.
     pub clock: Clock,
-    /// Requests to warm model servers with.
+    /// Recorded requests, to warm model servers with.
     pub samples: Samples,
     mailbox: Mailbox<Box<Entry>, Message>,
     occupancy: Occupancy,
-    /// When the owner will look for overdue requests by itself.
+    /// When the owner will look for expired requests by itself (microseconds of the process's clock).
     expiry_us: AtomicU64,
-    forecast: ArcSwap<Forecast>,
+    forecast: PublishedForecast,
     signature: ArcSwapOption<ModelSignature>,
-    /// When somebody asked for it last (microseconds of the process's clock); 0: nobody has.
+    /// When a client last asked for the model (microseconds of the process's clock); 0: never.
     asked_us: AtomicU64,
 }
 
@@ -62,7 +63,7 @@ impl ModelHandle {
             settings,
             occupancy: Occupancy::default(),
             expiry_us: AtomicU64::new(0),
-            forecast: ArcSwap::default(),
+            forecast: PublishedForecast::default(),
             signature: ArcSwapOption::empty(),
             asked_us: AtomicU64::new(0),
         }
@@ -71,7 +72,7 @@ impl ModelHandle {
     /// Puts a request into the queue.
     ///
     /// # Errors
-    /// The queue, or its tenant's part of it, is full; the request comes back.
+    /// The queue, or its tenant's part of it, is full; the request is returned.
     pub fn submit(&self, mut entry: Box<Entry>) -> Result<(), Box<Entry>> {
         if !self.occupancy.enter(&mut entry, self.settings.now().limits.queue_requests) {
             return Err(entry);
@@ -86,19 +87,20 @@ impl ModelHandle {
 
     /// Sends a message to the owner.
     pub fn tell(&self, message: impl Into<Message>) {
-        // Dropped, refreshes are answered and slots given up.
+        // After the owner's end a message is dropped, which completes a refresh and gives a slot up.
         self.mailbox.tell(message.into(), |unserved| self.left(&unserved));
     }
 
-    /// Has the owner set the gauges.
+    /// Makes the owner set the gauges, and waits until they are set.
     pub async fn refresh(&self) {
         let (done, refreshed) = oneshot::channel();
         self.tell(Message::Refresh(done));
-        // The owner of a retired model answers nothing.
+        // The owner of a retired model does not answer.
         let _ = refreshed.await;
     }
 
-    /// Decides about a request that arrives now. `class`: of its rows, where it may be merged.
+    /// Decides whether to take in a request that arrives now. `class`: shape class of its rows; `None` where it may not be
+    /// merged.
     pub fn admit(
         &self,
         now_us: u64,
@@ -107,64 +109,55 @@ impl ModelHandle {
         flow: Flow,
         class: Option<ShapeClass>,
     ) -> Admission {
-        let forecast = self.forecast.load();
+        let forecast = self.forecast.get();
         let rows_ahead = self.occupancy.rows_ahead(flow, rows);
         forecast.admit(&forecast.view(now_us, deadline_us, rows, rows_ahead), class)
     }
 
-    /// Somebody asks for the model: where it is not warm, it is to be warmed.
+    /// Records that a client asks for the model: model servers that have it are to be warmed for it.
     pub fn ask(&self) {
         self.asked_us.store(self.clock.now_us().max(1), Ordering::Relaxed);
     }
 
-    /// When somebody asked for it last; 0: nobody has.
+    /// Returns when a client last asked for the model (microseconds of the process's clock); 0: never.
     pub fn asked_us(&self) -> u64 {
         self.asked_us.load(Ordering::Relaxed)
     }
 
-    /// From now on classes or tenants play a part in the order.
+    /// Counts what waits by class and tenant from now on: they take part in the order.
     pub fn rank(&self) {
         self.occupancy.rank();
     }
 
-    /// Returns the time after which to try again where the ring is full: when the requests that wait now will have been
+    /// Returns the time after which to try again where the queue is full: when the requests that wait now will have been
     /// served.
     pub fn retry_after(&self, now_us: u64) -> RetryAfter {
-        RetryAfter::predicted(self.forecast.load().wait_us(now_us, self.queued_rows()))
+        self.forecast.retry_after(now_us, self.queued_rows())
     }
 
-    /// Whether some model server has it, warm.
+    /// Returns whether a model server has the model and a warm slot for it.
     pub fn is_servable(&self) -> bool {
         !self.is_cold() && self.absent_at() == 0
     }
 
-    /// Whether no model server has a warm slot for it.
+    /// Returns whether no model server has a warm slot for the model.
     pub fn is_cold(&self) -> bool {
-        self.forecast.load().slots == 0
+        self.forecast.is_cold()
     }
 
-    /// The latency objective.
+    /// Returns the latency objective of the model, milliseconds.
     pub fn objective_ms(&self) -> u64 {
         self.settings.now().batching.of_model(&self.model).objective_ms
     }
 
-    /// How much there is to do, by what the owner last said.
+    /// Returns how much there is to do, by the forecast that the owner published last.
     pub fn load(&self) -> Load {
-        let forecast = self.forecast.load();
-        let queued_rows = self.queued_rows();
-        let wait_us = forecast.wait_us(self.clock.now_us(), queued_rows);
-        Load {
-            slots: forecast.slots,
-            busy_slots: forecast.slots.saturating_sub(forecast.free_slots),
-            queued_rows,
-            queued_batches: queued_rows as f64 / f64::from(forecast.limit_rows.max(1)),
-            predicted_wait_seconds: wait_us.unwrap_or(0) as f64 / 1e6,
-        }
+        self.forecast.load(self.clock.now_us(), self.queued_rows())
     }
 
-    /// Returns what the owner published last.
+    /// Returns the forecast that the owner published last.
     pub(super) fn forecast(&self) -> Arc<Forecast> {
-        self.forecast.load_full()
+        self.forecast.get()
     }
 
     /// Returns how many rows wait.
@@ -172,14 +165,14 @@ impl ModelHandle {
         self.occupancy.rows()
     }
 
-    /// What the model's metadata says of its tensors, where it does.
+    /// Returns the signature of the model's tensors; `None` where its metadata is not known.
     pub fn signature(&self) -> Option<Arc<ModelSignature>> {
         self.signature.load_full()
     }
 
-    /// How many model servers say that they do not have it; 0 where one has it.
+    /// Returns how many model servers report that they do not have the model; 0 where one has it.
     pub fn absent_at(&self) -> usize {
-        self.forecast.load().absent_at
+        self.forecast.absent_at()
     }
 }
 
@@ -233,7 +226,7 @@ impl ServedModel for ModelHandle {
 
 /// The owner's side.
 impl ModelHandle {
-    /// Nobody will serve what waits or comes: dropping it has its clients told.
+    /// Drops the requests that wait and those that still come, which answers their clients with an error.
     pub(super) fn retire(&self) {
         self.mailbox.retire(|unserved| self.left(&unserved));
     }
@@ -246,28 +239,28 @@ impl ModelHandle {
         self.mailbox.next_message()
     }
 
-    /// A request no longer waits.
+    /// Removes a request that no longer waits from the counts.
     pub(super) fn left(&self, entry: &Entry) {
         self.occupancy.leave(entry);
     }
 
-    /// A request that was in flight waits again.
+    /// Counts a request that was in flight and waits again.
     pub(super) fn came_back(&self, entry: &mut Entry) {
         self.occupancy.come_back(entry);
     }
 
-    /// These were dispatched together.
+    /// Records that these requests were dispatched as a batch.
     pub(super) fn served<'a>(&self, batch: impl Iterator<Item = &'a Entry> + Clone) {
         self.occupancy.served(batch);
     }
 
-    /// When the owner will look for overdue requests by itself: those that are due before wake it.
+    /// Sets when the owner will look for expired requests by itself: a request that is due before wakes it.
     pub(super) fn set_expiry_us(&self, expiry_us: u64) {
         self.expiry_us.store(expiry_us, Ordering::Relaxed);
     }
 
     pub(super) fn publish(&self, forecast: Forecast) {
-        self.forecast.store(Arc::new(forecast));
+        self.forecast.publish(forecast);
     }
 
     /// Announces whether arrivals should wake the owner. Returns true where something is there already, so that

@@ -1,11 +1,11 @@
-//! One batch of several requests, and several answers of one: what looks at all of their bytes.
+//! Merges several requests into one, and divides its response among them: the work that reads all of their bytes.
 
 // A request is several hundred bytes and changes hands often: its box is moved, not the request.
 #![allow(clippy::vec_box)]
 
 use sluice_protocol::{
-    BatchRows, HEADER_LENGTH, InferRequest, MergeError, Merged, WireFormat, merge_padded, parse_response,
-    split, unchanged_response,
+    BatchRows, HEADER_LENGTH, InferRequest, MergeError, Merged, ResponseError, SplitError, WireFormat,
+    merge_padded, parse_response, split, unchanged_response,
 };
 
 use super::{Entry, Reply};
@@ -14,7 +14,19 @@ use crate::failure::Failure;
 use crate::offload::{RAW_DISCOUNT, offload};
 use crate::upstream::connection::UpstreamResponse;
 
-/// Merges requests into one of so many rows; with the path to send it to.
+/// Why a response cannot be divided among the requests of its batch.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ShareOutError {
+    /// The response is not a valid one of its wire format.
+    #[error(transparent)]
+    Unreadable(#[from] ResponseError),
+    /// An output has not one row per row of the batch.
+    #[error(transparent)]
+    Unequal(#[from] SplitError),
+}
+
+/// Merges requests into one, padded to `total_rows` rows. Returns it with the path to send it to, which is empty where the
+/// merge fails.
 pub(super) async fn merged(
     entries: Vec<Box<Entry>>,
     form: WireFormat,
@@ -31,7 +43,7 @@ pub(super) async fn merged(
     .await
 }
 
-/// Bytes that a merge looks at.
+/// Returns how many bytes a merge reads of a request.
 fn bytes_to_merge(entry: &Entry, form: WireFormat) -> usize {
     let Some(request) = entry.parsed() else { return 0 };
     let (bytes, header) = (request.body.len(), request.header_length.unwrap_or(0));
@@ -39,14 +51,14 @@ fn bytes_to_merge(entry: &Entry, form: WireFormat) -> usize {
     if stays_raw { header + bytes / RAW_DISCOUNT } else { bytes }
 }
 
-/// Each request's rows of the answer; an error where the answer does not allow that.
+/// Gives each request its rows of the response.
 pub(super) async fn shared_out(
     entries: Vec<Box<Entry>>,
     rows: BatchRows,
     form: WireFormat,
     answer: UpstreamResponse,
     budget: &AnswerBudget,
-) -> (Vec<Box<Entry>>, Result<Vec<Reply>, String>) {
+) -> (Vec<Box<Entry>>, Result<Vec<Reply>, ShareOutError>) {
     let budget = budget.clone();
     offload(bytes_to_share_out(&entries, form, &answer), move || {
         let replies = share_out(&entries, &rows, form, &answer, &budget);
@@ -55,7 +67,7 @@ pub(super) async fn shared_out(
     .await
 }
 
-/// Bytes that sharing out looks at.
+/// Returns how many bytes of a response are read to divide it.
 fn bytes_to_share_out(entries: &[Box<Entry>], form: WireFormat, answer: &UpstreamResponse) -> usize {
     let bytes = answer.body.len();
     let is_raw = form.protocol().carries_raw_tensors()
@@ -69,7 +81,7 @@ fn share_out(
     form: WireFormat,
     answer: &UpstreamResponse,
     budget: &AnswerBudget,
-) -> Result<Vec<Reply>, String> {
+) -> Result<Vec<Reply>, ShareOutError> {
     let header_length = header_length(answer);
     let requests = parsed(entries);
     let counted = |mut rows: sluice_protocol::ResponsePart| {
@@ -81,9 +93,8 @@ fn share_out(
     {
         return Ok(vec![counted(unchanged)]);
     }
-    let response =
-        parse_response(form, header_length, answer.body.clone()).map_err(|error| error.to_string())?;
-    let answers = split(&response, &requests, rows).map_err(|error| error.to_string())?;
+    let response = parse_response(form, header_length, answer.body.clone())?;
+    let answers = split(&response, &requests, rows)?;
     let reply = |result| match result {
         Ok(rows) => counted(rows),
         Err(error) => Reply::Failed(Failure::new(400, format!("{error}"))),

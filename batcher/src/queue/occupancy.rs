@@ -1,4 +1,4 @@
-//! How much waits, of whom, as everybody sees it; and who may add to it.
+//! Counts of the requests that wait in one model's queue, which every thread can read; decides whether one more may wait.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -8,32 +8,32 @@ use sluice_batch_policy::{Backlog, Flow};
 use super::Entry;
 use super::tenants::NOBODY;
 
-/// A tenant may have so many times as much in the queue as is free: a dynamic threshold (Choudhury and Hahne,
-/// "Dynamic queue length thresholds for shared-memory packet switches", 1998). One alone gets 8/9 of the queue; the
-/// rest is there for the next.
+/// Maximum requests of one tenant in the queue, as a multiple of the free places: a dynamic threshold (Choudhury and Hahne,
+/// "Dynamic queue length thresholds for shared-memory packet switches", 1998). One tenant alone gets 8/9 of the
+/// queue; the rest is left for the next one.
 pub(super) const THRESHOLD: usize = 8;
 
-/// What waits in one model's queue, and what was served lately.
+/// Requests that wait in one model's queue, and the tenants that were served lately.
 #[derive(Debug, Default)]
 pub(super) struct Occupancy {
     rows: AtomicU64,
     requests: AtomicUsize,
-    /// Whether requests have come that may differ in class or tenant. Until then one count says all.
+    /// Whether requests have arrived that may differ in class or tenant. Until then the plain counts are enough.
     is_ranked: AtomicBool,
     backlog: Mutex<Backlog>,
 }
 
 impl Occupancy {
-    /// From now on classes or tenants play a part: one count no longer says all.
+    /// Counts by class and tenant from now on.
     pub(super) fn rank(&self) {
-        // Read first: it is said with each request, and nearly always said already.
+        // Read first, because this is called for each request, and a store would contend for the cache line.
         if !self.is_ranked.load(Ordering::Relaxed) {
             self.is_ranked.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Counts a request that is to wait; false where its queue of at most `limit` requests, or its tenant's part of
-    /// it, is full.
+    /// Counts a request that is to wait. Returns false, and does not count it, where the queue of at most `limit` requests, or
+    /// its tenant's part of it, is full.
     #[must_use]
     pub(super) fn enter(&self, entry: &mut Entry, limit: usize) -> bool {
         let before = self.requests.fetch_add(1, Ordering::Relaxed);
@@ -61,7 +61,7 @@ impl Occupancy {
         true
     }
 
-    /// A request that was in flight waits again: it had its place before.
+    /// Counts a request that was in flight and waits again; no limit applies, because it had its place before.
     pub(super) fn come_back(&self, entry: &mut Entry) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.rows.fetch_add(u64::from(entry.size.rows), Ordering::Relaxed);
@@ -71,7 +71,7 @@ impl Occupancy {
         }
     }
 
-    /// A request no longer waits.
+    /// Removes a request that no longer waits from the counts.
     pub(super) fn leave(&self, entry: &Entry) {
         self.requests.fetch_sub(1, Ordering::Relaxed);
         self.rows.fetch_sub(u64::from(entry.size.rows), Ordering::Relaxed);
@@ -80,19 +80,19 @@ impl Occupancy {
         }
     }
 
-    /// These requests were dispatched as a batch.
+    /// Records that these requests were dispatched as a batch.
     pub(super) fn served<'a>(&self, batch: impl Iterator<Item = &'a Entry> + Clone) {
         if self.is_ranked.load(Ordering::Relaxed) {
             self.backlog().served(batch.map(|entry| (entry.flow, entry.size.rows)));
         }
     }
 
-    /// Rows that wait.
+    /// Returns how many rows wait.
     pub(super) fn rows(&self) -> u64 {
         self.rows.load(Ordering::Relaxed)
     }
 
-    /// Rows that will be served before a request that arrives now.
+    /// Returns how many rows will be served before a request of this flow and size that arrives now.
     pub(super) fn rows_ahead(&self, flow: Flow, rows: u32) -> u64 {
         if !self.is_ranked.load(Ordering::Relaxed) {
             return self.rows();

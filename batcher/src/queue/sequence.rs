@@ -17,27 +17,27 @@ pub const MAX_NAME_BYTES: usize = 256;
 /// Name of a sequence of one model.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SequenceKey {
-    /// The version of the model that is asked for by name.
+    /// Version of the model that the request names; `None` where it names none.
     pub version: Option<String>,
-    /// The client's name for it.
+    /// Name that the client gave the sequence.
     pub id: SequenceId,
 }
 
-/// What a step has with it.
+/// State of a request that is a step of a sequence.
 #[derive(Debug)]
 pub struct InSequence {
-    /// Whose step it is.
+    /// Sequence of the step.
     pub key: Arc<SequenceKey>,
-    /// What it asks for.
+    /// Whether the step starts, continues or ends the sequence.
     pub asked: Asked,
-    /// Where it must go; `None`: anywhere, or it does not have its turn.
+    /// Model server and epoch that the step must go to; `None`: any, or the step does not have its turn.
     pub(super) home: Option<ServerEpoch>,
-    /// Queue that is to hear of the end of its turn.
+    /// Queue to report the end of the step's turn to.
     queue: Option<Arc<ModelHandle>>,
     turn: Option<HasTurn>,
 }
 
-/// A step's turn. It ends when the step is dropped, in whatever way: the owner hears of it.
+/// Turn of a step. It ends when the step is dropped, for whatever reason, and its end is reported to the owner.
 #[derive(Debug)]
 struct HasTurn {
     handle: Arc<ModelHandle>,
@@ -52,17 +52,17 @@ impl Drop for HasTurn {
 }
 
 impl InSequence {
-    /// A step that has just come.
+    /// Creates a step that does not have its turn yet.
     pub fn new(key: SequenceKey, asked: Asked) -> Self {
         Self { key: Arc::new(key), asked, home: None, queue: None, turn: None }
     }
 
-    /// Notes the queue that is to hear of the end of its turn.
+    /// Sets the queue to report the end of the step's turn to.
     pub(super) fn reports_to(&mut self, queue: &Arc<ModelHandle>) {
         self.queue = Some(Arc::clone(queue));
     }
 
-    /// Starts its turn. It must go to `home`; `None`: anywhere.
+    /// Starts the step's turn. `home`: model server and epoch that it must go to; `None`: any.
     pub(super) fn begins(&mut self, home: Option<ServerEpoch>) {
         self.home = home;
         let key = Arc::clone(&self.key);
@@ -76,19 +76,19 @@ impl InSequence {
     }
 }
 
-/// How a step's turn would end if it were dropped now. Nothing happens for requests that are none.
+/// How the turn of a step would end if it were dropped now. Requests that are no steps are unaffected.
 impl Entry {
-    /// It is about to be sent: until there is an answer, nobody knows what has become of it.
+    /// Records that the step is about to be sent: until there is a response, it is not known whether it was executed.
     pub(super) fn step_is_sent(&mut self) {
         self.step_ends_with(StepEnd::Uncertain);
     }
 
-    /// It was not sent after all.
+    /// Records that the step was not sent after all.
     pub(super) fn step_was_not_sent(&mut self) {
         self.step_ends_with(StepEnd::Unsent);
     }
 
-    /// The model server has answered.
+    /// Records that the model server has answered. `well`: with a success.
     pub(super) fn step_is_answered(&mut self, well: bool) {
         self.step_ends_with(StepEnd::Answered { well });
     }
@@ -100,8 +100,8 @@ impl Entry {
     }
 }
 
-/// The answer to a step that is not sent. 409 and ABORTED say that the request is not to be repeated but the whole
-/// sequence; whoever repeats the step all the same is told the same.
+/// Returns the error for a step that is not sent. 409 and ABORTED ask the client to repeat the whole sequence, not the step;
+/// a client that repeats the step gets the same error.
 pub(super) fn refusal(id: &SequenceId, why: SequenceRefusal, most: usize) -> Failure {
     const ANEW: &str = "begin the sequence anew (sequence_start)";
     let because = match why {

@@ -1,5 +1,5 @@
-//! Who sends: names that clients bring, made into numbers. Only tenants with requests in the batcher's hands are
-//! known, and not more than `maxTenants` of them: names are free to invent.
+//! Tenants: gives each name that clients send a number. Only tenants with requests that the batcher holds are known, and
+//! at most `maxTenants` of them, because clients can invent names.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -7,24 +7,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::settings::Settings;
 
-/// Number of requests that name no tenant.
+/// Tenant number of requests that name no tenant.
 pub const NOBODY: u32 = 0;
-/// Number that all share who came when there were too many.
+/// Tenant number that all tenants beyond `maxTenants` share.
 const OTHERS: u32 = 1;
 
-/// The next tenant's id.
+/// Identifier of the next tenant.
 static IDS: AtomicU64 = AtomicU64::new(1);
 
-/// A tenant with requests here.
+/// Tenant with requests that the batcher holds.
 #[derive(Debug)]
 pub struct Tenant {
-    /// Its number among all that are here.
+    /// Number of the tenant, unique among those that are known now.
     pub number: u32,
-    /// Tells it from all others that ever were here; 0 for those that share a place.
+    /// Identifier of the tenant, never used again; 0 for those that share a number.
     id: u64,
-    /// Its part of the service relative to the others'.
+    /// Weight of the tenant's share of the service.
     pub weight: u32,
-    /// Bytes of its requests.
+    /// Bytes of the tenant's requests.
     pub(super) bytes: Arc<AtomicUsize>,
 }
 
@@ -37,13 +37,13 @@ impl PartialEq for Tenant {
 impl Eq for Tenant {}
 
 impl Tenant {
-    /// Tells it from all others that ever were here; `None` for those that share a place.
+    /// Returns the identifier of the tenant, never used again; `None` for those that share a number.
     pub(super) fn id(&self) -> Option<u64> {
         (self.id != 0).then_some(self.id)
     }
 }
 
-/// The tenants with requests here.
+/// Tenants with requests that the batcher holds.
 #[derive(Debug)]
 pub struct Tenants {
     known: Mutex<HashMap<Box<str>, Arc<Tenant>>>,
@@ -60,7 +60,7 @@ impl Default for Tenants {
 }
 
 impl Tenants {
-    /// The tenant of this name; hold it for as long as the request is here.
+    /// Returns the tenant of this name; hold it for as long as the batcher holds the request.
     pub fn of(&self, name: &str, settings: &Settings) -> Arc<Tenant> {
         let weight = settings.order.tenant_weights.get(name).copied().unwrap_or(1);
         // The map is never left half-changed by a panic.
@@ -75,7 +75,7 @@ impl Tenants {
             None => {}
         }
         if known.len() >= settings.order.max_tenants {
-            // Nobody but this map holds them: they have no request here.
+            // Only this map holds the removed ones: they have no request here.
             known.retain(|_, tenant| Arc::strong_count(tenant) > 1);
         }
         if known.len() >= settings.order.max_tenants {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sluice_batch_policy::{Arrival, GateSettings, Left, LimitBounds, StreamGate};
+use sluice_batch_policy::{Arrival, Left, LimitBounds, StreamAdmission, StreamAdmissionSettings};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
@@ -21,7 +21,7 @@ use crate::upstream::members::Upstreams;
 /// Longest time between two turns while requests wait, because the limit may have changed.
 const LOOK: Duration = Duration::from_secs(1);
 
-type Gate = StreamGate<oneshot::Sender<AdmissionDecision>>;
+type Admission = StreamAdmission<oneshot::Sender<AdmissionDecision>>;
 
 /// Starts the owner of an admission; it ends at `StreamEvent::Retire`.
 pub(super) fn start(
@@ -32,8 +32,8 @@ pub(super) fn start(
 ) -> Arc<StreamHandle> {
     let (events, inbox) = mpsc::unbounded_channel();
     let handle = Arc::new(StreamHandle::new(label, clock, events));
-    let gate = Gate::new(gate_settings(&settings.now()), clock.now_us());
-    let owner = Owner { handle: Arc::clone(&handle), upstreams, settings, gate, latched: false };
+    let admission = Admission::new(admission_settings(&settings.now()), clock.now_us());
+    let owner = Owner { handle: Arc::clone(&handle), upstreams, settings, admission, latched: false };
     tokio::spawn(owner.run(inbox));
     handle
 }
@@ -42,7 +42,7 @@ struct Owner {
     handle: Arc<StreamHandle>,
     upstreams: Arc<Upstreams>,
     settings: Live,
-    gate: Gate,
+    admission: Admission,
     /// Whether a request was held for lack of a model server and no request has started since.
     latched: bool,
 }
@@ -74,7 +74,7 @@ impl Owner {
     /// Returns when the next turn is due if no message comes before.
     fn wake(&self) -> Instant {
         let look = Instant::now() + LOOK;
-        match self.gate.next_expiry_us() {
+        match self.admission.next_expiry_us() {
             Some(at_us) => look.min(self.handle.clock.instant(at_us)),
             // No request waits, so only a message makes a turn necessary.
             None => Instant::now() + Duration::from_secs(3600),
@@ -88,9 +88,9 @@ impl Owner {
                 self.arrived(now_us, knock);
                 self.turn();
             }
-            StreamEvent::Left => self.gate.retain(now_us, |reply| !reply.is_closed()),
-            StreamEvent::FirstToken(seconds) => self.gate.first_token(seconds),
-            StreamEvent::Ended { weight, seconds } => self.gate.ended(now_us, weight, seconds),
+            StreamEvent::Left => self.admission.retain(now_us, |reply| !reply.is_closed()),
+            StreamEvent::FirstToken(seconds) => self.admission.first_token(seconds),
+            StreamEvent::Ended { weight, seconds } => self.admission.ended(now_us, weight, seconds),
             StreamEvent::Refresh { has_queue, done } => {
                 self.set_gauges(now_us, has_queue);
                 let _ = done.send(());
@@ -101,7 +101,7 @@ impl Owner {
 
     fn arrived(&mut self, now_us: u64, knock: StreamRequest) {
         let StreamRequest { class, deadline_us, tokens, reply } = knock;
-        match self.gate.arrive(now_us, class, deadline_us, tokens, reply) {
+        match self.admission.arrive(now_us, class, deadline_us, tokens, reply) {
             Arrival::Waits => {}
             Arrival::Full { payload, retry_after_us } => {
                 let message = format!(
@@ -120,10 +120,10 @@ impl Owner {
     /// Starts and rejects requests, as far as possible now.
     fn turn(&mut self) {
         let now_us = self.handle.clock.now_us();
-        self.gate.set(gate_settings(&self.settings.now()));
-        self.gate.work(self.handle.take_work() as f64);
-        self.gate.turn(now_us);
-        while let Some(left) = self.gate.next(now_us) {
+        self.admission.set(admission_settings(&self.settings.now()));
+        self.admission.work(self.handle.take_work() as f64);
+        self.admission.turn(now_us);
+        while let Some(left) = self.admission.next(now_us) {
             match left {
                 Left::Starts { payload, weight, waited_us } => {
                     self.latched = false;
@@ -145,21 +145,21 @@ impl Owner {
                 }
             }
         }
-        self.latched |= self.gate.servers() == 0 && self.gate.waiting() > 0;
+        self.latched |= self.admission.servers() == 0 && self.admission.waiting() > 0;
     }
 
     fn count_servers(&mut self) {
         let servers = self.upstreams.all().iter().filter(|upstream| upstream.phase() == Phase::Ready).count();
-        self.gate.set_servers(self.handle.clock.now_us(), u32::try_from(servers).unwrap_or(u32::MAX));
+        self.admission.set_servers(self.handle.clock.now_us(), u32::try_from(servers).unwrap_or(u32::MAX));
     }
 
     fn set_gauges(&self, now_us: u64, has_queue: bool) {
         self.handle.metrics.set_gauges(&View {
-            in_flight: self.gate.running(),
-            waiting: self.gate.waiting(),
-            oldest_wait_us: self.gate.oldest_wait_us(now_us),
-            predicted_wait_us: self.gate.predicted_wait_us(u8::MAX),
-            limit: self.gate.limit(),
+            in_flight: self.admission.running(),
+            waiting: self.admission.waiting(),
+            oldest_wait_us: self.admission.oldest_wait_us(now_us),
+            predicted_wait_us: self.admission.predicted_wait_us(u8::MAX),
+            limit: self.admission.limit(),
             latched: self.latched,
             has_queue,
         });
@@ -177,8 +177,8 @@ fn refuse(
     let _ = reply.send(AdmissionDecision::Refused(Failure::refused(status, reason, message, retry_after)));
 }
 
-fn gate_settings(settings: &Settings) -> GateSettings {
-    GateSettings {
+fn admission_settings(settings: &Settings) -> StreamAdmissionSettings {
+    StreamAdmissionSettings {
         bounds: LimitBounds {
             least: f64::from(settings.streams.min_streams),
             most: f64::from(settings.streams.max_streams),

@@ -15,6 +15,7 @@ use super::hang_up::HangUp;
 use super::relay_body::RelayBody;
 use super::relay_grpc::IdleGrpc;
 use super::{ConnectError, Epoch, Upstream};
+use crate::upload::Upload;
 
 /// Maximum number of idle connections of each kind that are kept per upstream.
 pub(super) const MAX_IDLE: usize = 16;
@@ -36,7 +37,7 @@ pub(super) struct Connections {
 struct Idle {
     /// Number of the epoch that the connection belongs to.
     epoch: u64,
-    sender: http1::SendRequest<RelayBody>,
+    sender: http1::SendRequest<RelayBody<Upload>>,
     /// Task that drives the connection.
     driver: AbortHandle,
 }
@@ -68,7 +69,7 @@ impl Upstream {
     pub async fn relay(
         self: &Arc<Self>,
         epoch: &Epoch,
-        mut request: Request<RelayBody>,
+        mut request: Request<RelayBody<Upload>>,
     ) -> Result<(Response<Incoming>, HangUp), RelayError> {
         let Some(endpoint) = epoch.http.clone() else { return Err(ConnectError::NoHttp.into()) };
         // A request over HTTP/1.0 may have no `Host`.
@@ -142,7 +143,7 @@ fn last(response: Response<Incoming>) -> Result<Response<Incoming>, RelayError> 
 
 /// Returns a copy of the request if it may be repeated: its method is safe and it has no body. Needed because the
 /// server may close a kept connection while a request is on its way.
-fn repeatable(request: &Request<RelayBody>) -> Option<Request<RelayBody>> {
+fn repeatable(request: &Request<RelayBody<Upload>>) -> Option<Request<RelayBody<Upload>>> {
     if !request.method().is_safe() || !request.body().is_end_stream() {
         return None;
     }

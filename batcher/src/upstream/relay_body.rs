@@ -1,4 +1,4 @@
-//! The body of a request that is passed on: the part that has been read already, and the rest as it comes.
+//! The body of a request that is passed on: what was read of it already, and the rest as it arrives.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -7,19 +7,17 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::upload::{Upload, UploadError};
-
-/// The body, byte for byte as its client sends it.
+/// A client's body, byte for byte; `B` is the body that the rest is read from.
 #[derive(Debug)]
-pub struct RelayBody {
+pub struct RelayBody<B> {
     read: VecDeque<Bytes>,
-    /// `None` if the body was read to its end.
-    rest: Option<Upload>,
+    /// `None` where the body was read to its end.
+    rest: Option<B>,
 }
 
-impl RelayBody {
-    /// Creates a body of the pieces that were read, in order, followed by the rest.
-    pub fn new(read: impl IntoIterator<Item = Bytes>, rest: Option<Upload>) -> Self {
+impl<B> RelayBody<B> {
+    /// Creates a body of the pieces that were read, in order, and the rest.
+    pub fn new(read: impl IntoIterator<Item = Bytes>, rest: Option<B>) -> Self {
         Self { read: read.into_iter().filter(|piece| !piece.is_empty()).collect(), rest }
     }
 
@@ -28,20 +26,20 @@ impl RelayBody {
     }
 }
 
-impl From<Upload> for RelayBody {
-    fn from(body: Upload) -> Self {
+impl<B> From<B> for RelayBody<B> {
+    fn from(body: B) -> Self {
         Self::new([], Some(body))
     }
 }
 
-impl Body for RelayBody {
+impl<B: Body<Data = Bytes> + Unpin> Body for RelayBody<B> {
     type Data = Bytes;
-    type Error = UploadError;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, UploadError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         if let Some(piece) = self.read.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }

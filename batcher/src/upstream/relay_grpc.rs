@@ -18,9 +18,9 @@ use hyper::rt::Executor;
 use tokio_util::sync::CancellationToken;
 
 use super::connection::{Wire, to_grpc};
-use super::grpc_body::GrpcBody;
 use super::hang_up::HangUp;
 use super::relay::{BUFFER_BYTES, MAX_IDLE, RelayError, connect, lock};
+use super::relay_body::RelayBody;
 use super::{Epoch, Upstream};
 
 /// A connection between two calls.
@@ -42,7 +42,7 @@ impl Upstream {
     pub async fn relay_grpc(
         self: &Arc<Self>,
         epoch: &Epoch,
-        request: Request<GrpcBody>,
+        request: Request<RelayBody<Incoming>>,
     ) -> Result<(Response<Incoming>, HangUp), RelayError> {
         self.answers.room().await;
         let (mut parts, body) = request.into_parts();
@@ -132,7 +132,7 @@ where
 /// Body of a call as its client sends it; notes when all of it has been sent.
 #[derive(Debug)]
 pub(super) struct CallBody {
-    body: GrpcBody,
+    body: RelayBody<Incoming>,
     is_sent: Arc<AtomicBool>,
 }
 

@@ -102,7 +102,7 @@ async fn without_a_file_left_idle_clients_make_room_and_the_log_stays_short() {
         silent.push(TcpStream::connect(program.admin).await.unwrap());
     }
     assert_eq!(get(program.admin, "/readyz").await.status, 200);
-    let lines = program.log().matches("could not be accepted").count();
+    let lines = program.log().matches("Failed to accept connections").count();
     assert!((1..=3).contains(&lines), "{}", program.log());
 }
 

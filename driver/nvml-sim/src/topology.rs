@@ -27,7 +27,7 @@ pub struct Topology {
     /// GPUs in order of their index.
     pub gpus: Vec<Gpu>,
     /// Latency added to each call in milliseconds, by function name (`nvmlGpuInstanceDestroy`) or by operation: see
-    /// [`functions::OPERATIONS`].
+    /// `functions::OPERATIONS`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub latency_ms: BTreeMap<String, u64>,
     /// How MIG devices get their UUIDs.

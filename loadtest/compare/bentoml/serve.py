@@ -14,7 +14,7 @@ BETA_S = float(os.environ["COMPARE_BETA_MS"]) / 1e3
 
 @bentoml.service(workers=1)
 class Reference:
-    # Its own objective: what it predicts to be later is refused; 60 s is its default.
+    # BentoML's own objective: it rejects requests that it predicts to be later; 60 s is its default.
     @bentoml.api(
         batchable=True,
         max_batch_size=int(os.environ["COMPARE_MAX_BATCH_ROWS"]),

@@ -7,7 +7,7 @@ import litserve
 
 ALPHA_S = float(os.environ["COMPARE_ALPHA_MS"]) / 1e3
 BETA_S = float(os.environ["COMPARE_BETA_MS"]) / 1e3
-# With 0, its default, it hardly ever finds more than one row.
+# With 0, LitServe's default, a batch hardly ever has more than one row.
 BATCH_TIMEOUT_S = 0.001
 
 
@@ -22,7 +22,7 @@ class Reference(litserve.LitAPI):
         return inputs
 
     def predict(self, rows: list) -> list:
-        # A batch of one row comes without its list.
+        # LitServe passes a batch of one row without a list.
         rows = rows if isinstance(rows, list) else [rows]
         time.sleep(ALPHA_S + BETA_S * len(rows))
         return [{"id": row["id"], "y": [3 * x + row["id"] % 1024 for x in row["x"]]} for row in rows]
@@ -38,7 +38,7 @@ if __name__ == "__main__":
     api = Reference(
         max_batch_size=int(os.environ["COMPARE_MAX_BATCH_ROWS"]), batch_timeout=BATCH_TIMEOUT_S
     )
-    # What is not answered by then gets 504; 30 s is its default.
+    # A request that is not answered within this time gets 504; 30 s is LitServe's default.
     timeout_s = float(os.environ.get("COMPARE_OBJECTIVE_MS", "30000")) / 1e3
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1, timeout=timeout_s)
     server.run(

@@ -8,7 +8,7 @@ from mosec import Server, Worker
 
 ALPHA_S = float(os.environ["COMPARE_ALPHA_MS"]) / 1e3
 BETA_S = float(os.environ["COMPARE_BETA_MS"]) / 1e3
-# The shortest that it takes; 0 would mean 10 ms.
+# The shortest wait that MOSEC accepts; 0 would mean 10 ms.
 MAX_WAIT_MS = 1
 
 
@@ -19,7 +19,7 @@ class Reference(Worker):
 
 
 if __name__ == "__main__":
-    # What is not answered by then gets 408; 3000 is its default.
+    # A request that is not answered within this time gets 408; 3000 is MOSEC's default.
     timeout_ms = os.environ.get("COMPARE_OBJECTIVE_MS", "3000")
     sys.argv[1:] = ["--address", "127.0.0.1", "--port", os.environ["COMPARE_PORT"], "--timeout", timeout_ms]
     server = Server()

@@ -23,7 +23,7 @@ def batcher() -> DynamicBatcher:
     objective_ms = os.environ.get("COMPARE_OBJECTIVE_MS")
     if objective_ms is None:
         return DynamicBatcher(max_queue_delay_microseconds=0)
-    # What has waited too long to be on time is refused.
+    # A request that has waited too long to be in time is rejected.
     batch_ms = 1e3 * (ALPHA_S + BETA_S * int(os.environ["COMPARE_MAX_BATCH_ROWS"]))
     policy = QueuePolicy(
         timeout_action=TimeoutAction.REJECT,
@@ -34,7 +34,7 @@ def batcher() -> DynamicBatcher:
 
 if __name__ == "__main__":
     port = int(os.environ["COMPARE_PORT"])
-    # The two ports after it are for gRPC and metrics, which nobody asks here.
+    # The two ports after it are for gRPC and metrics, which are not used here.
     config = TritonConfig(
         http_address="127.0.0.1", http_port=port, allow_grpc=False, allow_metrics=False, log_verbose=0
     )

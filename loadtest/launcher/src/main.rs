@@ -1,9 +1,8 @@
-//! Builds every program of the workspace and the simulated NVML library in one call, then becomes the
-//! program that was asked for.
+//! Builds every program of the workspace and the simulated NVML library in one call, then replaces itself by the
+//! requested program.
 //!
-//! `cargo run` builds one program only, and building one package after the other compiles shared
-//! dependencies twice where their features differ. Standard library only, so that this itself builds in a
-//! second.
+//! `cargo run` builds one program only, and building one package after the other compiles shared dependencies twice
+//! where their features differ. The launcher uses the standard library only, so that it builds in a second.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,8 +11,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-/// Everything that the demo or a cluster runs or is made with. One list, so that neither builds anew what the other
-/// has built: other packages are other features of shared dependencies.
+/// All packages that the demo or a cluster needs. Both build this one list, so that neither rebuilds what the other has
+/// built: another list of packages would select other features of shared dependencies.
 const PACKAGES: [&str; 7] = [
     "sluice-driver",
     "sluice-batcher",
@@ -24,20 +23,20 @@ const PACKAGES: [&str; 7] = [
     "sluice-testbed",
 ];
 
-/// Commands for a cluster that is there: they take the program that brought it up as it is.
+/// Commands for a cluster that exists: they use the program that created it, without a build.
 const WITHOUT_BUILD: [&str; 7] = ["down", "exec", "status", "stop", "start", "crash", "help"];
 
 const USAGE: &str = "usage: cargo demo [OPTIONS] | cargo compare [OPTIONS] | cargo e2e [-- COMMAND]\n\
                      Builds all programs (release), then runs `sluice-loadtest demo` or `compare` with OPTIONS, or\n\
                      `sluice-testbed` with COMMAND; `cargo demo --help` and `cargo e2e -- --help` list them.";
 
-/// A program of the workspace, to become.
+/// Program of the workspace to run.
 struct Target {
-    /// Its name; its folder holds the others.
+    /// File name of the program; the other programs are in the same folder.
     program: &'static str,
-    /// Arguments before and after the folder of the programs.
+    /// Arguments before and after `--bin-dir`.
     arguments: (Vec<OsString>, Vec<OsString>),
-    /// Whether one that was built earlier will do.
+    /// Whether a program that was built earlier may be used.
     any_build: bool,
 }
 
@@ -54,7 +53,7 @@ fn main() -> ExitCode {
     let program = folder.join(target.program);
     let mut command = Command::new(&program);
     command.args(target.arguments.0).arg("--bin-dir").arg(&folder).args(target.arguments.1);
-    // Only returns when the program could not be started.
+    // `exec` returns only when the program could not be started.
     failure(&format!("{}: {}", program.display(), command.exec()))
 }
 
@@ -85,7 +84,7 @@ impl Target {
             arguments.remove(0);
         }
         let first = arguments.first().map(|first| first.to_string_lossy().into_owned()).unwrap_or_default();
-        // `cargo e2e` and `cargo e2e -- --kubernetes 1.34`: everything.
+        // `cargo e2e` and `cargo e2e -- --kubernetes 1.34` run everything.
         if (first.is_empty() || first.starts_with('-'))
             && !["-h", "--help", "-V", "--version"].contains(&&*first)
         {
@@ -96,19 +95,20 @@ impl Target {
     }
 }
 
-/// The folder of release programs beside that of this one, where it has `program` already.
+/// Returns the folder of release programs beside the folder of this one; `None` where it does not have `program` yet.
 fn built_earlier(program: &str) -> Option<PathBuf> {
     let own = env::current_exe().ok()?;
     let folder = own.parent()?.parent()?.join("release");
     folder.join(program).exists().then_some(folder)
 }
 
-/// Builds [`PACKAGES`] and returns the folder where they lie, with `program` among them.
+/// Builds [`PACKAGES`] and returns the folder of the programs, `program` among them.
 fn build(program: &str) -> Result<PathBuf, String> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     build.args(["build", "--release", "--message-format=json-render-diagnostics"]);
-    // Variables of this package, by which build scripts would take a build by hand for another one.
+    // Variables of this package: with them build scripts would see another environment than in a build by hand, and
+    // cargo would rebuild.
     for (name, _) in env::vars_os() {
         if name
             .to_str()
@@ -142,11 +142,11 @@ fn build(program: &str) -> Result<PathBuf, String> {
         .ok_or_else(|| format!("the build named no executable {program}"))
 }
 
-/// The value of `"executable"` in one of cargo's JSON messages, if it is a path.
+/// Returns the value of `"executable"` in one of cargo's JSON messages; `None` where there is no path.
 fn executable(message: &str) -> Option<PathBuf> {
     let (_, rest) = message.split_once(r#""executable":""#)?;
     let (path, _) = rest.split_once('"')?;
-    // A JSON string; only a quote or a backslash would be escaped, and neither is usual in a path.
+    // The value is a JSON string, in which only quotes and backslashes of a path are escaped; both are unusual.
     (!path.contains('\\')).then(|| PathBuf::from(path))
 }
 

@@ -1,4 +1,4 @@
-//! Wrong usage of `cargo demo`, `cargo compare` and `cargo e2e`, as a shell sees it.
+//! Exit code and message of a wrong usage of `cargo demo`, `cargo compare` and `cargo e2e`.
 
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 

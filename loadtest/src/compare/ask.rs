@@ -41,7 +41,7 @@ pub(crate) fn request(peer: Peer) -> (&'static str, Bytes) {
     (path, body.to_string().into())
 }
 
-/// Returns whether `answer` holds the numbers of the row that [`request`] asks for.
+/// Returns whether `answer` has the numbers of the row that [`request`] sends.
 pub(crate) fn is_right(answer: &Value) -> bool {
     let outputs = answer.get("outputs").and_then(Value::as_array);
     let of_v2 = outputs.and_then(|outputs| {
@@ -66,7 +66,7 @@ fn flatten(value: &Value, into: &mut Vec<f64>) {
 /// Waits until the peer answers correctly.
 ///
 /// # Errors
-/// The peer ended, or its last answer was wrong.
+/// When the peer ended, or its last answer within the time limit was wrong.
 pub(crate) async fn until_right(peer: Peer, program: &mut Program, address: SocketAddr) -> Result<()> {
     let deadline = tokio::time::Instant::now() + START_TIMEOUT;
     loop {

@@ -1,5 +1,5 @@
-//! CPU time of processes in nanoseconds, from the scheduler's account of each thread. `/proc/PID/stat` counts in
-//! hundredths of a second, which is half of what a proxy uses for thousands of requests.
+//! Measures CPU time of processes in nanoseconds, from the scheduler's account of each thread. `/proc/PID/stat` counts
+//! in hundredths of a second, which is half of the time that a proxy uses for thousands of requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use std::time::Duration;
 pub(crate) struct CpuTime(BTreeMap<(u32, u32), u64>);
 
 impl CpuTime {
-    /// Of these processes now. One that is gone has none.
+    /// Reads the CPU time of these processes. A process that is gone has none.
     pub(crate) fn of(pids: impl IntoIterator<Item = u32>) -> Self {
         let mut threads = BTreeMap::new();
         for pid in pids {
@@ -27,7 +27,7 @@ impl CpuTime {
         Self(threads)
     }
 
-    /// What was used since `earlier`. A thread that ended in between took its last share with it.
+    /// Returns the CPU time since `earlier`. The last share of a thread that ended in between is missing.
     pub(crate) fn since(&self, earlier: &Self) -> Duration {
         let used = |(thread, ns): (&(u32, u32), &u64)| {
             ns.saturating_sub(earlier.0.get(thread).copied().unwrap_or(0))

@@ -18,13 +18,13 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(900);
 const DEBIAN_PACKAGES: [&str; 5] =
     ["nginx", "haproxy", "liblua5.3-0", "libopentracing-c-wrapper0", "libopentracing1"];
 
-/// A server of a peer and what it needs, part of this program.
+/// Embedded files of a peer: its server and the packages that it needs.
 struct Source {
     serve: &'static str,
     requirements: &'static str,
 }
 
-/// The files of a peer that is written in Python.
+/// Embeds the files of a peer that is written in Python.
 macro_rules! source {
     ($folder:literal) => {
         Source {
@@ -45,7 +45,8 @@ fn source(peer: Peer) -> Option<Source> {
     }
 }
 
-/// The package that is compared, whose version the table shows; the first line of each requirements file.
+/// Returns the compared package with its version, for the table: the first line of the peer's requirements file that is
+/// no comment.
 pub(crate) fn package(peer: Peer) -> Option<String> {
     let first = source(peer)?.requirements.lines().find(|line| !line.starts_with('#'))?;
     Some(first.replace("==", " "))
@@ -54,7 +55,7 @@ pub(crate) fn package(peer: Peer) -> Option<String> {
 /// Creates the virtual environment of a peer in `folder`, unless it exists with these packages.
 ///
 /// # Errors
-/// The step that failed, with the last lines of its output.
+/// When a step fails; the message has the last lines of its output.
 pub(crate) async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<()> {
     let source = source(peer).ok_or_else(|| anyhow!("{peer} is no server from PyPI"))?;
     let failed = |error: std::io::Error| anyhow!("{}: {error}", folder.display());
@@ -77,18 +78,18 @@ pub(crate) async fn python(peer: Peer, folder: &Path, python: &Path) -> Result<(
     std::fs::write(folder.join("serve.py"), source.serve).map_err(failed)
 }
 
-/// A proxy's program, and the folder of its libraries where those are not the system's.
+/// Program of a proxy, with the folder of its libraries.
 #[derive(Debug, Clone)]
 pub(crate) struct Proxy {
     pub program: PathBuf,
-    /// Libraries that it was unpacked with.
+    /// Folder of the libraries that were unpacked with the proxy; `None`: it uses the system's.
     pub libraries: Option<PathBuf>,
 }
 
 /// Finds a proxy on this machine, or unpacks Debian's into `folder`.
 ///
 /// # Errors
-/// The step that failed, and what would help.
+/// When a step fails; the message says what would help.
 pub(crate) async fn proxy(name: &str, folder: &Path) -> Result<Proxy> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let installed = std::env::split_paths(&path).chain(["/usr/sbin".into()]).map(|dir| dir.join(name));
@@ -113,7 +114,7 @@ async fn unpack(folder: &Path) -> Result<()> {
         command
     };
     if step(&mut download()).await.is_err() {
-        // Lists that are missing or older than the repository.
+        // The package lists are missing or older than the repository.
         step(Command::new("apt-get").args(["update", "-qq"])).await?;
         step(&mut download()).await?;
     }

@@ -23,15 +23,14 @@ pub(crate) enum Sense {
 /// Goal with its result.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Goal {
-    /// What is compared.
+    /// Description of the compared values.
     pub what: &'static str,
-    /// Which side of the bound is right.
+    /// Side of the bound that meets the goal.
     pub sense: Sense,
-    /// The bound.
     pub bound: f64,
-    /// The value over the rounds; `None` where it was not measured.
+    /// Value over the rounds; `None` where it was not measured.
     pub value: Option<Spread>,
-    /// Whether its median is on the right side; `None` where it was not measured.
+    /// Whether the median meets the goal; `None` where it was not measured.
     pub met: Option<bool>,
 }
 
@@ -42,7 +41,7 @@ const SIXTEEN: LoadPoint = LoadPoint::Clients(16);
 const SIXTY_FOUR: LoadPoint = LoadPoint::Clients(64);
 const THREE_TIMES: LoadPoint = LoadPoint::HardMaximum(3.0);
 
-/// All goals, judged.
+/// Evaluates all goals.
 pub(crate) fn judge(measurements: &[Measurement]) -> Vec<Goal> {
     use Peer::{Direct, Haproxy, Mosec, Nginx, Sluice, SluiceOff};
     use Scenario::{Closed, Hop, Open};
@@ -120,7 +119,7 @@ pub(crate) fn judge(measurements: &[Measurement]) -> Vec<Goal> {
     ]
 }
 
-/// Latency of some would flatter.
+/// Returns whether all requests were answered: latency of only a part of them would look too good.
 fn all_answered(measurement: &Measurement) -> bool {
     measurement.answered == measurement.requests
 }

@@ -20,46 +20,47 @@ use crate::run;
 
 /// Length of the load that is sent before each measurement and not counted: connections, curve and caches settle.
 const SETTLE: Duration = Duration::from_millis(500);
-/// A request without an answer by then is lost.
+/// Time after which a request without an answer counts as lost.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Most requests in flight in an open loop: more than a peer that refuses nothing can collect within [`TIMEOUT`].
+/// Most requests in flight in an open loop: more than a peer that rejects none can collect within [`TIMEOUT`].
 const MAX_IN_FLIGHT: usize = 16_384;
 
-/// One peer, one load, one round.
+/// Measurement of one peer under one load in one round.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Measurement {
     pub scenario: Scenario,
     pub peer: Peer,
     pub load: LoadPoint,
-    /// Which round, from 0.
+    /// Number of the round, from 0.
     pub round: usize,
     /// Requests sent.
     pub requests: u64,
-    /// Correct answers.
+    /// Number of correct answers.
     pub answered: u64,
-    /// Correct answers within the objective; all of them if there is no objective.
+    /// Number of correct answers within the objective; all correct answers if there is no objective.
     pub attained: u64,
-    /// 429.
+    /// Number of responses 429.
     pub rejected: u64,
-    /// 429 with `Retry-After`.
+    /// Number of responses 429 with `Retry-After`.
     pub rejected_retry_after: u64,
-    /// Other errors.
+    /// Number of other error responses.
     pub failed: u64,
-    /// No answer, 502, 503, 504.
+    /// Number of lost requests: no answer, 502, 503 or 504.
     pub lost: u64,
     /// Answers per second.
     pub throughput_rps: f64,
     /// Answers within the objective per second of the schedule.
     pub attained_rps: f64,
-    /// Median latency of answers; none without answers.
+    /// Median latency of answers; `None` without answers.
     pub p50_ms: Option<f64>,
-    /// 99th percentile.
+    /// 99th percentile of the latency of answers; `None` without answers.
     pub p99_ms: Option<f64>,
-    /// CPU time of the peer's processes per request. In front of the reference model that is the proxy alone.
+    /// CPU time of the peer's processes per request, microseconds. For a proxy the reference model behind it is not
+    /// included.
     pub cpu_us_per_request: f64,
     /// Share of one core that the generator (and this program) used.
     pub generator_busy: f64,
-    /// Why the generator says that this measured itself, not the peer.
+    /// Reasons why the generator measured itself and not the peer; empty for a valid measurement.
     pub invalid_because: Vec<String>,
 }
 
@@ -67,16 +68,16 @@ pub(crate) struct Measurement {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Running<'a> {
     pub peer: Peer,
-    /// Its processes.
+    /// Processes of the peer.
     pub program: &'a Program,
-    /// Where it listens.
+    /// Address on which the peer listens.
     pub address: SocketAddr,
 }
 
 /// Measures `running` under `load`.
 ///
 /// # Errors
-/// The generator failed, or answers were wrong before the measurement.
+/// When the generator failed, or an answer was wrong before the measurement.
 pub(crate) async fn measure(
     scenario: Scenario,
     running: Running<'_>,
@@ -132,7 +133,8 @@ pub(crate) async fn measure(
     })
 }
 
-/// Rows that differ, each answer checked, where the peer speaks V2; else its own form, by status.
+/// Returns the payload before the measurement: rows that differ, with each answer checked, where the peer speaks V2;
+/// else the peer's own form, judged by status.
 fn settling(peer: Peer) -> Payload {
     match peer.form() {
         Form::V2 => Payload::Reference {
@@ -176,7 +178,7 @@ fn plan(scenario: Scenario, peer: Peer, address: SocketAddr, load: Load, payload
         connections,
         max_in_flight,
         interval: Duration::from_secs(1),
-        // The same schedule for every peer and round.
+        // Every peer and round has the same schedule.
         seed: 1,
     }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scenario::Scenario;
 
-/// Peer: a row of the table.
+/// Peer, that is, a row of the table.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -14,23 +14,23 @@ use super::scenario::Scenario;
 pub enum Peer {
     /// The reference model alone.
     Direct,
-    /// nginx in front of it.
+    /// nginx in front of the reference model.
     Nginx,
-    /// `HAProxy` in front of it.
+    /// `HAProxy` in front of the reference model.
     Haproxy,
-    /// sluice-batcher in front of it.
+    /// sluice-batcher in front of the reference model.
     Sluice,
-    /// The same with `batching: off`.
+    /// sluice-batcher with `batching: off`.
     SluiceOff,
     /// MOSEC with the same simulated model inside.
     Mosec,
-    /// `PyTriton`, which is Triton's own server, likewise.
+    /// `PyTriton`, which is Triton's own server, with the simulated model inside.
     Pytriton,
-    /// `LitServe` likewise.
+    /// `LitServe` with the simulated model inside.
     Litserve,
-    /// `BentoML` likewise.
+    /// `BentoML` with the simulated model inside.
     Bentoml,
-    /// The `KServe` SDK likewise; it has no batching.
+    /// The `KServe` SDK, which has no batching, with the simulated model inside.
     Kserve,
 }
 
@@ -41,15 +41,14 @@ pub enum Form {
     V2,
     /// One row in the peer's own form, posted to this path.
     Own {
-        /// Path.
         path: &'static str,
-        /// Whether the row stands in a list under `rows`.
+        /// Whether the row is in a list under `rows`.
         listed: bool,
     },
 }
 
 impl Peer {
-    /// All of them, in the order of the table.
+    /// All peers, in the order of the table.
     pub const ALL: [Self; 10] = [
         Self::Direct,
         Self::Nginx,
@@ -79,12 +78,13 @@ impl Peer {
         }
     }
 
-    /// Returns whether it is the reference model or a proxy in front of it; the others have the simulated model inside.
+    /// Returns whether the peer is the reference model or a proxy in front of it; other peers have the simulated model
+    /// inside.
     pub fn is_before_reference_model(self) -> bool {
         matches!(self, Self::Direct | Self::Nginx | Self::Haproxy | Self::Sluice | Self::SluiceOff)
     }
 
-    /// Returns the form of its requests.
+    /// Returns the form of the peer's requests.
     pub fn form(self) -> Form {
         match self {
             Self::Mosec => Form::Own { path: "/inference", listed: false },
@@ -94,8 +94,8 @@ impl Peer {
         }
     }
 
-    /// Returns whether it is measured in this scenario. Overload needs a peer that can reject requests; added latency is
-    /// measured on proxies only.
+    /// Returns whether the peer is measured in this scenario. Overload needs a peer that can reject requests; added
+    /// latency is measured on proxies only.
     pub fn takes_part(self, scenario: Scenario) -> bool {
         match scenario {
             Scenario::Closed => true,

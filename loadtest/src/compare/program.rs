@@ -17,22 +17,22 @@ use crate::marked::{self, MARK, signal};
 
 /// Time that a program has to end after SIGTERM.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
-/// Lines of its log that an error shows.
+/// Number of lines of a program's log that an error shows.
 const LINES_SHOWN: usize = 4;
 
-/// How to start a program.
+/// Command line and environment of a program.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
-    /// Its name in messages and of its log file.
+    /// Name of the program in messages, and of its log file.
     pub name: String,
     pub program: PathBuf,
     pub arguments: Vec<OsString>,
-    /// Added to the environment.
+    /// Variables that are added to the environment.
     pub environment: Vec<(String, OsString)>,
 }
 
 impl Launch {
-    /// A program without arguments.
+    /// Creates the start of a program without arguments.
     pub(crate) fn new(name: impl Into<String>, program: impl Into<PathBuf>) -> Self {
         Self { name: name.into(), program: program.into(), arguments: Vec::new(), environment: Vec::new() }
     }
@@ -50,7 +50,7 @@ impl Launch {
         self.arg(flag).arg(value.to_string())
     }
 
-    /// Adds a variable.
+    /// Adds a variable to the environment.
     #[must_use]
     pub(crate) fn env(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -58,7 +58,7 @@ impl Launch {
     }
 }
 
-/// A running program and whatever it has started; all of it is killed when this is dropped.
+/// Running program with all processes that it has started; they are killed when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Program {
     name: String,
@@ -69,10 +69,10 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Starts it in its own process group, with its output in `log_dir`.
+    /// Starts a program in its own process group, with its output in `log_dir`.
     ///
     /// # Errors
-    /// It could not be started.
+    /// When the program cannot be started.
     pub(crate) fn start(launch: &Launch, log_dir: &Path) -> Result<Self> {
         let failed =
             |error: std::io::Error| anyhow!("{}: {}: {error}", launch.name, launch.program.display());
@@ -91,25 +91,25 @@ impl Program {
             .stdout(output)
             .stderr(errors)
             .kill_on_drop(true)
-            // A Ctrl-C at the terminal is for this program, which ends the others.
+            // Ctrl-C at the terminal must reach this program alone, which ends the others.
             .process_group(0)
             .spawn()
             .map_err(failed)?;
         Ok(Self { name: launch.name.clone(), process, log, sweep: marked::Sweep::of(&mark), mark })
     }
 
-    /// How it ended, where it has.
+    /// Returns how the program ended; `None` while it runs.
     pub(crate) fn ended(&mut self) -> Option<String> {
         let status = self.process.try_wait().ok().flatten()?;
         Some(format!("{} ended with {status}: {}", self.name, self.last_words()))
     }
 
-    /// CPU time of its processes so far.
+    /// Returns the CPU time of the program's processes so far.
     pub(crate) fn cpu(&self) -> CpuTime {
         CpuTime::of(marked::processes(&self.mark).into_iter().map(|(pid, _)| pid))
     }
 
-    /// The last lines of its log.
+    /// Returns the last lines of the program's log.
     pub(crate) fn last_words(&self) -> String {
         let log = std::fs::read(&self.log).unwrap_or_default();
         let log = String::from_utf8_lossy(&log);
@@ -118,7 +118,7 @@ impl Program {
         last.into_iter().rev().map(str::trim).collect::<Vec<_>>().join(" / ")
     }
 
-    /// SIGTERM to the program, then SIGKILL to what is left of it.
+    /// Sends SIGTERM to the program, then SIGKILL to its remaining processes.
     pub(crate) async fn stop(mut self) {
         if let Some(pid) = self.process.id() {
             signal(pid, Signal::TERM);
@@ -131,10 +131,10 @@ impl Program {
     }
 }
 
-/// A free port of this machine. It is free again when this returns, so that the program can take it.
+/// Finds a free port of this machine. The port is free again when this returns, so that a program can take it.
 ///
 /// # Errors
-/// The system gives none.
+/// When the system has no free port.
 pub(crate) fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").map_err(|error| anyhow!("a port: {error}"))?;
     listener.local_addr().map_err(|error| anyhow!("a port: {error}"))

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A group of measurements on one simulated model.
+/// Group of measurements on one simulated model.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, clap::ValueEnum,
 )]
@@ -12,18 +12,18 @@ use serde::{Deserialize, Serialize};
 pub enum Scenario {
     /// Closed loops on 2 ms + 0.1 ms per row.
     Closed,
-    /// Closed loops on a model that takes no time: what a proxy itself costs.
+    /// Closed loops on a model that takes no time: they measure the cost of a proxy itself.
     Hop,
     /// Open loops around and above the hard maximum of 20 ms + 1 ms per row.
     Open,
 }
 
-/// A simulated model: a batch of b rows takes `alpha_ms` + `beta_ms`·b, one batch at a time.
+/// Simulated model: a batch of b rows takes `alpha_ms` + `beta_ms`·b, one batch at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Model {
-    /// Time of a batch, in milliseconds.
+    /// Fixed time of a batch, in milliseconds.
     pub alpha_ms: f64,
-    /// Time of a row, in milliseconds.
+    /// Time per row, in milliseconds.
     pub beta_ms: f64,
     /// Most rows of a batch.
     pub max_batch_rows: u32,
@@ -48,10 +48,10 @@ impl Model {
 }
 
 impl Scenario {
-    /// All of them, in the order of the report.
+    /// All scenarios, in the order of the report.
     pub const ALL: [Self; 3] = [Self::Closed, Self::Hop, Self::Open];
 
-    /// Its model.
+    /// Returns the scenario's model.
     pub fn model(self) -> Model {
         let (alpha_ms, beta_ms) = match self {
             Self::Closed => (2.0, 0.1),
@@ -66,7 +66,7 @@ impl Scenario {
         (self == Self::Open).then_some(300)
     }
 
-    /// Its loads.
+    /// Returns the scenario's loads.
     pub fn loads(self) -> &'static [LoadPoint] {
         use LoadPoint::{Clients, HardMaximum};
         match self {

@@ -1,4 +1,4 @@
-//! Result as text: a Markdown table per scenario, peers that were not measured, goals.
+//! Formats the result as text: a Markdown table per scenario, peers that were not measured, goals.
 
 use std::fmt;
 
@@ -18,11 +18,11 @@ const GENERATOR_LIMIT: f64 = 0.9;
 pub(crate) struct Outcome {
     /// Description of the conditions of the measurement.
     pub what: String,
-    /// Each peer and its version.
+    /// Peers with their versions.
     pub versions: Vec<(Peer, String)>,
-    /// Peers under loads.
+    /// Results, one per peer and load.
     pub rows: Vec<Row>,
-    /// Peers without a row, and why.
+    /// Peers that could not be measured.
     pub absent: Vec<Absent>,
     /// Goals with their results.
     pub goals: Vec<Goal>,
@@ -30,14 +30,13 @@ pub(crate) struct Outcome {
     pub measurements: Vec<Measurement>,
 }
 
-/// A peer that could not be measured.
+/// Peer that could not be measured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Absent {
     pub scenario: Scenario,
     pub peer: Peer,
-    /// Which round, from 0.
+    /// Number of the round, from 0.
     pub round: usize,
-    /// Why.
     pub reason: String,
 }
 

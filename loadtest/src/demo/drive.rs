@@ -1,5 +1,5 @@
-//! Drives all arms with the same schedule at the same time, looks at each of them every second, and crashes
-//! what was asked to be crashed.
+//! Drives all arms with the same schedule at the same time, takes a sample of each arm every second, and kills programs
+//! on request.
 
 use std::time::Duration;
 
@@ -27,22 +27,22 @@ use crate::run;
 
 /// Time limit of a request, as a multiple of the objective.
 const TIMEOUT_OBJECTIVES: u32 = 20;
-/// The trace's own length, see its first lines.
+/// Recorded length of the trace, seconds; see its first lines.
 const TRACE_SECONDS: f64 = 86_400.0;
 
-/// What the load of one arm came to.
+/// Result of the load of one arm.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Driven {
-    /// Totals.
+    /// Totals over the whole trace.
     pub load: LoadOutcome,
-    /// Second by second.
+    /// Samples, one per second.
     pub samples: Vec<Sample>,
 }
 
 /// Runs the trace on every arm.
 ///
 /// # Errors
-/// When a generator cannot start or reach its gateway, or `stop` was cancelled.
+/// When a generator cannot start or cannot reach its gateway, or `stop` was cancelled.
 pub(crate) async fn all(
     run: &Run,
     arms: &[Arm],
@@ -91,11 +91,11 @@ async fn one(
             Ok(interval) => {
                 let last = samples.last().cloned().unwrap_or_default();
                 let sample = look(stack, &interval, last).await;
-                // Not only at its second: on a busy machine one may be missed.
+                // Also after the requested second: on a busy machine a second may be skipped.
                 for kill in kills.extract_if(.., |kill| kill.at_s <= sample.t_s) {
                     crash(run, stack, kill.victim);
                 }
-                // The view may be gone; the run goes on.
+                // The live view may have ended; the run goes on.
                 let _ = seen.send((index, sample.clone())).await;
                 samples.push(sample);
             }
@@ -109,7 +109,7 @@ async fn one(
     Ok(Driven { load: totals(&report), samples })
 }
 
-/// Passes an interruption on to a generator; dropping the guard ends the watching task.
+/// Forwards an interruption to a generator; dropping the returned guard ends the task that does so.
 fn forward(from: &CancellationToken, to: CancellationToken) -> tokio_util::sync::DropGuard {
     let ended = CancellationToken::new();
     let (from, watched) = (from.clone(), ended.clone());
@@ -147,8 +147,8 @@ fn plan(stack: &Stack, settings: &DemoSettings) -> anyhow::Result<Plan> {
     })
 }
 
-/// One second of an arm: what the generator counted and what the programs say of themselves. Where a
-/// program does not answer (it may just have been killed), what it said last still stands.
+/// Takes the sample of one second of an arm: the generator's counts and the programs' metrics. Where a program does not
+/// answer (it may just have been killed), its values of the last sample are kept.
 async fn look(stack: &Stack, interval: &Interval, last: Sample) -> Sample {
     let (gateway, controller, node) = tokio::join!(
         stack.gateway_admin.metrics(),

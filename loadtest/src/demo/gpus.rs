@@ -1,5 +1,4 @@
-//! The node's simulated GPUs: a driver root with the simulated NVML library, as the driver would find the
-//! real one.
+//! Simulated GPUs of the node: a driver root with the simulated NVML library in the place of the real one.
 
 use std::path::Path;
 
@@ -11,7 +10,7 @@ use nvidia_ml::topology::{Gpu, UuidMode};
 /// File name of the simulated library among the built programs.
 const LIBRARY: &str = "libnvidia_ml.so";
 
-/// Makes `driver_root` with GPUs of these models, MIG mode on.
+/// Creates `driver_root` with GPUs of these models, in MIG mode.
 ///
 /// # Errors
 /// When a model is not known or the library was not built.
@@ -36,7 +35,7 @@ pub(crate) fn install(bin_dir: &Path, driver_root: &Path, models: &[String]) -> 
         .map_err(|error| anyhow!("simulated GPUs: {error}"))
 }
 
-/// MIG instances that stand on the GPUs of `driver_root`.
+/// Returns the number of MIG instances on the GPUs of `driver_root`.
 ///
 /// # Errors
 /// When the simulator's state cannot be read.

@@ -1,8 +1,8 @@
-//! `--kill PROGRAM@SECONDS`: crashes on schedule, to show that the rest survives them.
+//! Flag `--kill PROGRAM@SECONDS`: scheduled crashes, to show that the other programs survive them.
 
 use std::str::FromStr;
 
-/// What can be killed.
+/// Program that can be killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Victim {
     /// `sluice-driver`.
@@ -13,12 +13,11 @@ pub enum Victim {
     Model,
 }
 
-/// SIGKILL for one program at one time.
+/// SIGKILL for one program at a given time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Kill {
-    /// What is killed.
     pub victim: Victim,
-    /// When, in seconds since the load began.
+    /// Time of the kill, in seconds since the load began.
     pub at_s: u32,
 }
 

@@ -1,8 +1,8 @@
-//! What a run may leave behind besides processes: sockets of programs that ended without removing them.
+//! Finds sockets that programs of a run have left behind.
 
 use std::path::Path;
 
-/// Sockets below `dir` that still have a file.
+/// Returns the sockets below `dir` that still have a file.
 pub(crate) fn sockets(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![dir.to_owned()];

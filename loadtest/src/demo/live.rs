@@ -1,4 +1,4 @@
-//! The live view: one line per arm, rewritten each second on a terminal, appended now and then elsewhere.
+//! Live view: one line per arm, rewritten each second on a terminal, appended every few seconds elsewhere.
 
 use std::io::{IsTerminal, Write};
 
@@ -8,7 +8,7 @@ use super::settings::DemoSettings;
 /// Interval between two lines per arm where there is no terminal, in seconds.
 const PLAIN_INTERVAL_S: u32 = 10;
 
-/// The state of the view.
+/// State of the live view.
 #[derive(Debug)]
 pub(crate) struct Live {
     arms: Vec<(String, Option<Sample>)>,
@@ -19,7 +19,7 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// A view of these arms on standard output.
+    /// Creates a view of these arms on standard output.
     pub(crate) fn new(arms: Vec<String>, settings: &DemoSettings) -> Self {
         Self {
             arms: arms.into_iter().map(|name| (name, None)).collect(),
@@ -49,10 +49,10 @@ impl Live {
     fn draw(&self, t_s: u32) -> std::io::Result<()> {
         let mut out = std::io::stdout().lock();
         if self.is_terminal && self.drawn_t_s.is_some() {
-            // Back over what was drawn last: the head line and one line per arm.
+            // Move up over the last drawing: the head line and one line per arm.
             write!(out, "\x1b[{}A", self.arms.len() + 1)?;
         }
-        // A narrow terminal cuts lines off instead of wrapping them: only then is a line one row to go back over.
+        // Lines are cut off on a narrow terminal, not wrapped, so that each line is one row to move up.
         let (clear, cut, wrap) =
             if self.is_terminal { ("\x1b[2K", "\x1b[?7l", "\x1b[?7h") } else { ("", "", "") };
         let head = format!("{t_s:>4}/{} s", self.of_s);

@@ -16,7 +16,7 @@ const BLOCKS: u16 = 300;
 /// Block of ports that belongs to one run until this is dropped.
 #[derive(Debug, Clone)]
 pub(crate) struct Ports {
-    /// Listens on the first port of the block: another run then takes another block.
+    /// Listener on the first port of the block, which makes other runs take other blocks.
     guard: Arc<TcpListener>,
     next: Arc<AtomicU16>,
     end: u16,
@@ -26,7 +26,7 @@ impl Ports {
     /// Reserves a block that no other run has. `start` selects the block that is tried first.
     ///
     /// # Errors
-    /// All blocks are taken.
+    /// When all blocks are taken.
     pub(crate) fn take(start: u32) -> Result<Self> {
         let start = (start % u32::from(BLOCKS)) as u16;
         for index in 0..BLOCKS {
@@ -42,7 +42,7 @@ impl Ports {
     /// Returns addresses on which no process listens; none is returned twice.
     ///
     /// # Errors
-    /// The block has too few ports left.
+    /// When the block has too few ports left.
     pub(crate) fn addresses<const N: usize>(&self) -> Result<[SocketAddr; N]> {
         let mut addresses = [SocketAddr::from((Ipv4Addr::LOCALHOST, 0)); N];
         for address in &mut addresses {

@@ -1,5 +1,5 @@
-//! One long-running program of the demo: started, started again when it dies, stopped in the end. What a
-//! node's service manager (or the kubelet) does for the same program in production.
+//! Supervises one long-running program of the demo: starts it, starts it again when it dies, and stops it in the end,
+//! as a node's service manager (or the kubelet) does for the same program in production.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -18,29 +18,29 @@ use crate::marked::signal;
 
 /// Pause before a program that died is started again.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
-/// More restarts than this and the program is broken, not unlucky.
+/// Number of restarts after which the supervisor gives up: a program that dies more often is broken.
 const MAX_RESTARTS: u32 = 20;
 
-/// How to start a program.
+/// Command line of a program.
 #[derive(Debug, Clone)]
 pub(crate) struct Program {
     /// Name in messages and of the log file.
     pub name: String,
     pub path: PathBuf,
     pub arguments: Vec<OsString>,
-    /// Variable that marks every process of this run, inherited by what the program starts.
+    /// Environment variable that marks every process of this run; the processes that the program starts inherit it.
     pub mark: (&'static str, String),
-    /// Standard output and error go here.
+    /// File of standard output and standard error.
     pub log: PathBuf,
 }
 
-/// A program that is kept running until it is stopped.
+/// Program that is kept running until it is stopped.
 #[derive(Debug)]
 pub(crate) struct Supervised {
     name: String,
     pid: Arc<Mutex<Option<u32>>>,
     restarts: Arc<AtomicU32>,
-    // Dropped without being stopped (an interrupted start), it must at least not start its program again.
+    // If this is dropped without being stopped (an interrupted start), the program must not be started again.
     stop: DropGuard,
     task: JoinHandle<Result<(), String>>,
 }
@@ -63,7 +63,7 @@ impl Program {
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
-            // A Ctrl-C at the terminal is for the demo alone: it stops the programs in their order.
+            // Ctrl-C at the terminal must reach the demo alone: it stops the programs in their order.
             .process_group(0)
             .spawn()
             .map_err(failed)
@@ -74,7 +74,7 @@ impl Supervised {
     /// Starts `program` and keeps it running.
     ///
     /// # Errors
-    /// When it cannot be started at all.
+    /// When the program cannot be started at all.
     pub(crate) fn start(program: Program) -> Result<Self, String> {
         let name = program.name.clone();
         let stop = CancellationToken::new();
@@ -86,17 +86,17 @@ impl Supervised {
         Ok(Self { name, pid, restarts, stop: stop.drop_guard(), task })
     }
 
-    /// Its process id; `None` between two lives.
+    /// Returns the program's process id; `None` before it is started again.
     pub(crate) fn pid(&self) -> Option<u32> {
         *self.pid.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Times that it was started again.
+    /// Returns the number of restarts.
     pub(crate) fn restarts(&self) -> u32 {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// Sends SIGKILL, as a crash; the supervisor starts it again. `false` when it was not running.
+    /// Sends SIGKILL, as a crash; the supervisor starts the program again. Returns `false` when it was not running.
     pub(crate) fn kill(&self) -> bool {
         self.pid().is_some_and(|pid| signal(pid, Signal::KILL))
     }
@@ -152,7 +152,7 @@ async fn supervise(
         child = program.spawn()?;
         *pid.lock().unwrap_or_else(PoisonError::into_inner) = child.id();
         if stop.is_cancelled() {
-            // Stopped between the check above and the new pid: nobody else can signal this child.
+            // It was stopped between the check above and the new process id: only this task can signal the new child.
             child.id().map(|pid| signal(pid, Signal::TERM));
         }
     }

@@ -6,40 +6,40 @@ use serde::{Deserialize, Serialize};
 use sluice_config::api::Behavior;
 use sluice_config::api::inference_autoscaler::Objective;
 
-/// The settings that the demo has when no file is named; the file is `loadtest/scenarios/demo.yaml`.
+/// Default settings of the demo: `loadtest/scenarios/demo.yaml`.
 pub(crate) const DEFAULT: &str = include_str!("../../scenarios/demo.yaml");
 
-/// The only trace that ships with the demo, with its source and licence in its first lines.
+/// Name and text of the only trace that ships with the demo; its first lines name source and licence.
 pub(crate) const TRACE: (&str, &str) =
     ("servegen-m-mid-71-day01", include_str!("../../traces/servegen-m-mid-71-day01.csv"));
 
-/// What the demo runs.
+/// Settings of the demo.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct DemoSettings {
     /// Name of the trace; only [`TRACE`] is known.
     pub trace: String,
-    /// Time in which the whole trace is replayed.
+    /// Time in which the whole trace is replayed, seconds.
     pub duration_seconds: u32,
     /// Requests per second at the trace's peak.
     pub peak_rps: f64,
-    /// Shares of the request forms, such as `rest-json=1,grpc=1`.
+    /// Shares of the protocols, such as `rest-json=1,grpc=1`.
     pub protocols: String,
     /// Seed of the arrivals; all arms get the same schedule.
     pub seed: u64,
-    /// What to keep.
+    /// Objective of the autoscaler and the gateway.
     pub objective: Objective,
     /// Models of the node's simulated GPUs.
     pub gpus: Vec<String>,
-    /// What each replica claims.
+    /// Device class that each replica claims.
     pub device_class_name: String,
-    /// The reference model (simulated inference).
+    /// Settings of the reference model (simulated inference).
     pub model: ModelSettings,
     /// Fewest replicas of the autoscaled arm.
     pub min_replicas: u32,
     /// Most replicas of the autoscaled arm.
     pub max_replicas: u32,
-    /// Start-up time that the autoscaler assumes before it has measured one.
+    /// Start-up time that the autoscaler assumes before it has measured one, seconds.
     pub expected_startup_seconds: u32,
     /// Compressed windows of sluice-autoscaler's own settings, passed on as its settings file.
     pub autoscaler: serde_json::Map<String, serde_json::Value>,
@@ -47,30 +47,30 @@ pub(crate) struct DemoSettings {
     pub behavior: Behavior,
     /// Fewest fixed replicas that meet the objective on this trace.
     pub static_peak: u32,
-    /// Fixed replicas that the mean rate suggests; too few.
+    /// Fixed replicas that the mean rate suggests, which are too few.
     pub static_mean: u32,
 }
 
-/// The reference model's service curve and start-up.
+/// Service curve and start-up of the reference model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct ModelSettings {
-    /// Time of an empty batch.
+    /// Fixed time of a batch, milliseconds.
     pub alpha_ms: f64,
-    /// Time of one more row.
+    /// Time per row, milliseconds.
     pub beta_ms: f64,
-    /// Compute slices of the slice on which the two times hold.
+    /// Number of compute slices of the MIG slice on which the two times hold.
     pub reference_compute_slices: u32,
     /// Most rows of one batch.
     pub max_batch_rows: u32,
-    /// Time to load, before it is ready.
+    /// Time to load the model before it is ready, milliseconds.
     pub load_ms: u32,
-    /// Extra time of the first call of each batch size.
+    /// Additional time of the first call of each batch size, milliseconds.
     pub first_call_ms: u32,
 }
 
 impl DemoSettings {
-    /// Checks what the types cannot say.
+    /// Checks the values beyond their types.
     ///
     /// # Errors
     /// Names the field, its value and what is allowed.
@@ -103,7 +103,7 @@ impl DemoSettings {
         Ok(())
     }
 
-    /// How many times faster than it was recorded the trace runs.
+    /// Returns the factor by which the trace runs faster than it was recorded.
     pub(crate) fn compression(&self) -> f64 {
         86_400.0 / f64::from(self.duration_seconds)
     }

@@ -1,15 +1,15 @@
-//! The comparison as a text table.
+//! Formats the comparison as a text table.
 
 use std::fmt::Write;
 
 use super::outcome::{ArmOutcome, DemoOutcome};
 use crate::report::SEND_LAG_LIMIT_MS;
 
-/// The table's columns, one row per arm.
+/// Columns of the table, which has one row per arm.
 pub(crate) const COLUMNS: [&str; 9] =
     ["", "requests", "lost", "429", "attainment", "p50 ms", "p99 ms", "slice-seconds", "replicas"];
 
-/// One arm's cells, as in [`COLUMNS`].
+/// Returns the cells of one arm, as in [`COLUMNS`].
 pub(crate) fn row(arm: &ArmOutcome) -> [String; 9] {
     let replicas = match arm.static_replicas {
         Some(replicas) => format!("{replicas} fixed"),
@@ -31,7 +31,7 @@ pub(crate) fn row(arm: &ArmOutcome) -> [String; 9] {
     ]
 }
 
-/// The whole table with its words explained.
+/// Returns the whole table with an explanation of its columns.
 pub(crate) fn text(outcome: &DemoOutcome) -> String {
     let mut rows = vec![COLUMNS.map(str::to_owned)];
     rows.extend(outcome.arms.iter().map(row));
@@ -60,7 +60,7 @@ pub(crate) fn text(outcome: &DemoOutcome) -> String {
     text
 }
 
-/// A sentence for each arm whose generator was late itself: part of that arm's latencies is the machine's.
+/// Returns a warning for each arm whose generator sent late: its latencies include delays of the machine.
 pub(crate) fn late_generators(outcome: &DemoOutcome) -> Vec<String> {
     let late = outcome.arms.iter().filter(|arm| arm.load.send_lag_p99_ms > SEND_LAG_LIMIT_MS);
     late.map(|arm| {

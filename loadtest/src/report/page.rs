@@ -1,19 +1,17 @@
-//! Frame of a report page: one file that loads nothing else, light and dark, with tiles, tables and charts.
+//! Frame of a report page: one file that loads no other, light and dark, with tiles, tables and charts.
 
-/// Whether something is as it should be.
+/// Judgement of a value, shown as a colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Tone {
-    /// Neither.
+    /// Neither good nor bad.
     #[default]
     Plain,
-    /// As it should be.
     Good,
-    /// Not as it should be.
     Bad,
 }
 
 impl Tone {
-    /// Good or bad.
+    /// Returns the tone for good (`true`) or bad.
     pub(crate) fn of(good: bool) -> Self {
         if good { Self::Good } else { Self::Bad }
     }
@@ -27,7 +25,7 @@ impl Tone {
     }
 }
 
-/// A cell of a table.
+/// Cell of a table.
 #[derive(Debug, Clone)]
 pub(crate) struct Cell {
     pub text: String,
@@ -41,13 +39,13 @@ impl<T: Into<String>> From<T> for Cell {
 }
 
 impl Cell {
-    /// A cell that is good or bad.
+    /// Creates a cell with a tone.
     pub(crate) fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self { text: text.into(), tone }
     }
 }
 
-/// A page, built from top to bottom.
+/// Page that is built from top to bottom.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     title: String,
@@ -55,18 +53,18 @@ pub(crate) struct Page {
 }
 
 impl Page {
-    /// A page with a title and a line below it.
+    /// Creates a page with a title and a line below it.
     pub(crate) fn new(title: &str, lead: &str) -> Self {
         let body = format!("<h1>{}</h1><p class=\"lead\">{}</p>", escape(title), escape(lead));
         Self { title: title.to_owned(), body }
     }
 
-    /// A line that says how it went.
+    /// Adds a line with the result.
     pub(crate) fn banner(&mut self, tone: Tone, text: &str) -> &mut Self {
         self.push(&format!("<div class=\"banner {}\">{}</div>", tone.class(), escape(text)))
     }
 
-    /// A row of numbers: name, value, tone, and a word more.
+    /// Adds a row of numbers, each with name, value, tone and a remark.
     pub(crate) fn tiles(&mut self, tiles: &[(&str, String, Tone, String)]) -> &mut Self {
         self.push("<div class=\"tiles\">");
         for (name, value, tone, more) in tiles {
@@ -81,12 +79,12 @@ impl Page {
         self.push("</div>")
     }
 
-    /// A heading.
+    /// Adds a heading.
     pub(crate) fn heading(&mut self, text: &str) -> &mut Self {
         self.push(&format!("<h2>{}</h2>", escape(text)))
     }
 
-    /// A paragraph in small print.
+    /// Adds a paragraph in small print.
     pub(crate) fn note(&mut self, text: &str) -> &mut Self {
         self.push(&format!("<p class=\"note\">{}</p>", escape(text)))
     }
@@ -95,7 +93,7 @@ impl Page {
         self.push(&chart.figure())
     }
 
-    /// A table; the first column is left-aligned.
+    /// Adds a table; the first column is left-aligned.
     pub(crate) fn table(&mut self, head: &[&str], rows: &[Vec<Cell>]) -> &mut Self {
         self.push("<div class=\"scroll\"><table><tr>");
         for name in head {
@@ -110,13 +108,13 @@ impl Page {
         self.push("</tr></table></div>")
     }
 
-    /// HTML that is well-formed and escaped already.
+    /// Adds HTML, which must be well-formed and escaped.
     pub(crate) fn push(&mut self, html: &str) -> &mut Self {
         self.body.push_str(html);
         self
     }
 
-    /// The whole file.
+    /// Returns the whole file.
     pub(crate) fn html(&self) -> String {
         format!(
             "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\

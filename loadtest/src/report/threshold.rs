@@ -1,4 +1,4 @@
-//! Thresholds: `p99_ms<200`, `lost==0`, `attainment>=0.99`.
+//! Thresholds on a report, such as `p99_ms<200`, `lost==0` or `attainment>=0.99`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -51,7 +51,7 @@ const METRICS: [(&str, Metric); 18] = [
     ("send_lag_max_ms", Metric::SendLagMaxMs),
 ];
 
-/// How a metric is compared.
+/// Operator of a threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Comparison {
     Less,
@@ -62,7 +62,7 @@ enum Comparison {
     NotEqual,
 }
 
-/// Longer operators first, so that `<=` is not read as `<`.
+/// Operators, longer ones first, so that `<=` is not read as `<`.
 const COMPARISONS: [(&str, Comparison); 6] = [
     ("<=", Comparison::LessOrEqual),
     (">=", Comparison::GreaterOrEqual),
@@ -72,10 +72,10 @@ const COMPARISONS: [(&str, Comparison); 6] = [
     (">", Comparison::Greater),
 ];
 
-/// A condition on a report.
+/// Condition on a report.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Threshold {
-    /// What is compared.
+    /// Metric that is compared.
     pub metric: Metric,
     comparison: Comparison,
     bound: f64,
@@ -89,17 +89,17 @@ pub struct Judged {
     pub threshold: String,
     /// Value in the run; `None` if the run has no such value.
     pub value: Option<f64>,
-    /// Whether the threshold holds. It does not where there is no value.
+    /// Whether the threshold holds; `false` without a value.
     pub passed: bool,
 }
 
-/// A threshold that cannot be parsed.
+/// Error of a threshold that cannot be parsed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("threshold `{text}`: {reason}")]
 pub struct BadThreshold {
     /// Text of the threshold.
     pub text: String,
-    /// What is wrong, and what would be right.
+    /// Fault of the text, and what would be valid.
     pub reason: String,
 }
 

@@ -1,18 +1,18 @@
 use super::*;
 use crate::ServiceCurve;
 
-/// A full batch.
+/// Returns a full batch.
 fn full(expected_us: u64) -> NextBatch {
     NextBatch { expected_us, start_by_us: 0 }
 }
 
-/// A batch that can wait until then.
+/// Returns a batch that can wait until `start_by_us`.
 fn waits(expected_us: u64, start_by_us: u64) -> NextBatch {
     NextBatch { expected_us, start_by_us }
 }
 
-/// So many batches in order, where each of these users wants a slot for its next batch all the time and batches take
-/// what was expected. The time of the first is 0.
+/// Returns the order of `batches` grants, where each of these users wants a slot for its next batch all the time and
+/// batches take their expected time. The first grant is at time 0.
 fn order<const USERS: usize>(
     share: &mut SlotShare<char>,
     batches: usize,
@@ -55,10 +55,10 @@ fn a_user_of_short_batches_runs_several_for_each_long_one() {
 fn what_others_are_granted_before_a_users_turn_is_foreseen() {
     let mut share = SlotShare::new(1);
     share.want('a', 1, full(1000));
-    assert_eq!(share.before_turn_of_us('a'), 0, "nobody else is there");
+    assert_eq!(share.before_turn_of_us('a'), 0, "no other user is there");
     share.grant(0);
     share.want('b', 1, full(300));
-    // Four of 300 until b has had as much as a.
+    // Four batches of 300 until b has had as much slot time as a.
     assert_eq!(share.before_turn_of_us('a'), 4 * 300);
     assert_eq!(share.before_turn_of_us('b'), 0);
     share.want('a', 1, full(1000));
@@ -113,7 +113,7 @@ fn whoever_leaves_is_forgotten_once_it_holds_nothing() {
     assert_eq!(share.grant(0), Some(('b', 10)));
 }
 
-/// So many batches of a flood and of a model that sends little, in order; each of the latter takes 10.
+/// Returns the order of grants of a flood and of a model with few requests, each batch of which takes 10.
 fn beside_a_flood(share: &mut SlotShare<char>, batches: usize, little: impl Fn(u64) -> NextBatch) -> String {
     order(share, batches, |now_us| [('f', 1, full(100)), ('l', 1, little(now_us))])
 }
@@ -123,7 +123,7 @@ fn who_can_wait_takes_turns_and_who_cannot_goes_by_its_share() {
     let patient = |now_us| waits(10, now_us + 200);
     let turns = beside_a_flood(&mut SlotShare::new(1), 20, patient);
     assert_eq!(turns.matches('l').count(), 10, "{turns}");
-    // After a batch of the flood it would be late: ten for each of the flood's.
+    // After a batch of the flood the other model would be late: ten of its batches for each of the flood's.
     let hurried = |now_us| waits(10, now_us + 50);
     let shares = beside_a_flood(&mut SlotShare::new(1), 22, hurried);
     assert_eq!(shares.matches('f').count(), 2, "{shares}");
@@ -157,7 +157,7 @@ fn a_heavy_weight_that_kept_to_one_slot_of_two_has_saved_nothing_up() {
         held_us = share.grant(now_us).unwrap().1;
         share.want('f', 1, full(100));
         share.give_back('f', 100, 100);
-        assert_eq!(share.grant(now_us), Some(('f', 100)), "nobody else wants it");
+        assert_eq!(share.grant(now_us), Some(('f', 100)), "no other user wants it");
     }
     share.give_back('f', 100, 100);
     let order = order(&mut share, 20, |_| [('h', 4, full(100)), ('f', 1, full(100))]);

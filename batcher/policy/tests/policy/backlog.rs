@@ -1,4 +1,4 @@
-//! What is said to be served before a new arrival.
+//! Rows that the backlog predicts to be served before a new arrival.
 
 use sluice_batch_policy::{Backlog, Flow};
 
@@ -53,7 +53,7 @@ fn who_is_overtaken_is_told_so() {
         backlog.served([(flow(1, 0), 8), (flow(2, 0), 8)].into_iter());
     }
     let ahead = backlog.rows_ahead(flow(2, 0), 1);
-    // Twice the 60, and a margin of 1.645 · √60 for what comes at random.
+    // Twice the 60, and a margin of 1.645 · √60 for random arrivals.
     assert!((130..=134).contains(&ahead), "half of the service goes to the first class: {ahead}");
     assert_eq!(backlog.rows_ahead(flow(1, 0), 1), 0, "it is not overtaken itself");
 }

@@ -1,4 +1,4 @@
-//! Who fails when requests break, stall or overtax the calls that they are in: only those that do, at a bounded cost.
+//! Requests that break, stall or overtax the calls that they are in: only those requests fail, at a bounded cost.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -11,7 +11,7 @@ enum Fate {
     Failed,
 }
 
-/// A request, and what is held against it.
+/// Request with the breaks that were counted for it.
 #[derive(Debug, Clone, Copy)]
 struct Request {
     number: usize,
@@ -25,7 +25,7 @@ fn requests(kills: &[bool]) -> Vec<Request> {
     kills.iter().enumerate().map(request).collect()
 }
 
-/// A model server whose connections break, and what becomes of requests.
+/// Model server whose connections break, and the outcome of each request.
 struct Server {
     retries: u32,
     suspects: Suspects<Request>,
@@ -76,7 +76,7 @@ fn log2_up(n: usize) -> u32 {
 }
 
 proptest! {
-    /// A call breaks where a killer is in it; the server lives on.
+    /// A call breaks where a killer is in it; the server stays up.
     #[test]
     fn every_innocent_is_answered_every_killer_fails_and_calls_are_few(
         kills in prop::collection::vec(prop::bool::weighted(0.15), 1..70),
@@ -107,7 +107,7 @@ proptest! {
         }
     }
 
-    /// A call with a staller in it gets no answer: few calls take all the time that they may.
+    /// A call with a staller in it gets no answer: few calls take all the time that a call may take.
     #[test]
     fn few_calls_are_waited_for_in_vain(n in 2..70usize, staller in any::<prop::sample::Index>()) {
         let staller = staller.index(n);
@@ -134,7 +134,7 @@ proptest! {
         prop_assert!(in_vain <= 1 + levels && calls <= 8 * levels, "{in_vain} of {calls} calls");
     }
 
-    /// A killer takes the server down, and all calls that are in flight there with it.
+    /// A killer ends the server, and with it all calls that are in flight there.
     #[test]
     fn no_innocent_fails_with_a_server_that_another_call_kills(
         mut kills in prop::collection::vec(Just(false), 2..60),
@@ -178,12 +178,12 @@ proptest! {
         server.assert_only_killers_failed(&kills);
     }
 
-    /// A server error is about some requests of the batch: they alone get it.
+    /// A server error is about some requests of the batch: only those are answered with it.
     #[test]
     fn a_server_error_is_answered_to_those_that_it_is_about(
         fails in prop::collection::vec(prop::bool::weighted(0.1), 2..70),
     ) {
-        // More that fail than the search may ask about before it sees a success are a server that fails.
+        // With more failing requests the search may end before its first success, as for a server that always fails.
         prop_assume!(fails.iter().filter(|fails| **fails).count() <= 2);
         let mut search = ErrorSearch::default();
         let mut groups = VecDeque::from([(0..fails.len()).collect::<Vec<_>>()]);
@@ -209,7 +209,7 @@ proptest! {
         prop_assert!(calls <= 1 + 2 * failing * log2_up(fails.len()));
     }
 
-    /// At most the given number of offenders is remembered, each for its term.
+    /// At most the given number of offenders is remembered, each until its term is over.
     #[test]
     fn offenders_are_few_and_not_for_ever(
         offences in prop::collection::vec((0..40u8, 0..300_000_000u64), 1..200),
@@ -241,7 +241,7 @@ fn who_offends_again_goes_apart_for_longer() {
     assert!(!offenders.is_apart(&"b", 0));
     offenders.convict("a", 100_000_000);
     assert!(offenders.is_apart(&"a", 219_999_999) && !offenders.is_apart(&"a", 220_000_000));
-    // Long after the end of the last term it is as if it were the first time.
+    // Long after the end of the last term an offence counts as the first one.
     offenders.convict("a", 1_000_000_000);
     assert!(!offenders.is_apart(&"a", 1_060_000_000));
 }
@@ -310,7 +310,7 @@ fn a_suspect_that_goes_by_itself_has_no_other_beside_it() {
     assert_eq!(suspects.send(1, |_| true), Some(vec![1]));
     suspects.ended(1, true);
     assert_eq!(suspects.send(2, |_| true), Some(vec![2]));
-    assert!(!suspects.may_go(), "nobody beside it, although two may be on trial");
+    assert!(!suspects.may_go(), "no other suspect beside it, although two may be on trial");
     suspects.ended(2, false);
     assert_eq!(suspects.send(3, |_| true), Some(vec![3]));
     assert!(!suspects.may_go(), "one at a time after a failure");

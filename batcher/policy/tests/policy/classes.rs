@@ -1,4 +1,5 @@
-//! Shape classes have curves of their own: told apart, started from the common one, not disturbed by each other.
+//! Shape classes have curves of their own, which are learned separately, start from the common one and do not disturb
+//! each other.
 
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
@@ -16,7 +17,8 @@ fn long_rows() -> ShapeClass {
     ShapeClass::of_elements(512)
 }
 
-/// One batch of random size: noise of the given relative standard deviation, and an outlier of up to ten times in 3 %.
+/// Runs one batch of random size: noise of the given relative standard deviation, and an outlier of up to ten times in
+/// 3 %.
 fn batch(random: &mut SmallRng, line: Line, noise: f64) -> (u32, f64) {
     let rows = random.random_range(1..=64);
     // The sum of four uniform values is near enough to a normal one.
@@ -30,19 +32,19 @@ fn feed(curves: &mut ClassCurves, random: &mut SmallRng, class: ShapeClass, line
     curves.observe(Some(class), rows, seconds);
 }
 
-/// The worst relative error over the batch sizes that carry most rows.
+/// Returns the worst relative error over the batch sizes that have most of the rows.
 fn error(curve: &ServiceCurve, line: Line) -> f64 {
     let error = |rows: u32| (curve.seconds(rows) / (line.0 + line.1 * f64::from(rows)) - 1.0).abs();
     (8..=64).map(error).fold(0.0, f64::max)
 }
 
-/// The lines of two classes.
+/// Draws the lines of two classes.
 fn lines(random: &mut SmallRng) -> [(ShapeClass, Line); 2] {
     let mut line = || (random.random_range(0.002..0.05), random.random_range(0.0002..0.003));
     [(short_rows(), line()), (long_rows(), line())]
 }
 
-/// Errors after so many batches of each of two classes, for many pairs of lines.
+/// Returns the errors after `batches` batches of each of two classes, for many pairs of lines.
 fn errors_after(batches: u32, noise: f64) -> Vec<f64> {
     let mut errors = Vec::new();
     for seed in 0..PAIRS {
@@ -61,8 +63,8 @@ fn errors_after(batches: u32, noise: f64) -> Vec<f64> {
 
 const PAIRS: u64 = 200;
 
-/// What is learned from noise is true of nearly all runs, not of all: where chance looks like a step just before the
-/// end, only a few batches are left to learn from. So many runs are made, with fixed seeds.
+/// Checks nearly all runs, not all, because the curve is learned from noise: where chance looks like a step just before
+/// the end, only a few batches are left to learn from. The seeds are fixed.
 fn assert_nearly_all_below(errors: &[f64], limit: f64) {
     let above = errors.iter().filter(|&&error| error >= limit).count();
     assert!(above * 100 <= errors.len(), "{above} of {} are not below {limit}", errors.len());
@@ -119,7 +121,7 @@ proptest! {
         }
         prop_assert_eq!(curves.of(Some(long_rows())), curves.common());
         prop_assert_eq!(curves.of(None), curves.common());
-        // All batches of the new class have one size: α and β cannot be told apart but by the common curve's shape.
+        // All batches of the new class have one size: only the common curve's shape tells α from β.
         let larger = (line.0 * factor, line.1 * factor);
         for seen in 0..3 {
             prop_assert_eq!(curves.of(Some(long_rows())), curves.common(), "after {} batches", seen);

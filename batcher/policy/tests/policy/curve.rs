@@ -1,11 +1,11 @@
-//! The service curve is learned from noisy batches and follows the server when it changes.
+//! The service curve is learned from noisy batches and follows a server that changes.
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sluice_batch_policy::{CurveEstimator, ServiceCurve};
 
-/// A simulated model server: L(b) = α + β·b with noise of the given relative standard deviation, and 3 % outliers
-/// of up to ten times.
+/// Simulated model server: L(b) = α + β·b with noise of the given relative standard deviation, and 3 % outliers
+/// of up to ten times the time.
 struct Server {
     alpha: f64,
     beta: f64,
@@ -25,7 +25,7 @@ impl Server {
         (self.alpha + self.beta * f64::from(rows)) * (1.0 + noise) * outlier
     }
 
-    /// The server's own worst relative error of `curve` over the batch sizes in use.
+    /// Returns the worst relative error of `curve` against this server over the batch sizes in use.
     fn error_of(&self, curve: &ServiceCurve, sizes: std::ops::RangeInclusive<u32>) -> f64 {
         let error = |rows: u32| curve.seconds(rows) / (self.alpha + self.beta * f64::from(rows)) - 1.0;
         sizes.map(|rows| error(rows).abs()).fold(0.0, f64::max)
@@ -140,7 +140,7 @@ fn a_quiet_night_of_single_rows_with_a_skewed_noise_does_not_flatten_the_curve()
         let mut server = Server::new(0.006, 0.0007, seed);
         feed(&mut estimator, &mut server, 200);
         for _ in 0..20_000 {
-            // Mostly on time, sometimes late, never early: what a timer and a scheduler do.
+            // Mostly on time, sometimes late, never early, as timers and schedulers are.
             let late: f64 = server.random.random_range(0.0..1.0);
             estimator.observe(1, 0.0067 * (1.0 + 0.3 * late.powi(4)));
         }

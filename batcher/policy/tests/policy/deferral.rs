@@ -1,4 +1,5 @@
-//! Deferral: what holds for every wait; and against greedy dispatch, in a discrete-event simulation. `-- --nocapture` prints the figures.
+//! Deferral: properties of every wait, and a comparison with greedy dispatch in a discrete-event simulation.
+//! `-- --nocapture` prints the figures.
 
 mod properties;
 
@@ -6,10 +7,10 @@ use sluice_simulate::{ModelSpec, Outcome, ServerSpec, Simulation, Source};
 
 const SLOTS: u32 = 4;
 const REQUESTS: u64 = 15_000;
-/// As long as the curve needs; not counted.
+/// Time in which the curve is learned; requests of this time do not count.
 const WARM_UP_US: u64 = 1_000_000;
 
-/// What is simulated: L(b) = 5 ms + 0.25 ms·b with noise.
+/// Simulated server: L(b) = 5 ms + 0.25 ms·b with noise.
 #[derive(Debug, Clone, Copy)]
 struct Server {
     slots: u32,
@@ -25,13 +26,13 @@ impl Server {
     }
 }
 
-/// Rows per second of all slots at full batches of the cap.
+/// Returns the rows per second of all slots with full batches.
 fn hard_maximum(slots: u32) -> f64 {
     let server = Server { slots, objective_us: 0, defers: false };
     f64::from(slots) * server.spec().most_rows_per_second()
 }
 
-/// Simulates about so many requests, after the warm-up, of one row each.
+/// Simulates about `requests` requests of one row each, after the warm-up.
 fn simulate(server: Server, rate: f64, requests: u64, seed: u64) -> Outcome {
     let mut simulation = Simulation::new(seed);
     simulation.count_from(WARM_UP_US);
@@ -46,7 +47,7 @@ fn outcome(objective_us: u64, defers: bool, rate: f64) -> Outcome {
     simulate(Server { slots: SLOTS, objective_us, defers }, rate, REQUESTS, 7)
 }
 
-/// The most requests per second of which 99 % are answered within the objective, to 2 %.
+/// Finds the most requests per second of which 99 % are answered within the objective, to 2 %.
 fn most_per_second(objective_us: u64, defers: bool) -> f64 {
     let (mut low, mut high) = (0.1 * hard_maximum(SLOTS), hard_maximum(SLOTS));
     while high > 1.02 * low {

@@ -1,16 +1,16 @@
-//! Slots are found on simulated servers: k workers, a queue inside the server, noise.
+//! Discovery of slots on simulated servers: k workers, a queue inside the server, noise.
 
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use sluice_batch_policy::SlotDiscovery;
 
-/// A server with k workers whose batches take L(rows) with 10 % noise, and its clients: saturating, or not.
+/// Server with k workers whose batches take L(rows) with 10 % noise, and clients that saturate it or not.
 struct Server {
     workers: usize,
     random: SmallRng,
     now_us: u64,
-    /// Ends of the batches at work, and batches that wait inside the server.
+    /// Ends of the running batches, and number of batches that wait inside the server.
     at_work: Vec<u64>,
     inside: u32,
 }
@@ -40,7 +40,7 @@ impl Server {
         }
     }
 
-    /// So many batches with work waiting all the time; the numbers of slots that were used, in order.
+    /// Runs `batches` batches with work waiting all the time and returns the numbers of slots that were used, in order.
     fn saturated(&mut self, discovery: &mut SlotDiscovery, batches: u32) -> Vec<u32> {
         let mut used = Vec::new();
         for _ in 0..batches {
@@ -55,13 +55,14 @@ impl Server {
     }
 }
 
-/// The number used most of the time at the end.
+/// Returns the number of slots that was used most of the time at the end.
 fn settled(used: &[u32]) -> u32 {
     let last = &used[used.len() / 2..];
     (1..=64).max_by_key(|slots| last.iter().filter(|used| *used == slots).count()).unwrap()
 }
 
-/// Runs batches so far apart until the number of slots changes; `None` if it does not within a measurement.
+/// Runs batches that end `apart_us` apart until the number of slots changes, and returns it; `None` if it does not
+/// change within a measurement.
 fn until_it_changes(discovery: &mut SlotDiscovery, now_us: &mut u64, apart_us: u64) -> Option<u32> {
     let before = discovery.slots();
     (0..100).find_map(|_| {
@@ -75,7 +76,7 @@ fn until_it_changes(discovery: &mut SlotDiscovery, now_us: &mut u64, apart_us: u
 fn a_gain_that_was_luck_is_taken_back_before_more_is_tried() {
     let (mut discovery, mut now_us) = (SlotDiscovery::new(1, 8), 0);
     assert_eq!(until_it_changes(&mut discovery, &mut now_us, 1000), Some(2), "tries one more");
-    // For the length of one measurement the server is a tenth faster, whatever the number of slots.
+    // For the length of one measurement the server is a tenth faster with any number of slots.
     for _ in 0..70 {
         now_us += 900;
         discovery.ended(now_us, 64.0);
@@ -94,7 +95,7 @@ proptest! {
         let mut server = Server::new(workers, seed);
         let used = server.saturated(&mut discovery, 1_500);
         prop_assert_eq!(settled(&used), workers as u32);
-        // Later tries leave it there.
+        // Later tries do not change the number.
         let used = server.saturated(&mut discovery, 6_000);
         prop_assert!(used.iter().all(|&slots| slots <= workers as u32 + 1), "{:?}", used.iter().max());
         prop_assert_eq!(settled(&used), workers as u32);
@@ -103,7 +104,7 @@ proptest! {
     #[test]
     fn a_hint_that_is_too_high_is_corrected(hint in 1..7u32, seed in any::<u64>()) {
         let mut discovery = SlotDiscovery::new(hint, 32);
-        // One try in thousands goes wrong by chance; the next one comes within 1 536 batches.
+        // One try in thousands is wrong by chance; the next one comes within 1 536 batches.
         let used = Server::new(2, seed).saturated(&mut discovery, 8_000);
         prop_assert_eq!(settled(&used), 2);
     }

@@ -1,4 +1,4 @@
-//! Tenants get the parts of the service that their weights say, for as long as they ask for it.
+//! Tenants get parts of the service by their weights for as long as they have requests.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -31,7 +31,7 @@ impl Queue {
         self.waiting.push(key, arrival, ());
     }
 
-    /// Serves one batch; each request taken is followed by another one of its tenant where `refill` says so.
+    /// Serves one batch; with `refill`, each request of it is replaced by another one of its tenant.
     fn serve(&mut self, limit_rows: u32, refill: bool) -> Vec<u32> {
         let lane = Lane { limit_rows, curve: None };
         let batch = self.waiting.cut(0, |_| lane, &BatchLimits::of_sizes(&ANY_SIZE), |()| false);
@@ -76,8 +76,8 @@ proptest! {
         let (least, most) = per_weight.iter().fold((f64::MAX, 0f64), |(least, most), &rows| {
             (least.min(rows), most.max(rows))
         });
-        // Start-time fair queueing: two that wait all the time differ by one request of each at most (here at a
-        // weight of 1), and by what a batch's end leaves out.
+        // Start-time fair queueing: two tenants that wait all the time differ by at most one request of each (here at
+        // a weight of 1), and by the room that a batch leaves unused.
         prop_assert!(most - least <= 6.0 + 6.0, "{per_weight:?} of {weights:?}");
     }
 
@@ -92,7 +92,7 @@ proptest! {
                 queue.push(0, tenant, 1);
             }
         }
-        // Its requests may share a batch with the others', or not.
+        // The tenant's requests may share a batch with the others', or not.
         queue.push(u8::from(own_key), last, 1);
         let others: u32 = weights[..last as usize].iter().sum();
         let rounds = others.div_ceil(limit_rows) + 2;
@@ -115,7 +115,7 @@ proptest! {
 
 #[test]
 fn having_been_idle_earns_no_credit_and_having_had_all_costs_nothing() {
-    // Alone, then two, then three: from the moment that one comes all have equal parts, no more and no less.
+    // One tenant, then two, then three: from the moment at which one arrives all have equal parts.
     let mut queue = Queue::new(vec![1, 1, 1]);
     for tenants in 1..=3 {
         for _ in 0..1000 {
@@ -141,7 +141,7 @@ fn leaving_and_coming_back_does_not_wipe_out_what_was_served() {
     }
     for _ in 0..20 {
         queue.serve(8, true);
-        // The third one sends a large request each time the last one is gone; it has at most its third.
+        // The third tenant sends a large request each time its last one was served; it gets at most a third.
         if !queue.waiting.is_empty() && queue.waiting.rows() == 400 {
             queue.push(0, 2, 8);
         }

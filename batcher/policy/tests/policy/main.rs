@@ -1,4 +1,4 @@
-//! The policy at its boundary: facts in, decisions out. One program, so that it is linked once.
+//! Tests of the policy through its public API. They are one program, so that it is linked once.
 
 #![allow(
     clippy::unwrap_used,
@@ -12,10 +12,10 @@ mod curve;
 mod deferral;
 mod discovery;
 mod fairness;
-mod gate;
 mod overload;
 mod queue;
 mod sequences;
 mod share;
 mod shared;
+mod stream_admission;
 mod streams;

@@ -1,14 +1,14 @@
-//! The parts together, in a discrete-event simulation: what overload leaves, of whom. `-- --nocapture` prints the
-//! figures.
+//! The whole policy under overload, in a discrete-event simulation: goodput, and whose requests are in time.
+//! `-- --nocapture` prints the figures.
 
 use sluice_batch_policy::Flow;
 use sluice_simulate::{ModelSpec, Outcome, ServerSpec, Simulation};
 
 const SECONDS: u64 = 60;
-/// As long as the first batches need; not counted.
+/// Time of the first batches; requests of this time do not count.
 const WARM_UP_US: u64 = 5_000_000;
 
-/// A source of single rows.
+/// Source of requests of one row each.
 #[derive(Debug, Clone, Copy)]
 struct Source {
     flow: Flow,
@@ -22,17 +22,18 @@ impl Source {
     }
 }
 
-/// One slot, L(b) = 20 ms + 1 ms·b with noise, an objective of 300 ms. The curve is learned on the way.
+/// Returns a model with one slot, L(b) = 20 ms + 1 ms·b with noise and an objective of 300 ms. The curve is learned
+/// during the run.
 fn model(cap_rows: u32) -> ModelSpec {
     ModelSpec::new(0.020, 0.001, cap_rows, 300_000)
 }
 
-/// Rows per second at full batches of the cap.
+/// Returns the rows per second with full batches.
 fn hard_maximum(cap_rows: u32) -> f64 {
     model(cap_rows).most_rows_per_second()
 }
 
-/// Runs `seconds` after the warm-up; one outcome for each source.
+/// Simulates `seconds` seconds after the warm-up and returns one outcome for each source.
 fn simulate(cap_rows: u32, sources: &[Source], seconds: u64, seed: u64) -> Vec<Outcome> {
     let mut simulation = Simulation::new(seed);
     simulation.count_from(WARM_UP_US);
@@ -45,13 +46,13 @@ fn simulate(cap_rows: u32, sources: &[Source], seconds: u64, seed: u64) -> Vec<O
     simulation.into_outcomes()
 }
 
-/// Answers within the objective, as a part of what the server could do at most.
+/// Returns the answers within the objective, as a part of the hard maximum.
 fn goodput(outcomes: &[Outcome], cap_rows: u32) -> f64 {
     let met: u64 = outcomes.iter().map(|outcome| outcome.met).sum();
     met as f64 / SECONDS as f64 / hard_maximum(cap_rows)
 }
 
-/// One source of no class or tenant, at so many times the hard maximum.
+/// Simulates one source at `load` times the hard maximum.
 fn alone(cap_rows: u32, load: f64, seed: u64) -> Outcome {
     let source = Source::new(1, 0, load * hard_maximum(cap_rows));
     simulate(cap_rows, &[source], SECONDS, seed).remove(0)
@@ -99,7 +100,7 @@ fn overload_of_a_low_class_costs_the_high_one_nothing() {
         );
         assert!(high.met as f64 >= 0.99 * high.sent as f64, "{} of {}", high.met, high.sent);
         assert!(goodput >= 0.90, "{goodput}");
-        // It is overtaken by arrivals that nobody knew when it was admitted.
+        // The low class is overtaken by arrivals that were not known when its requests were admitted.
         assert!(low.kept() >= 0.97, "{}", low.kept());
     }
 }

@@ -1,4 +1,4 @@
-//! What the queue promises, whatever waits in it.
+//! Guarantees of the queue, whatever waits in it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::LazyLock;
@@ -9,11 +9,11 @@ use sluice_batch_policy::{
     cut,
 };
 
-/// A key and a request of it.
+/// Request with its key.
 type Keyed = (u8, Ticket);
 
 fn arrivals(tenants: u32) -> impl Strategy<Value = Vec<Keyed>> {
-    // Few different deadlines, so that equal ones are common.
+    // There are few different deadlines, so that equal ones are common.
     let deadline = prop_oneof![(0u64..40).prop_map(|step| step * 10_000), Just(NO_DEADLINE)];
     let arrival = (0u8..3, 0u8..2, 0..tenants, 1u32..4, deadline, 1u32..12).prop_map(
         |(key, class, tenant, weight, deadline_us, rows)| {
@@ -24,7 +24,7 @@ fn arrivals(tenants: u32) -> impl Strategy<Value = Vec<Keyed>> {
     prop::collection::vec(arrival, 0..60)
 }
 
-/// Rows, sometimes bytes, sometimes tokens are scarce.
+/// Draws budgets in which rows, and sometimes bytes or tokens, are scarce.
 fn budgets() -> impl Strategy<Value = Budget> {
     let some = |most: u64| prop_oneof![1u64..most, Just(u64::MAX)];
     (1u32..20, some(2000), some(140)).prop_map(|(rows, bytes, tokens)| Budget { rows, bytes, tokens })
@@ -58,7 +58,7 @@ fn limits(budget: Budget, sizes: &BatchSizes) -> BatchLimits<'_> {
     BatchLimits { bytes: budget.bytes, tokens: budget.tokens, sizes }
 }
 
-/// The next batch of any size, where nobody has gone.
+/// Takes out the next batch of any size, where no client has gone.
 fn next<K: Eq + std::hash::Hash + Clone, T>(
     queue: &mut WaitQueue<K, T>,
     now_us: u64,
@@ -67,7 +67,7 @@ fn next<K: Eq + std::hash::Hash + Clone, T>(
     queue.cut(now_us, |_| lane, &any_size(), |_| false)
 }
 
-/// Of one row, of no tenant.
+/// Returns a request of one row, of no tenant.
 fn arrival(class: u8, deadline_us: u64, arrived_us: u64) -> Ticket {
     Ticket { class, tenant: 0, weight: 1, deadline_us, size: Size::of_rows(1), arrived_us }
 }
@@ -85,7 +85,7 @@ fn filled(arrivals: &[Keyed]) -> (WaitQueue<u8, usize>, Vec<Order>) {
     (queue, orders)
 }
 
-/// What waits, without keys and tenants, in the order of service.
+/// Returns the requests, without keys and tenants, in the order of service.
 fn in_order(arrivals: &[Keyed]) -> Vec<(Order, Size)> {
     let place = |(at, (_, arrival)): (usize, &Keyed)| {
         let order =
@@ -155,7 +155,7 @@ proptest! {
         prop_assert!(budget.holds(size.padded_to(batch.sent_rows)) || is_alone && batch.sent_rows == size.rows);
         for waiting in &batch.take {
             prop_assert_eq!(Some(arrivals[waiting.payload].0), batch.key);
-            // Where the curve gives no request a chance, one that is not overdue goes alone.
+            // Where by the curve no request can make its deadline, one whose deadline is not over is sent alone.
             let is_the_last_chance = is_alone && waiting.order.deadline_us > now_us;
             let makes_it = waiting.order.deadline_us >= now_us + predicted_us(curve.as_ref(), batch.sent_rows);
             prop_assert!(makes_it || is_the_last_chance);
@@ -167,7 +167,7 @@ proptest! {
     fn a_cut_leaves_no_room_that_the_next_one_in_order_would_fit_into(
         mut arrivals in arrivals(4), budget in budgets(),
     ) {
-        // Of one tenant: with several, who is next follows from what the batch itself has served.
+        // All requests are of one tenant: with several, the order depends on the rows that the batch itself has served.
         arrivals.iter_mut().for_each(|(key, arrival)| (*key, arrival.tenant) = (0, 0));
         let (mut queue, _) = filled(&arrivals);
         let limits = limits(budget, &ANY_SIZE);
@@ -195,8 +195,8 @@ proptest! {
         let batch = next(&mut queue, 0, lane(limit_rows, None));
         prop_assert!(batch.take.is_sorted_by_key(|waiting| waiting.order));
         let left: HashSet<Order> = queue.drain().into_iter().map(|(_, waiting)| waiting.order).collect();
-        // Of its own key none that is left comes before one that was taken: equal deadlines keep their order of
-        // arrival.
+        // No remaining request of the batch's key comes before one that was taken: equal deadlines keep their order
+        // of arrival.
         if let (Some(key), Some(last)) = (batch.key, batch.take.last()) {
             for ((other, _), order) in arrivals.iter().zip(&orders) {
                 prop_assert!(*other != key || !left.contains(order) || *order > last.order);
@@ -224,8 +224,8 @@ proptest! {
     fn only_those_that_cannot_make_it_are_dropped(
         mut arrivals in arrivals(1), curve in curves(), limit_rows in 1u32..20, now_us in 0u64..400_000,
     ) {
-        // Of one class, so that each head's own batch can be told: from it on, in order, up to the limit. Of several,
-        // one of a lower class that is late already leaves its room to whoever is behind it.
+        // All requests are of one class, so that each head's own batch is known: from it on, in order, up to the limit.
+        // With several, a late request of a lower class leaves its room to the one behind it.
         arrivals.iter_mut().for_each(|(_, arrival)| arrival.class = 1);
         let requests = in_order(&arrivals);
         let cut = cut(requests.iter().copied(), now_us, &lane(limit_rows, curve), &any_size());
@@ -272,7 +272,7 @@ const CURVE: ServiceCurve =
 #[test]
 fn the_head_is_dropped_and_the_batch_stays_full() {
     let mut queue = WaitQueue::new();
-    // A batch of 8 takes 28 ms: the first request cannot wait for that, though a batch of it alone would make it.
+    // A batch of 8 takes 28 ms: too late for the first request, although a batch of it alone would be in time.
     queue.push("m", arrival(0, 25_000, 0), "tight");
     for _ in 0..8 {
         queue.push("m", arrival(0, 300_000, 0), "ample");
@@ -303,7 +303,7 @@ fn one_that_cannot_ride_along_leaves_its_room_to_the_next() {
 fn a_batch_to_be_padded_is_judged_by_the_time_of_its_padded_size() {
     let padded = BatchSizes::padded(64, &[1, 64]);
     let mut queue = WaitQueue::new();
-    // 8 rows would take 28 ms, padded to 64 they take 84 ms.
+    // 8 rows would take 28 ms; padded to 64 rows they take 84 ms.
     queue.push("m", arrival(0, 50_000, 0), "tight");
     for _ in 0..7 {
         queue.push("m", arrival(0, 300_000, 0), "ample");
@@ -354,7 +354,7 @@ fn the_oldest_wait_is_that_of_the_first_arrival_whatever_its_deadline() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Keys that may not go are as if they were not here, and stay.
+    /// Requests of keys that may not be sent stay and do not change the batch.
     #[test]
     fn what_may_not_go_stays_and_hinders_nobody(arrivals in arrivals(3), barred in 0u8..3, curve in curves()) {
         let lane = lane(20, curve);

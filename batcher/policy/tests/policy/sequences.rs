@@ -1,4 +1,4 @@
-//! Where the steps of sequences go, and which are refused.
+//! Servers to which the steps of sequences are sent, and steps that are refused.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -26,7 +26,7 @@ fn refused(why: SequenceRefusal) -> Option<Turn<char, u32>> {
     Some(Turn::Refused { why, step: 0 })
 }
 
-/// A sequence that began at a server.
+/// Begins a sequence at a server.
 fn begun(table: &mut Table, key: u32, at: char, tenant: u32) {
     assert_eq!(arrive(table, key, Asked { tenant, ..START }), goes(None));
     table.sent(&key, at);
@@ -140,7 +140,7 @@ enum Event {
         tenant: u32,
         sole: bool,
     },
-    /// Of one of those that have their turn.
+    /// Sends one of the steps that have their turn.
     Send {
         which: usize,
         server: char,
@@ -185,7 +185,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 0..150)
 }
 
-/// A step on its way.
+/// Step that was sent and is not over.
 #[derive(Debug, Clone)]
 struct OnItsWay {
     key: u32,
@@ -195,15 +195,15 @@ struct OnItsWay {
     sent: bool,
 }
 
-/// What a client and the servers know: enough to tell a right step from a wrong one.
+/// State of a client and the servers, from which the test knows where each step belongs.
 #[derive(Default)]
 struct World {
-    /// How often each server has been lost: another one has its place.
+    /// Number of times that each server was lost and replaced by another one.
     epochs: BTreeMap<char, u32>,
-    /// Steps that are to come, in order.
+    /// Steps that have not had their turn yet, in order.
     waiting: BTreeMap<u32, VecDeque<(u32, Asked)>>,
     turns: Vec<OnItsWay>,
-    /// Where the last step of each sequence was executed, as long as all since its start were, in order, there.
+    /// Server that has executed all steps of each sequence since its start, in order.
     homes: BTreeMap<u32, (char, u32)>,
     out: Vec<u32>,
 }
@@ -279,7 +279,7 @@ proptest! {
                 }
                 Event::Over { which, end } if which < world.turns.len() => {
                     let is_sent = world.turns[which].sent;
-                    // What was not sent has no answer.
+                    // A step that was not sent has no answer.
                     let end = if is_sent { end } else { StepEnd::Unsent };
                     let turn = world.turns.remove(which);
                     match (end, turn.at) {

@@ -3,14 +3,14 @@
 use proptest::prelude::*;
 use sluice_batch_policy::{NextBatch, SlotShare};
 
-/// A grant that is out: when it ends, whose it is, what was charged, what it really takes.
+/// Grant in use: its end, its user, the time that was charged and the time that it really takes.
 type Running = (u64, usize, u64, u64);
 
 #[derive(Debug, Clone)]
 struct User {
     weight: u32,
     mean_us: u64,
-    /// Expectation ÷ truth of each batch, in percent, in turn.
+    /// Expected ÷ real time of each batch, in percent, used in turn.
     guesses: Vec<u64>,
 }
 
@@ -25,7 +25,7 @@ fn at_once(expected_us: u64) -> NextBatch {
 }
 
 proptest! {
-    /// All need slots all the time: slot time goes by weight, and no slot is ever free.
+    /// All users need slots all the time: slot time is shared by weight, and no slot is ever free.
     #[test]
     fn slot_time_converges_to_the_weights(users in users(), slots in 1..5u32, seed in any::<u64>()) {
         let mut share = SlotShare::new(slots);
@@ -67,8 +67,8 @@ proptest! {
         }
     }
 
-    /// Whatever users do: never more grants than slots, none to whom does not want one, and no free slot is kept
-    /// from whoever wants it.
+    /// Whatever users do, there are never more grants than slots, no grant to a user that does not want one, and no
+    /// free slot while a user wants one.
     #[test]
     fn grants_are_bounded_and_work_conserving(
         steps in prop::collection::vec((0..4u8, 0..4usize, 0..10_000u64), 1..300), slots in 0..4u32,
@@ -100,14 +100,14 @@ proptest! {
         }
     }
 
-    /// Whoever wants a slot gets one, whatever the others need and whenever they are due: each other one has no more
-    /// than its share before, and one turn.
+    /// A user that wants a slot gets one, whatever the others need and whatever their deadlines are: before it, each
+    /// other user gets no more than its share and one turn.
     #[test]
     fn nobody_starves(users in users(), slots in 1..5u32, patience_us in prop::collection::vec(0..200_000u64, 5)) {
         let mut share = SlotShare::new(slots);
         let mut running: Vec<Running> = Vec::new();
         let mut before = vec![vec![0u64; users.len()]; users.len()];
-        // Some always need a slot, some never do.
+        // Some users always need a slot, some never do.
         let next = |index: usize, user: &User, now_us: u64| {
             let patience_us = patience_us[index];
             let start_by_us = if patience_us < 50_000 { 0 } else { now_us + patience_us };

@@ -1,7 +1,7 @@
-//! Several models at the slots of one model server, in virtual time: what is served, who suffers, and what is
-//! promised.
+//! Several models at the slots of one model server, in virtual time: goodput, the attainment of each model, and the
+//! accuracy of the predicted finish.
 //!
-//! The figures of the README: `cargo test -p sluice-batch-policy --test policy shared:: -- --nocapture`.
+//! Prints the figures of the README: `cargo test -p sluice-batch-policy --test policy shared:: -- --nocapture`.
 
 use sluice_simulate::{ModelSpec, Outcome, ServerSpec, Sharing, Simulation, Source};
 
@@ -12,17 +12,17 @@ const SECONDS: u64 = 20;
 const SEEDS: [u64; 2] = [5, 6];
 const FLOOD: f64 = 3.0;
 
-/// Loads that fit: each model's whole queue in turn would be served in time.
+/// Loads that fit: if the models take turns, each model's whole queue is served in time.
 const FITTING: [&[f64]; 4] = [&[0.6, 0.2], &[0.4, 0.4], &[0.7, 0.1], &[0.3, 0.2, 0.2]];
 
-/// Who sends what, one row at a time.
+/// Model with its requests of one row each.
 #[derive(Debug, Clone, Copy)]
 struct Model {
-    /// In parts of the most that all slots could do if they were this model's alone.
+    /// Load as a part of the rows that all slots could serve if they were this model's alone.
     load: f64,
     weight: u32,
     objective_us: u64,
-    /// How many times as fast as 20 ms + 1 ms·b.
+    /// Speed of the model, as a multiple of that of 20 ms + 1 ms·b.
     speed: f64,
 }
 
@@ -39,12 +39,12 @@ impl Model {
     }
 }
 
-/// Runs for a while; one outcome for each model.
+/// Simulates the models and returns one outcome for each.
 fn simulate(models: &[Model], slots: u32, sharing: Sharing, seed: u64) -> Vec<Outcome> {
     simulate_foreseeing(models, slots, sharing, seed, false)
 }
 
-/// The same; `live`: admission knows the slots as they are, not only as of the queue's last turn.
+/// Simulates the models. `live`: admission knows the slots as they are, not only as of the queue's last turn.
 fn simulate_foreseeing(
     models: &[Model],
     slots: u32,
@@ -66,7 +66,7 @@ fn simulate_foreseeing(
     simulation.into_outcomes()
 }
 
-/// Part of all requests sent, to all models together, that was answered in time.
+/// Returns the part of all requests, of all models together, that was answered in time.
 fn goodput(outcomes: &[Outcome]) -> f64 {
     let sum = |part: fn(&Outcome) -> u64| outcomes.iter().map(part).sum::<u64>() as f64;
     sum(|outcome| outcome.met) / sum(|outcome| outcome.sent - outcome.on_their_way())
@@ -76,7 +76,7 @@ fn models(loads: &[f64]) -> Vec<Model> {
     loads.iter().map(|&load| Model::at(load)).collect()
 }
 
-/// Each model's worst attainment of all seeds.
+/// Returns each model's worst attainment over all seeds.
 fn worst(models: &[Model], slots: u32) -> Vec<f64> {
     let runs = SEEDS.map(|seed| simulate(models, slots, Sharing::Turns, seed));
     let of = |index: usize| runs.iter().map(move |run| run[index].attainment());
@@ -138,7 +138,8 @@ fn a_larger_weight_does_not_make_smaller_batches() {
 
 #[test]
 fn a_fast_model_and_a_slow_one_take_turns() {
-    // By slot time alone the fast one sends many small batches for each of the slow one, which fails.
+    // By slot time alone the fast model sends many small batches for each batch of the slow one, which then misses its
+    // objective.
     let both = [Model { speed: 10.0, ..Model::at(0.2) }, Model::at(0.6)];
     for slots in [1, 2] {
         let [fast, _] = &simulate(&both, slots, Sharing::TimeAlone, SEEDS[0])[..] else {
@@ -182,7 +183,7 @@ fn answers_come_about_when_they_were_predicted() {
 
 #[test]
 fn a_model_that_floods_is_promised_no_more_than_its_part_of_the_slot() {
-    // Of the slot time, not of the rows: a model that sends little has small batches, but gets its turn.
+    // The part of the slot time, not of the rows: a model with few requests has small batches, but gets its turn.
     for other in [FLOOD, 0.4, 0.2, 0.05] {
         let both = models(&[FLOOD, other]);
         let outcomes = simulate_foreseeing(&both, 1, Sharing::Turns, SEEDS[0], true);
@@ -194,8 +195,8 @@ fn a_model_that_floods_is_promised_no_more_than_its_part_of_the_slot() {
             beside.kept()
         );
         assert!(unaware + 0.1 <= flood.kept(), "there is something to count: {unaware}");
-        // Two floods are admitted up to the very deadline, and the margin is that of a curve that was learned: of noise whose
-        // 95th percentile is 8 %, it has seen 7 %.
+        // Two floods are admitted up to the very deadline, with the margin of a learned curve: the 95th percentile of
+        // the noise is 8 %, and the curve has seen 7 %.
         let least = if other < FLOOD { 0.95 } else { 0.93 };
         assert!(flood.kept() >= least, "{other}×: {}", flood.kept());
         assert!(beside.kept() >= least, "{other}×: {}", beside.kept());
@@ -211,7 +212,7 @@ fn a_neighbour_that_hardly_sends_costs_hardly_anything() {
 
 #[test]
 fn a_neighbour_with_long_batches_that_seldom_sends_is_not_waited_for_while_it_is_not_there() {
-    // A batch of half a second every five, in which what comes meanwhile cannot all be in time.
+    // A batch of half a second every five seconds, during which not all new requests can be served in time.
     let slow = Model { speed: 0.04, objective_us: 60_000_000, ..Model::at(0.007) };
     for slots in [1, 2] {
         let busy = worst(&[Model::at(0.5), slow], slots)[0];

@@ -1,24 +1,27 @@
-//! The gate before servers that batch continuously, against simulated ones.
+//! Admission of streams to simulated servers that batch continuously.
 
 use std::collections::VecDeque;
 
 use proptest::prelude::*;
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
-use sluice_batch_policy::{Arrival, GateSettings, Left, LimitBounds, NO_DEADLINE, StreamGate};
+use sluice_batch_policy::{
+    Arrival, Left, LimitBounds, NO_DEADLINE, StreamAdmission, StreamAdmissionSettings,
+};
 
 const BOUNDS: LimitBounds = LimitBounds { least: 1.0, most: 512.0, start: 32.0 };
-const SETTINGS: GateSettings = GateSettings { bounds: BOUNDS, most_waiting: 64, hold_us: 30_000_000 };
+const SETTINGS: StreamAdmissionSettings =
+    StreamAdmissionSettings { bounds: BOUNDS, most_waiting: 64, hold_us: 30_000_000 };
 const SECOND_US: u64 = 1_000_000;
 
-/// A server that makes one token for each of its streams per step of (α + β·streams), ± noise. At most so many run at
-/// a time; others wait in it.
+/// Server that makes one token for each of its streams per step of (α + β·streams), ± noise. At most `most` streams run
+/// at a time; others wait inside the server.
 #[derive(Clone, Copy)]
 struct Server {
     most: usize,
     alpha_us: f64,
     beta_us: f64,
-    /// Mean tokens of a stream; they vary between half and one and a half of it.
+    /// Mean tokens of a stream; the tokens vary between half and one and a half times that.
     tokens: u32,
     noise: f64,
 }
@@ -28,7 +31,7 @@ impl Server {
         self.alpha_us + self.beta_us * streams as f64
     }
 
-    /// Tokens per second with so many streams offered.
+    /// Returns the tokens per second with `streams` streams offered.
     fn throughput(&self, streams: usize) -> f64 {
         let running = streams.min(self.most);
         running as f64 / self.step_us(running) * 1e6
@@ -43,15 +46,15 @@ struct Stream {
 }
 
 struct World {
-    gate: StreamGate<()>,
+    admission: StreamAdmission<()>,
     now_us: u64,
     random: SmallRng,
     inside: VecDeque<Stream>,
-    /// Requests that clients keep waiting at the gate.
+    /// Number of requests that clients keep waiting for admission.
     backlog: usize,
 }
 
-/// Means over a run.
+/// Mean values of a run.
 #[derive(Debug, Default)]
 struct Measured {
     throughput: f64,
@@ -60,18 +63,24 @@ struct Measured {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let mut gate = StreamGate::new(SETTINGS, 0);
-        gate.set_servers(0, 1);
-        Self { gate, now_us: 0, random: SmallRng::seed_from_u64(seed), inside: VecDeque::new(), backlog: 40 }
+        let mut admission = StreamAdmission::new(SETTINGS, 0);
+        admission.set_servers(0, 1);
+        Self {
+            admission,
+            now_us: 0,
+            random: SmallRng::seed_from_u64(seed),
+            inside: VecDeque::new(),
+            backlog: 40,
+        }
     }
 
     fn run(&mut self, server: &Server, seconds: u64) -> Measured {
         let (begun_us, mut tokens, mut stream_us) = (self.now_us, 0u64, 0.0);
         while self.now_us < begun_us + seconds * SECOND_US {
-            while self.gate.waiting() < self.backlog {
-                assert_eq!(self.gate.arrive(self.now_us, 0, NO_DEADLINE, None, ()), Arrival::Waits);
+            while self.admission.waiting() < self.backlog {
+                assert_eq!(self.admission.arrive(self.now_us, 0, NO_DEADLINE, None, ()), Arrival::Waits);
             }
-            while let Some(left) = self.gate.next(self.now_us) {
+            while let Some(left) = self.admission.next(self.now_us) {
                 let Left::Starts { weight, .. } = left else { panic!("{left:?}") };
                 let tokens = self.random.random_range(server.tokens.div_ceil(2)..=server.tokens * 3 / 2);
                 self.inside.push_back(Stream { started_us: self.now_us, weight, tokens, done: 0 });
@@ -85,22 +94,22 @@ impl World {
                 stream.done += 1;
                 if stream.done == 1 {
                     let seconds = (self.now_us - stream.started_us) as f64 / 1e6;
-                    self.gate.first_token(seconds);
+                    self.admission.first_token(seconds);
                 }
             }
             tokens += running as u64;
-            self.gate.work(running as f64);
+            self.admission.work(running as f64);
             let mut index = 0;
             while index < self.inside.len() {
                 if self.inside[index].done >= self.inside[index].tokens {
                     let stream = self.inside.remove(index).unwrap();
                     let seconds = (self.now_us - stream.started_us) as f64 / 1e6;
-                    self.gate.ended(self.now_us, stream.weight, Some(seconds));
+                    self.admission.ended(self.now_us, stream.weight, Some(seconds));
                 } else {
                     index += 1;
                 }
             }
-            self.gate.turn(self.now_us);
+            self.admission.turn(self.now_us);
         }
         let elapsed_us = (self.now_us - begun_us) as f64;
         Measured { throughput: tokens as f64 / elapsed_us * 1e6, in_flight: stream_us / elapsed_us }
@@ -134,7 +143,7 @@ fn a_server_that_gets_slower_with_each_stream_is_not_throttled_while_it_does_mor
         let measured = world.run(&server, 200);
         let best = server.throughput(512);
         assert!(measured.throughput > 0.75 * best, "seed {seed}: {measured:?}, best {best}");
-        // A gradient of latency alone would stay where latency is half as long again as at one stream.
+        // A limiter by latency alone would stop where latency is one and a half times that of one stream.
         assert!(measured.in_flight > 40.0, "seed {seed}: {measured:?}");
     }
 }
@@ -187,15 +196,15 @@ proptest! {
 fn a_limit_that_nobody_reaches_stays() {
     let mut world = World::new(1);
     world.backlog = 0;
-    let before = world.gate.limit();
+    let before = world.admission.limit();
     for second in 0..600 {
         let now_us = second * SECOND_US;
-        world.gate.arrive(now_us, 0, NO_DEADLINE, None, ());
-        assert!(matches!(world.gate.next(now_us), Some(Left::Starts { .. })));
-        world.gate.first_token(0.02);
-        world.gate.work(100.0);
-        world.gate.ended(now_us + SECOND_US / 2, 1.0, Some(0.5));
-        world.gate.turn(now_us + SECOND_US / 2);
+        world.admission.arrive(now_us, 0, NO_DEADLINE, None, ());
+        assert!(matches!(world.admission.next(now_us), Some(Left::Starts { .. })));
+        world.admission.first_token(0.02);
+        world.admission.work(100.0);
+        world.admission.ended(now_us + SECOND_US / 2, 1.0, Some(0.5));
+        world.admission.turn(now_us + SECOND_US / 2);
     }
-    assert_eq!(world.gate.limit(), before);
+    assert_eq!(world.admission.limit(), before);
 }

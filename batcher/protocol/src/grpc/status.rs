@@ -52,7 +52,7 @@ impl Code {
         self as u8
     }
 
-    /// Reads `grpc-status`; anything that is no known number is [`Code::Unknown`], as the specification asks.
+    /// Reads `grpc-status`; anything but a known number is [`Code::Unknown`], as the specification asks.
     pub fn from_header(value: &[u8]) -> Self {
         std::str::from_utf8(value)
             .ok()

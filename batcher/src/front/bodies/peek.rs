@@ -14,7 +14,6 @@ use super::Bodies;
 use super::receive::ReceiveError;
 use crate::queue::bytes::QueuedBytes;
 use crate::upload::Upload;
-use crate::upstream::grpc_body::GrpcBody;
 use crate::upstream::relay_body::RelayBody;
 
 /// Maximum bytes of a gRPC message that are read ahead: the model's name and the parameters come before the tensors.
@@ -75,7 +74,7 @@ impl Bodies {
         headers: &HeaderMap,
         mut body: Incoming,
         share: &mut QueuedBytes,
-    ) -> Result<(Option<MessageHead>, GrpcBody), ReceiveError> {
+    ) -> Result<(Option<MessageHead>, RelayBody<Incoming>), ReceiveError> {
         let (mut read, mut pieces) = (BytesMut::new(), VecDeque::new());
         let is_whole = loop {
             if let Some([_, a, b, c, d]) = read.first_chunk::<PREFIX_BYTES>() {
@@ -103,7 +102,7 @@ impl Bodies {
             message = decoded.map(|(message, _)| message).unwrap_or_default();
         }
         let head = message.get(PREFIX_BYTES..).filter(|_| message.first() == Some(&0)).map(MessageHead::read);
-        Ok((head, GrpcBody::new(pieces, body)))
+        Ok((head, RelayBody::new(pieces, Some(body))))
     }
 }
 
@@ -117,7 +116,7 @@ impl Peeked {
     }
 
     /// Returns the body as it was received. While the rest of it is read, the client may pause for at most `patience`.
-    pub(in crate::front) fn into_body(self, patience: Duration) -> RelayBody {
+    pub(in crate::front) fn into_body(self, patience: Duration) -> RelayBody<Upload> {
         match self {
             Self::Whole(whole) => RelayBody::new([whole], None),
             Self::Part(read, rest) => RelayBody::new(read, Some(Upload::new(rest, patience))),

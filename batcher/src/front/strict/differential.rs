@@ -178,7 +178,7 @@ impl AsyncRead for Script {
             return Poll::Ready(Ok(()));
         }
         if this.at == this.bytes.len() {
-            // A client that ends its side is taken to have gone: requests that are whole are answered first.
+            // The library takes a client that ends its side for gone, so it gets time to answer complete requests before.
             if this.turns_at_end == TURNS_AT_END {
                 return Poll::Ready(Ok(()));
             }

@@ -27,7 +27,7 @@ impl ClientTransport for Grpc {
         message(part.chunks)
     }
 
-    /// What was a gRPC response keeps its status, message, details and metadata.
+    /// Passes a gRPC response on with its status, message, details and metadata.
     fn forwarded(&self, format: WireFormat, upstream: connection::UpstreamResponse) -> Response<FrontBody> {
         let http_status = upstream.status.as_u16();
         let mut headers = upstream.headers;

@@ -88,7 +88,7 @@ impl Account {
             Refusal::NoGrant => status.code == 403 && status.message.contains("cannot"),
             Refusal::Kubernetes => status.code == 422,
         };
-        ensure!(as_expected, "{account} was not refused by {because:?}: {path} {body}: {}", status.message);
+        ensure!(as_expected, "{account} was not rejected by {because:?}: {path} {body}: {}", status.message);
         Ok(())
     }
 }

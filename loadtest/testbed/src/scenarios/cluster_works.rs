@@ -148,7 +148,7 @@ pub(super) async fn cut_traffic(cluster: Cluster) -> Result<()> {
     namespace.kubectl(&["wait", "--for=condition=Ready", "pod/client", "--timeout=60s"]).await?;
     tokio::time::sleep(CUT_FOR).await;
     let phase = namespace.kubectl(&["get", "pod", "client", "-o", "jsonpath={.status.phase}"]).await?;
-    ensure!(phase == "Running", "the other pod got through: it {phase}");
+    ensure!(phase == "Running", "the other pod connected: its phase is {phase}");
     cut.end()?;
     ensure!(answers(&address, 9000).await, "{address}:9000 does not answer again");
     wait_nothing_lost(&cluster, &namespace, "client").await?;

@@ -70,7 +70,7 @@ pub(super) async fn beside_an_hpa(cluster: Cluster) -> Result<()> {
     });
     namespace.apply(&hpa.to_string()).await?;
     let said = wait_condition(&cluster, &namespace, "AbleToScale", "False AmbiguousTarget", WITHIN).await?;
-    ensure!(said.contains("HorizontalPodAutoscaler beside-an-hpa/other"), "it is not named: {said}");
+    ensure!(said.contains("HorizontalPodAutoscaler beside-an-hpa/other"), "the HPA is not named: {said}");
     wait_replicas(&cluster, &namespace, 2).await?;
     stays(&namespace).await?;
     namespace.kubectl(&["delete", "hpa/other"]).await?;
@@ -90,7 +90,7 @@ pub(super) async fn overlapping_selector(cluster: Cluster) -> Result<()> {
     namespace.apply(&canary.to_string()).await?;
     namespace.wait_rollout("deployment/canary", SERVES_WITHIN).await?;
     let said = wait_condition(&cluster, &namespace, "AbleToScale", "False AmbiguousSelector", WITHIN).await?;
-    ensure!(said.contains("Deployment canary"), "the other one is not named: {said}");
+    ensure!(said.contains("Deployment canary"), "the condition does not name the Deployment: {said}");
     wait_replicas(&cluster, &namespace, 1).await?;
     stays(&namespace).await?;
     namespace.kubectl(&["delete", "deployment/canary"]).await?;

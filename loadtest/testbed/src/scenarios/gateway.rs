@@ -43,17 +43,17 @@ pub(super) async fn from_zero_and_back(cluster: Cluster) -> Result<()> {
     wait_decision(&cluster, &namespace, "Steady").await?;
     ensure!(
         pods::list(&cluster, namespace.name, PODS).await?.is_empty(),
-        "a replica runs before anyone asked"
+        "a replica runs before the first request"
     );
 
     let asked = Instant::now();
     let first = ["--rate-rps", "4", "--duration-ms", "1000", "--timeout-ms", TIMEOUT_MS];
     let first = Load::start(&cluster, &target, &first)?.finish().await?;
     ensure!(first["requests"].as_u64() > Some(0) && first["answered"] == first["requests"], "held: {first}");
-    println!("the first requests were answered {} ms after they came", asked.elapsed().as_millis());
+    println!("the first requests were answered {} ms after they arrived", asked.elapsed().as_millis());
     ensure!(
         pods::list(&cluster, namespace.name, PODS).await?.len() == 1,
-        "one replica was to come from zero"
+        "exactly one replica was to start from zero"
     );
     wait_decision(&cluster, &namespace, "FromZero").await?;
 
@@ -78,7 +78,7 @@ pub(super) async fn from_zero_and_back(cluster: Cluster) -> Result<()> {
         load["requests"]
     );
     // How many requests are rejected until there are enough replicas depends on the machine's speed.
-    ensure!(load["answered"].as_u64() > Some(0), "nothing was answered: {load}");
+    ensure!(load["answered"].as_u64() > Some(0), "no request was answered: {load}");
     ensure!(observer.seen().most > 1, "{RATE_RPS} requests a second need more than one replica");
 
     cluster

@@ -46,7 +46,7 @@ pub(super) async fn rolling_update(cluster: Cluster) -> Result<()> {
     journal.wait_used(&cluster).await?;
     sample::replace_pods(&cluster, &namespace, SERVES_WITHIN).await?;
     let report = load.finish().await?;
-    ensure!(report["requests"].as_u64() > Some(1000), "too little was sent: {report}");
+    ensure!(report["requests"].as_u64() > Some(1000), "too few requests were sent: {report}");
     ensure!(report["lost"] == 0 && report["failed"] == 0, "requests were lost or failed: {report}");
 
     journal.assert_no_cold_request(3)?;
@@ -127,6 +127,6 @@ async fn seen_in_prometheus(cluster: &Cluster, namespace: &str, report: &Value, 
     ensure!(merged, "Prometheus knows of {batches:?} batches with {rows} rows");
     let refused = prometheus::query(&of_all("sluice_batcher_rejected_total", "")).await?.unwrap_or(0.0);
     let said = report["rejected"].as_f64().unwrap_or(0.0);
-    ensure!((refused - said).abs() < 0.5, "Prometheus knows of {refused} refusals, clients of {said}");
+    ensure!((refused - said).abs() < 0.5, "Prometheus has {refused} rejections, clients counted {said}");
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::cluster::Cluster;
 /// Applies `objects`, which must be rejected, and returns the message.
 async fn refusal(namespace: &Namespace, objects: &str) -> Result<String> {
     match namespace.apply(objects).await {
-        Ok(()) => bail!("it was taken: {objects}"),
+        Ok(()) => bail!("it was accepted: {objects}"),
         Err(error) => Ok(format!("{error:#}")),
     }
 }
@@ -34,12 +34,12 @@ pub(super) async fn wrong_autoscaler(cluster: Cluster) -> Result<()> {
             *field = value;
         }
         let said = refusal(&namespace, &wrong.to_string()).await?;
-        ensure!(said.contains(named), "the refusal of {pointer} does not name {named}: {said}");
+        ensure!(said.contains(named), "the rejection of {pointer} does not name {named}: {said}");
     }
     let mut unknown = right;
     unknown["spec"]["maxReplica"] = json!(3);
     let said = refusal(&namespace, &unknown.to_string()).await?;
-    ensure!(said.contains("maxReplica"), "the refusal of an unknown field does not name it: {said}");
+    ensure!(said.contains("maxReplica"), "the rejection of an unknown field does not name it: {said}");
     namespace.remove().await
 }
 

@@ -63,7 +63,7 @@ pub(super) async fn full_cluster(cluster: Cluster) -> Result<()> {
     );
     wait_condition(&cluster, &namespace, "CapacityLimited", "False", SAID_WITHIN).await?;
     let report = load.finish().await?;
-    ensure!(report["requests"].as_u64() > Some(0), "nothing was sent: {report}");
+    ensure!(report["requests"].as_u64() > Some(0), "no request was sent: {report}");
     ensure!(report["lost"] == 0 && report["failed"] == 0, "requests were lost: {report}");
     namespace.remove().await
 }
@@ -77,7 +77,7 @@ pub(super) async fn full_cluster_at_minimum(cluster: Cluster) -> Result<()> {
         wait_condition(&cluster, &namespace, "CapacityLimited", "True RolloutWaitsForSlice", SAID_WITHIN)
             .await?;
     for words in ["its own 6 old pods", "minReplicas", "maxUnavailable: 1 and maxSurge: 0"] {
-        ensure!(said.contains(words), "CapacityLimited does not say {words:?}: {said}");
+        ensure!(said.contains(words), "CapacityLimited does not contain {words:?}: {said}");
     }
     let strategy =
         json!({ "spec": { "strategy": { "rollingUpdate": { "maxSurge": 0, "maxUnavailable": 1 } } } });

@@ -233,7 +233,7 @@ async fn metrics_lost_with_prometheus(cluster: &Cluster) -> Result<()> {
     // Past the window of scale-down and of staleness, without any load.
     tokio::time::sleep(Duration::from_secs(45)).await;
     let held = replicas(&namespace).await?;
-    ensure!(held >= grown, "{grown} replicas became {held} while nothing was known ({said})");
+    ensure!(held >= grown, "{grown} replicas became {held} while measurements were missing ({said})");
 
     cuts.into_iter().try_for_each(Cut::end)?;
     wait_condition(cluster, &namespace, "MetricsFresh", "True", WITHIN).await?;

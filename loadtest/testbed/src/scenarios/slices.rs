@@ -116,7 +116,7 @@ pub(super) async fn claim(cluster: Cluster) -> Result<()> {
     let (_, uuid) = instance.compute_instances.first().context("no compute instance")?;
     let device = pods::variable(model, env::DEVICE)?;
     let told = pods::variable(model, &env::uuid(&device))?;
-    ensure!(told == *uuid, "the container is told of {told}, its instance is {uuid}");
+    ensure!(told == *uuid, "the container's variable names {told}, its instance is {uuid}");
     ensure!(pods::variable(model, env::NVIDIA_VISIBLE_DEVICES)? == env::NVIDIA_VISIBLE_DEVICES_VOID);
     ensure!(pods::variable(model, env::PROFILE)? == "2g.10gb");
     device_nodes(&pods::root(model), instance)?;

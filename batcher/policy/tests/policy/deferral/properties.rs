@@ -1,4 +1,4 @@
-//! What holds for every wait.
+//! Properties of every wait.
 
 use proptest::prelude::*;
 use sluice_batch_policy::{
@@ -32,8 +32,9 @@ fn views() -> impl Strategy<Value = DeferView> {
 }
 
 proptest! {
-    /// A wait ends in time for what is due first, even in a batch of all rows that wait, and after less than one
-    /// batch; a full batch or one slot waits for nothing, nor does a balanced batch of less than two rows.
+    /// A wait ends in time for the earliest deadline, even in a batch of all waiting rows, and after at most
+    /// the time of two full batches; with a full batch, with one slot and with a balanced batch of less than two rows
+    /// there is no wait.
     #[test]
     fn waits_are_bounded(curve in curves(), view in views()) {
         let until_us = defer_until(&view, &curve);
@@ -44,12 +45,12 @@ proptest! {
             let start_us = view.deadline_us.saturating_sub(curve.p95_us(view.rows as u32));
             prop_assert!(until_us <= start_us);
             prop_assert!(until_us <= view.since_us + 2 * curve.us(view.limit_rows));
-            // Of the slots some are left out, down to four fifths: the batch is larger than the balanced one.
+            // A part of the slots is left out, about a fifth: the batch is larger than the balanced one.
             prop_assert!(balanced_rows(&curve, view.rows_per_second, 0.8 * view.slots) >= 2.0);
         }
     }
 
-    /// More rows never make it wait for longer where it would not have waited with less.
+    /// Where a queue does not wait, it does not wait with more rows either.
     #[test]
     fn company_ends_a_wait(curve in curves(), view in views(), more in 1..100u64) {
         let later = DeferView { rows: view.rows + more, ..view };
@@ -58,7 +59,8 @@ proptest! {
         }
     }
 
-    /// Batches of that limit, one each turn, keep within the objective; and it never is below that without deferral.
+    /// Batches of the deferred limit, one each turn, keep within the objective; and the limit is never below the one
+    /// without deferral.
     #[test]
     fn a_turn_and_a_batch_fit_into_the_objective(
         curve in curves(), objective_us in 1000..2_000_000u64, slots in 1.0..16.0f64, cap_rows in 1..200u32,

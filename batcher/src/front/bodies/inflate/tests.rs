@@ -12,7 +12,7 @@ fn gzip(plain: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// What is decoded, and in how many steps.
+/// Decodes a body; returns its content and the number of steps.
 fn decode(coding: Coding, coded: &[u8]) -> Result<(Vec<u8>, usize), String> {
     let mut decoder = Decoder::new(coding, coded)?;
     let mut out = vec![0; STEP_OUTPUT_BYTES];
@@ -41,7 +41,7 @@ fn a_step_reads_no_more_than_it_may() {
     let named = flate2::GzBuilder::new().filename(vec![b'n'; 60_000]).write(Vec::new(), Compression::fast());
     let (decoded, steps) = decode(Coding::Gzip, &named.finish().unwrap()).unwrap();
     assert!(decoded.is_empty() && steps + 2 >= 60_000 / STEP_INPUT_BYTES, "{steps}");
-    // What cannot be compressed: as many steps as sips.
+    // Data that cannot be compressed takes as many steps as sips.
     let noise: Vec<u8> = (0..100_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     let coded = gzip(&noise);
     let (decoded, steps) = decode(Coding::Gzip, &coded).unwrap();

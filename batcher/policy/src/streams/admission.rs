@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::{ConcurrencyLimiter, LimitBounds};
 use crate::Order;
 
-/// Settings of a gate.
+/// Settings of the admission of one model's streams.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct GateSettings {
+pub struct StreamAdmissionSettings {
     /// Bounds of the limit per server.
     pub bounds: LimitBounds,
     /// Most requests that wait.
@@ -19,7 +19,7 @@ pub struct GateSettings {
 /// Result of the arrival of a request.
 #[derive(Debug, PartialEq)]
 pub enum Arrival<T> {
-    /// The request waits; [`StreamGate::next`] may return it at once.
+    /// The request waits; [`StreamAdmission::next`] may return it at once.
     Waits,
     /// The queue is full.
     Full {
@@ -40,7 +40,7 @@ pub enum Arrival<T> {
 /// Request that leaves the queue.
 #[derive(Debug, PartialEq)]
 pub enum Left<T> {
-    /// The request starts. `weight` is to be passed back to [`StreamGate::ended`].
+    /// The request starts. `weight` is to be passed back to [`StreamAdmission::ended`].
     Starts {
         /// The request.
         payload: T,
@@ -76,8 +76,8 @@ struct Waiting<T> {
 /// known weighs its cost ÷ the mean cost, between a quarter and four; one of unknown cost weighs 1. Where all costs are
 /// known, a limit of n streams is thus a limit of n · mean tokens.
 #[derive(Debug)]
-pub struct StreamGate<T> {
-    settings: GateSettings,
+pub struct StreamAdmission<T> {
+    settings: StreamAdmissionSettings,
     limiter: ConcurrencyLimiter,
     waiting: BTreeMap<Order, Waiting<T>>,
     next_arrival: u64,
@@ -97,9 +97,9 @@ const UNKNOWN_WAIT_US: u64 = 1_000_000;
 /// Bounds of a weight: by its own figures a request can neither count as nothing nor fill the limit.
 const WEIGHTS: (f64, f64) = (0.25, 4.0);
 
-impl<T> StreamGate<T> {
-    /// Creates a gate without servers.
-    pub fn new(settings: GateSettings, now_us: u64) -> Self {
+impl<T> StreamAdmission<T> {
+    /// Creates an admission without servers.
+    pub fn new(settings: StreamAdmissionSettings, now_us: u64) -> Self {
         Self {
             limiter: ConcurrencyLimiter::new(settings.bounds, now_us),
             settings,
@@ -114,7 +114,7 @@ impl<T> StreamGate<T> {
     }
 
     /// Sets other settings.
-    pub fn set(&mut self, settings: GateSettings) {
+    pub fn set(&mut self, settings: StreamAdmissionSettings) {
         if settings != self.settings {
             self.limiter.set_bounds(settings.bounds);
             self.settings = settings;
