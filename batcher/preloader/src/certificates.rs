@@ -23,12 +23,13 @@ use futures::StreamExt;
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
-use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use sluice_process::Readiness;
+use sluice_process::events::EventRecorder;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use bundle::{Bundle, Due};
@@ -41,6 +42,8 @@ const SECRET: &str = "sluice-preloader-tls";
 const RETRY: Duration = Duration::from_secs(2);
 /// Longest time between two looks, whatever the watches say.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+/// Maximum number of events that wait for the API server.
+const MOST_EVENTS: usize = 16;
 
 /// The certificate that is served now; empty until there is one.
 #[derive(Debug, Default)]
@@ -67,9 +70,10 @@ pub async fn keep(
     readiness: Readiness,
     stop: CancellationToken,
 ) {
-    let reporter = Reporter { controller: NAME.to_owned(), instance: None };
+    // Every replica repairs, so every replica publishes.
+    let always = watch::channel(true).1;
     let mut keeper = Keeper {
-        recorder: Recorder::new(client.clone(), reporter),
+        events: EventRecorder::start(client.clone(), NAME, NAME, MOST_EVENTS, always),
         repairs: trust::Repairs::default(),
         secrets: Api::namespaced(client.clone(), &namespace),
         configurations: Api::all(client),
@@ -114,7 +118,7 @@ pub async fn keep(
 }
 
 struct Keeper {
-    recorder: Recorder,
+    events: EventRecorder,
     repairs: trust::Repairs,
     secrets: Api<Secret>,
     configurations: Api<MutatingWebhookConfiguration>,
@@ -128,7 +132,7 @@ impl Keeper {
         let now_s = now_s()?;
         let bundle = self.bundle(now_s).await?;
         let publishing =
-            trust::publish(&self.configurations, bundle.ca_certificates(), &mut self.repairs, &self.recorder);
+            trust::publish(&self.configurations, bundle.ca_certificates(), &mut self.repairs, &self.events);
         let contested = publishing.await?;
         self.served.set(bundle.certified_key()?);
         Ok(match bundle.due(now_s) {

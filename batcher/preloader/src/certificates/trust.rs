@@ -9,8 +9,8 @@ use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
-use kube::runtime::events::{Event, EventType, Recorder};
 use serde_json::{Value, json};
+use sluice_process::events::{EventRecorder, KubernetesEvent};
 
 use super::NAME;
 
@@ -29,7 +29,7 @@ pub(super) async fn publish(
     configurations: &Api<MutatingWebhookConfiguration>,
     ca_certificates: &str,
     repairs: &mut Repairs,
-    recorder: &Recorder,
+    events: &EventRecorder,
 ) -> anyhow::Result<Option<Duration>> {
     let found = configurations
         .get_opt(NAME)
@@ -55,30 +55,31 @@ pub(super) async fn publish(
                         moments; it is repaired more and more seldom. Exclude \
                         webhooks[*].clientConfig.caBundle from what that writer (GitOps, cert-manager) manages";
             tracing::warn!(configuration = NAME, "{note}");
-            tell(recorder, &configuration, note).await;
+            events.record(reference(&configuration), contested(note));
         }
         Wrote::Again => tracing::debug!(configuration = NAME, "caBundle was repaired again."),
     }
     Ok(None)
 }
 
-async fn tell(recorder: &Recorder, configuration: &MutatingWebhookConfiguration, note: &str) {
-    let event = Event {
-        type_: EventType::Warning,
+/// Returns the Kubernetes Event that says that another writer changes caBundle too.
+fn contested(note: &str) -> KubernetesEvent {
+    KubernetesEvent {
+        is_warning: true,
         reason: "CaBundleContested".to_owned(),
-        note: Some(note.to_owned()),
         action: "Repair".to_owned(),
-        secondary: None,
-    };
-    let reference = ObjectReference {
+        note: note.to_owned(),
+    }
+}
+
+/// Returns the reference by which an Event names the webhook's configuration.
+fn reference(configuration: &MutatingWebhookConfiguration) -> ObjectReference {
+    ObjectReference {
         api_version: Some("admissionregistration.k8s.io/v1".to_owned()),
         kind: Some("MutatingWebhookConfiguration".to_owned()),
         name: Some(NAME.to_owned()),
         uid: configuration.metadata.uid.clone(),
         ..ObjectReference::default()
-    };
-    if let Err(error) = recorder.publish(&event, &reference).await {
-        tracing::debug!(%error, "An event about the webhook's configuration could not be told.");
     }
 }
 
