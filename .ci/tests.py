@@ -79,7 +79,7 @@ def summary(logs: Path) -> None:
 def problems(logs: Path, strict: bool) -> list[str]:
     found = read(logs)
     for name in found.ignored:
-        print(f"ignored: {name} ({IGNORED.get(name, 'nobody says why')})")
+        print(f"ignored: {name} ({IGNORED.get(name, 'no reason is known')})")
     for line in found.skipped:
         print(f"skipped: {line}")
     wrong = [f"{name} is ignored, and IGNORED in .ci/tests.py does not say where it runs" for name in found.ignored]

@@ -173,7 +173,7 @@ impl Routes {
         };
         let settings = self.0.settings.now();
         if !is_allowed(settings.drain.drain_token.as_deref(), asked.token) {
-            return plain(StatusCode::FORBIDDEN, "a drain needs ?token= as this process was given it\n");
+            return plain(StatusCode::FORBIDDEN, "a drain needs ?token= with the value of drainToken\n");
         }
         if settings.drain.drain_delay_ms > 0 {
             tracing::info!(

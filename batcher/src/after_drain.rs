@@ -37,7 +37,7 @@ impl Hook {
         for header in headers {
             let (name, value) = header.split_once(':').ok_or("a header is not `name: value`")?;
             let parsed = HeaderName::try_from(name.trim())
-                .map_err(|_| format!("{:?} is no valid name of a header", name.trim()))?;
+                .map_err(|_| format!("{:?} is not a valid header name", name.trim()))?;
             let value = HeaderValue::try_from(value.trim())
                 .map_err(|_| format!("the value of {name:?} must be visible ASCII characters and spaces"))?;
             map.append(parsed, value);

@@ -131,7 +131,7 @@ impl Inquiries {
 
     async fn asked(&self, model: &str, patience: Patience) -> Result<ModelPresence, Failure> {
         if ["", ".", ".."].contains(&model) {
-            return Err(Failure::new(400, format!("{model:?} is no name of a model")));
+            return Err(Failure::new(400, format!("{model:?} is not a valid model name")));
         }
         let servers = self.0.servers(&self.0.upstreams.open());
         let (mut told, _waits) = {
@@ -140,7 +140,7 @@ impl Inquiries {
                 return Ok(ModelPresence::HasNot(denial));
             }
             if self.0.waiting.load(Ordering::Relaxed) >= MOST_WAITING {
-                let message = "too many requests wait to hear whether there is a model of their name";
+                let message = "too many requests wait for a model server to confirm their model";
                 return Err(Failure::refused(429, RejectReason::QueueFull, message, RetryAfter::UNPREDICTED));
             }
             self.0.waiting.fetch_add(1, Ordering::Relaxed);
@@ -161,11 +161,11 @@ impl Inquiries {
         }
     }
 
-    /// Asks whether a version of a model is ready. The question has a turn of its own: names that are invented do not
-    /// delay it.
+    /// Asks whether a version of a model is ready. Such questions have separate turns, so that inquiries about invented
+    /// names do not delay them.
     ///
     /// # Errors
-    /// A refusal: nobody has said, or too many wait already.
+    /// Returns a rejection if no model server has answered in time, or no turn was free in time.
     pub async fn ask_for_version(&self, model: &str, version: &str) -> Result<VersionReadiness, Failure> {
         let busy = || {
             let message = format!("no model server says whether version {version:?} of {model:?} is ready");
@@ -213,7 +213,7 @@ impl Inquiries {
     fn unanswered(&self, model: &str, patience: Duration) -> Failure {
         let patience_ms = patience.as_millis();
         let message = if self.0.upstreams.any_ready() {
-            format!("no model server has said within {patience_ms} ms whether it has a model {model:?}")
+            format!("no model server has answered within {patience_ms} ms whether it has the model {model:?}")
         } else {
             format!("no model server became ready within {patience_ms} ms")
         };

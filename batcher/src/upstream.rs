@@ -1,8 +1,8 @@
-//! Model servers: who they are, whether they are warm, and connections to them.
+//! Model servers: their membership, whether they are warm, and connections to them.
 //!
 //! One *monitor* task per model server owns its state machine ([`epoch`]); all other tasks read the few atomics of
-//! [`Upstream`] (`server`). A client's request reaches a model server only with an [`InFlight`] guard, which is given out
-//! while the barrier of just that epoch is open, over a connection that was verified to belong to that epoch.
+//! [`Upstream`] (`server`). A client's request reaches a model server only with an [`InFlight`] guard, which is given
+//! out only while the barrier of that epoch is open, and over a connection that was verified to belong to that epoch.
 
 pub mod asking;
 pub mod choice;

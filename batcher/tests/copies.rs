@@ -1,6 +1,5 @@
-//! Tensors are not copied on their way through the batcher: what is written to a socket are slices of what was read
-//! from one. (The kernel's copies, and the one that makes a body that came in several reads one piece, are not in
-//! question here.)
+//! Tensors are not copied on their way through the batcher: what it writes to a socket are slices of what it read from
+//! one. (Copies by the kernel, and the copy that joins a body of several reads, do not count here.)
 
 #![allow(clippy::unwrap_used, reason = "these are tests")]
 

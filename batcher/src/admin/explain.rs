@@ -28,7 +28,7 @@ impl Routes {
 
     fn unknown<'a>(&self, kept: impl DoubleEndedIterator<Item = &'a Record>) -> String {
         match self.0.settings.now().observe.explain_requests {
-            0 => "nothing is kept: set explainRequests to how many requests are to be\n".to_owned(),
+            0 => "no requests are kept: set explainRequests to the number to keep\n".to_owned(),
             most => {
                 let mut text =
                     format!("no such id among the last {most} requests (explainRequests); the latest are:\n");

@@ -78,7 +78,9 @@ async fn send(client: &Client<HttpConnector, Full<Bytes>>, uri: &str, batch: &[S
     match timeout(PATIENCE, client.request(request)).await {
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
         Ok(Err(error)) => Err(error.to_string()),
-        Ok(Ok(response)) if !response.status().is_success() => Err(format!("it says {}", response.status())),
+        Ok(Ok(response)) if !response.status().is_success() => {
+            Err(format!("it answers {}", response.status()))
+        }
         Ok(Ok(_)) => Ok(()),
     }
 }

@@ -1,5 +1,5 @@
-//! Questions about models that clients have named, over connections of their own: the control connection is not held up
-//! by them.
+//! Questions to a model server about models that clients have named. They go over separate connections, so that they do
+//! not hold up the control connection.
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
@@ -12,33 +12,33 @@ use super::connection::{UpstreamResponse, Wire};
 use super::control::{ControlConnection, ControlEndpoint, ControlError};
 use super::{Epoch, Upstream};
 
-/// Connections that are kept between two questions.
+/// Maximum number of connections that are kept between questions.
 const MOST_KEPT: usize = 2;
-/// Most bytes of an answer that are kept.
+/// Maximum bytes that are kept of an answer.
 const MOST_ANSWER_BYTES: usize = 1024;
-/// Headers of an answer that are kept.
+/// Headers that are kept of an answer.
 const KEPT_HEADERS: [HeaderName; 3] =
     [header::CONTENT_TYPE, HeaderName::from_static("grpc-status"), HeaderName::from_static("grpc-message")];
 
-/// Connections for such questions, each with the number of its epoch.
+/// Idle connections for such questions, each with the number of its epoch.
 #[derive(Debug, Default)]
 pub(super) struct Asking(Mutex<Vec<(u64, ControlConnection)>>);
 
 /// What a model server says of a model that it does not have.
 #[derive(Debug, Clone, Default)]
 pub struct Denial {
-    /// The server tells which models it has, so this is the truth. Else it may have it all the same: it has not been
-    /// seen to answer such questions.
+    /// Whether the server is known to answer such questions, so that it really lacks the model. If false, it may have
+    /// the model all the same.
     pub is_certain: bool,
-    /// Its answer to an inference of the model, or to the question for its metadata.
+    /// The server's answer to an inference request for the model, or to the question for its metadata.
     pub answer: Option<UpstreamResponse>,
-    /// Its answer to V1's question, where that was asked.
+    /// The server's answer to the V1 status question, if that was asked.
     pub v1: Option<UpstreamResponse>,
 }
 
 impl Denial {
-    /// The server does not say: it has no such question, or not for us. Then others are not waited for: this one may
-    /// have the model.
+    /// Returns whether the answer says nothing about the model: the server does not support the question, or does not
+    /// allow it. Then other servers are not waited for, because this one may have the model.
     pub fn says_nothing(&self) -> bool {
         use StatusCode as Status;
         let nothing =
@@ -46,12 +46,13 @@ impl Denial {
         self.answer.as_ref().is_some_and(|answer| nothing.contains(&answer.status))
     }
 
-    /// How little it says against the model: of several, the one that says least is what is known.
+    /// Returns how little the denial says against the model, 0 to 2. Of several denials, the one with most doubt
+    /// counts.
     pub fn doubt(&self) -> u8 {
         u8::from(!self.is_certain) + u8::from(self.says_nothing())
     }
 
-    /// The server's own answer, for a request of this form.
+    /// Returns the server's own answer for a request in this wire format.
     pub fn answer(&self, form: WireFormat) -> Option<UpstreamResponse> {
         let v1 = self.v1.as_ref().filter(|_| form.protocol().api() == Api::V1);
         v1.or(self.answer.as_ref()).cloned()
@@ -61,26 +62,26 @@ impl Denial {
 /// Whether a model server has a model.
 #[derive(Debug)]
 pub enum Has {
-    /// It says so.
+    /// The server says that it has the model.
     Yes,
-    /// It does not say so.
+    /// The server does not say that it has the model.
     No(Box<Denial>),
 }
 
 /// Whether a version of a model is ready.
 #[derive(Debug)]
 pub struct VersionReadiness {
-    /// It says so.
+    /// Whether the server says that the version is ready.
     pub is_ready: bool,
-    /// Its answer.
+    /// The server's answer.
     pub answer: UpstreamResponse,
 }
 
 impl Upstream {
-    /// Asks whether it has a model: for V2's metadata, V1's status, and OpenAI's list.
+    /// Asks the server whether it has a model: for its V2 metadata, then its V1 status, then OpenAI's list of models.
     ///
     /// # Errors
-    /// It does not answer, or is too busy to.
+    /// Fails if the server does not answer, or answers with 429 or a 5xx other than 501.
     pub async fn has_model(
         &self,
         epoch: &Epoch,
@@ -95,7 +96,7 @@ impl Upstream {
             return Ok(Has::Yes);
         }
         let mut denial = Denial { is_certain: false, answer: Some(answer), v1: None };
-        // A server that was seen to answer V2's question needs no other one.
+        // A server that is known to answer the V2 question needs no other one.
         let tells = |which: &std::sync::atomic::AtomicU64| which.load(Ordering::Relaxed) == epoch.number;
         denial.is_certain = tells(&self.tells_v2);
         if !denial.is_certain && control.wire() == Wire::Rest {
@@ -116,7 +117,7 @@ impl Upstream {
             {
                 return Err(ControlError::Busy(status));
             }
-            // It judges by who asks, or does not know the question: that says nothing of the model.
+            // Any other status is about the caller or the question, and says nothing about the model.
             denial.is_certain &= [StatusCode::NOT_FOUND, StatusCode::BAD_REQUEST].contains(&status);
         }
         self.keep_asking(epoch, control);
@@ -125,11 +126,11 @@ impl Upstream {
         Ok(Has::No(Box::new(denial)))
     }
 
-    /// Its own words to a client that asks for an inference of a model that it does not have; `None` where it does not
-    /// say that there is none.
+    /// Returns the server's own error response to an inference request for a model that it does not have; `None` if it
+    /// does not answer with 404, or speaks gRPC.
     ///
     /// # Errors
-    /// It does not answer.
+    /// Fails if the server does not answer.
     pub async fn words_of_denial(
         &self,
         epoch: &Epoch,
@@ -142,10 +143,10 @@ impl Upstream {
         Ok(answer.map(shortened))
     }
 
-    /// Asks whether a version of a model is ready.
+    /// Asks the server whether a version of a model is ready.
     ///
     /// # Errors
-    /// It does not answer.
+    /// Fails if the server does not answer.
     pub async fn version_readiness(
         &self,
         epoch: &Epoch,
@@ -159,7 +160,8 @@ impl Upstream {
         Ok(VersionReadiness { is_ready, answer: shortened(answer) })
     }
 
-    /// It has told of a model of its own: `v2` by metadata, else in another way.
+    /// Notes that the server has confirmed one of its models in this epoch: by V2 metadata if `v2`, else in another
+    /// way.
     pub(super) fn has_told(&self, epoch: u64, v2: bool) {
         if v2 { &self.tells_v2 } else { &self.tells }.store(epoch, Ordering::Relaxed);
     }
@@ -195,7 +197,7 @@ impl Upstream {
     }
 }
 
-/// As much of an answer as is passed on.
+/// Cuts an answer to what is passed on to clients.
 fn shortened(mut answer: UpstreamResponse) -> UpstreamResponse {
     let kept = KEPT_HEADERS.into_iter().filter_map(|name| {
         let value = answer.headers.get(&name)?.clone();
@@ -208,7 +210,7 @@ fn shortened(mut answer: UpstreamResponse) -> UpstreamResponse {
         answer.body = json_error(&text);
         headers.insert(header::CONTENT_TYPE, http::HeaderValue::from_static("application/json"));
     } else {
-        // A copy: the answer may be a part of a larger buffer.
+        // Copied, because the answer may be part of a larger buffer.
         answer.body = Bytes::copy_from_slice(&answer.body);
     }
     UpstreamResponse { headers, ..answer }

@@ -1,4 +1,4 @@
-//! Which model server a request goes to that passes through: one that has its model, where it names one.
+//! Chooses the model server for a request that is passed through: one that has the request's model, if it names one.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,46 +19,46 @@ pub type Picked = (Arc<Upstream>, Arc<Epoch>, InFlight);
 /// A model that a request names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Named {
-    /// As the Open Inference Protocol does: a server that says that it lacks the model will refuse the request.
+    /// A model in the Open Inference Protocol: a server that says that it lacks the model will reject the request.
     Model(String),
-    /// As OpenAI's API does: some servers take any name, whatever they list.
+    /// A model in OpenAI's API: some servers accept any name, whatever they list.
     Alias(String),
 }
 
 impl Named {
-    /// The name.
+    /// Returns the name.
     pub fn name(&self) -> &str {
         let (Self::Model(name) | Self::Alias(name)) = self;
         name
     }
 }
 
-/// Why there is none.
+/// Why no model server was picked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NotPicked {
-    /// None was ready in time.
+    /// No model server was ready in time.
     Nobody,
-    /// Those that were do not have the model, and so many others were not.
+    /// The ready model servers lack the model; holds the number of those that were not ready.
     Elsewhere(usize),
 }
 
-/// The model servers, by what they say of a model.
+/// The model servers, sorted by what they say about a model.
 #[derive(Default)]
 struct Sorted {
     have_it: Vec<(Arc<Upstream>, Arc<Epoch>)>,
     lack_it: Vec<(Arc<Upstream>, Arc<Epoch>)>,
     unasked: Vec<(Arc<Upstream>, Arc<Epoch>)>,
-    /// Not ready, and may have it.
+    /// Number of model servers that are not ready and may have the model.
     awaited: usize,
 }
 
 impl Upstreams {
-    /// How many there are, ready or not; those that were removed no longer count.
+    /// Returns the number of model servers, ready or not, without those that were removed.
     pub fn members(&self) -> usize {
         self.all().iter().filter(|upstream| upstream.phase() != Phase::Draining).count()
     }
 
-    /// How many may have a model: all but those that say that they lack it.
+    /// Returns how many model servers may have a model: all but those that say that they lack it.
     pub fn may_have(&self, model: &str) -> usize {
         let list = self.all();
         let members = list.iter().filter(|upstream| upstream.phase() != Phase::Draining);
@@ -67,12 +67,12 @@ impl Upstreams {
             .count()
     }
 
-    /// One that has the model, with the fewest requests in flight; it is waited for at most so long. Where there is one
-    /// model server only, or no model is named, any will do.
+    /// Picks a model server that has the model, with the fewest requests in flight; waits for one for at most `hold`.
+    /// If there is only one model server, or no model is named, any server is picked.
     ///
-    /// One of which nothing is known is asked, once. Where it cannot be asked it is taken to have the model. Where all
-    /// that are ready lack it, the others are waited for; for an alias only those that may be ready soon, and then any
-    /// will do.
+    /// Servers that have not said whether they have the model are asked, once; one that does not answer is assumed to
+    /// have it. If all ready servers lack the model, the others are waited for (for an alias, only those that are not
+    /// down). If there are none to wait for, a server that lacks the model is picked; for an alias also after the wait.
     ///
     /// # Errors
     /// See [`NotPicked`].
@@ -96,7 +96,7 @@ impl Upstreams {
                     let (model, settings) = (named.name().to_owned(), Arc::clone(settings));
                     questions.spawn(async move {
                         let question = upstream.ask_for(&epoch, &model, &settings, clock);
-                        // One that does not answer in time is taken to have it.
+                        // A server that does not answer in time is assumed to have the model.
                         let _ = timeout(CONNECT_PATIENCE, question).await;
                     });
                 }
@@ -140,7 +140,7 @@ impl Upstreams {
 }
 
 impl Upstream {
-    /// Whether it has a model that it was asked to warm.
+    /// Returns whether the server has a model that it was warmed for; `None` for any other model.
     fn warm(&self, model: &str) -> Option<bool> {
         let discovered = self.discovered();
         let known = discovered.models.iter().find(|(name, _)| **name == *model);
@@ -151,8 +151,8 @@ impl Upstream {
         self.warm(model).or_else(|| self.whereabouts.of(epoch.number, model, clock.now_us()))
     }
 
-    /// Asks whether it has the model, unless that is known by now or it was asked too much. What comes of it is
-    /// remembered.
+    /// Asks whether the server has the model and remembers the answer. Asks nothing if the answer is known by now, or
+    /// too many questions were asked.
     async fn ask_for(&self, epoch: &Epoch, model: &str, settings: &Settings, clock: Clock) {
         let _one_at_a_time = self.whereabouts.asking.lock().await;
         if self.says_of(epoch, model, clock).is_some() || !self.whereabouts.may_ask(clock.now_us()) {
@@ -169,7 +169,7 @@ impl Upstream {
             }
             Ok(_) => {}
             Err(error) => {
-                tracing::debug!(upstream = self.name(), model, %error, "It is not known whether a model server has a model.");
+                tracing::debug!(upstream = self.name(), model, %error, "Failed to ask a model server whether it has a model.");
             }
         }
     }

@@ -1,9 +1,9 @@
-//! Connections to an upstream over which complete requests get complete answers, one at a time.
+//! Connections to an upstream for complete requests and complete answers, one exchange at a time.
 //!
 //! | module | what is there |
 //! |---|---|
 //! | `http1` | REST over HTTP/1.1 |
-//! | `grpc` | gRPC over HTTP/2; its errors read as HTTP ones |
+//! | `grpc` | gRPC over HTTP/2; its errors are translated to HTTP ones |
 //! | `chunks` | request bodies of several pieces |
 
 mod chunks;
@@ -21,7 +21,7 @@ pub use http1::H1Connection;
 
 use super::endpoint::Endpoint;
 
-/// What is spoken over a connection.
+/// Protocol of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wire {
     /// V1 or V2 over HTTP/1.1.
@@ -31,7 +31,7 @@ pub enum Wire {
 }
 
 impl Wire {
-    /// Returns what a batch in this wire format is sent over.
+    /// Returns the protocol that a batch in this wire format is sent over.
     pub fn of(format: WireFormat) -> Self {
         match format.protocol().transport() {
             Transport::Rest => Self::Rest,
@@ -51,7 +51,7 @@ pub struct UpstreamResponse {
     pub body: Bytes,
 }
 
-/// Why there is no answer.
+/// Why an exchange has failed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExchangeError {
     /// The connection was gone before anything was written: the upstream has not seen the request.
@@ -68,20 +68,20 @@ pub enum ExchangeError {
     },
 }
 
-/// A connection of either kind.
+/// A connection of either protocol.
 #[derive(Debug)]
 pub enum Connection {
-    /// REST.
+    /// REST over HTTP/1.1.
     Rest(H1Connection),
-    /// gRPC.
+    /// gRPC over HTTP/2.
     Grpc(GrpcConnection),
 }
 
 impl Connection {
-    /// Connects.
+    /// Connects to an endpoint.
     ///
     /// # Errors
-    /// What the system says: refused, unreachable, …
+    /// Returns the system's error: refused, unreachable, …
     pub async fn open(wire: Wire, endpoint: &Endpoint) -> std::io::Result<Self> {
         Ok(match wire {
             Wire::Rest => Self::Rest(H1Connection::open(endpoint).await?),
@@ -89,7 +89,7 @@ impl Connection {
         })
     }
 
-    /// What is spoken over it.
+    /// Returns the connection's protocol.
     pub fn wire(&self) -> Wire {
         match self {
             Self::Rest(_) => Wire::Rest,
@@ -97,7 +97,7 @@ impl Connection {
         }
     }
 
-    /// Whether the peer has closed it, as far as is known without reading.
+    /// Returns whether the peer has closed the connection, as far as is known without reading.
     pub fn is_closed(&self) -> bool {
         match self {
             Self::Rest(connection) => connection.is_closed(),
@@ -105,7 +105,8 @@ impl Connection {
         }
     }
 
-    /// Whether the answer that came last was the connection's last, as the peer has said or done.
+    /// Returns whether the last answer was the final one of the connection: the peer has announced that, or has closed
+    /// the connection.
     pub fn has_ended(&self) -> bool {
         match self {
             Self::Rest(connection) => connection.has_ended(),
@@ -121,7 +122,7 @@ impl Connection {
         }
     }
 
-    /// Sends one request and reads the whole answer, at most `limit_bytes` of it.
+    /// Sends one request and reads the whole answer, of at most `limit_bytes`.
     ///
     /// # Errors
     /// See [`ExchangeError`]; after any of them the connection is to be dropped.
@@ -137,7 +138,7 @@ impl Connection {
     }
 }
 
-/// hyper's error with its cause, which holds the system's words.
+/// Returns hyper's error together with its cause, which is the system's error.
 fn describe(error: &hyper::Error) -> String {
     match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),

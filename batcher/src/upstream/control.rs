@@ -1,14 +1,14 @@
-//! The control connection to one model server: who it is, whether it is ready, what its models are, and
-//! warm-up calls. Everything over one connection, so that it all concerns the same process.
+//! The control connection to one model server: questions about its identity, its readiness and its models, and warm-up
+//! calls. All go over one connection, so that all answers come from the same process.
 //!
 //! | module | what is there |
 //! |---|---|
 //! | `rest` | the questions over HTTP/1.1 |
-//! | `grpc` | the same questions as gRPC calls; their answers are written as the REST ones |
-//! | `connecting` | one connection after the other, to the same server |
-//! | `dial` | which of both a server speaks |
-//! | `keeping` | pure: whether it keeps its connections |
-//! | `models` | which models it says that it has |
+//! | `grpc` | the same questions as gRPC calls; the answers are translated to the REST ones |
+//! | `connecting` | reconnects to the same server when a connection has ended |
+//! | `dial` | finds out which protocol a server speaks |
+//! | `keeping` | pure: whether a server keeps its connections open |
+//! | `models` | the models that a server lists |
 
 mod connecting;
 mod dial;
@@ -29,25 +29,25 @@ use super::connection::{Chunks, Connection, ExchangeError, UpstreamResponse, Wir
 use super::endpoint::{Endpoint, host_of};
 use keeping::Keeping;
 
-/// How long a question about health or metadata may take.
+/// Longest time that a question about health or metadata may take.
 const QUESTION_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a warm-up call may take: the first one compiles kernels on some servers.
+/// Longest time that a warm-up call may take: the first one compiles kernels on some servers.
 const WARMUP_TIMEOUT: Duration = Duration::from_secs(600);
-/// Most bytes of an answer here.
+/// Maximum bytes of an answer over the control connection.
 const ANSWER_BYTES: usize = 256 << 20;
-/// Tells warm-up calls from clients' calls in the model server's logs.
+/// Header that marks warm-up calls, so that the model server's logs can tell them from clients' calls.
 const WARMUP_HEADER: &str = "x-sluice-warmup";
 
-/// Why there is no answer.
+/// Why there is no answer to a question.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// The address has no host behind it.
+    /// The address cannot be resolved.
     #[error("{0} cannot be resolved: {1}")]
     Unresolved(String, std::io::Error),
-    /// It cannot be connected to.
+    /// The connection attempt failed.
     #[error("cannot connect to {0}: {1}")]
     Refused(Endpoint, std::io::Error),
-    /// Somebody else listens there than when the first question was asked.
+    /// Another process listens there than when the first question was asked.
     #[error("another process listens at {0} now")]
     Changed(Endpoint),
     /// The connection broke.
@@ -59,49 +59,49 @@ pub enum ControlError {
     /// The path or host is not valid.
     #[error("{0}")]
     Invalid(#[from] http::Error),
-    /// It answers, but does not say.
+    /// The server answers with a status that does not answer the question.
     #[error("it answers {0}")]
     Busy(StatusCode),
-    /// The request cannot be written in the server's form.
+    /// The request cannot be written in the server's wire format.
     #[error("{0}")]
     Unwritable(String),
-    /// It speaks neither protocol.
+    /// The server speaks neither protocol.
     #[error("the model server speaks neither HTTP/1.1 ({rest}) nor gRPC ({grpc})")]
     Neither {
-        /// What came of HTTP/1.1.
+        /// Error of the attempt over HTTP/1.1.
         rest: Box<ControlError>,
-        /// What came of gRPC.
+        /// Error of the attempt over gRPC.
         grpc: Box<ControlError>,
     },
 }
 
-/// Questions to one model server, over one connection where it keeps that. One that closes its connections is asked
-/// over others, for as long as it is the same server.
+/// Asks one model server questions over one connection. A server that closes its connections is asked over new ones, as
+/// long as it is the same server.
 #[derive(Debug)]
 pub struct ControlConnection {
-    /// `None` where it has ended; the next question opens another one.
+    /// `None` if the connection has ended; the next question opens another one.
     connection: Option<Connection>,
     place: ControlEndpoint,
     listeners: Vec<u64>,
     keeping: Keeping,
-    /// From now on the end of the connection to a server elsewhere is the end of that server.
+    /// Whether the end of the connection to a server on another machine counts as the end of that server.
     is_settled: bool,
 }
 
-/// Where a control connection goes, and what is spoken over it.
+/// Endpoint and protocol of a control connection.
 #[derive(Debug, Clone)]
 pub struct ControlEndpoint {
     wire: Wire,
     endpoint: Endpoint,
-    /// Headers of each request of our own, with `Host`.
+    /// Headers of each of the batcher's own requests, with `Host`.
     headers: HeaderMap,
 }
 
 impl ControlEndpoint {
-    /// An address as the settings have it; `own_headers` go with each request.
+    /// Resolves an address from the settings; `own_headers` are sent with each request.
     ///
     /// # Errors
-    /// The name cannot be resolved.
+    /// Fails if the name cannot be resolved.
     pub async fn resolve(wire: Wire, address: &str, own_headers: &HeaderMap) -> Result<Self, ControlError> {
         let mut headers = own_headers.clone();
         headers.insert(header::HOST, host_of(address));
@@ -109,16 +109,16 @@ impl ControlEndpoint {
     }
 }
 
-/// The endpoint of an address as the settings have it.
+/// Resolves an address from the settings.
 ///
 /// # Errors
-/// The name cannot be resolved.
+/// Fails if the name cannot be resolved.
 pub async fn resolve(address: &str) -> Result<Endpoint, ControlError> {
     Endpoint::resolve(address).await.map_err(|error| ControlError::Unresolved(address.to_owned(), error))
 }
 
 impl ControlConnection {
-    /// Connects.
+    /// Connects to the endpoint.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -129,27 +129,27 @@ impl ControlConnection {
         Ok(Self { connection: Some(connection), place, listeners, keeping, is_settled: false })
     }
 
-    /// For another connection of the same kind.
+    /// Returns what another connection of the same kind is opened with.
     pub fn place(&self) -> &ControlEndpoint {
         &self.place
     }
 
-    /// What the server speaks.
+    /// Returns the protocol of the connection.
     pub fn wire(&self) -> Wire {
         self.place.wire
     }
 
-    /// Where it is connected to.
+    /// Returns the endpoint that it is connected to.
     pub fn endpoint(&self) -> &Endpoint {
         &self.place.endpoint
     }
 
-    /// Who listened there when the connection was made; empty for an upstream elsewhere.
+    /// Returns the numbers of the listeners when the connection was made; empty for a server on another machine.
     pub fn listeners(&self) -> &[u64] {
         &self.listeners
     }
 
-    /// Whether the model server says that it is ready. One that does not know the question counts as ready: it
+    /// Asks whether the model server is ready. One that does not support the question counts as ready, because it
     /// answers.
     ///
     /// # Errors
@@ -161,7 +161,7 @@ impl ControlConnection {
         }
     }
 
-    /// `GET /v2`, where there is one.
+    /// Asks for `/v2`, the server's metadata; `None` if the server has none.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -172,7 +172,7 @@ impl ControlConnection {
         }
     }
 
-    /// `GET /v2/models/{model}`; `None` when there is no such model.
+    /// Asks for `/v2/models/{model}`, a model's metadata; `None` if there is no such model.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -183,7 +183,7 @@ impl ControlConnection {
         }
     }
 
-    /// `GET /v2/models/{model}/config`, Triton's extension; `None` where it is unknown or not allowed.
+    /// Asks for `/v2/models/{model}/config`, Triton's extension; `None` if it is unknown or not allowed.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -194,7 +194,7 @@ impl ControlConnection {
         }
     }
 
-    /// `GET /v1/models/{model}`; `None` where there is none.
+    /// Asks for `/v1/models/{model}`, a model's V1 status; `None` if there is none, or over gRPC.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -205,7 +205,7 @@ impl ControlConnection {
         }
     }
 
-    /// The whole answer to the question for a model's metadata.
+    /// Asks for a model's metadata; returns the whole answer.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -216,7 +216,8 @@ impl ControlConnection {
         }
     }
 
-    /// What a server that does not have a model says to an inference, where it says that there is none; over HTTP/1.1.
+    /// Sends an inference request without inputs; returns the whole answer if it is a 404. `None` for any other status,
+    /// or over gRPC.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -228,7 +229,7 @@ impl ControlConnection {
         Ok((answer.status == StatusCode::NOT_FOUND).then_some(answer))
     }
 
-    /// The whole answer to V1's question for a model, over HTTP/1.1.
+    /// Asks for a model's V1 status, over HTTP/1.1; returns the whole answer.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -236,7 +237,7 @@ impl ControlConnection {
         self.get(&rest::v1_path(model)).await
     }
 
-    /// Whether a version of a model is ready, and the whole answer.
+    /// Asks whether a version of a model is ready; also returns the whole answer.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -254,7 +255,7 @@ impl ControlConnection {
         }
     }
 
-    /// A warm-up call.
+    /// Makes a warm-up call.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -265,7 +266,7 @@ impl ControlConnection {
         }
     }
 
-    /// The status that a path is answered with; of gRPC, what the question whether it lives is answered with.
+    /// Returns the status of a `GET` of the path; over gRPC, of the liveness question instead.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -298,7 +299,7 @@ async fn connect(place: &ControlEndpoint) -> Result<Connection, ControlError> {
     Connection::open(place.wire, &place.endpoint).await.map_err(refused)
 }
 
-/// A digest of metadata documents. It only has to tell one answer from the next within this process.
+/// Returns a digest of metadata documents, to notice changes. It is comparable only within this process.
 pub fn digest(documents: &[Option<Bytes>]) -> u64 {
     let mut hasher = DefaultHasher::new();
     documents.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What a model server says about itself: its extensions and its models' metadata.
+//! What a model server reports about itself: its extensions and its models' metadata.
 
 use std::sync::Arc;
 
@@ -8,38 +8,38 @@ use sluice_protocol::{ModelSignature, WireFormat};
 use super::model_config::ModelConfig;
 use crate::settings::{Batching, FormSetting, ModelSettings};
 
-/// The extension of `GET /v2` by which a server says that it reads raw tensors.
+/// Extension in the answer to `GET /v2` that says that the server reads raw tensors.
 const BINARY_EXTENSION: &str = "binary_tensor_data";
 
 /// One input or output of a model.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct TensorMetadata {
-    /// Its name.
+    /// Name of the tensor.
     pub name: String,
-    /// Its datatype, such as `FP32`.
+    /// Datatype, such as `FP32`.
     pub datatype: String,
-    /// Its dimensions; -1 where they may vary.
+    /// Dimensions; -1 for one that may vary.
     pub shape: Vec<i64>,
 }
 
-/// `GET /v2/models/{model}`.
+/// Metadata of a model, the answer to `GET /v2/models/{model}`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
 pub struct ModelMetadata {
-    /// Its inputs; some servers leave them out.
+    /// Inputs; empty if the server leaves them out.
     pub inputs: Vec<TensorMetadata>,
-    /// Its outputs.
+    /// Outputs.
     pub outputs: Vec<TensorMetadata>,
 }
 
-/// What a server speaks.
+/// Protocols that a server speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Spoken {
-    /// Form of batches.
+    /// Wire format of batches.
     pub form: WireFormat,
-    /// HTTP/1.1 as well or alone.
+    /// Whether it speaks HTTP/1.1.
     pub http: bool,
-    /// gRPC as well or alone.
+    /// Whether it speaks gRPC.
     pub grpc: bool,
 }
 
@@ -52,7 +52,7 @@ impl Default for Spoken {
 /// How requests for one model are sent to one upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Profile {
-    /// Form of batches.
+    /// Wire format of batches.
     pub form: WireFormat,
     /// Whether it is known to have V1 paths (`/v1/models/{model}:predict`): asked only where it has no V2 metadata.
     pub has_v1: bool,
@@ -60,24 +60,24 @@ pub struct Profile {
     pub has_v2: bool,
     /// Whether it is known to speak gRPC.
     pub has_grpc: bool,
-    /// Most rows of a batch; 1: requests are not merged.
+    /// Maximum rows of a batch; with 1, requests are not merged.
     pub max_rows: u32,
-    /// Batches that the server says it runs at a time.
+    /// Number of batches that the server says it runs at a time; `None` if it does not say.
     pub slots_hint: Option<u32>,
-    /// Batch sizes that the server says it likes; a hint.
+    /// Batch sizes that the server says it prefers.
     pub preferred_rows: Vec<u32>,
-    /// One request may have any number of answers: it is streamed, not batched.
+    /// Whether a request may have any number of answers: such requests are streamed, not batched.
     pub decoupled: bool,
-    /// The model keeps a state between the requests of a sequence: none of its requests may run twice.
+    /// Whether the model keeps state between the requests of a sequence: none of its requests may run twice.
     pub stateful: bool,
-    /// What its metadata says of its tensors, where it does.
+    /// Signature from the model's metadata; `None` if that does not describe the tensors.
     pub signature: Option<Arc<ModelSignature>>,
-    /// The server says that it has no such model: requests get its own answer, where nobody else has the model.
+    /// Whether the server says that it has no such model. Requests then get its own error, if no other server has it.
     pub absent: bool,
 }
 
 impl Profile {
-    /// Of a model of which nothing is known: requests go one by one.
+    /// Creates the profile of a model about which nothing is known: its requests are sent one by one.
     pub fn unknown(spoken: Spoken) -> Self {
         Self {
             form: spoken.form,
@@ -94,7 +94,7 @@ impl Profile {
         }
     }
 
-    /// The word for the form of batches: `json`, `binary`, `grpc` or `v1`.
+    /// Returns the name of the wire format of batches: `json`, `binary`, `grpc` or `v1`.
     pub fn form_name(&self) -> &'static str {
         self.form.as_str()
     }
@@ -103,21 +103,21 @@ impl Profile {
 /// What is known of an upstream, for its operators.
 #[derive(Debug, Clone, Default)]
 pub struct Discovered {
-    /// The models that it was warmed for.
+    /// The models that it was warmed for, sorted by name.
     pub models: Vec<(Arc<str>, Arc<Profile>)>,
-    /// Why it is not ready.
+    /// Why it is not ready; `None` if no reason is known.
     pub trouble: Option<String>,
 }
 
-/// Reads the metadata of a model.
+/// Parses the metadata of a model.
 ///
 /// # Errors
-/// When it is not the protocol's.
+/// Returns a message if it is not metadata in the protocol's format.
 pub fn parse_metadata(body: &[u8]) -> Result<ModelMetadata, String> {
     serde_json::from_slice(body).map_err(|error| format!("the model's metadata is not valid: {error}"))
 }
 
-/// The form for a server with this answer to `GET /v2` (`None`: it has none).
+/// Chooses the wire format for a server with this answer to `GET /v2` (`None`: there was no such answer).
 pub fn form_of(setting: FormSetting, server_metadata: Option<&[u8]>) -> WireFormat {
     #[derive(Deserialize)]
     struct Server {
@@ -138,12 +138,12 @@ pub fn form_of(setting: FormSetting, server_metadata: Option<&[u8]>) -> WireForm
 }
 
 impl ModelMetadata {
-    /// Whether dimension 0 of every input is a batch dimension.
+    /// Returns whether dimension 0 of every input is a batch dimension.
     pub fn is_batched(&self) -> bool {
         !self.inputs.is_empty() && self.inputs.iter().all(|input| input.shape.first() == Some(&-1))
     }
 
-    /// Most rows of a batch before warm-up has tried them.
+    /// Returns the maximum rows of a batch, before warm-up has tried them.
     pub fn max_rows(&self, config: &ModelConfig, settings: &ModelSettings<'_>) -> u32 {
         let most = match config.max_batch_rows {
             Some(rows) if rows > 0 => settings.max_batch_rows.min(rows),
@@ -159,7 +159,7 @@ impl ModelMetadata {
         if merges { most } else { 1 }
     }
 
-    /// Dimension 0 of all inputs is the batch dimension, whatever their shapes say.
+    /// Makes dimension 0 of all inputs a batch dimension, whatever their shapes say.
     pub fn with_batch_dimension(mut self) -> Self {
         for input in &mut self.inputs {
             if let Some(first) = input.shape.first_mut() {

@@ -1,4 +1,4 @@
-//! Where a model server listens, how a connection to it is made, and who it is.
+//! Endpoints of model servers: resolves addresses, opens connections, and identifies the listening process.
 
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
@@ -11,10 +11,10 @@ use tokio_util::either::Either;
 use super::listener::{listener_inodes, unix_listener_inodes};
 use crate::address::unix_path;
 
-/// A connection's bytes.
+/// Byte stream of a connection.
 pub type Stream = Either<TcpStream, UnixStream>;
 
-/// A place where a model server listens.
+/// An endpoint at which a model server listens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Endpoint {
     /// An address and a port.
@@ -32,7 +32,7 @@ impl std::fmt::Display for Endpoint {
     }
 }
 
-/// Value of `Host` (and of `:authority`) for requests of our own to an address as the settings have it.
+/// Returns the value of `Host` (and of `:authority`) for the batcher's own requests to an address from the settings.
 pub fn host_of(address: &str) -> HeaderValue {
     let localhost = HeaderValue::from_static("localhost");
     if unix_path(address).is_some() {
@@ -42,10 +42,10 @@ pub fn host_of(address: &str) -> HeaderValue {
 }
 
 impl Endpoint {
-    /// The endpoint of an address as the settings have it; of a name's addresses the first.
+    /// Resolves an address from the settings; uses the first address of a name.
     ///
     /// # Errors
-    /// The name cannot be resolved.
+    /// Fails if the name cannot be resolved.
     pub async fn resolve(address: &str) -> std::io::Result<Self> {
         if let Some(path) = unix_path(address) {
             return Ok(Self::Unix(path));
@@ -60,7 +60,7 @@ impl Endpoint {
     /// Connects, without Nagle's delay.
     ///
     /// # Errors
-    /// What the system says: refused, unreachable, …
+    /// Returns the system's error: refused, unreachable, …
     pub async fn connect(&self) -> std::io::Result<Stream> {
         match self {
             Self::Tcp(address) => {
@@ -72,8 +72,8 @@ impl Endpoint {
         }
     }
 
-    /// Numbers that are others once another server listens here; empty where nobody does or where that cannot be
-    /// seen from this machine.
+    /// Returns numbers that identify the listener: they change when another server listens here. Empty if no process
+    /// listens, or if that cannot be seen from this machine.
     pub fn listeners(&self) -> Vec<u64> {
         match self {
             Self::Tcp(address) if address.ip().is_loopback() => listener_inodes(*address),
@@ -83,9 +83,10 @@ impl Endpoint {
     }
 }
 
-/// A Unix socket's file: `bind` makes it, and a path can be bound again only after it was removed, so each
-/// listener has a file of its own, which is seen through any mount of its folder. File systems use inodes again, and
-/// their clocks tick in milliseconds: so the sockets that [`unix_listener_inodes`] finds count too.
+/// Returns numbers that identify a Unix socket's file. `bind` creates the file, and a path can be bound again only
+/// after the file was removed, so each listener has its own file, visible through any mount of its folder. File systems
+/// reuse inodes, and their clocks tick in milliseconds, so the sockets that [`unix_listener_inodes`] finds are
+/// included.
 fn socket_file(path: &Path) -> Vec<u64> {
     let Ok(file) = std::fs::metadata(path) else { return Vec::new() };
     let made_ns = file.mtime().wrapping_mul(1_000_000_000).wrapping_add(file.mtime_nsec());

@@ -1,5 +1,5 @@
-//! The warm barrier of one upstream as a state machine without I/O: when an upstream becomes another one
-//! (an *epoch*), when it may take client requests, and when no longer.
+//! The warm barrier of one upstream, a state machine without I/O. It decides when an upstream counts as another server
+//! (a new *epoch*), when it may take client requests, and when it may no longer.
 //!
 //! ```text
 //!  connecting ──Observed──▶ warming ──Warmed──▶ ready
@@ -7,34 +7,35 @@
 //!      │  │ └──────Lost───────┴─│───────Lost──────┤
 //!      │  └ConnectFailed×n▶ down └──Observed(new)─┘        any ──Removed──▶ draining
 //! ```
-//! The barrier is open in `ready` alone. Every way back to `ready` leads through `warming`.
+//! The barrier is open only in `ready`. Every way back to `ready` leads through `warming`.
 
-/// What tells one loaded model server from the next.
+/// Identity of a loaded model server: if any field differs, it is another one.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Identity {
-    /// Who listens, for an upstream on this machine: see [`super::endpoint::Endpoint::listeners`].
+    /// Numbers of the listener, for an upstream on this machine: see [`super::endpoint::Endpoint::listeners`].
     pub listeners: Vec<u64>,
-    /// Number of the control connection, for an upstream elsewhere: a lost connection is a new server.
+    /// Number of the control connection, for an upstream on another machine: after a lost connection it is a new
+    /// server.
     pub connection: u64,
-    /// Digest of the metadata of all models that are served.
+    /// Digest of the metadata of the server and of the models that the settings name.
     pub metadata: u64,
     /// Digest of the settings that decide which batches it must have been warmed with.
     pub settings: u64,
 }
 
-/// Where an upstream stands.
+/// State of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Phase {
-    /// Nobody has answered yet, or not since the connection was lost.
+    /// The server has not answered yet, or not since the connection was lost.
     Connecting = 0,
-    /// It answers; warm-up requests are on their way.
+    /// The server answers; it is being warmed up.
     Warming = 1,
-    /// Warm: it takes client requests.
+    /// The server is warm and takes client requests.
     Ready = 2,
-    /// Removed from the membership: what is in flight finishes, nothing new starts.
+    /// Removed from the membership: requests in flight finish, none start.
     Draining = 3,
-    /// It has refused [`FAILURES_UNTIL_DOWN`] connections in a row.
+    /// [`FAILURES_UNTIL_DOWN`] attempts to connect have failed in a row.
     Down = 4,
 }
 
@@ -42,7 +43,7 @@ impl Phase {
     /// All phases, in the order of their numbers.
     pub const ALL: [Self; 5] = [Self::Connecting, Self::Warming, Self::Ready, Self::Draining, Self::Down];
 
-    /// The name in `/upstreams` and in the label `state`.
+    /// Returns the name in `/upstreams` and in the label `state`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Connecting => "connecting",
@@ -54,32 +55,32 @@ impl Phase {
     }
 }
 
-/// Refused connections in a row until an upstream is called down (it is tried again all the same).
+/// Failed attempts in a row after which an upstream counts as down. It is still tried again.
 pub const FAILURES_UNTIL_DOWN: u32 = 5;
 
-/// What was seen of an upstream.
+/// What the monitor has observed about an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EpochEvent {
-    /// It answered, and this is who it is.
+    /// It answered; holds its identity.
     Observed(Identity),
     /// A connection attempt or a first health check failed.
     ConnectFailed,
-    /// Warm-up of this epoch is complete.
+    /// Warm-up of the epoch with this number is complete.
     Warmed(u64),
-    /// The connection broke, nobody listens any more, or it says that it is not ready.
+    /// The connection broke, no process listens any more, or the server says that it is not ready.
     Lost,
-    /// It is no longer a member.
+    /// The upstream is no longer a member.
     Removed,
 }
 
-/// What the shell has to do about it.
+/// What the monitor has to do after an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing has changed.
     None,
-    /// The barrier is closed; a new epoch has to be warmed.
+    /// The barrier is closed; the new epoch with this number has to be warmed.
     Warm(u64),
-    /// The barrier is open for this epoch.
+    /// The barrier is open for the epoch with this number.
     Open(u64),
     /// The barrier is closed; connect again.
     Close,
@@ -103,22 +104,22 @@ impl Default for Barrier {
 }
 
 impl Barrier {
-    /// Where the upstream stands.
+    /// Returns the state of the upstream.
     pub fn phase(&self) -> Phase {
         self.phase
     }
 
-    /// Number of the current (or last) epoch; 0 before the first.
+    /// Returns the number of the current (or last) epoch; 0 before the first.
     pub fn epoch(&self) -> u64 {
         self.epoch
     }
 
-    /// Connection attempts that failed in a row.
+    /// Returns the number of attempts that failed in a row.
     pub fn failures(&self) -> u32 {
         self.failures
     }
 
-    /// Takes one event in, and says what follows from it.
+    /// Applies one event; returns what the monitor has to do.
     pub fn on(&mut self, event: EpochEvent) -> Effect {
         use Phase::{Connecting, Down, Draining, Ready, Warming};
         match (self.phase, event) {
@@ -143,7 +144,7 @@ impl Barrier {
                 self.phase = Ready;
                 Effect::Open(epoch)
             }
-            // Warm-up of an epoch that is already history.
+            // The warm-up was of an earlier epoch.
             (_, EpochEvent::Warmed(_)) => Effect::None,
             (Connecting | Down, EpochEvent::ConnectFailed | EpochEvent::Lost) => {
                 self.failures = self.failures.saturating_add(1);

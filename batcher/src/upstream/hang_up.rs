@@ -1,16 +1,16 @@
-//! Closes a connection whose answer is not wanted to its end: only so does a model server hear at once that nobody
-//! waits for the rest of a stream.
+//! Closes the connection of an answer that is given up before its end: only this shows a model server at once that the
+//! rest of a stream is not wanted.
 
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
-/// Closes a connection, unless its answer was read to the end.
+/// Closes a connection when dropped, unless its answer was read to the end.
 pub struct HangUp(Option<Connection>);
 
 enum Connection {
-    /// Driven by one task, which keeps it by itself when it is free again.
+    /// A connection that one task drives; another task keeps it when it is free again.
     Task(AbortHandle),
-    /// Driven by several, and what keeps it.
+    /// A connection that several tasks drive, and the function that keeps it.
     Tasks(CancellationToken, Box<dyn FnOnce() + Send + Sync>),
 }
 
@@ -21,17 +21,17 @@ impl std::fmt::Debug for HangUp {
 }
 
 impl HangUp {
-    /// For the task of a connection.
+    /// Creates a guard for a connection that this task drives.
     pub(super) fn new(connection: AbortHandle) -> Self {
         Self(Some(Connection::Task(connection)))
     }
 
-    /// For the tasks of a connection that `keep` keeps for the next answer.
+    /// Creates a guard for a connection whose tasks `end` stops; `keep` keeps it for the next request.
     pub(super) fn keeping(end: CancellationToken, keep: impl FnOnce() + Send + Sync + 'static) -> Self {
         Self(Some(Connection::Tasks(end, Box::new(keep))))
     }
 
-    /// The answer was read to its end: the connection may live.
+    /// Notes that the answer was read to its end, so that the connection stays open.
     pub fn not_needed(&mut self) {
         if let Some(Connection::Tasks(_, keep)) = self.0.take() {
             keep();

@@ -1,7 +1,7 @@
-//! Who listens on a port, and on a path: the inodes of the listening sockets.
+//! Finds the sockets that listen on a port or a path, by their inodes.
 //!
 //! The batcher shares its network namespace with the model server (one pod, or one machine), so the inode
-//! tells a restarted server from the one that was warmed, also when it came back within milliseconds.
+//! tells a restarted server from the one that was warmed, even if it came back within milliseconds.
 
 mod diag;
 mod table;
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 
 pub use unix::unix_listener_inodes;
 
-/// Inodes of the sockets that accept connections to `target`, sorted; empty when nobody listens or when the
+/// Returns the inodes of the sockets that accept connections to `target`, sorted; empty if there are none, or the
 /// listener is in another network namespace.
 pub fn listener_inodes(target: SocketAddr) -> Vec<u64> {
     let mut inodes = match diag::listeners(target.port()) {
@@ -21,7 +21,7 @@ pub fn listener_inodes(target: SocketAddr) -> Vec<u64> {
             };
             listeners.into_iter().filter(|(address, _)| accepts(address)).map(|(_, inode)| inode).collect()
         }
-        // Kernels without the module, and sandboxes.
+        // Kernels without the module, and sandboxes, do not support the query.
         Err(_) => table::listener_inodes(target),
     };
     inodes.sort_unstable();

@@ -1,4 +1,4 @@
-//! Which model servers there are: from the settings, from a file that may change at any time, or from DNS.
+//! Membership of model servers: from the settings, from a file that may change at any time, or from DNS.
 
 mod dns;
 mod file;
@@ -23,7 +23,7 @@ use crate::settings::{Live, Member};
 use dns::SystemResolver;
 use file::MembersFile;
 
-/// How often the members file is looked at.
+/// Interval at which the members file is checked.
 const POLL: Duration = Duration::from_millis(100);
 
 /// The model servers as request tasks see them.
@@ -32,62 +32,62 @@ pub struct Upstreams {
     list: ArcSwap<Vec<Arc<Upstream>>>,
     changed: watch::Sender<()>,
     next: AtomicUsize,
-    /// Memory for their answers.
+    /// Budget that counts the servers' answers.
     answers: AnswerBudget,
 }
 
 impl Upstreams {
-    /// Creates the list of model servers, empty; their answers are counted by this budget.
+    /// Creates the list of model servers, empty; `answers` counts the bytes of their answers.
     pub fn new(answers: AnswerBudget) -> Self {
         Self { answers, ..Self::default() }
     }
 
-    /// All of them, draining ones too.
+    /// Returns all model servers, including draining ones.
     pub fn all(&self) -> Arc<Vec<Arc<Upstream>>> {
         self.list.load_full()
     }
 
-    /// Whether any barrier is open.
+    /// Returns whether any barrier is open.
     pub fn any_ready(&self) -> bool {
         self.list.load().iter().any(|upstream| upstream.phase() == Phase::Ready)
     }
 
-    /// Those with an open barrier.
+    /// Returns the model servers with an open barrier.
     pub fn open(&self) -> Vec<(Arc<Upstream>, Arc<Epoch>)> {
         let list = self.list.load();
         list.iter().filter_map(|upstream| Some((Arc::clone(upstream), upstream.open_epoch()?))).collect()
     }
 
-    /// How many barriers are open.
+    /// Returns the number of open barriers.
     pub fn ready(&self) -> usize {
         self.list.load().iter().filter(|upstream| upstream.phase() == Phase::Ready).count()
     }
 
-    /// Marked whenever a barrier or the membership changes.
+    /// Subscribes to changes of barriers and of the membership.
     pub fn subscribe(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 
-    /// Of those with an open barrier the one with the fewest requests in flight; equal ones in turn.
+    /// Picks the model server with an open barrier that has the fewest requests in flight; takes turns among equals.
     pub fn pick(&self) -> Option<Picked> {
         let list = self.list.load();
         let open = list.iter().filter_map(|upstream| Some((Arc::clone(upstream), upstream.open_epoch()?)));
         self.least(open.collect())
     }
 
-    /// Of these the one with the fewest requests in flight; equal ones in turn.
+    /// Picks the model server of `open` that has the fewest requests in flight; takes turns among equals.
     pub(super) fn least(&self, mut open: Vec<(Arc<Upstream>, Arc<Epoch>)>) -> Option<Picked> {
         let start = self.next.fetch_add(1, Ordering::Relaxed) % open.len().max(1);
         open.rotate_left(start);
         open.sort_by_cached_key(|(upstream, _)| upstream.inflight());
-        // A barrier may close between the look and the start: then another one is tried.
+        // A barrier may close between the check and the start; then the next server is tried.
         open.into_iter().find_map(|(upstream, epoch)| {
             let guard = upstream.begin(epoch.number)?;
             Some((upstream, epoch, guard))
         })
     }
 
-    /// One with an open barrier, as [`Upstreams::pick`] chooses; waits for one at most so long.
+    /// Picks a model server as [`Upstreams::pick`] does; waits for one for at most `hold`.
     pub async fn pick_or_wait(&self, hold: Duration) -> Option<Picked> {
         if let Some(picked) = self.pick() {
             return Some(picked);
@@ -112,7 +112,7 @@ impl Upstreams {
     }
 }
 
-/// Owns the membership: starts a monitor per member, and forgets members that have drained.
+/// Owns the membership: starts a monitor for each member, and forgets members that have drained.
 pub async fn run<R: ServedModels>(
     upstreams: Arc<Upstreams>,
     models: Arc<R>,
@@ -124,7 +124,7 @@ pub async fn run<R: ServedModels>(
     membership.set(&membership.settings.now().servers.members_of_role());
     let mut file = membership.settings.now().servers.members.clone().map(MembersFile::new);
     let name = membership.settings.now().servers.members_dns.clone();
-    // Dropped with the receiver: a lookup may take long, and nothing here waits for one.
+    // In a task that ends with the receiver: a lookup may take long, and must not delay this loop.
     let mut found = name.map(|name| dns::watch(SystemResolver, name, membership.settings.clone()));
     let mut poll = tokio::time::interval(POLL);
     loop {
@@ -141,7 +141,7 @@ pub async fn run<R: ServedModels>(
                 Ok(upstream) => membership.upstreams.update(|list| {
                     list.retain(|other| !Arc::ptr_eq(other, &upstream));
                 }),
-                Err(error) => tracing::error!(%error, "The task of a model server ended."),
+                Err(error) => tracing::error!(%error, "The monitor task of a model server has failed."),
             },
         }
     }
@@ -183,7 +183,7 @@ impl<R: ServedModels> Membership<R> {
         let removed = CancellationToken::new();
         let (report, reports) = mpsc::unbounded_channel();
         let upstream = Arc::new(Upstream::new(member.clone(), report, self.upstreams.answers.clone()));
-        tracing::info!(upstream = member.name, address = member.address, "A model server was added.");
+        tracing::info!(upstream = member.name, address = member.address, "Added a model server.");
         self.upstreams.update(|list| list.push(Arc::clone(&upstream)));
         let monitor = Monitor {
             upstream,

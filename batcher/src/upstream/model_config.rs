@@ -1,27 +1,27 @@
-//! Triton's model configuration (`GET /v2/models/{model}/config`, its extension of the protocol): the only place
-//! where a model server says what its batch dimension is and how many batches it runs at a time.
+//! Triton's model configuration (`GET /v2/models/{model}/config`, an extension of the protocol): the only place where a
+//! model server says whether it has a batch dimension and how many batches it runs at a time.
 
 use serde::Deserialize;
 
-/// What of a configuration concerns a batcher.
+/// The parts of a configuration that concern a batcher.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ModelConfig {
-    /// Most rows of a batch; 0: its inputs have no batch dimension. `None`: nothing is said.
+    /// Maximum rows of a batch. With 0, the inputs have no batch dimension; `None` if the configuration does not say.
     pub max_batch_rows: Option<u32>,
-    /// Sizes that the server would make itself.
+    /// Batch sizes that the server's own batcher prefers.
     pub preferred_rows: Vec<u32>,
-    /// Batches that it runs at a time.
+    /// Number of batches that it runs at a time; `None` if the configuration does not say.
     pub instances: Option<u32>,
-    /// One request may have any number of answers.
+    /// Whether a request may have any number of answers.
     pub decoupled: bool,
-    /// Its requests belong to sequences.
+    /// Whether the model's requests belong to sequences.
     pub sequences: bool,
 }
 
-/// Reads a configuration.
+/// Parses a configuration.
 ///
 /// # Errors
-/// When it is none: which field is wrong.
+/// Returns a message that names the wrong field.
 pub fn parse_config(document: &[u8]) -> Result<ModelConfig, String> {
     let config: Document = serde_json::from_slice(document)
         .map_err(|error| format!("the model's configuration is not valid: {error}"))?;
@@ -68,7 +68,7 @@ struct Group {
 }
 
 impl Group {
-    /// `count` instances on each GPU that is listed, or on the CPU.
+    /// Returns the number of instances: `count` on each GPU that is listed, or on the CPU.
     fn instances(&self) -> u32 {
         let devices = u32::try_from(self.gpus.len().max(1)).unwrap_or(u32::MAX);
         self.count.saturating_mul(devices)

@@ -1,5 +1,5 @@
-//! What a monitor has to know of the models that are served, and to whom it hands their slots on. Queues implement it;
-//! nothing here knows a queue.
+//! Interface between the monitors and the models that are served. The queues implement it, so that the monitors do not
+//! depend on them.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,47 +9,47 @@ use tokio::sync::watch;
 
 use super::slot::Slot;
 
-/// A model that model servers are to be warm for, and whoever takes its slots.
+/// A model that model servers are warmed for, and that takes their slots.
 pub trait ServedModel: Debug + Send + Sync + 'static {
-    /// Its name.
+    /// Returns the name of the model.
     fn name(&self) -> &Arc<str>;
 
-    /// Rows that wait for it.
+    /// Returns the number of rows that wait.
     fn queued_rows(&self) -> u64;
 
-    /// When somebody asked for it last (microseconds of the process's clock); 0: nobody has.
+    /// Returns when a request last asked for the model, in microseconds of the process's clock; 0 if none has.
     fn asked_us(&self) -> u64;
 
-    /// Now, by the process's clock, in microseconds.
+    /// Returns the time of the process's clock, in microseconds.
     fn now_us(&self) -> u64;
 
-    /// Requests of live traffic to warm a model server with; empty where none were kept.
+    /// Returns requests of live traffic to warm a model server with; empty if none were kept.
     fn samples(&self) -> Vec<InferRequest>;
 
-    /// Takes in what the model's metadata says; `None` where it says nothing of its tensors.
+    /// Sets the signature from the model's metadata; `None` if that does not describe the tensors.
     fn set_signature(&self, signature: Option<Arc<ModelSignature>>);
 
-    /// Takes in the times of warm-up batches: rows and seconds.
+    /// Reports the times of warm-up batches: rows and seconds.
     fn warmed(&self, times: Vec<(u32, f64)>);
 
-    /// Takes a slot of a warm epoch.
+    /// Gives the model a slot of a warm epoch.
     fn give(&self, slot: Slot);
 
-    /// Hears that some slots may have become void.
+    /// Reports that some slots may have become void.
     fn slots_changed(&self);
 }
 
-/// All models.
+/// The set of all models that are served.
 pub trait ServedModels: Send + Sync + 'static {
-    /// One of them.
+    /// Type of a model.
     type Model: ServedModel;
 
-    /// All of them, now and whenever there is another one or one is asked for.
+    /// Subscribes to the list of models; it is sent again when it changes, and when a model is asked for.
     fn subscribe(&self) -> watch::Receiver<Arc<Vec<Arc<Self::Model>>>>;
 
-    /// Hears how many model servers there are, ready or not.
+    /// Sets the number of model servers, ready or not.
     fn set_members(&self, members: usize);
 
-    /// Forgets models that so many model servers say they do not have: all that there are.
+    /// Forgets models that all model servers (`members` of them) say they do not have.
     fn forget_absent(&self, members: usize);
 }

@@ -1,5 +1,5 @@
-//! The task of one upstream: observes it, warms it, opens and closes its barrier as [`Barrier`] says, and gives
-//! out its slots.
+//! The monitor task of one upstream: observes it, warms it, opens and closes its barrier as [`Barrier`] decides, and
+//! gives out its slots.
 
 mod identify;
 mod trouble;
@@ -26,7 +26,7 @@ use super::{Epoch, Report, Upstream};
 use crate::settings::{Live, Member};
 use trouble::Trouble;
 
-/// Longest pause between two attempts.
+/// Longest pause between two attempts to connect.
 const RETRY_MAX: Duration = Duration::from_millis(500);
 
 /// The monitor of one upstream.
@@ -34,13 +34,13 @@ pub(super) struct Monitor<M> {
     pub(super) upstream: Arc<Upstream>,
     pub(super) models: watch::Receiver<Arc<Vec<Arc<M>>>>,
     pub(super) removed: CancellationToken,
-    /// Told whenever the barrier of any upstream moves.
+    /// Notified whenever the barrier of any upstream changes.
     pub(super) changed: watch::Sender<()>,
     pub(super) settings: Live,
     pub(super) state: State,
 }
 
-/// What only the monitor knows.
+/// State that only the monitor uses.
 #[derive(Default)]
 pub(super) struct State {
     barrier: Barrier,
@@ -50,15 +50,15 @@ pub(super) struct State {
     warm: HashMap<Arc<str>, WarmModel>,
     /// Models that are being warmed while others are served.
     asked: HashSet<Arc<str>>,
-    /// Models that only clients have named and whose warm-up broke the connection: they are warmed over one of their
-    /// own, when the barrier is open for the others.
+    /// Models that only clients have named and whose warm-up broke the connection: they are warmed over a separate one,
+    /// when the barrier is open for the others.
     beside: HashSet<Arc<str>>,
     trouble: Trouble,
     /// Models that only clients have named and that could not be warmed.
     cold: HashMap<Arc<str>, Cold>,
-    /// When the epoch began (microseconds of the process's clock).
+    /// When the epoch began, in microseconds of the process's clock.
     since_us: u64,
-    /// Digest of the settings when it was observed.
+    /// Digest of the settings when the epoch was observed.
     warmed_with: u64,
 }
 
@@ -66,14 +66,14 @@ pub(super) struct State {
 #[derive(Default)]
 struct Cold {
     trouble: Trouble,
-    /// When it may be tried again, if it is asked for again.
+    /// Earliest time of the next attempt, if the model is asked for again.
     until: Option<Instant>,
-    /// When the last attempt failed (microseconds of the process's clock).
+    /// When the last attempt failed, in microseconds of the process's clock.
     failed_us: u64,
 }
 
 impl<M: ServedModel> Monitor<M> {
-    /// Runs until the upstream has been removed and nothing is in flight any more.
+    /// Runs until the upstream has been removed and has no requests in flight.
     pub(super) async fn run(mut self, mut reports: mpsc::UnboundedReceiver<Report>) -> Arc<Upstream> {
         let removed = self.removed.clone();
         loop {
@@ -84,7 +84,7 @@ impl<M: ServedModel> Monitor<M> {
                     Phase::Warming => dropping(&mut reports, self.warm()).await,
                     Phase::Ready => self.watch(&mut reports).await,
                     Phase::Draining => {
-                        // Closed first: whoever still asks is told at once.
+                        // Closed first, so that later questions fail at once.
                         reports.close();
                         dropping(&mut reports, self.until_idle()).await;
                         EpochEvent::Removed
@@ -114,14 +114,14 @@ impl<M: ServedModel> Monitor<M> {
         let phase = self.state.barrier.phase();
         let name = self.upstream.name();
         if phase == Phase::Draining {
-            // Before anybody is told: it no longer counts among those that may have a model.
+            // Stored before other tasks are notified: the server no longer counts among those that may have a model.
             self.upstream.phase.store(phase as u8, Ordering::SeqCst);
         }
         match effect {
             Effect::None => {}
             Effect::Warm(number) => {
                 self.close();
-                // Whoever knows a model has the process's clock.
+                // A model gives access to the process's clock.
                 self.state.since_us = self.models.borrow().first().map_or(0, |model| model.now_us());
                 if let (Some(identity), Some(control)) = (identity, &self.state.control) {
                     let before = self.upstream.epoch();
@@ -131,7 +131,7 @@ impl<M: ServedModel> Monitor<M> {
                     let epoch = places(control, &self.upstream.member, number, identity).await;
                     self.upstream.epoch.store(Some(Arc::new(epoch)));
                 }
-                // Once more for the same reason is nothing new.
+                // A repeated warm-up for the same reason is logged only for debugging.
                 if self.state.trouble.is_standing() && !had_failed {
                     tracing::debug!(
                         upstream = self.upstream.name(),
@@ -154,21 +154,21 @@ impl<M: ServedModel> Monitor<M> {
                     upstream = name,
                     epoch = number,
                     models = self.state.warm.len(),
-                    "A model server is warm; its barrier is open."
+                    "A model server is warm; opened its barrier."
                 );
-                // Not marked as seen: a model that was named during the warm-up is for `watch` to warm.
+                // Not marked as seen: `watch` warms models that were named during the warm-up.
                 let models = self.models.borrow().clone();
                 for model in models.iter() {
                     self.give_slots(&**model).await;
                 }
             }
             Effect::Close => {
-                // Why it was never open has been said.
+                // If the barrier was never open, the reason has been logged.
                 if !self.state.trouble.is_standing() {
                     tracing::warn!(
                         upstream = name,
                         epoch = self.state.barrier.epoch(),
-                        "A model server is gone or has changed; its barrier is closed."
+                        "A model server is gone or has changed; closed its barrier."
                     );
                 }
                 self.close();
@@ -178,7 +178,7 @@ impl<M: ServedModel> Monitor<M> {
                 tracing::info!(
                     upstream = name,
                     inflight = self.upstream.inflight(),
-                    "A model server was removed; it drains."
+                    "Draining a model server that was removed."
                 );
                 self.close();
             }
@@ -187,7 +187,7 @@ impl<M: ServedModel> Monitor<M> {
         self.changed.send_replace(());
     }
 
-    /// Closes the barrier: nothing new starts, and slots are void.
+    /// Closes the barrier: no request starts any more, and slots become void.
     fn close(&mut self) {
         self.upstream.open.store(0, Ordering::SeqCst);
         self.state.warm.clear();
@@ -198,8 +198,8 @@ impl<M: ServedModel> Monitor<M> {
         }
     }
 
-    /// Takes in why the model server is not ready: in the log once per reason and then from time to time, and for
-    /// whoever asks.
+    /// Records why the model server is not ready: in `/upstreams`, and in the log once per reason and then from time to
+    /// time.
     fn not_ready(&mut self, reason: &str, message: &'static str) {
         if let Some(since) = self.state.trouble.stands(reason, Instant::now()) {
             let for_seconds = since.as_secs();
@@ -217,7 +217,7 @@ impl<M: ServedModel> Monitor<M> {
         }
     }
 
-    /// Waits until it makes sense to try again: ever longer, but not once the settings have changed.
+    /// Waits before the next attempt: longer each time, but no longer than until the settings change.
     async fn pause(&mut self) {
         let mut settings = self.settings.subscribe();
         tokio::select! {
@@ -226,7 +226,7 @@ impl<M: ServedModel> Monitor<M> {
         }
     }
 
-    /// Tells operators what is known of the model server.
+    /// Publishes what is known of the model server, for `/upstreams`.
     fn publish(&self, trouble: Option<String>) {
         let mut models: Vec<_> = self
             .state
@@ -246,8 +246,8 @@ impl<M: ServedModel> Monitor<M> {
     }
 }
 
-/// Takes a step during which no barrier is open. What is reported meanwhile is about an epoch that is over: dropped,
-/// a question is answered with no.
+/// Runs a step during which no barrier is open. Reports that come meanwhile are about an epoch that is over. They are
+/// dropped, which answers a verification with no.
 async fn dropping<T>(reports: &mut mpsc::UnboundedReceiver<Report>, step: impl Future<Output = T>) -> T {
     let mut step = pin!(step);
     loop {
@@ -258,7 +258,7 @@ async fn dropping<T>(reports: &mut mpsc::UnboundedReceiver<Report>, step: impl F
     }
 }
 
-/// The epoch of the server that is asked over `control`. Its other port is where the membership says.
+/// Creates the epoch of the server that is asked over `control`. The address of its other port is from the membership.
 async fn places(control: &ControlConnection, member: &Member, number: u64, identity: Identity) -> Epoch {
     let (wire, asked) = (control.wire(), control.endpoint().clone());
     let (http, grpc) = match (wire, &member.grpc_address) {

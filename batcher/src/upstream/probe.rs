@@ -1,5 +1,5 @@
-//! The kubelet's questions about the model server, passed on: it listens on the loopback interface, which only
-//! the sidecar can reach. Each question is asked anew, over a connection of its own; nothing is remembered.
+//! Probes of the model server on behalf of the kubelet: the model server listens on the loopback interface, which only
+//! the sidecar can reach. Each probe opens a new connection; no result is remembered.
 
 use std::time::Duration;
 
@@ -9,24 +9,25 @@ use tokio::time::timeout;
 use super::connection::Wire;
 use super::control::{ControlConnection, ControlEndpoint, ControlError};
 
-/// Where the model server says whether it lives, by the Open Inference Protocol.
+/// Path of the liveness question in the Open Inference Protocol.
 pub const LIVE_PATH: &str = "/v2/health/live";
-/// Longer than any probe should wait; the kubelet's own time-out comes first.
+/// Longest time of a probe; the kubelet's own timeout should be shorter.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// What came of a question.
+/// Result of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Probed {
-    /// An answer.
+    /// The model server answered with this status.
     Answered(StatusCode),
-    /// Nobody listens: it is starting, or its container has ended, which the kubelet knows by itself.
+    /// No process listens: the model server is starting, or its container has ended, which the kubelet notices itself.
     NobodyListens(String),
-    /// Somebody listens, but there is no answer.
+    /// A process listens, but there is no answer.
     Silent(String),
 }
 
 impl Probed {
-    /// Alive unless it says otherwise or keeps silent. Not listening yet is no reason to be killed.
+    /// Checks liveness: fails if the model server answers with an error or does not answer. A server that does not
+    /// listen yet counts as alive, so that the kubelet does not kill it.
     pub fn is_live(&self) -> Result<(), String> {
         match self {
             Self::NobodyListens(_) => Ok(()),
@@ -34,7 +35,7 @@ impl Probed {
         }
     }
 
-    /// Whether it listens and says that all is well.
+    /// Checks startup: fails unless the model server answers with success or a redirection.
     pub fn is_started(&self) -> Result<(), String> {
         match self {
             Self::Answered(status) if status.is_success() || status.is_redirection() => Ok(()),
@@ -44,8 +45,8 @@ impl Probed {
     }
 }
 
-/// Asks the model server; without a path, only whether it accepts a connection. One that speaks gRPC only has no
-/// paths: it is asked whether it lives.
+/// Probes the model server at `path`; without a path, only checks that it accepts a connection. A server that speaks
+/// only gRPC has no paths, so it is asked the liveness question.
 pub async fn probe(address: &str, wire: Wire, headers: &HeaderMap, path: Option<&str>) -> Probed {
     let answer = async {
         let mut control =

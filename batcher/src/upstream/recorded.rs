@@ -1,4 +1,4 @@
-//! Recorded requests in the folder of warm-up bodies, so that they outlive this process and warm its successors.
+//! Stores recorded requests in the folder of warm-up bodies, so that later processes can warm with them too.
 //!
 //! A file is a V2 binary body; its name is `<model>.<shape>.<header length>.recorded`, where `<shape>` is a digest of
 //! the request's merge key: replicas that share a folder write one file per shape.
@@ -11,16 +11,16 @@ use sluice_protocol::{InferRequest, Target, WireFormat, merge, parse_binary};
 
 use super::warm_body::own_limits;
 
-/// Files per model.
+/// Maximum number of files per model.
 const MAX_FILES: usize = 8;
-/// End of their names.
+/// Suffix of the files' names.
 const ENDING: &str = ".recorded";
 
-/// Writes one request, unless the folder has enough of its model. Not one that is no V2 tensors: it has no binary
-/// form, and its own process remembers it.
+/// Writes one request, unless the folder has enough files of its model. Skips a V1 request that is not read as V2
+/// tensors: it has no V2 binary form, so only this process remembers it.
 ///
 /// # Errors
-/// The request has no binary form, or the folder cannot be written.
+/// Fails if the request has no binary form, or the folder cannot be written.
 pub fn write(folder: &Path, model: &str, request: &InferRequest) -> Result<(), String> {
     if request.v1.is_some() {
         return Ok(());
@@ -43,13 +43,14 @@ pub fn write(folder: &Path, model: &str, request: &InferRequest) -> Result<(), S
     Ok(())
 }
 
-/// Raw whatever the client sent: a batch of JSON clients alone would stay JSON.
+/// Converts a request to the V2 binary format, whatever format the client used.
 fn as_binary(request: &InferRequest) -> Result<sluice_protocol::Merged, String> {
     let raw = InferRequest { id: None, binary_data_output: true, is_verbatim: false, ..request.clone() };
     merge(&[&raw], WireFormat::Binary).map_err(|error| error.reason)
 }
 
-/// What the folder has of a model. Files that cannot be read are skipped: a warm-up must not fail for them.
+/// Reads the recorded requests of a model. Files that cannot be read are skipped, because they must not make a warm-up
+/// fail.
 pub fn read(folder: &Path, model: &str) -> Vec<InferRequest> {
     let target = Target { model: model.to_owned(), version: None };
     let paths = files(folder, model).unwrap_or_default();
@@ -62,7 +63,7 @@ pub fn read(folder: &Path, model: &str) -> Vec<InferRequest> {
 }
 
 fn files(folder: &Path, model: &str) -> Result<Vec<PathBuf>, String> {
-    // A name from clients must not lead out of the folder.
+    // A name from a client must not lead out of the folder.
     if model.contains('/') {
         return Err(format!("model {model:?} cannot be part of a file name"));
     }
@@ -73,7 +74,7 @@ fn files(folder: &Path, model: &str) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// Shape and header length of a file of this model.
+/// Parses the name of a file: returns shape and header length, or `None` if it is not a file of this model.
 fn parts(path: &Path, model: &str) -> Option<(String, usize)> {
     let name = path.file_name()?.to_str()?;
     let rest = name.strip_prefix(model)?.strip_prefix('.')?.strip_suffix(ENDING)?;

@@ -1,5 +1,5 @@
-//! Connections for requests that are passed on as they are, kept for reuse; each has one request at a time and belongs
-//! to the epoch that it was verified for. Here HTTP/1.1; gRPC is in `relay_grpc`.
+//! Relays HTTP/1.1 requests unchanged to a model server (gRPC is in `relay_grpc`). Connections are kept for reuse; each
+//! carries one request at a time and belongs to the epoch that it was verified for.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,14 +17,15 @@ use super::relay_grpc::IdleGrpc;
 use super::{ConnectError, Epoch, Upstream};
 use crate::upload::Upload;
 
-/// Idle connections of either kind that are kept per upstream.
+/// Maximum number of idle connections of each kind that are kept per upstream.
 pub(super) const MAX_IDLE: usize = 16;
-/// What a connection holds at most of an answer that its client does not take.
+/// Maximum bytes that a connection buffers of an answer while the client takes nothing.
 pub const BUFFER_BYTES: u32 = 128 << 10;
-/// HTTP/1.1 reads ahead into a buffer while what it has read before waits to be taken.
+/// Size of the read buffer of an HTTP/1.1 connection: half, because it reads ahead while earlier data waits to be
+/// taken.
 const HTTP1_BUFFER_BYTES: usize = BUFFER_BYTES as usize / 2;
 
-/// The connections of one upstream.
+/// Idle connections of one upstream.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     idle: Mutex<Vec<Idle>>,
@@ -34,33 +35,34 @@ pub(super) struct Connections {
 /// An HTTP/1.1 connection between two requests.
 #[derive(Debug)]
 struct Idle {
-    /// Number of its epoch.
+    /// Number of the epoch that the connection belongs to.
     epoch: u64,
     sender: http1::SendRequest<RelayBody<Upload>>,
-    /// The task that drives it.
+    /// Task that drives the connection.
     driver: AbortHandle,
 }
 
 /// Why a request was not passed on.
 #[derive(Debug, thiserror::Error)]
 pub enum RelayError {
-    /// Nothing was sent.
+    /// No connection could be used; nothing was sent.
     #[error(transparent)]
     Connect(#[from] ConnectError),
     /// The connection broke.
     #[error("the model server's connection broke: {0}")]
     Broken(#[from] hyper::Error),
-    /// An interim answer where the last one should be: nobody has asked for another protocol.
-    #[error("the model server answered with status {0}, which ends no request")]
+    /// The model server sent an interim response (1xx) instead of a final one, although no protocol switch was
+    /// requested.
+    #[error("the model server answered with the interim status {0}")]
     Interim(StatusCode),
-    /// The request's head is none in the server's version of HTTP.
+    /// The head of the request cannot be expressed in HTTP/2.
     #[error("the request cannot be written in HTTP/2: {0}")]
     Head(#[from] http::Error),
 }
 
 impl Upstream {
-    /// Passes an HTTP request on. The answer's body streams. Where the answer is given up, or this future is dropped,
-    /// the connection is closed at once.
+    /// Relays an HTTP/1.1 request; the body of the answer is streamed. If the answer is given up, or this future is
+    /// dropped, the connection is closed at once.
     ///
     /// # Errors
     /// See [`RelayError`].
@@ -70,10 +72,10 @@ impl Upstream {
         mut request: Request<RelayBody<Upload>>,
     ) -> Result<(Response<Incoming>, HangUp), RelayError> {
         let Some(endpoint) = epoch.http.clone() else { return Err(ConnectError::NoHttp.into()) };
-        // One over HTTP/1.0 may have none.
+        // A request over HTTP/1.0 may have no `Host`.
         request.headers_mut().entry(header::HOST).or_insert_with(|| self.host(Wire::Rest).clone());
         self.answers.room().await;
-        // A kept connection may have been closed meanwhile; then nothing was sent and the next one is tried.
+        // If a kept connection has been closed meanwhile, nothing was sent and the next one is tried.
         while let Some(mut idle) = self.idle_relay(epoch.number) {
             if idle.sender.ready().await.is_err() {
                 continue;
@@ -114,7 +116,7 @@ impl Upstream {
         idle.pop()
     }
 
-    /// Keeps a connection once its answer has been read to the end; `ready` waits for that.
+    /// Keeps a connection for reuse once its answer has been read to the end, which `ready` waits for.
     fn keep(self: &Arc<Self>, mut used: Idle) {
         if !self.keeps_connections() {
             return;
@@ -131,7 +133,7 @@ impl Upstream {
     }
 }
 
-/// An answer that ends its request.
+/// Checks that a response is final, not an interim one (1xx).
 fn last(response: Response<Incoming>) -> Result<Response<Incoming>, RelayError> {
     match response.status() {
         status if status.is_informational() => Err(RelayError::Interim(status)),
@@ -139,8 +141,8 @@ fn last(response: Response<Incoming>) -> Result<Response<Incoming>, RelayError> 
     }
 }
 
-/// The same request once more, where that changes nothing at the server: it may close a kept connection at the moment
-/// when a request is on its way.
+/// Returns a copy of the request if it may be repeated: its method is safe and it has no body. Needed because the
+/// server may close a kept connection while a request is on its way.
 fn repeatable(request: &Request<RelayBody<Upload>>) -> Option<Request<RelayBody<Upload>>> {
     if !request.method().is_safe() || !request.body().is_end_stream() {
         return None;
@@ -159,6 +161,6 @@ pub(super) async fn connect(endpoint: &Endpoint) -> Result<TokioIo<Stream>, Conn
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    // What it guards is replaced whole: a panic elsewhere cannot leave it half-written.
+    // A panic elsewhere cannot leave the list of connections half-changed.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,8 +1,8 @@
-//! gRPC that is passed on: each call has a connection of its own while it lasts, kept for the next one afterwards.
+//! Relays gRPC calls unchanged. Each call has a connection to itself, which is kept for a later call.
 //!
-//! Calls that share a connection share its windows as well, in both directions, and the number of streams that the
-//! model server allows: a few whose clients do not read, or which the model server does not read, would stop all
-//! others. HTTP/1.1 that is passed on does the same, for want of anything else.
+//! Calls on a shared connection would also share its windows, in both directions, and the number of streams that the
+//! model server allows: a few calls whose clients do not read, or which the model server does not read, would stop all
+//! others.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -26,15 +26,15 @@ use super::{Epoch, Upstream};
 /// A connection between two calls.
 #[derive(Debug)]
 pub(super) struct IdleGrpc {
-    /// Number of its epoch.
+    /// Number of the epoch that the connection belongs to.
     epoch: u64,
     sender: http2::SendRequest<CallBody>,
-    /// Ends all of its tasks.
+    /// Ends all tasks of the connection.
     end: CancellationToken,
 }
 
 impl Upstream {
-    /// Passes a gRPC request on over HTTP/2. The answer's body streams. Where the answer is given up, or this future
+    /// Relays a gRPC request over HTTP/2; the body of the answer is streamed. If the answer is given up, or this future
     /// is dropped, the connection is closed at once.
     ///
     /// # Errors
@@ -64,7 +64,7 @@ impl Upstream {
                     let upstream = Arc::clone(self);
                     let token = idle.end.clone();
                     let keep = move || {
-                        // A client that has not said all would go on sending into somebody else's connection.
+                        // A client that has not sent everything would go on sending on a connection of another call.
                         if is_sent.load(Ordering::Relaxed) {
                             upstream.keep_grpc(idle)
                         } else {
@@ -73,7 +73,7 @@ impl Upstream {
                     };
                     return Ok((response, HangUp::keeping(token, keep)));
                 }
-                // A kept connection may have been closed meanwhile; then nothing was sent and the next one is tried.
+                // If a kept connection has been closed meanwhile, nothing was sent and the next one is tried.
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if !is_fresh => request = unsent,
                     _ => return Err(failed.into_error().into()),
@@ -114,7 +114,7 @@ impl Upstream {
     }
 }
 
-/// Spawns the tasks of a connection, all of which end with it.
+/// Spawns the tasks of a connection, all of which end when the token is cancelled.
 #[derive(Debug, Clone)]
 struct Tasks(CancellationToken);
 
@@ -129,7 +129,7 @@ where
     }
 }
 
-/// A call's body as its client sends it, and whether that was all.
+/// Body of a call as its client sends it; notes when all of it has been sent.
 #[derive(Debug)]
 pub(super) struct CallBody {
     body: RelayBody<Incoming>,

@@ -1,4 +1,4 @@
-//! One model server, as all tasks but its monitor see it.
+//! One model server, as all tasks other than its monitor see it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
@@ -17,14 +17,14 @@ use crate::answers::budget::AnswerBudget;
 use crate::settings::Member;
 use crate::slots::SharedSlotPool;
 
-/// Longest time that a connection may take until it can be used. As long as a question to the model server, which
-/// its verification may be.
+/// Longest time until a new connection can be used. As long as for a question to the model server, because verifying
+/// the connection may need one.
 pub const CONNECT_PATIENCE: Duration = Duration::from_secs(5);
 
-/// One model server, as everybody but its monitor sees it.
+/// One model server, as all tasks other than its monitor see it.
 #[derive(Debug)]
 pub struct Upstream {
-    /// Tells it from all others, those that had its name before too.
+    /// Unique number; differs also from servers that had the same name before.
     pub(super) number: u64,
     pub(super) member: Member,
     pub(super) host: HeaderValue,
@@ -36,43 +36,43 @@ pub struct Upstream {
     pub(super) epoch: ArcSwapOption<Epoch>,
     pub(super) discovered: ArcSwap<Discovered>,
     pub(super) inflight: AtomicUsize,
-    /// Requests that were ever started.
+    /// Number of requests that were ever started.
     pub(super) begun: AtomicU64,
-    /// Number of the epoch that has told of a model by V2's metadata, and of the one that has by other answers.
+    /// Number of the epoch that has confirmed a model by V2 metadata (`tells_v2`) or by another answer (`tells`).
     pub(super) tells_v2: AtomicU64,
     pub(super) tells: AtomicU64,
     pub(super) asking: super::asking::Asking,
-    /// It closes each connection after one answer.
+    /// Whether it closes each connection after one answer.
     pub(super) closes: AtomicBool,
-    /// Its slots, between the models that it serves.
+    /// Slots that its models share.
     pub(super) slots: Arc<SharedSlotPool>,
-    /// Wakes the monitor: the last request in flight has ended.
+    /// Notifies the monitor that the last request in flight has ended.
     pub(super) idle: Notify,
     pub(super) reports: mpsc::UnboundedSender<Report>,
     pub(super) relay: super::relay::Connections,
-    /// What it says of models that it was not asked to warm.
+    /// Its answers about models that it was not warmed for.
     pub(super) whereabouts: super::whereabouts::Whereabouts,
-    /// Memory for its answers.
+    /// Budget that counts its answers.
     pub answers: AnswerBudget,
 }
 
 /// One loaded model server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Epoch {
-    /// Counts from 1 per upstream.
+    /// Number of the epoch, counted from 1 per upstream.
     pub number: u64,
-    /// What it is asked over, and where: that place's listener is its identity.
+    /// Protocol of its control connection; the listener there identifies it.
     pub wire: Wire,
-    /// Where it listens for HTTP/1.1, if it does.
+    /// Endpoint for HTTP/1.1; `None` if it has none.
     pub http: Option<Endpoint>,
-    /// Where it listens for gRPC, if it does.
+    /// Endpoint for gRPC; that of HTTP/1.1 if it has no other.
     pub grpc: Endpoint,
-    /// Who it is.
+    /// Identity of the server.
     pub identity: Identity,
 }
 
 impl Epoch {
-    /// The place whose listener is its identity.
+    /// Returns the endpoint of its control connection, whose listener identifies it.
     pub fn asked_at(&self) -> &Endpoint {
         match (self.wire, &self.http) {
             (Wire::Rest, Some(http)) => http,
@@ -81,21 +81,21 @@ impl Epoch {
     }
 }
 
-/// What users of an upstream tell its monitor. Bounded by the number of slots and of requests in flight.
+/// A report to the monitor. The number of reports is bounded by the slots and the requests in flight.
 #[derive(Debug)]
 pub enum Report {
-    /// A slot's connection failed; the slot has been given up and is to be replaced if the epoch still stands.
+    /// The connection of a slot has failed. The slot was dropped and is to be replaced if the epoch is still current.
     SlotFailed {
-        /// The epoch that the slot belonged to.
+        /// Number of the epoch that the slot belonged to.
         epoch: u64,
-        /// Whose slot it was.
+        /// Model that the slot belonged to.
         model: Arc<str>,
     },
-    /// Is this epoch still there? Answered by asking over a connection that is known to belong to it.
+    /// Asks whether this epoch is still current. The monitor checks over a connection that is known to belong to it.
     Verify {
-        /// The epoch.
+        /// Number of the epoch.
         epoch: u64,
-        /// The answer.
+        /// Channel for the answer.
         reply: oneshot::Sender<bool>,
     },
 }
@@ -103,26 +103,26 @@ pub enum Report {
 /// Why there is no connection to an epoch.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The system's words.
+    /// The connection attempt failed.
     #[error("cannot connect to {endpoint}: {source}")]
     Refused {
-        /// Where to.
+        /// Endpoint of the attempt.
         endpoint: Endpoint,
-        /// Why not.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// It has no HTTP/1.1 port.
+    /// The model server has no HTTP/1.1 port.
     #[error("the model server speaks gRPC only")]
     NoHttp,
-    /// Somebody else listens there now.
-    #[error("the model server at {0} is another one than was warmed")]
+    /// Another process listens there now.
+    #[error("the model server at {0} is not the one that was warmed")]
     Changed(Endpoint),
-    /// Nobody said in time who listens there.
-    #[error("nobody said in time whether the model server at {0} is the one that was warmed")]
+    /// The connection could not be verified in time.
+    #[error("failed to verify in time that the model server at {0} is the one that was warmed")]
     Unverified(Endpoint),
 }
 
-/// A request on its way to an upstream. While it lives, the upstream is not forgotten.
+/// Guard of a request in flight. While it exists, the upstream is not forgotten.
 #[derive(Debug)]
 pub struct InFlight(Arc<Upstream>);
 
@@ -163,7 +163,7 @@ impl Upstream {
         }
     }
 
-    /// One whose barrier is open, with what its monitor is told: for tests of those who use it.
+    /// Creates an upstream with an open barrier, for tests; also returns its epoch and the reports to its monitor.
     #[cfg(test)]
     pub(crate) fn open_at(
         address: std::net::SocketAddr,
@@ -183,22 +183,22 @@ impl Upstream {
         (upstream, epoch, told)
     }
 
-    /// Tells it from all others, those that had its name before too.
+    /// Returns its unique number, which differs also from servers that had the same name before.
     pub fn number(&self) -> u64 {
         self.number
     }
 
-    /// Its name among the members.
+    /// Returns its name in the membership.
     pub fn name(&self) -> &str {
         &self.member.name
     }
 
-    /// Where it is, as the membership says.
+    /// Returns its address in the membership.
     pub fn address(&self) -> &str {
         self.member.main_address()
     }
 
-    /// Where it is asked whether it lives.
+    /// Returns the address that it is probed at.
     pub fn probe_address(&self) -> &str {
         match self.wire() {
             Wire::Rest => self.member.main_address(),
@@ -206,7 +206,7 @@ impl Upstream {
         }
     }
 
-    /// Value of `Host` (over gRPC, of `:authority`) for requests of our own.
+    /// Returns the value of `Host` (over gRPC, of `:authority`) for the batcher's own requests.
     pub fn host(&self, wire: Wire) -> &HeaderValue {
         match wire {
             Wire::Rest => &self.host,
@@ -214,62 +214,62 @@ impl Upstream {
         }
     }
 
-    /// What it is asked over: what was found out, else what the membership tells.
+    /// Returns the protocol of its control connection; before that is known, a guess from the membership.
     pub fn wire(&self) -> Wire {
         let unknown = if self.member.is_grpc_only() { Wire::Grpc } else { Wire::Rest };
         self.epoch().map_or(unknown, |epoch| epoch.wire)
     }
 
-    /// Where it stands.
+    /// Returns its state.
     pub fn phase(&self) -> Phase {
         let number = self.phase.load(Ordering::SeqCst);
         Phase::ALL.into_iter().find(|phase| *phase as u8 == number).unwrap_or(Phase::Down)
     }
 
-    /// The epoch that was observed last.
+    /// Returns the epoch that was observed last.
     pub fn epoch(&self) -> Option<Arc<Epoch>> {
         self.epoch.load_full()
     }
 
-    /// What is known of it.
+    /// Returns what is known of it.
     pub fn discovered(&self) -> Arc<Discovered> {
         self.discovered.load_full()
     }
 
-    /// The epoch whose barrier is open.
+    /// Returns the epoch whose barrier is open; `None` if it is closed.
     pub fn open_epoch(&self) -> Option<Arc<Epoch>> {
         let open = self.open.load(Ordering::SeqCst);
         self.epoch.load_full().filter(|epoch| epoch.number == open)
     }
 
-    /// Requests (batches and relayed requests) in flight.
+    /// Returns the number of batches and relayed requests in flight.
     pub fn inflight(&self) -> usize {
         self.inflight.load(Ordering::SeqCst)
     }
 
-    /// How many requests were ever started: whether others have come can be told from it.
+    /// Returns the number of requests that were ever started, from which a caller can see whether others came.
     pub fn begun(&self) -> u64 {
         self.begun.load(Ordering::SeqCst)
     }
 
-    /// Whether connections to it are worth keeping: not to one that closes each after an answer, perhaps just when the
+    /// Returns whether connections to it are kept. False if it closes each one after an answer, perhaps just when the
     /// next request is on its way.
     pub fn keeps_connections(&self) -> bool {
         !self.closes.load(Ordering::Relaxed)
     }
 
-    /// Its slots, between the models that it serves.
+    /// Returns the slots that its models share.
     pub fn slots(&self) -> &Arc<SharedSlotPool> {
         &self.slots
     }
 
-    /// Whether the barrier of this epoch is open.
+    /// Returns whether the barrier of this epoch is open.
     pub fn is_open(&self, epoch: u64) -> bool {
         epoch != 0 && self.open.load(Ordering::SeqCst) == epoch
     }
 
-    /// Starts a request to this epoch, if its barrier is open. Counted first and checked second, so that a
-    /// monitor that closes the barrier and then sees nothing in flight can rely on it.
+    /// Starts a request to this epoch; `None` if its barrier is closed. The request is counted before the barrier is
+    /// checked, so that a monitor which closes the barrier and then sees no request in flight can rely on it.
     pub fn begin(self: &Arc<Self>, epoch: u64) -> Option<InFlight> {
         self.inflight.fetch_add(1, Ordering::SeqCst);
         self.begun.fetch_add(1, Ordering::SeqCst);
@@ -277,13 +277,13 @@ impl Upstream {
         self.is_open(epoch).then_some(guard)
     }
 
-    /// Tells the monitor.
+    /// Sends a report to the monitor.
     pub fn report(&self, report: Report) {
-        // A monitor that is gone has drained: there is nothing left to be told.
+        // If the monitor is gone, the upstream has drained and needs no reports.
         let _ = self.reports.send(report);
     }
 
-    /// A new connection to this very epoch: after connecting, the listener must still be the one that was warmed.
+    /// Opens a connection to this epoch. Verifies after connecting that the listener is still the one that was warmed.
     ///
     /// # Errors
     /// See [`ConnectError`].
@@ -298,7 +298,7 @@ impl Upstream {
         Ok(connection)
     }
 
-    /// Whether whoever accepted a connection just now is this epoch.
+    /// Verifies that the server that has just accepted a connection is this epoch.
     ///
     /// # Errors
     /// [`ConnectError::Changed`], [`ConnectError::Unverified`].
@@ -307,7 +307,7 @@ impl Upstream {
             let (reply, verified) = oneshot::channel();
             self.report(Report::Verify { epoch: epoch.number, reply });
             match timeout(CONNECT_PATIENCE, verified).await {
-                // Dropped unanswered: the monitor has turned to another epoch, or is gone.
+                // Dropped without an answer: the monitor has another epoch, or is gone.
                 Ok(answer) => answer.unwrap_or(false),
                 Err(_) => return Err(ConnectError::Unverified(epoch.asked_at().clone())),
             }

@@ -1,11 +1,10 @@
-//! From a model's metadata to the names, datatypes and shapes that V1 and raw binary requests leave out.
+//! Derives from a model's metadata the names, datatypes and shapes that V1 and raw binary requests leave out.
 
 use sluice_protocol::{Datatype, ModelSignature, TensorSignature};
 
 use super::discovery::{TensorMetadata, parse_metadata};
 
-/// The signature; `None` where the metadata names no inputs or a datatype that we do not know: then nothing is
-/// concluded from it.
+/// Returns the signature; `None` if the metadata is not valid, names no inputs or contains an unknown datatype.
 pub fn signature_of(metadata: &[u8]) -> Option<ModelSignature> {
     let metadata = parse_metadata(metadata).ok()?;
     let tensors =

@@ -1,4 +1,4 @@
-//! A slot: the right to run one batch at one epoch of one upstream.
+//! Slots: a slot is the right to send one batch at a time to one epoch of one upstream.
 
 use std::sync::Arc;
 
@@ -6,21 +6,21 @@ use super::connection::{Connection, Wire};
 use super::discovery::Profile;
 use super::{Epoch, InFlight, Upstream};
 
-/// Given out by an upstream's monitor once the epoch is warm; travels from the queue's owner to a dispatch and
-/// back. It is void as soon as the epoch is over.
+/// The right to send one batch at a time. An upstream's monitor gives it out once the epoch is warm; it travels from
+/// the queue's owner to a dispatch and back. It is void as soon as the epoch is over.
 #[derive(Debug)]
 pub struct Slot {
-    /// Whose slot it is.
+    /// Model server that this slot belongs to.
     pub upstream: Arc<Upstream>,
-    /// The epoch that it is good for.
+    /// Epoch that it is valid for.
     pub epoch: Arc<Epoch>,
-    /// How this model's requests are sent there.
+    /// How requests for the model are sent to the server.
     pub profile: Arc<Profile>,
-    /// Connections to that epoch, kept between batches.
+    /// Connections to the epoch, kept between batches.
     pub connections: Connections,
 }
 
-/// At most one connection of each kind.
+/// Connections of a slot, at most one of each protocol.
 #[derive(Debug, Default)]
 pub struct Connections {
     rest: Option<Connection>,
@@ -38,7 +38,7 @@ impl From<Option<Connection>> for Connections {
 }
 
 impl Connections {
-    /// The connection of this kind, unless the peer has closed it.
+    /// Takes the connection of this protocol; `None` if there is none or the peer has closed it.
     pub fn take(&mut self, wire: Wire) -> Option<Connection> {
         self.of(wire).take().filter(|connection| !connection.is_closed())
     }
@@ -58,12 +58,12 @@ impl Connections {
 }
 
 impl Slot {
-    /// Whether the epoch's barrier is still open.
+    /// Returns whether the barrier of the epoch is still open.
     pub fn is_current(&self) -> bool {
         self.upstream.is_open(self.epoch.number)
     }
 
-    /// Another one like it, to be connected when it is used.
+    /// Returns a copy without connections; one is opened when the copy is used.
     pub fn without_connection(&self) -> Self {
         Self {
             upstream: Arc::clone(&self.upstream),
@@ -73,7 +73,7 @@ impl Slot {
         }
     }
 
-    /// Starts a batch, if the slot is still good.
+    /// Starts a batch; `None` if the slot is void.
     pub fn begin(&self) -> Option<InFlight> {
         self.upstream.begin(self.epoch.number)
     }

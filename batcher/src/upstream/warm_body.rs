@@ -1,5 +1,5 @@
-//! Bodies of warm-up calls: from a folder, zeros of the shapes that the model's metadata names, or recorded requests. They are merged
-//! as clients' requests are, so that the model server sees the very form that batches will have.
+//! Bodies of warm-up calls: from a folder, zeros in the shapes of the model's metadata, or recorded requests. They are
+//! merged as clients' requests are, so that the model server sees the format that batches will have.
 
 use std::path::Path;
 
@@ -11,28 +11,28 @@ use sluice_protocol::{
 
 use super::discovery::{ModelMetadata, TensorMetadata};
 
-/// Elements of one input at most: 256 MiB of FP32.
+/// Maximum elements of one input of zeros: 256 MiB of FP32.
 const MAX_ELEMENTS: usize = 64 << 20;
 
 /// Where the bodies of a warm-up come from.
 #[derive(Debug, Clone, Copy)]
 pub enum Source<'a> {
-    /// From the folder where it has one for this model and size, else zeros.
+    /// A file of the folder if there is one for this model and size, else zeros.
     Made {
-        /// The model's inputs.
+        /// Metadata of the model, which describes its inputs.
         metadata: &'a ModelMetadata,
-        /// The folder of bodies.
+        /// Folder of warm-up bodies, if there is one.
         folder: Option<&'a Path>,
     },
-    /// A request of live traffic, its last row repeated.
+    /// A request of live traffic; its last row is repeated to the size of the batch.
     Recorded(&'a InferRequest),
 }
 
 impl Source<'_> {
-    /// The body of a call with so many rows.
+    /// Makes the body of a call with `rows` rows.
     ///
     /// # Errors
-    /// The file cannot be read, or the metadata does not allow to make one: which input, and why.
+    /// Fails if the file cannot be read, or zeros cannot be made; then the message names the input and the reason.
     pub fn body(&self, model: &str, rows: u32, form: WireFormat) -> Result<Merged, String> {
         match *self {
             Self::Made { metadata, folder } => {
@@ -50,7 +50,7 @@ impl Source<'_> {
         }
     }
 
-    /// The fewest rows that a body can have.
+    /// Returns the fewest rows that a body can have.
     pub fn least_rows(&self) -> u32 {
         match self {
             Self::Made { .. } => 1,
@@ -59,12 +59,13 @@ impl Source<'_> {
     }
 }
 
-/// Whether zeros of the metadata have the shape of this request.
+/// Returns whether a request of zeros would have the same shape as this request.
 pub fn has_shape_of_zeros(metadata: &ModelMetadata, request: &InferRequest) -> bool {
     zeros(&request.target.model, metadata, 1, MAX_ELEMENTS).is_ok_and(|zeros| zeros.key == request.key)
 }
 
-/// `<model>.<rows>.json`, for a server of V1 alone `<model>.<rows>.v1.json`; a file that is missing is an error only where there is no other way.
+/// Reads `<model>.<rows>.json`, or `<model>.<rows>.v1.json` for a server that has only V1. A missing file is an error
+/// only if `needed`, else `None`.
 fn read(
     folder: &Path,
     model: &str,
@@ -72,7 +73,7 @@ fn read(
     form: WireFormat,
     needed: bool,
 ) -> Result<Option<Bytes>, String> {
-    // A name from clients must not lead out of the folder.
+    // A name from a client must not lead out of the folder.
     if model.contains('/') {
         return Ok(None);
     }
@@ -88,7 +89,8 @@ fn read(
     }
 }
 
-/// As it is to a server that reads JSON, so that fields which only that server knows are kept.
+/// Makes the body of a call from a file. A server that is sent JSON gets the file unchanged, so that fields which only
+/// that server knows are kept.
 fn from_file(model: &str, body: Bytes, rows: u32, form: WireFormat) -> Result<Merged, String> {
     let Some(format) = form.protocol().text_format() else {
         let target = Target { model: model.to_owned(), version: None };
@@ -105,12 +107,13 @@ fn from_file(model: &str, body: Bytes, rows: u32, form: WireFormat) -> Result<Me
     })
 }
 
-/// Bounds on bodies of our own: a model has as many inputs as it has, whatever clients may send.
+/// Returns the limits on the batcher's own bodies: unlike clients' bodies, they may have any number of tensors and
+/// parameters.
 pub(super) fn own_limits() -> Limits {
     Limits { tensors: usize::MAX, parameters: usize::MAX, ..Limits::default() }
 }
 
-/// A request of zeros: `rows` rows where dimension 0 is a batch dimension, 1 for all other dimensions that may vary.
+/// Makes a request of zeros. A batch dimension gets `rows`, all other dimensions that may vary get 1.
 fn zeros(
     model: &str,
     metadata: &ModelMetadata,
@@ -122,7 +125,7 @@ fn zeros(
     for input in &metadata.inputs {
         let shape = shape(input, rows);
         let size_bytes = match Datatype::from_name(&input.datatype) {
-            // An empty string is its length alone.
+            // An empty string consists only of its length.
             Some(datatype) => datatype.size_bytes().unwrap_or(4),
             None => return Err(format!("input {:?}: unknown datatype {:?}", input.name, input.datatype)),
         };

@@ -1,4 +1,4 @@
-//! Warms one model of one upstream by real calls, as [`WarmupPlan`] asks.
+//! Warms one model of one upstream by real calls, as [`WarmupPlan`] decides.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,32 +17,32 @@ use super::warm_body::{Source, has_shape_of_zeros};
 use super::warmup::WarmupPlan;
 use crate::settings::{Batching, Settings, Warmup};
 
-/// Server errors of one warm-up until it starts over.
+/// Number of server errors after which a warm-up fails.
 const MAX_SERVER_ERRORS: u32 = 20;
 /// Pause after a server error.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// A model that may be given requests.
+/// A model that is ready to serve requests.
 #[derive(Debug, Clone)]
 pub struct WarmModel {
-    /// How requests are sent.
+    /// How requests for the model are sent to the server.
     pub profile: Arc<Profile>,
     /// Rows and seconds of warm batches.
     pub times: Vec<(u32, f64)>,
-    /// What it says about itself, to notice when it changes.
+    /// The model's documents, to notice when they change.
     pub documents: Documents,
 }
 
-/// The answers to the questions about one model.
+/// A server's answers to the questions about one model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Documents {
-    /// Its metadata.
+    /// V2 metadata; `None` if there is none.
     pub metadata: Option<Bytes>,
-    /// Its configuration, which Triton alone has.
+    /// Configuration, which only Triton has.
     pub config: Option<Bytes>,
-    /// Its V1 status; asked for only where it has no metadata.
+    /// V1 status; asked for only if there is no metadata.
     pub v1: Option<Bytes>,
-    /// OpenAI's list of models has it; asked for only where it has neither.
+    /// Whether OpenAI's list of models contains it; asked for only if there is neither metadata nor V1 status.
     pub is_listed: bool,
 }
 
@@ -62,7 +62,7 @@ impl Documents {
         Ok(Self { metadata, config, v1, is_listed })
     }
 
-    /// Asks those again that had an answer.
+    /// Asks again the questions that had an answer, and always for metadata; returns whether all answers are the same.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -77,23 +77,30 @@ impl Documents {
             && (!self.is_listed || control.lists(model).await? == Some(true)))
     }
 
-    /// The configuration; one that cannot be read counts as none.
+    /// Parses the configuration; one that is not valid counts as none.
     fn config(&self, model: &str) -> ModelConfig {
         let parsed = self.config.as_deref().map(parse_config);
-        parsed.transpose().unwrap_or_else(|problem| {
-            tracing::warn!(model, problem, "The answer to the question for the model's configuration is none; its metadata alone counts.");
-            None
-        }).unwrap_or_default()
+        parsed
+            .transpose()
+            .unwrap_or_else(|problem| {
+                tracing::warn!(
+                    model,
+                    problem,
+                    "Failed to parse the model's configuration; only its metadata is used."
+                );
+                None
+            })
+            .unwrap_or_default()
     }
 }
 
 /// Why a model is not warm.
 #[derive(Debug, thiserror::Error)]
 pub enum WarmError {
-    /// The connection is gone: start over with whoever comes next.
+    /// The connection is lost; the server has to be identified again.
     #[error(transparent)]
     Lost(ControlError),
-    /// The server does not take the warm-up requests, or does not have the model yet.
+    /// The server rejects the warm-up requests, or does not have the model yet.
     #[error("{0}")]
     NotYet(String),
 }
@@ -134,11 +141,11 @@ pub async fn warm_model(
         }
         (None, Some(v1)) => {
             v1_is_ready(v1).map_err(WarmError::NotYet)?;
-            // Nothing is known of its inputs, and nothing need be: its rows are the instances.
+            // Its inputs are unknown, but need not be known: the rows are the instances.
             let merges = own.batching != Batching::Off;
             (ModelMetadata::default(), if merges { own.max_batch_rows } else { 1 })
         }
-        // An LLM server: what it serves are streams, which are not batched here.
+        // An LLM server: it serves streams, which the batcher does not merge.
         (None, None) if documents.is_listed => return Ok(without_warmup(unknown)),
         (None, None) if named => {
             return Err(WarmError::NotYet(no_such_model(model, &control.models().await?)));
@@ -180,7 +187,7 @@ pub async fn warm_model(
             model,
             refused_rows = rows,
             largest_rows = plan.accepted_rows(),
-            "The model server refuses larger batches than this."
+            "The model server rejects larger batches."
         );
     }
     let max_rows = plan.accepted_rows();
@@ -189,9 +196,10 @@ pub async fn warm_model(
         match run(control, model, source, form, &sizes, settings).await {
             Ok(_) => {}
             Err(error @ WarmError::Lost(_)) => return Err(error),
-            // Another version may not take what its predecessor took; clients of that shape are then the first.
+            // Another version may reject requests that its predecessor accepted. Clients' requests of that shape then
+            // go to a server that has not been warmed for them.
             Err(WarmError::NotYet(reason)) => {
-                tracing::warn!(model, reason, "A recorded request is not taken for warm-up.");
+                tracing::warn!(model, reason, "The model server rejects a recorded request for warm-up.");
             }
         }
     }
@@ -199,7 +207,7 @@ pub async fn warm_model(
     Ok(WarmModel { profile, times: plan.times().collect(), documents })
 }
 
-/// What the model is warmed with: one body that can be made, and recorded requests of other shapes.
+/// Returns the sources of warm-up bodies: made bodies, and recorded requests of other shapes.
 fn sources<'a>(
     metadata: &'a ModelMetadata,
     settings: &'a Settings,
@@ -208,7 +216,7 @@ fn sources<'a>(
     let folder = settings.warm_up.warmup_bodies.as_deref();
     let recorded = recorded.iter().filter(|request| !has_shape_of_zeros(metadata, request));
     let mut sources: Vec<Source<'a>> = recorded.map(Source::Recorded).collect();
-    // Where nothing is known of the inputs, a folder of bodies must have them; recorded requests are as good.
+    // If the inputs are unknown, made bodies must come from the folder; recorded requests do as well.
     if !metadata.inputs.is_empty() || (folder.is_some() && sources.is_empty()) {
         sources.insert(0, Source::Made { metadata, folder });
     }
@@ -262,8 +270,8 @@ async fn run(
     Ok(plan)
 }
 
-/// Whether a V1 server serves the model: KServe's `ready`, or the state of one of TensorFlow Serving's versions. An
-/// answer of another kind is an answer.
+/// Checks whether a V1 server serves the model, by KServe's `ready` or the states of TensorFlow Serving's versions. An
+/// answer in another format counts as ready.
 fn v1_is_ready(status: &[u8]) -> Result<(), String> {
     #[derive(Deserialize)]
     struct Status {

@@ -1,14 +1,14 @@
-//! When a model server is warm: each batch size that will be emitted has been run until its time is stable.
+//! Decides when a model server is warm: each batch size that may be sent has been run until its time is stable.
 
 use std::collections::BTreeMap;
 
-/// Two times within this ratio of each other are the same.
+/// Two times within this ratio of each other count as equal.
 const STABLE_RATIO: f64 = 1.2;
-/// Differences below this are noise of the machine, whatever the ratio.
+/// Differences up to this count as noise of the machine, whatever the ratio.
 const NOISE_SECONDS: f64 = 0.002;
 
-/// Decides, batch size by batch size, what to run next. Largest first: what the largest size allocates and
-/// compiles, the smaller ones often share.
+/// Plan of a warm-up; says which batch size to run next. The largest comes first, because smaller sizes often share
+/// what it allocates and compiles.
 ///
 /// A size is stable when its last two times agree, or at once when it took no longer than the next larger
 /// size that is already stable: a cold call would have taken longer, and time grows with rows.
@@ -25,7 +25,7 @@ pub struct WarmupPlan {
 }
 
 impl WarmupPlan {
-    /// A plan for these sizes (ascending), at most `max_calls` calls for each.
+    /// Creates a plan for these sizes (ascending), with at most `max_calls` calls for each.
     pub fn new(sizes: Vec<u32>, max_calls: u32) -> Self {
         Self {
             left: sizes,
@@ -38,27 +38,27 @@ impl WarmupPlan {
         }
     }
 
-    /// Rows of the next call; `None` when all sizes are warm.
+    /// Returns the rows of the next call; `None` if the plan is finished.
     pub fn next_rows(&self) -> Option<u32> {
         self.left.last().copied()
     }
 
-    /// Largest size that the server took, 0 when it took none.
+    /// Returns the largest size that the server accepted; 0 if it accepted none.
     pub fn accepted_rows(&self) -> u32 {
         self.stable.last_key_value().map_or(0, |(&rows, _)| rows)
     }
 
-    /// The smallest size that the server refused.
+    /// Returns the smallest size that the server rejected; `None` if it rejected none.
     pub fn refused_rows(&self) -> Option<u32> {
         self.refused
     }
 
-    /// The stable times, by size.
+    /// Returns the stable times by size: rows and seconds.
     pub fn times(&self) -> impl Iterator<Item = (u32, f64)> + '_ {
         self.stable.iter().map(|(&rows, &seconds)| (rows, seconds))
     }
 
-    /// The call with [`WarmupPlan::next_rows`] rows took so long.
+    /// Notes how long the call with [`WarmupPlan::next_rows`] rows took.
     pub fn took(&mut self, seconds: f64) {
         let Some(rows) = self.next_rows() else { return };
         self.calls += 1;
@@ -76,7 +76,7 @@ impl WarmupPlan {
         }
     }
 
-    /// The server refused a batch of this size (4xx): it is not emitted, nor any larger one.
+    /// Notes that the server rejected a batch of this size (4xx): neither this size nor a larger one will be sent.
     pub fn refused(&mut self) {
         self.refused = self.left.pop();
         self.stable.clear();

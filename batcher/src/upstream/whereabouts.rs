@@ -1,43 +1,43 @@
-//! Which model server has a model that nobody has asked to be warmed: asked once, and remembered for a while. Names are
-//! free to invent, so that both what is remembered and how often is asked are bounded.
+//! Remembers which models a server has that it was not warmed for: each is asked for once, and the answer is kept for a
+//! while. Clients may send any name, so both the number of kept answers and the rate of questions are bounded.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
 
-/// Most names that are remembered of one model server.
+/// Maximum number of names that are remembered per model server.
 const MOST_NAMES: usize = 1024;
-/// For how long an answer is believed, microseconds: a model may be loaded at any time.
+/// Time for which an answer is believed, in microseconds: a model may be loaded at any time.
 const BELIEVED_US: u64 = 30_000_000;
-/// Questions that may be asked at once, and per second.
+/// Number of questions that may be asked at once, and per second.
 const BURST: f64 = 64.0;
 const PER_SECOND: f64 = 16.0;
 
-/// What one model server has answered.
+/// Answers of one model server about models.
 #[derive(Debug, Default)]
 pub(super) struct Whereabouts {
     answers: Mutex<Answers>,
-    /// Held while a question is asked: one at a time, and whoever waits for it finds its answer.
+    /// Held while a question is asked: there is one at a time, and a task that waited for the lock finds the answer.
     pub(super) asking: tokio::sync::Mutex<()>,
 }
 
 impl Whereabouts {
-    /// Whether the epoch has the model, where that was asked lately.
+    /// Returns whether the epoch has the model; `None` if that was not asked lately.
     pub(super) fn of(&self, epoch: u64, model: &str, now_us: u64) -> Option<bool> {
         self.lock().of(epoch, model, now_us)
     }
 
-    /// Whether one more question may be asked now.
+    /// Counts one more question; returns false if it may not be asked now.
     pub(super) fn may_ask(&self, now_us: u64) -> bool {
         self.lock().may_ask(now_us)
     }
 
-    /// Takes an answer in.
+    /// Stores an answer.
     pub(super) fn answered(&self, epoch: u64, model: &str, has_it: bool, now_us: u64) {
         self.lock().answered(epoch, model, has_it, now_us);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Answers> {
-        // A cache: a panic elsewhere makes it no worse than empty.
+        // A cache may lose entries, so a panic elsewhere does no harm.
         self.answers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -46,11 +46,11 @@ impl Whereabouts {
 #[derive(Debug, Default)]
 struct Answers {
     epoch: u64,
-    /// By name: whether it has the model, and when it said so.
+    /// By name: whether the server has the model, and when it said so.
     known: HashMap<Box<str>, (bool, u64)>,
-    /// The names, first come first.
+    /// The names, oldest first.
     order: VecDeque<Box<str>>,
-    /// Questions that were asked and are not paid for yet.
+    /// Questions of the token bucket that have not been refilled yet.
     asked: f64,
     asked_us: u64,
 }

@@ -21,7 +21,7 @@ async fn a_gateway_serves_the_addresses_of_a_name() {
         servers.members_dns = members_dns
     ))
     .await;
-    // The name may have an IPv6 address too, where nobody listens: that one is no hindrance.
+    // The name may also have an IPv6 address where no process listens; that must do no harm.
     assert_eq!(infer_json(batcher.front, name, &[4]).await.output("twice"), [8]);
     let upstreams = batcher.upstreams().await;
     let addresses: Vec<_> =

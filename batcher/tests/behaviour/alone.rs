@@ -1,4 +1,4 @@
-//! Who pays for a request that spoils a batch, and who never shares one.
+//! Requests that spoil a batch fail alone, and requests that never share a batch.
 
 use http::HeaderValue;
 use serde_json::json;
@@ -60,7 +60,7 @@ async fn what_must_not_be_merged_reaches_the_server_alone_and_as_it_came() {
     ];
     let first = hold_with(&model, front, name, 1).await;
     let path = format!("/v2/models/{name}/infer");
-    // Each twice: the same request is nobody's neighbour either.
+    // Each twice: not even two equal requests share a batch.
     let waiting: Vec<_> = bodies
         .iter()
         .chain(&bodies)

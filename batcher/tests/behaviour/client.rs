@@ -40,7 +40,7 @@ impl Got {
     }
 }
 
-/// One request over a connection of its own; the answer's body still to come.
+/// Sends one request over a new connection; returns the head of the answer, whose body is still to come.
 pub async fn open(address: SocketAddr, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
@@ -48,7 +48,7 @@ pub async fn open(address: SocketAddr, request: Request<Full<Bytes>>) -> hyper::
     sender.send_request(request).await
 }
 
-/// One request over a connection of its own.
+/// Sends one request over a new connection.
 pub async fn try_send(address: SocketAddr, request: Request<Full<Bytes>>) -> hyper::Result<Got> {
     read(open(address, request).await?).await
 }
@@ -72,7 +72,7 @@ pub async fn get(address: SocketAddr, path: &str) -> Got {
     send(address, request("GET", path, "")).await
 }
 
-/// `None` where nobody listens, or does not answer.
+/// Sends a `GET`; `None` if no process listens or there is no answer.
 pub async fn try_get(address: SocketAddr, path: &str) -> Option<Got> {
     drop(TcpStream::connect(address).await.ok()?);
     try_send(address, request("GET", path, "")).await.ok()
@@ -111,7 +111,8 @@ pub async fn grpc(address: SocketAddr, method: &str, message: &impl Message) -> 
     grpc_framed(address, method, body, &[]).await
 }
 
-/// One request over an HTTP/2 connection of its own. The authority of a path alone is its `Host`, or this address.
+/// Sends one request over a new HTTP/2 connection. If the target is only a path, its authority is its `Host`, or this
+/// address.
 pub async fn send_http2(address: SocketAddr, mut request: Request<Full<Bytes>>) -> Got {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) =

@@ -1,4 +1,4 @@
-//! Model servers that close each connection after one answer: HTTP/1.0, `Connection: close`, without a word, GOAWAY.
+//! Model servers that close each connection after one answer: HTTP/1.0, `Connection: close`, without notice, GOAWAY.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -43,7 +43,7 @@ impl Simple {
     }
 }
 
-/// The path and the body of one request; `None` where there is none.
+/// Reads one request; returns its path and body, or `None` if there is none.
 async fn read(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut read = Vec::new();
     loop {

@@ -1,5 +1,5 @@
-//! An OpenAI-like completions server for tests: each of its streams gives as many tokens as it has been let, and it
-//! journals what it was asked.
+//! An OpenAI-like completions server for tests: each of its streams gives as many tokens as it is allowed, and the
+//! server journals its requests.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -47,7 +47,7 @@ impl Drop for Open {
 }
 
 impl Completions {
-    /// Streams may give so many tokens at first.
+    /// Starts the server; streams may give `let_go` tokens at first.
     pub async fn start(let_go: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

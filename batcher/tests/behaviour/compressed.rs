@@ -1,4 +1,4 @@
-//! Compressed requests: understood, within the limits that hold for what they stand for.
+//! Compressed requests are decoded, within the limits for their decoded size.
 
 use std::io::Write;
 

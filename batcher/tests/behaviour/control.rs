@@ -1,4 +1,4 @@
-//! What clients may not do here: control the model server, pass for the batcher, see others' requests.
+//! What clients may not do here: control the model server, pretend to be the batcher, see others' requests.
 
 use http::HeaderValue;
 use serde_json::json;

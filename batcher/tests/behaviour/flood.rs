@@ -1,4 +1,4 @@
-//! Large bodies by the hundred: what they may hold together is bounded.
+//! Hundreds of large bodies: the memory that they may hold together is limited.
 
 use sluice_batcher::with_settings;
 

@@ -1,4 +1,4 @@
-//! Requests that two readers may read differently are refused, and nobody else notices.
+//! Requests that two readers may read differently are rejected, and no other request is affected.
 
 use crate::client::{get, infer_json};
 use crate::model::{Behaviour, Model};

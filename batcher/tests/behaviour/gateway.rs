@@ -91,7 +91,7 @@ async fn while_the_only_server_restarts_clients_get_503_and_are_not_refused() {
             .await;
     batcher.until_ready().await;
     assert_eq!(infer_json(batcher.front, name, &[1]).await.output("twice"), [2]);
-    // Nobody listens there any more, and it is a member still.
+    // No process listens there any more, but it is still a member.
     model.kill();
     let got = infer_json(batcher.front, name, &[2]).await;
     assert_eq!(got.status, 503, "{}", got.text());

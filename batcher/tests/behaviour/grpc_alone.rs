@@ -1,5 +1,5 @@
-//! gRPC requests that go alone: what the model server gets is a call as its gRPC library wants it, whatever the
-//! client's connection was like.
+//! gRPC requests that are not merged: the model server gets a call that its gRPC library accepts, whatever the client's
+//! connection was like.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request};

@@ -1,4 +1,4 @@
-//! Model servers that speak gRPC: only that, or on a port of its own.
+//! Model servers that speak gRPC: only gRPC, or gRPC on a separate port.
 
 use sluice_batcher::settings::FormSetting;
 use sluice_batcher::with_settings;

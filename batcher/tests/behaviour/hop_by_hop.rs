@@ -1,5 +1,5 @@
-//! Headers that speak of one connection stay on it, both ways and between both versions of HTTP; no client can have
-//! a header left behind that says what the request is.
+//! Headers that concern one connection are not passed on, both ways and between both versions of HTTP; no client can
+//! make the batcher drop a header that says what the request is.
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request};
@@ -25,7 +25,7 @@ fn with(mut request: Request<Full<Bytes>>, headers: &[(&'static str, &'static st
     request
 }
 
-/// What the model server has received, as its echo tells.
+/// Returns the headers that the model server has received, from its echo.
 fn received(got: &Got) -> HeaderMap {
     let fields = got.headers.iter().filter_map(|(name, value)| {
         Some((name.as_str().strip_prefix("x-got-")?.parse().unwrap(), value.clone()))

@@ -1,4 +1,4 @@
-//! Whom a request is for: `Host`, the authority of an absolute target or of HTTP/2, and what is no target at all.
+//! The host that a request is for: `Host`, the authority of an absolute target or of HTTP/2, and invalid targets.
 
 use bytes::Bytes;
 use http::Request;
@@ -192,7 +192,7 @@ async fn http2_has_one_authority_or_the_request_is_400() {
             http2::handshake::<_, _, Full<Bytes>>(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
         tokio::spawn(connection);
         let mut request = Request::get(uri).body(Full::default()).unwrap();
-        // Without an authority of its own it is written as a proxy writes one that came over HTTP/1.
+        // Without an authority, the request is written as by a proxy that got it over HTTP/1.
         *request.version_mut() = http::Version::HTTP_11;
         for host in hosts {
             request.headers_mut().append("host", host.parse().unwrap());

@@ -1,4 +1,4 @@
-//! Names of models that clients invent: nothing is made for them, and they cost the models that exist next to nothing.
+//! Names of models that clients invent: nothing is created for them, and they hardly delay the models that exist.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! Clients that go before they are answered: their rows cost the model nothing, whichever way they go.
+//! Clients that leave before they are answered: their rows cost the model nothing, however the clients leave.
 
 use bytes::Bytes;
 use http::Request;
@@ -85,7 +85,7 @@ async fn http1_clients_may_end_reset_or_half_close() {
     held.until_cancelled(1.0).await;
     reset.reset();
     held.until_cancelled(2.0).await;
-    // Who shuts its sending side cannot be told from who has gone.
+    // A client that shuts its sending side cannot be told from one that has left.
     half_closed.0.shutdown().await.unwrap();
     held.until_cancelled(3.0).await;
     assert_eq!(half_closed.read_to_end().await, b"");

@@ -1,5 +1,5 @@
-//! Requests whose contents lie about their size: beyond a limit they are 4xx here; what is merely no valid request
-//! goes to the model server alone, whose verdict its client gets. Nothing breaks, and nobody else notices.
+//! Requests whose contents lie about their size: beyond a limit they get a 4xx here; a request that is merely not valid
+//! goes to the model server alone, whose error its client gets. Nothing breaks, and no other request is affected.
 
 use serde_json::json;
 

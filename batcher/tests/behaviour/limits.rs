@@ -1,4 +1,4 @@
-//! What a batch may hold: rows, bytes, tokens; sizes and padding; for all models or for one.
+//! Limits of a batch: rows, bytes, tokens; sizes and padding; for all models or for one.
 
 use sluice_batcher::settings::{ModelOverrides, Padding};
 use sluice_batcher::with_settings;
@@ -9,8 +9,8 @@ use crate::client::{Got, grpc, infer_binary, infer_json, infer_message, json_bod
 use crate::model::{Behaviour, Call, Model};
 use crate::start::{Batcher, settings, sidecar, until};
 
-/// Sends one request that holds the model server, these while it does, and tells what came of them and in which
-/// calls.
+/// Sends one request that holds the model server, and `requests` while it does; returns their results and the calls
+/// that they were in.
 async fn together(
     model: &Model,
     batcher: &Batcher,
@@ -121,7 +121,7 @@ async fn a_bad_row_in_a_padded_batch_fails_alone() {
     assert!(calls.iter().all(|call| [4, 8].contains(&call.ids.len())), "{calls:?}");
 }
 
-/// A request of so many zeros, each a byte long on the wire and 8 once it is read.
+/// Makes a request of `count` zeros, each of which has one byte on the wire and 8 once it is decoded.
 fn zeros(model: &str, count: usize) -> ModelInferRequest {
     let mut message = infer_message(model, &[0]);
     message.raw_input_contents.clear();

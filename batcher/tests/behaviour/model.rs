@@ -229,7 +229,7 @@ impl Model {
     }
 }
 
-/// Marks an answer that is none: the connection is closed instead.
+/// Marks a response that is not sent: the connection is closed instead.
 #[derive(Clone)]
 struct HungUp;
 /// A request that is never answered; dropped with its connection.

@@ -1,4 +1,4 @@
-//! What can be known of single requests afterwards: access log, `/explain`, traces, load reports.
+//! Observation of single requests: access log, `/explain`, traces, load reports.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};

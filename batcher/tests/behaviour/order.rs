@@ -1,5 +1,5 @@
-//! Who is served first: class, then fair share, then deadline. One row at a time, so that the model server's journal
-//! is the order.
+//! Which request is served first: by class, then fair share, then deadline. Rows go one at a time, so that the model
+//! server's journal shows the order.
 
 use std::net::SocketAddr;
 
@@ -65,7 +65,7 @@ impl Line {
         }
     }
 
-    /// Lets them all be served, and tells in which order.
+    /// Lets all waiting requests be served; returns the order in which they were.
     async fn served(self) -> Vec<i64> {
         self.model.open_gate();
         for request in self.waiting {

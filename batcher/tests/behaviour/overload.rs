@@ -1,4 +1,4 @@
-//! Limits: what is too much is refused with the reason and the time after which to try again.
+//! Limits: requests beyond a limit are rejected with the reason and the time after which to try again.
 
 use sluice_batcher::with_settings;
 

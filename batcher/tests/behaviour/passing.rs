@@ -1,4 +1,5 @@
-//! What passes through arrives as it was sent: every byte, header, method and status, in its time.
+//! Requests and answers that pass through arrive as they were sent: every byte, header, method and status, without
+//! delay.
 
 use bytes::Bytes;
 use http::Request;

@@ -1,4 +1,4 @@
-//! What is not the batcher's goes through as it is.
+//! Requests that the batcher does not handle itself pass through unchanged.
 
 use bytes::Bytes;
 use http_body_util::BodyExt;

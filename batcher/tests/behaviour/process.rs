@@ -1,4 +1,4 @@
-//! The program itself as a process of its own, for what can be seen of a process alone: its memory.
+//! The program as a separate process, for tests of its memory.
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};

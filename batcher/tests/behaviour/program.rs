@@ -19,7 +19,7 @@ struct Program {
 }
 
 impl Program {
-    /// Starts the program for this model, with so many files (`ulimit -n`) and with a settings file.
+    /// Starts the program for this model, with a limit of open files (`ulimit -n`) and with a settings file.
     async fn start(model: &Model, name: &str, ulimit: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let port = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
@@ -116,6 +116,6 @@ async fn keeps_answering(program: &Program, name: &str) {
     assert_eq!(get(program.front, "/v2/health/ready").await.status, 200);
     assert_eq!(get(program.admin, "/readyz").await.status, 200);
     assert_eq!(infer_json(program.front, name, &[7]).await.output("twice"), [14]);
-    // What passes through needs a connection of its own to the model server.
+    // A request that passes through needs another connection to the model server.
     assert_eq!(get(program.front, &format!("/v2/models/{name}")).await.status, 200);
 }

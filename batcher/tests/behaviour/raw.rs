@@ -1,4 +1,4 @@
-//! A client that writes bytes, not requests.
+//! A client that writes raw bytes instead of requests.
 
 use std::net::SocketAddr;
 

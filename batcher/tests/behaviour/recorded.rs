@@ -1,4 +1,4 @@
-//! Warm-up with requests that live traffic has brought.
+//! Warm-up with requests recorded from live traffic.
 
 use sluice_batcher::settings::{Batching, Warmup};
 use sluice_batcher::with_settings;

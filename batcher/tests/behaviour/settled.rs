@@ -1,4 +1,4 @@
-//! When a model server counts as ready: the models for which its barrier waits, and what is said while it is closed.
+//! When a model server counts as ready: the models that its barrier waits for, and what is reported while it is closed.
 
 use sluice_batcher::settings::Settings;
 use sluice_batcher::with_settings;

@@ -172,7 +172,7 @@ async fn silent_clients_make_room_for_others_the_oldest_first() {
     let mut youngest = silent.pop().unwrap();
     youngest.write("1\r\nhost: x\r\n\r\n").await;
     assert_eq!(status(&youngest.read_until("\r\n\r\n").await), 200);
-    // The admin port has places of its own, under the same rules.
+    // The admin port has a separate number of connections, under the same rules.
     let mut others = Vec::new();
     for _ in 0..100 {
         others.push(Raw::connect(batcher.admin).await);

@@ -1,4 +1,4 @@
-//! gRPC that passes through: calls that come to a standstill stop nobody else's.
+//! gRPC calls that pass through: calls that stall do not stop others.
 
 use bytes::Bytes;
 use http::{Request, Response};

@@ -28,7 +28,7 @@ pub struct Batcher {
     pub ended: JoinHandle<()>,
 }
 
-/// The process has one recorder; each test has a model name of its own.
+/// Returns the recorder, of which a process has only one; tests are told apart by their models' names.
 fn recorder() -> Metrics {
     static RECORDER: OnceLock<Metrics> = OnceLock::new();
     RECORDER

@@ -200,7 +200,7 @@ async fn a_client_that_leaves_ends_its_stream_at_the_model_at_once() {
     event(&mut response).await;
     assert_eq!(model.open(), 1);
     drop(response);
-    // The model gives no further token: only the connection can tell it.
+    // The model gives no further token, so only the closed connection can show it that the client has left.
     until("the model sees it", async || model.open() == 0).await;
     until_outcome(&batcher, name, "cancelled", 1.0).await;
     until_metric(&batcher, "sluice_batcher_streams_in_flight", name, 0.0).await;

@@ -1,5 +1,4 @@
-//! Requests that break, stall or overtax the calls that they are in: they fail, nobody else does, and it costs few
-//! calls.
+//! Requests that break, stall or overtax the calls that they are in: only they fail, and finding them costs few calls.
 
 use std::collections::BTreeMap;
 

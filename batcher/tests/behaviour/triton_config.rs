@@ -1,4 +1,4 @@
-//! What Triton's model configuration says of batches, over REST and over gRPC.
+//! What Triton's model configuration says about batches, over REST and over gRPC.
 
 use serde_json::{Value, json};
 use sluice_batcher::settings::OwnHeaders;

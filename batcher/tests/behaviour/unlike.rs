@@ -14,7 +14,7 @@ use crate::gateway::{gateway, write_members};
 use crate::model::{Behaviour, Model};
 use crate::start::{Batcher, start, until};
 
-/// Two servers with a model each, and a gateway that was told of both.
+/// Two servers with one model each, and a gateway in front of both.
 struct Bench {
     one: Model,
     two: Model,
@@ -58,7 +58,7 @@ async fn a_request_is_held_while_the_server_that_may_have_its_model_is_not_there
         (1..=10).map(|id| tokio::spawn(async move { infer_json(front, one, &[id]).await })).collect();
     let metadata = tokio::spawn(async move { get(front, &format!("/v2/models/{one}")).await });
     until("they wait", async || bench.batcher.unconfirmed_waiting().await == 10.0).await;
-    // The other one has been asked, and has said that it does not have the model.
+    // The other server has been asked and has denied the model.
     until("the server that is there was asked", async || {
         bench.two.asked(&format!("GET /v2/models/{one}")) >= 2
     })

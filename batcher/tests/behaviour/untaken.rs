@@ -1,4 +1,4 @@
-//! Answers that clients do not take: what they hold together is bounded, and others are served meanwhile.
+//! Answers that clients do not take: their memory is limited, and other clients are served meanwhile.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::process::Process;
 use crate::raw::Raw;
 use crate::start::{Batcher, settings, sidecar, until};
 
-/// A client that grants no byte of any answer, and asks for so many.
+/// Opens a connection of a client that takes no byte of any answer, and sends `requests` requests on it.
 async fn takes_nothing(front: std::net::SocketAddr, requests: u32, ask: impl Fn(u32) -> Vec<u8>) -> Raw {
     let mut client = Raw::connect(front).await;
     let mut bytes = hello(&[(4, 0)]);
@@ -49,7 +49,7 @@ async fn given_up(batcher: &Batcher, reason: &str) -> usize {
     batcher.metric("sluice_batcher_answers_given_up_total", &format!("reason=\"{reason}\"")).await as usize
 }
 
-/// Rows of so many bytes, written as JSON.
+/// Makes the model answer with rows of `bytes` bytes, written as JSON.
 fn wide(bytes: usize) -> Behaviour {
     Behaviour { wide: bytes / 3, ..Behaviour::default() }
 }

@@ -1,4 +1,4 @@
-//! A model server that has V1 paths and nothing else.
+//! A model server that has only V1 paths.
 
 use sluice_batcher::with_settings;
 

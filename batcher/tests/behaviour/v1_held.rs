@@ -1,5 +1,5 @@
-//! Requests whose meaning rests on the model's metadata, and that come before it is known or while it changes: what
-//! they are to the model server is decided when they are sent.
+//! Requests whose meaning depends on the model's metadata, and that come before it is known or while it changes: how
+//! they are sent is decided only when they are sent.
 
 use std::net::SocketAddr;
 

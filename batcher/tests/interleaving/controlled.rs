@@ -66,8 +66,8 @@ impl<T> SegQueue<T> {
     }
 }
 
-/// Keeps one permit, like tokio's, for the thread that made it. Waiting blocks that thread: where nobody would ever
-/// wake it, loom says so.
+/// Keeps one permit, like tokio's, for the thread that made it. Waiting blocks that thread; loom reports
+/// a thread that would never be woken.
 #[derive(Debug)]
 pub struct Notify {
     state: Mutex<Permit>,

@@ -22,7 +22,7 @@ impl Client {
     }
 }
 
-/// Like an `Entry`: dropped without an answer, its client is told.
+/// A request like an `Entry`: if it is dropped without an answer, its client is notified.
 #[derive(Debug)]
 struct Request(Arc<Client>);
 

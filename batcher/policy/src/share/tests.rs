@@ -55,7 +55,7 @@ fn a_user_of_short_batches_runs_several_for_each_long_one() {
 fn what_others_are_granted_before_a_users_turn_is_foreseen() {
     let mut share = SlotShare::new(1);
     share.want('a', 1, full(1000));
-    assert_eq!(share.before_turn_of_us('a'), 0, "nobody else is there");
+    assert_eq!(share.before_turn_of_us('a'), 0, "no other user is there");
     share.grant(0);
     share.want('b', 1, full(300));
     // Four batches of 300 until b has had as much slot time as a.
@@ -157,7 +157,7 @@ fn a_heavy_weight_that_kept_to_one_slot_of_two_has_saved_nothing_up() {
         held_us = share.grant(now_us).unwrap().1;
         share.want('f', 1, full(100));
         share.give_back('f', 100, 100);
-        assert_eq!(share.grant(now_us), Some(('f', 100)), "nobody else wants it");
+        assert_eq!(share.grant(now_us), Some(('f', 100)), "no other user wants it");
     }
     share.give_back('f', 100, 100);
     let order = order(&mut share, 20, |_| [('h', 4, full(100)), ('f', 1, full(100))]);

@@ -310,7 +310,7 @@ fn a_suspect_that_goes_by_itself_has_no_other_beside_it() {
     assert_eq!(suspects.send(1, |_| true), Some(vec![1]));
     suspects.ended(1, true);
     assert_eq!(suspects.send(2, |_| true), Some(vec![2]));
-    assert!(!suspects.may_go(), "nobody beside it, although two may be on trial");
+    assert!(!suspects.may_go(), "no other suspect beside it, although two may be on trial");
     suspects.ended(2, false);
     assert_eq!(suspects.send(3, |_| true), Some(vec![3]));
     assert!(!suspects.may_go(), "one at a time after a failure");

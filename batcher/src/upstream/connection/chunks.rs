@@ -7,10 +7,10 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use hyper::body::{Body, Frame, SizeHint};
 
-/// Below this size a body is copied into one piece: one `write` of a copy is cheaper than many pieces.
+/// Bodies up to this size are copied into one piece: writing one copy is cheaper than writing many pieces.
 const COALESCE_BYTES: usize = 16 * 1024;
 
-/// A request body of several pieces that are written as they are (`writev`).
+/// A request body of several pieces that are written without copying (`writev`).
 #[derive(Debug, Clone, Default)]
 pub struct Chunks {
     pieces: VecDeque<Bytes>,
@@ -18,7 +18,7 @@ pub struct Chunks {
 }
 
 impl Chunks {
-    /// A body of these pieces, in order.
+    /// Creates a body of these pieces, in order.
     pub fn new(pieces: Vec<Bytes>) -> Self {
         let total: usize = pieces.iter().map(Bytes::len).sum();
         if pieces.len() > 1 && total <= COALESCE_BYTES {

@@ -1,8 +1,8 @@
 //! One HTTP/2 connection to an upstream for unary gRPC calls, one at a time.
 //!
-//! A connection per slot rather than one for all: a batch does not wait behind another one's bytes, and one that
-//! breaks takes one batch with it. HTTP/2 has frames to be answered while nothing is asked (pings, settings), so
-//! each connection has a task that does that; it ends when the connection is dropped.
+//! Each slot has its own connection, so that a batch does not wait behind the bytes of another one, and a connection
+//! that breaks takes only one batch with it. HTTP/2 has frames that need a reply while no call is under way (pings,
+//! settings), so each connection has a task for them; it ends when the connection is dropped.
 
 use bytes::{Bytes, BytesMut};
 use http::uri::Authority;
@@ -20,13 +20,13 @@ use crate::hop_by_hop;
 use crate::media_type::{self, Grpc};
 use crate::upstream::endpoint::Endpoint;
 
-/// Receive windows: large answers must not wait for window updates.
+/// Size of the receive windows: large answers must not wait for window updates.
 const WINDOW_BYTES: u32 = 16 << 20;
 /// Largest frame that the server may send.
 const FRAME_BYTES: u32 = 1 << 20;
 /// Header of the status, in trailers or (without a message) in the answer's head.
 pub(super) const STATUS: HeaderName = HeaderName::from_static("grpc-status");
-/// Header of the status's text.
+/// Header of the status message.
 const MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
 /// An open connection, idle between calls.
@@ -43,10 +43,10 @@ impl std::fmt::Debug for GrpcConnection {
 }
 
 impl GrpcConnection {
-    /// Connects. That the peer speaks HTTP/2 shows with the first call.
+    /// Connects to an endpoint. Whether the peer speaks HTTP/2 shows only with the first call.
     ///
     /// # Errors
-    /// What the system says: refused, unreachable, …
+    /// Returns the system's error: refused, unreachable, …
     pub async fn open(endpoint: &Endpoint) -> std::io::Result<Self> {
         let stream = TokioIo::new(endpoint.connect().await?);
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
@@ -66,7 +66,7 @@ impl GrpcConnection {
         Ok(Self { sender, ended })
     }
 
-    /// Whether the peer has closed it.
+    /// Returns whether the peer has closed the connection.
     pub fn is_closed(&self) -> bool {
         self.sender.is_closed() || self.ended.has_changed().is_err()
     }
@@ -76,10 +76,10 @@ impl GrpcConnection {
         while self.ended.changed().await.is_ok() {}
     }
 
-    /// Sends one call and reads the whole answer, at most `limit_bytes` of it. The request's path is the method's;
-    /// its body is one framed message. The answer is written as an HTTP one: its body is the message without
-    /// frame; a status that is no `OK` gives the corresponding HTTP status, the protocol's JSON error as body, and
-    /// stays in the headers, as do all trailers.
+    /// Sends one call and reads the whole answer, of at most `limit_bytes`. The request's path is that of the method;
+    /// its body is one framed message. The answer is translated to an HTTP one: its body is the message without the
+    /// frame. A status other than `OK` becomes the corresponding HTTP status with the protocol's JSON error as body.
+    /// The gRPC status and all trailers are kept in the headers.
     ///
     /// # Errors
     /// See [`ExchangeError`]; after any of them the connection is to be dropped.
@@ -94,7 +94,7 @@ impl GrpcConnection {
         let request = call(request)?;
         let mut ended = self.ended.clone();
         let ended = async move { while ended.changed().await.is_ok() {} };
-        // Once the connection's task is over nobody will wake a call that it has left waiting.
+        // After the connection's task has ended, nothing wakes a call that still waits for it.
         tokio::select! {
             biased;
             answer = self.ask(request, limit_bytes) => answer,
@@ -120,8 +120,8 @@ impl GrpcConnection {
     }
 }
 
-/// Whether the server has said that it has not looked at the call: it was closing the connection when the call came
-/// (GOAWAY), or refused the stream (RFC 9113, section 8.7).
+/// Returns whether the server has said that it has not processed the call: it was closing the connection when the call
+/// came (GOAWAY), or refused the stream (RFC 9113, section 8.7).
 fn is_unprocessed(error: &hyper::Error) -> bool {
     let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<h2::Error>());
     cause.is_some_and(|error| {
@@ -131,21 +131,21 @@ fn is_unprocessed(error: &hyper::Error) -> bool {
     })
 }
 
-/// The request as gRPC wants it.
+/// Rewrites a request to a gRPC call.
 fn call(request: Request<Chunks>) -> Result<Request<Chunks>, ExchangeError> {
     let (mut parts, body) = request.into_parts();
-    let broken = |error| ExchangeError::Broken(format!("the call's head is none of HTTP/2: {error}"));
+    let broken = |error| ExchangeError::Broken(format!("the call's head is not valid in HTTP/2: {error}"));
     to_grpc(&mut parts, &HeaderValue::from_static("localhost")).map_err(broken)?;
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(CONTENT_TYPE));
     Ok(Request::from_parts(parts, body))
 }
 
-/// Makes the head of a request that of a gRPC call, whatever it came over: `Host` becomes `:authority` (`own_host`
-/// where it names none), nothing speaks of an HTTP/1 connection, and `te: trailers` says that proxies on the way
-/// have not lost the trailers, without which gRPC's C core refuses a call.
+/// Rewrites the head of a request, of any HTTP version, to that of a gRPC call: `Host` becomes `:authority` (`own_host`
+/// if there is none), headers of an HTTP/1 connection are removed, and `te: trailers` is added, without which gRPC's C
+/// core rejects a call.
 ///
 /// # Errors
-/// `own_host` is no authority.
+/// Fails if the request names no host and `own_host` is not a valid authority.
 pub(in crate::upstream) fn to_grpc(
     parts: &mut http::request::Parts,
     own_host: &HeaderValue,
@@ -181,7 +181,7 @@ async fn read(response: Response<Incoming>, limit_bytes: usize) -> Result<Read, 
                     return Err(ExchangeError::TooLarge { limit_bytes });
                 }
                 if body.is_empty() {
-                    // The first frame says how long the message is.
+                    // The first frame contains the length of the message.
                     let length = data.get(1..PREFIX_BYTES).and_then(|length| length.try_into().ok());
                     let length = length.map_or(0, |length| u32::from_be_bytes(length) as usize);
                     body.reserve((length.min(limit_bytes) + PREFIX_BYTES).max(data.len()));
@@ -194,7 +194,7 @@ async fn read(response: Response<Incoming>, limit_bytes: usize) -> Result<Read, 
     Ok((body.freeze(), trailers, parts))
 }
 
-/// The HTTP answer that a gRPC one amounts to.
+/// Translates a gRPC answer to an HTTP one.
 fn answer(
     response: http::response::Parts,
     body: Bytes,
@@ -202,7 +202,7 @@ fn answer(
     limit_bytes: usize,
 ) -> UpstreamResponse {
     if media_type::grpc(&response.headers) != Grpc::Proto {
-        let text = format!("the model server's answer is {} and no gRPC", response.status);
+        let text = format!("the model server's answer is {} and not gRPC", response.status);
         let status = if response.status.is_success() { StatusCode::BAD_GATEWAY } else { response.status };
         return error(HeaderMap::new(), status, &text);
     }
@@ -227,8 +227,8 @@ fn answer(
     }
 }
 
-/// The HTTP status of a gRPC one. A message beyond the server's limit has no code of its own: it is told from
-/// overload by the texts of the common libraries, for it is the batch's fault and passes when it is halved.
+/// Translates a gRPC status to an HTTP one. A message beyond the server's size limit has no code of its own. It is told
+/// apart from overload by the texts of the common libraries, because such a batch passes when it is halved.
 fn http_status(code: Code, text: &str) -> StatusCode {
     let text = text.to_ascii_lowercase();
     let too_large = ["larger than max", "exceeds maximum size", "message length too large"];

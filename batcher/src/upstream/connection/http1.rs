@@ -1,4 +1,4 @@
-//! One HTTP/1.1 connection to an upstream, driven by the task that uses it: no task of its own, no channel
+//! One HTTP/1.1 connection to an upstream, driven by the task that uses it. It has no task of its own and no channel
 //! between sender and socket, so that a batch costs no extra wake-ups.
 
 use std::future::{Future, poll_fn};
@@ -19,12 +19,12 @@ use crate::upstream::endpoint::{Endpoint, Stream};
 pub struct H1Connection {
     sender: http1::SendRequest<Chunks>,
     driver: Driver,
-    /// The peer has said that its answer is the last one here.
+    /// Whether the peer has announced that its answer is the last one of this connection.
     ends: bool,
 }
 
-/// hyper's side of the connection. It is dropped as soon as it has ended: only that tells a request that was
-/// handed to it too late that nobody will send it.
+/// hyper's side of the connection. It is dropped as soon as it has ended, because only that fails a request which was
+/// handed to it too late to be sent.
 struct Driver(Option<Pin<Box<HttpConnection>>>);
 
 type HttpConnection = http1::Connection<TokioIo<Stream>, Chunks>;
@@ -48,22 +48,22 @@ impl std::fmt::Debug for H1Connection {
 }
 
 impl H1Connection {
-    /// Connects.
+    /// Connects to an endpoint.
     ///
     /// # Errors
-    /// What the system says: refused, unreachable, …
+    /// Returns the system's error: refused, unreachable, …
     pub async fn open(endpoint: &Endpoint) -> std::io::Result<Self> {
         let stream = endpoint.connect().await?;
         let (sender, driver) = http1::handshake(TokioIo::new(stream)).await.map_err(std::io::Error::other)?;
         Ok(Self { sender, driver: Driver(Some(Box::pin(driver))), ends: false })
     }
 
-    /// Whether the peer has closed it, as far as is known without reading.
+    /// Returns whether the peer has closed the connection, as far as is known without reading.
     pub fn is_closed(&self) -> bool {
         self.driver.0.is_none() || self.sender.is_closed()
     }
 
-    /// Whether the answer that came last was the connection's last.
+    /// Returns whether the last answer was the final one of the connection.
     pub fn has_ended(&self) -> bool {
         self.ends || self.is_closed()
     }
@@ -73,7 +73,7 @@ impl H1Connection {
         poll_fn(|cx| self.driver.poll(cx)).await;
     }
 
-    /// Sends one request and reads the whole answer, at most `limit_bytes` of it.
+    /// Sends one request and reads the whole answer, of at most `limit_bytes`.
     ///
     /// # Errors
     /// See [`ExchangeError`]; after any of them the connection is to be dropped.
@@ -104,7 +104,7 @@ impl H1Connection {
         })?;
         let (parts, body) = response.into_parts();
         if parts.status.is_informational() {
-            let text = format!("the answer is {}, which ends no request", parts.status);
+            let text = format!("the answer is {}, an interim response", parts.status);
             return Err(ExchangeError::Broken(text));
         }
         self.ends = ends_with(parts.version, &parts.headers);
@@ -121,7 +121,7 @@ impl H1Connection {
         let expected = content_length(headers).unwrap_or(0);
         let mut first = Bytes::new();
         let mut rest = BytesMut::new();
-        // Of a body of known length the end is known with its last byte: asking for it costs another turn of the driver.
+        // If the length is known, the last byte is the end: asking for another frame would cost a turn of the driver.
         while !body.is_end_stream() {
             let frame = {
                 let mut next = pin!(body.frame());
@@ -153,8 +153,8 @@ impl H1Connection {
     }
 }
 
-/// Whether an answer with this head is the last one of its connection: it says so, or is HTTP/1.0 and does not say
-/// otherwise.
+/// Returns whether an answer with this head is the last one of its connection: it says so, or is HTTP/1.0 without
+/// `keep-alive`.
 fn ends_with(version: Version, headers: &HeaderMap) -> bool {
     let says = |option: &str| {
         let lines = headers.get_all(header::CONNECTION).iter().filter_map(|line| line.to_str().ok());

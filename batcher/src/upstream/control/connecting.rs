@@ -1,5 +1,4 @@
-//! One connection after the other to the same server: a question goes over the one that stands, or over another one where
-//! that has ended.
+//! Reconnecting to the same server: a question goes over the open connection, or over a new one if that has ended.
 
 use http::Request;
 use tokio::time::timeout;
@@ -8,7 +7,7 @@ use super::{ANSWER_BYTES, ControlConnection, ControlError, QUESTION_TIMEOUT, con
 use crate::upstream::connection::{Chunks, Connection, ExchangeError, UpstreamResponse};
 
 impl ControlConnection {
-    /// Connects anew, to the same server.
+    /// Replaces the connection by a new one to the same server.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -21,8 +20,8 @@ impl ControlConnection {
         Ok(())
     }
 
-    /// Ends the acquaintance: from now on the end of a connection to a server elsewhere counts as the end of that
-    /// server, unless it is known to close each one.
+    /// Ends the time of identification: from now on the end of a connection to a server on another machine counts as
+    /// the end of that server, unless the server is known to close each connection.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -35,30 +34,32 @@ impl ControlConnection {
         Ok(())
     }
 
-    /// Whether the server closes each connection after one answer. Then none is made ahead: one that serves a
-    /// connection at a time would wait for a request on it, and answer nobody else.
+    /// Returns whether the server closes each connection after one answer. Then no connection is opened ahead: a server
+    /// that serves one connection at a time would wait for a request on it and answer no other.
     pub fn closes(&self) -> bool {
         self.keeping.closes()
     }
 
-    /// Whether nothing but questions tells that the server has gone: it is elsewhere, and keeps no connection.
+    /// Returns whether only questions can show that the server has gone: it is on another machine and keeps no
+    /// connection.
     pub fn is_unwatched(&self) -> bool {
         self.listeners.is_empty() && self.closes()
     }
 
-    /// Whether the server refuses connections.
+    /// Tries to connect; returns whether the server refuses the connection.
     pub async fn refuses(&self) -> bool {
         matches!(timeout(QUESTION_TIMEOUT, self.place.endpoint.connect()).await, Ok(Err(_)))
     }
 
-    /// The connection has ended. Another one to a server on this machine, or to one that closes each, is to the same
-    /// server; so is one before it is known who that is.
+    /// Notes that the connection has ended.
     fn ended(&mut self) {
         if self.connection.take().is_some() {
             self.keeping.ended();
         }
     }
 
+    /// Returns whether a new connection may replace one that has ended: to a server on this machine, whose listener is
+    /// checked; to one that closes each connection; or while the server is still being identified.
     fn may_connect_again(&self) -> bool {
         !self.listeners.is_empty() || self.closes() || !self.is_settled
     }
@@ -71,33 +72,33 @@ impl ControlConnection {
         Ok(connection)
     }
 
-    /// Whether the same process still listens there. For an upstream elsewhere: whether the connection stands, where
-    /// it keeps one.
+    /// Returns whether the same process still listens there. For a server on another machine: whether the connection is
+    /// open, or the server keeps none.
     pub fn still_there(&self) -> bool {
         if self.listeners.is_empty() {
             self.closes() || self.connection.as_ref().is_some_and(|connection| !connection.is_closed())
         } else {
-            // The table may move while it is read; a socket that is missing is looked for once more.
+            // The table may change while it is read, so a missing socket is looked for once more.
             (0..2).any(|_| self.place.endpoint.listeners() == self.listeners)
         }
     }
 
-    /// Waits until the model server closes the connection; where there is none, for ever.
+    /// Waits until the model server closes the connection; for ever if there is none.
     pub async fn until_closed(&mut self) {
         let Some(connection) = &mut self.connection else { return std::future::pending().await };
         connection.until_closed().await;
         self.ended();
     }
 
-    /// Over the connection that stands, or another one where that has ended since its last answer.
+    /// Sends a request over the open connection, or over a new one if that has ended since its last answer.
     pub(super) async fn exchange(
         &mut self,
         mut request: Request<Chunks>,
     ) -> Result<UpstreamResponse, ControlError> {
-        // Taken out: whatever ends this early, a connection in mid-exchange is not used again.
+        // Taken out, so that a connection is not used again if this future is dropped in mid-exchange.
         let kept = self.connection.take();
         if let Some(mut connection) = kept {
-            // One that breaks with its first question breaks because of it.
+            // A connection that breaks at its first question counts as broken by the question, which is not repeated.
             let again = self.keeping.is_used().then(|| request.clone());
             request = match (connection.exchange(request, ANSWER_BYTES).await, again) {
                 (Ok(answer), _) => return Ok(self.answered(connection, answer)),

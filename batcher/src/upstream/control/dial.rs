@@ -1,4 +1,4 @@
-//! Which protocol a model server speaks: as the settings say, or found out by asking.
+//! Connects to a model server in the protocol that the settings name, or finds out by asking which one it speaks.
 
 use http::HeaderMap;
 
@@ -7,11 +7,10 @@ use crate::settings::{FormSetting, Member};
 use crate::upstream::connection::Wire;
 
 impl ControlConnection {
-    /// Connects to a member; with `auto`, over HTTP/1.1 where it answers that, else over gRPC. Also says whether it
-    /// is ready, which was the question.
+    /// Connects to a member and asks whether it is ready. With `auto`, tries HTTP/1.1 first, then gRPC.
     ///
     /// # Errors
-    /// See [`ControlError`]. A server that refuses connections is asked once only.
+    /// See [`ControlError`]. A server that refuses the connection is tried only once.
     pub async fn dial(
         member: &Member,
         form: FormSetting,
@@ -32,14 +31,14 @@ impl ControlConnection {
             Err(grpc) => return Err(ControlError::Neither { rest: Box::new(rest), grpc: Box::new(grpc) }),
             Ok(found) => found,
         };
-        // One that speaks both may have been started while it was asked.
+        // A server that speaks both may have started between the two questions.
         match ask(Wire::Rest, &member.address, own_headers).await {
             Err(ControlError::Broken(_) | ControlError::Timeout(..)) => Ok(found),
             other => other,
         }
     }
 
-    /// Whether gRPC is spoken at an address.
+    /// Returns whether a server at this address answers over gRPC that it is ready.
     pub async fn speaks_grpc(address: &str, own_headers: &HeaderMap) -> bool {
         matches!(ask(Wire::Grpc, address, own_headers).await, Ok((_, true)))
     }

@@ -1,5 +1,5 @@
-//! The questions of the control connection as gRPC calls. Answers are written as the REST ones would be, so that
-//! whoever reads them need not know.
+//! The questions of the control connection as gRPC calls. Answers are translated to the REST ones, so that the callers
+//! need not distinguish.
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode};
@@ -30,7 +30,7 @@ impl ControlConnection {
         let answer = self.call(path::SERVER_LIVE, &ServerLiveRequest {}).await?;
         Ok(match answer.status {
             StatusCode::OK if decode::<ServerLiveResponse>(answer.body)?.live => StatusCode::OK,
-            // It answers, and does not know the question.
+            // The server answers but does not support the question.
             StatusCode::NOT_IMPLEMENTED => StatusCode::OK,
             StatusCode::OK => StatusCode::SERVICE_UNAVAILABLE,
             other => other,
@@ -128,11 +128,12 @@ fn post(path: &str, body: Chunks) -> Result<Request<Chunks>, http::Error> {
 }
 
 fn decode<M: Message + Default>(body: Bytes) -> Result<M, ControlError> {
-    M::decode(body)
-        .map_err(|error| ControlError::Broken(ExchangeError::Broken(format!("not gRPC's message: {error}"))))
+    M::decode(body).map_err(|error| {
+        ControlError::Broken(ExchangeError::Broken(format!("invalid gRPC message: {error}")))
+    })
 }
 
-/// The answer as a JSON document; `None` where there is none.
+/// Translates an answer to a JSON document; `None` if its status is not OK.
 fn document<M: Message + Default>(
     answer: UpstreamResponse,
     write: impl FnOnce(M) -> serde_json::Value,

@@ -1,21 +1,21 @@
-//! How a model server treats its connections: it keeps them between two questions, or closes each after one answer, as
-//! HTTP/1.0 does.
+//! Learns whether a model server keeps connections open between questions, or closes each after one answer, as HTTP/1.0
+//! does.
 
-/// Connections in a row that end with their first answer until that is taken for the server's habit. One alone may be a
-/// server that ends.
+/// Number of connections in a row that must end with their first answer until that counts as the server's habit. A
+/// single one may be due to a server that stops.
 const HABIT: u32 = 2;
 
-/// What was seen of a server's connections, one after the other.
+/// Counts of a server's connections, which are opened one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Keeping {
-    /// Answers over the connection that stands.
+    /// Answers over the current connection.
     answers: u32,
     /// Connections in a row that ended with their first answer.
     short: u32,
 }
 
 impl Keeping {
-    /// An answer came. `is_last`: it said that the connection ends with it.
+    /// Notes an answer. `is_last`: whether the connection ends with it.
     pub(super) fn answered(&mut self, is_last: bool) {
         self.answers += 1;
         if is_last {
@@ -25,28 +25,28 @@ impl Keeping {
         }
     }
 
-    /// There is a new connection.
+    /// Notes that a new connection was opened.
     pub(super) fn opened(&mut self) {
         self.answers = 0;
     }
 
-    /// The server has closed the connection.
+    /// Notes that the connection has ended.
     pub(super) fn ended(&mut self) {
         self.short = if self.answers == 1 { self.short.saturating_add(1) } else { 0 };
         self.answers = 0;
     }
 
-    /// Whether it closes each connection after one answer.
+    /// Returns whether the server closes each connection after one answer.
     pub(super) fn closes(self) -> bool {
         self.short >= HABIT
     }
 
-    /// Whether the next answer decides about that.
+    /// Returns whether the habit is in doubt: the last connection ended with its first answer, but not enough in a row.
     pub(super) fn is_in_doubt(self) -> bool {
         self.short > 0 && !self.closes()
     }
 
-    /// Whether an answer has come over the connection that stands.
+    /// Returns whether an answer has come over the current connection.
     pub(super) fn is_used(self) -> bool {
         self.answers > 0
     }

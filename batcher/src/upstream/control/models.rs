@@ -1,4 +1,4 @@
-//! Which models a server says that it has: for whoever has named one that it does not have.
+//! The models that a server lists, for messages about one that it does not have.
 
 use bytes::Bytes;
 use serde::Deserialize;
@@ -7,14 +7,14 @@ use sluice_process::settings::nearest;
 use super::{ControlConnection, ControlError};
 use crate::upstream::connection::Wire;
 
-/// Most names in a message.
+/// Maximum number of names in a message.
 const MOST_NAMED: usize = 10;
-/// Longest name in a message, in characters.
+/// Maximum length of a name in a message, in characters.
 const LONGEST_NAME: usize = 100;
 
 impl ControlConnection {
-    /// The names of its models, sorted; empty where it does not tell. The repository index is Triton's and MLServer's, the
-    /// lists are those of KServe and of OpenAI's API.
+    /// Returns the names of the server's models, sorted; empty if it has no list. The repository index is that of
+    /// Triton and MLServer, the lists are those of KServe and OpenAI's API.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -31,7 +31,7 @@ impl ControlConnection {
         Ok(found)
     }
 
-    /// Whether OpenAI's list of models has it; `None` where there is no list.
+    /// Returns whether OpenAI's list of models contains the model; `None` if there is no list.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -44,10 +44,10 @@ impl ControlConnection {
     }
 }
 
-/// OpenAI's list of models; KServe has its own at the same path.
+/// Path of OpenAI's list of models; KServe has its own at the same path.
 const LIST: &str = "/v1/models";
 
-/// The names in an answer of any of these kinds; none where it is of another kind.
+/// Returns the names in an answer of any of these formats; none for another format.
 fn names(answer: Option<Bytes>) -> Vec<String> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -74,12 +74,12 @@ fn names(answer: Option<Bytes>) -> Vec<String> {
     };
     let mut names: Vec<String> = models.into_iter().map(name).collect();
     names.sort_unstable();
-    // A model is there once per version.
+    // A model is listed once per version.
     names.dedup();
     names
 }
 
-/// What to say of a model that a server with these does not have.
+/// Returns the message for a model that a server with the models `has` does not have.
 pub fn no_such_model(model: &str, has: &[String]) -> String {
     let mut text = format!("the model server has no model {model:?} yet");
     if has.is_empty() {

@@ -8,14 +8,14 @@ use sluice_protocol::{Address, HEADER_LENGTH, Merged, Target};
 use super::{ControlConnection, ControlError, QUESTION_TIMEOUT, WARMUP_HEADER, WARMUP_TIMEOUT};
 use crate::upstream::connection::{Chunks, UpstreamResponse};
 
-/// `/v2/models/{model}`, percent-encoded.
+/// Returns `/v2/models/{model}`, percent-encoded.
 pub(super) fn model_path(model: &str) -> String {
     let mut path = Target { model: model.to_owned(), version: None }.infer_path();
     path.truncate(path.len() - "/infer".len());
     path
 }
 
-/// `/v2/models/{model}/versions/{version}/ready`, percent-encoded.
+/// Returns `/v2/models/{model}/versions/{version}/ready`, percent-encoded.
 pub(super) fn ready_path(model: &str, version: &str) -> String {
     let target = Target { model: model.to_owned(), version: Some(version.to_owned()) };
     let mut path = target.infer_path();
@@ -24,7 +24,8 @@ pub(super) fn ready_path(model: &str, version: &str) -> String {
     path
 }
 
-/// Whether an answer to the question for readiness says yes: a success, and no document that says otherwise.
+/// Returns whether an answer to a readiness question says yes: it is a success, and its document does not say
+/// otherwise.
 pub(super) fn says_ready(answer: &UpstreamResponse) -> bool {
     #[derive(Deserialize)]
     struct Said {
@@ -34,7 +35,7 @@ pub(super) fn says_ready(answer: &UpstreamResponse) -> bool {
     answer.status.is_success() && said != Some(false)
 }
 
-/// `/v1/models/{model}`, percent-encoded.
+/// Returns `/v1/models/{model}`, percent-encoded.
 pub(super) fn v1_path(model: &str) -> String {
     model_path(model).replacen("/v2/", "/v1/", 1)
 }
@@ -50,7 +51,7 @@ impl ControlConnection {
         Ok(answer.status.is_success().then_some(answer.body))
     }
 
-    /// What `POST` with an empty JSON object is answered.
+    /// Sends a `POST` with an empty JSON object; returns the body of a success, else `None`.
     pub(super) async fn rest_posted(&mut self, path: &str) -> Result<Option<Bytes>, ControlError> {
         let request = Request::builder().method(Method::POST).uri(path);
         let request = request.header(header::CONTENT_TYPE, "application/json");
@@ -59,7 +60,7 @@ impl ControlConnection {
         Ok(answer.status.is_success().then_some(answer.body))
     }
 
-    /// The answer to an inference without inputs.
+    /// Sends an inference request without inputs; returns the answer.
     pub(super) async fn rest_infer_nothing(&mut self, model: &str) -> Result<UpstreamResponse, ControlError> {
         let request = Request::builder().method(Method::POST).uri(format!("{}/infer", model_path(model)));
         let request = request.header(header::CONTENT_TYPE, "application/json").header(WARMUP_HEADER, "1");

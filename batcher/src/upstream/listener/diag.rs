@@ -1,5 +1,5 @@
-//! The kernel's own answer (netlink, `sock_diag(7)`): listening sockets alone, in microseconds. The text tables cost
-//! milliseconds each time, which requests would wait for.
+//! Asks the kernel by netlink (`sock_diag(7)`) for listening sockets only, which takes microseconds. Reading the text
+//! tables takes milliseconds each time, and requests would have to wait for that.
 
 use std::io;
 use std::net::IpAddr;
@@ -11,13 +11,13 @@ use netlink_packet_sock_diag::inet::{ExtensionFlags, InetRequest, SocketId, Stat
 use netlink_sys::protocols::NETLINK_SOCK_DIAG;
 use netlink_sys::{Socket, SocketAddr};
 
-/// As much as the kernel writes at a time.
+/// Size of the receive buffer: the kernel writes this much at a time.
 const READ_BYTES: usize = 32 << 10;
 
-/// Addresses and inodes of the sockets that listen on this port.
+/// Returns the addresses and inodes of the sockets that listen on this port.
 ///
 /// # Errors
-/// There is no such interface here, or it says something else.
+/// Fails if the kernel does not support the query, or replies with something else.
 pub(super) fn listeners(port: u16) -> io::Result<Vec<(IpAddr, u64)>> {
     let mut socket = Socket::new(NETLINK_SOCK_DIAG)?;
     socket.bind_auto()?;
@@ -47,7 +47,7 @@ fn ask(socket: &Socket, family: u8, socket_id: SocketId) -> io::Result<()> {
     socket.send(&bytes, 0).map(|_| ())
 }
 
-/// Reads one answer to its end.
+/// Reads one reply to its end.
 fn read(socket: &Socket, port: u16, found: &mut Vec<(IpAddr, u64)>) -> io::Result<()> {
     let mut buffer = Vec::with_capacity(READ_BYTES);
     loop {
@@ -65,7 +65,7 @@ fn read(socket: &Socket, port: u16, found: &mut Vec<(IpAddr, u64)>) -> io::Resul
                 }
                 NetlinkPayload::Done(_) => return Ok(()),
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
-                _ => return Err(io::Error::other("an answer of another kind")),
+                _ => return Err(io::Error::other("unexpected reply")),
             }
             // Messages are padded to four bytes; a length of 0 would never end.
             let length = (message.header.length as usize).next_multiple_of(4);

@@ -1,5 +1,5 @@
-//! The kernel's text tables, `/proc/net/tcp` and `/proc/net/tcp6`: there everywhere, but slow where a machine has room
-//! for many connections.
+//! Reads the kernel's text tables, `/proc/net/tcp` and `/proc/net/tcp6`. They exist everywhere, but are slow on a
+//! machine with room for many connections.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,11 +8,11 @@ use std::net::{IpAddr, SocketAddr};
 /// TCP state `LISTEN` as `/proc/net/tcp` prints it.
 const LISTEN: &str = "0A";
 
-/// The kernel makes only as much of the table as a read asks for, and looks through its whole table of connections
-/// (milliseconds) once the listening sockets, which come first, are through: so it is read in small pieces.
+/// Size of one read. Small, because the kernel produces only as much of the table as a read asks for; after the
+/// listening sockets, which come first, it searches its whole table of connections, which takes milliseconds.
 const READ_BYTES: usize = 256;
 
-/// Inodes of the sockets that accept connections to `target`.
+/// Returns the inodes of the sockets that accept connections to `target`.
 pub(super) fn listener_inodes(target: SocketAddr) -> Vec<u64> {
     let mut inodes = Vec::new();
     for file in ["/proc/net/tcp", "/proc/net/tcp6"] {
@@ -24,8 +24,8 @@ pub(super) fn listener_inodes(target: SocketAddr) -> Vec<u64> {
     inodes
 }
 
-/// The inodes in one such table: listening, on the target's port, on its address or on any address. It ends at
-/// the first line of a socket that does not listen.
+/// Returns the inodes in one table of sockets that listen on the target's port, at its address or any address. Stops at
+/// the first socket that does not listen.
 fn parse(lines: impl Iterator<Item = String>, target: SocketAddr) -> impl Iterator<Item = u64> {
     lines
         .skip(1)
@@ -45,7 +45,7 @@ fn inode_of(line: &str, target: SocketAddr) -> Option<u64> {
     accepts.then(|| fields.nth(7)?.parse().ok()).flatten()
 }
 
-/// The kernel prints addresses as 32-bit words in the machine's byte order.
+/// Parses an address, which the kernel prints as 32-bit words in the machine's byte order.
 fn address_of_hex(hex: &str) -> Option<IpAddr> {
     let word = |start: usize| u32::from_str_radix(hex.get(start..start + 8)?, 16).ok().map(u32::to_ne_bytes);
     match hex.len() {

@@ -1,4 +1,4 @@
-//! Unix sockets, in `/proc/net/unix`.
+//! Finds listening Unix sockets in `/proc/net/unix`.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -8,18 +8,18 @@ use std::path::Path;
 /// Flag of a Unix socket that accepts connections (`__SO_ACCEPTCON`), as `/proc/net/unix` prints it.
 const ACCEPTS: &[u8] = b"00010000";
 
-/// Inodes of the Unix sockets that listen under this very path, sorted; empty where the listener was bound in
-/// another network namespace or by another path to the same file.
+/// Returns the inodes of the Unix sockets that listen under exactly this path, sorted; empty if the listener was bound
+/// in another network namespace, or by another path to the same file.
 pub fn unix_listener_inodes(path: &Path) -> Vec<u64> {
     let Ok(table) = File::open("/proc/net/unix") else { return Vec::new() };
-    // Paths are bytes: not always text.
+    // Split as bytes: paths are not always UTF-8.
     let lines = BufReader::new(table).split(b'\n').map_while(Result::ok);
     let mut inodes: Vec<u64> = lines.filter_map(|line| unix_inode_of(&line, path)).collect();
     inodes.sort_unstable();
     inodes
 }
 
-/// `Num: RefCount Protocol Flags Type St Inode Path`; only the inode is padded with spaces.
+/// Parses a line `Num: RefCount Protocol Flags Type St Inode Path`, in which only the inode is padded with spaces.
 fn unix_inode_of(line: &[u8], path: &Path) -> Option<u64> {
     let before = line.strip_suffix(path.as_os_str().as_bytes())?.strip_suffix(b" ")?;
     let mut fields = before.split(|&byte| byte == b' ').filter(|field| !field.is_empty());

@@ -1,8 +1,8 @@
-//! Members from DNS: all addresses of a name, such as those of a headless Service, asked for again and again.
+//! Members from DNS: all addresses of a name, such as a headless Service, looked up periodically.
 //!
-//! The system's resolver knows the search domains, the hosts file and the name servers as every other program of
-//! the container does. What it does not tell apart by a code is read from its words, with care: only words that are
-//! known to mean that the name has no addresses empty the membership; any other failure leaves it as it is.
+//! The system's resolver uses the same search domains, hosts file and name servers as every other program of the
+//! container. It reports failures only as text: only texts that are known to mean that the name has no addresses empty
+//! the membership; any other failure leaves it unchanged.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,16 +13,16 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::settings::{Live, Member};
 
-/// What came of a question.
+/// Result of a lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Lookup {
-    /// The name's addresses; none where it has none, or where there is no such name.
+    /// Addresses of the name; empty if it has none, or there is no such name.
     Found(Vec<SocketAddr>),
-    /// No answer.
+    /// The lookup failed; holds the system's text.
     Failed(String),
 }
 
-/// Asks for the addresses of `host:port`.
+/// A resolver that looks up the addresses of `host:port`.
 #[async_trait]
 pub(super) trait Resolver: Send + Sync + 'static {
     async fn lookup(&self, name: &str) -> Lookup;
@@ -41,7 +41,7 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// `EAI_NONAME` and `EAI_NODATA` in the words of glibc and of musl.
+/// Texts of glibc and musl for `EAI_NONAME` and `EAI_NODATA`.
 const NO_ADDRESSES: [&str; 5] = [
     "Name or service not known",
     "No address associated with hostname",
@@ -58,7 +58,8 @@ fn lookup_of_error(words: &str) -> Lookup {
     }
 }
 
-/// The members whenever they are others than before; asked for every `membersPollMs`, for as long as somebody listens.
+/// Looks up the name every `membersPollMs` and sends the members whenever they have changed. Ends when the receiver is
+/// dropped.
 pub(super) fn watch(resolver: impl Resolver, name: String, settings: Live) -> mpsc::Receiver<Vec<Member>> {
     let (found, members) = mpsc::channel(1);
     tokio::spawn(async move {
@@ -75,7 +76,7 @@ pub(super) fn watch(resolver: impl Resolver, name: String, settings: Live) -> mp
                         tracing::warn!(
                             name,
                             trouble = words,
-                            "The name of the model servers cannot be resolved; the membership stays as it is."
+                            "Failed to resolve the name of the model servers; the membership stays as it is."
                         );
                         trouble = words;
                     }
@@ -95,7 +96,7 @@ pub(super) fn watch(resolver: impl Resolver, name: String, settings: Live) -> mp
     members
 }
 
-/// A member per address, whatever the order of the answer; IPv6 addresses stand in brackets.
+/// Returns one member per address, sorted, so that the order of the answer does not matter.
 fn members_at(mut addresses: Vec<SocketAddr>) -> Vec<Member> {
     addresses.sort_unstable();
     addresses.dedup();
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
     use crate::settings::Settings;
 
-    /// Gives its answers one after the other, then fails.
+    /// Returns its answers in order, then fails.
     struct Scripted(Mutex<Vec<Lookup>>);
 
     #[async_trait]

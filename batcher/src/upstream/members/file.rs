@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use crate::settings::{Member, check_members};
 
-/// The members file and what it said last.
+/// The members file, with its last text and its last error.
 pub(super) struct MembersFile {
     path: PathBuf,
     text: String,
@@ -24,7 +24,8 @@ impl MembersFile {
         Self { path, text: String::new(), trouble: String::new() }
     }
 
-    /// The members, when they are others than last time. A file that is missing or not valid changes nothing.
+    /// Reads the file; returns the members if its text has changed and is valid. `None` if it has not changed, is
+    /// missing or is not valid.
     pub(super) fn changed(&mut self) -> Option<Vec<Member>> {
         let text = match std::fs::read_to_string(&self.path) {
             Ok(text) => text,
@@ -51,7 +52,7 @@ impl MembersFile {
 
     fn complain(&mut self, trouble: &str) {
         if self.trouble != trouble {
-            tracing::warn!(file = %self.path.display(), trouble, "The members file cannot be used; the membership stays as it is.");
+            tracing::warn!(file = %self.path.display(), trouble, "Failed to read the members file; the membership stays as it is.");
             trouble.clone_into(&mut self.trouble);
         }
     }

@@ -1,4 +1,5 @@
-//! Who is there: connects, asks for health and metadata, and later asks again whether all is as it was.
+//! Identification of the model server: connects, asks for health and metadata, and later checks whether they are
+//! unchanged.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,11 +15,11 @@ use crate::upstream::epoch::{EpochEvent, Identity};
 use crate::upstream::models::ServedModel;
 use crate::upstream::warm_model::Documents;
 
-/// Pause after the first failed connection; grows with each further one.
+/// Pause after the first failed attempt; each further failure adds as much.
 const RETRY_STEP: Duration = Duration::from_millis(50);
 
 impl<M: ServedModel> Monitor<M> {
-    /// Connects and asks who is there.
+    /// Connects and identifies the server.
     pub(super) async fn identify(&mut self) -> EpochEvent {
         let failures = self.state.barrier.failures();
         tokio::time::sleep((RETRY_STEP * failures).min(RETRY_MAX)).await;
@@ -80,7 +81,7 @@ impl<M: ServedModel> Monitor<M> {
         }
     }
 
-    /// Whether health and metadata are what they were when the epoch was warmed.
+    /// Asks whether health and metadata are unchanged since the epoch was warmed.
     pub(super) async fn answers_as_before(&mut self) -> bool {
         let Some(control) = &mut self.state.control else { return false };
         let known: Vec<(Arc<str>, Documents)> =
@@ -98,7 +99,7 @@ impl<M: ServedModel> Monitor<M> {
         };
         match answers.await {
             Ok(same) => same,
-            // Closed just now, or too busy to answer: the same one may be asked over another connection.
+            // Closed just now, or too busy to answer: the same server can be asked over a new connection.
             Err(ControlError::Broken(_) | ControlError::Timeout(..))
                 if control.still_there() && !control.listeners().is_empty() =>
             {

@@ -1,21 +1,21 @@
-//! Why a model server is not ready: when to say it, and when to try again. Said once per reason, and again from time to
-//! time while it stands; tried again ever less often.
+//! Decides when to log why a model server is not ready, and when to try again. A reason is logged once, and again from
+//! time to time while it persists; attempts become less and less frequent.
 
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::Instant;
 
-/// Pause after the first attempt that failed; each further one is twice as long.
+/// Pause after the first failed attempt; each further pause is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-/// Longest pause between two attempts: so long may a model that has been loaded meanwhile stay unnoticed.
+/// Longest pause between two attempts. A model that is loaded meanwhile goes unnoticed for as long.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// When a reason that stands is said for the second time; each further time after twice as long.
+/// Time after which a persisting reason is logged for the second time; each further interval is twice as long.
 const SAID_AGAIN: Duration = Duration::from_secs(10);
-/// Longest time for which a reason that stands is not said.
+/// Longest interval between two log lines about a persisting reason.
 const SAID_AT_LEAST: Duration = Duration::from_secs(300);
 
-/// What stands in the way of one model server.
+/// Why one model server is not ready, and the pauses between attempts.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     standing: Option<Standing>,
@@ -27,12 +27,13 @@ struct Standing {
     reason: String,
     since: Instant,
     said: Instant,
-    /// From when it was said to when it is said again.
+    /// Time from the last log line to the next.
     silence: Duration,
 }
 
 impl Trouble {
-    /// Takes the reason in why an attempt has failed. Tells for how long it has stood, where it is to be said now.
+    /// Records the reason why an attempt has failed. Returns for how long the reason has persisted if it should be
+    /// logged now, else `None`.
     pub(super) fn stands(&mut self, reason: &str, now: Instant) -> Option<Duration> {
         match &mut self.standing {
             Some(standing) if standing.reason == reason => {
@@ -51,12 +52,12 @@ impl Trouble {
         }
     }
 
-    /// Whether the last attempt has failed.
+    /// Returns whether the last attempt has failed.
     pub(super) fn is_standing(&self) -> bool {
         self.standing.is_some()
     }
 
-    /// How long to wait until the next attempt.
+    /// Returns the pause until the next attempt, longer with each call.
     pub(super) fn pause(&mut self) -> Duration {
         let pauses = self.pauses.get_or_insert_with(|| {
             let pauses = ExponentialBuilder::new().with_min_delay(FIRST_PAUSE).with_max_delay(LONGEST_PAUSE);
@@ -65,12 +66,12 @@ impl Trouble {
         pauses.next().unwrap_or(LONGEST_PAUSE)
     }
 
-    /// There is another server: attempts begin anew.
+    /// Starts again with the shortest pause, because there is another server.
     pub(super) fn begin_anew(&mut self) {
         self.pauses = None;
     }
 
-    /// All is well.
+    /// Notes success: forgets the reason and the pauses.
     pub(super) fn is_over(&mut self) {
         *self = Self::default();
     }

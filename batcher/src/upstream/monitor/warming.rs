@@ -1,4 +1,4 @@
-//! Warms models and gives out the slots of warm ones.
+//! Warms models and gives out the slots of warm models.
 
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use crate::upstream::slot::Slot;
 use crate::upstream::warm_model::{WarmError, WarmModel, warm_model};
 
 impl<M: ServedModel> Monitor<M> {
-    /// Warms the models for which the barrier stays closed; all others are warmed behind it, when they are asked for.
+    /// Warms the models without which the barrier stays closed. All others are warmed while it is open, when they are
+    /// asked for.
     pub(super) async fn warm(&mut self) -> EpochEvent {
         let epoch = self.state.barrier.epoch();
         let models = self.models.borrow().clone();
@@ -60,7 +61,7 @@ impl<M: ServedModel> Monitor<M> {
         if told.metadata.is_some() || told.v1.is_some() || told.is_listed {
             self.upstream.has_told(self.state.barrier.epoch(), told.metadata.is_some());
         }
-        // One that does not have the model says nothing of it; another one may.
+        // A server that lacks the model has no signature; one from another server stays.
         if !warm.profile.absent {
             model.set_signature(warm.profile.signature.clone());
         }
@@ -69,8 +70,9 @@ impl<M: ServedModel> Monitor<M> {
         self.state.warm.insert(Arc::clone(model.name()), warm);
     }
 
-    /// Those that the settings name. Where they name none: the one that is in use, so that being ready means that
-    /// something can be served at once; of several the one that was asked for last, waiting requests first.
+    /// Returns the models that the barrier requires: those that the settings name. If the settings name none, it is one
+    /// that is in use, so that a ready server can serve some requests at once: the one that was asked for last, of
+    /// those with waiting requests if there are any.
     fn required(&self, models: &[Arc<M>]) -> Vec<Arc<M>> {
         if !self.settings.now().models.models.is_empty() {
             return models.iter().filter(|model| self.is_named(model)).cloned().collect();
@@ -83,8 +85,8 @@ impl<M: ServedModel> Monitor<M> {
         self.settings.now().models.models.iter().any(|name| **name == **model.name())
     }
 
-    /// A model that only clients have named and that cannot be warmed gets no slots; it costs the others nothing. It is
-    /// tried again when it is asked for again, ever less often.
+    /// Leaves a model cold that only clients have named and that cannot be warmed: it gets no slots and does not delay
+    /// the others. It is tried again when it is asked for again, less and less often.
     fn left_cold(&mut self, model: &M, reason: &str) {
         let cold = self.state.cold.entry(Arc::clone(model.name())).or_default();
         if cold.trouble.stands(reason, Instant::now()).is_some() {
@@ -94,7 +96,8 @@ impl<M: ServedModel> Monitor<M> {
         cold.failed_us = model.now_us();
     }
 
-    /// Whether somebody wants the model since this epoch began, or since it could last not be warmed.
+    /// Returns whether the model should be warmed: the settings name it, requests wait for it, or it was asked for
+    /// since the epoch began or its last failed attempt. False during the pause after a failure.
     fn is_asked_for(&self, model: &M) -> bool {
         let cold = self.state.cold.get(model.name());
         if cold.and_then(|cold| cold.until).is_some_and(|until| Instant::now() < until) {
@@ -105,7 +108,7 @@ impl<M: ServedModel> Monitor<M> {
     }
 
     async fn not_warm(&mut self, model: &M, error: WarmError) -> EpochEvent {
-        // One that was lost may be back at once, as another one; one that breaks off each time is not tried as often.
+        // A server that was lost may be back at once; one that breaks off each time is tried less often.
         let is_first = !self.state.trouble.is_standing();
         let (reason, message, is_lost) = match &error {
             WarmError::Lost(error) => (error.to_string(), "Warm-up broke off.", true),
@@ -120,7 +123,7 @@ impl<M: ServedModel> Monitor<M> {
         EpochEvent::Lost
     }
 
-    /// Gives a model all its slots of this epoch.
+    /// Gives a model all its slots of the current epoch.
     pub(super) async fn give_slots(&self, model: &M) {
         let Some(warm) = self.state.warm.get(model.name()) else { return };
         model.warmed(warm.times.clone());
@@ -133,8 +136,8 @@ impl<M: ServedModel> Monitor<M> {
         let (Some(warm), Some(epoch)) = (self.state.warm.get(model.name()), self.upstream.epoch()) else {
             return;
         };
-        // A connection made ahead saves the first request the handshake. If it fails, the dispatch finds out. One to
-        // a server elsewhere could only be verified by a question, which the dispatch asks when it connects.
+        // Opening a connection now saves the first request the handshake. If it fails, the dispatch opens one. A
+        // connection to a server on another machine is verified by a question, so it is left to the dispatch.
         let ahead = |control: &&ControlConnection| !control.listeners().is_empty() && !control.closes();
         let local = self.state.control.as_ref().filter(ahead);
         let connection = match local {
@@ -150,7 +153,7 @@ impl<M: ServedModel> Monitor<M> {
         });
     }
 
-    /// Warms models that are asked for and cold, each over a connection of its own: the barrier stays open for the
+    /// Starts to warm cold models that are asked for, each over a separate connection. The barrier stays open for the
     /// others meanwhile, and is watched.
     pub(super) fn warm_asked_models(&mut self, warming: &mut JoinSet<NewModel<M>>) {
         let models = self.models.borrow_and_update().clone();
@@ -188,7 +191,7 @@ impl<M: ServedModel> Monitor<M> {
         });
     }
 
-    /// An event where the epoch does not go on.
+    /// Takes the result of such a warm-up; returns an event if the epoch is over.
     pub(super) async fn new_model_warmed(
         &mut self,
         ended: Result<NewModel<M>, JoinError>,
@@ -196,7 +199,7 @@ impl<M: ServedModel> Monitor<M> {
         let NewModel { model, warm } = match ended {
             Ok(ended) => ended,
             Err(error) => {
-                tracing::error!(%error, "The warm-up of a model ended.");
+                tracing::error!(%error, "The warm-up task of a model has failed.");
                 return Some(EpochEvent::Lost);
             }
         };
@@ -210,7 +213,7 @@ impl<M: ServedModel> Monitor<M> {
             }
             Err(error) => {
                 let is_there = self.state.control.as_ref().is_some_and(ControlConnection::still_there);
-                // Its own connection says nothing of the others where the server is still there.
+                // While the server is still there, a failure of this connection does not concern the other models.
                 if !self.is_named(&model) && (matches!(error, WarmError::NotYet(_)) || is_there) {
                     self.left_cold(&model, &error.to_string());
                     return None;
@@ -221,13 +224,14 @@ impl<M: ServedModel> Monitor<M> {
     }
 }
 
-/// A model that was warmed while others were served, or was not.
+/// Result of the warm-up of a model while others are served.
 pub(super) struct NewModel<M> {
     model: Arc<M>,
     warm: Result<WarmModel, WarmError>,
 }
 
-/// Requests of live traffic: those of this process, or else what others have left in the folder of bodies.
+/// Returns recorded requests of live traffic: those of this process, else those that other processes have left in the
+/// folder of warm-up bodies. Empty unless `warmup` is `recorded`.
 fn recorded<M: ServedModel>(model: &M, settings: &Settings) -> Vec<InferRequest> {
     if settings.warm_up.warmup != Warmup::Recorded {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The time while the barrier is open: looks out for the moment when it must be closed.
+//! Watches the model server while its barrier is open, for reasons to close it.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use crate::upstream::control::ControlConnection;
 use crate::upstream::epoch::EpochEvent;
 use crate::upstream::models::ServedModel;
 
-/// How often health and metadata are asked for while all is well.
+/// Interval at which health and metadata are asked for.
 const QUESTION_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<M: ServedModel> Monitor<M> {
-    /// All is well: look out for the moment when it no longer is.
+    /// Watches the model server until the barrier must be closed; returns the event that says why.
     pub(super) async fn watch(&mut self, reports: &mut mpsc::UnboundedReceiver<Report>) -> EpochEvent {
         let mut probe = interval(Duration::from_millis(self.settings.now().servers.probe_ms));
         probe.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -25,7 +25,7 @@ impl<M: ServedModel> Monitor<M> {
         let mut settings = self.settings.subscribe();
         let mut warming = JoinSet::new();
         self.warm_asked_models(&mut warming);
-        // Subscribed before: a change from here on is told.
+        // Checked after subscribing, so that no change is missed.
         if self.is_to_be_warmed_again() {
             return EpochEvent::Lost;
         }
@@ -33,8 +33,8 @@ impl<M: ServedModel> Monitor<M> {
             let Some(control) = &mut self.state.control else { return EpochEvent::Lost };
             tokio::select! {
                 () = control.until_closed() => {
-                    // A server may close an idle connection; it is the same one if the same socket still listens. The
-                    // next question opens another one.
+                    // A server may close an idle connection; it is the same server if the same socket still listens.
+                    // The next question opens another connection.
                     if !control.still_there() {
                         return EpochEvent::Lost;
                     }
@@ -43,7 +43,7 @@ impl<M: ServedModel> Monitor<M> {
                     if !control.still_there() || (control.is_unwatched() && control.refuses().await) {
                         return EpochEvent::Lost;
                     }
-                    // One that is warm elsewhere is not told about each request.
+                    // The monitor is not notified of each request for a model that is warm on another server.
                     self.warm_asked_models(&mut warming);
                 }
                 _ = question.tick() => {
@@ -80,27 +80,27 @@ impl<M: ServedModel> Monitor<M> {
         }
     }
 
-    /// Whether its batches have other settings than those with which it was warmed. The digest costs too much for each
-    /// turn of the loop, on the thread that serves requests.
+    /// Returns whether the settings of batches differ from those that the server was warmed with. Computing the digest
+    /// is too expensive for each turn of the loop, which runs on a thread that serves requests.
     fn is_to_be_warmed_again(&self) -> bool {
         let changed = self.settings.now().warmth_digest() != self.state.warmed_with;
         if changed {
             tracing::info!(
                 upstream = self.upstream.name(),
-                "Its batches have other settings now; it is warmed again."
+                "The settings of batches have changed; warming the model server again."
             );
         }
         changed
     }
 
-    /// False where the report shows that the epoch is over.
+    /// Handles a report; returns false if it shows that the epoch is over.
     async fn on_report(&mut self, report: Report) -> bool {
         let current = self.state.barrier.epoch();
         match report {
             Report::Verify { epoch, reply } => {
                 let Some(control) = &mut self.state.control else { return false };
-                // Of a server that keeps no connection a question tells no more than the last one did; and one that
-                // serves a connection at a time could not answer it: it has accepted the one that this is about.
+                // A server that keeps no connection is not asked: the answer would prove no more than the last one, and
+                // a server that serves one connection at a time could not answer while the new one is open.
                 let is_known = control.is_unwatched();
                 let same = epoch == current && (is_known || control.is_ready().await.unwrap_or(false));
                 let _ = reply.send(same);

@@ -36,7 +36,7 @@ pub struct Behaviour {
     pub stalls: Option<i64>,
     /// Answer batches with this id with 502, as a proxy does whose worker died.
     pub bad_gateway: Option<i64>,
-    /// Add an output of so many bytes per row, but to warm-up requests.
+    /// Add an output with this many bytes per row, except to warm-up requests.
     pub row_bytes: usize,
     /// Answer one row only, whatever the batch.
     pub one_row_only: bool,

@@ -1,4 +1,4 @@
-//! Paths of the model server for what passes through.
+//! Paths of the model server for tests of requests that pass through.
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};

@@ -1,5 +1,5 @@
-//! The same model with state: it counts the steps of each sequence, and answers each step with its number. A step that
-//! has no start before it begins a count of its own, as silently as a server can.
+//! The same model with state: it counts the steps of each sequence, and answers each step with its number. A step
+//! without a start before it silently begins a new count, as some servers do.
 
 use std::collections::HashMap;
 use std::sync::Mutex;
