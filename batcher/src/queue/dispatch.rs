@@ -27,6 +27,7 @@ use std::time::Duration;
 
 use http::{Request, StatusCode};
 use sluice_batch_policy::{AfterError, BatchEnd, ErrorSearch};
+use sluice_protocol::{BatchRows, Merged, WireFormat};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +36,7 @@ use super::call::{as_it_came, batch_request, call};
 use super::{Entry, ModelHandle, Reply, merging, recording};
 use crate::failure::Failure;
 use crate::observe::request_trace::Sending;
+use crate::settings::Settings;
 use crate::upstream::connection::{Chunks, UpstreamResponse, Wire};
 use crate::upstream::slot::Slot;
 use crate::upstream::{InFlight, Report, Upstream};
@@ -84,6 +86,16 @@ enum Next {
     Continue,
     /// The slot is gone: the other groups go back to the queue.
     Lost,
+}
+
+/// Request of a merged batch, ready to be sent.
+struct Ready {
+    /// Rows of each request, and of padding.
+    rows: BatchRows,
+    format: WireFormat,
+    request: Request<Chunks>,
+    /// Started call in the traces of its requests; `None` where none is traced.
+    sending: Option<Sending>,
 }
 
 struct Dispatch {
@@ -162,16 +174,14 @@ impl Dispatch {
             Err(error) => return self.untranslatable(entries, groups, &error.reason).await,
         };
         let total = merged.total_rows() as u32;
-        let (rows, sent_form) = (merged.rows.clone(), merged.format);
         let settings = self.handle.settings.now();
-        let scope = entries.first().and_then(|entry| entry.scope.as_ref());
-        let Ok(mut request) = batch_request(&self.upstream, &path, merged, scope, &settings) else {
-            return fail(entries, &Failure::new(500, "the model's name is no valid path"));
+        let Ready { rows, format, request, sending } = match self.ready(&entries, merged, &path, &settings) {
+            Ok(ready) => ready,
+            Err(failure) => return fail(entries, &failure),
         };
-        let sending = self.sending(&entries, &mut request);
         let started = Instant::now();
         let answer = {
-            let mut call = pin!(call(&mut self.slot, Wire::of(sent_form), request, &settings));
+            let mut call = pin!(call(&mut self.slot, Wire::of(format), request, &settings));
             let in_time = match self.overdue_after {
                 None => Ok(call.as_mut().await),
                 Some(overdue_after) => tokio::time::timeout(overdue_after, call.as_mut()).await,
@@ -212,8 +222,7 @@ impl Dispatch {
             }
         }
         let replies;
-        (entries, replies) =
-            merging::shared_out(entries, rows, sent_form, answer, &self.upstream.answers).await;
+        (entries, replies) = merging::shared_out(entries, rows, format, answer, &self.upstream.answers).await;
         match replies {
             Ok(replies) => {
                 entries
@@ -239,6 +248,25 @@ impl Dispatch {
             }
         }
         Next::Continue
+    }
+
+    /// Makes the HTTP request of a merged batch and records the start of its call.
+    ///
+    /// # Errors
+    /// The path is not valid.
+    fn ready(
+        &self,
+        entries: &[Box<Entry>],
+        merged: Merged,
+        path: &str,
+        settings: &Settings,
+    ) -> Result<Ready, Failure> {
+        let (rows, format) = (merged.rows.clone(), merged.format);
+        let scope = entries.first().and_then(|entry| entry.scope.as_ref());
+        let mut request = batch_request(&self.upstream, path, merged, scope, settings)
+            .map_err(|_| Failure::new(500, "the model's name is no valid path"))?;
+        let sending = self.sending(entries, &mut request);
+        Ok(Ready { rows, format, request, sending })
     }
 
     /// Returns how many rows a group of `rows` rows has on the wire: each part of a batch is padded to a size of its own.
@@ -303,21 +331,19 @@ impl Dispatch {
             Ok(merged) => merged,
             Err(error) => return fail(entries, &Failure::new(400, error.reason)),
         };
-        let (rows, form) = (merged.rows.clone(), merged.format);
-        let scope = entries.first().and_then(|entry| entry.scope.as_ref());
-        let Ok(mut request) = batch_request(&self.upstream, &path, merged, scope, &settings) else {
-            return fail(entries, &Failure::new(500, "the model's name is no valid path"));
+        let Ready { rows, format, request, sending } = match self.ready(&entries, merged, &path, &settings) {
+            Ok(ready) => ready,
+            Err(failure) => return fail(entries, &failure),
         };
-        let sending = self.sending(&entries, &mut request);
         entries.iter_mut().for_each(|entry| entry.step_is_sent());
-        let answer = match call(&mut self.slot, Wire::of(form), request, &settings).await {
+        let answer = match call(&mut self.slot, Wire::of(format), request, &settings).await {
             Ok(answer) => answer,
             Err(error) => return self.unanswered(entries, error, groups),
         };
         answered(sending, &answer);
         entries.iter_mut().for_each(|entry| entry.step_is_answered(answer.status.is_success()));
         let (entries, replies) = if answer.status == StatusCode::OK {
-            merging::shared_out(entries, rows, form, answer, &self.upstream.answers).await
+            merging::shared_out(entries, rows, format, answer, &self.upstream.answers).await
         } else {
             (entries, Ok(vec![Reply::Forwarded(answer)]))
         };

@@ -1,5 +1,5 @@
-//! A batch that runs far beyond its predicted time: its requests are tried once more, elsewhere and in halves, while
-//! its call goes on. The first good answer counts. Inference may run twice; only what was merged is tried so.
+//! Copies of the requests of a batch that runs far beyond its predicted time: they are sent to another slot, in halves,
+//! while the call goes on, and the first good answer counts. Inference may run twice; only merged requests are copied.
 
 use std::sync::Arc;
 
@@ -8,9 +8,9 @@ use tokio_util::sync::CancellationToken;
 use crate::queue::QueueEvent;
 use crate::queue::{Entry, ModelHandle};
 
-/// The call that is under way takes far too long. Earlier calls of the same requests are given up: they take too long
-/// because of one that is in this call too, and so only two slots are ever held by it. Returns the requests, and what
-/// gives up this call once it has copies.
+/// Copies the requests of a call that takes far too long, and hands the copies to the owner. Earlier calls of the same
+/// requests are given up: a request that is in this call too makes them slow, and it must not hold more than two slots.
+/// Returns the requests, and the token that gives up this call; `None` where nothing was copied.
 #[allow(clippy::vec_box)] // As they come from the queue.
 pub(super) fn make(
     handle: &Arc<ModelHandle>,

@@ -1,5 +1,5 @@
-//! Requests whose meaning rests on the model's metadata (V1, raw binary bodies) are read when they are sent: by what
-//! the very model server says that gets them. When they arrived, nothing was known of it perhaps, or something else.
+//! Reads requests whose meaning rests on the model's metadata (V1, raw binary bodies) again when they are sent, by the
+//! metadata of the model server that they are sent to: when they arrived, it may have been unknown or another one.
 
 // A request is several hundred bytes and changes hands often: its box is moved, not the request.
 #![allow(clippy::vec_box)]
@@ -11,8 +11,8 @@ use crate::offload::offload;
 use crate::queue::{Entry, size_of};
 
 impl Dispatch {
-    /// Reads those anew that were read by other metadata than the model server's. Returns the first group of them that
-    /// can still go together; the others are put before `groups`.
+    /// Reads those requests again that were read by other metadata than the model server's. Returns the first group that can
+    /// still share a batch; the other groups are put before `groups`.
     pub(super) async fn read_anew(
         &self,
         entries: Vec<Box<Entry>>,

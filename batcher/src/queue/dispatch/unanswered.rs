@@ -1,5 +1,5 @@
-//! Calls without an answer: the connection broke, time was up, or the answer was too large. One of several requests
-//! may be to blame, so all of them go again in parts; one that was alone is.
+//! Calls without a response: the connection broke, the call timed out, or the response was too large. One of several
+//! requests may be to blame, so all of them are sent again in parts; a request that was alone is to blame itself.
 
 // A request is several hundred bytes and changes hands often: its box is moved, not the request.
 #![allow(clippy::vec_box)]
@@ -14,7 +14,7 @@ use crate::queue::call::CallError;
 use crate::queue::{Entry, Reply};
 
 impl Dispatch {
-    /// No answer: again, or an error.
+    /// Sends the requests of a call without a response again, or fails them.
     pub(super) fn unanswered(
         &mut self,
         mut entries: Vec<Box<Entry>>,
@@ -42,7 +42,7 @@ impl Dispatch {
             CallError::Unsent(_) | CallError::Broken(_) => Next::Lost,
             CallError::Timeout | CallError::TooLarge(_) => Next::Continue,
         };
-        // Those that run elsewhere too are answered there.
+        // Requests with copies are answered by the other copy.
         let failure = self.failure(&error, 1);
         entries.extract_if(.., |entry| entry.has_copies()).for_each(|entry| entry.give_up(failure.clone()));
         entries.retain(|entry| !entry.is_cancelled());
@@ -76,7 +76,8 @@ impl Dispatch {
         next
     }
 
-    /// A request was alone in a call that got no answer, or must not be sent again.
+    /// Fails a request that was alone in a call without a response, or that must not be sent again; one that was alone when
+    /// its connection broke is sent again as often as `retries` allows.
     fn gets_no_answer(&mut self, mut entry: Box<Entry>, error: &CallError, was_alone: bool) {
         if let CallError::Broken(reason) = error {
             if self.is_stateful || entry.is_stateful() {
@@ -101,14 +102,14 @@ impl Dispatch {
             && was_alone
             && let (Some(caller), Some(_)) = (entry.caller, entry.mergeable())
         {
-            // An answer that is too large is an answer: it shows that the model server works.
+            // A response that is too large is a response: it shows that the model server works.
             let is_answered = matches!(error, CallError::TooLarge(_));
             finished.offenders.push((caller, if is_answered { 0 } else { entry.suspicion.since_us }));
         }
         entry.answer(Reply::Failed(failure));
     }
 
-    /// What a client is told.
+    /// Returns the error for the client. `times`: connections that broke with the request alone in its call.
     fn failure(&self, error: &CallError, times: u32) -> Failure {
         match error {
             CallError::Unsent(reason) | CallError::Broken(reason) => Failure::new(
@@ -125,19 +126,19 @@ impl Dispatch {
         }
     }
 
-    /// Whether anything else has been in flight at the model server since this began.
+    /// Returns whether any other call has been in flight at the model server since this batch began.
     fn has_company(&self) -> bool {
         self.began_beside_others || self.upstream.begun() != self.begun
     }
 
-    /// The owner sends these again, in parts and apart from all others.
+    /// Has the owner send these requests again, in parts and apart from all others.
     fn suspect(&mut self, fault: Fault, entries: Vec<Box<Entry>>) {
         if let Some(finished) = &mut self.finished {
             finished.suspects.push((fault, entries));
         }
     }
 
-    /// The call was given up because a later one with some of its requests takes too long as well.
+    /// Fails the requests of a call that was given up because a later one with some of them takes too long as well.
     pub(super) fn given_up(&self, entries: Vec<Box<Entry>>) -> Next {
         let failure = Failure::new(504, "the model server does not answer, and the deadline has passed");
         for entry in entries {
