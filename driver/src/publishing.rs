@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::resource::v1::ResourceSlice;
 use sluice_inventory::{PublishError, SliceLayout};
+use sluice_process::backoff::{Backoff, jitter};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +113,7 @@ pub(crate) async fn publish(
     }
     let mut generation = 0;
     let mut said = String::new();
-    let mut pause = Duration::ZERO;
+    let mut pauses = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
     loop {
         let Some(publication) = publications.borrow_and_update().clone() else { return };
         let round = tokio::select! {
@@ -140,7 +141,12 @@ pub(crate) async fn publish(
         }
         // The outcome may be replaced before anyone reads it.
         let _ = published.send_replace(outcome);
-        pause = if is_at_rest { Duration::ZERO } else { (pause * 2).clamp(FIRST_PAUSE, LONGEST_PAUSE) };
+        let pause = if is_at_rest {
+            pauses.reset();
+            Duration::ZERO
+        } else {
+            pauses.pause(jitter())
+        };
         let next = async {
             tokio::time::sleep(pause).await;
             if is_done {

@@ -5,6 +5,7 @@
 //! | [`settings`] | – | file, environment and flags with one precedence; strict, with suggestions |
 //! | [`printable`] | – | text from outside, made safe for a terminal and a log |
 //! | [`atomic_file`] | – | files that are replaced whole, or not at all |
+//! | [`backoff`] | – | growing pauses between attempts, with jitter |
 //! | [`program`] | `runtime` | the prologue of a `main`: flags, settings, logs, threads, work, exit code |
 //! | [`command_line`] | `runtime` | flags, and the exit code of wrong usage |
 //! | [`logging`] | `runtime` | log lines as text or JSON, and their filter |
@@ -26,6 +27,7 @@
 #[cfg(feature = "runtime")]
 pub mod admin;
 pub mod atomic_file;
+pub mod backoff;
 #[cfg(feature = "runtime")]
 pub mod command_line;
 #[cfg(feature = "runtime")]

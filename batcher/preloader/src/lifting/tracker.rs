@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
+use sluice_process::backoff::{Backoff, jitter};
 use tokio::time::Instant;
 
 use crate::gates::{
@@ -35,7 +36,8 @@ struct Entry {
     /// When the last foreign gate was gone; `None` if there was none.
     shared_until: Option<Instant>,
     lift: Lift,
-    refusals: u32,
+    /// Pauses after refused lifts.
+    pauses: Backoff,
     unplaceable_since: Option<Instant>,
     published: BTreeSet<Reason>,
     /// When the pod's deadline ends, as of the last snapshot.
@@ -144,9 +146,7 @@ impl PodTracker {
     /// Records that the API server refused to remove the gate, and schedules the next attempt.
     pub(super) fn refused(&mut self, uid: &str, now: Instant) {
         if let Some(entry) = self.entries.get_mut(uid) {
-            let pause = PAUSES.0.saturating_mul(1 << entry.refusals.min(10)).min(PAUSES.1);
-            entry.refusals += 1;
-            entry.lift = Lift::Refused(now + pause);
+            entry.lift = Lift::Refused(now + entry.pauses.pause(jitter()));
         }
     }
 
@@ -192,7 +192,7 @@ impl Entry {
             is_shared: false,
             shared_until: None,
             lift: Lift::None,
-            refusals: 0,
+            pauses: Backoff::new(PAUSES.0, PAUSES.1),
             unplaceable_since: None,
             published: BTreeSet::new(),
             due: now,
