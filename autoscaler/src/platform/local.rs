@@ -23,7 +23,6 @@ use super::{Platform, PlatformError, Replicas, ScaleTarget};
 use crate::capacity::CapacityView;
 use messages::Command;
 
-mod backoff;
 mod cdi;
 pub(super) mod claims;
 pub(crate) mod cluster;

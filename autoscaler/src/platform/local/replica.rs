@@ -15,7 +15,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
 use super::gateway::Snapshot;
 use super::kubelet::{ClaimRef, Kubelet};
 use super::members::MembersFile;
@@ -23,6 +22,7 @@ use super::messages::{Command, ReplicaPhase};
 use super::process::Process;
 use super::records::{ReplicaRecord, ReplicaRecords};
 use crate::fetch::Fetcher;
+use sluice_process::backoff::{Backoff, jitter};
 use starting::{listening, loaded};
 
 mod ending;
@@ -86,7 +86,7 @@ impl Replica {
             tracing::warn!(replica = self.record.name, why, "A replica failed; starting it again.");
             self.report(ReplicaPhase::Failed { why }).await;
             self.clear(process.take()).await;
-            if self.unless_stopped(tokio::time::sleep(crashes.pause())).await.is_err() {
+            if self.unless_stopped(tokio::time::sleep(crashes.pause(jitter()))).await.is_err() {
                 break;
             }
         }

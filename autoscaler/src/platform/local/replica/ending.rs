@@ -6,9 +6,9 @@ use k8s_openapi::api::resource::v1::ResourceClaim;
 use tokio::time::Instant;
 
 use super::{CALL_PAUSES, Replica, ReplicaPhase};
-use crate::platform::local::backoff::Backoff;
 use crate::platform::local::gateway::{Drained, drained};
 use crate::platform::local::process::{Process, kill_leftovers};
+use sluice_process::backoff::{Backoff, jitter};
 
 impl Replica {
     /// Cleans up after a failure: stops the process; the claim stays prepared.
@@ -58,7 +58,7 @@ impl Replica {
         let mut pauses = Backoff::new(CALL_PAUSES.0, CALL_PAUSES.1);
         while let Err(error) = self.members.leave(&member).await {
             tracing::warn!(member, %error, "Failed to write the gateway's members file; trying again.");
-            tokio::time::sleep(pauses.pause()).await;
+            tokio::time::sleep(pauses.pause(jitter())).await;
         }
         Some(member)
     }
@@ -89,7 +89,7 @@ impl Replica {
                     );
                 }
             }
-            tokio::time::sleep(pauses.pause()).await;
+            tokio::time::sleep(pauses.pause(jitter())).await;
         }
     }
 

@@ -4,9 +4,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{CALL_PAUSES, Halt, LOOK_EVERY, Replica};
 use crate::fetch::Fetcher;
-use crate::platform::local::backoff::Backoff;
 use crate::platform::local::cdi;
 use crate::platform::local::process::{Launch, Process};
+use sluice_process::backoff::{Backoff, jitter};
 
 impl Replica {
     /// Prepares the claim, as often as it takes, and starts the process.
@@ -57,7 +57,7 @@ impl Replica {
                     tracing::warn!(replica = self.record.name, %error, "The claim could not be prepared; trying again.");
                 }
             }
-            self.unless_stopped(tokio::time::sleep(pauses.pause())).await?;
+            self.unless_stopped(tokio::time::sleep(pauses.pause(jitter()))).await?;
         }
     }
 
