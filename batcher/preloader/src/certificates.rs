@@ -1,15 +1,16 @@
-//! The webhook's certificate: made here, kept in one Secret, told to the API server, renewed before it ends.
+//! The webhook's certificate: created here, kept in one Secret, published to the API server, renewed before it expires.
 //!
 //! ```text
 //!  Secret sluice-preloader-tls ◀─ create, or renew ─┐
 //!        │ watch                                    │
 //!        ▼                                          │
 //!   every replica: reconcile ── due? ───────────────┘
-//!        ├─▶ caBundle of the MutatingWebhookConfiguration (first: who serves must be trusted already)
+//!        ├─▶ caBundle of the MutatingWebhookConfiguration (first: what is served must be trusted already)
 //!        └─▶ Served (then)
 //! ```
 //!
-//! Whichever replica comes first makes it; all writes are guarded, so that the others take over what it made.
+//! The first replica creates it. A write fails where another replica wrote meanwhile; the others then use what that one
+//! wrote.
 
 mod bundle;
 mod trust;
@@ -40,17 +41,17 @@ pub const NAME: &str = "sluice-preloader";
 const SECRET: &str = "sluice-preloader-tls";
 /// Pause after a failed attempt.
 const RETRY: Duration = Duration::from_secs(2);
-/// Longest time between two looks, whatever the watches say.
+/// Longest time between two reconciliations, also while the watches report nothing.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// Maximum number of events that wait for the API server.
 const MOST_EVENTS: usize = 16;
 
-/// The certificate that is served now; empty until there is one.
+/// Certificate that the webhook serves; empty until there is one.
 #[derive(Debug, Default)]
 pub struct Served(ArcSwapOption<CertifiedKey>);
 
 impl Served {
-    /// From now on this one, for new connections.
+    /// Replaces the certificate that new connections get.
     pub fn set(&self, key: CertifiedKey) {
         self.0.store(Some(Arc::new(key)));
     }
@@ -62,7 +63,7 @@ impl ResolvesServerCert for Served {
     }
 }
 
-/// Keeps the certificate valid, trusted and served until `stop`. Ready once it is all three.
+/// Keeps the certificate valid, trusted and served until `stop`. Sets `readiness` once it is all three.
 pub async fn keep(
     client: Client,
     namespace: String,
@@ -93,8 +94,8 @@ pub async fn keep(
             }
             Err(error) => {
                 let error = format!("{error:#}");
-                tracing::warn!(error, "The webhook's certificate is not in order yet; it is tried again.");
-                // What was served before still is.
+                tracing::warn!(error, "Failed to reconcile the webhook's certificate; trying again.");
+                // A certificate that was served before is still served.
                 if keeper.served.0.load().is_none() {
                     readiness.set_not_ready(error);
                 }
@@ -106,7 +107,7 @@ pub async fn keep(
                 () = tokio::time::sleep(pause) => {}
                 _ = events.next() => {}
             }
-            // Several events that come together are one look.
+            // Events that arrive together cause one reconciliation.
             tokio::time::sleep(Duration::from_millis(100)).await;
             while futures::FutureExt::now_or_never(events.next()).is_some() {}
         };
@@ -127,7 +128,7 @@ struct Keeper {
 }
 
 impl Keeper {
-    /// One look at everything; the result is when the next one is due.
+    /// Reconciles once. Returns the time until the next reconciliation is due.
     async fn reconcile(&mut self) -> anyhow::Result<Duration> {
         let now_s = now_s()?;
         let bundle = self.bundle(now_s).await?;
@@ -141,7 +142,7 @@ impl Keeper {
         })
     }
 
-    /// What the Secret holds, made or renewed where that is due.
+    /// Returns the bundle of the Secret; creates or renews it first where that is due.
     async fn bundle(&self, now_s: u64) -> anyhow::Result<Bundle> {
         let stored =
             self.secrets.get_opt(SECRET).await.with_context(|| format!("reading Secret {SECRET}"))?;
@@ -158,12 +159,12 @@ impl Keeper {
                 Due::Everything => Bundle::new(&self.names, now_s, Some(bundle))?,
             },
             Err(problem) => {
-                tracing::warn!(problem, secret = SECRET, "The Secret cannot be used; it is made anew.");
+                tracing::warn!(problem, secret = SECRET, "The Secret is not valid; creating a new certificate.");
                 Bundle::new(&self.names, now_s, None)?
             }
         };
         let mut renewed = bundle.to_secret(SECRET);
-        // Guarded: a replica that was faster has the word.
+        // Guarded by the resourceVersion: what a faster replica wrote stays.
         renewed.metadata.resource_version = secret.metadata.resource_version;
         let written = self.secrets.replace(SECRET, &PostParams::default(), &renewed).await;
         self.written(written, bundle, "renewed")

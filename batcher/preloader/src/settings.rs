@@ -1,4 +1,4 @@
-//! What can be set: by file, environment and flags, in rising precedence.
+//! Settings of the preloader, read from a file, the environment and flags, in rising precedence.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use sluice_process::logging::LogFormat;
 use crate::inject::MOST_DEADLINE_SECONDS;
 use crate::inject::resources::{self, NO_LIMIT};
 
-/// What the process does.
+/// Role of the process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -23,7 +23,7 @@ pub enum Mode {
     Watchdog,
 }
 
-/// What `--help` begins with.
+/// Beginning of the text of `--help`.
 const ABOUT: &str = "\
 Gives opted-in pods (label sluice.dev/inject: enabled) a sidecar that batches their requests and keeps them from
 a cold model, and a scheduling gate that holds their placement until a GPU slice of the claimed profile is free.
@@ -45,7 +45,7 @@ pub struct Flags {
     #[serde(skip)]
     pub config: Option<PathBuf>,
 
-    /// What this process does [default: preloader]
+    /// Role of this process [default: preloader]
     #[arg(long, env = "SLUICE_PRELOADER_MODE")]
     mode: Option<Mode>,
 
@@ -53,7 +53,7 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", env = "SLUICE_PRELOADER_NAMESPACE")]
     namespace: Option<String>,
 
-    /// Who this replica is among the others; its pod's name [default: the host's name]
+    /// Name of this replica, unique among the replicas, such as its pod's [default: the host's name]
     #[arg(long, value_name = "NAME", env = "SLUICE_PRELOADER_IDENTITY")]
     identity: Option<String>,
 
@@ -89,19 +89,19 @@ pub struct Flags {
     #[arg(long, value_name = "QUANTITY", env = "SLUICE_PRELOADER_SIDECAR_MEMORY_LIMIT")]
     sidecar_memory_limit: Option<String>,
 
-    /// How long requests may take to finish when their pod goes [default: 25000]
+    /// How long requests may take to finish when their pod is terminated [default: 25000]
     #[arg(long, value_name = "MS", env = "SLUICE_PRELOADER_DRAIN_DEADLINE_MS")]
     drain_deadline_ms: Option<u64>,
 
-    /// How long a pod that goes serves on, until nobody sends to it any more [default: 2000]
+    /// How long a terminated pod still serves, while clients stop sending to it [default: 2000]
     #[arg(long, value_name = "MS", env = "SLUICE_PRELOADER_PROPAGATION_MS")]
     propagation_ms: Option<u64>,
 
-    /// Age at which a gate is lifted whatever is free [default: 300]
+    /// Age at which a gate is lifted even if no slice is free [default: 300]
     #[arg(long, value_name = "SECONDS", env = "SLUICE_PRELOADER_GATE_DEADLINE_SECONDS")]
     gate_deadline_seconds: Option<u64>,
 
-    /// Form of the log lines [default: text]
+    /// Format of the log lines [default: text]
     #[arg(long, env = "SLUICE_PRELOADER_LOG_FORMAT")]
     log_format: Option<LogFormat>,
 
@@ -110,15 +110,15 @@ pub struct Flags {
     log_level: Option<String>,
 }
 
-/// Settings of the preloader, complete.
+/// All settings of the preloader.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Settings {
-    /// What the process does.
+    /// Role of the process.
     pub mode: Mode,
     /// Namespace of the Secret, the Service and the Lease.
     pub namespace: String,
-    /// Who this replica is among the others.
+    /// Name of this replica, unique among the replicas; empty: the host's name.
     pub identity: String,
     /// Address of the webhook.
     pub webhook_listen: SocketAddr,
@@ -126,7 +126,7 @@ pub struct Settings {
     pub admin_listen: SocketAddr,
     /// Image of the sidecar.
     pub sidecar_image: String,
-    /// Secret that injected pods name to pull images with; `None`: they name none of ours.
+    /// Secret that injected pods name to pull images with; `None`: none is added.
     pub sidecar_pull_secret: Option<String>,
     /// CPU that a sidecar requests.
     pub sidecar_cpu: String,
@@ -136,13 +136,13 @@ pub struct Settings {
     pub sidecar_memory: String,
     /// Memory that a sidecar may use; `none`: no limit.
     pub sidecar_memory_limit: String,
-    /// How long requests may take to finish when their pod goes.
+    /// Milliseconds that requests may take to finish when their pod is terminated: 0, or 100 to 3,600,000.
     pub drain_deadline_ms: u64,
-    /// How long a pod that goes serves on, until nobody sends to it any more.
+    /// Milliseconds for which a terminated pod still serves, while clients stop sending to it; at most 3,600,000.
     pub propagation_ms: u64,
-    /// Age at which a gate is lifted whatever is free; a pod's annotation goes first.
+    /// Age in seconds at which a gate is lifted even if no slice is free, 1 to 86,400. A pod's annotation wins.
     pub gate_deadline_seconds: u64,
-    /// Form of the log lines.
+    /// Format of the log lines.
     pub log_format: LogFormat,
     /// Log filter.
     pub log_level: String,
@@ -173,10 +173,10 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Fills in what the machine says, and checks what types cannot.
+    /// Takes an identity that is not set from the host's name, and checks all values.
     ///
     /// # Errors
-    /// The first setting that is not valid: which, and what is allowed.
+    /// Names the first setting that is not valid, and what is allowed.
     pub fn checked(mut self) -> Result<Self, String> {
         if self.identity.is_empty() {
             // In a pod the host's name is the pod's.
@@ -246,13 +246,13 @@ impl Settings {
         Ok(self)
     }
 
-    /// Age at which a gate is lifted whatever is free.
+    /// Returns the age at which a gate is lifted even if no slice is free.
     pub fn gate_deadline(&self) -> Duration {
         Duration::from_secs(self.gate_deadline_seconds)
     }
 }
 
-/// Whether a Secret may have this name. Pods that named another one would all be refused.
+/// Returns whether this is a valid name of a Secret. The API server would refuse every pod that names an invalid one.
 fn is_object_name(name: &str) -> bool {
     let is_end =
         |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());

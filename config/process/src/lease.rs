@@ -1,4 +1,4 @@
-//! Which of several replicas acts: one Lease (coordination.k8s.io/v1), held by at most one of them.
+//! Leader election: one Lease (coordination.k8s.io/v1), held by at most one of several replicas, which acts.
 //!
 //! ```text
 //!  Lease ──get──▶ Candidate::decide (pure) ──▶ Create │ Take │ Renew ──write, guarded by resourceVersion──▶ Lease
@@ -26,26 +26,26 @@ use tokio_util::sync::CancellationToken;
 use candidate::{Candidate, Step};
 use store::{ApiStore, LeaseStore, Written};
 
-/// How long the last write, which gives the Lease back, may take while the process is stopping.
+/// Time limit of the last write, which releases the Lease while the process is stopping.
 const RELEASE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// Which Lease, who asks for it, and how long it is good for.
+/// Name of the Lease, identity of this process, and the Lease's periods.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseSettings {
     /// Namespace of the Lease.
     pub namespace: String,
     /// Name of the Lease.
     pub name: String,
-    /// Who this process is; unique among the replicas. A pod's name will do.
+    /// Identity of this process, unique among the replicas, such as the pod's name.
     pub identity: String,
-    /// How long others wait for a holder that shows no sign of life. Whole seconds, at least 1.
+    /// Time for which others wait for a holder that does not renew. Whole seconds, at least 1.
     pub duration: Duration,
-    /// How often the holder renews and the others look. Well below two thirds of `duration`.
+    /// Interval at which the holder renews and the others read the Lease. Well below two thirds of `duration`.
     pub renew_every: Duration,
 }
 
 impl LeaseSettings {
-    /// A Lease of 15 s, renewed every 3 s.
+    /// Creates settings of a Lease of 15 s that is renewed every 3 s.
     pub fn new(namespace: &str, name: &str, identity: &str) -> Self {
         Self {
             namespace: namespace.to_owned(),
@@ -57,11 +57,11 @@ impl LeaseSettings {
     }
 }
 
-/// Keeps trying to hold the Lease until `stop`; the receiver tells whether this process leads now.
+/// Keeps trying to hold the Lease until `stop`. The receiver has `true` while this process leads.
 ///
-/// It says false before another can take over: when the API server could not be reached for two thirds of the
-/// duration, and when somebody else holds the Lease after all. On `stop` it says false and then gives the Lease
-/// back, so that another need not wait.
+/// It becomes `false` before another process can take over: when the API server could not be reached for two thirds of
+/// the duration, and when another process is found to hold the Lease. On `stop` it becomes `false`, and then the Lease is
+/// released, so that the others need not wait.
 pub fn hold(
     client: Client,
     settings: LeaseSettings,
@@ -81,7 +81,7 @@ async fn run(
     let mut candidate = Candidate::new(&settings.name, &settings.identity, settings.duration);
     let mut trouble = String::new();
     loop {
-        // A call that outlives the Lease must not hide that it is over.
+        // A call may not outlive the Lease: the end of the Lease would go unnoticed.
         let now = Instant::now();
         let left = candidate.leads_until().filter(|until| *until > now);
         let limit = left.map_or(settings.duration, |until| until - now);
@@ -98,7 +98,7 @@ async fn run(
                 tracing::warn!(
                     lease = settings.name,
                     error,
-                    "The Lease could not be asked for; it is tried again."
+                    "Failed to read or write the Lease; trying again."
                 );
                 trouble = error;
             }
@@ -112,12 +112,12 @@ async fn run(
         publish(&leads, candidate.leads(Instant::now()), &settings);
     }
     publish(&leads, false, &settings);
-    // Asked of the Lease and not of memory: a write whose answer never came may have been done.
+    // The Lease is read again: a write whose response never came may have succeeded.
     if let Ok(Err(error)) = timeout(RELEASE_DEADLINE, release(&store, &candidate)).await {
         tracing::info!(
             lease = settings.name,
             error,
-            "The Lease could not be given back; it runs out by itself."
+            "Failed to release the Lease; it expires by itself."
         );
     }
 }
@@ -130,7 +130,7 @@ fn publish(leads: &watch::Sender<bool>, now: bool, settings: &LeaseSettings) {
     }
 }
 
-/// One look at the Lease and, where the candidate says so, one write.
+/// Reads the Lease once and, where the candidate decides so, writes it once.
 async fn attempt(store: &impl LeaseStore, candidate: &mut Candidate) -> Result<(), String> {
     let lease = store.get(candidate.lease_name()).await?;
     let step = candidate.decide(lease.as_ref(), Instant::now(), k8s_openapi::jiff::Timestamp::now());
@@ -142,7 +142,7 @@ async fn attempt(store: &impl LeaseStore, candidate: &mut Candidate) -> Result<(
     };
     match written {
         Written::Done(lease) => candidate.wrote(&lease, sent),
-        // Somebody else was faster: the next look shows who.
+        // Another process was faster: the next read shows which.
         Written::Conflict => candidate.lost(),
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A CA of our own and the certificate that it signs, as they lie in the Secret.
+//! The webhook's own CA and the certificate that it signs, as the Secret stores them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,10 +17,10 @@ use rustls::sign::CertifiedKey;
 const DAY_S: u64 = 24 * 3600;
 const CA_LIFETIME_S: u64 = 3650 * DAY_S;
 const LIFETIME_S: u64 = 90 * DAY_S;
-/// The CA is replaced while its last certificates have a year to go.
+/// Time before its end at which the CA is replaced.
 const CA_MARGIN_S: u64 = 365 * DAY_S;
 const MARGIN_S: u64 = 30 * DAY_S;
-/// Clocks of other machines may be behind.
+/// Time by which certificates are backdated, because clocks of other machines may be behind.
 const BACKDATED_S: u64 = 3600;
 
 const CA_CERTIFICATES: &str = "ca.crt";
@@ -30,35 +30,36 @@ const KEY: &str = "tls.key";
 const CA_ENDS: &str = "ca.not-after";
 const ENDS: &str = "tls.not-after";
 
-/// What is to be made anew.
+/// What must be created anew, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// Nothing, for so many seconds.
+    /// Nothing for this number of seconds.
     In(u64),
     /// The serving certificate.
     Certificate,
-    /// The CA, and with it the certificate.
+    /// The CA, and with it the serving certificate.
     Everything,
 }
 
-/// A CA, its key, a certificate of it and that one's key; all PEM.
+/// A CA with its key, and a serving certificate of this CA with its key; all PEM.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bundle {
-    /// The CA's certificate, and its predecessor's after it: who was trusted stays trusted.
+    /// Certificate of the CA, then that of its predecessor, whose serving certificates stay trusted.
     ca_certificates: String,
     ca_key: String,
     certificate: String,
     key: String,
-    /// Seconds since 1970.
+    /// End of the CA's validity, in seconds since 1970.
     ca_not_after_s: u64,
+    /// End of the serving certificate's validity, in seconds since 1970.
     not_after_s: u64,
 }
 
 impl Bundle {
-    /// A new CA and a certificate for these names.
+    /// Creates a CA, and a certificate for these DNS names. The CA of `previous` stays trusted.
     ///
     /// # Errors
-    /// When a name is none, or no key can be made.
+    /// When a name is not valid, or no key can be generated.
     pub fn new(names: &[String], now_s: u64, previous: Option<&Self>) -> Result<Self, rcgen::Error> {
         let ca_key = KeyPair::generate()?;
         let ca_not_after_s = now_s.saturating_add(CA_LIFETIME_S);
@@ -75,10 +76,10 @@ impl Bundle {
         made.renewed(names, now_s)
     }
 
-    /// The same CA, a new certificate.
+    /// Returns a bundle with the same CA and a new serving certificate.
     ///
     /// # Errors
-    /// When a name is none, or the CA's key is no key.
+    /// When a name or the CA's key is not valid.
     pub fn renewed(&self, names: &[String], now_s: u64) -> Result<Self, rcgen::Error> {
         let issuer = Issuer::new(authority(now_s, self.ca_not_after_s)?, KeyPair::from_pem(&self.ca_key)?);
         let key = KeyPair::generate()?;
@@ -91,7 +92,7 @@ impl Bundle {
         Ok(Self { certificate: certificate.pem(), key: key.serialize_pem(), not_after_s, ..self.clone() })
     }
 
-    /// What is to be done at this time.
+    /// Returns what must be created anew at this time.
     pub fn due(&self, now_s: u64) -> Due {
         let left = |not_after_s: u64, margin_s: u64| not_after_s.saturating_sub(margin_s).checked_sub(now_s);
         match (left(self.ca_not_after_s, CA_MARGIN_S), left(self.not_after_s, MARGIN_S)) {
@@ -101,12 +102,12 @@ impl Bundle {
         }
     }
 
-    /// Whom the API server is to trust, PEM.
+    /// Returns the CA certificates that the API server must trust, as PEM.
     pub fn ca_certificates(&self) -> &str {
         &self.ca_certificates
     }
 
-    /// What is served.
+    /// Returns the certificate and key that are served.
     ///
     /// # Errors
     /// When certificate and key cannot be read or do not belong together.
@@ -119,7 +120,7 @@ impl Bundle {
         CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
     }
 
-    /// As it is stored.
+    /// Returns the Secret `name` that stores the bundle.
     pub fn to_secret(&self, name: &str) -> Secret {
         let (ca_ends, ends) = (self.ca_not_after_s.to_string(), self.not_after_s.to_string());
         let data = [
@@ -142,7 +143,7 @@ impl Bundle {
         }
     }
 
-    /// As it was stored.
+    /// Reads the bundle that a Secret stores.
     ///
     /// # Errors
     /// Names the key that is missing or cannot be read.
@@ -170,13 +171,13 @@ impl Bundle {
 }
 
 impl std::fmt::Debug for Bundle {
-    /// Without the keys.
+    /// Leaves out the keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bundle").field("not_after_s", &self.not_after_s).finish_non_exhaustive()
     }
 }
 
-/// The CA's own parameters: equal for every certificate that it signs, so that they need not be read back.
+/// Returns the CA's own parameters. They are equal for every certificate that it signs, so they need not be read back.
 fn authority(now_s: u64, not_after_s: u64) -> Result<CertificateParams, rcgen::Error> {
     let mut params = params(&[], now_s, not_after_s)?;
     params.distinguished_name.push(DnType::CommonName, "sluice-preloader CA");
@@ -197,7 +198,7 @@ fn params(names: &[String], now_s: u64, not_after_s: u64) -> Result<CertificateP
     Ok(params)
 }
 
-/// The first of several certificates.
+/// Returns the first certificate of a PEM text; `None` where there is none.
 fn first_certificate(pem: &str) -> Option<&str> {
     const END: &str = "-----END CERTIFICATE-----\n";
     Some(&pem[..pem.find(END)? + END.len()])

@@ -1,4 +1,4 @@
-//! Tells the API server whom to trust.
+//! Publishes the CA certificates to the API server, in `caBundle` of the webhook's configuration.
 
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,13 @@ use super::NAME;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(600);
-/// After so long without a repair the next one is a first one.
+/// Time without a repair after which the next one counts as the first again.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
-/// So many repairs in a row are no accident.
+/// Number of repairs in a row that shows that another writer changes `caBundle`.
 const RIVAL: u32 = 3;
 
-/// Writes the CA's certificates into every entry of the webhook's configuration that has others. Where somebody else
-/// writes them again and again, the result is how long it is left alone now.
+/// Writes the CA certificates into every entry of the webhook's configuration that has others. Where another writer
+/// changes them again and again, it may write nothing and return the time until the next write; else `None`.
 pub(super) async fn publish(
     configurations: &Api<MutatingWebhookConfiguration>,
     ca_certificates: &str,
@@ -86,25 +86,25 @@ fn reference(configuration: &MutatingWebhookConfiguration) -> ObjectReference {
 /// Repairs of caBundle by this process.
 #[derive(Debug, Default)]
 pub(super) struct Repairs {
-    /// What was written last, and when.
+    /// CA certificates that were written last, and when.
     last: Option<(String, Instant)>,
-    /// How often the same was written, each time within [`FORGOTTEN`] of the time before.
+    /// Number of times that the same certificates were written, each within [`FORGOTTEN`] of the time before.
     in_a_row: u32,
 }
 
-/// Which of several writes one was.
+/// Place of a write among those of the same certificates.
 #[derive(Debug, PartialEq, Eq)]
 enum Wrote {
-    /// The first of this CA, or the first for long.
+    /// First write of these certificates, or the first after a long time.
     First,
-    /// One by which it is clear that somebody else writes too; once in a row.
+    /// Write that shows that another writer exists; one in each row of repairs.
     RivalSeen,
-    /// Any other.
+    /// Any other write.
     Again,
 }
 
 impl Repairs {
-    /// How long `ca` is not to be written yet; `None` where it may be.
+    /// Returns the time until `ca` may be written; `None` where it may be written now.
     fn wait(&self, ca: &str, now: Instant) -> Option<Duration> {
         let (last, at) = self.last.as_ref()?;
         if last != ca {
@@ -130,7 +130,7 @@ impl Repairs {
     }
 }
 
-/// What is to be changed; each entry is guarded by its name.
+/// Returns the patch that corrects the entries, each guarded by its name; `None` where all are correct.
 fn change(
     configuration: &MutatingWebhookConfiguration,
     ca_certificates: &str,
@@ -183,7 +183,7 @@ mod tests {
         let (mut repairs, mut now) = (Repairs::default(), Instant::now());
         let mut told = Vec::new();
         let mut writes = 0;
-        // Somebody writes another one every second for a day.
+        // Another writer changes it every second for a day.
         for _ in 0..86_400 {
             now += Duration::from_secs(1);
             if repairs.wait("ours", now).is_none() {

@@ -1,5 +1,5 @@
-//! What a sidecar requests and may use: the settings, changed by the pod's annotations, and fitted to the pod, so that
-//! its QoS class stays what its template makes it.
+//! Requests and limits of the sidecar: those of the settings, overridden by the pod's annotations, and fitted to the
+//! pod, so that its QoS class stays what its template makes it.
 //!
 //! | the pod's own containers | the sidecar has |
 //! |---|---|
@@ -18,7 +18,7 @@ use sluice_inventory::quantity;
 
 use super::InjectionError;
 
-/// What stands for "no limit", in settings and annotations.
+/// Value of settings and annotations that means "no limit".
 pub const NO_LIMIT: &str = "none";
 
 type Quantities = BTreeMap<String, Quantity>;
@@ -26,37 +26,37 @@ type Quantities = BTreeMap<String, Quantity>;
 /// Request and limit of one resource.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Share {
-    /// What is kept for it.
+    /// Amount that is requested.
     pub request: Quantity,
-    /// What it may use; `None`: as much as there is.
+    /// Maximum that may be used; `None`: no limit.
     pub limit: Option<Quantity>,
 }
 
-/// What a sidecar has where the pod says nothing.
+/// Resources of a sidecar where the pod's annotations set none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Resources {
-    /// CPU. Its limit holds only in pods whose other containers have one.
+    /// CPU. The limit applies only in pods whose own containers all have a CPU limit.
     pub cpu: Share,
     /// Memory.
     pub memory: Share,
 }
 
-/// What annotations say of one resource.
+/// Request and limit of one resource as the pod's annotations set them; `None`: not set.
 struct Wish {
     request: Option<Quantity>,
     /// `Some(None)`: no limit.
     limit: Option<Option<Quantity>>,
 }
 
-/// Whether it is a quantity above 0.
+/// Returns whether a text is a quantity above 0.
 pub fn is_positive(text: &str) -> bool {
     quantity::nano(text).is_some_and(|nano| nano > 0)
 }
 
-/// Resources of the sidecar of this pod.
+/// Returns the resources of the sidecar of this pod.
 ///
 /// # Errors
-/// Names the annotation that is no quantity, or asks for more than its limit.
+/// Names the annotation that is not a quantity above 0, or that requests more than its limit.
 pub(super) fn of(
     pod: &Pod,
     spec: &PodSpec,
@@ -102,7 +102,7 @@ pub(super) fn of(
     Ok(ResourceRequirements { requests: some(requests), limits: some(limits), claims: None })
 }
 
-/// Request and limit: what was wished, and what follows from it for the other.
+/// Returns request and limit. Where annotations set only one of the two, the other follows from it.
 fn share(wish: Wish, defaults: &Share, guaranteed: bool, has_limit: bool) -> (Quantity, Option<Quantity>) {
     let default_limit = || defaults.limit.clone().filter(|_| has_limit);
     match (wish.request, wish.limit) {
@@ -148,7 +148,7 @@ impl Wish {
     }
 }
 
-/// Resources of every container, those that run before the others too: all count for the QoS class.
+/// Returns the resources of every container, also of init containers: all count for the QoS class.
 fn of_containers(spec: &PodSpec) -> impl Iterator<Item = Option<&ResourceRequirements>> {
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     all.map(|container| container.resources.as_ref())
@@ -162,20 +162,20 @@ fn limit_of<'a>(resources: Option<&'a ResourceRequirements>, name: &str) -> Opti
     resources?.limits.as_ref()?.get(name)
 }
 
-/// Whether the pod is Guaranteed without its sidecar.
+/// Returns whether the pod is Guaranteed without its sidecar.
 fn is_guaranteed(spec: &PodSpec) -> bool {
     of_containers(spec).all(|resources| {
         ["cpu", "memory"].into_iter().all(|name| {
             let request = resources.and_then(|resources| resources.requests.as_ref()?.get(name));
             limit_of(resources, name).is_some_and(|limit| {
-                // Where a request is left out, the API server takes the limit for it.
+                // Where a request is left out, the API server sets it to the limit.
                 request.is_none_or(|request| quantity::nano(&request.0) == quantity::nano(&limit.0))
             })
         })
     })
 }
 
-/// Whether the pod as a whole has a request or limit of the resource.
+/// Returns whether the pod as a whole (`spec.resources`) has a request or limit of the resource.
 fn is_of_pod(spec: &PodSpec, name: &str) -> bool {
     spec.resources.as_ref().is_some_and(|resources| {
         let has = |all: &Option<Quantities>| all.as_ref().is_some_and(|all| all.contains_key(name));
@@ -200,7 +200,7 @@ mod tests {
         Resources { cpu: share("50m", "1"), memory: share("64Mi", "1Gi") }
     }
 
-    /// Resources of the sidecar of a pod with these containers' resources and annotations.
+    /// Returns the resources of the sidecar of a pod with these resources and annotations.
     fn sidecar(containers: &[Value], annotations: Value, pod_level: Value) -> Result<Value, String> {
         let of = |resources: &Value| json!({"name": "c", "resources": resources});
         let pod = json!({"metadata": {"annotations": annotations}, "spec": {
@@ -247,7 +247,7 @@ mod tests {
         let (cpu_limit, memory_limit) =
             (names::SIDECAR_CPU_LIMIT_ANNOTATION, names::SIDECAR_MEMORY_LIMIT_ANNOTATION);
         for (resources, annotations, requests, limits) in [
-            // Guaranteed stays so, whichever of the two is said.
+            // A Guaranteed pod stays Guaranteed, whichever of the two is set.
             (
                 &guaranteed,
                 json!({cpu: "200m", memory_limit: "2Gi"}),

@@ -1,4 +1,4 @@
-//! What a connection is doing, noted by its socket and its requests, and when that is too slow.
+//! Activity of a connection, noted by its socket and its requests, and the deadlines of slow clients.
 
 use std::io;
 use std::pin::Pin;
@@ -15,26 +15,26 @@ use super::Idleness;
 /// Stands for a time that never comes.
 const NEVER: u64 = u64::MAX;
 
-/// How long a client may be slow.
+/// Time limits of a slow client.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// From the accept to the end of the first request's head (a TLS handshake included), and from the first byte of
     /// a later head to its end.
     pub head: Duration,
-    /// Between two requests.
+    /// Time between two requests.
     pub idle: Duration,
-    /// Without taking a byte of an answer.
+    /// Time in which the client takes no byte of a response.
     pub answer: Duration,
 }
 
-/// In what a client is too slow.
+/// What a client is too slow at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
-    /// In sending a request's head.
+    /// Sending a request's head.
     Head,
-    /// In sending the next request.
+    /// Sending the next request.
     Idle,
-    /// In taking an answer.
+    /// Taking a response.
     Answer,
 }
 
@@ -43,16 +43,17 @@ pub enum Late {
 pub struct Activity {
     base: Instant,
     requests: AtomicUsize,
-    /// Since when there has been no request.
+    /// Start of the current or last period without a request.
     quiet_since_us: AtomicU64,
-    /// When the first byte came since then.
+    /// Time of the first byte since then; `NEVER` before it comes.
     heard_at_us: AtomicU64,
+    /// Time since which the client takes no bytes; `NEVER` while it does.
     blocked_since_us: AtomicU64,
     has_asked: AtomicBool,
     is_http2: AtomicBool,
 }
 
-/// A connection's notes at one moment.
+/// Copy of a connection's activity at one moment. Times are `None` where they do not apply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
     quiet_since_us: Option<u64>,
@@ -63,7 +64,8 @@ struct Seen {
 }
 
 impl Seen {
-    /// The next to become too late, and when; `None` while a request is under way.
+    /// Returns what the client will be late with next, and when; `None` while a request is under way and the client
+    /// takes what is written.
     fn deadline(&self, patience: &Patience) -> Option<(Late, u64)> {
         let after = |since_us: u64, patience: Duration| {
             since_us.saturating_add(u64::try_from(patience.as_micros()).unwrap_or(NEVER))
@@ -80,7 +82,7 @@ impl Seen {
 }
 
 impl Activity {
-    /// Notes of a connection that begins now.
+    /// Creates the activity of a connection that begins now.
     pub fn new(base: Instant) -> Arc<Self> {
         let activity = Self {
             base,
@@ -104,7 +106,7 @@ impl Activity {
         UnderWay(Arc::clone(self))
     }
 
-    /// Resolves when the client is too slow.
+    /// Resolves when the client is too slow. Returns what it is late with.
     pub async fn late(&self, patience: &Patience) -> Late {
         let shortest = patience.head.min(patience.idle).min(patience.answer);
         loop {
@@ -153,12 +155,12 @@ impl Activity {
 impl Idleness for Activity {
     fn idle_since_us(&self) -> Option<u64> {
         let seen = self.seen();
-        // An answer that the client has not taken whole is a request under way.
+        // A response that the client has not taken whole counts as a request under way.
         seen.quiet_since_us.filter(|_| seen.blocked_since_us.is_none())
     }
 }
 
-/// A request under way.
+/// Guard of a request, which is under way until the guard is dropped.
 #[derive(Debug)]
 pub struct UnderWay(Arc<Activity>);
 
@@ -171,7 +173,7 @@ impl Drop for UnderWay {
     }
 }
 
-/// A socket that notes what it does.
+/// Socket that notes its reads and writes in the activity of its connection.
 #[derive(Debug)]
 pub struct Watched<S> {
     stream: S,
@@ -179,7 +181,7 @@ pub struct Watched<S> {
 }
 
 impl<S> Watched<S> {
-    /// Watches `stream` for the notes of its connection.
+    /// Wraps `stream`, and notes its reads and writes in `activity`.
     pub fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity }
     }

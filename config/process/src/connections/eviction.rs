@@ -1,12 +1,12 @@
-//! Whether a port has room for another connection, and which idle ones make it. Pure: no clock, no sockets.
+//! Decides whether a port has room for another connection, and which idle ones to close (pure: no clock, no sockets).
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
 
-/// One of so many places is kept for peers with few connections.
+/// One in this number of places is kept for peers with few connections.
 const SHARE: usize = 16;
-/// So many connections are few.
+/// A peer has few connections if it has fewer than this number.
 const FEW: usize = 4;
 
 /// The other end of a connection, as far as fairness goes: its IPv4 address, or the 64 bits of its IPv6 network, of
@@ -28,11 +28,11 @@ impl From<IpAddr> for Peer {
 /// One open connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Open {
-    /// Its number.
+    /// Number of the connection.
     pub id: u64,
-    /// Where it comes from.
+    /// Other end of the connection.
     pub peer: Peer,
-    /// Since when it has had no request under way; `None` while it has one.
+    /// Time since which it has had no request under way; `None` while it has one.
     pub idle_since_us: Option<u64>,
 }
 

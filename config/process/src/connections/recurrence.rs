@@ -1,8 +1,8 @@
-//! Something that may happen thousands of times a second, and is to be reported as one line a while.
+//! Limits log lines about something that may happen thousands of times a second: one line in each period.
 
 use std::time::Duration;
 
-/// At most one line in this time.
+/// Period in which there is at most one line.
 const PERIOD: Duration = Duration::from_secs(10);
 
 /// Counts what has happened since the last report. Pure: times are durations since the process began to count.

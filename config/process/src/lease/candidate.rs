@@ -1,4 +1,4 @@
-//! What one replica knows of the Lease, and what it does next (pure: time comes in from outside).
+//! One replica's view of the Lease, and its decision what to do next (pure: the caller passes the time).
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
 use tokio::time::Instant;
 
-/// What to do about the Lease just now.
+/// Next step of a replica.
 #[derive(Debug, PartialEq)]
 pub(super) enum Step {
-    /// There is none: create it, as its holder.
+    /// The Lease does not exist: create it, with this replica as its holder.
     Create(Lease),
     /// Renew it or take it over; guarded by the resourceVersion that was read.
     Replace(Lease),
-    /// Somebody else holds it.
+    /// Another replica holds it.
     Wait,
 }
 
@@ -24,11 +24,11 @@ pub(super) struct Candidate {
     name: String,
     identity: String,
     duration: Duration,
-    /// The version that was seen last, and when it was seen first.
+    /// resourceVersion that was seen last, and when it was seen first.
     seen: Option<(String, Instant)>,
-    /// When another's record, if it does not change, has run out.
+    /// Time at which the record of another holder expires if it does not change.
     free_at: Option<Instant>,
-    /// Until when this replica may act.
+    /// Time until which this replica may act; `None` where it does not lead.
     leads_until: Option<Instant>,
 }
 
@@ -56,7 +56,7 @@ impl Candidate {
         self.leads_until
     }
 
-    /// What to do, given the Lease as it is now. `wall` is only ever written, never compared.
+    /// Decides the next step, given the Lease as it is now. `wall` is only written, never compared.
     pub(super) fn decide(&mut self, lease: Option<&Lease>, now: Instant, wall: Timestamp) -> Step {
         let Some(lease) = lease else {
             self.seen = None;
@@ -86,24 +86,24 @@ impl Candidate {
         Step::Replace(Lease { metadata: lease.metadata.clone(), spec })
     }
 
-    /// This replica's record was stored; the request was sent at `sent`.
+    /// Notes that this replica's record was stored by a request that was sent at `sent`.
     pub(super) fn wrote(&mut self, lease: &Lease, sent: Instant) {
         self.seen = Some((lease.metadata.resource_version.clone().unwrap_or_default(), sent));
         self.leads_until = Some(sent + self.duration * 2 / 3);
     }
 
-    /// Somebody else wrote meanwhile. A holder goes on until it sees who, or its time is over.
+    /// Notes that another replica wrote meanwhile. A holder goes on until it reads which, or until its time is over.
     pub(super) fn lost(&mut self) {
         self.free_at = None;
     }
 
-    /// How long until the next look.
+    /// Returns the time until the next read of the Lease, at most `every`.
     pub(super) fn pause(&self, now: Instant, every: Duration) -> Duration {
         let next = [self.free_at, self.leads_until].into_iter().flatten().filter(|at| *at > now).min();
         next.map_or(every, |at| every.min(at - now))
     }
 
-    /// The Lease given back; `None` where it is not this replica's.
+    /// Returns the Lease without a holder, to be written; `None` where this replica does not hold it.
     pub(super) fn released(&self, lease: Lease, wall: Timestamp) -> Option<Lease> {
         let record = lease.spec?;
         if record.holder_identity.as_deref() != Some(self.identity.as_str()) {
@@ -118,13 +118,13 @@ impl Candidate {
         Some(Lease { metadata: lease.metadata, spec: Some(spec) })
     }
 
-    /// Others count by the duration that the holder promised.
+    /// Returns the duration that a holder's record promises; this replica's own where it has none.
     fn duration_of(&self, record: &LeaseSpec) -> Duration {
         let promised = record.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
         promised.map_or(self.duration, |seconds| Duration::from_secs(seconds.max(1)))
     }
 
-    /// This replica as the holder, after whoever it was before.
+    /// Returns a record with this replica as the holder, after the record `before`.
     fn record(&self, before: Option<&LeaseSpec>, wall: Timestamp) -> LeaseSpec {
         let renews = before.is_some_and(|before| before.holder_identity.as_deref() == Some(&self.identity));
         let transitions = before.and_then(|before| before.lease_transitions).unwrap_or(0);

@@ -1,23 +1,23 @@
-//! Where a Lease is kept: the API server, and for tests a fake in memory.
+//! Store of the Lease: the API server, and for tests a fake in memory.
 
 use async_trait::async_trait;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-/// How a guarded write went.
+/// Outcome of a guarded write.
 #[derive(Debug)]
 pub(super) enum Written {
-    /// It is done; this is what is stored now.
+    /// The write succeeded; the Lease is what is stored now.
     Done(Box<Lease>),
-    /// The Lease had changed meanwhile, or was there already.
+    /// Nothing was written: the Lease had changed meanwhile, or existed already.
     Conflict,
 }
 
-/// The three calls that holding a Lease needs. Errors are texts: all are met by trying again.
+/// The three calls that holding a Lease needs. Errors are texts, because each of them only leads to another try.
 #[async_trait]
 pub(super) trait LeaseStore: Send + Sync + 'static {
-    /// The Lease, if there is one.
+    /// Returns the Lease; `None` where it does not exist.
     async fn get(&self, name: &str) -> Result<Option<Lease>, String>;
     /// Stores a Lease that must not exist yet.
     async fn create(&self, lease: Lease) -> Result<Written, String>;
@@ -58,7 +58,7 @@ fn written(answer: kube::Result<Lease>) -> Result<Written, String> {
     }
 }
 
-/// An API server's Leases in memory, with switches for what can go wrong.
+/// An API server's Lease in memory, with switches for failures.
 #[cfg(test)]
 pub(super) mod fake {
     use std::sync::{Arc, Mutex};
