@@ -60,8 +60,8 @@ impl LeaseSettings {
 /// Keeps trying to hold the Lease until `stop`. The receiver has `true` while this process leads.
 ///
 /// It becomes `false` before another process can take over: when the API server could not be reached for two thirds of
-/// the duration, and when another process is found to hold the Lease. On `stop` it becomes `false`, and then the Lease is
-/// released, so that the others need not wait.
+/// the duration, and when another process is found to hold the Lease. On `stop` it becomes `false`, and then the Lease
+/// is released, so that the others need not wait.
 pub fn hold(
     client: Client,
     settings: LeaseSettings,

@@ -1,10 +1,11 @@
-//! The scheduler's allocator: which devices the claims of a pod get on a node, as the scheduler of a release decides it.
+//! The scheduler's allocator: which devices the claims of a pod get on a node, as the scheduler of a release decides
+//! it.
 //!
 //! | module | what is there |
 //! |---|---|
 //! | `node` | whether a node is one of those that a device can be used from |
 //! | `pool` | pools as one node sees them: complete, valid, in order |
-//! | `held` | what allocated claims hold |
+//! | `held` | devices and capacity that allocated claims hold |
 //! | `request` | what claims ask for, checked |
 //! | `share` | how much of a device's capacity a request consumes |
 //! | `constraint` | `matchAttribute` and `distinctAttribute` |
@@ -65,7 +66,7 @@ impl Features {
     };
 }
 
-/// A cluster as the scheduler looks at it while it places pods.
+/// Cluster as the scheduler sees it while it places pods.
 #[derive(Debug, Clone, Copy)]
 pub struct Scheduler<'a> {
     /// The scheduler's features.
@@ -74,7 +75,7 @@ pub struct Scheduler<'a> {
     pub slices: &'a [ResourceSlice],
     /// All DeviceClasses.
     pub classes: &'a [DeviceClass],
-    /// Devices that one attempt tries before it is undecided.
+    /// Maximum number of devices that one attempt tries; after them it is undecided.
     pub steps: u32,
 }
 
@@ -90,14 +91,14 @@ pub struct Chosen<'a> {
     /// Capacity that is consumed of a device that may be allocated several times, in nano-units; `None` where the
     /// device is the claim's alone.
     pub share: Option<BTreeMap<&'a str, i128>>,
-    /// The claim uses the device beside whoever holds it.
+    /// Whether the claim uses the device beside its holders, as admin access allows.
     pub admin_access: bool,
 }
 
 /// Driver, pool and name of a device.
 pub type DeviceId<'a> = (&'a str, &'a str, &'a str);
 
-/// What an attempt on a node came to.
+/// Outcome of an attempt on a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome<'a> {
     /// The pod's claims get these devices.
@@ -120,7 +121,7 @@ impl<'a> Scheduler<'a> {
     /// Reads the claims of a pod.
     ///
     /// # Errors
-    /// A claim asks for something that the scheduler refuses wherever the pod would go.
+    /// A claim asks for something that the scheduler refuses on every node.
     pub fn pod(self, claims: impl IntoIterator<Item = &'a ResourceClaim>) -> Result<Pod<'a>, Aborted> {
         let claims = claims.into_iter().map(|claim| Claim::read(self.features, self.classes, claim));
         Ok(Pod {

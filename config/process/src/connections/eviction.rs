@@ -36,8 +36,8 @@ pub struct Open {
     pub idle_since_us: Option<u64>,
 }
 
-/// Returns whether a peer that has `of_peer` of the `open` connections may have another one, where there may be `limit`:
-/// the last sixteenth of the places is for those that have fewer than four.
+/// Returns whether a peer that has `of_peer` of the `open` connections may have another one, where there may be
+/// `limit`: the last sixteenth of the places is for those that have fewer than four.
 pub fn has_room(open: usize, of_peer: usize, limit: usize) -> bool {
     let kept = if of_peer < FEW { 0 } else { limit / SHARE };
     open < limit.saturating_sub(kept)

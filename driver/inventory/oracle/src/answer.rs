@@ -1,4 +1,4 @@
-//! What either side says of a state, and where the two differ.
+//! Answers of the inventory and of the scheduler to a state, and where the two differ.
 use k8s_openapi::api::resource::v1::ExactDeviceRequest;
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use sluice_inventory::{Cluster, free_slices, nodes_named};
 
 use crate::state::State;
 
-/// Devices that our search tries before it gives up: more than the scheduler's own tries within its time.
+/// Number of devices that the inventory tries before it gives up: more than the scheduler's code tries in its time.
 const STEPS: u32 = 2_000_000;
 
-/// An answer.
+/// Answer of one side to a state.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Answer {
-    /// By node.
+    /// Answer for each node, by the node's name.
     pub nodes: BTreeMap<String, OnNode>,
-    /// How many such pods fit one after another.
+    /// Number of such pods that fit one after another, at most the state's limit.
     pub more: u32,
-    /// The search took too long, and the rest says nothing.
+    /// Whether the search took too long; then the other fields mean nothing.
     pub gave_up: bool,
-    /// Why counting was aborted.
+    /// Reason why counting was aborted.
     pub error: Option<String>,
-    /// Why the state is no question at all: the API server would not take such objects.
+    /// Reason why the state is not valid: the API server would refuse such objects.
     pub unreadable: Option<String>,
 }
 
@@ -33,7 +33,7 @@ pub struct Answer {
 pub struct OnNode {
     fits: bool,
     devices: Vec<Device>,
-    /// Why the attempt was aborted, on all nodes.
+    /// Reason why the attempt was aborted, on all nodes.
     error: Option<String>,
 }
 
@@ -47,14 +47,14 @@ struct Device {
 }
 
 impl OnNode {
-    /// Whether the pod fits on the node.
+    /// Returns whether the pod fits on the node.
     pub fn fits(&self) -> bool {
         self.fits
     }
 }
 
 impl Answer {
-    /// What the inventory says.
+    /// Returns the inventory's answer to a state.
     pub fn of(state: &State) -> Self {
         let features = Features::NEWEST;
         let scheduler = Scheduler { features, slices: &state.slices, classes: &state.classes, steps: STEPS };
@@ -108,13 +108,13 @@ impl Answer {
         answer
     }
 
-    /// Whether our search gave up.
+    /// Returns whether the inventory's search gave up.
     pub fn is_undecided(&self) -> bool {
         self.gave_up
     }
 
-    /// What the count that the autoscaler uses says of a state: how many more claims of a class fit. `None` where the
-    /// question is another one.
+    /// Returns how many more claims of a class fit, by the count that the autoscaler uses. Returns `None` where the
+    /// state asks for anything else than one device of a class, or where nothing can be counted.
     pub fn counted(state: &State) -> Option<u32> {
         let [claim] = state.want.as_slice() else { return None };
         let devices = claim.spec.devices.as_ref()?;
@@ -142,7 +142,8 @@ impl Answer {
         free_slices(&cluster, &exactly.device_class_name, &[], state.limit).ok().map(|free| free.free)
     }
 
-    /// Says where the two differ, `None` where they agree. That an attempt is aborted counts, not the words for it.
+    /// Returns where the two differ; `None` where they agree. Of aborted attempts only the fact is compared, not the
+    /// text.
     pub fn differs_from(&self, theirs: &Self) -> Option<String> {
         for (node, theirs) in &theirs.nodes {
             let ours = self.nodes.get(node).cloned().unwrap_or_default();

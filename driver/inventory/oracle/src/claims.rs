@@ -103,7 +103,7 @@ fn wanted(mix: &Mix, random: &mut SmallRng) -> Value {
     wanted
 }
 
-/// Selectors that hold or do not hold on every device, and, where asked for, some that fail on devices without a field.
+/// Returns selectors that fail on no device and, where `failing`, some that fail on devices without a field.
 fn selectors(failing: bool) -> Vec<String> {
     let mut selectors = vec![
         format!(r#"device.attributes["{GPU}"].?kind.orValue("none") == "a""#),

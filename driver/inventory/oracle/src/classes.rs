@@ -5,7 +5,7 @@ use rand::rngs::SmallRng;
 use crate::{claims, cluster};
 use sluice_inventory_oracle::state::State;
 
-/// A feature of claims or slices that is looked at by itself, most of them beside partitioned GPUs.
+/// Feature of claims or slices that is compared by itself, mostly beside partitioned GPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Class {
     Core,
@@ -29,32 +29,32 @@ pub(crate) enum Class {
     Everything,
 }
 
-/// What a state is made of. Chances are from 0 to 1.
+/// Composition of random states. Chances are from 0 to 1.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Mix {
-    /// GPUs are partitioned, with counters; else devices are whole.
+    /// Chance that GPUs are partitioned, with counters; else devices are whole.
     pub(crate) partitions: f64,
-    /// A device is held already.
+    /// Chance that a device is held already.
     pub(crate) held: f64,
-    /// Counters may be drawn below nothing by what is held.
+    /// Whether held devices may draw more of a counter than there is.
     pub(crate) over_commit: bool,
     pub(crate) taints: f64,
     pub(crate) tolerations: f64,
     pub(crate) shareable: f64,
     pub(crate) capacity_policies: f64,
     pub(crate) binding: f64,
-    /// A pool is incomplete, stale or contradicts itself.
+    /// Chance that a pool is incomplete, stale or contradicts itself.
     pub(crate) broken: f64,
-    /// A pool is for nodes by label, for all nodes, or leaves that to its devices.
+    /// Chance of pools that are for nodes by label, for all nodes, or leave that to their devices.
     pub(crate) placed: f64,
-    /// Most claims, requests of a claim and devices of a request.
+    /// Maximum numbers: `claims` of a pod, `requests` of a claim, and `count` of devices of a request.
     pub(crate) claims: u32,
     pub(crate) requests: u32,
     pub(crate) count: i64,
     pub(crate) all: f64,
     pub(crate) lists: f64,
     pub(crate) selectors: f64,
-    /// Selectors may fail on a device.
+    /// Whether selectors may fail on a device.
     pub(crate) failing: bool,
     pub(crate) matches: f64,
     pub(crate) distinct: f64,
@@ -109,8 +109,8 @@ impl Class {
         }
     }
 
-    /// Whether the count that the autoscaler uses, of claims that name only a class, is the scheduler's. Else it may be
-    /// lower: devices that several claims share, nodes by label and pools that change are not counted.
+    /// Returns whether the autoscaler's count, of claims that name only a class, must equal the scheduler's. Else it
+    /// may be lower: devices that several claims share, nodes by label and pools that change are not counted.
     pub(crate) fn counts_are_exact(self) -> bool {
         !matches!(
             self,

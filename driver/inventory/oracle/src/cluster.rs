@@ -11,10 +11,10 @@ use sluice_inventory_oracle::state::State;
 pub(crate) const GPU: &str = "gpu.example";
 pub(crate) const NIC: &str = "nic.example";
 
-/// Parts of a partitioned GPU: profile, how many, memory and engines that one takes.
+/// Parts of a partitioned GPU: profile, number of parts, and memory and engines that one part takes.
 const PARTITIONS: [(&str, usize, u32, u32); 3] = [("full", 1, 4, 2), ("half", 2, 2, 1), ("quarter", 4, 1, 0)];
 
-/// Makes a cluster; what is wanted of it is left open.
+/// Makes a cluster. The caller adds the claims that are wanted and the limit.
 pub(crate) fn make(mix: &Mix, random: &mut SmallRng) -> State {
     let mut state = State::default();
     let nodes: Vec<String> = (0..random.random_range(1..=3)).map(|n| format!("n{n}")).collect();
@@ -204,7 +204,7 @@ fn break_pool(random: &mut SmallRng, slices: &mut Vec<Value>) {
     }
 }
 
-/// Gives a device what the mix has chances for.
+/// Gives a device taints, binding conditions, shares and capacity policies, by the chances of the mix.
 fn dress(mix: &Mix, random: &mut SmallRng, device: &mut Value) {
     if random.random_bool(mix.taints) {
         let effect = ["NoSchedule", "NoExecute", "None"].choose(random);
@@ -240,7 +240,7 @@ fn merge(into: &mut Value, from: &Value) {
     }
 }
 
-/// Claims hold devices of the cluster, and a few that are not published.
+/// Adds claims that hold devices of the cluster, and a few that are not published.
 fn hold(mix: &Mix, random: &mut SmallRng, slices: &[Value], state: &mut State) {
     let mut drawn: BTreeMap<(String, String), (u64, u64)> = BTreeMap::new();
     for slice in slices {

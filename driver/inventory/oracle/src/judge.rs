@@ -1,4 +1,4 @@
-//! The scheduler's allocator, as a program that answers one line of JSON for each line that it is sent.
+//! The scheduler's allocator, as a program that answers each line of JSON that it gets with one line of JSON.
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

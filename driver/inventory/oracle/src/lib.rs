@@ -1,3 +1,3 @@
-//! Cluster states, and what the inventory and the scheduler say of them.
+//! Cluster states, and the answers of the inventory and of the scheduler to them.
 pub mod answer;
 pub mod state;

@@ -47,7 +47,7 @@ struct Args {
     differences: Option<PathBuf>,
 }
 
-/// What was seen in one class.
+/// Counts of the states of one class.
 #[derive(Debug, Default)]
 struct Tally {
     states: u32,
@@ -55,7 +55,7 @@ struct Tally {
     gave_up: u32,
     undecided: u32,
     different: u32,
-    /// States that ask for one device of a class alone: the autoscaler counts how many more of these fit.
+    /// States that ask for just one device of a class: the autoscaler counts how many more of these fit.
     counted: u32,
     count_low: u32,
     count_high: u32,
@@ -98,7 +98,7 @@ fn main() -> Result<ExitCode> {
     Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Asks both sides about a state and counts what they say; the smallest state that shows a difference is kept.
+/// Asks both sides about a state and counts their answers. Writes the smallest state that shows a difference.
 fn compare(
     args: &Args,
     judge: &mut Judge,
@@ -109,7 +109,7 @@ fn compare(
 ) -> Result<()> {
     let theirs = judge.ask(state)?;
     if let Some(trouble) = theirs.unreadable {
-        bail!("{} {seed}: the state is none: {trouble}", class.name());
+        bail!("{} {seed}: the state is not valid: {trouble}", class.name());
     }
     tally.states += 1;
     if theirs.gave_up {
@@ -122,7 +122,8 @@ fn compare(
         return Ok(());
     }
     if let Some(count) = Answer::counted(state) {
-        // Where nodes share a pool, the order in which they are filled decides, and that is up to the rest of the scheduler.
+        // Where nodes share a pool, the order in which they are filled decides, which the rest of the scheduler
+        // chooses.
         let most = if count > theirs.more { most_in_any_order(judge, state)? } else { theirs.more };
         tally.counted += 1;
         tally.count_low += u32::from(count < theirs.more);

@@ -1,4 +1,4 @@
-//! The smallest state that still shows a difference: parts are left out while it does.
+//! Finds the smallest state that still shows a difference, by leaving out parts.
 use anyhow::Result;
 use serde_json::Value;
 
@@ -49,7 +49,7 @@ fn removable(value: &Value, path: &mut Vec<Step>, parts: &mut Vec<Vec<Step>>) {
         Value::Object(members) => {
             for (key, member) in members {
                 path.push(Step::Key(key.clone()));
-                // Without these a state is another question, or none.
+                // Without these a state asks another question, or is not valid.
                 if !matches!(
                     key.as_str(),
                     "metadata"
@@ -77,7 +77,7 @@ fn removable(value: &Value, path: &mut Vec<Step>, parts: &mut Vec<Vec<Step>>) {
     }
 }
 
-/// Leaves a part out; `false` where it is gone already.
+/// Leaves a part out. Returns `false` where it does not exist any more.
 fn remove(value: &mut Value, path: &[Step]) -> bool {
     match (value, path) {
         (Value::Array(elements), [Step::Index(index)]) if *index < elements.len() => {

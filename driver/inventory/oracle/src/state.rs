@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
 
-/// A state, as both sides read it.
+/// Cluster state and question, as both sides read them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct State {
     /// Nodes, in the order in which the count of further pods fills them.
@@ -18,15 +18,15 @@ pub struct State {
     pub claims: Vec<ResourceClaim>,
     /// Claims of one pod, none of them allocated.
     pub want: Vec<ResourceClaim>,
-    /// Pods that are counted at most.
+    /// Maximum number of pods that are counted.
     pub limit: u32,
 }
 
 /// A state with the scheduler's answer, kept as a test.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Known {
-    /// The state.
+    /// State that both sides are asked about.
     pub state: State,
-    /// What the scheduler says of it.
+    /// Answer of the scheduler.
     pub answer: Answer,
 }

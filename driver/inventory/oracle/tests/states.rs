@@ -1,4 +1,4 @@
-//! Small states of which the scheduler's answer is known: each once showed a difference, or is one that people meet.
+//! Small states with the scheduler's known answer. Each of them once showed a difference, or occurs in practice.
 #![allow(clippy::unwrap_used, reason = "tests")]
 use std::fs;
 use std::path::Path;

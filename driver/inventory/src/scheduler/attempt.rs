@@ -11,57 +11,59 @@ use super::share;
 use super::{Aborted, Chosen, Features, Outcome, Reason};
 use crate::selector::{Evaluator, SelectorError};
 
-/// What decides about the pod beside the pools.
+/// Inputs of an attempt beside pools and claims.
 pub(super) struct Conditions<'s, 'a> {
     pub(super) features: Features,
     pub(super) node: &'s Node,
     pub(super) held: &'s Held<'a>,
 }
 
-/// One attempt.
+/// One attempt to place a pod on a node.
 pub(super) struct Attempt<'s, 'a> {
     around: Conditions<'s, 'a>,
     claims: &'s [Claim<'a>],
     evaluator: &'s mut Evaluator,
+    /// Number of devices that may still be tried.
     steps: u32,
     pools: Vec<PoolState<'s, 'a>>,
     /// Devices of usable pools, in order: (pool, device).
     order: Vec<(usize, usize)>,
     devices: Vec<DeviceState<'s, 'a>>,
-    /// For each alternative, in the order of claims and requests.
+    /// State of each alternative, in the order of claims and requests.
     wanted: Vec<Wanted>,
-    /// For each claim and rule.
+    /// Values of the chosen devices, for each claim and rule.
     rules: Vec<Vec<Values<'a>>>,
-    /// For each claim, what was chosen so far.
+    /// Devices chosen so far, for each claim.
     chosen: Vec<Vec<Choice<'a>>>,
 }
 
 struct PoolState<'s, 'a> {
     pool: &'s Pool<'a>,
-    /// Counters left by what is held; `None` until a device with counters is tried.
+    /// What held devices leave of each counter, in nano-units; `None` until a device with counters is tried.
     left: Option<Vec<i128>>,
-    /// Counters that chosen devices draw.
+    /// What chosen devices draw of each counter, in nano-units.
     drawn: Vec<i128>,
 }
 
 struct DeviceState<'s, 'a> {
     candidate: &'s Candidate<'a>,
     holding: Option<&'s Holding<'a>>,
-    /// It may be allocated several times.
+    /// Whether the device may be allocated several times.
     is_shareable: bool,
-    /// Claims of the pod that have chosen it; not those that share it.
+    /// Claims of the pod that have chosen the device without sharing it.
     claims: Vec<usize>,
-    /// Chosen shares of it, and what they consume in all.
+    /// Number of chosen shares of the device.
     shares: u32,
+    /// What these shares consume in all, in nano-units.
     shared: BTreeMap<&'a str, i128>,
 }
 
-/// What is known of one alternative.
+/// State of one alternative.
 struct Wanted {
-    /// Whether each device in order meets its selectors and nodes; `None` until it is asked.
+    /// Whether each device in order meets its selectors and nodes; `None` until it was evaluated.
     selectable: Vec<Option<bool>>,
     count: usize,
-    /// Positions of all devices that it asks for.
+    /// Positions of all devices that match, where the alternative asks for all; else `None`.
     all: Option<Vec<usize>>,
 }
 
@@ -72,17 +74,17 @@ struct Choice<'a> {
     draws: bool,
 }
 
-/// Where the search stands.
+/// Position of the search.
 #[derive(Clone, Copy, Default)]
 struct At {
     claim: usize,
     request: usize,
     alternative: usize,
-    /// Devices of the alternative that are chosen.
+    /// Number of devices that are chosen for the alternative.
     devices: usize,
 }
 
-/// Why a branch of the search ends.
+/// Reason why a branch of the search ends.
 enum End {
     /// The claim would have too many devices: an alternative with fewer may fit.
     TooMany,
@@ -142,7 +144,7 @@ impl<'s, 'a> Attempt<'s, 'a> {
         }
     }
 
-    /// How many devices each request wants at least; all of them are found for those that want all.
+    /// Determines how many devices each alternative wants, and which, where it wants all.
     fn count_all(&mut self) -> Result<(), End> {
         let claims = self.claims;
         for claim in claims {
@@ -222,7 +224,8 @@ impl<'s, 'a> Attempt<'s, 'a> {
         Ok(all)
     }
 
-    /// Chooses the next device and all after it. `is_chosen`: the alternative at `at` is the one to take. Devices before
+    /// Chooses the next device and all after it. `is_chosen`: the alternative at `at` is the one to take. Devices
+    /// before
     /// `start` are not tried: within a request every set of devices is tried once.
     fn descend(&mut self, at: At, is_chosen: bool, start: usize) -> Result<bool, End> {
         let claims = self.claims;
@@ -289,7 +292,7 @@ impl<'s, 'a> Attempt<'s, 'a> {
         Ok(false)
     }
 
-    /// The index of an alternative in [`Attempt::wanted`].
+    /// Returns the index of an alternative in [`Attempt::wanted`].
     fn index(&self, at: At) -> usize {
         let before = self.claims[..at.claim].iter().flat_map(|claim| &claim.requests);
         let before = before.chain(&self.claims[at.claim].requests[..at.request]);
@@ -331,7 +334,7 @@ impl<'s, 'a> Attempt<'s, 'a> {
         Ok(matches)
     }
 
-    /// What a request would consume of a device; `None` where too little is left.
+    /// Returns what a request would consume of a device; `None` where too little is left.
     fn consumed(
         &self,
         claim: &Claim<'a>,
@@ -351,7 +354,8 @@ impl<'s, 'a> Attempt<'s, 'a> {
             .map_err(|reason| abort(claim, reason))
     }
 
-    /// Chooses a device, if it can be had. `must`: the claim asks for just this one.
+    /// Chooses a device; returns `false` where it cannot be had. `must`: the claim needs exactly this device, so that a
+    /// constraint that forbids it aborts the attempt.
     fn choose(
         &mut self,
         at: At,
@@ -455,8 +459,8 @@ impl<'s, 'a> Attempt<'s, 'a> {
         self.release(self.order[choice.position].0, candidate, choice.draws);
     }
 
-    /// Draws on the counters of a device's pool; `false`, and nothing drawn, where any counter of the pool would have
-    /// too little: one that is over-committed already blocks all devices of the pool that draw.
+    /// Draws on the counters of a device's pool. Returns `false`, and draws nothing, where any counter of the pool
+    /// would have too little: a counter that is over-committed already blocks all devices of the pool that draw.
     fn draw(&mut self, pool: usize, candidate: &Candidate<'a>) -> bool {
         let held = self.around.held;
         let state = &mut self.pools[pool];
@@ -514,7 +518,7 @@ fn abort(claim: &Claim<'_>, reason: Reason) -> End {
     End::Aborted(Aborted { at: claim.name.clone(), reason })
 }
 
-/// Whether every taint that keeps pods away is tolerated.
+/// Returns whether every taint that keeps pods away is tolerated.
 fn tolerates(tolerations: &[DeviceToleration], taints: Option<&[DeviceTaint]>) -> bool {
     let mut taints = taints.unwrap_or_default().iter();
     taints.all(|taint| {
@@ -523,7 +527,8 @@ fn tolerates(tolerations: &[DeviceToleration], taints: Option<&[DeviceTaint]>) -
     })
 }
 
-/// An empty key tolerates every key, an empty effect every effect; `Exists` every value.
+/// Returns whether a toleration tolerates a taint. An empty key tolerates every key, an empty effect every effect, and
+/// `Exists` every value.
 fn tolerates_taint(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
     let unset_or = |text: &Option<String>, wanted: &str| {
         text.as_ref().is_none_or(|text| text.is_empty() || text == wanted)

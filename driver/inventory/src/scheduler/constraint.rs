@@ -32,7 +32,7 @@ impl<'a> Rule<'a> {
         matches.or(distinct).ok_or_else(|| Reason::UnknownKind { what: "a constraint".to_owned() })
     }
 
-    /// Adds a device for a request; `false` where the rule does not allow it, and then nothing was added.
+    /// Adds a device for a request. Returns `false`, and adds nothing, where the rule does not allow it.
     pub(super) fn add(
         &self,
         values: &mut Values<'a>,
@@ -66,7 +66,7 @@ impl<'a> Rule<'a> {
         self.requests.is_empty() || request.is_named_in(self.requests)
     }
 
-    /// The device's value: by the attribute's full name, or by its id where the domain is the driver's.
+    /// Returns the device's value: by the attribute's full name, or by its id where the domain is the driver's.
     fn value(&self, candidate: &Candidate<'a>) -> Option<&'a DeviceAttribute> {
         let attributes = candidate.device.attributes.as_ref()?;
         attributes.get(self.attribute).or_else(|| {
@@ -80,7 +80,7 @@ fn has_value(value: &DeviceAttribute) -> bool {
     value.string.is_some() || value.int.is_some() || value.bool.is_some() || value.version.is_some()
 }
 
-/// Values of different types, and those of a type that is not known, are not equal.
+/// Returns whether two values are equal. Values of different types, and those of an unknown type, are not.
 fn equal(one: &DeviceAttribute, other: &DeviceAttribute) -> bool {
     if one.string.is_some() {
         one.string == other.string

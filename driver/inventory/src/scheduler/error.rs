@@ -1,6 +1,6 @@
-//! Why the scheduler gives up on a pod, on all nodes.
+//! Reasons why the scheduler gives up on a pod, on all nodes.
 
-/// The claim or node that the attempt ended at, and why.
+/// Claim or node at which the attempt ended, and the reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{at}: {reason}")]
 pub struct Aborted {
@@ -10,7 +10,7 @@ pub struct Aborted {
     pub reason: Reason,
 }
 
-/// What is wrong with a claim, or with an object that it depends on.
+/// Problem of a claim, or of an object that it depends on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// A request or constraint that this code does not know.
@@ -52,7 +52,7 @@ pub enum Reason {
     /// More devices than a claim can have.
     #[error("the claim asks for more than {most} devices")]
     TooManyDevices {
-        /// The most that it can have.
+        /// Maximum number of devices of a claim.
         most: usize,
     },
     /// A request for all devices while not all are known.
@@ -78,7 +78,7 @@ pub enum Reason {
     Uncountable {
         /// The capacity.
         capacity: String,
-        /// What the device has of it.
+        /// Amount of it that the device has.
         value: String,
     },
 }

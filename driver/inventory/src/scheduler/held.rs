@@ -1,11 +1,11 @@
-//! What allocated claims hold.
+//! Devices and capacity that allocated claims hold.
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Chosen, DeviceId, Features};
 use crate::quantity;
 
-/// Devices that are held, and how much of those that are shared.
+/// Devices that are held, and how much is consumed of those that are shared.
 #[derive(Debug, Clone, Default)]
 pub struct Held<'a> {
     devices: HashMap<DeviceId<'a>, Holding<'a>>,
@@ -14,16 +14,16 @@ pub struct Held<'a> {
 /// How a device is held.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Holding<'a> {
-    /// By one claim alone.
+    /// Whether one claim holds it alone.
     pub(super) is_exclusive: bool,
-    /// By claims that share it.
+    /// Whether claims that share it hold it.
     pub(super) is_shared: bool,
-    /// What these consume, in nano-units.
+    /// Capacity that these claims consume, in nano-units.
     pub(super) consumed: BTreeMap<&'a str, i128>,
 }
 
 impl<'a> Held<'a> {
-    /// Gathers what claims hold. Those without an allocation hold nothing; admin access holds nothing.
+    /// Gathers what claims hold. Claims without an allocation and admin access hold nothing.
     pub fn of(features: Features, claims: &'a [ResourceClaim]) -> Self {
         let mut held = Self::default();
         let allocations = claims.iter().filter_map(|claim| claim.status.as_ref()?.allocation.as_ref());
@@ -43,7 +43,7 @@ impl<'a> Held<'a> {
         held
     }
 
-    /// Adds what a pod would hold.
+    /// Adds the devices that a pod would hold.
     pub fn add(&mut self, devices: &[Chosen<'a>]) {
         for chosen in devices.iter().filter(|chosen| !chosen.admin_access) {
             let holding = self.devices.entry(chosen.device).or_default();

@@ -1,9 +1,10 @@
-//! Whether a node is one of those that a slice or a device names.
+//! Decides whether a node is one of those that a slice or a device names.
 use k8s_openapi::api::core::v1::{Node, NodeSelector, NodeSelectorRequirement, NodeSelectorTerm};
 
 use super::Reason;
 
-/// Whether the node is named: by name, as one of all, or by a selector. What names no node is on none.
+/// Returns whether the node is named: by its name, as one of all, or by a selector; `false` where none of them is
+/// given.
 ///
 /// # Errors
 /// The selector is not valid.
@@ -25,7 +26,7 @@ pub(super) fn is_named(
     Ok(terms.collect::<Result<Vec<_>, _>>()?.into_iter().any(|matches| matches))
 }
 
-/// A term matches if all of its requirements do; one without requirements matches nothing.
+/// Returns whether a term matches: all of its requirements must. A term without requirements matches nothing.
 fn matches(node: &Node, term: &NodeSelectorTerm) -> Result<bool, Reason> {
     let (expressions, fields) = (term.match_expressions.iter().flatten(), term.match_fields.iter().flatten());
     let mut all = expressions.clone().next().is_some() || fields.clone().next().is_some();

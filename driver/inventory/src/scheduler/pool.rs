@@ -7,16 +7,16 @@ use super::node::is_named;
 use super::{DeviceId, Features, Reason};
 use crate::quantity;
 
-/// A pool with what a node can use of it.
+/// A pool as one node sees it.
 pub(super) struct Pool<'a> {
     pub(super) driver: &'a str,
     pub(super) name: &'a str,
     pub(super) usable: Usable,
     /// Devices of the slices that are for this node, in the order in which they are tried.
     pub(super) devices: Vec<Candidate<'a>>,
-    /// Devices of its other slices: what is held of them draws on the counters too.
+    /// Devices of the pool's other slices: those that are held draw on the counters too.
     pub(super) elsewhere: Vec<Candidate<'a>>,
-    /// What each counter has in all, in nano-units.
+    /// Total of each counter, in nano-units.
     pub(super) counters: Vec<i128>,
 }
 
@@ -24,9 +24,9 @@ pub(super) struct Pool<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Usable {
     Yes,
-    /// It is being updated: not all of its slices are there.
+    /// The pool is being updated: not all of its slices exist.
     Incomplete,
-    /// It contradicts itself; no later slice will change that.
+    /// The pool's slices contradict each other; no later slice will change that.
     Invalid,
 }
 
@@ -34,9 +34,9 @@ pub(super) enum Usable {
 pub(super) struct Candidate<'a> {
     pub(super) id: DeviceId<'a>,
     pub(super) device: &'a Device,
-    /// Its nodes are its own, not its slice's.
+    /// Whether the device itself, not its slice, names its nodes.
     pub(super) chooses_nodes: bool,
-    /// Index into [`Pool::counters`], amount in nano-units.
+    /// Counters that the device draws on: index into [`Pool::counters`], and amount in nano-units.
     pub(super) draws: Vec<(usize, i128)>,
 }
 
@@ -70,7 +70,7 @@ pub(super) fn gather<'a>(
     }
     let mut pools: Vec<Pool<'a>> =
         by_pool.into_values().filter_map(|of_node| build(features, slices, of_node)).collect();
-    // By driver and name, those whose devices must be bound last.
+    // The order is by driver and name; pools with devices that must be bound come last.
     pools.sort_by_key(|pool| {
         pool.devices.iter().any(|candidate| candidate.device.binding_conditions.is_some())
     });
@@ -81,7 +81,7 @@ fn name_of(slice: &ResourceSlice) -> &str {
     slice.metadata.name.as_deref().unwrap_or_default()
 }
 
-/// Whether a slice, or one of its devices, is for a node.
+/// Returns whether a slice, or one of its devices, is for a node.
 fn concerns(slice: &ResourceSlice, node: &Node) -> Result<bool, Reason> {
     let spec = &slice.spec;
     let has_name = spec.node_name.as_ref().is_some_and(|name| !name.is_empty());
@@ -98,12 +98,12 @@ fn concerns(slice: &ResourceSlice, node: &Node) -> Result<bool, Reason> {
     Ok(false)
 }
 
-/// Whether a device that chooses its nodes itself is for a node.
+/// Returns whether a device that names its nodes itself is for a node.
 pub(super) fn device_is_for(device: &Device, node: &Node) -> Result<bool, Reason> {
     is_named(node, device.node_name.as_deref(), device.all_nodes, device.node_selector.as_ref())
 }
 
-/// `None` where the slices of the node are of a generation that is being replaced.
+/// Builds a pool from its slices for the node. Returns `None` where these are of a generation that is being replaced.
 fn build<'a>(features: Features, all: &'a [ResourceSlice], mut of_node: Slices<'a>) -> Option<Pool<'a>> {
     let first = &of_node.first()?.spec;
     let (driver, name, generation) = (first.driver.as_str(), first.pool.name.as_str(), first.pool.generation);
@@ -138,7 +138,7 @@ fn build<'a>(features: Features, all: &'a [ResourceSlice], mut of_node: Slices<'
     Some(pool)
 }
 
-/// Reads counters and devices; `None` where they contradict each other.
+/// Reads counters and devices into the pool. Returns `None` where they contradict each other.
 fn fill<'a>(
     features: Features,
     pool: &mut Pool<'a>,

@@ -1,4 +1,4 @@
-//! What the claims of a pod ask for, checked and compiled.
+//! Requests of a pod's claims, checked and compiled.
 use k8s_openapi::api::resource::v1::{
     CapacityRequirements, DeviceClass, DeviceSelector, DeviceToleration, ResourceClaim,
 };
@@ -10,7 +10,7 @@ use crate::ledger;
 use crate::quantity;
 use crate::selector::Selector;
 
-/// Most devices in one claim (`resource.k8s.io/v1`, `AllocationResultsMaxSize`).
+/// Maximum number of devices in one claim (`resource.k8s.io/v1`, `AllocationResultsMaxSize`).
 pub(super) const DEVICES_PER_CLAIM: usize = 32;
 
 /// One claim.
@@ -31,18 +31,18 @@ pub(super) struct Request<'a> {
 pub(super) struct Alternative<'a> {
     /// `request`, or `request/subrequest`.
     pub(super) name: String,
-    /// The request's own name.
+    /// Name of the request, without that of the subrequest.
     pub(super) request: &'a str,
-    /// Selectors of the class, then its own.
+    /// Selectors of the class, then those of the request.
     pub(super) selectors: Vec<Selector>,
     pub(super) tolerations: &'a [DeviceToleration],
     pub(super) count: Count,
-    /// Least amount of each capacity, in nano-units.
+    /// Least amount of each capacity that is asked for, in nano-units.
     pub(super) capacity: BTreeMap<&'a str, i128>,
     pub(super) admin_access: bool,
 }
 
-/// How many devices are asked for.
+/// Number of devices that are asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Count {
     Exactly(usize),
@@ -50,7 +50,7 @@ pub(super) enum Count {
     All,
 }
 
-/// What requests and subrequests have in common.
+/// Fields that requests and subrequests have in common.
 struct Wanted<'a> {
     class: &'a str,
     selectors: Option<&'a [DeviceSelector]>,
@@ -62,7 +62,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Claim<'a> {
-    /// Reads a claim as the API server stores it; what is left out has the API's default.
+    /// Reads a claim as the API server stores it. Fields that are left out have the API's defaults.
     pub(super) fn read(
         features: Features,
         classes: &'a [DeviceClass],
@@ -185,7 +185,7 @@ impl<'a> Alternative<'a> {
         })
     }
 
-    /// Whether a list of names, as a constraint has it, names this request or subrequest.
+    /// Returns whether the list of names of a constraint names this request or subrequest.
     pub(super) fn is_named_in(&self, names: &[String]) -> bool {
         names.iter().any(|name| *name == self.name || name == self.request)
     }

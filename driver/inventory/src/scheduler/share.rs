@@ -1,4 +1,4 @@
-//! How much of a device's capacity a request consumes, and whether that is left: consumable capacity.
+//! Consumable capacity: how much of a device's capacity a request consumes, and whether that much is left.
 use k8s_openapi::api::resource::v1::{CapacityRequestPolicyRange, DeviceCapacity};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use std::collections::BTreeMap;
@@ -9,18 +9,18 @@ use crate::quantity;
 const UNIT: i128 = 1_000_000_000;
 const MILLI: i128 = 1_000_000;
 
-/// An amount that is no quantity, or too fine or too large for the units of a policy.
+/// Error of an amount that is not a quantity, or is too fine or too large for the units of a policy.
 struct Uncountable;
 
 fn uncountable(name: &str, of: &DeviceCapacity) -> Reason {
     Reason::Uncountable { capacity: name.to_owned(), value: of.value.0.clone() }
 }
 
-/// What the request consumes of each capacity of the device, in nano-units; `None` where it cannot: the device lacks a
-/// capacity that is asked for, its policy does not allow the amount, or too little is left beside `used`.
+/// Returns what the request consumes of each capacity of the device, in nano-units. Returns `None` where the device
+/// lacks a capacity that is asked for, its policy does not allow the amount, or too little is left beside `used`.
 ///
 /// # Errors
-/// An amount is no valid number for the device's policy. The scheduler aborts the attempt then.
+/// An amount is not a valid number for the device's policy. The scheduler then aborts the attempt.
 pub(super) fn consumed<'a>(
     features: Features,
     wanted: &BTreeMap<&str, i128>,
@@ -48,7 +48,8 @@ pub(super) fn consumed<'a>(
     Ok(Some(consumed))
 }
 
-/// The amount that is asked for, rounded up to one that the policy allows; without one, the policy's default or all.
+/// Returns the amount that is asked for, rounded up to one that the policy allows. Where no amount is asked for,
+/// returns the policy's default, or else all of the capacity.
 fn amount(features: Features, wanted: Option<i128>, of: &DeviceCapacity) -> Result<i128, Uncountable> {
     let policy = of.request_policy.as_ref();
     let Some(wanted) = wanted else {
@@ -67,7 +68,7 @@ fn amount(features: Features, wanted: Option<i128>, of: &DeviceCapacity) -> Resu
     Ok(wanted)
 }
 
-/// The least amount of the range that is not below what is wanted.
+/// Returns the least amount of the range that is at least `wanted`.
 fn round_up(
     features: Features,
     wanted: i128,
@@ -94,7 +95,7 @@ fn round_up(
     }
 }
 
-/// Whether the policy allows an amount.
+/// Returns whether the policy allows an amount.
 fn is_allowed(features: Features, amount: i128, of: &DeviceCapacity) -> Result<bool, Uncountable> {
     let Some(policy) = &of.request_policy else { return Ok(true) };
     if let Some(default) = &policy.default
@@ -126,7 +127,8 @@ fn is_allowed(features: Features, amount: i128, of: &DeviceCapacity) -> Result<b
     }
 }
 
-/// The unit in which a range counts: thousandths where it can be told in them and its step is not below one, else wholes.
+/// Returns the unit in which a range counts, in nano-units: thousandths where all of its amounts are whole numbers of
+/// them and its step is at least one of them, else wholes.
 fn grain(features: Features, range: &CapacityRequestPolicyRange) -> Result<i128, Uncountable> {
     if !features.fractional_capacity_range {
         return Ok(UNIT);
@@ -143,7 +145,7 @@ fn grain(features: Features, range: &CapacityRequestPolicyRange) -> Result<i128,
     }
 }
 
-/// An amount as a whole number of grains, rounded away from zero as Kubernetes does.
+/// Returns an amount as a whole number of grains, rounded away from zero as Kubernetes does.
 fn in_grains(amount: i128, grain: i128) -> i128 {
     amount / grain + if amount % grain == 0 { 0 } else { amount.signum() }
 }

@@ -21,7 +21,7 @@ import (
 	"k8s.io/dynamic-resource-allocation/structured"
 )
 
-// State is a cluster, and what is asked about it.
+// State is a cluster and the question about it.
 type State struct {
 	// Nodes in the order in which the count of further pods fills them.
 	Nodes   []*v1.Node                   `json:"nodes"`
@@ -31,7 +31,7 @@ type State struct {
 	Claims []*resourceapi.ResourceClaim `json:"claims"`
 	// Want are the claims of one pod, none of them allocated.
 	Want []*resourceapi.ResourceClaim `json:"want"`
-	// Limit is how many pods are counted at most.
+	// Limit is the maximum number of pods that are counted.
 	Limit int `json:"limit"`
 }
 
@@ -50,28 +50,28 @@ type OnNode struct {
 	Error string `json:"error,omitempty"`
 }
 
-// Answer is what the scheduler says of a state.
+// Answer is the scheduler's answer to a state.
 type Answer struct {
 	Nodes map[string]OnNode `json:"nodes"`
 	// More is how many such pods fit one after another.
 	More int `json:"more"`
-	// GaveUp says that the time was not enough; then the rest says nothing.
+	// GaveUp reports that the time was not enough; then the other fields mean nothing.
 	GaveUp bool `json:"gaveUp,omitempty"`
-	// Error of counting.
+	// Error is why counting was aborted.
 	Error string `json:"error,omitempty"`
-	// Unreadable is why a state is no question at all.
+	// Unreadable is why a state is not valid.
 	Unreadable string `json:"unreadable,omitempty"`
 }
 
-// Scheduler is one release of it, as its feature gates are by default (or must be, for Sluice).
+// Scheduler is one release of the scheduler, with its default feature gates, or those that Sluice needs.
 type Scheduler struct {
 	Features structured.Features
 	Cel      cel.Features
-	// Time for one state.
+	// Time is the limit for one state.
 	Time time.Duration
 }
 
-// IsOfNode says whether an error of the allocator is about one node only. Not every release has such errors.
+// IsOfNode reports whether an error of the allocator is about one node only. Not every release has such errors.
 var IsOfNode = func(error) bool { return false }
 
 type classes []*resourceapi.DeviceClass
@@ -168,7 +168,7 @@ func (s *Scheduler) judge(state *State) Answer {
 	return answer
 }
 
-// answer reads a state and judges it. The allocator panics at objects that the API server would not take.
+// answer reads a state and judges it. The allocator panics at objects that the API server would refuse.
 func (s *Scheduler) answer(line []byte) (answer Answer) {
 	defer func() {
 		if trouble := recover(); trouble != nil {
@@ -197,7 +197,7 @@ func (s *Scheduler) Run() {
 			return
 		}
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "standard input cannot be read:", err)
+			fmt.Fprintln(os.Stderr, "failed to read standard input:", err)
 			os.Exit(1)
 		}
 	}
