@@ -1,4 +1,4 @@
-//! sluice-autoscaler: parse, wire, exit code.
+//! sluice-autoscaler: parses the command line, runs the program or a replay, and returns the exit code.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Decides every decision of a log again and compares bit for bit; exit code 1 on any difference.
+    /// Repeats every decision of a log and compares the results bit for bit; exit code 1 on any difference.
     Replay {
         /// `<state-dir>/decisions-<namespace>.<name>.jsonl`.
         file: PathBuf,

@@ -13,32 +13,32 @@ use tokio_util::sync::CancellationToken;
 use crate::platform::Target;
 use crate::platform::name_of;
 
-/// How often the files are looked at.
+/// Interval at which the files are checked for changes.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// All objects, by namespace and name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Manifests {
-    /// What is to be kept within its objective.
+    /// Autoscalers, each of which keeps one target within its objective.
     pub autoscalers: BTreeMap<Target, Arc<InferenceAutoscaler>>,
-    /// What can be scaled.
+    /// Deployments that autoscalers can scale.
     pub deployments: BTreeMap<Target, Arc<LocalDeployment>>,
 }
 
-/// Why object files were refused.
+/// Reason why object files were refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestsError {
-    /// A file or one of its documents.
+    /// A file or one of its documents is not valid.
     #[error(transparent)]
     Document(#[from] ManifestError),
-    /// Documents that do not fit each other.
+    /// Documents contradict each other.
     #[error("{kind} {name}: {problem}")]
     Mismatch {
         /// Kind of the object.
         kind: &'static str,
-        /// Its namespace and name.
+        /// Namespace and name of the object.
         name: Target,
-        /// What is wrong and what to do.
+        /// What is wrong, and what to do.
         problem: String,
     },
 }
@@ -47,7 +47,7 @@ impl Manifests {
     /// Reads all files.
     ///
     /// # Errors
-    /// Names the file, the document and the field, or the objects that do not fit each other.
+    /// Names the file, the document and the field, or the objects that contradict each other.
     pub(crate) fn read(files: &[PathBuf]) -> Result<Self, ManifestsError> {
         let mut all = Self::default();
         for file in files {
@@ -138,8 +138,8 @@ fn is_name(name: &str) -> bool {
         && !name.ends_with('-')
 }
 
-/// Watches the files until `stop`, and sends each new valid state. Invalid files, perhaps half saved, leave the old state in
-/// force.
+/// Watches the files until `stop`, and sends each new valid state. Invalid files, perhaps half saved, leave the old
+/// state in force.
 pub(crate) async fn follow(files: Vec<PathBuf>, stop: CancellationToken, changed: mpsc::Sender<Manifests>) {
     let mut seen = stamps(&files);
     loop {

@@ -1,4 +1,4 @@
-//! Wrong usage, as a shell sees it.
+//! Wrong usage: exit codes and messages, as a shell sees them.
 
 #[path = "../../config/process/tests/usage/mod.rs"]
 mod usage;

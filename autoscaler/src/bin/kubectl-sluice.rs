@@ -1,4 +1,4 @@
-//! kubectl-sluice: parse, read, print, exit code.
+//! kubectl-sluice: parses the command line, reads objects, prints a text, and returns the exit code.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use sluice_config::objects::ObjectDir;
 use sluice_process::command_line;
 use sluice_process::printable::printable_lines;
 
-/// What is free, and why replicas are as many as they are.
+/// Shows which slices are free, and why a target has as many replicas as it has.
 ///
 /// In a cluster, by the kubeconfig's current context:
 ///
@@ -35,15 +35,15 @@ struct Cli {
 enum Command {
     /// Free and used slices by pool and profile, with their holders.
     Capacity {
-        /// Form of the output.
+        /// Format of the output.
         #[arg(short, long, value_enum, default_value_t)]
         output: capacity::Output,
     },
     /// Conditions and the last decisions of an InferenceAutoscaler, each with its steps.
     Explain {
-        /// Its name.
+        /// Name of the InferenceAutoscaler.
         name: String,
-        /// Its namespace; that of the kubeconfig's context where it is absent.
+        /// Namespace of the InferenceAutoscaler; without it, that of the kubeconfig's context.
         #[arg(short, long)]
         namespace: Option<String>,
     },
@@ -61,7 +61,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            // It may quote an object, a file or the server.
+            // The error may quote an object, a file or the server.
             eprintln!("kubectl-sluice: {}", printable_lines(&error.to_string()));
             ExitCode::FAILURE
         }

@@ -1,5 +1,5 @@
-//! The API server of these tests: one in memory that serves the discovery of apps/v1, Argo Rollouts and
-//! LeaderWorkerSets, and no other.
+//! The API server of these tests: it is in memory, and its discovery has only apps/v1, Argo Rollouts and
+//! LeaderWorkerSets.
 
 use serde_json::{Value, json};
 use sluice_testkit::api_server::ApiServer;

@@ -1,4 +1,4 @@
-//! Others at the same replicas: autoscalers that are seen, selectors that overlap, writers that are not seen.
+//! Conflicts over the same replicas: with autoscalers that can be seen, overlapping selectors, and unknown writers.
 
 use serde_json::{Value, json};
 
@@ -10,10 +10,10 @@ use crate::page::{Counter, Server};
 use crate::program::{Program, condition, replicas, start, status};
 use sluice_testkit::api_server::ApiServer;
 
-/// More than any number of replicas serves.
+/// Rate, in rows/s, that is more than all possible replicas serve.
 const MUCH: f64 = 6000.0;
 
-/// A Deployment of one ready pod through a ReplicaSet, and its sidecar.
+/// Returns a cluster with a Deployment of one ready pod through a ReplicaSet, and the page of its sidecar.
 async fn bert(counter: &Counter) -> (ApiServer, Server) {
     let sidecar = Server::batcher(counter).await;
     let api = cluster();
@@ -49,7 +49,7 @@ fn message(api: &ApiServer, name: &str, wanted: &str) -> String {
     found.and_then(|one| one["message"].as_str()).unwrap_or_default().to_owned()
 }
 
-/// It is held for as long as `until` something else is seen, under much demand.
+/// Asserts that replicas stay at `expected`, and that no scale is written, during many rounds with much demand.
 async fn held_at(api: &ApiServer, counter: &Counter, expected: u64) {
     api.writes();
     counter.set_rate(MUCH);
@@ -165,7 +165,7 @@ async fn old_replica_sets_of_a_rollout_are_its_own() {
 async fn two_autoscalers_whose_targets_share_pods_both_say_so() {
     let counter = Counter::default();
     let (api, sidecar) = bert(&counter).await;
-    // The canary's selector matches its own pods alone, and so does not see what is wrong.
+    // The canary's selector matches only its own pods, so the problem cannot be seen from the canary.
     let mut canary = deployment("canary", 1);
     canary["spec"]["selector"]["matchLabels"] = json!({"app": "bert", "track": "canary"});
     api.put(DEPLOYMENTS, canary);
@@ -195,7 +195,7 @@ async fn a_writer_that_is_not_seen_is_not_fought() {
     let program = start(&api, "one", |_| ());
     let mut writes = 0;
     until("it says so", || {
-        // Whatever is written is set back at once, as a tool does that applies a manifest.
+        // Each change is set back at once, as by a tool that applies a manifest.
         if replicas(&api) != 1 {
             writes += 1;
             let mut object = api.get(DEPLOYMENTS, "ns", "bert").unwrap();

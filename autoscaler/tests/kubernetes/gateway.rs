@@ -1,4 +1,4 @@
-//! A gateway in front of a target: demand is read there and only there, also while there is no replica.
+//! A gateway in front of a target: demand is read only at the gateway, also while there is no replica.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::page::{Counter, Server};
 use crate::program::{condition, replicas, start, status};
 use sluice_testkit::api_server::ApiServer;
 
-/// Nobody listens there.
+/// Port on which no process listens.
 const CLOSED: u16 = 1;
 
 fn behind_gateway() -> Value {
@@ -22,7 +22,7 @@ fn behind_gateway() -> Value {
     object
 }
 
-/// So many replicas, each with a sidecar that nobody can read, behind a gateway with this page.
+/// Returns a cluster with `running` replicas, whose sidecars cannot be read, behind a gateway with this page.
 fn behind(gateway: &Server, running: u32) -> ApiServer {
     let api = cluster();
     api.put(DEPLOYMENTS, deployment("bert", running));
@@ -66,7 +66,7 @@ async fn a_held_request_brings_the_first_replica_and_silence_takes_the_last() {
 async fn a_gateway_that_cannot_be_read_is_never_one_without_demand() {
     let gateway = Server::batcher(&Counter::default()).await;
     let api = behind(&gateway, 2);
-    // Ready, and its page does not answer: half of the demand is unknown.
+    // This gateway is ready and its page does not respond: half of the demand is unknown.
     api.put(PODS, gateway_pod("gateway-b", CLOSED, true));
     let program = start(&api, "one", |_| ());
     until("it says so", || condition(&api, "bert", "MetricsFresh").0 == "False").await;
@@ -92,7 +92,7 @@ async fn a_page_without_the_model_says_nothing_about_its_demand() {
 async fn a_gateway_that_is_not_there_holds_the_replicas_and_its_labels_are_told() {
     let api = cluster();
     api.put(DEPLOYMENTS, deployment("bert", 2));
-    // Sidecars that could be read do not stand in for it: clients are at the gateway.
+    // Sidecars that can be read do not replace it: clients send to the gateway.
     let sidecar = Server::batcher(&Counter::default()).await;
     api.put(PODS, pod("bert", "bert-0", sidecar.port, true));
     api.put(AUTOSCALERS, behind_gateway());

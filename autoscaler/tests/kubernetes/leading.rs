@@ -1,4 +1,4 @@
-//! The whole program but its process: who leads, what is written, and from which source it decides.
+//! The whole program without its process: which replica leads, what it writes, and from which source it decides.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::page::{Counter, Server};
 use crate::program::{condition, replicas, start, status, written};
 use sluice_testkit::api_server::{ApiServer, Health};
 
-/// A Deployment of one ready pod, whose sidecar counts.
+/// Returns a cluster with a Deployment of one ready pod, and the page of the pod's sidecar, with the rows of `counter`.
 async fn bert(counter: &Counter) -> (ApiServer, Server) {
     let sidecar = Server::batcher(counter).await;
     let api = cluster();
@@ -70,7 +70,7 @@ async fn of_two_one_acts_and_the_other_takes_over_without_changing_anything() {
     let grown = replicas(&api);
     let two = start(&api, "two", |_| ());
     until("the other knows the cluster", || two.readiness.get().is_ok()).await;
-    // As kill -9 would: nothing is said any more, nothing given back.
+    // Like kill -9: the process writes nothing any more, and does not release the Lease.
     seen_by_one.set_health(Health::Unavailable);
     let holder =
         || api.get(LEASES, "sluice-system", "sluice-autoscaler").unwrap()["spec"]["holderIdentity"].clone();
@@ -97,7 +97,8 @@ async fn who_lost_the_lease_writes_nothing_any_more() {
     lease["spec"]["leaseDurationSeconds"] = json!(600);
     let looks = api.reads(LEASES);
     api.put(LEASES, lease);
-    // The first may have been answered before the change, the second shows it, with the third that has been seen.
+    // The first read may have been answered before the change; the second shows it; at the third the process has seen
+    // it.
     until("renewals show it", || api.reads(LEASES) >= looks + 3).await;
     api.writes();
     counter.set_rate(6000.0);

@@ -1,5 +1,5 @@
-//! The cluster's platform against an API server that is a function, with sidecars and a Prometheus that are
-//! simulated in this folder: what is read and written goes through the real client.
+//! The Kubernetes platform against an API server in memory, with sidecars and a Prometheus that are simulated in this
+//! folder. All reads and writes go through the real client.
 
 #![allow(clippy::unwrap_used, reason = "what a helper of tests cannot do fails the test")]
 

@@ -17,7 +17,7 @@ pub(crate) const AUTOSCALERS: &str = "apis/sluice.dev/v1alpha1/inferenceautoscal
 pub(crate) const LEASES: &str = "apis/coordination.k8s.io/v1/leases";
 pub(crate) const CLASS: &str = "mig-2g-10gb.gpu.sluice.dev";
 
-/// The node, its slices and classes, and the template of a claim.
+/// Returns a cluster with the node, its slices and classes, and the template of a claim.
 pub(crate) fn cluster() -> ApiServer {
     let api = crate::api::server();
     let gpus = [sluice_testkit::gpus::a100(0, &["2g.10gb"])];
@@ -72,7 +72,7 @@ pub(crate) fn autoscaler(name: &str, target: &str) -> Value {
     })
 }
 
-/// An owner reference of a controller; its UID is the one that the server gives.
+/// Returns an owner reference to a controller, with the UID that the server gives it.
 pub(crate) fn controlled_by(api_version: &str, kind: &str, collection: &str, name: &str) -> Value {
     json!([{
         "apiVersion": api_version, "kind": kind, "name": name, "controller": true,
@@ -80,7 +80,7 @@ pub(crate) fn controlled_by(api_version: &str, kind: &str, collection: &str, nam
     }])
 }
 
-/// A ReplicaSet of a Deployment.
+/// Returns a ReplicaSet of a Deployment.
 pub(crate) fn replica_set(of: &str, name: &str) -> Value {
     json!({
         "metadata": {
@@ -91,14 +91,14 @@ pub(crate) fn replica_set(of: &str, name: &str) -> Value {
     })
 }
 
-/// The pod with another controller; without any where the references are null.
+/// Returns the pod with these owner references; without any where they are null.
 pub(crate) fn owned(mut pod: Value, owners: Value) -> Value {
     pod["metadata"]["ownerReferences"] = owners;
     pod
 }
 
-/// A pod that a Deployment controls, without a ReplicaSet between; its sidecar's admin port is `port` of the
-/// loopback.
+/// Returns a pod that a Deployment controls, without a ReplicaSet between; its sidecar's admin port is `port` of the
+/// loopback interface.
 pub(crate) fn pod(of: &str, name: &str, port: u16, ready: bool) -> Value {
     json!({
         "metadata": {
@@ -119,7 +119,7 @@ pub(crate) fn pod(of: &str, name: &str, port: u16, ready: bool) -> Value {
     })
 }
 
-/// A pod of the gateway in front of `bert`; its admin port is `port` of the loopback.
+/// Returns a pod of the gateway in front of `bert`; its admin port is `port` of the loopback interface.
 pub(crate) fn gateway_pod(name: &str, port: u16, ready: bool) -> Value {
     let mut gateway = pod("bert-gateway", name, port, ready);
     gateway["spec"] = json!({"containers": [{"name": "gateway", "ports": [
@@ -128,7 +128,7 @@ pub(crate) fn gateway_pod(name: &str, port: u16, ready: bool) -> Value {
     gateway
 }
 
-/// The claim of a pod; `device` is what was allocated.
+/// Returns the claim of a pod, with the allocated `device`.
 pub(crate) fn claim(of_pod: &str, device: Option<&str>) -> Value {
     let mut claim = json!({
         "metadata": {"namespace": "ns", "name": format!("{of_pod}-gpu"), "ownerReferences": [
@@ -144,7 +144,7 @@ pub(crate) fn claim(of_pod: &str, device: Option<&str>) -> Value {
     claim
 }
 
-/// Waits until it is so; fails the test if that takes long.
+/// Waits until `is_so` holds; fails the test if that takes long.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..1500 {
         if is_so() {

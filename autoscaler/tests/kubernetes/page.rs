@@ -1,4 +1,4 @@
-//! A batcher's metrics page, and a Prometheus that knows it second-hand. Simulated.
+//! Simulated metrics page of a batcher, and a simulated Prometheus that has scraped it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use crate::objects::until;
 
-/// Of the curve below within the objective of the tests, one replica serves somewhat below 640 rows/s.
+/// Service curve of the pages. Within the objective of the tests one replica serves somewhat less than 640 rows/s.
 const CURVE: [(&str, f64); 4] = [
     ("sluice_batcher_curve_alpha_seconds", 0.02),
     ("sluice_batcher_curve_beta_seconds", 0.00125),
@@ -19,8 +19,8 @@ const CURVE: [(&str, f64); 4] = [
     ("sluice_batcher_curve_samples", 1000.0),
 ];
 
-/// Rows counted so far, growing at a rate; whether a request is held for want of a replica; and how often all of it
-/// was read.
+/// Rows counted so far, which grow at a rate; whether a request is held because there is no replica; and how often the
+/// page was read.
 #[derive(Clone, Default)]
 pub(crate) struct Counter(
     Arc<Mutex<(f64, f64, Option<tokio::time::Instant>)>>,
@@ -43,7 +43,7 @@ impl Counter {
         rows + since.map_or(0.0, |since| since.elapsed().as_secs_f64() * rate)
     }
 
-    /// Waits until it was read `times` more times: so many rounds of the controller have begun.
+    /// Waits until the page was read `times` more times; this many rounds of the controller have begun then.
     pub(crate) async fn read(&self, times: u64) {
         let enough = self.2.load(Ordering::SeqCst) + times;
         until("the page is read again", || self.2.load(Ordering::SeqCst) >= enough).await;
@@ -59,7 +59,7 @@ impl Counter {
     }
 }
 
-/// A server on the loopback that gives every request the same kind of answer, until it is dropped.
+/// Server on the loopback interface that gives every request the same kind of response, until it is dropped.
 pub(crate) struct Server {
     pub(crate) port: u16,
     task: JoinHandle<()>,
@@ -91,17 +91,17 @@ impl Server {
         Self { port, task }
     }
 
-    /// The page of a sidecar or a gateway.
+    /// Serves the page of a sidecar or a gateway.
     pub(crate) async fn batcher(counter: &Counter) -> Self {
         Self::batcher_of(counter, "bert").await
     }
 
-    /// A page of this text.
+    /// Serves a page of this text.
     pub(crate) async fn of_text(page: String) -> Self {
         Self::start("text/plain", move || page.clone()).await
     }
 
-    /// The page of one that knows another model.
+    /// Serves the page of a sidecar or a gateway of this model.
     pub(crate) async fn batcher_of(counter: &Counter, model: &'static str) -> Self {
         let counter = counter.clone();
         Self::start("text/plain", move || {
@@ -111,7 +111,7 @@ impl Server {
         .await
     }
 
-    /// A Prometheus that scraped the pod a moment ago.
+    /// Serves as a Prometheus that scraped the pod a moment ago.
     pub(crate) async fn prometheus(pod: &'static str, counter: &Counter) -> Self {
         let counter = counter.clone();
         Self::start("application/json", move || {

@@ -1,4 +1,4 @@
-//! The whole program and pods whose pages are made to cost it something.
+//! The whole program, with pods whose pages are made to be expensive to read.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! The whole program but its process, and what it has written.
+//! The whole program without its process, and readers of what it has written.
 
 use serde_json::Value;
 use sluice_autoscaler::run::kubernetes::serve;
@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::objects::{AUTOSCALERS, DEPLOYMENTS};
 use sluice_testkit::api_server::ApiServer;
 
-/// One process of the autoscaler.
+/// One running autoscaler.
 pub(crate) struct Program {
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -18,7 +18,7 @@ pub(crate) struct Program {
     _state: tempfile::TempDir,
 }
 
-/// Starts one that ticks fast.
+/// Starts an autoscaler with short ticks.
 pub(crate) fn start(api: &ApiServer, identity: &str, change: impl FnOnce(&mut Settings)) -> Program {
     if let Ok(level) = std::env::var("SLUICE_TEST_LOG") {
         let _ = sluice_process::logging::init(Default::default(), &level);
@@ -55,7 +55,7 @@ pub(crate) fn status(api: &ApiServer, name: &str) -> Value {
     api.get(AUTOSCALERS, "ns", name).unwrap()["status"].clone()
 }
 
-/// Status and reason of a condition.
+/// Returns status and reason of a condition.
 pub(crate) fn condition(api: &ApiServer, name: &str, wanted: &str) -> (String, String) {
     let status = status(api, name);
     let found = status["conditions"].as_array().into_iter().flatten().find(|one| one["type"] == wanted);
@@ -63,12 +63,12 @@ pub(crate) fn condition(api: &ApiServer, name: &str, wanted: &str) -> (String, S
     (text("status"), text("reason"))
 }
 
-/// What is asked of the Deployment `bert`.
+/// Returns the replicas that are asked of the Deployment `bert`.
 pub(crate) fn replicas(api: &ApiServer) -> u64 {
     api.get(DEPLOYMENTS, "ns", "bert").unwrap()["spec"]["replicas"].as_u64().unwrap()
 }
 
-/// Paths that were written but for the Lease.
+/// Returns the paths that were written, without the Lease's.
 pub(crate) fn written(api: &ApiServer) -> Vec<String> {
     api.writes().into_iter().map(|(_, path, _)| path).filter(|path| !path.contains("leases")).collect()
 }

@@ -1,4 +1,4 @@
-//! Replicas, capacity and growth of targets, as the platform tells them.
+//! Replicas, capacity and growth of targets, as the platform reports them.
 
 use serde_json::json;
 use sluice_autoscaler::capacity::Capacity;
@@ -53,7 +53,7 @@ impl Rig {
         (free.slices, free.reason)
     }
 
-    /// Waits until the platform has seen what was changed: `is` holds of what is free and of the reason.
+    /// Waits until the platform has seen a change: until `is` holds for the number of free slices and the reason.
     async fn until_free(&self, name: &str, what: &str, is: impl Fn(Option<u32>, &str) -> bool) {
         let mut last = self.free(name).await;
         for _ in 0..3000 {

@@ -1,5 +1,5 @@
-//! What the object says in each state that its replicas can be in: every condition with its reason, and the words
-//! that name the cause and what helps.
+//! Conditions of the object in each state that its replicas can be in: every condition with its reason, and the words
+//! that name the cause and the remedy.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use sluice_testkit::api_server::ApiServer;
 
 const REPLICA_SETS: &str = "apis/apps/v1/replicasets";
 const DEVICES: [&str; 3] = ["gpu-0-mig-2g-10gb-0", "gpu-0-mig-2g-10gb-2", "gpu-0-mig-2g-10gb-4"];
-/// Nobody listens there.
+/// Port on which no process listens.
 const CLOSED: u16 = 1;
 
-/// Changes a value as RFC 7396 says.
+/// Returns a value changed by a merge patch (RFC 7396).
 fn with(mut value: Value, patch: &Value) -> Value {
     json_patch::merge(&mut value, patch);
     value
 }
 
-/// A pod of `bert` that is not ready, changed by `patch`.
+/// Returns a pod of `bert` that is not ready, changed by `patch`.
 fn unready(name: &str, port: u16, patch: &Value) -> Value {
     with(pod("bert", name, port, false), patch)
 }
@@ -56,7 +56,7 @@ fn waiting(reason: &str, message: &str) -> Value {
     json!({"waiting": {"reason": reason, "message": message}})
 }
 
-/// One condition as it is wanted: type, status, reason.
+/// Type, status and reason of an expected condition.
 type Wanted<'a> = (&'a str, &'a str, &'a str);
 
 fn conditions(api: &ApiServer) -> Vec<(String, String, String)> {
@@ -73,7 +73,8 @@ fn message(api: &ApiServer, wanted: &str) -> String {
     found.and_then(|one| one["message"].as_str()).unwrap_or_default().to_owned()
 }
 
-/// Waits until the object has exactly these conditions (and `DryRun` False), and `condition` says each of the words.
+/// Waits until the object has exactly these conditions (and `DryRun` False), and until the messages of conditions have
+/// the words given for them.
 async fn says(state: &str, api: &ApiServer, wanted: &[Wanted<'_>], words: &[(&str, &str)]) {
     let mut all: Vec<_> =
         wanted.iter().map(|(a, b, c)| ((*a).to_owned(), (*b).to_owned(), (*c).to_owned())).collect();
@@ -107,10 +108,10 @@ const BLIND: [Wanted<'static>; 4] =
 const SEES: [Wanted<'static>; 4] =
     [ABLE, WITHIN, ("ScalingActive", "True", "ValidMetricFound"), ("MetricsFresh", "True", "MetricsFresh")];
 
-/// One Deployment `bert` of one replica, and what a state puts there.
+/// A state: one Deployment `bert` of one replica, and further objects.
 struct State<'a> {
     name: &'a str,
-    /// What is put beside the Deployment.
+    /// Objects beside the Deployment, with their collections.
     put: Vec<(&'a str, Value)>,
     deployment: Value,
     common: [Wanted<'static>; 4],
@@ -143,7 +144,7 @@ fn on_lost_node() -> Value {
     }})
 }
 
-/// All three slices are somebody else's.
+/// Returns pods of another workload, with claims that hold all three slices.
 fn full() -> Vec<(&'static str, Value)> {
     let owners = ["x", "y", "z"];
     let held = owners.iter().zip(DEVICES);
@@ -360,7 +361,8 @@ async fn of_a_target_that_is_gone_nothing_is_said_but_that() {
     program.end().await;
 }
 
-/// Three replicas on three slices, each with a page, and a fourth pod of the next revision at its gate.
+/// Returns a cluster with three replicas on three slices, each with a page, and a fourth pod, of the next revision,
+/// that is gated.
 async fn rollout(counter: &Counter, minimum: u32) -> (ApiServer, Vec<Server>) {
     let api = cluster();
     let patch = json!({

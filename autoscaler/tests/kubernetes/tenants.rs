@@ -1,4 +1,4 @@
-//! What one tenant can learn of another from its own objects: how much is held, not by whom.
+//! What a tenant can learn about others from its own objects: how much is held, but not by which tenant.
 
 use serde_json::json;
 use sluice_config::names;

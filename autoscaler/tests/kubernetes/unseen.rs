@@ -1,4 +1,4 @@
-//! Targets at zero, and targets of kinds that say little of their pods: what is not known is not made up.
+//! Targets at zero, and targets of kinds that tell little about their pods: what is unknown is not invented.
 
 use serde_json::{Value, json};
 
@@ -12,14 +12,14 @@ use sluice_testkit::api_server::ApiServer;
 const ROLLOUTS: &str = "apis/argoproj.io/v1alpha1/rollouts";
 const GROUPS: &str = "apis/leaderworkerset.x-k8s.io/v1/leaderworkersets";
 
-/// An autoscaler of another kind than a Deployment.
+/// Returns an autoscaler of a target of another kind than Deployment.
 fn scaling(api_version: &str, kind: &str) -> Value {
     let mut object = autoscaler("bert", "bert");
     object["spec"]["scaleTargetRef"] = json!({"apiVersion": api_version, "kind": kind, "name": "bert"});
     object
 }
 
-/// A Rollout that takes its template from elsewhere.
+/// Returns a Rollout without a template of its own.
 fn rollout(replicas: u32) -> Value {
     let mut object = deployment("bert", replicas);
     object["spec"]["template"] = Value::Null;
@@ -82,7 +82,7 @@ async fn a_rollout_of_a_deployments_template_is_known_at_zero() {
     program.end().await;
 }
 
-/// A group of two pods, each of which claims a slice.
+/// Returns a LeaderWorkerSet whose groups have two pods, each of which claims a slice.
 fn groups(replicas: u32) -> Value {
     let template = deployment("bert", 0)["spec"]["template"].clone();
     json!({
@@ -162,7 +162,7 @@ async fn zero_by_hand_is_off_until_somebody_scales_it_up() {
     assert_eq!(replicas(&api), 0);
     program.end().await;
 
-    // A new leader knows it from the status.
+    // A new leader learns it from the status.
     let program = start(&api, "two", |_| ());
     counter.read(30).await;
     assert!(is_off(), "{}", status(&api, "bert"));

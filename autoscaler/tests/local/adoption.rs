@@ -1,4 +1,4 @@
-//! kill -9 of the supervisor, and what the next one makes of what it finds.
+//! kill -9 of the supervisor, and how the next one adopts the replicas that it finds.
 
 use sluice_autoscaler::platform::local::records::ReplicaRecords;
 
@@ -22,7 +22,7 @@ async fn running_servers_are_adopted_and_nothing_is_started_or_stopped() {
     assert_eq!(rig.claims(), claims);
     assert!(!rig.journal.has("left"), "the gateway never lost them");
 
-    // Not its children, and it must still be able to end them in good order.
+    // They are not its children; it must still be able to stop them in good order.
     assert_eq!(second.set(1).await, 1);
     until("one is gone", || rig.claims().len() == 1 && rig.records().len() == 1).await;
     rig.journal.assert_order(&["left", "drained", "sigterm", "unprepare"]);
@@ -118,7 +118,7 @@ async fn a_process_that_has_only_the_same_pid_is_left_alone() {
     first.drop_abruptly().await;
     let mut record = rig.records().remove(0);
     let real = record.process.clone().unwrap();
-    // The pid of this very test, with the start time of another process.
+    // The pid of this test's process, with the start time of another process.
     let mut other = real.clone();
     other.pid = i32::try_from(std::process::id()).unwrap();
     other.start_ticks += 1;

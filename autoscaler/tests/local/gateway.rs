@@ -1,5 +1,5 @@
-//! A gateway that forwards nothing: it follows the members file, and says of each upstream what a gateway
-//! would say. How long it drains is the test's choice.
+//! A gateway that forwards nothing: it follows the members file, and reports each upstream as a real gateway would. The
+//! test chooses how long it drains.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Gateway {
         gateway
     }
 
-    /// What `/metrics` says from now on.
+    /// Sets the text that `/metrics` serves from now on.
     pub(crate) fn set_page(&self, page: &str) {
         page.clone_into(&mut self.page.lock().unwrap());
     }

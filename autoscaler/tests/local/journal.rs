@@ -1,4 +1,4 @@
-//! What happened, in order, over all processes: one line per event, appended to one file.
+//! Journal of what happened, in order and over all processes: one line per event, appended to one file.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -12,7 +12,8 @@ impl Journal {
         Self(path.to_owned())
     }
 
-    /// A new one; whoever finds its mark gone knows that the test is over.
+    /// Begins a journal, with a mark beside it: processes that do not find the mark any more know that the test is
+    /// over.
     pub(crate) fn begin(path: &Path) -> Self {
         std::fs::write(path.with_extension("mark"), "").unwrap();
         Self::at(path)
@@ -27,7 +28,7 @@ impl Journal {
     }
 
     pub(crate) fn write(&self, line: &str) {
-        // One write of one line: appends of several processes do not mix.
+        // Each line is one write, so that appends of several processes do not mix.
         let mut file = OpenOptions::new().create(true).append(true).open(&self.0).unwrap();
         file.write_all(format!("{line}\n").as_bytes()).unwrap();
     }
@@ -36,7 +37,7 @@ impl Journal {
         std::fs::read_to_string(&self.0).unwrap_or_default().lines().map(str::to_owned).collect()
     }
 
-    /// Lines that begin so.
+    /// Returns the lines with this beginning.
     pub(crate) fn matching(&self, beginning: &str) -> Vec<String> {
         self.lines().into_iter().filter(|line| line.starts_with(beginning)).collect()
     }
@@ -45,7 +46,7 @@ impl Journal {
         !self.matching(beginning).is_empty()
     }
 
-    /// Asserts that lines with these beginnings are there in this order.
+    /// Asserts that the journal has lines with these beginnings in this order.
     #[track_caller]
     pub(crate) fn assert_order(&self, beginnings: &[&str]) {
         let lines = self.lines();

@@ -1,4 +1,4 @@
-//! Up, down, crash, a driver that comes late.
+//! Replicas that start, stop and crash, and a driver that starts late.
 
 use std::sync::atomic::Ordering;
 

@@ -1,5 +1,5 @@
-//! A model server: this very test program, started again as a process. It answers every request with 200,
-//! and writes down how it was started and how it was told to stop.
+//! A model server: this test program itself, started again as a process. It answers every request with 200, and notes
+//! in the journal how it was started and how it was stopped.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -7,9 +7,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::journal::Journal;
 
-/// Variable with the journal's path; without it this is no model server.
+/// Variable with the journal's path; without it the process is not a model server.
 const JOURNAL: &str = "TEST_MODEL_JOURNAL";
-/// Variable: end at once with exit code 3.
+/// Variable that makes the model server end at once with exit code 3.
 const CRASH: &str = "TEST_MODEL_CRASH";
 
 /// The command of a LocalDeployment whose replicas are this process. The test harness takes the port and
@@ -68,7 +68,7 @@ async fn model_server_process() {
                     }
                 });
             }
-            // A test that failed tidies up nothing but its directory.
+            // A failed test removes only its directory, so the process must end itself.
             () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {
                 if journal.is_over() {
                     std::process::exit(0);

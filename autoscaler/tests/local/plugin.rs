@@ -1,4 +1,4 @@
-//! A DRA plugin that prepares nothing: it checks the claim, writes the CDI file, and writes down its calls.
+//! A DRA plugin that prepares nothing: it checks the claim, writes the CDI file, and notes its calls in the journal.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -12,14 +12,14 @@ use crate::rig::{Rig, is_alive, until};
 const AUTOSCALER: &str = env!("CARGO_BIN_EXE_sluice-autoscaler");
 const KUBECTL: &str = env!("CARGO_BIN_EXE_kubectl-sluice");
 
-/// The program and where it is told to look.
+/// The running program.
 struct Program {
     child: Child,
     admin: String,
 }
 
 impl Drop for Program {
-    /// A failed test leaves no process behind.
+    /// Kills the program, so that a failed test leaves no process behind.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -63,12 +63,12 @@ impl Program {
     }
 }
 
-/// Windows are compressed; nothing else is.
+/// Returns the command that starts the program. Only its time windows are shortened.
 fn command(rig: &Rig) -> Command {
     let mut command = Command::new(AUTOSCALER);
     let dir = |path: &PathBuf| path.to_string_lossy().into_owned();
     command.args(["--platform", "local"]);
-    // As environment, so that a test's flags win.
+    // These are set in the environment, so that a test's flags win.
     command.env("SLUICE_AUTOSCALER_TICK_MS", "100").env("SLUICE_AUTOSCALER_STALE_MS", "2000");
     command.args(["--objects", &dir(&objects_file(rig))]);
     command.args(["--store", &dir(&rig.config.store.root().to_path_buf())]);

@@ -48,7 +48,7 @@ pub(crate) fn target() -> ScaleTarget {
 }
 
 impl Rig {
-    /// One GPU that three slices of 2g.10gb fit on.
+    /// Creates a machine with one GPU on which three slices of 2g.10gb fit.
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let journal = Journal::begin(&dir.path().join("journal"));
@@ -116,7 +116,7 @@ impl Rig {
         ReplicaRecords::new(&self.config.state_dir).list().unwrap()
     }
 
-    /// Pids of all model servers that were ever started, in order.
+    /// Returns the pids of all model servers that were ever started, in order.
     pub(crate) fn started_pids(&self) -> Vec<i32> {
         let pid = |line: &String| {
             let field = line.split(' ').find_map(|field| field.strip_prefix("pid="));
@@ -139,7 +139,7 @@ impl Running {
         self.platform.set_replicas(&target(), replicas).await.unwrap()
     }
 
-    /// Waits until so many take traffic.
+    /// Waits until exactly this number of replicas takes traffic.
     pub(crate) async fn ready(&self, replicas: u32) {
         let mut last = Replicas::default();
         for _ in 0..DEADLINE_STEPS {
@@ -152,7 +152,7 @@ impl Running {
         panic!("not {replicas} ready replicas: {last:?}");
     }
 
-    /// Ends without a chance to tidy up, as by kill -9.
+    /// Ends the supervisor without a chance to clean up, as kill -9 does.
     pub(crate) async fn drop_abruptly(self) {
         self.task.abort();
         let _ = self.task.await;
@@ -168,7 +168,7 @@ impl Running {
 const STEP: Duration = Duration::from_millis(20);
 const DEADLINE_STEPS: u32 = 3000;
 
-/// Polls for a condition, generously long.
+/// Waits until `is_so` holds; fails the test after a generous time.
 pub(crate) async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     for _ in 0..DEADLINE_STEPS {
         if is_so() {

@@ -1,11 +1,12 @@
-//! What `kubectl-sluice` prints of objects that others have written.
+//! What `kubectl-sluice` prints of objects that other users have written.
 
 use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
 const KUBECTL: &str = env!("CARGO_BIN_EXE_kubectl-sluice");
-/// Clears the screen, forges a line, turns the direction, and does it once more with a single character.
+/// Text that clears the screen, forges a line, reverses the direction of text, and clears the screen once more by a
+/// single control character.
 const EVIL: &str = "x\u{1b}[2J\nFORGED line\u{202e}\u{9b}2J\u{7}\rz";
 
 fn write(root: &std::path::Path, folder: &str, name: &str, object: &Value) {

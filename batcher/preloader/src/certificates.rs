@@ -159,7 +159,11 @@ impl Keeper {
                 Due::Everything => Bundle::new(&self.names, now_s, Some(bundle))?,
             },
             Err(problem) => {
-                tracing::warn!(problem, secret = SECRET, "The Secret is not valid; creating a new certificate.");
+                tracing::warn!(
+                    problem,
+                    secret = SECRET,
+                    "The Secret is not valid; creating a new certificate."
+                );
                 Bundle::new(&self.names, now_s, None)?
             }
         };

@@ -114,11 +114,7 @@ async fn run(
     publish(&leads, false, &settings);
     // The Lease is read again: a write whose response never came may have succeeded.
     if let Ok(Err(error)) = timeout(RELEASE_DEADLINE, release(&store, &candidate)).await {
-        tracing::info!(
-            lease = settings.name,
-            error,
-            "Failed to release the Lease; it expires by itself."
-        );
+        tracing::info!(lease = settings.name, error, "Failed to release the Lease; it expires by itself.");
     }
 }
 

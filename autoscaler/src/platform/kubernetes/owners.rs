@@ -1,4 +1,4 @@
-//! The controllers above pods, read from the API server as far as the role allows, and remembered for a while.
+//! Owners of pods: the controllers above them, read from the API server as far as the role allows, and cached.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,26 +17,26 @@ use super::scale::{Scale, answer};
 use super::{kinds, pods};
 use crate::platform::{PlatformError, ScaleTarget};
 
-/// Who controls an object changes hardly ever.
+/// Time for which an object's controller is cached; it hardly ever changes.
 const REMEMBER: Duration = Duration::from_secs(300);
-/// That an object has no controller, or may not be read, may change when somebody corrects it.
+/// Time for which it is cached that an object has no controller or may not be read; a user may correct that.
 const REMEMBER_NONE: Duration = Duration::from_secs(15);
-/// Controllers above each other; more is a circle.
+/// Maximum number of controllers above each other; more means a cycle.
 const MOST_ABOVE: usize = 8;
-/// Entries above which old ones are dropped.
+/// Number of cached entries from which old ones are dropped.
 const MANY: usize = 1024;
-/// Most objects that are read for one look at a target; the others are read at the next looks.
+/// Maximum number of objects that one pass over a target reads; the next passes read the others.
 const MOST_READS: u32 = 32;
 
 /// Controllers of objects by the objects' UIDs.
 pub(super) struct Owners {
     client: Client,
     seen: Mutex<HashMap<String, (Instant, Seen)>>,
-    /// Kinds that may not be read: each is told once.
+    /// Kinds that may not be read; each is logged once.
     forbidden: Mutex<BTreeSet<String>>,
 }
 
-/// What is known of an object's controller.
+/// What is known about an object's controller.
 #[derive(Debug, Clone)]
 enum Seen {
     Controller(OwnerReference),
@@ -45,14 +45,14 @@ enum Seen {
     Unknown,
 }
 
-/// The pods that a target's selector matches, by whose they are.
+/// Pods that a target's selector matches, sorted by owner.
 #[derive(Debug, Default)]
 pub(super) struct Sorted<'a> {
-    /// The target's own.
+    /// Pods of the target.
     pub own: Vec<&'a Pod>,
-    /// UIDs of those that are not.
+    /// UIDs of pods that are not the target's.
     pub foreign: Vec<String>,
-    /// Attribution the foreign ones are that run or will.
+    /// Owners of those foreign pods that run or will run.
     pub others: Vec<String>,
     /// Controllers above the target's own pods, each once, the target among them.
     pub controllers: Vec<OwnerReference>,
@@ -61,7 +61,7 @@ pub(super) struct Sorted<'a> {
 impl Sorted<'_> {
     fn leave_out(&mut self, pod: &Pod, owner: String) {
         self.foreign.extend(pod.metadata.uid.clone());
-        // Pods that are over serve no requests any more.
+        // Finished pods serve no requests any more.
         if pods::is_live(pod) {
             self.others.push(owner);
         }

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::kinds::group;
 use crate::platform::ScaleTarget;
 
-/// How long the first list may take. Without it scaling goes on, for a role may forbid it.
+/// Time limit of the first list. Scaling goes on without it, because a role may forbid it.
 const LISTED_WITHIN: Duration = Duration::from_secs(5);
 
 /// A watch of all HorizontalPodAutoscalers.
@@ -22,7 +22,7 @@ pub(super) struct Scalers {
 }
 
 impl Scalers {
-    /// Begins to watch, until `stop`.
+    /// Starts the watch, which ends at `stop`.
     pub(super) fn start(
         api: Api<HorizontalPodAutoscaler>,
         changed: &Arc<watch::Sender<u64>>,
@@ -31,7 +31,7 @@ impl Scalers {
         Self { all: Reflected::start(api, trim, changed, stop) }
     }
 
-    /// Resolves when they were listed, or cannot be.
+    /// Resolves when they were listed, or when that took too long, which is logged.
     pub(super) async fn ready(&self) {
         if tokio::time::timeout(LISTED_WITHIN, self.all.listed()).await.is_err() {
             tracing::warn!(
@@ -41,14 +41,14 @@ impl Scalers {
         }
     }
 
-    /// Returns a sentence about an HPA that scales the target or a controller of its pods, with what to do; `None` where
-    /// there is none.
+    /// Returns a sentence about an HPA that scales the target or a controller of its pods, with what to do; `None`
+    /// where there is none.
     pub(super) fn rival(&self, target: &ScaleTarget, controllers: &[OwnerReference]) -> Option<String> {
         rival(self.all.all()?.iter().map(AsRef::as_ref), target, controllers)
     }
 }
 
-/// Drops everything of an HPA that is not read here.
+/// Drops the parts of an HPA that are not read here.
 fn trim(hpa: &mut HorizontalPodAutoscaler) {
     hpa.metadata.annotations = None;
     hpa.metadata.labels = None;

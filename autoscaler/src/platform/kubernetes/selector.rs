@@ -6,7 +6,7 @@ use kube::core::{Expression, Selector};
 /// Reads `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
 ///
 /// # Errors
-/// Says which part is not understood.
+/// Names the part that is not understood.
 pub(super) fn parse(text: &str) -> anyhow::Result<Selector> {
     parts(text)
         .into_iter()

@@ -1,4 +1,4 @@
-//! From a target's object to the pods that one of its replicas is (pure).
+//! Reads from a target's object which pods make up one of its replicas (pure).
 
 use anyhow::anyhow;
 use k8s_openapi::api::core::v1::PodSpec;
@@ -6,23 +6,23 @@ use serde_json::Value;
 
 use super::kinds;
 
-/// Where nearly all kinds with pods have the template of their pods.
+/// Field in which nearly all kinds with pods have the template of their pods.
 pub(super) const USUAL: &str = "spec.template.spec";
 /// Label of ClusterRoles whose rules become the autoscaler's (config/rbac/autoscaler.yaml).
 pub(super) const READABLE_LABEL: &str = "sluice.dev/aggregate-to-autoscaler";
-/// Kind and group of which a replica is a group of pods: a leader and its workers.
+/// Kind and API group whose replicas are groups of pods: a leader and its workers.
 const GROUPS: (&str, &str) = ("LeaderWorkerSet", "leaderworkerset.x-k8s.io");
-/// Label of all pods of such a target: its name.
+/// Label of all pods of such a target; its value is the target's name.
 pub(super) const GROUPS_NAME: &str = "leaderworkerset.sigs.k8s.io/name";
-/// Label of the pods of one replica of such a target: which replica it is.
+/// Label of all pods of such a target; its value is the index of the pod's replica.
 pub(super) const GROUPS_INDEX: &str = "leaderworkerset.sigs.k8s.io/group-index";
 
 /// The pods of one replica.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct ReplicaPods {
-    /// Specification of those pods that claim a device; of all pods where none does.
+    /// Specification of the pods that claim a device; that of the leader where no pod of a group does.
     pub spec: PodSpec,
-    /// Number of pods that claim.
+    /// Number of pods that claim a device; 1 where no pod does.
     pub claiming: u32,
     /// Number of pods.
     pub size: u32,

@@ -1,4 +1,4 @@
-//! Replica records: what the next supervisor must know after kill -9. One JSON file each, replaced whole.
+//! Replica records: what the next supervisor needs to know after kill -9. Each is one JSON file, replaced whole.
 
 use std::fs;
 use std::io;
@@ -10,7 +10,7 @@ use sluice_process::atomic_file::write_atomic;
 use super::procfs::Identity;
 use crate::platform::Target;
 
-/// One replica, as far as it has come.
+/// Progress of one replica, as it is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReplicaRecord {
@@ -18,26 +18,26 @@ pub struct ReplicaRecord {
     pub namespace: String,
     /// Name of its LocalDeployment.
     pub deployment: String,
-    /// Its own name, and that of its claim.
+    /// Name of the replica, and of its claim.
     pub name: String,
     /// UID of its claim.
     pub claim_uid: String,
     /// DRA driver of its device.
     pub driver: String,
-    /// Its process; `None` while there is none.
+    /// Process of the replica; `None` while it has none.
     pub process: Option<Identity>,
     /// Loopback port of the process.
     pub port: Option<u16>,
-    /// Its name among the gateway's upstreams, once it was added there.
+    /// Name among the gateway's upstreams; `None` until it was added there.
     pub member: Option<String>,
-    /// Processes started so far: each is another upstream to the gateway.
+    /// Number of processes started so far; each is another upstream to the gateway.
     pub starts: u32,
-    /// On its way out.
+    /// Whether the replica is being stopped for good.
     pub terminating: bool,
 }
 
 impl ReplicaRecord {
-    /// Its LocalDeployment.
+    /// Returns the LocalDeployment of the replica.
     pub fn target(&self) -> Target {
         Target { namespace: self.namespace.clone(), name: self.deployment.clone() }
     }
@@ -50,12 +50,12 @@ pub struct ReplicaRecords {
 }
 
 impl ReplicaRecords {
-    /// ReplicaRecords in `<state_dir>/replicas`.
+    /// Keeps the records in `<state_dir>/replicas`.
     pub fn new(state_dir: &Path) -> Self {
         Self { dir: state_dir.join("replicas") }
     }
 
-    /// Every record; those that cannot be read are told and left where they are.
+    /// Returns every record. Records that are not valid are logged and left where they are.
     ///
     /// # Errors
     /// When the folder cannot be read.
@@ -85,19 +85,19 @@ impl ReplicaRecords {
         Ok(records)
     }
 
-    /// Writes a record, durably.
+    /// Writes a record durably.
     ///
     /// # Errors
-    /// What the file system says.
+    /// When the file cannot be written.
     pub fn put(&self, record: &ReplicaRecord) -> io::Result<()> {
         let text = serde_json::to_vec_pretty(record)?;
         write_atomic(&self.file(record), &text)
     }
 
-    /// Removes a record; one that is not there is removed already.
+    /// Removes a record; does nothing where it does not exist.
     ///
     /// # Errors
-    /// What the file system says.
+    /// When the file cannot be removed.
     pub fn remove(&self, record: &ReplicaRecord) -> io::Result<()> {
         match fs::remove_file(self.file(record)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

@@ -65,15 +65,15 @@ pub(super) struct Replica {
     pub(super) gateway: watch::Receiver<Snapshot>,
     pub(super) supervisor: mpsc::Sender<Command>,
     pub(super) stop: CancellationToken,
-    /// When it was asked for; `None` for an adopted replica, whose start is not timed.
+    /// Time at which the replica was asked for; `None` for an adopted replica, whose start is not timed.
     pub(super) asked_at: Option<Instant>,
 }
 
 /// Reason why a replica stops serving.
 enum Halt {
-    /// It is to be stopped.
+    /// The replica must stop.
     Stop,
-    /// Something failed; it is started again.
+    /// Something failed; the replica is started again.
     Failed(String),
 }
 
@@ -97,7 +97,7 @@ impl Replica {
     fn recover(&mut self) -> Option<Process> {
         let found = match &self.record.process {
             Some(identity) => Process::adopt(identity),
-            // It may have been started just before the earlier supervisor could record it.
+            // The process may have been started just before the earlier supervisor could record it.
             None if self.record.starts > 0 => Process::find(&self.record.claim_uid),
             None => Ok(None),
         };

@@ -1,4 +1,4 @@
-//! From a claim to a process that the gateway knows.
+//! Starts a replica: prepares its claim, starts its process, and adds it to the gateway.
 
 use tokio::net::{TcpListener, TcpStream};
 
@@ -9,7 +9,7 @@ use crate::platform::local::process::{Launch, Process};
 use sluice_process::backoff::{Backoff, jitter};
 
 impl Replica {
-    /// Prepares the claim, as often as it takes, and starts the process.
+    /// Prepares the claim, trying again until that succeeds, and starts the process.
     pub(super) async fn launch(&mut self) -> Result<Process, Halt> {
         let mut env: Vec<(String, String)> =
             self.deployment.spec.env.iter().map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -42,7 +42,7 @@ impl Replica {
             pid = process.identity().pid,
             port,
             log = %log.display(),
-            "A model server was started."
+            "Started a model server."
         );
         Ok(process)
     }
@@ -54,15 +54,15 @@ impl Replica {
             match self.unless_stopped(self.shared.kubelet.prepare(&claim)).await? {
                 Ok(devices) => return Ok(devices),
                 Err(error) => {
-                    tracing::warn!(replica = self.record.name, %error, "The claim could not be prepared; trying again.");
+                    tracing::warn!(replica = self.record.name, %error, "Failed to prepare the claim; trying again.");
                 }
             }
             self.unless_stopped(tokio::time::sleep(pauses.pause(jitter()))).await?;
         }
     }
 
-    /// Becomes an upstream. Every process is one of its own, so that the gateway never mistakes a new one
-    /// for the old.
+    /// Adds the process to the gateway's upstreams. Every process is an upstream of its own, so that the gateway never
+    /// mistakes a new process for an old one.
     pub(super) async fn join(&mut self, port: u16) -> Result<String, Halt> {
         let member = match self.record.starts {
             0 | 1 => self.record.name.clone(),
@@ -76,20 +76,20 @@ impl Replica {
     }
 }
 
-/// A port that nobody listens on now. Another may take it before the model server does: then that fails to
-/// start, and gets another one.
+/// Returns a port on which no process listens now. If another process takes it before the model server does, the model
+/// server fails to start, and is started again on another port.
 async fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0)).await?.local_addr()?.port())
 }
 
-/// Waits until somebody listens on the port.
+/// Waits until a process listens on the port.
 pub(super) async fn listening(port: u16) {
     while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// Waits until the readiness URL says 200.
+/// Waits until the readiness URL responds with 200.
 pub(super) async fn loaded(readiness: &Fetcher, url: &str) {
     while readiness.get_ok(url).await.is_err() {
         tokio::time::sleep(LOOK_EVERY).await;
