@@ -1,4 +1,4 @@
-//! HTTP GET with a time limit and a size limit, for `/metrics`, readiness and the gateway's `/upstreams`.
+//! HTTP GET with limits of time and size, for `/metrics`, readiness and the gateway's `/upstreams`.
 
 use std::error::Error;
 use std::io;
@@ -12,61 +12,61 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 
-/// Most bytes of one answer that are read ahead, its head included.
+/// Maximum number of bytes of a response that are read ahead, its head included.
 const MOST_BUFFERED_BYTES: usize = 64 << 10;
 
-/// Why there is no answer.
+/// Reason why there is no response.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
-    /// Not a URL.
+    /// The URL is not valid.
     #[error("{url:?} is not a URL such as http://127.0.0.1:8081/metrics: {message}")]
     Url {
-        /// What was given.
+        /// URL that was given.
         url: String,
-        /// What is wrong with it.
+        /// Problem of the URL.
         message: String,
     },
-    /// No connection, or it broke.
+    /// The connection could not be opened, or broke.
     #[error("GET {url}: {message}")]
     Failed {
-        /// What was asked for.
+        /// URL of the request.
         url: String,
-        /// Whether nobody listens there at all.
+        /// Whether the connection was refused: no process listens there.
         refused: bool,
-        /// What the system said.
+        /// Error with its causes.
         message: String,
     },
-    /// No complete answer in time.
+    /// No complete response came in time.
     #[error("GET {url}: no answer within {timeout_ms} ms")]
     Timeout {
-        /// What was asked for.
+        /// URL of the request.
         url: String,
-        /// The limit.
+        /// Time limit in milliseconds.
         timeout_ms: u128,
     },
-    /// Another status than 200.
+    /// The response has another status than 200.
     #[error("GET {url}: status {status}")]
     Status {
-        /// What was asked for.
+        /// URL of the request.
         url: String,
-        /// What came.
+        /// Status of the response.
         status: StatusCode,
     },
 }
 
 impl FetchError {
-    /// The answer broke off.
+    /// Creates the error of a response that broke off.
     pub fn broken(url: &str, error: &(dyn Error + Send + Sync + 'static)) -> Self {
         failed(url, error)
     }
 
-    /// Whether nobody listens there at all: the process is gone, not slow.
+    /// Returns whether the connection was refused: no process listens there, so it is gone, not slow.
     pub fn is_refused(&self) -> bool {
         matches!(self, Self::Failed { refused: true, .. })
     }
 }
 
-/// A client with its limits. Cheap to clone; connections are kept between calls.
+/// HTTP client with limits. It is cheap to clone, and keeps connections between calls.
 #[derive(Debug, Clone)]
 pub struct Fetcher {
     client: Client<HttpConnector, Empty<Bytes>>,
@@ -75,7 +75,7 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// Gives up after `timeout` or beyond `most_bytes`.
+    /// Creates a client that gives up after `timeout`, or when a body is longer than `most_bytes`.
     pub fn new(timeout: Duration, most_bytes: usize) -> Self {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
@@ -85,10 +85,10 @@ impl Fetcher {
         Self { client, timeout, most_bytes }
     }
 
-    /// Status and body of `url`.
+    /// Returns status and body of `url`.
     ///
     /// # Errors
-    /// See [`FetchError`]; a status other than 200 is none here.
+    /// See [`FetchError`]; a status other than 200 is not an error here.
     pub async fn get(&self, url: &str) -> Result<(StatusCode, Bytes), FetchError> {
         let uri = uri(url)?;
         match tokio::time::timeout(self.timeout, self.exchange(uri)).await {
@@ -97,7 +97,7 @@ impl Fetcher {
         }
     }
 
-    /// The body of `url`, whose status must be 200.
+    /// Returns the body of `url`, whose status must be 200.
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -108,8 +108,8 @@ impl Fetcher {
         }
     }
 
-    /// The answer of `url`, whose status must be 200 (a redirect is not followed: who is asked answers itself). Its
-    /// body and the time that it takes are the caller's to bound.
+    /// Returns the response of `url`, whose status must be 200; redirects are not followed. The caller must limit the
+    /// body and the time.
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -121,7 +121,7 @@ impl Fetcher {
         }
     }
 
-    /// How long an answer may take.
+    /// Returns the time limit of a response.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }
@@ -143,7 +143,7 @@ fn uri(url: &str) -> Result<Uri, FetchError> {
     Ok(uri)
 }
 
-/// hyper's error with its causes, which hold the system's words.
+/// Returns the error of hyper with its causes, of which the last has the message of the operating system.
 fn failed(url: &str, error: &(dyn Error + Send + Sync + 'static)) -> FetchError {
     let mut message = error.to_string();
     let mut refused = false;

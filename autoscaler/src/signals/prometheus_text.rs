@@ -1,15 +1,15 @@
-//! Prometheus' text format 0.0.4, line by line and strictly: what is not understood is an error, because half
-//! of a page would look like low demand. A line is read once, in time that grows with its length alone.
+//! Strict reader of Prometheus' text format 0.0.4, line by line: a line that is not valid is an error, because half of
+//! a page would look like low demand. The time to read a line grows only linearly with its length.
 
 use std::borrow::Cow;
 
-/// Most labels of one series.
+/// Maximum number of labels of one series.
 const MOST_LABELS: usize = 32;
 
-/// A name, its labels and a value.
+/// Name, labels and value of a series.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Series<'a> {
-    /// Name, e.g. `sluice_batcher_queue_rows`.
+    /// Name, such as `sluice_batcher_queue_rows`.
     pub name: &'a str,
     /// Labels in the line's order.
     pub labels: Labels<'a>,
@@ -20,7 +20,7 @@ pub(super) struct Series<'a> {
 /// Names and values of labels.
 pub(super) type Labels<'a> = Vec<(&'a str, Cow<'a, str>)>;
 
-/// What one line says.
+/// Content of one line.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Line<'a> {
     /// A series and its value.
@@ -32,14 +32,14 @@ pub(super) enum Line<'a> {
         /// `counter`, `gauge`, `histogram`, ….
         kind: &'a str,
     },
-    /// It is blank or a comment.
+    /// The line is blank or a comment.
     Nothing,
 }
 
 /// Reads one line.
 ///
 /// # Errors
-/// What was expected.
+/// Returns what was expected instead.
 pub(super) fn line(text: &str) -> Result<Line<'_>, &'static str> {
     let text = text.trim();
     if let Some(comment) = text.strip_prefix('#') {
@@ -71,7 +71,7 @@ fn series(line: &str) -> Result<Series<'_>, &'static str> {
     Ok(Series { name, labels, value })
 }
 
-/// Labels up to and without the closing brace, and what follows it.
+/// Returns the labels before the closing brace, and the text after it.
 fn labels(mut rest: &str) -> Result<(Labels<'_>, &str), &'static str> {
     let mut labels = Vec::new();
     loop {
@@ -99,10 +99,10 @@ fn labels(mut rest: &str) -> Result<(Labels<'_>, &str), &'static str> {
     }
 }
 
-/// A label value up to and without its closing quote, and what follows it.
+/// Returns the label value before its closing quote, and the text after it.
 fn quoted(rest: &str) -> Result<(Cow<'_, str>, &str), &'static str> {
     let mut escaped = String::new();
-    // What lies before it was copied, because something before it was escaped.
+    // Text before this index was copied to `escaped`, because it had an escape.
     let mut copied = 0;
     let mut characters = rest.char_indices();
     while let Some((at, character)) = characters.next() {

@@ -1,4 +1,4 @@
-//! Processes by /proc: who a pid is, and which process a claim's environment belongs to.
+//! Processes as /proc shows them: the identity of a pid, and the processes that have a claim's environment.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 use sluice_config::names::env;
 
-/// A process beyond doubt: pids are used again, a pid with a start time of one boot is not.
+/// Unique identity of a process: a pid can be reused, but not together with its start time in the same boot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
@@ -14,12 +14,12 @@ pub struct Identity {
     pub pid: i32,
     /// Start time, clock ticks since boot (field 22 of /proc/<pid>/stat).
     pub start_ticks: u64,
-    /// Of which boot.
+    /// Id of the boot in which the process was started.
     pub boot_id: String,
 }
 
 impl Identity {
-    /// Who has this pid now; `None` when nobody alive has.
+    /// Returns the identity of the process that has this pid now; `None` where there is none.
     ///
     /// # Errors
     /// When /proc cannot be read.
@@ -28,7 +28,7 @@ impl Identity {
         Ok(Some(Self { pid, start_ticks: stat.start_ticks, boot_id: boot_id()? }))
     }
 
-    /// Whether exactly this process is alive.
+    /// Returns whether exactly this process is alive.
     pub(super) fn is_alive(&self) -> io::Result<bool> {
         let now = Self::of(self.pid)?;
         Ok(now.as_ref() == Some(self) && stat(self.pid)?.is_some_and(|stat| !stat.is_zombie))
@@ -51,13 +51,14 @@ fn stat(pid: i32) -> io::Result<Option<Stat>> {
     }
 }
 
-/// ESRCH is what reading the file of a process says that ended in between.
+/// Returns whether an error means that the process has ended: ESRCH comes where it ends while its file is read.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error())
 }
 
-/// Fields are numbered from 1; the second is the command in parentheses and may contain anything.
+/// Parses `/proc/<pid>/stat`. Fields are numbered from 1; the second is the command in parentheses, which may contain
+/// any characters.
 fn parse_stat(text: &str) -> Option<Stat> {
     let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
     let field = |number: usize| fields.get(number - 3).copied();
@@ -72,8 +73,9 @@ fn boot_id() -> io::Result<String> {
     Ok(fs::read_to_string("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Living processes that were started with this claim's environment: the model server itself and what it
-/// has started. Those of other users, whose environment cannot be read, are not ours.
+/// Returns the living processes that were started with this claim's environment, each with its process group: the model
+/// server and the processes that it has started. Processes whose environment cannot be read belong to other users, and
+/// are left out.
 pub(super) fn processes_of_claim(claim_uid: &str) -> io::Result<Vec<(Identity, i32)>> {
     let wanted = format!("{}={claim_uid}", env::CLAIM_UID);
     let mut found = Vec::new();
