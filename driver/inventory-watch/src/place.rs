@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{
-    Node, NodeSelectorRequirement, NodeSelectorTerm, PodSpec, Taint, Toleration,
-};
+use k8s_openapi::api::core::v1::{Node, PodSpec, Taint, Toleration};
+use sluice_inventory::node_selector::matches;
 
 /// Prefix of Kubernetes' own taints: the node is being drained, does not respond, or lacks something.
 const OWN_TAINTS: &str = "node.kubernetes.io/";
@@ -43,7 +42,7 @@ pub(crate) fn admits(node: &Node, pod: &PodSpec) -> bool {
     is_open(node)
         && hard_taints(node).all(tolerated)
         && selected
-        && terms.is_none_or(|terms| terms.iter().any(|term| matches(term, node, labels)))
+        && terms.is_none_or(|terms| terms.iter().any(|term| matches(term, node).unwrap_or(false)))
 }
 
 /// Iterates over the taints that exclude pods. `PreferNoSchedule` does not.
@@ -69,35 +68,6 @@ fn tolerates(toleration: &Toleration, taint: &Taint) -> bool {
         Some(_) => false,
     };
     same_key && same_effect && same_value
-}
-
-/// Returns whether a term matches a node. A term without any requirement matches none.
-fn matches(term: &NodeSelectorTerm, node: &Node, labels: &BTreeMap<String, String>) -> bool {
-    let expressions = term.match_expressions.as_deref().unwrap_or_default();
-    let fields = term.match_fields.as_deref().unwrap_or_default();
-    let name = node.metadata.name.as_deref();
-    (!expressions.is_empty() || !fields.is_empty())
-        && expressions.iter().all(|wanted| meets(wanted, labels.get(&wanted.key).map(String::as_str)))
-        && fields.iter().all(|wanted| wanted.key == "metadata.name" && meets(wanted, name))
-}
-
-fn meets(wanted: &NodeSelectorRequirement, value: Option<&str>) -> bool {
-    let values = wanted.values.as_deref().unwrap_or_default();
-    let listed = |value: &str| values.iter().any(|one| one == value);
-    let compared = |holds: fn(i64, i64) -> bool| {
-        let limit = values.first().and_then(|limit| limit.parse().ok());
-        let value = value.and_then(|value| value.parse().ok());
-        value.zip(limit).is_some_and(|(value, limit)| holds(value, limit))
-    };
-    match wanted.operator.as_str() {
-        "In" => value.is_some_and(listed),
-        "NotIn" => !value.is_some_and(listed),
-        "Exists" => value.is_some(),
-        "DoesNotExist" => value.is_none(),
-        "Gt" => compared(|value, limit| value > limit),
-        "Lt" => compared(|value, limit| value < limit),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

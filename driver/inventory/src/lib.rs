@@ -31,6 +31,7 @@ mod index;
 mod layout;
 mod ledger;
 mod limits;
+pub mod node_selector;
 mod order;
 mod pack;
 mod pools;
@@ -42,6 +43,7 @@ mod request;
 pub mod scheduler;
 mod search;
 mod selector;
+mod taints;
 mod view;
 
 pub use allocate::{Allocation, allocate};

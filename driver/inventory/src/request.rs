@@ -1,13 +1,14 @@
 //! Requests of a claim, checked and compiled. A feature that this crate does not evaluate is an error.
 use k8s_openapi::api::resource::v1::{
-    DeviceAttribute, DeviceClass, DeviceRequest, DeviceSelector, DeviceTaint, DeviceToleration,
-    ExactDeviceRequest, ResourceClaim,
+    DeviceAttribute, DeviceClass, DeviceRequest, DeviceSelector, DeviceToleration, ExactDeviceRequest,
+    ResourceClaim,
 };
 
 use crate::cluster::Cluster;
 use crate::error::AllocationError;
 use crate::pools::PoolDevice;
 use crate::selector::{Selector, qualified};
+use crate::taints;
 
 /// Maximum devices of one claim (resource.k8s.io/v1).
 const RESULTS_PER_CLAIM: usize = 32;
@@ -92,8 +93,8 @@ impl<'a> Request<'a> {
 
     /// Returns whether every taint of the device is tolerated. Taints of effect `None` need no toleration.
     pub(crate) fn tolerates(&self, device: &PoolDevice<'_>) -> bool {
-        let mut taints = device.object.taints.iter().flatten().filter(|t| t.effect != "None");
-        taints.all(|taint| self.tolerations.iter().any(|toleration| tolerates(toleration, taint)))
+        let mut hard = device.object.taints.iter().flatten().filter(|taint| taint.effect != "None");
+        hard.all(|taint| self.tolerations.iter().any(|toleration| taints::is_tolerated(taint, toleration)))
     }
 }
 
@@ -141,17 +142,4 @@ pub(crate) fn of_claim<'a>(
 fn compile(place: &str, selectors: Option<&[DeviceSelector]>) -> Result<Vec<Selector>, AllocationError> {
     let expressions = selectors.into_iter().flatten().filter_map(|s| s.cel.as_ref());
     expressions.map(|cel| Selector::compile(place, &cel.expression)).collect()
-}
-
-/// Returns whether a toleration matches a taint. An empty key matches every key, an empty effect every effect, and
-/// `Exists` every value.
-fn tolerates(toleration: &DeviceToleration, taint: &DeviceTaint) -> bool {
-    fn unset_or(text: Option<&String>, want: &str) -> bool {
-        text.is_none_or(|text| text.is_empty() || text == want)
-    }
-    let exists = toleration.operator.as_deref() == Some("Exists");
-    let value = |value: &Option<String>| value.clone().unwrap_or_default();
-    unset_or(toleration.effect.as_ref(), &taint.effect)
-        && unset_or(toleration.key.as_ref(), &taint.key)
-        && (exists || value(&toleration.value) == value(&taint.value))
 }

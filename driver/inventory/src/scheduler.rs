@@ -11,6 +11,7 @@
 //! | `constraint` | `matchAttribute` and `distinctAttribute` |
 //! | `error` | why the scheduler gives up on a pod |
 //! | `attempt` | the search: first fit, with backtracking |
+//! | `picks` | devices that it has picked so far, and what they take |
 //!
 //! It is compared with the scheduler's own code by `driver/inventory/oracle`.
 mod attempt;
@@ -18,6 +19,7 @@ mod constraint;
 mod error;
 mod held;
 mod node;
+mod picks;
 mod pool;
 mod request;
 mod share;

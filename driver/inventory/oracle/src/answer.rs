@@ -31,7 +31,8 @@ pub struct Answer {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default)]
 pub struct OnNode {
-    fits: bool,
+    /// Whether the pod fits on the node.
+    pub fits: bool,
     devices: Vec<Device>,
     /// Reason why the attempt was aborted, on all nodes.
     error: Option<String>,
@@ -44,13 +45,6 @@ struct Device {
     request: String,
     /// `driver|pool|device`.
     device: String,
-}
-
-impl OnNode {
-    /// Returns whether the pod fits on the node.
-    pub fn fits(&self) -> bool {
-        self.fits
-    }
 }
 
 impl Answer {
@@ -106,11 +100,6 @@ impl Answer {
             }
         }
         answer
-    }
-
-    /// Returns whether the inventory's search gave up.
-    pub fn is_undecided(&self) -> bool {
-        self.gave_up
     }
 
     /// Returns how many more claims of a class fit, by the count that the autoscaler uses. Returns `None` where the

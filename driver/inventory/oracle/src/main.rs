@@ -23,7 +23,7 @@ use rand::rngs::SmallRng;
 
 use classes::Class;
 use judge::Judge;
-use sluice_inventory_oracle::answer::{Answer, OnNode};
+use sluice_inventory_oracle::answer::Answer;
 use sluice_inventory_oracle::state::{Known, State};
 
 /// Compares the inventory with the scheduler's own allocator on random cluster states.
@@ -117,7 +117,7 @@ fn compare(
         return Ok(());
     }
     let ours = Answer::of(state);
-    if ours.is_undecided() {
+    if ours.gave_up {
         tally.undecided += 1;
         return Ok(());
     }
@@ -136,7 +136,7 @@ fn compare(
             );
         }
     }
-    tally.fit += u32::from(theirs.nodes.values().any(OnNode::fits));
+    tally.fit += u32::from(theirs.nodes.values().any(|on_node| on_node.fits));
     let Some(difference) = ours.differs_from(&theirs) else { return Ok(()) };
     tally.different += 1;
     println!("{} {seed}: {difference}", class.name());
@@ -146,7 +146,7 @@ fn compare(
             let ours = Answer::of(state);
             Ok(theirs.unreadable.is_none()
                 && !theirs.gave_up
-                && !ours.is_undecided()
+                && !ours.gave_up
                 && ours.differs_from(&theirs).is_some())
         })?;
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;

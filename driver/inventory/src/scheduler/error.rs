@@ -22,7 +22,7 @@ pub enum Reason {
     /// A feature that the scheduler's release does not have.
     #[error("request {request} uses {feature}, which the scheduler of this release does not have")]
     NotInRelease {
-        /// The request.
+        /// Name of the request.
         request: String,
         /// The feature.
         feature: &'static str,
@@ -30,7 +30,7 @@ pub enum Reason {
     /// A DeviceClass that does not exist.
     #[error("request {request}: DeviceClass {class:?} does not exist")]
     UnknownClass {
-        /// The request.
+        /// Name of the request.
         request: String,
         /// The class.
         class: String,
@@ -41,6 +41,9 @@ pub enum Reason {
         /// Which selector, on which device, and what happened.
         message: String,
     },
+    /// A node selector that the API server would not have taken.
+    #[error(transparent)]
+    NodeSelector(#[from] crate::node_selector::InvalidRequirement),
     /// A value that the API server would not have taken.
     #[error("{what} is not valid: {value}")]
     Invalid {
@@ -58,7 +61,7 @@ pub enum Reason {
     /// A request for all devices while not all are known.
     #[error("request {request} asks for all devices, and pool {pool} is {state}")]
     NotAllKnown {
-        /// The request.
+        /// Name of the request.
         request: String,
         /// `driver/pool`.
         pool: String,
@@ -68,7 +71,7 @@ pub enum Reason {
     /// A request for all devices of which one breaks a constraint.
     #[error("request {request} asks for all devices, and device {device} breaks a constraint")]
     Constraint {
-        /// The request.
+        /// Name of the request.
         request: String,
         /// The device.
         device: String,
