@@ -20,17 +20,21 @@ use crate::{
     ResponsePart, SequenceStep, Target, TensorData, WireFormat, WireProtocol,
 };
 
-/// V2 JSON.
+/// V2 over REST: JSON, alone or with raw tensors behind it.
 #[derive(Debug)]
-pub(crate) struct Json;
+pub(crate) struct Rest {
+    has_raw_tensors: bool,
+}
+
+/// V2 JSON.
+pub(crate) static JSON: Rest = Rest { has_raw_tensors: false };
 
 /// V2 JSON with raw tensors behind it.
-#[derive(Debug)]
-pub(crate) struct Binary;
+pub(crate) static BINARY: Rest = Rest { has_raw_tensors: true };
 
-impl WireProtocol for Json {
+impl WireProtocol for Rest {
     fn name(&self) -> &'static str {
-        "json"
+        if self.has_raw_tensors { "binary" } else { "json" }
     }
 
     fn transport(&self) -> Transport {
@@ -42,7 +46,7 @@ impl WireProtocol for Json {
     }
 
     fn carries_raw_tensors(&self) -> bool {
-        false
+        self.has_raw_tensors
     }
 
     fn text_format(&self) -> Option<WireFormat> {
@@ -57,94 +61,13 @@ impl WireProtocol for Json {
         Some(WireFormat::Binary)
     }
 
-    fn read_request(&self, unread: Unread<'_>) -> Result<InferRequest, ParseError> {
-        parse_json(&unread.address.target, unread.body, unread.limits)
-    }
-
-    fn sequence_step_of_unread(&self, header_length: Option<usize>, body: &Bytes) -> Option<SequenceStep> {
-        sequence_step_of_unread(header_length, body)
-    }
-
-    fn path(&self, address: &Address) -> String {
-        address.target.infer_path()
-    }
-
-    fn write_batch(&self, batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
-        json_batch::write(batch)
-    }
-
-    fn unchanged_batch(
-        &self,
-        request: &InferRequest,
-        upstream: WireFormat,
-    ) -> Option<(BatchBody, WireFormat)> {
-        unchanged::batch(request, upstream)
-    }
-
-    fn read_response(
-        &self,
-        header_length: Option<usize>,
-        body: Bytes,
-    ) -> Result<InferResponse, ResponseError> {
-        read_response(header_length, body)
-    }
-
-    fn write_response(
-        &self,
-        response: &InferResponse,
-        request: &InferRequest,
-        outputs: &[OutputPart<'_>],
-    ) -> Result<ResponsePart, PartError> {
-        response::write(response, request, outputs)
-    }
-
-    fn unchanged_response(
-        &self,
-        request: &InferRequest,
-        sent: WireFormat,
-        header_length: Option<usize>,
-        body: &Bytes,
-    ) -> Option<ResponsePart> {
-        unchanged::response(request, sent, header_length, body)
-    }
-}
-
-impl WireProtocol for Binary {
-    fn name(&self) -> &'static str {
-        "binary"
-    }
-
-    fn transport(&self) -> Transport {
-        Transport::Rest
-    }
-
-    fn api(&self) -> Api {
-        Api::V2
-    }
-
-    fn carries_raw_tensors(&self) -> bool {
-        true
-    }
-
-    fn text_format(&self) -> Option<WireFormat> {
-        Some(WireFormat::Json)
-    }
-
-    fn read_path(&self, path: &str) -> Option<Address> {
-        Json.read_path(path)
-    }
-
-    fn with_header_length(&self) -> Option<WireFormat> {
-        Some(WireFormat::Binary)
-    }
-
     fn rests_on_metadata(&self, header_length: Option<usize>) -> bool {
-        header_length == Some(0)
+        self.has_raw_tensors && header_length == Some(0)
     }
 
     fn read_request(&self, unread: Unread<'_>) -> Result<InferRequest, ParseError> {
         let Unread { address: Address { target, .. }, header_length, body, limits, signature } = unread;
-        match header_length {
+        match header_length.filter(|_| self.has_raw_tensors) {
             None => parse_json(target, body, limits),
             Some(0) => parse_raw(target, body, limits, signature),
             Some(length) => parse_binary(target, length, body, limits),
@@ -156,16 +79,17 @@ impl WireProtocol for Binary {
     }
 
     fn path(&self, address: &Address) -> String {
-        Json.path(address)
+        address.target.infer_path()
     }
 
     /// A batch of JSON clients alone is sent as JSON text.
     fn simpler_format(&self, requests: &[&InferRequest]) -> Option<WireFormat> {
-        requests.iter().all(|request| is_json_throughout(request)).then_some(WireFormat::Json)
+        let is_json = || requests.iter().all(|request| is_json_throughout(request));
+        (self.has_raw_tensors && is_json()).then_some(WireFormat::Json)
     }
 
     fn write_batch(&self, batch: &Batch<'_>) -> Result<BatchBody, MergeError> {
-        binary_batch::write(batch)
+        if self.has_raw_tensors { binary_batch::write(batch) } else { json_batch::write(batch) }
     }
 
     fn unchanged_batch(

@@ -23,8 +23,8 @@ impl WireFormat {
     /// Returns the protocol of this wire format. Nothing else tells wire formats apart.
     pub fn protocol(self) -> &'static dyn WireProtocol {
         match self {
-            Self::Json => &rest::Json,
-            Self::Binary => &rest::Binary,
+            Self::Json => &rest::JSON,
+            Self::Binary => &rest::BINARY,
             Self::Grpc => &grpc::Grpc,
             Self::V1 => &v1::V1,
         }
