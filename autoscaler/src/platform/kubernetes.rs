@@ -20,7 +20,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::resource::v1::ResourceClaimTemplate;
-use kube::core::{Expression, Selector, SelectorExt};
+use kube::core::Expression;
 use kube::{Api, Client};
 use sluice_config::api::inference_autoscaler::Gateway;
 use sluice_config::names::pod as names;
@@ -48,6 +48,7 @@ mod scalers;
 mod selector;
 mod standing;
 mod startup;
+mod target;
 mod template;
 mod workload;
 
@@ -56,6 +57,7 @@ use owners::{Owners, Sorted};
 use scale::{Scale, Scales, Set};
 use scalers::Scalers;
 use startup::Startup;
+use target::{TargetState, members, of_target, selecting};
 use template::{ReplicaPods, Template};
 use workload::Workload;
 
@@ -77,32 +79,6 @@ pub struct KubernetesPlatform {
     known: Mutex<BTreeMap<ScaleTarget, TargetState>>,
     /// Held from counting free slices until they are asked for, so that two targets do not count on the same slice.
     growing: tokio::sync::Mutex<()>,
-}
-
-/// State of a target that is kept between two questions.
-struct TargetState {
-    asked: u32,
-    selector: Selector,
-    device_class: Option<String>,
-    startup: Startup,
-    /// UIDs of pods that the selector matches and that are not the target's.
-    foreign: Vec<String>,
-    /// Pods of a replica, with the version of the target that they were read from.
-    template: Option<(String, ReplicaPods)>,
-    /// Facts that the target stated about its pods then.
-    workload: Workload,
-    /// Revisions of its ReplicaSets, as of that version.
-    revisions: BTreeMap<String, String>,
-    at: Instant,
-}
-
-impl TargetState {
-    /// Returns the pods that the selector matches and that belong to the target.
-    fn own<'a>(&self, target: &ScaleTarget, pods: &'a [Arc<Pod>]) -> Vec<&'a Pod> {
-        let mut own = of_target(target, &self.selector, pods);
-        own.retain(|pod| !is_among(pod, &self.foreign));
-        own
-    }
 }
 
 impl KubernetesPlatform {
@@ -250,7 +226,7 @@ impl KubernetesPlatform {
                     replicas: known
                         .asked
                         .saturating_mul(claiming)
-                        .saturating_sub(there(target, known, &pods)),
+                        .saturating_sub(known.pods_with_device(target, &pods)),
                     holder: target.at.to_string(),
                 })
             })
@@ -441,55 +417,6 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
-}
-
-fn of_target<'a>(target: &ScaleTarget, selector: &Selector, pods: &'a [Arc<Pod>]) -> Vec<&'a Pod> {
-    let none = BTreeMap::new();
-    pods.iter()
-        .map(AsRef::as_ref)
-        .filter(|pod| {
-            pod.metadata.namespace.as_ref() == Some(&target.at.namespace)
-                && selector.matches(pod.metadata.labels.as_ref().unwrap_or(&none))
-        })
-        .collect()
-}
-
-/// Returns the selector of all pods of a target whose replicas are groups; its scale's selector may match only their
-/// leaders.
-fn members(target: &ScaleTarget) -> Selector {
-    [Expression::Equal(template::GROUPS_NAME.to_owned(), target.at.name.clone())].into_iter().collect()
-}
-
-/// Returns the number of a target's pods that have or will have a device.
-fn there(target: &ScaleTarget, known: &TargetState, pods: &[Arc<Pod>]) -> u32 {
-    let claims = |pod: &Pod| {
-        pod.spec.as_ref().and_then(|spec| spec.resource_claims.as_ref()).is_some_and(|all| !all.is_empty())
-    };
-    let has_groups = template::has_groups(&target.api_version, &target.kind);
-    let members = if has_groups { &members(target) } else { &known.selector };
-    let there = of_target(target, members, pods)
-        .into_iter()
-        .filter(|pod| pods::is_live(pod) && !is_among(pod, &known.foreign) && (!has_groups || claims(pod)));
-    u32::try_from(there.count()).unwrap_or(u32::MAX)
-}
-
-fn is_among(pod: &Pod, uids: &[String]) -> bool {
-    pod.metadata.uid.as_ref().is_some_and(|uid| uids.contains(uid))
-}
-
-/// Returns the other targets whose selectors match these pods.
-fn selecting(all: &BTreeMap<ScaleTarget, TargetState>, target: &ScaleTarget, own: &[&Pod]) -> Vec<String> {
-    let others =
-        all.iter().filter(|(other, _)| *other != target && other.at.namespace == target.at.namespace);
-    others
-        .filter(|(_, known)| {
-            own.iter().any(|pod| {
-                pods::is_live(pod)
-                    && pod.metadata.labels.as_ref().is_some_and(|labels| known.selector.matches(labels))
-            })
-        })
-        .map(|(other, _)| format!("{} {}", other.kind, other.at.name))
-        .collect()
 }
 
 fn not_listed(what: &str) -> PlatformError {

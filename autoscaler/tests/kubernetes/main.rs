@@ -11,6 +11,7 @@ mod objects;
 mod page;
 mod pages;
 mod program;
+mod rollouts;
 mod scaling;
 mod states;
 mod tenants;

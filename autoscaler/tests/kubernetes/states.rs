@@ -12,19 +12,19 @@ use crate::page::{Counter, Server};
 use crate::program::{replicas, start, status};
 use sluice_testkit::api_server::ApiServer;
 
-const REPLICA_SETS: &str = "apis/apps/v1/replicasets";
-const DEVICES: [&str; 3] = ["gpu-0-mig-2g-10gb-0", "gpu-0-mig-2g-10gb-2", "gpu-0-mig-2g-10gb-4"];
+pub(crate) const REPLICA_SETS: &str = "apis/apps/v1/replicasets";
+pub(crate) const DEVICES: [&str; 3] = ["gpu-0-mig-2g-10gb-0", "gpu-0-mig-2g-10gb-2", "gpu-0-mig-2g-10gb-4"];
 /// Port on which no process listens.
-const CLOSED: u16 = 1;
+pub(crate) const CLOSED: u16 = 1;
 
 /// Returns a value changed by a merge patch (RFC 7396).
-fn with(mut value: Value, patch: &Value) -> Value {
+pub(crate) fn with(mut value: Value, patch: &Value) -> Value {
     json_patch::merge(&mut value, patch);
     value
 }
 
 /// Returns a pod of `bert` that is not ready, changed by `patch`.
-fn unready(name: &str, port: u16, patch: &Value) -> Value {
+pub(crate) fn unready(name: &str, port: u16, patch: &Value) -> Value {
     with(pod("bert", name, port, false), patch)
 }
 
@@ -35,7 +35,7 @@ fn unscheduled(reason: &str, message: &str) -> Value {
     }]}})
 }
 
-fn gated() -> Value {
+pub(crate) fn gated() -> Value {
     with(unscheduled("SchedulingGated", ""), &json!({"spec": {"schedulingGates": [{"name": "gpu-preload"}]}}))
 }
 
@@ -59,14 +59,14 @@ fn waiting(reason: &str, message: &str) -> Value {
 /// Type, status and reason of an expected condition.
 type Wanted<'a> = (&'a str, &'a str, &'a str);
 
-fn conditions(api: &ApiServer) -> Vec<(String, String, String)> {
+pub(crate) fn conditions(api: &ApiServer) -> Vec<(String, String, String)> {
     let status = status(api, "bert");
     let text = |one: &Value, part: &str| one[part].as_str().unwrap_or_default().to_owned();
     let all = status["conditions"].as_array().into_iter().flatten();
     all.map(|one| (text(one, "type"), text(one, "status"), text(one, "reason"))).collect()
 }
 
-fn message(api: &ApiServer, wanted: &str) -> String {
+pub(crate) fn message(api: &ApiServer, wanted: &str) -> String {
     let status = status(api, "bert");
     let mut all = status["conditions"].as_array().into_iter().flatten();
     let found = all.find(|one| one["type"] == wanted);
@@ -358,104 +358,5 @@ async fn of_a_target_that_is_gone_nothing_is_said_but_that() {
         })
     })
     .await;
-    program.end().await;
-}
-
-/// Returns a cluster with three replicas on three slices, each with a page, and a fourth pod, of the next revision,
-/// that is gated.
-async fn rollout(counter: &Counter, minimum: u32) -> (ApiServer, Vec<Server>) {
-    let api = cluster();
-    let patch = json!({
-        "metadata": {"annotations": {"deployment.kubernetes.io/revision": "2"}},
-        "spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}},
-    });
-    api.put(DEPLOYMENTS, with(deployment("bert", 3), &patch));
-    for (set, revision) in [("bert-old", "1"), ("bert-new", "2")] {
-        api.put(REPLICA_SETS, json!({
-            "apiVersion": "apps/v1", "kind": "ReplicaSet",
-            "metadata": {"namespace": "ns", "name": set, "annotations": {"deployment.kubernetes.io/revision": revision}},
-        }));
-    }
-    let of = |set: &str, hash: &str| {
-        json!({"metadata": {
-            "labels": {"app": "bert", "pod-template-hash": hash},
-            "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": set, "uid": set}],
-        }})
-    };
-    let mut servers = Vec::new();
-    for (index, device) in DEVICES.iter().enumerate() {
-        let (name, server) = (format!("bert-old-{index}"), Server::batcher(counter).await);
-        api.put(PODS, with(pod("bert", &name, server.port, true), &with(of("bert-old", "old"), &json!({"status": {
-            "conditions": [
-                {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-                {"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-            ],
-        }}))));
-        api.put(CLAIMS, claim(&name, Some(device)));
-        servers.push(server);
-    }
-    api.put(PODS, unready("bert-new-0", CLOSED, &with(of("bert-new", "new"), &gated())));
-    let mut object = autoscaler("bert", "bert");
-    object["spec"]["minReplicas"] = json!(minimum);
-    api.put(AUTOSCALERS, object);
-    (api, servers)
-}
-
-#[tokio::test]
-async fn a_rollout_on_a_full_cluster_gets_the_slice_of_one_replica_and_no_more() {
-    let counter = Counter::default();
-    let (api, servers) = rollout(&counter, 1).await;
-    let program = start(&api, "one", |_| ());
-    until("one is given up", || replicas(&api) == 2).await;
-    until("it is said", || {
-        message(&api, "CapacityLimited").contains("A rollout has the slice of one replica")
-    })
-    .await;
-    // The Deployment removes an old pod, and the new one gets its slice; the load rises meanwhile.
-    api.delete(PODS, "ns", "bert-old-2");
-    api.delete(CLAIMS, "ns", "bert-old-2-gpu");
-    counter.set_rate(6000.0);
-    counter.read(30).await;
-    assert_eq!(replicas(&api), 2, "neither lowered again nor raised");
-    let new = pod("bert", "bert-new-0", servers[2].port, true);
-    api.put(
-        PODS,
-        with(
-            new,
-            &json!({"metadata": {"labels": {"pod-template-hash": "new"}, "ownerReferences": [
-                {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "bert-new", "uid": "bert-new"},
-            ]}}),
-        ),
-    );
-    api.put(CLAIMS, claim("bert-new-0", Some(DEVICES[2])));
-    for name in ["bert-old-0", "bert-old-1"] {
-        api.delete(PODS, "ns", name);
-        api.delete(CLAIMS, "ns", &format!("{name}-gpu"));
-    }
-    until("it grows again when the rollout is over", || replicas(&api) == 3).await;
-    program.end().await;
-}
-
-#[tokio::test]
-async fn a_rollout_whose_own_pods_hold_the_slices_is_named_where_none_may_be_given_up() {
-    let (api, _servers) = rollout(&Counter::default(), 3).await;
-    let program = start(&api, "one", |_| ());
-    until("it is said", || {
-        let all = conditions(&api);
-        all.contains(&("CapacityLimited".to_owned(), "True".to_owned(), "RolloutWaitsForSlice".to_owned()))
-    })
-    .await;
-    let says = message(&api, "CapacityLimited");
-    for words in [
-        "bert-new-0",
-        "its own 3 old pods keep theirs",
-        "3 replicas are minReplicas",
-        "maxUnavailable: 1 and maxSurge: 0",
-    ] {
-        assert!(says.contains(words), "{words}: {says}");
-    }
-    assert_eq!(replicas(&api), 3);
-    let ready = message(&api, "Ready");
-    assert!(ready.contains("All 3 replicas are ready. Pod bert-new-0 waits for a slice"), "{ready}");
     program.end().await;
 }
