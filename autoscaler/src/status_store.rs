@@ -7,7 +7,7 @@ use sluice_config::objects::ObjectDir;
 /// Store of whole objects, which only the autoscaler writes.
 #[async_trait]
 pub(crate) trait StatusStore: Send + Sync {
-    /// Returns the object as it was written last; `None` where there is none.
+    /// Returns the object as it was written last; `None` where it was never written.
     async fn read(&self, namespace: &str, name: &str) -> anyhow::Result<Option<InferenceAutoscaler>>;
 
     /// Writes the object with its status.

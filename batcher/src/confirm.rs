@@ -191,7 +191,7 @@ impl Inquiries {
         last.ok_or_else(busy)
     }
 
-    /// Subscribes to the inquiry about a model; starts one if there is none.
+    /// Subscribes to the inquiry about a model; starts one if none runs yet.
     fn open(&self, state: &mut State, model: &str) -> watch::Receiver<Heard> {
         if let Some(open) = state.open.get(model) {
             return open.subscribe();

@@ -38,7 +38,7 @@ pub fn is(headers: &HeaderMap, media_type: &str) -> bool {
     essence(headers).eq_ignore_ascii_case(media_type.as_bytes())
 }
 
-/// Returns the media type without its parameters; empty where there is none.
+/// Returns the media type without its parameters; empty where the header names none.
 fn essence(headers: &HeaderMap) -> &[u8] {
     let value = headers.get(header::CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
     value.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii()

@@ -91,7 +91,7 @@ impl Registry {
     }
 
     /// Forgets one model: of those that are warm nowhere, have no waiting rows and are not named by the settings, the
-    /// one whose last request is oldest. Returns false if there is none.
+    /// one whose last request is oldest. Returns false if no model may be forgotten.
     fn make_room(&self) -> bool {
         let all = self.all();
         let idle = all

@@ -51,7 +51,7 @@ impl Streams {
         Self { gates: DashMap::new(), registry, upstreams, settings, clock }
     }
 
-    /// Returns the admission of a model; `None` if there is none and the model is not known to exist.
+    /// Returns the admission of a model; `None` if the model has no streams yet and is not known to exist.
     pub fn known(&self, model: &str) -> Option<Arc<StreamHandle>> {
         if let Some(known) = self.gates.get(model) {
             return Some(Arc::clone(&known));

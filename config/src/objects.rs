@@ -87,7 +87,7 @@ impl ObjectDir {
         Ok((objects, errors))
     }
 
-    /// Returns one object; `None` if there is none of that name. `namespace` is `None` for cluster-wide kinds.
+    /// Returns one object; `None` if no object has that name. `namespace` is `None` for cluster-wide kinds.
     ///
     /// # Errors
     /// The file cannot be read or is not such an object: an error never counts as absence.

@@ -85,7 +85,7 @@ impl Admin {
 }
 
 impl Metrics {
-    /// Sum over all series of the name; `None` where there is none.
+    /// Sum over all series of the name; `None` where no series has it.
     pub(crate) fn sum(&self, name: &str) -> Option<f64> {
         self.0
             .lines()

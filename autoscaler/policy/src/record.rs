@@ -90,7 +90,7 @@ pub fn replay(record: &DecisionRecord) -> Result<(), Difference> {
     }
 }
 
-/// Returns path and both values of the first difference; `None` where there is none.
+/// Returns path and both values of the first difference; `None` where the two are equal.
 fn difference(path: &str, a: &Value, b: &Value) -> Option<(String, String, String)> {
     match (a, b) {
         (Value::Object(a), Value::Object(b)) if a.keys().eq(b.keys()) => {

@@ -14,7 +14,7 @@ use crate::platform::name_of;
 /// Returns the output for one autoscaler.
 ///
 /// # Errors
-/// Names the existing autoscalers where there is none of this name.
+/// No autoscaler has this name; the error lists those that exist.
 pub fn explain(source: &dyn ObjectSource, namespace: Option<&str>, name: &str) -> anyhow::Result<String> {
     // Texts of objects are escaped; only this code makes lines.
     let default = source.default_namespace();

@@ -74,7 +74,7 @@ impl SequenceStep {
     }
 
     /// Finds the step in the JSON of a request that could not be parsed here but that its model server may understand; `None`
-    /// where there is none.
+    /// where the request is no step of a sequence.
     pub fn of_unread(json: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Unread {

@@ -27,7 +27,7 @@ pub trait WireProtocol: fmt::Debug + Sync {
     fn carries_raw_tensors(&self) -> bool;
 
     /// Returns the wire format whose bodies are JSON text and which a model server that reads this one reads too;
-    /// `None` where there is none.
+    /// `None` where no such format exists.
     fn text_format(&self) -> Option<WireFormat>;
 
     // Requests of clients.

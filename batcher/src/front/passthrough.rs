@@ -79,7 +79,7 @@ impl Front {
     }
 }
 
-/// Returns the protocol that a request wants to change its connection to; `None` where there is none. Other upgrades than
+/// Returns the protocol that a request wants to change its connection to; `None` where it asks for no change. Other upgrades than
 /// these are offers that may be ignored, so the request continues as HTTP.
 fn other_protocol(request: &Request<Incoming>) -> Option<&'static str> {
     let upgrade = request.headers().get(header::UPGRADE);

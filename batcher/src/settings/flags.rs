@@ -30,7 +30,7 @@ pub(crate) trait SettingType {
         None
     }
 
-    /// Returns the value as a number that bounds apply to, `None` where it is none.
+    /// Returns the value as a number, for bounds; `None` where the value is not a number.
     fn number(&self) -> Option<f64> {
         None
     }
@@ -129,7 +129,7 @@ pub struct SettingFlags(Map<String, Value>);
 struct SettingFlag {
     row: &'static Row,
     long: String,
-    /// `None`: there is none.
+    /// Environment variable of the setting; `None` if it has none.
     variable: Option<String>,
     value_name: String,
     help: String,

@@ -10,7 +10,7 @@ const BYTES_PER_TOKEN: u64 = 4;
 /// What the body of a stream request asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Asked {
-    /// Name of the model; `None` if there is none, or it is too long for series of its own.
+    /// Name of the model; `None` if the request names none, or if it is too long for series of its own.
     pub model: Option<String>,
     /// Upper bound of its cost in tokens: those of the prompt, estimated from the length of the body, plus the maximum
     /// to be generated. `None` if the body sets no maximum.

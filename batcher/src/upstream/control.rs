@@ -194,7 +194,7 @@ impl ControlConnection {
         }
     }
 
-    /// Asks for `/v1/models/{model}`, a model's V1 status; `None` if there is none, or over gRPC.
+    /// Asks for `/v1/models/{model}`, a model's V1 status; `None` if the server does not answer with one, or over gRPC.
     ///
     /// # Errors
     /// See [`ControlError`].

@@ -38,7 +38,7 @@ impl From<Option<Connection>> for Connections {
 }
 
 impl Connections {
-    /// Takes the connection of this protocol; `None` if there is none or the peer has closed it.
+    /// Takes the connection of this protocol; `None` if the slot has none, or if the peer has closed it.
     pub fn take(&mut self, wire: Wire) -> Option<Connection> {
         self.of(wire).take().filter(|connection| !connection.is_closed())
     }

@@ -36,7 +36,7 @@ pub struct WarmModel {
 /// A server's answers to the questions about one model.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Documents {
-    /// V2 metadata; `None` if there is none.
+    /// V2 metadata; `None` if the server gave none.
     pub metadata: Option<Bytes>,
     /// Configuration, which only Triton has.
     pub config: Option<Bytes>,

@@ -43,7 +43,7 @@ impl Simple {
     }
 }
 
-/// Reads one request; returns its path and body, or `None` if there is none.
+/// Reads one request; returns its path and body, or `None` if the connection ends before one.
 async fn read(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
     let mut read = Vec::new();
     loop {

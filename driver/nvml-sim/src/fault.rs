@@ -81,7 +81,7 @@ pub enum FaultError {
     /// The file is not YAML, or not a fault.
     #[error("{}: {reason}", path.display())]
     Malformed {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
         /// What is wrong.
         reason: String,

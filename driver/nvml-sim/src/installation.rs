@@ -65,7 +65,7 @@ pub enum InstallError {
     /// The file system failed.
     #[error("cannot write {}: {source}", path.display())]
     Io {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
         /// Error of the system.
         source: io::Error,

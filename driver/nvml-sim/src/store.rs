@@ -24,7 +24,7 @@ pub enum StateError {
     /// The file system failed.
     #[error("cannot use the state file {}: {source}", path.display())]
     Io {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
         /// Error of the system.
         source: std::io::Error,
@@ -32,7 +32,7 @@ pub enum StateError {
     /// The file is not a state file of this library.
     #[error("{}: {source}; remove the file to start with GPUs without instances", path.display())]
     Malformed {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
         /// Error of the parser.
         source: serde_json::Error,

@@ -76,7 +76,7 @@ pub enum TopologyError {
     /// The file does not exist or cannot be read.
     #[error("cannot read the topology file {}: {source}; put a topology.yaml beside libnvidia-ml.so.1", path.display())]
     Unreadable {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
         /// Error of the system.
         source: std::io::Error,
@@ -84,7 +84,7 @@ pub enum TopologyError {
     /// The file is not YAML, or not a topology.
     #[error("{}: {reason}", path.display())]
     Malformed {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
         /// Message of the parser, with line and column.
         reason: String,

@@ -39,7 +39,7 @@ pub enum StateError {
          file away"
     )]
     Damaged {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
         /// Error of the parser.
         source: serde_json::Error,
@@ -50,7 +50,7 @@ pub enum StateError {
          driver, or unprepare all claims with it first"
     )]
     Newer {
-        /// File.
+        /// Path of the file.
         path: PathBuf,
         /// Version of its format.
         found: u32,

@@ -15,7 +15,7 @@ pub(super) enum Step {
     Blocked(GpuInstance),
 }
 
-/// Returns the existing instance of the slice that this driver has created; `None` if there is none.
+/// Returns the existing instance of the slice that this driver has created; `None` if it has created none.
 ///
 /// It must have the profile and placement of the slice, be of this boot, and either have the recorded id or be where
 /// the driver was about to create one.

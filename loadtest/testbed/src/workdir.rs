@@ -148,7 +148,7 @@ impl Workdir {
         write_json(&self.path("cluster.json"), spec)
     }
 
-    /// Reads the record of the cluster's processes; `None` if there is none.
+    /// Reads the record of the cluster's processes; `None` if no cluster was started.
     ///
     /// # Errors
     /// When there is one that cannot be read.

@@ -14,7 +14,7 @@ pub(super) struct Held {
     pub(super) is_frozen: bool,
 }
 
-/// Returns the strongest hold; `None` where there is none.
+/// Returns the strongest hold; `None` where nothing holds the replicas.
 pub(super) fn held(input: &Input, state: &mut State) -> Option<Held> {
     let is_off = is_off(input, state);
     // A dry run writes nothing, so it cannot fight another autoscaler, and its user wants the recommendation.

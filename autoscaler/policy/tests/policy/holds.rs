@@ -110,7 +110,7 @@ fn zero_is_off_only_where_others_have_set_it_and_the_minimum_forbids_it() {
     for left in [None, Some(0)] {
         assert_eq!(decide(&zero(left)).desired, 1);
     }
-    // On one machine nobody else sets replicas, so a zero there is no wish of a person's.
+    // On one machine only Sluice sets replicas, so a person cannot have set them to zero.
     let mut alone = zero(Some(3));
     alone.findings.others_scale = false;
     assert_eq!(decide(&alone).desired, 1);

@@ -14,7 +14,7 @@ pub(super) fn without_node<'a>(pods: &[&'a Pod]) -> Vec<&'a Pod> {
     pods.iter().filter(waits).copied().filter(|pod| pods::gates(pod).all(is_ours)).collect()
 }
 
-/// Returns the rollout in progress; `None` where there is none. `is_newest` returns whether a pod is of the newest
+/// Returns the rollout in progress; `None` where all pods are of one revision. `is_newest` returns whether a pod is of the newest
 /// revision.
 pub(super) fn rollout(
     asked: u32,

@@ -42,7 +42,7 @@ impl Scalers {
     }
 
     /// Returns a sentence about an HPA that scales the target or a controller of its pods, with what to do; `None`
-    /// where there is none.
+    /// where no HPA does.
     pub(super) fn rival(&self, target: &ScaleTarget, controllers: &[OwnerReference]) -> Option<String> {
         rival(self.all.all()?.iter().map(AsRef::as_ref), target, controllers)
     }

@@ -75,7 +75,8 @@ impl Process {
         Ok(Some(Self { identity: identity.clone(), handle: Handle::Adopted }))
     }
 
-    /// Finds a process that an earlier supervisor started for the claim without recording it; `None` where there is none.
+    /// Finds a process that an earlier supervisor started for the claim without recording it; `None` where no such
+    /// process runs.
     pub(super) fn find(claim_uid: &str) -> io::Result<Option<Self>> {
         let leaders = processes_of_claim(claim_uid)?;
         match leaders.iter().find(|(identity, group)| identity.pid == *group) {

@@ -19,7 +19,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Returns the identity of the process that has this pid now; `None` where there is none.
+    /// Returns the identity of the process that has this pid now; `None` where no process has it.
     ///
     /// # Errors
     /// When /proc cannot be read.

@@ -1,5 +1,5 @@
-//! Requests that have waited for too long, in either of two regimes: without a model server they are held, for long, and
-//! fail because there is none; with a busy one their own deadlines hold.
+//! Requests that have waited for too long. While no model server is ready, requests are held until the hold time is over
+//! and then fail for want of a server. While servers are ready but busy, each request fails at its own deadline.
 
 use super::outside::{Request, Slot};
 use super::{Effect, Engine, Unserved};

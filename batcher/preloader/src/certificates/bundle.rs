@@ -198,7 +198,7 @@ fn params(names: &[String], now_s: u64, not_after_s: u64) -> Result<CertificateP
     Ok(params)
 }
 
-/// Returns the first certificate of a PEM text; `None` where there is none.
+/// Returns the first certificate of a PEM text; `None` where the text has no certificate.
 fn first_certificate(pem: &str) -> Option<&str> {
     const END: &str = "-----END CERTIFICATE-----\n";
     Some(&pem[..pem.find(END)? + END.len()])

@@ -54,7 +54,7 @@ struct Template {
     spec: Option<PodSpec>,
 }
 
-/// Returns the pod, or the pod of the template, and the prefix of its field paths; `None` if there is none that can be
+/// Returns the pod, or the pod of the template, and the prefix of its field paths; `None` if neither can be
 /// read.
 fn pod_of(object: &DynamicObject, is_pod: bool) -> Option<(Pod, &'static str)> {
     if is_pod {

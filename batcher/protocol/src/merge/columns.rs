@@ -39,7 +39,7 @@ pub(super) fn check_keys<'a, 'r>(
 }
 
 /// Brings the inputs of all requests into the order of the first one. `last_row`: the inputs of the row that is repeated as
-/// padding; empty where there is none.
+/// padding; empty where the batch is not padded.
 pub(super) fn align<'a>(
     requests: &[&'a InferRequest],
     rows: &BatchRows,

@@ -141,7 +141,7 @@ fn call(request: Request<Chunks>) -> Result<Request<Chunks>, ExchangeError> {
 }
 
 /// Rewrites the head of a request, of any HTTP version, to that of a gRPC call: `Host` becomes `:authority` (`own_host`
-/// if there is none), headers of an HTTP/1 connection are removed, and `te: trailers` is added, without which gRPC's C
+/// if it is missing), headers of an HTTP/1 connection are removed, and `te: trailers` is added, without which gRPC's C
 /// core rejects a call.
 ///
 /// # Errors

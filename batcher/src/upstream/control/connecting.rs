@@ -83,7 +83,7 @@ impl ControlConnection {
         }
     }
 
-    /// Waits until the model server closes the connection; for ever if there is none.
+    /// Waits until the model server closes the connection; for ever if no connection is open.
     pub async fn until_closed(&mut self) {
         let Some(connection) = &mut self.connection else { return std::future::pending().await };
         connection.until_closed().await;
